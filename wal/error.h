@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * error.h - errors with their circumstances. The last one is kept for each thread (pawl_last_error()).
+ */
+#ifndef PAWL_WAL_ERROR_H
+#define PAWL_WAL_ERROR_H
+
+#include "pawl.h"
+
+#define NO_LSN UINT64_MAX
+
+/* Records an error and returns its code. `call` and `file` may be NULL; `message` is a printf format. */
+int fail(int code, const char *message, ...) __attribute__((format(printf, 2, 3)));
+int fail_at(int code, int sys_errno, const char *call, const char *file, uint64_t lsn, const char *message, ...)
+    __attribute__((format(printf, 6, 7)));
+/* The code for what a system call said (a negative errno): ENOSPC and EDQUOT are FULL, EACCES and EPERM PERMISSION, ENOMEM MEMORY, else IO. */
+int fail_sys(int negative_errno, const char *call, const char *file, uint64_t lsn);
+void fail_copy(pawl_error *out);       /* of this thread */
+int fail_again(const pawl_error *err); /* makes a kept error this thread's last one; returns its code */
+void fail_clear(void);
+
+#define TRY(expr) \
+    do { \
+        int try_rc_ = (expr); \
+        if (try_rc_ < 0) \
+            return try_rc_; \
+    } while (0)
+
+#endif

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * format.h - every byte on disk is written and read through here; docs/format.md is its specification, and changes with it.
+ *
+ * A frame is valid if and only if its header is good at its LSN, its directory and body hash as the header says, its padding is
+ * zero, and it follows its predecessor (link and epoch). format_segment.c: segment headers. format_frame.c: frames and their
+ * directory. format_runs.c: entries of runs. Little-endian machines only (checked at compile time).
+ */
+#ifndef PAWL_WAL_FORMAT_H
+#define PAWL_WAL_FORMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "pawl.h"
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the encoders assume a little-endian machine"
+#endif
+
+#define FORMAT_VERSION 1u
+#define BLOCK 4096u
+#define MIB (1024u * 1024u)
+#define SEGMENT_HEADER_SIZE 8192u /* two copies of one block */
+#define FRAME_HEADER_SIZE 80u
+#define RUN_SIZE 32u
+#define RECORD_HEADER_SIZE 16u
+#define COOKIE_MAX 32u
+#define RECORD_VALUE_MAX (16u * MIB)
+#define NAME_LEN_MAX 127u
+#define SINK_NAME_MAX 200u
+#define NO_OFFSET UINT64_MAX
+
+static inline uint64_t align_up(uint64_t x, uint64_t n) {
+    return (x + n - 1) / n * n;
+}
+static inline uint16_t get16(const void *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t get32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t get64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+static inline void put16(void *p, uint16_t v) {
+    memcpy(p, &v, 2);
+}
+static inline void put32(void *p, uint32_t v) {
+    memcpy(p, &v, 4);
+}
+static inline void put64(void *p, uint64_t v) {
+    memcpy(p, &v, 8);
+}
+
+uint64_t format_hash(const void *data, size_t len, uint64_t seed);
+bool all_zero(const void *data, size_t len);
+
+/* ---- segments (format_segment.c) */
+
+struct segment_header {
+    uint8_t log_id[16];
+    uint64_t segment_size;
+    uint64_t index;
+    uint64_t epoch;
+    uint64_t link;
+    uint64_t seal_lsn;
+    uint64_t created_ns;
+    uint64_t disk_cap;
+    uint64_t features;
+};
+
+enum segment_verdict {
+    SEGMENT_GOOD,        /* both copies are valid and alike */
+    SEGMENT_ONE_COPY,    /* one is valid: usable, and to be mended */
+    SEGMENT_PREPARED,    /* no header for this name: zeros or another index's bytes */
+    SEGMENT_UNKNOWN,     /* a good hash, but another version or unknown features */
+    SEGMENT_BAD,         /* neither zeros nor anything valid */
+};
+
+void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h);
+/* Judges the first two blocks of the file named `index`. *h is filled for GOOD, ONE_COPY and (index of another name) PREPARED; *bad_copy is 0 or 1 for ONE_COPY. */
+enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index, struct segment_header *h,
+                                    int *bad_copy);
+uint64_t format_seed(const uint8_t log_id[16]);
+void segment_name(char out[24], uint64_t index, const char *suffix);
+bool segment_parse_name(const char *name, const char *suffix, uint64_t *index);
+
+/* ---- frames (format_frame.c) */
+
+enum frame_kind {
+    FRAME_COMMIT = 1,
+    FRAME_SPILL = 2,
+    FRAME_WITNESS = 3,
+    FRAME_OPEN = 4,
+    FRAME_CLOSE = 5,
+    FRAME_CHECKPOINT = 6,
+    FRAME_SEAL = 7,
+    FRAME_LOST = 8,
+};
+#define FRAME_FLAG_REQUIRED 1u
+
+struct frame_header {
+    uint8_t kind;
+    uint8_t flags;
+    uint16_t runs;
+    uint32_t body_len;
+    uint64_t lsn;
+    uint64_t epoch;
+    uint64_t durable;
+    uint64_t time_ns;
+    uint64_t link;
+    uint64_t dir_hash; /* LOST: the link that the next frame carries */
+    uint64_t body_hash;
+    uint64_t hash; /* of the header: set by encode and decode */
+};
+
+enum frame_verdict {
+    FRAME_GOOD,
+    FRAME_NO_MAGIC,    /* what stands here isn't a frame */
+    FRAME_BAD_HEADER,  /* header hash, reserved field or bounds */
+    FRAME_OTHER_LSN,   /* a good header of another place: stale or misplaced */
+    FRAME_BAD_DIR,
+    FRAME_BAD_BODY,
+};
+
+const char *frame_kind_name(uint8_t kind);
+static inline uint64_t frame_size(uint32_t runs, uint64_t body_len) {
+    return align_up(FRAME_HEADER_SIZE + (uint64_t)RUN_SIZE * runs + body_len, 8);
+}
+static inline uint64_t frame_bytes(const struct frame_header *h) {
+    return frame_size(h->runs, h->body_len);
+}
+void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed);
+/* Judges a header alone, at LSN `lsn` of segments of this size. *h is filled for GOOD and OTHER_LSN. */
+enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn, uint64_t segment_size,
+                                       uint64_t seed, struct frame_header *h);
+/* Judges directory and body of a frame whose header is good; `in` holds the whole frame. Runs' bounds are checked too. */
+enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h, uint64_t seed);
+bool frame_kind_known(uint8_t kind);
+
+/* ---- runs (format_runs.c) */
+
+enum run_type {
+    RUN_RECORDS = 1,
+    RUN_SPILLED = 2,
+    RUN_POSITIONS = 3,
+    RUN_PRODUCERS = 4,
+    RUN_STATE = 5,
+    RUN_CATALOG = 6,
+    RUN_SINKS = 7,
+    RUN_INDEX = 32,
+    RUN_C_STREAMS = 64,
+    RUN_C_NEXT = 65,
+    RUN_C_PRODUCERS = 66,
+    RUN_C_PROCESSORS = 67,
+    RUN_C_POSITIONS = 68,
+    RUN_C_SETTINGS = 69,
+    RUN_C_SINKS = 70,
+    RUN_C_SPANS = 71,
+};
+#define RUN_OPTIONAL 0x8000u /* a reader that doesn't know the type may skip it */
+
+struct run {
+    uint16_t type;
+    uint16_t flags;
+    uint32_t stream;
+    uint32_t partition;
+    uint32_t count;
+    uint64_t base;
+    uint32_t start;
+    uint32_t len;
+};
+void run_encode(uint8_t out[RUN_SIZE], const struct run *r);
+void run_decode(const uint8_t in[RUN_SIZE], struct run *r);
+/* The i-th run of a checked frame; *data is its bytes. */
+void frame_run(const uint8_t *frame, const struct frame_header *h, uint32_t i, struct run *r, const uint8_t **data);
+bool run_type_known(uint16_t type);
+
+/* Bytes being built: grows by itself; `failed` stays set once memory was refused. */
+struct mem;
+struct bytes {
+    uint8_t *data;
+    size_t len, cap;
+    struct mem *mem;
+    bool failed;
+};
+void bytes_init(struct bytes *b, struct mem *m);
+void bytes_free(struct bytes *b);
+uint8_t *bytes_add(struct bytes *b, size_t len); /* zeroed space, or NULL */
+bool bytes_put(struct bytes *b, const void *data, size_t len);
+
+struct position_entry {
+    uint32_t processor, stream, partition;
+    uint64_t from, to;
+};
+struct producer_entry {
+    uint32_t producer, epoch;
+    uint64_t first, last;
+    uint32_t cookie_len;
+    uint8_t cookie[COOKIE_MAX];
+};
+enum catalog_op {
+    CATALOG_STREAM = 1,
+    CATALOG_PRODUCER = 2,
+    CATALOG_PROCESSOR = 3,
+    CATALOG_FORGET = 4,
+    CATALOG_RETAIN = 5,
+    CATALOG_CONSUMED = 6,
+};
+struct catalog_entry {
+    uint16_t op;
+    uint32_t id;
+    uint64_t a, b;
+    const char *name; /* not terminated when decoded */
+    uint16_t name_len;
+};
+enum sink_op { SINK_DECIDED = 1, SINK_FINISHED = 2 };
+struct sink_entry {
+    uint32_t processor;
+    uint16_t op;
+    const char *name; /* not terminated when decoded */
+    uint16_t name_len;
+};
+struct spilled_entry {
+    uint64_t lsn, hash;
+    uint32_t run;
+};
+struct index_entry {
+    uint32_t stream, partition;
+    uint64_t base, lsn;
+};
+struct c_stream {
+    uint32_t id, partitions;
+    const char *name;
+    uint32_t name_len;
+};
+struct c_producer {
+    uint32_t id, epoch;
+    uint64_t sequence;
+    uint32_t stream, partition;
+    uint64_t offset;
+    uint32_t cookie_len;
+    uint8_t cookie[COOKIE_MAX];
+    const char *name;
+    uint32_t name_len;
+};
+
+#define POSITION_ENTRY_SIZE 32u
+#define PRODUCER_ENTRY_SIZE 64u
+#define SPILLED_ENTRY_SIZE 24u
+#define INDEX_ENTRY_SIZE 24u
+#define C_NEXT_SIZE 16u
+#define C_POSITION_SIZE 24u
+#define C_SETTINGS_SIZE 24u
+#define C_SPAN_SIZE 16u
+
+/* Encoders append to b; decoders read the entry at *at in a run of `len` bytes, move *at behind it, and return false where it does not fit. */
+void position_encode(struct bytes *b, const struct position_entry *e);
+bool position_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct position_entry *e);
+void producer_encode(struct bytes *b, const struct producer_entry *e);
+bool producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct producer_entry *e);
+void catalog_encode(struct bytes *b, const struct catalog_entry *e);
+bool catalog_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct catalog_entry *e);
+void sink_encode(struct bytes *b, const struct sink_entry *e);
+bool sink_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct sink_entry *e);
+void spilled_encode(struct bytes *b, const struct spilled_entry *e);
+bool spilled_decode(const uint8_t *data, uint32_t len, struct spilled_entry *e);
+void index_encode(struct bytes *b, const struct index_entry *e);
+bool index_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct index_entry *e);
+void c_stream_encode(struct bytes *b, const struct c_stream *e);
+bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_stream *e);
+void c_producer_encode(struct bytes *b, const struct c_producer *e);
+bool c_producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_producer *e);
+void c_processor_encode(struct bytes *b, uint32_t id, const char *name, uint32_t name_len);
+bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id, const char **name, uint32_t *name_len);
+
+/* Encoded length of a record, or 0 if a part is beyond its limit. */
+uint64_t record_size(const pawl_record *r);
+void record_encode(uint8_t *out, const pawl_record *r);
+/* Reads the record at *at in a run of `len` bytes; false where it doesn't fit. Fills key, value, raw headers and timestamp. */
+bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r);
+
+#endif

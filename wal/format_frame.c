@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Frames and their directory; docs/format.md, sections 3 and 5. Offsets are those of the tables there.
+ */
+#include "wal/format.h"
+
+static const uint8_t frame_magic[4] = {0x50, 0x57, 0x4C, 0x46};
+
+enum { AT_KIND = 4, AT_FLAGS = 5, AT_RUNS = 6, AT_LSN = 8, AT_EPOCH = 16, AT_DURABLE = 24, AT_TIME = 32, AT_LINK = 40,
+       AT_DIR_HASH = 48, AT_BODY_HASH = 56, AT_BODY_LEN = 64, AT_ZERO = 68, AT_HASH = 72 };
+_Static_assert(AT_HASH + 8 == FRAME_HEADER_SIZE, "header layout");
+
+const char *frame_kind_name(uint8_t kind) {
+    static const char *const names[] = {"?",    "COMMIT", "SPILL",      "WITNESS", "OPEN",
+                                        "CLOSE", "CHECKPOINT", "SEAL", "LOST"};
+    return kind < sizeof names / sizeof *names ? names[kind] : "?";
+}
+
+bool frame_kind_known(uint8_t kind) {
+    return kind >= FRAME_COMMIT && kind <= FRAME_LOST;
+}
+
+void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed) {
+    memcpy(out, frame_magic, 4);
+    out[AT_KIND] = h->kind;
+    out[AT_FLAGS] = h->flags;
+    put16(out + AT_RUNS, h->runs);
+    put64(out + AT_LSN, h->lsn);
+    put64(out + AT_EPOCH, h->epoch);
+    put64(out + AT_DURABLE, h->durable);
+    put64(out + AT_TIME, h->time_ns);
+    put64(out + AT_LINK, h->link);
+    put64(out + AT_DIR_HASH, h->dir_hash);
+    put64(out + AT_BODY_HASH, h->body_hash);
+    put32(out + AT_BODY_LEN, h->body_len);
+    put32(out + AT_ZERO, 0);
+    h->hash = format_hash(out, AT_HASH, seed);
+    put64(out + AT_HASH, h->hash);
+}
+
+enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn, uint64_t segment_size,
+                                       uint64_t seed, struct frame_header *h) {
+    if (memcmp(in, frame_magic, 4) != 0)
+        return FRAME_NO_MAGIC;
+    h->hash = get64(in + AT_HASH);
+    if (format_hash(in, AT_HASH, seed) != h->hash)
+        return FRAME_BAD_HEADER;
+    h->kind = in[AT_KIND];
+    h->flags = in[AT_FLAGS];
+    h->runs = get16(in + AT_RUNS);
+    h->lsn = get64(in + AT_LSN);
+    h->epoch = get64(in + AT_EPOCH);
+    h->durable = get64(in + AT_DURABLE);
+    h->time_ns = get64(in + AT_TIME);
+    h->link = get64(in + AT_LINK);
+    h->dir_hash = get64(in + AT_DIR_HASH);
+    h->body_hash = get64(in + AT_BODY_HASH);
+    h->body_len = get32(in + AT_BODY_LEN);
+    if (h->lsn != lsn)
+        return FRAME_OTHER_LSN;
+    if (get32(in + AT_ZERO) != 0 || h->durable > lsn || frame_bytes(h) > segment_size - lsn % segment_size)
+        return FRAME_BAD_HEADER;
+    if (h->kind == FRAME_LOST && h->runs != 0)
+        return FRAME_BAD_HEADER;
+    return FRAME_GOOD;
+}
+
+static bool runs_join(const uint8_t *frame, const struct frame_header *h) {
+    uint64_t end = 0;
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        run_decode(frame + FRAME_HEADER_SIZE + i * RUN_SIZE, &r);
+        if (r.start != end)
+            return false;
+        end += r.len;
+        if (end > h->body_len)
+            return false;
+    }
+    return end == h->body_len;
+}
+
+enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h, uint64_t seed) {
+    if (h->kind == FRAME_LOST)
+        return FRAME_GOOD;
+    size_t dir_len = (size_t)h->runs * RUN_SIZE;
+    const uint8_t *dir = in + FRAME_HEADER_SIZE, *body = dir + dir_len;
+    if (format_hash(dir, dir_len, seed) != h->dir_hash)
+        return FRAME_BAD_DIR;
+    if (format_hash(body, h->body_len, seed) != h->body_hash)
+        return FRAME_BAD_BODY;
+    size_t pad = (size_t)(frame_bytes(h) - FRAME_HEADER_SIZE - dir_len - h->body_len);
+    if (!all_zero(body + h->body_len, pad))
+        return FRAME_BAD_BODY;
+    return runs_join(in, h) ? FRAME_GOOD : FRAME_BAD_DIR;
+}
+
+void run_encode(uint8_t out[RUN_SIZE], const struct run *r) {
+    put16(out, r->type);
+    put16(out + 2, r->flags);
+    put32(out + 4, r->stream);
+    put32(out + 8, r->partition);
+    put32(out + 12, r->count);
+    put64(out + 16, r->base);
+    put32(out + 24, r->start);
+    put32(out + 28, r->len);
+}
+
+void run_decode(const uint8_t in[RUN_SIZE], struct run *r) {
+    r->type = get16(in);
+    r->flags = get16(in + 2);
+    r->stream = get32(in + 4);
+    r->partition = get32(in + 8);
+    r->count = get32(in + 12);
+    r->base = get64(in + 16);
+    r->start = get32(in + 24);
+    r->len = get32(in + 28);
+}
+
+void frame_run(const uint8_t *frame, const struct frame_header *h, uint32_t i, struct run *r, const uint8_t **data) {
+    run_decode(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE, r);
+    *data = frame + FRAME_HEADER_SIZE + (size_t)h->runs * RUN_SIZE + r->start;
+}
+
+bool run_type_known(uint16_t type) {
+    return (type >= RUN_RECORDS && type <= RUN_SINKS) || type == RUN_INDEX ||
+           (type >= RUN_C_STREAMS && type <= RUN_C_SPANS);
+}

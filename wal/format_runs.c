@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Entries of runs; docs/format.md, sections 5 and 6. Every length read here is untrusted: a frame whose hash is right may still have been
+ * written by a faulty program, so decoders check each bound before use.
+ */
+#include "wal/format.h"
+#include "wal/mem.h"
+
+void bytes_init(struct bytes *b, struct mem *m) {
+    memset(b, 0, sizeof *b);
+    b->mem = m;
+}
+
+void bytes_free(struct bytes *b) {
+    mem_free(b->mem, b->data, b->cap);
+    b->data = NULL;
+    b->len = b->cap = 0;
+}
+
+uint8_t *bytes_add(struct bytes *b, size_t len) {
+    if (b->failed)
+        return NULL;
+    if (b->len + len > b->cap) {
+        size_t cap = b->cap < 256 ? 256 : b->cap * 2;
+        while (cap < b->len + len)
+            cap *= 2;
+        uint8_t *p = mem_grow(b->mem, b->data, b->cap, cap);
+        if (p == NULL && cap > b->len + len) {
+            cap = b->len + len; /* near the memory cap, take no more than is needed */
+            p = mem_grow(b->mem, b->data, b->cap, cap);
+        }
+        if (p == NULL) {
+            b->failed = true;
+            return NULL;
+        }
+        b->data = p;
+        b->cap = cap;
+    }
+    uint8_t *at = b->data + b->len;
+    memset(at, 0, len);
+    b->len += len;
+    return at;
+}
+
+bool bytes_put(struct bytes *b, const void *data, size_t len) {
+    uint8_t *at = bytes_add(b, len);
+    if (at == NULL)
+        return false;
+    if (len != 0)
+        memcpy(at, data, len);
+    return true;
+}
+
+/* Space left from *at for an entry of `size`? */
+static bool fits(uint32_t len, uint32_t at, uint64_t size) {
+    return at <= len && size <= len - at;
+}
+
+void position_encode(struct bytes *b, const struct position_entry *e) {
+    uint8_t *p = bytes_add(b, POSITION_ENTRY_SIZE);
+    if (p == NULL)
+        return;
+    put32(p, e->processor);
+    put32(p + 4, e->stream);
+    put32(p + 8, e->partition);
+    put64(p + 16, e->from);
+    put64(p + 24, e->to);
+}
+
+bool position_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct position_entry *e) {
+    if (!fits(len, *at, POSITION_ENTRY_SIZE))
+        return false;
+    const uint8_t *p = data + *at;
+    e->processor = get32(p);
+    e->stream = get32(p + 4);
+    e->partition = get32(p + 8);
+    e->from = get64(p + 16);
+    e->to = get64(p + 24);
+    *at += POSITION_ENTRY_SIZE;
+    return get32(p + 12) == 0 && e->from <= e->to;
+}
+
+void producer_encode(struct bytes *b, const struct producer_entry *e) {
+    uint8_t *p = bytes_add(b, PRODUCER_ENTRY_SIZE);
+    if (p == NULL)
+        return;
+    put32(p, e->producer);
+    put32(p + 4, e->epoch);
+    put64(p + 8, e->first);
+    put64(p + 16, e->last);
+    put32(p + 24, e->cookie_len);
+    memcpy(p + 32, e->cookie, COOKIE_MAX);
+}
+
+bool producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct producer_entry *e) {
+    if (!fits(len, *at, PRODUCER_ENTRY_SIZE))
+        return false;
+    const uint8_t *p = data + *at;
+    e->producer = get32(p);
+    e->epoch = get32(p + 4);
+    e->first = get64(p + 8);
+    e->last = get64(p + 16);
+    e->cookie_len = get32(p + 24);
+    memcpy(e->cookie, p + 32, COOKIE_MAX);
+    *at += PRODUCER_ENTRY_SIZE;
+    return e->cookie_len <= COOKIE_MAX && e->first >= 1 && e->last + 1 >= e->first;
+}
+
+void catalog_encode(struct bytes *b, const struct catalog_entry *e) {
+    uint8_t *p = bytes_add(b, (size_t)align_up(24u + e->name_len, 8));
+    if (p == NULL)
+        return;
+    put16(p, e->op);
+    put16(p + 2, e->name_len);
+    put32(p + 4, e->id);
+    put64(p + 8, e->a);
+    put64(p + 16, e->b);
+    if (e->name_len != 0)
+        memcpy(p + 24, e->name, e->name_len);
+}
+
+bool catalog_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct catalog_entry *e) {
+    if (!fits(len, *at, 24))
+        return false;
+    const uint8_t *p = data + *at;
+    e->op = get16(p);
+    e->name_len = get16(p + 2);
+    e->id = get32(p + 4);
+    e->a = get64(p + 8);
+    e->b = get64(p + 16);
+    e->name = (const char *)p + 24;
+    uint64_t size = align_up(24u + e->name_len, 8);
+    if (e->name_len > NAME_LEN_MAX || !fits(len, *at, size))
+        return false;
+    *at += (uint32_t)size;
+    return true;
+}
+
+void sink_encode(struct bytes *b, const struct sink_entry *e) {
+    uint8_t *p = bytes_add(b, (size_t)align_up(8u + e->name_len, 8));
+    if (p == NULL)
+        return;
+    put32(p, e->processor);
+    put16(p + 4, e->op);
+    put16(p + 6, e->name_len);
+    memcpy(p + 8, e->name, e->name_len);
+}
+
+bool sink_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct sink_entry *e) {
+    if (!fits(len, *at, 8))
+        return false;
+    const uint8_t *p = data + *at;
+    e->processor = get32(p);
+    e->op = get16(p + 4);
+    e->name_len = get16(p + 6);
+    e->name = (const char *)p + 8;
+    uint64_t size = align_up(8u + e->name_len, 8);
+    if (e->name_len == 0 || e->name_len > SINK_NAME_MAX || !fits(len, *at, size))
+        return false;
+    *at += (uint32_t)size;
+    return true;
+}
+
+void spilled_encode(struct bytes *b, const struct spilled_entry *e) {
+    uint8_t *p = bytes_add(b, SPILLED_ENTRY_SIZE);
+    if (p == NULL)
+        return;
+    put64(p, e->lsn);
+    put64(p + 8, e->hash);
+    put32(p + 16, e->run);
+}
+
+bool spilled_decode(const uint8_t *data, uint32_t len, struct spilled_entry *e) {
+    if (len != SPILLED_ENTRY_SIZE)
+        return false;
+    e->lsn = get64(data);
+    e->hash = get64(data + 8);
+    e->run = get32(data + 16);
+    return get32(data + 20) == 0;
+}
+
+void index_encode(struct bytes *b, const struct index_entry *e) {
+    uint8_t *p = bytes_add(b, INDEX_ENTRY_SIZE);
+    if (p == NULL)
+        return;
+    put32(p, e->stream);
+    put32(p + 4, e->partition);
+    put64(p + 8, e->base);
+    put64(p + 16, e->lsn);
+}
+
+bool index_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct index_entry *e) {
+    if (!fits(len, *at, INDEX_ENTRY_SIZE))
+        return false;
+    const uint8_t *p = data + *at;
+    e->stream = get32(p);
+    e->partition = get32(p + 4);
+    e->base = get64(p + 8);
+    e->lsn = get64(p + 16);
+    *at += INDEX_ENTRY_SIZE;
+    return true;
+}
+
+void c_stream_encode(struct bytes *b, const struct c_stream *e) {
+    uint8_t *p = bytes_add(b, (size_t)align_up(16u + e->name_len, 8));
+    if (p == NULL)
+        return;
+    put32(p, e->id);
+    put32(p + 4, e->partitions);
+    put32(p + 8, e->name_len);
+    memcpy(p + 16, e->name, e->name_len);
+}
+
+bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_stream *e) {
+    if (!fits(len, *at, 16))
+        return false;
+    const uint8_t *p = data + *at;
+    e->id = get32(p);
+    e->partitions = get32(p + 4);
+    e->name_len = get32(p + 8);
+    e->name = (const char *)p + 16;
+    if (e->name_len > NAME_LEN_MAX || !fits(len, *at, align_up(16u + e->name_len, 8)))
+        return false;
+    *at += (uint32_t)align_up(16u + e->name_len, 8);
+    return true;
+}
+
+void c_producer_encode(struct bytes *b, const struct c_producer *e) {
+    uint8_t *p = bytes_add(b, (size_t)align_up(72u + e->name_len, 8));
+    if (p == NULL)
+        return;
+    put32(p, e->id);
+    put32(p + 4, e->epoch);
+    put64(p + 8, e->sequence);
+    put32(p + 16, e->stream);
+    put32(p + 20, e->partition);
+    put64(p + 24, e->offset);
+    put32(p + 32, e->cookie_len);
+    put32(p + 36, e->name_len);
+    memcpy(p + 40, e->cookie, COOKIE_MAX);
+    memcpy(p + 72, e->name, e->name_len);
+}
+
+bool c_producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_producer *e) {
+    if (!fits(len, *at, 72))
+        return false;
+    const uint8_t *p = data + *at;
+    e->id = get32(p);
+    e->epoch = get32(p + 4);
+    e->sequence = get64(p + 8);
+    e->stream = get32(p + 16);
+    e->partition = get32(p + 20);
+    e->offset = get64(p + 24);
+    e->cookie_len = get32(p + 32);
+    e->name_len = get32(p + 36);
+    memcpy(e->cookie, p + 40, COOKIE_MAX);
+    e->name = (const char *)p + 72;
+    if (e->cookie_len > COOKIE_MAX || e->name_len > NAME_LEN_MAX || !fits(len, *at, align_up(72u + e->name_len, 8)))
+        return false;
+    *at += (uint32_t)align_up(72u + e->name_len, 8);
+    return true;
+}
+
+void c_processor_encode(struct bytes *b, uint32_t id, const char *name, uint32_t name_len) {
+    uint8_t *p = bytes_add(b, (size_t)align_up(8u + name_len, 8));
+    if (p == NULL)
+        return;
+    put32(p, id);
+    put32(p + 4, name_len);
+    memcpy(p + 8, name, name_len);
+}
+
+bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id, const char **name,
+                        uint32_t *name_len) {
+    if (!fits(len, *at, 8))
+        return false;
+    const uint8_t *p = data + *at;
+    *id = get32(p);
+    *name_len = get32(p + 4);
+    *name = (const char *)p + 8;
+    if (*name_len > NAME_LEN_MAX || !fits(len, *at, align_up(8u + *name_len, 8)))
+        return false;
+    *at += (uint32_t)align_up(8u + *name_len, 8);
+    return true;
+}
+
+/* Encoded length of the headers, or UINT32_MAX where a limit is passed. */
+static uint32_t headers_size(const pawl_record *r) {
+    if (r->raw_headers != NULL || r->header_count == 0)
+        return r->raw_headers != NULL ? r->raw_headers_len : 0;
+    uint32_t size = 0;
+    for (uint32_t i = 0; i < r->header_count; i++) {
+        size += 4u + r->headers[i].name_len + r->headers[i].value_len;
+        if (size > UINT16_MAX)
+            return UINT32_MAX;
+    }
+    return size;
+}
+
+uint64_t record_size(const pawl_record *r) {
+    uint32_t headers = headers_size(r);
+    if (headers == UINT32_MAX || r->value_len > RECORD_VALUE_MAX)
+        return 0;
+    return (uint64_t)RECORD_HEADER_SIZE + r->key_len + headers + r->value_len;
+}
+
+static uint8_t *copy(uint8_t *out, const void *from, size_t len) {
+    if (len != 0)
+        memcpy(out, from, len);
+    return out + len;
+}
+
+void record_encode(uint8_t *out, const pawl_record *r) {
+    put32(out, r->value_len);
+    put16(out + 4, r->key_len);
+    put16(out + 6, (uint16_t)headers_size(r));
+    put64(out + 8, (uint64_t)r->timestamp_ns);
+    out = copy(out + RECORD_HEADER_SIZE, r->key, r->key_len);
+    if (r->raw_headers != NULL) {
+        out = copy(out, r->raw_headers, r->raw_headers_len);
+    } else {
+        for (uint32_t i = 0; i < r->header_count; i++) {
+            put16(out, r->headers[i].name_len);
+            put16(out + 2, r->headers[i].value_len);
+            out = copy(out + 4, r->headers[i].name, r->headers[i].name_len);
+            out = copy(out, r->headers[i].value, r->headers[i].value_len);
+        }
+    }
+    copy(out, r->value, r->value_len);
+}
+
+bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r) {
+    if (!fits(len, *at, RECORD_HEADER_SIZE))
+        return false;
+    const uint8_t *p = data + *at;
+    memset(r, 0, sizeof *r);
+    r->value_len = get32(p);
+    r->key_len = get16(p + 4);
+    r->raw_headers_len = get16(p + 6);
+    r->timestamp_ns = (int64_t)get64(p + 8);
+    uint64_t size = (uint64_t)RECORD_HEADER_SIZE + r->key_len + r->raw_headers_len + r->value_len;
+    if (r->value_len > RECORD_VALUE_MAX || !fits(len, *at, size))
+        return false;
+    r->key = p + RECORD_HEADER_SIZE;
+    r->raw_headers = p + RECORD_HEADER_SIZE + r->key_len;
+    r->value = p + RECORD_HEADER_SIZE + r->key_len + r->raw_headers_len;
+    *at += (uint32_t)size;
+    return true;
+}
+
+int pawl_record_header(const pawl_record *r, uint32_t index, pawl_header *out) {
+    const uint8_t *p = r->raw_headers;
+    uint32_t left = p == NULL ? 0 : r->raw_headers_len;
+    for (uint32_t i = 0; left >= 4; i++) {
+        uint32_t name_len = get16(p), value_len = get16(p + 2);
+        if (name_len + value_len > left - 4)
+            break;
+        if (i == index) {
+            *out = (pawl_header){p + 4, p + 4 + name_len, (uint16_t)name_len, (uint16_t)value_len};
+            return 0;
+        }
+        p += 4 + name_len + value_len;
+        left -= 4 + name_len + value_len;
+    }
+    return PAWL_NOT_FOUND;
+}

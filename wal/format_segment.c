@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Segment headers; docs/format.md, sections 1 and 2. Offsets are those of the table there.
+ */
+#include <stdio.h>
+
+/* The inline variant lets the compiler specialise for the small inputs that headers and directories are. */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "wal/format.h"
+
+static const uint8_t segment_magic[8] = {0x50, 0x41, 0x57, 0x4C, 0x0D, 0x0A, 0x1A, 0x0A};
+
+enum { AT_VERSION = 8, AT_BLOCK = 12, AT_ID = 16, AT_SIZE = 32, AT_INDEX = 40, AT_EPOCH = 48, AT_LINK = 56,
+       AT_SEAL = 64, AT_CREATED = 72, AT_CAP = 80, AT_FEATURES = 88, AT_RESERVED = 96, AT_HASH = 4088 };
+
+uint64_t format_hash(const void *data, size_t len, uint64_t seed) {
+    return XXH3_64bits_withSeed(data, len, seed);
+}
+
+bool all_zero(const void *data, size_t len) {
+    const uint8_t *p = data;
+    if (len == 0)
+        return true;
+    return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
+uint64_t format_seed(const uint8_t log_id[16]) {
+    return format_hash(log_id, 16, 0);
+}
+
+void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h) {
+    memset(out, 0, BLOCK);
+    memcpy(out, segment_magic, 8);
+    put32(out + AT_VERSION, FORMAT_VERSION);
+    put32(out + AT_BLOCK, BLOCK);
+    memcpy(out + AT_ID, h->log_id, 16);
+    put64(out + AT_SIZE, h->segment_size);
+    put64(out + AT_INDEX, h->index);
+    put64(out + AT_EPOCH, h->epoch);
+    put64(out + AT_LINK, h->link);
+    put64(out + AT_SEAL, h->seal_lsn);
+    put64(out + AT_CREATED, h->created_ns);
+    put64(out + AT_CAP, h->disk_cap);
+    put64(out + AT_FEATURES, h->features);
+    put64(out + AT_HASH, format_hash(out, AT_HASH, 0));
+    memcpy(out + BLOCK, out, BLOCK);
+}
+
+static bool size_allowed(uint64_t size) {
+    return size >= MIB && size <= 4096ull * MIB && size % MIB == 0;
+}
+
+static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index, struct segment_header *h) {
+    if (memcmp(in, segment_magic, 8) != 0)
+        return all_zero(in, BLOCK) ? SEGMENT_PREPARED : SEGMENT_BAD;
+    if (format_hash(in, AT_HASH, 0) != get64(in + AT_HASH))
+        return SEGMENT_BAD;
+    if (get32(in + AT_VERSION) != FORMAT_VERSION || get64(in + AT_FEATURES) != 0)
+        return SEGMENT_UNKNOWN;
+    memcpy(h->log_id, in + AT_ID, 16);
+    h->segment_size = get64(in + AT_SIZE);
+    h->index = get64(in + AT_INDEX);
+    h->epoch = get64(in + AT_EPOCH);
+    h->link = get64(in + AT_LINK);
+    h->seal_lsn = get64(in + AT_SEAL);
+    h->created_ns = get64(in + AT_CREATED);
+    h->disk_cap = get64(in + AT_CAP);
+    h->features = 0;
+    if (get32(in + AT_BLOCK) != BLOCK || !size_allowed(h->segment_size) ||
+        h->index > UINT64_MAX / h->segment_size - 1 || !all_zero(in + AT_RESERVED, AT_HASH - AT_RESERVED))
+        return SEGMENT_BAD;
+    return h->index == index ? SEGMENT_GOOD : SEGMENT_PREPARED;
+}
+
+enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index, struct segment_header *h,
+                                    int *bad_copy) {
+    struct segment_header second;
+    memset(h, 0, sizeof *h);
+    memset(&second, 0, sizeof second);
+    enum segment_verdict a = decode_copy(in, index, h);
+    enum segment_verdict b = decode_copy(in + BLOCK, index, &second);
+    *bad_copy = -1;
+    if (a == SEGMENT_GOOD) {
+        if (memcmp(in, in + BLOCK, BLOCK) == 0)
+            return SEGMENT_GOOD;
+        *bad_copy = 1;
+        return SEGMENT_ONE_COPY;
+    }
+    if (b == SEGMENT_GOOD) {
+        *bad_copy = 0;
+        *h = second;
+        return SEGMENT_ONE_COPY;
+    }
+    if (a == SEGMENT_UNKNOWN || b == SEGMENT_UNKNOWN)
+        return SEGMENT_UNKNOWN;
+    if (a == SEGMENT_PREPARED && b == SEGMENT_PREPARED)
+        return SEGMENT_PREPARED;
+    return SEGMENT_BAD;
+}
+
+void segment_name(char out[24], uint64_t index, const char *suffix) {
+    snprintf(out, 24, "%016llx.%s", (unsigned long long)index, suffix);
+}
+
+bool segment_parse_name(const char *name, const char *suffix, uint64_t *index) {
+    uint64_t v = 0;
+    for (int i = 0; i < 16; i++) {
+        char c = name[i];
+        if (c >= '0' && c <= '9')
+            v = v << 4 | (uint64_t)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            v = v << 4 | (uint64_t)(c - 'a' + 10);
+        else
+            return false;
+    }
+    *index = v;
+    return name[16] == '.' && strcmp(name + 17, suffix) == 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mem.h - memory with a hard cap (PAWL-11). Every allocation of a handle goes through its budget, so that the cap holds
+ * and so that a test can make the n-th allocation fail.
+ */
+#ifndef PAWL_WAL_MEM_H
+#define PAWL_WAL_MEM_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mem {
+    _Atomic uint64_t used;
+    uint64_t cap;            /* bytes; 0 = none */
+    _Atomic int64_t fail_at; /* tests: counts down at each allocation, which fails when it reaches 0; negative: off */
+};
+
+void mem_init(struct mem *m, uint64_t cap);
+/* Zeroed; NULL if the cap or the system refuses. The size must be given back to mem_free(). */
+void *mem_alloc(struct mem *m, size_t size);
+void *mem_alloc_block(struct mem *m, size_t size); /* aligned to a block, not zeroed */
+/* Like realloc(); on failure the old memory stays. */
+void *mem_grow(struct mem *m, void *p, size_t old_size, size_t new_size);
+void mem_free(struct mem *m, void *p, size_t size);
+
+#endif
