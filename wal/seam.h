@@ -91,7 +91,7 @@ struct seam_ops {
     void (*destroy)(struct seam *s); /* closes all; frees the seam */
 };
 
-#define SEAM_FILES_MAX 64
+#define SEAM_FILES_MAX 1024
 
 /* Head of every backend's own struct. Constant after creation. */
 struct seam {

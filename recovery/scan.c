@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/scan.h"
+
+static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
+    char name[24];
+    segment_name(name, s->index, "seg");
+    return fail_sys((int)rc, "read", name, s->index * s->segment_size + offset);
+}
+
+/* Brings [offset, offset + len) into the window, reading ahead a chunk. */
+static int window(struct scan *s, uint64_t offset, size_t len) {
+    if (offset >= s->buf_at && offset + len <= s->buf_at + s->buf_len)
+        return 0;
+    uint64_t from = offset / BLOCK * BLOCK;
+    uint64_t want = align_up(offset + len - from, BLOCK);
+    if (want < s->chunk)
+        want = s->chunk;
+    if (want > s->segment_size - from)
+        want = s->segment_size - from;
+    if (want > s->buf_cap) {
+        mem_free(s->mem, s->buf, s->buf_cap);
+        s->buf_len = 0;
+        s->buf_cap = 0;
+        s->buf = mem_alloc_block(s->mem, (size_t)want);
+        if (s->buf == NULL)
+            return fail(PAWL_MEMORY, "no memory to read a frame of %llu bytes", (unsigned long long)want);
+        s->buf_cap = (size_t)want;
+    }
+    s->buf_len = 0;
+    int64_t n = s->io->ops->read(s->io, s->file, s->buf, (size_t)want, from);
+    if (n < 0)
+        return read_failed(s, n, from);
+    s->buf_at = from;
+    s->buf_len = (uint64_t)n;
+    return 0;
+}
+
+const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc) {
+    *rc = 0;
+    if (offset > s->segment_size || len > s->segment_size - offset)
+        return NULL;
+    *rc = window(s, offset, len);
+    if (*rc < 0 || offset + len > s->buf_at + s->buf_len)
+        return NULL;
+    return s->buf + (offset - s->buf_at);
+}
+
+int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h, enum segment_verdict *v,
+                int *bad_copy) {
+    uint8_t *head = mem_alloc_block(m, SEGMENT_HEADER_SIZE);
+    if (head == NULL)
+        return fail(PAWL_MEMORY, "no memory to read a segment header");
+    memset(head, 0, SEGMENT_HEADER_SIZE);
+    int64_t n = io->ops->read(io, file, head, SEGMENT_HEADER_SIZE, 0);
+    if (n >= 0)
+        *v = segment_decode(head, index, h, bad_copy);
+    mem_free(m, head, SEGMENT_HEADER_SIZE);
+    if (n < 0) {
+        char name[24];
+        segment_name(name, index, "seg");
+        return fail_sys((int)n, "read", name, NO_LSN);
+    }
+    return 0;
+}
+
+int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h, bool newest) {
+    memset(s, 0, sizeof *s);
+    s->io = io;
+    s->mem = m;
+    s->file = file;
+    s->index = h->index;
+    s->segment_size = h->segment_size;
+    s->seed = format_seed(h->log_id);
+    s->newest = newest;
+    s->at = h->index * h->segment_size + SEGMENT_HEADER_SIZE;
+    s->accepted_end = s->at;
+    s->link = h->link;
+    s->epoch = h->epoch;
+    s->chunk = m->cap != 0 && m->cap < 8ull * MIB ? SCAN_CHUNK / 4 : SCAN_CHUNK;
+    return 0;
+}
+
+void scan_end(struct scan *s) {
+    mem_free(s->mem, s->buf, s->buf_cap);
+    s->buf = NULL;
+    s->buf_cap = 0;
+}
+
+static uint64_t offset_of(const struct scan *s, uint64_t lsn) {
+    return lsn - s->index * s->segment_size;
+}
+
+static enum chain_evidence chain_of(const struct scan *s, const struct frame_header *h) {
+    bool begins = h->kind == FRAME_OPEN || h->kind == FRAME_CHECKPOINT || h->kind == FRAME_SEAL;
+    if (h->epoch < s->epoch)
+        return CHAIN_OLDER;
+    if (h->link != s->link || (h->epoch > s->epoch && !begins))
+        return CHAIN_BROKEN;
+    /* A checkpoint stands first in its segment and nowhere else, but for one that repair replaced. */
+    bool first = s->at % s->segment_size == SEGMENT_HEADER_SIZE;
+    if ((h->kind == FRAME_CHECKPOINT) != first && !(first && h->kind == FRAME_LOST))
+        return CHAIN_BROKEN;
+    return CHAIN_FOLLOWS;
+}
+
+/* Judges what stands at LSN p. */
+static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_frame *f) {
+    int rc;
+    *e = (struct evidence){HEAD_ZERO, PAYLOAD_NONE, CHAIN_NONE, WITNESS_NO};
+    const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
+    if (head == NULL) {
+        uint64_t left = s->segment_size - offset_of(s, p);
+        const uint8_t *rest = rc == 0 && left < FRAME_HEADER_SIZE ? scan_bytes(s, offset_of(s, p), (size_t)left, &rc) : NULL;
+        if (rest != NULL && !all_zero(rest, (size_t)left))
+            e->head = HEAD_GARBAGE;
+        return rc;
+    }
+    switch (frame_decode_header(head, p, s->segment_size, s->seed, &f->header)) {
+    case FRAME_GOOD:
+        e->head = HEAD_GOOD;
+        break;
+    case FRAME_OTHER_LSN:
+        e->head = HEAD_ELSEWHERE;
+        return 0;
+    case FRAME_NO_MAGIC: {
+        size_t len = (size_t)(align_up(p + 1, BLOCK) - p);
+        const uint8_t *block = scan_bytes(s, offset_of(s, p), len, &rc);
+        if (rc < 0)
+            return rc;
+        e->head = block == NULL || all_zero(block, len) ? HEAD_ZERO : HEAD_GARBAGE;
+        return 0;
+    }
+    default:
+        e->head = HEAD_BAD;
+        return 0;
+    }
+    e->chain = chain_of(s, &f->header);
+    f->bytes = scan_bytes(s, offset_of(s, p), (size_t)frame_bytes(&f->header), &rc);
+    if (rc < 0)
+        return rc;
+    e->payload = f->bytes != NULL && frame_check(f->bytes, &f->header, s->seed) == FRAME_GOOD ? PAYLOAD_GOOD : PAYLOAD_BAD;
+    return 0;
+}
+
+static bool accepted(const struct evidence *e) {
+    return decide(e)->action == ACCEPT;
+}
+
+/* Rules 2 and 3 of docs/format.md, section 3: 1 found, 0 not; then *e is the evidence that counts, and s->at where it stands. */
+static int find(struct scan *s, struct evidence *e, struct scan_frame *f) {
+    TRY(look(s, s->at, e, f));
+    uint64_t p = s->at, q = align_up(p, BLOCK);
+    if (accepted(e))
+        return 1;
+    if (q == p || q % s->segment_size == 0)
+        return 0;
+    int rc;
+    const uint8_t *gap = scan_bytes(s, offset_of(s, p), (size_t)(q - p), &rc);
+    if (gap == NULL)
+        return rc;
+    bool zeros = all_zero(gap, (size_t)(q - p));
+    struct evidence at_q;
+    s->at = q;
+    TRY(look(s, q, &at_q, f));
+    bool begins = f->header.kind == FRAME_OPEN || f->header.kind == FRAME_SEAL;
+    if (accepted(&at_q) && (zeros || (begins && f->header.epoch > s->epoch)))
+        return 1;
+    if (zeros)
+        *e = at_q;
+    else
+        s->at = p;
+    return 0;
+}
+
+int scan_next(struct scan *s, struct scan_frame *f) {
+    if (s->kind == FRAME_SEAL)
+        return 0;
+    struct evidence e;
+    int rc = find(s, &e, f);
+    if (rc <= 0)
+        return rc;
+    const struct frame_header *h = &f->header;
+    if (!frame_kind_known(h->kind) && (h->flags & FRAME_FLAG_REQUIRED) != 0)
+        return fail_at(PAWL_VERSION, 0, "", "", h->lsn, "frame kind %u at LSN %llu is not known to this version of Pawl",
+                       h->kind, (unsigned long long)h->lsn);
+    s->link = h->kind == FRAME_LOST ? h->dir_hash : h->hash;
+    s->epoch = h->epoch;
+    s->kind = h->kind;
+    s->after_lost |= h->kind == FRAME_LOST;
+    s->at = s->accepted_end = h->lsn + frame_bytes(h);
+    if (h->durable > s->durable)
+        s->durable = h->durable;
+    return 1;
+}
+
+/* Calls for every multiple of 8 beyond `from` where a good header stands; *h is it. 1 found, 0 none, negative error. */
+static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
+    uint64_t end = (s->index + 1) * s->segment_size;
+    for (uint64_t p = *lsn + 8; p + FRAME_HEADER_SIZE <= end; p += 8) {
+        int rc;
+        if (p % BLOCK == 0) {
+            const uint8_t *block = scan_bytes(s, offset_of(s, p), BLOCK, &rc);
+            if (rc < 0)
+                return rc;
+            if (block == NULL)
+                return 0;
+            if (all_zero(block, BLOCK)) { /* most of what is scanned */
+                p += BLOCK - 8;
+                continue;
+            }
+        }
+        const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
+        if (rc < 0)
+            return rc;
+        if (head == NULL)
+            return 0;
+        if (frame_decode_header(head, p, s->segment_size, s->seed, h) == FRAME_GOOD) {
+            *lsn = p;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+int scan_judge(struct scan *s, struct scan_end *end) {
+    struct evidence e;
+    struct scan_frame f;
+    memset(end, 0, sizeof *end);
+    end->lsn = s->at;
+    end->witness_lsn = NO_LSN;
+    if (s->kind == FRAME_SEAL)
+        return 0;
+    TRY(find(s, &e, &f));
+    end->lsn = s->at;
+    e.witness = s->newest ? WITNESS_NO : WITNESS_YES;
+    struct frame_header h;
+    uint64_t lsn = s->at;
+    for (;;) {
+        int rc = next_header(s, &lsn, &h);
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
+            break;
+        if (h.epoch >= s->epoch && h.durable > s->at) {
+            e.witness = WITNESS_YES;
+            end->witness_lsn = lsn;
+            end->witness_durable = h.durable;
+            break;
+        }
+    }
+    end->decision = decide(&e);
+    return 0;
+}
+
+int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
+    struct frame_header h;
+    *lsn = from;
+    for (;;) {
+        int rc = next_header(s, lsn, &h);
+        if (rc < 0)
+            return rc;
+        if (rc == 0) {
+            *lsn = NO_LSN;
+            return 0;
+        }
+        const uint8_t *bytes = scan_bytes(s, offset_of(s, *lsn), (size_t)frame_bytes(&h), &rc);
+        if (rc < 0)
+            return rc;
+        if (bytes != NULL && h.epoch >= s->epoch && frame_check(bytes, &h, s->seed) == FRAME_GOOD)
+            return 0;
+    }
+}
+
+void scan_jump(struct scan *s, uint64_t lsn) {
+    int rc;
+    struct frame_header h;
+    const uint8_t *head = scan_bytes(s, offset_of(s, lsn), FRAME_HEADER_SIZE, &rc);
+    s->at = lsn;
+    s->after_lost = true;
+    if (head != NULL && frame_decode_header(head, lsn, s->segment_size, s->seed, &h) == FRAME_GOOD) {
+        s->link = h.link;
+        s->epoch = h.epoch;
+    }
+}
+
+int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size, uint64_t seed,
+                   uint64_t *lsn) {
+    struct scan s;
+    struct segment_header h = {.index = index, .segment_size = segment_size};
+    scan_begin(&s, io, m, file, &h, true);
+    s.seed = seed;
+    struct frame_header fh;
+    uint64_t base = index * segment_size, at = base;
+    int rc;
+    *lsn = NO_LSN;
+    while ((rc = next_header(&s, &at, &fh)) == 1) {
+        if (fh.durable > base) { /* frames go in only when header and checkpoint are durable */
+            *lsn = at;
+            break;
+        }
+    }
+    scan_end(&s);
+    return rc < 0 ? rc : 0;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * scan.h - walks the frames of one segment, verifying everything; where the chain ends, gathers the evidence for decide.h.
+ */
+#ifndef PAWL_RECOVERY_SCAN_H
+#define PAWL_RECOVERY_SCAN_H
+
+#include "recovery/decide.h"
+#include "wal/error.h"
+#include "wal/format.h"
+#include "wal/mem.h"
+#include "wal/seam.h"
+
+#define SCAN_CHUNK (1024u * 1024u)
+
+struct scan {
+    struct seam *io;
+    struct mem *mem;
+    int file;
+    uint64_t index, segment_size, seed;
+    bool newest; /* else the next segment exists: everything here was durable */
+
+    uint64_t at;     /* LSN where the next frame is looked for */
+    uint64_t link;   /* what it must link to */
+    uint64_t epoch;  /* of the last frame accepted */
+    uint8_t kind;    /* of the last frame accepted; 0 none yet */
+    bool after_lost; /* a LOST frame was passed in this segment */
+    uint64_t accepted_end; /* end of the last frame accepted */
+    uint64_t durable;      /* greatest durable LSN that any accepted frame told */
+
+    uint8_t *buf; /* window of the file */
+    size_t buf_cap;
+    uint64_t buf_at, buf_len; /* file offset and bytes */
+    size_t chunk;
+};
+
+struct scan_frame {
+    struct frame_header header;
+    const uint8_t *bytes; /* the whole frame; valid until the next call */
+};
+
+/* What ended the chain. */
+struct scan_end {
+    const struct decision_case *decision; /* NULL: the segment was sealed */
+    uint64_t lsn;                         /* p */
+    uint64_t witness_lsn;                 /* of the witness, if there is one */
+    uint64_t witness_durable;
+};
+
+/* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an error of reading. */
+int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h, enum segment_verdict *v,
+                int *bad_copy);
+int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h, bool newest);
+/* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading, or PAWL_VERSION for a required kind that isn't known. */
+int scan_next(struct scan *s, struct scan_frame *f);
+/* Gathers the evidence where scan_next() ended and decides. */
+int scan_judge(struct scan *s, struct scan_end *end);
+/* The first place beyond `from` with a whole good frame at its own LSN, whatever its link; UINT64_MAX if there is none. For repair and salvage. */
+int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
+/* Goes on at a frame found by scan_resync(), trusting its own link. */
+void scan_jump(struct scan *s, uint64_t lsn);
+void scan_end(struct scan *s);
+/* `len` bytes at a file offset, through the window; NULL with *rc set if they can't be read. Fewer than len at the end of the file: NULL and *rc = 0. */
+const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc);
+/* A prepared or headerless file: is there a witness in it that says it was begun? *lsn is its place or UINT64_MAX. */
+int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size, uint64_t seed,
+                   uint64_t *lsn);
+
+#endif

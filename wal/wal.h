@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * wal.h - the log as a deterministic state machine: frames in, durable LSN out. Knows bytes and durability, nothing of streams.
+ *
+ * wal_append.c  frames into groups, room and reserves, sealing and beginning of segments
+ * wal_group.c   groups to the device: submission, completion, the durable LSN
+ * wal_prepare.c segment files made ready ahead of need, and removed
+ *
+ * Concurrency: a struct wal is guarded by its owner's lock: every function here is called under it, except wal_prepare_file(), which
+ * touches only the seam, and seam reap(), which the owner runs without the lock in one thread at a time (the leader) and whose
+ * results it gives to wal_complete() under the lock.
+ *
+ * Life of a byte: append copies it into the gathering group; flush pads the group to whole blocks and submits it; complete()
+ * sees it written and synced; once every earlier group is too, `durable` moves over it (PAWL-1). The group's memory goes on serving
+ * readers until it is needed for a new group.
+ */
+#ifndef PAWL_WAL_WAL_H
+#define PAWL_WAL_WAL_H
+
+#include "wal/error.h"
+#include "wal/format.h"
+#include "wal/mem.h"
+#include "wal/seam.h"
+
+#define WAL_WAIT 1 /* not now: complete() something, or prepare a segment, then try again */
+
+#define WAL_GROUPS_MAX 16
+#define WAL_PIECES_MAX 3
+
+enum wal_class { /* who may use the last bytes before the log is full (PAWL-11) */
+    WAL_INGEST,    /* new input: stops first */
+    WAL_PROCESS,   /* output with positions: so that processors can drain a full log */
+    WAL_POSITIONS, /* positions and catalog only: may use the reserve */
+};
+
+struct wal_piece {
+    const void *data;
+    size_t len;
+};
+
+/* A frame to be appended. The body is the pieces one behind the other. */
+struct wal_frame {
+    uint8_t kind;
+    enum wal_class class;
+    const struct run *runs;
+    uint32_t run_count;
+    uint32_t piece_count;
+    struct wal_piece pieces[WAL_PIECES_MAX];
+    uint32_t body_len;
+    uint64_t body_hash;
+    uint64_t time_ns;
+};
+
+enum group_state { GROUP_FREE, GROUP_GATHERING, GROUP_WRITING, GROUP_SYNCING, GROUP_DONE };
+
+/* A run of whole blocks on its way to the device. */
+struct group {
+    struct seam_req req;
+    uint8_t *data;
+    uint64_t lsn;   /* of its first byte */
+    uint32_t cap;
+    uint32_t len;   /* filled; a multiple of the block once submitted */
+    uint32_t done;  /* written so far */
+    uint32_t tries; /* consecutive answers without progress */
+    int buffer;     /* registered index, or -1 */
+    bool own;       /* made for one large frame: freed when done */
+    bool need_sync; /* the write alone doesn't make it durable: a fresh sync follows */
+    enum group_state state;
+    struct group *next; /* in flight: in LSN order */
+};
+
+enum wal_state {
+    WAL_RUNNING,
+    WAL_SEALING,   /* SEAL appended; waits until all is durable, and for a prepared segment */
+    WAL_BEGINNING, /* header and checkpoint of the next segment are being written */
+};
+
+enum next_state {
+    NEXT_NONE,   /* not there, nobody at it */
+    NEXT_MAKING, /* a thread prepares it */
+    NEXT_READY,  /* prepared, named and durable */
+    NEXT_FULL,   /* no space or cap reached; tried again when asked */
+};
+
+struct wal_hooks {
+    /* The checkpoint of all tables as they stand: fills `body` and the runs (their start and len included), at most 16. */
+    int (*checkpoint)(void *ctx, struct bytes *body, struct run *runs, uint32_t *count);
+    /* The index of the segment being sealed: INDEX entries, at most `max` bytes. */
+    int (*index)(void *ctx, struct bytes *body, size_t max);
+    /* A segment has begun at its first frame. */
+    void (*begun)(void *ctx, uint64_t index);
+    void *ctx;
+};
+
+struct wal {
+    struct seam *io;
+    struct mem *mem;
+    struct wal_hooks hooks;
+    uint8_t log_id[16];
+    uint64_t seed;
+    uint64_t segment_size;
+    uint64_t disk_cap;
+    uint64_t epoch;
+
+    enum wal_state state;
+    bool needs_open; /* this incarnation has no durable record yet: the next segment's header must be it */
+    uint64_t segment; /* index of the active one */
+    int file;
+    uint64_t first_segment; /* oldest kept */
+    uint64_t tail;          /* LSN of the next frame */
+    uint64_t durable;       /* PAWL-1 */
+    uint64_t link;          /* header hash of the last frame appended */
+    uint64_t seal_lsn;      /* of the last SEAL, for the next segment's header */
+    uint8_t last_kind;
+    uint64_t last_append_ns; /* monotonic time of the last frame other than a witness */
+
+    enum next_state next;
+    int next_file;
+    bool dropping; /* a thread is removing old segments */
+
+    struct group groups[WAL_GROUPS_MAX];
+    int group_count;
+    uint32_t group_size;
+    uint32_t in_flight_max;
+    struct group *gathering;
+    struct group *flight_head, *flight_tail;
+    uint32_t in_flight;
+    bool dsync; /* RWF_DSYNC works here */
+
+    int failed; /* 0, or the code of `error` (PAWL-7) */
+    pawl_error error;
+
+    uint64_t frames, groups_written, syncs, bytes_written;
+};
+
+/* Where a recovered or new log stands. */
+struct wal_start {
+    uint8_t log_id[16];
+    uint64_t segment_size, disk_cap;
+    uint64_t epoch; /* of the last frame; the new incarnation is one more */
+    uint64_t segment, first_segment;
+    int file;      /* of the active segment, open for writing; the wal owns it from here on */
+    uint64_t tail; /* end of the last good frame */
+    uint64_t link;
+    uint64_t seal_lsn;
+    bool sealed;   /* the last frame is a SEAL */
+    int next_file; /* a prepared segment was found: its handle, else -1 */
+};
+
+/* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable after the next flush and completion). Buffers take `buffer_bytes`. */
+int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks, const struct wal_start *start,
+             uint64_t buffer_bytes);
+/* Frees what it holds. Nothing may be in flight. */
+void wal_free(struct wal *w);
+
+/* Appends a frame: 0 with its LSN and end, WAL_WAIT, PAWL_FULL, PAWL_TOO_LARGE, PAWL_MEMORY, or the sticky error. Nothing is kept on failure. */
+int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end);
+/* Largest directory + body that a frame may have. */
+uint64_t wal_payload_max(const struct wal *w);
+/* Where in a segment ordinary frames must end, so that its SEAL fits. */
+uint64_t wal_usable_end(uint64_t segment_size);
+static inline uint64_t wal_base(const struct wal *w) {
+    return w->segment * w->segment_size;
+}
+/* Appends a frame without runs (WITNESS, CLOSE). */
+int wal_append_mark(struct wal *w, uint8_t kind);
+/* Would an ordinary append of new input get PAWL_FULL now? */
+bool wal_is_full(struct wal *w);
+
+/* Submits what has gathered, if fewer than in_flight_max groups are in flight or `force`. */
+void wal_flush(struct wal *w, bool force);
+/* Takes a finished request back, moves the durable LSN, goes on with sealing. */
+void wal_complete(struct wal *w, struct seam_req *r);
+/* Goes on with sealing or beginning where it can. */
+void wal_step(struct wal *w);
+/* Is everything appended durable, and no segment change under way? */
+bool wal_settled(const struct wal *w);
+
+/* Bytes at an LSN if they are still in memory: pointer valid while the lock is held, *avail of them; else NULL. */
+const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail);
+
+/* Makes the error sticky (PAWL-7). Returns its code. */
+int wal_fail(struct wal *w, int sys_errno, const char *call, uint64_t lsn);
+int wal_error(const struct wal *w); /* the sticky one as this thread's last error */
+
+/* -- wal_prepare.c */
+/* Is a next segment wanted, and may one be made now (cap)? */
+bool wal_wants_next(struct wal *w);
+/* Makes segment `index`: allocated, written once with zeros, synced, named, directory synced. Without the lock. Returns the handle or -errno. */
+int wal_prepare_file(struct seam *io, struct mem *m, uint64_t index, uint64_t size);
+void wal_next_done(struct wal *w, int file_or_errno);
+uint64_t wal_segments_on_disk(const struct wal *w);
+/* Creates a new log with segment 0 in the directory, durably. */
+int wal_create(struct seam *io, struct mem *m, uint64_t segment_size, uint64_t disk_cap);
+
+/* Encodes a whole frame at `out` (which has room), at f's LSN; shared by append and creation. */
+void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h, uint64_t seed);
+
+#endif

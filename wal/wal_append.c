@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Frames into groups; which frames still have room; sealing a segment and beginning the next.
+ */
+#include <assert.h>
+
+#include "wal/wal.h"
+
+/* What a segment keeps free at its end for its SEAL frame and index. */
+static uint64_t index_max(uint64_t segment_size) {
+    uint64_t n = segment_size / 256;
+    return n > 1024 * 1024 ? 1024 * 1024 : n;
+}
+
+uint64_t wal_usable_end(uint64_t segment_size) {
+    return segment_size - align_up(FRAME_HEADER_SIZE + RUN_SIZE + index_max(segment_size), BLOCK) - BLOCK;
+}
+
+uint64_t wal_payload_max(const struct wal *w) {
+    uint64_t by_segment = w->segment_size / 4 + (w->segment_size >= 64ull * MIB ? MIB : 0);
+    uint64_t by_memory = w->mem->cap == 0 ? UINT64_MAX : w->mem->cap / 4 < 17ull * MIB && w->mem->cap >= 32ull * MIB
+                             ? 17ull * MIB
+                             : w->mem->cap / 4;
+    uint64_t n = by_segment < by_memory ? by_segment : by_memory;
+    if (n > 17ull * MIB)
+        n = 17ull * MIB;
+    return n - FRAME_HEADER_SIZE;
+}
+
+/* May a frame go into the active segment now? */
+enum room { ROOM_YES, ROOM_ROLL, ROOM_WAIT, ROOM_FULL };
+
+static enum room room_for(struct wal *w, uint64_t size, enum wal_class class) {
+    uint64_t used = w->tail - wal_base(w), end = wal_usable_end(w->segment_size);
+    bool fits = !w->needs_open && used + size <= end;
+    if (w->next == NEXT_READY)
+        return fits ? ROOM_YES : ROOM_ROLL;
+    bool can_come = w->next == NEXT_MAKING || wal_wants_next(w);
+    uint64_t reserve = 0; /* input stops first, so that processors and positions can still drain the log */
+    if (class == WAL_PROCESS || (class == WAL_INGEST && can_come))
+        reserve = w->segment_size / 16;
+    else if (class == WAL_INGEST)
+        reserve = w->segment_size / 4;
+    if (fits && used + size + reserve <= end)
+        return ROOM_YES;
+    return can_come ? ROOM_WAIT : ROOM_FULL;
+}
+
+bool wal_is_full(struct wal *w) {
+    return room_for(w, BLOCK, WAL_INGEST) == ROOM_FULL;
+}
+
+void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h, uint64_t seed) {
+    uint8_t *dir = out + FRAME_HEADER_SIZE;
+    for (uint32_t i = 0; i < f->run_count; i++)
+        run_encode(dir + i * RUN_SIZE, &f->runs[i]);
+    uint8_t *at = dir + (size_t)f->run_count * RUN_SIZE;
+    for (uint32_t i = 0; i < f->piece_count; i++) {
+        if (f->pieces[i].len != 0)
+            memcpy(at, f->pieces[i].data, f->pieces[i].len);
+        at += f->pieces[i].len;
+    }
+    h->kind = f->kind;
+    h->flags = (uint8_t)(f->kind == FRAME_WITNESS ? 0 : FRAME_FLAG_REQUIRED);
+    h->runs = (uint16_t)f->run_count;
+    h->body_len = f->body_len;
+    h->time_ns = f->time_ns;
+    h->dir_hash = format_hash(dir, (size_t)f->run_count * RUN_SIZE, seed);
+    h->body_hash = f->body_hash;
+    size_t size = (size_t)frame_bytes(h);
+    memset(at, 0, size - (size_t)(at - out));
+    frame_encode_header(out, h, seed);
+}
+
+/* A group to gather in: the free one that has been free longest, so that recent bytes stay readable. */
+static struct group *free_group(struct wal *w) {
+    struct group *best = NULL;
+    for (int i = 0; i < w->group_count; i++) {
+        struct group *g = &w->groups[i];
+        bool idle = g->state == GROUP_FREE || g->state == GROUP_DONE;
+        if (idle && !g->own && (best == NULL || g->lsn < best->lsn))
+            best = g;
+    }
+    return best;
+}
+
+/* A slot and a buffer for one frame that is larger than a group. */
+static struct group *own_group(struct wal *w, uint64_t size) {
+    for (int i = w->group_count; i < WAL_GROUPS_MAX; i++) {
+        struct group *g = &w->groups[i];
+        if (g->state != GROUP_FREE && g->state != GROUP_DONE)
+            continue;
+        uint8_t *data = mem_alloc_block(w->mem, (size_t)size);
+        if (data == NULL)
+            return NULL;
+        g->data = data;
+        g->cap = (uint32_t)size;
+        g->own = true;
+        return g;
+    }
+    return NULL;
+}
+
+static void start_group(struct wal *w, struct group *g) {
+    g->state = GROUP_GATHERING;
+    g->lsn = w->tail;
+    g->len = g->done = g->tries = 0;
+    g->need_sync = false;
+    w->gathering = g;
+}
+
+/* Space for a frame of `size` bytes at the tail, in the gathering group or a new one. */
+static int space(struct wal *w, uint64_t size, uint8_t **out) {
+    if (w->gathering != NULL && w->gathering->cap - w->gathering->len < size)
+        wal_flush(w, true);
+    if (w->failed != 0)
+        return wal_error(w);
+    if (w->gathering == NULL) {
+        uint64_t whole = align_up(size, BLOCK);
+        struct group *g = whole > w->group_size ? own_group(w, whole) : free_group(w);
+        if (g == NULL) {
+            if (w->in_flight != 0)
+                return WAL_WAIT;
+            return fail(PAWL_MEMORY, "no memory for a frame of %llu bytes: raise memory_cap or make transactions smaller",
+                        (unsigned long long)size);
+        }
+        start_group(w, g);
+    }
+    *out = w->gathering->data + w->gathering->len;
+    return 0;
+}
+
+/* Puts a frame at the tail, room having been checked. */
+static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end) {
+    uint64_t size = frame_size(f->run_count, f->body_len);
+    uint8_t *out;
+    int rc = space(w, size, &out);
+    if (rc != 0)
+        return rc;
+    struct frame_header h = {.lsn = w->tail, .epoch = w->epoch, .durable = w->durable, .link = w->link};
+    assert(w->durable <= w->tail);
+    wal_encode_frame(out, f, &h, w->seed);
+    w->gathering->len += (uint32_t)size;
+    w->tail += size;
+    w->link = h.hash;
+    w->last_kind = f->kind;
+    w->frames++;
+    if (f->kind != FRAME_WITNESS)
+        w->last_append_ns = w->io->ops->now(w->io);
+    *lsn = h.lsn;
+    *end = w->tail;
+    return 0;
+}
+
+static void seal(struct wal *w) {
+    struct bytes body;
+    bytes_init(&body, w->mem);
+    int rc = w->hooks.index(w->hooks.ctx, &body, index_max(w->segment_size));
+    struct run r = {.type = RUN_INDEX, .count = (uint32_t)(body.len / INDEX_ENTRY_SIZE), .len = (uint32_t)body.len};
+    struct wal_frame f = {.kind = FRAME_SEAL, .runs = &r, .run_count = body.len != 0, .piece_count = 1,
+                          .pieces = {{body.data, body.len}}, .body_len = (uint32_t)body.len,
+                          .body_hash = format_hash(body.data, body.len, w->seed),
+                          .time_ns = w->io->ops->realtime(w->io)};
+    uint64_t lsn, end;
+    if (rc == 0)
+        rc = put_frame(w, &f, &lsn, &end); /* WAL_WAIT: tried again at the next append */
+    if (rc == 0) {
+        w->seal_lsn = lsn;
+        w->state = WAL_SEALING;
+        wal_flush(w, true);
+    }
+    bytes_free(&body);
+}
+
+/* Builds header and checkpoint of the next segment in one group and submits it. */
+static int begin(struct wal *w) {
+    struct bytes body;
+    struct run runs[16];
+    uint32_t count = 0;
+    bytes_init(&body, w->mem);
+    int rc = w->hooks.checkpoint(w->hooks.ctx, &body, runs, &count);
+    if (rc != 0 || body.failed) {
+        bytes_free(&body);
+        return rc != 0 ? rc : fail(PAWL_MEMORY, "no memory for a checkpoint");
+    }
+    uint64_t first = SEGMENT_HEADER_SIZE, size = frame_size(count, body.len);
+    uint64_t whole = align_up(first + size, BLOCK);
+    struct group *g = whole > w->group_size ? own_group(w, whole) : free_group(w);
+    if (g == NULL) {
+        bytes_free(&body);
+        return fail(PAWL_MEMORY, "no memory for a checkpoint of %llu bytes", (unsigned long long)size);
+    }
+    uint64_t now = w->io->ops->realtime(w->io), old_link = w->link;
+    w->segment++;
+    w->file = w->next_file;
+    w->next_file = -1;
+    w->next = NEXT_NONE;
+    w->tail = wal_base(w);
+    start_group(w, g);
+    struct segment_header sh = {.segment_size = w->segment_size, .index = w->segment, .epoch = w->epoch,
+                                .link = old_link, .seal_lsn = w->seal_lsn, .created_ns = now, .disk_cap = w->disk_cap};
+    memcpy(sh.log_id, w->log_id, 16);
+    segment_encode(g->data, &sh);
+    g->len = (uint32_t)first;
+    w->tail += first;
+    struct wal_frame f = {.kind = FRAME_CHECKPOINT, .runs = runs, .run_count = count, .piece_count = 1,
+                          .pieces = {{body.data, body.len}}, .body_len = (uint32_t)body.len,
+                          .body_hash = format_hash(body.data, body.len, w->seed), .time_ns = now};
+    uint64_t lsn, end;
+    rc = put_frame(w, &f, &lsn, &end);
+    assert(rc == 0);
+    bytes_free(&body);
+    w->state = WAL_BEGINNING;
+    wal_flush(w, true);
+    return 0;
+}
+
+void wal_step(struct wal *w) {
+    if (w->failed != 0)
+        return;
+    if (w->state == WAL_SEALING && w->in_flight == 0 && w->gathering == NULL && w->next == NEXT_READY) {
+        int old = w->file;
+        if (begin(w) != 0) {
+            pawl_error e;
+            fail_copy(&e);
+            w->failed = e.code;
+            w->error = e;
+            return;
+        }
+        if (old >= 0)
+            w->io->ops->close(w->io, old);
+    }
+    if (w->state == WAL_BEGINNING && w->in_flight == 0) {
+        w->state = WAL_RUNNING; /* only now may frames go in: a torn tail is always in the newest segment */
+        w->needs_open = false;
+        w->hooks.begun(w->hooks.ctx, w->segment);
+    }
+}
+
+int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end) {
+    if (w->failed != 0)
+        return wal_error(w);
+    uint64_t size = frame_size(f->run_count, f->body_len);
+    if ((uint64_t)f->run_count * RUN_SIZE + f->body_len > wal_payload_max(w) || f->run_count > UINT16_MAX)
+        return fail(PAWL_TOO_LARGE, "a frame of %llu bytes is larger than this log's limit of %llu",
+                    (unsigned long long)size, (unsigned long long)wal_payload_max(w));
+    wal_step(w);
+    if (w->failed != 0)
+        return wal_error(w);
+    if (w->state != WAL_RUNNING)
+        return w->state == WAL_SEALING && w->next == NEXT_FULL && !wal_wants_next(w)
+                   ? fail(PAWL_FULL, "the log is full: no segment is left; free space, or let retention drop old segments")
+                   : WAL_WAIT;
+    switch (room_for(w, size, f->class)) {
+    case ROOM_YES:
+        return put_frame(w, f, lsn, end);
+    case ROOM_ROLL:
+        seal(w);
+        if (w->failed != 0)
+            return wal_error(w);
+        return WAL_WAIT;
+    case ROOM_WAIT:
+        return WAL_WAIT;
+    default:
+        return fail(PAWL_FULL, "the log is full (%s); free space, raise the cap, or let retention drop old segments",
+                    w->disk_cap != 0 && w->next != NEXT_FULL ? "its disk cap is reached" : "no space for another segment");
+    }
+}
+
+int wal_append_mark(struct wal *w, uint8_t kind) {
+    struct wal_frame f = {.kind = kind, .class = WAL_POSITIONS, .body_hash = format_hash(NULL, 0, w->seed),
+                          .time_ns = w->io->ops->realtime(w->io)};
+    uint64_t lsn, end;
+    uint64_t size = frame_size(0, 0);
+    if (w->failed != 0)
+        return wal_error(w);
+    if (w->state != WAL_RUNNING || w->needs_open ||
+        w->tail - wal_base(w) + size > wal_usable_end(w->segment_size))
+        return WAL_WAIT; /* a mark is never worth a roll */
+    return put_frame(w, &f, &lsn, &end);
+}

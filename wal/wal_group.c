@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Groups to the device. Each is written and made durable on its own, several at once; the durable LSN moves over the
+ * longest finished prefix. A short or failed part is completed here, followed by a fresh sync: a sync that ran before the last byte
+ * was there proves nothing.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "wal/wal.h"
+
+#define TRIES_MAX 1000
+
+int wal_error(const struct wal *w) {
+    return fail_again(&w->error);
+}
+
+int wal_fail(struct wal *w, int sys_errno, const char *call, uint64_t lsn) {
+    if (w->failed != 0)
+        return wal_error(w);
+    char name[24];
+    segment_name(name, lsn / w->segment_size, "seg");
+    const char *text = strerrordesc_np(sys_errno);
+    w->failed = fail_at(PAWL_IO, sys_errno, call, name, lsn,
+                        "%s of %s at LSN %llu failed: %s. Nothing more is acknowledged; close and open the log again to recover",
+                        call, name, (unsigned long long)lsn, text != NULL ? text : "unknown error");
+    fail_copy(&w->error);
+    return w->failed;
+}
+
+static void submit(struct wal *w, struct group *g) {
+    struct seam_req *r = &g->req;
+    memset(r, 0, sizeof *r);
+    r->owner = g;
+    r->file = w->file;
+    r->buffer = g->buffer;
+    if (g->state == GROUP_SYNCING) {
+        r->op = SEAM_SYNC;
+        w->syncs++;
+    } else {
+        uint32_t from = g->done / BLOCK * BLOCK; /* O_DIRECT wants whole blocks again */
+        r->op = SEAM_WRITE;
+        r->flags = w->dsync ? SEAM_DSYNC : 0;
+        r->data = g->data + from;
+        r->len = g->len - from;
+        r->offset = g->lsn % w->segment_size + from;
+        g->done = from;
+        w->syncs += w->dsync;
+    }
+    w->io->ops->submit(w->io, r);
+}
+
+void wal_flush(struct wal *w, bool force) {
+    struct group *g = w->gathering;
+    if (w->failed != 0 || g == NULL || (!force && w->in_flight >= w->in_flight_max))
+        return;
+    uint32_t whole = (uint32_t)align_up(g->len, BLOCK);
+    memset(g->data + g->len, 0, whole - g->len);
+    w->tail += whole - g->len;
+    g->len = whole;
+    g->state = GROUP_WRITING;
+    g->next = NULL;
+    if (w->flight_tail != NULL)
+        w->flight_tail->next = g;
+    else
+        w->flight_head = g;
+    w->flight_tail = g;
+    w->gathering = NULL;
+    w->in_flight++;
+    w->groups_written++;
+    w->bytes_written += whole;
+    g->need_sync = !w->dsync;
+    submit(w, g);
+    int rc = w->io->ops->kick(w->io);
+    if (rc < 0)
+        wal_fail(w, -rc, "submit", g->lsn);
+}
+
+static void advance_durable(struct wal *w) {
+    while (w->flight_head != NULL && w->flight_head->state == GROUP_DONE) {
+        struct group *g = w->flight_head;
+        w->flight_head = g->next;
+        if (w->flight_head == NULL)
+            w->flight_tail = NULL;
+        if (w->failed == 0)
+            w->durable = g->lsn + g->len;
+        w->in_flight--;
+        if (g->own) {
+            mem_free(w->mem, g->data, g->cap);
+            g->data = NULL;
+            g->own = false;
+            g->state = GROUP_FREE;
+        }
+    }
+}
+
+/* What a write's answer means for its group. */
+static void wrote(struct wal *w, struct group *g, int64_t n) {
+    if (n == -EOPNOTSUPP && w->dsync && g->done == 0) {
+        w->dsync = false; /* this file system has no RWF_DSYNC: sync after each write from now on */
+        g->need_sync = true;
+        submit(w, g);
+        return;
+    }
+    if (n == -EAGAIN || n == -EINTR || n == -ECANCELED || n == 0) {
+        if (++g->tries > TRIES_MAX) {
+            wal_fail(w, n == 0 ? EIO : (int)-n, "write", g->lsn + g->done);
+            g->state = GROUP_DONE;
+            return;
+        }
+        g->need_sync = true;
+        submit(w, g);
+        return;
+    }
+    if (n < 0) {
+        wal_fail(w, (int)-n, "write", g->lsn + g->done);
+        g->state = GROUP_DONE;
+        return;
+    }
+    g->done += (uint32_t)n;
+    if (g->done < g->len) {
+        g->tries++;
+        g->need_sync = true; /* the part that was written was synced before the rest existed */
+        if (g->tries > TRIES_MAX) {
+            wal_fail(w, EIO, "write", g->lsn + g->done);
+            g->state = GROUP_DONE;
+            return;
+        }
+        submit(w, g);
+    } else if (g->need_sync) {
+        g->state = GROUP_SYNCING;
+        submit(w, g);
+    } else {
+        g->state = GROUP_DONE;
+    }
+}
+
+void wal_complete(struct wal *w, struct seam_req *r) {
+    struct group *g = r->owner;
+    if (g->state == GROUP_SYNCING) {
+        int64_t n = r->result;
+        if ((n == -EAGAIN || n == -EINTR || n == -ECANCELED) && ++g->tries <= TRIES_MAX) {
+            submit(w, g); /* it never ran: not a failed sync */
+        } else {
+            if (n < 0)
+                wal_fail(w, (int)-n, "fdatasync", g->lsn);
+            g->state = GROUP_DONE;
+        }
+    } else {
+        wrote(w, g, r->result);
+    }
+    if (g->state != GROUP_DONE) {
+        int rc = w->io->ops->kick(w->io);
+        if (rc < 0)
+            wal_fail(w, -rc, "submit", g->lsn);
+    }
+    advance_durable(w);
+    wal_step(w);
+}
+
+bool wal_settled(const struct wal *w) {
+    return w->in_flight == 0 && w->gathering == NULL && w->state == WAL_RUNNING;
+}
+
+const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail) {
+    for (int i = 0; i < WAL_GROUPS_MAX; i++) {
+        struct group *g = &w->groups[i];
+        if (g->data != NULL && g->state != GROUP_FREE && lsn >= g->lsn && lsn < g->lsn + g->len) {
+            *avail = g->lsn + g->len - lsn;
+            return g->data + (lsn - g->lsn);
+        }
+    }
+    return NULL;
+}
+
+/* Buffers: as many groups as fit, the more the smaller the log's memory, but at least four. */
+static int make_groups(struct wal *w, uint64_t bytes) {
+    uint64_t size = bytes / 8 / BLOCK * BLOCK;
+    if (size > MIB)
+        size = MIB;
+    if (size < 16 * 1024)
+        size = 16 * 1024;
+    w->group_size = (uint32_t)size;
+    void *data[8];
+    for (int i = 0; i < WAL_GROUPS_MAX; i++)
+        w->groups[i].buffer = -1;
+    for (int i = 0; i < 8; i++) {
+        struct group *g = &w->groups[i];
+        g->data = mem_alloc_block(w->mem, (size_t)size);
+        if (g->data == NULL)
+            return fail(PAWL_MEMORY, "no memory for write buffers of %llu bytes", (unsigned long long)bytes);
+        memset(g->data, 0, (size_t)size);
+        g->cap = (uint32_t)size;
+        g->buffer = i;
+        data[i] = g->data;
+        w->group_count = i + 1;
+    }
+    w->in_flight_max = 4;
+    w->io->ops->buffers(w->io, data, (size_t)size, w->group_count);
+    return 0;
+}
+
+int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks, const struct wal_start *start,
+             uint64_t buffer_bytes) {
+    memset(w, 0, sizeof *w);
+    w->io = io;
+    w->mem = m;
+    w->hooks = *hooks;
+    memcpy(w->log_id, start->log_id, 16);
+    w->seed = format_seed(w->log_id);
+    w->segment_size = start->segment_size;
+    w->disk_cap = start->disk_cap;
+    w->epoch = start->epoch + 1;
+    w->segment = start->segment;
+    w->first_segment = start->first_segment;
+    w->file = start->file;
+    w->tail = align_up(start->tail, BLOCK);
+    w->durable = w->tail;
+    w->link = start->link;
+    w->seal_lsn = start->seal_lsn;
+    w->next_file = start->next_file;
+    w->next = start->next_file >= 0 ? NEXT_READY : NEXT_NONE;
+    w->dsync = true;
+    w->needs_open = true;
+    TRY(make_groups(w, buffer_bytes));
+    if (start->sealed) {
+        w->state = WAL_SEALING; /* the next segment's header will be this incarnation's record */
+        return 0;
+    }
+    struct wal_frame f = {.kind = FRAME_OPEN, .class = WAL_POSITIONS, .body_hash = format_hash(NULL, 0, w->seed),
+                          .time_ns = io->ops->realtime(io)};
+    uint64_t lsn, end;
+    w->needs_open = false;
+    if (w->tail - wal_base(w) + BLOCK > wal_usable_end(w->segment_size))
+        w->needs_open = true;
+    else
+        TRY(wal_append(w, &f, &lsn, &end));
+    return 0;
+}
+
+void wal_free(struct wal *w) {
+    for (int i = 0; i < WAL_GROUPS_MAX; i++)
+        mem_free(w->mem, w->groups[i].data, w->groups[i].cap);
+    if (w->file >= 0)
+        w->io->ops->close(w->io, w->file);
+    if (w->next_file >= 0)
+        w->io->ops->close(w->io, w->next_file);
+    memset(w->groups, 0, sizeof w->groups);
+    w->file = w->next_file = -1;
+}
