@@ -107,6 +107,7 @@ static enum chain_evidence chain_of(const struct scan *s, const struct frame_hea
 static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_frame *f) {
     int rc;
     *e = (struct evidence){HEAD_ZERO, PAYLOAD_NONE, CHAIN_NONE, WITNESS_NO};
+    memset(f, 0, sizeof *f);
     const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
     if (head == NULL) {
         uint64_t left = s->segment_size - offset_of(s, p);

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/replay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct lister {
+    struct segment_list *list;
+    struct segment_list tmp;
+    int rc;
+};
+
+static int add_index(struct segment_list *l, uint64_t index) {
+    if (l->count == l->cap) {
+        size_t cap = l->cap == 0 ? 64 : l->cap * 2;
+        uint64_t *p = mem_grow(l->mem, l->index, l->cap * sizeof *p, cap * sizeof *p);
+        if (p == NULL)
+            return fail(PAWL_MEMORY, "no memory to list the log's segments");
+        l->index = p;
+        l->cap = cap;
+    }
+    l->index[l->count++] = index;
+    return 0;
+}
+
+static int on_name(void *arg, const char *name) {
+    struct lister *x = arg;
+    uint64_t index;
+    if (strlen(name) != 20)
+        return 0;
+    if (segment_parse_name(name, "seg", &index))
+        x->rc = add_index(x->list, index);
+    else if (segment_parse_name(name, "tmp", &index))
+        x->rc = add_index(&x->tmp, index);
+    return x->rc;
+}
+
+static int by_value(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l, bool remove_tmp) {
+    *l = (struct segment_list){.mem = m};
+    struct lister x = {.list = l, .tmp = {.mem = m}};
+    int rc = io->ops->list(io, on_name, &x);
+    if (rc < 0 && x.rc == 0)
+        rc = fail_sys(rc, "readdir", NULL, NO_LSN);
+    for (size_t i = 0; remove_tmp && rc == 0 && i < x.tmp.count; i++) {
+        char name[24];
+        segment_name(name, x.tmp.index[i], "tmp");
+        io->ops->unlink(io, name); /* whether it works or not: never read, and its space comes back later */
+    }
+    segment_list_free(&x.tmp);
+    if (rc < 0)
+        segment_list_free(l);
+    else if (l->count > 1)
+        qsort(l->index, l->count, sizeof *l->index, by_value);
+    return rc < 0 ? rc : 0;
+}
+
+void segment_list_free(struct segment_list *l) {
+    mem_free(l->mem, l->index, l->cap * sizeof *l->index);
+    l->index = NULL;
+    l->count = l->cap = 0;
+}
+
+static int open_file(struct seam *io, uint64_t index, bool writable) {
+    char name[24];
+    segment_name(name, index, "seg");
+    int file = io->ops->open(io, name, writable ? SEAM_RDWR : 0);
+    return file < 0 ? fail_sys(file, "open", name, NO_LSN) : file;
+}
+
+static int header_error(uint64_t index, enum segment_verdict v, uint64_t size) {
+    char name[24];
+    segment_name(name, index, "seg");
+    if (v == SEGMENT_UNKNOWN)
+        return fail_at(PAWL_VERSION, 0, "open", name, index * size,
+                       "%s was written in a format this version of Pawl (format %u) doesn't know; use a newer one", name,
+                       FORMAT_VERSION);
+    return fail_at(PAWL_DAMAGED, 0, "open", name, index * size,
+                   "segment-header-damaged: both copies of the header of %s are damaged; run 'pawl verify', then 'pawl repair'",
+                   name);
+}
+
+int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like, bool writable,
+                 struct segment_header *h) {
+    int file = open_file(io, index, writable);
+    if (file < 0)
+        return file;
+    enum segment_verdict v;
+    int bad;
+    int rc = scan_header(io, m, file, index, h, &v, &bad);
+    if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY)
+        rc = header_error(index, v, like->segment_size);
+    else if (rc == 0 && (memcmp(h->log_id, like->log_id, 16) != 0 || h->segment_size != like->segment_size)) {
+        char name[24];
+        segment_name(name, index, "seg");
+        rc = fail_at(PAWL_FOREIGN, 0, "open", name, index * like->segment_size,
+                     "%s belongs to another log; move it out of the directory", name);
+    }
+    if (rc < 0) {
+        io->ops->close(io, file);
+        return rc;
+    }
+    return file;
+}
+
+/* A file above the newest begun segment that has no header: was it begun all the same? */
+static int check_unbegun(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like) {
+    int file = open_file(io, index, false);
+    if (file < 0)
+        return file;
+    uint64_t lsn;
+    int rc = scan_for_begun(io, m, file, index, like->segment_size, format_seed(like->log_id), &lsn);
+    io->ops->close(io, file);
+    if (rc == 0 && lsn != NO_LSN)
+        rc = header_error(index, SEGMENT_BAD, like->segment_size);
+    return rc;
+}
+
+static int judge_file(struct seam *io, struct mem *m, uint64_t index, struct segment_header *h, enum segment_verdict *v) {
+    int file = open_file(io, index, false);
+    if (file < 0)
+        return file;
+    int bad;
+    int rc = scan_header(io, m, file, index, h, v, &bad);
+    io->ops->close(io, file);
+    return rc;
+}
+
+/* The newest begun segment; above it only prepared files. */
+static int find_newest(struct seam *io, struct mem *m, const struct segment_list *l, struct log_extent *x, size_t *at) {
+    enum segment_verdict v = SEGMENT_PREPARED, worst = SEGMENT_PREPARED;
+    size_t i = l->count;
+    while (i > 0) {
+        TRY(judge_file(io, m, l->index[i - 1], &x->newest, &v));
+        if (v == SEGMENT_UNKNOWN)
+            return header_error(l->index[i - 1], v, MIB);
+        if (v == SEGMENT_GOOD || v == SEGMENT_ONE_COPY)
+            break;
+        if (v == SEGMENT_BAD)
+            worst = v;
+        i--;
+    }
+    if (i == 0)
+        return worst == SEGMENT_BAD
+                   ? header_error(l->index[l->count - 1], SEGMENT_BAD, MIB)
+                   : fail(PAWL_NOT_A_LOG, "the directory holds no Pawl log; create one with 'pawl init'");
+    *at = i - 1;
+    x->last = l->index[i - 1];
+    x->prepared = i < l->count && l->index[i] == x->last + 1;
+    if (i < l->count && l->index[i] == x->last + 1 && worst == SEGMENT_BAD)
+        TRY(check_unbegun(io, m, l->index[i], &x->newest));
+    return 0;
+}
+
+int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x) {
+    struct segment_list l;
+    memset(x, 0, sizeof *x);
+    TRY(segment_list_read(io, m, &l, remove_tmp));
+    size_t at = 0;
+    int rc = find_newest(io, m, &l, x, &at);
+    if (rc < 0) {
+        segment_list_free(&l);
+        return rc;
+    }
+    size_t i = at;
+    while (i > 0 && l.index[i - 1] == l.index[i] - 1)
+        i--;
+    x->first = l.index[i];
+    bool gap = i > 0;
+    segment_list_free(&l);
+    if (gap)
+        return fail_at(PAWL_DAMAGED, 0, "open", "", x->first * x->newest.segment_size,
+                       "segment-missing: segment %016llx is not there but older ones are; put it back, or run 'pawl repair'",
+                       (unsigned long long)(x->first - 1));
+    struct segment_header h;
+    for (uint64_t n = x->last; n-- > x->first;) { /* the neighbour and the oldest tell foreign files */
+        if (n != x->first && n + 1 != x->last)
+            continue;
+        int file = segment_open(io, m, n, &x->newest, false, &h);
+        if (file < 0)
+            return file;
+        io->ops->close(io, file);
+        if (n == x->first)
+            x->oldest = h;
+        else
+            n = x->first + 1;
+    }
+    if (x->first == x->last)
+        x->oldest = x->newest;
+    return 0;
+}
+
+int damage_error(const struct scan *s, const struct scan_end *end) {
+    char name[24];
+    segment_name(name, s->index, "seg");
+    const char *label = end->decision != NULL ? end->decision->label : "not-sealed";
+    const char *why = end->decision != NULL ? end->decision->why : "the segment does not end with its seal";
+    if (end->witness_lsn != NO_LSN)
+        return fail_at(PAWL_DAMAGED, 0, "", name, end->lsn,
+                       "%s in %s at offset %llu (LSN %llu): %s; the frame at LSN %llu knew it to be durable. Run 'pawl verify', "
+                       "then 'pawl repair'",
+                       label, name, (unsigned long long)(end->lsn % s->segment_size), (unsigned long long)end->lsn, why,
+                       (unsigned long long)end->witness_lsn);
+    return fail_at(PAWL_DAMAGED, 0, "", name, end->lsn,
+                   "%s in %s at offset %llu (LSN %llu): %s; a later segment proves that it was durable. Run 'pawl verify', then "
+                   "'pawl repair'",
+                   label, name, (unsigned long long)(end->lsn % s->segment_size), (unsigned long long)end->lsn, why);
+}
+
+/* Walks one segment, handing frames over. *checkpoint: whether the first frame was a real checkpoint. In salvage, damage is jumped over. */
+static int walk(struct scan *s, const struct replay *r, bool salvage, struct scan_end *end, bool *checkpoint,
+                struct recovered *out) {
+    struct scan_frame f;
+    *checkpoint = false;
+    for (;;) {
+        int rc;
+        while ((rc = scan_next(s, &f)) == 1) {
+            if (f.header.kind == FRAME_CHECKPOINT)
+                *checkpoint = true;
+            if (r->frame != NULL)
+                TRY(r->frame(r->ctx, &f.header, f.bytes, s->after_lost));
+            if (r->progress != NULL)
+                r->progress(r->progress_arg, s->at % s->segment_size, s->segment_size);
+        }
+        if (rc < 0)
+            return rc;
+        TRY(scan_judge(s, end));
+        bool damaged = end->decision != NULL && end->decision->action == DAMAGE;
+        if (!damaged)
+            return 0;
+        if (!salvage)
+            return damage_error(s, end);
+        uint64_t lsn;
+        TRY(scan_resync(s, s->at, &lsn));
+        out->salvaged = true;
+        if (lsn == NO_LSN)
+            return 0;
+        scan_jump(s, lsn);
+    }
+}
+
+/* Is the checkpoint of segment `index` a frame, a torn creation (then the segment was never begun), or lost to repair? */
+enum first_frame { FIRST_GOOD, FIRST_TORN, FIRST_LOST, FIRST_DAMAGED };
+
+static int judge_first(struct seam *io, struct mem *m, int file, const struct segment_header *h, bool newest,
+                       enum first_frame *first) {
+    struct scan s;
+    struct scan_frame f;
+    struct scan_end end;
+    scan_begin(&s, io, m, file, h, newest);
+    s.chunk = 64 * 1024;
+    int rc = scan_next(&s, &f);
+    if (rc == 1) {
+        *first = f.header.kind == FRAME_CHECKPOINT ? FIRST_GOOD : FIRST_LOST;
+        rc = 0;
+    } else if (rc == 0) {
+        rc = scan_judge(&s, &end);
+        *first = end.decision != NULL && end.decision->action == DAMAGE ? FIRST_DAMAGED : FIRST_TORN;
+    }
+    scan_end(&s);
+    return rc;
+}
+
+/* Where replay must start: the newest segment whose checkpoint is there; drops a segment whose creation was torn from x. */
+static int find_start(struct seam *io, struct mem *m, struct log_extent *x, bool salvage, uint64_t *start) {
+    for (uint64_t n = x->last;; n--) {
+        struct segment_header h;
+        int file = segment_open(io, m, n, &x->newest, false, &h);
+        if (file < 0)
+            return file;
+        enum first_frame first = FIRST_GOOD;
+        int rc = judge_first(io, m, file, &h, n == x->last, &first);
+        io->ops->close(io, file);
+        TRY(rc);
+        *start = n;
+        if (first == FIRST_GOOD || n == x->first || (first == FIRST_DAMAGED && !salvage))
+            return 0; /* a damaged one is reported by the walk; in segment 0 the tables start empty */
+        if (first == FIRST_TORN && n == x->last) {
+            x->last--;
+            x->prepared = true;
+            file = segment_open(io, m, x->last, &x->newest, false, &h);
+            if (file < 0)
+                return file;
+            io->ops->close(io, file);
+            x->newest = h;
+        }
+    }
+}
+
+/* The newest segment is sealed: make sure that the file behind it was really never begun. */
+static int check_after_seal(struct seam *io, struct mem *m, const struct log_extent *x) {
+    return x->prepared ? check_unbegun(io, m, x->last + 1, &x->newest) : 0;
+}
+
+static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struct recovered *out) {
+    struct wal_start *st = &out->start;
+    int rc = io->ops->sync(io, st->file); /* what was recovered may live in the page cache only */
+    if (rc == 0)
+        rc = io->ops->sync_dir(io);
+    if (rc < 0)
+        return fail_sys(rc, "fdatasync", NULL, st->tail);
+    if (!x->prepared)
+        return 0;
+    uint64_t size = 0;
+    int file = open_file(io, x->last + 1, true);
+    if (file < 0)
+        return file;
+    rc = io->ops->size(io, file, &size);
+    if (rc == 0 && size == x->newest.segment_size) {
+        st->next_file = file;
+        return 0;
+    }
+    io->ops->close(io, file);
+    char name[24];
+    segment_name(name, x->last + 1, "seg");
+    rc = io->ops->unlink(io, name);
+    (void)m;
+    return rc < 0 ? fail_sys(rc, "unlink", name, NO_LSN) : 0;
+}
+
+static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r, struct log_extent *x,
+                           struct recovered *out) {
+    uint64_t start;
+    TRY(find_start(io, m, x, mode == REPLAY_SALVAGE, &start));
+    out->header = x->newest;
+    struct wal_start *st = &out->start;
+    for (uint64_t n = start; n <= x->last; n++) {
+        struct segment_header h;
+        int file = segment_open(io, m, n, &x->newest, mode == REPLAY_WRITE, &h);
+        if (file < 0)
+            return file;
+        struct scan s;
+        struct scan_end end;
+        bool checkpoint;
+        scan_begin(&s, io, m, file, &h, n == x->last);
+        int rc = walk(&s, r, mode == REPLAY_SALVAGE, &end, &checkpoint, out);
+        out->scanned += s.at % s.segment_size;
+        out->end = end.decision;
+        out->clean = s.kind == FRAME_CLOSE;
+        out->cut = end.decision != NULL && end.decision->action == CUT ? align_up(s.at + 1, BLOCK) - s.at : 0;
+        st->tail = s.accepted_end;
+        st->link = s.link;
+        st->epoch = s.epoch;
+        st->sealed = s.kind == FRAME_SEAL;
+        if (st->sealed)
+            st->seal_lsn = s.accepted_end; /* replaced below by the frame's own */
+        scan_end(&s);
+        if (rc < 0 || n != x->last)
+            io->ops->close(io, file);
+        else
+            st->file = file;
+        TRY(rc);
+    }
+    return 0;
+}
+
+/* Remembers the last frame's LSN on its way to the caller's callback. */
+struct tap {
+    const struct replay *inner;
+    uint64_t last_lsn;
+};
+static int tap_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
+    struct tap *t = ctx;
+    t->last_lsn = h->lsn;
+    return t->inner->frame(t->inner->ctx, h, frame, after_lost);
+}
+
+int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r, struct recovered *out) {
+    struct log_extent x;
+    memset(out, 0, sizeof *out);
+    out->start.file = out->start.next_file = -1;
+    TRY(log_extent_find(io, m, mode == REPLAY_WRITE, &x));
+    struct tap t = {.inner = r};
+    struct replay tapped = {tap_frame, &t, r->progress, r->progress_arg};
+    int rc = replay_segments(io, m, mode, &tapped, &x, out);
+    struct wal_start *st = &out->start;
+    if (rc == 0 && st->sealed)
+        rc = check_after_seal(io, m, &x);
+    st->seal_lsn = st->sealed ? t.last_lsn : 0;
+    memcpy(st->log_id, x.newest.log_id, 16);
+    st->segment_size = x.newest.segment_size;
+    st->disk_cap = x.newest.disk_cap;
+    st->segment = x.last;
+    st->first_segment = x.first;
+    if (rc == 0 && mode == REPLAY_WRITE)
+        rc = take_over(io, m, &x, out);
+    if ((rc < 0 || mode != REPLAY_WRITE) && st->file >= 0) {
+        io->ops->close(io, st->file);
+        st->file = -1;
+    }
+    return rc;
+}

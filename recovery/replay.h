@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * replay.h - from a directory to the log's state: which segment is newest, where it ends, and every frame from its checkpoint on,
+ * handed to a callback. Knows the log, not what streams mean.
+ */
+#ifndef PAWL_RECOVERY_REPLAY_H
+#define PAWL_RECOVERY_REPLAY_H
+
+#include "recovery/scan.h"
+#include "wal/wal.h"
+
+/* The segments of a directory. */
+struct segment_list {
+    uint64_t *index; /* ascending */
+    size_t count, cap;
+    struct mem *mem;
+};
+int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l, bool remove_tmp);
+void segment_list_free(struct segment_list *l);
+
+typedef int (*replay_fn)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost);
+
+struct replay {
+    replay_fn frame; /* every good frame from the newest checkpoint on, in order; non-zero ends it */
+    void *ctx;
+    int (*progress)(void *arg, uint64_t done, uint64_t total);
+    void *progress_arg;
+};
+
+struct recovered {
+    struct segment_header header;    /* of the newest begun segment */
+    struct wal_start start;          /* ready for wal_init(), files included (negative where not writable) */
+    bool clean;                      /* the last frame is a CLOSE */
+    bool salvaged;                   /* damage was passed over */
+    uint64_t scanned, cut;           /* bytes */
+    const struct decision_case *end; /* how the chain ended; NULL: sealed */
+};
+
+/* Which segments count: newest begun, oldest contiguous, their headers. Also for followers. */
+struct log_extent {
+    struct segment_header newest, oldest;
+    uint64_t first, last;
+    bool prepared; /* last + 1 is there, prepared */
+};
+int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x);
+
+/* Opens segment `index` and checks that it is of this log. Handle or error code. */
+int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like, bool writable,
+                 struct segment_header *h);
+
+enum replay_mode { REPLAY_WRITE, REPLAY_READ, REPLAY_SALVAGE };
+/* Recovers (PAWL-8): on return with WRITE, everything below start.tail is durable. Damage: PAWL_DAMAGED with the facts, except in salvage. */
+int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r, struct recovered *out);
+
+/* The error for an end that is damage. */
+int damage_error(const struct scan *s, const struct scan_end *end);
+
+#endif
