@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tables.h - the log's small tables: streams with next offsets, producers, processors, positions, decisions, settings. Changed only by applying
+ * frames, the same way when committing, recovering and following; written whole into each segment's checkpoint.
+ */
+#ifndef PAWL_PIPELINE_TABLES_H
+#define PAWL_PIPELINE_TABLES_H
+
+#include "wal/error.h"
+#include "wal/format.h"
+#include "wal/mem.h"
+
+#define STREAMS_MAX 4096u
+#define STREAM_PARTITIONS_MAX 1024u
+#define PARTITIONS_MAX 16384u
+#define PRODUCERS_MAX 16384u
+#define PROCESSORS_MAX 1024u
+
+struct partition {
+    uint64_t next;      /* offset of the next record appended */
+    uint64_t next_safe; /* as of the last but one commit: durable once `safe_lsn` is */
+    uint64_t last_end;  /* end LSN of the last commit that has records here */
+    uint64_t base;      /* `next` when the active segment began */
+    uint64_t index_lsn; /* of the last index entry in the active segment; 0 none */
+};
+struct stream {
+    uint32_t partitions; /* 0: no such id */
+    char name[NAME_LEN_MAX + 1];
+    struct partition *parts;
+};
+struct producer {
+    uint32_t epoch;
+    uint64_t sequence;
+    uint32_t stream, partition;
+    uint64_t offset;
+    uint32_t cookie_len;
+    uint8_t cookie[COOKIE_MAX];
+    char name[NAME_LEN_MAX + 1]; /* "": no such id */
+};
+struct processor_row {
+    char name[NAME_LEN_MAX + 1]; /* "": no such id, or forgotten */
+};
+struct position_row {
+    uint32_t processor, stream, partition;
+    uint64_t offset;
+};
+struct decision_row {
+    uint32_t processor;
+    uint16_t name_len;
+    char name[SINK_NAME_MAX];
+};
+struct span_row {
+    uint64_t segment, oldest;
+};
+
+struct tables {
+    struct mem *mem;
+    uint64_t segment_size;
+    struct stream *streams; /* by id - 1 */
+    uint32_t stream_count, stream_cap;
+    uint32_t partition_count;
+    struct producer *producers; /* by id - 1 */
+    uint32_t producer_count, producer_cap;
+    struct processor_row *processors; /* by id - 1 */
+    uint32_t processor_count, processor_cap;
+    struct position_row *positions; /* ascending */
+    uint32_t position_count, position_cap;
+    struct decision_row *decisions;
+    uint32_t decision_count, decision_cap;
+    struct span_row *spans;
+    uint32_t span_count, span_cap;
+    uint64_t retain_bytes, retain_ms;
+    bool consumed;
+    uint64_t checkpoint_bytes; /* size of a checkpoint now, nearly */
+    uint64_t commits, records;
+};
+
+void tables_init(struct tables *t, struct mem *m, uint64_t segment_size);
+void tables_free(struct tables *t);
+
+/* Applies a frame. `lost`: damage was passed over, so offsets and positions may jump. PAWL_DAMAGED if the frame contradicts the tables, PAWL_VERSION for a run that must be known. */
+int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost);
+/* The checkpoint of the tables: runs (at most 16) with their start and len, and the body. */
+int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs, uint32_t *count);
+
+struct stream *tables_stream(const struct tables *t, uint32_t id);
+uint32_t tables_find_stream(const struct tables *t, const char *name);    /* id or 0 */
+uint32_t tables_find_producer(const struct tables *t, const char *name);  /* id or 0 */
+uint32_t tables_find_processor(const struct tables *t, const char *name); /* id or 0 */
+struct producer *tables_producer(const struct tables *t, uint32_t id);
+bool tables_has_processor(const struct tables *t, uint32_t id);
+struct position_row *tables_position(const struct tables *t, uint32_t processor, uint32_t stream, uint32_t partition);
+struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name, uint16_t len);
+/* May the tables grow by so many checkpoint bytes? else PAWL_LIMIT. */
+int tables_room(const struct tables *t, uint64_t bytes);
+/* A segment begins: bases and index places start anew. */
+void tables_begin_segment(struct tables *t);
+bool name_allowed(const char *name);
+
+#endif
