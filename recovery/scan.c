@@ -31,7 +31,7 @@ static int window(struct scan *s, uint64_t offset, size_t len) {
     if (n < 0)
         return read_failed(s, n, from);
     s->buf_at = from;
-    s->buf_len = (uint64_t)n;
+    s->buf_len = s->limit != 0 && from + (uint64_t)n > s->limit ? (s->limit > from ? s->limit - from : 0) : (uint64_t)n;
     return 0;
 }
 

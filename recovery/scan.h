@@ -28,6 +28,7 @@ struct scan {
     uint64_t accepted_end; /* end of the last frame accepted */
     uint64_t durable;      /* greatest durable LSN that any accepted frame told */
 
+    uint64_t limit;  /* if not 0: file offset from which on bytes may still change, and are not to be kept */
     uint8_t *buf; /* window of the file */
     size_t buf_cap;
     uint64_t buf_at, buf_len; /* file offset and bytes */

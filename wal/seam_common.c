@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -12,8 +13,6 @@
 
 #include "pawl.h"
 
-#define FD_FREE (-1)
-#define FD_TAKEN (-2)
 #define NS_PER_S 1000000000u
 #define IO_MAX 0x7ffff000u /* what Linux moves at most in one call; block-aligned */
 
@@ -69,8 +68,7 @@ static bool name_ok(const char *name) {
     return name[0] != 0 && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-/* Opens a regular file of the directory and nothing else, buffered. */
-static int open_regular(int dir, const char *name, int flags) {
+int common_open_regular(int dir, const char *name, int flags) {
     if (!name_ok(name))
         return -EINVAL;
     int fd;
@@ -130,7 +128,7 @@ int common_open(struct seam *s, const char *name, uint32_t flags) {
     if (file < 0)
         return file;
     int how = (flags & (SEAM_RDWR | SEAM_CREATE)) != 0 ? O_RDWR : O_RDONLY;
-    int fd = open_regular(c->dir, name, how | ((flags & SEAM_CREATE) != 0 ? O_CREAT | O_EXCL : 0));
+    int fd = common_open_regular(c->dir, name, how | ((flags & SEAM_CREATE) != 0 ? O_CREAT | O_EXCL : 0));
     bool direct = false;
     int rc = fd < 0 ? fd : 0;
     if (rc == 0 && s->direct && (flags & SEAM_BUFFERED) == 0) {

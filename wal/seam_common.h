@@ -13,11 +13,14 @@
 #include "wal/seam.h"
 
 /* Every function that can be called from outside begins with this: errno is the application's (STYLE 4). */
-#define KEEP_ERRNO int kept_errno_ __attribute__((cleanup(common_restore_errno))) = errno
+#define KEEP_ERRNO int kept_errno_ __attribute__((unused, cleanup(common_restore_errno))) = errno
 static inline void common_restore_errno(const int *kept) { errno = *kept; }
 
 #define SLOT_LOCK SEAM_FILES_MAX /* the lock's place in a backend's table of descriptors, behind the files */
 #define SLOTS (SEAM_FILES_MAX + 1)
+
+#define FD_FREE (-1)
+#define FD_TAKEN (-2) /* being opened */
 
 struct common {
     struct seam seam; /* first: a `struct seam *` is a `struct common *` */
@@ -28,7 +31,7 @@ struct common {
     void (*slot)(struct common *c, int slot, int fd);
 
     pthread_mutex_t mutex; /* guards the choice of a free place in fd[] */
-    /* Descriptor of each handle, FD_FREE, or FD_TAKEN while it is being opened. Read without the mutex: a handle is only used
+    /* Descriptor of each handle, FD_FREE or FD_TAKEN. Read without the mutex: a handle is only used
      * between its open() and its close(). file_direct[] is written before fd[] is. */
     _Atomic int fd[SEAM_FILES_MAX];
     bool file_direct[SEAM_FILES_MAX];
@@ -51,6 +54,8 @@ void common_end(struct common *c); /* gives up the lock, closes every descriptor
 
 /* Makes a descriptor one that is above 2, so that a stray write to a closed stderr can never reach the log. Takes fd over; -errno. */
 int common_fd_high(int fd);
+/* Opens a regular file of the directory and nothing else, buffered; -errno. */
+int common_open_regular(int dir, const char *name, int flags);
 int common_fd(struct common *c, int file); /* -EBADF if it isn't open */
 
 int common_list(struct seam *s, int (*fn)(void *arg, const char *name), void *arg);

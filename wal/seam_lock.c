@@ -44,11 +44,76 @@ static void write_pid(int fd) {
     char text[24];
     int len = snprintf(text, sizeof text, "%d\n", (int)getpid());
     ssize_t n = pwrite(fd, text, (size_t)len, 0);
-    if (ftruncate(fd, n == len ? len : 0) != 0)
-        return;
+    if (ftruncate(fd, n == len ? len : 0) != 0) {
+        /* nothing more can be done */
+    }
 }
 
-/* A `lock` that isn't a regular file is nothing to be waited for. O_NONBLOCK is for FIFOs. */
-static int open_lock(int dir, int flags) {
-    return common_fd_high(openat(dir, LOCK_NAME, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600));
+int common_lock(struct seam *s, uint64_t wait_ns, int *pid) {
+    KEEP_ERRNO;
+    struct common *c = (struct common *)s;
+    *pid = 0;
+    int fd = common_open_regular(c->dir, LOCK_NAME, O_RDWR | O_CREAT);
+    if (fd < 0)
+        return fd;
+    uint64_t start = common_now(s);
+    int rc;
+    while ((rc = try_lock(fd, LOCK_EX)) == -EWOULDBLOCK) {
+        uint64_t waited = common_now(s) - start;
+        if (waited >= wait_ns)
+            break;
+        common_sleep(s, wait_ns - waited < RETRY_NS ? wait_ns - waited : RETRY_NS);
+    }
+    if (rc < 0) {
+        if (rc == -EWOULDBLOCK)
+            *pid = read_pid(fd);
+        close(fd);
+        return rc;
+    }
+    write_pid(fd);
+    c->lock_fd = fd;
+    if (c->slot != NULL)
+        c->slot(c, SLOT_LOCK, fd);
+    return 0;
+}
+
+void common_unlock(struct seam *s) {
+    KEEP_ERRNO;
+    struct common *c = (struct common *)s;
+    if (c->lock_fd < 0)
+        return;
+    if (ftruncate(c->lock_fd, 0) != 0) {
+        /* The next holder writes over it; until then holder() sees that nobody holds the lock. */
+    }
+    if (c->slot != NULL)
+        c->slot(c, SLOT_LOCK, -1);
+    /* Said and not left to close(): the kernel may keep its own reference to the description for some milliseconds more. */
+    flock(c->lock_fd, LOCK_UN);
+    close(c->lock_fd);
+    c->lock_fd = -1;
+}
+
+/* Asks by taking a shared lock for a microsecond, since flock() has no way to ask. A writer that tries in that microsecond is
+ * refused once; it tries again for 250 ms, so that is harmless. */
+int common_holder(struct seam *s) {
+    KEEP_ERRNO;
+    struct common *c = (struct common *)s;
+    int fd = common_open_regular(c->dir, LOCK_NAME, O_RDONLY);
+    if (fd < 0)
+        return fd == -ENOENT ? 0 : fd;
+    int result = 0;
+    for (int i = 0; i < HOLDER_TRIES; i++) {
+        int rc = try_lock(fd, LOCK_SH);
+        if (rc != -EWOULDBLOCK) {
+            result = rc; /* closing it gives the lock back */
+            break;
+        }
+        result = read_pid(fd);
+        if (result > 0)
+            break;
+        result = -EWOULDBLOCK; /* there is one, but it hasn't told its pid */
+        common_sleep(s, RETRY_NS);
+    }
+    close(fd);
+    return result;
 }

@@ -51,7 +51,14 @@ struct wal_frame {
     uint64_t time_ns;
 };
 
-enum group_state { GROUP_FREE, GROUP_GATHERING, GROUP_WRITING, GROUP_SYNCING, GROUP_DONE };
+enum group_state {
+    GROUP_FREE,
+    GROUP_GATHERING,
+    GROUP_WRITING,
+    GROUP_SYNCING,
+    GROUP_DONE, /* durable (or failed), but perhaps not the groups before it */
+    GROUP_IDLE, /* left the flight; its bytes serve readers until it is used again */
+};
 
 /* A run of whole blocks on its way to the device. */
 struct group {

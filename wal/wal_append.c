@@ -77,7 +77,7 @@ static struct group *free_group(struct wal *w) {
     struct group *best = NULL;
     for (int i = 0; i < w->group_count; i++) {
         struct group *g = &w->groups[i];
-        bool idle = g->state == GROUP_FREE || g->state == GROUP_DONE;
+        bool idle = g->state == GROUP_FREE || g->state == GROUP_IDLE;
         if (idle && !g->own && (best == NULL || g->lsn < best->lsn))
             best = g;
     }
@@ -88,7 +88,7 @@ static struct group *free_group(struct wal *w) {
 static struct group *own_group(struct wal *w, uint64_t size) {
     for (int i = w->group_count; i < WAL_GROUPS_MAX; i++) {
         struct group *g = &w->groups[i];
-        if (g->state != GROUP_FREE && g->state != GROUP_DONE)
+        if (g->state != GROUP_FREE)
             continue;
         uint8_t *data = mem_alloc_block(w->mem, (size_t)size);
         if (data == NULL)

@@ -85,6 +85,7 @@ static void advance_durable(struct wal *w) {
         if (w->failed == 0)
             w->durable = g->lsn + g->len;
         w->in_flight--;
+        g->state = GROUP_IDLE;
         if (g->own) {
             mem_free(w->mem, g->data, g->cap);
             g->data = NULL;

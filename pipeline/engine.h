@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * engine.h - the handle behind pawl.h: the log's state machine and tables under one lock, and the thin shell of threads around them.
+ *
+ * shell.c      the lock, who waits for I/O (the leader), background threads
+ * open.c       opening, closing      follow.c   read-only handles that follow a live writer
+ * tx.c         transactions          catalog.c  streams, producers, processors' names, settings
+ * reader.c     reading partitions    locate.c   from an offset to a place in the log
+ * processor.c  one step of a processor    runtime.c  pawl_run()
+ * retention.c  what may be dropped        status.c   figures
+ * inspect*.c   dump, explain, audit       repair.c, verify.c are in recovery/
+ *
+ * Concurrency: every field of struct pawl is guarded by `mutex`, but for those marked (constant) or (atomic).
+ * While a thread waits for the device as leader, the lock is free: others append, and their groups go out with the next flush.
+ */
+#ifndef PAWL_PIPELINE_ENGINE_H
+#define PAWL_PIPELINE_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "pipeline/tables.h"
+#include "recovery/replay.h"
+#include "wal/wal.h"
+
+#define ASYNC_MAX 65536u
+
+/* A commit that waits to become durable, for its callback. */
+struct async_commit {
+    uint64_t lsn;
+    pawl_commit_fn fn;
+    void *arg;
+    pawl_receipt receipt;
+    struct async_commit *next;
+};
+
+/* Read-only handle: two walks over the newest segment. `ahead` verifies all there is and learns what later frames
+ * know to be durable; `apply` changes the tables, and never passes that. */
+struct follow {
+    struct scan ahead, apply;
+    uint64_t known;       /* durable LSN as witnessed */
+    uint64_t index;       /* segment of `apply` */
+    int ahead_file, apply_file;
+    bool begun;
+    int writer; /* pid of the live writer, 0 none */
+};
+
+struct run_control;
+
+struct pawl {
+    struct seam *io;   /* (constant) */
+    struct mem mem;    /* (atomic inside) */
+    bool read_only, salvage, no_thread, app_dispatch, block_when_full; /* (constant) */
+    uint64_t fork_generation;                        /* (constant) */
+    uint64_t witness_ns;                             /* (constant); 0 none */
+    struct segment_header header;                    /* (constant) of the newest segment at open */
+    pthread_mutex_t mutex;
+    pthread_cond_t progress; /* something became durable, was appended, or failed */
+    pthread_cond_t work;     /* for the background thread */
+    pthread_cond_t chores;   /* for the maintenance thread */
+    struct wal wal;
+    struct tables tables;
+    struct follow follow;
+
+    bool leader;  /* a thread is in reap() */
+    bool closing;
+    bool bg_idle; /* the background thread sleeps without a deadline */
+    bool bg_running, chores_running;
+    bool chores_asked;
+    pthread_t bg, maintenance;
+    _Atomic int stop; /* pawl_stop() */
+    int event_fd;
+    _Atomic bool event_used;
+
+    struct async_commit *async_head, *async_tail; /* in LSN order */
+    struct async_commit *ready_head, *ready_tail; /* durable, callback due */
+    struct async_commit *async_free;
+    uint32_t async_count;
+    bool dispatching;
+
+    struct index_entry *index; /* sparse, of the active segment */
+    uint32_t index_count, index_cap;
+    uint32_t round_robin;
+    uint64_t drop_to; /* segments below this are being removed */
+
+    struct pawl_processor *processors; /* added ones, a list */
+    bool running;
+
+    uint64_t payload_bytes, commits, records;
+    uint64_t recovered_bytes, cut_bytes, recovery_ns;
+    bool clean;
+};
+
+/* -- shell.c */
+/* Entry of every public call: fork and state check, then the lock. */
+int engine_enter(pawl *p);
+int engine_enter_writer(pawl *p); /* PAWL_READ_ONLY on a read-only handle */
+static inline void engine_leave(pawl *p) {
+    pthread_mutex_unlock(&p->mutex);
+}
+int engine_check_fork(const pawl *p);
+uint64_t engine_fork_generation(void);
+/* Under the lock: lets I/O go on: leads if nobody does, else waits for whoever does. */
+void engine_wait(pawl *p);
+/* Under the lock: waits for progress, at most until `deadline` (monotonic ns; UINT64_MAX: none). False when it passed. */
+bool engine_wait_until(pawl *p, uint64_t deadline);
+/* Under the lock: until everything below lsn is durable, or the log failed. */
+int engine_wait_durable(pawl *p, uint64_t lsn);
+/* Under the lock: asks for what the background thread does. */
+void engine_poke(pawl *p);
+void engine_ask_chores(pawl *p);
+/* Under the lock, released around callbacks: runs those that are due. Returns how many. */
+int engine_dispatch(pawl *p);
+int engine_start_threads(pawl *p);
+void engine_stop_threads(pawl *p);
+/* Under the lock: takes durable commits off the async queue, wakes everybody. */
+void engine_progress(pawl *p);
+/* Under the lock (released inside): prepares a segment or drops old ones, if wanted. True if it did something. */
+bool engine_chore(pawl *p);
+uint64_t engine_now(const pawl *p);
+
+/* -- shell_event.c: the doorbell for the application's own poll loop */
+int event_open(void); /* a descriptor, or negative */
+void event_ring(int fd);
+void event_clear(int fd);
+void event_close(int fd);
+
+/* -- open.c */
+struct wal_hooks engine_hooks(pawl *p);
+
+/* -- tx.c */
+struct tx_run {
+    uint32_t stream, partition, count;
+    struct bytes data;
+};
+struct tx_spilled {
+    uint32_t stream, partition, count;
+    struct spilled_entry at;
+    uint64_t order; /* spill number, to keep offset order */
+};
+struct pawl_tx {
+    pawl *p;
+    struct tx_run *runs;
+    uint32_t run_count, run_cap;
+    struct tx_spilled *spilled;
+    uint32_t spilled_count, spilled_cap;
+    struct position_entry *positions;
+    uint32_t position_count, position_cap;
+    pawl_producer *producer;
+    struct producer_entry sequence;
+    struct bytes catalog, sinks;
+    uint32_t catalog_count, sink_count;
+    uint64_t bytes; /* of records held */
+    uint64_t records;
+};
+struct pawl_producer {
+    pawl *p;
+    uint32_t id, epoch;
+    uint64_t sequence;
+    uint32_t cookie_len;
+    uint8_t cookie[COOKIE_MAX];
+};
+int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
+/* Under the lock: appends the transaction; 0 with its receipt, or an error. `wait_full`: as block_when_full. */
+int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full);
+void tx_free(struct pawl_tx *tx);
+/* Takes a transaction's content away so that it can be filled anew. */
+void tx_reset(struct pawl_tx *tx);
+int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e);
+int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from, uint64_t to);
+/* Joins a deep commit: append under the lock, wait for durability, free. */
+int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
+
+/* -- locate.c */
+/* Under the lock: oldest offset kept of a partition. */
+int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
+/* Under the lock: an LSN from which a walk meets the offset, and its segment. */
+int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *lsn);
+void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *dir);
+/* Next offset of a partition as segment `index` began (PAWL_LOST if its checkpoint is gone). */
+int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next);
+/* Reads the checkpoint of a segment into fresh tables. */
+int locate_tables(pawl *p, uint64_t index, struct tables *t, struct segment_header *h);
+
+/* -- follow.c */
+int follow_open(pawl *p);
+/* Under the lock: looks for more. 1 if there was any, 0, or an error. */
+int follow_refresh(pawl *p);
+void follow_close(pawl *p);
+
+/* -- reader.c */
+/* Under the lock: what may be read: durable, or everything appended. */
+uint64_t reader_limit(const pawl *p, uint32_t flags);
+
+/* -- retention.c */
+/* Under the lock: first segment that must be kept. */
+int retention_keep_from(pawl *p, uint64_t *keep);
+
+#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening and closing. Order matters: lock, find and verify the tail, make it durable, begin the new incarnation durably, and only
+ * then let anybody append or read.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "pipeline/engine.h"
+
+#define MEMORY_DEFAULT (32ull * MIB)
+#define MEMORY_MIN (2ull * MIB)
+
+static int hook_checkpoint(void *ctx, struct bytes *body, struct run *runs, uint32_t *count) {
+    pawl *p = ctx;
+    return tables_checkpoint(&p->tables, body, runs, count);
+}
+
+static int hook_index(void *ctx, struct bytes *body, size_t max) {
+    pawl *p = ctx;
+    for (uint32_t i = 0; i < p->index_count && body->len + INDEX_ENTRY_SIZE <= max; i++)
+        index_encode(body, &p->index[i]);
+    return body->failed ? fail(PAWL_MEMORY, "no memory for a segment's index") : 0;
+}
+
+static void hook_begun(void *ctx, uint64_t index) {
+    pawl *p = ctx;
+    (void)index;
+    p->index_count = 0;
+    tables_begin_segment(&p->tables);
+    if (!p->no_thread)
+        engine_ask_chores(p);
+}
+
+struct wal_hooks engine_hooks(pawl *p) {
+    return (struct wal_hooks){hook_checkpoint, hook_index, hook_begun, p};
+}
+
+static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
+    pawl *p = ctx;
+    if (h->kind == FRAME_CHECKPOINT)
+        p->index_count = 0;
+    TRY(tables_apply(&p->tables, h, frame, after_lost));
+    if (h->kind == FRAME_COMMIT)
+        locate_index_add(p, h, frame + FRAME_HEADER_SIZE);
+    return 0;
+}
+
+static int check_options(const pawl_options *o) {
+    if (o->struct_size != sizeof *o)
+        return fail(PAWL_INVALID, "pawl_options was not initialised with PAWL_OPTIONS_INIT, or is of another version");
+    if (o->segment_size != 0 && (o->segment_size < MIB || o->segment_size > 4096ull * MIB || o->segment_size % MIB != 0))
+        return fail(PAWL_INVALID, "the segment size must be a multiple of 1 MiB from 1 MiB to 4 GiB");
+    uint64_t segment = o->segment_size != 0 ? o->segment_size : 64ull * MIB;
+    if (o->disk_cap != 0 && o->disk_cap < 4 * segment)
+        return fail(PAWL_INVALID, "the disk cap must be at least four segments (%llu bytes)", (unsigned long long)(4 * segment));
+    if (o->memory_cap != 0 && o->memory_cap < MEMORY_MIN)
+        return fail(PAWL_INVALID, "the memory cap must be at least 2 MiB");
+    if ((o->flags & PAWL_OPEN_READ) != 0 && (o->flags & PAWL_OPEN_CREATE) != 0)
+        return fail(PAWL_INVALID, "a log can't be created read-only");
+    if (o->backend < 0 || o->backend > 2 || o->direct < 0 || o->direct > 2)
+        return fail(PAWL_INVALID, "backend or direct is out of range");
+    return 0;
+}
+
+static int seam_error(int rc, const char *dir) {
+    if (rc == -EOPNOTSUPP)
+        return fail(PAWL_UNSUPPORTED, "the backend or O_DIRECT that was asked for is not available here");
+    if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
+        return fail_at(PAWL_NOT_A_LOG, -rc, "open", "", NO_LSN, "%s is not a Pawl log: %s", dir,
+                       rc == -ENOENT    ? "there is no such directory; create one with 'pawl init'"
+                       : rc == -ENOTDIR ? "it is not a directory"
+                                        : "symbolic links are not followed; name the directory itself");
+    return fail_sys(rc, "open", NULL, NO_LSN);
+}
+
+static int init_sync(pawl *p) {
+    pthread_condattr_t a;
+    int rc = pthread_mutex_init(&p->mutex, NULL);
+    rc |= pthread_condattr_init(&a);
+    rc |= pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+    rc |= pthread_cond_init(&p->progress, &a);
+    rc |= pthread_cond_init(&p->work, &a);
+    rc |= pthread_cond_init(&p->chores, &a);
+    pthread_condattr_destroy(&a);
+    return rc != 0 ? fail(PAWL_MEMORY, "cannot make locks") : 0;
+}
+
+static void destroy(pawl *p) {
+    wal_free(&p->wal);
+    follow_close(p);
+    tables_free(&p->tables);
+    mem_free(&p->mem, p->index, p->index_cap * sizeof *p->index);
+    while (p->async_free != NULL) {
+        struct async_commit *a = p->async_free;
+        p->async_free = a->next;
+        mem_free(&p->mem, a, sizeof *a);
+    }
+    event_close(p->event_fd);
+    if (p->io != NULL)
+        p->io->ops->destroy(p->io);
+    pthread_cond_destroy(&p->progress);
+    pthread_cond_destroy(&p->work);
+    pthread_cond_destroy(&p->chores);
+    pthread_mutex_destroy(&p->mutex);
+    free(p);
+}
+
+static int is_log(pawl *p) {
+    struct log_extent x;
+    return log_extent_find(p->io, &p->mem, false, &x);
+}
+
+static int take_lock(pawl *p, const pawl_options *o) {
+    int pid = 0;
+    uint64_t wait = (o->lock_wait_ms == 0 ? 250 : o->lock_wait_ms) * 1000000ull;
+    int rc = p->io->ops->lock(p->io, wait, &pid);
+    if (rc == -EWOULDBLOCK)
+        return fail_at(PAWL_LOCKED, -rc, "flock", "lock", NO_LSN,
+                       "another writer (pid %d) has this log open; stop it, or open the log read-only", pid);
+    return rc < 0 ? fail_sys(rc, "flock", "lock", NO_LSN) : 0;
+}
+
+static int create_if_asked(pawl *p, const pawl_options *o) {
+    if ((o->flags & PAWL_OPEN_CREATE) == 0)
+        return 0;
+    int rc = is_log(p);
+    if (rc == 0)
+        return (o->flags & PAWL_OPEN_EXCLUSIVE) != 0 ? fail(PAWL_EXISTS, "there is a log in this directory already") : 0;
+    if (rc != PAWL_NOT_A_LOG)
+        return rc;
+    return wal_create(p->io, &p->mem, o->segment_size != 0 ? o->segment_size : 64ull * MIB, o->disk_cap);
+}
+
+/* Writes the new incarnation's record and waits for it (PAWL-8: before anything is accepted or shown). */
+static int begin_incarnation(pawl *p, const struct wal_start *start) {
+    struct wal_hooks hooks = engine_hooks(p);
+    TRY(wal_init(&p->wal, p->io, &p->mem, &hooks, start, p->mem.cap / 4));
+    pthread_mutex_lock(&p->mutex);
+    int rc = 0;
+    wal_flush(&p->wal, true);
+    while (rc == 0 && p->wal.in_flight != 0) {
+        engine_wait(p);
+        rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
+    }
+    engine_leave(p);
+    return rc;
+}
+
+static int open_writer(pawl *p, const pawl_options *o) {
+    TRY(take_lock(p, o));
+    TRY(create_if_asked(p, o));
+    struct replay r = {on_frame, p, o->progress, o->progress_arg};
+    struct recovered out;
+    struct log_extent x; /* the index needs the segment size before the first frame */
+    TRY(log_extent_find(p->io, &p->mem, true, &x));
+    tables_init(&p->tables, &p->mem, x.newest.segment_size);
+    int rc = replay_log(p->io, &p->mem, REPLAY_WRITE, &r, &out);
+    if (rc < 0)
+        return rc;
+    p->header = out.header;
+    p->clean = out.clean;
+    p->recovered_bytes = out.scanned;
+    p->cut_bytes = out.cut;
+    return begin_incarnation(p, &out.start);
+}
+
+static pawl *new_handle(const pawl_options *o) {
+    pawl *p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return NULL;
+    mem_init(&p->mem, o->memory_cap != 0 ? o->memory_cap : MEMORY_DEFAULT);
+    p->fork_generation = engine_fork_generation();
+    p->read_only = (o->flags & PAWL_OPEN_READ) != 0;
+    p->salvage = (o->flags & PAWL_OPEN_SALVAGE) != 0;
+    p->no_thread = o->no_thread != 0;
+    p->app_dispatch = o->app_dispatch != 0;
+    p->block_when_full = o->block_when_full != 0;
+    p->witness_ns = o->witness_ms == UINT32_MAX ? 0 : (o->witness_ms == 0 ? 50 : o->witness_ms) * 1000000ull;
+    p->event_fd = -1;
+    p->wal.file = p->wal.next_file = -1;
+    p->follow.ahead_file = p->follow.apply_file = -1;
+    if (init_sync(p) != 0) {
+        free(p);
+        return NULL;
+    }
+    return p;
+}
+
+static int open_it(pawl *p, const char *dir, const pawl_options *o) {
+    int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
+    if (rc < 0) {
+        p->io = NULL;
+        return seam_error(rc, dir);
+    }
+    uint64_t began = engine_now(p);
+    if (p->read_only)
+        TRY(follow_open(p));
+    else
+        TRY(open_writer(p, o));
+    p->recovery_ns = engine_now(p) - began;
+    return engine_start_threads(p);
+}
+
+int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *err) {
+    static const pawl_options defaults = PAWL_OPTIONS_INIT;
+    int saved = errno;
+    pawl *p = NULL;
+    int rc;
+    if (o == NULL)
+        o = &defaults;
+    fail_clear();
+    if (out != NULL)
+        *out = NULL;
+    if (dir == NULL || out == NULL)
+        rc = fail(PAWL_INVALID, "directory or result pointer is NULL");
+    else
+        rc = check_options(o);
+    if (rc == 0) {
+        p = new_handle(o);
+        rc = p == NULL ? fail(PAWL_MEMORY, "no memory for a handle") : open_it(p, dir, o);
+    }
+    if (rc < 0) {
+        pawl_error e;
+        fail_copy(&e);
+        if (p != NULL) {
+            engine_stop_threads(p);
+            destroy(p);
+        }
+        fail_again(&e);
+    }
+    if (err != NULL)
+        fail_copy(err);
+    if (rc == 0)
+        *out = p;
+    errno = saved;
+    return rc;
+}
+
+/* Everything durable, then the record that says so. */
+static int close_writer(pawl *p) {
+    pthread_mutex_lock(&p->mutex);
+    int rc = engine_wait_durable(p, p->wal.tail);
+    while (rc == 0 && p->wal.state == WAL_BEGINNING)
+        engine_wait(p);
+    if (rc == 0 && wal_append_mark(&p->wal, FRAME_CLOSE) == 0)
+        rc = engine_wait_durable(p, p->wal.tail);
+    while (p->wal.in_flight != 0 && !p->leader)
+        engine_wait(p);
+    engine_progress(p);
+    engine_dispatch(p);
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_close(pawl *p) {
+    if (p == NULL)
+        return 0;
+    int saved = errno;
+    TRY(engine_check_fork(p));
+    int rc = p->read_only ? 0 : close_writer(p);
+    pawl_error e;
+    fail_copy(&e);
+    engine_stop_threads(p);
+    if (!p->read_only) {
+        while (p->wal.in_flight != 0)
+            engine_wait(p);
+        p->io->ops->unlock(p->io);
+    }
+    destroy(p);
+    if (rc < 0)
+        fail_again(&e);
+    errno = saved;
+    return rc;
+}

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The shell of threads. One lock; whoever needs durability first and finds nobody waiting for the device does so itself (the
+ * leader), with the lock released, so a lone committer has no hand-off to another thread.
+ */
+#include <errno.h>
+#include <time.h>
+
+#include "pipeline/engine.h"
+
+static _Atomic uint64_t generation = 1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void in_child(void) {
+    atomic_fetch_add(&generation, 1);
+}
+static void install(void) {
+    pthread_atfork(NULL, NULL, in_child);
+}
+
+uint64_t engine_fork_generation(void) {
+    pthread_once(&once, install);
+    return atomic_load(&generation);
+}
+
+int engine_check_fork(const pawl *p) {
+    if (p->fork_generation != atomic_load_explicit(&generation, memory_order_relaxed))
+        return fail(PAWL_FORKED, "this handle belongs to the parent process; open the log anew after fork()");
+    return 0;
+}
+
+int engine_enter(pawl *p) {
+    if (p == NULL)
+        return fail(PAWL_INVALID, "the handle is NULL");
+    TRY(engine_check_fork(p));
+    pthread_mutex_lock(&p->mutex);
+    return 0;
+}
+
+int engine_enter_writer(pawl *p) {
+    TRY(engine_enter(p));
+    int rc = 0;
+    if (p->read_only)
+        rc = fail(PAWL_READ_ONLY, "the log was opened read-only");
+    else if (p->wal.failed != 0)
+        rc = wal_error(&p->wal);
+    if (rc != 0)
+        engine_leave(p);
+    return rc;
+}
+
+uint64_t engine_now(const pawl *p) {
+    return p->io->ops->now(p->io);
+}
+
+void engine_poke(pawl *p) {
+    pthread_cond_signal(&p->work);
+}
+
+void engine_ask_chores(pawl *p) {
+    p->chores_asked = true;
+    pthread_cond_signal(&p->chores);
+}
+
+/* Commits whose callback is due move to the ready list. */
+static void settle_async(pawl *p) {
+    bool any = false;
+    while (p->async_head != NULL && (p->wal.failed != 0 || p->async_head->lsn <= p->wal.durable)) {
+        struct async_commit *a = p->async_head;
+        bool durable = a->lsn <= p->wal.durable;
+        p->async_head = a->next;
+        if (p->async_head == NULL)
+            p->async_tail = NULL;
+        a->next = NULL;
+        if (!durable)
+            a->lsn = NO_LSN; /* tells dispatch that it failed */
+        if (p->ready_tail != NULL)
+            p->ready_tail->next = a;
+        else
+            p->ready_head = a;
+        p->ready_tail = a;
+        any = true;
+    }
+    if (any && !p->app_dispatch)
+        engine_poke(p);
+}
+
+int engine_dispatch(pawl *p) {
+    int n = 0;
+    if (p->dispatching)
+        return 0; /* callbacks run one at a time, in order */
+    p->dispatching = true;
+    while (p->ready_head != NULL) {
+        struct async_commit *a = p->ready_head;
+        p->ready_head = a->next;
+        if (p->ready_head == NULL)
+            p->ready_tail = NULL;
+        engine_leave(p);
+        if (a->fn != NULL)
+            a->fn(a->arg, a->lsn == NO_LSN ? PAWL_IO : 0, &a->receipt);
+        pthread_mutex_lock(&p->mutex);
+        a->next = p->async_free;
+        p->async_free = a;
+        p->async_count--;
+        n++;
+    }
+    p->dispatching = false;
+    if (n != 0)
+        pthread_cond_broadcast(&p->progress);
+    return n;
+}
+
+static void ring_event(pawl *p) {
+    if (atomic_load_explicit(&p->event_used, memory_order_relaxed))
+        event_ring(p->event_fd);
+}
+
+void engine_progress(pawl *p) {
+    settle_async(p);
+    ring_event(p);
+    pthread_cond_broadcast(&p->progress);
+    if (wal_wants_next(&p->wal))
+        engine_ask_chores(p);
+}
+
+/* Waits for the device once, as the leader. */
+static void lead(pawl *p) {
+    struct seam_req *done[32];
+    p->leader = true;
+    engine_leave(p);
+    int n = p->io->ops->reap(p->io, done, 32, true);
+    pthread_mutex_lock(&p->mutex);
+    p->leader = false;
+    if (n < 0)
+        wal_fail(&p->wal, -n, "reap", p->wal.durable);
+    for (int i = 0; i < n; i++)
+        wal_complete(&p->wal, done[i]);
+    wal_flush(&p->wal, false);
+    engine_progress(p);
+}
+
+static struct timespec absolute(const pawl *p, uint64_t deadline) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t now = engine_now(p), left = deadline > now ? deadline - now : 0;
+    uint64_t ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + left;
+    return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+}
+
+bool engine_wait_until(pawl *p, uint64_t deadline) {
+    if (deadline == UINT64_MAX) {
+        pthread_cond_wait(&p->progress, &p->mutex);
+        return true;
+    }
+    struct timespec t = absolute(p, deadline);
+    return pthread_cond_timedwait(&p->progress, &p->mutex, &t) != ETIMEDOUT;
+}
+
+void engine_wait(pawl *p) {
+    if (p->wal.in_flight != 0 && !p->leader) {
+        lead(p);
+    } else if (p->no_thread && !p->leader) {
+        if (!engine_chore(p))
+            engine_wait_until(p, engine_now(p) + 1000000); /* another thread of the application may free memory */
+    } else {
+        if (wal_wants_next(&p->wal))
+            engine_ask_chores(p);
+        pthread_cond_wait(&p->progress, &p->mutex);
+    }
+}
+
+int engine_wait_durable(pawl *p, uint64_t lsn) {
+    while (p->wal.durable < lsn) {
+        if (p->wal.failed != 0)
+            return wal_error(&p->wal);
+        wal_flush(&p->wal, false);
+        if (p->wal.durable < lsn && p->wal.failed == 0)
+            engine_wait(p);
+    }
+    /* Who comes late must not wait for a leader that left: hand the device on. */
+    if ((p->wal.in_flight != 0 || p->wal.gathering != NULL) && !p->leader && !p->no_thread)
+        engine_poke(p);
+    return 0;
+}
+
+/* Time of the idle witness, or UINT64_MAX if none is due. */
+static uint64_t witness_at(const pawl *p) {
+    const struct wal *w = &p->wal;
+    if (p->witness_ns == 0 || w->failed != 0 || w->last_kind == FRAME_WITNESS || w->last_kind == FRAME_CLOSE ||
+        w->state != WAL_RUNNING)
+        return UINT64_MAX;
+    return w->last_append_ns + p->witness_ns;
+}
+
+/* What the background thread does in one round; returns when it wants to be called again. */
+static uint64_t background(pawl *p) {
+    struct wal *w = &p->wal;
+    if (!p->app_dispatch)
+        engine_dispatch(p);
+    wal_step(w);
+    wal_flush(w, false);
+    uint64_t at = witness_at(p), now = engine_now(p);
+    if (at <= now && wal_settled(w) && wal_append_mark(w, FRAME_WITNESS) == 0)
+        wal_flush(w, true);
+    if (w->in_flight != 0 && !p->leader)
+        return now; /* nobody waits for the device: this thread must */
+    at = witness_at(p);
+    return at < now ? now + p->witness_ns / 4 + 1000000 : at;
+}
+
+static void *background_main(void *arg) {
+    pawl *p = arg;
+    pthread_mutex_lock(&p->mutex);
+    while (!p->closing) {
+        uint64_t at = background(p);
+        if (p->closing)
+            break;
+        if (p->wal.in_flight != 0 && !p->leader) {
+            lead(p);
+            continue;
+        }
+        if (p->ready_head != NULL && !p->app_dispatch)
+            continue;
+        p->bg_idle = at == UINT64_MAX;
+        if (p->bg_idle) {
+            pthread_cond_wait(&p->work, &p->mutex);
+        } else {
+            struct timespec t = absolute(p, at);
+            pthread_cond_timedwait(&p->work, &p->mutex, &t);
+        }
+        p->bg_idle = false;
+    }
+    engine_leave(p);
+    return NULL;
+}
+
+static bool drop_segments(pawl *p, uint64_t keep) {
+    uint64_t from = p->wal.first_segment;
+    p->wal.dropping = true;
+    engine_leave(p);
+    int rc = 0;
+    uint64_t n = from;
+    for (; n < keep && rc == 0; n++) {
+        char name[24];
+        segment_name(name, n, "seg");
+        rc = p->io->ops->unlink(p->io, name);
+        rc = rc == -ENOENT ? 0 : rc;
+    }
+    if (rc == 0)
+        rc = p->io->ops->sync_dir(p->io);
+    pthread_mutex_lock(&p->mutex);
+    p->wal.dropping = false;
+    if (rc < 0)
+        return false; /* the segments stay; tried again later */
+    p->wal.first_segment = keep;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < p->tables.span_count; i++)
+        if (p->tables.spans[i].segment >= keep)
+            p->tables.spans[kept++] = p->tables.spans[i];
+    p->tables.checkpoint_bytes -= (uint64_t)(p->tables.span_count - kept) * C_SPAN_SIZE;
+    p->tables.span_count = kept;
+    if (p->wal.next == NEXT_FULL)
+        p->wal.next = NEXT_NONE;
+    engine_progress(p);
+    return true;
+}
+
+static bool prepare_next(pawl *p) {
+    struct wal *w = &p->wal;
+    uint64_t index = w->segment + 1, size = w->segment_size;
+    w->next = NEXT_MAKING;
+    engine_leave(p);
+    int file = wal_prepare_file(p->io, &p->mem, index, size);
+    pthread_mutex_lock(&p->mutex);
+    wal_next_done(w, file);
+    engine_progress(p);
+    return true;
+}
+
+bool engine_chore(pawl *p) {
+    uint64_t keep = p->wal.first_segment;
+    bool did = false;
+    if (p->wal.failed != 0)
+        return false;
+    if (!p->wal.dropping && retention_keep_from(p, &keep) == 0 && keep > p->wal.first_segment)
+        did = drop_segments(p, keep);
+    if (wal_wants_next(&p->wal))
+        did |= prepare_next(p);
+    return did;
+}
+
+static void *maintenance_main(void *arg) {
+    pawl *p = arg;
+    pthread_mutex_lock(&p->mutex);
+    while (!p->closing) {
+        p->chores_asked = false;
+        engine_chore(p);
+        if (p->closing || p->chores_asked)
+            continue;
+        struct timespec t = absolute(p, engine_now(p) + 1000000000u);
+        pthread_cond_timedwait(&p->chores, &p->mutex, &t);
+        if (p->wal.next == NEXT_FULL) {
+            p->wal.next = NEXT_NONE; /* somebody may have freed space: work resumes by itself */
+        }
+    }
+    engine_leave(p);
+    return NULL;
+}
+
+int engine_start_threads(pawl *p) {
+    if (p->no_thread || p->read_only)
+        return 0;
+    if (pthread_create(&p->bg, NULL, background_main, p) != 0)
+        return fail(PAWL_MEMORY, "cannot start the background thread");
+    p->bg_running = true;
+    if (pthread_create(&p->maintenance, NULL, maintenance_main, p) != 0)
+        return fail(PAWL_MEMORY, "cannot start the maintenance thread");
+    p->chores_running = true;
+    return 0;
+}
+
+void engine_stop_threads(pawl *p) {
+    pthread_mutex_lock(&p->mutex);
+    p->closing = true;
+    pthread_cond_broadcast(&p->work);
+    pthread_cond_broadcast(&p->chores);
+    pthread_cond_broadcast(&p->progress);
+    engine_leave(p);
+    if (p->bg_running)
+        pthread_join(p->bg, NULL);
+    if (p->chores_running)
+        pthread_join(p->maintenance, NULL);
+    p->bg_running = p->chores_running = false;
+}
+
+int pawl_tick(pawl *p) {
+    TRY(engine_enter(p));
+    int ms = 1000;
+    if (p->no_thread && !p->read_only) {
+        uint64_t at = background(p), now = engine_now(p);
+        while (p->wal.in_flight != 0 && !p->leader)
+            lead(p);
+        engine_chore(p);
+        if (!p->app_dispatch)
+            engine_dispatch(p);
+        if (at != UINT64_MAX && at > now && (at - now) / 1000000 < 1000)
+            ms = (int)((at - now) / 1000000) + 1;
+    }
+    engine_leave(p);
+    return ms;
+}
+
+int pawl_dispatch(pawl *p) {
+    TRY(engine_enter(p));
+    if (p->event_fd >= 0)
+        event_clear(p->event_fd);
+    if (p->no_thread && p->wal.in_flight != 0 && !p->leader)
+        lead(p);
+    int n = engine_dispatch(p);
+    engine_leave(p);
+    return n;
+}
+
+int pawl_eventfd(pawl *p) {
+    TRY(engine_enter(p));
+    if (p->event_fd < 0)
+        p->event_fd = event_open();
+    int fd = p->event_fd;
+    atomic_store(&p->event_used, fd >= 0);
+    engine_leave(p);
+    return fd >= 0 ? fd : fail(PAWL_UNSUPPORTED, "no event descriptor can be had");
+}
+
+int pawl_sync(pawl *p) {
+    TRY(engine_enter(p));
+    int rc = p->read_only ? 0 : engine_wait_durable(p, p->wal.tail);
+    engine_leave(p);
+    return rc;
+}
