@@ -148,6 +148,7 @@ struct pawl_tx {
     uint32_t position_count, position_cap;
     pawl_producer *producer;
     struct producer_entry sequence;
+    bool takeover; /* `sequence` is a new holder's, without sequences */
     struct bytes catalog, sinks;
     uint32_t catalog_count, sink_count;
     uint64_t bytes; /* of records held */
@@ -168,8 +169,11 @@ void tx_free(struct pawl_tx *tx);
 void tx_reset(struct pawl_tx *tx);
 int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e);
 int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from, uint64_t to);
-/* Joins a deep commit: append under the lock, wait for durability, free. */
+/* Under the lock: append and wait until it is durable. The caller frees. */
 int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
+
+/* Under the lock: commits a new epoch of a producer, which fences its older holders. */
+int tx_takeover(struct pawl_tx *tx, uint32_t producer);
 
 /* -- locate.c */
 /* Under the lock: oldest offset kept of a partition. */

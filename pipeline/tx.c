@@ -45,6 +45,7 @@ void tx_reset(struct pawl_tx *tx) {
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
     tx->catalog.len = tx->sinks.len = 0;
     tx->producer = NULL;
+    tx->takeover = false;
     tx->bytes = tx->records = 0;
 }
 
@@ -288,7 +289,7 @@ int pawl_finish(pawl_tx *tx, uint32_t processor, const char *name) {
 }
 
 static bool tx_empty(const struct pawl_tx *tx) {
-    return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && tx->catalog_count == 0 &&
+    return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && !tx->takeover && tx->catalog_count == 0 &&
            tx->sink_count == 0;
 }
 
@@ -311,6 +312,7 @@ static int build(struct pawl_tx *tx, struct build *b) {
     pawl *p = tx->p;
     memset(b, 0, sizeof *b);
     bytes_init(&b->body, &p->mem);
+    uint32_t producers = tx->producer != NULL || tx->takeover;
     b->cap = tx->spilled_count + tx->run_count + 4;
     if (b->cap > UINT16_MAX)
         return fail(PAWL_TOO_LARGE, "the transaction touches too many partitions or spilled too often");
@@ -341,7 +343,7 @@ static int build(struct pawl_tx *tx, struct build *b) {
     if (tx->position_count != 0)
         add_run(b, RUN_POSITIONS, 0, 0, tx->position_count, at);
     at = body->len;
-    if (tx->producer != NULL) {
+    if (producers != 0) {
         producer_encode(body, &tx->sequence);
         add_run(b, RUN_PRODUCERS, 0, 0, 1, at);
     }
@@ -511,6 +513,14 @@ int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt) {
     if (p->bg_idle)
         engine_poke(p);
     return rc;
+}
+
+int tx_takeover(struct pawl_tx *tx, uint32_t producer) {
+    const struct producer *row = tables_producer(&tx->p->tables, producer);
+    tx->takeover = true;
+    tx->sequence = (struct producer_entry){.producer = producer, .epoch = row->epoch + 1, .first = row->sequence + 1,
+                                           .last = row->sequence};
+    return tx_commit_locked(tx, NULL);
 }
 
 int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Streams, producers, processors' names and settings: small transactions of catalog changes, each durable on return.
+ */
+#include <stdio.h>
+
+#include "pipeline/engine.h"
+
+/* Under the lock: commits one catalog change (and what else the transaction holds). */
+static int commit_change(pawl *p, struct pawl_tx *tx, const struct catalog_entry *e) {
+    int rc = tx_add_catalog(tx, e);
+    pawl_receipt receipt;
+    return rc < 0 ? rc : tx_commit_locked(tx, &receipt);
+    (void)p;
+}
+
+static int change(pawl *p, const struct catalog_entry *e) {
+    struct pawl_tx *tx;
+    int rc = tx_new(p, &tx);
+    if (rc == 0)
+        rc = commit_change(p, tx, e);
+    tx_free(tx);
+    return rc;
+}
+
+static int bad_name(const char *what) {
+    return fail(PAWL_INVALID, "a %s name has 1 to 127 of the bytes A-Z a-z 0-9 . _ -", what);
+}
+
+static uint32_t free_processor_id(const struct tables *t) {
+    for (uint32_t i = 1; i <= t->processor_count; i++)
+        if (!tables_has_processor(t, i))
+            return i;
+    return t->processor_count + 1;
+}
+
+int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t *id) {
+    if (!name_allowed(name))
+        return bad_name("stream");
+    if (partitions == 0 || partitions > STREAM_PARTITIONS_MAX)
+        return fail(PAWL_INVALID, "a stream has 1 to 1024 partitions");
+    TRY(engine_enter_writer(p));
+    struct tables *t = &p->tables;
+    uint32_t existing = tables_find_stream(t, name);
+    int rc;
+    if (existing != 0)
+        rc = fail(PAWL_EXISTS, "there is a stream %s already", name);
+    else if (t->stream_count >= STREAMS_MAX || t->partition_count + partitions > PARTITIONS_MAX)
+        rc = fail(PAWL_LIMIT, "a log has at most 4,096 streams and 16,384 partitions");
+    else
+        rc = tables_room(t, align_up(16 + strlen(name), 8) + (uint64_t)partitions * C_NEXT_SIZE);
+    uint32_t fresh = t->stream_count + 1;
+    if (rc == 0)
+        rc = change(p, &(struct catalog_entry){CATALOG_STREAM, fresh, partitions, 0, name, (uint16_t)strlen(name)});
+    if (id != NULL)
+        *id = existing != 0 ? existing : fresh;
+    engine_leave(p);
+    return rc;
+}
+
+static int refreshed(pawl *p) {
+    TRY(engine_enter(p));
+    if (p->read_only) {
+        int rc = follow_refresh(p);
+        if (rc < 0) {
+            engine_leave(p);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static void fill_stream(const struct tables *t, uint32_t id, pawl_stream_info *out) {
+    const struct stream *s = &t->streams[id - 1];
+    memset(out, 0, sizeof *out);
+    out->id = id;
+    out->partitions = s->partitions;
+    memcpy(out->name, s->name, sizeof s->name);
+}
+
+int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out) {
+    if (name == NULL || out == NULL)
+        return fail(PAWL_INVALID, "name or result pointer is NULL");
+    TRY(refreshed(p));
+    uint32_t id = tables_find_stream(&p->tables, name);
+    if (id != 0)
+        fill_stream(&p->tables, id, out);
+    engine_leave(p);
+    return id != 0 ? 0 : fail(PAWL_NOT_FOUND, "there is no stream %s", name);
+}
+
+int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out) {
+    TRY(refreshed(p));
+    int rc = PAWL_NOT_FOUND;
+    for (uint32_t id = 1; id <= p->tables.stream_count && rc != 0; id++)
+        if (tables_stream(&p->tables, id) != NULL && index-- == 0) {
+            fill_stream(&p->tables, id, out);
+            rc = 0;
+        }
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bounds *out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
+    TRY(refreshed(p));
+    struct stream *s = tables_stream(&p->tables, stream);
+    int rc = 0;
+    if (s == NULL) {
+        rc = fail(PAWL_NOT_FOUND, "there is no stream with id %u", stream);
+    } else if (partition >= s->partitions) {
+        rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name, s->partitions, partition);
+    } else {
+        const struct partition *part = &s->parts[partition];
+        out->end = part->next;
+        out->durable = p->read_only || part->last_end <= p->wal.durable ? part->next : part->next_safe;
+        rc = locate_first(p, stream, partition, &out->first);
+    }
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
+    if (!name_allowed(name))
+        return bad_name("producer");
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
+    *out = NULL;
+    TRY(engine_enter_writer(p));
+    struct tables *t = &p->tables;
+    struct pawl_tx *tx = NULL;
+    uint32_t id = tables_find_producer(t, name);
+    int rc = tx_new(p, &tx);
+    if (rc == 0 && id == 0) {
+        id = t->producer_count + 1;
+        rc = id > PRODUCERS_MAX ? fail(PAWL_LIMIT, "a log has at most 16,384 producers") : tables_room(t, 80 + strlen(name));
+        if (rc == 0)
+            rc = tx_add_catalog(tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name, (uint16_t)strlen(name)});
+        if (rc == 0)
+            rc = tx_commit_locked(tx, NULL);
+    }
+    pawl_producer *pr = rc == 0 ? mem_alloc(&p->mem, sizeof *pr) : NULL;
+    if (rc == 0 && pr == NULL)
+        rc = fail(PAWL_MEMORY, "no memory for a producer");
+    if (rc == 0) { /* the takeover itself: a producer entry that covers no sequence */
+        tx_reset(tx);
+        rc = tx_takeover(tx, id);
+    }
+    if (rc == 0) {
+        const struct producer *row = tables_producer(t, id);
+        *pr = (pawl_producer){.p = p, .id = id, .epoch = row->epoch, .sequence = row->sequence, .cookie_len = row->cookie_len};
+        memcpy(pr->cookie, row->cookie, COOKIE_MAX);
+        *out = pr;
+    } else if (pr != NULL) {
+        mem_free(&p->mem, pr, sizeof *pr);
+    }
+    tx_free(tx);
+    engine_leave(p);
+    return rc;
+}
+
+uint64_t pawl_producer_sequence(const pawl_producer *producer) {
+    return producer == NULL ? 0 : producer->sequence;
+}
+
+int pawl_producer_cookie(const pawl_producer *producer, void *buf, size_t size) {
+    if (producer == NULL || buf == NULL)
+        return fail(PAWL_INVALID, "producer or buffer is NULL");
+    size_t n = producer->cookie_len < size ? producer->cookie_len : size;
+    memcpy(buf, producer->cookie, n);
+    return (int)n;
+}
+
+void pawl_producer_close(pawl_producer *producer) {
+    if (producer != NULL && engine_check_fork(producer->p) == 0)
+        mem_free(&producer->p->mem, producer, sizeof *producer);
+}
+
+int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
+    TRY(refreshed(p));
+    int rc = PAWL_NOT_FOUND;
+    for (uint32_t id = 1; id <= p->tables.producer_count && rc != 0; id++) {
+        const struct producer *row = tables_producer(&p->tables, id);
+        if (row != NULL && index-- == 0) {
+            memset(out, 0, sizeof *out);
+            out->id = id;
+            out->epoch = row->epoch;
+            out->sequence = row->sequence;
+            memcpy(out->name, row->name, sizeof row->name);
+            rc = 0;
+        }
+    }
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
+    if (!name_allowed(name))
+        return bad_name("processor");
+    TRY(engine_enter_writer(p));
+    struct tables *t = &p->tables;
+    uint32_t found = tables_find_processor(t, name);
+    int rc = 0;
+    if (found == 0) {
+        found = free_processor_id(t);
+        rc = found > PROCESSORS_MAX ? fail(PAWL_LIMIT, "a log has at most 1,024 processors") : tables_room(t, 16 + strlen(name));
+        if (rc == 0)
+            rc = change(p, &(struct catalog_entry){CATALOG_PROCESSOR, found, 0, 0, name, (uint16_t)strlen(name)});
+    }
+    if (id != NULL)
+        *id = found;
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_processor_forget(pawl *p, const char *name) {
+    if (name == NULL)
+        return fail(PAWL_INVALID, "the name is NULL");
+    TRY(engine_enter_writer(p));
+    uint32_t id = tables_find_processor(&p->tables, name);
+    int rc;
+    if (id == 0)
+        rc = fail(PAWL_NOT_FOUND, "there is no processor %s", name);
+    else if (p->running)
+        rc = fail(PAWL_BUSY, "processors are running");
+    else
+        rc = change(p, &(struct catalog_entry){CATALOG_FORGET, id, 0, 0, NULL, 0});
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]) {
+    TRY(refreshed(p));
+    int rc = PAWL_NOT_FOUND;
+    for (uint32_t i = 1; i <= p->tables.processor_count && rc != 0; i++)
+        if (tables_has_processor(&p->tables, i) && index-- == 0) {
+            if (id != NULL)
+                *id = i;
+            memcpy(name, p->tables.processors[i - 1].name, 128);
+            rc = 0;
+        }
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t partition, uint64_t *offset) {
+    if (processor == NULL || offset == NULL)
+        return fail(PAWL_INVALID, "name or result pointer is NULL");
+    TRY(refreshed(p));
+    uint32_t id = tables_find_processor(&p->tables, processor);
+    const struct position_row *row = id != 0 ? tables_position(&p->tables, id, stream, partition) : NULL;
+    if (row != NULL)
+        *offset = row->offset;
+    engine_leave(p);
+    return row != NULL ? 0 : fail(PAWL_NOT_FOUND, "processor %s has no position there", processor);
+}
+
+int pawl_position_at(pawl *p, uint32_t index, pawl_position *out) {
+    TRY(refreshed(p));
+    int rc = index < p->tables.position_count ? 0 : PAWL_NOT_FOUND;
+    if (rc == 0) {
+        const struct position_row *row = &p->tables.positions[index];
+        memset(out, 0, sizeof *out);
+        out->processor = row->processor;
+        out->stream = row->stream;
+        out->partition = row->partition;
+        out->offset = row->offset;
+        if (tables_has_processor(&p->tables, row->processor))
+            memcpy(out->name, p->tables.processors[row->processor - 1].name, sizeof out->name);
+    }
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
+    TRY(refreshed(p));
+    int rc = index < p->tables.decision_count ? 0 : PAWL_NOT_FOUND;
+    if (rc == 0) {
+        const struct decision_row *d = &p->tables.decisions[index];
+        memset(out, 0, sizeof *out);
+        out->processor = d->processor;
+        memcpy(out->name, d->name, d->name_len);
+    }
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_retention_set(pawl *p, const pawl_retention *r) {
+    if (r == NULL)
+        return fail(PAWL_INVALID, "the settings are NULL");
+    TRY(engine_enter_writer(p));
+    struct pawl_tx *tx;
+    int rc = tx_new(p, &tx);
+    if (rc == 0)
+        rc = tx_add_catalog(tx, &(struct catalog_entry){CATALOG_RETAIN, 0, r->bytes, r->ms, NULL, 0});
+    if (rc == 0)
+        rc = commit_change(p, tx, &(struct catalog_entry){CATALOG_CONSUMED, 0, r->consumed != 0, 0, NULL, 0});
+    tx_free(tx);
+    if (rc == 0)
+        engine_ask_chores(p);
+    engine_leave(p);
+    return rc;
+}
+
+int pawl_retention_get(pawl *p, pawl_retention *out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
+    TRY(refreshed(p));
+    *out = (pawl_retention){p->tables.retain_bytes, p->tables.retain_ms, p->tables.consumed};
+    engine_leave(p);
+    return 0;
+}

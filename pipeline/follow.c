@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Read-only handles. Beside a living writer, a frame is shown only when a later one says that it is durable (PAWL-1 across
+ * processes, without shared memory). Where no writer lives, the files are synced first, and then the whole chain counts.
+ */
+#include <errno.h>
+
+#include "pipeline/engine.h"
+
+static int on_frame(pawl *p, const struct scan_frame *f, bool lost) {
+    if (f->header.kind == FRAME_CHECKPOINT)
+        p->index_count = 0;
+    TRY(tables_apply(&p->tables, &f->header, f->bytes, lost));
+    if (f->header.kind == FRAME_CHECKPOINT)
+        tables_begin_segment(&p->tables);
+    if (f->header.kind == FRAME_COMMIT)
+        locate_index_add(p, &f->header, f->bytes + FRAME_HEADER_SIZE);
+    return 0;
+}
+
+/* Opens segment `index` for one of the walks, closing what it had. */
+static int enter_segment(pawl *p, struct scan *s, int *file, uint64_t index) {
+    struct segment_header h;
+    int fresh = segment_open(p->io, &p->mem, index, &p->header, false, &h);
+    if (fresh < 0)
+        return fresh;
+    if (s->mem != NULL)
+        scan_end(s);
+    if (*file >= 0)
+        p->io->ops->close(p->io, *file);
+    *file = fresh;
+    return scan_begin(s, p->io, &p->mem, fresh, &h, true);
+}
+
+/* Is segment `index` begun? */
+static bool is_begun(pawl *p, uint64_t index) {
+    struct segment_header h;
+    pawl_error saved;
+    fail_copy(&saved);
+    int file = segment_open(p->io, &p->mem, index, &p->header, false, &h);
+    fail_again(&saved);
+    if (file < 0)
+        return false;
+    p->io->ops->close(p->io, file);
+    return true;
+}
+
+/* Moves the verifying walk to the end of what is there. */
+static int look_ahead(pawl *p) {
+    struct follow *fo = &p->follow;
+    struct scan_frame f;
+    for (;;) {
+        int rc;
+        fo->ahead.buf_len = 0; /* the file may have grown */
+        while ((rc = scan_next(&fo->ahead, &f)) == 1)
+            if (f.header.durable > fo->known)
+                fo->known = f.header.durable;
+        if (rc < 0)
+            return rc;
+        if (fo->ahead.kind != FRAME_SEAL || !is_begun(p, fo->ahead.index + 1))
+            return 0;
+        uint64_t link = fo->ahead.link, epoch = fo->ahead.epoch;
+        TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, fo->ahead.index + 1));
+        if (fo->ahead.link != link || fo->ahead.epoch < epoch)
+            return fail(PAWL_DAMAGED, "segment %016llx does not continue the one before it", (unsigned long long)fo->ahead.index);
+        fo->known = fo->ahead.index * p->header.segment_size; /* its header says that all before is durable */
+    }
+}
+
+/* Applies what is known to be durable. 1 if there was anything. */
+static int apply_known(pawl *p) {
+    struct follow *fo = &p->follow;
+    struct scan_frame f;
+    int any = 0;
+    for (;;) {
+        uint64_t base = fo->apply.index * p->header.segment_size;
+        if (fo->known <= fo->apply.at)
+            return any;
+        fo->apply.limit = fo->known - base < p->header.segment_size ? fo->known - base : 0;
+        fo->apply.buf_len = 0;
+        int rc;
+        while ((rc = scan_next(&fo->apply, &f)) == 1) {
+            TRY(on_frame(p, &f, fo->apply.after_lost));
+            any = 1;
+        }
+        if (rc < 0)
+            return rc;
+        if (fo->apply.kind != FRAME_SEAL || fo->ahead.index == fo->apply.index) {
+            if (!p->salvage || fo->apply.at + BLOCK > fo->known)
+                return any;
+            uint64_t lsn; /* salvage: pass over what can't be read */
+            fo->apply.limit = 0;
+            TRY(scan_resync(&fo->apply, fo->apply.at, &lsn));
+            if (lsn == NO_LSN)
+                return any;
+            scan_jump(&fo->apply, lsn);
+            continue;
+        }
+        fo->index = fo->apply.index + 1;
+        TRY(enter_segment(p, &fo->apply, &fo->apply_file, fo->index));
+    }
+}
+
+int follow_refresh(pawl *p) {
+    if (!p->follow.begun)
+        return 0;
+    p->follow.writer = p->io->ops->holder(p->io);
+    TRY(look_ahead(p));
+    return apply_known(p);
+}
+
+/* Nobody writes: what a killed writer left may live in the page cache only. Sync it, and it counts. */
+static int sync_and_trust(pawl *p, const struct log_extent *x) {
+    struct segment_header h;
+    int file = segment_open(p->io, &p->mem, x->last, &p->header, false, &h);
+    if (file < 0)
+        return file;
+    int rc = p->io->ops->sync(p->io, file);
+    p->io->ops->close(p->io, file);
+    /* A read-only file system or device has nothing unwritten to sync. */
+    return rc < 0 && rc != -EROFS ? fail_sys(rc, "fsync", NULL, NO_LSN) : 0;
+}
+
+static int trust_all(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    pawl *p = ctx;
+    p->follow.known = h->lsn + frame_bytes(h);
+    (void)frame;
+    (void)lost;
+    return 0;
+}
+
+int follow_open(pawl *p) {
+    struct log_extent x;
+    struct follow *fo = &p->follow;
+    TRY(log_extent_find(p->io, &p->mem, false, &x));
+    p->header = x.newest;
+    p->wal.first_segment = x.first;
+    p->wal.segment_size = x.newest.segment_size;
+    tables_init(&p->tables, &p->mem, x.newest.segment_size);
+    fo->writer = p->io->ops->holder(p->io);
+    bool alone = fo->writer == 0;
+    if (alone) {
+        TRY(sync_and_trust(p, &x));
+        /* Also finds damage: with no writer at work, the log must be as recovery would find it. */
+        struct replay r = {trust_all, p, NULL, NULL};
+        struct recovered out;
+        TRY(replay_log(p->io, &p->mem, p->salvage ? REPLAY_SALVAGE : REPLAY_READ, &r, &out));
+        p->clean = out.clean;
+        p->recovered_bytes = out.scanned;
+        x.last = out.start.segment;
+    }
+    /* Start at the newest segment whose checkpoint is there; an older one where repair took it out. */
+    for (uint64_t n = x.last;; n--) {
+        struct scan_frame f;
+        TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
+        int rc = scan_next(&fo->apply, &f);
+        if (rc < 0)
+            return rc;
+        if ((rc == 1 && f.header.kind == FRAME_CHECKPOINT) || n == x.first) {
+            TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
+            TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, n));
+            fo->index = n;
+            break;
+        }
+    }
+    fo->begun = true;
+    if (!alone || fo->index != x.last) {
+        uint64_t known = fo->known;
+        TRY(look_ahead(p));
+        if (known > fo->known)
+            fo->known = known;
+    }
+    int rc = apply_known(p);
+    return rc < 0 ? rc : 0;
+}
+
+void follow_close(pawl *p) {
+    struct follow *fo = &p->follow;
+    if (!p->read_only)
+        return;
+    if (fo->ahead.mem != NULL)
+        scan_end(&fo->ahead);
+    if (fo->apply.mem != NULL)
+        scan_end(&fo->apply);
+    if (fo->ahead_file >= 0)
+        p->io->ops->close(p->io, fo->ahead_file);
+    if (fo->apply_file >= 0)
+        p->io->ops->close(p->io, fo->apply_file);
+    fo->ahead_file = fo->apply_file = -1;
+}
