@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large direct reads with everything verified. Whole
+ * runs are gathered into the reader's own buffer, so nothing of the log's memory stays pinned while the application works on a batch.
+ */
+#include "pipeline/engine.h"
+
+#define GATHER_BYTES (256u * 1024u)
+
+struct piece { /* a run in the buffer */
+    size_t start;
+    uint32_t len, at; /* at: bytes already given out */
+    uint32_t count;   /* records left */
+    uint64_t offset;  /* of the next one */
+    uint64_t lsn;
+};
+
+struct pawl_reader {
+    pawl *p;
+    uint32_t stream, partition, flags;
+    uint64_t next;    /* offset of the next record to give */
+    uint64_t want;    /* offset of the next record to gather */
+    uint64_t lsn;     /* where the walk looks next */
+    uint64_t segment; /* of the open scan */
+    int file;         /* -1: none open */
+    struct scan scan;
+    struct bytes buf;
+    struct piece *pieces;
+    uint32_t piece_count, piece_at, piece_cap;
+    pawl_record *records;
+    size_t record_cap;
+};
+
+uint64_t reader_limit(const pawl *p, uint32_t flags) {
+    if (p->read_only)
+        return p->follow.apply.accepted_end;
+    return (flags & PAWL_READ_UNCOMMITTED) != 0 ? p->wal.tail : p->wal.durable;
+}
+
+static void close_file(struct pawl_reader *r) {
+    if (r->file < 0)
+        return;
+    scan_end(&r->scan);
+    r->p->io->ops->close(r->p->io, r->file);
+    r->file = -1;
+}
+
+/* Under the lock: settles where to start. */
+static int seek(struct pawl_reader *r, uint64_t offset) {
+    pawl *p = r->p;
+    const struct stream *s = tables_stream(&p->tables, r->stream);
+    if (s == NULL)
+        return fail(PAWL_NOT_FOUND, "there is no stream with id %u", r->stream);
+    if (r->partition >= s->partitions)
+        return fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name, s->partitions,
+                    r->partition);
+    const struct partition *part = &s->parts[r->partition];
+    uint64_t end = part->next;
+    if (offset == PAWL_END)
+        offset = p->read_only || part->last_end <= p->wal.durable ? end : part->next_safe;
+    if (offset > end)
+        return fail(PAWL_RANGE, "offset %llu is beyond the end of %s/%u, which is %llu", (unsigned long long)offset, s->name,
+                    r->partition, (unsigned long long)end);
+    uint64_t first;
+    TRY(locate_first(p, r->stream, r->partition, &first));
+    if (offset < first)
+        return fail(PAWL_TRIMMED, "offset %llu of %s/%u has been dropped by retention; the first kept is %llu",
+                    (unsigned long long)offset, s->name, r->partition, (unsigned long long)first);
+    close_file(r);
+    r->buf.len = 0;
+    r->piece_count = r->piece_at = 0;
+    r->next = r->want = offset;
+    return locate(p, r->stream, r->partition, offset, &r->lsn);
+}
+
+int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from, uint32_t flags, pawl_reader **out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
+    *out = NULL;
+    TRY(engine_enter(p));
+    int rc = p->read_only ? follow_refresh(p) : 0;
+    struct pawl_reader *r = rc < 0 ? NULL : mem_alloc(&p->mem, sizeof *r);
+    if (rc >= 0 && r == NULL)
+        rc = fail(PAWL_MEMORY, "no memory for a reader");
+    if (rc >= 0) {
+        *r = (struct pawl_reader){.p = p, .stream = stream, .partition = partition, .flags = flags, .file = -1};
+        bytes_init(&r->buf, &p->mem);
+        rc = seek(r, from);
+        if (rc < 0)
+            mem_free(&p->mem, r, sizeof *r);
+        else
+            *out = r;
+    }
+    engine_leave(p);
+    return rc < 0 ? rc : 0;
+}
+
+void pawl_reader_close(pawl_reader *r) {
+    if (r == NULL || engine_check_fork(r->p) < 0)
+        return;
+    struct mem *m = &r->p->mem;
+    close_file(r);
+    bytes_free(&r->buf);
+    mem_free(m, r->pieces, r->piece_cap * sizeof *r->pieces);
+    mem_free(m, r->records, r->record_cap * sizeof *r->records);
+    mem_free(m, r, sizeof *r);
+}
+
+int pawl_reader_seek(pawl_reader *r, uint64_t offset) {
+    if (r == NULL)
+        return fail(PAWL_INVALID, "the reader is NULL");
+    TRY(engine_enter(r->p));
+    int rc = seek(r, offset);
+    engine_leave(r->p);
+    return rc;
+}
+
+uint64_t pawl_reader_position(const pawl_reader *r) {
+    return r == NULL ? 0 : r->next;
+}
+
+static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data, uint64_t lsn) {
+    if (r->piece_count == r->piece_cap) {
+        uint32_t want = r->piece_cap == 0 ? 16 : r->piece_cap * 2;
+        void *q = mem_grow(&r->p->mem, r->pieces, r->piece_cap * sizeof *r->pieces, want * sizeof *r->pieces);
+        if (q == NULL)
+            return fail(PAWL_MEMORY, "no memory for a reader");
+        r->pieces = q;
+        r->piece_cap = want;
+    }
+    struct piece piece = {.start = r->buf.len, .len = run->len, .count = run->count, .offset = run->base, .lsn = lsn};
+    while (piece.offset < r->want && piece.count != 0) { /* a start in the middle of a run */
+        pawl_record ignored;
+        if (!record_decode(data, run->len, &piece.at, &ignored))
+            return fail_at(PAWL_DAMAGED, 0, "", "", lsn, "a record does not fit its run");
+        piece.offset++;
+        piece.count--;
+    }
+    if (piece.count == 0)
+        return 0;
+    if (!bytes_put(&r->buf, data, run->len)) {
+        r->buf.failed = false;
+        return fail(PAWL_MEMORY, "no memory to read a run of %u bytes; raise memory_cap", run->len);
+    }
+    r->pieces[r->piece_count++] = piece;
+    r->want = piece.offset + piece.count;
+    return 0;
+}
+
+/* A spilled run: from memory under the lock, else from its segment. `locked` tells whether the lock is held. */
+static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data, uint64_t lsn, bool locked) {
+    pawl *p = r->p;
+    struct spilled_entry e;
+    if (!spilled_decode(data, run->len, &e))
+        return fail_at(PAWL_DAMAGED, 0, "", "", lsn, "a reference to a spilled run is not well formed");
+    struct segment_header sh;
+    struct scan s;
+    struct scan_frame f = {0};
+    uint64_t avail;
+    int rc = 1, file = -1;
+    if (!locked)
+        pthread_mutex_lock(&p->mutex);
+    const uint8_t *frame = p->read_only ? NULL : wal_peek(&p->wal, e.lsn, &avail);
+    uint8_t *copy = NULL;
+    size_t copy_len = 0;
+    if (frame != NULL && avail >= FRAME_HEADER_SIZE &&
+        frame_decode_header(frame, e.lsn, p->header.segment_size, format_seed(p->header.log_id), &f.header) == FRAME_GOOD &&
+        frame_bytes(&f.header) <= avail) {
+        copy_len = (size_t)frame_bytes(&f.header);
+        copy = mem_alloc(&p->mem, copy_len);
+        if (copy != NULL)
+            memcpy(copy, frame, copy_len);
+        else
+            rc = fail(PAWL_MEMORY, "no memory to read a spilled run");
+        f.bytes = copy;
+    }
+    if (!locked)
+        pthread_mutex_unlock(&p->mutex);
+    if (copy == NULL && rc == 1) {
+        file = segment_open(p->io, &p->mem, e.lsn / p->header.segment_size, &p->header, false, &sh);
+        if (file < 0)
+            return fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped", (unsigned long long)lsn);
+        scan_begin(&s, p->io, &p->mem, file, &sh, false);
+        scan_jump(&s, e.lsn);
+        rc = scan_next(&s, &f);
+    }
+    if (rc == 1) {
+        struct run inner = {0};
+        const uint8_t *bytes = NULL;
+        if (f.header.hash == e.hash && f.header.kind == FRAME_SPILL && e.run < f.header.runs)
+            frame_run(f.bytes, &f.header, e.run, &inner, &bytes);
+        inner.base = run->base;
+        if (bytes == NULL || inner.type != RUN_RECORDS || inner.count != run->count)
+            rc = fail_at(PAWL_DAMAGED, 0, "", "", e.lsn, "the spilled frame at LSN %llu is not the one that was committed",
+                         (unsigned long long)e.lsn);
+        else
+            rc = add_piece(r, &inner, bytes, lsn);
+    } else if (rc == 0) {
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", e.lsn, "the spilled frame at LSN %llu is damaged", (unsigned long long)e.lsn);
+    }
+    mem_free(&p->mem, copy, copy_len);
+    if (file >= 0) {
+        scan_end(&s);
+        p->io->ops->close(p->io, file);
+    }
+    return rc;
+}
+
+/* Takes this partition's runs out of a good frame. PAWL_LOST where offsets jump. */
+static int take_frame(struct pawl_reader *r, const struct frame_header *h, const uint8_t *frame, bool locked) {
+    if (h->kind != FRAME_COMMIT)
+        return 0;
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run run;
+        const uint8_t *data;
+        frame_run(frame, h, i, &run, &data);
+        bool ours = (run.type == RUN_RECORDS || run.type == RUN_SPILLED) && run.stream == r->stream &&
+                    run.partition == r->partition;
+        if (!ours || run.base + run.count <= r->want)
+            continue;
+        if (run.base > r->want)
+            return PAWL_LOST;
+        TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn) : add_spilled(r, &run, data, h->lsn, locked));
+    }
+    return 0;
+}
+
+/* Under the lock: walks in memory. 1: moved on or gathered; 0: not in memory. */
+static int gather_memory(struct pawl_reader *r, uint64_t limit) {
+    pawl *p = r->p;
+    uint64_t avail;
+    if (p->read_only)
+        return 0;
+    const uint8_t *at = wal_peek(&p->wal, r->lsn, &avail);
+    if (at == NULL)
+        return 0;
+    struct frame_header h;
+    if (avail < FRAME_HEADER_SIZE ||
+        frame_decode_header(at, r->lsn, p->wal.segment_size, p->wal.seed, &h) != FRAME_GOOD) {
+        r->lsn = align_up(r->lsn + 1, BLOCK); /* the group's padding */
+        return 1;
+    }
+    uint64_t size = frame_bytes(&h);
+    if (size > avail || r->lsn + size > limit)
+        return fail(PAWL_STATE, "a frame reaches beyond what was appended");
+    TRY(take_frame(r, &h, at, true));
+    close_file(r);
+    r->lsn = h.kind == FRAME_SEAL ? (r->lsn / p->wal.segment_size + 1) * p->wal.segment_size + SEGMENT_HEADER_SIZE
+                                  : r->lsn + size;
+    return 1;
+}
+
+/* Brings the scan to r->lsn, in its segment's file. */
+static int open_scan(struct pawl_reader *r, uint64_t limit) {
+    pawl *p = r->p;
+    uint64_t segment = r->lsn / p->header.segment_size;
+    if (r->file < 0 || r->segment != segment) {
+        close_file(r);
+        struct segment_header h;
+        int file = segment_open(p->io, &p->mem, segment, &p->header, false, &h);
+        if (file < 0) {
+            pawl_error e;
+            fail_copy(&e);
+            return e.sys_errno == 2 ? fail(PAWL_TRIMMED, "the segment being read has been dropped by retention") : file;
+        }
+        r->file = file;
+        r->segment = segment;
+        scan_begin(&r->scan, p->io, &p->mem, file, &h, true);
+        if (r->lsn % p->header.segment_size != SEGMENT_HEADER_SIZE)
+            r->scan.link = 0, scan_jump(&r->scan, r->lsn);
+    }
+    uint64_t base = segment * p->header.segment_size;
+    bool all = limit >= base + p->header.segment_size;
+    uint64_t until = all ? 0 : limit - base;
+    if (r->scan.limit != until) {
+        if (r->scan.limit != 0)
+            r->scan.buf_len = 0;
+        r->scan.limit = until;
+    }
+    return 0;
+}
+
+static int damage_here(struct pawl_reader *r) {
+    struct scan_end end;
+    TRY(scan_judge(&r->scan, &end));
+    if (end.decision != NULL && end.witness_lsn == NO_LSN && end.decision->action != DAMAGE) {
+        /* Known to be durable by the log's state, even where no witness in the segment says so. */
+        struct evidence e = {HEAD_GARBAGE, PAYLOAD_NONE, CHAIN_NONE, WITNESS_YES};
+        end.decision = decide(&e);
+    }
+    return damage_error(&r->scan, &end);
+}
+
+/* Without the lock: one frame from disk. */
+static int gather_disk(struct pawl_reader *r, uint64_t limit) {
+    pawl *p = r->p;
+    struct scan_frame f;
+    TRY(open_scan(r, limit));
+    int rc = scan_next(&r->scan, &f);
+    if (rc < 0)
+        return rc;
+    if (rc == 0 && r->scan.kind == FRAME_SEAL) {
+        r->lsn = (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
+        return 1;
+    }
+    if (rc == 0) {
+        uint64_t q = align_up(r->scan.at + 1, BLOCK);
+        if (q >= limit && r->scan.at % BLOCK != 0) { /* only padding is left below the limit */
+            r->lsn = q;
+            return 1;
+        }
+        if (!p->salvage)
+            return damage_here(r);
+        uint64_t lsn;
+        TRY(scan_resync(&r->scan, r->scan.at, &lsn));
+        r->lsn = lsn != NO_LSN ? lsn : (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
+        close_file(r);
+        return 1;
+    }
+    uint64_t behind = r->scan.at;
+    rc = take_frame(r, &f.header, f.bytes, false);
+    if (rc == PAWL_LOST) {
+        close_file(r); /* the next call looks at this frame again */
+        r->lsn = f.header.lsn;
+        return rc;
+    }
+    r->lsn = f.header.kind == FRAME_SEAL ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
+    return rc < 0 ? rc : 1;
+}
+
+/* Where the jump leads to: the first offset of this partition at or behind r->lsn. */
+static int jump(struct pawl_reader *r, pawl_batch *batch) {
+    uint64_t from = r->want, saved = r->lsn;
+    /* The frame at r->lsn holds the next run: find its base by trying to gather from there. */
+    uint64_t to = from;
+    struct segment_header h;
+    pawl *p = r->p;
+    int file = segment_open(p->io, &p->mem, saved / p->header.segment_size, &p->header, false, &h);
+    if (file < 0)
+        return file;
+    struct scan s;
+    struct scan_frame f;
+    scan_begin(&s, p->io, &p->mem, file, &h, true);
+    scan_jump(&s, saved);
+    if (scan_next(&s, &f) == 1)
+        for (uint32_t i = 0; i < f.header.runs; i++) {
+            struct run run;
+            const uint8_t *data;
+            frame_run(f.bytes, &f.header, i, &run, &data);
+            if ((run.type == RUN_RECORDS || run.type == RUN_SPILLED) && run.stream == r->stream &&
+                run.partition == r->partition && run.base > from) {
+                to = run.base;
+                break;
+            }
+        }
+    scan_end(&s);
+    p->io->ops->close(p->io, file);
+    if (to == from)
+        return fail(PAWL_DAMAGED, "offsets jump at LSN %llu", (unsigned long long)saved);
+    r->next = r->want = to;
+    batch->from = from;
+    batch->to = to;
+    return fail_at(PAWL_LOST, 0, "", "", saved, "offsets %llu to %llu were lost to damage", (unsigned long long)from,
+                   (unsigned long long)to - 1);
+}
+
+/* Gathers runs until there is enough or no more. Lock held on entry and return. */
+static int gather(struct pawl_reader *r) {
+    pawl *p = r->p;
+    r->buf.len = 0;
+    r->piece_count = r->piece_at = 0;
+    for (;;) {
+        uint64_t limit = reader_limit(p, r->flags);
+        if (r->lsn >= limit || r->buf.len >= GATHER_BYTES)
+            return 0;
+        int rc = gather_memory(r, limit);
+        if (rc == 0) {
+            engine_leave(p);
+            rc = gather_disk(r, limit);
+            pthread_mutex_lock(&p->mutex);
+        }
+        if (rc < 0) /* what was gathered before comes first; the error comes again */
+            return r->piece_count != 0 && rc != PAWL_MEMORY ? 0 : rc;
+    }
+}
+
+/* Hands out up to max records of what is gathered. */
+static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
+    size_t n = 0, have = 0;
+    for (uint32_t i = r->piece_at; i < r->piece_count; i++)
+        have += r->pieces[i].count;
+    if (max == 0 || have < max)
+        max = have;
+    if (max > r->record_cap) {
+        void *q = mem_grow(&r->p->mem, r->records, r->record_cap * sizeof *r->records, max * sizeof *r->records);
+        if (q == NULL && r->record_cap == 0)
+            return fail(PAWL_MEMORY, "no memory for a batch of %zu records", max);
+        if (q != NULL) {
+            r->records = q;
+            r->record_cap = max;
+        }
+        if (max > r->record_cap)
+            max = r->record_cap;
+    }
+    batch->from = r->next;
+    while (n < max && r->piece_at < r->piece_count) {
+        struct piece *piece = &r->pieces[r->piece_at];
+        pawl_record *out = &r->records[n];
+        if (!record_decode(r->buf.data + piece->start, piece->len, &piece->at, out))
+            return fail_at(PAWL_DAMAGED, 0, "", "", piece->lsn, "a record does not fit its run");
+        out->offset = piece->offset++;
+        out->lsn = piece->lsn;
+        out->stream = r->stream;
+        out->partition = r->partition;
+        n++;
+        if (--piece->count == 0)
+            r->piece_at++;
+    }
+    r->next += n;
+    batch->records = r->records;
+    batch->count = n;
+    batch->to = r->next;
+    return (int)(n > INT32_MAX ? INT32_MAX : n);
+}
+
+/* Lock held: waits for more to read. False when the time is over. */
+static bool wait_for_more(struct pawl_reader *r, uint64_t deadline) {
+    pawl *p = r->p;
+    if (!p->read_only && !p->no_thread)
+        return engine_wait_until(p, deadline);
+    if (!p->read_only && p->wal.in_flight != 0) {
+        engine_wait(p);
+        return true;
+    }
+    uint64_t now = engine_now(p), step = 10000000;
+    if (now >= deadline)
+        return false;
+    engine_leave(p);
+    p->io->ops->sleep(p->io, deadline - now < step ? deadline - now : step);
+    pthread_mutex_lock(&p->mutex);
+    return true;
+}
+
+int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
+    if (r == NULL || batch == NULL)
+        return fail(PAWL_INVALID, "reader or batch is NULL");
+    pawl *p = r->p;
+    memset(batch, 0, sizeof *batch);
+    batch->from = batch->to = r->next;
+    TRY(engine_enter(p));
+    uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : engine_now(p) + (uint64_t)timeout_ms * 1000000u;
+    int rc = 0;
+    while (r->piece_at == r->piece_count) {
+        rc = p->read_only ? follow_refresh(p) : 0;
+        if (rc >= 0)
+            rc = gather(r);
+        if (rc < 0 || r->piece_count != 0)
+            break;
+        if (atomic_load(&p->stop)) {
+            rc = fail(PAWL_STOPPED, "stopped on request");
+            break;
+        }
+        if (p->wal.failed != 0) {
+            rc = wal_error(&p->wal);
+            break;
+        }
+        if (timeout_ms == 0 || !wait_for_more(r, deadline)) {
+            engine_leave(p);
+            return 0;
+        }
+    }
+    engine_leave(p);
+    if (rc == PAWL_LOST)
+        return jump(r, batch);
+    return rc < 0 ? rc : give(r, max, batch);
+}

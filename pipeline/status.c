@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "pipeline/engine.h"
+
+static void fill_writer(pawl *p, pawl_status *s) {
+    const struct wal *w = &p->wal;
+    s->first_segment = w->first_segment;
+    s->last_segment = w->segment;
+    s->disk_bytes = wal_segments_on_disk(w) * w->segment_size;
+    s->durable_lsn = w->durable;
+    s->end_lsn = w->tail;
+    s->epoch = w->epoch;
+    s->commits = p->commits;
+    s->records = p->records;
+    s->groups = w->groups_written;
+    s->syncs = w->syncs;
+    s->bytes_written = w->bytes_written;
+    s->payload_bytes = p->payload_bytes;
+    s->full = wal_is_full(&p->wal);
+    s->in_flight = w->in_flight;
+}
+
+static void fill_reader(pawl *p, pawl_status *s) {
+    const struct follow *f = &p->follow;
+    s->first_segment = p->wal.first_segment;
+    s->last_segment = f->index;
+    s->disk_bytes = (f->index - p->wal.first_segment + 1) * p->header.segment_size;
+    s->durable_lsn = s->end_lsn = f->apply.accepted_end;
+    s->epoch = f->apply.epoch;
+    s->writer_pid = f->writer;
+}
+
+int pawl_get_status(pawl *p, pawl_status *out) {
+    if (out == NULL || out->struct_size != sizeof *out)
+        return fail(PAWL_INVALID, "pawl_status was not initialised with PAWL_STATUS_INIT");
+    TRY(engine_enter(p));
+    *out = (pawl_status)PAWL_STATUS_INIT;
+    memcpy(out->log_id, p->header.log_id, 16);
+    out->segment_size = p->header.segment_size;
+    out->disk_cap = p->header.disk_cap;
+    if (p->read_only) {
+        follow_refresh(p);
+        fill_reader(p, out);
+    } else {
+        fill_writer(p, out);
+    }
+    out->first_lsn = out->first_segment * out->segment_size;
+    out->memory_used = atomic_load(&p->mem.used);
+    out->memory_cap = p->mem.cap;
+    out->recovered_bytes = p->recovered_bytes;
+    out->cut_bytes = p->cut_bytes;
+    out->recovery_ns = p->recovery_ns;
+    out->backend = p->io->backend;
+    out->direct = p->io->direct;
+    out->clean = p->clean;
+    snprintf(out->backend_note, sizeof out->backend_note, "%s", p->io->note);
+    engine_leave(p);
+    return 0;
+}
