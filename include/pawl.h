@@ -340,16 +340,6 @@ PAWL_API pawl *pawl_context_log(pawl_context *ctx);
 PAWL_API uint32_t pawl_context_partition(const pawl_context *ctx);
 PAWL_API uint32_t pawl_context_attempt(const pawl_context *ctx);
 
-/* Keyed state of a processor, one map for each input partition number, committed in the same frame as outputs and position. Inside the callback only.
- * get: copies at most `size` bytes of the value into buf and sets *len to its full length. Errors: NOT_FOUND, IO, DAMAGED, MEMORY. */
-PAWL_API int pawl_state_get(pawl_context *ctx, const void *key, size_t key_len, void *buf, size_t size, size_t *len);
-/* Errors: TOO_LARGE (key 1 to 1,024 bytes, value 64 KiB), MEMORY. */
-PAWL_API int pawl_state_put(pawl_context *ctx, const void *key, size_t key_len, const void *value, size_t value_len);
-PAWL_API int pawl_state_delete(pawl_context *ctx, const void *key, size_t key_len);
-/* Calls fn for every key that begins with the prefix, in byte order; a non-zero answer ends it and is returned. Pointers live during fn. */
-typedef int (*pawl_state_fn)(void *arg, const void *key, size_t key_len, const void *value, size_t value_len);
-PAWL_API int pawl_state_scan(pawl_context *ctx, const void *prefix, size_t prefix_len, pawl_state_fn fn, void *arg);
-
 enum pawl_guarantee {
     PAWL_EXACTLY_ONCE = 0,  /* outputs, state and position in one commit */
     PAWL_AT_LEAST_ONCE = 1, /* outputs durable first, then the position: a crash between doubles */
@@ -465,7 +455,7 @@ typedef struct pawl_status {
     uint32_t in_flight;        /* groups being written */
     char backend_note[128];    /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */
 } pawl_status;
-#define PAWL_STATUS_INIT { sizeof(pawl_status) }
+#define PAWL_STATUS_INIT { .struct_size = sizeof(pawl_status) }
 /* Errors: FORKED. */
 PAWL_API int pawl_get_status(pawl *p, pawl_status *out);
 
@@ -496,7 +486,7 @@ typedef struct pawl_check {
     int32_t clean;                 /* 1: ends with a clean close */
     int32_t live;                  /* 1: a writer had the log open; what it had not yet witnessed was not judged */
 } pawl_check;
-#define PAWL_CHECK_INIT { sizeof(pawl_check) }
+#define PAWL_CHECK_INIT { .struct_size = sizeof(pawl_check) }
 
 /* Reads every byte of every segment and checks all of docs/format.md. Returns 0 if all is well (a torn tail is well), PAWL_DAMAGED, PAWL_FOREIGN or PAWL_VERSION if not; or the error that
  * kept it from checking (NOT_A_LOG, PERMISSION, IO, MEMORY). */

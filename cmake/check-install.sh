@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# check-install.sh BUILD_DIR CC CXX - installs into an empty directory, and from there compiles and runs a user's program: in C
+# and in C++, through pkg-config (shared and static) and through CMake's find_package().
+set -euo pipefail
+build=$1 cc=$2 cxx=$3
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+
+cmake --install "$build" --prefix "$work/prefix" >/dev/null
+library=$(dirname "$(find "$work/prefix" -name libpawl.so -print -quit)")
+export PKG_CONFIG_PATH=$library/pkgconfig LD_LIBRARY_PATH=$library
+header=$work/prefix/include/pawl.h
+for file in "$work/prefix/bin/pawl" "$header" "$library/libpawl.a" "$library/libpawl.so.0" "$library/pkgconfig/pawl.pc"; do
+    [ -e "$file" ] || { echo "not installed: ${file#"$work/prefix/"}"; exit 1; }
+done
+
+cat >"$work/user.c" <<'C'
+#include <pawl.h>
+#include <stdio.h>
+#include <string.h>
+int main(void)
+{
+    pawl_options options = PAWL_OPTIONS_INIT;
+    pawl_processor_config config = PAWL_PROCESSOR_INIT;
+    pawl_status status = PAWL_STATUS_INIT;
+    pawl_check check = PAWL_CHECK_INIT;
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.%d", PAWL_VERSION_MAJOR, PAWL_VERSION_MINOR, PAWL_VERSION_PATCH);
+    if (options.struct_size != sizeof options || config.struct_size != sizeof config)
+        return 1;
+    if (status.struct_size != sizeof status || check.struct_size != sizeof check)
+        return 1;
+    return strcmp(version, pawl_version()) == 0 ? 0 : 1;
+}
+C
+cp "$work/user.c" "$work/user.cc"
+
+read -ra flags <<<"$(pkg-config --cflags --libs pawl)"
+"$cc" -std=c11 -Wall -Wextra -Wpedantic -Werror "$work/user.c" -o "$work/user-c" "${flags[@]}"
+"$work/user-c"
+if command -v "$cxx" >/dev/null; then
+    "$cxx" -std=c++11 -Wall -Wextra -Wno-missing-field-initializers -Werror "$work/user.cc" -o "$work/user-cxx" "${flags[@]}"
+    "$work/user-cxx"
+else
+    echo "no C++ compiler: the header was not tried from C++"
+fi
+# The archive by its name, because -lpawl would take the shared one.
+read -ra flags <<<"$(pkg-config --static --cflags --libs pawl | sed "s|-lpawl|$library/libpawl.a|")"
+"$cc" -std=c11 "$work/user.c" -o "$work/user-static" "${flags[@]}"
+env -u LD_LIBRARY_PATH "$work/user-static"
+
+cat >"$work/CMakeLists.txt" <<'CMAKE'
+cmake_minimum_required(VERSION 3.25)
+project(user C)
+find_package(pawl 0.1 REQUIRED)
+add_executable(user_shared user.c)
+target_link_libraries(user_shared PRIVATE pawl::pawl)
+add_executable(user_static user.c)
+target_link_libraries(user_static PRIVATE pawl::pawl_static)
+CMAKE
+if ! { cmake -S "$work" -B "$work/user-build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$work/prefix" &&
+    cmake --build "$work/user-build"; } >"$work/log" 2>&1; then
+    cat "$work/log"
+    exit 1
+fi
+"$work/user-build/user_shared"
+"$work/user-build/user_static"
+"$work/prefix/bin/pawl" --version >/dev/null
+echo "the installed library works from C, C++, pkg-config and CMake"

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# check-symbols.sh LIBRARY - shows that the public header, the symbol map and what the shared library really exports are the
+# same list: nothing internal leaks out, and nothing that is promised is missing.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+source_dir=$(dirname "$here")
+library=$1
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+export LC_ALL=C
+
+"$here/public-symbols.sh" "$source_dir/include/pawl.h" >"$work/header"
+sed -n '/global:/,/local:/s/^ *\([A-Za-z_][A-Za-z0-9_]*\);.*/\1/p' "$source_dir/libpawl.map" | sort >"$work/map"
+nm -D --defined-only "$library" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort >"$work/library"
+
+declared=$(grep -c '^PAWL_API ' "$source_dir/include/pawl.h")
+found=$(wc -l <"$work/header")
+if [ "$declared" -ne "$found" ]; then
+    echo "include/pawl.h has $declared lines with PAWL_API, but $found function names could be read from them"
+    exit 1
+fi
+
+failed=0
+compare() { # compare FILE NAME FILE NAME
+    if ! diff -u --label "$2" --label "$4" "$1" "$3"; then
+        failed=1
+    fi
+}
+compare "$work/header" "include/pawl.h" "$work/map" "libpawl.map"
+compare "$work/map" "libpawl.map" "$work/library" "exported by $(basename "$library")"
+[ "$failed" -eq 0 ] && echo "$found functions: header, map and library agree"
+exit "$failed"

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One step of a processor: a batch in, its outputs and its position out. Where they are committed, and in which order, is the guarantee:
+ *
+ *   exactly once   outputs and position in one commit; not waited for, since whatever depends on it lies behind it in the log
+ *   at least once  outputs, durable; then the position
+ *   at most once   the position, durable; then the outputs
+ */
+#include <stdio.h>
+
+#include "pipeline/processor.h"
+
+#define BATCH_DEFAULT 1000u
+#define BATCH_BYTES_DEFAULT (1024u * 1024u)
+
+int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r) {
+    return ctx == NULL ? fail(PAWL_INVALID, "the context is NULL") : pawl_put(ctx->tx, stream, partition, r);
+}
+
+void pawl_fail(pawl_context *ctx, size_t index, const char *why) {
+    ctx->failed_at = index;
+    snprintf(ctx->why, sizeof ctx->why, "%s", why != NULL ? why : "");
+}
+
+pawl *pawl_context_log(pawl_context *ctx) {
+    return ctx->task->processor->p;
+}
+
+uint32_t pawl_context_partition(const pawl_context *ctx) {
+    return ctx->task->partition;
+}
+
+uint32_t pawl_context_attempt(const pawl_context *ctx) {
+    return ctx->attempt;
+}
+
+static bool committed_input(const struct pawl_processor *proc) {
+    return proc->config.committed_input != 0;
+}
+
+int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream, uint32_t partition) {
+    pawl *p = proc->p;
+    *t = (struct task){.processor = proc, .stream = stream, .partition = partition};
+    TRY(pawl_position_get(p, proc->name, stream, partition, &t->position));
+    TRY(pawl_reader_open(p, stream, partition, t->position,
+                         committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED, &t->reader));
+    return pawl_begin(p, &t->tx);
+}
+
+void task_close(struct task *t) {
+    pawl_reader_close(t->reader);
+    pawl_abort(t->tx);
+    t->reader = NULL;
+    t->tx = NULL;
+}
+
+bool task_idle(const struct task *t) {
+    const pawl *p = t->processor->p;
+    return t->position >= tables_stream(&p->tables, t->stream)->parts[t->partition].next;
+}
+
+static int append(struct task *t, bool durable) {
+    pawl *p = t->processor->p;
+    pawl_receipt receipt;
+    TRY(engine_enter_writer(p));
+    int rc = tx_append(t->tx, &receipt, p->block_when_full);
+    if (rc == 0) {
+        t->pending = receipt.lsn;
+        wal_flush(&p->wal, false);
+        pthread_cond_broadcast(&p->progress);
+        if (durable)
+            rc = engine_wait_durable(p, receipt.lsn);
+        if (!p->leader && !p->no_thread)
+            engine_poke(p);
+    }
+    engine_leave(p);
+    if (rc == 0)
+        tx_reset(t->tx);
+    return rc;
+}
+
+static int advance(struct task *t, uint64_t from, uint64_t to) {
+    return tx_add_position(t->tx, t->processor->id, t->stream, t->partition, from, to);
+}
+
+/* Commits what the callback emitted for [from, to) as the guarantee says. */
+static int commit(struct task *t, uint64_t from, uint64_t to) {
+    switch (t->processor->config.guarantee) {
+    case PAWL_AT_LEAST_ONCE:
+        TRY(append(t, true));
+        TRY(advance(t, from, to));
+        return append(t, true);
+    case PAWL_AT_MOST_ONCE: /* the position is ahead already */
+        return append(t, true);
+    default:
+        TRY(advance(t, from, to));
+        return append(t, false);
+    }
+}
+
+/* At most once: the position moves, durably, before anything is done. */
+static int promise(struct task *t, uint64_t from, uint64_t to) {
+    if (t->processor->config.guarantee != PAWL_AT_MOST_ONCE)
+        return 0;
+    TRY(advance(t, from, to));
+    return append(t, true);
+}
+
+static int attempt(struct task *t, const pawl_record *records, size_t count, uint32_t n, struct pawl_context *ctx) {
+    *ctx = (struct pawl_context){.task = t, .records = records, .count = count, .tx = t->tx, .attempt = n,
+                                 .failed_at = SIZE_MAX};
+    fail_clear();
+    int rc = t->processor->config.process(ctx, records, count, t->processor->config.arg);
+    if (rc != 0)
+        tx_reset(t->tx); /* nothing of a failed attempt is kept; what it spilled means nothing */
+    return rc;
+}
+
+/* Errors of the log itself are no fault of the record: they end the run instead of meeting the policy. */
+static int log_error(const pawl *p) {
+    pawl_error e;
+    fail_copy(&e);
+    if (p->wal.failed != 0)
+        return wal_error(&p->wal);
+    return e.code == PAWL_FULL || e.code == PAWL_MEMORY || e.code == PAWL_IO || e.code == PAWL_FORKED ? e.code : 0;
+}
+
+static void back_off(struct task *t, uint32_t n) {
+    pawl *p = t->processor->p;
+    uint64_t ms = (uint64_t)t->processor->config.backoff_ms << (n < 6 ? n : 6);
+    while (ms > 0 && !atomic_load(&p->stop)) { /* in small steps, so that a stop is heard */
+        uint64_t step = ms < 20 ? ms : 20;
+        p->io->ops->sleep(p->io, step * 1000000u);
+        ms -= step;
+    }
+}
+
+static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
+    const struct pawl_processor *proc = t->processor;
+    char partition[16], offset[24], stream[128] = "";
+    pawl_stream_info info, target;
+    for (uint32_t i = 0; pawl_stream_at(proc->p, i, &info) == 0; i++)
+        if (info.id == t->stream)
+            memcpy(stream, info.name, sizeof stream);
+    snprintf(partition, sizeof partition, "%u", t->partition);
+    snprintf(offset, sizeof offset, "%llu", (unsigned long long)r->offset);
+    const char *pairs[][2] = {{"pawl-processor", proc->name}, {"pawl-stream", stream}, {"pawl-partition", partition},
+                              {"pawl-offset", offset}, {"pawl-error", why}};
+    pawl_header own[64];
+    uint16_t n = 0;
+    uint32_t bytes = 0;
+    for (size_t i = 0; i < 5; i++, n++) {
+        own[n] = (pawl_header){pairs[i][0], pairs[i][1], (uint16_t)strlen(pairs[i][0]), (uint16_t)strlen(pairs[i][1])};
+        bytes += 4u + own[n].name_len + own[n].value_len;
+    }
+    for (uint32_t i = 0; n < 64 && pawl_record_header(r, i, &own[n]) == 0; i++) {
+        bytes += 4u + own[n].name_len + own[n].value_len;
+        if (bytes > UINT16_MAX)
+            break; /* ours come first; what does not fit behind them is left out */
+        n++;
+    }
+    pawl_record out = *r;
+    out.raw_headers = NULL;
+    out.headers = own;
+    out.header_count = n;
+    uint32_t to = PAWL_ANY;
+    for (uint32_t i = 0; pawl_stream_at(proc->p, i, &target) == 0; i++)
+        if (target.id == proc->config.dead_letter)
+            to = t->partition % target.partitions;
+    return pawl_put(t->tx, proc->config.dead_letter, to, &out);
+}
+
+/* One record that goes on failing, retries being used up. */
+static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx, int code) {
+    const struct pawl_processor *proc = t->processor;
+    if (proc->config.on_error == PAWL_ON_ERROR_STOP)
+        return fail(PAWL_PROCESSOR, "processor %s failed at offset %llu of partition %u after %u attempts: %s%s(%d)", proc->name,
+                    (unsigned long long)r->offset, t->partition, ctx->attempt + 1, ctx->why, ctx->why[0] != 0 ? " " : "", code);
+    if (proc->config.on_error == PAWL_ON_ERROR_DEAD_LETTER)
+        TRY(dead_letter(t, r, ctx->why[0] != 0 ? ctx->why : "the processor failed"));
+    return commit(t, r->offset, r->offset + 1);
+}
+
+/* A single record, with its retries and then the policy. */
+static int process_one(struct task *t, const pawl_record *r) {
+    const pawl_processor_config *c = &t->processor->config;
+    struct pawl_context ctx;
+    for (uint32_t n = 0;; n++) {
+        int code = attempt(t, r, 1, n, &ctx);
+        if (code == 0)
+            return commit(t, r->offset, r->offset + 1);
+        TRY(log_error(t->processor->p));
+        if (c->retries != UINT32_MAX && n >= c->retries)
+            return apply_policy(t, r, &ctx, code);
+        if (atomic_load(&t->processor->p->stop))
+            return fail(PAWL_STOPPED, "stopped on request");
+        back_off(t, n);
+    }
+}
+
+/* The whole batch at once; when that fails, the records before the culprit together, then one by one. */
+static int process_batch(struct task *t, const pawl_batch *b) {
+    struct pawl_context ctx;
+    TRY(promise(t, b->from, b->to));
+    if (b->count == 1)
+        return process_one(t, b->records);
+    if (attempt(t, b->records, b->count, 0, &ctx) == 0)
+        return commit(t, b->from, b->to);
+    TRY(log_error(t->processor->p));
+    size_t good = 0;
+    if (ctx.failed_at != SIZE_MAX && ctx.failed_at > 0 && ctx.failed_at < b->count) {
+        size_t n = ctx.failed_at;
+        if (attempt(t, b->records, n, 1, &ctx) == 0) {
+            TRY(commit(t, b->from, b->from + n));
+            good = n;
+        }
+    }
+    for (size_t i = good; i < b->count; i++)
+        TRY(process_one(t, &b->records[i]));
+    return 0;
+}
+
+int task_step(struct task *t) {
+    const pawl_processor_config *c = &t->processor->config;
+    pawl_batch b;
+    int n = pawl_read(t->reader, c->batch_max != 0 ? c->batch_max : BATCH_DEFAULT, 0, &b);
+    if (n <= 0)
+        return n;
+    uint64_t bytes = 0, max = c->batch_bytes != 0 ? c->batch_bytes : BATCH_BYTES_DEFAULT;
+    size_t take = 0;
+    while (take < b.count && (take == 0 || bytes + b.records[take].value_len + b.records[take].key_len <= max)) {
+        bytes += b.records[take].value_len + b.records[take].key_len;
+        take++;
+    }
+    bool shortened = take < b.count;
+    b.count = take;
+    b.to = b.from + take;
+    TRY(process_batch(t, &b));
+    t->position = b.to;
+    if (shortened)
+        TRY(pawl_reader_seek(t->reader, b.to));
+    return 1;
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pawl_run(): tasks dealt out to worker threads, each task always to the same one. A worker with nothing to do waits for the log to grow.
+ */
+#include <stdlib.h>
+
+#include "pipeline/processor.h"
+
+struct worker {
+    struct run_control *run;
+    pthread_t thread;
+    uint32_t number;
+};
+
+struct run_control {
+    pawl *p;
+    struct task *tasks;
+    uint32_t task_count, worker_count;
+    uint32_t flags;
+    _Atomic int result; /* 0, or the first error */
+    pawl_error error;   /* guarded by the log's lock */
+};
+
+static int check_config(const pawl_processor_config *c) {
+    if (c == NULL || c->struct_size != sizeof *c || c->process == NULL || c->inputs == NULL || c->input_count == 0 ||
+        c->input_count > 64 || c->guarantee < 0 || c->guarantee > 2 || c->on_error < 0 || c->on_error > 2)
+        return fail(PAWL_INVALID, "a processor needs a name, 1 to 64 inputs, a callback, and PAWL_PROCESSOR_INIT");
+    return 0;
+}
+
+/* Positions exist from the start, so that retention keeps what the processor has yet to read. */
+static int make_positions(struct pawl_processor *proc) {
+    pawl *p = proc->p;
+    struct pawl_tx *tx;
+    TRY(pawl_begin(p, &tx));
+    int rc = 0;
+    for (uint32_t i = 0; i < proc->config.input_count && rc == 0; i++) {
+        pawl_stream_info info;
+        uint32_t n = 0;
+        while ((rc = pawl_stream_at(p, n++, &info)) == 0 && info.id != proc->inputs[i]) {
+        }
+        for (uint32_t k = 0; rc == 0 && k < info.partitions; k++) {
+            uint64_t at;
+            pawl_bounds b;
+            if (pawl_position_get(p, proc->name, info.id, k, &at) == 0)
+                continue;
+            rc = pawl_partition_bounds(p, info.id, k, &b);
+            uint64_t from = proc->config.start_at_end != 0 ? b.durable : b.first;
+            if (rc == 0)
+                rc = tx_add_position(tx, proc->id, info.id, k, from, from);
+        }
+    }
+    if (rc < 0) {
+        pawl_abort(tx);
+        return rc;
+    }
+    rc = pawl_commit(tx, NULL);
+    if (rc == PAWL_FULL)
+        pawl_abort(tx);
+    return rc;
+}
+
+static int dead_letter_known(pawl *p, const pawl_processor_config *c) {
+    pawl_stream_info info;
+    if (c->on_error != PAWL_ON_ERROR_DEAD_LETTER)
+        return 0;
+    for (uint32_t i = 0; pawl_stream_at(p, i, &info) == 0; i++)
+        if (info.id == c->dead_letter)
+            return 0;
+    return fail(PAWL_NOT_FOUND, "the dead-letter stream is not there");
+}
+
+int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor **out) {
+    TRY(check_config(c));
+    uint32_t id;
+    TRY(pawl_processor_register(p, c->name, &id));
+    TRY(dead_letter_known(p, c));
+    struct pawl_processor *proc = mem_alloc(&p->mem, sizeof *proc);
+    uint32_t *inputs = mem_alloc(&p->mem, c->input_count * sizeof *inputs);
+    int rc = proc == NULL || inputs == NULL ? fail(PAWL_MEMORY, "no memory for a processor") : 0;
+    if (rc == 0) {
+        *proc = (struct pawl_processor){.p = p, .config = *c, .id = id, .inputs = inputs};
+        memcpy(inputs, c->inputs, c->input_count * sizeof *inputs);
+        memcpy(proc->name, c->name, strlen(c->name) + 1);
+        proc->config.inputs = inputs;
+        proc->config.name = proc->name;
+        rc = make_positions(proc);
+    }
+    if (rc == 0)
+        rc = engine_enter_writer(p);
+    if (rc == 0) {
+        for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+            if (q->id == id)
+                rc = fail(PAWL_EXISTS, "processor %s has been added already", c->name);
+        if (rc == 0 && p->running)
+            rc = fail(PAWL_BUSY, "processors are running");
+        if (rc == 0) { /* in the order in which they were added */
+            struct pawl_processor **at = &p->processors;
+            while (*at != NULL)
+                at = &(*at)->next;
+            *at = proc;
+        }
+        engine_leave(p);
+    }
+    if (rc < 0) {
+        mem_free(&p->mem, inputs, c->input_count * sizeof *inputs);
+        mem_free(&p->mem, proc, sizeof *proc);
+        return rc;
+    }
+    if (out != NULL)
+        *out = proc;
+    return 0;
+}
+
+void pawl_processor_remove(pawl_processor *proc) {
+    if (proc == NULL || engine_enter(proc->p) < 0)
+        return;
+    pawl *p = proc->p;
+    for (struct pawl_processor **q = &p->processors; *q != NULL; q = &(*q)->next)
+        if (*q == proc) {
+            *q = proc->next;
+            break;
+        }
+    engine_leave(p);
+    mem_free(&p->mem, proc->inputs, proc->config.input_count * sizeof *proc->inputs);
+    mem_free(&p->mem, proc, sizeof *proc);
+}
+
+static void end_run(struct run_control *run, int rc) {
+    pawl_error e;
+    fail_copy(&e);
+    pthread_mutex_lock(&run->p->mutex);
+    int none = 0;
+    if (atomic_compare_exchange_strong(&run->result, &none, rc))
+        run->error = e;
+    pthread_cond_broadcast(&run->p->progress);
+    engine_leave(run->p);
+}
+
+static bool over(const struct run_control *run) {
+    return atomic_load(&run->result) != 0 || atomic_load(&run->p->stop) != 0;
+}
+
+/* Under the lock: is every task of every worker done with all there is? */
+static bool all_idle(const struct run_control *run) {
+    for (uint32_t i = 0; i < run->task_count; i++)
+        if (!task_idle(&run->tasks[i]))
+            return false;
+    return true;
+}
+
+/* Nothing to do for this worker now. False: the run is over. */
+static bool wait_for_work(struct run_control *run) {
+    pawl *p = run->p;
+    bool go_on = true;
+    pthread_mutex_lock(&p->mutex);
+    if (over(run) || p->wal.failed != 0) {
+        go_on = false;
+    } else if ((run->flags & PAWL_RUN_UNTIL_IDLE) != 0 && all_idle(run)) {
+        go_on = false;
+        pthread_cond_broadcast(&p->progress);
+    } else if (p->wal.in_flight != 0 || p->wal.gathering != NULL) {
+        wal_flush(&p->wal, false);
+        engine_wait(p); /* what is on its way may be the input that is waited for */
+    } else {
+        engine_wait_until(p, engine_now(p) + 100000000u); /* a stop from a signal handler rings no bell */
+    }
+    engine_leave(p);
+    return go_on;
+}
+
+static void *worker_main(void *arg) {
+    struct worker *w = arg;
+    struct run_control *run = w->run;
+    while (!over(run)) {
+        bool any = false;
+        for (uint32_t i = w->number; i < run->task_count && !over(run); i += run->worker_count) {
+            int rc = task_step(&run->tasks[i]);
+            if (rc < 0 && rc != PAWL_STOPPED)
+                end_run(run, rc);
+            any |= rc > 0;
+        }
+        if (!any && !wait_for_work(run))
+            break;
+    }
+    return NULL;
+}
+
+static int make_tasks(struct run_control *run) {
+    pawl *p = run->p;
+    uint32_t n = 0;
+    for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+        for (uint32_t i = 0; i < q->config.input_count; i++)
+            n += tables_stream(&p->tables, q->inputs[i])->partitions;
+    run->tasks = mem_alloc(&p->mem, (n + 1) * sizeof *run->tasks);
+    if (run->tasks == NULL)
+        return fail(PAWL_MEMORY, "no memory for %u tasks", n);
+    for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+        for (uint32_t i = 0; i < q->config.input_count; i++) {
+            uint32_t parts = tables_stream(&p->tables, q->inputs[i])->partitions;
+            for (uint32_t k = 0; k < parts; k++)
+                TRY(task_open(&run->tasks[run->task_count++], q, q->inputs[i], k));
+        }
+    return 0;
+}
+
+static int start_workers(struct run_control *run, uint32_t threads) {
+    struct worker *w = mem_alloc(&run->p->mem, (threads + 1) * sizeof *w);
+    if (w == NULL)
+        return fail(PAWL_MEMORY, "no memory for %u worker threads", threads);
+    run->worker_count = threads == 0 ? 1 : threads;
+    uint32_t started = 0;
+    for (; started < threads; started++) {
+        w[started] = (struct worker){.run = run, .number = started};
+        if (pthread_create(&w[started].thread, NULL, worker_main, &w[started]) != 0) {
+            fail(PAWL_MEMORY, "cannot start a worker thread");
+            end_run(run, PAWL_MEMORY);
+            break;
+        }
+    }
+    if (threads == 0) {
+        w[0] = (struct worker){.run = run, .number = 0};
+        worker_main(&w[0]);
+    }
+    for (uint32_t i = 0; i < started; i++)
+        pthread_join(w[i].thread, NULL);
+    mem_free(&run->p->mem, w, (threads + 1) * sizeof *w);
+    return 0;
+}
+
+int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
+    TRY(engine_enter_writer(p));
+    int rc = p->running ? fail(PAWL_BUSY, "processors are running already")
+             : p->processors == NULL ? fail(PAWL_STATE, "no processor has been added")
+             : threads > 256         ? fail(PAWL_INVALID, "at most 256 worker threads")
+                                     : 0;
+    if (rc == 0)
+        p->running = true;
+    engine_leave(p);
+    TRY(rc);
+    struct run_control run = {.p = p, .flags = flags};
+    rc = make_tasks(&run);
+    if (rc == 0)
+        rc = start_workers(&run, threads);
+    if (rc == 0 && atomic_load(&run.result) != 0)
+        rc = fail_again(&run.error);
+    int synced = pawl_sync(p);
+    if (rc == 0)
+        rc = synced;
+    pawl_error e;
+    fail_copy(&e);
+    for (uint32_t i = 0; run.tasks != NULL && i < run.task_count; i++)
+        task_close(&run.tasks[i]);
+    pthread_mutex_lock(&p->mutex);
+    if (run.tasks != NULL) {
+        uint32_t n = 0;
+        for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+            for (uint32_t i = 0; i < q->config.input_count; i++)
+                n += tables_stream(&p->tables, q->inputs[i])->partitions;
+        mem_free(&p->mem, run.tasks, (n + 1) * sizeof *run.tasks);
+    }
+    p->running = false;
+    atomic_store(&p->stop, 0);
+    engine_leave(p);
+    return rc < 0 ? fail_again(&e) : 0;
+}
+
+void pawl_stop(pawl *p) {
+    if (p != NULL)
+        atomic_store(&p->stop, 1);
+}

@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# layering.sh - shows that no file includes what its folder may not know, that the I/O seam is the only way to the system
+# (PAWL-12), and that files are short and carry their licence.
+#
+#   folder         may include, besides the standard library
+#   wal/           pawl.h, wal/
+#   recovery/      pawl.h, wal/, recovery/
+#   pipeline/      pawl.h, wal/, recovery/, pipeline/
+#   cli/, connectors/, examples/   pawl.h, and files beside the including one
+#
+# First the rules are tried on a planted tree in which every rule is broken once: a check that finds nothing there is no check.
+set -uo pipefail
+export LC_ALL=C
+source_dir=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/.." && pwd)}
+lines_max=800
+
+# Headers of the C library that make no system call; the only ones above the seam in wal/, recovery/ and pipeline/.
+pure='assert|ctype|errno|inttypes|limits|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string'
+
+# includes FILE: its includes, one a line, as "name" or <name>
+includes() {
+    sed -nE 's/^[[:space:]]*#[[:space:]]*include(_next)?[[:space:]]*(["<][^">]*[">]).*/\2/p' "$1"
+}
+
+# may_include FILE INCLUDE: is it allowed?
+may_include() {
+    local file=$1 include=$2 folder=${1%%/*}
+    local name=${include:1:${#include}-2}
+    case $name in
+    *..*) return 1 ;;
+    wal/* | recovery/* | pipeline/* | cli/* | connectors/* | examples/* | bench/* | tests/*) ;; # ours, however it is quoted
+    *)
+        if [ "${include:0:1}" = '<' ] && [ "$name" != pawl.h ]; then
+            system_header_allowed "$file" "$name"
+            return
+        fi
+        ;;
+    esac
+    [ "$name" = pawl.h ] && return 0
+    case $folder in
+    wal) [[ $name == wal/* ]] ;;
+    recovery) [[ $name == wal/* || $name == recovery/* ]] ;;
+    pipeline) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
+    *) [[ $name != */* && -f ${file%/*}/$name ]] ;;
+    esac
+}
+
+system_header_allowed() {
+    local file=$1 name=$2
+    case $file in
+    wal/seam_*.[ch]) return 0 ;;                   # the seam itself
+    cli/* | connectors/* | examples/*) return 0 ;; # programs like any other
+    pipeline/shell*.c)                             # the thin shell: threads, their clocks, the eventfd
+        [[ $name =~ ^(pthread|time|fcntl|unistd|sys/eventfd)\.h$ ]] && return 0 ;;
+    pipeline/*) [ "$name" = pthread.h ] && return 0 ;; # the engine's lock
+    esac
+    [[ $name == xxhash.h && $file == wal/* ]] || [[ $name =~ ^($pure)\.h$ ]]
+}
+
+# check_tree: checks the current folder; prints a line a fault
+check_tree() {
+    local file include
+    for file in {wal,recovery,pipeline,cli,connectors,examples}/*.[ch] {connectors,examples}/*/*.[ch]; do
+        [ -f "$file" ] || continue
+        while read -r include; do
+            may_include "$file" "$include" || echo "$file: may not include $include"
+        done < <(includes "$file")
+    done
+    while read -r file; do
+        [ "$(wc -l <"$file")" -lt "$lines_max" ] || echo "$file: $lines_max lines or more"
+        case $file in
+        *.[ch]) head -n 1 "$file" ;;
+        *) head -n 2 "$file" ;; # scripts have their interpreter first
+        esac | grep -q 'SPDX-License-Identifier: Apache-2\.0' || echo "$file: does not start with the SPDX line"
+    done < <(find wal recovery pipeline cli connectors examples include bench tests cmake -type f \
+        \( -name '*.[ch]' -o -name '*.sh' -o -name '*.py' \) 2>/dev/null | sort)
+}
+
+# ---- the planted tree
+
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+mkdir -p "$work"/{wal,recovery,pipeline,cli,connectors,examples}
+touch "$work/examples/notes.txt"
+
+plant() { # plant FILE LINE: a file with that one line
+    printf '/* SPDX-License-Identifier: Apache-2.0 */\n%s\n' "$2" >"$work/$1"
+}
+good=0
+allowed() {
+    plant "$1" "$2"
+    good=$((good + 1))
+}
+faults=()
+forbidden() {
+    plant "$1" "$2"
+    faults+=("$1")
+}
+
+allowed wal/a.h '#include "pawl.h"'
+allowed wal/b.c '#include "wal/a.h"'
+allowed wal/seam_x.c '#include <unistd.h>'
+allowed recovery/a.h '#include "wal/a.h"'
+allowed pipeline/a.c '#include "recovery/a.h"'
+allowed pipeline/shell_x.c '#include <sys/eventfd.h>'
+allowed cli/a.h '#include <unistd.h>'
+allowed cli/b.c '#include "a.h"'
+forbidden wal/up.c '#include "recovery/a.h"'
+forbidden wal/angle.c '#include <pipeline/a.h>'
+forbidden wal/beside.c '#include "a.h"'
+forbidden wal/dots.c '#include "wal/../pipeline/a.h"'
+forbidden wal/files.c '  #  include <fcntl.h>'
+forbidden wal/ring.c '#include <liburing.h>'
+forbidden recovery/up.c '#include "pipeline/a.h"'
+forbidden recovery/files.c '#include <sys/stat.h>'
+forbidden recovery/threads.c '#include <pthread.h>'
+forbidden pipeline/up.c '#include "cli/a.h"'
+forbidden pipeline/files.c '#include <unistd.h>'
+forbidden pipeline/clock.c '#include <time.h>'
+forbidden pipeline/shell_ring.c '#include <liburing.h>'
+forbidden cli/inside.c '#include "wal/a.h"'
+forbidden connectors/inside.c '#include "pipeline/a.h"'
+forbidden examples/inside.c '#include <wal/a.h>'
+plant wal/long.c "$(yes '' | head -n $lines_max | sed 's/^/;/')"
+faults+=(wal/long.c)
+echo 'int x;' >"$work/wal/unlicensed.c"
+faults+=(wal/unlicensed.c)
+
+expected=$(printf '%s\n' "${faults[@]}" | sort)
+found=$(cd "$work" && check_tree | cut -d: -f1 | sort)
+if [ "$expected" != "$found" ]; then
+    echo "the check itself is wrong; files that should be reported (-) and that are (+):"
+    diff -u <(echo "$expected") <(echo "$found") | tail -n +3
+    exit 1
+fi
+echo "planted tree: ${#faults[@]} faults found, $good good files passed"
+
+# ---- the real one
+
+cd "$source_dir" || exit 1
+report=$(check_tree)
+if [ -n "$report" ]; then
+    echo "$report"
+    exit 1
+fi
+echo "the tree keeps to the layers"
