@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * failed_logins DIR [FILE] - counts an SSH server's failed logins by source address, in a log that `pawl init` made.
- *     lines --parse--> failed (keyed by address) --count--> by-address ("ADDRESS n", the n-th failure from there)
- *                 \--> rest
+ * failed_logins DIR [FILE] - sorts an SSH server's failed logins by source address, in a log that `pawl init` made.
+ *     lines --parse--> failed (whole lines, keyed by address) --address--> by-address (one address a failure)
+ *                 \--> rest                           count them: pawl cat DIR by-address | sort | uniq -c
  * After a kill -9 just run it again: the log knows how far the input was taken and how far each stage came.
  */
 #include <stdio.h>
@@ -41,20 +41,12 @@ static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *ar
     return (void)arg, code < 0;
 }
 
-static int count_failures(pawl_context *ctx, const pawl_record *r, size_t count, void *arg)
+static int take_address(pawl_context *ctx, const pawl_record *r, size_t count, void *arg)
 {
     int code = 0;
     for (; count > 0 && code >= 0; r++, count--) {
-        char text[300];
-        unsigned long long n = 0; /* committed with the output: a batch repeated after a crash counts nothing twice */
-        size_t size;
-        code = pawl_state_get(ctx, r->key, r->key_len, &n, sizeof n, &size);
-        if (code < 0 && code != PAWL_NOT_FOUND)
-            break;
-        size = (size_t)snprintf(text, sizeof text, "%.*s %llu", (int)r->key_len, (const char *)r->key, ++n);
-        pawl_record out = { .key = r->key, .key_len = r->key_len, .value = text, .value_len = (uint32_t)size };
-        if ((code = pawl_state_put(ctx, r->key, r->key_len, &n, sizeof n)) >= 0)
-            code = pawl_emit(ctx, by_address, PAWL_ANY, &out);
+        pawl_record out = { .key = r->key, .key_len = r->key_len, .value = r->key, .value_len = r->key_len };
+        code = pawl_emit(ctx, by_address, PAWL_ANY, &out);
     }
     return (void)arg, code < 0;
 }
@@ -92,8 +84,8 @@ int main(int argc, char **argv)
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     c.name = "parse", c.inputs = &lines, c.input_count = 1, c.process = parse;
     check(pawl_processor_add(log, &c, &(pawl_processor *){ NULL }));
-    c.name = "count", c.inputs = &failed, c.process = count_failures;
+    c.name = "address", c.inputs = &failed, c.process = take_address;
     check(pawl_processor_add(log, &c, &(pawl_processor *){ NULL }));
-    check(pawl_run(log, 2, PAWL_RUN_UNTIL_IDLE)); /* "count" takes what "parse" appended before it is durable: one flush for both */
+    check(pawl_run(log, 2, PAWL_RUN_UNTIL_IDLE)); /* "address" takes what "parse" appended before that is durable: one flush */
     return pawl_close(log) < 0;
 }

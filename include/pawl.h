@@ -2,7 +2,7 @@
  *
  * pawl.h - exactly-once stream pipelines inside one process, without a broker.
  *
- * One directory holds one totally ordered, checksummed log: input, output, keyed state changes and processing
+ * One directory holds one totally ordered, checksummed log: input, output and processing
  * positions. A transaction is one frame under one checksum: after a crash it is there whole or not at all.
  *
  *     pawl *log;
@@ -341,7 +341,7 @@ PAWL_API uint32_t pawl_context_partition(const pawl_context *ctx);
 PAWL_API uint32_t pawl_context_attempt(const pawl_context *ctx);
 
 enum pawl_guarantee {
-    PAWL_EXACTLY_ONCE = 0,  /* outputs, state and position in one commit */
+    PAWL_EXACTLY_ONCE = 0,  /* outputs and position in one commit */
     PAWL_AT_LEAST_ONCE = 1, /* outputs durable first, then the position: a crash between doubles */
     PAWL_AT_MOST_ONCE = 2   /* the position durable first, then the outputs: a crash between loses */
 };

@@ -9,6 +9,7 @@
  */
 #include "recovery/decide.h"
 
+// clang-format off
 static const struct decision_case table[] = {
     {"frame", {HEAD_GOOD, PAYLOAD_GOOD, CHAIN_FOLLOWS, WITNESS_ANY}, ACCEPT,
      "header, payload and chain are right: the frame is part of the log"},
@@ -43,6 +44,7 @@ static const struct decision_case table[] = {
     {"orphan", {HEAD_GOOD, PAYLOAD_ANY, CHAIN_BROKEN, WITNESS_NO}, CUT,
      "a group whose predecessor in flight never arrived"},
 };
+// clang-format on
 
 const struct decision_case *decision_table(size_t *count) {
     *count = sizeof table / sizeof *table;

@@ -345,7 +345,7 @@ static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode
         st->tail = s.accepted_end;
         st->link = s.link;
         st->epoch = s.epoch;
-        st->sealed = s.kind == FRAME_SEAL;
+        st->sealed = scan_sealed(&s);
         if (st->sealed)
             st->seal_lsn = s.accepted_end; /* replaced below by the frame's own */
         scan_end(&s);

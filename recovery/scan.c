@@ -173,8 +173,12 @@ static int find(struct scan *s, struct evidence *e, struct scan_frame *f) {
     return 0;
 }
 
+bool scan_sealed(const struct scan *s) {
+    return s->kind == FRAME_SEAL || (s->kind == FRAME_LOST && s->at % s->segment_size == 0);
+}
+
 int scan_next(struct scan *s, struct scan_frame *f) {
-    if (s->kind == FRAME_SEAL)
+    if (scan_sealed(s))
         return 0;
     struct evidence e;
     int rc = find(s, &e, f);
@@ -229,7 +233,7 @@ int scan_judge(struct scan *s, struct scan_end *end) {
     memset(end, 0, sizeof *end);
     end->lsn = s->at;
     end->witness_lsn = NO_LSN;
-    if (s->kind == FRAME_SEAL)
+    if (scan_sealed(s))
         return 0;
     TRY(find(s, &e, &f));
     end->lsn = s->at;

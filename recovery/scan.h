@@ -54,6 +54,8 @@ int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct
 int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h, bool newest);
 /* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading, or PAWL_VERSION for a required kind that isn't known. */
 int scan_next(struct scan *s, struct scan_frame *f);
+/* Did the walk reach the segment's end: its SEAL, or a LOST frame in its place? */
+bool scan_sealed(const struct scan *s);
 /* Gathers the evidence where scan_next() ended and decides. */
 int scan_judge(struct scan *s, struct scan_end *end);
 /* The first place beyond `from` with a whole good frame at its own LSN, whatever its link; UINT64_MAX if there is none. For repair and salvage. */

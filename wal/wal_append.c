@@ -133,7 +133,7 @@ static int space(struct wal *w, uint64_t size, uint8_t **out) {
 /* Puts a frame at the tail, room having been checked. */
 static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end) {
     uint64_t size = frame_size(f->run_count, f->body_len);
-    uint8_t *out;
+    uint8_t *out = NULL;
     int rc = space(w, size, &out);
     if (rc != 0)
         return rc;

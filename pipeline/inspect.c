@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * verify, audit and repair as the public header offers them: the walk is recovery's; what frames mean is judged here, by applying them to
+ * tables of their own and comparing each checkpoint with what the log before it adds up to.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "pipeline/engine.h"
+#include "recovery/verify.h"
+
+struct judge {
+    struct tables tables;
+    struct mem *mem;
+    pawl_check *check;
+    bool begun; /* a checkpoint or the log's very beginning was seen: tables are whole */
+    bool lost;  /* since then, damage was passed over */
+};
+
+/* Does a checkpoint say what the frames before it add up to? Spans are left out: retention prunes them. */
+static int compare(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+    struct bytes body;
+    struct run mine[16], theirs;
+    uint32_t count = 0;
+    bytes_init(&body, j->mem);
+    j->tables.span_count = 0;
+    int rc = tables_checkpoint(&j->tables, &body, mine, &count);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < h->runs && rc == 0; i++) {
+        const uint8_t *data;
+        frame_run(frame, h, i, &theirs, &data);
+        if (theirs.type == RUN_C_SPANS)
+            continue;
+        bool same = at < count && mine[at].type == theirs.type && mine[at].count == theirs.count &&
+                    mine[at].len == theirs.len && memcmp(body.data + mine[at].start, data, theirs.len) == 0;
+        if (!same)
+            rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn, "the checkpoint at LSN %llu does not agree with the log before it",
+                         (unsigned long long)h->lsn);
+        at++;
+    }
+    if (rc == 0 && at != count)
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn, "the checkpoint at LSN %llu lacks a table", (unsigned long long)h->lsn);
+    bytes_free(&body);
+    return rc;
+}
+
+static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    struct judge *j = ctx;
+    int rc = 0;
+    if (lost)
+        j->lost = true;
+    if (h->kind == FRAME_LOST)
+        j->lost = true;
+    if (h->kind == FRAME_CHECKPOINT) {
+        if (j->begun && !j->lost && h->runs != 0)
+            rc = compare(j, h, frame);
+        j->begun = true;
+        j->lost = false;
+    }
+    int applied = tables_apply(&j->tables, h, frame, j->lost || !j->begun);
+    return rc < 0 ? rc : applied;
+}
+
+static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
+    int saved = errno;
+    pawl_check local = PAWL_CHECK_INIT;
+    struct mem mem;
+    struct seam *io = NULL;
+    if (c == NULL)
+        c = &local;
+    fail_clear();
+    int rc = dir == NULL || c->struct_size != sizeof *c ? fail(PAWL_INVALID, "no directory, or pawl_check without PAWL_CHECK_INIT") : 0;
+    c->segments = c->frames = c->commits = c->records = c->bytes = c->problems = c->torn_bytes = 0;
+    c->intervals = c->positions = c->repaired = c->lost_records = 0;
+    c->clean = c->live = 0;
+    mem_init(&mem, 0);
+    if (rc == 0)
+        rc = seam_create(dir, false, PAWL_BACKEND_POSIX, PAWL_DIRECT_AUTO, &io);
+    if (io == NULL && rc != PAWL_INVALID)
+        rc = rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP ? fail(PAWL_NOT_A_LOG, "%s is not a Pawl log", dir)
+                                                             : fail_sys(rc, "open", NULL, NO_LSN);
+    struct judge j = {.mem = &mem, .check = c};
+    tables_init(&j.tables, &mem, 4096ull * MIB);
+    int pid = 0;
+    if (io != NULL && repair) {
+        rc = io->ops->lock(io, 250000000u, &pid);
+        if (rc < 0)
+            rc = fail(PAWL_LOCKED, "a writer (pid %d) has this log open; stop it before repairing", pid);
+    }
+    if (io != NULL && rc == 0) {
+        struct verify v = {.io = io, .mem = &mem, .check = c, .frame = judge_frame, .ctx = &j};
+        struct log_extent x;
+        rc = repair ? 0 : log_extent_find(io, &mem, false, &x);
+        if (rc == 0 && !repair)
+            tables_init(&j.tables, &mem, x.newest.segment_size);
+        if (rc == 0)
+            rc = repair ? repair_log(io, &mem, c, judge_frame, &j) : verify_log(&v);
+        c->positions = j.tables.position_count;
+    }
+    pawl_error e;
+    fail_copy(&e);
+    tables_free(&j.tables);
+    if (io != NULL) {
+        if (repair && rc != PAWL_LOCKED)
+            io->ops->unlock(io);
+        io->ops->destroy(io);
+    }
+    if (rc < 0)
+        fail_again(&e);
+    if (err != NULL)
+        fail_copy(err);
+    errno = saved;
+    return rc;
+}
+
+/* The first problem found decides what is returned. */
+struct first {
+    pawl_check *user;
+    pawl_finding_fn finding;
+    void *arg;
+    int code;
+};
+static void keep_first(void *arg, const pawl_finding *f) {
+    struct first *x = arg;
+    if (x->code == 0 && f->code != 0)
+        x->code = f->code;
+    if (x->finding != NULL)
+        x->finding(x->arg, f);
+}
+static int pass_progress(void *arg, uint64_t done, uint64_t total) {
+    struct first *x = arg;
+    return x->user->progress(x->arg, done, total);
+}
+
+static int check_all(const char *dir, pawl_check *c, bool repair, pawl_error *err, int *found) {
+    pawl_check local = PAWL_CHECK_INIT;
+    if (c == NULL)
+        c = &local;
+    struct first x = {c, c->finding, c->arg, 0};
+    pawl_check inner = *c;
+    inner.finding = keep_first;
+    inner.progress = c->progress != NULL ? pass_progress : NULL;
+    inner.arg = &x;
+    int rc = check(dir, &inner, repair, err);
+    inner.finding = c->finding;
+    inner.progress = c->progress;
+    inner.arg = c->arg;
+    *c = inner;
+    *found = x.code;
+    return rc;
+}
+
+int pawl_verify(const char *dir, pawl_check *c, pawl_error *err) {
+    int found;
+    int rc = check_all(dir, c, false, err, &found);
+    if (rc == 0 && found != 0)
+        return found == PAWL_TILING ? PAWL_DAMAGED : found;
+    return rc;
+}
+
+int pawl_audit(const char *dir, pawl_check *c, pawl_error *err) {
+    int found;
+    int rc = check_all(dir, c, false, err, &found);
+    return rc == 0 ? found : rc;
+}
+
+int pawl_repair(const char *dir, pawl_check *c, pawl_error *err) {
+    int found;
+    return check_all(dir, c, true, err, &found);
+}

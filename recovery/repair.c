@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Mending: what is damaged goes into a side file, a LOST frame takes its place, and everything behind it stays. The only place of
+ * Pawl that rewrites durable bytes (PAWL-5), asked for by name, under the writer's lock.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "recovery/verify.h"
+
+struct repair {
+    struct seam *io;
+    struct mem *mem;
+    pawl_check *check;
+    int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost);
+    void *ctx;
+};
+
+static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    struct repair *r = ctx;
+    return r->frame(r->ctx, h, frame, lost);
+}
+
+/* The bytes that are about to go, kept beside the segments. */
+static int save(struct repair *r, struct scan *s, uint64_t from, uint64_t to) {
+    char name[32];
+    snprintf(name, sizeof name, "lost-%016llx.bin", (unsigned long long)from);
+    int file = r->io->ops->open(r->io, name, SEAM_CREATE | SEAM_RDWR | SEAM_BUFFERED);
+    if (file == -EEXIST)
+        return 0; /* an earlier repair that was interrupted saved them: those are the originals */
+    if (file < 0)
+        return fail_sys(file, "create", name, from);
+    int rc = 0;
+    uint64_t base = s->index * s->segment_size;
+    for (uint64_t at = from; at < to && rc == 0;) {
+        size_t len = (size_t)(to - at < SCAN_CHUNK / 4 ? to - at : SCAN_CHUNK / 4);
+        const uint8_t *bytes = scan_bytes(s, at - base, len, &rc);
+        int64_t n = 0;
+        if (bytes != NULL)
+            n = r->io->ops->write(r->io, file, bytes, len, at - from);
+        if (n < 0)
+            rc = fail_sys((int)n, "write", name, at);
+        if (rc == PAWL_IO)
+            rc = 0; /* unreadable sectors: the rest is still worth keeping */
+        at += len;
+    }
+    int synced = r->io->ops->sync(r->io, file);
+    r->io->ops->close(r->io, file);
+    if (rc == 0 && synced < 0)
+        rc = fail_sys(synced, "fdatasync", name, from);
+    if (rc == 0 && r->io->ops->sync_dir(r->io) < 0)
+        rc = fail(PAWL_IO, "the directory can't be synced");
+    return rc;
+}
+
+/* Overwrites [from, to) with `head` and zeros, whole blocks at a time. */
+static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint64_t to, const uint8_t *head, size_t head_len) {
+    uint8_t *block = mem_alloc_block(r->mem, BLOCK);
+    if (block == NULL)
+        return fail(PAWL_MEMORY, "no memory to repair");
+    uint64_t base = s->index * s->segment_size;
+    int rc = 0;
+    for (uint64_t at = from / BLOCK * BLOCK; at < to && rc == 0; at += BLOCK) {
+        memset(block, 0, BLOCK);
+        r->io->ops->read(r->io, s->file, block, BLOCK, at - base); /* an unreadable block becomes zeros */
+        for (uint64_t i = at < from ? from : at; i < to && i < at + BLOCK; i++)
+            block[i - at] = i - from < head_len ? head[i - from] : 0;
+        int64_t n = r->io->ops->write(r->io, s->file, block, BLOCK, at - base);
+        if (n < 0)
+            rc = fail_sys((int)n, "write", NULL, at);
+    }
+    if (rc == 0 && r->io->ops->sync(r->io, s->file) < 0)
+        rc = fail(PAWL_IO, "the segment can't be synced");
+    mem_free(r->mem, block, BLOCK);
+    return rc;
+}
+
+/* The link that what follows the damage carries, and where that is. */
+static int continuation(struct repair *r, struct scan *s, const struct scan_end *end, uint64_t *q, uint64_t *link) {
+    struct segment_header next;
+    uint64_t stop = (s->index + 1) * s->segment_size;
+    int rc;
+    if (*q != NO_LSN) {
+        struct frame_header h;
+        const uint8_t *head = scan_bytes(s, *q - s->index * s->segment_size, FRAME_HEADER_SIZE, &rc);
+        if (head == NULL || frame_decode_header(head, *q, s->segment_size, s->seed, &h) != FRAME_GOOD)
+            return fail(PAWL_IO, "the frame behind the damage can't be read again");
+        *link = h.link;
+        return 0;
+    }
+    *link = 0;
+    if (s->newest) { /* only the witness's header is left: give up what lies up to it */
+        *q = align_up(end->witness_lsn + FRAME_HEADER_SIZE, BLOCK);
+        if (*q < end->witness_durable && end->witness_durable <= stop)
+            *q = align_up(end->witness_durable, BLOCK);
+        return 0;
+    }
+    char name[24];
+    segment_name(name, s->index + 1, "seg");
+    int file = r->io->ops->open(r->io, name, 0);
+    enum segment_verdict v;
+    int bad;
+    if (file < 0)
+        return fail_sys(file, "open", name, stop);
+    rc = scan_header(r->io, r->mem, file, s->index + 1, &next, &v, &bad);
+    r->io->ops->close(r->io, file);
+    *q = stop;
+    *link = next.link;
+    return rc;
+}
+
+static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint64_t q) {
+    struct repair *r = ctx;
+    uint64_t p = end->lsn, link = 0;
+    TRY(continuation(r, s, end, &q, &link));
+    TRY(save(r, s, p, q));
+    s->buf_len = 0;
+    bool padding_only = link == s->link && q < (s->index + 1) * s->segment_size && q - align_up(p, BLOCK) == 0;
+    uint8_t head[FRAME_HEADER_SIZE];
+    struct frame_header h = {.kind = FRAME_LOST, .flags = FRAME_FLAG_REQUIRED, .lsn = p, .epoch = s->epoch, .durable = p,
+                             .time_ns = r->io->ops->realtime(r->io), .link = s->link, .dir_hash = link,
+                             .body_len = (uint32_t)(q - p - FRAME_HEADER_SIZE)};
+    if (!padding_only && q - p < FRAME_HEADER_SIZE)
+        return fail_at(PAWL_DAMAGED, 0, "", "", p, "the damaged place at LSN %llu is too small for a LOST frame",
+                       (unsigned long long)p);
+    if (!padding_only)
+        frame_encode_header(head, &h, s->seed);
+    TRY(overwrite(r, s, p, q, head, padding_only ? 0 : sizeof head));
+    r->check->repaired++;
+    verify_tell(r->check, 0, s->index, p, q - p, padding_only ? "padding-mended" : "taken-out",
+                "%llu bytes at LSN %llu went into lost-%016llx.bin", (unsigned long long)(q - p), (unsigned long long)p,
+                (unsigned long long)p);
+    return 0;
+}
+
+static int on_header(void *ctx, int file, const struct segment_header *h, int bad_copy) {
+    struct repair *r = ctx;
+    uint8_t *head = mem_alloc_block(r->mem, SEGMENT_HEADER_SIZE);
+    if (head == NULL)
+        return fail(PAWL_MEMORY, "no memory to repair");
+    segment_encode(head, h);
+    int64_t n = r->io->ops->write(r->io, file, head, BLOCK, (uint64_t)bad_copy * BLOCK);
+    int rc = n < 0 ? fail_sys((int)n, "write", NULL, h->index * h->segment_size) : 0;
+    if (rc == 0 && r->io->ops->sync(r->io, file) < 0)
+        rc = fail(PAWL_IO, "the segment can't be synced");
+    mem_free(r->mem, head, SEGMENT_HEADER_SIZE);
+    if (rc == 0)
+        r->check->repaired++;
+    return rc;
+}
+
+/* Both copies of a begun segment's header are gone: what they said follows from the neighbours and its first frame. */
+static int rebuild_header(struct repair *r, uint64_t index, const struct segment_header *like, int file) {
+    struct scan s;
+    struct segment_header guess = *like;
+    guess.index = index;
+    scan_begin(&s, r->io, r->mem, file, &guess, true);
+    uint8_t *head = mem_alloc_block(r->mem, SEGMENT_HEADER_SIZE);
+    int rc = head == NULL ? fail(PAWL_MEMORY, "no memory to repair") : 0;
+    const uint8_t *first = rc == 0 ? scan_bytes(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc) : NULL;
+    struct frame_header h;
+    if (rc == 0 && (first == NULL || frame_decode_header(first, index * s.segment_size + SEGMENT_HEADER_SIZE, s.segment_size,
+                                                         s.seed, &h) != FRAME_GOOD))
+        rc = fail(PAWL_DAMAGED, "header and checkpoint of segment %016llx are both damaged: that can't be mended",
+                  (unsigned long long)index);
+    if (rc == 0) {
+        guess.epoch = h.epoch;
+        guess.link = h.link;
+        guess.created_ns = h.time_ns;
+        guess.seal_lsn = 0; /* only a short cut to the index before it */
+        segment_encode(head, &guess);
+        int64_t n = r->io->ops->write(r->io, file, head, SEGMENT_HEADER_SIZE, 0);
+        rc = n < 0 ? fail_sys((int)n, "write", NULL, NO_LSN) : 0;
+        if (rc == 0 && r->io->ops->sync(r->io, file) < 0)
+            rc = fail(PAWL_IO, "the segment can't be synced");
+    }
+    scan_end(&s);
+    mem_free(r->mem, head, SEGMENT_HEADER_SIZE);
+    if (rc == 0) {
+        r->check->repaired++;
+        verify_tell(r->check, 0, index, index * like->segment_size, SEGMENT_HEADER_SIZE, "header-rebuilt",
+                    "the header of segment %016llx was rebuilt from its checkpoint", (unsigned long long)index);
+    }
+    return rc;
+}
+
+/* Headers first: without them nothing can be walked. */
+static int repair_headers(struct repair *r) {
+    struct segment_list l;
+    struct segment_header like = {0}, h;
+    enum segment_verdict v;
+    int bad, rc = 0;
+    TRY(segment_list_read(r->io, r->mem, &l, true));
+    for (int pass = 0; pass < 2 && rc == 0; pass++) /* find a good one; then mend the others */
+        for (size_t i = 0; i < l.count && rc == 0; i++) {
+            char name[24];
+            segment_name(name, l.index[i], "seg");
+            int file = r->io->ops->open(r->io, name, SEAM_RDWR);
+            if (file < 0) {
+                rc = fail_sys(file, "open", name, NO_LSN);
+                break;
+            }
+            rc = scan_header(r->io, r->mem, file, l.index[i], &h, &v, &bad);
+            bool good = v == SEGMENT_GOOD || v == SEGMENT_ONE_COPY;
+            uint64_t witness = NO_LSN;
+            if (rc == 0 && pass == 0 && good)
+                like = h;
+            if (rc == 0 && pass == 1 && !good && v != SEGMENT_UNKNOWN && like.segment_size != 0)
+                rc = scan_for_begun(r->io, r->mem, file, l.index[i], like.segment_size, format_seed(like.log_id), &witness);
+            if (rc == 0 && witness != NO_LSN)
+                rc = rebuild_header(r, l.index[i], &like, file);
+            r->io->ops->close(r->io, file);
+        }
+    segment_list_free(&l);
+    return rc;
+}
+
+int repair_log(struct seam *io, struct mem *m, pawl_check *c,
+               int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost), void *ctx) {
+    struct repair r = {io, m, c, frame, ctx};
+    struct verify v = {.io = io, .mem = m, .check = c, .frame = on_frame, .damage = on_damage, .header = on_header,
+                       .writable = true, .ctx = &r};
+    TRY(repair_headers(&r));
+    return verify_log(&v);
+}

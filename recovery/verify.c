@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/verify.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64_t bytes, const char *label,
+                 const char *message, ...) {
+    char text[512];
+    va_list ap;
+    va_start(ap, message);
+    vsnprintf(text, sizeof text, message, ap);
+    va_end(ap);
+    if (code != 0)
+        c->problems++;
+    pawl_finding f = {code, segment, lsn, bytes, label, text};
+    if (c->finding != NULL)
+        c->finding(c->arg, &f);
+}
+
+static void count(pawl_check *c, const struct frame_header *h, const uint8_t *frame) {
+    c->frames++;
+    c->bytes += frame_bytes(h);
+    if (h->kind != FRAME_COMMIT)
+        return;
+    c->commits++;
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(frame, h, i, &r, &data);
+        if (r.type == RUN_RECORDS || r.type == RUN_SPILLED)
+            c->records += r.count;
+        if (r.type == RUN_POSITIONS)
+            c->intervals += r.count;
+    }
+}
+
+/* Every record of a run must decode, and there must be as many as the directory says. */
+static bool runs_whole(const struct frame_header *h, const uint8_t *frame) {
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(frame, h, i, &r, &data);
+        if (r.type != RUN_RECORDS)
+            continue;
+        uint32_t at = 0, n = 0;
+        pawl_record rec;
+        while (n < r.count && record_decode(data, r.len, &at, &rec))
+            n++;
+        if (n != r.count || at != r.len)
+            return false;
+    }
+    return true;
+}
+
+static void on_good(struct verify *v, const struct scan_frame *f, bool lost) {
+    pawl_check *c = v->check;
+    count(c, &f->header, f->bytes);
+    uint64_t segment = f->header.lsn / v->segment_size;
+    if (!runs_whole(&f->header, f->bytes))
+        verify_tell(c, PAWL_DAMAGED, segment, f->header.lsn, frame_bytes(&f->header), "records-malformed",
+                    "the frame at LSN %llu has a right checksum but its records don't fit", (unsigned long long)f->header.lsn);
+    if (v->frame != NULL && v->frame(v->ctx, &f->header, f->bytes, lost) < 0) {
+        pawl_error e;
+        fail_copy(&e);
+        bool tiling = strstr(e.message, "interval") != NULL;
+        verify_tell(c, tiling ? PAWL_TILING : e.code, segment, f->header.lsn, 0, tiling ? "tiling" : "contradiction", "%s", e.message);
+    }
+    c->clean = f->header.kind == FRAME_CLOSE;
+}
+
+/* The chain broke: is it damage, and where does it go on? 1: go on, 0: the end, negative: error. */
+static int on_end(struct verify *v, struct scan *s) {
+    struct scan_end end;
+    TRY(scan_judge(s, &end));
+    if (end.decision == NULL)
+        return 0;
+    if (end.decision->action != DAMAGE) {
+        if (end.decision->action == CUT) {
+            v->check->torn_bytes = align_up(end.lsn + 1, BLOCK) - end.lsn;
+            verify_tell(v->check, 0, s->index, end.lsn, v->check->torn_bytes, end.decision->label,
+                        "torn tail at LSN %llu, never acknowledged: %s", (unsigned long long)end.lsn, end.decision->why);
+        }
+        return 0;
+    }
+    struct scan_frame f;
+    s->buf_len = 0; /* a live writer may have got there since: look again */
+    if (scan_next(s, &f) == 1) {
+        on_good(v, &f, s->after_lost);
+        return 1;
+    }
+    uint64_t q;
+    TRY(scan_resync(s, s->at, &q));
+    uint64_t stop = q != NO_LSN ? q : (s->index + 1) * s->segment_size;
+    damage_error(s, &end);
+    pawl_error e;
+    fail_copy(&e);
+    verify_tell(v->check, PAWL_DAMAGED, s->index, end.lsn, stop - end.lsn, end.decision->label, "%s", e.message);
+    if (v->damage != NULL)
+        TRY(v->damage(v->ctx, s, &end, q));
+    if (q == NO_LSN)
+        return 0;
+    scan_jump(s, q);
+    return 1;
+}
+
+static int check_segment(struct verify *v, const struct log_extent *x, uint64_t n, uint64_t *link, uint64_t total) {
+    struct segment_header h;
+    int bad_copy = -1;
+    enum segment_verdict verdict;
+    int file = segment_open(v->io, v->mem, n, &x->newest, v->writable, &h);
+    if (file < 0)
+        return file;
+    int rc = scan_header(v->io, v->mem, file, n, &h, &verdict, &bad_copy);
+    if (rc == 0 && verdict == SEGMENT_ONE_COPY) {
+        verify_tell(v->check, PAWL_DAMAGED, n, n * h.segment_size, BLOCK, "header-copy-damaged",
+                    "copy %d of the header of segment %016llx is damaged; the other one is good", bad_copy + 1,
+                    (unsigned long long)n);
+        if (v->header != NULL)
+            rc = v->header(v->ctx, file, &h, bad_copy);
+    }
+    if (rc == 0 && n != x->first && *link != h.link)
+        verify_tell(v->check, PAWL_DAMAGED, n, n * h.segment_size, 0, "segment-chain-broken",
+                    "segment %016llx does not continue the one before it", (unsigned long long)n);
+    struct scan s;
+    struct scan_frame f;
+    scan_begin(&s, v->io, v->mem, file, &h, n == x->last);
+    while (rc >= 0) {
+        rc = scan_next(&s, &f);
+        if (rc == 1)
+            on_good(v, &f, s.after_lost);
+        else if (rc == 0)
+            rc = on_end(v, &s);
+        if (rc == 0)
+            break;
+        if (v->check->progress != NULL)
+            v->check->progress(v->check->arg, (n - x->first) * h.segment_size + s.at % h.segment_size, total);
+    }
+    *link = s.link;
+    scan_end(&s);
+    v->io->ops->close(v->io, file);
+    v->check->segments++;
+    return rc;
+}
+
+int verify_log(struct verify *v) {
+    struct log_extent x;
+    v->check->live = v->io->ops->holder(v->io) != 0 && !v->writable;
+    TRY(log_extent_find(v->io, v->mem, false, &x));
+    v->segment_size = x.newest.segment_size;
+    uint64_t link = 0, total = (x.last - x.first + 1) * x.newest.segment_size;
+    for (uint64_t n = x.first; n <= x.last; n++)
+        TRY(check_segment(v, &x, n, &link, total));
+    if (v->check->progress != NULL)
+        v->check->progress(v->check->arg, total, total);
+    return 0;
+}
