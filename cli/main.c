@@ -20,7 +20,7 @@ static const cli_command *const commands[] = {
 static const cli_option opening_options[] = {
     { "backend", "auto|uring|posix", "how to do I/O (auto: io_uring where it works)" },
     { "direct", "auto|on|off", "whether to bypass the page cache (auto: where the file system can)" },
-    { "memory", "SIZE", "how much memory the log may hold, at least 2M (32M)" },
+    { "memory", "SIZE", "how much memory the log may hold, at least 2M (128M)" },
     { NULL, NULL, NULL },
 };
 

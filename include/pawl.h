@@ -27,9 +27,9 @@
  *   Time        Nanoseconds since 1970-01-01 UTC in `_ns` fields, milliseconds in `_ms` ones. Sizes are bytes.
  *
  * LIMITS (a call beyond one gets its own error, nothing is cut silently)
- *   record      value 16 MiB, key 65,535 bytes, encoded headers 65,535 bytes, and all together a quarter of a
- *               segment (64 MiB segments: no further limit; 1 MiB segments: 252 KiB) and a quarter of the memory cap,
- *               whichever is less, but at the default sizes 16 MiB values always fit (PAWL_TOO_LARGE)
+ *   record      value 16 MiB, key 65,535 bytes, encoded headers 65,535 bytes; and key, headers and value together, with 8 KiB to spare, a
+ *               quarter of a segment and a quarter of the memory cap: just below 8 MiB at the default cap of 32 MiB; 16 MiB
+ *               values need segments of 64 MiB (the default) and a memory cap of 72 MiB (PAWL_TOO_LARGE)
  *   names       1 to 127 bytes of A-Z a-z 0-9 . _ - (PAWL_INVALID)
  *   tables      4,096 streams, 1,024 partitions a stream, 16,384 partitions, 16,384 producers, 1,024 processors, and all
  *               tables together an eighth of a segment (PAWL_LIMIT)

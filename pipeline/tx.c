@@ -297,21 +297,39 @@ static bool tx_empty(const struct pawl_tx *tx) {
 struct build {
     struct run *runs;
     uint32_t count, cap;
-    struct bytes body;
-    const uint8_t *data; /* the body: body.data, or a single run's own bytes */
-    size_t len;
+    struct bytes own;
+    struct bytes *body; /* own, or the only run's bytes, which then are not copied */
+    size_t records_len; /* of the only run: what it is cut back to afterwards */
     uint64_t hash;
 };
 
 static void add_run(struct build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count, size_t start) {
     b->runs[b->count++] = (struct run){.type = type, .stream = stream, .partition = partition, .count = count,
-                                       .start = (uint32_t)start, .len = (uint32_t)(b->body.len - start)};
+                                       .start = (uint32_t)start, .len = (uint32_t)(b->body->len - start)};
+}
+
+/* The one run of a transaction that has nothing which must lie before it. */
+static struct tx_run *only_run(const struct pawl_tx *tx) {
+    struct tx_run *only = NULL;
+    if (tx->spilled_count != 0 || tx->catalog_count != 0)
+        return NULL;
+    for (uint32_t i = 0; i < tx->run_count; i++) {
+        if (tx->runs[i].count == 0)
+            continue;
+        if (only != NULL)
+            return NULL;
+        only = &tx->runs[i];
+    }
+    return only;
 }
 
 static int build(struct pawl_tx *tx, struct build *b) {
     pawl *p = tx->p;
     memset(b, 0, sizeof *b);
-    bytes_init(&b->body, &p->mem);
+    bytes_init(&b->own, &p->mem);
+    struct tx_run *only = only_run(tx);
+    b->body = only != NULL ? &only->data : &b->own;
+    b->records_len = b->body->len;
     uint32_t producers = tx->producer != NULL || tx->takeover;
     b->cap = tx->spilled_count + tx->run_count + 4;
     if (b->cap > UINT16_MAX)
@@ -319,7 +337,7 @@ static int build(struct pawl_tx *tx, struct build *b) {
     b->runs = mem_alloc(&p->mem, b->cap * sizeof *b->runs);
     if (b->runs == NULL)
         return fail(PAWL_MEMORY, "no memory for a commit");
-    struct bytes *body = &b->body;
+    struct bytes *body = b->body;
     size_t at = 0;
     if (tx->catalog_count != 0) {
         bytes_put(body, tx->catalog.data, tx->catalog.len);
@@ -333,8 +351,9 @@ static int build(struct pawl_tx *tx, struct build *b) {
     for (uint32_t i = 0; i < tx->run_count; i++) {
         if (tx->runs[i].count == 0)
             continue;
-        at = body->len;
-        bytes_put(body, tx->runs[i].data.data, tx->runs[i].data.len);
+        at = only != NULL ? 0 : body->len;
+        if (only == NULL)
+            bytes_put(body, tx->runs[i].data.data, tx->runs[i].data.len);
         add_run(b, RUN_RECORDS, tx->runs[i].stream, tx->runs[i].partition, tx->runs[i].count, at);
     }
     at = body->len;
@@ -352,14 +371,16 @@ static int build(struct pawl_tx *tx, struct build *b) {
         bytes_put(body, tx->sinks.data, tx->sinks.len);
         add_run(b, RUN_SINKS, 0, 0, tx->sink_count, at);
     }
-    b->data = body->data;
-    b->len = body->len;
-    b->hash = format_hash(b->data, b->len, p->wal.seed);
+    b->hash = format_hash(body->data, body->len, p->wal.seed);
     return body->failed ? fail(PAWL_MEMORY, "no memory for a commit of %llu bytes", (unsigned long long)tx->bytes) : 0;
 }
 
 static void build_free(struct pawl_tx *tx, struct build *b) {
-    bytes_free(&b->body);
+    if (b->body != &b->own) {
+        b->body->len = b->records_len;
+        b->body->failed = false;
+    }
+    bytes_free(&b->own);
     mem_free(&tx->p->mem, b->runs, b->cap * sizeof *b->runs);
 }
 
@@ -436,7 +457,7 @@ static int follow_up(pawl *p, const struct build *b, uint64_t lsn, uint64_t end)
     TRY(tables_apply(&p->tables, &h, frame, false));
     locate_index_add(p, &h, frame + FRAME_HEADER_SIZE);
     p->commits++;
-    p->payload_bytes += b->len;
+    p->payload_bytes += b->body->len;
     return 0;
 }
 
@@ -454,7 +475,8 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
     struct build b;
     int rc = build(tx, &b);
     struct wal_frame f = {.kind = FRAME_COMMIT, .class = class_of(tx), .runs = b.runs, .run_count = b.count,
-                          .piece_count = 1, .pieces = {{b.data, b.len}}, .body_len = (uint32_t)b.len, .body_hash = b.hash};
+                          .piece_count = 1, .pieces = {{b.body->data, b.body->len}}, .body_len = (uint32_t)b.body->len,
+                          .body_hash = b.hash};
     uint64_t lsn = 0, end = 0;
     while (rc == 0) {
         /* Everything is judged anew after each wait: the lock was free meanwhile. */
@@ -497,8 +519,7 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         }
         break;
     }
-    if (b.runs != NULL)
-        build_free(tx, &b);
+    build_free(tx, &b);
     return rc == 1 ? 0 : rc;
 }
 

@@ -18,9 +18,7 @@ uint64_t wal_usable_end(uint64_t segment_size) {
 
 uint64_t wal_payload_max(const struct wal *w) {
     uint64_t by_segment = w->segment_size / 4 + (w->segment_size >= 64ull * MIB ? MIB : 0);
-    uint64_t by_memory = w->mem->cap == 0 ? UINT64_MAX : w->mem->cap / 4 < 17ull * MIB && w->mem->cap >= 32ull * MIB
-                             ? 17ull * MIB
-                             : w->mem->cap / 4;
+    uint64_t by_memory = w->mem->cap == 0 ? UINT64_MAX : w->mem->cap / 4;
     uint64_t n = by_segment < by_memory ? by_segment : by_memory;
     if (n > 17ull * MIB)
         n = 17ull * MIB;
