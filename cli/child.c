@@ -26,16 +26,14 @@ typedef struct flow {
     void *arg;
 } flow;
 
-static void close_end(int *fd)
-{
+static void close_end(int *fd) {
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
 }
 
 /* The ignored SIGPIPE would be inherited, and then a program like `yes | head` would never end. */
-static int spawn(char **program, char **env, int in, int out, pid_t *pid)
-{
+static int spawn(char **program, char **env, int in, int out, pid_t *pid) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t defaults, none;
@@ -53,7 +51,8 @@ static int spawn(char **program, char **env, int in, int out, pid_t *pid)
         posix_spawnattr_setsigdefault(&attributes, &defaults);
         posix_spawnattr_setsigmask(&attributes, &none);
         posix_spawnattr_setpgroup(&attributes, 0);
-        posix_spawnattr_setflags(&attributes, (short)(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP));
+        posix_spawnattr_setflags(
+            &attributes, (short)(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP));
         if (error == 0)
             error = posix_spawnp(pid, program[0], &actions, &attributes, program, env);
         posix_spawnattr_destroy(&attributes);
@@ -62,8 +61,7 @@ static int spawn(char **program, char **env, int in, int out, pid_t *pid)
     return error;
 }
 
-static int start(flow *f, char **program, char **env, pid_t *pid)
-{
+static int start(flow *f, char **program, char **env, pid_t *pid) {
     int to[2], from[2];
     if (pipe2(to, O_CLOEXEC) != 0)
         return errno;
@@ -86,8 +84,7 @@ static int start(flow *f, char **program, char **env, pid_t *pid)
     return error;
 }
 
-static int feed(flow *f)
-{
+static int feed(flow *f) {
     ssize_t put = f->left > 0 ? write(f->in, f->input, f->left) : 0;
     if (put >= 0) {
         f->input += put;
@@ -103,8 +100,7 @@ static int feed(flow *f)
 }
 
 /* Hands out the whole lines in the buffer; `fresh` bytes at its end have not been looked at. */
-static bool hand_out(flow *f, size_t fresh)
-{
+static bool hand_out(flow *f, size_t fresh) {
     char *begin = f->buffer, *end = f->buffer + f->held, *look = end - fresh, *newline;
     while (look < end && (newline = memchr(look, '\n', (size_t)(end - look))) != NULL) {
         if (!f->line(f->arg, begin, (size_t)(newline - begin)))
@@ -116,8 +112,7 @@ static bool hand_out(flow *f, size_t fresh)
     return true;
 }
 
-static int drain(flow *f, bool *refused)
-{
+static int drain(flow *f, bool *refused) {
     if (f->capacity - f->held < READ_SIZE) {
         size_t capacity = f->capacity * 2 + READ_SIZE;
         char *larger = realloc(f->buffer, capacity);
@@ -139,17 +134,17 @@ static int drain(flow *f, bool *refused)
     return 0;
 }
 
-void child_run(char **program, char **env, const char *input, size_t input_size, child_line_fn line, void *arg, child_result *result)
-{
-    *result = (child_result){ 0 };
-    flow f = { .in = -1, .out = -1, .input = input, .left = input_size, .line = line, .arg = arg };
+void child_run(char **program, char **env, const char *input, size_t input_size, child_line_fn line,
+               void *arg, child_result *result) {
+    *result = (child_result){0};
+    flow f = {.in = -1, .out = -1, .input = input, .left = input_size, .line = line, .arg = arg};
     pid_t pid = -1;
     int error = start(&f, program, env, &pid);
     if (error != 0)
         pid = -1;
     /* A program may close its stdout and go on reading: what it is fed must be whole all the same. */
     while (error == 0 && !result->refused && (f.out >= 0 || f.in >= 0)) {
-        struct pollfd ends[2] = { { .fd = f.out, .events = POLLIN }, { .fd = f.in, .events = POLLOUT } }; /* fd -1 is passed over */
+        struct pollfd ends[2] = {{.fd = f.out, .events = POLLIN}, {.fd = f.in, .events = POLLOUT}}; /* fd -1 is passed over */
         if (poll(ends, 2, -1) < 0) {
             error = errno == EINTR ? 0 : errno;
             continue;

@@ -20,6 +20,7 @@ typedef bool (*child_line_fn)(void *arg, const char *line, size_t size);
 /* Runs program[0], looked up in PATH, in a process group of its own (so that a Ctrl-C meant for pawl lets the batch at hand finish),
  * with environment `env`. Input and output flow at the same time, so neither side can block the other. That the program doesn't
  * read all its input is no error. */
-void child_run(char **program, char **env, const char *input, size_t input_size, child_line_fn line, void *arg, child_result *result);
+void child_run(char **program, char **env, const char *input, size_t input_size, child_line_fn line,
+               void *arg, child_result *result);
 
 #endif

@@ -49,8 +49,8 @@ struct cli_command {
     int (*run)(cli_args *a);
 };
 
-extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cli_status, cli_verify, cli_audit, cli_repair,
-    cli_explain, cli_dump, cli_processor, cli_retention;
+extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cli_status, cli_verify,
+    cli_audit, cli_repair, cli_explain, cli_dump, cli_processor, cli_retention;
 
 /* ---- messages: "pawl: what, where, and what to do" on stderr */
 
@@ -91,8 +91,8 @@ uint64_t cli_now_ns(void);
 /* ---- numbers as people write them (size.c); false: not one */
 
 bool cli_parse_number(const char *text, uint64_t *out);
-bool cli_parse_size(const char *text, uint64_t *bytes);       /* 4096, 64K, 64M, 10G, 1T; also 64MiB */
-bool cli_parse_duration(const char *text, uint64_t *ms);      /* 500ms, 90s, 5m, 12h, 7d, 2w; a bare number is seconds */
+bool cli_parse_size(const char *text, uint64_t *bytes); /* 4096, 64K, 64M, 10G, 1T; also 64MiB */
+bool cli_parse_duration(const char *text, uint64_t *ms); /* 500ms, 90s, 5m, 12h, 7d, 2w; a bare number is seconds */
 const char *cli_format_size(uint64_t bytes, char buffer[32]); /* "1.5 MiB" */
 const char *cli_format_duration(uint64_t ms, char buffer[32]);
 const char *cli_format_time(uint64_t ns, char buffer[40]); /* UTC, to the microsecond */

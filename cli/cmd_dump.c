@@ -7,13 +7,13 @@
 
 #include "cli.h"
 
-static int on_frame(void *arg, const pawl_frame_info *f)
-{
+static int on_frame(void *arg, const pawl_frame_info *f) {
     (void)arg;
     char when[40];
-    cli_printf("%" PRIu64 " %s %s, %" PRIu64 " bytes, epoch %" PRIu64 ", durable %" PRIu64 ", %s, link %016" PRIx64 ", hash %016" PRIx64
-               ", %" PRIu32 " runs\n",
-               f->lsn, f->kind, f->state, f->bytes, f->epoch, f->durable, cli_format_time(f->time_ns, when), f->link, f->hash, f->runs);
+    cli_printf("%" PRIu64 " %s %s, %" PRIu64 " bytes, epoch %" PRIu64 ", durable %" PRIu64
+               ", %s, link %016" PRIx64 ", hash %016" PRIx64 ", %" PRIu32 " runs\n",
+               f->lsn, f->kind, f->state, f->bytes, f->epoch, f->durable, cli_format_time(f->time_ns, when),
+               f->link, f->hash, f->runs);
     for (const char *line = f->text; line != NULL && *line != '\0';) {
         size_t size = strcspn(line, "\n");
         cli_printf("    %.*s\n", (int)size, line);
@@ -22,13 +22,12 @@ static int on_frame(void *arg, const pawl_frame_info *f)
     return cli_output_failed() || cli_stopping();
 }
 
-static int run(cli_args *a)
-{
+static int run(cli_args *a) {
     uint64_t from = 0;
     const char *dir = a->positional[0];
     if (a->count == 2 && !cli_parse_number(a->positional[1], &from))
         return cli_usage(a, "'%s' is not an LSN", a->positional[1]);
-    pawl_error e = { 0 };
+    pawl_error e = {0};
     cli_catch_signals(NULL);
     int code = pawl_dump(dir, from, on_frame, NULL, &e);
     if (code >= 0 || cli_output_failed())
@@ -43,7 +42,8 @@ const cli_command cli_dump = {
     .name = "dump",
     .synopsis = "DIR [LSN]",
     .summary = "Show a log's frames, from the oldest or from the one at or behind LSN",
-    .details = "A line for each frame, and below it one for each of its runs. The last line tells what ends the log.",
+    .details = "A line for each frame, and below it one for each of its runs. The last line tells what ends "
+               "the log.",
     .min = 1,
     .max = 2,
     .run = run,

@@ -16,10 +16,10 @@
 
 enum { PRODUCER, FOLLOW, BATCH };
 static const cli_option options[] = {
-    [PRODUCER] = { "producer", "NAME", "remember under NAME how far the input was taken, and go on from there" },
-    [FOLLOW] = { "follow", NULL, "at the end wait for more; only whole lines are taken" },
-    [BATCH] = { "batch", "N", "lines a transaction at most, also at most 1 MiB (1000)" },
-    { NULL, NULL, NULL },
+    [PRODUCER] = {"producer", "NAME", "remember under NAME how far the input was taken, and go on from there"},
+    [FOLLOW] = {"follow", NULL, "at the end wait for more; only whole lines are taken"},
+    [BATCH] = {"batch", "N", "lines a transaction at most, also at most 1 MiB (1000)"},
+    {NULL, NULL, NULL},
 };
 
 #define BATCH_BYTES ((size_t)1 << 20)
@@ -47,10 +47,10 @@ typedef struct job {
     pawl_tx *tx; /* NULL: none begun */
     uint64_t batch_lines;
     size_t batch_bytes;
-    place at;                        /* behind the last line put */
-    uint64_t before;                 /* lines that were there already */
-    uint64_t lines, bytes;           /* committed by this run */
-    uint64_t pending_bytes;          /* of the batch, newlines included */
+    place at;                          /* behind the last line put */
+    uint64_t before;                   /* lines that were there already */
+    uint64_t lines, bytes;             /* committed by this run */
+    uint64_t pending_bytes;            /* of the batch, newlines included */
     uint64_t first_offset, end_offset; /* of one partition; first UINT64_MAX: nothing yet */
     bool unsynced;
     bool told_full;
@@ -58,48 +58,42 @@ typedef struct job {
 
 /* ---- the cookie */
 
-static uint64_t hash_mark(const char *bytes, size_t size)
-{
+static uint64_t hash_mark(const char *bytes, size_t size) {
     uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a: it needs to tell files apart, not to resist anyone */
     for (size_t i = 0; i < size; i++)
         h = (h ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
     return h;
 }
 
-static void put_u64(unsigned char *to, uint64_t n)
-{
+static void put_u64(unsigned char *to, uint64_t n) {
     for (int i = 0; i < 8; i++)
         to[i] = (unsigned char)(n >> (8 * i));
 }
 
-static uint64_t get_u64(const unsigned char *from)
-{
+static uint64_t get_u64(const unsigned char *from) {
     uint64_t n = 0;
     for (int i = 0; i < 8; i++)
         n |= (uint64_t)from[i] << (8 * i);
     return n;
 }
 
-static void encode_place(const place *p, unsigned char cookie[COOKIE_SIZE])
-{
+static void encode_place(const place *p, unsigned char cookie[COOKIE_SIZE]) {
     put_u64(cookie, p->offset);
     cookie[8] = p->unterminated;
     cookie[9] = p->mark_size;
     put_u64(cookie + 10, p->mark);
 }
 
-static bool decode_place(place *p, const unsigned char *cookie, int size)
-{
+static bool decode_place(place *p, const unsigned char *cookie, int size) {
     if (size != COOKIE_SIZE || cookie[8] > 1 || cookie[9] > MARK_MAX)
         return false;
-    *p = (place){ get_u64(cookie), cookie[8] == 1, cookie[9], get_u64(cookie + 10) };
+    *p = (place){get_u64(cookie), cookie[8] == 1, cookie[9], get_u64(cookie + 10)};
     return true;
 }
 
 /* ---- going on where an earlier run ended */
 
-static int other_source(const job *j, const char *why)
-{
+static int other_source(const job *j, const char *why) {
     cli_error("%s: %s, so it is not the input that producer '%s' took %" PRIu64 " lines (%" PRIu64
               " bytes) from; give the right file, or another --producer for a new one",
               j->source, why, j->args->value[PRODUCER], j->before, j->at.offset);
@@ -107,8 +101,7 @@ static int other_source(const job *j, const char *why)
 }
 
 /* The last line was taken at the end of the input, without its newline. Was it whole? */
-static int check_unterminated(job *j)
-{
+static int check_unterminated(job *j) {
     char byte;
     enum lines_result got;
     do
@@ -120,22 +113,23 @@ static int check_unterminated(job *j)
         lines_drop_byte(&j->in);
         return CLI_OK;
     }
-    cli_error("%s: line %" PRIu64 " was taken without a newline, at the end of the input, and has grown since; what was taken "
+    cli_error("%s: line %" PRIu64
+              " was taken without a newline, at the end of the input, and has grown since; what was taken "
               "can't be changed, nothing more was ingested. End that line with a newline at byte %" PRIu64
               ", or ingest the rest under another --producer",
               j->source, j->before, j->at.offset);
     return CLI_PROBLEM;
 }
 
-static int resume(job *j)
-{
+static int resume(job *j) {
     unsigned char cookie[32];
     int size = pawl_producer_cookie(j->producer, cookie, sizeof cookie);
     j->before = pawl_producer_sequence(j->producer);
     if (j->before == 0)
         return CLI_OK;
     if (!decode_place(&j->at, cookie, size)) {
-        cli_error("producer '%s' in %s was used by another program than `pawl ingest`, which can't tell how far that came; "
+        cli_error("producer '%s' in %s was used by another program than `pawl ingest`, which can't tell how "
+                  "far that came; "
                   "use another --producer",
                   j->args->value[PRODUCER], j->dir);
         return CLI_PROBLEM;
@@ -161,8 +155,7 @@ static int resume(job *j)
 /* ---- batches */
 
 /* Whether to try again. Following is for ever, and space may come; else the caller should know at once. */
-static bool wait_for_space(job *j, int code)
-{
+static bool wait_for_space(job *j, int code) {
     if (code != PAWL_FULL || !j->in.follow || cli_stopping())
         return false;
     if (!j->told_full)
@@ -172,8 +165,7 @@ static bool wait_for_space(job *j, int code)
     return true;
 }
 
-static int commit_batch(job *j)
-{
+static int commit_batch(job *j) {
     if (j->batch_lines == 0)
         return CLI_OK;
     uint64_t last = j->before + j->lines + j->batch_lines;
@@ -185,13 +177,14 @@ static int commit_batch(job *j)
         if (code < 0)
             return cli_library_error(code, "%s, lines up to %" PRIu64, j->source, last);
     }
-    pawl_receipt receipt = { 0 };
+    pawl_receipt receipt = {0};
     do
         code = pawl_commit_async(j->tx, NULL, NULL, &receipt);
     while (wait_for_space(j, code));
     if (code == PAWL_FULL)
-        return cli_library_error(code, "%s: no room from line %" PRIu64 " on (free space or set retention, then run this again)",
-                                 j->source, last - j->batch_lines + 1);
+        return cli_library_error(
+            code, "%s: no room from line %" PRIu64 " on (free space or set retention, then run this again)",
+            j->source, last - j->batch_lines + 1);
     j->tx = NULL;
     if (code < 0)
         return cli_library_error(code, "committing lines up to %" PRIu64 " of %s", last, j->source);
@@ -207,8 +200,7 @@ static int commit_batch(job *j)
     return CLI_OK;
 }
 
-static int sync_log(job *j)
-{
+static int sync_log(job *j) {
     if (!j->unsynced)
         return CLI_OK;
     j->unsynced = false;
@@ -216,28 +208,29 @@ static int sync_log(job *j)
     return code < 0 ? cli_library_error(code, "making %s durable", j->dir) : CLI_OK;
 }
 
-static int put_line(job *j, const char *line, size_t size, bool unterminated)
-{
+static int put_line(job *j, const char *line, size_t size, bool unterminated) {
     int code = j->tx == NULL ? pawl_begin(j->log, &j->tx) : 0;
     if (code < 0) {
         j->tx = NULL;
         return cli_library_error(code, "beginning a transaction in %s", j->dir);
     }
-    pawl_record r = { .value = line, .value_len = (uint32_t)size };
+    pawl_record r = {.value = line, .value_len = (uint32_t)size};
     do
         code = pawl_put(j->tx, j->stream.id, j->partition, &r);
     while (wait_for_space(j, code));
     uint64_t number = j->before + j->lines + j->batch_lines + 1;
     if (code == PAWL_TOO_LARGE) {
-        cli_error("%s: line %" PRIu64 " has %zu bytes, more than a record of %s may have; nothing from that line on was ingested. "
-                  "Shorten it, or make the log with larger segments (or open it with more --memory)",
-                  j->source, number, size, j->dir);
+        cli_error(
+            "%s: line %" PRIu64
+            " has %zu bytes, more than a record of %s may have; nothing from that line on was ingested. "
+            "Shorten it, or make the log with larger segments (or open it with more --memory)",
+            j->source, number, size, j->dir);
         return CLI_PROBLEM;
     }
     if (code < 0)
         return cli_library_error(code, "%s, line %" PRIu64, j->source, number);
     size_t mark = size < MARK_MAX ? size : MARK_MAX;
-    j->at = (place){ j->in.offset, unterminated, (uint8_t)mark, hash_mark(line + size - mark, mark) };
+    j->at = (place){j->in.offset, unterminated, (uint8_t)mark, hash_mark(line + size - mark, mark)};
     j->batch_lines++;
     j->batch_bytes += size;
     j->pending_bytes += size + !unterminated;
@@ -246,43 +239,45 @@ static int put_line(job *j, const char *line, size_t size, bool unterminated)
 
 /* ---- the run */
 
-static int source_problem(const job *j, enum lines_result what)
-{
+static int source_problem(const job *j, enum lines_result what) {
     uint64_t line = j->before + j->lines + 1;
     if (what == LINES_TOO_LONG)
-        cli_error("%s: line %" PRIu64 " is longer than 16 MiB, the most a record may have; nothing from that line on was ingested. "
-                  "Is this a file of lines?",
-                  j->source, line);
+        cli_error(
+            "%s: line %" PRIu64
+            " is longer than 16 MiB, the most a record may have; nothing from that line on was ingested. "
+            "Is this a file of lines?",
+            j->source, line);
     else if (what == LINES_SHRUNK)
-        cli_error("%s was cut shorter while it was followed, after line %" PRIu64 "; follow the new content under another --producer",
+        cli_error("%s was cut shorter while it was followed, after line %" PRIu64
+                  "; follow the new content under another --producer",
                   j->source, line - 1);
     else if (what == LINES_REPLACED)
-        cli_error("%s names another file now (rotated?); the old one was taken to its last whole line, %" PRIu64
-                  "; follow the new one under another --producer",
-                  j->source, line - 1);
+        cli_error(
+            "%s names another file now (rotated?); the old one was taken to its last whole line, %" PRIu64
+            "; follow the new one under another --producer",
+            j->source, line - 1);
     else
         cli_error("cannot read %s behind line %" PRIu64 ": %s", j->source, line - 1, strerror(errno));
     return CLI_PROBLEM;
 }
 
 /* What comes after the last whole line. The lines before are kept whatever it is. */
-static int end_of_source(job *j, enum lines_result what)
-{
+static int end_of_source(job *j, enum lines_result what) {
     int exit_code = commit_batch(j);
     if (exit_code != CLI_OK)
         return exit_code;
     if (what != LINES_END)
         return source_problem(j, what);
     if (lines_partial(&j->in)) {
-        cli_error("%s ended within line %" PRIu64 ", without a newline; with --follow only whole lines are taken, this one was not",
+        cli_error("%s ended within line %" PRIu64
+                  ", without a newline; with --follow only whole lines are taken, this one was not",
                   j->source, j->before + j->lines + 1);
         return CLI_PROBLEM;
     }
     return CLI_OK;
 }
 
-static int take_lines(job *j)
-{
+static int take_lines(job *j) {
     cli_progress progress;
     cli_progress_begin(&progress, "ingesting");
     uint64_t total = j->in.follow ? 0 : lines_total(&j->in);
@@ -319,21 +314,20 @@ static int take_lines(job *j)
     return exit_code == CLI_OK ? commit_batch(j) : exit_code;
 }
 
-static void tell(const job *j)
-{
+static void tell(const job *j) {
     char where[96] = "";
     if (j->lines > 0 && j->stream.partitions == 1)
         snprintf(where, sizeof where, ", offsets %" PRIu64 " to %" PRIu64, j->first_offset, j->end_offset - 1);
     else if (j->lines > 0)
         snprintf(where, sizeof where, ", over %" PRIu32 " partitions", j->stream.partitions);
-    fprintf(stderr, "ingested %" PRIu64 " records, %" PRIu64 " bytes into %s%s", j->lines, j->bytes, j->stream.name, where);
+    fprintf(stderr, "ingested %" PRIu64 " records, %" PRIu64 " bytes into %s%s", j->lines, j->bytes,
+            j->stream.name, where);
     if (j->producer != NULL)
         fprintf(stderr, " (%" PRIu64 " already there)", j->before);
     fputc('\n', stderr);
 }
 
-static int run_open_log(job *j)
-{
+static int run_open_log(job *j) {
     int code = cli_find_stream(j->log, j->dir, j->args->positional[1], &j->stream);
     if (code != CLI_OK)
         return code;
@@ -363,9 +357,8 @@ static int run_open_log(job *j)
     return code;
 }
 
-static int run(cli_args *a)
-{
-    job j = { .args = a, .dir = a->positional[0], .first_offset = UINT64_MAX, .batch_max = 1000 };
+static int run(cli_args *a) {
+    job j = {.args = a, .dir = a->positional[0], .first_offset = UINT64_MAX, .batch_max = 1000};
     const char *path = a->count == 3 && strcmp(a->positional[2], "-") != 0 ? a->positional[2] : NULL;
     j.source = path != NULL ? path : "standard input";
     const char *batch = a->value[BATCH];
@@ -389,9 +382,10 @@ const cli_command cli_ingest = {
     .name = "ingest",
     .synopsis = "DIR STREAM [--producer NAME] [--follow] [--batch N] [FILE]",
     .summary = "Append each line of FILE (or of standard input) as a record",
-    .details = "A line's newline is not part of the record; a carriage return before it is. A last line without a\n"
-               "newline is a record too, except with --follow. With --producer an interrupted run, also one ended\n"
-               "by kill -9, is simply run again: no line is lost or doubled.",
+    .details =
+        "A line's newline is not part of the record; a carriage return before it is. A last line without a\n"
+        "newline is a record too, except with --follow. With --producer an interrupted run, also one ended\n"
+        "by kill -9, is simply run again: no line is lost or doubled.",
     .options = options,
     .min = 2,
     .max = 3,

@@ -6,13 +6,12 @@
 
 enum { SEGMENT_SIZE, DISK_CAP };
 static const cli_option options[] = {
-    [SEGMENT_SIZE] = { "segment-size", "SIZE", "bytes a segment file, a multiple of 1M, from 1M to 4G (64M)" },
-    [DISK_CAP] = { "disk-cap", "SIZE", "bytes that all segments may take, at least four of them (no cap)" },
-    { NULL, NULL, NULL },
+    [SEGMENT_SIZE] = {"segment-size", "SIZE", "bytes a segment file, a multiple of 1M, from 1M to 4G (64M)"},
+    [DISK_CAP] = {"disk-cap", "SIZE", "bytes that all segments may take, at least four of them (no cap)"},
+    {NULL, NULL, NULL},
 };
 
-static int run(cli_args *a)
-{
+static int run(cli_args *a) {
     const uint64_t mib = UINT64_C(1) << 20;
     const char *dir = a->positional[0];
     pawl_options o = PAWL_OPTIONS_INIT;
@@ -22,14 +21,14 @@ static int run(cli_args *a)
     o.memory_cap = a->memory;
     o.segment_size = 64 * mib;
     const char *size = a->value[SEGMENT_SIZE], *cap = a->value[DISK_CAP];
-    if (size != NULL &&
-        (!cli_parse_size(size, &o.segment_size) || o.segment_size % mib != 0 || o.segment_size < mib || o.segment_size > 4096 * mib))
+    if (size != NULL && (!cli_parse_size(size, &o.segment_size) || o.segment_size % mib != 0 ||
+                         o.segment_size < mib || o.segment_size > 4096 * mib))
         return cli_usage(a, "--segment-size takes a multiple of 1M from 1M to 4G, not '%s'", size);
     if (cap != NULL && (!cli_parse_size(cap, &o.disk_cap) || o.disk_cap / 4 < o.segment_size))
         return cli_usage(a, "--disk-cap takes a size of at least four segments, not '%s'", cap);
 
     pawl *log = NULL;
-    pawl_error e = { 0 };
+    pawl_error e = {0};
     int code = pawl_open(dir, &o, &log, &e);
     if (code == PAWL_EXISTS) {
         cli_error("%s holds a log already; nothing was changed", dir);

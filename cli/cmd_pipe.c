@@ -18,13 +18,13 @@
 
 enum { NAME, FROM, TO, BATCH, FOLLOW, GUARANTEE };
 static const cli_option options[] = {
-    [NAME] = { "name", "NAME", "the processor's name; its position is kept under it" },
-    [FROM] = { "from", "A", "the stream to read" },
-    [TO] = { "to", "B", "the stream to write" },
-    [BATCH] = { "batch", "N", "records a run of CMD at most, also at most 1 MiB (1000)" },
-    [FOLLOW] = { "follow", NULL, "at the end wait for more, until told to stop" },
-    [GUARANTEE] = { "guarantee", "G", "exactly-once, at-least-once or at-most-once (exactly-once)" },
-    { NULL, NULL, NULL },
+    [NAME] = {"name", "NAME", "the processor's name; its position is kept under it"},
+    [FROM] = {"from", "A", "the stream to read"},
+    [TO] = {"to", "B", "the stream to write"},
+    [BATCH] = {"batch", "N", "records a run of CMD at most, also at most 1 MiB (1000)"},
+    [FOLLOW] = {"follow", NULL, "at the end wait for more, until told to stop"},
+    [GUARANTEE] = {"guarantee", "G", "exactly-once, at-least-once or at-most-once (exactly-once)"},
+    {NULL, NULL, NULL},
 };
 
 typedef struct job {
@@ -45,14 +45,13 @@ typedef struct job {
 
 enum { VARIABLES = 4 };
 
-static bool make_environment(job *j)
-{
+static bool make_environment(job *j) {
     size_t count = 0;
     while (environ[count] != NULL)
         count++;
     j->env = calloc(count + VARIABLES + 1, sizeof *j->env);
     for (size_t i = 0; j->env != NULL && i < count; i++) {
-        static const char *const ours[] = { "PAWL_STREAM=", "PAWL_PARTITION=", "PAWL_FROM=", "PAWL_TO=" };
+        static const char *const ours[] = {"PAWL_STREAM=", "PAWL_PARTITION=", "PAWL_FROM=", "PAWL_TO="};
         bool replaced = false;
         for (size_t k = 0; k < VARIABLES; k++)
             replaced = replaced || strncmp(environ[i], ours[k], strlen(ours[k])) == 0;
@@ -73,18 +72,16 @@ typedef struct emission {
     size_t refused_size;
 } emission;
 
-static bool emit_line(void *arg, const char *line, size_t size)
-{
+static bool emit_line(void *arg, const char *line, size_t size) {
     emission *e = arg;
-    pawl_record r = { .value = line, .value_len = (uint32_t)size };
+    pawl_record r = {.value = line, .value_len = (uint32_t)size};
     e->code = size > UINT32_MAX ? PAWL_TOO_LARGE : pawl_emit(e->ctx, e->job->to.id, e->partition, &r);
     e->refused_size = size;
     e->lines += e->code >= 0;
     return e->code >= 0;
 }
 
-static char *join_values(const pawl_record *records, size_t count, size_t *size)
-{
+static char *join_values(const pawl_record *records, size_t count, size_t *size) {
     size_t total = 0;
     for (size_t i = 0; i < count; i++)
         total += (size_t)records[i].value_len + 1;
@@ -99,22 +96,21 @@ static char *join_values(const pawl_record *records, size_t count, size_t *size)
     return all;
 }
 
-static void say_why(job *j, const child_result *r, const emission *e)
-{
+static void say_why(job *j, const child_result *r, const emission *e) {
     const char *program = j->args->program[0];
     if (r->start_errno != 0)
         snprintf(j->why, sizeof j->why, "%s cannot be run: %s", program, strerror(r->start_errno));
     else if (r->refused)
-        snprintf(j->why, sizeof j->why, "%s wrote a line of %zu bytes that stream %s did not take: %s", program, e->refused_size, j->to.name,
-                 pawl_strerror(e->code));
+        snprintf(j->why, sizeof j->why, "%s wrote a line of %zu bytes that stream %s did not take: %s",
+                 program, e->refused_size, j->to.name, pawl_strerror(e->code));
     else if (WIFSIGNALED(r->status))
-        snprintf(j->why, sizeof j->why, "%s was ended by signal %d (%s)", program, WTERMSIG(r->status), strsignal(WTERMSIG(r->status)));
+        snprintf(j->why, sizeof j->why, "%s was ended by signal %d (%s)", program, WTERMSIG(r->status),
+                 strsignal(WTERMSIG(r->status)));
     else
         snprintf(j->why, sizeof j->why, "%s ended with status %d", program, WEXITSTATUS(r->status));
 }
 
-static int process(pawl_context *ctx, const pawl_record *records, size_t count, void *arg)
-{
+static int process(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
     job *j = arg;
     uint32_t partition = pawl_context_partition(ctx);
     uint64_t from = records[0].offset, to = records[count - 1].offset + 1;
@@ -126,8 +122,8 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
     for (size_t i = 0; i < VARIABLES; i++)
         j->env[j->env_count + i] = variables[i];
 
-    emission e = { .job = j, .ctx = ctx, .partition = partition % j->to.partitions };
-    child_result result = { .start_errno = ENOMEM };
+    emission e = {.job = j, .ctx = ctx, .partition = partition % j->to.partitions};
+    child_result result = {.start_errno = ENOMEM};
     size_t size;
     char *input = join_values(records, count, &size);
     if (input != NULL)
@@ -152,8 +148,7 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
 /* ---- the run */
 
 /* How many records the run will go through; for the progress bar only. */
-static uint64_t count_todo(const job *j)
-{
+static uint64_t count_todo(const job *j) {
     uint64_t todo = 0;
     for (uint32_t p = 0; p < j->from.partitions; p++) {
         pawl_bounds b;
@@ -167,8 +162,7 @@ static uint64_t count_todo(const job *j)
     return todo;
 }
 
-static int run_processor(job *j, int32_t guarantee, uint32_t batch)
-{
+static int run_processor(job *j, int32_t guarantee, uint32_t batch) {
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     c.name = j->args->value[NAME];
     c.inputs = &j->from.id;
@@ -201,15 +195,14 @@ static int run_processor(job *j, int32_t guarantee, uint32_t batch)
         cli_error("stopped on request, before it had caught up; run it again to go on");
         exit_code = CLI_PROBLEM;
     }
-    fprintf(stderr, "piped %" PRIu64 " records of %s in %" PRIu64 " batches into %" PRIu64 " of %s\n", j->taken, j->from.name, j->batches,
-            j->emitted, j->to.name);
+    fprintf(stderr, "piped %" PRIu64 " records of %s in %" PRIu64 " batches into %" PRIu64 " of %s\n",
+            j->taken, j->from.name, j->batches, j->emitted, j->to.name);
     pawl_processor_remove(processor);
     return exit_code;
 }
 
-static int parse_guarantee(const char *text, int32_t *out)
-{
-    static const char *const names[] = { "exactly-once", "at-least-once", "at-most-once" };
+static int parse_guarantee(const char *text, int32_t *out) {
+    static const char *const names[] = {"exactly-once", "at-least-once", "at-most-once"};
     for (int32_t i = 0; i < 3; i++) {
         if (text == NULL || strcmp(text, names[i]) == 0) {
             *out = i;
@@ -219,10 +212,9 @@ static int parse_guarantee(const char *text, int32_t *out)
     return -1;
 }
 
-static int run(cli_args *a)
-{
-    job j = { .args = a, .dir = a->positional[0] };
-    static const int needed[] = { NAME, FROM, TO };
+static int run(cli_args *a) {
+    job j = {.args = a, .dir = a->positional[0]};
+    static const int needed[] = {NAME, FROM, TO};
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         if (a->value[needed[i]] == NULL)
             return cli_usage(a, "--%s is missing", options[needed[i]].name);
@@ -235,7 +227,8 @@ static int run(cli_args *a)
         return cli_usage(a, "--batch takes a number from 1 to 1000000, not '%s'", a->value[BATCH]);
     int32_t guarantee;
     if (parse_guarantee(a->value[GUARANTEE], &guarantee) != 0)
-        return cli_usage(a, "--guarantee takes exactly-once, at-least-once or at-most-once, not '%s'", a->value[GUARANTEE]);
+        return cli_usage(a, "--guarantee takes exactly-once, at-least-once or at-most-once, not '%s'",
+                         a->value[GUARANTEE]);
 
     int exit_code = cli_open(a, j.dir, 0, &j.log);
     if (exit_code != CLI_OK)
@@ -258,10 +251,14 @@ const cli_command cli_pipe = {
     .name = "pipe",
     .synopsis = "DIR --name NAME --from A --to B [--batch N] [--follow] [--guarantee G] -- CMD...",
     .summary = "Run any program as a processor from one stream to another",
-    .details = "CMD is run once for each batch: it gets the records' values on its standard input, a line each, and each\n"
-               "line of its standard output becomes a record of B, in the input's partition modulo B's partitions. If it\n"
-               "ends with status 0, all of that and the position are committed together, else nothing is; after three\n"
-               "further attempts pawl ends with 1. CMD finds PAWL_STREAM, PAWL_PARTITION, PAWL_FROM and PAWL_TO in its\n"
+    .details = "CMD is run once for each batch: it gets the records' values on its standard input, a line "
+               "each, and each\n"
+               "line of its standard output becomes a record of B, in the input's partition modulo B's "
+               "partitions. If it\n"
+               "ends with status 0, all of that and the position are committed together, else nothing is; "
+               "after three\n"
+               "further attempts pawl ends with 1. CMD finds PAWL_STREAM, PAWL_PARTITION, PAWL_FROM and "
+               "PAWL_TO in its\n"
                "environment: the batch is the records from PAWL_FROM up to, not including, PAWL_TO.",
     .options = options,
     .min = 1,

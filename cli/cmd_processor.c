@@ -7,8 +7,7 @@
 
 #include "cli.h"
 
-static int list(cli_args *a)
-{
+static int list(cli_args *a) {
     if (a->count != 2)
         return cli_usage(a, "list takes DIR only");
     const char *dir = a->positional[1];
@@ -23,8 +22,7 @@ static int list(cli_args *a)
     return cli_close(log, dir, cli_finish_output(CLI_OK));
 }
 
-static int forget(cli_args *a)
-{
+static int forget(cli_args *a) {
     if (a->count != 3)
         return cli_usage(a, "forget takes DIR and NAME");
     const char *dir = a->positional[1], *name = a->positional[2];
@@ -42,8 +40,7 @@ static int forget(cli_args *a)
     return cli_close(log, dir, exit_code);
 }
 
-static int run(cli_args *a)
-{
+static int run(cli_args *a) {
     if (strcmp(a->positional[0], "list") == 0)
         return list(a);
     if (strcmp(a->positional[0], "forget") == 0)
@@ -55,7 +52,8 @@ const cli_command cli_processor = {
     .name = "processor",
     .synopsis = "list DIR\nforget DIR NAME",
     .summary = "List the processors, or forget one and its positions",
-    .details = "A processor that will never run again holds back retention until it is forgotten. One that is forgotten\n"
+    .details = "A processor that will never run again holds back retention until it is forgotten. One that "
+               "is forgotten\n"
                "and runs again begins at the oldest record that is kept.",
     .min = 2,
     .max = 3,

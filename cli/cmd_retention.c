@@ -9,15 +9,14 @@
 
 enum { BYTES, AGE, CONSUMED };
 static const cli_option options[] = {
-    [BYTES] = { "bytes", "SIZE", "drop the oldest segments while the log is larger; 0: no limit" },
-    [AGE] = { "age", "TIME", "drop segments whose newest frame is older; 0: no limit" },
-    [CONSUMED] = { "consumed", "on|off", "drop segments that every processor has passed" },
-    { NULL, NULL, NULL },
+    [BYTES] = {"bytes", "SIZE", "drop the oldest segments while the log is larger; 0: no limit"},
+    [AGE] = {"age", "TIME", "drop segments whose newest frame is older; 0: no limit"},
+    [CONSUMED] = {"consumed", "on|off", "drop segments that every processor has passed"},
+    {NULL, NULL, NULL},
 };
 
 /* Only what was given is changed. */
-static int parse(const cli_args *a, pawl_retention *r)
-{
+static int parse(const cli_args *a, pawl_retention *r) {
     const char *text;
     if ((text = a->value[BYTES]) != NULL && !cli_parse_size(text, &r->bytes))
         return cli_usage(a, "--bytes takes a size like 512M or 10G, not '%s'", text);
@@ -31,19 +30,17 @@ static int parse(const cli_args *a, pawl_retention *r)
     return CLI_OK;
 }
 
-static void print(const pawl_retention *r)
-{
+static void print(const pawl_retention *r) {
     char text[32];
     cli_printf("bytes     %s\n", r->bytes > 0 ? cli_format_size(r->bytes, text) : "no limit");
     cli_printf("age       %s\n", r->ms > 0 ? cli_format_duration(r->ms, text) : "no limit");
     cli_printf("consumed  %s\n", r->consumed ? "on" : "off");
 }
 
-static int run(cli_args *a)
-{
+static int run(cli_args *a) {
     const char *dir = a->positional[0];
     bool set = a->value[BYTES] != NULL || a->value[AGE] != NULL || a->value[CONSUMED] != NULL;
-    pawl_retention r = { 0 };
+    pawl_retention r = {0};
     int exit_code = parse(a, &r); /* wrong usage is told before anything is opened */
     if (exit_code != CLI_OK)
         return exit_code;
@@ -72,7 +69,8 @@ const cli_command cli_retention = {
     .name = "retention",
     .synopsis = "DIR [--bytes SIZE] [--age TIME] [--consumed on|off]",
     .summary = "Show or set what a log drops, and when",
-    .details = "Whole segments are dropped, oldest first, never one that a processor has yet to read. A new log keeps\n"
+    .details = "Whole segments are dropped, oldest first, never one that a processor has yet to read. A new "
+               "log keeps\n"
                "everything.",
     .options = options,
     .min = 1,

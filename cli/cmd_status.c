@@ -11,51 +11,46 @@
 
 enum { JSON };
 static const cli_option options[] = {
-    [JSON] = { "json", NULL, "one JSON object instead of text for people" },
-    { NULL, NULL, NULL },
+    [JSON] = {"json", NULL, "one JSON object instead of text for people"},
+    {NULL, NULL, NULL},
 };
 
-static json_t *number(uint64_t n)
-{
+static json_t *number(uint64_t n) {
     return json_integer(n <= INT64_MAX ? (json_int_t)n : INT64_MAX);
 }
 
 /* ---- gathering */
 
-static json_t *gather_partition(pawl *log, uint32_t stream, uint32_t partition)
-{
+static json_t *gather_partition(pawl *log, uint32_t stream, uint32_t partition) {
     pawl_bounds b;
     int code = pawl_partition_bounds(log, stream, partition, &b);
     if (code < 0)
         return json_pack("{s:I,s:s}", "partition", (json_int_t)partition, "error", pawl_strerror(code));
-    return json_pack("{s:I,s:o,s:o,s:o}", "partition", (json_int_t)partition, "first", number(b.first), "durable", number(b.durable),
-                     "end", number(b.end));
+    return json_pack("{s:I,s:o,s:o,s:o}", "partition", (json_int_t)partition, "first", number(b.first),
+                     "durable", number(b.durable), "end", number(b.end));
 }
 
-static json_t *gather_streams(pawl *log)
-{
+static json_t *gather_streams(pawl *log) {
     json_t *streams = json_array();
     pawl_stream_info s;
     for (uint32_t i = 0; pawl_stream_at(log, i, &s) >= 0; i++) {
         json_t *partitions = json_array();
         for (uint32_t p = 0; p < s.partitions; p++)
             json_array_append_new(partitions, gather_partition(log, s.id, p));
-        json_array_append_new(streams,
-                              json_pack("{s:s,s:I,s:o}", "name", s.name, "id", (json_int_t)s.id, "partitions", partitions));
+        json_array_append_new(streams, json_pack("{s:s,s:I,s:o}", "name", s.name, "id", (json_int_t)s.id,
+                                                 "partitions", partitions));
     }
     return streams;
 }
 
-static const char *stream_name(pawl *log, uint32_t id, pawl_stream_info *s)
-{
+static const char *stream_name(pawl *log, uint32_t id, pawl_stream_info *s) {
     for (uint32_t i = 0; pawl_stream_at(log, i, s) >= 0; i++)
         if (s->id == id)
             return s->name;
     return "?";
 }
 
-static json_t *gather_positions(pawl *log)
-{
+static json_t *gather_positions(pawl *log) {
     json_t *positions = json_array();
     pawl_position at;
     for (uint32_t i = 0; pawl_position_at(log, i, &at) >= 0; i++) {
@@ -64,29 +59,29 @@ static json_t *gather_positions(pawl *log)
         json_t *lag = json_null();
         if (pawl_partition_bounds(log, at.stream, at.partition, &b) >= 0)
             lag = number(b.durable > at.offset ? b.durable - at.offset : 0);
-        json_array_append_new(positions, json_pack("{s:s,s:s,s:I,s:o,s:o}", "processor", at.name, "stream", stream_name(log, at.stream, &s),
-                                                   "partition", (json_int_t)at.partition, "offset", number(at.offset), "lag", lag));
+        json_array_append_new(positions,
+                              json_pack("{s:s,s:s,s:I,s:o,s:o}", "processor", at.name, "stream",
+                                        stream_name(log, at.stream, &s), "partition",
+                                        (json_int_t)at.partition, "offset", number(at.offset), "lag", lag));
     }
     return positions;
 }
 
-static json_t *gather_producers(pawl *log)
-{
+static json_t *gather_producers(pawl *log) {
     json_t *producers = json_array();
     pawl_producer_info p;
     for (uint32_t i = 0; pawl_producer_at(log, i, &p) >= 0; i++)
-        json_array_append_new(producers, json_pack("{s:s,s:o,s:I}", "name", p.name, "sequence", number(p.sequence), "epoch",
-                                                   (json_int_t)p.epoch));
+        json_array_append_new(producers, json_pack("{s:s,s:o,s:I}", "name", p.name, "sequence",
+                                                   number(p.sequence), "epoch", (json_int_t)p.epoch));
     return producers;
 }
 
-static json_t *gather_log(const char *dir, const pawl_status *s)
-{
+static json_t *gather_log(const char *dir, const pawl_status *s) {
     char id[33];
     for (size_t i = 0; i < 16; i++)
         snprintf(id + 2 * i, 3, "%02x", s->log_id[i]);
-    json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:I,s:b}", "directory", dir, "log_id", id, "epoch", number(s->epoch), "clean", s->clean,
-                          "writer_pid", (json_int_t)s->writer_pid, "full", s->full);
+    json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:I,s:b}", "directory", dir, "log_id", id, "epoch", number(s->epoch),
+                          "clean", s->clean, "writer_pid", (json_int_t)s->writer_pid, "full", s->full);
     json_object_set_new(o, "backend", json_string(s->backend == PAWL_BACKEND_URING ? "uring" : "posix"));
     json_object_set_new(o, "backend_note", json_string(s->backend_note));
     json_object_set_new(o, "direct", json_boolean(s->direct));
@@ -94,11 +89,13 @@ static json_t *gather_log(const char *dir, const pawl_status *s)
         const char *name;
         uint64_t value;
     } numbers[] = {
-        { "segment_size", s->segment_size }, { "disk_cap", s->disk_cap },       { "disk_bytes", s->disk_bytes },
-        { "first_segment", s->first_segment }, { "last_segment", s->last_segment }, { "first_lsn", s->first_lsn },
-        { "durable_lsn", s->durable_lsn },   { "end_lsn", s->end_lsn },         { "memory_used", s->memory_used },
-        { "memory_cap", s->memory_cap },     { "recovery_ns", s->recovery_ns }, { "recovered_bytes", s->recovered_bytes },
-        { "cut_bytes", s->cut_bytes },
+        {"segment_size", s->segment_size}, {"disk_cap", s->disk_cap},
+        {"disk_bytes", s->disk_bytes},     {"first_segment", s->first_segment},
+        {"last_segment", s->last_segment}, {"first_lsn", s->first_lsn},
+        {"durable_lsn", s->durable_lsn},   {"end_lsn", s->end_lsn},
+        {"memory_used", s->memory_used},   {"memory_cap", s->memory_cap},
+        {"recovery_ns", s->recovery_ns},   {"recovered_bytes", s->recovered_bytes},
+        {"cut_bytes", s->cut_bytes},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         json_object_set_new(o, numbers[i].name, number(numbers[i].value));
@@ -107,98 +104,99 @@ static json_t *gather_log(const char *dir, const pawl_status *s)
 
 /* ---- the readable form */
 
-static json_int_t get(const json_t *o, const char *name)
-{
+static json_int_t get(const json_t *o, const char *name) {
     return json_integer_value(json_object_get(o, name));
 }
 
-static const char *text(const json_t *o, const char *name)
-{
+static const char *text(const json_t *o, const char *name) {
     const char *value = json_string_value(json_object_get(o, name));
     return value != NULL ? value : "?";
 }
 
-static const char *size_of(const json_t *o, const char *name, char buffer[32])
-{
+static const char *size_of(const json_t *o, const char *name, char buffer[32]) {
     return cli_format_size((uint64_t)get(o, name), buffer);
 }
 
-static void print_log(const json_t *o)
-{
+static void print_log(const json_t *o) {
     char a[32], b[32];
     bool clean = json_is_true(json_object_get(o, "clean"));
-    cli_printf("log        %s, id %s, epoch %" PRId64 "\n", text(o, "directory"), text(o, "log_id"), (int64_t)get(o, "epoch"));
+    cli_printf("log        %s, id %s, epoch %" PRId64 "\n", text(o, "directory"), text(o, "log_id"),
+               (int64_t)get(o, "epoch"));
     if (get(o, "writer_pid") != 0)
         cli_printf("state      open for writing by process %" PRId64 "\n", (int64_t)get(o, "writer_pid"));
     else
-        cli_printf("state      %s\n", clean ? "closed in good order" : "not closed in good order; the next writer recovers it");
+        cli_printf("state      %s\n",
+                   clean ? "closed in good order" : "not closed in good order; the next writer recovers it");
     cli_printf("space      %s on disk", size_of(o, "disk_bytes", a));
     if (get(o, "disk_cap") != 0)
         cli_printf(" of at most %s", size_of(o, "disk_cap", b));
-    cli_printf(", segments %" PRId64 " to %" PRId64 " of %s%s\n", (int64_t)get(o, "first_segment"), (int64_t)get(o, "last_segment"),
-               size_of(o, "segment_size", a), json_is_true(json_object_get(o, "full")) ? "; FULL" : "");
-    cli_printf("address    LSN %" PRId64 " to %" PRId64 ", durable to %" PRId64 "\n", (int64_t)get(o, "first_lsn"), (int64_t)get(o, "end_lsn"),
-               (int64_t)get(o, "durable_lsn"));
-    cli_printf("I/O        %s, %s; memory %s of %s\n", text(o, "backend_note")[0] != '\0' ? text(o, "backend_note") : text(o, "backend"),
-               json_is_true(json_object_get(o, "direct")) ? "direct" : "buffered", size_of(o, "memory_used", a), size_of(o, "memory_cap", b));
-    cli_printf("opening    %.1f ms, %s read", (double)get(o, "recovery_ns") / 1e6, size_of(o, "recovered_bytes", a));
+    cli_printf(", segments %" PRId64 " to %" PRId64 " of %s%s\n", (int64_t)get(o, "first_segment"),
+               (int64_t)get(o, "last_segment"), size_of(o, "segment_size", a),
+               json_is_true(json_object_get(o, "full")) ? "; FULL" : "");
+    cli_printf("address    LSN %" PRId64 " to %" PRId64 ", durable to %" PRId64 "\n",
+               (int64_t)get(o, "first_lsn"), (int64_t)get(o, "end_lsn"), (int64_t)get(o, "durable_lsn"));
+    cli_printf("I/O        %s, %s; memory %s of %s\n",
+               text(o, "backend_note")[0] != '\0' ? text(o, "backend_note") : text(o, "backend"),
+               json_is_true(json_object_get(o, "direct")) ? "direct" : "buffered",
+               size_of(o, "memory_used", a), size_of(o, "memory_cap", b));
+    cli_printf("opening    %.1f ms, %s read", (double)get(o, "recovery_ns") / 1e6,
+               size_of(o, "recovered_bytes", a));
     if (get(o, "cut_bytes") != 0)
         cli_printf(", %s of unacknowledged tail", size_of(o, "cut_bytes", b));
     cli_printf("\n");
     const json_t *r = json_object_get(o, "retention");
-    bool bytes = get(r, "bytes") != 0, ms = get(r, "ms") != 0, consumed = json_is_true(json_object_get(r, "consumed"));
-    cli_printf("retention  %s%s%s%s%s\n", bytes ? cli_format_size((uint64_t)get(r, "bytes"), a) : "", bytes && (ms || consumed) ? ", " : "",
+    bool bytes = get(r, "bytes") != 0, ms = get(r, "ms") != 0,
+         consumed = json_is_true(json_object_get(r, "consumed"));
+    cli_printf("retention  %s%s%s%s%s\n", bytes ? cli_format_size((uint64_t)get(r, "bytes"), a) : "",
+               bytes && (ms || consumed) ? ", " : "",
                ms ? cli_format_duration((uint64_t)get(r, "ms"), b) : "", ms && consumed ? ", " : "",
-               consumed ? "what every processor has passed is dropped" : bytes || ms ? "" : "everything is kept");
+               consumed      ? "what every processor has passed is dropped"
+               : bytes || ms ? ""
+                             : "everything is kept");
 }
 
-static void print_tables(const json_t *o)
-{
+static void print_tables(const json_t *o) {
     size_t i, k;
     json_t *one, *p;
     cli_printf("\n%-32s %9s %14s %14s %14s\n", "stream", "partition", "first", "durable", "end");
-    json_array_foreach(json_object_get(o, "streams"), i, one)
-    {
-        json_array_foreach(json_object_get(one, "partitions"), k, p)
-        {
+    json_array_foreach(json_object_get(o, "streams"), i, one) {
+        json_array_foreach(json_object_get(one, "partitions"), k, p) {
             cli_printf("%-32s %9" PRId64, text(one, "name"), (int64_t)get(p, "partition"));
             if (json_object_get(p, "error") != NULL)
                 cli_printf(" %s\n", text(p, "error"));
             else
-                cli_printf(" %14" PRId64 " %14" PRId64 " %14" PRId64 "\n", (int64_t)get(p, "first"), (int64_t)get(p, "durable"),
-                           (int64_t)get(p, "end"));
+                cli_printf(" %14" PRId64 " %14" PRId64 " %14" PRId64 "\n", (int64_t)get(p, "first"),
+                           (int64_t)get(p, "durable"), (int64_t)get(p, "end"));
         }
     }
     if (json_array_size(json_object_get(o, "positions")) > 0)
         cli_printf("\n%-24s %-24s %9s %14s %14s\n", "processor", "stream", "partition", "position", "lag");
-    json_array_foreach(json_object_get(o, "positions"), i, one)
-    {
-        cli_printf("%-24s %-24s %9" PRId64 " %14" PRId64 " %14" PRId64 "\n", text(one, "processor"), text(one, "stream"),
-                   (int64_t)get(one, "partition"), (int64_t)get(one, "offset"), (int64_t)get(one, "lag"));
+    json_array_foreach(json_object_get(o, "positions"), i, one) {
+        cli_printf("%-24s %-24s %9" PRId64 " %14" PRId64 " %14" PRId64 "\n", text(one, "processor"),
+                   text(one, "stream"), (int64_t)get(one, "partition"), (int64_t)get(one, "offset"),
+                   (int64_t)get(one, "lag"));
     }
     if (json_array_size(json_object_get(o, "producers")) > 0)
         cli_printf("\n%-32s %14s %9s\n", "producer", "sequence", "epoch");
-    json_array_foreach(json_object_get(o, "producers"), i, one)
-    {
-        cli_printf("%-32s %14" PRId64 " %9" PRId64 "\n", text(one, "name"), (int64_t)get(one, "sequence"), (int64_t)get(one, "epoch"));
+    json_array_foreach(json_object_get(o, "producers"), i, one) {
+        cli_printf("%-32s %14" PRId64 " %9" PRId64 "\n", text(one, "name"), (int64_t)get(one, "sequence"),
+                   (int64_t)get(one, "epoch"));
     }
 }
 
-static int write_part(const char *part, size_t size, void *arg)
-{
+static int write_part(const char *part, size_t size, void *arg) {
     (void)arg;
     return cli_write(part, size) ? 0 : -1;
 }
 
-static int run(cli_args *a)
-{
+static int run(cli_args *a) {
     const char *dir = a->positional[0];
     pawl *log;
     int exit_code = cli_open(a, dir, PAWL_OPEN_READ, &log);
     if (exit_code != CLI_OK)
         return exit_code;
-    pawl_status s = { .struct_size = sizeof s };
-    pawl_retention r = { 0 };
+    pawl_status s = {.struct_size = sizeof s};
+    pawl_retention r = {0};
     int code = pawl_get_status(log, &s);
     if (code >= 0)
         code = pawl_retention_get(log, &r);
@@ -206,7 +204,8 @@ static int run(cli_args *a)
         return cli_close(log, dir, cli_library_error(code, "status of %s", dir));
     json_t *o = gather_log(dir, &s);
     json_object_set_new(o, "retention",
-                        json_pack("{s:o,s:o,s:b}", "bytes", number(r.bytes), "ms", number(r.ms), "consumed", (int)r.consumed));
+                        json_pack("{s:o,s:o,s:b}", "bytes", number(r.bytes), "ms", number(r.ms), "consumed",
+                                  (int)r.consumed));
     json_object_set_new(o, "streams", gather_streams(log));
     json_object_set_new(o, "positions", gather_positions(log));
     json_object_set_new(o, "producers", gather_producers(log));
@@ -225,7 +224,8 @@ const cli_command cli_status = {
     .name = "status",
     .synopsis = "DIR [--json]",
     .summary = "Tell what is in a log and how it is doing",
-    .details = "A position's lag is how many durable records its processor has yet to take. Works beside a writer.",
+    .details =
+        "A position's lag is how many durable records its processor has yet to take. Works beside a writer.",
     .options = options,
     .min = 1,
     .max = 1,

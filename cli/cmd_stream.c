@@ -9,12 +9,11 @@
 
 enum { PARTITIONS };
 static const cli_option options[] = {
-    [PARTITIONS] = { "partitions", "N", "with create: how many partitions, 1 to 1024 (1)" },
-    { NULL, NULL, NULL },
+    [PARTITIONS] = {"partitions", "N", "with create: how many partitions, 1 to 1024 (1)"},
+    {NULL, NULL, NULL},
 };
 
-static int create(cli_args *a)
-{
+static int create(cli_args *a) {
     if (a->count != 3)
         return cli_usage(a, "create takes DIR and NAME");
     const char *dir = a->positional[1], *name = a->positional[2];
@@ -37,8 +36,7 @@ static int create(cli_args *a)
     return cli_close(log, dir, exit_code);
 }
 
-static int list(cli_args *a)
-{
+static int list(cli_args *a) {
     if (a->count != 2)
         return cli_usage(a, "list takes DIR only");
     if (a->value[PARTITIONS] != NULL)
@@ -56,13 +54,13 @@ static int list(cli_args *a)
             if (pawl_partition_bounds(log, s.id, p, &b) >= 0)
                 records += b.durable - b.first;
         }
-        cli_printf("%s\t%" PRIu32 " partition%s\t%" PRIu64 " records\n", s.name, s.partitions, s.partitions == 1 ? "" : "s", records);
+        cli_printf("%s\t%" PRIu32 " partition%s\t%" PRIu64 " records\n", s.name, s.partitions,
+                   s.partitions == 1 ? "" : "s", records);
     }
     return cli_close(log, dir, cli_finish_output(CLI_OK));
 }
 
-static int run(cli_args *a)
-{
+static int run(cli_args *a) {
     if (strcmp(a->positional[0], "create") == 0)
         return create(a);
     if (strcmp(a->positional[0], "list") == 0)

@@ -9,10 +9,10 @@
 
 typedef int (*check_fn)(const char *dir, pawl_check *c, pawl_error *err);
 
-static void on_finding(void *arg, const pawl_finding *f)
-{
+static void on_finding(void *arg, const pawl_finding *f) {
     cli_progress_clear(arg);
-    cli_printf("%s%s: segment %" PRIu64 ", LSN %" PRIu64, f->code == 0 ? "remark: " : "", f->label, f->segment, f->lsn);
+    cli_printf("%s%s: segment %" PRIu64 ", LSN %" PRIu64, f->code == 0 ? "remark: " : "", f->label,
+               f->segment, f->lsn);
     if (f->bytes > 0)
         cli_printf(", %" PRIu64 " bytes", f->bytes);
     cli_printf(": %s\n", f->message);
@@ -20,33 +20,35 @@ static void on_finding(void *arg, const pawl_finding *f)
 }
 
 /* Problems of the log, in contrast to what kept it from being looked at. */
-static bool is_finding(int code)
-{
+static bool is_finding(int code) {
     return code == PAWL_DAMAGED || code == PAWL_FOREIGN || code == PAWL_VERSION || code == PAWL_TILING;
 }
 
-static void summarise(const char *dir, const pawl_check *c, const char *verdict)
-{
+static void summarise(const char *dir, const pawl_check *c, const char *verdict) {
     char size[32];
-    cli_printf("%s: %s; %" PRIu64 " segments, %" PRIu64 " frames, %" PRIu64 " commits, %" PRIu64 " records, %s", dir, verdict, c->segments,
-               c->frames, c->commits, c->records, cli_format_size(c->bytes, size));
+    cli_printf("%s: %s; %" PRIu64 " segments, %" PRIu64 " frames, %" PRIu64 " commits, %" PRIu64
+               " records, %s",
+               dir, verdict, c->segments, c->frames, c->commits, c->records, cli_format_size(c->bytes, size));
     if (c->torn_bytes > 0)
         cli_printf(", %" PRIu64 " bytes of torn tail (nothing that was acknowledged)", c->torn_bytes);
-    cli_printf("%s\n", c->live ? "; a writer has it open, its newest part was not judged" : c->clean ? "; closed in good order" : "; not closed in good order");
+    cli_printf("%s\n", c->live    ? "; a writer has it open, its newest part was not judged"
+                       : c->clean ? "; closed in good order"
+                                  : "; not closed in good order");
 }
 
 /* *answer is what the library answered. */
-static int check(cli_args *a, const char *what, check_fn call, pawl_check *c, int *answer)
-{
+static int check(cli_args *a, const char *what, check_fn call, pawl_check *c, int *answer) {
     const char *dir = a->positional[0];
     cli_progress progress;
     cli_progress_begin(&progress, what);
-    *c = (pawl_check){ .struct_size = sizeof *c, .finding = on_finding, .progress = cli_progress_call, .arg = &progress };
-    pawl_error e = { 0 };
+    *c = (pawl_check){
+        .struct_size = sizeof *c, .finding = on_finding, .progress = cli_progress_call, .arg = &progress};
+    pawl_error e = {0};
     int code = *answer = call(dir, c, &e);
     cli_progress_clear(&progress);
     if (code < 0 && !is_finding(code)) {
-        cli_error("cannot %s %s: %s", a->command->name, dir, e.message[0] != '\0' ? e.message : pawl_strerror(code));
+        cli_error("cannot %s %s: %s", a->command->name, dir,
+                  e.message[0] != '\0' ? e.message : pawl_strerror(code));
         return CLI_CANNOT_OPEN;
     }
     if (code < 0) {
@@ -56,8 +58,7 @@ static int check(cli_args *a, const char *what, check_fn call, pawl_check *c, in
     return code < 0 || c->problems > 0 ? CLI_PROBLEM : CLI_OK;
 }
 
-static void verdict(char text[96], const char *good, const pawl_check *c, int exit_code)
-{
+static void verdict(char text[96], const char *good, const pawl_check *c, int exit_code) {
     if (exit_code == CLI_OK)
         snprintf(text, 96, "%s", good);
     else if (c->problems == 0)
@@ -66,8 +67,7 @@ static void verdict(char text[96], const char *good, const pawl_check *c, int ex
         snprintf(text, 96, "%" PRIu64 " problem%s found", c->problems, c->problems == 1 ? "" : "s");
 }
 
-static int run_verify(cli_args *a)
-{
+static int run_verify(cli_args *a) {
     pawl_check c;
     char text[96];
     int code, exit_code = check(a, "verifying", pawl_verify, &c, &code);
@@ -78,8 +78,7 @@ static int run_verify(cli_args *a)
     return cli_finish_output(exit_code);
 }
 
-static int run_audit(cli_args *a)
-{
+static int run_audit(cli_args *a) {
     pawl_check c;
     char text[96];
     int code, exit_code = check(a, "auditing", pawl_audit, &c, &code);
@@ -87,21 +86,21 @@ static int run_audit(cli_args *a)
         return exit_code;
     verdict(text, "exactly once", &c, exit_code);
     summarise(a->positional[0], &c, text);
-    cli_printf("%s: %" PRIu64 " intervals over %" PRIu64 " positions%s\n", a->positional[0], c.intervals, c.positions,
-               exit_code == CLI_OK ? " tile their inputs, with no gap and no overlap" : " looked at");
+    cli_printf("%s: %" PRIu64 " intervals over %" PRIu64 " positions%s\n", a->positional[0], c.intervals,
+               c.positions, exit_code == CLI_OK ? " tile their inputs, with no gap and no overlap" : " looked at");
     return cli_finish_output(exit_code);
 }
 
-static int run_repair(cli_args *a)
-{
+static int run_repair(cli_args *a) {
     pawl_check c;
     const char *dir = a->positional[0];
     int code, exit_code = check(a, "repairing", pawl_repair, &c, &code);
     if (exit_code == CLI_CANNOT_OPEN)
         return exit_code;
     bool opens = code >= 0;
-    cli_printf("%s: %" PRIu64 " place%s mended, %" PRIu64 " record%s lost; %s\n", dir, c.repaired, c.repaired == 1 ? "" : "s",
-               c.lost_records, c.lost_records == 1 ? "" : "s", opens ? "it can be opened" : "it can still not be opened");
+    cli_printf("%s: %" PRIu64 " place%s mended, %" PRIu64 " record%s lost; %s\n", dir, c.repaired,
+               c.repaired == 1 ? "" : "s", c.lost_records, c.lost_records == 1 ? "" : "s",
+               opens ? "it can be opened" : "it can still not be opened");
     if (c.lost_records > 0 && opens)
         cli_printf("%s: what was taken out is in its lost-*.bin files\n", dir);
     /* A mended place was a problem, but is none any more; only what can't be had back is. */
@@ -112,7 +111,8 @@ const cli_command cli_verify = {
     .name = "verify",
     .synopsis = "DIR",
     .summary = "Read every byte of a log and check it",
-    .details = "Changes nothing. Findings come a line each: label, segment, LSN, what it is. A torn tail is no problem:\n"
+    .details = "Changes nothing. Findings come a line each: label, segment, LSN, what it is. A torn tail is "
+               "no problem:\n"
                "nothing in it was ever acknowledged.",
     .min = 1,
     .max = 1,
@@ -123,7 +123,8 @@ const cli_command cli_audit = {
     .name = "audit",
     .synopsis = "DIR",
     .summary = "Verify, and show that every input was processed exactly once",
-    .details = "Each commit names the interval of input that it consumed; audit shows that for every processor these\n"
+    .details = "Each commit names the interval of input that it consumed; audit shows that for every "
+               "processor these\n"
                "intervals tile each input with no gap and no overlap. Changes nothing.",
     .min = 1,
     .max = 1,
@@ -134,7 +135,8 @@ const cli_command cli_repair = {
     .name = "repair",
     .synopsis = "DIR",
     .summary = "Mend a damaged log, and tell what was lost",
-    .details = "What is taken out is kept in lost-*.bin files in the directory; everything behind the damage stays. Ends\n"
+    .details = "What is taken out is kept in lost-*.bin files in the directory; everything behind the damage "
+               "stays. Ends\n"
                "with 1 if records were lost. No writer may have the log open.",
     .min = 1,
     .max = 1,

@@ -13,8 +13,7 @@
 
 /* ---- messages */
 
-void cli_error(const char *format, ...)
-{
+void cli_error(const char *format, ...) {
     va_list list;
     va_start(list, format);
     fputs("pawl: ", stderr);
@@ -23,8 +22,7 @@ void cli_error(const char *format, ...)
     va_end(list);
 }
 
-int cli_library_error(int code, const char *format, ...)
-{
+int cli_library_error(int code, const char *format, ...) {
     char doing[256];
     va_list list;
     va_start(list, format);
@@ -41,20 +39,17 @@ int cli_library_error(int code, const char *format, ...)
 
 static int output_errno; /* of the first write to stdout that failed */
 
-static bool note(bool good)
-{
+static bool note(bool good) {
     if (!good && output_errno == 0)
         output_errno = errno != 0 ? errno : EIO;
     return output_errno == 0;
 }
 
-bool cli_write(const void *data, size_t size)
-{
+bool cli_write(const void *data, size_t size) {
     return output_errno == 0 && note(fwrite(data, 1, size, stdout) == size);
 }
 
-bool cli_printf(const char *format, ...)
-{
+bool cli_printf(const char *format, ...) {
     va_list list;
     va_start(list, format);
     bool good = output_errno == 0 && note(vprintf(format, list) >= 0);
@@ -62,18 +57,15 @@ bool cli_printf(const char *format, ...)
     return good;
 }
 
-bool cli_flush(void)
-{
+bool cli_flush(void) {
     return output_errno == 0 && note(fflush(stdout) == 0);
 }
 
-bool cli_output_failed(void)
-{
+bool cli_output_failed(void) {
     return output_errno != 0;
 }
 
-int cli_finish_output(int code)
-{
+int cli_finish_output(int code) {
     if (cli_flush() || output_errno == EPIPE)
         return code;
     cli_error("cannot write to standard output: %s; what it got is not complete", strerror(output_errno));
@@ -82,8 +74,7 @@ int cli_finish_output(int code)
 
 /* ---- opening */
 
-int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out)
-{
+int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
     cli_progress progress;
     cli_progress_begin(&progress, "recovering");
     pawl_options o = PAWL_OPTIONS_INIT;
@@ -93,7 +84,7 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out)
     o.memory_cap = a->memory != 0 ? a->memory : UINT64_C(128) << 20; /* room for records of 16 MiB */
     o.progress = cli_progress_call;
     o.progress_arg = &progress;
-    pawl_error e = { 0 };
+    pawl_error e = {0};
     int code = pawl_open(dir, &o, out, &e);
     cli_progress_clear(&progress);
     if (code < 0) {
@@ -103,16 +94,15 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out)
             cli_error("`pawl init %s` would make a log there", dir);
         return CLI_CANNOT_OPEN;
     }
-    pawl_status s = { .struct_size = sizeof s };
+    pawl_status s = {.struct_size = sizeof s};
     if ((flags & PAWL_OPEN_READ) == 0 && pawl_get_status(*out, &s) == 0 && !s.clean && s.epoch > 1)
-        cli_error("%s had not been closed in good order: recovered in %.1f ms (%" PRIu64 " bytes read, %" PRIu64
-                  " bytes of unacknowledged tail cut)",
+        cli_error("%s had not been closed in good order: recovered in %.1f ms (%" PRIu64
+                  " bytes read, %" PRIu64 " bytes of unacknowledged tail cut)",
                   dir, (double)s.recovery_ns / 1e6, s.recovered_bytes, s.cut_bytes);
     return CLI_OK;
 }
 
-int cli_close(pawl *log, const char *dir, int code)
-{
+int cli_close(pawl *log, const char *dir, int code) {
     cli_release_signals();
     int closed = pawl_close(log);
     if (closed == 0)
@@ -121,15 +111,15 @@ int cli_close(pawl *log, const char *dir, int code)
     return code == CLI_OK ? CLI_PROBLEM : code;
 }
 
-int cli_find_stream(pawl *log, const char *dir, const char *name, pawl_stream_info *out)
-{
+int cli_find_stream(pawl *log, const char *dir, const char *name, pawl_stream_info *out) {
     int code = pawl_stream_find(log, name, out);
     if (code >= 0)
         return CLI_OK;
     if (code != PAWL_NOT_FOUND)
         return cli_library_error(code, "looking for stream %s in %s", name, dir);
-    cli_error("there is no stream '%s' in %s; `pawl stream list %s` shows what there is, `pawl stream create %s %s` makes it", name,
-              dir, dir, dir, name);
+    cli_error("there is no stream '%s' in %s; `pawl stream list %s` shows what there is, `pawl stream create "
+              "%s %s` makes it",
+              name, dir, dir, dir, name);
     return CLI_PROBLEM;
 }
 
@@ -138,18 +128,16 @@ int cli_find_stream(pawl *log, const char *dir, const char *name, pawl_stream_in
 static pawl *volatile stopping_log;
 static volatile sig_atomic_t stopping_signal;
 
-static void on_signal(int number)
-{
+static void on_signal(int number) {
     stopping_signal = number;
     pawl *log = stopping_log;
     if (log != NULL)
         pawl_stop(log);
 }
 
-void cli_catch_signals(pawl *log)
-{
+void cli_catch_signals(pawl *log) {
     stopping_log = log;
-    struct sigaction action = { 0 };
+    struct sigaction action = {0};
     action.sa_handler = on_signal;
     action.sa_flags = (int)SA_RESETHAND; /* no SA_RESTART: a read that waits must end */
     sigemptyset(&action.sa_mask);
@@ -157,26 +145,22 @@ void cli_catch_signals(pawl *log)
     sigaction(SIGTERM, &action, NULL);
 }
 
-void cli_release_signals(void)
-{
+void cli_release_signals(void) {
     stopping_log = NULL;
 }
 
-int cli_stopping(void)
-{
+int cli_stopping(void) {
     return stopping_signal;
 }
 
 /* ---- time */
 
-void cli_sleep_ms(int ms)
-{
-    struct timespec wait = { ms / 1000, (long)(ms % 1000) * 1000000L };
+void cli_sleep_ms(int ms) {
+    struct timespec wait = {ms / 1000, (long)(ms % 1000) * 1000000L};
     nanosleep(&wait, NULL); /* ends early on a signal, which is wanted */
 }
 
-uint64_t cli_now_ns(void)
-{
+uint64_t cli_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;

@@ -10,13 +10,11 @@
 
 #include "cli.h"
 
-static bool format_text(const pawl_record *r)
-{
+static bool format_text(const pawl_record *r) {
     return cli_write(r->value, r->value_len) && cli_write("\n", 1);
 }
 
-static bool format_raw(const pawl_record *r)
-{
+static bool format_raw(const pawl_record *r) {
     unsigned char length[4];
     for (int i = 0; i < 4; i++)
         length[i] = (unsigned char)(r->value_len >> (8 * i));
@@ -25,8 +23,7 @@ static bool format_raw(const pawl_record *r)
 
 /* ---- JSON */
 
-static char *encode_base64(const unsigned char *from, size_t size)
-{
+static char *encode_base64(const unsigned char *from, size_t size) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *text = malloc((size + 2) / 3 * 4 + 1), *to = text;
     if (text == NULL)
@@ -45,8 +42,7 @@ static char *encode_base64(const unsigned char *from, size_t size)
 }
 
 /* Bytes become a string if they are UTF-8, else base64 under another name, so that nobody takes the one for the other. */
-static bool set_bytes(json_t *object, const char *name, const void *bytes, size_t size)
-{
+static bool set_bytes(json_t *object, const char *name, const void *bytes, size_t size) {
     json_t *text = json_stringn(size > 0 ? bytes : "", size);
     if (text != NULL)
         return json_object_set_new(object, name, text) == 0;
@@ -59,8 +55,7 @@ static bool set_bytes(json_t *object, const char *name, const void *bytes, size_
 }
 
 /* An array, because a record may have two headers of one name. */
-static json_t *make_headers(const pawl_record *r)
-{
+static json_t *make_headers(const pawl_record *r) {
     json_t *all = json_array();
     pawl_header h;
     for (uint32_t i = 0; pawl_record_header(r, i, &h) >= 0; i++) {
@@ -72,20 +67,20 @@ static json_t *make_headers(const pawl_record *r)
     return all;
 }
 
-static int write_part(const char *part, size_t size, void *arg)
-{
+static int write_part(const char *part, size_t size, void *arg) {
     (void)arg;
     return cli_write(part, size) ? 0 : -1;
 }
 
-static bool format_json(const pawl_record *r)
-{
+static bool format_json(const pawl_record *r) {
     json_t *o = json_object();
     bool good = json_object_set_new(o, "offset", json_integer((json_int_t)r->offset)) == 0 &&
                 json_object_set_new(o, "partition", json_integer((json_int_t)r->partition)) == 0 &&
                 json_object_set_new(o, "timestamp", json_integer((json_int_t)r->timestamp_ns)) == 0 &&
-                (r->key_len > 0 ? set_bytes(o, "key", r->key, r->key_len) : json_object_set_new(o, "key", json_null()) == 0) &&
-                set_bytes(o, "value", r->value, r->value_len) && json_object_set_new(o, "headers", make_headers(r)) == 0;
+                (r->key_len > 0 ? set_bytes(o, "key", r->key, r->key_len)
+                                : json_object_set_new(o, "key", json_null()) == 0) &&
+                set_bytes(o, "value", r->value, r->value_len) &&
+                json_object_set_new(o, "headers", make_headers(r)) == 0;
     if (!good)
         cli_error("out of memory for the record at offset %llu", (unsigned long long)r->offset);
     good = good && json_dump_callback(o, write_part, NULL, JSON_COMPACT) == 0 && cli_write("\n", 1);
@@ -93,12 +88,11 @@ static bool format_json(const pawl_record *r)
     return good;
 }
 
-format_fn format_by_name(const char *name)
-{
+format_fn format_by_name(const char *name) {
     static const struct {
         const char *name;
         format_fn format;
-    } all[] = { { "text", format_text }, { "json", format_json }, { "raw", format_raw } };
+    } all[] = {{"text", format_text}, {"json", format_json}, {"raw", format_raw}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (strcmp(name, all[i].name) == 0)
             return all[i].format;

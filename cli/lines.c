@@ -18,9 +18,8 @@ enum { CHUNK = 256 * 1024, POLL_MS = 200 };
 /* The largest value of a record (pawl.h, LIMITS); a log with small segments or little memory takes less, and says so itself. */
 #define LINE_MAX_BYTES ((size_t)16 << 20)
 
-int lines_open(lines *l, const char *path, bool follow)
-{
-    *l = (lines){ .path = path, .fd = STDIN_FILENO, .follow = follow };
+int lines_open(lines *l, const char *path, bool follow) {
+    *l = (lines){.path = path, .fd = STDIN_FILENO, .follow = follow};
     if (path != NULL) {
         l->fd = open(path, O_RDONLY | O_CLOEXEC);
         if (l->fd < 0)
@@ -40,8 +39,7 @@ int lines_open(lines *l, const char *path, bool follow)
     return l->buffer != NULL ? 0 : -1;
 }
 
-void lines_close(lines *l)
-{
+void lines_close(lines *l) {
     free(l->buffer);
     l->buffer = NULL;
     if (l->path != NULL && l->fd >= 0)
@@ -49,20 +47,17 @@ void lines_close(lines *l)
     l->fd = -1;
 }
 
-uint64_t lines_total(const lines *l)
-{
+uint64_t lines_total(const lines *l) {
     struct stat st;
     return l->regular && fstat(l->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-bool lines_partial(const lines *l)
-{
+bool lines_partial(const lines *l) {
     return l->begin != l->end;
 }
 
 /* Makes room behind the bytes not yet given out. */
-static enum lines_result make_room(lines *l)
-{
+static enum lines_result make_room(lines *l) {
     if (l->begin > 0) {
         memmove(l->buffer, l->buffer + l->begin, l->end - l->begin);
         l->scanned -= l->begin;
@@ -82,8 +77,7 @@ static enum lines_result make_room(lines *l)
 }
 
 /* At the end of a file that is followed: what has become of it? */
-static enum lines_result look_after_file(lines *l)
-{
+static enum lines_result look_after_file(lines *l) {
     struct stat now, named;
     uint64_t reached = l->offset + (l->end - l->begin);
     if (fstat(l->fd, &now) != 0)
@@ -99,15 +93,14 @@ static enum lines_result look_after_file(lines *l)
 }
 
 /* Reads more: LINES_ONE if some came, WAIT, END, or an error. */
-static enum lines_result fill(lines *l)
-{
+static enum lines_result fill(lines *l) {
     if (l->ended)
         return LINES_END;
     enum lines_result room = make_room(l);
     if (room != LINES_ONE)
         return room;
     if (!l->regular) {
-        struct pollfd ready = { .fd = l->fd, .events = POLLIN };
+        struct pollfd ready = {.fd = l->fd, .events = POLLIN};
         if (poll(&ready, 1, POLL_MS) <= 0)
             return LINES_WAIT;
     }
@@ -124,18 +117,17 @@ static enum lines_result fill(lines *l)
     return LINES_END;
 }
 
-static void take(lines *l, size_t size)
-{
+static void take(lines *l, size_t size) {
     l->begin += size;
     l->offset += size;
     if (l->scanned < l->begin)
         l->scanned = l->begin;
 }
 
-enum lines_result lines_next(lines *l, const char **line, size_t *size)
-{
+enum lines_result lines_next(lines *l, const char **line, size_t *size) {
     for (;;) {
-        const char *newline = l->end > l->scanned ? memchr(l->buffer + l->scanned, '\n', l->end - l->scanned) : NULL;
+        const char *newline =
+            l->end > l->scanned ? memchr(l->buffer + l->scanned, '\n', l->end - l->scanned) : NULL;
         if (newline != NULL) {
             *line = l->buffer + l->begin;
             *size = (size_t)(newline - *line);
@@ -159,8 +151,7 @@ enum lines_result lines_next(lines *l, const char **line, size_t *size)
     }
 }
 
-enum lines_result lines_peek(lines *l, char *byte)
-{
+enum lines_result lines_peek(lines *l, char *byte) {
     if (l->begin == l->end) {
         enum lines_result got = fill(l);
         if (got != LINES_ONE)
@@ -170,13 +161,11 @@ enum lines_result lines_peek(lines *l, char *byte)
     return LINES_ONE;
 }
 
-void lines_drop_byte(lines *l)
-{
+void lines_drop_byte(lines *l) {
     take(l, 1);
 }
 
-static enum lines_result skip_file(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX], size_t *tail_size)
-{
+static enum lines_result skip_file(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX], size_t *tail_size) {
     if (lines_total(l) < offset)
         return LINES_SHRUNK;
     size_t want = offset < LINES_TAIL_MAX ? (size_t)offset : LINES_TAIL_MAX;
@@ -190,8 +179,7 @@ static enum lines_result skip_file(lines *l, uint64_t offset, char tail[LINES_TA
     return LINES_ONE;
 }
 
-enum lines_result lines_skip(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX], size_t *tail_size)
-{
+enum lines_result lines_skip(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX], size_t *tail_size) {
     if (l->regular)
         return skip_file(l, offset, tail, tail_size);
     size_t kept = 0;

@@ -16,8 +16,8 @@ enum lines_result {
     LINES_END,          /* nothing more will come */
     LINES_TOO_LONG,     /* longer than any record may be */
     LINES_SHRUNK,       /* the file is shorter than what was read already */
-    LINES_REPLACED,     /* following: the path names another file now (rotation), and the old one is read to its end */
-    LINES_ERROR         /* errno tells */
+    LINES_REPLACED, /* following: the path names another file now (rotation), and the old one is read to its end */
+    LINES_ERROR /* errno tells */
 };
 
 typedef struct lines {

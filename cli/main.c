@@ -12,16 +12,16 @@
 #include "cli.h"
 
 static const cli_command *const commands[] = {
-    &cli_init,   &cli_stream, &cli_ingest, &cli_cat,    &cli_pipe, &cli_status,    &cli_verify,
-    &cli_audit,  &cli_explain, &cli_repair, &cli_dump,  &cli_processor, &cli_retention,
+    &cli_init,  &cli_stream,  &cli_ingest, &cli_cat,  &cli_pipe,      &cli_status,    &cli_verify,
+    &cli_audit, &cli_explain, &cli_repair, &cli_dump, &cli_processor, &cli_retention,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
 static const cli_option opening_options[] = {
-    { "backend", "auto|uring|posix", "how to do I/O (auto: io_uring where it works)" },
-    { "direct", "auto|on|off", "whether to bypass the page cache (auto: where the file system can)" },
-    { "memory", "SIZE", "how much memory the log may hold, at least 2M (128M)" },
-    { NULL, NULL, NULL },
+    {"backend", "auto|uring|posix", "how to do I/O (auto: io_uring where it works)"},
+    {"direct", "auto|on|off", "whether to bypass the page cache (auto: where the file system can)"},
+    {"memory", "SIZE", "how much memory the log may hold, at least 2M (128M)"},
+    {NULL, NULL, NULL},
 };
 
 /* Values that getopt_long() gives for options; a command's own are its rows, from 0. */
@@ -29,8 +29,7 @@ enum { OPTION_OPENING = 64, OPTION_HELP = 128, OPTION_VERSION = 129 };
 
 /* ---- help */
 
-static void print_options(const cli_option *options)
-{
+static void print_options(const cli_option *options) {
     for (const cli_option *o = options; o != NULL && o->name != NULL; o++) {
         char left[64];
         snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
@@ -38,8 +37,7 @@ static void print_options(const cli_option *options)
     }
 }
 
-static void print_usage(FILE *to, const cli_command *c)
-{
+static void print_usage(FILE *to, const cli_command *c) {
     const char *lead = "usage:";
     for (const char *form = c->synopsis; *form != '\0'; lead = "      ") {
         size_t length = strcspn(form, "\n");
@@ -48,8 +46,7 @@ static void print_usage(FILE *to, const cli_command *c)
     }
 }
 
-static int help_command(const cli_command *c)
-{
+static int help_command(const cli_command *c) {
     print_usage(stdout, c);
     cli_printf("\n%s.\n", c->summary);
     if (c->details != NULL)
@@ -62,8 +59,7 @@ static int help_command(const cli_command *c)
     return cli_finish_output(CLI_OK);
 }
 
-static int help_all(void)
-{
+static int help_all(void) {
     cli_printf("usage: pawl [OPTIONS] COMMAND DIR [ARGUMENTS]\n\n"
                "Exactly-once stream pipelines over one log in the directory DIR.\n\nCommands:\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
@@ -71,15 +67,14 @@ static int help_all(void)
     cli_printf("  %-10s  %s\n", "help", "Tell about a command: pawl help COMMAND");
     cli_printf("\nOptions of every command that opens a log:\n");
     print_options(opening_options);
-    cli_printf("\nOther options:\n  %-28s  %s\n  %-28s  %s\n", "--help", "this text, or after a command its own", "--version",
-               "the version");
+    cli_printf("\nOther options:\n  %-28s  %s\n  %-28s  %s\n", "--help",
+               "this text, or after a command its own", "--version", "the version");
     cli_printf("\nSizes: 4096, 64K, 64M, 10G. Times: 500ms, 90s, 5m, 12h, 7d.\n"
                "Exit codes: 0 well, 1 a problem found, 2 wrong usage, 3 cannot open.\n");
     return cli_finish_output(CLI_OK);
 }
 
-static const cli_command *find_command(const char *name)
-{
+static const cli_command *find_command(const char *name) {
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(commands[i]->name, name) == 0)
             return commands[i];
@@ -87,8 +82,7 @@ static const cli_command *find_command(const char *name)
     return NULL;
 }
 
-int cli_usage(const cli_args *a, const char *format, ...)
-{
+int cli_usage(const cli_args *a, const char *format, ...) {
     char text[512];
     va_list list;
     va_start(list, format);
@@ -101,9 +95,8 @@ int cli_usage(const cli_args *a, const char *format, ...)
 
 /* ---- parsing */
 
-static bool choose(const char *text, const char *const names[3], int32_t *out)
-{
-    for (int32_t i = 0; i < 3; i++) {
+static bool choose(const char *text, const char *const names[3], int32_t *out) {
+    for (int32_t i = 0; text != NULL && i < 3; i++) {
         if (strcmp(text, names[i]) == 0) {
             *out = i;
             return true;
@@ -112,10 +105,9 @@ static bool choose(const char *text, const char *const names[3], int32_t *out)
     return false;
 }
 
-static bool set_opening_option(cli_args *a, int row, const char *text)
-{
-    static const char *const backends[3] = { "auto", "uring", "posix" };
-    static const char *const directs[3] = { "auto", "on", "off" };
+static bool set_opening_option(cli_args *a, int row, const char *text) {
+    static const char *const backends[3] = {"auto", "uring", "posix"};
+    static const char *const directs[3] = {"auto", "on", "off"};
     bool good = row == 0   ? choose(text, backends, &a->backend)
                 : row == 1 ? choose(text, directs, &a->direct)
                            : cli_parse_size(text, &a->memory) && a->memory >= UINT64_C(2) << 20;
@@ -126,24 +118,22 @@ static bool set_opening_option(cli_args *a, int row, const char *text)
 }
 
 /* Fills getopt's table from ours. */
-static void make_table(struct option *table, const cli_command *c)
-{
+static void make_table(struct option *table, const cli_command *c) {
     size_t n = 0;
     if (c != NULL) {
         for (int i = 0; c->options != NULL && c->options[i].name != NULL; i++)
-            table[n++] = (struct option){ c->options[i].name, c->options[i].argument != NULL, NULL, i };
+            table[n++] = (struct option){c->options[i].name, c->options[i].argument != NULL, NULL, i};
     }
     for (int i = 0; (c == NULL || c->opens) && opening_options[i].name != NULL; i++)
-        table[n++] = (struct option){ opening_options[i].name, required_argument, NULL, OPTION_OPENING + i };
-    table[n++] = (struct option){ "help", no_argument, NULL, OPTION_HELP };
+        table[n++] = (struct option){opening_options[i].name, required_argument, NULL, OPTION_OPENING + i};
+    table[n++] = (struct option){"help", no_argument, NULL, OPTION_HELP};
     if (c == NULL)
-        table[n++] = (struct option){ "version", no_argument, NULL, OPTION_VERSION };
-    table[n] = (struct option){ NULL, 0, NULL, 0 };
+        table[n++] = (struct option){"version", no_argument, NULL, OPTION_VERSION};
+    table[n] = (struct option){NULL, 0, NULL, 0};
 }
 
 /* Parses the options of a command, or with c == NULL those before it. Returns -1 to go on, else an exit code. */
-static int parse_options(cli_args *a, const cli_command *c, int argc, char **argv)
-{
+static int parse_options(cli_args *a, const cli_command *c, int argc, char **argv) {
     struct option table[CLI_OPTIONS_MAX + 8];
     make_table(table, c);
     optind = 0; /* makes getopt begin anew */
@@ -176,8 +166,7 @@ static int parse_options(cli_args *a, const cli_command *c, int argc, char **arg
     }
 }
 
-static int run_command(cli_args *a, int argc, char **argv)
-{
+static int run_command(cli_args *a, int argc, char **argv) {
     const cli_command *c = find_command(argv[0]);
     if (c == NULL)
         return CLI_USAGE;
@@ -206,8 +195,7 @@ static int run_command(cli_args *a, int argc, char **argv)
 }
 
 /* A log's file must never get a standard descriptor's number, or a stray message would be written into it. */
-static void occupy_standard_descriptors(void)
-{
+static void occupy_standard_descriptors(void) {
     int fd;
     do
         fd = open("/dev/null", O_RDWR);
@@ -216,11 +204,10 @@ static void occupy_standard_descriptors(void)
         close(fd);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     occupy_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* so that EPIPE comes as an error, and a log is closed in good order */
-    cli_args a = { 0 };
+    cli_args a = {0};
     int code = parse_options(&a, NULL, argc, argv);
     if (code >= 0)
         return code;

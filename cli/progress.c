@@ -12,13 +12,11 @@ enum { BAR_WIDTH = 30 };
 #define FIRST_NS UINT64_C(500000000)
 #define EVERY_NS UINT64_C(100000000)
 
-void cli_progress_begin(cli_progress *p, const char *what)
-{
-    *p = (cli_progress){ .what = what, .begun_ns = cli_now_ns(), .on = isatty(STDERR_FILENO) == 1 };
+void cli_progress_begin(cli_progress *p, const char *what) {
+    *p = (cli_progress){.what = what, .begun_ns = cli_now_ns(), .on = isatty(STDERR_FILENO) == 1};
 }
 
-void cli_progress_show(cli_progress *p, uint64_t done, uint64_t total)
-{
+void cli_progress_show(cli_progress *p, uint64_t done, uint64_t total) {
     if (!p->on)
         return;
     uint64_t now = cli_now_ns();
@@ -39,15 +37,13 @@ void cli_progress_show(cli_progress *p, uint64_t done, uint64_t total)
     fprintf(stderr, "\r%s [%s] %3d%%, %.0f s left\x1b[K", p->what, bar, (int)(share * 100), left);
 }
 
-void cli_progress_clear(cli_progress *p)
-{
+void cli_progress_clear(cli_progress *p) {
     if (p->shown_ns != 0)
         fputs("\r\x1b[K", stderr);
     p->shown_ns = 0;
 }
 
-int cli_progress_call(void *arg, uint64_t done, uint64_t total)
-{
+int cli_progress_call(void *arg, uint64_t done, uint64_t total) {
     cli_progress_show(arg, done, total);
     return 0;
 }

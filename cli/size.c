@@ -9,8 +9,7 @@
 #include "cli.h"
 
 /* Reads the digits at the front; *rest is what follows. Doesn't use strtoull(): that takes signs and blanks. */
-static bool read_digits(const char *text, uint64_t *out, const char **rest)
-{
+static bool read_digits(const char *text, uint64_t *out, const char **rest) {
     uint64_t n = 0;
     const char *c = text;
     for (; *c >= '0' && *c <= '9'; c++) {
@@ -24,22 +23,19 @@ static bool read_digits(const char *text, uint64_t *out, const char **rest)
     return c != text;
 }
 
-static bool scale(uint64_t n, uint64_t unit, uint64_t *out)
-{
+static bool scale(uint64_t n, uint64_t unit, uint64_t *out) {
     if (n > UINT64_MAX / unit)
         return false;
     *out = n * unit;
     return true;
 }
 
-bool cli_parse_number(const char *text, uint64_t *out)
-{
+bool cli_parse_number(const char *text, uint64_t *out) {
     const char *rest;
     return read_digits(text, out, &rest) && *rest == '\0';
 }
 
-bool cli_parse_size(const char *text, uint64_t *bytes)
-{
+bool cli_parse_size(const char *text, uint64_t *bytes) {
     const char *rest;
     uint64_t n;
     if (!read_digits(text, &n, &rest))
@@ -58,13 +54,12 @@ bool cli_parse_size(const char *text, uint64_t *bytes)
     return *rest == '\0' && scale(n, unit, bytes);
 }
 
-bool cli_parse_duration(const char *text, uint64_t *ms)
-{
+bool cli_parse_duration(const char *text, uint64_t *ms) {
     static const struct {
         const char *name;
         uint64_t ms;
-    } units[] = { { "", 1000 },      { "ms", 1 },        { "s", 1000 },      { "m", 60000 },
-                  { "h", 3600000 }, { "d", 86400000 }, { "w", 604800000 } };
+    } units[] = {{"", 1000},     {"ms", 1},       {"s", 1000},     {"m", 60000},
+                 {"h", 3600000}, {"d", 86400000}, {"w", 604800000}};
     const char *rest;
     uint64_t n;
     if (!read_digits(text, &n, &rest))
@@ -75,9 +70,8 @@ bool cli_parse_duration(const char *text, uint64_t *ms)
     return false;
 }
 
-const char *cli_format_size(uint64_t bytes, char buffer[32])
-{
-    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
+const char *cli_format_size(uint64_t bytes, char buffer[32]) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     size_t unit = 0;
     double n = (double)bytes;
     while (n >= 1024 && unit + 1 < sizeof units / sizeof units[0]) {
@@ -88,8 +82,7 @@ const char *cli_format_size(uint64_t bytes, char buffer[32])
     return buffer;
 }
 
-const char *cli_format_duration(uint64_t ms, char buffer[32])
-{
+const char *cli_format_duration(uint64_t ms, char buffer[32]) {
     if (ms % 86400000 == 0 && ms > 0)
         snprintf(buffer, 32, "%" PRIu64 "d", ms / 86400000);
     else if (ms % 3600000 == 0 && ms > 0)
@@ -101,8 +94,7 @@ const char *cli_format_duration(uint64_t ms, char buffer[32])
     return buffer;
 }
 
-const char *cli_format_time(uint64_t ns, char buffer[40])
-{
+const char *cli_format_time(uint64_t ns, char buffer[40]) {
     time_t seconds = (time_t)(ns / UINT64_C(1000000000));
     struct tm parts;
     char text[24];

@@ -13,8 +13,7 @@
 
 static uint32_t lines, failed, rest, by_address; /* stream ids */
 
-static void check(int code)
-{
+static void check(int code) {
     pawl_error e;
     pawl_last_error(&e);
     if (code >= 0 || code == PAWL_EXISTS)
@@ -23,8 +22,7 @@ static void check(int code)
     exit(1); /* without closing: to the log that is one more crash, and it is made for them */
 }
 
-static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *arg)
-{
+static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *arg) {
     int code = 0;
     for (; count > 0 && code >= 0; r++, count--) {
         const char *line = r->value, *end = line + r->value_len, *address = NULL;
@@ -33,7 +31,7 @@ static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *ar
         for (; at != NULL && (at = memmem(at, (size_t)(end - at), " from ", 6)) != NULL; at += 5)
             if (at + 6 < end && at[6] != ' ')
                 address = at + 6;
-        pawl_record out = { .key = address, .value = line, .value_len = r->value_len };
+        pawl_record out = {.key = address, .value = line, .value_len = r->value_len};
         while (address != NULL && address + out.key_len < end && address[out.key_len] != ' ' && out.key_len < 255)
             out.key_len++; /* equal keys share a partition, so one address's failures stay in order */
         code = pawl_emit(ctx, address != NULL ? failed : rest, PAWL_ANY, &out);
@@ -41,21 +39,19 @@ static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *ar
     return (void)arg, code < 0;
 }
 
-static int take_address(pawl_context *ctx, const pawl_record *r, size_t count, void *arg)
-{
+static int take_address(pawl_context *ctx, const pawl_record *r, size_t count, void *arg) {
     int code = 0;
     for (; count > 0 && code >= 0; r++, count--) {
-        pawl_record out = { .key = r->key, .key_len = r->key_len, .value = r->key, .value_len = r->key_len };
+        pawl_record out = {.key = r->key, .key_len = r->key_len, .value = r->key, .value_len = r->key_len};
         code = pawl_emit(ctx, by_address, PAWL_ANY, &out);
     }
     return (void)arg, code < 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     pawl *log;
     pawl_producer *producer;
-    pawl_status s = { .struct_size = sizeof s };
+    pawl_status s = {.struct_size = sizeof s};
     FILE *in = argc > 2 ? fopen(argv[2], "r") : stdin;
     if (argc < 2 || in == NULL)
         return fprintf(stderr, "usage: failed_logins DIR [FILE]\n"), 2;
@@ -69,9 +65,10 @@ int main(int argc, char **argv)
     check(pawl_producer_open(log, "failed_logins", &producer));
     char *line = NULL;
     size_t capacity = 0;
-    uint64_t there = pawl_producer_sequence(producer), number = 0; /* of lines: those that are there already are passed over */
+    uint64_t there = pawl_producer_sequence(producer),
+             number = 0; /* of lines: those that are there already are passed over */
     for (ssize_t size; (size = getline(&line, &capacity, in)) > 0;) {
-        pawl_record r = { .value = line, .value_len = (uint32_t)(size - (line[size - 1] == '\n')) };
+        pawl_record r = {.value = line, .value_len = (uint32_t)(size - (line[size - 1] == '\n'))};
         pawl_tx *tx;
         if (++number <= there)
             continue;
@@ -83,9 +80,9 @@ int main(int argc, char **argv)
     pawl_producer_close(producer);
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     c.name = "parse", c.inputs = &lines, c.input_count = 1, c.process = parse;
-    check(pawl_processor_add(log, &c, &(pawl_processor *){ NULL }));
+    check(pawl_processor_add(log, &c, &(pawl_processor *){NULL}));
     c.name = "address", c.inputs = &failed, c.process = take_address;
-    check(pawl_processor_add(log, &c, &(pawl_processor *){ NULL }));
+    check(pawl_processor_add(log, &c, &(pawl_processor *){NULL}));
     check(pawl_run(log, 2, PAWL_RUN_UNTIL_IDLE)); /* "address" takes what "parse" appended before that is durable: one flush */
     return pawl_close(log) < 0;
 }

@@ -8,8 +8,7 @@
 
 #include "pawl.h"
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     pawl *log;
     pawl_error e;
     pawl_options o = PAWL_OPTIONS_INIT;
@@ -20,7 +19,7 @@ int main(int argc, char **argv)
     }
     uint32_t stream;
     int code = pawl_stream_create(log, "greetings", 1, &stream);
-    pawl_record r = { .value = "hello", .value_len = 5 };
+    pawl_record r = {.value = "hello", .value_len = 5};
     if (code == 0 || code == PAWL_EXISTS) /* a second run finds the stream, and its records */
         code = pawl_append(log, stream, PAWL_ANY, &r, NULL);
     pawl_reader *reader = NULL;
@@ -28,7 +27,8 @@ int main(int argc, char **argv)
         code = pawl_reader_open(log, stream, 0, 0, PAWL_READ_COMMITTED, &reader);
     for (pawl_batch b; code >= 0 && (code = pawl_read(reader, 0, 0, &b)) > 0;)
         for (size_t i = 0; i < b.count; i++)
-            printf("%" PRIu64 ": %.*s\n", b.records[i].offset, (int)b.records[i].value_len, (const char *)b.records[i].value);
+            printf("%" PRIu64 ": %.*s\n", b.records[i].offset, (int)b.records[i].value_len,
+                   (const char *)b.records[i].value);
     if (code < 0)
         fprintf(stderr, "%s\n", pawl_strerror(code));
     if (reader != NULL)

@@ -113,8 +113,8 @@ PAWL_API const char *pawl_version(void);
 typedef struct pawl pawl;
 
 enum pawl_open_flags {
-    PAWL_OPEN_CREATE = 1 << 0,  /* create the log (and the directory, mode 0700) if there is none */
-    PAWL_OPEN_READ = 1 << 1,    /* read only; follows a live writer in another process without disturbing it */
+    PAWL_OPEN_CREATE = 1 << 0, /* create the log (and the directory, mode 0700) if there is none */
+    PAWL_OPEN_READ = 1 << 1,   /* read only; follows a live writer in another process without disturbing it */
     PAWL_OPEN_SALVAGE = 1 << 2, /* with READ: open a damaged log too; what can't be read is passed over (PAWL_LOST) */
     PAWL_OPEN_EXCLUSIVE = 1 << 3 /* with CREATE: PAWL_EXISTS if there is a log already */
 };
@@ -124,22 +124,23 @@ enum pawl_direct { PAWL_DIRECT_AUTO = 0, PAWL_DIRECT_ON = 1, PAWL_DIRECT_OFF = 2
 
 typedef struct pawl_options {
     size_t struct_size;
-    uint32_t flags;        /* enum pawl_open_flags */
-    int32_t backend;       /* enum pawl_backend; AUTO takes io_uring where it works, else pwritev2 and fdatasync */
-    int32_t direct;        /* enum pawl_direct; AUTO takes O_DIRECT where the file system has it */
+    uint32_t flags;  /* enum pawl_open_flags */
+    int32_t backend; /* enum pawl_backend; AUTO takes io_uring where it works, else pwritev2 and fdatasync */
+    int32_t direct;  /* enum pawl_direct; AUTO takes O_DIRECT where the file system has it */
     int32_t block_when_full; /* 1: a commit waits for space instead of returning PAWL_FULL */
-    uint64_t segment_size; /* on creation: bytes, a multiple of 1 MiB, 1 MiB to 4 GiB; 0 = 64 MiB */
-    uint64_t disk_cap;     /* on creation: bytes for all segments together, at least 4 segments; 0 = none */
-    uint64_t memory_cap;   /* bytes this handle may hold, at least 2 MiB; 0 = 32 MiB */
-    uint32_t witness_ms;   /* idle witness so long after the last commit; 0 = 50; UINT32_MAX = none */
-    uint32_t app_dispatch; /* 1: callbacks run in pawl_dispatch() only; 0: in the library's own thread */
-    uint32_t no_thread;    /* 1: no thread of the library's own: call pawl_tick() now and then */
+    uint64_t segment_size;   /* on creation: bytes, a multiple of 1 MiB, 1 MiB to 4 GiB; 0 = 64 MiB */
+    uint64_t disk_cap;       /* on creation: bytes for all segments together, at least 4 segments; 0 = none */
+    uint64_t memory_cap;     /* bytes this handle may hold, at least 2 MiB; 0 = 32 MiB */
+    uint32_t witness_ms;     /* idle witness so long after the last commit; 0 = 50; UINT32_MAX = none */
+    uint32_t app_dispatch;   /* 1: callbacks run in pawl_dispatch() only; 0: in the library's own thread */
+    uint32_t no_thread;      /* 1: no thread of the library's own: call pawl_tick() now and then */
     uint32_t lock_wait_ms; /* how long to wait for another writer's lock; 0 = 250 (a killed writer's last writes may hold
                               it a little past its death) */
     int (*progress)(void *arg, uint64_t done, uint64_t total); /* during recovery; bytes. Non-zero return is ignored */
     void *progress_arg;
 } pawl_options;
-#define PAWL_OPTIONS_INIT { sizeof(pawl_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define PAWL_OPTIONS_INIT \
+    { sizeof(pawl_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Opens the log in directory `dir`; `o` may be NULL (open an existing log for writing, all defaults). Opening for writing recovers:
  * finds the tail, makes it durable, begins a new incarnation durably. `*out` is the handle, to be given to pawl_close(); NULL on
@@ -204,10 +205,10 @@ typedef struct pawl_record {
     const void *key;
     const void *value;
     const pawl_header *headers; /* to write: header_count of them. As read: NULL */
-    const void *raw_headers;    /* as read: encoded headers. To write: used instead of `headers` if not NULL */
-    int64_t timestamp_ns;       /* to write: 0 = now */
-    uint64_t offset;            /* as read; ignored when writing */
-    uint64_t lsn;               /* as read: LSN of the commit's frame */
+    const void *raw_headers; /* as read: encoded headers. To write: used instead of `headers` if not NULL */
+    int64_t timestamp_ns;    /* to write: 0 = now */
+    uint64_t offset;         /* as read; ignored when writing */
+    uint64_t lsn;            /* as read: LSN of the commit's frame */
     uint32_t value_len;
     uint32_t stream;    /* as read */
     uint32_t partition; /* as read */
@@ -226,12 +227,12 @@ typedef struct pawl_producer pawl_producer;
 
 /* What a commit did. */
 typedef struct pawl_receipt {
-    uint64_t lsn;       /* one past the commit's last byte: durable once the durable LSN is at least this */
-    uint64_t offset;    /* offset of the first record of the transaction's first run; UINT64_MAX if there were no records or
+    uint64_t lsn; /* one past the commit's last byte: durable once the durable LSN is at least this */
+    uint64_t offset; /* offset of the first record of the transaction's first run; UINT64_MAX if there were no records or
                            (duplicate of an older sequence) it is not known any more */
-    uint32_t stream;    /* of that record, or 0 */
+    uint32_t stream; /* of that record, or 0 */
     uint32_t partition;
-    int duplicate;      /* 1: the producer sequence was there already; nothing was written */
+    int duplicate; /* 1: the producer sequence was there already; nothing was written */
 } pawl_receipt;
 
 /* Begins a transaction: any number of records to any streams, positions, producer sequences; all of it becomes visible and durable together,
@@ -243,11 +244,13 @@ PAWL_API int pawl_begin(pawl *p, pawl_tx **out);
 PAWL_API int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r);
 /* Moves a processor's position over the input interval [from, to). `from` must be the committed position at the time of commit.
  * Errors: NOT_FOUND, RANGE (also: to beyond the partition's end, to < from), LIMIT, MEMORY, STATE. TILING comes from the commit. */
-PAWL_API int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from, uint64_t to);
+PAWL_API int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from,
+                          uint64_t to);
 /* Says that this transaction is the producer's sequence numbers first to last. `cookie` (at most 32 bytes, may be NULL)
  * is kept with the sequence, for instance how far the source has been read. Once per transaction.
  * Errors: INVALID, FENCED, STATE. SEQUENCE comes from the commit. */
-PAWL_API int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last, const void *cookie, size_t cookie_len);
+PAWL_API int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last,
+                              const void *cookie, size_t cookie_len);
 
 /* Commits; durable on return. `receipt` may be NULL. The transaction is gone whatever is returned, except after PAWL_FULL (space may come:
  * commit again, or abort). Errors: FULL, TILING, SEQUENCE, FENCED, RANGE, TOO_LARGE, IO, FORKED. After an error nothing of it is in the log. IO: whether it is, is
@@ -310,7 +313,8 @@ typedef struct pawl_batch {
 } pawl_batch;
 
 /* Reads one partition in order from offset `from`. Errors: NOT_FOUND, RANGE (beyond the end), TRIMMED (err tells the first kept), MEMORY. */
-PAWL_API int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from, uint32_t flags, pawl_reader **out);
+PAWL_API int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from, uint32_t flags,
+                              pawl_reader **out);
 /* The next records, at most `max` (0 = no limit but the buffer's), waiting up to timeout_ms for the first (0 = don't, -1 = for ever). The batch lives until
  * the next call on this reader. Returns the count; 0 if nothing came in time.
  * Errors: IO, DAMAGED (nothing is passed over: call again and get it again), TRIMMED, LOST (records were taken out by repair or, with SALVAGE,
@@ -346,30 +350,32 @@ enum pawl_guarantee {
     PAWL_AT_MOST_ONCE = 2   /* the position durable first, then the outputs: a crash between loses */
 };
 enum pawl_policy {
-    PAWL_ON_ERROR_STOP = 0,       /* pawl_run() returns PAWL_PROCESSOR */
-    PAWL_ON_ERROR_SKIP = 1,       /* pass over the record */
-    PAWL_ON_ERROR_DEAD_LETTER = 2 /* move it to the dead-letter stream, exactly once, with headers pawl-processor, pawl-stream, pawl-partition, pawl-offset,
+    PAWL_ON_ERROR_STOP = 0, /* pawl_run() returns PAWL_PROCESSOR */
+    PAWL_ON_ERROR_SKIP = 1, /* pass over the record */
+    PAWL_ON_ERROR_DEAD_LETTER =
+        2 /* move it to the dead-letter stream, exactly once, with headers pawl-processor, pawl-stream, pawl-partition, pawl-offset,
                                      pawl-error */
 };
 
 typedef struct pawl_processor_config {
     size_t struct_size;
-    const char *name;              /* positions are kept under it */
-    const uint32_t *inputs;        /* stream ids */
-    uint32_t input_count;          /* 1 to 64 */
-    int32_t guarantee;             /* enum pawl_guarantee */
+    const char *name;       /* positions are kept under it */
+    const uint32_t *inputs; /* stream ids */
+    uint32_t input_count;   /* 1 to 64 */
+    int32_t guarantee;      /* enum pawl_guarantee */
     pawl_process_fn process;
     void *arg;
-    uint32_t batch_max;            /* records a batch at most; 0 = 1000 */
-    int32_t on_error;              /* enum pawl_policy */
-    uint32_t dead_letter;          /* stream id, for PAWL_ON_ERROR_DEAD_LETTER */
-    uint32_t retries;              /* further attempts at a failing record; UINT32_MAX = for ever; default 3 */
-    uint32_t backoff_ms;           /* before the first retry, doubled each time up to 64 times that; default 10 */
-    uint32_t start_at_end;         /* 1: a processor with no position yet begins at the durable end, not at the first kept record */
-    uint32_t committed_input;      /* 1: consume only durable records (needed if the callback acts on the world outside the log) */
-    uint64_t batch_bytes;          /* bytes of input a batch at most; 0 = 1 MiB */
+    uint32_t batch_max;   /* records a batch at most; 0 = 1000 */
+    int32_t on_error;     /* enum pawl_policy */
+    uint32_t dead_letter; /* stream id, for PAWL_ON_ERROR_DEAD_LETTER */
+    uint32_t retries;     /* further attempts at a failing record; UINT32_MAX = for ever; default 3 */
+    uint32_t backoff_ms;  /* before the first retry, doubled each time up to 64 times that; default 10 */
+    uint32_t start_at_end; /* 1: a processor with no position yet begins at the durable end, not at the first kept record */
+    uint32_t committed_input; /* 1: consume only durable records (needed if the callback acts on the world outside the log) */
+    uint64_t batch_bytes; /* bytes of input a batch at most; 0 = 1 MiB */
 } pawl_processor_config;
-#define PAWL_PROCESSOR_INIT { sizeof(pawl_processor_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 0, 0, 0 }
+#define PAWL_PROCESSOR_INIT \
+    { sizeof(pawl_processor_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 0, 0, 0 }
 
 /* Adds a processor to the handle and registers its name durably. Strings and arrays are copied; `arg` must live until pawl_processor_remove() or
  * close. Not while pawl_run() runs. Errors: INVALID, NOT_FOUND, EXISTS (added already), LIMIT, FULL, MEMORY, IO, READ_ONLY, BUSY, FORKED. */
@@ -400,7 +406,8 @@ typedef struct pawl_position {
     char name[128];  /* the processor's */
 } pawl_position;
 /* Position of a processor; NOT_FOUND if it has none there yet. */
-PAWL_API int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t partition, uint64_t *offset);
+PAWL_API int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t partition,
+                               uint64_t *offset);
 /* The index-th position in ascending order of ids. Errors: NOT_FOUND. */
 PAWL_API int pawl_position_at(pawl *p, uint32_t index, pawl_position *out);
 /* Name of the index-th registered processor. Errors: NOT_FOUND. */
@@ -423,8 +430,8 @@ PAWL_API int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out);
 /* ---------------------------------------------------------------- retention and status */
 
 typedef struct pawl_retention {
-    uint64_t bytes;    /* drop the oldest segments while the log is larger than this; 0 = no limit */
-    uint64_t ms;       /* drop segments whose newest frame is older than this; 0 = no limit */
+    uint64_t bytes; /* drop the oldest segments while the log is larger than this; 0 = no limit */
+    uint64_t ms;    /* drop segments whose newest frame is older than this; 0 = no limit */
     uint32_t consumed; /* 1: drop a segment once every processor has passed it (a stream that no processor reads doesn't hold it) */
 } pawl_retention;
 /* Sets the log's retention, durably. Whole segments are dropped, oldest first, never one that a processor has yet to read. All zero (the start): nothing is
@@ -441,21 +448,22 @@ typedef struct pawl_status {
     uint64_t first_segment, last_segment; /* indexes of the oldest and newest begun segment */
     uint64_t disk_bytes;                  /* of all segment files, prepared ones included */
     uint64_t first_lsn, durable_lsn, end_lsn;
-    uint64_t epoch;            /* incarnation: times the log was opened for writing */
+    uint64_t epoch; /* incarnation: times the log was opened for writing */
     uint64_t memory_used, memory_cap;
     uint64_t commits, records, groups, syncs, bytes_written, payload_bytes; /* since this open */
-    uint64_t recovered_bytes;  /* scanned at open */
-    uint64_t cut_bytes;        /* unacknowledged tail cut at open */
-    uint64_t recovery_ns;      /* time that opening took */
-    int32_t backend;           /* the one in use */
-    int32_t direct;            /* 1: O_DIRECT is in use */
-    int32_t clean;             /* 1: the log had been closed in good order */
-    int32_t writer_pid;        /* read-only handles: pid of the live writer, 0 if none */
-    int32_t full;              /* 1: appends get PAWL_FULL now */
-    uint32_t in_flight;        /* groups being written */
-    char backend_note[128];    /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */
+    uint64_t recovered_bytes;                                               /* scanned at open */
+    uint64_t cut_bytes;   /* unacknowledged tail cut at open */
+    uint64_t recovery_ns; /* time that opening took */
+    int32_t backend;      /* the one in use */
+    int32_t direct;       /* 1: O_DIRECT is in use */
+    int32_t clean;        /* 1: the log had been closed in good order */
+    int32_t writer_pid;   /* read-only handles: pid of the live writer, 0 if none */
+    int32_t full;         /* 1: appends get PAWL_FULL now */
+    uint32_t in_flight;   /* groups being written */
+    char backend_note[128]; /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */
 } pawl_status;
-#define PAWL_STATUS_INIT { .struct_size = sizeof(pawl_status) }
+#define PAWL_STATUS_INIT \
+    { .struct_size = sizeof(pawl_status) }
 /* Errors: FORKED. */
 PAWL_API int pawl_get_status(pawl *p, pawl_status *out);
 
@@ -463,8 +471,8 @@ PAWL_API int pawl_get_status(pawl *p, pawl_status *out);
 
 /* What verify, audit and repair tell, one call each finding. Pointers live during the call. */
 typedef struct pawl_finding {
-    int code;            /* PAWL_DAMAGED, PAWL_FOREIGN, PAWL_TILING, ...; 0: a remark, not a problem */
-    uint64_t segment;    /* its index */
+    int code;         /* PAWL_DAMAGED, PAWL_FOREIGN, PAWL_TILING, ...; 0: a remark, not a problem */
+    uint64_t segment; /* its index */
     uint64_t lsn;
     uint64_t bytes;      /* how many are concerned, 0 if it has no extent */
     const char *label;   /* short fixed name of the case, as in docs: "payload-damaged", "torn-tail", ... */
@@ -484,9 +492,10 @@ typedef struct pawl_check {
     uint64_t repaired;             /* repair: mended places */
     uint64_t lost_records;         /* repair: records known to be lost */
     int32_t clean;                 /* 1: ends with a clean close */
-    int32_t live;                  /* 1: a writer had the log open; what it had not yet witnessed was not judged */
+    int32_t live; /* 1: a writer had the log open; what it had not yet witnessed was not judged */
 } pawl_check;
-#define PAWL_CHECK_INIT { .struct_size = sizeof(pawl_check) }
+#define PAWL_CHECK_INIT \
+    { .struct_size = sizeof(pawl_check) }
 
 /* Reads every byte of every segment and checks all of docs/format.md. Returns 0 if all is well (a torn tail is well), PAWL_DAMAGED, PAWL_FOREIGN or PAWL_VERSION if not; or the error that
  * kept it from checking (NOT_A_LOG, PERMISSION, IO, MEMORY). */
@@ -504,7 +513,7 @@ typedef struct pawl_frame_info {
     const char *kind;  /* "COMMIT", "SPILL", ... */
     const char *state; /* "good", or the decision table's label for what ends the chain */
     uint32_t runs;
-    const char *text;  /* its runs, readable, a line each */
+    const char *text; /* its runs, readable, a line each */
 } pawl_frame_info;
 /* Calls fn for each frame from the one at or after `from` (0: the oldest); a non-zero answer ends it. Goes on to what ends the chain. Errors as pawl_verify(). */
 typedef int (*pawl_frame_fn)(void *arg, const pawl_frame_info *f);
@@ -513,14 +522,14 @@ PAWL_API int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *a
 /* Where a record came from: the commit that holds it, and the input intervals that this commit consumed. */
 typedef struct pawl_origin {
     uint64_t lsn, time_ns, epoch;
-    uint32_t input_count;    /* how many intervals there are; at most 64 are given */
+    uint32_t input_count; /* how many intervals there are; at most 64 are given */
     struct {
         char processor[128];
         char stream[128];
         uint32_t partition;
         uint64_t from, to;
     } inputs[64];
-    char producer[128];      /* "" if none */
+    char producer[128]; /* "" if none */
     uint64_t sequence_first, sequence_last;
 } pawl_origin;
 /* Errors: NOT_FOUND (stream), RANGE, TRIMMED, DAMAGED, IO. */

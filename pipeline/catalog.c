@@ -110,7 +110,8 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
     if (s == NULL) {
         rc = fail(PAWL_NOT_FOUND, "there is no stream with id %u", stream);
     } else if (partition >= s->partitions) {
-        rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name, s->partitions, partition);
+        rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name,
+                  s->partitions, partition);
     } else {
         const struct partition *part = &s->parts[partition];
         out->end = part->next;
@@ -134,9 +135,11 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     int rc = tx_new(p, &tx);
     if (rc == 0 && id == 0) {
         id = t->producer_count + 1;
-        rc = id > PRODUCERS_MAX ? fail(PAWL_LIMIT, "a log has at most 16,384 producers") : tables_room(t, 80 + strlen(name));
+        rc = id > PRODUCERS_MAX ? fail(PAWL_LIMIT, "a log has at most 16,384 producers")
+                                : tables_room(t, 80 + strlen(name));
         if (rc == 0)
-            rc = tx_add_catalog(tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name, (uint16_t)strlen(name)});
+            rc = tx_add_catalog(
+                tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name, (uint16_t)strlen(name)});
         if (rc == 0)
             rc = tx_commit_locked(tx, NULL);
     }
@@ -149,7 +152,8 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     }
     if (rc == 0) {
         const struct producer *row = tables_producer(t, id);
-        *pr = (pawl_producer){.p = p, .id = id, .epoch = row->epoch, .sequence = row->sequence, .cookie_len = row->cookie_len};
+        *pr = (pawl_producer){
+            .p = p, .id = id, .epoch = row->epoch, .sequence = row->sequence, .cookie_len = row->cookie_len};
         memcpy(pr->cookie, row->cookie, COOKIE_MAX);
         *out = pr;
     } else if (pr != NULL) {
@@ -204,7 +208,8 @@ int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
     int rc = 0;
     if (found == 0) {
         found = free_processor_id(t);
-        rc = found > PROCESSORS_MAX ? fail(PAWL_LIMIT, "a log has at most 1,024 processors") : tables_room(t, 16 + strlen(name));
+        rc = found > PROCESSORS_MAX ? fail(PAWL_LIMIT, "a log has at most 1,024 processors")
+                                    : tables_room(t, 16 + strlen(name));
         if (rc == 0)
             rc = change(p, &(struct catalog_entry){CATALOG_PROCESSOR, found, 0, 0, name, (uint16_t)strlen(name)});
     }

@@ -38,8 +38,8 @@ struct async_commit {
  * know to be durable; `apply` changes the tables, and never passes that. */
 struct follow {
     struct scan ahead, apply;
-    uint64_t known;       /* durable LSN as witnessed */
-    uint64_t index;       /* segment of `apply` */
+    uint64_t known; /* durable LSN as witnessed */
+    uint64_t index; /* segment of `apply` */
     int ahead_file, apply_file;
     bool begun;
     int writer; /* pid of the live writer, 0 none */
@@ -48,12 +48,12 @@ struct follow {
 struct run_control;
 
 struct pawl {
-    struct seam *io;   /* (constant) */
-    struct mem mem;    /* (atomic inside) */
+    struct seam *io;                                                   /* (constant) */
+    struct mem mem;                                                    /* (atomic inside) */
     bool read_only, salvage, no_thread, app_dispatch, block_when_full; /* (constant) */
-    uint64_t fork_generation;                        /* (constant) */
-    uint64_t witness_ns;                             /* (constant); 0 none */
-    struct segment_header header;                    /* (constant) of the newest segment at open */
+    uint64_t fork_generation;                                          /* (constant) */
+    uint64_t witness_ns;                                               /* (constant); 0 none */
+    struct segment_header header; /* (constant) of the newest segment at open */
     pthread_mutex_t mutex;
     pthread_cond_t progress; /* something became durable, was appended, or failed */
     pthread_cond_t work;     /* for the background thread */
@@ -62,7 +62,7 @@ struct pawl {
     struct tables tables;
     struct follow follow;
 
-    bool leader;  /* a thread is in reap() */
+    bool leader; /* a thread is in reap() */
     bool closing;
     bool bg_idle; /* the background thread sleeps without a deadline */
     bool bg_running, chores_running;
@@ -168,7 +168,8 @@ void tx_free(struct pawl_tx *tx);
 /* Takes a transaction's content away so that it can be filled anew. */
 void tx_reset(struct pawl_tx *tx);
 int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e);
-int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from, uint64_t to);
+int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
+                    uint64_t from, uint64_t to);
 /* Under the lock: append and wait until it is durable. The caller frees. */
 int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
 

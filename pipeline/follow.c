@@ -62,7 +62,8 @@ static int look_ahead(pawl *p) {
         uint64_t link = fo->ahead.link, epoch = fo->ahead.epoch;
         TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, fo->ahead.index + 1));
         if (fo->ahead.link != link || fo->ahead.epoch < epoch)
-            return fail(PAWL_DAMAGED, "segment %016llx does not continue the one before it", (unsigned long long)fo->ahead.index);
+            return fail(PAWL_DAMAGED, "segment %016llx does not continue the one before it",
+                        (unsigned long long)fo->ahead.index);
         fo->known = fo->ahead.index * p->header.segment_size; /* its header says that all before is durable */
     }
 }

@@ -35,12 +35,14 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
         bool same = at < count && mine[at].type == theirs.type && mine[at].count == theirs.count &&
                     mine[at].len == theirs.len && memcmp(body.data + mine[at].start, data, theirs.len) == 0;
         if (!same)
-            rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn, "the checkpoint at LSN %llu does not agree with the log before it",
+            rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
+                         "the checkpoint at LSN %llu does not agree with the log before it",
                          (unsigned long long)h->lsn);
         at++;
     }
     if (rc == 0 && at != count)
-        rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn, "the checkpoint at LSN %llu lacks a table", (unsigned long long)h->lsn);
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn, "the checkpoint at LSN %llu lacks a table",
+                     (unsigned long long)h->lsn);
     bytes_free(&body);
     return rc;
 }
@@ -70,7 +72,9 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
     if (c == NULL)
         c = &local;
     fail_clear();
-    int rc = dir == NULL || c->struct_size != sizeof *c ? fail(PAWL_INVALID, "no directory, or pawl_check without PAWL_CHECK_INIT") : 0;
+    int rc = dir == NULL || c->struct_size != sizeof *c
+                 ? fail(PAWL_INVALID, "no directory, or pawl_check without PAWL_CHECK_INIT")
+                 : 0;
     c->segments = c->frames = c->commits = c->records = c->bytes = c->problems = c->torn_bytes = 0;
     c->intervals = c->positions = c->repaired = c->lost_records = 0;
     c->clean = c->live = 0;

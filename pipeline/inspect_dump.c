@@ -27,9 +27,10 @@ static void say(struct text *t, const char *format, ...) {
 }
 
 static const char *run_name(uint16_t type) {
-    static const char *const low[] = {"?", "RECORDS", "SPILLED", "POSITIONS", "PRODUCERS", "STATE", "CATALOG", "SINKS"};
-    static const char *const high[] = {"C_STREAMS", "C_NEXT", "C_PRODUCERS", "C_PROCESSORS",
-                                       "C_POSITIONS", "C_SETTINGS", "C_SINKS", "C_SPANS"};
+    static const char *const low[] = {"?",         "RECORDS", "SPILLED", "POSITIONS",
+                                      "PRODUCERS", "STATE",   "CATALOG", "SINKS"};
+    static const char *const high[] = {"C_STREAMS",   "C_NEXT",     "C_PRODUCERS", "C_PROCESSORS",
+                                       "C_POSITIONS", "C_SETTINGS", "C_SINKS",     "C_SPANS"};
     if (type < 8)
         return low[type];
     if (type >= RUN_C_STREAMS && type <= RUN_C_SPANS)
@@ -45,8 +46,8 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
         struct catalog_entry cat;
         struct sink_entry sink;
         if (r->type == RUN_POSITIONS && position_decode(data, r->len, &at, &pos))
-            say(t, "    processor %u stream %u/%u consumed [%llu, %llu)\n", pos.processor, pos.stream, pos.partition,
-                (unsigned long long)pos.from, (unsigned long long)pos.to);
+            say(t, "    processor %u stream %u/%u consumed [%llu, %llu)\n", pos.processor, pos.stream,
+                pos.partition, (unsigned long long)pos.from, (unsigned long long)pos.to);
         else if (r->type == RUN_PRODUCERS && producer_decode(data, r->len, &at, &prod))
             say(t, "    producer %u epoch %u sequence %llu to %llu\n", prod.producer, prod.epoch,
                 (unsigned long long)prod.first, (unsigned long long)prod.last);
@@ -54,8 +55,8 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
             say(t, "    change %u id %u a %llu b %llu name %.*s\n", cat.op, cat.id, (unsigned long long)cat.a,
                 (unsigned long long)cat.b, (int)cat.name_len, cat.name);
         else if (r->type == RUN_SINKS && sink_decode(data, r->len, &at, &sink))
-            say(t, "    sink of processor %u: %s %.*s\n", sink.processor, sink.op == SINK_DECIDED ? "decided" : "finished",
-                (int)sink.name_len, sink.name);
+            say(t, "    sink of processor %u: %s %.*s\n", sink.processor,
+                sink.op == SINK_DECIDED ? "decided" : "finished", (int)sink.name_len, sink.name);
         else
             return;
     }
@@ -76,14 +77,18 @@ static void describe(struct text *t, const struct frame_header *h, const uint8_t
     }
 }
 
-static int show(struct text *t, const struct frame_header *h, const uint8_t *frame, const char *state, pawl_frame_fn fn,
-                void *arg) {
+static int show(struct text *t, const struct frame_header *h, const uint8_t *frame, const char *state,
+                pawl_frame_fn fn, void *arg) {
     t->len = 0;
     t->data[0] = 0;
     if (frame != NULL)
         describe(t, h, frame);
-    pawl_frame_info info = {h->lsn, frame != NULL ? frame_bytes(h) : 0, h->epoch, h->durable, h->time_ns, h->link, h->hash,
-                            frame != NULL ? frame_kind_name(h->kind) : "-", state, h->runs, t->data};
+    pawl_frame_info info = {h->lsn,     frame != NULL ? frame_bytes(h) : 0,
+                            h->epoch,   h->durable,
+                            h->time_ns, h->link,
+                            h->hash,    frame != NULL ? frame_kind_name(h->kind) : "-",
+                            state,      h->runs,
+                            t->data};
     return fn(arg, &info);
 }
 
@@ -139,7 +144,8 @@ int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *arg, pawl_
     struct seam *io = NULL;
     mem_init(&mem, 0);
     fail_clear();
-    int rc = dir == NULL || fn == NULL ? -EINVAL : seam_create(dir, false, PAWL_BACKEND_POSIX, PAWL_DIRECT_AUTO, &io);
+    int rc = dir == NULL || fn == NULL ? -EINVAL
+                                       : seam_create(dir, false, PAWL_BACKEND_POSIX, PAWL_DIRECT_AUTO, &io);
     if (rc == -EINVAL)
         rc = fail(PAWL_INVALID, "directory or callback is NULL");
     else if (rc < 0)
@@ -160,7 +166,8 @@ static void name_of_stream(const struct tables *t, uint32_t id, char out[128]) {
     snprintf(out, 128, "%s", s != NULL ? s->name : "?");
 }
 
-static void fill_origin(const struct tables *t, const struct frame_header *h, const uint8_t *frame, pawl_origin *out) {
+static void fill_origin(const struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                        pawl_origin *out) {
     memset(out, 0, sizeof *out);
     out->lsn = h->lsn;
     out->time_ns = h->time_ns;
@@ -175,7 +182,8 @@ static void fill_origin(const struct tables *t, const struct frame_header *h, co
         while (r.type == RUN_POSITIONS && position_decode(data, r.len, &at, &e)) {
             if (out->input_count < 64) {
                 char *name = out->inputs[out->input_count].processor;
-                snprintf(name, 128, "%s", tables_has_processor(t, e.processor) ? t->processors[e.processor - 1].name : "?");
+                snprintf(name, 128, "%s",
+                         tables_has_processor(t, e.processor) ? t->processors[e.processor - 1].name : "?");
                 name_of_stream(t, e.stream, out->inputs[out->input_count].stream);
                 out->inputs[out->input_count].partition = e.partition;
                 out->inputs[out->input_count].from = e.from;

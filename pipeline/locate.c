@@ -59,7 +59,8 @@ static int trimmed(int rc, const pawl *p, uint64_t index) {
     fail_copy(&e);
     (void)p;
     if (rc < 0 && e.sys_errno == 2)
-        return fail(PAWL_TRIMMED, "segment %016llx has been dropped by retention meanwhile", (unsigned long long)index);
+        return fail(PAWL_TRIMMED, "segment %016llx has been dropped by retention meanwhile",
+                    (unsigned long long)index);
     return rc;
 }
 

@@ -48,12 +48,15 @@ static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *fram
 
 static int check_options(const pawl_options *o) {
     if (o->struct_size != sizeof *o)
-        return fail(PAWL_INVALID, "pawl_options was not initialised with PAWL_OPTIONS_INIT, or is of another version");
-    if (o->segment_size != 0 && (o->segment_size < MIB || o->segment_size > 4096ull * MIB || o->segment_size % MIB != 0))
+        return fail(PAWL_INVALID,
+                    "pawl_options was not initialised with PAWL_OPTIONS_INIT, or is of another version");
+    if (o->segment_size != 0 &&
+        (o->segment_size < MIB || o->segment_size > 4096ull * MIB || o->segment_size % MIB != 0))
         return fail(PAWL_INVALID, "the segment size must be a multiple of 1 MiB from 1 MiB to 4 GiB");
     uint64_t segment = o->segment_size != 0 ? o->segment_size : 64ull * MIB;
     if (o->disk_cap != 0 && o->disk_cap < 4 * segment)
-        return fail(PAWL_INVALID, "the disk cap must be at least four segments (%llu bytes)", (unsigned long long)(4 * segment));
+        return fail(PAWL_INVALID, "the disk cap must be at least four segments (%llu bytes)",
+                    (unsigned long long)(4 * segment));
     if (o->memory_cap != 0 && o->memory_cap < MEMORY_MIN)
         return fail(PAWL_INVALID, "the memory cap must be at least 2 MiB");
     if ((o->flags & PAWL_OPEN_READ) != 0 && (o->flags & PAWL_OPEN_CREATE) != 0)
@@ -126,7 +129,9 @@ static int create_if_asked(pawl *p, const pawl_options *o) {
         return 0;
     int rc = is_log(p);
     if (rc == 0)
-        return (o->flags & PAWL_OPEN_EXCLUSIVE) != 0 ? fail(PAWL_EXISTS, "there is a log in this directory already") : 0;
+        return (o->flags & PAWL_OPEN_EXCLUSIVE) != 0
+                   ? fail(PAWL_EXISTS, "there is a log in this directory already")
+                   : 0;
     if (rc != PAWL_NOT_A_LOG)
         return rc;
     return wal_create(p->io, &p->mem, o->segment_size != 0 ? o->segment_size : 64ull * MIB, o->disk_cap);

@@ -107,8 +107,8 @@ static int promise(struct task *t, uint64_t from, uint64_t to) {
 }
 
 static int attempt(struct task *t, const pawl_record *records, size_t count, uint32_t n, struct pawl_context *ctx) {
-    *ctx = (struct pawl_context){.task = t, .records = records, .count = count, .tx = t->tx, .attempt = n,
-                                 .failed_at = SIZE_MAX};
+    *ctx = (struct pawl_context){
+        .task = t, .records = records, .count = count, .tx = t->tx, .attempt = n, .failed_at = SIZE_MAX};
     fail_clear();
     int rc = t->processor->config.process(ctx, records, count, t->processor->config.arg);
     if (rc != 0)
@@ -144,13 +144,17 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
             memcpy(stream, info.name, sizeof stream);
     snprintf(partition, sizeof partition, "%u", t->partition);
     snprintf(offset, sizeof offset, "%llu", (unsigned long long)r->offset);
-    const char *pairs[][2] = {{"pawl-processor", proc->name}, {"pawl-stream", stream}, {"pawl-partition", partition},
-                              {"pawl-offset", offset}, {"pawl-error", why}};
+    const char *pairs[][2] = {{"pawl-processor", proc->name},
+                              {"pawl-stream", stream},
+                              {"pawl-partition", partition},
+                              {"pawl-offset", offset},
+                              {"pawl-error", why}};
     pawl_header own[64];
     uint16_t n = 0;
     uint32_t bytes = 0;
     for (size_t i = 0; i < 5; i++, n++) {
-        own[n] = (pawl_header){pairs[i][0], pairs[i][1], (uint16_t)strlen(pairs[i][0]), (uint16_t)strlen(pairs[i][1])};
+        own[n] = (pawl_header){pairs[i][0], pairs[i][1], (uint16_t)strlen(pairs[i][0]),
+                               (uint16_t)strlen(pairs[i][1])};
         bytes += 4u + own[n].name_len + own[n].value_len;
     }
     for (uint32_t i = 0; n < 64 && pawl_record_header(r, i, &own[n]) == 0; i++) {
@@ -174,8 +178,9 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
 static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx, int code) {
     const struct pawl_processor *proc = t->processor;
     if (proc->config.on_error == PAWL_ON_ERROR_STOP)
-        return fail(PAWL_PROCESSOR, "processor %s failed at offset %llu of partition %u after %u attempts: %s%s(%d)", proc->name,
-                    (unsigned long long)r->offset, t->partition, ctx->attempt + 1, ctx->why, ctx->why[0] != 0 ? " " : "", code);
+        return fail(PAWL_PROCESSOR, "processor %s failed at offset %llu of partition %u after %u attempts: %s%s(%d)",
+                    proc->name, (unsigned long long)r->offset, t->partition, ctx->attempt + 1, ctx->why,
+                    ctx->why[0] != 0 ? " " : "", code);
     if (proc->config.on_error == PAWL_ON_ERROR_DEAD_LETTER)
         TRY(dead_letter(t, r, ctx->why[0] != 0 ? ctx->why : "the processor failed"));
     return commit(t, r->offset, r->offset + 1);

@@ -52,15 +52,15 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     if (s == NULL)
         return fail(PAWL_NOT_FOUND, "there is no stream with id %u", r->stream);
     if (r->partition >= s->partitions)
-        return fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name, s->partitions,
-                    r->partition);
+        return fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name,
+                    s->partitions, r->partition);
     const struct partition *part = &s->parts[r->partition];
     uint64_t end = part->next;
     if (offset == PAWL_END)
         offset = p->read_only || part->last_end <= p->wal.durable ? end : part->next_safe;
     if (offset > end)
-        return fail(PAWL_RANGE, "offset %llu is beyond the end of %s/%u, which is %llu", (unsigned long long)offset, s->name,
-                    r->partition, (unsigned long long)end);
+        return fail(PAWL_RANGE, "offset %llu is beyond the end of %s/%u, which is %llu",
+                    (unsigned long long)offset, s->name, r->partition, (unsigned long long)end);
     uint64_t first;
     TRY(locate_first(p, r->stream, r->partition, &first));
     if (offset < first)
@@ -73,7 +73,8 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     return locate(p, r->stream, r->partition, offset, &r->lsn);
 }
 
-int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from, uint32_t flags, pawl_reader **out) {
+int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from, uint32_t flags,
+                     pawl_reader **out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     *out = NULL;
@@ -148,7 +149,8 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
 }
 
 /* A spilled run: from memory under the lock, else from its segment. `locked` tells whether the lock is held. */
-static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data, uint64_t lsn, bool locked) {
+static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data, uint64_t lsn,
+                       bool locked) {
     pawl *p = r->p;
     struct spilled_entry e;
     if (!spilled_decode(data, run->len, &e))
@@ -164,7 +166,8 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
     uint8_t *copy = NULL;
     size_t copy_len = 0;
     if (frame != NULL && avail >= FRAME_HEADER_SIZE &&
-        frame_decode_header(frame, e.lsn, p->header.segment_size, format_seed(p->header.log_id), &f.header) == FRAME_GOOD &&
+        frame_decode_header(frame, e.lsn, p->header.segment_size, format_seed(p->header.log_id), &f.header) ==
+            FRAME_GOOD &&
         frame_bytes(&f.header) <= avail) {
         copy_len = (size_t)frame_bytes(&f.header);
         copy = mem_alloc(&p->mem, copy_len);
@@ -179,7 +182,8 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
     if (copy == NULL && rc == 1) {
         file = segment_open(p->io, &p->mem, e.lsn / p->header.segment_size, &p->header, false, &sh);
         if (file < 0)
-            return fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped", (unsigned long long)lsn);
+            return fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
+                        (unsigned long long)lsn);
         scan_begin(&s, p->io, &p->mem, file, &sh, false);
         scan_jump(&s, e.lsn);
         rc = scan_next(&s, &f);
@@ -191,12 +195,14 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
             frame_run(f.bytes, &f.header, e.run, &inner, &bytes);
         inner.base = run->base;
         if (bytes == NULL || inner.type != RUN_RECORDS || inner.count != run->count)
-            rc = fail_at(PAWL_DAMAGED, 0, "", "", e.lsn, "the spilled frame at LSN %llu is not the one that was committed",
+            rc = fail_at(PAWL_DAMAGED, 0, "", "", e.lsn,
+                         "the spilled frame at LSN %llu is not the one that was committed",
                          (unsigned long long)e.lsn);
         else
             rc = add_piece(r, &inner, bytes, lsn);
     } else if (rc == 0) {
-        rc = fail_at(PAWL_DAMAGED, 0, "", "", e.lsn, "the spilled frame at LSN %llu is damaged", (unsigned long long)e.lsn);
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", e.lsn, "the spilled frame at LSN %llu is damaged",
+                     (unsigned long long)e.lsn);
     }
     mem_free(&p->mem, copy, copy_len);
     if (file >= 0) {
@@ -220,7 +226,8 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
             continue;
         if (run.base > r->want)
             return PAWL_LOST;
-        TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn) : add_spilled(r, &run, data, h->lsn, locked));
+        TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn)
+                                    : add_spilled(r, &run, data, h->lsn, locked));
     }
     return 0;
 }
@@ -261,7 +268,9 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
         if (file < 0) {
             pawl_error e;
             fail_copy(&e);
-            return e.sys_errno == 2 ? fail(PAWL_TRIMMED, "the segment being read has been dropped by retention") : file;
+            return e.sys_errno == 2
+                       ? fail(PAWL_TRIMMED, "the segment being read has been dropped by retention")
+                       : file;
         }
         r->file = file;
         r->segment = segment;
@@ -360,8 +369,8 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
     r->next = r->want = to;
     batch->from = from;
     batch->to = to;
-    return fail_at(PAWL_LOST, 0, "", "", saved, "offsets %llu to %llu were lost to damage", (unsigned long long)from,
-                   (unsigned long long)to - 1);
+    return fail_at(PAWL_LOST, 0, "", "", saved, "offsets %llu to %llu were lost to damage",
+                   (unsigned long long)from, (unsigned long long)to - 1);
 }
 
 /* Gathers runs until there is enough or no more. Lock held on entry and return. */

@@ -24,7 +24,8 @@ struct run_control {
 static int check_config(const pawl_processor_config *c) {
     if (c == NULL || c->struct_size != sizeof *c || c->process == NULL || c->inputs == NULL || c->input_count == 0 ||
         c->input_count > 64 || c->guarantee < 0 || c->guarantee > 2 || c->on_error < 0 || c->on_error > 2)
-        return fail(PAWL_INVALID, "a processor needs a name, 1 to 64 inputs, a callback, and PAWL_PROCESSOR_INIT");
+        return fail(PAWL_INVALID,
+                    "a processor needs a name, 1 to 64 inputs, a callback, and PAWL_PROCESSOR_INIT");
     return 0;
 }
 
@@ -213,7 +214,7 @@ static int start_workers(struct run_control *run, uint32_t threads) {
     for (; started < threads; started++) {
         w[started] = (struct worker){.run = run, .number = started};
         if (pthread_create(&w[started].thread, NULL, worker_main, &w[started]) != 0) {
-            fail(PAWL_MEMORY, "cannot start a worker thread");
+            fail_set(PAWL_MEMORY, "cannot start a worker thread");
             end_run(run, PAWL_MEMORY);
             break;
         }
@@ -230,7 +231,7 @@ static int start_workers(struct run_control *run, uint32_t threads) {
 
 int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
     TRY(engine_enter_writer(p));
-    int rc = p->running ? fail(PAWL_BUSY, "processors are running already")
+    int rc = p->running              ? fail(PAWL_BUSY, "processors are running already")
              : p->processors == NULL ? fail(PAWL_STATE, "no processor has been added")
              : threads > 256         ? fail(PAWL_INVALID, "at most 256 worker threads")
                                      : 0;

@@ -186,8 +186,8 @@ int engine_wait_durable(pawl *p, uint64_t lsn) {
 /* Time of the idle witness, or UINT64_MAX if none is due. */
 static uint64_t witness_at(const pawl *p) {
     const struct wal *w = &p->wal;
-    if (p->witness_ns == 0 || w->failed != 0 || w->last_kind == FRAME_WITNESS || w->last_kind == FRAME_CLOSE ||
-        w->state != WAL_RUNNING)
+    if (p->witness_ns == 0 || w->failed != 0 || w->last_kind == FRAME_WITNESS ||
+        w->last_kind == FRAME_CLOSE || w->state != WAL_RUNNING)
         return UINT64_MAX;
     return w->last_append_ns + p->witness_ns;
 }

@@ -32,7 +32,8 @@ static int reserve(struct mem *m, void **array, uint32_t count, uint32_t *cap, s
     *cap = want;
     return 0;
 }
-#define RESERVE(t, field, n) reserve((t)->mem, (void **)&(t)->field##s, (n), &(t)->field##_cap, sizeof *(t)->field##s)
+#define RESERVE(t, field, n) \
+    reserve((t)->mem, (void **)&(t)->field##s, (n), &(t)->field##_cap, sizeof *(t)->field##s)
 
 bool name_allowed(const char *name) {
     size_t n = name == NULL ? 0 : strlen(name);
@@ -76,7 +77,9 @@ uint32_t tables_find_processor(const struct tables *t, const char *name) {
 
 int tables_room(const struct tables *t, uint64_t bytes) {
     if (t->checkpoint_bytes + bytes > t->segment_size / 8 - 1024)
-        return fail(PAWL_LIMIT, "the log's tables would be larger than an eighth of a segment; use a larger segment size");
+        return fail(
+            PAWL_LIMIT,
+            "the log's tables would be larger than an eighth of a segment; use a larger segment size");
     return 0;
 }
 
@@ -151,7 +154,8 @@ static uint32_t position_place(const struct tables *t, uint32_t processor, uint3
     return lo;
 }
 
-struct position_row *tables_position(const struct tables *t, uint32_t processor, uint32_t stream, uint32_t partition) {
+struct position_row *tables_position(const struct tables *t, uint32_t processor, uint32_t stream,
+                                     uint32_t partition) {
     uint32_t i = position_place(t, processor, stream, partition);
     if (i == t->position_count)
         return NULL;
@@ -282,8 +286,8 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     return 0;
 }
 
-static int apply_positions(struct tables *t, const struct frame_header *h, const struct run *r, const uint8_t *data,
-                           bool lost) {
+static int apply_positions(struct tables *t, const struct frame_header *h, const struct run *r,
+                           const uint8_t *data, bool lost) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count; i++) {
         struct position_entry e;
@@ -297,8 +301,8 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
     return 0;
 }
 
-static int apply_producers(struct tables *t, const struct frame_header *h, const uint8_t *frame, const struct run *r,
-                           const uint8_t *data, bool lost) {
+static int apply_producers(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                           const struct run *r, const uint8_t *data, bool lost) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count; i++) {
         struct producer_entry e;
@@ -388,8 +392,9 @@ static int apply_commit(struct tables *t, const struct frame_header *h, const ui
             break;
         default:
             if ((r.type & RUN_OPTIONAL) == 0)
-                rc = fail_at(PAWL_VERSION, 0, "", "", h->lsn, "run type %u at LSN %llu is not known to this version of Pawl",
-                             r.type, (unsigned long long)h->lsn);
+                rc = fail_at(PAWL_VERSION, 0, "", "", h->lsn,
+                             "run type %u at LSN %llu is not known to this version of Pawl", r.type,
+                             (unsigned long long)h->lsn);
         }
         TRY(rc);
     }
@@ -407,7 +412,7 @@ static int load_run(struct tables *t, const struct run *r, const uint8_t *data) 
         uint32_t id, len;
         const uint8_t *e = data + at;
         bool ok = true;
-        uint32_t fixed = r->type == RUN_C_NEXT       ? C_NEXT_SIZE
+        uint32_t fixed = r->type == RUN_C_NEXT        ? C_NEXT_SIZE
                          : r->type == RUN_C_POSITIONS ? C_POSITION_SIZE
                          : r->type == RUN_C_SETTINGS  ? C_SETTINGS_SIZE
                          : r->type == RUN_C_SPANS     ? C_SPAN_SIZE
@@ -468,7 +473,8 @@ static int load_run(struct tables *t, const struct run *r, const uint8_t *data) 
             break;
         default:
             if ((r->type & RUN_OPTIONAL) == 0)
-                return fail(PAWL_VERSION, "run type %u in a checkpoint is not known to this version of Pawl", r->type);
+                return fail(PAWL_VERSION, "run type %u in a checkpoint is not known to this version of Pawl",
+                            r->type);
             return 0;
         }
         if (!ok)
@@ -499,10 +505,11 @@ int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *
 }
 
 /* Closes the run that began at `start`, unless it is empty. */
-static void end_run(struct bytes *body, struct run *runs, uint32_t *count, uint16_t type, uint32_t entries, size_t start) {
+static void end_run(struct bytes *body, struct run *runs, uint32_t *count, uint16_t type, uint32_t entries,
+                    size_t start) {
     if (entries != 0)
-        runs[(*count)++] = (struct run){.type = type, .count = entries, .start = (uint32_t)start,
-                                        .len = (uint32_t)(body->len - start)};
+        runs[(*count)++] = (struct run){
+            .type = type, .count = entries, .start = (uint32_t)start, .len = (uint32_t)(body->len - start)};
 }
 
 static uint32_t write_streams(const struct tables *t, struct bytes *body) {
@@ -538,8 +545,8 @@ static uint32_t write_producers(const struct tables *t, struct bytes *body) {
         const struct producer *p = &t->producers[i];
         if (p->name[0] == 0)
             continue;
-        struct c_producer c = {i + 1, p->epoch, p->sequence, p->stream, p->partition, p->offset, p->cookie_len,
-                               {0}, p->name, (uint32_t)strlen(p->name)};
+        struct c_producer c = {i + 1,     p->epoch,      p->sequence, p->stream, p->partition,
+                               p->offset, p->cookie_len, {0},         p->name,   (uint32_t)strlen(p->name)};
         memcpy(c.cookie, p->cookie, COOKIE_MAX);
         c_producer_encode(body, &c);
         n++;
@@ -582,7 +589,8 @@ static uint32_t write_settings(const struct tables *t, struct bytes *body) {
 
 static uint32_t write_sinks(const struct tables *t, struct bytes *body) {
     for (uint32_t i = 0; i < t->decision_count; i++)
-        sink_encode(body, &(struct sink_entry){t->decisions[i].processor, 0, t->decisions[i].name, t->decisions[i].name_len});
+        sink_encode(body, &(struct sink_entry){t->decisions[i].processor, 0, t->decisions[i].name,
+                                               t->decisions[i].name_len});
     return t->decision_count;
 }
 
@@ -601,10 +609,10 @@ int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *ru
     static const struct {
         uint16_t type;
         uint32_t (*write)(const struct tables *, struct bytes *);
-    } parts[] = {{RUN_C_STREAMS, write_streams},       {RUN_C_NEXT, write_next},
-                 {RUN_C_PRODUCERS, write_producers},   {RUN_C_PROCESSORS, write_processors},
-                 {RUN_C_POSITIONS, write_positions},   {RUN_C_SETTINGS, write_settings},
-                 {RUN_C_SINKS, write_sinks},           {RUN_C_SPANS, write_spans}};
+    } parts[] = {{RUN_C_STREAMS, write_streams},     {RUN_C_NEXT, write_next},
+                 {RUN_C_PRODUCERS, write_producers}, {RUN_C_PROCESSORS, write_processors},
+                 {RUN_C_POSITIONS, write_positions}, {RUN_C_SETTINGS, write_settings},
+                 {RUN_C_SINKS, write_sinks},         {RUN_C_SPANS, write_spans}};
     *count = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         size_t start = body->len;

@@ -89,7 +89,8 @@ uint32_t tables_find_producer(const struct tables *t, const char *name);  /* id 
 uint32_t tables_find_processor(const struct tables *t, const char *name); /* id or 0 */
 struct producer *tables_producer(const struct tables *t, uint32_t id);
 bool tables_has_processor(const struct tables *t, uint32_t id);
-struct position_row *tables_position(const struct tables *t, uint32_t processor, uint32_t stream, uint32_t partition);
+struct position_row *tables_position(const struct tables *t, uint32_t processor, uint32_t stream,
+                                     uint32_t partition);
 struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name, uint16_t len);
 /* May the tables grow by so many checkpoint bytes? else PAWL_LIMIT. */
 int tables_room(const struct tables *t, uint64_t bytes);

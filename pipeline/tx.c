@@ -101,17 +101,27 @@ static int spill(struct pawl_tx *tx) {
         struct tx_run *r = &tx->runs[i];
         if (r->count == 0)
             continue;
-        runs[n++] = (struct run){.type = RUN_RECORDS, .stream = r->stream, .partition = r->partition, .count = r->count,
-                                 .base = NO_OFFSET, .start = (uint32_t)body.len, .len = (uint32_t)r->data.len};
+        runs[n++] = (struct run){.type = RUN_RECORDS,
+                                 .stream = r->stream,
+                                 .partition = r->partition,
+                                 .count = r->count,
+                                 .base = NO_OFFSET,
+                                 .start = (uint32_t)body.len,
+                                 .len = (uint32_t)r->data.len};
         bytes_put(&body, r->data.data, r->data.len);
     }
     int rc = body.failed ? fail(PAWL_MEMORY, "no memory to spill a transaction") : 0;
     for (uint32_t i = 0; i < n && rc == 0; i++)
         rc = grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap, sizeof *tx->spilled);
     uint64_t lsn = 0, end = 0, hash = 0;
-    struct wal_frame f = {.kind = FRAME_SPILL, .class = tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST, .runs = runs,
-                          .run_count = n, .piece_count = 1, .pieces = {{body.data, body.len}},
-                          .body_len = (uint32_t)body.len, .body_hash = format_hash(body.data, body.len, p->wal.seed)};
+    struct wal_frame f = {.kind = FRAME_SPILL,
+                          .class = tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST,
+                          .runs = runs,
+                          .run_count = n,
+                          .piece_count = 1,
+                          .pieces = {{body.data, body.len}},
+                          .body_len = (uint32_t)body.len,
+                          .body_hash = format_hash(body.data, body.len, p->wal.seed)};
     if (rc == 0)
         rc = engine_enter_writer(p);
     if (rc == 0) {
@@ -128,8 +138,8 @@ static int spill(struct pawl_tx *tx) {
         struct tx_run *r = &tx->runs[i];
         if (r->count == 0)
             continue;
-        tx->spilled[tx->spilled_count++] = (struct tx_spilled){.stream = r->stream, .partition = r->partition,
-                                                               .count = r->count, .at = {lsn, hash, k++}};
+        tx->spilled[tx->spilled_count++] = (struct tx_spilled){
+            .stream = r->stream, .partition = r->partition, .count = r->count, .at = {lsn, hash, k++}};
         r->count = 0;
         r->data.len = 0;
     }
@@ -148,10 +158,11 @@ static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const
         rc = fail(PAWL_NOT_FOUND, "there is no stream with id %u", stream);
     else if (*partition == PAWL_ANY)
         *partition = s->partitions == 1 ? 0
-                     : r->key_len != 0 ? (uint32_t)(format_hash(r->key, r->key_len, 0) % s->partitions)
-                                       : p->round_robin++ % s->partitions;
+                     : r->key_len != 0  ? (uint32_t)(format_hash(r->key, r->key_len, 0) % s->partitions)
+                                        : p->round_robin++ % s->partitions;
     else if (*partition >= s->partitions)
-        rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name, s->partitions, *partition);
+        rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name,
+                  s->partitions, *partition);
     engine_leave(p);
     return rc;
 }
@@ -172,16 +183,18 @@ static bool headers_well_formed(const pawl_record *r) {
 }
 
 int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r) {
-    if (tx == NULL || r == NULL || (r->value == NULL && r->value_len != 0) || (r->key == NULL && r->key_len != 0) ||
-        !headers_well_formed(r))
+    if (tx == NULL || r == NULL || (r->value == NULL && r->value_len != 0) ||
+        (r->key == NULL && r->key_len != 0) || !headers_well_formed(r))
         return fail(PAWL_INVALID, "the record has a NULL part with a length, or malformed headers");
     pawl *p = tx->p;
     TRY(choose_partition(p, stream, &partition, r));
     uint64_t size = record_size(r);
     uint64_t max = wal_payload_max(&p->wal) - 4096;
     if (size == 0 || size > max)
-        return fail(PAWL_TOO_LARGE, "a record of %u bytes is too large: this log takes %llu with key and headers, and 16 MiB at most",
-                    r->value_len, (unsigned long long)max);
+        return fail(
+            PAWL_TOO_LARGE,
+            "a record of %u bytes is too large: this log takes %llu with key and headers, and 16 MiB at most",
+            r->value_len, (unsigned long long)max);
     if (tx->bytes != 0 && tx->bytes + size > spill_at(p))
         TRY(spill(tx));
     struct tx_run *run = find_run(tx, stream, partition);
@@ -202,13 +215,14 @@ int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record
     return 0;
 }
 
-int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from,
-                    uint64_t to) {
+int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
+                    uint64_t from, uint64_t to) {
     for (uint32_t i = 0; i < tx->position_count; i++) {
         struct position_entry *e = &tx->positions[i];
         if (e->processor == processor && e->stream == stream && e->partition == partition) {
             if (e->to != from)
-                return fail(PAWL_TILING, "within a transaction, an interval must begin where the one before ended");
+                return fail(PAWL_TILING,
+                            "within a transaction, an interval must begin where the one before ended");
             e->to = to;
             return 0;
         }
@@ -238,13 +252,17 @@ int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t part
 
 int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last, const void *cookie,
                      size_t cookie_len) {
-    if (tx == NULL || producer == NULL || first == 0 || last < first || last == UINT64_MAX || cookie_len > COOKIE_MAX ||
-        (cookie == NULL && cookie_len != 0))
-        return fail(PAWL_INVALID, "sequences start at 1, last must not be below first, and a cookie has at most 32 bytes");
+    if (tx == NULL || producer == NULL || first == 0 || last < first || last == UINT64_MAX ||
+        cookie_len > COOKIE_MAX || (cookie == NULL && cookie_len != 0))
+        return fail(PAWL_INVALID,
+                    "sequences start at 1, last must not be below first, and a cookie has at most 32 bytes");
     if (tx->producer != NULL)
         return fail(PAWL_STATE, "the transaction has a producer sequence already");
     tx->producer = producer;
-    tx->sequence = (struct producer_entry){.producer = producer->id, .epoch = producer->epoch, .first = first, .last = last,
+    tx->sequence = (struct producer_entry){.producer = producer->id,
+                                           .epoch = producer->epoch,
+                                           .first = first,
+                                           .last = last,
                                            .cookie_len = (uint32_t)cookie_len};
     if (cookie_len != 0)
         memcpy(tx->sequence.cookie, cookie, cookie_len);
@@ -289,8 +307,8 @@ int pawl_finish(pawl_tx *tx, uint32_t processor, const char *name) {
 }
 
 static bool tx_empty(const struct pawl_tx *tx) {
-    return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && !tx->takeover && tx->catalog_count == 0 &&
-           tx->sink_count == 0;
+    return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && !tx->takeover &&
+           tx->catalog_count == 0 && tx->sink_count == 0;
 }
 
 /* The body of the commit frame and its runs, bases still open. */
@@ -303,9 +321,14 @@ struct build {
     uint64_t hash;
 };
 
-static void add_run(struct build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count, size_t start) {
-    b->runs[b->count++] = (struct run){.type = type, .stream = stream, .partition = partition, .count = count,
-                                       .start = (uint32_t)start, .len = (uint32_t)(b->body->len - start)};
+static void add_run(struct build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
+                    size_t start) {
+    b->runs[b->count++] = (struct run){.type = type,
+                                       .stream = stream,
+                                       .partition = partition,
+                                       .count = count,
+                                       .start = (uint32_t)start,
+                                       .len = (uint32_t)(b->body->len - start)};
 }
 
 /* The one run of a transaction that has nothing which must lie before it. */
@@ -372,7 +395,8 @@ static int build(struct pawl_tx *tx, struct build *b) {
         add_run(b, RUN_SINKS, 0, 0, tx->sink_count, at);
     }
     b->hash = format_hash(body->data, body->len, p->wal.seed);
-    return body->failed ? fail(PAWL_MEMORY, "no memory for a commit of %llu bytes", (unsigned long long)tx->bytes) : 0;
+    return body->failed ? fail(PAWL_MEMORY, "no memory for a commit of %llu bytes", (unsigned long long)tx->bytes)
+                        : 0;
 }
 
 static void build_free(struct pawl_tx *tx, struct build *b) {
@@ -413,8 +437,8 @@ static int check_positions(const struct pawl_tx *tx) {
         if (!tables_has_processor(t, e->processor) || s == NULL)
             return fail(PAWL_NOT_FOUND, "a processor or stream of the transaction is gone");
         if (e->to > s->parts[e->partition].next)
-            return fail(PAWL_RANGE, "position %llu is beyond the end of the partition (%llu)", (unsigned long long)e->to,
-                        (unsigned long long)s->parts[e->partition].next);
+            return fail(PAWL_RANGE, "position %llu is beyond the end of the partition (%llu)",
+                        (unsigned long long)e->to, (unsigned long long)s->parts[e->partition].next);
         const struct position_row *row = tables_position(t, e->processor, e->stream, e->partition);
         if (row == NULL)
             TRY(tables_room(t, C_POSITION_SIZE));
@@ -437,12 +461,15 @@ static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
         return 0;
     if (tx->sequence.last <= p->sequence) {
         bool latest = tx->sequence.last == p->sequence;
-        *receipt = (pawl_receipt){.lsn = tx->p->wal.tail, .duplicate = 1, .offset = latest ? p->offset : NO_OFFSET,
-                                  .stream = latest ? p->stream : 0, .partition = latest ? p->partition : 0};
+        *receipt = (pawl_receipt){.lsn = tx->p->wal.tail,
+                                  .duplicate = 1,
+                                  .offset = latest ? p->offset : NO_OFFSET,
+                                  .stream = latest ? p->stream : 0,
+                                  .partition = latest ? p->partition : 0};
         return 1;
     }
-    return fail(PAWL_SEQUENCE, "producer %s stands at sequence %llu; the next must be %llu, not %llu", p->name,
-                (unsigned long long)p->sequence, (unsigned long long)p->sequence + 1,
+    return fail(PAWL_SEQUENCE, "producer %s stands at sequence %llu; the next must be %llu, not %llu",
+                p->name, (unsigned long long)p->sequence, (unsigned long long)p->sequence + 1,
                 (unsigned long long)tx->sequence.first);
 }
 
@@ -474,8 +501,13 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         return 0;
     struct build b;
     int rc = build(tx, &b);
-    struct wal_frame f = {.kind = FRAME_COMMIT, .class = class_of(tx), .runs = b.runs, .run_count = b.count,
-                          .piece_count = 1, .pieces = {{b.body->data, b.body->len}}, .body_len = (uint32_t)b.body->len,
+    struct wal_frame f = {.kind = FRAME_COMMIT,
+                          .class = class_of(tx),
+                          .runs = b.runs,
+                          .run_count = b.count,
+                          .piece_count = 1,
+                          .pieces = {{b.body->data, b.body->len}},
+                          .body_len = (uint32_t)b.body->len,
                           .body_hash = b.hash};
     uint64_t lsn = 0, end = 0;
     while (rc == 0) {
@@ -539,8 +571,8 @@ int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt) {
 int tx_takeover(struct pawl_tx *tx, uint32_t producer) {
     const struct producer *row = tables_producer(&tx->p->tables, producer);
     tx->takeover = true;
-    tx->sequence = (struct producer_entry){.producer = producer, .epoch = row->epoch + 1, .first = row->sequence + 1,
-                                           .last = row->sequence};
+    tx->sequence = (struct producer_entry){
+        .producer = producer, .epoch = row->epoch + 1, .first = row->sequence + 1, .last = row->sequence};
     return tx_commit_locked(tx, NULL);
 }
 
@@ -580,7 +612,8 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
         while (p->async_count >= ASYNC_MAX && p->wal.failed == 0 && !p->dispatching)
             engine_wait(p);
         struct async_commit *a = new_async(p);
-        rc = a == NULL ? fail(PAWL_MEMORY, "no memory for an asynchronous commit") : tx_append(tx, receipt, p->block_when_full);
+        rc = a == NULL ? fail(PAWL_MEMORY, "no memory for an asynchronous commit")
+                       : tx_append(tx, receipt, p->block_when_full);
         if (rc == 0) {
             *a = (struct async_commit){.lsn = receipt->lsn, .fn = fn, .arg = arg, .receipt = *receipt};
             if (p->async_tail != NULL)

@@ -54,7 +54,8 @@ static int save(struct repair *r, struct scan *s, uint64_t from, uint64_t to) {
 }
 
 /* Overwrites [from, to) with `head` and zeros, whole blocks at a time. */
-static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint64_t to, const uint8_t *head, size_t head_len) {
+static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint64_t to, const uint8_t *head,
+                     size_t head_len) {
     uint8_t *block = mem_alloc_block(r->mem, BLOCK);
     if (block == NULL)
         return fail(PAWL_MEMORY, "no memory to repair");
@@ -117,19 +118,25 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
     s->buf_len = 0;
     bool padding_only = link == s->link && q < (s->index + 1) * s->segment_size && q - align_up(p, BLOCK) == 0;
     uint8_t head[FRAME_HEADER_SIZE];
-    struct frame_header h = {.kind = FRAME_LOST, .flags = FRAME_FLAG_REQUIRED, .lsn = p, .epoch = s->epoch, .durable = p,
-                             .time_ns = r->io->ops->realtime(r->io), .link = s->link, .dir_hash = link,
+    struct frame_header h = {.kind = FRAME_LOST,
+                             .flags = FRAME_FLAG_REQUIRED,
+                             .lsn = p,
+                             .epoch = s->epoch,
+                             .durable = p,
+                             .time_ns = r->io->ops->realtime(r->io),
+                             .link = s->link,
+                             .dir_hash = link,
                              .body_len = (uint32_t)(q - p - FRAME_HEADER_SIZE)};
     if (!padding_only && q - p < FRAME_HEADER_SIZE)
-        return fail_at(PAWL_DAMAGED, 0, "", "", p, "the damaged place at LSN %llu is too small for a LOST frame",
-                       (unsigned long long)p);
+        return fail_at(PAWL_DAMAGED, 0, "", "", p,
+                       "the damaged place at LSN %llu is too small for a LOST frame", (unsigned long long)p);
     if (!padding_only)
         frame_encode_header(head, &h, s->seed);
     TRY(overwrite(r, s, p, q, head, padding_only ? 0 : sizeof head));
     r->check->repaired++;
     verify_tell(r->check, 0, s->index, p, q - p, padding_only ? "padding-mended" : "taken-out",
-                "%llu bytes at LSN %llu went into lost-%016llx.bin", (unsigned long long)(q - p), (unsigned long long)p,
-                (unsigned long long)p);
+                "%llu bytes at LSN %llu went into lost-%016llx.bin", (unsigned long long)(q - p),
+                (unsigned long long)p, (unsigned long long)p);
     return 0;
 }
 
@@ -158,9 +165,9 @@ static int rebuild_header(struct repair *r, uint64_t index, const struct segment
     uint8_t *head = mem_alloc_block(r->mem, SEGMENT_HEADER_SIZE);
     int rc = head == NULL ? fail(PAWL_MEMORY, "no memory to repair") : 0;
     const uint8_t *first = rc == 0 ? scan_bytes(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc) : NULL;
-    struct frame_header h;
-    if (rc == 0 && (first == NULL || frame_decode_header(first, index * s.segment_size + SEGMENT_HEADER_SIZE, s.segment_size,
-                                                         s.seed, &h) != FRAME_GOOD))
+    struct frame_header h = {0};
+    if (rc == 0 && (first == NULL || frame_decode_header(first, index * s.segment_size + SEGMENT_HEADER_SIZE,
+                                                         s.segment_size, s.seed, &h) != FRAME_GOOD))
         rc = fail(PAWL_DAMAGED, "header and checkpoint of segment %016llx are both damaged: that can't be mended",
                   (unsigned long long)index);
     if (rc == 0) {
@@ -206,7 +213,8 @@ static int repair_headers(struct repair *r) {
             if (rc == 0 && pass == 0 && good)
                 like = h;
             if (rc == 0 && pass == 1 && !good && v != SEGMENT_UNKNOWN && like.segment_size != 0)
-                rc = scan_for_begun(r->io, r->mem, file, l.index[i], like.segment_size, format_seed(like.log_id), &witness);
+                rc = scan_for_begun(r->io, r->mem, file, l.index[i], like.segment_size,
+                                    format_seed(like.log_id), &witness);
             if (rc == 0 && witness != NO_LSN)
                 rc = rebuild_header(r, l.index[i], &like, file);
             r->io->ops->close(r->io, file);
@@ -218,8 +226,14 @@ static int repair_headers(struct repair *r) {
 int repair_log(struct seam *io, struct mem *m, pawl_check *c,
                int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost), void *ctx) {
     struct repair r = {io, m, c, frame, ctx};
-    struct verify v = {.io = io, .mem = m, .check = c, .frame = on_frame, .damage = on_damage, .header = on_header,
-                       .writable = true, .ctx = &r};
+    struct verify v = {.io = io,
+                       .mem = m,
+                       .check = c,
+                       .frame = on_frame,
+                       .damage = on_damage,
+                       .header = on_header,
+                       .writable = true,
+                       .ctx = &r};
     TRY(repair_headers(&r));
     return verify_log(&v);
 }

@@ -76,16 +76,17 @@ static int header_error(uint64_t index, enum segment_verdict v, uint64_t size) {
     char name[24];
     segment_name(name, index, "seg");
     if (v == SEGMENT_UNKNOWN)
-        return fail_at(PAWL_VERSION, 0, "open", name, index * size,
-                       "%s was written in a format this version of Pawl (format %u) doesn't know; use a newer one", name,
-                       FORMAT_VERSION);
-    return fail_at(PAWL_DAMAGED, 0, "open", name, index * size,
-                   "segment-header-damaged: both copies of the header of %s are damaged; run 'pawl verify', then 'pawl repair'",
+        return fail_at(
+            PAWL_VERSION, 0, "open", name, index * size,
+            "%s was written in a format this version of Pawl (format %u) doesn't know; use a newer one", name,
+            FORMAT_VERSION);
+    return fail_at(PAWL_DAMAGED, 0, "open", name,
+                   index * size, "segment-header-damaged: both copies of the header of %s are damaged; run 'pawl verify', then 'pawl repair'",
                    name);
 }
 
-int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like, bool writable,
-                 struct segment_header *h) {
+int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
+                 bool writable, struct segment_header *h) {
     int file = open_file(io, index, writable);
     if (file < 0)
         return file;
@@ -120,7 +121,8 @@ static int check_unbegun(struct seam *io, struct mem *m, uint64_t index, const s
     return rc;
 }
 
-static int judge_file(struct seam *io, struct mem *m, uint64_t index, struct segment_header *h, enum segment_verdict *v) {
+static int judge_file(struct seam *io, struct mem *m, uint64_t index, struct segment_header *h,
+                      enum segment_verdict *v) {
     int file = open_file(io, index, false);
     if (file < 0)
         return file;
@@ -131,7 +133,8 @@ static int judge_file(struct seam *io, struct mem *m, uint64_t index, struct seg
 }
 
 /* The newest begun segment; above it only prepared files. */
-static int find_newest(struct seam *io, struct mem *m, const struct segment_list *l, struct log_extent *x, size_t *at) {
+static int find_newest(struct seam *io, struct mem *m, const struct segment_list *l, struct log_extent *x,
+                       size_t *at) {
     enum segment_verdict v = SEGMENT_PREPARED, worst = SEGMENT_PREPARED;
     size_t i = l->count;
     while (i > 0) {
@@ -173,8 +176,8 @@ int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_
     bool gap = i > 0;
     segment_list_free(&l);
     if (gap)
-        return fail_at(PAWL_DAMAGED, 0, "open", "", x->first * x->newest.segment_size,
-                       "segment-missing: segment %016llx is not there but older ones are; put it back, or run 'pawl repair'",
+        return fail_at(PAWL_DAMAGED, 0, "open", "",
+                       x->first * x->newest.segment_size, "segment-missing: segment %016llx is not there but older ones are; put it back, or run 'pawl repair'",
                        (unsigned long long)(x->first - 1));
     struct segment_header h;
     for (uint64_t n = x->last; n-- > x->first;) { /* the neighbour and the oldest tell foreign files */
@@ -201,14 +204,17 @@ int damage_error(const struct scan *s, const struct scan_end *end) {
     const char *why = end->decision != NULL ? end->decision->why : "the segment does not end with its seal";
     if (end->witness_lsn != NO_LSN)
         return fail_at(PAWL_DAMAGED, 0, "", name, end->lsn,
-                       "%s in %s at offset %llu (LSN %llu): %s; the frame at LSN %llu knew it to be durable. Run 'pawl verify', "
+                       "%s in %s at offset %llu (LSN %llu): %s; the frame at LSN %llu knew it to be durable. "
+                       "Run 'pawl verify', "
                        "then 'pawl repair'",
-                       label, name, (unsigned long long)(end->lsn % s->segment_size), (unsigned long long)end->lsn, why,
-                       (unsigned long long)end->witness_lsn);
+                       label, name, (unsigned long long)(end->lsn % s->segment_size),
+                       (unsigned long long)end->lsn, why, (unsigned long long)end->witness_lsn);
     return fail_at(PAWL_DAMAGED, 0, "", name, end->lsn,
-                   "%s in %s at offset %llu (LSN %llu): %s; a later segment proves that it was durable. Run 'pawl verify', then "
+                   "%s in %s at offset %llu (LSN %llu): %s; a later segment proves that it was durable. Run "
+                   "'pawl verify', then "
                    "'pawl repair'",
-                   label, name, (unsigned long long)(end->lsn % s->segment_size), (unsigned long long)end->lsn, why);
+                   label, name, (unsigned long long)(end->lsn % s->segment_size),
+                   (unsigned long long)end->lsn, why);
 }
 
 /* Walks one segment, handing frames over. *checkpoint: whether the first frame was a real checkpoint. In salvage, damage is jumped over. */
@@ -322,8 +328,8 @@ static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struc
     return rc < 0 ? fail_sys(rc, "unlink", name, NO_LSN) : 0;
 }
 
-static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r, struct log_extent *x,
-                           struct recovered *out) {
+static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
+                           struct log_extent *x, struct recovered *out) {
     uint64_t start;
     TRY(find_start(io, m, x, mode == REPLAY_SALVAGE, &start));
     out->header = x->newest;
@@ -334,7 +340,7 @@ static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode
         if (file < 0)
             return file;
         struct scan s;
-        struct scan_end end;
+        struct scan_end end = {0};
         bool checkpoint;
         scan_begin(&s, io, m, file, &h, n == x->last);
         int rc = walk(&s, r, mode == REPLAY_SALVAGE, &end, &checkpoint, out);
@@ -369,7 +375,8 @@ static int tap_frame(void *ctx, const struct frame_header *h, const uint8_t *fra
     return t->inner->frame(t->inner->ctx, h, frame, after_lost);
 }
 
-int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r, struct recovered *out) {
+int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
+               struct recovered *out) {
     struct log_extent x;
     memset(out, 0, sizeof *out);
     out->start.file = out->start.next_file = -1;

@@ -45,12 +45,13 @@ struct log_extent {
 int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x);
 
 /* Opens segment `index` and checks that it is of this log. Handle or error code. */
-int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like, bool writable,
-                 struct segment_header *h);
+int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
+                 bool writable, struct segment_header *h);
 
 enum replay_mode { REPLAY_WRITE, REPLAY_READ, REPLAY_SALVAGE };
 /* Recovers (PAWL-8): on return with WRITE, everything below start.tail is durable. Damage: PAWL_DAMAGED with the facts, except in salvage. */
-int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r, struct recovered *out);
+int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
+               struct recovered *out);
 
 /* The error for an end that is damage. */
 int damage_error(const struct scan *s, const struct scan_end *end);

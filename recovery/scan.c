@@ -31,7 +31,8 @@ static int window(struct scan *s, uint64_t offset, size_t len) {
     if (n < 0)
         return read_failed(s, n, from);
     s->buf_at = from;
-    s->buf_len = s->limit != 0 && from + (uint64_t)n > s->limit ? (s->limit > from ? s->limit - from : 0) : (uint64_t)n;
+    s->buf_len = s->limit != 0 && from + (uint64_t)n > s->limit ? (s->limit > from ? s->limit - from : 0)
+                                                                : (uint64_t)n;
     return 0;
 }
 
@@ -45,8 +46,8 @@ const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc) 
     return s->buf + (offset - s->buf_at);
 }
 
-int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h, enum segment_verdict *v,
-                int *bad_copy) {
+int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h,
+                enum segment_verdict *v, int *bad_copy) {
     uint8_t *head = mem_alloc_block(m, SEGMENT_HEADER_SIZE);
     if (head == NULL)
         return fail(PAWL_MEMORY, "no memory to read a segment header");
@@ -63,7 +64,8 @@ int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct
     return 0;
 }
 
-int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h, bool newest) {
+int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h,
+               bool newest) {
     memset(s, 0, sizeof *s);
     s->io = io;
     s->mem = m;
@@ -111,7 +113,8 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
     const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
     if (head == NULL) {
         uint64_t left = s->segment_size - offset_of(s, p);
-        const uint8_t *rest = rc == 0 && left < FRAME_HEADER_SIZE ? scan_bytes(s, offset_of(s, p), (size_t)left, &rc) : NULL;
+        const uint8_t *rest =
+            rc == 0 && left < FRAME_HEADER_SIZE ? scan_bytes(s, offset_of(s, p), (size_t)left, &rc) : NULL;
         if (rest != NULL && !all_zero(rest, (size_t)left))
             e->head = HEAD_GARBAGE;
         return rc;
@@ -139,7 +142,8 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
     f->bytes = scan_bytes(s, offset_of(s, p), (size_t)frame_bytes(&f->header), &rc);
     if (rc < 0)
         return rc;
-    e->payload = f->bytes != NULL && frame_check(f->bytes, &f->header, s->seed) == FRAME_GOOD ? PAYLOAD_GOOD : PAYLOAD_BAD;
+    e->payload = f->bytes != NULL && frame_check(f->bytes, &f->header, s->seed) == FRAME_GOOD ? PAYLOAD_GOOD
+                                                                                              : PAYLOAD_BAD;
     return 0;
 }
 
@@ -186,8 +190,9 @@ int scan_next(struct scan *s, struct scan_frame *f) {
         return rc;
     const struct frame_header *h = &f->header;
     if (!frame_kind_known(h->kind) && (h->flags & FRAME_FLAG_REQUIRED) != 0)
-        return fail_at(PAWL_VERSION, 0, "", "", h->lsn, "frame kind %u at LSN %llu is not known to this version of Pawl",
-                       h->kind, (unsigned long long)h->lsn);
+        return fail_at(PAWL_VERSION, 0, "", "", h->lsn,
+                       "frame kind %u at LSN %llu is not known to this version of Pawl", h->kind,
+                       (unsigned long long)h->lsn);
     s->link = h->kind == FRAME_LOST ? h->dir_hash : h->hash;
     s->epoch = h->epoch;
     s->kind = h->kind;
@@ -288,8 +293,8 @@ void scan_jump(struct scan *s, uint64_t lsn) {
     }
 }
 
-int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size, uint64_t seed,
-                   uint64_t *lsn) {
+int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,
+                   uint64_t seed, uint64_t *lsn) {
     struct scan s;
     struct segment_header h = {.index = index, .segment_size = segment_size};
     scan_begin(&s, io, m, file, &h, true);

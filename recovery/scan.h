@@ -20,16 +20,16 @@ struct scan {
     uint64_t index, segment_size, seed;
     bool newest; /* else the next segment exists: everything here was durable */
 
-    uint64_t at;     /* LSN where the next frame is looked for */
-    uint64_t link;   /* what it must link to */
-    uint64_t epoch;  /* of the last frame accepted */
-    uint8_t kind;    /* of the last frame accepted; 0 none yet */
-    bool after_lost; /* a LOST frame was passed in this segment */
+    uint64_t at;           /* LSN where the next frame is looked for */
+    uint64_t link;         /* what it must link to */
+    uint64_t epoch;        /* of the last frame accepted */
+    uint8_t kind;          /* of the last frame accepted; 0 none yet */
+    bool after_lost;       /* a LOST frame was passed in this segment */
     uint64_t accepted_end; /* end of the last frame accepted */
     uint64_t durable;      /* greatest durable LSN that any accepted frame told */
 
-    uint64_t limit;  /* if not 0: file offset from which on bytes may still change, and are not to be kept */
-    uint8_t *buf; /* window of the file */
+    uint64_t limit; /* if not 0: file offset from which on bytes may still change, and are not to be kept */
+    uint8_t *buf;   /* window of the file */
     size_t buf_cap;
     uint64_t buf_at, buf_len; /* file offset and bytes */
     size_t chunk;
@@ -49,9 +49,10 @@ struct scan_end {
 };
 
 /* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an error of reading. */
-int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h, enum segment_verdict *v,
-                int *bad_copy);
-int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h, bool newest);
+int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h,
+                enum segment_verdict *v, int *bad_copy);
+int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h,
+               bool newest);
 /* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading, or PAWL_VERSION for a required kind that isn't known. */
 int scan_next(struct scan *s, struct scan_frame *f);
 /* Did the walk reach the segment's end: its SEAL, or a LOST frame in its place? */
@@ -66,7 +67,7 @@ void scan_end(struct scan *s);
 /* `len` bytes at a file offset, through the window; NULL with *rc set if they can't be read. Fewer than len at the end of the file: NULL and *rc = 0. */
 const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc);
 /* A prepared or headerless file: is there a witness in it that says it was begun? *lsn is its place or UINT64_MAX. */
-int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size, uint64_t seed,
-                   uint64_t *lsn);
+int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,
+                   uint64_t seed, uint64_t *lsn);
 
 #endif

@@ -59,12 +59,14 @@ static void on_good(struct verify *v, const struct scan_frame *f, bool lost) {
     uint64_t segment = f->header.lsn / v->segment_size;
     if (!runs_whole(&f->header, f->bytes))
         verify_tell(c, PAWL_DAMAGED, segment, f->header.lsn, frame_bytes(&f->header), "records-malformed",
-                    "the frame at LSN %llu has a right checksum but its records don't fit", (unsigned long long)f->header.lsn);
+                    "the frame at LSN %llu has a right checksum but its records don't fit",
+                    (unsigned long long)f->header.lsn);
     if (v->frame != NULL && v->frame(v->ctx, &f->header, f->bytes, lost) < 0) {
         pawl_error e;
         fail_copy(&e);
         bool tiling = strstr(e.message, "interval") != NULL;
-        verify_tell(c, tiling ? PAWL_TILING : e.code, segment, f->header.lsn, 0, tiling ? "tiling" : "contradiction", "%s", e.message);
+        verify_tell(c, tiling ? PAWL_TILING : e.code, segment, f->header.lsn, 0,
+                    tiling ? "tiling" : "contradiction", "%s", e.message);
     }
     c->clean = f->header.kind == FRAME_CLOSE;
 }
@@ -79,7 +81,8 @@ static int on_end(struct verify *v, struct scan *s) {
         if (end.decision->action == CUT) {
             v->check->torn_bytes = align_up(end.lsn + 1, BLOCK) - end.lsn;
             verify_tell(v->check, 0, s->index, end.lsn, v->check->torn_bytes, end.decision->label,
-                        "torn tail at LSN %llu, never acknowledged: %s", (unsigned long long)end.lsn, end.decision->why);
+                        "torn tail at LSN %llu, never acknowledged: %s", (unsigned long long)end.lsn,
+                        end.decision->why);
         }
         return 0;
     }
@@ -114,8 +117,8 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
     int rc = scan_header(v->io, v->mem, file, n, &h, &verdict, &bad_copy);
     if (rc == 0 && verdict == SEGMENT_ONE_COPY) {
         verify_tell(v->check, PAWL_DAMAGED, n, n * h.segment_size, BLOCK, "header-copy-damaged",
-                    "copy %d of the header of segment %016llx is damaged; the other one is good", bad_copy + 1,
-                    (unsigned long long)n);
+                    "copy %d of the header of segment %016llx is damaged; the other one is good",
+                    bad_copy + 1, (unsigned long long)n);
         if (v->header != NULL)
             rc = v->header(v->ctx, file, &h, bad_copy);
     }

@@ -66,7 +66,8 @@ static uint64_t durable(struct fixture *f, uint32_t stream, uint32_t partition) 
     return b.durable;
 }
 
-static int advance(struct fixture *f, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from, uint64_t to) {
+static int advance(struct fixture *f, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from,
+                   uint64_t to) {
     pawl_tx *tx;
     assert_int_equal(pawl_begin(f->log, &tx), 0);
     int rc = pawl_advance(tx, processor, stream, partition, from, to);
@@ -215,7 +216,8 @@ static void a_forgotten_processor_is_gone(void **state) {
     assert_int_equal(advance(f, again, f->a, 0, 0, 1), 0);
 }
 
-static int decision(struct fixture *f, int (*what)(pawl_tx *, uint32_t, const char *), uint32_t id, const char *name) {
+static int decision(struct fixture *f, int (*what)(pawl_tx *, uint32_t, const char *), uint32_t id,
+                    const char *name) {
     pawl_tx *tx;
     assert_int_equal(pawl_begin(f->log, &tx), 0);
     int rc = what(tx, id, name);

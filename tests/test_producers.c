@@ -273,12 +273,9 @@ static void after_a_crash_the_sequence_equals_the_records(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        T(a_retry_does_nothing_and_tells_the_offset),
-        T(an_older_retry_is_a_duplicate_of_unknown_offset),
-        T(skipping_and_overlapping_are_refused),
-        T(the_newer_holder_fences_the_older),
-        T(cookie_and_sequence_survive_reopening),
-        T(a_duplicate_moves_nothing_else),
+        T(a_retry_does_nothing_and_tells_the_offset),     T(an_older_retry_is_a_duplicate_of_unknown_offset),
+        T(skipping_and_overlapping_are_refused),          T(the_newer_holder_fences_the_older),
+        T(cookie_and_sequence_survive_reopening),         T(a_duplicate_moves_nothing_else),
         T(after_a_crash_the_sequence_equals_the_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

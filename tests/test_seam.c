@@ -122,7 +122,9 @@ static void fill(uint8_t *p, size_t len, unsigned seed) {
         p[i] = (uint8_t)(seed * 31u + i * 7u + (i >> 8));
 }
 
-static void path_of(const struct fixture *f, const char *name, char path[256]) { snprintf(path, 256, "%s/%s", f->dir, name); }
+static void path_of(const struct fixture *f, const char *name, char path[256]) {
+    snprintf(path, 256, "%s/%s", f->dir, name);
+}
 
 /* Runs fn in a child; 0, or EXIT_SKIP. Anything else fails the test. */
 static int in_child(void (*fn)(struct fixture *f), struct fixture *f) {
@@ -139,12 +141,12 @@ static int in_child(void (*fn)(struct fixture *f), struct fixture *f) {
     return WEXITSTATUS(status);
 }
 
-#define CHILD_CHECK(cond)                                                                                              \
-    do {                                                                                                               \
-        if (!(cond)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                                                 \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
+#define CHILD_CHECK(cond) \
+    do { \
+        if (!(cond)) { \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
+            _exit(1); \
+        } \
     } while (0)
 
 static void check_child(int status, const char *why) {
@@ -600,7 +602,8 @@ static const struct variant variants[] = {
     {"posix, buffered", PAWL_BACKEND_POSIX, PAWL_DIRECT_OFF},
 };
 
-#define T(f) {#f, f, setup, teardown, NULL}
+#define T(f) \
+    { #f, f, setup, teardown, NULL }
 
 int main(void) {
     static const struct CMUnitTest all[] = {

@@ -358,7 +358,8 @@ static void uncommitted_reading_sees_what_is_appended(void **state) {
 
 static void empty_keys_and_values(void **state) {
     struct fixture *f = *state;
-    pawl_record none = {0}, key = {.key = "k", .key_len = 1}, value = {.value = "v", .value_len = 1, .key = "", .key_len = 0};
+    pawl_record none = {0}, key = {.key = "k", .key_len = 1},
+                value = {.value = "v", .value_len = 1, .key = "", .key_len = 0};
     assert_int_equal(pawl_append(f->log, f->a, 0, &none, NULL), 0);
     assert_int_equal(pawl_append(f->log, f->a, 0, &key, NULL), 0);
     assert_int_equal(pawl_append(f->log, f->a, PAWL_ANY, &value, NULL), 0);

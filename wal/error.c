@@ -8,7 +8,7 @@
 
 static _Thread_local pawl_error last;
 
-static int put(int code, int sys_errno, const char *call, const char *file, uint64_t lsn, const char *message,
+static void put(int code, int sys_errno, const char *call, const char *file, uint64_t lsn, const char *message,
                va_list ap) {
     int saved = errno; /* the library never changes errno */
     pawl_error e;
@@ -21,23 +21,20 @@ static int put(int code, int sys_errno, const char *call, const char *file, uint
     vsnprintf(e.message, sizeof e.message, message, ap);
     last = e;
     errno = saved;
-    return code;
 }
 
-int fail(int code, const char *message, ...) {
+void fail_set(int code, const char *message, ...) {
     va_list ap;
     va_start(ap, message);
     put(code, 0, NULL, NULL, NO_LSN, message, ap);
     va_end(ap);
-    return code;
 }
 
-int fail_at(int code, int sys_errno, const char *call, const char *file, uint64_t lsn, const char *message, ...) {
+void fail_set_at(int code, int sys_errno, const char *call, const char *file, uint64_t lsn, const char *message, ...) {
     va_list ap;
     va_start(ap, message);
     put(code, sys_errno, call, file, lsn, message, ap);
     va_end(ap);
-    return code;
 }
 
 int fail_sys(int negative_errno, const char *call, const char *file, uint64_t lsn) {
@@ -56,8 +53,8 @@ int fail_sys(int negative_errno, const char *call, const char *file, uint64_t ls
     }
     char text[96];
     snprintf(text, sizeof text, "%s", strerrordesc_np(e) != NULL ? strerrordesc_np(e) : "unknown error");
-    return fail_at(code, e, call, file, lsn, "%s of %s failed: %s; %s", call, file != NULL ? file : "the directory", text,
-                   advice);
+    return fail_at(code, e, call, file, lsn, "%s of %s failed: %s; %s", call,
+                   file != NULL ? file : "the directory", text, advice);
 }
 
 void fail_copy(pawl_error *out) {

@@ -79,17 +79,17 @@ struct segment_header {
 };
 
 enum segment_verdict {
-    SEGMENT_GOOD,        /* both copies are valid and alike */
-    SEGMENT_ONE_COPY,    /* one is valid: usable, and to be mended */
-    SEGMENT_PREPARED,    /* no header for this name: zeros or another index's bytes */
-    SEGMENT_UNKNOWN,     /* a good hash, but another version or unknown features */
-    SEGMENT_BAD,         /* neither zeros nor anything valid */
+    SEGMENT_GOOD,     /* both copies are valid and alike */
+    SEGMENT_ONE_COPY, /* one is valid: usable, and to be mended */
+    SEGMENT_PREPARED, /* no header for this name: zeros or another index's bytes */
+    SEGMENT_UNKNOWN,  /* a good hash, but another version or unknown features */
+    SEGMENT_BAD,      /* neither zeros nor anything valid */
 };
 
 void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h);
 /* Judges the first two blocks of the file named `index`. *h is filled for GOOD, ONE_COPY and (index of another name) PREPARED; *bad_copy is 0 or 1 for ONE_COPY. */
-enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index, struct segment_header *h,
-                                    int *bad_copy);
+enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index,
+                                    struct segment_header *h, int *bad_copy);
 uint64_t format_seed(const uint8_t log_id[16]);
 void segment_name(char out[24], uint64_t index, const char *suffix);
 bool segment_parse_name(const char *name, const char *suffix, uint64_t *index);
@@ -125,9 +125,9 @@ struct frame_header {
 
 enum frame_verdict {
     FRAME_GOOD,
-    FRAME_NO_MAGIC,    /* what stands here isn't a frame */
-    FRAME_BAD_HEADER,  /* header hash, reserved field or bounds */
-    FRAME_OTHER_LSN,   /* a good header of another place: stale or misplaced */
+    FRAME_NO_MAGIC,   /* what stands here isn't a frame */
+    FRAME_BAD_HEADER, /* header hash, reserved field or bounds */
+    FRAME_OTHER_LSN,  /* a good header of another place: stale or misplaced */
     FRAME_BAD_DIR,
     FRAME_BAD_BODY,
 };
@@ -141,8 +141,8 @@ static inline uint64_t frame_bytes(const struct frame_header *h) {
 }
 void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed);
 /* Judges a header alone, at LSN `lsn` of segments of this size. *h is filled for GOOD and OTHER_LSN. */
-enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn, uint64_t segment_size,
-                                       uint64_t seed, struct frame_header *h);
+enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
+                                       uint64_t segment_size, uint64_t seed, struct frame_header *h);
 /* Judges directory and body of a frame whose header is good; `in` holds the whole frame. Runs' bounds are checked too. */
 enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h, uint64_t seed);
 bool frame_kind_known(uint8_t kind);
@@ -281,7 +281,8 @@ bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_s
 void c_producer_encode(struct bytes *b, const struct c_producer *e);
 bool c_producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_producer *e);
 void c_processor_encode(struct bytes *b, uint32_t id, const char *name, uint32_t name_len);
-bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id, const char **name, uint32_t *name_len);
+bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id, const char **name,
+                        uint32_t *name_len);
 
 /* Encoded length of a record, or 0 if a part is beyond its limit. */
 uint64_t record_size(const pawl_record *r);

@@ -6,13 +6,26 @@
 
 static const uint8_t frame_magic[4] = {0x50, 0x57, 0x4C, 0x46};
 
-enum { AT_KIND = 4, AT_FLAGS = 5, AT_RUNS = 6, AT_LSN = 8, AT_EPOCH = 16, AT_DURABLE = 24, AT_TIME = 32, AT_LINK = 40,
-       AT_DIR_HASH = 48, AT_BODY_HASH = 56, AT_BODY_LEN = 64, AT_ZERO = 68, AT_HASH = 72 };
+enum {
+    AT_KIND = 4,
+    AT_FLAGS = 5,
+    AT_RUNS = 6,
+    AT_LSN = 8,
+    AT_EPOCH = 16,
+    AT_DURABLE = 24,
+    AT_TIME = 32,
+    AT_LINK = 40,
+    AT_DIR_HASH = 48,
+    AT_BODY_HASH = 56,
+    AT_BODY_LEN = 64,
+    AT_ZERO = 68,
+    AT_HASH = 72
+};
 _Static_assert(AT_HASH + 8 == FRAME_HEADER_SIZE, "header layout");
 
 const char *frame_kind_name(uint8_t kind) {
-    static const char *const names[] = {"?",    "COMMIT", "SPILL",      "WITNESS", "OPEN",
-                                        "CLOSE", "CHECKPOINT", "SEAL", "LOST"};
+    static const char *const names[] = {"?",     "COMMIT",     "SPILL", "WITNESS", "OPEN",
+                                        "CLOSE", "CHECKPOINT", "SEAL",  "LOST"};
     return kind < sizeof names / sizeof *names ? names[kind] : "?";
 }
 
@@ -38,8 +51,8 @@ void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h,
     put64(out + AT_HASH, h->hash);
 }
 
-enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn, uint64_t segment_size,
-                                       uint64_t seed, struct frame_header *h) {
+enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
+                                       uint64_t segment_size, uint64_t seed, struct frame_header *h) {
     if (memcmp(in, frame_magic, 4) != 0)
         return FRAME_NO_MAGIC;
     h->hash = get64(in + AT_HASH);

@@ -12,8 +12,21 @@
 
 static const uint8_t segment_magic[8] = {0x50, 0x41, 0x57, 0x4C, 0x0D, 0x0A, 0x1A, 0x0A};
 
-enum { AT_VERSION = 8, AT_BLOCK = 12, AT_ID = 16, AT_SIZE = 32, AT_INDEX = 40, AT_EPOCH = 48, AT_LINK = 56,
-       AT_SEAL = 64, AT_CREATED = 72, AT_CAP = 80, AT_FEATURES = 88, AT_RESERVED = 96, AT_HASH = 4088 };
+enum {
+    AT_VERSION = 8,
+    AT_BLOCK = 12,
+    AT_ID = 16,
+    AT_SIZE = 32,
+    AT_INDEX = 40,
+    AT_EPOCH = 48,
+    AT_LINK = 56,
+    AT_SEAL = 64,
+    AT_CREATED = 72,
+    AT_CAP = 80,
+    AT_FEATURES = 88,
+    AT_RESERVED = 96,
+    AT_HASH = 4088
+};
 
 uint64_t format_hash(const void *data, size_t len, uint64_t seed) {
     return XXH3_64bits_withSeed(data, len, seed);
@@ -74,8 +87,8 @@ static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index, struc
     return h->index == index ? SEGMENT_GOOD : SEGMENT_PREPARED;
 }
 
-enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index, struct segment_header *h,
-                                    int *bad_copy) {
+enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index,
+                                    struct segment_header *h, int *bad_copy) {
     struct segment_header second;
     memset(h, 0, sizeof *h);
     memset(&second, 0, sizeof second);

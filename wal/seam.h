@@ -18,7 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SEAM_BLOCK 4096u /* alignment of every buffer, offset and length of asynchronous requests, and of read() */
+#define SEAM_BLOCK \
+    4096u /* alignment of every buffer, offset and length of asynchronous requests, and of read() */
 
 enum seam_op { SEAM_WRITE = 1, SEAM_READ = 2, SEAM_SYNC = 3 };
 enum seam_req_flags {
@@ -35,14 +36,14 @@ struct seam_req {
     void *data;
     uint32_t len;
     uint64_t offset;
-    int64_t result; /* bytes done, or -errno; set by reap() */
-    void *owner;    /* the caller's */
+    int64_t result;        /* bytes done, or -errno; set by reap() */
+    void *owner;           /* the caller's */
     struct seam_req *next; /* the backend's while submitted */
 };
 
 enum seam_open_flags {
-    SEAM_CREATE = 1, /* create, must not exist (O_EXCL) */
-    SEAM_RDWR = 2,   /* else read-only */
+    SEAM_CREATE = 1,   /* create, must not exist (O_EXCL) */
+    SEAM_RDWR = 2,     /* else read-only */
     SEAM_BUFFERED = 4, /* don't use O_DIRECT for this file even if the seam does (small odd-sized side files) */
 };
 

@@ -19,7 +19,9 @@
 _Static_assert(sizeof(off_t) == 8, "segments are up to 4 GiB: compile with -D_FILE_OFFSET_BITS=64");
 _Static_assert(IO_MAX % SEAM_BLOCK == 0, "continued direct I/O must stay aligned");
 
-static struct common *self(struct seam *s) { return (struct common *)s; }
+static struct common *self(struct seam *s) {
+    return (struct common *)s;
+}
 
 int common_init(struct common *c, const struct start *st) {
     int rc = pthread_mutex_init(&c->mutex, NULL);

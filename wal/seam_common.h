@@ -14,7 +14,9 @@
 
 /* Every function that can be called from outside begins with this: errno is the application's (STYLE 4). */
 #define KEEP_ERRNO int kept_errno_ __attribute__((unused, cleanup(common_restore_errno))) = errno
-static inline void common_restore_errno(const int *kept) { errno = *kept; }
+static inline void common_restore_errno(const int *kept) {
+    errno = *kept;
+}
 
 #define SLOT_LOCK SEAM_FILES_MAX /* the lock's place in a backend's table of descriptors, behind the files */
 #define SLOTS (SEAM_FILES_MAX + 1)
@@ -78,12 +80,12 @@ void common_sleep(struct seam *s, uint64_t ns);
 int common_random(struct seam *s, void *data, size_t len);
 int common_free_space(struct seam *s, uint64_t *bytes);
 
-#define COMMON_OPS                                                                                                     \
-    .list = common_list, .open = common_open, .close = common_close, .size = common_size,                              \
-    .allocate = common_allocate, .rename = common_rename, .unlink = common_unlink, .sync_dir = common_sync_dir,        \
-    .read = common_read, .write = common_write, .sync = common_sync, .lock = common_lock, .unlock = common_unlock,     \
-    .holder = common_holder, .now = common_now, .realtime = common_realtime, .sleep = common_sleep,                    \
-    .random = common_random, .free_space = common_free_space
+#define COMMON_OPS \
+    .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
+    .allocate = common_allocate, .rename = common_rename, .unlink = common_unlink, \
+    .sync_dir = common_sync_dir, .read = common_read, .write = common_write, .sync = common_sync, \
+    .lock = common_lock, .unlock = common_unlock, .holder = common_holder, .now = common_now, \
+    .realtime = common_realtime, .sleep = common_sleep, .random = common_random, .free_space = common_free_space
 
 /* First in, first out, linked through the requests themselves. Zeroed is empty. */
 struct req_queue {

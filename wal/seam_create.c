@@ -73,7 +73,7 @@ static int create_backend(const struct start *st, int backend, struct common **c
         const char *why = "";
         int rc = uring_create(st, c, &why);
         if (rc == 0) {
-            snprintf((*c)->seam.note, sizeof (*c)->seam.note, "io_uring");
+            snprintf((*c)->seam.note, sizeof(*c)->seam.note, "io_uring");
             return 0;
         }
         if (backend == PAWL_BACKEND_URING)
@@ -83,7 +83,7 @@ static int create_backend(const struct start *st, int backend, struct common **c
     }
     int rc = posix_create(st, c);
     if (rc == 0)
-        snprintf((*c)->seam.note, sizeof (*c)->seam.note, "posix%s", reason);
+        snprintf((*c)->seam.note, sizeof(*c)->seam.note, "posix%s", reason);
     return rc;
 }
 

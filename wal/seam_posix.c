@@ -25,7 +25,9 @@ struct posix {
     pthread_t helper;
 };
 
-static struct posix *self(struct seam *s) { return (struct posix *)s; }
+static struct posix *self(struct seam *s) {
+    return (struct posix *)s;
+}
 
 static int64_t run(struct posix *p, const struct seam_req *r) {
     int fd = common_fd(&p->c, r->file);
@@ -152,8 +154,8 @@ static void posix_destroy(struct seam *s) {
 }
 
 static const struct seam_ops ops = {
-    COMMON_OPS,           .submit = posix_submit,   .kick = posix_kick,
-    .reap = posix_reap,   .buffers = posix_buffers, .destroy = posix_destroy,
+    COMMON_OPS,         .submit = posix_submit,   .kick = posix_kick,
+    .reap = posix_reap, .buffers = posix_buffers, .destroy = posix_destroy,
 };
 
 int posix_create(const struct start *st, struct common **out) {

@@ -21,13 +21,14 @@
 
 #define ENTRIES 128
 #define BATCH 64
-#define NAP_NS 500000u /* when the kernel has no memory for a submission, and nothing in flight whose end would help */
+#define NAP_NS \
+    500000u /* when the kernel has no memory for a submission, and nothing in flight whose end would help */
 
 struct uring {
     struct common c;
     struct io_uring ring;
-    unsigned capacity;     /* of the completion ring; constant */
-    bool fixed_files;      /* constant */
+    unsigned capacity; /* of the completion ring; constant */
+    bool fixed_files;  /* constant */
     /* Is the place in the kernel's table filled? Written by the hook below while the handle isn't known to anyone. */
     _Atomic bool fixed[SLOTS];
 
@@ -39,7 +40,9 @@ struct uring {
     int broken;        /* -errno: the ring takes nothing more */
 };
 
-static struct uring *self(struct seam *s) { return (struct uring *)s; }
+static struct uring *self(struct seam *s) {
+    return (struct uring *)s;
+}
 
 /* ---------------------------------------------------------------- registration */
 
@@ -257,8 +260,8 @@ static void uring_destroy(struct seam *s) {
 }
 
 static const struct seam_ops ops = {
-    COMMON_OPS,           .submit = uring_submit,   .kick = uring_kick,
-    .reap = uring_reap,   .buffers = uring_buffers, .destroy = uring_destroy,
+    COMMON_OPS,         .submit = uring_submit,   .kick = uring_kick,
+    .reap = uring_reap, .buffers = uring_buffers, .destroy = uring_destroy,
 };
 
 /* The ring's descriptor can't be moved, so the places 0 to 2 are filled while it is made. */

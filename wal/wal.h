@@ -27,10 +27,10 @@
 #define WAL_GROUPS_MAX 16
 #define WAL_PIECES_MAX 3
 
-enum wal_class { /* who may use the last bytes before the log is full (PAWL-11) */
-    WAL_INGEST,    /* new input: stops first */
-    WAL_PROCESS,   /* output with positions: so that processors can drain a full log */
-    WAL_POSITIONS, /* positions and catalog only: may use the reserve */
+enum wal_class {                /* who may use the last bytes before the log is full (PAWL-11) */
+                 WAL_INGEST,    /* new input: stops first */
+                 WAL_PROCESS,   /* output with positions: so that processors can drain a full log */
+                 WAL_POSITIONS, /* positions and catalog only: may use the reserve */
 };
 
 struct wal_piece {
@@ -64,7 +64,7 @@ enum group_state {
 struct group {
     struct seam_req req;
     uint8_t *data;
-    uint64_t lsn;   /* of its first byte */
+    uint64_t lsn; /* of its first byte */
     uint32_t cap;
     uint32_t len;   /* filled; a multiple of the block once submitted */
     uint32_t done;  /* written so far */
@@ -110,7 +110,7 @@ struct wal {
     uint64_t epoch;
 
     enum wal_state state;
-    bool needs_open; /* this incarnation has no durable record yet: the next segment's header must be it */
+    bool needs_open;  /* this incarnation has no durable record yet: the next segment's header must be it */
     uint64_t segment; /* index of the active one */
     int file;
     uint64_t first_segment; /* oldest kept */
@@ -155,8 +155,8 @@ struct wal_start {
 };
 
 /* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable after the next flush and completion). Buffers take `buffer_bytes`. */
-int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks, const struct wal_start *start,
-             uint64_t buffer_bytes);
+int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks,
+             const struct wal_start *start, uint64_t buffer_bytes);
 /* Frees what it holds. Nothing may be in flight. */
 void wal_free(struct wal *w);
 

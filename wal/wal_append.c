@@ -119,7 +119,8 @@ static int space(struct wal *w, uint64_t size, uint8_t **out) {
         if (g == NULL) {
             if (w->in_flight != 0)
                 return WAL_WAIT;
-            return fail(PAWL_MEMORY, "no memory for a frame of %llu bytes: raise memory_cap or make transactions smaller",
+            return fail(PAWL_MEMORY,
+                        "no memory for a frame of %llu bytes: raise memory_cap or make transactions smaller",
                         (unsigned long long)size);
         }
         start_group(w, g);
@@ -136,7 +137,7 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
     if (rc != 0)
         return rc;
     struct frame_header h = {.lsn = w->tail, .epoch = w->epoch, .durable = w->durable, .link = w->link};
-    assert(w->durable <= w->tail);
+    assert(out != NULL && w->durable <= w->tail);
     wal_encode_frame(out, f, &h, w->seed);
     w->gathering->len += (uint32_t)size;
     w->tail += size;
@@ -155,8 +156,12 @@ static void seal(struct wal *w) {
     bytes_init(&body, w->mem);
     int rc = w->hooks.index(w->hooks.ctx, &body, index_max(w->segment_size));
     struct run r = {.type = RUN_INDEX, .count = (uint32_t)(body.len / INDEX_ENTRY_SIZE), .len = (uint32_t)body.len};
-    struct wal_frame f = {.kind = FRAME_SEAL, .runs = &r, .run_count = body.len != 0, .piece_count = 1,
-                          .pieces = {{body.data, body.len}}, .body_len = (uint32_t)body.len,
+    struct wal_frame f = {.kind = FRAME_SEAL,
+                          .runs = &r,
+                          .run_count = body.len != 0,
+                          .piece_count = 1,
+                          .pieces = {{body.data, body.len}},
+                          .body_len = (uint32_t)body.len,
                           .body_hash = format_hash(body.data, body.len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
     uint64_t lsn, end;
@@ -195,15 +200,25 @@ static int begin(struct wal *w) {
     w->next = NEXT_NONE;
     w->tail = wal_base(w);
     start_group(w, g);
-    struct segment_header sh = {.segment_size = w->segment_size, .index = w->segment, .epoch = w->epoch,
-                                .link = old_link, .seal_lsn = w->seal_lsn, .created_ns = now, .disk_cap = w->disk_cap};
+    struct segment_header sh = {.segment_size = w->segment_size,
+                                .index = w->segment,
+                                .epoch = w->epoch,
+                                .link = old_link,
+                                .seal_lsn = w->seal_lsn,
+                                .created_ns = now,
+                                .disk_cap = w->disk_cap};
     memcpy(sh.log_id, w->log_id, 16);
     segment_encode(g->data, &sh);
     g->len = (uint32_t)first;
     w->tail += first;
-    struct wal_frame f = {.kind = FRAME_CHECKPOINT, .runs = runs, .run_count = count, .piece_count = 1,
-                          .pieces = {{body.data, body.len}}, .body_len = (uint32_t)body.len,
-                          .body_hash = format_hash(body.data, body.len, w->seed), .time_ns = now};
+    struct wal_frame f = {.kind = FRAME_CHECKPOINT,
+                          .runs = runs,
+                          .run_count = count,
+                          .piece_count = 1,
+                          .pieces = {{body.data, body.len}},
+                          .body_len = (uint32_t)body.len,
+                          .body_hash = format_hash(body.data, body.len, w->seed),
+                          .time_ns = now};
     uint64_t lsn, end;
     rc = put_frame(w, &f, &lsn, &end);
     assert(rc == 0);
@@ -247,7 +262,8 @@ int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t
         return wal_error(w);
     if (w->state != WAL_RUNNING)
         return w->state == WAL_SEALING && w->next == NEXT_FULL && !wal_wants_next(w)
-                   ? fail(PAWL_FULL, "the log is full: no segment is left; free space, or let retention drop old segments")
+                   ? fail(PAWL_FULL, "the log is full: no segment is left; free space, or let retention drop "
+                                     "old segments")
                    : WAL_WAIT;
     switch (room_for(w, size, f->class)) {
     case ROOM_YES:
@@ -261,19 +277,21 @@ int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t
         return WAL_WAIT;
     default:
         return fail(PAWL_FULL, "the log is full (%s); free space, raise the cap, or let retention drop old segments",
-                    w->disk_cap != 0 && w->next != NEXT_FULL ? "its disk cap is reached" : "no space for another segment");
+                    w->disk_cap != 0 && w->next != NEXT_FULL ? "its disk cap is reached"
+                                                             : "no space for another segment");
     }
 }
 
 int wal_append_mark(struct wal *w, uint8_t kind) {
-    struct wal_frame f = {.kind = kind, .class = WAL_POSITIONS, .body_hash = format_hash(NULL, 0, w->seed),
+    struct wal_frame f = {.kind = kind,
+                          .class = WAL_POSITIONS,
+                          .body_hash = format_hash(NULL, 0, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
     uint64_t lsn, end;
     uint64_t size = frame_size(0, 0);
     if (w->failed != 0)
         return wal_error(w);
-    if (w->state != WAL_RUNNING || w->needs_open ||
-        w->tail - wal_base(w) + size > wal_usable_end(w->segment_size))
+    if (w->state != WAL_RUNNING || w->needs_open || w->tail - wal_base(w) + size > wal_usable_end(w->segment_size))
         return WAL_WAIT; /* a mark is never worth a roll */
     return put_frame(w, &f, &lsn, &end);
 }

@@ -21,9 +21,10 @@ int wal_fail(struct wal *w, int sys_errno, const char *call, uint64_t lsn) {
     char name[24];
     segment_name(name, lsn / w->segment_size, "seg");
     const char *text = strerrordesc_np(sys_errno);
-    w->failed = fail_at(PAWL_IO, sys_errno, call, name, lsn,
-                        "%s of %s at LSN %llu failed: %s. Nothing more is acknowledged; close and open the log again to recover",
-                        call, name, (unsigned long long)lsn, text != NULL ? text : "unknown error");
+    w->failed = fail_at(
+        PAWL_IO, sys_errno, call, name,
+        lsn, "%s of %s at LSN %llu failed: %s. Nothing more is acknowledged; close and open the log again to recover",
+        call, name, (unsigned long long)lsn, text != NULL ? text : "unknown error");
     fail_copy(&w->error);
     return w->failed;
 }
@@ -201,8 +202,8 @@ static int make_groups(struct wal *w, uint64_t bytes) {
     return 0;
 }
 
-int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks, const struct wal_start *start,
-             uint64_t buffer_bytes) {
+int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks,
+             const struct wal_start *start, uint64_t buffer_bytes) {
     memset(w, 0, sizeof *w);
     w->io = io;
     w->mem = m;
@@ -228,7 +229,9 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
         w->state = WAL_SEALING; /* the next segment's header will be this incarnation's record */
         return 0;
     }
-    struct wal_frame f = {.kind = FRAME_OPEN, .class = WAL_POSITIONS, .body_hash = format_hash(NULL, 0, w->seed),
+    struct wal_frame f = {.kind = FRAME_OPEN,
+                          .class = WAL_POSITIONS,
+                          .body_hash = format_hash(NULL, 0, w->seed),
                           .time_ns = io->ops->realtime(io)};
     uint64_t lsn, end;
     w->needs_open = false;

@@ -85,8 +85,8 @@ int wal_create(struct seam *io, struct mem *m, uint64_t segment_size, uint64_t d
     char tmp[24], name[24];
     segment_name(tmp, 0, "tmp");
     segment_name(name, 0, "seg");
-    struct segment_header sh = {.segment_size = segment_size, .epoch = 1, .disk_cap = disk_cap,
-                                .created_ns = io->ops->realtime(io)};
+    struct segment_header sh = {
+        .segment_size = segment_size, .epoch = 1, .disk_cap = disk_cap, .created_ns = io->ops->realtime(io)};
     int rc = io->ops->random(io, sh.log_id, 16);
     if (rc < 0)
         return fail_sys(rc, "getrandom", NULL, NO_LSN);

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables that a log's COMMIT frames build up, and the rules that they must keep (docs/format.md, section 5)."""
+
+import copy
+from dataclasses import dataclass
+
+import pawl_frames as f
+
+
+@dataclass
+class ProducerRow:
+    name: bytes
+    epoch: int = 0
+    last: int = 0
+    stream: int = 0
+    partition: int = 0
+    offset: int = 0
+    cookie: bytes = b""
+
+
+class Tables:
+    """Tables at one LSN.
+
+    `unsure` is set behind a LOST frame: transactions are missing there, so bases and intervals may jump forward once for
+    each key (`settled` holds the keys that have been seen since), and ids may appear that no known CATALOG entry made. The
+    next CHECKPOINT, which was written from whole tables, ends that.
+    """
+
+    def __init__(self):
+        self.streams = {}     # id -> (name, partitions)
+        self.next = {}        # (stream, partition) -> next offset, only if above 0
+        self.producers = {}   # id -> ProducerRow
+        self.processors = {}  # id -> name
+        self.positions = {}   # (processor, stream, partition) -> position
+        self.settings = (0, 0, 0)
+        self.sinks = set()    # (processor, name)
+        self.spans = {}       # segment -> oldest segment that its commits refer to
+        self.state = {}       # (processor, partition) -> {key: value}; no checkpoint holds it
+        self.forgotten = set()
+        self.processor_names = {}  # every id ever seen, the forgotten ones too
+        self.unsure = False
+        self.settled = set()
+
+    def lose(self):
+        self.unsure = True
+        self.settled = set()
+
+    def _may_jump(self, *key):
+        """Whether this is the first time since a LOST frame that the key's next number is seen."""
+        if not self.unsure or key in self.settled:
+            return False
+        self.settled.add(key)
+        return True
+
+    # ---- COMMIT ------------------------------------------------------------------------------------------------------
+
+    def apply(self, frame, segment, body_of, complain):
+        """Apply a COMMIT. `body_of(run)` gives a run's bytes; `complain(text)` takes what breaks a rule.
+
+        Nothing stops at a broken rule: the commit's own word is taken, so that one fault is reported once.
+        """
+        parsed = []
+        for number, run in enumerate(frame.runs):
+            if run.type in (f.POSITIONS, f.PRODUCERS, f.STATE, f.CATALOG, f.SINKS):
+                try:
+                    parsed.append((run, f.entries(run, body_of(run))))
+                except f.FormatError as error:
+                    complain("run %d: %s" % (number, error))
+        for run, rows in parsed:
+            if run.type == f.CATALOG:
+                for row in rows:
+                    self._apply_catalog(row, complain)
+        for run in frame.runs:
+            if run.type in (f.RECORDS, f.SPILLED):
+                self._apply_records(run, complain)
+        first = next((r for r in frame.runs if r.type in (f.RECORDS, f.SPILLED)), None)
+        answer = (first.stream, first.partition, first.base) if first else (0, 0, 0)
+        for run, rows in parsed:
+            for row in rows:
+                if run.type == f.POSITIONS:
+                    self._apply_position(row, complain)
+                elif run.type == f.PRODUCERS:
+                    self._apply_producer(row, answer, complain)
+                elif run.type == f.SINKS:
+                    self._apply_sink(row, complain)
+                elif run.type == f.STATE:
+                    self._apply_state(run, row, complain)
+
+    def span(self, segment, referred):
+        if referred < segment:
+            self.spans[segment] = min(self.spans.get(segment, referred), referred)
+
+    def _apply_catalog(self, row, complain):
+        if row.op not in (1, 2, 3, 4, 5, 6):
+            complain("CATALOG op %d is unknown" % row.op)
+            return
+        if row.op in (1, 2, 3):
+            table = (self.streams, self.producers, self.processors)[row.op - 1]
+            what = ("stream", "producer", "processor")[row.op - 1]
+            if not row.id:
+                complain("a %s with id 0" % what)
+            if row.id in table or (row.op == 3 and row.id in self.forgotten):
+                complain("%s id %d is used twice" % (what, row.id))
+            if any(self._name(row.op, value) == row.name for value in table.values()):
+                complain("%s name %r is used twice" % (what, row.name))
+            if row.b or (row.op != 1 and row.a):
+                complain("CATALOG op %d with a = %d, b = %d" % (row.op, row.a, row.b))
+            if row.op == 1:
+                if not row.a:
+                    complain("stream %r has no partitions" % row.name)
+                self.streams[row.id] = (row.name, row.a)
+            elif row.op == 2:
+                self.producers[row.id] = ProducerRow(row.name)
+            else:
+                self.processors[row.id] = self.processor_names[row.id] = row.name
+        elif row.op == 4:
+            if row.id not in self.processors and not self.unsure:
+                complain("processor %d is forgotten but was not there" % row.id)
+            self.processors.pop(row.id, None)
+            self.forgotten.add(row.id)
+            for table in (self.positions, self.state):
+                for key in [key for key in table if key[0] == row.id]:
+                    del table[key]
+        else:
+            if row.id or row.name:
+                complain("CATALOG op %d with an id or a name" % row.op)
+            if row.op == 5:
+                self.settings = (row.a, row.b, self.settings[2])
+            else:
+                if row.a > 1 or row.b:
+                    complain("CATALOG op 6 with a = %d, b = %d" % (row.a, row.b))
+                self.settings = self.settings[:2] + (row.a & 1,)
+
+    @staticmethod
+    def _name(op, value):
+        return value[0] if op == 1 else value.name if op == 2 else value
+
+    def _known_partition(self, stream, partition, complain):
+        if stream not in self.streams:
+            if not self.unsure:
+                complain("stream %d is unknown" % stream)
+        elif partition >= self.streams[stream][1]:
+            complain("stream %d has no partition %d" % (stream, partition))
+
+    def _apply_records(self, run, complain):
+        self._known_partition(run.stream, run.partition, complain)
+        key = (run.stream, run.partition)
+        expected = self.next.get(key, 0)
+        jump = self._may_jump("next", *key)
+        if run.base != expected and not (jump and run.base > expected):
+            complain("%s base %d of stream %d partition %d instead of %d" % (run.name, run.base, *key, expected))
+        if run.base + run.count:
+            self.next[key] = run.base + run.count
+
+    def _apply_position(self, row, complain):
+        key = row[:3]
+        self._known_partition(row.stream, row.partition, complain)
+        if row.processor not in self.processors and not self.unsure:
+            complain("processor %d is unknown" % row.processor)
+        expected = self.positions.get(key)
+        jump = self._may_jump("position", *key)
+        if row.first > row.end:
+            complain("a position interval from %d to %d" % (row.first, row.end))
+        if expected is not None and row.first != expected and not (jump and row.first > expected):
+            complain("position interval of processor %d, stream %d partition %d from %d instead of %d"
+                     % (*key, row.first, expected))
+        self.positions[key] = row.end
+
+    def _apply_producer(self, row, answer, complain):
+        known = self.producers.get(row.id)
+        if known is None:
+            if not self.unsure:
+                complain("producer %d is unknown" % row.id)
+            known = self.producers[row.id] = ProducerRow(None)
+        jump = self._may_jump("producer", row.id)
+        if row.first != known.last + 1 and not (jump and row.first > known.last + 1):
+            complain("sequences of producer %d begin at %d instead of %d" % (row.id, row.first, known.last + 1))
+        if row.first > row.last + 1:
+            complain("sequences of producer %d from %d to %d" % (row.id, row.first, row.last))
+        if row.epoch < known.epoch:
+            complain("epoch of producer %d falls from %d to %d" % (row.id, known.epoch, row.epoch))
+        known.epoch = row.epoch
+        # A new holder brings no sequences: the answer and cookie belong to the last sequence and stay.
+        if row.first <= row.last:
+            known.last = row.last
+            known.stream, known.partition, known.offset = answer
+            known.cookie = row.cookie
+
+    def _apply_sink(self, row, complain):
+        key = (row.processor, row.name)
+        if row.processor not in self.processors and not self.unsure:
+            complain("processor %d is unknown" % row.processor)
+        if row.op == 1:
+            if key in self.sinks:
+                complain("sink transaction %r is decided twice" % row.name)
+            self.sinks.add(key)
+        elif row.op == 2:
+            if key not in self.sinks and not self.unsure:
+                complain("sink transaction %r is finished but was not decided" % row.name)
+            self.sinks.discard(key)
+        else:
+            complain("SINKS op %d is unknown" % row.op)
+
+    def _apply_state(self, run, row, complain):
+        if run.stream not in self.processors and not self.unsure:
+            complain("processor %d is unknown" % run.stream)
+        table = self.state.setdefault((run.stream, run.partition), {})
+        if row.op == 1:
+            table[row.key] = row.value
+        else:
+            table.pop(row.key, None)
+
+    # ---- CHECKPOINT --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def of_checkpoint(cls, frame, body_of, complain):
+        """The tables that a CHECKPOINT holds."""
+        new, seen = cls(), set()
+        for number, run in enumerate(frame.runs):
+            if run.type not in f.RUNS_OF_KIND[f.CHECKPOINT]:
+                continue
+            if run.type in seen:
+                complain("two %s runs in a CHECKPOINT" % run.name)
+            seen.add(run.type)
+            try:
+                rows = f.entries(run, body_of(run))
+            except f.FormatError as error:
+                complain("run %d: %s" % (number, error))
+                continue
+            new._load(run, rows, complain)
+        return new
+
+    def _load(self, run, rows, complain):
+        ids = {f.C_STREAMS: 1, f.C_NEXT: 2, f.C_PRODUCERS: 1, f.C_PROCESSORS: 1, f.C_POSITIONS: 3, f.C_SINKS: 1,
+               f.C_SPANS: 1}.get(run.type)
+        if ids:
+            keys = [row[:ids] for row in rows]
+            ordered = sorted(keys) if run.type == f.C_SINKS else sorted(set(keys))
+            if keys != ordered:
+                complain("%s is not in ascending order" % run.name)
+        elif len(rows) != 1:
+            complain("C_SETTINGS has %d entries" % len(rows))
+        for row in rows:
+            if run.type == f.C_STREAMS:
+                self.streams[row.id] = (row.name, row.partitions)
+            elif run.type == f.C_NEXT:
+                if row.next:
+                    self.next[row.stream, row.partition] = row.next
+            elif run.type == f.C_PRODUCERS:
+                self.producers[row.id] = ProducerRow(row.name, row.epoch, row.last, row.stream, row.partition, row.offset,
+                                                     row.cookie)
+            elif run.type == f.C_PROCESSORS:
+                self.processors[row.id] = self.processor_names[row.id] = row.name
+            elif run.type == f.C_POSITIONS:
+                self.positions[row[:3]] = row.position
+            elif run.type == f.C_SETTINGS:
+                self.settings = tuple(row)
+                if row.flags > 1:
+                    complain("C_SETTINGS flags are %#x" % row.flags)
+            elif run.type == f.C_SINKS:
+                self.sinks.add((row.processor, row.name))
+            elif run.type == f.C_SPANS:
+                self.spans[row.segment] = row.oldest
+                if row.oldest >= row.segment:
+                    complain("C_SPANS says that segment %d refers to segment %d" % (row.segment, row.oldest))
+
+    def differences(self, other, oldest_kept):
+        """How `other`, a CHECKPOINT's tables, differ from these.
+
+        Spans of segments that retention has deleted since are left out, for the checkpoint knew them and these may not.
+        """
+        for name in ("streams", "next", "producers", "processors", "positions"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            for key in sorted(set(mine) | set(theirs)):
+                if mine.get(key) != theirs.get(key):
+                    yield "%s %s is %s in the checkpoint and %s by the log" % (name, key, theirs.get(key), mine.get(key))
+        if self.settings != other.settings:
+            yield "settings are %s in the checkpoint and %s by the log" % (other.settings, self.settings)
+        if self.sinks != other.sinks:
+            yield "sinks are %s in the checkpoint and %s by the log" % (sorted(other.sinks), sorted(self.sinks))
+        mine = {k: v for k, v in self.spans.items() if k >= oldest_kept}
+        theirs = {k: v for k, v in other.spans.items() if k >= oldest_kept}
+        if mine != theirs:
+            yield "spans are %s in the checkpoint and %s by the log" % (theirs, mine)
+
+    def steps_back(self, other):
+        """Where `other`, a CHECKPOINT's tables behind a LOST frame, fall below what these already reached."""
+        for name in ("next", "positions"):
+            theirs = getattr(other, name)
+            for key, value in sorted(getattr(self, name).items()):
+                if key in theirs and theirs[key] < value:
+                    yield "%s %s is %d in the checkpoint and already %d by the log" % (name, key, theirs[key], value)
+
+    def adopt(self, other):
+        """Take over a CHECKPOINT's tables; what no checkpoint holds stays."""
+        kept = {"state": self.state, "forgotten": self.forgotten,
+                "processor_names": {**self.processor_names, **other.processor_names}}
+        self.__dict__.update(copy.deepcopy(other.__dict__))
+        self.__dict__.update(kept)
+
+    # ---- For people --------------------------------------------------------------------------------------------------
+
+    def stream_id(self, name):
+        for ident, (known, _) in self.streams.items():
+            if known == name:
+                return ident
+        return None
+
+    def to_json(self):
+        streams = {text(name): {"id": ident, "partitions": partitions,
+                                "next": [self.next.get((ident, p), 0) for p in range(partitions)]}
+                   for ident, (name, partitions) in self.streams.items()}
+        producers = {text(row.name): {"id": ident, "epoch": row.epoch, "last": row.last,
+                                      "answer": {"stream": self.stream_name(row.stream), "partition": row.partition,
+                                                 "offset": row.offset} if row.stream else None,
+                                      "cookie": row.cookie.hex()} for ident, row in self.producers.items()}
+        processors = {}
+        for ident, name in self.processors.items():
+            mine = {}
+            for (processor, stream, partition), position in self.positions.items():
+                if processor == ident:
+                    mine.setdefault(self.stream_name(stream), {})[str(partition)] = position
+            processors[text(name)] = {"id": ident, "positions": mine}
+        retain_bytes, retain_ms, flags = self.settings
+        return {"streams": streams, "producers": producers, "processors": processors,
+                "settings": {"retain_bytes": retain_bytes, "retain_ms": retain_ms, "drop_consumed": bool(flags & 1)},
+                "sinks": sorted([self.processor_name(p), text(name)] for p, name in self.sinks),
+                "spans": {str(k): v for k, v in self.spans.items()}}
+
+    def stream_name(self, ident):
+        return text(self.streams[ident][0]) if ident in self.streams else "#%d" % ident
+
+    def processor_name(self, ident):
+        return text(self.processor_names[ident]) if ident in self.processor_names else "#%d" % ident
+
+
+def text(name):
+    """A name for people: UTF-8, with other bytes escaped."""
+    return "?" if name is None else name.decode("utf-8", "backslashreplace")
