@@ -47,6 +47,39 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
     return rc;
 }
 
+static void tell_lost(struct judge *j, const struct frame_header *h, uint32_t stream, uint32_t partition,
+                      uint64_t from, uint64_t to) {
+    const struct stream *s = tables_stream(&j->tables, stream);
+    j->check->lost_records += to - from;
+    verify_tell(j->check, 0, h->lsn / j->tables.segment_size, h->lsn, 0, "records-lost",
+                "stream %s, partition %u: offsets %llu to %llu are lost", s != NULL ? s->name : "?",
+                partition, (unsigned long long)from, (unsigned long long)to - 1);
+}
+
+/* Behind damage, a jump of offsets says which records are gone. */
+static void find_lost(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(frame, h, i, &r, &data);
+        bool records = h->kind == FRAME_COMMIT && (r.type == RUN_RECORDS || r.type == RUN_SPILLED);
+        for (uint32_t k = 0;
+             records || (r.type == RUN_C_NEXT && k < r.count && (k + 1) * C_NEXT_SIZE <= r.len); k++) {
+            uint32_t stream = records ? r.stream : get32(data + k * C_NEXT_SIZE);
+            uint32_t partition = records ? r.partition : get32(data + k * C_NEXT_SIZE + 4);
+            uint64_t at = records ? r.base : get64(data + k * C_NEXT_SIZE + 8);
+            const struct stream *s = tables_stream(&j->tables, stream);
+            if (s != NULL && partition < s->partitions && at > s->parts[partition].next)
+                tell_lost(j, h, stream, partition, s->parts[partition].next, at);
+            if (records) {
+                if (s != NULL && partition < s->partitions)
+                    s->parts[partition].next = at; /* several runs of one partition: told once */
+                break;
+            }
+        }
+    }
+}
+
 static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
     struct judge *j = ctx;
     int rc = 0;
@@ -54,6 +87,8 @@ static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *f
         j->lost = true;
     if (h->kind == FRAME_LOST)
         j->lost = true;
+    if (j->begun && j->lost && (h->kind == FRAME_COMMIT || h->kind == FRAME_CHECKPOINT))
+        find_lost(j, h, frame);
     if (h->kind == FRAME_CHECKPOINT) {
         if (j->begun && !j->lost && h->runs != 0)
             rc = compare(j, h, frame);
@@ -95,10 +130,10 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
     if (io != NULL && rc == 0) {
         struct verify v = {.io = io, .mem = &mem, .check = c, .frame = judge_frame, .ctx = &j};
         struct log_extent x;
-        rc = repair ? 0 : log_extent_find(io, &mem, false, &x);
-        if (rc == 0 && !repair)
-            tables_init(&j.tables, &mem, x.newest.segment_size);
+        rc = log_extent_find(io, &mem, false, &x);
         if (rc == 0)
+            tables_init(&j.tables, &mem, x.newest.segment_size);
+        if (rc == 0 || repair) /* repair mends headers first, which may be what keeps the extent from being found */
             rc = repair ? repair_log(io, &mem, c, judge_frame, &j) : verify_log(&v);
         c->positions = j.tables.position_count;
     }

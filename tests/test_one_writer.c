@@ -292,7 +292,8 @@ static void a_forked_handle_is_refused(void **state) {
             _exit(3);
         if (pawl_commit(tx, NULL) != PAWL_FORKED || pawl_sync(f->log) != PAWL_FORKED)
             _exit(4);
-        if (pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE) != PAWL_FORKED || pawl_stream_create(f->log, "c", 1, NULL) != PAWL_FORKED)
+        if (pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE) != PAWL_FORKED ||
+            pawl_stream_create(f->log, "c", 1, NULL) != PAWL_FORKED)
             _exit(5);
         _exit(pawl_close(f->log) != PAWL_FORKED ? 6 : 0);
     }

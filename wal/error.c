@@ -8,8 +8,8 @@
 
 static _Thread_local pawl_error last;
 
-static void put(int code, int sys_errno, const char *call, const char *file, uint64_t lsn, const char *message,
-               va_list ap) {
+static void put(int code, int sys_errno, const char *call, const char *file, uint64_t lsn,
+                const char *message, va_list ap) {
     int saved = errno; /* the library never changes errno */
     pawl_error e;
     memset(&e, 0, sizeof e);
@@ -30,7 +30,8 @@ void fail_set(int code, const char *message, ...) {
     va_end(ap);
 }
 
-void fail_set_at(int code, int sys_errno, const char *call, const char *file, uint64_t lsn, const char *message, ...) {
+void fail_set_at(int code, int sys_errno, const char *call, const char *file, uint64_t lsn,
+                 const char *message, ...) {
     va_list ap;
     va_start(ap, message);
     put(code, sys_errno, call, file, lsn, message, ap);

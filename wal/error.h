@@ -11,8 +11,8 @@
 
 /* Records an error and returns its code. `call` and `file` may be NULL; `message` is a printf format. */
 void fail_set(int code, const char *message, ...) __attribute__((format(printf, 2, 3)));
-void fail_set_at(int code, int sys_errno, const char *call, const char *file, uint64_t lsn, const char *message, ...)
-    __attribute__((format(printf, 6, 7)));
+void fail_set_at(int code, int sys_errno, const char *call, const char *file, uint64_t lsn,
+                 const char *message, ...) __attribute__((format(printf, 6, 7)));
 /* Macros, so that the compiler and analysers see the code itself come back. */
 #define fail(code, ...) (fail_set((code), __VA_ARGS__), (code))
 #define fail_at(code, ...) (fail_set_at((code), __VA_ARGS__), (code))

@@ -1,0 +1,472 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes small logs byte by byte, good ones and broken ones, always the same bytes for the same calls.
+
+It shares nothing with the reader but the hash, so that each can find the other's mistakes. The segments are held in
+memory until `save`, and may be damaged before that.
+
+    w = Writer(log_id=bytes(16), time=1_700_000_000_000_000_000)
+    t = w.txn()
+    t.stream("s", 1)
+    t.records("s", 0, [rec(b"one")])
+    t.commit()
+    w.close()
+    w.save("dir")
+"""
+
+import copy
+import os
+import struct
+from collections import namedtuple
+from contextlib import contextmanager
+
+from xxh3 import xxh3_64
+
+BLOCK = 4096
+HEADER_BLOCKS = 2 * BLOCK
+SEAL_ROOM = 64 * 1024  # kept free at the end of a segment for the SEAL and its INDEX
+
+COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = 1, 2, 3, 4, 5, 6, 7, 8
+R_RECORDS, R_SPILLED, R_POSITIONS, R_PRODUCERS, R_STATE, R_CATALOG, R_SINKS, R_INDEX = 1, 2, 3, 4, 5, 6, 7, 32
+R_C_STREAMS = 64
+
+Rec = namedtuple("Rec", "value key headers timestamp")
+RunBytes = namedtuple("RunBytes", "type stream partition count base data")
+SpillRef = namedtuple("SpillRef", "lsn hash number stream partition records")
+Written = namedtuple("Written", "lsn end kind epoch hash link")
+
+
+def rec(value, key=b"", headers=(), timestamp=0):
+    return Rec(value, key, tuple(headers), timestamp)
+
+
+def padded(data, n=8):
+    return data + bytes(-len(data) % n)
+
+
+def name_bytes(name):
+    return name if isinstance(name, bytes) else name.encode()
+
+
+def record_bytes(record):
+    headers = b"".join(struct.pack("<HH", len(name), len(value)) + name + value for name, value in record.headers)
+    return struct.pack("<IHHq", len(record.value), len(record.key), len(headers), record.timestamp) \
+        + record.key + headers + record.value
+
+
+def segment_header(log_id, size, index, epoch, link, seal, time, cap=0, version=1, features=0):
+    head = struct.pack("<8sII16s8Q", b"PAWL\r\n\x1a\n", version, BLOCK, log_id, size, index, epoch, link, seal, time, cap,
+                       features)
+    head += bytes(BLOCK - 8 - len(head))
+    return head + struct.pack("<Q", xxh3_64(head))
+
+
+class State:
+    """Everything that a transaction may change, so that a mark can be set and gone back to."""
+
+    def __init__(self):
+        self.streams = {}     # name -> (id, partitions)
+        self.next = {}        # (stream id, partition) -> offset
+        self.producers = {}   # name -> dict
+        self.processors = {}  # name -> id
+        self.positions = {}   # (processor id, stream id, partition) -> position
+        self.settings = [0, 0, 0]
+        self.sinks = []
+        self.spans = {}
+        self.ids = {"stream": 0, "producer": 0, "processor": 0}
+        self.shown = []       # (stream name, partition, offset, value, segments that it needs)
+        self.index = []       # runs of the segment: (stream id, partition, base, LSN)
+        self.frames = []
+        self.pos = 0
+        self.link = 0
+        self.epoch = 1
+        self.segment = 0
+        self.group_start = None
+        self.synced = 0
+        self.time = 0
+
+
+class Writer:
+    def __init__(self, log_id, time, segment_size=1 << 20, step=1000, cap=0, version=1, features=0, opened=True,
+                 index_every=4, settings=(0, 0, 0)):
+        self.log_id, self.size, self.step, self.cap = log_id, segment_size, step, cap
+        self.version, self.features, self.index_every = version, features, index_every
+        self.seed = xxh3_64(log_id)
+        self.images = {}
+        self.other_files = {}
+        self.s = State()
+        self.s.time = time
+        self.s.settings = list(settings)
+        self.auto_sync = True
+        self._begin_segment(0, 0)
+        if opened:
+            self.put(OPEN)
+            self.flush()
+
+    # ---- Bytes -------------------------------------------------------------------------------------------------------
+
+    def image(self, index):
+        return self.images.setdefault(index, bytearray(self.size))
+
+    def poke(self, lsn, data):
+        at = lsn % self.size
+        self.image(lsn // self.size)[at:at + len(data)] = data
+
+    def peek(self, lsn, length):
+        at = lsn % self.size
+        return bytes(self.image(lsn // self.size)[at:at + length])
+
+    def zero(self, lsn, end):
+        self.poke(lsn, bytes(end - lsn))
+
+    def flip(self, lsn, mask=1):
+        self.image(lsn // self.size)[lsn % self.size] ^= mask
+
+    # ---- Frames and groups -------------------------------------------------------------------------------------------
+
+    def put(self, kind, runs=(), flags=None, durable=None, epoch=None, link=None):
+        """A frame at the end of the current group, which it begins if there is none."""
+        s = self.s
+        if s.group_start is None:
+            assert s.pos % BLOCK == 0
+            s.group_start = s.pos
+        if durable is None:
+            durable = min(s.synced, s.pos)
+        directory, body = bytearray(), bytearray()
+        for run in runs:
+            directory += struct.pack("<HHIIIQII", run.type, 0, run.stream, run.partition, run.count, run.base, len(body),
+                                     len(run.data))
+            body += run.data
+        link = s.link if link is None else link
+        epoch = s.epoch if epoch is None else epoch
+        return self._put_bytes(kind, (0 if kind == WITNESS else 1) if flags is None else flags, len(runs), epoch, durable,
+                               link, xxh3_64(bytes(directory), self.seed), xxh3_64(bytes(body), self.seed),
+                               bytes(directory), bytes(body))
+
+    def _put_bytes(self, kind, flags, runs, epoch, durable, link, directory_hash, body_hash, directory, body):
+        s = self.s
+        head = struct.pack("<4sBBHQQQQQQQII", b"PWLF", kind, flags, runs, s.pos, epoch, durable, s.time, link,
+                           directory_hash, body_hash, len(body), 0)
+        own = xxh3_64(head, self.seed)
+        data = padded(head + struct.pack("<Q", own) + directory + body)
+        if s.pos + len(data) > (s.segment + 1) * self.size:
+            raise ValueError("the frame does not fit into segment %d" % s.segment)
+        self.poke(s.pos, data)
+        written = Written(s.pos, s.pos + len(data), kind, epoch, own, link)
+        s.frames.append(written)
+        s.pos += len(data)
+        s.link = own
+        s.time += self.step
+        return written
+
+    def flush(self):
+        """End the group: zeros up to a whole block."""
+        s = self.s
+        if s.group_start is None:
+            return
+        end = (s.pos + BLOCK - 1) // BLOCK * BLOCK
+        self.zero(s.pos, end)
+        s.pos, s.group_start = end, None
+        if self.auto_sync:
+            s.synced = end
+
+    @contextmanager
+    def group(self):
+        """Frames put inside share a group."""
+        self._grouping = True
+        try:
+            yield
+        finally:
+            self._grouping = False
+        self.flush()
+
+    _grouping = False
+
+    def _end_frame(self):
+        if not self._grouping:
+            self.flush()
+
+    # ---- Marks -------------------------------------------------------------------------------------------------------
+
+    def mark(self):
+        return copy.deepcopy(self.s)
+
+    def back_to(self, mark, keep=None):
+        """Forget what was written since the mark, as a crash does; its bytes stay, up to the LSN `keep` if that is given."""
+        if keep is not None and keep < self.s.pos:
+            self.zero(keep, self.s.pos)
+        self.s = copy.deepcopy(mark)
+
+    # ---- Segments and incarnations -----------------------------------------------------------------------------------
+
+    def _begin_segment(self, link, seal_lsn):
+        s = self.s
+        header = segment_header(self.log_id, self.size, s.segment, s.epoch, link, seal_lsn, s.time, self.cap, self.version,
+                                self.features)
+        start = s.segment * self.size
+        self.poke(start, header + header)
+        s.pos, s.group_start, s.index = start + HEADER_BLOCKS, None, []
+        self.put(CHECKPOINT, self._checkpoint_runs())
+        self.flush()
+
+    def seal(self, begin=True):
+        """SEAL the segment and, unless told otherwise, begin the next."""
+        self.flush()
+        s = self.s
+        rows, seen = [], set()
+        for number, row in enumerate(s.index):
+            if row[:2] not in seen or number % self.index_every == 0:
+                seen.add(row[:2])
+                rows.append(row)
+        data = b"".join(struct.pack("<IIQQ", *row) for row in rows)
+        self.put(SEAL, [RunBytes(R_INDEX, 0, 0, len(rows), 0, data)] if rows else [])
+        self.flush()
+        s.synced = s.pos
+        if begin:
+            self.begin_next()
+
+    def begin_next(self):
+        s = self.s
+        seal = s.frames[-1]
+        s.segment += 1
+        self._begin_segment(seal.hash, seal.lsn)
+
+    def reopen(self, epoch=None):
+        """A new incarnation after a crash or a CLOSE."""
+        s = self.s
+        s.group_start = None
+        s.pos = (s.pos + BLOCK - 1) // BLOCK * BLOCK
+        s.epoch = s.epoch + 1 if epoch is None else epoch
+        if s.frames[-1].kind == SEAL:
+            self.begin_next()
+        s.synced = s.pos
+        self.put(OPEN)
+        self.flush()
+
+    def witness(self):
+        self.put(WITNESS)
+        self._end_frame()
+
+    def close(self):
+        self.put(CLOSE)
+        self.flush()
+
+    def lose(self, first, end):
+        """Put a LOST frame over the bytes from `first` to `end`, where a frame is or the log ended."""
+        before = [frame for frame in self.s.frames if frame.end <= first][-1]
+        behind = [frame for frame in self.s.frames if frame.lsn == end]
+        kept = copy.deepcopy(self.s)
+        self.s.pos = first
+        self._put_bytes(LOST, 1, 0, before.epoch, min(kept.synced, first), before.hash,
+                        behind[0].link if behind else before.hash, 0, b"", bytes(end - first - 80))
+        lost = self.s.frames[-1]
+        self.s = kept
+        if not behind:
+            self.s.pos, self.s.link = end, before.hash
+        # What the lost frames held is no longer to be shown.
+        gone = {frame.lsn for frame in kept.frames if first <= frame.lsn < end}
+        self.s.shown = [row for row in self.s.shown if not gone & row[4]]
+        return lost
+
+    def drop_segment(self, index):
+        """Retention deletes a segment."""
+        del self.images[index]
+        # Only later checkpoints leave its spans out.
+        self.s.spans.pop(index, None)
+
+    # ---- Transactions ------------------------------------------------------------------------------------------------
+
+    def txn(self):
+        return Txn(self)
+
+    def spill(self, parts):
+        """A SPILL frame; `parts` are (stream name, partition, records). Gives what `Txn.spilled` takes."""
+        runs = [RunBytes(R_RECORDS, self.s.streams[name][0], partition, len(rows), 0xFFFFFFFFFFFFFFFF,
+                         b"".join(map(record_bytes, rows))) for name, partition, rows in parts]
+        self._make_room(sum(len(run.data) + 32 for run in runs) + 88)
+        frame = self.put(SPILL, runs)
+        self._end_frame()
+        return [SpillRef(frame.lsn, frame.hash, number, *part) for number, part in enumerate(parts)]
+
+    def _make_room(self, size):
+        if self.s.group_start is None and self.s.pos + size + SEAL_ROOM > (self.s.segment + 1) * self.size:
+            self.seal()
+
+    def _checkpoint_runs(self):
+        s = self.s
+        rows = [[] for _ in range(8)]
+        for name, (ident, partitions) in sorted(s.streams.items(), key=lambda item: item[1]):
+            rows[0].append(padded(struct.pack("<IIII", ident, partitions, len(name), 0) + name))
+        for key, offset in sorted(s.next.items()):
+            if offset:
+                rows[1].append(struct.pack("<IIQ", *key, offset))
+        for name, p in sorted(s.producers.items(), key=lambda item: item[1]["id"]):
+            rows[2].append(padded(struct.pack("<IIQIIQII32s", p["id"], p["epoch"], p["last"], *p["answer"],
+                                              len(p["cookie"]), len(name), p["cookie"]) + name))
+        for name, ident in sorted(s.processors.items(), key=lambda item: item[1]):
+            rows[3].append(padded(struct.pack("<II", ident, len(name)) + name))
+        for key, position in sorted(s.positions.items()):
+            rows[4].append(struct.pack("<IIIIQ", *key, 0, position))
+        if any(s.settings):
+            rows[5].append(struct.pack("<QQQ", *s.settings))
+        for processor, name in sorted(s.sinks):
+            rows[6].append(padded(struct.pack("<IHH", processor, 0, len(name)) + name))
+        for segment, oldest in sorted(s.spans.items()):
+            rows[7].append(struct.pack("<QQ", segment, oldest))
+        return [RunBytes(R_C_STREAMS + i, 0, 0, len(row), 0, b"".join(row)) for i, row in enumerate(rows) if row]
+
+    # ---- Results -----------------------------------------------------------------------------------------------------
+
+    def expected(self):
+        """{stream: {partition: [values]}} as a reader must see it, and {stream: {partition: first offset}}."""
+        values, firsts = {}, {}
+        for name, (_, partitions) in self.s.streams.items():
+            values[name.decode()] = {str(p): [] for p in range(partitions)}
+            firsts[name.decode()] = {}
+        for name, partition, offset, value, lsns in self.s.shown:
+            if all(lsn // self.size in self.images for lsn in lsns):
+                values[name.decode()][str(partition)].append(value)
+                firsts[name.decode()].setdefault(str(partition), offset)
+        return values, firsts
+
+    def save(self, directory):
+        """Write the files; blocks of zeros become holes."""
+        os.makedirs(directory, exist_ok=True)
+        files = {"%016x.seg" % index: image for index, image in self.images.items()}
+        for name, data in {**files, **self.other_files}.items():
+            with open(os.path.join(directory, name), "wb") as out:
+                out.truncate(len(data))
+                for at in range(0, len(data), BLOCK):
+                    block = data[at:at + BLOCK]
+                    if block.count(0) != len(block):
+                        out.seek(at)
+                        out.write(block)
+
+
+class Txn:
+    """A COMMIT in the making. Runs appear in the order of the calls; entries of one type next to each other share a run."""
+
+    def __init__(self, writer):
+        self.w = writer
+        self.s = copy.deepcopy(writer.s)
+        self.runs = []
+        self.bases = []
+        self.spans = []
+        self.answers = []
+
+    def _run(self, kind, data, stream=0, partition=0, count=1, base=0, join=True):
+        last = self.runs[-1] if self.runs else None
+        if join and last and last[:3] == (kind, stream, partition):
+            self.runs[-1] = last._replace(count=last.count + count, data=last.data + data)
+        else:
+            self.runs.append(RunBytes(kind, stream, partition, count, base, data))
+
+    def run(self, kind, data, stream=0, partition=0, count=1, base=0):
+        """A run of any type and content."""
+        self._run(kind, data, stream, partition, count, base, join=False)
+
+    def catalog(self, op, ident, a, b, name):
+        self._run(R_CATALOG, padded(struct.pack("<HHIQQ", op, len(name), ident, a, b) + name))
+
+    def _new_id(self, what):
+        self.s.ids[what] += 1
+        return self.s.ids[what]
+
+    def stream(self, name, partitions):
+        ident = self._new_id("stream")
+        self.s.streams[name_bytes(name)] = (ident, partitions)
+        self.catalog(1, ident, partitions, 0, name_bytes(name))
+        return ident
+
+    def producer(self, name):
+        ident = self._new_id("producer")
+        self.s.producers[name_bytes(name)] = {"id": ident, "epoch": 0, "last": 0, "answer": (0, 0, 0), "cookie": b""}
+        self.catalog(2, ident, 0, 0, name_bytes(name))
+        return ident
+
+    def processor(self, name):
+        ident = self._new_id("processor")
+        self.s.processors[name_bytes(name)] = ident
+        self.catalog(3, ident, 0, 0, name_bytes(name))
+        return ident
+
+    def forget(self, processor):
+        ident = self.s.processors.pop(name_bytes(processor))
+        self.s.positions = {key: value for key, value in self.s.positions.items() if key[0] != ident}
+        self.catalog(4, ident, 0, 0, b"")
+
+    def settings(self, retain_bytes, retain_ms):
+        self.s.settings[:2] = [retain_bytes, retain_ms]
+        self.catalog(5, 0, retain_bytes, retain_ms, b"")
+
+    def drop_consumed(self, on):
+        self.s.settings[2] = int(on)
+        self.catalog(6, 0, int(on), 0, b"")
+
+    def _append(self, kind, name, partition, rows, data, needs):
+        name = name_bytes(name)
+        ident = self.s.streams[name][0]
+        base = self.s.next.get((ident, partition), 0)
+        self._run(kind, data, ident, partition, len(rows), base, join=False)
+        self.bases.append((ident, partition, base))
+        for offset, row in enumerate(rows, base):
+            self.s.shown.append((name, partition, offset, row.value, needs))
+        self.s.next[ident, partition] = base + len(rows)
+
+    def records(self, stream, partition, rows):
+        self._append(R_RECORDS, stream, partition, rows, b"".join(map(record_bytes, rows)), {-1})
+
+    def spilled(self, ref):
+        data = struct.pack("<QQII", ref.lsn, ref.hash, ref.number, 0)
+        self._append(R_SPILLED, ref.stream, ref.partition, ref.records, data, {-1, ref.lsn})
+        self.spans.append(ref.lsn // self.w.size)
+
+    def position(self, processor, stream, partition, end, first=None):
+        key = (self.s.processors[name_bytes(processor)], self.s.streams[name_bytes(stream)][0], partition)
+        if first is None:
+            first = self.s.positions.get(key, 0)
+        self.s.positions[key] = end
+        self._run(R_POSITIONS, struct.pack("<IIIIQQ", *key, 0, first, end))
+
+    def sequences(self, producer, count, epoch=None, cookie=b""):
+        """The producer's next `count` sequence numbers; 0 of them is a new holder."""
+        p = self.s.producers[name_bytes(producer)]
+        if epoch is not None:
+            p["epoch"] = epoch
+        first, last = p["last"] + 1, p["last"] + count
+        self._run(R_PRODUCERS, struct.pack("<IIQQII32s", p["id"], p["epoch"], first, last, len(cookie), 0, cookie))
+        if count:
+            p["last"], p["cookie"] = last, cookie
+            self.answers.append(p)
+
+    def state(self, processor, partition, changes):
+        """`changes` are (key, value), or (key, None) to delete."""
+        ident = self.s.processors[name_bytes(processor)]
+        data = b"".join(struct.pack("<BBHI", 1 if value is not None else 2, 0, len(key), len(value or b"")) + key + (value or b"")
+                        for key, value in changes)
+        self._run(R_STATE, data, ident, partition, len(changes))
+
+    def sink(self, processor, name, finished=False):
+        key = (self.s.processors[name_bytes(processor)], name_bytes(name))
+        if finished:
+            self.s.sinks.remove(key)
+        else:
+            self.s.sinks.append(key)
+        self._run(R_SINKS, padded(struct.pack("<IHH", key[0], 2 if finished else 1, len(key[1])) + key[1]))
+
+    def commit(self, durable=None):
+        """Put the frame. The transaction must have been begun behind the last one that was committed."""
+        w = self.w
+        for p in self.answers:
+            p["answer"] = self.bases[0] if self.bases else (0, 0, 0)
+        size = 88 + sum(32 + len(run.data) for run in self.runs)
+        w._make_room(size)
+        for name in ("streams", "next", "producers", "processors", "positions", "settings", "sinks", "ids", "shown"):
+            setattr(w.s, name, getattr(self.s, name))
+        frame = w.put(COMMIT, self.runs, durable=durable)
+        w.s.shown = [row if -1 not in row[4] else (*row[:4], row[4] - {-1} | {frame.lsn}) for row in w.s.shown]
+        w.s.index += [(*base, frame.lsn) for base in self.bases]
+        for segment in self.spans:
+            if segment < w.s.segment:
+                w.s.spans[w.s.segment] = min(w.s.spans.get(w.s.segment, segment), segment)
+        w._end_frame()
+        return frame
