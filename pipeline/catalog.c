@@ -7,20 +7,40 @@
 #include "pipeline/engine.h"
 
 /* Under the lock: commits one catalog change (and what else the transaction holds). */
-static int commit_change(pawl *p, struct pawl_tx *tx, const struct catalog_entry *e) {
+static int commit_change(struct pawl_tx *tx, const struct catalog_entry *e) {
     int rc = tx_add_catalog(tx, e);
     pawl_receipt receipt;
     return rc < 0 ? rc : tx_commit_locked(tx, &receipt);
-    (void)p;
 }
 
 static int change(pawl *p, const struct catalog_entry *e) {
     struct pawl_tx *tx;
     int rc = tx_new(p, &tx);
     if (rc == 0)
-        rc = commit_change(p, tx, e);
+        rc = commit_change(tx, e);
     tx_free(tx);
     return rc;
+}
+
+/* One change of the catalog at a time: ids and epochs are chosen before the append, which may let go of the lock while it waits for room. */
+static int enter_catalog(pawl *p) {
+    TRY(engine_enter_writer(p));
+    while (p->catalog_busy) {
+        engine_wait(p);
+        if (p->wal.failed != 0) {
+            int rc = wal_error(&p->wal);
+            engine_leave(p);
+            return rc;
+        }
+    }
+    p->catalog_busy = true;
+    return 0;
+}
+
+static void leave_catalog(pawl *p) {
+    p->catalog_busy = false;
+    pthread_cond_broadcast(&p->progress);
+    engine_leave(p);
 }
 
 static int bad_name(const char *what) {
@@ -39,7 +59,7 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
         return bad_name("stream");
     if (partitions == 0 || partitions > STREAM_PARTITIONS_MAX)
         return fail(PAWL_INVALID, "a stream has 1 to 1024 partitions");
-    TRY(engine_enter_writer(p));
+    TRY(enter_catalog(p));
     struct tables *t = &p->tables;
     uint32_t existing = tables_find_stream(t, name);
     int rc;
@@ -54,7 +74,7 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
         rc = change(p, &(struct catalog_entry){CATALOG_STREAM, fresh, partitions, 0, name, (uint16_t)strlen(name)});
     if (id != NULL)
         *id = existing != 0 ? existing : fresh;
-    engine_leave(p);
+    leave_catalog(p);
     return rc;
 }
 
@@ -128,7 +148,7 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     *out = NULL;
-    TRY(engine_enter_writer(p));
+    TRY(enter_catalog(p));
     struct tables *t = &p->tables;
     struct pawl_tx *tx = NULL;
     uint32_t id = tables_find_producer(t, name);
@@ -160,7 +180,7 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
         mem_free(&p->mem, pr, sizeof *pr);
     }
     tx_free(tx);
-    engine_leave(p);
+    leave_catalog(p);
     return rc;
 }
 
@@ -202,7 +222,7 @@ int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
 int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
     if (!name_allowed(name))
         return bad_name("processor");
-    TRY(engine_enter_writer(p));
+    TRY(enter_catalog(p));
     struct tables *t = &p->tables;
     uint32_t found = tables_find_processor(t, name);
     int rc = 0;
@@ -215,14 +235,14 @@ int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
     }
     if (id != NULL)
         *id = found;
-    engine_leave(p);
+    leave_catalog(p);
     return rc;
 }
 
 int pawl_processor_forget(pawl *p, const char *name) {
     if (name == NULL)
         return fail(PAWL_INVALID, "the name is NULL");
-    TRY(engine_enter_writer(p));
+    TRY(enter_catalog(p));
     uint32_t id = tables_find_processor(&p->tables, name);
     int rc;
     if (id == 0)
@@ -231,7 +251,7 @@ int pawl_processor_forget(pawl *p, const char *name) {
         rc = fail(PAWL_BUSY, "processors are running");
     else
         rc = change(p, &(struct catalog_entry){CATALOG_FORGET, id, 0, 0, NULL, 0});
-    engine_leave(p);
+    leave_catalog(p);
     return rc;
 }
 
@@ -294,17 +314,17 @@ int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
 int pawl_retention_set(pawl *p, const pawl_retention *r) {
     if (r == NULL)
         return fail(PAWL_INVALID, "the settings are NULL");
-    TRY(engine_enter_writer(p));
+    TRY(enter_catalog(p));
     struct pawl_tx *tx;
     int rc = tx_new(p, &tx);
     if (rc == 0)
         rc = tx_add_catalog(tx, &(struct catalog_entry){CATALOG_RETAIN, 0, r->bytes, r->ms, NULL, 0});
     if (rc == 0)
-        rc = commit_change(p, tx, &(struct catalog_entry){CATALOG_CONSUMED, 0, r->consumed != 0, 0, NULL, 0});
+        rc = commit_change(tx, &(struct catalog_entry){CATALOG_CONSUMED, 0, r->consumed != 0, 0, NULL, 0});
     tx_free(tx);
     if (rc == 0)
         engine_ask_chores(p);
-    engine_leave(p);
+    leave_catalog(p);
     return rc;
 }
 

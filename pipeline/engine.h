@@ -62,7 +62,8 @@ struct pawl {
     struct tables tables;
     struct follow follow;
 
-    bool leader; /* a thread is in reap() */
+    bool catalog_busy; /* a change of the catalog is being committed */
+    bool leader;       /* a thread is in reap() */
     bool closing;
     bool bg_idle; /* the background thread sleeps without a deadline */
     bool bg_running, chores_running;
@@ -138,6 +139,15 @@ struct tx_spilled {
     struct spilled_entry at;
     uint64_t order; /* spill number, to keep offset order */
 };
+/* The body of the commit frame and its runs, bases still open. */
+struct tx_build {
+    struct run *runs;
+    uint32_t count, cap;
+    struct bytes own;
+    struct bytes *body; /* own, or the only run's bytes, which then are not copied */
+    size_t records_len; /* of the only run: what it is cut back to afterwards */
+    uint64_t hash;
+};
 struct pawl_tx {
     pawl *p;
     struct tx_run *runs;
@@ -153,6 +163,8 @@ struct pawl_tx {
     uint32_t catalog_count, sink_count;
     uint64_t bytes; /* of records held */
     uint64_t records;
+    struct tx_build build;
+    bool built;
 };
 struct pawl_producer {
     pawl *p;
@@ -162,6 +174,8 @@ struct pawl_producer {
     uint8_t cookie[COOKIE_MAX];
 };
 int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
+/* Without the lock: encodes and hashes what tx_append() will append. Nothing may be added afterwards. */
+int tx_prepare(struct pawl_tx *tx);
 /* Under the lock: appends the transaction; 0 with its receipt, or an error. `wait_full`: as block_when_full. */
 int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full);
 void tx_free(struct pawl_tx *tx);

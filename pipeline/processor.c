@@ -62,6 +62,7 @@ bool task_idle(const struct task *t) {
 static int append(struct task *t, bool durable) {
     pawl *p = t->processor->p;
     pawl_receipt receipt;
+    TRY(tx_prepare(t->tx));
     TRY(engine_enter_writer(p));
     int rc = tx_append(t->tx, &receipt, p->block_when_full);
     if (rc == 0) {

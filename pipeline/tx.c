@@ -7,6 +7,8 @@
 
 #define SPILL_BYTES_MAX (1024u * 1024u)
 
+static void build_free(struct pawl_tx *tx, struct tx_build *b);
+
 static uint64_t spill_at(const pawl *p) {
     uint64_t n = wal_payload_max(&p->wal) / 2;
     uint64_t by_memory = p->mem.cap / 16;
@@ -53,6 +55,8 @@ void tx_free(struct pawl_tx *tx) {
     if (tx == NULL)
         return;
     struct mem *m = &tx->p->mem;
+    if (tx->built)
+        build_free(tx, &tx->build);
     for (uint32_t i = 0; i < tx->run_count; i++)
         bytes_free(&tx->runs[i].data);
     mem_free(m, tx->runs, tx->run_cap * sizeof *tx->runs);
@@ -311,17 +315,7 @@ static bool tx_empty(const struct pawl_tx *tx) {
            tx->catalog_count == 0 && tx->sink_count == 0;
 }
 
-/* The body of the commit frame and its runs, bases still open. */
-struct build {
-    struct run *runs;
-    uint32_t count, cap;
-    struct bytes own;
-    struct bytes *body; /* own, or the only run's bytes, which then are not copied */
-    size_t records_len; /* of the only run: what it is cut back to afterwards */
-    uint64_t hash;
-};
-
-static void add_run(struct build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
+static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
                     size_t start) {
     b->runs[b->count++] = (struct run){.type = type,
                                        .stream = stream,
@@ -346,7 +340,7 @@ static struct tx_run *only_run(const struct pawl_tx *tx) {
     return only;
 }
 
-static int build(struct pawl_tx *tx, struct build *b) {
+static int build(struct pawl_tx *tx, struct tx_build *b) {
     pawl *p = tx->p;
     memset(b, 0, sizeof *b);
     bytes_init(&b->own, &p->mem);
@@ -399,7 +393,7 @@ static int build(struct pawl_tx *tx, struct build *b) {
                         : 0;
 }
 
-static void build_free(struct pawl_tx *tx, struct build *b) {
+static void build_free(struct pawl_tx *tx, struct tx_build *b) {
     if (b->body != &b->own) {
         b->body->len = b->records_len;
         b->body->failed = false;
@@ -409,7 +403,7 @@ static void build_free(struct pawl_tx *tx, struct build *b) {
 }
 
 /* Assigns offsets: each (stream, partition) goes on where it stands. */
-static int assign(pawl *p, struct build *b) {
+static int assign(pawl *p, struct tx_build *b) {
     for (uint32_t i = 0; i < b->count; i++) {
         struct run *r = &b->runs[i];
         if (r->type != RUN_RECORDS && r->type != RUN_SPILLED)
@@ -473,8 +467,16 @@ static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
                 (unsigned long long)tx->sequence.first);
 }
 
+/* An older holder may have committed while this waited for room: then the takeover must be made anew. */
+static int check_takeover(const struct pawl_tx *tx) {
+    const struct producer *p = tables_producer(&tx->p->tables, tx->sequence.producer);
+    if (p->sequence + 1 != tx->sequence.first || p->epoch + 1 != tx->sequence.epoch)
+        return fail(PAWL_BUSY, "the producer moved on meanwhile");
+    return 0;
+}
+
 /* Tables, index and figures follow the frame that was appended. They take it from the frame's own bytes, as recovery does. */
-static int follow_up(pawl *p, const struct build *b, uint64_t lsn, uint64_t end) {
+static int follow_up(pawl *p, const struct tx_build *b, uint64_t lsn, uint64_t end) {
     uint64_t avail;
     const uint8_t *frame = wal_peek(&p->wal, lsn, &avail);
     struct frame_header h;
@@ -494,30 +496,42 @@ static enum wal_class class_of(const struct pawl_tx *tx) {
     return tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST;
 }
 
+int tx_prepare(struct pawl_tx *tx) {
+    if (tx->built || tx_empty(tx))
+        return 0;
+    int rc = build(tx, &tx->build);
+    tx->built = rc == 0;
+    if (rc < 0)
+        build_free(tx, &tx->build);
+    return rc;
+}
+
 int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
     pawl *p = tx->p;
     *receipt = (pawl_receipt){.lsn = p->wal.durable, .offset = NO_OFFSET};
     if (tx_empty(tx))
         return 0;
-    struct build b;
-    int rc = build(tx, &b);
+    int rc = tx_prepare(tx);
+    if (rc < 0)
+        return rc;
+    struct tx_build *b = &tx->build;
     struct wal_frame f = {.kind = FRAME_COMMIT,
                           .class = class_of(tx),
-                          .runs = b.runs,
-                          .run_count = b.count,
+                          .runs = b->runs,
+                          .run_count = b->count,
                           .piece_count = 1,
-                          .pieces = {{b.body->data, b.body->len}},
-                          .body_len = (uint32_t)b.body->len,
-                          .body_hash = b.hash};
+                          .pieces = {{b->body->data, b->body->len}},
+                          .body_len = (uint32_t)b->body->len,
+                          .body_hash = b->hash};
     uint64_t lsn = 0, end = 0;
     while (rc == 0) {
         /* Everything is judged anew after each wait: the lock was free meanwhile. */
-        rc = check_sequence(tx, receipt);
+        rc = tx->takeover ? check_takeover(tx) : check_sequence(tx, receipt);
         if (rc != 0)
             break;
         rc = check_positions(tx);
         if (rc == 0)
-            rc = assign(p, &b);
+            rc = assign(p, b);
         if (rc < 0)
             break;
         f.time_ns = p->io->ops->realtime(p->io);
@@ -529,14 +543,14 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         }
         if (rc == 0) {
             receipt->lsn = end;
-            for (uint32_t i = 0; i < b.count; i++)
-                if (b.runs[i].type == RUN_RECORDS || b.runs[i].type == RUN_SPILLED) {
-                    receipt->stream = b.runs[i].stream;
-                    receipt->partition = b.runs[i].partition;
-                    receipt->offset = b.runs[i].base;
+            for (uint32_t i = 0; i < b->count; i++)
+                if (b->runs[i].type == RUN_RECORDS || b->runs[i].type == RUN_SPILLED) {
+                    receipt->stream = b->runs[i].stream;
+                    receipt->partition = b->runs[i].partition;
+                    receipt->offset = b->runs[i].base;
                     break;
                 }
-            rc = follow_up(p, &b, lsn, end);
+            rc = follow_up(p, b, lsn, end);
             p->records += tx->records;
             if (rc < 0) { /* memory and tables disagree: acknowledge nothing more */
                 pawl_error e;
@@ -551,7 +565,8 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         }
         break;
     }
-    build_free(tx, &b);
+    build_free(tx, b);
+    tx->built = false;
     return rc == 1 ? 0 : rc;
 }
 
@@ -569,18 +584,26 @@ int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt) {
 }
 
 int tx_takeover(struct pawl_tx *tx, uint32_t producer) {
-    const struct producer *row = tables_producer(&tx->p->tables, producer);
-    tx->takeover = true;
-    tx->sequence = (struct producer_entry){
-        .producer = producer, .epoch = row->epoch + 1, .first = row->sequence + 1, .last = row->sequence};
-    return tx_commit_locked(tx, NULL);
+    int rc;
+    do {
+        const struct producer *row = tables_producer(&tx->p->tables, producer);
+        tx->takeover = true;
+        tx->sequence = (struct producer_entry){
+            .producer = producer, .epoch = row->epoch + 1, .first = row->sequence + 1, .last = row->sequence};
+        rc = tx_commit_locked(tx, NULL);
+    } while (rc == PAWL_BUSY);
+    return rc;
 }
 
 int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
     if (tx == NULL)
         return fail(PAWL_INVALID, "the transaction is NULL");
     pawl *p = tx->p;
-    int rc = engine_enter_writer(p);
+    int rc = engine_check_fork(p);
+    if (rc == 0)
+        rc = tx_prepare(tx);
+    if (rc == 0)
+        rc = engine_enter_writer(p);
     if (rc == 0) {
         rc = tx_commit_locked(tx, receipt);
         engine_leave(p);
@@ -607,7 +630,11 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
     pawl_receipt local;
     if (receipt == NULL)
         receipt = &local;
-    int rc = engine_enter_writer(p);
+    int rc = engine_check_fork(p);
+    if (rc == 0)
+        rc = tx_prepare(tx);
+    if (rc == 0)
+        rc = engine_enter_writer(p);
     if (rc == 0) {
         while (p->async_count >= ASYNC_MAX && p->wal.failed == 0 && !p->dispatching)
             engine_wait(p);

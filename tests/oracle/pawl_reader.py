@@ -166,7 +166,7 @@ class Log:
         if frame.epoch == before.epoch:
             return True
         # The frames that a LOST frame covers may have begun an incarnation, so what is behind it may be newer.
-        return frame.epoch > before.epoch and (frame.kind in (f.OPEN, f.CHECKPOINT) or before.kind == f.LOST)
+        return frame.epoch > before.epoch and (frame.kind in (f.OPEN, f.CHECKPOINT, f.SEAL) or before.kind == f.LOST)
 
     def _next(self, before):
         """The frame behind `before` in its segment by rules 2 to 4, or None."""
@@ -182,7 +182,8 @@ class Log:
             if frame and self._follows(frame, before):
                 base = p // self.size * self.size
                 data = self.files[p // self.size].data
-                if frame.kind == f.OPEN or f.nonzero_at(data, p - base, q - base) is None:
+                newer = frame.kind in (f.OPEN, f.SEAL) and frame.epoch > before.epoch
+                if newer or f.nonzero_at(data, p - base, q - base) is None:
                     return frame
         return None
 
@@ -219,7 +220,7 @@ class Log:
                     break
                 frame = self._next(frame)
             sealed = before and before.lsn >= start and (
-                before.kind == f.SEAL or (before.kind == f.LOST and end == start + self.size and not newest))
+                before.kind == f.SEAL or (before.kind == f.LOST and end == start + self.size))
             if not sealed:
                 self._finish(index, end, before, newest)
                 return
@@ -235,11 +236,11 @@ class Log:
         self._problem("damaged", lsn, "damaged: " + reason)
 
     def _witness(self, data, first, p, segment, epoch):
-        """The first witness at a multiple of 4096 from `first` on, an LSN of `segment` whose bytes are `data`."""
+        """The first witness at a multiple of 8 from `first` on, an LSN of `segment` whose bytes are `data`."""
         base = segment * self.size
         at = data.find(f.FRAME_MAGIC, first - base)
         while at >= 0:
-            if at % f.BLOCK == 0:
+            if at % 8 == 0:
                 frame = f.parse_frame_header(data, at, base + at, base + self.size, self.seed)
                 if frame and frame.epoch >= epoch and frame.durable > p:
                     return base + at
@@ -253,7 +254,7 @@ class Log:
             return
         data = self.files[index].data
         epoch = before.epoch if before else self.files[index].header.epoch
-        witness = self._witness(data, p // f.BLOCK * f.BLOCK + f.BLOCK, p, index, epoch)
+        witness = self._witness(data, p + 8, p, index, epoch)
         if witness is not None:
             self._damage(p, witness, "a later frame at LSN %d says that these bytes were durable" % witness)
             return
@@ -330,9 +331,7 @@ class SegmentState:
         self.log = log
         self.index = index
         self.file_header = log.files[index].header
-        self.run_at = {}   # (stream, partition, base, COMMIT LSN) of every run in the segment
-        self.first = {}    # (stream, partition) -> the first of these
-        self.lost = False
+        self.run_at = set()  # (stream, partition, base, COMMIT LSN) of every run in the segment
 
     def accept(self, frame, before):
         log = self.log
@@ -366,7 +365,6 @@ class SegmentState:
         elif frame.kind == f.LOST:
             log.lost.append((frame.lsn, frame.end))
             log.tables.lose()
-            self.lost = True
 
     def _check_place(self, frame, before, complain):
         first = self.index * self.log.size + f.FIRST_FRAME
@@ -394,8 +392,7 @@ class SegmentState:
             if run.type not in (f.RECORDS, f.SPILLED):
                 continue
             key = (run.stream, run.partition)
-            self.first.setdefault(key, (*key, run.base, frame.lsn))
-            self.run_at[(*key, run.base, frame.lsn)] = run
+            self.run_at.add((*key, run.base, frame.lsn))
             if run.type == f.RECORDS:
                 self._check_records(run, body_of(run), complain)
                 where = (frame.body_lsn + run.start, run.length)
@@ -456,14 +453,8 @@ class SegmentState:
                     complain(str(error))
         if [row.lsn for row in rows] != sorted(row.lsn for row in rows):
             complain("the INDEX is not in ascending LSN order")
-        seen = {}
         for row in rows:
-            seen.setdefault((row.stream, row.partition), row)
             hidden = any(first <= row.lsn < end for first, end in self.log.lost)
             if tuple(row) not in self.run_at and not hidden:
                 complain("the INDEX names base %d of stream %d partition %d at LSN %d, which is not there"
                          % (row.base, row.stream, row.partition, row.lsn))
-        for key, first in self.first.items():
-            # Behind a LOST frame the partition's true first run may be among the lost ones.
-            if tuple(seen.get(key, ())) != first and not self.lost:
-                complain("the INDEX does not name the first run of stream %d partition %d" % key)

@@ -36,7 +36,6 @@ class Tables:
         self.sinks = set()    # (processor, name)
         self.spans = {}       # segment -> oldest segment that its commits refer to
         self.state = {}       # (processor, partition) -> {key: value}; no checkpoint holds it
-        self.forgotten = set()
         self.processor_names = {}  # every id ever seen, the forgotten ones too
         self.unsure = False
         self.settled = set()
@@ -99,7 +98,7 @@ class Tables:
             what = ("stream", "producer", "processor")[row.op - 1]
             if not row.id:
                 complain("a %s with id 0" % what)
-            if row.id in table or (row.op == 3 and row.id in self.forgotten):
+            if row.id in table:
                 complain("%s id %d is used twice" % (what, row.id))
             if any(self._name(row.op, value) == row.name for value in table.values()):
                 complain("%s name %r is used twice" % (what, row.name))
@@ -117,7 +116,6 @@ class Tables:
             if row.id not in self.processors and not self.unsure:
                 complain("processor %d is forgotten but was not there" % row.id)
             self.processors.pop(row.id, None)
-            self.forgotten.add(row.id)
             for table in (self.positions, self.state):
                 for key in [key for key in table if key[0] == row.id]:
                     del table[key]
@@ -293,7 +291,7 @@ class Tables:
 
     def adopt(self, other):
         """Take over a CHECKPOINT's tables; what no checkpoint holds stays."""
-        kept = {"state": self.state, "forgotten": self.forgotten,
+        kept = {"state": self.state,
                 "processor_names": {**self.processor_names, **other.processor_names}}
         self.__dict__.update(copy.deepcopy(other.__dict__))
         self.__dict__.update(kept)

@@ -242,6 +242,17 @@ class Writer:
         self.put(OPEN)
         self.flush()
 
+    def reopen_full(self):
+        """A new incarnation that finds no room behind the end: it begins with a SEAL."""
+        s = self.s
+        s.group_start = None
+        s.pos = (s.pos + BLOCK - 1) // BLOCK * BLOCK
+        s.epoch += 1
+        s.synced = s.pos
+        self.seal()
+        self.put(OPEN)
+        self.flush()
+
     def witness(self):
         self.put(WITNESS)
         self._end_frame()
