@@ -185,6 +185,8 @@ static int commit_batch(job *j) {
         return cli_library_error(
             code, "%s: no room from line %" PRIu64 " on (free space or set retention, then run this again)",
             j->source, last - j->batch_lines + 1);
+    if (code == PAWL_MEMORY)
+        pawl_abort(j->tx);
     j->tx = NULL;
     if (code < 0)
         return cli_library_error(code, "committing lines up to %" PRIu64 " of %s", last, j->source);

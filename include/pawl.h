@@ -252,15 +252,16 @@ PAWL_API int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint
 PAWL_API int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last,
                               const void *cookie, size_t cookie_len);
 
-/* Commits; durable on return. `receipt` may be NULL. The transaction is gone whatever is returned, except after PAWL_FULL (space may come:
- * commit again, or abort). Errors: FULL, TILING, SEQUENCE, FENCED, RANGE, TOO_LARGE, IO, FORKED. After an error nothing of it is in the log. IO: whether it is, is
+/* Commits; durable on return. `receipt` may be NULL. The transaction is gone whatever is returned, except after PAWL_FULL
+ * and PAWL_MEMORY (space or memory may come: commit again, or abort). Errors: FULL, MEMORY, TILING, SEQUENCE, FENCED, RANGE, TOO_LARGE, IO, FORKED. After an error nothing of it is in the log. IO: whether it is, is
  * known only after reopening. An empty transaction commits without writing. */
 PAWL_API int pawl_commit(pawl_tx *tx, pawl_receipt *receipt);
 
 /* Called once for every pawl_commit_async() that returned 0: status 0, durable; or PAWL_IO. It must not block; it may begin, put and
  * commit_async. */
 typedef void (*pawl_commit_fn)(void *arg, int status, const pawl_receipt *receipt);
-/* Commits without waiting: 0 means appended, in order, not yet durable; `fn` (may be NULL) tells when it is. Waits only for memory (back-pressure).
+/* Commits without waiting: 0 means appended, in order, not yet durable; `fn` (may be NULL) tells when it is. Waits while all
+ * write buffers are under way (back-pressure).
  * Errors as pawl_commit(); then `fn` is not called. */
 PAWL_API int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *receipt);
 /* Drops the transaction. Safe with NULL. */

@@ -5,7 +5,11 @@
  */
 #include "pipeline/engine.h"
 
-#define GATHER_BYTES (256u * 1024u)
+/* Bytes of runs gathered at once: little where memory is little. */
+static size_t gather_bytes(const pawl *p) {
+    uint64_t n = p->mem.cap / 64;
+    return n > 256u * 1024u || p->mem.cap == 0 ? 256u * 1024u : (size_t)n;
+}
 
 struct piece { /* a run in the buffer */
     size_t start;
@@ -313,9 +317,10 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
         return 1;
     }
     if (rc == 0) {
-        uint64_t q = align_up(r->scan.at + 1, BLOCK);
-        if (q >= limit && r->scan.at % BLOCK != 0) { /* only padding is left below the limit */
+        uint64_t q = align_up(r->scan.at, BLOCK);
+        if (q >= limit) { /* only a group's padding is left below the limit */
             r->lsn = q;
+            close_file(r);
             return 1;
         }
         if (!p->salvage)
@@ -380,12 +385,14 @@ static int gather(struct pawl_reader *r) {
     r->piece_count = r->piece_at = 0;
     for (;;) {
         uint64_t limit = reader_limit(p, r->flags);
-        if (r->lsn >= limit || r->buf.len >= GATHER_BYTES)
+        if (r->lsn >= limit || r->buf.len >= gather_bytes(p))
             return 0;
         int rc = gather_memory(r, limit);
         if (rc == 0) {
+            /* What is not in memory is durable; bytes behind that may still change, and must not get into the window. */
+            uint64_t settled = p->read_only || limit < p->wal.durable ? limit : p->wal.durable;
             engine_leave(p);
-            rc = gather_disk(r, limit);
+            rc = gather_disk(r, settled);
             pthread_mutex_lock(&p->mutex);
         }
         if (rc < 0) /* what was gathered before comes first; the error comes again */

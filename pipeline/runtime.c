@@ -56,7 +56,7 @@ static int make_positions(struct pawl_processor *proc) {
         return rc;
     }
     rc = pawl_commit(tx, NULL);
-    if (rc == PAWL_FULL)
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
         pawl_abort(tx);
     return rc;
 }

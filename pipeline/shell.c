@@ -270,7 +270,7 @@ static bool prepare_next(pawl *p) {
     uint64_t index = w->segment + 1, size = w->segment_size;
     w->next = NEXT_MAKING;
     engine_leave(p);
-    int file = wal_prepare_file(p->io, &p->mem, index, size);
+    int file = wal_prepare_file(p->io, index, size);
     pthread_mutex_lock(&p->mutex);
     wal_next_done(w, file);
     engine_progress(p);

@@ -608,7 +608,7 @@ int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
         rc = tx_commit_locked(tx, receipt);
         engine_leave(p);
     }
-    if (rc == PAWL_FORKED || rc == PAWL_FULL)
+    if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
         return rc;
     tx_free(tx);
     return rc;
@@ -662,7 +662,7 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
         }
         engine_leave(p);
     }
-    if (rc == PAWL_FORKED || rc == PAWL_FULL)
+    if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
         return rc;
     tx_free(tx);
     return rc;
@@ -677,7 +677,7 @@ int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record 
         return rc;
     }
     rc = pawl_commit(tx, receipt);
-    if (rc == PAWL_FULL)
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
         pawl_abort(tx);
     return rc;
 }

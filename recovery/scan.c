@@ -78,7 +78,9 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
     s->accepted_end = s->at;
     s->link = h->link;
     s->epoch = h->epoch;
-    s->chunk = m->cap != 0 && m->cap < 8ull * MIB ? SCAN_CHUNK / 4 : SCAN_CHUNK;
+    s->chunk = SCAN_CHUNK;
+    if (m->cap != 0 && m->cap / 32 < SCAN_CHUNK)
+        s->chunk = (size_t)align_up(m->cap / 32, BLOCK);
     return 0;
 }
 
@@ -281,16 +283,26 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
     }
 }
 
-void scan_jump(struct scan *s, uint64_t lsn) {
+/* Takes the link of the frame at p on trust. */
+static bool trust(struct scan *s, uint64_t p) {
     int rc;
     struct frame_header h;
-    const uint8_t *head = scan_bytes(s, offset_of(s, lsn), FRAME_HEADER_SIZE, &rc);
+    const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
+    if (head == NULL || frame_decode_header(head, p, s->segment_size, s->seed, &h) != FRAME_GOOD)
+        return false;
+    s->link = h.link;
+    s->epoch = h.epoch;
+    if (p != s->at && (h.kind == FRAME_OPEN || h.kind == FRAME_SEAL))
+        s->epoch--; /* it may stand behind what a crash left, which only a newer epoch may */
+    return true;
+}
+
+void scan_jump(struct scan *s, uint64_t lsn) {
     s->at = lsn;
     s->after_lost = true;
-    if (head != NULL && frame_decode_header(head, lsn, s->segment_size, s->seed, &h) == FRAME_GOOD) {
-        s->link = h.link;
-        s->epoch = h.epoch;
-    }
+    uint64_t q = align_up(lsn, BLOCK);
+    if (!trust(s, lsn) && q != lsn && q % s->segment_size != 0)
+        trust(s, q); /* lsn is where a group's padding begins */
 }
 
 int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,

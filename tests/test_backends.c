@@ -124,7 +124,11 @@ static void job(void **state) {
     pawl_processor *p;
     c.name = "shorten", c.inputs = &in, c.input_count = 1, c.process = shorten, c.arg = &out;
     assert_int_equal(pawl_processor_add(log, &c, &p), 0);
-    assert_int_equal(pawl_run(log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+    int ran = pawl_run(log, 0, PAWL_RUN_UNTIL_IDLE);
+    if (ran != 0) {
+        pawl_last_error(&e);
+        fail_msg("pawl_run: %d, %s", ran, e.message);
+    }
     pawl_processor_remove(p);
     uint64_t sum = 0, again = 0, at = 0;
     expect(log, in, 1, &sum);

@@ -194,7 +194,7 @@ int wal_error(const struct wal *w); /* the sticky one as this thread's last erro
 /* Is a next segment wanted, and may one be made now (cap)? */
 bool wal_wants_next(struct wal *w);
 /* Makes segment `index`: allocated, written once with zeros, synced, named, directory synced. Without the lock. Returns the handle or -errno. */
-int wal_prepare_file(struct seam *io, struct mem *m, uint64_t index, uint64_t size);
+int wal_prepare_file(struct seam *io, uint64_t index, uint64_t size);
 void wal_next_done(struct wal *w, int file_or_errno);
 uint64_t wal_segments_on_disk(const struct wal *w);
 /* Creates a new log with segment 0 in the directory, durably. */

@@ -18,21 +18,18 @@ bool wal_wants_next(struct wal *w) {
     return w->disk_cap == 0 || (wal_segments_on_disk(w) + 1) * w->segment_size <= w->disk_cap;
 }
 
-static int fill(struct seam *io, struct mem *m, int file, uint64_t size) {
-    size_t chunk = MIB / 4;
-    void *zeros = mem_alloc_block(m, chunk);
-    if (zeros == NULL)
-        return -ENOMEM;
-    memset(zeros, 0, chunk);
+/* Never written: costs no memory, and preparing can't fail for want of it. */
+static _Alignas(BLOCK) const uint8_t zeros[MIB / 4];
+
+static int fill(struct seam *io, int file, uint64_t size) {
     int64_t rc = 0;
-    for (uint64_t at = 0; at < size && rc >= 0; at += chunk)
-        rc = io->ops->write(io, file, zeros, chunk, at);
-    mem_free(m, zeros, chunk);
+    for (uint64_t at = 0; at < size && rc >= 0; at += sizeof zeros)
+        rc = io->ops->write(io, file, zeros, sizeof zeros, at);
     return rc < 0 ? (int)rc : io->ops->sync(io, file);
 }
 
 /* An unnamed-yet segment: a `.tmp` file, filled with zeros and durable. */
-static int make_tmp(struct seam *io, struct mem *m, const char *tmp, uint64_t size) {
+static int make_tmp(struct seam *io, const char *tmp, uint64_t size) {
     int rc = io->ops->unlink(io, tmp);
     if (rc < 0 && rc != -ENOENT)
         return rc;
@@ -41,7 +38,7 @@ static int make_tmp(struct seam *io, struct mem *m, const char *tmp, uint64_t si
         return file;
     rc = io->ops->allocate(io, file, size);
     if (rc == 0)
-        rc = fill(io, m, file, size);
+        rc = fill(io, file, size);
     if (rc < 0) {
         io->ops->close(io, file);
         io->ops->unlink(io, tmp); /* give the space back at once */
@@ -50,11 +47,11 @@ static int make_tmp(struct seam *io, struct mem *m, const char *tmp, uint64_t si
     return file;
 }
 
-int wal_prepare_file(struct seam *io, struct mem *m, uint64_t index, uint64_t size) {
+int wal_prepare_file(struct seam *io, uint64_t index, uint64_t size) {
     char tmp[24], name[24];
     segment_name(tmp, index, "tmp");
     segment_name(name, index, "seg");
-    int file = make_tmp(io, m, tmp, size);
+    int file = make_tmp(io, tmp, size);
     if (file < 0)
         return file;
     int rc = io->ops->rename(io, tmp, name);
@@ -100,7 +97,7 @@ int wal_create(struct seam *io, struct mem *m, uint64_t segment_size, uint64_t d
     struct wal_frame f = {.kind = FRAME_CHECKPOINT, .body_hash = format_hash(NULL, 0, seed), .time_ns = sh.created_ns};
     struct frame_header h = {.lsn = SEGMENT_HEADER_SIZE, .epoch = 1, .durable = 0};
     wal_encode_frame(head + SEGMENT_HEADER_SIZE, &f, &h, seed);
-    int file = make_tmp(io, m, tmp, segment_size);
+    int file = make_tmp(io, tmp, segment_size);
     if (file < 0) {
         mem_free(m, head, len);
         return fail_sys(file, "create", tmp, 0);

@@ -233,7 +233,7 @@ class Log:
 
     def _damage(self, lsn, witness, reason):
         self.end = End("damaged", lsn, witness, reason)
-        self._problem("damaged", lsn, "damaged: " + reason)
+        self._problem("damaged", lsn, reason)
 
     def _witness(self, data, first, p, segment, epoch):
         """The first witness at a multiple of 8 from `first` on, an LSN of `segment` whose bytes are `data`."""

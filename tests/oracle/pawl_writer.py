@@ -165,9 +165,11 @@ class Writer:
             return
         end = (s.pos + BLOCK - 1) // BLOCK * BLOCK
         self.zero(s.pos, end)
-        s.pos, s.group_start = end, None
         if self.auto_sync:
-            s.synced = end
+            # Where the last frame ends, not where its padding does: a frame that knew the padding durable, and is torn
+            # itself, would be a witness against the end of the frame before it.
+            s.synced = s.pos
+        s.pos, s.group_start = end, None
 
     @contextmanager
     def group(self):
@@ -220,7 +222,7 @@ class Writer:
         data = b"".join(struct.pack("<IIQQ", *row) for row in rows)
         self.put(SEAL, [RunBytes(R_INDEX, 0, 0, len(rows), 0, data)] if rows else [])
         self.flush()
-        s.synced = s.pos
+        s.synced = s.frames[-1].end
         if begin:
             self.begin_next()
 
@@ -238,7 +240,7 @@ class Writer:
         s.epoch = s.epoch + 1 if epoch is None else epoch
         if s.frames[-1].kind == SEAL:
             self.begin_next()
-        s.synced = s.pos
+        s.synced = s.frames[-1].end
         self.put(OPEN)
         self.flush()
 
@@ -248,7 +250,7 @@ class Writer:
         s.group_start = None
         s.pos = (s.pos + BLOCK - 1) // BLOCK * BLOCK
         s.epoch += 1
-        s.synced = s.pos
+        s.synced = s.frames[-1].end
         self.seal()
         self.put(OPEN)
         self.flush()
@@ -262,9 +264,11 @@ class Writer:
         self.flush()
 
     def lose(self, first, end):
-        """Put a LOST frame over the bytes from `first` to `end`, where a frame is or the log ended."""
+        """Put a LOST frame over the bytes from `first` to `end`, where a frame, the segment or the log ends or begins."""
         before = [frame for frame in self.s.frames if frame.end <= first][-1]
-        behind = [frame for frame in self.s.frames if frame.lsn == end]
+        # At a segment's end the LOST frame stands for the SEAL, and the next segment's CHECKPOINT is behind it.
+        next_lsn = end + HEADER_BLOCKS if end % self.size == 0 else end
+        behind = [frame for frame in self.s.frames if frame.lsn == next_lsn]
         kept = copy.deepcopy(self.s)
         self.s.pos = first
         self._put_bytes(LOST, 1, 0, before.epoch, min(kept.synced, first), before.hash,
@@ -291,7 +295,7 @@ class Writer:
 
     def spill(self, parts):
         """A SPILL frame; `parts` are (stream name, partition, records). Gives what `Txn.spilled` takes."""
-        runs = [RunBytes(R_RECORDS, self.s.streams[name][0], partition, len(rows), 0xFFFFFFFFFFFFFFFF,
+        runs = [RunBytes(R_RECORDS, self.s.streams[name_bytes(name)][0], partition, len(rows), 0xFFFFFFFFFFFFFFFF,
                          b"".join(map(record_bytes, rows))) for name, partition, rows in parts]
         self._make_room(sum(len(run.data) + 32 for run in runs) + 88)
         frame = self.put(SPILL, runs)
@@ -338,6 +342,31 @@ class Writer:
                 values[name.decode()][str(partition)].append(value)
                 firsts[name.decode()].setdefault(str(partition), offset)
         return values, firsts
+
+    def tables(self):
+        """The tables at the end, with names instead of ids."""
+        s = self.s
+        stream_names = {ident: name.decode() for name, (ident, _) in s.streams.items()}
+        producers, processors = {}, {}
+        for name, p in s.producers.items():
+            stream, partition, offset = p["answer"]
+            answer = {"stream": stream_names[stream], "partition": partition, "offset": offset} if stream else None
+            producers[name.decode()] = {"id": p["id"], "epoch": p["epoch"], "last": p["last"], "cookie": p["cookie"].hex(),
+                                        "answer": answer}
+        for name, ident in s.processors.items():
+            positions = {}
+            for (processor, stream, partition), position in s.positions.items():
+                if processor == ident:
+                    positions.setdefault(stream_names[stream], {})[str(partition)] = position
+            processors[name.decode()] = {"id": ident, "positions": positions}
+        names = {ident: name.decode() for name, ident in s.processors.items()}
+        return {"streams": {name.decode(): {"id": ident, "partitions": count,
+                                            "next": [s.next.get((ident, p), 0) for p in range(count)]}
+                            for name, (ident, count) in s.streams.items()},
+                "producers": producers, "processors": processors,
+                "settings": {"retain_bytes": s.settings[0], "retain_ms": s.settings[1], "drop_consumed": bool(s.settings[2])},
+                "sinks": sorted([names[processor], name.decode()] for processor, name in s.sinks),
+                "spans": {str(segment): oldest for segment, oldest in s.spans.items()}}
 
     def save(self, directory):
         """Write the files; blocks of zeros become holes."""
