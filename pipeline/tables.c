@@ -321,7 +321,7 @@ static int apply_producers(struct tables *t, const struct frame_header *h, const
             continue; /* only a new holder */
         p->sequence = e.last;
         p->stream = p->partition = 0;
-        p->offset = NO_OFFSET;
+        p->offset = 0;
         p->cookie_len = e.cookie_len;
         memcpy(p->cookie, e.cookie, COOKIE_MAX);
         for (uint32_t k = 0; k < h->runs; k++) {

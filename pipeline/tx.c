@@ -457,7 +457,7 @@ static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
         bool latest = tx->sequence.last == p->sequence;
         *receipt = (pawl_receipt){.lsn = tx->p->wal.tail,
                                   .duplicate = 1,
-                                  .offset = latest ? p->offset : NO_OFFSET,
+                                  .offset = latest && p->stream != 0 ? p->offset : NO_OFFSET,
                                   .stream = latest ? p->stream : 0,
                                   .partition = latest ? p->partition : 0};
         return 1;

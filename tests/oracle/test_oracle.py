@@ -16,6 +16,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True  # the source tree stays as it is
 
 import make_golden
 import pawl_oracle
@@ -42,7 +43,7 @@ def is_prefix(short, whole):
 
 
 def run_cli(*args):
-    done = subprocess.run([sys.executable, ORACLE, *args], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-B", ORACLE, *args], capture_output=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
