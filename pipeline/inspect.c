@@ -35,7 +35,8 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
     if (rc == 0)
         rc = tables_checkpoint(&j->tables, &b, runs, &count);
     if (rc == 0 && (a.len != b.len || memcmp(a.data, b.data, a.len) != 0))
-        rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn, "the checkpoint at LSN %llu does not agree with the log before it",
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
+                     "the checkpoint at LSN %llu does not agree with the log before it",
                      (unsigned long long)h->lsn);
     bytes_free(&a);
     bytes_free(&b);
