@@ -202,6 +202,30 @@ static int make_groups(struct wal *w, uint64_t bytes) {
     return 0;
 }
 
+/* The first frame of this incarnation: OPEN; or the checkpoint, where a segment's creation got as far as its header. */
+static int append_first(struct wal *w) {
+    struct bytes body;
+    struct run runs[16];
+    uint32_t count = 0;
+    bool begins = w->tail - wal_base(w) == SEGMENT_HEADER_SIZE;
+    bytes_init(&body, w->mem);
+    int rc = begins ? w->hooks.checkpoint(w->hooks.ctx, &body, runs, &count) : 0;
+    struct wal_frame f = {.kind = begins ? FRAME_CHECKPOINT : FRAME_OPEN,
+                          .class = WAL_POSITIONS,
+                          .runs = runs,
+                          .run_count = count,
+                          .piece_count = 1,
+                          .pieces = {{body.data, body.len}},
+                          .body_len = (uint32_t)body.len,
+                          .body_hash = format_hash(body.data, body.len, w->seed),
+                          .time_ns = w->io->ops->realtime(w->io)};
+    uint64_t lsn, end;
+    if (rc == 0)
+        rc = wal_append(w, &f, &lsn, &end);
+    bytes_free(&body);
+    return rc;
+}
+
 int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks,
              const struct wal_start *start, uint64_t buffer_bytes) {
     memset(w, 0, sizeof *w);
@@ -229,16 +253,10 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
         w->state = WAL_SEALING; /* the next segment's header will be this incarnation's record */
         return 0;
     }
-    struct wal_frame f = {.kind = FRAME_OPEN,
-                          .class = WAL_POSITIONS,
-                          .body_hash = format_hash(NULL, 0, w->seed),
-                          .time_ns = io->ops->realtime(io)};
-    uint64_t lsn, end;
     w->needs_open = false;
-    if (w->tail - wal_base(w) + BLOCK > wal_usable_end(w->segment_size))
-        w->needs_open = true;
-    else
-        TRY(wal_append(w, &f, &lsn, &end));
+    if (w->tail - wal_base(w) + BLOCK <= wal_usable_end(w->segment_size))
+        return append_first(w);
+    w->needs_open = true; /* no room: the next segment's header will be the record */
     return 0;
 }
 
