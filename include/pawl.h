@@ -388,7 +388,8 @@ enum pawl_run_flags {
 };
 /* Runs all processors added, with `threads` worker threads (0: in the calling thread). Blocks. A stage consumes what the stage before has appended but not yet made
  * durable, so a chain of stages costs one flush. Returns 0 when idle or stopped, all of it durable.
- * Errors: PROCESSOR (pawl_last_error() has the reason), FULL (the log is full and the processor can't go on), IO, DAMAGED, TRIMMED, LOST, MEMORY, BUSY, FORKED. */
+ * Errors: PROCESSOR (pawl_last_error() has the reason), FULL (the log is full and the processor can't go on), IO, DAMAGED, TRIMMED, MEMORY, BUSY, FORKED. What
+ * pawl_repair() took out is passed over: the position moves behind it. */
 PAWL_API int pawl_run(pawl *p, uint32_t threads, uint32_t flags);
 /* Asks pawl_run() and waiting readers to end after the batch at hand; safe in a signal handler. Stays in force until pawl_run() has returned. */
 PAWL_API void pawl_stop(pawl *p);

@@ -109,6 +109,10 @@ int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first) 
         return 0;
     }
     int rc = locate_next_at(p, n, stream, partition, first);
+    while (p->read_only && rc == PAWL_TRIMMED && ++n < last_segment(p)) { /* the writer dropped it meanwhile */
+        p->wal.first_segment = n;
+        rc = locate_next_at(p, n, stream, partition, first);
+    }
     return rc == PAWL_LOST ? 0 : rc;
 }
 

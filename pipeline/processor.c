@@ -230,6 +230,12 @@ int task_step(struct task *t) {
     const pawl_processor_config *c = &t->processor->config;
     pawl_batch b;
     int n = pawl_read(t->reader, c->batch_max != 0 ? c->batch_max : BATCH_DEFAULT, 0, &b);
+    if (n == PAWL_LOST) { /* damage that repair took out, told by it: nothing is left to process there */
+        TRY(advance(t, b.from, b.to));
+        TRY(append(t, false));
+        t->position = b.to;
+        return 1;
+    }
     if (n <= 0)
         return n;
     uint64_t bytes = 0, max = c->batch_bytes != 0 ? c->batch_bytes : BATCH_BYTES_DEFAULT;

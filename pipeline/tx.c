@@ -40,6 +40,9 @@ int tx_new(pawl *p, struct pawl_tx **out) {
 }
 
 void tx_reset(struct pawl_tx *tx) {
+    if (tx->built)
+        build_free(tx, &tx->build);
+    tx->built = false;
     for (uint32_t i = 0; i < tx->run_count; i++) {
         tx->runs[i].data.len = 0; /* the memory stays for the next batch */
         tx->runs[i].count = 0;

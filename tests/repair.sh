@@ -63,6 +63,10 @@ for name, damage, (verify, repair), most in table:
     rest = iter(lines)
     in_order = all(value in rest for value in read)
     went_on = run("ingest", log, "a", data=b"after\n").returncode == 0 and run("verify", log).returncode == 0
+    run("stream", "create", log, "b")
+    piped = run("pipe", log, "--name", "up", "--from", "a", "--to", "b", "--", "cat").returncode
+    went_on = went_on and piped == 0 and run("cat", log, "b").stdout.splitlines() == read + [b"after"]
+    went_on = went_on and run("audit", log).returncode == 0
     ok = answers == [verify, repair, 0, 0] and in_order and lost <= most and (lost > 0) == (most > 0) and went_on
     wrong += not ok
     print("%-45s %s, %d of at most %d records lost%s" % (name, answers, lost, most, "" if ok else "   WRONG"))
