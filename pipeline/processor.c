@@ -41,7 +41,9 @@ static bool committed_input(const struct pawl_processor *proc) {
 int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream, uint32_t partition) {
     pawl *p = proc->p;
     *t = (struct task){.processor = proc, .stream = stream, .partition = partition};
-    TRY(pawl_position_get(p, proc->name, stream, partition, &t->position));
+    uint64_t position;
+    TRY(pawl_position_get(p, proc->name, stream, partition, &position));
+    atomic_init(&t->position, position);
     TRY(pawl_reader_open(p, stream, partition, t->position,
                          committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED, &t->reader));
     return pawl_begin(p, &t->tx);

@@ -11,7 +11,7 @@
 struct task {
     struct pawl_processor *processor;
     uint32_t stream, partition;
-    uint64_t position; /* next offset to consume */
+    _Atomic uint64_t position; /* next offset to consume; other workers look at it to see whether all is done */
     pawl_reader *reader;
     pawl_tx *tx;
     uint64_t pending; /* end of the newest commit of this task */

@@ -405,6 +405,7 @@ static int copy_and_die(pawl_context *ctx, const pawl_record *records, size_t co
 static void run_and_die(struct fixture *f, int32_t guarantee, enum crash crash, uint32_t out) {
     pawl_options o = f->options;
     o.witness_ms = UINT32_MAX;
+    o.no_thread = 1; /* nobody else may look at the seam while its operations are replaced */
     if (pawl_open(f->dir, &o, &f->log, NULL) != 0)
         _exit(1);
     real_ops = f->log->io->ops;
