@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
+# test-label: slow
 # Damage as a table {name, damage, expected}: verify reports it, repair mends it, everything but the damaged frames stays readable, in
 # order, and the log goes on from there.
 set -euo pipefail
