@@ -192,12 +192,17 @@ static pawl *new_handle(const pawl_options *o) {
     return p;
 }
 
-static int open_it(pawl *p, const char *dir, const pawl_options *o) {
+static int make_seam(pawl *p, const char *dir, const pawl_options *o) {
     int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
-    if (rc < 0) {
-        p->io = NULL;
-        return seam_error(rc, dir);
-    }
+    if (rc == 0)
+        return 0;
+    p->io = NULL;
+    return seam_error(rc, dir);
+}
+
+static int open_it(pawl *p, const char *dir, const pawl_options *o) {
+    if (p->io == NULL)
+        TRY(make_seam(p, dir, o));
     uint64_t began = engine_now(p);
     if (p->read_only)
         TRY(follow_open(p));
@@ -207,37 +212,49 @@ static int open_it(pawl *p, const char *dir, const pawl_options *o) {
     return engine_start_threads(p);
 }
 
-int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *err) {
+/* Exactly one of dir and io is given. */
+static int open_on(const char *dir, struct seam *io, const pawl_options *o, pawl **out) {
     static const pawl_options defaults = PAWL_OPTIONS_INIT;
-    int saved = errno;
     pawl *p = NULL;
-    int rc;
     if (o == NULL)
         o = &defaults;
-    fail_clear();
-    if (out != NULL)
-        *out = NULL;
-    if (dir == NULL || out == NULL)
-        rc = fail(PAWL_INVALID, "directory or result pointer is NULL");
-    else
-        rc = check_options(o);
+    int rc = check_options(o);
     if (rc == 0) {
         p = new_handle(o);
-        rc = p == NULL ? fail(PAWL_MEMORY, "no memory for a handle") : open_it(p, dir, o);
+        rc = p == NULL ? fail(PAWL_MEMORY, "no memory for a handle") : 0;
     }
+    if (rc < 0) {
+        if (io != NULL)
+            io->ops->destroy(io);
+        return rc;
+    }
+    p->io = io;
+    rc = open_it(p, dir, o);
     if (rc < 0) {
         pawl_error e;
         fail_copy(&e);
-        if (p != NULL) {
-            engine_stop_threads(p);
-            destroy(p);
-        }
-        fail_again(&e);
+        engine_stop_threads(p);
+        destroy(p);
+        return fail_again(&e);
     }
+    *out = p;
+    return 0;
+}
+
+int engine_open(struct seam *io, const pawl_options *o, pawl **out) {
+    fail_clear();
+    return open_on(NULL, io, o, out);
+}
+
+int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *err) {
+    int saved = errno;
+    fail_clear();
+    if (out != NULL)
+        *out = NULL;
+    int rc = dir == NULL || out == NULL ? fail(PAWL_INVALID, "directory or result pointer is NULL")
+                                        : open_on(dir, NULL, o, out);
     if (err != NULL)
         fail_copy(err);
-    if (rc == 0)
-        *out = p;
     errno = saved;
     return rc;
 }
