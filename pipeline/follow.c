@@ -51,7 +51,7 @@ static int look_ahead(pawl *p) {
     struct scan_frame f;
     for (;;) {
         int rc;
-        fo->ahead.buf_len = 0; /* the file may have grown */
+        scan_forget(&fo->ahead); /* the file may have grown */
         while ((rc = scan_next(&fo->ahead, &f)) == 1)
             if (f.header.durable > fo->known)
                 fo->known = f.header.durable;
@@ -78,7 +78,7 @@ static int apply_known(pawl *p) {
         if (fo->known <= fo->apply.at)
             return any;
         fo->apply.limit = fo->known - base < p->header.segment_size ? fo->known - base : 0;
-        fo->apply.buf_len = 0;
+        scan_forget(&fo->apply);
         int rc;
         while ((rc = scan_next(&fo->apply, &f)) == 1) {
             TRY(on_frame(p, &f, fo->apply.after_lost));

@@ -192,17 +192,14 @@ static pawl *new_handle(const pawl_options *o) {
     return p;
 }
 
-static int make_seam(pawl *p, const char *dir, const pawl_options *o) {
-    int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
-    if (rc == 0)
-        return 0;
-    p->io = NULL;
-    return seam_error(rc, dir);
-}
-
 static int open_it(pawl *p, const char *dir, const pawl_options *o) {
-    if (p->io == NULL)
-        TRY(make_seam(p, dir, o));
+    if (dir != NULL) {
+        int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
+        if (rc < 0) {
+            p->io = NULL;
+            return seam_error(rc, dir);
+        }
+    }
     uint64_t began = engine_now(p);
     if (p->read_only)
         TRY(follow_open(p));

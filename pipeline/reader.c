@@ -287,7 +287,7 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
     uint64_t until = all ? 0 : limit - base;
     if (r->scan.limit != until) {
         if (r->scan.limit != 0)
-            r->scan.buf_len = 0;
+            scan_forget(&r->scan);
         r->scan.limit = until;
     }
     return 0;

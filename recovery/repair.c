@@ -115,7 +115,7 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
     uint64_t p = end->lsn, link = 0;
     TRY(continuation(r, s, end, &q, &link));
     TRY(save(r, s, p, q));
-    s->buf_len = 0;
+    scan_forget(s);
     bool padding_only = link == s->link && q < (s->index + 1) * s->segment_size && q - align_up(p, BLOCK) == 0;
     uint8_t head[FRAME_HEADER_SIZE];
     struct frame_header h = {.kind = FRAME_LOST,

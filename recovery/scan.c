@@ -7,32 +7,76 @@ static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
     return fail_sys((int)rc, "read", name, s->index * s->segment_size + offset);
 }
 
-/* Brings [offset, offset + len) into the window, reading ahead a chunk. */
-static int window(struct scan *s, uint64_t offset, size_t len) {
-    if (offset >= s->buf_at && offset + len <= s->buf_at + s->buf_len)
+/* Windows read one behind the other before reading ahead begins: openings and short looks need none. */
+#define SEQUENTIAL_MIN 2u
+#define AHEAD_SLOT_MIN (64u * 1024u)
+
+void scan_forget(struct scan *s) {
+    ahead_end(s->ahead);
+    s->ahead = NULL;
+    s->sequential = 0;
+    s->window = (struct window){0};
+}
+
+static int grow_buffer(struct scan *s, size_t want) {
+    if (want <= s->buf_cap)
         return 0;
+    mem_free(s->mem, s->buf, s->buf_cap);
+    s->buf_cap = 0;
+    s->buf = mem_alloc_block(s->mem, want);
+    if (s->buf == NULL)
+        return fail(PAWL_MEMORY, "no memory to read a frame of %zu bytes", want);
+    s->buf_cap = want;
+    return 0;
+}
+
+/* End of what may be kept. */
+static uint64_t readable_end(const struct scan *s) {
+    return s->limit != 0 && s->limit < s->segment_size ? s->limit : s->segment_size;
+}
+
+/* Plain read of a window that holds [offset, offset + len), as far as the file has it. */
+static int read_window(struct scan *s, uint64_t offset, size_t len) {
     uint64_t from = offset / BLOCK * BLOCK;
     uint64_t want = align_up(offset + len - from, BLOCK);
     if (want < s->chunk)
         want = s->chunk;
     if (want > s->segment_size - from)
         want = s->segment_size - from;
-    if (want > s->buf_cap) {
-        mem_free(s->mem, s->buf, s->buf_cap);
-        s->buf_len = 0;
-        s->buf_cap = 0;
-        s->buf = mem_alloc_block(s->mem, (size_t)want);
-        if (s->buf == NULL)
-            return fail(PAWL_MEMORY, "no memory to read a frame of %llu bytes", (unsigned long long)want);
-        s->buf_cap = (size_t)want;
-    }
-    s->buf_len = 0;
+    bool follows = s->window.len != 0 && offset >= s->window.at && from <= s->window.at + s->window.len;
+    s->sequential = follows ? s->sequential + 1 : 0;
+    s->window.len = 0;
+    TRY(grow_buffer(s, (size_t)want));
     int64_t n = s->io->ops->read(s->io, s->file, s->buf, (size_t)want, from);
     if (n < 0)
         return read_failed(s, n, from);
-    s->buf_at = from;
-    s->buf_len = s->limit != 0 && from + (uint64_t)n > s->limit ? (s->limit > from ? s->limit - from : 0)
-                                                                : (uint64_t)n;
+    uint64_t end = from + (uint64_t)n, readable = readable_end(s);
+    if (end > readable)
+        end = readable > from ? readable : from;
+    s->window = (struct window){s->buf, from, end - from};
+    return 0;
+}
+
+/* After some windows in a row: the following ones come while this one is worked on. */
+static void read_ahead(struct scan *s) {
+    uint64_t from = s->window.at + s->window.len, end = readable_end(s) / BLOCK * BLOCK;
+    size_t slot = s->chunk / 2 / BLOCK * BLOCK;
+    if (s->sequential >= SEQUENTIAL_MIN && slot >= AHEAD_SLOT_MIN && from % BLOCK == 0 && from + slot <= end)
+        s->ahead = ahead_begin(s->io, s->mem, s->file, slot, from, end);
+}
+
+/* Brings [offset, offset + len) into the window. */
+static int window(struct scan *s, uint64_t offset, size_t len) {
+    uint64_t end = s->window.at + s->window.len;
+    if (offset >= s->window.at && offset + len <= end)
+        return 0;
+    if (s->ahead != NULL) {
+        if (offset <= end && ahead_extend(s->ahead, offset, offset + len, &s->window))
+            return 0;
+        scan_forget(s);
+    }
+    TRY(read_window(s, offset, len));
+    read_ahead(s);
     return 0;
 }
 
@@ -41,9 +85,9 @@ const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc) 
     if (offset > s->segment_size || len > s->segment_size - offset)
         return NULL;
     *rc = window(s, offset, len);
-    if (*rc < 0 || offset + len > s->buf_at + s->buf_len)
+    if (*rc < 0 || offset + len > s->window.at + s->window.len)
         return NULL;
-    return s->buf + (offset - s->buf_at);
+    return s->window.data + (offset - s->window.at);
 }
 
 int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h,
@@ -85,6 +129,7 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
 }
 
 void scan_end(struct scan *s) {
+    scan_forget(s);
     mem_free(s->mem, s->buf, s->buf_cap);
     s->buf = NULL;
     s->buf_cap = 0;

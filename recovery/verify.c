@@ -87,7 +87,7 @@ static int on_end(struct verify *v, struct scan *s) {
         return 0;
     }
     struct scan_frame f;
-    s->buf_len = 0; /* a live writer may have got there since: look again */
+    scan_forget(s); /* a live writer may have got there since: look again */
     if (scan_next(s, &f) == 1) {
         on_good(v, &f, s->after_lost);
         return 1;
