@@ -129,7 +129,7 @@ void event_close(int fd);
 /* -- open.c */
 struct wal_hooks engine_hooks(pawl *p);
 /* pawl_open() on a seam that the caller made, which the handle owns from here on, also when opening fails. Simulators and fault
- * injectors come in here. */
+ * injectors come in here. The options are not checked, so segments and memory caps may be smaller than the public limits. */
 int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 
 /* -- tx.c */

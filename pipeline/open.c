@@ -211,22 +211,14 @@ static int open_it(pawl *p, const char *dir, const pawl_options *o) {
 
 /* Exactly one of dir and io is given. */
 static int open_on(const char *dir, struct seam *io, const pawl_options *o, pawl **out) {
-    static const pawl_options defaults = PAWL_OPTIONS_INIT;
-    pawl *p = NULL;
-    if (o == NULL)
-        o = &defaults;
-    int rc = check_options(o);
-    if (rc == 0) {
-        p = new_handle(o);
-        rc = p == NULL ? fail(PAWL_MEMORY, "no memory for a handle") : 0;
-    }
-    if (rc < 0) {
+    pawl *p = new_handle(o);
+    if (p == NULL) {
         if (io != NULL)
             io->ops->destroy(io);
-        return rc;
+        return fail(PAWL_MEMORY, "no memory for a handle");
     }
     p->io = io;
-    rc = open_it(p, dir, o);
+    int rc = open_it(p, dir, o);
     if (rc < 0) {
         pawl_error e;
         fail_copy(&e);
@@ -244,12 +236,17 @@ int engine_open(struct seam *io, const pawl_options *o, pawl **out) {
 }
 
 int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *err) {
+    static const pawl_options defaults = PAWL_OPTIONS_INIT;
     int saved = errno;
+    if (o == NULL)
+        o = &defaults;
     fail_clear();
     if (out != NULL)
         *out = NULL;
     int rc = dir == NULL || out == NULL ? fail(PAWL_INVALID, "directory or result pointer is NULL")
-                                        : open_on(dir, NULL, o, out);
+                                        : check_options(o);
+    if (rc == 0)
+        rc = open_on(dir, NULL, o, out);
     if (err != NULL)
         fail_copy(err);
     errno = saved;
