@@ -395,6 +395,7 @@ PAWL_API int pawl_run(pawl *p, uint32_t threads, uint32_t flags);
 PAWL_API void pawl_stop(pawl *p);
 
 /* Registers a processor's name without a callback, for positions that you move yourself with pawl_advance(). Durable. `id` may be NULL. Existing: its id.
+ * It holds back retention in a partition from its first advance there on; an empty one, from n to n, will do.
  * Errors: INVALID, LIMIT, FULL, IO, READ_ONLY. */
 PAWL_API int pawl_processor_register(pawl *p, const char *name, uint32_t *id);
 /* Forgets a processor and its positions, so that it no longer holds back retention. Errors: NOT_FOUND, BUSY (running), FULL, IO. */

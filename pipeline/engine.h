@@ -215,6 +215,8 @@ void follow_close(pawl *p);
 uint64_t reader_limit(const pawl *p, uint32_t flags);
 
 /* -- retention.c */
+/* Under the lock: first segment that can be read in full. */
+uint64_t retention_first(const pawl *p);
 /* Under the lock: first segment that must be kept. */
 int retention_keep_from(pawl *p, uint64_t *keep);
 

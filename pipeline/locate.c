@@ -47,7 +47,7 @@ static uint64_t first_frame(const pawl *p, uint64_t index) {
 }
 
 static uint64_t first_segment(const pawl *p) {
-    return p->wal.first_segment;
+    return retention_first(p);
 }
 
 static uint64_t last_segment(const pawl *p) {

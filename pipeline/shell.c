@@ -245,9 +245,9 @@ static bool drop_segments(pawl *p, uint64_t keep) {
         segment_name(name, n, "seg");
         rc = p->io->ops->unlink(p->io, name);
         rc = rc == -ENOENT ? 0 : rc;
+        if (rc == 0) /* one by one: a power cut may keep any of several, and a gap would look like loss */
+            rc = p->io->ops->sync_dir(p->io);
     }
-    if (rc == 0)
-        rc = p->io->ops->sync_dir(p->io);
     pthread_mutex_lock(&p->mutex);
     p->wal.dropping = false;
     if (rc < 0)
