@@ -259,7 +259,13 @@ static int close_writer(pawl *p) {
     int rc = engine_wait_durable(p, p->wal.tail);
     while (rc == 0 && p->wal.state == WAL_BEGINNING)
         engine_wait(p);
-    if (rc == 0 && wal_append_mark(&p->wal, FRAME_CLOSE) == 0)
+    int mark = rc;
+    while (rc == 0 && (mark = wal_append_mark(&p->wal, FRAME_CLOSE)) == WAL_WAIT && p->wal.state != WAL_RUNNING)
+        while (rc == 0 && p->wal.state != WAL_RUNNING) {
+            engine_wait(p);
+            rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
+        }
+    if (rc == 0 && mark == 0)
         rc = engine_wait_durable(p, p->wal.tail);
     while (p->wal.in_flight != 0 && !p->leader)
         engine_wait(p);

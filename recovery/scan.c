@@ -213,7 +213,11 @@ static int find(struct scan *s, struct evidence *e, struct scan_frame *f) {
     bool zeros = all_zero(gap, (size_t)(q - p));
     struct evidence at_q;
     s->at = q;
-    TRY(look(s, q, &at_q, f));
+    rc = look(s, q, &at_q, f);
+    if (rc < 0) {
+        s->at = p; /* a read that failed may be tried again */
+        return rc;
+    }
     bool begins = f->header.kind == FRAME_OPEN || f->header.kind == FRAME_SEAL;
     if (accepted(&at_q) && (zeros || (begins && f->header.epoch > s->epoch)))
         return 1;

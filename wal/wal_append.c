@@ -291,7 +291,13 @@ int wal_append_mark(struct wal *w, uint8_t kind) {
     uint64_t size = frame_size(0, 0);
     if (w->failed != 0)
         return wal_error(w);
-    if (w->state != WAL_RUNNING || w->needs_open || w->tail - wal_base(w) + size > wal_usable_end(w->segment_size))
-        return WAL_WAIT; /* a mark is never worth a roll */
+    wal_step(w);
+    if (w->state != WAL_RUNNING)
+        return WAL_WAIT;
+    if (w->needs_open || w->tail - wal_base(w) + size > wal_usable_end(w->segment_size)) {
+        if (w->next == NEXT_READY)
+            seal(w); /* the next segment's header says the same: all before it is durable */
+        return w->failed != 0 ? wal_error(w) : WAL_WAIT;
+    }
     return put_frame(w, &f, &lsn, &end);
 }

@@ -199,6 +199,13 @@ static int any_file(struct explore *e, const struct disk *d) {
     return d->now.count == 0 ? -1 : d->now.name[rng_below(&e->rng, (unsigned)d->now.count)].inode;
 }
 
+static const char *name_of(const struct disk *d, int inode) {
+    for (int i = 0; i < d->now.count; i++)
+        if (d->now.name[i].inode == inode)
+            return d->now.name[i].text;
+    return "?";
+}
+
 static uint64_t any_place(struct explore *e) {
     unsigned pages = rng_chance(&e->rng, 3) ? 3 : DISK_PAGES; /* headers and checkpoints more often */
     return (uint64_t)rng_below(&e->rng, pages) * DISK_PAGE + rng_below(&e->rng, DISK_PAGE);
@@ -210,9 +217,10 @@ void explore_damage(struct explore *e, const struct sim_machine *m, const struct
     int file = any_file(e, &w.m.disk), other = any_file(e, &w.m.disk);
     if (file < 0)
         return;
-    uint64_t at = any_place(e);
-    if (rng_chance(&e->rng, 4))
-        disk_misdirect(&w.m.disk, other, any_place(e) / DISK_SECTOR * DISK_SECTOR, file, at / DISK_SECTOR * DISK_SECTOR);
+    uint64_t at = any_place(e), from = any_place(e) / DISK_SECTOR * DISK_SECTOR;
+    bool misdirected = rng_chance(&e->rng, 4);
+    if (misdirected)
+        disk_misdirect(&w.m.disk, other, from, file, at / DISK_SECTOR * DISK_SECTOR);
     else
         disk_flip(&w.m.disk, file, at, (uint8_t)(1u << rng_below(&e->rng, 8)));
     e->damaged++;
@@ -234,7 +242,12 @@ void explore_damage(struct explore *e, const struct sim_machine *m, const struct
             e->exact++;
         }
     }
-    if (is_wrong(&w))
-        wrong(e, &w, "with damage", 0);
+    if (is_wrong(&w)) {
+        char what[160];
+        snprintf(what, sizeof what, "with damage (%s in %s at %llu, from %s at %llu)",
+                 misdirected ? "a sector of another place" : "a bit flipped", name_of(&w.m.disk, file),
+                 (unsigned long long)at, name_of(&w.m.disk, other), (unsigned long long)from);
+        wrong(e, &w, what, 0);
+    }
     drop(&w);
 }

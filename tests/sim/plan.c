@@ -121,11 +121,14 @@ static void end_of_run(const struct plan *p, struct world *w, struct explore *e)
     world_do(w, (struct op){OP_REOPEN, 0});
     if (w->why[0] != 0 || w->failed)
         return;
-    w->m.clock_ns += 1000000000u; /* idle, and known to be durable: from here on no damage may go unseen */
-    pawl_tick(w->log);
-    pawl_tick(w->log);
+    for (int i = 0; i < 4; i++) { /* idle, and known to be durable: from here on no damage may go unseen */
+        w->m.clock_ns += 1000000000u;
+        pawl_tick(w->log);
+    }
+    pawl_status s = PAWL_STATUS_INIT;
+    bool full = pawl_get_status(w->log, &s) != 0 || s.full != 0; /* then there may have been no room for a witness */
     world_abandon(w);
-    for (int i = 0; i < 12 && p->one_in != 0 && e->why[0] == 0; i++)
+    for (int i = 0; i < 12 && !full && p->one_in != 0 && e->why[0] == 0; i++)
         explore_damage(e, &w->m, w->model);
 }
 
