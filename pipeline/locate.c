@@ -132,8 +132,9 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
     struct scan s;
     struct scan_frame f;
     scan_begin(&s, p->io, &p->mem, file, &h, false);
-    scan_jump(&s, next.seal_lsn);
-    int rc = scan_next(&s, &f);
+    int rc = scan_jump(&s, next.seal_lsn);
+    if (rc == 0)
+        rc = scan_next(&s, &f);
     if (rc == 1 && f.header.kind == FRAME_SEAL && f.header.runs == 1) {
         struct run r;
         const uint8_t *data;

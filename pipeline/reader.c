@@ -189,8 +189,9 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
             return fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
                         (unsigned long long)lsn);
         scan_begin(&s, p->io, &p->mem, file, &sh, false);
-        scan_jump(&s, e.lsn);
-        rc = scan_next(&s, &f);
+        rc = scan_jump(&s, e.lsn);
+        if (rc == 0)
+            rc = scan_next(&s, &f);
     }
     if (rc == 1) {
         struct run inner = {0};
@@ -280,7 +281,12 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
         r->segment = segment;
         scan_begin(&r->scan, p->io, &p->mem, file, &h, true);
         if (r->lsn % p->header.segment_size != SEGMENT_HEADER_SIZE)
-            r->scan.link = 0, scan_jump(&r->scan, r->lsn);
+            if (scan_jump(&r->scan, r->lsn) < 0) {
+                pawl_error e;
+                fail_copy(&e);
+                close_file(r);
+                return fail_again(&e);
+            }
     }
     uint64_t base = segment * p->header.segment_size;
     bool all = limit >= base + p->header.segment_size;
@@ -355,8 +361,10 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
     struct scan s;
     struct scan_frame f;
     scan_begin(&s, p->io, &p->mem, file, &h, true);
-    scan_jump(&s, saved);
-    if (scan_next(&s, &f) == 1)
+    int rc = scan_jump(&s, saved);
+    if (rc == 0)
+        rc = scan_next(&s, &f);
+    if (rc == 1)
         for (uint32_t i = 0; i < f.header.runs; i++) {
             struct run run;
             const uint8_t *data;
@@ -369,6 +377,8 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
         }
     scan_end(&s);
     p->io->ops->close(p->io, file);
+    if (rc < 0)
+        return rc;
     if (to == from)
         return fail(PAWL_DAMAGED, "offsets jump at LSN %llu", (unsigned long long)saved);
     r->next = r->want = to;

@@ -234,35 +234,43 @@ static void *background_main(void *arg) {
     return NULL;
 }
 
-static bool drop_segments(pawl *p, uint64_t keep) {
-    uint64_t from = p->wal.first_segment;
-    p->wal.dropping = true;
-    engine_leave(p);
-    int rc = 0;
-    uint64_t n = from;
-    for (; n < keep && rc == 0; n++) {
-        char name[24];
-        segment_name(name, n, "seg");
-        rc = p->io->ops->unlink(p->io, name);
-        rc = rc == -ENOENT ? 0 : rc;
-        if (rc == 0) /* one by one: a power cut may keep any of several, and a gap would look like loss */
-            rc = p->io->ops->sync_dir(p->io);
-    }
-    pthread_mutex_lock(&p->mutex);
-    p->wal.dropping = false;
-    if (rc < 0)
-        return false; /* the segments stay; tried again later */
-    p->wal.first_segment = keep;
+/* Segments are gone: what tied them to later ones is too. */
+static void forget_segments(pawl *p, uint64_t first) {
+    p->wal.first_segment = first;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < p->tables.span_count; i++)
-        if (p->tables.spans[i].segment >= keep)
+        if (p->tables.spans[i].segment >= first)
             p->tables.spans[kept++] = p->tables.spans[i];
     p->tables.checkpoint_bytes -= (uint64_t)(p->tables.span_count - kept) * C_SPAN_SIZE;
     p->tables.span_count = kept;
     if (p->wal.next == NEXT_FULL)
         p->wal.next = NEXT_NONE;
+}
+
+/* One by one, each durably: a power cut may keep any of several removals, and a gap would look like loss. */
+static bool drop_segments(pawl *p, uint64_t keep) {
+    uint64_t from = p->wal.first_segment, n = from;
+    /* That every processor has passed them must not be taken back by a crash. */
+    if (engine_wait_durable(p, p->wal.tail) != 0)
+        return false;
+    p->wal.dropping = true;
+    engine_leave(p);
+    int rc = 0, synced = 0;
+    for (; n < keep && synced == 0; n++) {
+        char name[24];
+        segment_name(name, n, "seg");
+        rc = p->io->ops->unlink(p->io, name);
+        if (rc < 0 && rc != -ENOENT)
+            break; /* it stays; tried again later */
+        synced = p->io->ops->sync_dir(p->io);
+    }
+    pthread_mutex_lock(&p->mutex);
+    p->wal.dropping = false;
+    forget_segments(p, n);
+    if (synced < 0)
+        wal_fail(&p->wal, -synced, "fsync (directory)", from * p->wal.segment_size);
     engine_progress(p);
-    return true;
+    return n > from;
 }
 
 static bool prepare_next(pawl *p) {

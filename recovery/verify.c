@@ -103,7 +103,7 @@ static int on_end(struct verify *v, struct scan *s) {
         TRY(v->damage(v->ctx, s, &end, q));
     if (q == NO_LSN)
         return 0;
-    scan_jump(s, q);
+    TRY(scan_jump(s, q));
     return 1;
 }
 

@@ -93,7 +93,7 @@ static void start(struct world *w) {
         pawl_error e;
         pawl_last_error(&e);
         w->log = NULL;
-        if (w->m.fault_hits == hits || (rc != PAWL_IO && rc != PAWL_FULL)) {
+        if (w->m.fault_hits == hits || (rc != PAWL_IO && rc != PAWL_FULL && rc != PAWL_PERMISSION)) {
             world_wrong(w, "opening: %s (%s)", pawl_errname(rc), e.message);
             return;
         }

@@ -34,7 +34,7 @@ static void answered(struct world *w, const char *call, int rc) {
     if (rc >= 0)
         return;
     pawl_last_error(&e);
-    if (rc == PAWL_IO && w->m.fault_hits > 0)
+    if ((rc == PAWL_IO || rc == PAWL_PERMISSION) && w->m.fault_hits > 0) /* EROFS is a matter of permission */
         w->failed = true;
     else if (rc != PAWL_FULL && rc != PAWL_MEMORY)
         world_wrong(w, "%s: %s (%s)", call, pawl_errname(rc), e.message);
