@@ -22,9 +22,11 @@ struct piece { /* a run in the buffer */
 struct pawl_reader {
     pawl *p;
     uint32_t stream, partition, flags;
-    uint64_t next;    /* offset of the next record to give */
-    uint64_t want;    /* offset of the next record to gather */
-    uint64_t lsn;     /* where the walk looks next */
+    uint64_t next; /* offset of the next record to give */
+    uint64_t want; /* offset of the next record to gather */
+    uint64_t lsn;  /* where the walk looks next */
+    bool linked;   /* the frame before it was taken: what comes next must link to it */
+    uint64_t link, epoch;
     uint64_t segment; /* of the open scan */
     int file;         /* -1: none open */
     struct scan scan;
@@ -74,6 +76,7 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     r->buf.len = 0;
     r->piece_count = r->piece_at = 0;
     r->next = r->want = offset;
+    r->linked = false;
     return locate(p, r->stream, r->partition, offset, &r->lsn);
 }
 
@@ -257,9 +260,34 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
         return fail(PAWL_STATE, "a frame reaches beyond what was appended");
     TRY(take_frame(r, &h, at, true));
     close_file(r);
+    r->linked = true;
+    r->link = h.hash;
+    r->epoch = h.epoch;
     r->lsn = h.kind == FRAME_SEAL ? (r->lsn / p->wal.segment_size + 1) * p->wal.segment_size + SEGMENT_HEADER_SIZE
                                   : r->lsn + size;
     return 1;
+}
+
+/* The scan at r->lsn: behind the frame taken last, or at a place that the index told. */
+static int begin_scan(struct pawl_reader *r, int file, const struct segment_header *h) {
+    pawl *p = r->p;
+    int rc = 0;
+    scan_begin(&r->scan, p->io, &p->mem, file, h, true);
+    bool first = r->lsn % h->segment_size == SEGMENT_HEADER_SIZE;
+    if (!first && r->linked)
+        scan_resume(&r->scan, r->lsn, r->link, r->epoch);
+    else if (!first)
+        rc = scan_jump(&r->scan, r->lsn);
+    else if (r->linked && h->link != r->link)
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", r->lsn, "segment %016llx does not continue the one before it",
+                     (unsigned long long)h->index);
+    if (rc < 0) {
+        pawl_error e;
+        fail_copy(&e);
+        close_file(r);
+        return fail_again(&e);
+    }
+    return 0;
 }
 
 /* Brings the scan to r->lsn, in its segment's file. */
@@ -279,14 +307,7 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
         }
         r->file = file;
         r->segment = segment;
-        scan_begin(&r->scan, p->io, &p->mem, file, &h, true);
-        if (r->lsn % p->header.segment_size != SEGMENT_HEADER_SIZE)
-            if (scan_jump(&r->scan, r->lsn) < 0) {
-                pawl_error e;
-                fail_copy(&e);
-                close_file(r);
-                return fail_again(&e);
-            }
+        TRY(begin_scan(r, file, &h));
     }
     uint64_t base = segment * p->header.segment_size;
     bool all = limit >= base + p->header.segment_size;
@@ -334,18 +355,22 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
         uint64_t lsn;
         TRY(scan_resync(&r->scan, r->scan.at, &lsn));
         r->lsn = lsn != NO_LSN ? lsn : (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
+        r->linked = false;
         close_file(r);
         return 1;
     }
     uint64_t behind = r->scan.at;
     rc = take_frame(r, &f.header, f.bytes, false);
-    if (rc == PAWL_LOST) {
+    if (rc < 0) {
         close_file(r); /* the next call looks at this frame again */
         r->lsn = f.header.lsn;
         return rc;
     }
+    r->linked = true;
+    r->link = r->scan.link;
+    r->epoch = r->scan.epoch;
     r->lsn = f.header.kind == FRAME_SEAL ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
-    return rc < 0 ? rc : 1;
+    return 1;
 }
 
 /* Where the jump leads to: the first offset of this partition at or behind r->lsn. */

@@ -332,7 +332,7 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
     }
 }
 
-/* Takes the link of the frame at p on trust: 1, or 0 if there is none, or the error of reading. */
+/* Takes the link of the frame at p on trust, if there is one. */
 static int trust(struct scan *s, uint64_t p) {
     int rc;
     struct frame_header h;
@@ -341,19 +341,20 @@ static int trust(struct scan *s, uint64_t p) {
         return rc;
     s->link = h.link;
     s->epoch = h.epoch;
-    if (p != s->at && (h.kind == FRAME_OPEN || h.kind == FRAME_SEAL))
-        s->epoch--; /* it may stand behind what a crash left, which only a newer epoch may */
-    return 1;
+    return 0;
 }
 
 int scan_jump(struct scan *s, uint64_t lsn) {
     s->at = lsn;
     s->after_lost = true;
-    uint64_t q = align_up(lsn, BLOCK);
-    int rc = trust(s, lsn);
-    if (rc == 0 && q != lsn && q % s->segment_size != 0)
-        rc = trust(s, q); /* lsn is where a group's padding begins */
-    return rc < 0 ? rc : 0;
+    s->link = 0; /* none: without a good frame here, nothing follows */
+    return trust(s, lsn);
+}
+
+void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch) {
+    s->at = lsn;
+    s->link = link;
+    s->epoch = epoch;
 }
 
 int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,

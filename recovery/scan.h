@@ -64,8 +64,10 @@ bool scan_sealed(const struct scan *s);
 int scan_judge(struct scan *s, struct scan_end *end);
 /* The first place beyond `from` with a whole good frame at its own LSN, whatever its link; UINT64_MAX if there is none. For repair and salvage. */
 int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
-/* Goes on at a frame found by scan_resync(), trusting its own link. Returns 0 or an error of reading. */
+/* Goes on at a frame whose place was told by somebody else, trusting its own link. Returns 0 or an error of reading. */
 int scan_jump(struct scan *s, uint64_t lsn);
+/* Goes on behind a frame that was accepted before. */
+void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch);
 void scan_end(struct scan *s);
 /* Drops what was read: the file may have grown, or was changed. */
 void scan_forget(struct scan *s);

@@ -439,7 +439,8 @@ void disk_end(struct disk *d, int flight, uint32_t done) {
 
 /* ---------------------------------------------------------------- the end of a run */
 
-static void cut_sector(struct disk *d, struct slot *s, const struct page *fresh, unsigned sector, enum disk_fate fate) {
+static void cut_sector(struct disk *d, struct slot *s, const struct page *fresh, unsigned sector,
+                       enum disk_fate fate) {
     switch (fate) {
     case FATE_OLD:
         break;
@@ -511,10 +512,18 @@ void disk_cut(struct disk *d, disk_fate_fn fate, void *arg) {
             }
 }
 
+/* A killed process's write is done or not; done, it is in the cache, and only with luck on the medium. */
+static void kill_flight(struct disk *d, int flight, enum disk_fate fate) {
+    struct flight *f = &d->flight[flight];
+    if (fate == FATE_NEW)
+        f->durable = false;
+    disk_end(d, flight, fate == FATE_OLD ? 0 : f->sync ? 1 : f->len);
+}
+
 void disk_kill(struct disk *d, disk_fate_fn fate, void *arg) {
     for (int i = 0; i < DISK_FLIGHTS; i++)
         if (d->flight[i].used)
-            disk_end(d, i, fate(arg, DISK_A_SECTOR) == FATE_NEW ? (d->flight[i].sync ? 1 : d->flight[i].len) : 0);
+            kill_flight(d, i, fate(arg, DISK_A_SECTOR));
 }
 
 /* ---------------------------------------------------------------- damage */
@@ -528,7 +537,8 @@ void disk_flip(struct disk *d, int inode, uint64_t offset, uint8_t mask) {
 void disk_misdirect(struct disk *d, int from, uint64_t from_offset, int to, uint64_t to_offset) {
     struct slot *t = &inode_own(&d->inode[to])->slot[to_offset / DISK_PAGE];
     const struct page *p = d->inode[from]->slot[from_offset / DISK_PAGE].disk;
-    unsigned a = (unsigned)(from_offset % DISK_PAGE / DISK_SECTOR), b = (unsigned)(to_offset % DISK_PAGE / DISK_SECTOR);
+    unsigned a = (unsigned)(from_offset % DISK_PAGE / DISK_SECTOR),
+             b = (unsigned)(to_offset % DISK_PAGE / DISK_SECTOR);
     uint8_t sector[DISK_SECTOR] = {0};
     if (p != NULL)
         memcpy(sector, p->data + a * DISK_SECTOR, DISK_SECTOR);

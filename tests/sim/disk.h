@@ -84,8 +84,8 @@ void disk_init(struct disk *d, uint64_t space);
 void disk_copy(struct disk *to, const struct disk *from);
 void disk_free(struct disk *d);
 
-int disk_find(const struct disk *d, const char *name);          /* inode or -1 */
-int disk_create(struct disk *d, const char *name);              /* inode, -EEXIST, -ENOSPC */
+int disk_find(const struct disk *d, const char *name); /* inode or -1 */
+int disk_create(struct disk *d, const char *name);     /* inode, -EEXIST, -ENOSPC */
 int disk_rename(struct disk *d, const char *from, const char *to);
 int disk_unlink(struct disk *d, const char *name);
 void disk_sync_names(struct disk *d);
@@ -109,7 +109,7 @@ void disk_end(struct disk *d, int flight, uint32_t done);
 
 /* Power cut: all that isn't durable meets its fate. Nothing is in flight afterwards, and `now` equals `disk`. */
 void disk_cut(struct disk *d, disk_fate_fn fate, void *arg);
-/* The process is killed: each flight happens or doesn't (fate of a sector: FATE_NEW or not); what processes see stays. */
+/* The process is killed: each flight doesn't happen (FATE_OLD), reaches the cache (FATE_NEW), or the medium too; what processes see stays. */
 void disk_kill(struct disk *d, disk_fate_fn fate, void *arg);
 
 /* Media damage. */

@@ -10,9 +10,9 @@
 /* How a power cut treats what isn't durable: everything alike, or each thing by lot. */
 struct lot {
     struct rng *rng;
-    unsigned fresh_of_8; /* chance that a sector, size or name is the new one */
+    unsigned fresh_of_8;  /* chance that a sector, size or name is the new one */
     unsigned junk_one_in; /* chance of a zeroed or stale sector; 0 never */
-    int single; /* if not negative: the single-th thing is the exception to fresh_of_8 of 0 or 8 */
+    int single;           /* if not negative: the single-th thing is the exception to fresh_of_8 of 0 or 8 */
     int seen;
 };
 
@@ -112,7 +112,8 @@ static void go_on(struct explore *e, struct world *w, int count, int depth) {
     model_cut(own, count);
     w->model = own;
     world_set_up(w);
-    static const enum op_kind kinds[] = {OP_COMMIT, OP_STEP, OP_ASYNC, OP_BIG, OP_PRODUCE, OP_TICK, OP_RETAIN};
+    static const enum op_kind kinds[] = {OP_COMMIT,  OP_STEP, OP_ASYNC, OP_BIG,
+                                         OP_PRODUCE, OP_TICK, OP_RETAIN};
     for (unsigned i = rng_below(&e->rng, 6); i > 0 && !is_wrong(w) && !w->failed; i--)
         world_do(w, (struct op){kinds[rng_below(&e->rng, 7)], (uint32_t)rng_next(&e->rng) >> 8});
     if (!is_wrong(w)) {
@@ -151,7 +152,8 @@ static void try_state(struct explore *e, struct world *w, struct bounds b, int d
     }
 }
 
-void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b, int depth) {
+void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model,
+                    struct bounds b, int depth) {
     unsigned images = depth == 1 ? e->images : 1;
     for (unsigned i = 0; i < images && e->why[0] == 0; i++) {
         struct world w;
@@ -175,7 +177,8 @@ static enum disk_fate by_subset(void *arg, enum disk_thing thing) {
     return at < 32 && (s->bits >> at & 1) != 0 ? FATE_NEW : FATE_OLD;
 }
 
-bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b, int limit) {
+bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
+                 int limit) {
     struct world w;
     struct subset s = {0, 0};
     clone(e, &w, m, model);

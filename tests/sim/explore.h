@@ -11,19 +11,21 @@
 
 struct explore {
     struct rng rng;
-    unsigned images;    /* crash images for each moment */
-    unsigned one_in;    /* moments of a recovery that are explored: one in so many */
-    uint64_t states;    /* crash states recovered, of all depths */
+    unsigned images; /* crash images for each moment */
+    unsigned one_in; /* moments of a recovery that are explored: one in so many */
+    uint64_t states; /* crash states recovered, of all depths */
     uint64_t by_depth[EXPLORE_DEPTH + 1];
     uint64_t continued; /* ... of which the log was written on, closed, opened and compared again */
     uint64_t damaged, refused, exact; /* states with media damage, and what opening them gave */
-    char why[700];      /* what is wrong; "" nothing */
+    char why[700];                    /* what is wrong; "" nothing */
 };
 
 /* Explores the moment: `random images`. */
-void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b, int depth);
+void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model,
+                    struct bounds b, int depth);
 /* All subsets of the sectors and names that aren't durable, where there are at most `limit` of them; else false, and nothing is done. */
-bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b, int limit);
+bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
+                 int limit);
 /* Damages a log at rest in one place: it must be refused or be exact. */
 void explore_damage(struct explore *e, const struct sim_machine *m, const struct model *model);
 /* Turns the machine into one of the states that a crash leaves (a power cut, or a kill). */

@@ -15,8 +15,8 @@
 #include "plan.h"
 
 struct total {
-    uint64_t plans, states, by_depth[EXPLORE_DEPTH + 1], continued, damaged, refused, exact, steps, commits, crashes, faults,
-        moments, skipped;
+    uint64_t plans, states, by_depth[EXPLORE_DEPTH + 1], continued, damaged, refused, exact, steps, commits,
+        crashes, faults, moments, skipped;
     uint64_t wrong;
 };
 
@@ -43,15 +43,15 @@ static void add(struct total *t, const struct outcome *o) {
 }
 
 static void print(const struct total *t, double took) {
-    printf("plans %" PRIu64 ", steps %" PRIu64 ", commits %" PRIu64 ", crashes lived through %" PRIu64 ", faults met %" PRIu64
-           "\n",
+    printf("plans %" PRIu64 ", steps %" PRIu64 ", commits %" PRIu64 ", crashes lived through %" PRIu64
+           ", faults met %" PRIu64 "\n",
            t->plans, t->steps, t->commits, t->crashes, t->faults);
-    printf("crash states recovered %" PRIu64 " (while working %" PRIu64 ", while recovering %" PRIu64 ", once more %" PRIu64
-           "), written on %" PRIu64 "\n",
+    printf("crash states recovered %" PRIu64 " (while working %" PRIu64 ", while recovering %" PRIu64
+           ", once more %" PRIu64 "), written on %" PRIu64 "\n",
            t->states, t->by_depth[1], t->by_depth[2], t->by_depth[3], t->continued);
     if (t->moments + t->skipped != 0)
-        printf("moments with all their subsets %" PRIu64 ", with too many to enumerate %" PRIu64 "\n", t->moments,
-               t->skipped);
+        printf("moments with all their subsets %" PRIu64 ", with too many to enumerate %" PRIu64 "\n",
+               t->moments, t->skipped);
     printf("damaged states %" PRIu64 ": refused %" PRIu64 ", exact %" PRIu64 "\n", t->damaged, t->refused, t->exact);
     printf("%.1f s, %.0f states/s: %s\n", took, (double)t->states / took, t->wrong == 0 ? "all is well" : "WRONG");
 }
@@ -137,8 +137,9 @@ static void walk_job(const void *what, unsigned job, struct total *t) {
 
 /* ---------------------------------------------------------------- all */
 
-static const struct op alphabet[] = {{OP_COMMIT, 1},     {OP_ASYNC, 2},  {OP_BIG, 1},  {OP_STEP, 2},   {OP_STEP_ASYNC, 1}, {OP_PRODUCE, 1},
-                                     {OP_TAKEOVER, 0}, {OP_DECIDE, 0}, {OP_TICK, 2}, {OP_RETAIN, 0}, {OP_REOPEN, 0},     {OP_ABORT, 1}};
+static const struct op alphabet[] = {{OP_COMMIT, 1},     {OP_ASYNC, 2},   {OP_BIG, 1},      {OP_STEP, 2},
+                                     {OP_STEP_ASYNC, 1}, {OP_PRODUCE, 1}, {OP_TAKEOVER, 0}, {OP_DECIDE, 0},
+                                     {OP_TICK, 2},       {OP_RETAIN, 0},  {OP_REOPEN, 0},   {OP_ABORT, 1}};
 #define LETTERS (sizeof alphabet / sizeof alphabet[0])
 
 struct all {
@@ -244,9 +245,10 @@ static int replay(const char *path, bool verbose) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: sim walk [--from SEED] [--count N] [--seconds S] [--jobs J] [--twice] [--shrink]\n"
-                    "       sim all [--length L] [--limit SECTORS] [--seconds S] [--jobs J]\n"
-                    "       sim replay FILE [--shrink]\n");
+    fprintf(stderr,
+            "usage: sim walk [--from SEED] [--count N] [--seconds S] [--jobs J] [--twice] [--shrink]\n"
+            "       sim all [--length L] [--limit SECTORS] [--seconds S] [--jobs J]\n"
+            "       sim replay FILE [--shrink]\n");
     return 2;
 }
 

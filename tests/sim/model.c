@@ -35,7 +35,8 @@ void model_make(uint32_t id, struct model_record *r) {
 bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len) {
     struct model_record want;
     model_make(id, &want);
-    return key_len == want.key_len && value_len == want.value_len && (key_len == 0 || memcmp(key, want.key, key_len) == 0) &&
+    return key_len == want.key_len && value_len == want.value_len &&
+           (key_len == 0 || memcmp(key, want.key, key_len) == 0) &&
            (value_len == 0 || memcmp(value, want.value, value_len) == 0);
 }
 

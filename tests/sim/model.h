@@ -29,10 +29,10 @@ struct model_view {
 };
 
 struct model {
-    int count;                           /* commits submitted */
-    int acknowledged;                    /* of those, so many must be there */
-    struct model_view after[MODEL_COMMITS + 1]; /* after[n]: what n commits make */
-    uint32_t id[MODEL_PARTS][MODEL_RECORDS];    /* of the record at an offset */
+    int count;                                   /* commits submitted */
+    int acknowledged;                            /* of those, so many must be there */
+    struct model_view after[MODEL_COMMITS + 1];  /* after[n]: what n commits make */
+    uint32_t id[MODEL_PARTS][MODEL_RECORDS];     /* of the record at an offset */
     uint16_t commit[MODEL_PARTS][MODEL_RECORDS]; /* and the number of the commit that it came with */
     uint32_t next_id;
 };

@@ -38,8 +38,8 @@ void plan_make(struct plan *p, uint64_t seed) {
     p->seed = seed;
     p->segments = rng_chance(&r, 3) ? 4 + rng_below(&r, 3) : 16;
     p->direct = !rng_chance(&r, 3);
-    p->images = 3;
-    p->one_in = 3;
+    p->images = 2;
+    p->one_in = 5;
     const uint8_t *w = weight[rng_below(&r, 3)];
     p->op_count = (int)(10 + rng_below(&r, 90));
     for (int i = 0; i < p->op_count; i++)
@@ -139,7 +139,7 @@ void plan_run(const struct plan *p, struct outcome *o) {
         abort();
     memset(o, 0, sizeof *o);
     o->found.images = p->images;
-    o->found.one_in = 6;
+    o->found.one_in = 24;
     struct hook h = {&o->found, w, p, false};
     model_init(model);
     sim_machine_init(&w->m, p->seed, (uint64_t)p->segments * SEGMENT_SIZE_UNIT);
@@ -171,7 +171,10 @@ void plan_run(const struct plan *p, struct outcome *o) {
     o->trace = w->m.trace ^ o->found.states * 0x9fb21c651e98df25u ^ o->found.rng.state;
     o->commits = (uint64_t)model->count;
     o->faults = (uint64_t)w->m.fault_hits;
-    snprintf(o->why, sizeof o->why, "%s", w->why[0] != 0 ? w->why : w->m.note[0] != 0 ? w->m.note : o->found.why);
+    snprintf(o->why, sizeof o->why, "%s",
+             w->why[0] != 0      ? w->why
+             : w->m.note[0] != 0 ? w->m.note
+                                 : o->found.why);
     world_abandon(w);
     disk_free(&w->m.disk);
     free(model);
@@ -217,10 +220,12 @@ void plan_shrink(struct plan *p, struct outcome *o) {
 /* ---------------------------------------------------------------- as text */
 
 void plan_print(const struct plan *p, char *out, size_t size) {
-    size_t n = (size_t)snprintf(out, size, "seed=%" PRIu64 " segments=%u direct=%d images=%u one_in=%u ops=", p->seed,
-                                p->segments, p->direct, p->images, p->one_in);
+    size_t n =
+        (size_t)snprintf(out, size, "seed=%" PRIu64 " segments=%u direct=%d images=%u one_in=%u ops=", p->seed,
+                         p->segments, p->direct, p->images, p->one_in);
     for (int i = 0; i < p->op_count && n < size; i++)
-        n += (size_t)snprintf(out + n, size - n, "%s%s:%u", i == 0 ? "" : ",", op_name[p->op[i].kind], p->op[i].arg);
+        n += (size_t)snprintf(out + n, size - n, "%s%s:%u", i == 0 ? "" : ",", op_name[p->op[i].kind],
+                              p->op[i].arg);
     for (int i = 0; i < p->fault_count && n < size; i++)
         n += (size_t)snprintf(out + n, size - n, "%s%u:%d", i == 0 ? " faults=" : ",", p->fault[i].step,
                               (int)p->fault[i].kind);
@@ -240,8 +245,8 @@ static bool parse_op(const char *text, size_t len, struct op *op) {
 bool plan_parse(const char *line, struct plan *p) {
     int direct, used = 0;
     memset(p, 0, sizeof *p);
-    if (sscanf(line, "seed=%" SCNu64 " segments=%u direct=%d images=%u one_in=%u ops=%n", &p->seed, &p->segments, &direct,
-               &p->images, &p->one_in, &used) < 5 ||
+    if (sscanf(line, "seed=%" SCNu64 " segments=%u direct=%d images=%u one_in=%u ops=%n", &p->seed,
+               &p->segments, &direct, &p->images, &p->one_in, &used) < 5 ||
         used == 0)
         return false;
     p->direct = direct != 0;

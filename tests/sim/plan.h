@@ -10,11 +10,11 @@
 #define PLAN_OPS 160
 
 struct plan {
-    uint64_t seed;      /* of the order of completions, of what crashes leave, of what is explored */
-    unsigned segments;  /* space on the device, in segments */
+    uint64_t seed;     /* of the order of completions, of what crashes leave, of what is explored */
+    unsigned segments; /* space on the device, in segments */
     bool direct;
-    unsigned images;    /* crash images for each moment that is explored */
-    unsigned one_in;    /* moments explored: one in so many; 0 none */
+    unsigned images; /* crash images for each moment that is explored */
+    unsigned one_in; /* moments explored: one in so many; 0 none */
     struct op op[PLAN_OPS];
     int op_count;
     struct sim_fault fault[SIM_FAULTS_MAX];
@@ -23,11 +23,11 @@ struct plan {
 
 struct outcome {
     struct explore found;
-    uint64_t trace;  /* hash of all that happened; equal for equal plans */
+    uint64_t trace; /* hash of all that happened; equal for equal plans */
     uint64_t steps;
     uint64_t commits, crashes, faults, kinds_met;
-    int at;          /* operation at which it went wrong */
-    char why[800];   /* "" all is well */
+    int at;        /* operation at which it went wrong */
+    char why[800]; /* "" all is well */
 };
 
 void plan_make(struct plan *p, uint64_t seed);

@@ -15,15 +15,15 @@
 #define SIM_HANDLES 24
 
 enum sim_fault_kind {
-    FAULT_SHORT,     /* an asynchronous write ends early; a blocking one fails */
-    FAULT_NOTHING,   /* ... with nothing written, and 0 for an answer */
-    FAULT_EAGAIN,    /* ... or the error, and nothing written */
+    FAULT_SHORT,   /* an asynchronous write ends early; a blocking one fails */
+    FAULT_NOTHING, /* ... with nothing written, and 0 for an answer */
+    FAULT_EAGAIN,  /* ... or the error, and nothing written */
     FAULT_EINTR,
     FAULT_ECANCELED,
     FAULT_ENOSPC,
     FAULT_EROFS,
-    FAULT_EIO,       /* a part may be written all the same */
-    FAULT_NO_DSYNC,  /* -EOPNOTSUPP */
+    FAULT_EIO,      /* a part may be written all the same */
+    FAULT_NO_DSYNC, /* -EOPNOTSUPP */
     FAULT_KINDS
 };
 
@@ -35,22 +35,22 @@ struct sim_fault {
 /* Shared by all handles of one simulated machine. */
 struct sim_machine {
     struct disk disk;
-    struct rng rng;       /* order of completions, random bytes */
+    struct rng rng; /* order of completions, random bytes */
     uint64_t clock_ns;
-    uint64_t steps;       /* calls that can fail, so far */
-    uint64_t step_limit;  /* more than this is a hang: everything fails from then on */
-    uint64_t trace;       /* hash of all that was asked and answered */
-    bool direct;          /* reads go to the medium */
-    bool calm;            /* completions in order, at once */
+    uint64_t steps;      /* calls that can fail, so far */
+    uint64_t step_limit; /* more than this is a hang: everything fails from then on */
+    uint64_t trace;      /* hash of all that was asked and answered */
+    bool direct;         /* reads go to the medium */
+    bool calm;           /* completions in order, at once */
     bool locked;
-    bool dead;            /* the process was killed: nothing works any more, and nothing counts */
+    bool dead; /* the process was killed: nothing works any more, and nothing counts */
     struct sim_fault fault[SIM_FAULTS_MAX];
     int fault_count;
     int fault_hits;
-    bool failed_sync;     /* a write or sync failed for good */
+    bool failed_sync;                               /* a write or sync failed for good */
     void (*step)(void *arg, struct sim_machine *m); /* before each change of the disk, and before each answer; may be NULL */
     void *arg;
-    char note[96];        /* what broke a rule of the seam itself; "" nothing */
+    char note[96]; /* what broke a rule of the seam itself; "" nothing */
 };
 
 void sim_machine_init(struct sim_machine *m, uint64_t seed, uint64_t space);

@@ -12,9 +12,9 @@
 #define WITNESS_MS 20
 #define MEMORY_CAP (768u * 1024u)
 
-const char *const op_name[OP_KINDS] = {"commit",  "async",    "big",    "abort", "step",     "step-async", "run",    "produce", "repeat",
-                                       "takeover", "decide", "tick",  "dispatch", "read",       "follow", "retain",  "reopen",
-                                       "kill",    "power"};
+const char *const op_name[OP_KINDS] = {
+    "commit", "async", "big",      "abort", "step",   "step-async", "run",    "produce", "repeat", "takeover",
+    "decide", "tick",  "dispatch", "read",  "follow", "retain",     "reopen", "kill",    "power"};
 
 static const int part_stream[MODEL_PARTS] = {0, 0, 1};
 static const uint32_t part_number[MODEL_PARTS] = {0, 1, 0};
@@ -274,8 +274,8 @@ static int on_batch(pawl_context *ctx, const pawl_record *records, size_t count,
     v->position[part] += count;
     for (size_t i = 0; i < count; i++) {
         struct model_record r;
-        if (!model_matches(w->model->id[part][records[i].offset], records[i].key, records[i].key_len, records[i].value,
-                           records[i].value_len))
+        if (!model_matches(w->model->id[part][records[i].offset], records[i].key, records[i].key_len,
+                           records[i].value, records[i].value_len))
             world_wrong(w, "part %d: the processor gets another record at %llu", part,
                         (unsigned long long)records[i].offset);
         model_make(model_add_record(w->model, 2), &r);
@@ -290,7 +290,8 @@ static int on_batch(pawl_context *ctx, const pawl_record *records, size_t count,
 static void run(struct world *w, uint32_t arg) {
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     pawl_processor *p;
-    c.name = "p", c.inputs = w->stream, c.input_count = 1, c.process = on_batch, c.arg = w, c.batch_max = 2 + arg % 3;
+    c.name = "p", c.inputs = w->stream, c.input_count = 1, c.process = on_batch, c.arg = w,
+    c.batch_max = 2 + arg % 3;
     c.committed_input = arg % 2, c.backoff_ms = 1;
     int rc = pawl_processor_add(w->log, &c, &p);
     answered(w, "processor_add", rc);
@@ -304,7 +305,8 @@ static void run(struct world *w, uint32_t arg) {
         return;
     }
     pawl_bounds b; /* was the last batch appended before it ended? */
-    if (!w->failed && pawl_partition_bounds(w->log, w->stream[1], 0, &b) == 0 && b.end < model_last(w->model)->end[2])
+    if (!w->failed && pawl_partition_bounds(w->log, w->stream[1], 0, &b) == 0 &&
+        b.end < model_last(w->model)->end[2])
         model_take_back(w->model);
 }
 
@@ -522,7 +524,7 @@ void world_do(struct world *w, struct op o) {
     case OP_REOPEN:
         reopen(w);
         break;
-    case OP_KILL:  /* the caller's: it decides what the crash leaves */
+    case OP_KILL: /* the caller's: it decides what the crash leaves */
     case OP_POWER:
     case OP_KINDS:
         break;
@@ -599,10 +601,11 @@ static int find(const struct model *m, const struct model_view *seen, struct bou
 
 static void print_view(char *out, size_t size, const struct model_view *v) {
     snprintf(out, size, "[%llu streams, %llu processors, %llu producers, retention %llu, ends %llu %llu %llu, positions %llu %llu, sequences %llu %llu, epochs %llu %llu, %llu+%llu decided]",
-             (unsigned long long)v->streams, (unsigned long long)v->processors, (unsigned long long)v->producers,
-             (unsigned long long)v->retention, (unsigned long long)v->end[0], (unsigned long long)v->end[1],
-             (unsigned long long)v->end[2], (unsigned long long)v->position[0], (unsigned long long)v->position[1],
-             (unsigned long long)v->sequence[0], (unsigned long long)v->sequence[1], (unsigned long long)v->epoch[0],
+             (unsigned long long)v->streams, (unsigned long long)v->processors,
+             (unsigned long long)v->producers, (unsigned long long)v->retention, (unsigned long long)v->end[0],
+             (unsigned long long)v->end[1], (unsigned long long)v->end[2], (unsigned long long)v->position[0],
+             (unsigned long long)v->position[1], (unsigned long long)v->sequence[0],
+             (unsigned long long)v->sequence[1], (unsigned long long)v->epoch[0],
              (unsigned long long)v->epoch[1], (unsigned long long)v->decided, (unsigned long long)v->finished);
 }
 
@@ -633,8 +636,8 @@ int world_check(struct world *w, struct bounds b) {
         if (rc < 0)
             answered(w, "bounds", rc);
         else if (compare(w, w->log, part, pb.first, 100000, 0, &newest) != (int)count && !w->failed)
-            world_wrong(w, "part %d: offsets %llu to %llu can't all be read", part, (unsigned long long)pb.first,
-                        (unsigned long long)pb.end);
+            world_wrong(w, "part %d: offsets %llu to %llu can't all be read", part,
+                        (unsigned long long)pb.first, (unsigned long long)pb.end);
     }
     return w->why[0] != 0 || w->failed ? -1 : n;
 }

@@ -10,25 +10,25 @@
 #include "sim_seam.h"
 
 enum op_kind {
-    OP_COMMIT,    /* one transaction, durable on return */
-    OP_ASYNC,     /* one that isn't waited for */
-    OP_BIG,       /* one that spills */
-    OP_ABORT,     /* one that spills and is dropped */
-    OP_STEP,      /* input to output with the position, by hand */
+    OP_COMMIT, /* one transaction, durable on return */
+    OP_ASYNC,  /* one that isn't waited for */
+    OP_BIG,    /* one that spills */
+    OP_ABORT,  /* one that spills and is dropped */
+    OP_STEP,   /* input to output with the position, by hand */
     OP_STEP_ASYNC,
-    OP_RUN,       /* the same by the runtime */
-    OP_PRODUCE,   /* a producer's next sequence */
-    OP_REPEAT,    /* a producer's last sequence once more: nothing happens */
-    OP_TAKEOVER,  /* a producer opened anew */
-    OP_DECIDE,    /* a sink's decision, and later its end */
-    OP_TICK,      /* time passes: witness, preparation */
+    OP_RUN,      /* the same by the runtime */
+    OP_PRODUCE,  /* a producer's next sequence */
+    OP_REPEAT,   /* a producer's last sequence once more: nothing happens */
+    OP_TAKEOVER, /* a producer opened anew */
+    OP_DECIDE,   /* a sink's decision, and later its end */
+    OP_TICK,     /* time passes: witness, preparation */
     OP_DISPATCH,
-    OP_READ,      /* what a committed reader shows counts as acknowledged */
-    OP_FOLLOW,    /* ... and what another process is shown */
-    OP_RETAIN,    /* drop what every processor has passed */
-    OP_REOPEN,    /* closed in good order and opened */
-    OP_KILL,      /* the process dies, the machine lives; opened again */
-    OP_POWER,     /* the machine loses power; opened again */
+    OP_READ,   /* what a committed reader shows counts as acknowledged */
+    OP_FOLLOW, /* ... and what another process is shown */
+    OP_RETAIN, /* drop what every processor has passed */
+    OP_REOPEN, /* closed in good order and opened */
+    OP_KILL,   /* the process dies, the machine lives; opened again */
+    OP_POWER,  /* the machine loses power; opened again */
     OP_KINDS
 };
 
@@ -44,7 +44,7 @@ struct world {
     uint32_t stream[2];
     uint32_t processor;
     pawl_producer *producer[2];
-    bool failed; /* the handle has failed for good, as a fault made it */
+    bool failed;   /* the handle has failed for good, as a fault made it */
     char why[512]; /* what is wrong; "" nothing */
 };
 
