@@ -46,11 +46,12 @@ void plan_make(struct plan *p, uint64_t seed) {
         p->op[i] = (struct op){draw_kind(&r, w), (uint32_t)(rng_next(&r) >> 44)};
     if (rng_chance(&r, 2))
         return;
-    p->fault_count = (int)(1 + rng_below(&r, 5));
-    bool mild = rng_chance(&r, 2); /* only those that must be without consequence */
+    bool mild = rng_chance(&r, 2); /* only those that must be without consequence, and more of them */
+    p->fault_count = (int)(1 + rng_below(&r, mild ? SIM_FAULTS_MAX : 5));
     for (int i = 0; i < p->fault_count; i++)
         p->fault[i] = (struct sim_fault){40 + rng_below(&r, (unsigned)p->op_count * 6),
-                                         (enum sim_fault_kind)rng_below(&r, mild ? FAULT_ENOSPC : FAULT_KINDS)};
+                                         mild && rng_chance(&r, 2) ? FAULT_SHORT
+                                         : (enum sim_fault_kind)rng_below(&r, mild ? FAULT_ENOSPC : FAULT_KINDS)};
 }
 
 /* ---------------------------------------------------------------- running */

@@ -483,7 +483,7 @@ void world_do(struct world *w, struct op o) {
         commit_records(w, o.arg, 1 + o.arg % 3, true);
         break;
     case OP_BIG:
-        commit_records(w, o.arg, 40 + o.arg % 40, o.arg % 2 == 0);
+        commit_records(w, o.arg, 12 + o.arg % 68, o.arg % 2 == 0);
         break;
     case OP_ABORT:
         drop_records(w, o.arg);
