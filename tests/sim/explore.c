@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#undef fail
+#include "wal/error.h"
+
 /* ---------------------------------------------------------------- fates */
 
 /* How a power cut treats what isn't durable: everything alike, or each thing by lot. */
@@ -154,6 +157,8 @@ static void try_state(struct explore *e, struct world *w, struct bounds b, int d
 
 void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model,
                     struct bounds b, int depth) {
+    pawl_error kept; /* this happens in the middle of a call of the library, whose error it must not touch */
+    fail_copy(&kept);
     unsigned images = depth == 1 ? e->images : 1;
     for (unsigned i = 0; i < images && e->why[0] == 0; i++) {
         struct world w;
@@ -161,6 +166,7 @@ void explore_moment(struct explore *e, const struct sim_machine *m, const struct
         explore_crash(&e->rng, &w.m, !rng_chance(&e->rng, 8));
         try_state(e, &w, b, depth);
     }
+    fail_again(&kept);
 }
 
 /* ---------------------------------------------------------------- all states */
