@@ -171,35 +171,59 @@ void explore_moment(struct explore *e, const struct sim_machine *m, const struct
 
 /* ---------------------------------------------------------------- all states */
 
+/* Things number `first` to first + count - 1 have their fate from `code`, in base `fates`; the others share one. */
 struct subset {
-    uint32_t bits;
-    int at;
+    uint64_t code;
+    int first, count, at;
+    unsigned fates;
+    enum disk_fate others;
 };
 
 static enum disk_fate by_subset(void *arg, enum disk_thing thing) {
     struct subset *s = arg;
-    (void)thing;
     int at = s->at++;
-    return at < 32 && (s->bits >> at & 1) != 0 ? FATE_NEW : FATE_OLD;
+    if (at < s->first || at >= s->first + s->count)
+        return s->others;
+    enum disk_fate fate = (enum disk_fate)(s->code % s->fates);
+    s->code /= s->fates;
+    return fate > FATE_NEW && thing != DISK_A_SECTOR ? FATE_NEW : fate;
 }
 
-bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
-                 int limit) {
-    struct world w;
-    struct subset s = {0, 0};
-    clone(e, &w, m, model);
-    disk_cut(&w.m.disk, by_subset, &s);
-    int things = s.at;
-    disk_free(&w.m.disk);
-    if (things > limit)
-        return false;
-    for (uint32_t bits = 0; bits < 1u << things && e->why[0] == 0; bits++) {
+static void enumerate(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
+                      struct subset s) {
+    uint64_t codes = 1;
+    for (int i = 0; i < s.count; i++)
+        codes *= s.fates;
+    for (uint64_t code = 0; code < codes && e->why[0] == 0; code++) {
+        struct world w;
+        struct subset one = s;
         clone(e, &w, m, model);
-        s = (struct subset){bits, 0};
-        disk_cut(&w.m.disk, by_subset, &s);
+        one.code = code;
+        disk_cut(&w.m.disk, by_subset, &one);
         try_state(e, &w, b, 1);
     }
-    return true;
+}
+
+bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b, int limit) {
+    struct world w;
+    struct subset s = {.fates = 2};
+    clone(e, &w, m, model);
+    disk_cut(&w.m.disk, by_subset, &s);
+    disk_free(&w.m.disk);
+    int things = s.at;
+    s = (struct subset){.count = things < limit ? things : limit, .fates = 2};
+    if (things > limit) /* as many as can be, anywhere, with the others all old and all new */
+        s.first = (int)rng_below(&e->rng, (unsigned)(things - limit + 1));
+    enumerate(e, m, model, b, s);
+    s.others = FATE_NEW;
+    if (things > limit)
+        enumerate(e, m, model, b, s);
+    s.fates = 4; /* and with zeros and stale bytes, for fewer */
+    s.count = s.count > limit / 3 ? limit / 3 : s.count;
+    s.others = rng_chance(&e->rng, 2) ? FATE_NEW : FATE_OLD;
+    if (things > 0)
+        enumerate(e, m, model, b, s);
+    return things <= limit;
 }
 
 /* ---------------------------------------------------------------- damage */

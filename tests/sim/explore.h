@@ -23,7 +23,8 @@ struct explore {
 /* Explores the moment: `random images`. */
 void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model,
                     struct bounds b, int depth);
-/* All subsets of the sectors and names that aren't durable, where there are at most `limit` of them; else false, and nothing is done. */
+/* All subsets of the sectors, sizes and names that aren't durable, where there are at most `limit` of them; else false, and subsets of `limit` of them.
+ * With zeroed and stale sectors too, for a third of that number. */
 bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
                  int limit);
 /* Damages a log at rest in one place: it must be refused or be exact. */
