@@ -110,18 +110,6 @@ int follow_refresh(pawl *p) {
     return apply_known(p);
 }
 
-/* Nobody writes: what a killed writer left may live in the page cache only. Sync it, and it counts. */
-static int sync_and_trust(pawl *p, const struct log_extent *x) {
-    struct segment_header h;
-    int file = segment_open(p->io, &p->mem, x->last, &p->header, false, &h);
-    if (file < 0)
-        return file;
-    int rc = p->io->ops->sync(p->io, file);
-    p->io->ops->close(p->io, file);
-    /* A read-only file system or device has nothing unwritten to sync. */
-    return rc < 0 && rc != -EROFS ? fail_sys(rc, "fsync", NULL, NO_LSN) : 0;
-}
-
 static int trust_all(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
     pawl *p = ctx;
     p->follow.known = h->lsn + frame_bytes(h);
@@ -133,15 +121,16 @@ static int trust_all(void *ctx, const struct frame_header *h, const uint8_t *fra
 int follow_open(pawl *p) {
     struct log_extent x;
     struct follow *fo = &p->follow;
+    fo->writer = p->io->ops->holder(p->io);
+    bool alone = fo->writer == 0;
+    if (alone)
+        TRY(replay_settle(p->io, &p->mem));
     TRY(log_extent_find(p->io, &p->mem, false, &x));
     p->header = x.newest;
     p->wal.first_segment = x.first;
     p->wal.segment_size = x.newest.segment_size;
     tables_init(&p->tables, &p->mem, x.newest.segment_size);
-    fo->writer = p->io->ops->holder(p->io);
-    bool alone = fo->writer == 0;
     if (alone) {
-        TRY(sync_and_trust(p, &x));
         /* Also finds damage: with no writer at work, the log must be as recovery would find it. */
         struct replay r = {trust_all, p, NULL, NULL};
         struct recovered out;

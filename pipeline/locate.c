@@ -2,6 +2,8 @@
  *
  * From an offset to a place in the log: the segment by its checkpoint's next offsets, the place in it by its index.
  */
+#include <errno.h>
+
 #include "pipeline/engine.h"
 
 /* Entries of the active segment's index lie at least so many bytes apart for each partition. */
@@ -58,7 +60,7 @@ static int trimmed(int rc, const pawl *p, uint64_t index) {
     pawl_error e;
     fail_copy(&e);
     (void)p;
-    if (rc < 0 && e.sys_errno == 2)
+    if (rc < 0 && e.sys_errno == ENOENT)
         return fail(PAWL_TRIMMED, "segment %016llx has been dropped by retention meanwhile",
                     (unsigned long long)index);
     return rc;

@@ -155,6 +155,7 @@ static int begin_incarnation(pawl *p, const struct wal_start *start) {
 static int open_writer(pawl *p, const pawl_options *o) {
     TRY(take_lock(p, o));
     TRY(create_if_asked(p, o));
+    TRY(replay_settle(p->io, &p->mem));
     struct replay r = {on_frame, p, o->progress, o->progress_arg};
     struct recovered out;
     struct log_extent x; /* the index needs the segment size before the first frame */

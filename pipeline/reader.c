@@ -3,6 +3,8 @@
  * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large direct reads with everything verified. Whole
  * runs are gathered into the reader's own buffer, so nothing of the log's memory stays pinned while the application works on a batch.
  */
+#include <errno.h>
+
 #include "pipeline/engine.h"
 
 /* Bytes of runs gathered at once: little where memory is little. */
@@ -188,9 +190,14 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
         pthread_mutex_unlock(&p->mutex);
     if (copy == NULL && rc == 1) {
         file = segment_open(p->io, &p->mem, e.lsn / p->header.segment_size, &p->header, false, &sh);
-        if (file < 0)
-            return fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
-                        (unsigned long long)lsn);
+        if (file < 0) {
+            pawl_error error;
+            fail_copy(&error);
+            return error.sys_errno != ENOENT
+                       ? file
+                       : fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
+                              (unsigned long long)lsn);
+        }
         scan_begin(&s, p->io, &p->mem, file, &sh, false);
         rc = scan_jump(&s, e.lsn);
         if (rc == 0)
@@ -301,7 +308,7 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
         if (file < 0) {
             pawl_error e;
             fail_copy(&e);
-            return e.sys_errno == 2
+            return e.sys_errno == ENOENT
                        ? fail(PAWL_TRIMMED, "the segment being read has been dropped by retention")
                        : file;
         }

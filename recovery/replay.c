@@ -302,20 +302,39 @@ static int check_after_seal(struct seam *io, struct mem *m, const struct log_ext
     return x->prepared ? check_unbegun(io, m, x->last + 1, &x->newest) : 0;
 }
 
-static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struct recovered *out) {
-    struct wal_start *st = &out->start;
-    int rc = io->ops->sync(io, st->file); /* what was recovered may live in the page cache only */
+/* Files that a writer may have left unsynced: the newest begun segment, the one before, and one prepared behind. */
+#define UNSETTLED 3u
+
+int replay_settle(struct seam *io, struct mem *m) {
+    struct segment_list l;
+    TRY(segment_list_read(io, m, &l, false));
+    int rc = 0;
+    for (size_t i = l.count > UNSETTLED ? l.count - UNSETTLED : 0; i < l.count && rc == 0; i++) {
+        int file = open_file(io, l.index[i], false);
+        if (file < 0) {
+            segment_list_free(&l);
+            return file;
+        }
+        rc = io->ops->sync(io, file);
+        io->ops->drop_cache(io, file);
+        io->ops->close(io, file);
+    }
+    segment_list_free(&l);
     if (rc == 0)
         rc = io->ops->sync_dir(io);
-    if (rc < 0)
-        return fail_sys(rc, "fdatasync", NULL, st->tail);
+    /* A read-only file system has nothing unwritten. */
+    return rc < 0 && rc != -EROFS ? fail_sys(rc, "fdatasync", NULL, NO_LSN) : 0;
+}
+
+static int take_over(struct seam *io, struct log_extent *x, struct recovered *out) {
+    struct wal_start *st = &out->start;
     if (!x->prepared)
         return 0;
     uint64_t size = 0;
     int file = open_file(io, x->last + 1, true);
     if (file < 0)
         return file;
-    rc = io->ops->size(io, file, &size);
+    int rc = io->ops->size(io, file, &size);
     if (rc == 0 && size == x->newest.segment_size) {
         st->next_file = file;
         return 0;
@@ -324,7 +343,6 @@ static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struc
     char name[24];
     segment_name(name, x->last + 1, "seg");
     rc = io->ops->unlink(io, name);
-    (void)m;
     return rc < 0 ? fail_sys(rc, "unlink", name, NO_LSN) : 0;
 }
 
@@ -394,7 +412,7 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const stru
     st->segment = x.last;
     st->first_segment = x.first;
     if (rc == 0 && mode == REPLAY_WRITE)
-        rc = take_over(io, m, &x, out);
+        rc = take_over(io, &x, out);
     if ((rc < 0 || mode != REPLAY_WRITE) && st->file >= 0) {
         io->ops->close(io, st->file);
         st->file = -1;

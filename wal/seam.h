@@ -69,6 +69,9 @@ struct seam_ops {
     int64_t (*read)(struct seam *s, int file, void *data, size_t len, uint64_t offset);
     int64_t (*write)(struct seam *s, int file, const void *data, size_t len, uint64_t offset);
     int (*sync)(struct seam *s, int file);
+    /* Lets go of what the system keeps of the file in memory, so that reads show what the medium holds: after a sync that failed in an
+     * earlier life, the two may differ. Best effort. */
+    void (*drop_cache)(struct seam *s, int file);
 
     /* Asynchronous. submit() queues; kick() hands what is queued to the kernel without waiting for it; reap() takes out finished requests, at most max: with wait it blocks until there
      * is at least one, and returns how many; 0 if nothing is under way. */

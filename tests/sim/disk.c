@@ -396,6 +396,16 @@ void disk_sync_fails(struct disk *d, int inode) {
         i->slot[n].dirty = 0;
 }
 
+void disk_drop_cache(struct disk *d, int inode) {
+    for (unsigned n = 0; n < DISK_PAGES; n++) {
+        const struct slot *s = &d->inode[inode]->slot[n];
+        if (s->dirty == 0 && s->now != s->disk) {
+            struct slot *own = &inode_own(&d->inode[inode])->slot[n];
+            page_set(&own->now, own->disk);
+        }
+    }
+}
+
 /* ---------------------------------------------------------------- flights */
 
 void disk_take_pages(struct page **page, const void *data, uint32_t len) {

@@ -99,6 +99,9 @@ void disk_sync(struct disk *d, int inode);
 /* A sync that failed: the kernel forgets that these sectors have to be written, processes go on seeing them. */
 void disk_sync_fails(struct disk *d, int inode);
 
+/* What processes see is read anew from the disk, but for what is still to be written. */
+void disk_drop_cache(struct disk *d, int inode);
+
 /* Pages that hold a copy of data; to be given up with disk_drop_pages(). */
 void disk_take_pages(struct page **page, const void *data, uint32_t len);
 void disk_drop_pages(struct page **page);

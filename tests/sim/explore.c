@@ -189,8 +189,8 @@ static enum disk_fate by_subset(void *arg, enum disk_thing thing) {
     return fate > FATE_NEW && thing != DISK_A_SECTOR ? FATE_NEW : fate;
 }
 
-static void enumerate(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
-                      struct subset s) {
+static void enumerate(struct explore *e, const struct sim_machine *m, const struct model *model,
+                      struct bounds b, struct subset s) {
     uint64_t codes = 1;
     for (int i = 0; i < s.count; i++)
         codes *= s.fates;
@@ -204,7 +204,8 @@ static void enumerate(struct explore *e, const struct sim_machine *m, const stru
     }
 }
 
-bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b, int limit) {
+bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
+                 int limit) {
     struct world w;
     struct subset s = {.fates = 2};
     clone(e, &w, m, model);

@@ -50,8 +50,8 @@ static void print(const struct total *t, double took) {
            ", once more %" PRIu64 "), written on %" PRIu64 "\n",
            t->states, t->by_depth[1], t->by_depth[2], t->by_depth[3], t->continued);
     if (t->moments + t->skipped != 0)
-        printf("moments with all their subsets %" PRIu64 ", with a part of them %" PRIu64 "\n",
-               t->moments, t->skipped);
+        printf("moments with all their subsets %" PRIu64 ", with a part of them %" PRIu64 "\n", t->moments,
+               t->skipped);
     printf("damaged states %" PRIu64 ": refused %" PRIu64 ", exact %" PRIu64 "\n", t->damaged, t->refused, t->exact);
     printf("%.1f s, %.0f states/s: %s\n", took, (double)t->states / took, t->wrong == 0 ? "all is well" : "WRONG");
 }

@@ -47,11 +47,13 @@ void plan_make(struct plan *p, uint64_t seed) {
     if (rng_chance(&r, 2))
         return;
     bool mild = rng_chance(&r, 2); /* only those that must be without consequence, and more of them */
-    p->fault_count = (int)(1 + rng_below(&r, mild ? SIM_FAULTS_MAX : 5));
-    for (int i = 0; i < p->fault_count; i++)
+    p->fault_count = (int)(1 + rng_below(&r, mild ? SIM_FAULTS_MAX : 12));
+    for (int i = 0; i < p->fault_count; i++) {
+        static const enum sim_fault_kind often[2] = {FAULT_EIO, FAULT_SHORT};
+        enum sim_fault_kind any = (enum sim_fault_kind)rng_below(&r, mild ? FAULT_ENOSPC : FAULT_KINDS);
         p->fault[i] = (struct sim_fault){40 + rng_below(&r, (unsigned)p->op_count * 6),
-                                         mild && rng_chance(&r, 2) ? FAULT_SHORT
-                                         : (enum sim_fault_kind)rng_below(&r, mild ? FAULT_ENOSPC : FAULT_KINDS)};
+                                         rng_chance(&r, 2) ? often[mild] : any};
+    }
 }
 
 /* ---------------------------------------------------------------- running */

@@ -257,6 +257,13 @@ static int sim_sync(struct seam *s, int file) {
     return 0;
 }
 
+static void sim_drop_cache(struct seam *s, int file) {
+    struct sim *x = self(s);
+    int i = inode_of(x, file, false);
+    if (i >= 0)
+        disk_drop_cache(&x->m->disk, i);
+}
+
 /* ---------------------------------------------------------------- requests */
 
 static void sim_submit(struct seam *s, struct seam_req *r) {
@@ -322,7 +329,7 @@ static int64_t answer(struct sim *x, int at) {
     uint32_t done = 1;
     if (r->op == SEAM_WRITE) {
         result = answer_write(m, r, fault, &done);
-        if (result != (int64_t)r->len) /* a part that was written was not made durable with it */
+        if (result != (int64_t)r->len && (fault != FAULT_EIO || m->direct)) /* a part that was written was not made durable */
             f->durable = false;
     } else if (fault == FAULT_EAGAIN || fault == FAULT_EINTR || fault == FAULT_ECANCELED) {
         done = 0;
@@ -333,7 +340,15 @@ static int64_t answer(struct sim *x, int at) {
         done = 0;
         result = errno_of(fault);
     }
+    int inode = f->inode;
+    bool write_back_failed = r->op == SEAM_WRITE && fault == FAULT_EIO && f->durable && !m->direct;
+    if (write_back_failed) { /* the bytes got as far as the cache, where everybody sees them, and stay there, clean */
+        done = r->len;
+        f->durable = false;
+    }
     disk_end(&m->disk, x->flight[at], done);
+    if (write_back_failed)
+        disk_sync_fails(&m->disk, inode);
     return result;
 }
 
@@ -458,6 +473,7 @@ static const struct seam_ops ops = {
     .read = sim_read,
     .write = sim_write,
     .sync = sim_sync,
+    .drop_cache = sim_drop_cache,
     .submit = sim_submit,
     .kick = sim_kick,
     .reap = sim_reap,
