@@ -8,10 +8,11 @@
 #include "pipeline/engine.h"
 
 static int on_frame(pawl *p, const struct scan_frame *f, bool lost) {
-    if (f->header.kind == FRAME_CHECKPOINT)
+    bool first = f->header.lsn % p->header.segment_size == SEGMENT_HEADER_SIZE; /* a checkpoint, or LOST in its place */
+    if (first)
         p->index_count = 0;
     TRY(tables_apply(&p->tables, &f->header, f->bytes, lost));
-    if (f->header.kind == FRAME_CHECKPOINT)
+    if (first)
         tables_begin_segment(&p->tables);
     if (f->header.kind == FRAME_COMMIT)
         locate_index_add(p, &f->header, f->bytes + FRAME_HEADER_SIZE);
@@ -57,7 +58,7 @@ static int look_ahead(pawl *p) {
                 fo->known = f.header.durable;
         if (rc < 0)
             return rc;
-        if (fo->ahead.kind != FRAME_SEAL || !is_begun(p, fo->ahead.index + 1))
+        if (!scan_sealed(&fo->ahead) || !is_begun(p, fo->ahead.index + 1))
             return 0;
         uint64_t link = fo->ahead.link, epoch = fo->ahead.epoch;
         TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, fo->ahead.index + 1));
@@ -86,7 +87,7 @@ static int apply_known(pawl *p) {
         }
         if (rc < 0)
             return rc;
-        if (fo->apply.kind != FRAME_SEAL || fo->ahead.index == fo->apply.index) {
+        if (!scan_sealed(&fo->apply) || fo->ahead.index == fo->apply.index) {
             if (!p->salvage || fo->apply.at + BLOCK > fo->known)
                 return any;
             uint64_t lsn; /* salvage: pass over what can't be read */

@@ -38,9 +38,12 @@ struct wal_hooks engine_hooks(pawl *p) {
 
 static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
     pawl *p = ctx;
-    if (h->kind == FRAME_CHECKPOINT)
+    bool first = h->lsn % p->tables.segment_size == SEGMENT_HEADER_SIZE; /* a checkpoint, or what repair put in its place */
+    if (first)
         p->index_count = 0;
     TRY(tables_apply(&p->tables, h, frame, after_lost));
+    if (first)
+        tables_begin_segment(&p->tables);
     if (h->kind == FRAME_COMMIT)
         locate_index_add(p, h, frame + FRAME_HEADER_SIZE);
     return 0;

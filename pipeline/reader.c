@@ -312,7 +312,7 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     int rc = scan_next(&r->scan, &f);
     if (rc < 0)
         return rc;
-    if (rc == 0 && r->scan.kind == FRAME_SEAL) {
+    if (rc == 0 && scan_sealed(&r->scan)) {
         r->lsn = (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
         return 1;
     }
@@ -338,7 +338,8 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
         r->lsn = f.header.lsn;
         return rc;
     }
-    r->lsn = f.header.kind == FRAME_SEAL ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
+    bool sealed = scan_sealed(&r->scan);
+    r->lsn = sealed ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
     return rc < 0 ? rc : 1;
 }
 

@@ -105,8 +105,14 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
         return fail_sys(file, "open", name, stop);
     rc = scan_header(r->io, r->mem, file, s->index + 1, &next, &v, &bad);
     r->io->ops->close(r->io, file);
-    *q = stop;
-    *link = next.link;
+    if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY)
+        rc = fail(PAWL_DAMAGED,
+                  "the header of segment %016llx can't be mended, so the damage before it can't either",
+                  (unsigned long long)(s->index + 1));
+    if (rc == 0) {
+        *q = stop;
+        *link = next.link;
+    }
     return rc;
 }
 

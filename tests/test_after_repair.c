@@ -73,6 +73,49 @@ static void damage(struct fixture *f, const char *text) {
     close(fd);
 }
 
+static void overwrite(struct fixture *f, int segment, off_t at, size_t len) {
+    char file[128];
+    snprintf(file, sizeof file, "%s/%016x.seg", f->dir, (unsigned)segment);
+    int fd = open(file, O_RDWR);
+    uint8_t *zeros = calloc(1, len);
+    assert_true(fd >= 0 && zeros != NULL);
+    assert_int_equal(pwrite(fd, zeros, len, at), len);
+    free(zeros);
+    close(fd);
+}
+
+/* Reads the whole stream; what is lost must be told. Returns the number of records given. */
+static uint64_t read_all(struct fixture *f, uint32_t flags, uint32_t stream, uint64_t *lost) {
+    pawl_options o = f->options;
+    pawl *log;
+    pawl_reader *r;
+    pawl_batch b;
+    pawl_error e;
+    uint64_t n = 0;
+    o.flags = flags;
+    if (pawl_open(f->dir, &o, &log, &e) != 0)
+        fail_msg("%s", e.message);
+    assert_int_equal(pawl_reader_open(log, stream, 0, 0, 0, &r), 0);
+    *lost = 0;
+    for (;;) {
+        int rc = pawl_read(r, 0, 0, &b);
+        if (rc == 0)
+            break;
+        if (rc == PAWL_LOST) {
+            *lost += b.to - b.from;
+        } else if (rc < 0) {
+            pawl_last_error(&e);
+            fail_msg("%s", e.message);
+        } else {
+            assert_int_equal(b.from, n + *lost);
+            n += b.count;
+        }
+    }
+    pawl_reader_close(r);
+    assert_int_equal(pawl_close(log), 0);
+    return n;
+}
+
 static void show(void *arg, const pawl_finding *x) {
     (void)arg;
     print_message("%s: %s\n", x->label, x->message);
@@ -112,9 +155,68 @@ static void spilled_transactions_behind_a_lost_frame_are_well(void **state) {
     assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
 }
 
+/* So many records of 10 kB, one by one, in a new stream. */
+static uint32_t fill(struct fixture *f, uint64_t count) {
+    static char value[10000];
+    uint32_t s;
+    pawl *log = reopen(f);
+    pawl_record r = {.value = value, .value_len = sizeof value};
+    memset(value, 'v', sizeof value);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    for (uint64_t i = 0; i < count; i++)
+        assert_int_equal(pawl_append(log, s, 0, &r, NULL), 0);
+    assert_int_equal(pawl_close(log), 0);
+    return s;
+}
+
+static void a_lost_seal_is_passed(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t s = fill(f, 200);
+    overwrite(f, 0, MIB - 65536, 65536); /* the seal, and some records before it */
+
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    uint64_t lost = c.lost_records;
+    assert_in_range(lost, 1, 6);
+    c = (pawl_check)PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, lost);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 200 - lost);
+    assert_int_equal(told, lost);
+    assert_int_equal(read_all(f, 0, s, &told), 200 - lost);
+    assert_int_equal(told, lost);
+}
+
+static void a_lost_seal_before_a_lost_checkpoint_is_passed(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t s = fill(f, 120); /* two segments */
+    overwrite(f, 0, MIB - 65536, 65536);
+    overwrite(f, 1, 8192, 4096);
+
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    uint64_t lost = c.lost_records;
+    assert_in_range(lost, 1, 6);
+    c = (pawl_check)PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, lost);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 120 - lost);
+    assert_int_equal(told, lost);
+    assert_int_equal(read_all(f, 0, s, &told), 120 - lost);
+    assert_int_equal(told, lost);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_seal_is_passed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_seal_before_a_lost_checkpoint_is_passed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
