@@ -47,7 +47,7 @@ static uint64_t first_frame(const pawl *p, uint64_t index) {
 }
 
 static uint64_t first_segment(const pawl *p) {
-    return p->wal.first_segment;
+    return p->drop_to > p->wal.first_segment ? p->drop_to : p->wal.first_segment;
 }
 
 static uint64_t last_segment(const pawl *p) {

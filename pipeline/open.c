@@ -83,6 +83,7 @@ static int seam_error(int rc, const char *dir) {
 static int init_sync(pawl *p) {
     pthread_condattr_t a;
     int rc = pthread_mutex_init(&p->mutex, NULL);
+    rc |= pthread_mutex_init(&p->spill_mutex, NULL);
     rc |= pthread_condattr_init(&a);
     rc |= pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
     rc |= pthread_cond_init(&p->progress, &a);
@@ -108,6 +109,7 @@ static void destroy(pawl *p) {
     pthread_cond_destroy(&p->progress);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->chores);
+    pthread_mutex_destroy(&p->spill_mutex);
     pthread_mutex_destroy(&p->mutex);
     free(p);
 }

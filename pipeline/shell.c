@@ -237,21 +237,23 @@ static void *background_main(void *arg) {
 static bool drop_segments(pawl *p, uint64_t keep) {
     uint64_t from = p->wal.first_segment;
     p->wal.dropping = true;
+    p->drop_to = keep; /* nobody shall look for what is in them any more */
     engine_leave(p);
     int rc = 0;
-    uint64_t n = from;
-    for (; n < keep && rc == 0; n++) {
+    for (uint64_t n = from; n < keep && rc == 0; n++) {
         char name[24];
         segment_name(name, n, "seg");
         rc = p->io->ops->unlink(p->io, name);
         rc = rc == -ENOENT ? 0 : rc;
+        if (rc == 0) /* each by itself: whatever of them a crash brings back, no gap may be before it */
+            rc = p->io->ops->sync_dir(p->io);
     }
-    if (rc == 0)
-        rc = p->io->ops->sync_dir(p->io);
     pthread_mutex_lock(&p->mutex);
     p->wal.dropping = false;
-    if (rc < 0)
-        return false; /* the segments stay; tried again later */
+    if (rc < 0) {
+        pthread_cond_broadcast(&p->progress);
+        return false; /* tried again later */
+    }
     p->wal.first_segment = keep;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < p->tables.span_count; i++)
@@ -277,12 +279,23 @@ static bool prepare_next(pawl *p) {
     return true;
 }
 
+/* Under the lock (released inside): the first segment that must be kept, as far as that is durable: a position or setting which a
+ * power cut takes back must not have let go of anything. */
+static uint64_t keep_durably(pawl *p) {
+    uint64_t keep, again, nothing = p->wal.first_segment;
+    if (retention_keep_from(p, &keep) < 0 || keep == nothing || p->wal.durable == p->wal.tail)
+        return keep;
+    if (engine_wait_durable(p, p->wal.tail) < 0 || p->wal.dropping || retention_keep_from(p, &again) < 0)
+        return nothing;
+    return again < keep ? again : keep; /* what came meanwhile may need more, but lets go of nothing yet */
+}
+
 bool engine_chore(pawl *p) {
-    uint64_t keep = p->wal.first_segment;
     bool did = false;
     if (p->wal.failed != 0)
         return false;
-    if (!p->wal.dropping && retention_keep_from(p, &keep) == 0 && keep > p->wal.first_segment)
+    uint64_t keep = p->wal.dropping ? 0 : keep_durably(p);
+    if (!p->wal.dropping && keep > p->wal.first_segment)
         did = drop_segments(p, keep);
     if (wal_wants_next(&p->wal))
         did |= prepare_next(p);

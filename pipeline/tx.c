@@ -39,7 +39,43 @@ int tx_new(pawl *p, struct pawl_tx **out) {
     return 0;
 }
 
+/* Under the log's lock, so that retention sees it before it can look at what is kept again. */
+static void hold_spill(struct pawl_tx *tx, uint64_t lsn) {
+    pawl *p = tx->p;
+    pthread_mutex_lock(&p->spill_mutex);
+    tx->first_spill = lsn;
+    tx->spilling = true;
+    tx->spilling_next = p->spilling;
+    p->spilling = tx;
+    pthread_mutex_unlock(&p->spill_mutex);
+}
+
+static void release_spill(struct pawl_tx *tx) {
+    pawl *p = tx->p;
+    if (!tx->spilling)
+        return;
+    pthread_mutex_lock(&p->spill_mutex);
+    for (struct pawl_tx **q = &p->spilling; *q != NULL; q = &(*q)->spilling_next)
+        if (*q == tx) {
+            *q = tx->spilling_next;
+            break;
+        }
+    tx->spilling = false;
+    pthread_mutex_unlock(&p->spill_mutex);
+}
+
+uint64_t tx_oldest_spill(pawl *p) {
+    uint64_t oldest = UINT64_MAX;
+    pthread_mutex_lock(&p->spill_mutex);
+    for (const struct pawl_tx *tx = p->spilling; tx != NULL; tx = tx->spilling_next)
+        if (tx->first_spill / p->wal.segment_size < oldest)
+            oldest = tx->first_spill / p->wal.segment_size;
+    pthread_mutex_unlock(&p->spill_mutex);
+    return oldest;
+}
+
 void tx_reset(struct pawl_tx *tx) {
+    release_spill(tx);
     if (tx->built)
         build_free(tx, &tx->build);
     tx->built = false;
@@ -58,6 +94,7 @@ void tx_free(struct pawl_tx *tx) {
     if (tx == NULL)
         return;
     struct mem *m = &tx->p->mem;
+    release_spill(tx);
     if (tx->built)
         build_free(tx, &tx->build);
     for (uint32_t i = 0; i < tx->run_count; i++)
@@ -137,6 +174,8 @@ static int spill(struct pawl_tx *tx) {
                (rc == PAWL_FULL && p->block_when_full && !atomic_load(&p->stop)))
             engine_wait(p);
         hash = p->wal.link;
+        if (rc == 0 && !tx->spilling)
+            hold_spill(tx, lsn);
         engine_leave(p);
     }
     bytes_free(&body);
