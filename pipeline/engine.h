@@ -82,7 +82,8 @@ struct pawl {
     struct index_entry *index; /* sparse, of the active segment */
     uint32_t index_count, index_cap;
     uint32_t round_robin;
-    uint64_t drop_to; /* segments below this are being removed */
+    uint64_t drop_to;    /* segments below this are being removed */
+    uint64_t full_since; /* when there was no space for a segment */
 
     struct pawl_processor *processors; /* added ones, a list */
     bool running;

@@ -61,7 +61,7 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     const struct partition *part = &s->parts[r->partition];
     uint64_t end = part->next;
     if (offset == PAWL_END)
-        offset = p->read_only || part->last_end <= p->wal.durable ? end : part->next_safe;
+        offset = p->read_only ? end : tables_durable_next(part, p->wal.durable);
     if (offset > end)
         return fail(PAWL_RANGE, "offset %llu is beyond the end of %s/%u, which is %llu",
                     (unsigned long long)offset, s->name, r->partition, (unsigned long long)end);

@@ -8,6 +8,8 @@
 
 #include "pipeline/engine.h"
 
+#define FULL_RETRY_NS 1000000000u
+
 static _Atomic uint64_t generation = 1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -275,6 +277,7 @@ static bool prepare_next(pawl *p) {
     int file = wal_prepare_file(p->io, index, size);
     pthread_mutex_lock(&p->mutex);
     wal_next_done(w, file);
+    p->full_since = engine_now(p);
     engine_progress(p);
     return true;
 }
@@ -297,6 +300,8 @@ bool engine_chore(pawl *p) {
     uint64_t keep = p->wal.dropping ? 0 : keep_durably(p);
     if (!p->wal.dropping && keep > p->wal.first_segment)
         did = drop_segments(p, keep);
+    if (p->wal.next == NEXT_FULL && engine_now(p) - p->full_since >= FULL_RETRY_NS)
+        p->wal.next = NEXT_NONE; /* somebody may have freed space: work resumes by itself */
     if (wal_wants_next(&p->wal))
         did |= prepare_next(p);
     return did;
@@ -310,11 +315,8 @@ static void *maintenance_main(void *arg) {
         engine_chore(p);
         if (p->closing || p->chores_asked)
             continue;
-        struct timespec t = absolute(p, engine_now(p) + 1000000000u);
+        struct timespec t = absolute(p, engine_now(p) + FULL_RETRY_NS);
         pthread_cond_timedwait(&p->chores, &p->mutex, &t);
-        if (p->wal.next == NEXT_FULL) {
-            p->wal.next = NEXT_NONE; /* somebody may have freed space: work resumes by itself */
-        }
     }
     engine_leave(p);
     return NULL;

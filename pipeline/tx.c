@@ -574,6 +574,8 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         rc = check_positions(tx);
         if (rc == 0)
             rc = assign(p, b);
+        if (rc == 0)
+            rc = tables_reserve(&p->tables, tx->position_count, tx->sink_count);
         if (rc < 0)
             break;
         f.time_ns = p->io->ops->realtime(p->io);
@@ -594,11 +596,14 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
                 }
             rc = follow_up(p, b, lsn, end);
             p->records += tx->records;
-            if (rc < 0) { /* memory and tables disagree: acknowledge nothing more */
+            if (rc < 0) { /* log and tables disagree: acknowledge nothing more, and say that the commit may be there */
                 pawl_error e;
                 fail_copy(&e);
-                p->wal.failed = e.code;
-                p->wal.error = e;
+                rc = fail_at(PAWL_IO, 0, "", "",
+                             lsn, "the commit at LSN %llu is in the log, but the tables can't follow: %.300s; close and open the log again",
+                             (unsigned long long)lsn, e.message);
+                p->wal.failed = rc;
+                fail_copy(&p->wal.error);
             } else if (tx->producer != NULL) {
                 tx->producer->sequence = tx->sequence.last;
                 tx->producer->cookie_len = tx->sequence.cookie_len;
