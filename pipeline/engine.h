@@ -107,6 +107,8 @@ int engine_check_fork(const pawl *p);
 uint64_t engine_fork_generation(void);
 /* Under the lock: lets I/O go on: leads if nobody does, else waits for whoever does. */
 void engine_wait(pawl *p);
+/* Under the lock: waits for space in a full log, but not so long that pawl_stop() isn't heard. */
+void engine_wait_space(pawl *p);
 /* Under the lock: waits for progress, at most until `deadline` (monotonic ns; UINT64_MAX: none). False when it passed. */
 bool engine_wait_until(pawl *p, uint64_t deadline);
 /* Under the lock: until everything below lsn is durable, or the log failed. */

@@ -290,8 +290,10 @@ int pawl_close(pawl *p) {
     fail_copy(&e);
     engine_stop_threads(p);
     if (!p->read_only) {
-        while (p->wal.in_flight != 0)
+        pthread_mutex_lock(&p->mutex);
+        while (p->wal.in_flight != 0) /* the maintenance thread may have begun a segment meanwhile */
             engine_wait(p);
+        engine_leave(p);
         p->io->ops->unlock(p->io);
     }
     destroy(p);

@@ -9,6 +9,7 @@
 #include "pipeline/engine.h"
 
 #define FULL_RETRY_NS 1000000000u
+#define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
 
 static _Atomic uint64_t generation = 1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -161,6 +162,9 @@ bool engine_wait_until(pawl *p, uint64_t deadline) {
 void engine_wait(pawl *p) {
     if (p->wal.in_flight != 0 && !p->leader) {
         lead(p);
+        /* The caller may not want durability but room, and go away: whoever committed asynchronously meanwhile saw a leader. */
+        if (p->async_head != NULL && !p->no_thread)
+            engine_poke(p);
     } else if (p->no_thread && !p->leader) {
         if (!engine_chore(p))
             engine_wait_until(p, engine_now(p) + 1000000); /* another thread of the application may free memory */
@@ -169,6 +173,16 @@ void engine_wait(pawl *p) {
             engine_ask_chores(p);
         pthread_cond_wait(&p->progress, &p->mutex);
     }
+}
+
+void engine_wait_space(pawl *p) {
+    if (p->wal.in_flight != 0 || p->no_thread) {
+        engine_wait(p);
+        return;
+    }
+    if (wal_wants_next(&p->wal))
+        engine_ask_chores(p);
+    engine_wait_until(p, engine_now(p) + STOP_LOOK_NS);
 }
 
 int engine_wait_durable(pawl *p, uint64_t lsn) {

@@ -172,7 +172,7 @@ static int spill(struct pawl_tx *tx) {
         f.time_ns = p->io->ops->realtime(p->io);
         while ((rc = wal_append(&p->wal, &f, &lsn, &end)) == WAL_WAIT ||
                (rc == PAWL_FULL && p->block_when_full && !atomic_load(&p->stop)))
-            engine_wait(p);
+            rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
         hash = p->wal.link;
         if (rc == 0 && !tx->spilling)
             hold_spill(tx, lsn);
@@ -581,7 +581,7 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         f.time_ns = p->io->ops->realtime(p->io);
         rc = wal_append(&p->wal, &f, &lsn, &end);
         if (rc == WAL_WAIT || (rc == PAWL_FULL && wait_full && !atomic_load(&p->stop))) {
-            engine_wait(p);
+            rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
             rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
             continue;
         }

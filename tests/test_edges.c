@@ -207,6 +207,81 @@ static void without_threads_work_resumes_too_once_there_is_space(void **state) {
     f->log->io->ops = plenty;
 }
 
+/* Another handle, with threads. */
+static void open_with_threads(struct fixture *f, uint64_t disk_cap) {
+    char command[96];
+    assert_int_equal(pawl_close(f->log), 0);
+    f->log = NULL;
+    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    assert_int_equal(system(command), 0);
+    f->options.no_thread = 0;
+    f->options.disk_cap = disk_cap;
+    f->options.block_when_full = 1;
+    f->options.witness_ms = UINT32_MAX; /* the background thread has no reason of its own to wake up */
+    assert_int_equal(pawl_open(f->dir, &f->options, &f->log, NULL), 0);
+    assert_int_equal(pawl_stream_create(f->log, "s", 1, &f->s), 0);
+}
+
+static void on_commit(void *arg, int status, const pawl_receipt *receipt) {
+    (void)receipt;
+    assert_int_equal(status, 0);
+    atomic_store((_Atomic int *)arg, 1);
+}
+
+/* The leader completes a group that nobody waits for, and goes away; behind it is an asynchronous commit that saw a leader. */
+static void an_asynchronous_commit_is_not_left_alone(void **state) {
+    struct fixture *f = *state;
+    _Atomic int done = 0;
+    pawl_tx *tx;
+    pawl_record r = text("x");
+    open_with_threads(f, 0);
+    pawl *p = f->log;
+    assert_int_equal(pawl_begin(p, &tx), 0);
+    assert_int_equal(pawl_put(tx, f->s, 0, &r), 0);
+    usleep(100000); /* the background thread has gone to sleep by now; if not, the test is only easier to pass */
+    pthread_mutex_lock(&p->mutex);
+    p->leader = true;
+    assert_int_equal(wal_append_mark(&p->wal, FRAME_WITNESS), 0);
+    wal_flush(&p->wal, true);
+    engine_leave(p);
+    assert_int_equal(pawl_commit_async(tx, on_commit, &done, NULL), 0);
+    pthread_mutex_lock(&p->mutex);
+    assert_int_equal(p->wal.in_flight, 2);
+    p->leader = false;
+    engine_wait(p); /* this backend answers one request at a time */
+    engine_leave(p);
+    for (int i = 0; i < 5000 && !atomic_load(&done); i++)
+        usleep(1000);
+    assert_true(atomic_load(&done));
+}
+
+static void *append_until_refused(void *arg) {
+    struct fixture *f = arg;
+    static char value[3000];
+    pawl_record r = {.value = value, .value_len = sizeof value};
+    int rc;
+    while ((rc = pawl_append(f->log, f->s, 0, &r, NULL)) == 0) {
+    }
+    return rc == PAWL_FULL ? f : NULL;
+}
+
+static void a_stop_is_heard_by_who_waits_for_space(void **state) {
+    struct fixture *f = *state;
+    pthread_t t;
+    void *answer;
+    pawl_status s = PAWL_STATUS_INIT;
+    open_with_threads(f, 4 * MIB);
+    assert_int_equal(pthread_create(&t, NULL, append_until_refused, f), 0);
+    alarm(20);
+    while (!s.full)
+        assert_int_equal(pawl_get_status(f->log, &s), 0);
+    usleep(100000);
+    pawl_stop(f->log);
+    assert_int_equal(pthread_join(t, &answer), 0);
+    alarm(0);
+    assert_ptr_equal(answer, f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(only_durable_records_are_called_so, setup, teardown),
@@ -214,6 +289,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(want_of_memory_for_a_checkpoint_passes, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_for_the_tables_is_had_before_the_append, setup, teardown),
         cmocka_unit_test_setup_teardown(without_threads_work_resumes_too_once_there_is_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_asynchronous_commit_is_not_left_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stop_is_heard_by_who_waits_for_space, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
