@@ -187,9 +187,12 @@ int scan_next(struct scan *s, struct scan_frame *f) {
     if (scan_sealed(s))
         return 0;
     struct evidence e;
+    uint64_t p = s->at;
     int rc = find(s, &e, f);
-    if (rc <= 0)
+    if (rc <= 0) {
+        s->at = p; /* beside a living writer, the rest of a group may come yet */
         return rc;
+    }
     const struct frame_header *h = &f->header;
     if (!frame_kind_known(h->kind) && (h->flags & FRAME_FLAG_REQUIRED) != 0)
         return fail_at(PAWL_VERSION, 0, "", "", h->lsn,
