@@ -90,10 +90,8 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
         return 0;
     }
     *link = 0;
-    if (s->newest) { /* only the witness's header is left: give up what lies up to it */
-        *q = align_up(end->witness_lsn + FRAME_HEADER_SIZE, BLOCK);
-        if (*q < end->witness_durable && end->witness_durable <= stop)
-            *q = align_up(end->witness_durable, BLOCK);
+    if (s->newest) { /* only headers of witnesses are left: give up what lies up to the last one, which is all that they know of */
+        *q = align_up(end->witnessed_to, BLOCK);
         return 0;
     }
     char name[24];
@@ -143,6 +141,9 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
     verify_tell(r->check, 0, s->index, p, q - p, padding_only ? "padding-mended" : "taken-out",
                 "%llu bytes at LSN %llu went into lost-%016llx.bin", (unsigned long long)(q - p),
                 (unsigned long long)p, (unsigned long long)p);
+    if (s->newest && link == 0)
+        verify_tell(r->check, 0, s->index, p, q - p, "tail-lost",
+                    "nothing whole follows these bytes, so which records were lost with them can't be told");
     return 0;
 }
 

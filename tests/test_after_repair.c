@@ -212,11 +212,95 @@ static void a_lost_seal_before_a_lost_checkpoint_is_passed(void **state) {
     assert_int_equal(told, lost);
 }
 
+/* The first frame of its incarnation goes, what that incarnation wrote behind it stays. */
+static void a_lost_open_record_takes_nothing_with_it(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t s;
+    pawl *log = reopen(f);
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    append(log, s, "first");
+    assert_int_equal(pawl_close(log), 0);
+    log = reopen(f);
+    assert_int_equal(pawl_get_status(log, &st), 0);
+    uint64_t end = st.durable_lsn; /* of the block that holds the OPEN record */
+    append(log, s, "second");
+    append(log, s, "third");
+    assert_int_equal(pawl_close(log), 0);
+    overwrite(f, 0, (off_t)(end - 4096), 80);
+
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), PAWL_DAMAGED);
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, 0);
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 3);
+    assert_int_equal(read_all(f, 0, s, &told), 3);
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+}
+
+/* Of the tail nothing is whole; several headers in it know that more was durable, the last one most. */
+static void a_lost_tail_is_taken_out_whole(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t s;
+    char text[16];
+    pawl *log = reopen(f);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    append(log, s, "first");
+    assert_int_equal(pawl_close(log), 0);
+    log = reopen(f);
+    for (int i = 10; i < 40; i++) {
+        snprintf(text, sizeof text, "record %d", i);
+        append(log, s, text);
+    }
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_get_status(log, &st), 0);
+    assert_int_equal(pawl_close(log), 0);
+    overwrite(f, 0, (off_t)st.durable_lsn, MIB - st.durable_lsn); /* the CLOSE record */
+    for (int i = 10; i < 40; i++) {
+        snprintf(text, sizeof text, "record %d", i);
+        damage(f, text);
+    }
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 1);
+    log = reopen(f);
+    append(log, s, "more");
+    assert_int_equal(pawl_close(log), 0);
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 2);
+}
+
+/* More is lost in one place than the memory cap lets anybody read at once. */
+static void what_is_lost_costs_no_memory(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    f->options.segment_size = 8 * MIB;
+    f->options.memory_cap = 2 * MIB;
+    uint32_t s = fill(f, 600);
+    overwrite(f, 0, 3 * MIB, 4 * MIB);
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_in_range(c.lost_records, 300, 420);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 600 - c.lost_records);
+    assert_int_equal(told, c.lost_records);
+    assert_int_equal(read_all(f, 0, s, &told), 600 - c.lost_records);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_seal_is_passed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_seal_before_a_lost_checkpoint_is_passed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_open_record_takes_nothing_with_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_tail_is_taken_out_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_lost_costs_no_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
