@@ -293,6 +293,28 @@ static void what_is_lost_costs_no_memory(void **state) {
     assert_int_equal(read_all(f, 0, s, &told), 600 - c.lost_records);
 }
 
+/* Header, its copy and checkpoint of a segment are gone, also together with the end of the segment before. */
+static void a_segment_without_its_beginning_is_kept(void **state) {
+    struct fixture *f = *state;
+    for (int segment = 0; segment < 3; segment++) {
+        uint64_t told;
+        char command[96];
+        snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+        assert_int_equal(system(command), 0);
+        uint32_t s = fill(f, 200);
+        overwrite(f, segment, 0, 12288 + 100);
+        if (segment == 2)
+            overwrite(f, 1, MIB - 65536, 65536);
+        pawl_check c = PAWL_CHECK_INIT;
+        c.finding = show;
+        assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+        assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+        uint64_t lost = 200 - read_all(f, 0, s, &told);
+        assert_in_range(lost, segment == 0 ? 0 : 1, segment == 2 ? 7 : 1);
+        assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 200 - lost);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup, teardown),
@@ -301,6 +323,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_lost_open_record_takes_nothing_with_it, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_tail_is_taken_out_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_lost_costs_no_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_segment_without_its_beginning_is_kept, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
