@@ -69,7 +69,10 @@ static int check_options(const pawl_options *o) {
     return 0;
 }
 
-static int seam_error(int rc, const char *dir) {
+static int seam_error(int rc, const char *dir, bool create) {
+    if (rc == -ENOENT && create)
+        return fail_at(PAWL_NOT_A_LOG, -rc, "mkdir", "", NO_LSN,
+                       "%s can't be made: make the directory above it first", dir);
     if (rc == -EOPNOTSUPP)
         return fail(PAWL_UNSUPPORTED, "the backend or O_DIRECT that was asked for is not available here");
     if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
@@ -202,7 +205,7 @@ static int make_seam(pawl *p, const char *dir, const pawl_options *o) {
     if (rc == 0)
         return 0;
     p->io = NULL;
-    return seam_error(rc, dir);
+    return seam_error(rc, dir, (o->flags & PAWL_OPEN_CREATE) != 0);
 }
 
 static int open_it(pawl *p, const char *dir, const pawl_options *o) {

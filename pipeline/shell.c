@@ -392,6 +392,11 @@ int pawl_dispatch(pawl *p) {
 
 int pawl_eventfd(pawl *p) {
     TRY(engine_enter(p));
+    if (p->read_only) { /* nothing in this process would ring it */
+        engine_leave(p);
+        return fail(PAWL_UNSUPPORTED,
+                    "a read-only handle has no event descriptor; use pawl_read() with a timeout");
+    }
     if (p->event_fd < 0)
         p->event_fd = event_open();
     int fd = p->event_fd;

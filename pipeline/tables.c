@@ -187,6 +187,7 @@ static int set_position(struct tables *t, uint32_t processor, uint32_t stream, u
 }
 
 static void forget(struct tables *t, uint32_t id) {
+    t->checkpoint_bytes -= align_up(8u + strlen(t->processors[id - 1].name), 8);
     t->processors[id - 1].name[0] = 0;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < t->position_count; i++)

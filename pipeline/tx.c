@@ -79,8 +79,15 @@ void tx_reset(struct pawl_tx *tx) {
     if (tx->built)
         build_free(tx, &tx->build);
     tx->built = false;
+    uint64_t kept = 0, most = 2 * spill_at(tx->p);
     for (uint32_t i = 0; i < tx->run_count; i++) {
-        tx->runs[i].data.len = 0; /* the memory stays for the next batch */
+        struct bytes *data = &tx->runs[i].data;
+        data->len = 0; /* the memory stays for the next batch, but not for every partition that ever was the large one */
+        kept += data->cap;
+        if (kept > most) {
+            kept -= data->cap;
+            bytes_free(data);
+        }
         tx->runs[i].count = 0;
     }
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;

@@ -282,6 +282,66 @@ static void a_stop_is_heard_by_who_waits_for_space(void **state) {
     assert_ptr_equal(answer, f);
 }
 
+static void a_transaction_used_again_keeps_no_more_than_it_needs(void **state) {
+    struct fixture *f = *state;
+    static char value[100000];
+    pawl_record r = {.value = value, .value_len = sizeof value};
+    pawl_tx *tx;
+    uint32_t wide;
+    assert_int_equal(pawl_stream_create(f->log, "wide", 256, &wide), 0);
+    assert_int_equal(pawl_begin(f->log, &tx), 0);
+    uint64_t before = atomic_load(&f->log->mem.used);
+    for (uint32_t i = 0; i < 256; i++) { /* each batch has another large partition */
+        assert_int_equal(pawl_put(tx, wide, i, &r), 0);
+        tx_reset(tx);
+    }
+    assert_in_range(atomic_load(&f->log->mem.used) - before, 0, MIB);
+    pawl_abort(tx);
+}
+
+static void forgetting_gives_room_in_the_tables_back(void **state) {
+    struct fixture *f = *state;
+    uint32_t id;
+    assert_int_equal(pawl_processor_register(f->log, "for-ever", &id), 0);
+    uint64_t before = f->log->tables.checkpoint_bytes;
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(pawl_processor_register(f->log, "for-a-while", &id), 0);
+        assert_int_equal(pawl_processor_forget(f->log, "for-a-while"), 0);
+    }
+    assert_int_equal(f->log->tables.checkpoint_bytes, before);
+}
+
+static void null_is_refused(void **state) {
+    struct fixture *f = *state;
+    pawl_header h;
+    pawl_record r = {0};
+    assert_int_equal(pawl_stream_at(f->log, 0, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_producer_at(f->log, 0, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_position_at(f->log, 0, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_decision_at(f->log, 0, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_processor_at(f->log, 0, NULL, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_record_header(NULL, 0, &h), PAWL_INVALID);
+    assert_int_equal(pawl_record_header(&r, 0, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_stream_create(NULL, "s", 1, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_begin(NULL, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_commit(NULL, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_put(NULL, 1, 0, &r), PAWL_INVALID);
+    assert_int_equal(pawl_read(NULL, 0, 0, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_run(NULL, 0, 0), PAWL_INVALID);
+    assert_int_equal(pawl_sync(NULL), PAWL_INVALID);
+    assert_int_equal(pawl_explain(NULL, 1, 0, 0, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_processor_add(f->log, NULL, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_producer_open(f->log, NULL, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_append(f->log, f->s, 0, NULL, NULL), PAWL_INVALID);
+    pawl_last_error(NULL);
+    pawl_fail(NULL, 0, NULL);
+    pawl_abort(NULL);
+    pawl_stop(NULL);
+    pawl_reader_close(NULL);
+    pawl_producer_close(NULL);
+    pawl_processor_remove(NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(only_durable_records_are_called_so, setup, teardown),
@@ -291,6 +351,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(without_threads_work_resumes_too_once_there_is_space, setup, teardown),
         cmocka_unit_test_setup_teardown(an_asynchronous_commit_is_not_left_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_is_heard_by_who_waits_for_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_transaction_used_again_keeps_no_more_than_it_needs, setup, teardown),
+        cmocka_unit_test_setup_teardown(forgetting_gives_room_in_the_tables_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(null_is_refused, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
