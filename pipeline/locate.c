@@ -49,7 +49,8 @@ static uint64_t first_frame(const pawl *p, uint64_t index) {
 }
 
 static uint64_t first_segment(const pawl *p) {
-    return retention_first(p);
+    uint64_t first = retention_first(p);
+    return p->drop_to > first ? p->drop_to : first;
 }
 
 static uint64_t last_segment(const pawl *p) {

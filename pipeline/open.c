@@ -38,9 +38,12 @@ struct wal_hooks engine_hooks(pawl *p) {
 
 static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
     pawl *p = ctx;
-    if (h->kind == FRAME_CHECKPOINT)
+    bool first = h->lsn % p->tables.segment_size == SEGMENT_HEADER_SIZE; /* a checkpoint, or what repair put in its place */
+    if (first)
         p->index_count = 0;
     TRY(tables_apply(&p->tables, h, frame, after_lost));
+    if (first)
+        tables_begin_segment(&p->tables);
     if (h->kind == FRAME_COMMIT)
         locate_index_add(p, h, frame + FRAME_HEADER_SIZE);
     return 0;
@@ -66,7 +69,10 @@ static int check_options(const pawl_options *o) {
     return 0;
 }
 
-static int seam_error(int rc, const char *dir) {
+static int seam_error(int rc, const char *dir, bool create) {
+    if (rc == -ENOENT && create)
+        return fail_at(PAWL_NOT_A_LOG, -rc, "mkdir", "", NO_LSN,
+                       "%s can't be made: make the directory above it first", dir);
     if (rc == -EOPNOTSUPP)
         return fail(PAWL_UNSUPPORTED, "the backend or O_DIRECT that was asked for is not available here");
     if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
@@ -80,6 +86,7 @@ static int seam_error(int rc, const char *dir) {
 static int init_sync(pawl *p) {
     pthread_condattr_t a;
     int rc = pthread_mutex_init(&p->mutex, NULL);
+    rc |= pthread_mutex_init(&p->spill_mutex, NULL);
     rc |= pthread_condattr_init(&a);
     rc |= pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
     rc |= pthread_cond_init(&p->progress, &a);
@@ -105,6 +112,7 @@ static void destroy(pawl *p) {
     pthread_cond_destroy(&p->progress);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->chores);
+    pthread_mutex_destroy(&p->spill_mutex);
     pthread_mutex_destroy(&p->mutex);
     free(p);
 }
@@ -198,7 +206,7 @@ static int open_it(pawl *p, const char *dir, const pawl_options *o) {
         int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
         if (rc < 0) {
             p->io = NULL;
-            return seam_error(rc, dir);
+            return seam_error(rc, dir, (o->flags & PAWL_OPEN_CREATE) != 0);
         }
     }
     uint64_t began = engine_now(p);
@@ -286,8 +294,10 @@ int pawl_close(pawl *p) {
     fail_copy(&e);
     engine_stop_threads(p);
     if (!p->read_only) {
-        while (p->wal.in_flight != 0)
+        pthread_mutex_lock(&p->mutex);
+        while (p->wal.in_flight != 0) /* the maintenance thread may have begun a segment meanwhile */
             engine_wait(p);
+        engine_leave(p);
         p->io->ops->unlock(p->io);
     }
     destroy(p);

@@ -24,10 +24,11 @@ struct piece { /* a run in the buffer */
 struct pawl_reader {
     pawl *p;
     uint32_t stream, partition, flags;
-    uint64_t next; /* offset of the next record to give */
-    uint64_t want; /* offset of the next record to gather */
-    uint64_t lsn;  /* where the walk looks next */
-    bool linked;   /* the frame before it was taken: what comes next must link to it */
+    uint64_t next;       /* offset of the next record to give */
+    uint64_t want;       /* offset of the next record to gather */
+    uint64_t behind_gap; /* with PAWL_LOST: the offset that the walk met instead of it */
+    uint64_t lsn;        /* where the walk looks next */
+    bool linked;         /* the frame before it was taken: what comes next must link to it */
     uint64_t link, epoch;
     uint64_t segment; /* of the open scan */
     int file;         /* -1: none open */
@@ -65,7 +66,7 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     const struct partition *part = &s->parts[r->partition];
     uint64_t end = part->next;
     if (offset == PAWL_END)
-        offset = p->read_only || part->last_end <= p->wal.durable ? end : part->next_safe;
+        offset = p->read_only ? end : tables_durable_next(part, p->wal.durable);
     if (offset > end)
         return fail(PAWL_RANGE, "offset %llu is beyond the end of %s/%u, which is %llu",
                     (unsigned long long)offset, s->name, r->partition, (unsigned long long)end);
@@ -239,8 +240,10 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
                     run.partition == r->partition;
         if (!ours || run.base + run.count <= r->want)
             continue;
-        if (run.base > r->want)
+        if (run.base > r->want) {
+            r->behind_gap = run.base;
             return PAWL_LOST;
+        }
         TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn)
                                     : add_spilled(r, &run, data, h->lsn, locked));
     }
@@ -346,7 +349,7 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     int rc = scan_next(&r->scan, &f);
     if (rc < 0)
         return rc;
-    if (rc == 0 && r->scan.kind == FRAME_SEAL) {
+    if (rc == 0 && scan_sealed(&r->scan)) {
         r->lsn = (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
         return 1;
     }
@@ -373,51 +376,20 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
         r->lsn = f.header.lsn;
         return rc;
     }
-    r->linked = true;
+    r->linked = f.header.kind != FRAME_LOST; /* what it stands for may have begun an incarnation */
     r->link = r->scan.link;
     r->epoch = r->scan.epoch;
-    r->lsn = f.header.kind == FRAME_SEAL ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
+    bool sealed = scan_sealed(&r->scan);
+    r->lsn = sealed ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
     return 1;
 }
 
-/* Where the jump leads to: the first offset of this partition at or behind r->lsn. */
+/* Passes over what was lost. */
 static int jump(struct pawl_reader *r, pawl_batch *batch) {
-    uint64_t from = r->want, saved = r->lsn;
-    /* The frame at r->lsn holds the next run: find its base by trying to gather from there. */
-    uint64_t to = from;
-    struct segment_header h;
-    pawl *p = r->p;
-    int file = segment_open(p->io, &p->mem, saved / p->header.segment_size, &p->header, false, &h);
-    if (file < 0)
-        return file;
-    struct scan s;
-    struct scan_frame f;
-    scan_begin(&s, p->io, &p->mem, file, &h, true);
-    int rc = scan_jump(&s, saved);
-    if (rc == 0)
-        rc = scan_next(&s, &f);
-    if (rc == 1)
-        for (uint32_t i = 0; i < f.header.runs; i++) {
-            struct run run;
-            const uint8_t *data;
-            frame_run(f.bytes, &f.header, i, &run, &data);
-            if ((run.type == RUN_RECORDS || run.type == RUN_SPILLED) && run.stream == r->stream &&
-                run.partition == r->partition && run.base > from) {
-                to = run.base;
-                break;
-            }
-        }
-    scan_end(&s);
-    p->io->ops->close(p->io, file);
-    if (rc < 0)
-        return rc;
-    if (to == from)
-        return fail(PAWL_DAMAGED, "offsets jump at LSN %llu", (unsigned long long)saved);
-    r->next = r->want = to;
-    batch->from = from;
-    batch->to = to;
-    return fail_at(PAWL_LOST, 0, "", "", saved, "offsets %llu to %llu were lost to damage",
-                   (unsigned long long)from, (unsigned long long)to - 1);
+    batch->from = r->want;
+    batch->to = r->next = r->want = r->behind_gap;
+    return fail_at(PAWL_LOST, 0, "", "", r->lsn, "offsets %llu to %llu were lost to damage",
+                   (unsigned long long)batch->from, (unsigned long long)batch->to - 1);
 }
 
 /* Gathers runs until there is enough or no more. Lock held on entry and return. */

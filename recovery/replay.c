@@ -221,10 +221,12 @@ int damage_error(const struct scan *s, const struct scan_end *end) {
 static int walk(struct scan *s, const struct replay *r, bool salvage, struct scan_end *end, bool *checkpoint,
                 struct recovered *out) {
     struct scan_frame f;
+    bool again = false;
     *checkpoint = false;
     for (;;) {
         int rc;
         while ((rc = scan_next(s, &f)) == 1) {
+            again = false;
             if (f.header.kind == FRAME_CHECKPOINT)
                 *checkpoint = true;
             if (r->frame != NULL)
@@ -238,6 +240,11 @@ static int walk(struct scan *s, const struct replay *r, bool salvage, struct sca
         bool damaged = end->decision != NULL && end->decision->action == DAMAGE;
         if (!damaged)
             return 0;
+        if (!again) { /* a writer may have got there since these bytes were read: look again */
+            again = true;
+            scan_forget(s);
+            continue;
+        }
         if (!salvage)
             return damage_error(s, end);
         uint64_t lsn;

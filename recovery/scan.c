@@ -143,6 +143,7 @@ static enum chain_evidence chain_of(const struct scan *s, const struct frame_hea
     bool begins = h->kind == FRAME_OPEN || h->kind == FRAME_CHECKPOINT || h->kind == FRAME_SEAL;
     if (h->epoch < s->epoch)
         return CHAIN_OLDER;
+    begins = begins || s->kind == FRAME_LOST; /* what was lost may have begun an incarnation */
     if (h->link != s->link || (h->epoch > s->epoch && !begins))
         return CHAIN_BROKEN;
     /* A checkpoint stands first in its segment and nowhere else, but for one that repair replaced. */
@@ -186,6 +187,11 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
         return 0;
     }
     e->chain = chain_of(s, &f->header);
+    if (f->header.kind == FRAME_LOST) { /* nothing in it counts but the header, and it may be very large */
+        f->bytes = head;
+        e->payload = PAYLOAD_GOOD;
+        return 0;
+    }
     f->bytes = scan_bytes(s, offset_of(s, p), (size_t)frame_bytes(&f->header), &rc);
     if (rc < 0)
         return rc;
@@ -236,9 +242,12 @@ int scan_next(struct scan *s, struct scan_frame *f) {
     if (scan_sealed(s))
         return 0;
     struct evidence e;
+    uint64_t p = s->at;
     int rc = find(s, &e, f);
-    if (rc <= 0)
+    if (rc <= 0) {
+        s->at = p; /* beside a living writer, the rest of a group may come yet */
         return rc;
+    }
     const struct frame_header *h = &f->header;
     if (!frame_kind_known(h->kind) && (h->flags & FRAME_FLAG_REQUIRED) != 0)
         return fail_at(PAWL_VERSION, 0, "", "", h->lsn,
@@ -302,12 +311,15 @@ int scan_judge(struct scan *s, struct scan_end *end) {
             return rc;
         if (rc == 0)
             break;
-        if (h.epoch >= s->epoch && h.durable > s->at) {
-            e.witness = WITNESS_YES;
+        if (h.epoch < s->epoch || h.durable <= s->at)
+            continue;
+        e.witness = WITNESS_YES;
+        if (end->witness_lsn == NO_LSN)
             end->witness_lsn = lsn;
-            end->witness_durable = h.durable;
-            break;
-        }
+        if (end->witnessed_to < lsn + FRAME_HEADER_SIZE)
+            end->witnessed_to = lsn + FRAME_HEADER_SIZE; /* the witness itself was written, whatever is left of it */
+        if (!s->newest)
+            break; /* all of it was durable */
     }
     end->decision = decide(&e);
     return 0;
@@ -324,7 +336,8 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
             *lsn = NO_LSN;
             return 0;
         }
-        const uint8_t *bytes = scan_bytes(s, offset_of(s, *lsn), (size_t)frame_bytes(&h), &rc);
+        size_t len = h.kind == FRAME_LOST ? FRAME_HEADER_SIZE : (size_t)frame_bytes(&h);
+        const uint8_t *bytes = scan_bytes(s, offset_of(s, *lsn), len, &rc);
         if (rc < 0)
             return rc;
         if (bytes != NULL && h.epoch >= s->epoch && frame_check(bytes, &h, s->seed) == FRAME_GOOD)

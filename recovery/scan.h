@@ -47,8 +47,8 @@ struct scan_frame {
 struct scan_end {
     const struct decision_case *decision; /* NULL: the segment was sealed */
     uint64_t lsn;                         /* p */
-    uint64_t witness_lsn;                 /* of the witness, if there is one */
-    uint64_t witness_durable;
+    uint64_t witness_lsn;                 /* of the first witness, if there is one */
+    uint64_t witnessed_to;                /* in the newest segment: end of the last witness's header */
 };
 
 /* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an error of reading. */

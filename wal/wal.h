@@ -110,6 +110,7 @@ struct wal {
     uint64_t epoch;
 
     enum wal_state state;
+    bool starved;     /* sealed, all is there for the next segment, but no memory for its checkpoint */
     bool needs_open;  /* this incarnation has no durable record yet: the next segment's header must be it */
     uint64_t segment; /* index of the active one */
     int file;
