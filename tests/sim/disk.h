@@ -23,7 +23,7 @@
 #define DISK_STALE 8
 
 struct page {
-    uint32_t refs;
+    uint64_t refs; /* eight bytes, so that data is aligned: freed pages are linked through it */
     uint8_t data[DISK_PAGE];
 };
 
