@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 from table import MUTANTS  # noqa: E402
 
-LIMIT_S = 60
+LIMIT_S = 180  # of a machine that does other things too; none takes more than 60 on one that doesn't
 C_TESTS = ["seam_faults", "one_writer", "processors", "positions", "producers", "full_disk", "transactions", "bit_flips",
            "decision_table"]
 
@@ -26,10 +26,10 @@ C_TESTS = ["seam_faults", "one_writer", "processors", "positions", "producers", 
 def catchers(build):
     sim = os.path.join(build, "tests/sim/sim")
     yield "sim_kept_plans", [sim, "replay", os.path.join(ROOT, "tests/sim/kept.plans")]
-    yield "sim_walk", [sim, "walk", "--from", "1", "--count", "120", "--jobs", "2"]
+    yield "sim_walk", [sim, "walk", "--from", "1", "--count", "80", "--jobs", "2"]
     for name in C_TESTS:
         yield name, [os.path.join(build, "tests/test_" + name)]
-    yield "sim_walk, longer", [sim, "walk", "--from", "121", "--count", "100000", "--seconds", "40", "--jobs", "2"]
+    yield "sim_walk, longer", [sim, "walk", "--from", "81", "--count", "100000", "--seconds", "40", "--jobs", "2"]
 
 
 def apply_all():
@@ -91,7 +91,7 @@ def try_mutant(mutant, source, build):
         open(where, "w").write(text.replace(old, new, 1))
         made = build_in(source, build)
         if made.returncode != 0:
-            return "the compiler", 0
+            return None, "it does not compile"
         return caught_by(build, source)
     finally:
         open(where, "w").write(text)

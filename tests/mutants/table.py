@@ -44,9 +44,8 @@ MUTANTS = [
      "if (w->state == WAL_SEALING && w->gathering == NULL && w->next == NEXT_READY) {"),
     ("frames-before-the-header-is-durable", "PAWL-9", "wal/wal_append.c",
      "if (w->state == WAL_BEGINNING && w->in_flight == 0) {", "if (w->state == WAL_BEGINNING) {"),
-    ("creation-not-synced", "PAWL-8", "wal/wal_prepare.c",
-     "    if (rc == 0)\n        rc = io->ops->sync_dir(io);\n    return rc < 0 ? fail_sys(rc, \"create\", name, 0) : 0;",
-     "    return rc < 0 ? fail_sys(rc, \"create\", name, 0) : 0;"),
+    ("recovered-names-not-synced", "PAWL-8", "recovery/replay.c",
+     "    segment_list_free(&l);\n    if (rc == 0)\n        rc = io->ops->sync_dir(io);", "    segment_list_free(&l);"),
 
     # ---- recovery
     ("recovered-tail-not-synced", "PAWL-8", "recovery/replay.c",
@@ -57,8 +56,10 @@ MUTANTS = [
      "w->epoch = start->epoch + 1;", "w->epoch = start->epoch;"),
     ("no-incarnation-record", "PAWL-9", "pipeline/open.c",
      "while (rc == 0 && p->wal.in_flight != 0) {", "while (0) {"),
-    ("older-epoch-accepted", "PAWL-9", "recovery/scan.c",
-     "    if (h->epoch < s->epoch)\n        return CHAIN_OLDER;\n", ""),
+    ("chain-unchecked", "PAWL-9", "recovery/scan.c",
+     "    if (h->epoch < s->epoch)\n        return CHAIN_OLDER;\n    begins = begins || s->kind == FRAME_LOST; "
+     "/* what was lost may have begun an incarnation */\n    if (h->link != s->link || (h->epoch > s->epoch && !begins))",
+     "    if (h->epoch > s->epoch && !begins && s->kind != FRAME_LOST)"),
     ("link-unchecked", "PAWL-2", "recovery/scan.c",
      "if (h->link != s->link || (h->epoch > s->epoch && !begins))", "if (h->epoch > s->epoch && !begins)"),
     ("witness-ignored", "PAWL-9", "recovery/scan.c",
@@ -96,7 +97,7 @@ MUTANTS = [
     ("input-takes-the-reserve", "PAWL-11", "wal/wal_append.c",
      "        reserve = w->segment_size / 4;", "        reserve = 0;"),
     ("lock-not-taken", "PAWL-10", "wal/seam_lock.c",
-     "rc = flock(fd, how | LOCK_NB);", "(void)fd, (void)how;\n        rc = 0;"),
+     "rc = flock(fd, how | LOCK_NB);", "rc = fd < 0 || how == 77;"),
     ("failed-handle-goes-on", "PAWL-7", "wal/wal_append.c",
      "    if (w->failed != 0)\n        return wal_error(w);\n    uint64_t size = frame_size(f->run_count, f->body_len);",
      "    uint64_t size = frame_size(f->run_count, f->body_len);"),
