@@ -143,7 +143,7 @@ int follow_open(pawl *p) {
     if (alone) {
         TRY(sync_and_trust(p, &x));
         /* Also finds damage: with no writer at work, the log must be as recovery would find it. */
-        struct replay r = {trust_all, p, NULL, NULL};
+        struct replay r = {trust_all, p, NULL, NULL, {NULL, NULL}};
         struct recovered out;
         TRY(replay_log(p->io, &p->mem, p->salvage ? REPLAY_SALVAGE : REPLAY_READ, &r, &out));
         p->clean = out.clean;

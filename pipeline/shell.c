@@ -245,6 +245,8 @@ static bool drop_segments(pawl *p, uint64_t keep) {
         segment_name(name, n, "seg");
         rc = p->io->ops->unlink(p->io, name);
         rc = rc == -ENOENT ? 0 : rc;
+        if (rc == 0)
+            point(&p->wal.hooks.points, "segment-dropped");
     }
     if (rc == 0)
         rc = p->io->ops->sync_dir(p->io);
@@ -270,7 +272,7 @@ static bool prepare_next(pawl *p) {
     uint64_t index = w->segment + 1, size = w->segment_size;
     w->next = NEXT_MAKING;
     engine_leave(p);
-    int file = wal_prepare_file(p->io, index, size);
+    int file = wal_prepare_file(p->io, &w->hooks.points, index, size);
     pthread_mutex_lock(&p->mutex);
     wal_next_done(w, file);
     engine_progress(p);

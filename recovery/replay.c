@@ -382,7 +382,7 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const stru
     out->start.file = out->start.next_file = -1;
     TRY(log_extent_find(io, m, mode == REPLAY_WRITE, &x));
     struct tap t = {.inner = r};
-    struct replay tapped = {tap_frame, &t, r->progress, r->progress_arg};
+    struct replay tapped = {tap_frame, &t, r->progress, r->progress_arg, r->points};
     int rc = replay_segments(io, m, mode, &tapped, &x, out);
     struct wal_start *st = &out->start;
     if (rc == 0 && st->sealed)
@@ -393,8 +393,12 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const stru
     st->disk_cap = x.newest.disk_cap;
     st->segment = x.last;
     st->first_segment = x.first;
-    if (rc == 0 && mode == REPLAY_WRITE)
+    if (rc == 0 && mode == REPLAY_WRITE) {
+        point(&r->points, "recovery-scanned");
         rc = take_over(io, m, &x, out);
+    }
+    if (rc == 0 && mode == REPLAY_WRITE)
+        point(&r->points, "recovery-synced");
     if ((rc < 0 || mode != REPLAY_WRITE) && st->file >= 0) {
         io->ops->close(io, st->file);
         st->file = -1;

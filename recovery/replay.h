@@ -25,6 +25,7 @@ struct replay {
     void *ctx;
     int (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
+    struct points points;
 };
 
 struct recovered {

@@ -170,6 +170,7 @@ static void seal(struct wal *w) {
     if (rc == 0) {
         w->seal_lsn = lsn;
         w->state = WAL_SEALING;
+        point(&w->hooks.points, "seal-appended");
         wal_flush(w, true);
     }
     bytes_free(&body);
@@ -225,6 +226,7 @@ static int begin(struct wal *w) {
     bytes_free(&body);
     w->state = WAL_BEGINNING;
     wal_flush(w, true);
+    point(&w->hooks.points, "header-submitted");
     return 0;
 }
 
@@ -246,6 +248,7 @@ void wal_step(struct wal *w) {
     if (w->state == WAL_BEGINNING && w->in_flight == 0) {
         w->state = WAL_RUNNING; /* only now may frames go in: a torn tail is always in the newest segment */
         w->needs_open = false;
+        point(&w->hooks.points, "segment-begun");
         w->hooks.begun(w->hooks.ctx, w->segment);
     }
 }
