@@ -135,7 +135,7 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
     } else {
         const struct partition *part = &s->parts[partition];
         out->end = part->next;
-        out->durable = p->read_only || part->last_end <= p->wal.durable ? part->next : part->next_safe;
+        out->durable = locate_durable(p, stream, partition);
         rc = locate_first(p, stream, partition, &out->first);
     }
     engine_leave(p);

@@ -83,7 +83,7 @@ struct pawl {
     struct index_entry *index; /* sparse, of the active segment */
     uint32_t index_count, index_cap;
     uint32_t round_robin;
-    uint64_t drop_to; /* segments below this are being removed */
+    uint64_t drop_to; /* segments below this are gone or being removed: nobody may begin to read them */
 
     struct pawl_processor *processors; /* added ones, a list */
     bool running;
@@ -199,6 +199,8 @@ int tx_takeover(struct pawl_tx *tx, uint32_t producer);
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
 /* Under the lock: an LSN from which a walk meets the offset, and its segment. */
 int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *lsn);
+/* Under the lock: one past the newest durable record of a partition (PAWL-1). */
+uint64_t locate_durable(pawl *p, uint32_t stream, uint32_t partition);
 void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *dir);
 /* Next offset of a partition as segment `index` began (PAWL_LOST if its checkpoint is gone). */
 int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next);

@@ -47,7 +47,7 @@ static uint64_t first_frame(const pawl *p, uint64_t index) {
 }
 
 static uint64_t first_segment(const pawl *p) {
-    return p->wal.first_segment;
+    return p->drop_to > p->wal.first_segment ? p->drop_to : p->wal.first_segment;
 }
 
 static uint64_t last_segment(const pawl *p) {
@@ -114,6 +114,33 @@ int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first) 
         rc = locate_next_at(p, n, stream, partition, first);
     }
     return rc == PAWL_LOST ? 0 : rc;
+}
+
+/* What isn't durable is in memory; the first record of the partition there is where the durable ones end. */
+uint64_t locate_durable(pawl *p, uint32_t stream, uint32_t partition) {
+    const struct partition *part = &tables_stream(&p->tables, stream)->parts[partition];
+    const struct wal *w = &p->wal;
+    if (p->read_only || part->last_end <= w->durable)
+        return part->next;
+    for (uint64_t lsn = w->durable; lsn < w->tail;) {
+        uint64_t avail;
+        struct frame_header h;
+        const uint8_t *at = wal_peek(&p->wal, lsn, &avail);
+        if (at == NULL)
+            break;
+        if (avail < FRAME_HEADER_SIZE || frame_decode_header(at, lsn, w->segment_size, w->seed, &h) != FRAME_GOOD) {
+            lsn = align_up(lsn + 1, BLOCK); /* the group's padding */
+            continue;
+        }
+        for (uint32_t i = 0; h.kind == FRAME_COMMIT && i < h.runs; i++) {
+            struct run r;
+            run_decode(at + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE, &r);
+            if ((r.type == RUN_RECORDS || r.type == RUN_SPILLED) && r.stream == stream && r.partition == partition)
+                return r.base;
+        }
+        lsn += frame_bytes(&h);
+    }
+    return part->next;
 }
 
 /* The last entry of a sealed segment's index at or below the offset; its first frame if there is none. */

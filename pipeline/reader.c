@@ -61,7 +61,7 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     const struct partition *part = &s->parts[r->partition];
     uint64_t end = part->next;
     if (offset == PAWL_END)
-        offset = p->read_only || part->last_end <= p->wal.durable ? end : part->next_safe;
+        offset = locate_durable(p, r->stream, r->partition);
     if (offset > end)
         return fail(PAWL_RANGE, "offset %llu is beyond the end of %s/%u, which is %llu",
                     (unsigned long long)offset, s->name, r->partition, (unsigned long long)end);
@@ -378,6 +378,22 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
                    (unsigned long long)from, (unsigned long long)to - 1);
 }
 
+/* Under the lock: retention has dropped the segment at hand. If it holds nothing that is still wanted, reading goes on behind it. */
+static int relocate(struct pawl_reader *r) {
+    pawl_error e;
+    fail_copy(&e);
+    uint64_t first, lsn;
+    TRY(locate_first(r->p, r->stream, r->partition, &first));
+    if (r->want < first)
+        return fail_again(&e);
+    TRY(locate(r->p, r->stream, r->partition, r->want, &lsn));
+    if (lsn <= r->lsn)
+        return fail_again(&e);
+    close_file(r);
+    r->lsn = lsn;
+    return 1;
+}
+
 /* Gathers runs until there is enough or no more. Lock held on entry and return. */
 static int gather(struct pawl_reader *r) {
     pawl *p = r->p;
@@ -395,6 +411,8 @@ static int gather(struct pawl_reader *r) {
             rc = gather_disk(r, settled);
             pthread_mutex_lock(&p->mutex);
         }
+        if (rc == PAWL_TRIMMED)
+            rc = relocate(r);
         if (rc < 0) /* what was gathered before comes first; the error comes again */
             return r->piece_count != 0 && rc != PAWL_MEMORY ? 0 : rc;
     }

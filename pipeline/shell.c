@@ -237,6 +237,7 @@ static void *background_main(void *arg) {
 static bool drop_segments(pawl *p, uint64_t keep) {
     uint64_t from = p->wal.first_segment;
     p->wal.dropping = true;
+    p->drop_to = keep;
     engine_leave(p);
     int rc = 0;
     uint64_t n = from;

@@ -276,11 +276,7 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     struct partition *p = &s->parts[r->partition];
     if (r->base != p->next && !(lost && r->base > p->next))
         return damaged(h, "record offsets do not join");
-    uint64_t end = h->lsn + frame_bytes(h);
-    if (p->last_end != end) {
-        p->next_safe = r->base;
-        p->last_end = end;
-    }
+    p->last_end = h->lsn + frame_bytes(h);
     p->next = r->base + r->count;
     t->records += r->count;
     return 0;
@@ -431,7 +427,7 @@ static int load_run(struct tables *t, const struct run *r, const uint8_t *data) 
             if (st == NULL || get32(e + 4) >= st->partitions)
                 return fail(PAWL_DAMAGED, "a checkpoint names a partition that is not there");
             struct partition *part = &st->parts[get32(e + 4)];
-            part->next = part->next_safe = part->base = get64(e + 8);
+            part->next = part->base = get64(e + 8);
             break;
         }
         case RUN_C_PRODUCERS:

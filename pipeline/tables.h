@@ -18,7 +18,6 @@
 
 struct partition {
     uint64_t next;      /* offset of the next record appended */
-    uint64_t next_safe; /* as of the last but one commit: durable once `safe_lsn` is */
     uint64_t last_end;  /* end LSN of the last commit that has records here */
     uint64_t base;      /* `next` when the active segment began */
     uint64_t index_lsn; /* of the last index entry in the active segment; 0 none */
