@@ -26,6 +26,7 @@
 /* What it said over the pipe, which survives it. The highest so far, over all lives of one log. */
 typedef struct ct_acks {
     bool any;               /* it speaks the protocol */
+    bool tells_put;
     uint64_t put;           /* may have submitted inputs below this */
     uint64_t in;            /* has been told that these are durable */
     uint64_t out[CT_PARTITIONS_MAX]; /* and so many outputs */
@@ -51,6 +52,9 @@ typedef struct ct_life {
 /* Waits for its acknowledgements and its end, killing it when it is time. What is wrong goes to *problem (CT_FAILED). */
 enum ct_end ct_life_watch(const ct_life *life, ct_acks *acks, ct_problem *problem);
 
+/* Reads what is new, and compares it with what was acknowledged and submitted. 0, or -1. */
+int ct_verify(ct_oracle *o, const ct_acks *acks);
+
 /* ---- the built-in pipeline's worker (crashtest_worker.c) */
 
 typedef struct ct_work {
@@ -61,6 +65,7 @@ typedef struct ct_work {
     int acks_fd;
     const char *point; /* ends itself at the count-th time here; NULL: is killed from outside */
     uint32_t count;
+    bool create;   /* there is no log yet */
     bool big;      /* large transactions, so that segments end soon */
     bool finish;   /* works off what is there, appends nothing, closes */
     bool lingers;  /* waits for its end when its work is done, instead of closing */
@@ -69,7 +74,7 @@ typedef struct ct_work {
 
 #define CT_SEGMENT (UINT64_C(1) << 20)
 #define CT_KEEP (6 * CT_SEGMENT)       /* retention: more than one life writes, so that the oracle misses nothing */
-#define CT_LIFE_BYTES (3 * CT_SEGMENT / 2) /* input that one life appends at most */
+#define CT_LIFE_BYTES (3 * CT_SEGMENT / 2) /* by which the log may grow before a life appends no more */
 #define CT_PARTITIONS 2
 
 /* Runs in the process that is killed; returns its exit status. */

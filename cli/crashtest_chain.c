@@ -141,7 +141,7 @@ static bool header_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uin
     if (lsn + FRAME_HEADER > limit)
         return false;
     const uint8_t *p = at(w, lsn);
-    if (ct_get(p, 4) != 0x464C5750)
+    if (memcmp(p, "PWLF", 4) != 0)
         return false;
     *f = (ct_frame){.lsn = ct_get(p + 8, 8),
                     .epoch = ct_get(p + 16, 8),
@@ -209,7 +209,7 @@ static int no_witness(ct_chain *c, uint64_t p, uint64_t limit) {
     if (q < limit && zeros(at(&c->window, p), (size_t)(q - p)))
         p = q;
     for (uint64_t lsn = up(p, 8); lsn + FRAME_HEADER <= limit; lsn += 8)
-        if (header_good(c, &c->window, lsn, limit, &f) && lsn > p && f.epoch >= c->epoch && f.durable > p)
+        if (memcmp(at(&c->window, lsn), "PWLF", 4) == 0 && header_good(c, &c->window, lsn, limit, &f) && lsn > p && f.epoch >= c->epoch && f.durable > p)
             return ct_wrong(c->problem,
                             "expected the chain to go on at LSN %" PRIu64 ", which the frame at LSN %" PRIu64
                             " knew to be durable (below %" PRIu64 "); found no good frame there",
@@ -330,6 +330,13 @@ int ct_chain_advance(ct_chain *c) {
         }
     }
     return code;
+}
+
+bool ct_chain_cut_off(ct_chain *c) {
+    int fd = c->frames != 0 ? open_segment(c, c->segment, false) : -1;
+    if (fd >= 0)
+        close(fd);
+    return c->frames != 0 && fd < 0 && errno == ENOENT;
 }
 
 int ct_chain_fetch(ct_chain *c, uint64_t lsn, uint64_t hash, ct_frame *f) {

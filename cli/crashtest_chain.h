@@ -58,6 +58,8 @@ void ct_chain_init(ct_chain *c, int dir, ct_problem *problem, int (*frame)(void 
 void ct_chain_free(ct_chain *c);
 /* Reads on to the end. 0; 1: there is no log yet; -1: a problem. */
 int ct_chain_advance(ct_chain *c);
+/* Has the segment that it stands in been dropped? Then it can't go on. */
+bool ct_chain_cut_off(ct_chain *c);
 /* Fetches one earlier frame, a SPILL for instance. Lives until the next call. */
 int ct_chain_fetch(ct_chain *c, uint64_t lsn, uint64_t hash, ct_frame *f);
 

@@ -23,9 +23,10 @@ static void higher(uint64_t *value, uint64_t n) {
 static void take_line(ct_acks *a, const char *line) {
     uint64_t n, partition;
     a->any = true;
-    if (sscanf(line, "put %" SCNu64, &n) == 1)
+    if (sscanf(line, "put %" SCNu64, &n) == 1) {
+        a->tells_put = true;
         higher(&a->put, n);
-    else if (sscanf(line, "in %" SCNu64, &n) == 1)
+    } else if (sscanf(line, "in %" SCNu64, &n) == 1)
         higher(&a->in, n);
     else if (sscanf(line, "out %" SCNu64 " %" SCNu64, &partition, &n) == 2 && partition < CT_PARTITIONS_MAX)
         higher(&a->out[partition], n);
@@ -115,4 +116,24 @@ enum ct_end ct_life_watch(const ct_life *life, ct_acks *acks, ct_problem *proble
         end_it(life); /* what it started must not go on either */
     take(acks, life->acks_fd);
     return judge(status, hung, acks, problem);
+}
+
+/* ---- after it */
+
+int ct_verify(ct_oracle *o, const ct_acks *acks) {
+    ct_problem *p = o->problem;
+    if (ct_oracle_advance(o) < 0)
+        return -1;
+    uint64_t in = ct_oracle_total(o, "in");
+    if (in < acks->in)
+        return ct_wrong(p, "expected %" PRIu64 " inputs at least, which were acknowledged as durable; found %" PRIu64, acks->in, in);
+    if (acks->tells_put && in > acks->put)
+        return ct_wrong(p, "expected %" PRIu64 " inputs at most, more were never submitted; found %" PRIu64, acks->put, in);
+    for (uint32_t i = 0; i < CT_PARTITIONS_MAX; i++) {
+        uint64_t out = ct_oracle_next(o, "out", i);
+        if (out < acks->out[i])
+            return ct_wrong(p, "expected %" PRIu64 " outputs at least in partition %u, which were told to be durable; found %" PRIu64,
+                            acks->out[i], i, out);
+    }
+    return 0;
 }

@@ -120,10 +120,10 @@ static int add_processor(worker *w) {
 static int open_log(worker *w) {
     pawl_options o = PAWL_OPTIONS_INIT;
     pawl_error e;
-    o.flags = PAWL_OPEN_CREATE;
+    o.flags = w->work->create ? PAWL_OPEN_CREATE : 0;
     o.segment_size = CT_SEGMENT;
-    o.memory_cap = below(w, 2) == 0 ? UINT64_C(4) << 20 : UINT64_C(16) << 20;
-    o.backend = getenv("CTB") ? PAWL_BACKEND_POSIX : below(w, 4) == 0 ? PAWL_BACKEND_POSIX : PAWL_BACKEND_AUTO;
+    o.memory_cap = below(w, 8) == 0 ? UINT64_C(16) << 20 : UINT64_C(4) << 20;
+    o.backend = below(w, 4) == 0 ? PAWL_BACKEND_POSIX : PAWL_BACKEND_AUTO;
     o.direct = below(w, 8) == 0 ? PAWL_DIRECT_OFF : PAWL_DIRECT_AUTO;
     o.witness_ms = 1 + (uint32_t)below(w, 20);
     o.lock_wait_ms = 10000; /* a killed life's last writes may hold it */
@@ -155,7 +155,7 @@ static int make_tables(worker *w) {
     pawl_status s = PAWL_STATUS_INIT;
     pawl_get_status(w->log, &s);
     w->next = pawl_producer_sequence(w->producer);
-    w->room = s.end_lsn + 2 * CT_LIFE_BYTES;
+    w->room = s.end_lsn + (w->work->big ? CT_LIFE_BYTES : below(w, CT_LIFE_BYTES / 8));
     return 0;
 }
 
