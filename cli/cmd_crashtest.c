@@ -76,21 +76,28 @@ static int make_dir(const char *dir, bool *made) {
 
 /* A crash test of the weaker guarantees that shows no weakness has not tested anything. */
 static int judge_weakness(ct_result *r) {
-    const ct_tally *least = &r->tally[CT_AT_LEAST_ONCE], *most = &r->tally[CT_AT_MOST_ONCE], *once = &r->tally[CT_EXACTLY_ONCE];
+    const ct_tally *least = &r->tally[CT_AT_LEAST_ONCE], *most = &r->tally[CT_AT_MOST_ONCE],
+                   *once = &r->tally[CT_EXACTLY_ONCE];
     if (once->lost != 0 || once->doubled != 0 || least->lost != 0 || most->doubled != 0)
-        return ct_wrong(&r->problem, "expected nothing lost but with at-most-once, nothing doubled but with at-least-once");
+        return ct_wrong(
+            &r->problem,
+            "expected nothing lost but with at-most-once, nothing doubled but with at-least-once");
     if (least->kills >= 100 && least->doubled == 0)
-        return ct_wrong(&r->problem, "expected at-least-once to double records in %" PRIu64 " kills; it did not", least->kills);
+        return ct_wrong(&r->problem, "expected at-least-once to double records in %" PRIu64 " kills; it did not",
+                        least->kills);
     if (most->kills >= 100 && most->lost == 0)
-        return ct_wrong(&r->problem, "expected at-most-once to lose records in %" PRIu64 " kills; it did not", most->kills);
+        return ct_wrong(&r->problem, "expected at-most-once to lose records in %" PRIu64 " kills; it did not",
+                        most->kills);
     return 0;
 }
 
 static int run(cli_args *a) {
-    ct_limits limits;
+    ct_limits limits = {0};
     ct_result r = {.dir = a->positional[0], .builtin = a->program == NULL};
-    int guarantee;
+    int guarantee = 0;
     bool made = false;
+    if (a->program != NULL && a->program[0] == NULL)
+        return cli_usage(a, "there is no program after --");
     int code = parse(a, &limits, &r.seed, &guarantee);
     if (code == CLI_OK && r.builtin)
         code = make_dir(r.dir, &made);
@@ -99,7 +106,8 @@ static int run(cli_args *a) {
     cli_catch_signals(NULL);
     r.records = r.builtin;
     r.begun_ns = cli_now_ns();
-    int wrong = r.builtin ? ct_builtin_run(&r, &limits, guarantee) : ct_program_run(&r, &limits, guarantee, a->program);
+    int wrong = r.builtin ? ct_builtin_run(&r, &limits, guarantee)
+                          : ct_program_run(&r, &limits, guarantee, a->program);
     r.ended_ns = cli_now_ns();
     if (wrong == 0 && r.builtin)
         wrong = judge_weakness(&r);
@@ -107,7 +115,8 @@ static int run(cli_args *a) {
         rmdir(r.dir);
     ct_report(&r, a->value[JSON] != NULL);
     if (wrong != 0)
-        cli_error("crashtest: seed %" PRIu64 ", cycle %" PRIu64 ": %s. %s is kept as it is", r.seed, r.cycle, r.problem.text, r.dir);
+        cli_error("crashtest: seed %" PRIu64 ", cycle %" PRIu64 ": %s. %s is kept as it is", r.seed, r.cycle,
+                  r.problem.text, r.dir);
     free(r.open_us);
     return cli_finish_output(wrong == 0 ? CLI_OK : CLI_PROBLEM);
 }
@@ -117,9 +126,12 @@ const cli_command cli_crashtest = {
     .synopsis = "DIR [--kills N] [--seconds N] [--seed S] [--guarantee G] [--json]\n"
                 "DIR [--kills N] [--seconds N] [--seed S] [--guarantee G] [--json] -- CMD...",
     .summary = "Kill a pipeline with -9 again and again, and verify the log after each kill",
-    .details = "Without CMD, a pipeline of its own in DIR (made, or empty; emptied in the end), with each guarantee. With CMD, your program:\n"
-               "it is started again and again with PAWL_CRASHTEST_DIR, PAWL_CRASHTEST_SEED and PAWL_CRASHTEST_ACK_FD, and the log in DIR\n"
-               "is verified and audited after each kill; its records too, if it writes those that the man page describes.\n"
+    .details = "Without CMD, a pipeline of its own in DIR (made, or empty; emptied in the end), with each "
+               "guarantee. With CMD, your program:\n"
+               "it is started again and again with PAWL_CRASHTEST_DIR, PAWL_CRASHTEST_SEED and "
+               "PAWL_CRASHTEST_ACK_FD, and the log in DIR\n"
+               "is verified and audited after each kill; its records too, if it writes those that the man "
+               "page describes.\n"
                "Ends with 1 if anything is not as promised; DIR is then kept.",
     .options = options,
     .min = 1,

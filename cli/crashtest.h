@@ -25,15 +25,15 @@
 
 /* What it said over the pipe, which survives it. The highest so far, over all lives of one log. */
 typedef struct ct_acks {
-    bool any;               /* it speaks the protocol */
+    bool any; /* it speaks the protocol */
     bool tells_put;
-    uint64_t put;           /* may have submitted inputs below this */
-    uint64_t in;            /* has been told that these are durable */
+    uint64_t put;                    /* may have submitted inputs below this */
+    uint64_t in;                     /* has been told that these are durable */
     uint64_t out[CT_PARTITIONS_MAX]; /* and so many outputs */
-    bool opened;            /* this life */
-    uint64_t open_ns;       /* this life; 0: not told */
-    uint64_t opened_at_ns;  /* when we heard of it */
-    char fail[256];         /* this life: why it gave up */
+    bool opened;                     /* this life */
+    uint64_t open_ns;                /* this life; 0: not told */
+    uint64_t opened_at_ns;           /* when we heard of it */
+    char fail[256];                  /* this life: why it gave up */
     char line[256];
     size_t held;
 } ct_acks;
@@ -59,21 +59,21 @@ int ct_verify(ct_oracle *o, const ct_acks *acks);
 
 typedef struct ct_work {
     const char *dir;
-    uint64_t seed;     /* of the records */
-    uint64_t rng;      /* of this life's choices */
-    int guarantee;     /* enum ct_guarantee */
+    uint64_t seed; /* of the records */
+    uint64_t rng;  /* of this life's choices */
+    int guarantee; /* enum ct_guarantee */
     int acks_fd;
     const char *point; /* ends itself at the count-th time here; NULL: is killed from outside */
     uint32_t count;
-    bool create;   /* there is no log yet */
-    bool big;      /* large transactions, so that segments end soon */
-    bool finish;   /* works off what is there, appends nothing, closes */
-    bool lingers;  /* waits for its end when its work is done, instead of closing */
+    bool create;       /* there is no log yet */
+    bool big;          /* large transactions, so that segments end soon */
+    bool finish;       /* works off what is there, appends nothing, closes */
+    bool lingers;      /* waits for its end when its work is done, instead of closing */
     const char *fault; /* a deliberate fault, so that tests can see it found; NULL: none */
 } ct_work;
 
 #define CT_SEGMENT (UINT64_C(1) << 20)
-#define CT_KEEP (6 * CT_SEGMENT)       /* retention: more than one life writes, so that the oracle misses nothing */
+#define CT_KEEP (6 * CT_SEGMENT) /* retention: more than one life writes, so that the oracle misses nothing */
 #define CT_LIFE_BYTES (3 * CT_SEGMENT / 2) /* by which the log may grow before a life appends no more */
 #define CT_PARTITIONS 2
 
@@ -101,8 +101,8 @@ typedef struct ct_result {
     uint32_t *open_us; /* of every opening that was told */
     size_t opens, open_cap;
     uint64_t begun_ns, ended_ns;
-    uint64_t bytes;  /* of frames that the oracle read */
-    uint64_t cycle;  /* the one at hand */
+    uint64_t bytes; /* of frames that the oracle read */
+    uint64_t cycle; /* the one at hand */
     ct_problem problem;
 } ct_result;
 

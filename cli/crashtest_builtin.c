@@ -3,10 +3,10 @@
  * crashtest_builtin.c - cycles of the built-in pipeline: fork, kill, verify. One log for each guarantee, taken in turn; each is given up after
  * a while for a new one, so that creation is killed too. The supervisor never opens a log with the library: a fork is then a clean process.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,8 +14,8 @@
 
 #include "crashtest.h"
 
-#define LOG_KILLS 2000u       /* kills a log lives through */
-#define CREATION_KILLS 8u     /* of them while it is made */
+#define LOG_KILLS 2000u   /* kills a log lives through */
+#define CREATION_KILLS 8u /* of them while it is made */
 #define LIFE_LIMIT_NS (UINT64_C(60) * 1000000000)
 #define SPAN_NS UINT64_C(5000000) /* random kills come so long after opening at most */
 
@@ -42,8 +42,8 @@ typedef struct builtin {
 typedef struct place {
     const char *point;
     uint32_t most;
-    bool opening; /* reached while it opens */
-    bool roll;    /* needs a segment's end */
+    bool opening;  /* reached while it opens */
+    bool roll;     /* needs a segment's end */
     int guarantee; /* only with this; -1: with any */
 } place;
 
@@ -229,7 +229,8 @@ static int finish_log(builtin *b, lane *l) {
     for (uint32_t i = 0; i < CT_PARTITIONS && cli_stopping() == 0; i++)
         if (l->oracle.lanes[i].position != ct_oracle_next(&l->oracle, "in", i))
             return ct_wrong(&b->r->problem,
-                            "expected the position of partition %u to be at the end, %" PRIu64 ", when all was done; found %" PRIu64,
+                            "expected the position of partition %u to be at the end, %" PRIu64
+                            ", when all was done; found %" PRIu64,
                             i, ct_oracle_next(&l->oracle, "in", i), l->oracle.lanes[i].position);
     ct_oracle *again = malloc(sizeof *again);
     if (again == NULL)

@@ -88,7 +88,8 @@ static int reserve(ct_chain *c, ct_window *w, size_t len) {
 static int load(ct_chain *c, ct_window *w, uint64_t n, uint64_t from, uint64_t to) {
     int fd = open_segment(c, n, true);
     if (fd < 0)
-        return errno == ENOENT ? 1 : ct_wrong(c->problem, "cannot open segment %" PRIu64 ": %s", n, strerror(errno));
+        return errno == ENOENT ? 1
+                               : ct_wrong(c->problem, "cannot open segment %" PRIu64 ": %s", n, strerror(errno));
     struct stat s;
     int code = fstat(fd, &s);
     if (code == 0 && c->started && (uint64_t)s.st_size != c->segment_size)
@@ -119,7 +120,8 @@ typedef struct header {
 
 static bool header_valid(const uint8_t *p, uint64_t n, header *h) {
     static const uint8_t magic[8] = {0x50, 0x41, 0x57, 0x4C, 0x0D, 0x0A, 0x1A, 0x0A};
-    *h = (header){ct_get(p + 32, 8), ct_get(p + 40, 8), ct_get(p + 48, 8), ct_get(p + 56, 8), ct_get(p + 64, 8), {0}};
+    *h = (header){ct_get(p + 32, 8), ct_get(p + 40, 8), ct_get(p + 48, 8),
+                  ct_get(p + 56, 8), ct_get(p + 64, 8), {0}};
     memcpy(h->log_id, p + 16, 16);
     return memcmp(p, magic, 8) == 0 && ct_get(p + 8, 4) == 1 && ct_get(p + 12, 4) == BLOCK &&
            ct_get(p + 4088, 8) == XXH3_64bits_withSeed(p, 4088, 0) && h->segment_size >= MIB &&
@@ -209,7 +211,8 @@ static int no_witness(ct_chain *c, uint64_t p, uint64_t limit) {
     if (q < limit && zeros(at(&c->window, p), (size_t)(q - p)))
         p = q;
     for (uint64_t lsn = up(p, 8); lsn + FRAME_HEADER <= limit; lsn += 8)
-        if (memcmp(at(&c->window, lsn), "PWLF", 4) == 0 && header_good(c, &c->window, lsn, limit, &f) && lsn > p && f.epoch >= c->epoch && f.durable > p)
+        if (memcmp(at(&c->window, lsn), "PWLF", 4) == 0 && header_good(c, &c->window, lsn, limit, &f) &&
+            lsn > p && f.epoch >= c->epoch && f.durable > p)
             return ct_wrong(c->problem,
                             "expected the chain to go on at LSN %" PRIu64 ", which the frame at LSN %" PRIu64
                             " knew to be durable (below %" PRIu64 "); found no good frame there",
@@ -237,8 +240,9 @@ static int check_header(ct_chain *c, const header *h, bool first) {
         return ct_wrong(c->problem, "segment %" PRIu64 " belongs to another log", h->index);
     if (h->link != c->link || h->epoch < c->epoch || (!first && h->seal_lsn != c->last_lsn))
         return ct_wrong(c->problem,
-                        "expected the header of segment %" PRIu64 " to name the seal at LSN %" PRIu64 " (link %016" PRIx64
-                        ", epoch %" PRIu64 " at least), found LSN %" PRIu64 ", link %016" PRIx64 ", epoch %" PRIu64,
+                        "expected the header of segment %" PRIu64 " to name the seal at LSN %" PRIu64
+                        " (link %016" PRIx64 ", epoch %" PRIu64 " at least), found LSN %" PRIu64
+                        ", link %016" PRIx64 ", epoch %" PRIu64,
                         h->index, c->last_lsn, c->link, c->epoch, h->seal_lsn, h->link, h->epoch);
     return 0;
 }
@@ -270,23 +274,33 @@ static int enter(ct_chain *c, uint64_t n) {
     return accept(c, &f) < 0 ? -1 : 1;
 }
 
-/* Index of the oldest begun segment from which all up to the newest are there; 1: no segment has begun. */
+/* 16 lower-case hexadecimal digits and ".seg"? */
+static bool segment_name(const char *name, uint64_t *n) {
+    *n = 0;
+    if (strlen(name) != 20 || strcmp(name + 16, ".seg") != 0)
+        return false;
+    for (int i = 0; i < 16; i++) {
+        const char *digits = "0123456789abcdef", *at = strchr(digits, name[i]);
+        if (at == NULL)
+            return false;
+        *n = *n << 4 | (uint64_t)(at - digits);
+    }
+    return true;
+}
+
+/* Index of the oldest segment; 1: there is none. */
 static int find_oldest(ct_chain *c, uint64_t *oldest) {
     int fd = openat(c->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
     if (d == NULL)
         return ct_wrong(c->problem, "cannot list the log's directory: %s", strerror(errno));
-    uint64_t lowest = UINT64_MAX;
-    for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        char rest[8] = "";
-        uint64_t n;
-        if (strlen(e->d_name) == 20 && sscanf(e->d_name, "%16" SCNx64 "%7s", &n, rest) == 2 && strcmp(rest, ".seg") == 0 &&
-            n < lowest)
-            lowest = n;
-    }
+    *oldest = UINT64_MAX;
+    uint64_t n;
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        if (segment_name(e->d_name, &n) && n < *oldest)
+            *oldest = n;
     closedir(d);
-    *oldest = lowest;
-    return lowest == UINT64_MAX;
+    return *oldest == UINT64_MAX;
 }
 
 static int start(ct_chain *c) {
@@ -297,7 +311,8 @@ static int start(ct_chain *c) {
         return code;
     code = begun(c, oldest, &h);
     if (code == 0 && oldest != 0)
-        return ct_wrong(c->problem, "expected the oldest segment, %" PRIu64 ", to have a header; found none", oldest);
+        return ct_wrong(c->problem, "expected the oldest segment, %" PRIu64 ", to have a header; found none",
+                        oldest);
     if (code == 1)
         code = enter(c, oldest);
     if (code == 0 && c->started)
@@ -323,7 +338,8 @@ int ct_chain_advance(ct_chain *c) {
         if (code == 0 && c->kind != CT_SEAL) {
             if (begun(c, c->segment + 1, &h) == 1)
                 return ct_wrong(c->problem,
-                                "expected segment %" PRIu64 " to run to its seal, since the next one has begun; found "
+                                "expected segment %" PRIu64
+                                " to run to its seal, since the next one has begun; found "
                                 "the end of its chain at LSN %" PRIu64,
                                 c->segment, c->end);
             return no_witness(c, c->end, segment_end(c));

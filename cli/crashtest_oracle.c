@@ -40,8 +40,9 @@ static bool get_run(const ct_frame *f, uint32_t i, run *r) {
 }
 
 static int malformed(ct_oracle *o, const ct_frame *f, const char *what) {
-    return ct_wrong(o->problem, "expected %s in the frame at LSN %" PRIu64 " to be as the format says; found otherwise", what,
-                    f->lsn);
+    return ct_wrong(o->problem,
+                    "expected %s in the frame at LSN %" PRIu64 " to be as the format says; found otherwise",
+                    what, f->lsn);
 }
 
 /* ---- tables */
@@ -70,7 +71,8 @@ static bool named(const uint8_t *name, uint64_t len, const char *what) {
 
 static int add_stream(ct_oracle *o, uint32_t id, uint64_t partitions, const uint8_t *name, uint64_t len) {
     if (o->stream_count == CT_STREAMS_MAX || len > 127 || partitions == 0 || partitions > 1024)
-        return ct_wrong(o->problem, "expected at most %d streams of 1 to 1024 partitions; found more", CT_STREAMS_MAX);
+        return ct_wrong(o->problem, "expected at most %d streams of 1 to 1024 partitions; found more",
+                        CT_STREAMS_MAX);
     ct_stream *s = &o->streams[o->stream_count];
     *s = (ct_stream){.id = id, .partitions = (uint32_t)partitions, .next = calloc(partitions, sizeof *s->next)};
     if (s->next == NULL)
@@ -106,12 +108,14 @@ static int apply_catalog(ct_oracle *o, const ct_frame *f, const run *r) {
 /* ---- records */
 
 /* Record k of a partition of `in` is known beforehand. */
-static int check_input(ct_oracle *o, const ct_stream *s, uint32_t partition, uint64_t k, const uint8_t *value, size_t len) {
+static int check_input(ct_oracle *o, const ct_stream *s, uint32_t partition, uint64_t k, const uint8_t *value,
+                       size_t len) {
     uint64_t n = k * s->partitions + partition;
     size_t want = ct_record(o->seed, n, o->want);
     if (want != len || memcmp(o->want, value, len) != 0)
         return ct_wrong(o->problem,
-                        "expected record %" PRIu64 " (%zu bytes) at offset %" PRIu64 " of partition %u of `in`, found "
+                        "expected record %" PRIu64 " (%zu bytes) at offset %" PRIu64
+                        " of partition %u of `in`, found "
                         "another (%zu bytes, and its number is %" PRIu64 ")",
                         n, want, k, partition, len, len >= 8 ? ct_get(value, 8) : UINT64_MAX);
     o->inputs++;
@@ -124,22 +128,24 @@ static bool allowed(const ct_oracle *o, const ct_lane *l, uint64_t k) {
            (o->guarantee == CT_AT_MOST_ONCE && k > l->next && k == l->from);
 }
 
-static int check_output(ct_oracle *o, const ct_stream *s, uint32_t partition, uint64_t offset, const uint8_t *value,
-                        size_t len) {
+static int check_output(ct_oracle *o, const ct_stream *s, uint32_t partition, uint64_t offset,
+                        const uint8_t *value, size_t len) {
     uint64_t n = len >= 8 ? ~ct_get(value, 8) : UINT64_MAX, k = n / s->partitions;
     ct_lane *l = &o->lanes[partition];
     if (n % s->partitions != partition || !allowed(o, l, k))
         return ct_wrong(o->problem,
-                        "expected the output of record %" PRIu64 " at offset %" PRIu64 " of partition %u of `out`, found that of "
+                        "expected the output of record %" PRIu64 " at offset %" PRIu64
+                        " of partition %u of `out`, found that of "
                         "record %" PRIu64 " (the position is %" PRIu64 ")",
                         l->next * s->partitions + partition, offset, partition, n, l->position);
     if (ct_record(o->seed, n, o->want) != len)
-        return ct_wrong(o->problem, "expected the output of record %" PRIu64 " to have %zu bytes, found %zu", n,
-                        ct_record(o->seed, n, o->want), len);
+        return ct_wrong(o->problem, "expected the output of record %" PRIu64 " to have %zu bytes, found %zu",
+                        n, ct_record(o->seed, n, o->want), len);
     ct_invert(o->wanted_out, o->want, len);
     if (memcmp(o->wanted_out, value, len) != 0)
         return ct_wrong(o->problem,
-                        "expected the output of record %" PRIu64 " at offset %" PRIu64 " of partition %u of `out`, "
+                        "expected the output of record %" PRIu64 " at offset %" PRIu64
+                        " of partition %u of `out`, "
                         "found other bytes under its number",
                         n, offset, partition);
     o->outputs++;
@@ -180,8 +186,8 @@ static int apply_records(ct_oracle *o, const ct_frame *f, const run *r) {
         return malformed(o, f, "a run's stream or partition");
     if (r->base != s->next[r->partition])
         return ct_wrong(o->problem,
-                        "expected records of stream %s, partition %u, in the frame at LSN %" PRIu64 " to begin at offset %" PRIu64
-                        ", found %" PRIu64,
+                        "expected records of stream %s, partition %u, in the frame at LSN %" PRIu64
+                        " to begin at offset %" PRIu64 ", found %" PRIu64,
                         s->name, r->partition, f->lsn, s->next[r->partition], r->base);
     if (r->type == RECORDS)
         return check_records(o, f, r, s, r->partition);
@@ -192,8 +198,8 @@ static int apply_records(ct_oracle *o, const ct_frame *f, const run *r) {
     if (ct_chain_fetch(&o->chain, ct_get(r->bytes, 8), ct_get(r->bytes + 8, 8), &early) < 0)
         return -1;
     uint32_t i = (uint32_t)ct_get(r->bytes + 16, 4);
-    if (early.kind != CT_SPILL || i >= early.runs || !get_run(&early, i, &spilled) || spilled.count != r->count ||
-        spilled.stream != r->stream || spilled.partition != r->partition)
+    if (early.kind != CT_SPILL || i >= early.runs || !get_run(&early, i, &spilled) ||
+        spilled.count != r->count || spilled.stream != r->stream || spilled.partition != r->partition)
         return malformed(o, &early, "a spilled run that a commit refers to");
     return check_records(o, &early, &spilled, s, r->partition);
 }
@@ -213,8 +219,9 @@ static int apply_positions(ct_oracle *o, const ct_frame *f, const run *r) {
         ct_lane *l = &o->lanes[partition];
         if (from != l->position || to < from || to > in->next[partition])
             return ct_wrong(o->problem,
-                            "expected the processor's interval in the frame at LSN %" PRIu64 " to begin at %" PRIu64
-                            " and to end at %" PRIu64 " at most, found %" PRIu64 " to %" PRIu64,
+                            "expected the processor's interval in the frame at LSN %" PRIu64
+                            " to begin at %" PRIu64 " and to end at %" PRIu64 " at most, found %" PRIu64
+                            " to %" PRIu64,
                             f->lsn, l->position, in->next[partition], from, to);
         l->from = from;
         l->position = to;
@@ -231,8 +238,8 @@ static int apply_producers(ct_oracle *o, const ct_frame *f, const run *r) {
             continue;
         if (first != o->sequence + 1 || last + 1 < first)
             return ct_wrong(o->problem,
-                            "expected the producer's sequence in the frame at LSN %" PRIu64 " to go on at %" PRIu64
-                            ", found %" PRIu64 " to %" PRIu64,
+                            "expected the producer's sequence in the frame at LSN %" PRIu64
+                            " to go on at %" PRIu64 ", found %" PRIu64 " to %" PRIu64,
                             f->lsn, o->sequence + 1, first, last);
         o->sequence = last;
     }
@@ -245,8 +252,8 @@ static int check_whole(ct_oracle *o, const ct_frame *f) {
     uint64_t total = ct_oracle_total(o, "in");
     if (o->producer != 0 && o->sequence != total)
         return ct_wrong(o->problem,
-                        "expected as many inputs as the producer's sequence says, %" PRIu64 ", after the frame at LSN %" PRIu64
-                        ", found %" PRIu64,
+                        "expected as many inputs as the producer's sequence says, %" PRIu64
+                        ", after the frame at LSN %" PRIu64 ", found %" PRIu64,
                         o->sequence, f->lsn, total);
     for (uint32_t i = 0; in != NULL && out != NULL && i < in->partitions && i < out->partitions; i++) {
         const ct_lane *l = &o->lanes[i];
@@ -254,10 +261,11 @@ static int check_whole(ct_oracle *o, const ct_frame *f) {
                     : o->guarantee == CT_AT_LEAST_ONCE ? l->position <= l->covered
                                                        : l->covered <= l->position;
         if (!good && !l->guessed)
-            return ct_wrong(o->problem,
-                            "expected position and outputs of partition %u to agree after the frame at LSN %" PRIu64
-                            ", found position %" PRIu64 ", %" PRIu64 " outputs, the highest of input %" PRIu64,
-                            i, f->lsn, l->position, out->next[i], l->covered);
+            return ct_wrong(
+                o->problem,
+                "expected position and outputs of partition %u to agree after the frame at LSN %" PRIu64
+                ", found position %" PRIu64 ", %" PRIu64 " outputs, the highest of input %" PRIu64,
+                i, f->lsn, l->position, out->next[i], l->covered);
     }
     return 0;
 }
@@ -290,8 +298,9 @@ static int expect(ct_oracle *o, const ct_frame *f, const char *what, uint64_t id
     if (want == got)
         return 0;
     return ct_wrong(o->problem,
-                    "expected the checkpoint at LSN %" PRIu64 " to say %" PRIu64 " for %s %" PRIu64 ", found %" PRIu64, f->lsn,
-                    want, what, id, got);
+                    "expected the checkpoint at LSN %" PRIu64 " to say %" PRIu64 " for %s %" PRIu64
+                    ", found %" PRIu64,
+                    f->lsn, want, what, id, got);
 }
 
 /* Streams, processors, producers: fixed head, name, zeros up to a multiple of 8. */
@@ -442,7 +451,7 @@ int ct_oracle_compare(const ct_oracle *o, const ct_oracle *other) {
     for (int i = 0; same && i < CT_PARTITIONS_MAX; i++)
         same = o->lanes[i].position == other->lanes[i].position;
     return same ? 0
-                : ct_wrong(o->problem, "expected a reading of all that is kept to end where the one kill by kill did, at LSN %" PRIu64
-                                       "; found LSN %" PRIu64 ", or other tables",
-                           o->chain.end, other->chain.end);
+                : ct_wrong(
+                      o->problem, "expected a reading of all that is kept to end where the one kill by kill did, at LSN %" PRIu64 "; found LSN %" PRIu64 ", or other tables",
+                      o->chain.end, other->chain.end);
 }

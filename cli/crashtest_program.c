@@ -22,7 +22,7 @@ typedef struct program {
     uint64_t rng;
     uint64_t open_ns; /* as it told last; 0: it doesn't */
     int guarantee;
-    int fd; /* of DIR; -1: there is none yet */
+    int fd;   /* of DIR; -1: there is none yet */
     int ends; /* in a row */
     ct_oracle oracle;
     ct_acks acks;
@@ -78,8 +78,9 @@ static ct_life choose_life(program *p) {
 static void on_finding(void *arg, const pawl_finding *f) {
     program *p = arg;
     if (f->code != 0)
-        ct_wrong(&p->r->problem, "expected a log that is well, found %s in segment %" PRIu64 " at LSN %" PRIu64 ": %s", f->label,
-                 f->segment, f->lsn, f->message);
+        ct_wrong(&p->r->problem,
+                 "expected a log that is well, found %s in segment %" PRIu64 " at LSN %" PRIu64 ": %s",
+                 f->label, f->segment, f->lsn, f->message);
 }
 
 /* The whole log, by the library's own means. */
@@ -93,7 +94,9 @@ static int check_structure(program *p) {
         return 0;
     if (code >= 0)
         p->r->bytes += c.bytes;
-    return code < 0 ? ct_wrong(&p->r->problem, "expected a log that is well, found %s: %s", pawl_errname(code), e.message) : 0;
+    return code < 0 ? ct_wrong(&p->r->problem, "expected a log that is well, found %s: %s",
+                               pawl_errname(code), e.message)
+                    : 0;
 }
 
 /* Retention may have dropped what was not looked at yet: then it goes on from what is kept. */
@@ -126,8 +129,9 @@ static int cycle(program *p) {
     if (end == CT_ENDED) {
         t->ended++;
         if (++p->ends == ENDS_MAX)
-            return ct_wrong(&p->r->problem, "expected the program to run until it is killed; it ended by itself %d times in a row",
-                            ENDS_MAX);
+            return ct_wrong(
+                &p->r->problem,
+                "expected the program to run until it is killed; it ended by itself %d times in a row", ENDS_MAX);
         return 0;
     }
     p->ends = 0;
@@ -144,7 +148,7 @@ int ct_program_run(ct_result *r, const ct_limits *limits, int guarantee, char **
     r->tally[guarantee].used = true;
     cli_progress progress;
     cli_progress_begin(&progress, "crash test");
-    int code = argv[0] == NULL ? ct_wrong(&r->problem, "there is no program after --") : 0;
+    int code = 0;
     while (code == 0 && !ct_enough(r, limits, &progress)) {
         code = cycle(p);
         r->cycle += code == 0;

@@ -83,8 +83,9 @@ static json_t *tallies(const ct_result *r) {
         const ct_tally *t = &r->tally[i];
         if (!t->used)
             continue;
-        json_t *o = json_pack("{s:o,s:o,s:o,s:o}", "kills", number(t->kills), "recovery_kills", number(t->recovery_kills),
-                              "ended_by_itself", number(t->ended), "logs", number(t->logs));
+        json_t *o =
+            json_pack("{s:o,s:o,s:o,s:o}", "kills", number(t->kills), "recovery_kills",
+                      number(t->recovery_kills), "ended_by_itself", number(t->ended), "logs", number(t->logs));
         if (r->records) {
             json_object_set_new(o, "inputs", number(t->inputs));
             json_object_set_new(o, "outputs", number(t->outputs));
@@ -102,13 +103,13 @@ static int write_part(const char *part, size_t size, void *arg) {
 }
 
 static void report_json(const ct_result *r) {
-    json_t *o = json_pack("{s:b,s:s,s:o,s:o,s:o,s:f,s:f,s:o}", "ok", r->problem.text[0] == '\0', "directory", r->dir, "seed",
-                          number(r->seed), "kills", number(ct_kills(r)), "recovery_kills", number(ct_recovery_kills(r)),
-                          "seconds", seconds(r), "kills_per_second", (double)ct_kills(r) / seconds(r), "bytes_verified",
-                          number(r->bytes));
+    json_t *o = json_pack("{s:b,s:s,s:o,s:o,s:o,s:f,s:f,s:o}", "ok", r->problem.text[0] == '\0', "directory",
+                          r->dir, "seed", number(r->seed), "kills", number(ct_kills(r)), "recovery_kills",
+                          number(ct_recovery_kills(r)), "seconds", seconds(r), "kills_per_second",
+                          (double)ct_kills(r) / seconds(r), "bytes_verified", number(r->bytes));
     json_object_set_new(o, "opening_ms",
-                        json_pack("{s:o,s:f,s:f,s:f}", "count", number(r->opens), "p50", percentile(r, 0.5), "p99",
-                                  percentile(r, 0.99), "max", percentile(r, 1)));
+                        json_pack("{s:o,s:f,s:f,s:f}", "count", number(r->opens), "p50", percentile(r, 0.5),
+                                  "p99", percentile(r, 0.99), "max", percentile(r, 1)));
     json_object_set_new(o, "records_checked", json_boolean(r->records));
     json_object_set_new(o, "guarantees", tallies(r));
     json_t *points = json_object();
@@ -116,7 +117,8 @@ static void report_json(const ct_result *r) {
         json_object_set_new(points, r->points[i].name, number(r->points[i].kills));
     json_object_set_new(o, "points", points);
     if (r->problem.text[0] != '\0')
-        json_object_set_new(o, "problem", json_pack("{s:s,s:o}", "text", r->problem.text, "cycle", number(r->cycle)));
+        json_object_set_new(o, "problem",
+                            json_pack("{s:s,s:o}", "text", r->problem.text, "cycle", number(r->cycle)));
     json_dump_callback(o, write_part, NULL, JSON_INDENT(2));
     cli_printf("\n");
     json_decref(o);
@@ -139,13 +141,14 @@ static void print_points(const ct_result *r) {
 static void report_text(const ct_result *r) {
     char size[32];
     uint64_t kills = ct_kills(r), recovery = ct_recovery_kills(r);
-    cli_printf("%" PRIu64 " kills in %.1f s, %.1f/s, each verified; %" PRIu64 " (%.0f%%) before the log was open; %s read\n", kills,
-               seconds(r), (double)kills / seconds(r), recovery, kills > 0 ? 100.0 * (double)recovery / (double)kills : 0,
-               cli_format_size(r->bytes, size));
+    cli_printf("%" PRIu64 " kills in %.1f s, %.1f/s, each verified; %" PRIu64
+               " (%.0f%%) before the log was open; %s read\n",
+               kills, seconds(r), (double)kills / seconds(r), recovery,
+               kills > 0 ? 100.0 * (double)recovery / (double)kills : 0, cli_format_size(r->bytes, size));
     print_points(r);
     if (r->opens > 0)
-        cli_printf("opening: p50 %.1f ms, p99 %.1f ms, max %.1f ms, of %zu\n", percentile(r, 0.5), percentile(r, 0.99),
-                   percentile(r, 1), r->opens);
+        cli_printf("opening: p50 %.1f ms, p99 %.1f ms, max %.1f ms, of %zu\n", percentile(r, 0.5),
+                   percentile(r, 0.99), percentile(r, 1), r->opens);
     if (!r->records) {
         cli_printf("structure only: the program acknowledged nothing, so its records were not looked at\n");
         return;
@@ -154,8 +157,8 @@ static void report_text(const ct_result *r) {
     for (int i = 0; i < CT_GUARANTEES; i++) {
         const ct_tally *t = &r->tally[i];
         if (t->used)
-            cli_printf("%-16s%10" PRIu64 "%12" PRIu64 "%12" PRIu64 "%10" PRIu64 "%10" PRIu64 "\n", ct_guarantee_names[i],
-                       t->kills, t->inputs, t->outputs, t->lost, t->doubled);
+            cli_printf("%-16s%10" PRIu64 "%12" PRIu64 "%12" PRIu64 "%10" PRIu64 "%10" PRIu64 "\n",
+                       ct_guarantee_names[i], t->kills, t->inputs, t->outputs, t->lost, t->doubled);
     }
 }
 

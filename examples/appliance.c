@@ -54,15 +54,17 @@ static int invert(pawl_context *ctx, const pawl_record *r, size_t count, void *a
     int code = 0;
     for (; count > 0 && code == 0; r++, count--) {
         for (uint32_t i = 0; i < r->value_len; i++)
-            bytes[i] = (uint8_t)~((const uint8_t *)r->value)[i];
-        code = pawl_emit(ctx, out, pawl_context_partition(ctx), &(pawl_record){.value = bytes, .value_len = r->value_len});
+            bytes[i] = (uint8_t) ~((const uint8_t *)r->value)[i];
+        code = pawl_emit(ctx, out, pawl_context_partition(ctx),
+                         &(pawl_record){.value = bytes, .value_len = r->value_len});
     }
     return code;
 }
 
 int main(void) {
     static uint8_t bytes[8 + 65536 + 8], inverted[sizeof bytes];
-    const char *dir = getenv("PAWL_CRASHTEST_DIR"), *text = getenv("PAWL_CRASHTEST_SEED"), *fd = getenv("PAWL_CRASHTEST_ACK_FD");
+    const char *dir = getenv("PAWL_CRASHTEST_DIR"), *text = getenv("PAWL_CRASHTEST_SEED"),
+               *fd = getenv("PAWL_CRASHTEST_ACK_FD");
     seed = text != NULL ? strtoull(text, NULL, 10) : 1;
     ack_fd = fd != NULL ? atoi(fd) : -1;
     pawl *log;
