@@ -147,9 +147,9 @@ typedef struct pawl_options {
 /* Named points of a log's life, so that a crash test can end the process exactly there (`pawl crashtest` does). The callback must not call the library;
  * it may be called by any thread of the handle, at those marked * with the handle's lock held. No cost where it is NULL. Of a read-only handle, the close-
  * points only. Names may be added; those here stay.
- *   pawl_open()    recovery-scanned       the newest segment has been read and judged; nothing has been changed yet
- *                  recovery-synced        what was found is durable
- *                  incarnation-durable    so is the record of the new incarnation; not reached where the next segment's header has to be it
+ *   pawl_open()    recovery-synced        what may have lived in the page cache only is durable
+ *                  recovery-scanned       the newest segment has been read and judged
+ *                  incarnation-durable    the record of the new incarnation is durable; not reached where the next segment's header has to be it
  *   groups         group-submitted *      a group of frames is with the system
  *                  group-completed *      it came back written and durable, those before it perhaps not
  *                  durable-advanced *     the durable LSN has moved; who waits for it has not heard of it
@@ -417,6 +417,7 @@ PAWL_API int pawl_run(pawl *p, uint32_t threads, uint32_t flags);
 PAWL_API void pawl_stop(pawl *p);
 
 /* Registers a processor's name without a callback, for positions that you move yourself with pawl_advance(). Durable. `id` may be NULL. Existing: its id.
+ * It holds back retention in a partition from its first advance there on; an empty one, from n to n, will do.
  * Errors: INVALID, LIMIT, FULL, IO, READ_ONLY. */
 PAWL_API int pawl_processor_register(pawl *p, const char *name, uint32_t *id);
 /* Forgets a processor and its positions, so that it no longer holds back retention. Errors: NOT_FOUND, BUSY (running), FULL, IO. */

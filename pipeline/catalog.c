@@ -110,6 +110,8 @@ int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out) {
 }
 
 int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
     int rc = PAWL_NOT_FOUND;
     for (uint32_t id = 1; id <= p->tables.stream_count && rc != 0; id++)
@@ -135,7 +137,7 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
     } else {
         const struct partition *part = &s->parts[partition];
         out->end = part->next;
-        out->durable = locate_durable(p, stream, partition);
+        out->durable = p->read_only ? part->next : tables_durable_next(part, p->wal.durable);
         rc = locate_first(p, stream, partition, &out->first);
     }
     engine_leave(p);
@@ -202,6 +204,8 @@ void pawl_producer_close(pawl_producer *producer) {
 }
 
 int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
     int rc = PAWL_NOT_FOUND;
     for (uint32_t id = 1; id <= p->tables.producer_count && rc != 0; id++) {
@@ -256,6 +260,8 @@ int pawl_processor_forget(pawl *p, const char *name) {
 }
 
 int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]) {
+    if (name == NULL)
+        return fail(PAWL_INVALID, "name is NULL");
     TRY(refreshed(p));
     int rc = PAWL_NOT_FOUND;
     for (uint32_t i = 1; i <= p->tables.processor_count && rc != 0; i++)
@@ -282,6 +288,8 @@ int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t 
 }
 
 int pawl_position_at(pawl *p, uint32_t index, pawl_position *out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
     int rc = index < p->tables.position_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0) {
@@ -299,6 +307,8 @@ int pawl_position_at(pawl *p, uint32_t index, pawl_position *out) {
 }
 
 int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
     int rc = index < p->tables.decision_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0) {

@@ -83,10 +83,14 @@ struct pawl {
     struct index_entry *index; /* sparse, of the active segment */
     uint32_t index_count, index_cap;
     uint32_t round_robin;
-    uint64_t drop_to; /* segments below this are gone or being removed: nobody may begin to read them */
+    uint64_t drop_to;    /* segments below this are being removed */
+    uint64_t full_since; /* when there was no space for a segment */
 
     struct pawl_processor *processors; /* added ones, a list */
     bool running;
+
+    pthread_mutex_t spill_mutex; /* taken last of all */
+    struct pawl_tx *spilling; /* open transactions with a part in the log: retention must keep it. Guarded by spill_mutex */
 
     uint64_t payload_bytes, commits, records;
     uint64_t recovered_bytes, cut_bytes, recovery_ns;
@@ -104,6 +108,8 @@ int engine_check_fork(const pawl *p);
 uint64_t engine_fork_generation(void);
 /* Under the lock: lets I/O go on: leads if nobody does, else waits for whoever does. */
 void engine_wait(pawl *p);
+/* Under the lock: waits for space in a full log, but not so long that pawl_stop() isn't heard. */
+void engine_wait_space(pawl *p);
 /* Under the lock: waits for progress, at most until `deadline` (monotonic ns; UINT64_MAX: none). False when it passed. */
 bool engine_wait_until(pawl *p, uint64_t deadline);
 /* Under the lock: until everything below lsn is durable, or the log failed. */
@@ -130,7 +136,7 @@ void event_close(int fd);
 /* -- open.c */
 struct wal_hooks engine_hooks(pawl *p);
 /* pawl_open() on a seam that the caller made, which the handle owns from here on, also when opening fails. Simulators and fault
- * injectors come in here. */
+ * injectors come in here. The options are not checked, so segments and memory caps may be smaller than the public limits. */
 int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 
 /* -- tx.c */
@@ -169,6 +175,10 @@ struct pawl_tx {
     uint64_t records;
     struct tx_build build;
     bool built;
+    /* Of its first SPILL frame, and its place in pawl.spilling; changed under pawl.spill_mutex. */
+    uint64_t first_spill;
+    bool spilling;
+    struct pawl_tx *spilling_next;
 };
 struct pawl_producer {
     pawl *p;
@@ -183,6 +193,8 @@ int tx_prepare(struct pawl_tx *tx);
 /* Under the lock: appends the transaction; 0 with its receipt, or an error. `wait_full`: as block_when_full. */
 int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full);
 void tx_free(struct pawl_tx *tx);
+/* The oldest segment that holds a part of a transaction which is not finished; UINT64_MAX: none. */
+uint64_t tx_oldest_spill(pawl *p);
 /* Takes a transaction's content away so that it can be filled anew. */
 void tx_reset(struct pawl_tx *tx);
 int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e);
@@ -199,8 +211,6 @@ int tx_takeover(struct pawl_tx *tx, uint32_t producer);
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
 /* Under the lock: an LSN from which a walk meets the offset, and its segment. */
 int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *lsn);
-/* Under the lock: one past the newest durable record of a partition (PAWL-1). */
-uint64_t locate_durable(pawl *p, uint32_t stream, uint32_t partition);
 void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *dir);
 /* Next offset of a partition as segment `index` began (PAWL_LOST if its checkpoint is gone). */
 int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next);
@@ -218,6 +228,8 @@ void follow_close(pawl *p);
 uint64_t reader_limit(const pawl *p, uint32_t flags);
 
 /* -- retention.c */
+/* Under the lock: first segment that can be read in full. */
+uint64_t retention_first(const pawl *p);
 /* Under the lock: first segment that must be kept. */
 int retention_keep_from(pawl *p, uint64_t *keep);
 

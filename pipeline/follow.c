@@ -8,10 +8,11 @@
 #include "pipeline/engine.h"
 
 static int on_frame(pawl *p, const struct scan_frame *f, bool lost) {
-    if (f->header.kind == FRAME_CHECKPOINT)
+    bool first = f->header.lsn % p->header.segment_size == SEGMENT_HEADER_SIZE; /* a checkpoint, or LOST in its place */
+    if (first)
         p->index_count = 0;
     TRY(tables_apply(&p->tables, &f->header, f->bytes, lost));
-    if (f->header.kind == FRAME_CHECKPOINT)
+    if (first)
         tables_begin_segment(&p->tables);
     if (f->header.kind == FRAME_COMMIT)
         locate_index_add(p, &f->header, f->bytes + FRAME_HEADER_SIZE);
@@ -32,17 +33,58 @@ static int enter_segment(pawl *p, struct scan *s, int *file, uint64_t index) {
     return scan_begin(s, p->io, &p->mem, fresh, &h, true);
 }
 
-/* Is segment `index` begun? */
-static bool is_begun(pawl *p, uint64_t index) {
+/* Is segment `index` begun? *gone: there is no such file. */
+static bool is_begun(pawl *p, uint64_t index, bool *gone) {
     struct segment_header h;
-    pawl_error saved;
+    pawl_error saved, e;
     fail_copy(&saved);
     int file = segment_open(p->io, &p->mem, index, &p->header, false, &h);
+    fail_copy(&e);
     fail_again(&saved);
+    *gone = file < 0 && e.sys_errno == ENOENT;
     if (file < 0)
         return false;
     p->io->ops->close(p->io, file);
     return true;
+}
+
+/* Both walks to the beginning of the newest segment from `last` down whose checkpoint is there (repair may have taken one out). */
+static int start_at(pawl *p, uint64_t first, uint64_t last) {
+    struct follow *fo = &p->follow;
+    for (uint64_t n = last;; n--) {
+        struct scan_frame f;
+        TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
+        int rc = scan_next(&fo->apply, &f);
+        if (rc < 0)
+            return rc;
+        bool checkpoint = rc == 1 && f.header.kind == FRAME_CHECKPOINT;
+        if (!checkpoint && n != first)
+            continue;
+        /* It says nothing but what was durable when the segment before was sealed, so it may be believed at once. */
+        uint64_t known = checkpoint ? f.header.lsn + frame_bytes(&f.header) : 0;
+        TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
+        TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, n));
+        fo->index = n;
+        if (known > fo->known)
+            fo->known = known;
+        return 0;
+    }
+}
+
+/* The writer has dropped what comes next: go on at what is there now. 1: done, 0: not now. */
+static int catch_up(pawl *p) {
+    struct log_extent x;
+    pawl_error saved;
+    fail_copy(&saved);
+    int rc = log_extent_find(p->io, &p->mem, false, &x); /* may fail while the writer is dropping more: then next time */
+    if (rc == 0 && x.first > p->follow.apply.index) {
+        rc = start_at(p, x.first, x.last);
+        p->wal.first_segment = x.first;
+        if (rc == 0)
+            return 1;
+    }
+    fail_again(&saved);
+    return 0;
 }
 
 /* Moves the verifying walk to the end of what is there. */
@@ -51,14 +93,20 @@ static int look_ahead(pawl *p) {
     struct scan_frame f;
     for (;;) {
         int rc;
-        fo->ahead.buf_len = 0; /* the file may have grown */
+        scan_forget(&fo->ahead); /* the file may have grown */
         while ((rc = scan_next(&fo->ahead, &f)) == 1)
             if (f.header.durable > fo->known)
                 fo->known = f.header.durable;
         if (rc < 0)
             return rc;
-        if (fo->ahead.kind != FRAME_SEAL || !is_begun(p, fo->ahead.index + 1))
+        bool gone;
+        if (!scan_sealed(&fo->ahead))
             return 0;
+        if (!is_begun(p, fo->ahead.index + 1, &gone)) {
+            if (!gone || catch_up(p) == 0)
+                return 0;
+            continue;
+        }
         uint64_t link = fo->ahead.link, epoch = fo->ahead.epoch;
         TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, fo->ahead.index + 1));
         if (fo->ahead.link != link || fo->ahead.epoch < epoch)
@@ -78,7 +126,7 @@ static int apply_known(pawl *p) {
         if (fo->known <= fo->apply.at)
             return any;
         fo->apply.limit = fo->known - base < p->header.segment_size ? fo->known - base : 0;
-        fo->apply.buf_len = 0;
+        scan_forget(&fo->apply);
         int rc;
         while ((rc = scan_next(&fo->apply, &f)) == 1) {
             TRY(on_frame(p, &f, fo->apply.after_lost));
@@ -86,7 +134,7 @@ static int apply_known(pawl *p) {
         }
         if (rc < 0)
             return rc;
-        if (fo->apply.kind != FRAME_SEAL || fo->ahead.index == fo->apply.index) {
+        if (!scan_sealed(&fo->apply) || fo->ahead.index == fo->apply.index) {
             if (!p->salvage || fo->apply.at + BLOCK > fo->known)
                 return any;
             uint64_t lsn; /* salvage: pass over what can't be read */
@@ -94,12 +142,28 @@ static int apply_known(pawl *p) {
             TRY(scan_resync(&fo->apply, fo->apply.at, &lsn));
             if (lsn == NO_LSN)
                 return any;
-            scan_jump(&fo->apply, lsn);
+            TRY(scan_jump(&fo->apply, lsn));
             continue;
         }
-        fo->index = fo->apply.index + 1;
-        TRY(enter_segment(p, &fo->apply, &fo->apply_file, fo->index));
+        bool gone;
+        if (!is_begun(p, fo->apply.index + 1, &gone) && gone)
+            return catch_up(p) == 1 ? 1 : any;
+        TRY(enter_segment(p, &fo->apply, &fo->apply_file, fo->apply.index + 1));
+        fo->index = fo->apply.index;
     }
+}
+
+/* The writer is gone, and what it left behind the last witness is all there: nobody will vouch for it but the device. */
+static int trust_the_rest(pawl *p) {
+    struct follow *fo = &p->follow;
+    if (fo->writer != 0 || fo->ahead.accepted_end <= fo->known)
+        return 0;
+    int rc = p->io->ops->sync(p->io, fo->ahead_file);
+    if (rc < 0 && rc != -EROFS)
+        return fail_sys(rc, "fsync", NULL, NO_LSN);
+    if (p->io->ops->holder(p->io) == 0) /* else these may be a new writer's, on their way */
+        fo->known = fo->ahead.accepted_end;
+    return 0;
 }
 
 int follow_refresh(pawl *p) {
@@ -107,19 +171,8 @@ int follow_refresh(pawl *p) {
         return 0;
     p->follow.writer = p->io->ops->holder(p->io);
     TRY(look_ahead(p));
+    TRY(trust_the_rest(p));
     return apply_known(p);
-}
-
-/* Nobody writes: what a killed writer left may live in the page cache only. Sync it, and it counts. */
-static int sync_and_trust(pawl *p, const struct log_extent *x) {
-    struct segment_header h;
-    int file = segment_open(p->io, &p->mem, x->last, &p->header, false, &h);
-    if (file < 0)
-        return file;
-    int rc = p->io->ops->sync(p->io, file);
-    p->io->ops->close(p->io, file);
-    /* A read-only file system or device has nothing unwritten to sync. */
-    return rc < 0 && rc != -EROFS ? fail_sys(rc, "fsync", NULL, NO_LSN) : 0;
 }
 
 static int trust_all(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
@@ -133,37 +186,32 @@ static int trust_all(void *ctx, const struct frame_header *h, const uint8_t *fra
 int follow_open(pawl *p) {
     struct log_extent x;
     struct follow *fo = &p->follow;
+    fo->writer = p->io->ops->holder(p->io);
+    bool alone = fo->writer == 0;
+    if (alone)
+        TRY(replay_settle(p->io, &p->mem));
     TRY(log_extent_find(p->io, &p->mem, false, &x));
     p->header = x.newest;
     p->wal.first_segment = x.first;
     p->wal.segment_size = x.newest.segment_size;
     tables_init(&p->tables, &p->mem, x.newest.segment_size);
-    fo->writer = p->io->ops->holder(p->io);
-    bool alone = fo->writer == 0;
     if (alone) {
-        TRY(sync_and_trust(p, &x));
         /* Also finds damage: with no writer at work, the log must be as recovery would find it. */
-        struct replay r = {trust_all, p, NULL, NULL, {NULL, NULL}};
+        struct replay r = {trust_all, p, NULL, NULL};
         struct recovered out;
-        TRY(replay_log(p->io, &p->mem, p->salvage ? REPLAY_SALVAGE : REPLAY_READ, &r, &out));
-        p->clean = out.clean;
-        p->recovered_bytes = out.scanned;
-        x.last = out.start.segment;
-    }
-    /* Start at the newest segment whose checkpoint is there; an older one where repair took it out. */
-    for (uint64_t n = x.last;; n--) {
-        struct scan_frame f;
-        TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
-        int rc = scan_next(&fo->apply, &f);
-        if (rc < 0)
-            return rc;
-        if ((rc == 1 && f.header.kind == FRAME_CHECKPOINT) || n == x.first) {
-            TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
-            TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, n));
-            fo->index = n;
-            break;
+        int rc = replay_log(p->io, &p->mem, p->salvage ? REPLAY_SALVAGE : REPLAY_READ, &r, &out);
+        fo->writer = p->io->ops->holder(p->io);
+        alone = fo->writer == 0;
+        if (alone) {
+            TRY(rc);
+            p->clean = out.clean;
+            p->recovered_bytes = out.scanned;
+            x.last = out.start.segment;
+        } else {
+            fo->known = 0; /* a writer came meanwhile: what was read may be its own, on its way */
         }
     }
+    TRY(start_at(p, x.first, x.last));
     fo->begun = true;
     if (!alone || fo->index != x.last) {
         uint64_t known = fo->known;

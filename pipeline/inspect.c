@@ -53,26 +53,39 @@ static void tell_lost(struct judge *j, const struct frame_header *h, uint32_t st
                 partition, (unsigned long long)from, (unsigned long long)to - 1);
 }
 
+/* Where a commit's run should begin: behind the frame's run before it of that partition, else where the partition stands. */
+static uint64_t expected_base(const struct stream *s, const struct frame_header *h, const uint8_t *frame,
+                              uint32_t i) {
+    struct run r, before;
+    const uint8_t *ignored;
+    frame_run(frame, h, i, &r, &ignored);
+    while (i-- > 0) {
+        frame_run(frame, h, i, &before, &ignored);
+        if ((before.type == RUN_RECORDS || before.type == RUN_SPILLED) && before.stream == r.stream &&
+            before.partition == r.partition)
+            return before.base + before.count;
+    }
+    return s->parts[r.partition].next;
+}
+
 /* Behind damage, a jump of offsets says which records are gone. */
 static void find_lost(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         const uint8_t *data;
         frame_run(frame, h, i, &r, &data);
-        bool records = h->kind == FRAME_COMMIT && (r.type == RUN_RECORDS || r.type == RUN_SPILLED);
-        for (uint32_t k = 0;
-             records || (r.type == RUN_C_NEXT && k < r.count && (k + 1) * C_NEXT_SIZE <= r.len); k++) {
-            uint32_t stream = records ? r.stream : get32(data + k * C_NEXT_SIZE);
-            uint32_t partition = records ? r.partition : get32(data + k * C_NEXT_SIZE + 4);
-            uint64_t at = records ? r.base : get64(data + k * C_NEXT_SIZE + 8);
-            const struct stream *s = tables_stream(&j->tables, stream);
-            if (s != NULL && partition < s->partitions && at > s->parts[partition].next)
-                tell_lost(j, h, stream, partition, s->parts[partition].next, at);
-            if (records) {
-                if (s != NULL && partition < s->partitions)
-                    s->parts[partition].next = at; /* several runs of one partition: told once */
-                break;
-            }
+        if (h->kind == FRAME_COMMIT && (r.type == RUN_RECORDS || r.type == RUN_SPILLED)) {
+            const struct stream *s = tables_stream(&j->tables, r.stream);
+            uint64_t next = s != NULL && r.partition < s->partitions ? expected_base(s, h, frame, i) : UINT64_MAX;
+            if (r.base > next)
+                tell_lost(j, h, r.stream, r.partition, next, r.base);
+        }
+        for (uint32_t k = 0; r.type == RUN_C_NEXT && k < r.count && (k + 1) * C_NEXT_SIZE <= r.len; k++) {
+            const uint8_t *e = data + k * C_NEXT_SIZE;
+            const struct stream *s = tables_stream(&j->tables, get32(e));
+            uint32_t partition = get32(e + 4);
+            if (s != NULL && partition < s->partitions && get64(e + 8) > s->parts[partition].next)
+                tell_lost(j, h, get32(e), partition, s->parts[partition].next, get64(e + 8));
         }
     }
 }

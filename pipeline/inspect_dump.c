@@ -216,15 +216,16 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
     TRY(engine_enter(p));
     struct segment_header h;
     struct scan s;
-    struct scan_frame f;
+    struct scan_frame f = {0};
     int file = segment_open(p->io, &p->mem, lsn / p->header.segment_size, &p->header, false, &h);
     if (file < 0) {
         engine_leave(p);
         return file;
     }
     scan_begin(&s, p->io, &p->mem, file, &h, true);
-    scan_jump(&s, lsn);
-    rc = scan_next(&s, &f);
+    rc = scan_jump(&s, lsn);
+    if (rc == 0)
+        rc = scan_next(&s, &f);
     if (rc == 1)
         fill_origin(&p->tables, &f.header, f.bytes, out);
     else if (rc == 0)

@@ -2,6 +2,8 @@
  *
  * From an offset to a place in the log: the segment by its checkpoint's next offsets, the place in it by its index.
  */
+#include <errno.h>
+
 #include "pipeline/engine.h"
 
 /* Entries of the active segment's index lie at least so many bytes apart for each partition. */
@@ -47,7 +49,8 @@ static uint64_t first_frame(const pawl *p, uint64_t index) {
 }
 
 static uint64_t first_segment(const pawl *p) {
-    return p->drop_to > p->wal.first_segment ? p->drop_to : p->wal.first_segment;
+    uint64_t first = retention_first(p);
+    return p->drop_to > first ? p->drop_to : first;
 }
 
 static uint64_t last_segment(const pawl *p) {
@@ -58,7 +61,7 @@ static int trimmed(int rc, const pawl *p, uint64_t index) {
     pawl_error e;
     fail_copy(&e);
     (void)p;
-    if (rc < 0 && e.sys_errno == 2)
+    if (rc < 0 && e.sys_errno == ENOENT)
         return fail(PAWL_TRIMMED, "segment %016llx has been dropped by retention meanwhile",
                     (unsigned long long)index);
     return rc;
@@ -116,33 +119,6 @@ int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first) 
     return rc == PAWL_LOST ? 0 : rc;
 }
 
-/* What isn't durable is in memory; the first record of the partition there is where the durable ones end. */
-uint64_t locate_durable(pawl *p, uint32_t stream, uint32_t partition) {
-    const struct partition *part = &tables_stream(&p->tables, stream)->parts[partition];
-    const struct wal *w = &p->wal;
-    if (p->read_only || part->last_end <= w->durable)
-        return part->next;
-    for (uint64_t lsn = w->durable; lsn < w->tail;) {
-        uint64_t avail;
-        struct frame_header h;
-        const uint8_t *at = wal_peek(&p->wal, lsn, &avail);
-        if (at == NULL)
-            break;
-        if (avail < FRAME_HEADER_SIZE || frame_decode_header(at, lsn, w->segment_size, w->seed, &h) != FRAME_GOOD) {
-            lsn = align_up(lsn + 1, BLOCK); /* the group's padding */
-            continue;
-        }
-        for (uint32_t i = 0; h.kind == FRAME_COMMIT && i < h.runs; i++) {
-            struct run r;
-            run_decode(at + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE, &r);
-            if ((r.type == RUN_RECORDS || r.type == RUN_SPILLED) && r.stream == stream && r.partition == partition)
-                return r.base;
-        }
-        lsn += frame_bytes(&h);
-    }
-    return part->next;
-}
-
 /* The last entry of a sealed segment's index at or below the offset; its first frame if there is none. */
 static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *lsn) {
     struct segment_header h, next;
@@ -157,10 +133,11 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
     if (file < 0)
         return trimmed(file, p, index);
     struct scan s;
-    struct scan_frame f;
+    struct scan_frame f = {0};
     scan_begin(&s, p->io, &p->mem, file, &h, false);
-    scan_jump(&s, next.seal_lsn);
-    int rc = scan_next(&s, &f);
+    int rc = scan_jump(&s, next.seal_lsn);
+    if (rc == 0)
+        rc = scan_next(&s, &f);
     if (rc == 1 && f.header.kind == FRAME_SEAL && f.header.runs == 1) {
         struct run r;
         const uint8_t *data;

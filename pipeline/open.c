@@ -38,9 +38,12 @@ struct wal_hooks engine_hooks(pawl *p) {
 
 static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
     pawl *p = ctx;
-    if (h->kind == FRAME_CHECKPOINT)
+    bool first = h->lsn % p->tables.segment_size == SEGMENT_HEADER_SIZE; /* a checkpoint, or what repair put in its place */
+    if (first)
         p->index_count = 0;
     TRY(tables_apply(&p->tables, h, frame, after_lost));
+    if (first)
+        tables_begin_segment(&p->tables);
     if (h->kind == FRAME_COMMIT)
         locate_index_add(p, h, frame + FRAME_HEADER_SIZE);
     return 0;
@@ -66,7 +69,10 @@ static int check_options(const pawl_options *o) {
     return 0;
 }
 
-static int seam_error(int rc, const char *dir) {
+static int seam_error(int rc, const char *dir, bool create) {
+    if (rc == -ENOENT && create)
+        return fail_at(PAWL_NOT_A_LOG, -rc, "mkdir", "", NO_LSN,
+                       "%s can't be made: make the directory above it first", dir);
     if (rc == -EOPNOTSUPP)
         return fail(PAWL_UNSUPPORTED, "the backend or O_DIRECT that was asked for is not available here");
     if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
@@ -80,6 +86,7 @@ static int seam_error(int rc, const char *dir) {
 static int init_sync(pawl *p) {
     pthread_condattr_t a;
     int rc = pthread_mutex_init(&p->mutex, NULL);
+    rc |= pthread_mutex_init(&p->spill_mutex, NULL);
     rc |= pthread_condattr_init(&a);
     rc |= pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
     rc |= pthread_cond_init(&p->progress, &a);
@@ -105,6 +112,7 @@ static void destroy(pawl *p) {
     pthread_cond_destroy(&p->progress);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->chores);
+    pthread_mutex_destroy(&p->spill_mutex);
     pthread_mutex_destroy(&p->mutex);
     free(p);
 }
@@ -157,7 +165,9 @@ static int begin_incarnation(pawl *p, const struct wal_start *start) {
 static int open_writer(pawl *p, const pawl_options *o) {
     TRY(take_lock(p, o));
     TRY(create_if_asked(p, o));
-    struct replay r = {on_frame, p, o->progress, o->progress_arg, p->points};
+    TRY(replay_settle(p->io, &p->mem));
+    point(&p->points, "recovery-synced");
+    struct replay r = {on_frame, p, o->progress, o->progress_arg};
     struct recovered out;
     struct log_extent x; /* the index needs the segment size before the first frame */
     TRY(log_extent_find(p->io, &p->mem, true, &x));
@@ -165,6 +175,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
     int rc = replay_log(p->io, &p->mem, REPLAY_WRITE, &r, &out);
     if (rc < 0)
         return rc;
+    point(&p->points, "recovery-scanned");
     p->header = out.header;
     p->clean = out.clean;
     p->recovered_bytes = out.scanned;
@@ -195,17 +206,14 @@ static pawl *new_handle(const pawl_options *o) {
     return p;
 }
 
-static int make_seam(pawl *p, const char *dir, const pawl_options *o) {
-    int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
-    if (rc == 0)
-        return 0;
-    p->io = NULL;
-    return seam_error(rc, dir);
-}
-
 static int open_it(pawl *p, const char *dir, const pawl_options *o) {
-    if (p->io == NULL)
-        TRY(make_seam(p, dir, o));
+    if (dir != NULL) {
+        int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
+        if (rc < 0) {
+            p->io = NULL;
+            return seam_error(rc, dir, (o->flags & PAWL_OPEN_CREATE) != 0);
+        }
+    }
     uint64_t began = engine_now(p);
     if (p->read_only)
         TRY(follow_open(p));
@@ -217,22 +225,14 @@ static int open_it(pawl *p, const char *dir, const pawl_options *o) {
 
 /* Exactly one of dir and io is given. */
 static int open_on(const char *dir, struct seam *io, const pawl_options *o, pawl **out) {
-    static const pawl_options defaults = PAWL_OPTIONS_INIT;
-    pawl *p = NULL;
-    if (o == NULL)
-        o = &defaults;
-    int rc = check_options(o);
-    if (rc == 0) {
-        p = new_handle(o);
-        rc = p == NULL ? fail(PAWL_MEMORY, "no memory for a handle") : 0;
-    }
-    if (rc < 0) {
+    pawl *p = new_handle(o);
+    if (p == NULL) {
         if (io != NULL)
             io->ops->destroy(io);
-        return rc;
+        return fail(PAWL_MEMORY, "no memory for a handle");
     }
     p->io = io;
-    rc = open_it(p, dir, o);
+    int rc = open_it(p, dir, o);
     if (rc < 0) {
         pawl_error e;
         fail_copy(&e);
@@ -250,12 +250,17 @@ int engine_open(struct seam *io, const pawl_options *o, pawl **out) {
 }
 
 int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *err) {
+    static const pawl_options defaults = PAWL_OPTIONS_INIT;
     int saved = errno;
+    if (o == NULL)
+        o = &defaults;
     fail_clear();
     if (out != NULL)
         *out = NULL;
     int rc = dir == NULL || out == NULL ? fail(PAWL_INVALID, "directory or result pointer is NULL")
-                                        : open_on(dir, NULL, o, out);
+                                        : check_options(o);
+    if (rc == 0)
+        rc = open_on(dir, NULL, o, out);
     if (err != NULL)
         fail_copy(err);
     errno = saved;
@@ -268,7 +273,13 @@ static int close_writer(pawl *p) {
     int rc = engine_wait_durable(p, p->wal.tail);
     while (rc == 0 && p->wal.state == WAL_BEGINNING)
         engine_wait(p);
-    if (rc == 0 && wal_append_mark(&p->wal, FRAME_CLOSE) == 0)
+    int mark = rc;
+    while (rc == 0 && (mark = wal_append_mark(&p->wal, FRAME_CLOSE)) == WAL_WAIT && p->wal.state != WAL_RUNNING)
+        while (rc == 0 && p->wal.state != WAL_RUNNING) {
+            engine_wait(p);
+            rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
+        }
+    if (rc == 0 && mark == 0)
         rc = engine_wait_durable(p, p->wal.tail);
     while (p->wal.in_flight != 0 && !p->leader)
         engine_wait(p);
@@ -291,8 +302,10 @@ int pawl_close(pawl *p) {
     fail_copy(&e);
     engine_stop_threads(p);
     if (!p->read_only) {
-        while (p->wal.in_flight != 0)
+        pthread_mutex_lock(&p->mutex);
+        while (p->wal.in_flight != 0) /* the maintenance thread may have begun a segment meanwhile */
             engine_wait(p);
+        engine_leave(p);
         p->io->ops->unlock(p->io);
     }
     destroy(p);

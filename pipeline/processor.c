@@ -18,6 +18,8 @@ int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl
 }
 
 void pawl_fail(pawl_context *ctx, size_t index, const char *why) {
+    if (ctx == NULL)
+        return;
     ctx->failed_at = index;
     snprintf(ctx->why, sizeof ctx->why, "%s", why != NULL ? why : "");
 }

@@ -3,6 +3,8 @@
  * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large direct reads with everything verified. Whole
  * runs are gathered into the reader's own buffer, so nothing of the log's memory stays pinned while the application works on a batch.
  */
+#include <errno.h>
+
 #include "pipeline/engine.h"
 
 /* Bytes of runs gathered at once: little where memory is little. */
@@ -22,9 +24,12 @@ struct piece { /* a run in the buffer */
 struct pawl_reader {
     pawl *p;
     uint32_t stream, partition, flags;
-    uint64_t next;    /* offset of the next record to give */
-    uint64_t want;    /* offset of the next record to gather */
-    uint64_t lsn;     /* where the walk looks next */
+    uint64_t next;       /* offset of the next record to give */
+    uint64_t want;       /* offset of the next record to gather */
+    uint64_t behind_gap; /* with PAWL_LOST: the offset that the walk met instead of it */
+    uint64_t lsn;        /* where the walk looks next */
+    bool linked;         /* the frame before it was taken: what comes next must link to it */
+    uint64_t link, epoch;
     uint64_t segment; /* of the open scan */
     int file;         /* -1: none open */
     struct scan scan;
@@ -61,7 +66,7 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     const struct partition *part = &s->parts[r->partition];
     uint64_t end = part->next;
     if (offset == PAWL_END)
-        offset = locate_durable(p, r->stream, r->partition);
+        offset = p->read_only ? end : tables_durable_next(part, p->wal.durable);
     if (offset > end)
         return fail(PAWL_RANGE, "offset %llu is beyond the end of %s/%u, which is %llu",
                     (unsigned long long)offset, s->name, r->partition, (unsigned long long)end);
@@ -74,6 +79,7 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     r->buf.len = 0;
     r->piece_count = r->piece_at = 0;
     r->next = r->want = offset;
+    r->linked = false;
     return locate(p, r->stream, r->partition, offset, &r->lsn);
 }
 
@@ -185,12 +191,18 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
         pthread_mutex_unlock(&p->mutex);
     if (copy == NULL && rc == 1) {
         file = segment_open(p->io, &p->mem, e.lsn / p->header.segment_size, &p->header, false, &sh);
-        if (file < 0)
-            return fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
-                        (unsigned long long)lsn);
+        if (file < 0) {
+            pawl_error error;
+            fail_copy(&error);
+            return error.sys_errno != ENOENT
+                       ? file
+                       : fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
+                              (unsigned long long)lsn);
+        }
         scan_begin(&s, p->io, &p->mem, file, &sh, false);
-        scan_jump(&s, e.lsn);
-        rc = scan_next(&s, &f);
+        rc = scan_jump(&s, e.lsn);
+        if (rc == 0)
+            rc = scan_next(&s, &f);
     }
     if (rc == 1) {
         struct run inner = {0};
@@ -228,8 +240,10 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
                     run.partition == r->partition;
         if (!ours || run.base + run.count <= r->want)
             continue;
-        if (run.base > r->want)
+        if (run.base > r->want) {
+            r->behind_gap = run.base;
             return PAWL_LOST;
+        }
         TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn)
                                     : add_spilled(r, &run, data, h->lsn, locked));
     }
@@ -256,9 +270,34 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
         return fail(PAWL_STATE, "a frame reaches beyond what was appended");
     TRY(take_frame(r, &h, at, true));
     close_file(r);
+    r->linked = true;
+    r->link = h.hash;
+    r->epoch = h.epoch;
     r->lsn = h.kind == FRAME_SEAL ? (r->lsn / p->wal.segment_size + 1) * p->wal.segment_size + SEGMENT_HEADER_SIZE
                                   : r->lsn + size;
     return 1;
+}
+
+/* The scan at r->lsn: behind the frame taken last, or at a place that the index told. */
+static int begin_scan(struct pawl_reader *r, int file, const struct segment_header *h) {
+    pawl *p = r->p;
+    int rc = 0;
+    scan_begin(&r->scan, p->io, &p->mem, file, h, true);
+    bool first = r->lsn % h->segment_size == SEGMENT_HEADER_SIZE;
+    if (!first && r->linked)
+        scan_resume(&r->scan, r->lsn, r->link, r->epoch);
+    else if (!first)
+        rc = scan_jump(&r->scan, r->lsn);
+    else if (r->linked && h->link != r->link)
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", r->lsn, "segment %016llx does not continue the one before it",
+                     (unsigned long long)h->index);
+    if (rc < 0) {
+        pawl_error e;
+        fail_copy(&e);
+        close_file(r);
+        return fail_again(&e);
+    }
+    return 0;
 }
 
 /* Brings the scan to r->lsn, in its segment's file. */
@@ -272,22 +311,20 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
         if (file < 0) {
             pawl_error e;
             fail_copy(&e);
-            return e.sys_errno == 2
+            return e.sys_errno == ENOENT
                        ? fail(PAWL_TRIMMED, "the segment being read has been dropped by retention")
                        : file;
         }
         r->file = file;
         r->segment = segment;
-        scan_begin(&r->scan, p->io, &p->mem, file, &h, true);
-        if (r->lsn % p->header.segment_size != SEGMENT_HEADER_SIZE)
-            r->scan.link = 0, scan_jump(&r->scan, r->lsn);
+        TRY(begin_scan(r, file, &h));
     }
     uint64_t base = segment * p->header.segment_size;
     bool all = limit >= base + p->header.segment_size;
     uint64_t until = all ? 0 : limit - base;
     if (r->scan.limit != until) {
         if (r->scan.limit != 0)
-            r->scan.buf_len = 0;
+            scan_forget(&r->scan);
         r->scan.limit = until;
     }
     return 0;
@@ -312,7 +349,7 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     int rc = scan_next(&r->scan, &f);
     if (rc < 0)
         return rc;
-    if (rc == 0 && r->scan.kind == FRAME_SEAL) {
+    if (rc == 0 && scan_sealed(&r->scan)) {
         r->lsn = (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
         return 1;
     }
@@ -328,54 +365,31 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
         uint64_t lsn;
         TRY(scan_resync(&r->scan, r->scan.at, &lsn));
         r->lsn = lsn != NO_LSN ? lsn : (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
+        r->linked = false;
         close_file(r);
         return 1;
     }
     uint64_t behind = r->scan.at;
     rc = take_frame(r, &f.header, f.bytes, false);
-    if (rc == PAWL_LOST) {
+    if (rc < 0) {
         close_file(r); /* the next call looks at this frame again */
         r->lsn = f.header.lsn;
         return rc;
     }
-    r->lsn = f.header.kind == FRAME_SEAL ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
-    return rc < 0 ? rc : 1;
+    r->linked = f.header.kind != FRAME_LOST; /* what it stands for may have begun an incarnation */
+    r->link = r->scan.link;
+    r->epoch = r->scan.epoch;
+    bool sealed = scan_sealed(&r->scan);
+    r->lsn = sealed ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
+    return 1;
 }
 
-/* Where the jump leads to: the first offset of this partition at or behind r->lsn. */
+/* Passes over what was lost. */
 static int jump(struct pawl_reader *r, pawl_batch *batch) {
-    uint64_t from = r->want, saved = r->lsn;
-    /* The frame at r->lsn holds the next run: find its base by trying to gather from there. */
-    uint64_t to = from;
-    struct segment_header h;
-    pawl *p = r->p;
-    int file = segment_open(p->io, &p->mem, saved / p->header.segment_size, &p->header, false, &h);
-    if (file < 0)
-        return file;
-    struct scan s;
-    struct scan_frame f;
-    scan_begin(&s, p->io, &p->mem, file, &h, true);
-    scan_jump(&s, saved);
-    if (scan_next(&s, &f) == 1)
-        for (uint32_t i = 0; i < f.header.runs; i++) {
-            struct run run;
-            const uint8_t *data;
-            frame_run(f.bytes, &f.header, i, &run, &data);
-            if ((run.type == RUN_RECORDS || run.type == RUN_SPILLED) && run.stream == r->stream &&
-                run.partition == r->partition && run.base > from) {
-                to = run.base;
-                break;
-            }
-        }
-    scan_end(&s);
-    p->io->ops->close(p->io, file);
-    if (to == from)
-        return fail(PAWL_DAMAGED, "offsets jump at LSN %llu", (unsigned long long)saved);
-    r->next = r->want = to;
-    batch->from = from;
-    batch->to = to;
-    return fail_at(PAWL_LOST, 0, "", "", saved, "offsets %llu to %llu were lost to damage",
-                   (unsigned long long)from, (unsigned long long)to - 1);
+    batch->from = r->want;
+    batch->to = r->next = r->want = r->behind_gap;
+    return fail_at(PAWL_LOST, 0, "", "", r->lsn, "offsets %llu to %llu were lost to damage",
+                   (unsigned long long)batch->from, (unsigned long long)batch->to - 1);
 }
 
 /* Under the lock: retention has dropped the segment at hand. If it holds nothing that is still wanted, reading goes on behind it. */
@@ -391,6 +405,7 @@ static int relocate(struct pawl_reader *r) {
         return fail_again(&e);
     close_file(r);
     r->lsn = lsn;
+    r->linked = false;
     return 1;
 }
 

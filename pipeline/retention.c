@@ -30,6 +30,23 @@ static uint64_t with_spans(const pawl *p, uint64_t n) {
     return n;
 }
 
+/* A dropping that a crash interrupted may have taken the spilled part of commits that are still there. They go as one: what refers to a segment
+ * that isn't there any more counts as dropped too. */
+uint64_t retention_first(const pawl *p) {
+    uint64_t n = p->wal.first_segment;
+    for (bool again = true; again;) {
+        again = false;
+        for (uint32_t i = 0; i < p->tables.span_count; i++) {
+            const struct span_row *s = &p->tables.spans[i];
+            if (s->oldest < n && s->segment >= n) {
+                n = s->segment + 1;
+                again = true;
+            }
+        }
+    }
+    return n;
+}
+
 static bool wanted_gone(const pawl *p, uint64_t n, const struct segment_header *next) {
     const struct tables *t = &p->tables;
     if (t->consumed)
@@ -43,16 +60,20 @@ static bool wanted_gone(const pawl *p, uint64_t n, const struct segment_header *
 
 int retention_keep_from(pawl *p, uint64_t *keep) {
     const struct tables *t = &p->tables;
-    *keep = p->wal.first_segment;
+    *keep = retention_first(p);
     if (!t->consumed && t->retain_bytes == 0 && t->retain_ms == 0)
         return 0;
-    for (;;) {
-        uint64_t n = with_spans(p, *keep);
-        if (n >= p->wal.segment || p->wal.state != WAL_RUNNING)
+    uint64_t spilled = tx_oldest_spill(p);
+    for (uint64_t n = *keep;; n++) {
+        n = with_spans(p, n);
+        if (n >= p->wal.segment || n >= spilled || p->wal.state != WAL_RUNNING)
             return 0;
         struct tables later;
         struct segment_header h;
-        TRY(locate_tables(p, n + 1, &later, &h));
+        int rc = locate_tables(p, n + 1, &later, &h);
+        if (rc == PAWL_LOST)
+            continue; /* nothing tells what n + 1 begins with: they go together, or not at all */
+        TRY(rc);
         bool drop = wanted_gone(p, *keep, &h) && passed(p, &later);
         tables_free(&later);
         if (!drop)

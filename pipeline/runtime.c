@@ -15,7 +15,7 @@ struct worker {
 struct run_control {
     pawl *p;
     struct task *tasks;
-    uint32_t task_count, worker_count;
+    uint32_t task_count, task_room, worker_count;
     uint32_t flags;
     _Atomic int result; /* 0, or the first error */
     pawl_error error;   /* guarded by the log's lock */
@@ -187,18 +187,27 @@ static void *worker_main(void *arg) {
     return NULL;
 }
 
+/* Another thread may be creating a stream, which moves the table of streams. */
+static uint32_t partitions_of(pawl *p, uint32_t stream) {
+    pthread_mutex_lock(&p->mutex);
+    uint32_t n = tables_stream(&p->tables, stream)->partitions;
+    engine_leave(p);
+    return n;
+}
+
 static int make_tasks(struct run_control *run) {
     pawl *p = run->p;
     uint32_t n = 0;
     for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
         for (uint32_t i = 0; i < q->config.input_count; i++)
-            n += tables_stream(&p->tables, q->inputs[i])->partitions;
+            n += partitions_of(p, q->inputs[i]);
     run->tasks = mem_alloc(&p->mem, (n + 1) * sizeof *run->tasks);
     if (run->tasks == NULL)
         return fail(PAWL_MEMORY, "no memory for %u tasks", n);
+    run->task_room = n + 1;
     for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
         for (uint32_t i = 0; i < q->config.input_count; i++) {
-            uint32_t parts = tables_stream(&p->tables, q->inputs[i])->partitions;
+            uint32_t parts = partitions_of(p, q->inputs[i]);
             for (uint32_t k = 0; k < parts; k++)
                 TRY(task_open(&run->tasks[run->task_count++], q, q->inputs[i], k));
         }
@@ -252,14 +261,8 @@ int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
     fail_copy(&e);
     for (uint32_t i = 0; run.tasks != NULL && i < run.task_count; i++)
         task_close(&run.tasks[i]);
+    mem_free(&p->mem, run.tasks, run.task_room * sizeof *run.tasks);
     pthread_mutex_lock(&p->mutex);
-    if (run.tasks != NULL) {
-        uint32_t n = 0;
-        for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
-            for (uint32_t i = 0; i < q->config.input_count; i++)
-                n += tables_stream(&p->tables, q->inputs[i])->partitions;
-        mem_free(&p->mem, run.tasks, (n + 1) * sizeof *run.tasks);
-    }
     p->running = false;
     atomic_store(&p->stop, 0);
     engine_leave(p);

@@ -8,6 +8,9 @@
 
 #include "pipeline/engine.h"
 
+#define FULL_RETRY_NS 1000000000u
+#define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
+
 static _Atomic uint64_t generation = 1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -159,6 +162,9 @@ bool engine_wait_until(pawl *p, uint64_t deadline) {
 void engine_wait(pawl *p) {
     if (p->wal.in_flight != 0 && !p->leader) {
         lead(p);
+        /* The caller may not want durability but room, and go away: whoever committed asynchronously meanwhile saw a leader. */
+        if (p->async_head != NULL && !p->no_thread)
+            engine_poke(p);
     } else if (p->no_thread && !p->leader) {
         if (!engine_chore(p))
             engine_wait_until(p, engine_now(p) + 1000000); /* another thread of the application may free memory */
@@ -167,6 +173,16 @@ void engine_wait(pawl *p) {
             engine_ask_chores(p);
         pthread_cond_wait(&p->progress, &p->mutex);
     }
+}
+
+void engine_wait_space(pawl *p) {
+    if (p->wal.in_flight != 0 || p->no_thread) {
+        engine_wait(p);
+        return;
+    }
+    if (wal_wants_next(&p->wal))
+        engine_ask_chores(p);
+    engine_wait_until(p, engine_now(p) + STOP_LOOK_NS);
 }
 
 int engine_wait_durable(pawl *p, uint64_t lsn) {
@@ -234,38 +250,43 @@ static void *background_main(void *arg) {
     return NULL;
 }
 
-static bool drop_segments(pawl *p, uint64_t keep) {
-    uint64_t from = p->wal.first_segment;
-    p->wal.dropping = true;
-    p->drop_to = keep;
-    engine_leave(p);
-    int rc = 0;
-    uint64_t n = from;
-    for (; n < keep && rc == 0; n++) {
-        char name[24];
-        segment_name(name, n, "seg");
-        rc = p->io->ops->unlink(p->io, name);
-        rc = rc == -ENOENT ? 0 : rc;
-        if (rc == 0)
-            point(&p->wal.hooks.points, "segment-dropped");
-    }
-    if (rc == 0)
-        rc = p->io->ops->sync_dir(p->io);
-    pthread_mutex_lock(&p->mutex);
-    p->wal.dropping = false;
-    if (rc < 0)
-        return false; /* the segments stay; tried again later */
-    p->wal.first_segment = keep;
+/* Segments are gone: what tied them to later ones is too. */
+static void forget_segments(pawl *p, uint64_t first) {
+    p->wal.first_segment = first;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < p->tables.span_count; i++)
-        if (p->tables.spans[i].segment >= keep)
+        if (p->tables.spans[i].segment >= first)
             p->tables.spans[kept++] = p->tables.spans[i];
     p->tables.checkpoint_bytes -= (uint64_t)(p->tables.span_count - kept) * C_SPAN_SIZE;
     p->tables.span_count = kept;
     if (p->wal.next == NEXT_FULL)
         p->wal.next = NEXT_NONE;
+}
+
+/* One by one, each durably: a power cut may keep any of several removals, and a gap would look like loss. */
+static bool drop_segments(pawl *p, uint64_t keep) {
+    uint64_t from = p->wal.first_segment, n = from;
+    p->wal.dropping = true;
+    p->drop_to = keep; /* nobody shall look for what is in them any more */
+    engine_leave(p);
+    int rc = 0, synced = 0;
+    for (; n < keep && synced == 0; n++) {
+        char name[24];
+        segment_name(name, n, "seg");
+        rc = p->io->ops->unlink(p->io, name);
+        if (rc < 0 && rc != -ENOENT)
+            break; /* it stays; tried again later */
+        point(&p->wal.hooks.points, "segment-dropped");
+        synced = p->io->ops->sync_dir(p->io);
+    }
+    pthread_mutex_lock(&p->mutex);
+    p->wal.dropping = false;
+    p->drop_to = 0;
+    forget_segments(p, n);
+    if (synced < 0)
+        wal_fail(&p->wal, -synced, "fsync (directory)", from * p->wal.segment_size);
     engine_progress(p);
-    return true;
+    return n > from;
 }
 
 static bool prepare_next(pawl *p) {
@@ -276,17 +297,31 @@ static bool prepare_next(pawl *p) {
     int file = wal_prepare_file(p->io, &w->hooks.points, index, size);
     pthread_mutex_lock(&p->mutex);
     wal_next_done(w, file);
+    p->full_since = engine_now(p);
     engine_progress(p);
     return true;
 }
 
+/* Under the lock (released inside): the first segment that must be kept, as far as that is durable: a position or setting which a
+ * power cut takes back must not have let go of anything. */
+static uint64_t keep_durably(pawl *p) {
+    uint64_t keep, again, nothing = p->wal.first_segment;
+    if (retention_keep_from(p, &keep) < 0 || keep == nothing || p->wal.durable == p->wal.tail)
+        return keep;
+    if (engine_wait_durable(p, p->wal.tail) < 0 || p->wal.dropping || retention_keep_from(p, &again) < 0)
+        return nothing;
+    return again < keep ? again : keep; /* what came meanwhile may need more, but lets go of nothing yet */
+}
+
 bool engine_chore(pawl *p) {
-    uint64_t keep = p->wal.first_segment;
     bool did = false;
     if (p->wal.failed != 0)
         return false;
-    if (!p->wal.dropping && retention_keep_from(p, &keep) == 0 && keep > p->wal.first_segment)
+    uint64_t keep = p->wal.dropping ? 0 : keep_durably(p);
+    if (!p->wal.dropping && keep > p->wal.first_segment)
         did = drop_segments(p, keep);
+    if (p->wal.next == NEXT_FULL && engine_now(p) - p->full_since >= FULL_RETRY_NS)
+        p->wal.next = NEXT_NONE; /* somebody may have freed space: work resumes by itself */
     if (wal_wants_next(&p->wal))
         did |= prepare_next(p);
     return did;
@@ -300,11 +335,8 @@ static void *maintenance_main(void *arg) {
         engine_chore(p);
         if (p->closing || p->chores_asked)
             continue;
-        struct timespec t = absolute(p, engine_now(p) + 1000000000u);
+        struct timespec t = absolute(p, engine_now(p) + FULL_RETRY_NS);
         pthread_cond_timedwait(&p->chores, &p->mutex, &t);
-        if (p->wal.next == NEXT_FULL) {
-            p->wal.next = NEXT_NONE; /* somebody may have freed space: work resumes by itself */
-        }
     }
     engine_leave(p);
     return NULL;
@@ -366,6 +398,11 @@ int pawl_dispatch(pawl *p) {
 
 int pawl_eventfd(pawl *p) {
     TRY(engine_enter(p));
+    if (p->read_only) { /* nothing in this process would ring it */
+        engine_leave(p);
+        return fail(PAWL_UNSUPPORTED,
+                    "a read-only handle has no event descriptor; use pawl_read() with a timeout");
+    }
     if (p->event_fd < 0)
         p->event_fd = event_open();
     int fd = p->event_fd;

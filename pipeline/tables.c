@@ -35,6 +35,14 @@ static int reserve(struct mem *m, void **array, uint32_t count, uint32_t *cap, s
 #define RESERVE(t, field, n) \
     reserve((t)->mem, (void **)&(t)->field##s, (n), &(t)->field##_cap, sizeof *(t)->field##s)
 
+int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions) {
+    while (t->position_cap - t->position_count < positions)
+        TRY(RESERVE(t, position, t->position_cap));
+    while (t->decision_cap - t->decision_count < decisions)
+        TRY(RESERVE(t, decision, t->decision_cap));
+    return RESERVE(t, span, t->span_count);
+}
+
 bool name_allowed(const char *name) {
     size_t n = name == NULL ? 0 : strlen(name);
     if (n == 0 || n > NAME_LEN_MAX)
@@ -179,6 +187,7 @@ static int set_position(struct tables *t, uint32_t processor, uint32_t stream, u
 }
 
 static void forget(struct tables *t, uint32_t id) {
+    t->checkpoint_bytes -= align_up(8u + strlen(t->processors[id - 1].name), 8);
     t->processors[id - 1].name[0] = 0;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < t->position_count; i++)
@@ -266,6 +275,10 @@ static int apply_catalog(struct tables *t, const struct run *r, const uint8_t *d
     return 0;
 }
 
+uint64_t tables_durable_next(const struct partition *p, uint64_t durable) {
+    return p->last_end <= durable ? p->next : p->mid_end <= durable ? p->mid : p->safe;
+}
+
 static int apply_records(struct tables *t, const struct frame_header *h, const struct run *r, bool lost) {
     struct stream *s = tables_stream(t, r->stream);
     if (s == NULL || r->partition >= s->partitions) {
@@ -276,7 +289,15 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     struct partition *p = &s->parts[r->partition];
     if (r->base != p->next && !(lost && r->base > p->next))
         return damaged(h, "record offsets do not join");
-    p->last_end = h->lsn + frame_bytes(h);
+    uint64_t end = h->lsn + frame_bytes(h);
+    if (p->last_end != end) { /* the first run of this commit here */
+        p->safe = tables_durable_next(p, h->durable);
+        if (p->mid_end <= h->durable) {
+            p->mid = p->next;
+            p->mid_end = p->last_end;
+        }
+        p->last_end = end;
+    }
     p->next = r->base + r->count;
     t->records += r->count;
     return 0;
@@ -427,7 +448,7 @@ static int load_run(struct tables *t, const struct run *r, const uint8_t *data) 
             if (st == NULL || get32(e + 4) >= st->partitions)
                 return fail(PAWL_DAMAGED, "a checkpoint names a partition that is not there");
             struct partition *part = &st->parts[get32(e + 4)];
-            part->next = part->base = get64(e + 8);
+            part->next = part->safe = part->mid = part->base = get64(e + 8);
             break;
         }
         case RUN_C_PRODUCERS:

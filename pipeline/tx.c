@@ -39,12 +39,55 @@ int tx_new(pawl *p, struct pawl_tx **out) {
     return 0;
 }
 
+/* Under the log's lock, so that retention sees it before it can look at what is kept again. */
+static void hold_spill(struct pawl_tx *tx, uint64_t lsn) {
+    pawl *p = tx->p;
+    pthread_mutex_lock(&p->spill_mutex);
+    tx->first_spill = lsn;
+    tx->spilling = true;
+    tx->spilling_next = p->spilling;
+    p->spilling = tx;
+    pthread_mutex_unlock(&p->spill_mutex);
+}
+
+static void release_spill(struct pawl_tx *tx) {
+    pawl *p = tx->p;
+    if (!tx->spilling)
+        return;
+    pthread_mutex_lock(&p->spill_mutex);
+    for (struct pawl_tx **q = &p->spilling; *q != NULL; q = &(*q)->spilling_next)
+        if (*q == tx) {
+            *q = tx->spilling_next;
+            break;
+        }
+    tx->spilling = false;
+    pthread_mutex_unlock(&p->spill_mutex);
+}
+
+uint64_t tx_oldest_spill(pawl *p) {
+    uint64_t oldest = UINT64_MAX;
+    pthread_mutex_lock(&p->spill_mutex);
+    for (const struct pawl_tx *tx = p->spilling; tx != NULL; tx = tx->spilling_next)
+        if (tx->first_spill / p->wal.segment_size < oldest)
+            oldest = tx->first_spill / p->wal.segment_size;
+    pthread_mutex_unlock(&p->spill_mutex);
+    return oldest;
+}
+
 void tx_reset(struct pawl_tx *tx) {
+    release_spill(tx);
     if (tx->built)
         build_free(tx, &tx->build);
     tx->built = false;
+    uint64_t kept = 0, most = 2 * spill_at(tx->p);
     for (uint32_t i = 0; i < tx->run_count; i++) {
-        tx->runs[i].data.len = 0; /* the memory stays for the next batch */
+        struct bytes *data = &tx->runs[i].data;
+        data->len = 0; /* the memory stays for the next batch, but not for every partition that ever was the large one */
+        kept += data->cap;
+        if (kept > most) {
+            kept -= data->cap;
+            bytes_free(data);
+        }
         tx->runs[i].count = 0;
     }
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
@@ -58,6 +101,7 @@ void tx_free(struct pawl_tx *tx) {
     if (tx == NULL)
         return;
     struct mem *m = &tx->p->mem;
+    release_spill(tx);
     if (tx->built)
         build_free(tx, &tx->build);
     for (uint32_t i = 0; i < tx->run_count; i++)
@@ -135,8 +179,10 @@ static int spill(struct pawl_tx *tx) {
         f.time_ns = p->io->ops->realtime(p->io);
         while ((rc = wal_append(&p->wal, &f, &lsn, &end)) == WAL_WAIT ||
                (rc == PAWL_FULL && p->block_when_full && !atomic_load(&p->stop)))
-            engine_wait(p);
+            rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
         hash = p->wal.link;
+        if (rc == 0 && !tx->spilling)
+            hold_spill(tx, lsn);
         engine_leave(p);
     }
     bytes_free(&body);
@@ -535,12 +581,14 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         rc = check_positions(tx);
         if (rc == 0)
             rc = assign(p, b);
+        if (rc == 0)
+            rc = tables_reserve(&p->tables, tx->position_count, tx->sink_count);
         if (rc < 0)
             break;
         f.time_ns = p->io->ops->realtime(p->io);
         rc = wal_append(&p->wal, &f, &lsn, &end);
         if (rc == WAL_WAIT || (rc == PAWL_FULL && wait_full && !atomic_load(&p->stop))) {
-            engine_wait(p);
+            rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
             rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
             continue;
         }
@@ -555,11 +603,14 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
                 }
             rc = follow_up(p, b, lsn, end);
             p->records += tx->records;
-            if (rc < 0) { /* memory and tables disagree: acknowledge nothing more */
+            if (rc < 0) { /* log and tables disagree: acknowledge nothing more, and say that the commit may be there */
                 pawl_error e;
                 fail_copy(&e);
-                p->wal.failed = e.code;
-                p->wal.error = e;
+                rc = fail_at(PAWL_IO, 0, "", "",
+                             lsn, "the commit at LSN %llu is in the log, but the tables can't follow: %.300s; close and open the log again",
+                             (unsigned long long)lsn, e.message);
+                p->wal.failed = rc;
+                fail_copy(&p->wal.error);
             } else if (tx->producer != NULL) {
                 tx->producer->sequence = tx->sequence.last;
                 tx->producer->cookie_len = tx->sequence.cookie_len;

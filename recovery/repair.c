@@ -90,10 +90,8 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
         return 0;
     }
     *link = 0;
-    if (s->newest) { /* only the witness's header is left: give up what lies up to it */
-        *q = align_up(end->witness_lsn + FRAME_HEADER_SIZE, BLOCK);
-        if (*q < end->witness_durable && end->witness_durable <= stop)
-            *q = align_up(end->witness_durable, BLOCK);
+    if (s->newest) { /* only headers of witnesses are left: give up what lies up to the last one, which is all that they know of */
+        *q = align_up(end->witnessed_to, BLOCK);
         return 0;
     }
     char name[24];
@@ -105,8 +103,14 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
         return fail_sys(file, "open", name, stop);
     rc = scan_header(r->io, r->mem, file, s->index + 1, &next, &v, &bad);
     r->io->ops->close(r->io, file);
-    *q = stop;
-    *link = next.link;
+    if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY)
+        rc = fail(PAWL_DAMAGED,
+                  "the header of segment %016llx can't be mended, so the damage before it can't either",
+                  (unsigned long long)(s->index + 1));
+    if (rc == 0) {
+        *q = stop;
+        *link = next.link;
+    }
     return rc;
 }
 
@@ -115,7 +119,7 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
     uint64_t p = end->lsn, link = 0;
     TRY(continuation(r, s, end, &q, &link));
     TRY(save(r, s, p, q));
-    s->buf_len = 0;
+    scan_forget(s);
     bool padding_only = link == s->link && q < (s->index + 1) * s->segment_size && q - align_up(p, BLOCK) == 0;
     uint8_t head[FRAME_HEADER_SIZE];
     struct frame_header h = {.kind = FRAME_LOST,
@@ -137,6 +141,9 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
     verify_tell(r->check, 0, s->index, p, q - p, padding_only ? "padding-mended" : "taken-out",
                 "%llu bytes at LSN %llu went into lost-%016llx.bin", (unsigned long long)(q - p),
                 (unsigned long long)p, (unsigned long long)p);
+    if (s->newest && link == 0)
+        verify_tell(r->check, 0, s->index, p, q - p, "tail-lost",
+                    "nothing whole follows these bytes, so which records were lost with them can't be told");
     return 0;
 }
 
@@ -156,37 +163,80 @@ static int on_header(void *ctx, int file, const struct segment_header *h, int ba
     return rc;
 }
 
-/* Both copies of a begun segment's header are gone: what they said follows from the neighbours and its first frame. */
-static int rebuild_header(struct repair *r, uint64_t index, const struct segment_header *like, int file) {
+/* The link that segment index + 1 begins with: its seal's, found across whatever damage there is before it; 0 where that is damaged too, and any
+ * value is as good, since the LOST frame in its place takes it over. */
+static uint64_t link_behind(struct repair *r, uint64_t index, const struct segment_header *like) {
+    struct segment_header h;
     struct scan s;
-    struct segment_header guess = *like;
-    guess.index = index;
-    scan_begin(&s, r->io, r->mem, file, &guess, true);
-    uint8_t *head = mem_alloc_block(r->mem, SEGMENT_HEADER_SIZE);
-    int rc = head == NULL ? fail(PAWL_MEMORY, "no memory to repair") : 0;
-    const uint8_t *first = rc == 0 ? scan_bytes(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc) : NULL;
+    struct scan_frame f;
+    uint64_t link = 0, lsn = 0;
+    int rc, file = segment_open(r->io, r->mem, index, like, false, &h);
+    if (file < 0)
+        return 0;
+    scan_begin(&s, r->io, r->mem, file, &h, false);
+    do {
+        while ((rc = scan_next(&s, &f)) == 1) {
+        }
+        if (scan_sealed(&s))
+            link = s.link;
+        else if (rc == 0 && (rc = scan_resync(&s, s.at, &lsn)) == 0 && lsn != NO_LSN)
+            scan_jump(&s, lsn);
+    } while (rc == 0 && lsn != NO_LSN && !scan_sealed(&s));
+    if (scan_sealed(&s))
+        link = s.link;
+    scan_end(&s);
+    r->io->ops->close(r->io, file);
+    return link;
+}
+
+/* What a begun segment's header must have said, both copies of it being gone: its first frame tells; or, where that is gone too, what is
+ * behind it and the segment before. */
+static int guess_header(struct repair *r, int file, const struct segment_header *like,
+                        struct segment_header *guess) {
+    struct scan s;
     struct frame_header h = {0};
-    if (rc == 0 && (first == NULL || frame_decode_header(first, index * s.segment_size + SEGMENT_HEADER_SIZE,
-                                                         s.segment_size, s.seed, &h) != FRAME_GOOD))
-        rc = fail(PAWL_DAMAGED, "header and checkpoint of segment %016llx are both damaged: that can't be mended",
-                  (unsigned long long)index);
-    if (rc == 0) {
-        guess.epoch = h.epoch;
-        guess.link = h.link;
-        guess.created_ns = h.time_ns;
-        guess.seal_lsn = 0; /* only a short cut to the index before it */
-        segment_encode(head, &guess);
-        int64_t n = r->io->ops->write(r->io, file, head, SEGMENT_HEADER_SIZE, 0);
-        rc = n < 0 ? fail_sys((int)n, "write", NULL, NO_LSN) : 0;
-        if (rc == 0 && r->io->ops->sync(r->io, file) < 0)
-            rc = fail(PAWL_IO, "the segment can't be synced");
+    uint64_t first = guess->index * guess->segment_size + SEGMENT_HEADER_SIZE, lsn = first;
+    int rc = 0;
+    scan_begin(&s, r->io, r->mem, file, guess, true);
+    s.epoch = 0;
+    const uint8_t *head = scan_bytes(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc);
+    bool whole = head != NULL && frame_decode_header(head, first, s.segment_size, s.seed, &h) == FRAME_GOOD;
+    if (!whole && rc == 0)
+        rc = scan_resync(&s, first, &lsn);
+    if (!whole && rc == 0 && lsn == NO_LSN)
+        rc = fail(PAWL_DAMAGED, "nothing whole is left of segment %016llx: that can't be mended",
+                  (unsigned long long)guess->index);
+    if (!whole && rc == 0) {
+        head = scan_bytes(&s, lsn % s.segment_size, FRAME_HEADER_SIZE, &rc);
+        if (head == NULL || frame_decode_header(head, lsn, s.segment_size, s.seed, &h) != FRAME_GOOD)
+            rc = fail(PAWL_IO, "the frame at LSN %llu can't be read again", (unsigned long long)lsn);
+        h.link = guess->index > 0 ? link_behind(r, guess->index - 1, like) : 0;
     }
     scan_end(&s);
+    guess->epoch = h.epoch;
+    guess->link = h.link;
+    guess->created_ns = h.time_ns;
+    guess->seal_lsn = 0; /* only a short cut to the index before it */
+    return rc;
+}
+
+static int rebuild_header(struct repair *r, uint64_t index, const struct segment_header *like, int file) {
+    struct segment_header guess = *like;
+    guess.index = index;
+    TRY(guess_header(r, file, like, &guess));
+    uint8_t *head = mem_alloc_block(r->mem, SEGMENT_HEADER_SIZE);
+    if (head == NULL)
+        return fail(PAWL_MEMORY, "no memory to repair");
+    segment_encode(head, &guess);
+    int64_t n = r->io->ops->write(r->io, file, head, SEGMENT_HEADER_SIZE, 0);
+    int rc = n < 0 ? fail_sys((int)n, "write", NULL, NO_LSN) : 0;
+    if (rc == 0 && r->io->ops->sync(r->io, file) < 0)
+        rc = fail(PAWL_IO, "the segment can't be synced");
     mem_free(r->mem, head, SEGMENT_HEADER_SIZE);
     if (rc == 0) {
         r->check->repaired++;
         verify_tell(r->check, 0, index, index * like->segment_size, SEGMENT_HEADER_SIZE, "header-rebuilt",
-                    "the header of segment %016llx was rebuilt from its checkpoint", (unsigned long long)index);
+                    "the header of segment %016llx was rebuilt from what is behind it", (unsigned long long)index);
     }
     return rc;
 }

@@ -221,10 +221,12 @@ int damage_error(const struct scan *s, const struct scan_end *end) {
 static int walk(struct scan *s, const struct replay *r, bool salvage, struct scan_end *end, bool *checkpoint,
                 struct recovered *out) {
     struct scan_frame f;
+    bool again = false;
     *checkpoint = false;
     for (;;) {
         int rc;
         while ((rc = scan_next(s, &f)) == 1) {
+            again = false;
             if (f.header.kind == FRAME_CHECKPOINT)
                 *checkpoint = true;
             if (r->frame != NULL)
@@ -238,6 +240,11 @@ static int walk(struct scan *s, const struct replay *r, bool salvage, struct sca
         bool damaged = end->decision != NULL && end->decision->action == DAMAGE;
         if (!damaged)
             return 0;
+        if (!again) { /* a writer may have got there since these bytes were read: look again */
+            again = true;
+            scan_forget(s);
+            continue;
+        }
         if (!salvage)
             return damage_error(s, end);
         uint64_t lsn;
@@ -245,7 +252,7 @@ static int walk(struct scan *s, const struct replay *r, bool salvage, struct sca
         out->salvaged = true;
         if (lsn == NO_LSN)
             return 0;
-        scan_jump(s, lsn);
+        TRY(scan_jump(s, lsn));
     }
 }
 
@@ -302,20 +309,39 @@ static int check_after_seal(struct seam *io, struct mem *m, const struct log_ext
     return x->prepared ? check_unbegun(io, m, x->last + 1, &x->newest) : 0;
 }
 
-static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struct recovered *out) {
-    struct wal_start *st = &out->start;
-    int rc = io->ops->sync(io, st->file); /* what was recovered may live in the page cache only */
+/* Files that a writer may have left unsynced: the newest begun segment, the one before, and one prepared behind. */
+#define UNSETTLED 3u
+
+int replay_settle(struct seam *io, struct mem *m) {
+    struct segment_list l;
+    TRY(segment_list_read(io, m, &l, false));
+    int rc = 0;
+    for (size_t i = l.count > UNSETTLED ? l.count - UNSETTLED : 0; i < l.count && rc == 0; i++) {
+        int file = open_file(io, l.index[i], false);
+        if (file < 0) {
+            segment_list_free(&l);
+            return file;
+        }
+        rc = io->ops->sync(io, file);
+        io->ops->drop_cache(io, file);
+        io->ops->close(io, file);
+    }
+    segment_list_free(&l);
     if (rc == 0)
         rc = io->ops->sync_dir(io);
-    if (rc < 0)
-        return fail_sys(rc, "fdatasync", NULL, st->tail);
+    /* A read-only file system has nothing unwritten. */
+    return rc < 0 && rc != -EROFS ? fail_sys(rc, "fdatasync", NULL, NO_LSN) : 0;
+}
+
+static int take_over(struct seam *io, struct log_extent *x, struct recovered *out) {
+    struct wal_start *st = &out->start;
     if (!x->prepared)
         return 0;
     uint64_t size = 0;
     int file = open_file(io, x->last + 1, true);
     if (file < 0)
         return file;
-    rc = io->ops->size(io, file, &size);
+    int rc = io->ops->size(io, file, &size);
     if (rc == 0 && size == x->newest.segment_size) {
         st->next_file = file;
         return 0;
@@ -324,7 +350,6 @@ static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struc
     char name[24];
     segment_name(name, x->last + 1, "seg");
     rc = io->ops->unlink(io, name);
-    (void)m;
     return rc < 0 ? fail_sys(rc, "unlink", name, NO_LSN) : 0;
 }
 
@@ -382,7 +407,7 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const stru
     out->start.file = out->start.next_file = -1;
     TRY(log_extent_find(io, m, mode == REPLAY_WRITE, &x));
     struct tap t = {.inner = r};
-    struct replay tapped = {tap_frame, &t, r->progress, r->progress_arg, r->points};
+    struct replay tapped = {tap_frame, &t, r->progress, r->progress_arg};
     int rc = replay_segments(io, m, mode, &tapped, &x, out);
     struct wal_start *st = &out->start;
     if (rc == 0 && st->sealed)
@@ -393,12 +418,8 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const stru
     st->disk_cap = x.newest.disk_cap;
     st->segment = x.last;
     st->first_segment = x.first;
-    if (rc == 0 && mode == REPLAY_WRITE) {
-        point(&r->points, "recovery-scanned");
-        rc = take_over(io, m, &x, out);
-    }
     if (rc == 0 && mode == REPLAY_WRITE)
-        point(&r->points, "recovery-synced");
+        rc = take_over(io, &x, out);
     if ((rc < 0 || mode != REPLAY_WRITE) && st->file >= 0) {
         io->ops->close(io, st->file);
         st->file = -1;

@@ -25,7 +25,6 @@ struct replay {
     void *ctx;
     int (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
-    struct points points;
 };
 
 struct recovered {
@@ -49,8 +48,12 @@ int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_
 int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
                  bool writable, struct segment_header *h);
 
+/* Makes durable what a killed writer may have left in the page cache only, and has it read from the medium from then on: what an earlier failed sync left
+ * in the cache, clean and never written, is not there. Before anything is judged, where no writer lives. */
+int replay_settle(struct seam *io, struct mem *m);
+
 enum replay_mode { REPLAY_WRITE, REPLAY_READ, REPLAY_SALVAGE };
-/* Recovers (PAWL-8): on return with WRITE, everything below start.tail is durable. Damage: PAWL_DAMAGED with the facts, except in salvage. */
+/* Recovers (PAWL-8), the log being settled: everything below start.tail is durable. Damage: PAWL_DAMAGED with the facts, except in salvage. */
 int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
                struct recovered *out);
 

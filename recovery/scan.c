@@ -7,32 +7,76 @@ static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
     return fail_sys((int)rc, "read", name, s->index * s->segment_size + offset);
 }
 
-/* Brings [offset, offset + len) into the window, reading ahead a chunk. */
-static int window(struct scan *s, uint64_t offset, size_t len) {
-    if (offset >= s->buf_at && offset + len <= s->buf_at + s->buf_len)
+/* Windows read one behind the other before reading ahead begins: openings and short looks need none. */
+#define SEQUENTIAL_MIN 2u
+#define AHEAD_SLOT_MIN (64u * 1024u)
+
+void scan_forget(struct scan *s) {
+    ahead_end(s->ahead);
+    s->ahead = NULL;
+    s->sequential = 0;
+    s->window = (struct window){0};
+}
+
+static int grow_buffer(struct scan *s, size_t want) {
+    if (want <= s->buf_cap)
         return 0;
+    mem_free(s->mem, s->buf, s->buf_cap);
+    s->buf_cap = 0;
+    s->buf = mem_alloc_block(s->mem, want);
+    if (s->buf == NULL)
+        return fail(PAWL_MEMORY, "no memory to read a frame of %zu bytes", want);
+    s->buf_cap = want;
+    return 0;
+}
+
+/* End of what may be kept. */
+static uint64_t readable_end(const struct scan *s) {
+    return s->limit != 0 && s->limit < s->segment_size ? s->limit : s->segment_size;
+}
+
+/* Plain read of a window that holds [offset, offset + len), as far as the file has it. */
+static int read_window(struct scan *s, uint64_t offset, size_t len) {
     uint64_t from = offset / BLOCK * BLOCK;
     uint64_t want = align_up(offset + len - from, BLOCK);
     if (want < s->chunk)
         want = s->chunk;
     if (want > s->segment_size - from)
         want = s->segment_size - from;
-    if (want > s->buf_cap) {
-        mem_free(s->mem, s->buf, s->buf_cap);
-        s->buf_len = 0;
-        s->buf_cap = 0;
-        s->buf = mem_alloc_block(s->mem, (size_t)want);
-        if (s->buf == NULL)
-            return fail(PAWL_MEMORY, "no memory to read a frame of %llu bytes", (unsigned long long)want);
-        s->buf_cap = (size_t)want;
-    }
-    s->buf_len = 0;
+    bool follows = s->window.len != 0 && offset >= s->window.at && from <= s->window.at + s->window.len;
+    s->sequential = follows ? s->sequential + 1 : 0;
+    s->window.len = 0;
+    TRY(grow_buffer(s, (size_t)want));
     int64_t n = s->io->ops->read(s->io, s->file, s->buf, (size_t)want, from);
     if (n < 0)
         return read_failed(s, n, from);
-    s->buf_at = from;
-    s->buf_len = s->limit != 0 && from + (uint64_t)n > s->limit ? (s->limit > from ? s->limit - from : 0)
-                                                                : (uint64_t)n;
+    uint64_t end = from + (uint64_t)n, readable = readable_end(s);
+    if (end > readable)
+        end = readable > from ? readable : from;
+    s->window = (struct window){s->buf, from, end - from};
+    return 0;
+}
+
+/* After some windows in a row: the following ones come while this one is worked on. */
+static void read_ahead(struct scan *s) {
+    uint64_t from = s->window.at + s->window.len, end = readable_end(s) / BLOCK * BLOCK;
+    size_t slot = s->chunk / 2 / BLOCK * BLOCK;
+    if (s->sequential >= SEQUENTIAL_MIN && slot >= AHEAD_SLOT_MIN && from % BLOCK == 0 && from + slot <= end)
+        s->ahead = ahead_begin(s->io, s->mem, s->file, slot, from, end);
+}
+
+/* Brings [offset, offset + len) into the window. */
+static int window(struct scan *s, uint64_t offset, size_t len) {
+    uint64_t end = s->window.at + s->window.len;
+    if (offset >= s->window.at && offset + len <= end)
+        return 0;
+    if (s->ahead != NULL) {
+        if (offset <= end && ahead_extend(s->ahead, offset, offset + len, &s->window))
+            return 0;
+        scan_forget(s);
+    }
+    TRY(read_window(s, offset, len));
+    read_ahead(s);
     return 0;
 }
 
@@ -41,9 +85,9 @@ const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc) 
     if (offset > s->segment_size || len > s->segment_size - offset)
         return NULL;
     *rc = window(s, offset, len);
-    if (*rc < 0 || offset + len > s->buf_at + s->buf_len)
+    if (*rc < 0 || offset + len > s->window.at + s->window.len)
         return NULL;
-    return s->buf + (offset - s->buf_at);
+    return s->window.data + (offset - s->window.at);
 }
 
 int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h,
@@ -85,6 +129,7 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
 }
 
 void scan_end(struct scan *s) {
+    scan_forget(s);
     mem_free(s->mem, s->buf, s->buf_cap);
     s->buf = NULL;
     s->buf_cap = 0;
@@ -98,6 +143,7 @@ static enum chain_evidence chain_of(const struct scan *s, const struct frame_hea
     bool begins = h->kind == FRAME_OPEN || h->kind == FRAME_CHECKPOINT || h->kind == FRAME_SEAL;
     if (h->epoch < s->epoch)
         return CHAIN_OLDER;
+    begins = begins || s->kind == FRAME_LOST; /* what was lost may have begun an incarnation */
     if (h->link != s->link || (h->epoch > s->epoch && !begins))
         return CHAIN_BROKEN;
     /* A checkpoint stands first in its segment and nowhere else, but for one that repair replaced. */
@@ -141,6 +187,11 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
         return 0;
     }
     e->chain = chain_of(s, &f->header);
+    if (f->header.kind == FRAME_LOST) { /* nothing in it counts but the header, and it may be very large */
+        f->bytes = head;
+        e->payload = PAYLOAD_GOOD;
+        return 0;
+    }
     f->bytes = scan_bytes(s, offset_of(s, p), (size_t)frame_bytes(&f->header), &rc);
     if (rc < 0)
         return rc;
@@ -168,7 +219,11 @@ static int find(struct scan *s, struct evidence *e, struct scan_frame *f) {
     bool zeros = all_zero(gap, (size_t)(q - p));
     struct evidence at_q;
     s->at = q;
-    TRY(look(s, q, &at_q, f));
+    rc = look(s, q, &at_q, f);
+    if (rc < 0) {
+        s->at = p; /* a read that failed may be tried again */
+        return rc;
+    }
     bool begins = f->header.kind == FRAME_OPEN || f->header.kind == FRAME_SEAL;
     if (accepted(&at_q) && (zeros || (begins && f->header.epoch > s->epoch)))
         return 1;
@@ -187,9 +242,12 @@ int scan_next(struct scan *s, struct scan_frame *f) {
     if (scan_sealed(s))
         return 0;
     struct evidence e;
+    uint64_t p = s->at;
     int rc = find(s, &e, f);
-    if (rc <= 0)
+    if (rc <= 0) {
+        s->at = p; /* beside a living writer, the rest of a group may come yet */
         return rc;
+    }
     const struct frame_header *h = &f->header;
     if (!frame_kind_known(h->kind) && (h->flags & FRAME_FLAG_REQUIRED) != 0)
         return fail_at(PAWL_VERSION, 0, "", "", h->lsn,
@@ -253,12 +311,15 @@ int scan_judge(struct scan *s, struct scan_end *end) {
             return rc;
         if (rc == 0)
             break;
-        if (h.epoch >= s->epoch && h.durable > s->at) {
-            e.witness = WITNESS_YES;
+        if (h.epoch < s->epoch || h.durable <= s->at)
+            continue;
+        e.witness = WITNESS_YES;
+        if (end->witness_lsn == NO_LSN)
             end->witness_lsn = lsn;
-            end->witness_durable = h.durable;
-            break;
-        }
+        if (end->witnessed_to < lsn + FRAME_HEADER_SIZE)
+            end->witnessed_to = lsn + FRAME_HEADER_SIZE; /* the witness itself was written, whatever is left of it */
+        if (!s->newest)
+            break; /* all of it was durable */
     }
     end->decision = decide(&e);
     return 0;
@@ -275,7 +336,8 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
             *lsn = NO_LSN;
             return 0;
         }
-        const uint8_t *bytes = scan_bytes(s, offset_of(s, *lsn), (size_t)frame_bytes(&h), &rc);
+        size_t len = h.kind == FRAME_LOST ? FRAME_HEADER_SIZE : (size_t)frame_bytes(&h);
+        const uint8_t *bytes = scan_bytes(s, offset_of(s, *lsn), len, &rc);
         if (rc < 0)
             return rc;
         if (bytes != NULL && h.epoch >= s->epoch && frame_check(bytes, &h, s->seed) == FRAME_GOOD)
@@ -283,26 +345,29 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
     }
 }
 
-/* Takes the link of the frame at p on trust. */
-static bool trust(struct scan *s, uint64_t p) {
+/* Takes the link of the frame at p on trust, if there is one. */
+static int trust(struct scan *s, uint64_t p) {
     int rc;
     struct frame_header h;
     const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
     if (head == NULL || frame_decode_header(head, p, s->segment_size, s->seed, &h) != FRAME_GOOD)
-        return false;
+        return rc;
     s->link = h.link;
     s->epoch = h.epoch;
-    if (p != s->at && (h.kind == FRAME_OPEN || h.kind == FRAME_SEAL))
-        s->epoch--; /* it may stand behind what a crash left, which only a newer epoch may */
-    return true;
+    return 0;
 }
 
-void scan_jump(struct scan *s, uint64_t lsn) {
+int scan_jump(struct scan *s, uint64_t lsn) {
     s->at = lsn;
     s->after_lost = true;
-    uint64_t q = align_up(lsn, BLOCK);
-    if (!trust(s, lsn) && q != lsn && q % s->segment_size != 0)
-        trust(s, q); /* lsn is where a group's padding begins */
+    s->link = 0; /* none: without a good frame here, nothing follows */
+    return trust(s, lsn);
+}
+
+void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch) {
+    s->at = lsn;
+    s->link = link;
+    s->epoch = epoch;
 }
 
 int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,

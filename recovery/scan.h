@@ -5,6 +5,7 @@
 #ifndef PAWL_RECOVERY_SCAN_H
 #define PAWL_RECOVERY_SCAN_H
 
+#include "recovery/ahead.h"
 #include "recovery/decide.h"
 #include "wal/error.h"
 #include "wal/format.h"
@@ -29,10 +30,12 @@ struct scan {
     uint64_t durable;      /* greatest durable LSN that any accepted frame told */
 
     uint64_t limit; /* if not 0: file offset from which on bytes may still change, and are not to be kept */
-    uint8_t *buf;   /* window of the file */
+    struct window window; /* of the file: in buf, or in ahead's memory */
+    uint8_t *buf;
     size_t buf_cap;
-    uint64_t buf_at, buf_len; /* file offset and bytes */
     size_t chunk;
+    struct ahead *ahead; /* NULL: not reading ahead */
+    unsigned sequential; /* windows read one behind the other */
 };
 
 struct scan_frame {
@@ -44,8 +47,8 @@ struct scan_frame {
 struct scan_end {
     const struct decision_case *decision; /* NULL: the segment was sealed */
     uint64_t lsn;                         /* p */
-    uint64_t witness_lsn;                 /* of the witness, if there is one */
-    uint64_t witness_durable;
+    uint64_t witness_lsn;                 /* of the first witness, if there is one */
+    uint64_t witnessed_to;                /* in the newest segment: end of the last witness's header */
 };
 
 /* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an error of reading. */
@@ -61,9 +64,13 @@ bool scan_sealed(const struct scan *s);
 int scan_judge(struct scan *s, struct scan_end *end);
 /* The first place beyond `from` with a whole good frame at its own LSN, whatever its link; UINT64_MAX if there is none. For repair and salvage. */
 int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
-/* Goes on at a frame found by scan_resync(), trusting its own link. */
-void scan_jump(struct scan *s, uint64_t lsn);
+/* Goes on at a frame whose place was told by somebody else, trusting its own link. Returns 0 or an error of reading. */
+int scan_jump(struct scan *s, uint64_t lsn);
+/* Goes on behind a frame that was accepted before. */
+void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch);
 void scan_end(struct scan *s);
+/* Drops what was read: the file may have grown, or was changed. */
+void scan_forget(struct scan *s);
 /* `len` bytes at a file offset, through the window; NULL with *rc set if they can't be read. Fewer than len at the end of the file: NULL and *rc = 0. */
 const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc);
 /* A prepared or headerless file: is there a witness in it that says it was begun? *lsn is its place or UINT64_MAX. */

@@ -87,7 +87,7 @@ static int on_end(struct verify *v, struct scan *s) {
         return 0;
     }
     struct scan_frame f;
-    s->buf_len = 0; /* a live writer may have got there since: look again */
+    scan_forget(s); /* a live writer may have got there since: look again */
     if (scan_next(s, &f) == 1) {
         on_good(v, &f, s->after_lost);
         return 1;
@@ -101,9 +101,11 @@ static int on_end(struct verify *v, struct scan *s) {
     verify_tell(v->check, PAWL_DAMAGED, s->index, end.lsn, stop - end.lsn, end.decision->label, "%s", e.message);
     if (v->damage != NULL)
         TRY(v->damage(v->ctx, s, &end, q));
-    if (q == NO_LSN)
+    if (q == NO_LSN) {
+        v->cut_off = true;
         return 0;
-    scan_jump(s, q);
+    }
+    TRY(scan_jump(s, q));
     return 1;
 }
 
@@ -122,7 +124,9 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
         if (v->header != NULL)
             rc = v->header(v->ctx, file, &h, bad_copy);
     }
-    if (rc == 0 && n != x->first && *link != h.link)
+    bool behind_damage = v->cut_off; /* which reached to the end of the segment before */
+    v->cut_off = false;
+    if (rc == 0 && n != x->first && !behind_damage && *link != h.link)
         verify_tell(v->check, PAWL_DAMAGED, n, n * h.segment_size, 0, "segment-chain-broken",
                     "segment %016llx does not continue the one before it", (unsigned long long)n);
     struct scan s;
@@ -130,9 +134,10 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
     scan_begin(&s, v->io, v->mem, file, &h, n == x->last);
     while (rc >= 0) {
         rc = scan_next(&s, &f);
-        if (rc == 1)
-            on_good(v, &f, s.after_lost);
-        else if (rc == 0)
+        if (rc == 1) {
+            on_good(v, &f, s.after_lost || behind_damage);
+            behind_damage &= f.header.kind != FRAME_CHECKPOINT;
+        } else if (rc == 0)
             rc = on_end(v, &s);
         if (rc == 0)
             break;

@@ -20,6 +20,7 @@ struct verify {
     bool writable;
     void *ctx;
     uint64_t segment_size; /* set by verify_log() */
+    bool cut_off; /* damage reaches to the end of the segment just walked: nothing is known of what the next one follows */
 };
 
 int verify_log(struct verify *v);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-label: slow
+# test-timeout: 240
 # Damage as a table {name, damage, expected}: verify reports it, repair mends it, everything but the damaged frames stays readable, in
 # order, and the log goes on from there.
 set -euo pipefail
@@ -87,6 +87,8 @@ for name, damage, (verify, repair), most in table:
     went_on = went_on and run("audit", log).returncode == 0
     ok = answers == [verify, repair, 0, 0] and in_order and lost <= most and (lost > 0) == (most > 0) and went_on
     wrong += not ok
+    if not ok:
+        print("   in order: %s, pipe: %d, goes on: %s" % (in_order, piped, went_on))
     print("%-45s %s, %d of at most %d records lost%s" % (name, answers, lost, most, "" if ok else "   WRONG"))
 shutil.rmtree(top)
 sys.exit(1 if wrong else 0)

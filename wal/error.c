@@ -73,7 +73,8 @@ void fail_clear(void) {
 }
 
 void pawl_last_error(pawl_error *out) {
-    fail_copy(out);
+    if (out != NULL)
+        fail_copy(out);
 }
 
 const char *pawl_strerror(int code) {

@@ -23,6 +23,8 @@
 #define FORMAT_VERSION 1u
 #define BLOCK 4096u
 #define MIB (1024u * 1024u)
+#define SEGMENT_SIZE_UNIT \
+    (64u * 1024u)                 /* the smallest segment; the public interface creates larger ones only */
 #define SEGMENT_HEADER_SIZE 8192u /* two copies of one block */
 #define FRAME_HEADER_SIZE 80u
 #define RUN_SIZE 32u

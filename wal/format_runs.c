@@ -349,6 +349,8 @@ bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record 
 }
 
 int pawl_record_header(const pawl_record *r, uint32_t index, pawl_header *out) {
+    if (r == NULL || out == NULL)
+        return PAWL_INVALID;
     const uint8_t *p = r->raw_headers;
     uint32_t left = p == NULL ? 0 : r->raw_headers_len;
     for (uint32_t i = 0; left >= 4; i++) {

@@ -62,7 +62,7 @@ void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_heade
 }
 
 static bool size_allowed(uint64_t size) {
-    return size >= MIB && size <= 4096ull * MIB && size % MIB == 0;
+    return size >= SEGMENT_SIZE_UNIT && size <= 4096ull * MIB && size % SEGMENT_SIZE_UNIT == 0;
 }
 
 static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index, struct segment_header *h) {

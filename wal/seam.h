@@ -48,6 +48,7 @@ enum seam_open_flags {
 };
 
 struct seam;
+struct seam_reads;
 
 struct seam_ops {
     /* Calls fn with every name in the directory but . and ..; stops at non-zero and returns that. */
@@ -68,14 +69,25 @@ struct seam_ops {
     int64_t (*read)(struct seam *s, int file, void *data, size_t len, uint64_t offset);
     int64_t (*write)(struct seam *s, int file, const void *data, size_t len, uint64_t offset);
     int (*sync)(struct seam *s, int file);
+    /* Lets go of what the system keeps of the file in memory, so that reads show what the medium holds: after a sync that failed in an
+     * earlier life, the two may differ. Best effort. */
+    void (*drop_cache)(struct seam *s, int file);
 
     /* Asynchronous. submit() queues; kick() hands what is queued to the kernel without waiting for it; reap() takes out finished requests, at most max: with wait it blocks until there
-     * is at least one (or wake() was called), and returns how many; 0 if nothing is under way. */
+     * is at least one, and returns how many; 0 if nothing is under way. */
     void (*submit)(struct seam *s, struct seam_req *r);
     int (*kick)(struct seam *s);
     int (*reap)(struct seam *s, struct seam_req **out, int max, bool wait);
     /* Tells the backend the buffers that requests will use most (registration is an optimisation: refusal is not an error). */
     void (*buffers)(struct seam *s, void *const *data, size_t each, int count);
+
+    /* Reading ahead: a queue of reads of its own, apart from submit() and reap(), for one thread at a time. reads_open() may be NULL, and may answer NULL: then there
+     * is none, and read() does. reads_put() hands at most `depth` requests at once to the kernel; reads_take() waits for one to finish, NULL if none is under way;
+     * reads_close() waits for all. */
+    struct seam_reads *(*reads_open)(struct seam *s, unsigned depth);
+    void (*reads_put)(struct seam_reads *q, struct seam_req *r);
+    struct seam_req *(*reads_take)(struct seam_reads *q);
+    void (*reads_close)(struct seam_reads *q);
 
     /* The writer's lock: a file `lock` with the pid in it, tried until wait_ns is over; -EWOULDBLOCK with *pid of the holder (0 unknown). It is
      * held until unlock() or the end of the process, and beyond it while the kernel still has I/O of this process in flight. */

@@ -312,6 +312,14 @@ int common_sync(struct seam *s, int file) {
     return fd < 0 ? fd : sync_fd(fd, fdatasync);
 }
 
+void common_drop_cache(struct seam *s, int file) {
+    KEEP_ERRNO;
+    struct common *c = self(s);
+    int fd = common_fd(c, file);
+    if (fd >= 0 && !c->file_direct[file])
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 /* ---------------------------------------------------------------- time, chance, space */
 
 static uint64_t clock_ns(clockid_t id) {

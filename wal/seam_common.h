@@ -71,6 +71,7 @@ int common_sync_dir(struct seam *s);
 int64_t common_read(struct seam *s, int file, void *data, size_t len, uint64_t offset);
 int64_t common_write(struct seam *s, int file, const void *data, size_t len, uint64_t offset);
 int common_sync(struct seam *s, int file);
+void common_drop_cache(struct seam *s, int file);
 int common_lock(struct seam *s, uint64_t wait_ns, int *pid);
 void common_unlock(struct seam *s);
 int common_holder(struct seam *s);
@@ -84,8 +85,9 @@ int common_free_space(struct seam *s, uint64_t *bytes);
     .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
     .allocate = common_allocate, .rename = common_rename, .unlink = common_unlink, \
     .sync_dir = common_sync_dir, .read = common_read, .write = common_write, .sync = common_sync, \
-    .lock = common_lock, .unlock = common_unlock, .holder = common_holder, .now = common_now, \
-    .realtime = common_realtime, .sleep = common_sleep, .random = common_random, .free_space = common_free_space
+    .drop_cache = common_drop_cache, .lock = common_lock, .unlock = common_unlock, .holder = common_holder, \
+    .now = common_now, .realtime = common_realtime, .sleep = common_sleep, .random = common_random, \
+    .free_space = common_free_space
 
 /* First in, first out, linked through the requests themselves. Zeroed is empty. */
 struct req_queue {

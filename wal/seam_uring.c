@@ -241,6 +241,79 @@ static int uring_reap(struct seam *s, struct seam_req **out, int max, bool wait)
     }
 }
 
+/* ---------------------------------------------------------------- reading ahead */
+
+struct seam_reads {
+    struct uring *u;
+    struct io_uring ring;
+    unsigned in_flight;
+    struct req_queue refused;
+};
+
+static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsigned *completions);
+
+static struct seam_reads *uring_reads_open(struct seam *s, unsigned depth) {
+    KEEP_ERRNO;
+    struct seam_reads *q = calloc(1, sizeof *q);
+    unsigned completions;
+    if (q == NULL)
+        return NULL;
+    q->u = self(s);
+    if (make_ring(q->u->c.dir, depth, &q->ring, &completions) == 0)
+        return q;
+    free(q);
+    return NULL;
+}
+
+static void uring_reads_put(struct seam_reads *q, struct seam_req *r) {
+    KEEP_ERRNO;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+    int rc = -EBUSY;
+    if (sqe != NULL) {
+        io_uring_prep_read(sqe, common_fd(&q->u->c, r->file), r->data, r->len, r->offset);
+        io_uring_sqe_set_data(sqe, r);
+        do
+            rc = io_uring_submit(&q->ring);
+        while (rc == -EINTR);
+    }
+    if (rc > 0 && io_uring_sq_ready(&q->ring) == 0) {
+        q->in_flight++;
+        return;
+    }
+    /* Not taken by the kernel: what is staged must not be read later into memory that is somebody else's by then. */
+    if (sqe != NULL) {
+        io_uring_prep_nop(sqe);
+        io_uring_sqe_set_data(sqe, NULL);
+    }
+    r->result = rc < 0 ? rc : -EAGAIN;
+    queue_put(&q->refused, r);
+}
+
+static struct seam_req *uring_reads_take(struct seam_reads *q) {
+    KEEP_ERRNO;
+    struct seam_req *r = queue_take(&q->refused);
+    while (r == NULL && q->in_flight > 0) {
+        struct io_uring_cqe *cqe;
+        if (io_uring_wait_cqe(&q->ring, &cqe) != 0)
+            continue; /* -EINTR */
+        r = io_uring_cqe_get_data(cqe);
+        if (r != NULL) {
+            r->result = cqe->res;
+            q->in_flight--;
+        }
+        io_uring_cqe_seen(&q->ring, cqe);
+    }
+    return r;
+}
+
+static void uring_reads_close(struct seam_reads *q) {
+    KEEP_ERRNO;
+    while (uring_reads_take(q) != NULL) {
+    }
+    io_uring_queue_exit(&q->ring);
+    free(q);
+}
+
 /* ---------------------------------------------------------------- life */
 
 static void uring_destroy(struct seam *s) {
@@ -260,14 +333,22 @@ static void uring_destroy(struct seam *s) {
 }
 
 static const struct seam_ops ops = {
-    COMMON_OPS,         .submit = uring_submit,   .kick = uring_kick,
-    .reap = uring_reap, .buffers = uring_buffers, .destroy = uring_destroy,
+    COMMON_OPS,
+    .submit = uring_submit,
+    .kick = uring_kick,
+    .reap = uring_reap,
+    .buffers = uring_buffers,
+    .destroy = uring_destroy,
+    .reads_open = uring_reads_open,
+    .reads_put = uring_reads_put,
+    .reads_take = uring_reads_take,
+    .reads_close = uring_reads_close,
 };
 
 /* The ring's descriptor can't be moved, so the places 0 to 2 are filled while it is made. */
-static int init_ring(struct uring *u) {
+static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsigned *completions) {
     int low[3], lows = 0, fd;
-    while (lows < 3 && (fd = fcntl(u->c.dir, F_DUPFD_CLOEXEC, 0)) >= 0) {
+    while (lows < 3 && (fd = fcntl(spare_fd, F_DUPFD_CLOEXEC, 0)) >= 0) {
         if (fd > 2) {
             close(fd);
             break;
@@ -277,10 +358,10 @@ static int init_ring(struct uring *u) {
     struct io_uring_params params;
     memset(&params, 0, sizeof params);
     params.flags = IORING_SETUP_CLAMP;
-    int rc = io_uring_queue_init_params(ENTRIES, &u->ring, &params);
+    int rc = io_uring_queue_init_params(entries, ring, &params);
     while (lows > 0)
         close(low[--lows]);
-    u->capacity = params.cq_entries;
+    *completions = params.cq_entries;
     return rc;
 }
 
@@ -305,7 +386,7 @@ int uring_create(const struct start *st, struct common **out, const char **why) 
         return rc;
     }
     *why = "io_uring_setup";
-    rc = init_ring(u);
+    rc = make_ring(u->c.dir, ENTRIES, &u->ring, &u->capacity);
     if (rc == 0 && !has_operations(u)) {
         *why = "io_uring probe";
         rc = -EOPNOTSUPP;

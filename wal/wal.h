@@ -112,6 +112,7 @@ struct wal {
     uint64_t epoch;
 
     enum wal_state state;
+    bool starved;     /* sealed, all is there for the next segment, but no memory for its checkpoint */
     bool needs_open;  /* this incarnation has no durable record yet: the next segment's header must be it */
     uint64_t segment; /* index of the active one */
     int file;
@@ -171,7 +172,8 @@ uint64_t wal_usable_end(uint64_t segment_size);
 static inline uint64_t wal_base(const struct wal *w) {
     return w->segment * w->segment_size;
 }
-/* Appends a frame without runs (WITNESS, CLOSE). */
+/* Appends a frame without runs (WITNESS, CLOSE). WAL_WAIT: the segment is full; the next one is being begun if the state isn't WAL_RUNNING, and else
+ * none is there to begin. */
 int wal_append_mark(struct wal *w, uint8_t kind);
 /* Would an ordinary append of new input get PAWL_FULL now? */
 bool wal_is_full(struct wal *w);

@@ -154,7 +154,8 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
 static void seal(struct wal *w) {
     struct bytes body;
     bytes_init(&body, w->mem);
-    int rc = w->hooks.index(w->hooks.ctx, &body, index_max(w->segment_size));
+    if (w->hooks.index(w->hooks.ctx, &body, index_max(w->segment_size)) != 0)
+        body.len = 0; /* no memory for an index: the segment is then read from its first frame */
     struct run r = {.type = RUN_INDEX, .count = (uint32_t)(body.len / INDEX_ENTRY_SIZE), .len = (uint32_t)body.len};
     struct wal_frame f = {.kind = FRAME_SEAL,
                           .runs = &r,
@@ -165,9 +166,7 @@ static void seal(struct wal *w) {
                           .body_hash = format_hash(body.data, body.len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
     uint64_t lsn, end;
-    if (rc == 0)
-        rc = put_frame(w, &f, &lsn, &end); /* WAL_WAIT: tried again at the next append */
-    if (rc == 0) {
+    if (put_frame(w, &f, &lsn, &end) == 0) { /* else tried again at the next append */
         w->seal_lsn = lsn;
         w->state = WAL_SEALING;
         point(&w->hooks.points, "seal-appended");
@@ -235,13 +234,9 @@ void wal_step(struct wal *w) {
         return;
     if (w->state == WAL_SEALING && w->in_flight == 0 && w->gathering == NULL && w->next == NEXT_READY) {
         int old = w->file;
-        if (begin(w) != 0) {
-            pawl_error e;
-            fail_copy(&e);
-            w->failed = e.code;
-            w->error = e;
+        w->starved = begin(w) != 0; /* nothing was changed: tried again with the next step */
+        if (w->starved)
             return;
-        }
         if (old >= 0)
             w->io->ops->close(w->io, old);
     }
@@ -263,11 +258,16 @@ int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t
     wal_step(w);
     if (w->failed != 0)
         return wal_error(w);
-    if (w->state != WAL_RUNNING)
-        return w->state == WAL_SEALING && w->next == NEXT_FULL && !wal_wants_next(w)
+    if (w->starved)
+        return fail(PAWL_MEMORY,
+                    "no memory to begin a segment: raise memory_cap, or finish other transactions");
+    if (w->state != WAL_RUNNING) {
+        bool none = w->next == NEXT_FULL || (w->next == NEXT_NONE && !wal_wants_next(w));
+        return w->state == WAL_SEALING && none
                    ? fail(PAWL_FULL, "the log is full: no segment is left; free space, or let retention drop "
                                      "old segments")
                    : WAL_WAIT;
+    }
     switch (room_for(w, size, f->class)) {
     case ROOM_YES:
         return put_frame(w, f, lsn, end);
@@ -294,7 +294,13 @@ int wal_append_mark(struct wal *w, uint8_t kind) {
     uint64_t size = frame_size(0, 0);
     if (w->failed != 0)
         return wal_error(w);
-    if (w->state != WAL_RUNNING || w->needs_open || w->tail - wal_base(w) + size > wal_usable_end(w->segment_size))
-        return WAL_WAIT; /* a mark is never worth a roll */
+    wal_step(w);
+    if (w->state != WAL_RUNNING)
+        return WAL_WAIT;
+    if (w->needs_open || w->tail - wal_base(w) + size > wal_usable_end(w->segment_size)) {
+        if (w->next == NEXT_READY)
+            seal(w); /* the next segment's header says the same: all before it is durable */
+        return w->failed != 0 ? wal_error(w) : WAL_WAIT;
+    }
     return put_frame(w, &f, &lsn, &end);
 }

@@ -24,7 +24,7 @@ static _Alignas(BLOCK) const uint8_t zeros[MIB / 4];
 static int fill(struct seam *io, int file, uint64_t size) {
     int64_t rc = 0;
     for (uint64_t at = 0; at < size && rc >= 0; at += sizeof zeros)
-        rc = io->ops->write(io, file, zeros, sizeof zeros, at);
+        rc = io->ops->write(io, file, zeros, size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros, at);
     return rc < 0 ? (int)rc : io->ops->sync(io, file);
 }
 

@@ -13,6 +13,7 @@ from xxh3 import xxh3_64
 
 BLOCK = 4096
 MIB = 1 << 20
+SEGMENT_UNIT = 64 << 10
 SEGMENT_MAGIC = b"PAWL\r\n\x1a\n"
 FRAME_MAGIC = b"PWLF"
 VERSION = 1
@@ -95,7 +96,7 @@ def parse_segment_block(block, index):
         raise CannotOpen("version", "version %d is unknown" % version)
     if block_size != BLOCK:
         return None, "block size is %d" % block_size
-    if size % MIB or not MIB <= size <= 4096 * MIB:
+    if size % SEGMENT_UNIT or not SEGMENT_UNIT <= size <= 4096 * MIB:
         return None, "segment size %d is out of range" % size
     if own != index:
         return None, "index is %d" % own

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recovery/ahead.h"
+
+#include <string.h>
+
+#define SLOTS 4u
+#define CARRY_SLOTS 2u
+
+struct slot {
+    struct seam_req req;
+    bool done;
+};
+
+struct ahead {
+    struct mem *mem;
+    const struct seam_ops *ops;
+    struct seam_reads *reads;
+    int file;
+    uint8_t *memory;
+    size_t slot;
+    uint64_t next, end; /* file offsets: of the next read; of the first byte that is not read */
+    unsigned head;      /* the oldest slot in the window */
+    unsigned used;      /* slots in the window, from head on */
+    unsigned flying;    /* reads put in and not shown yet, behind those */
+    struct slot slots[SLOTS];
+};
+
+static size_t memory_size(size_t slot) {
+    return slot * (SLOTS + CARRY_SLOTS);
+}
+
+static uint8_t *slot_data(const struct ahead *a, unsigned i) {
+    return a->memory + a->slot * (CARRY_SLOTS + i);
+}
+
+static void fill(struct ahead *a) {
+    while (a->used + a->flying < SLOTS && a->next < a->end) {
+        unsigned i = (a->head + a->used + a->flying) % SLOTS;
+        struct slot *s = &a->slots[i];
+        uint64_t left = a->end - a->next;
+        *s = (struct slot){.req = {.op = SEAM_READ,
+                                   .file = a->file,
+                                   .buffer = -1,
+                                   .data = slot_data(a, i),
+                                   .len = (uint32_t)(left < a->slot ? left : a->slot),
+                                   .offset = a->next,
+                                   .owner = s}};
+        a->next += s->req.len;
+        a->flying++;
+        a->ops->reads_put(a->reads, &s->req);
+    }
+}
+
+struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, uint64_t from, uint64_t end) {
+    if (io->ops->reads_open == NULL || from >= end)
+        return NULL;
+    struct ahead *a = mem_alloc(m, sizeof *a);
+    if (a == NULL)
+        return NULL;
+    *a = (struct ahead){.mem = m, .ops = io->ops, .file = file, .slot = slot, .next = from, .end = end};
+    a->memory = mem_alloc_block(m, memory_size(slot));
+    if (a->memory != NULL)
+        a->reads = io->ops->reads_open(io, SLOTS);
+    if (a->reads == NULL) {
+        mem_free(m, a->memory, memory_size(slot));
+        mem_free(m, a, sizeof *a);
+        return NULL;
+    }
+    fill(a);
+    return a;
+}
+
+static bool take_one(struct ahead *a) {
+    struct seam_req *r = a->ops->reads_take(a->reads);
+    if (r == NULL)
+        return false;
+    ((struct slot *)r->owner)->done = true;
+    return true;
+}
+
+/* Adds slot i to the window. False when what must be kept doesn't fit in front of it. */
+static bool show(struct ahead *a, unsigned i, uint64_t keep, struct window *w) {
+    uint8_t *data = slot_data(a, i);
+    uint64_t end = w->at + w->len;
+    if (a->used != 0 && i != 0) { /* right behind what is shown */
+        w->len += a->slots[i].req.len;
+        a->used++;
+        a->flying--;
+        return true;
+    }
+    uint64_t carry = keep < end ? end - keep : 0;
+    if (carry > (uint64_t)a->slot * (i + CARRY_SLOTS) || (i != 0 && carry != 0) || carry > w->len)
+        return false;
+    if (carry != 0)
+        memmove(data - carry, w->data + (keep - w->at), (size_t)carry);
+    *w = (struct window){data - carry, end - carry, carry + a->slots[i].req.len};
+    a->head = i;
+    a->used = 1;
+    a->flying--;
+    return true;
+}
+
+/* Slots that lie wholly below `keep` are free for the next reads. */
+static void release(struct ahead *a, uint64_t keep, struct window *w) {
+    while (a->used > 1) {
+        const struct seam_req *r = &a->slots[a->head].req;
+        uint64_t end = r->offset + r->len;
+        if (end > keep)
+            return;
+        if (w->at < end)
+            *w = (struct window){w->data + (end - w->at), end, w->len - (end - w->at)};
+        a->head = (a->head + 1) % SLOTS;
+        a->used--;
+    }
+}
+
+bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w) {
+    if (keep < w->at)
+        return false;
+    while (w->at + w->len < to) {
+        release(a, keep, w);
+        fill(a);
+        unsigned i = (a->head + a->used) % SLOTS;
+        struct slot *s = &a->slots[i];
+        if (a->flying == 0 || s->req.offset != w->at + w->len)
+            return false;
+        while (!s->done)
+            if (!take_one(a))
+                return false;
+        if (s->req.result != (int64_t)s->req.len || !show(a, i, keep, w))
+            return false;
+    }
+    release(a, keep, w);
+    fill(a);
+    return true;
+}
+
+void ahead_end(struct ahead *a) {
+    if (a == NULL)
+        return;
+    a->ops->reads_close(a->reads);
+    mem_free(a->mem, a->memory, memory_size(a->slot));
+    mem_free(a->mem, a, sizeof *a);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * ahead.h - reads a file front to back with several large reads under way, and shows what came as one growing window.
+ *
+ * Memory: | carry | slot 0 | slot 1 | ... |. Slots fill in turn. Where the window grows from the last slot into the first, the bytes that are still
+ * needed are copied into the carry, so that a window is always in one piece.
+ */
+#ifndef PAWL_RECOVERY_AHEAD_H
+#define PAWL_RECOVERY_AHEAD_H
+
+#include "wal/mem.h"
+#include "wal/seam.h"
+
+struct window {
+    const uint8_t *data;
+    uint64_t at, len; /* file offset and bytes */
+};
+
+struct ahead;
+
+/* Begins to read [from, end) of the file in pieces of `slot` bytes; all block-aligned. NULL where the backend can't, or there is no memory: then
+ * the caller goes on with plain reads. One thread at a time. */
+struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, uint64_t from, uint64_t end);
+/* Lets the window, which ends where the next piece begins, reach `to`; bytes below `keep` may leave it. False when that can't
+ * be (the end, a frame too large, a read that failed or was short): then the caller ends it, and a plain read tells the reason. */
+bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w);
+/* Waits for what is under way and frees it: a window in its memory is gone. */
+void ahead_end(struct ahead *a);
+
+#endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "explore.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#undef fail
+#include "wal/error.h"
+
+/* ---------------------------------------------------------------- fates */
+
+/* How a power cut treats what isn't durable: everything alike, or each thing by lot. */
+struct lot {
+    struct rng *rng;
+    unsigned fresh_of_8;  /* chance that a sector, size or name is the new one */
+    unsigned junk_one_in; /* chance of a zeroed or stale sector; 0 never */
+    int single;           /* if not negative: the single-th thing is the exception to fresh_of_8 of 0 or 8 */
+    int seen;
+};
+
+static enum disk_fate by_lot(void *arg, enum disk_thing thing) {
+    struct lot *l = arg;
+    bool fresh = rng_below(l->rng, 8) < l->fresh_of_8;
+    if (l->single >= 0 && l->seen++ == l->single)
+        fresh = !fresh;
+    if (thing == DISK_A_SECTOR && l->junk_one_in != 0 && rng_chance(l->rng, l->junk_one_in))
+        return rng_chance(l->rng, 2) ? FATE_ZERO : FATE_STALE;
+    return fresh ? FATE_NEW : FATE_OLD;
+}
+
+static struct lot draw(struct rng *rng) {
+    static const unsigned fresh[] = {0, 8, 4, 7, 1, 4, 8, 0};
+    struct lot l = {.rng = rng, .fresh_of_8 = fresh[rng_below(rng, 8)], .single = -1};
+    if (rng_chance(rng, 3))
+        l.junk_one_in = 2 + rng_below(rng, 12);
+    if (l.fresh_of_8 % 8 == 0 && rng_chance(rng, 2))
+        l.single = (int)rng_below(rng, 16);
+    return l;
+}
+
+void explore_crash(struct rng *rng, struct sim_machine *m, bool power) {
+    struct lot l = draw(rng);
+    if (power)
+        disk_cut(&m->disk, by_lot, &l);
+    else
+        disk_kill(&m->disk, by_lot, &l);
+}
+
+/* ---------------------------------------------------------------- one state */
+
+struct inner { /* what the step hook of a machine that recovers needs */
+    struct explore *e;
+    const struct model *model;
+    struct bounds b;
+    int depth;
+};
+
+static void on_step(void *arg, struct sim_machine *m) {
+    struct inner *x = arg;
+    if (x->e->why[0] == 0 && rng_chance(&x->e->rng, x->e->one_in))
+        explore_moment(x->e, m, x->model, x->b, x->depth);
+}
+
+static void wrong(struct explore *e, const struct world *w, const char *when, int depth) {
+    if (e->why[0] == 0)
+        snprintf(e->why, sizeof e->why, "%s, depth %d: %s", when, depth, w->why[0] != 0 ? w->why : w->m.note);
+}
+
+static bool is_wrong(const struct world *w) {
+    return w->why[0] != 0 || w->m.note[0] != 0;
+}
+
+/* A fresh machine with a copy of the disk of another. */
+static void clone(struct explore *e, struct world *w, const struct sim_machine *m, const struct model *model) {
+    memset(w, 0, sizeof *w);
+    sim_machine_init(&w->m, rng_next(&e->rng), m->disk.space);
+    w->m.direct = m->direct;
+    w->m.clock_ns = m->clock_ns + 1000000000u;
+    w->m.calm = rng_chance(&e->rng, 2);
+    w->model = (struct model *)model;
+    disk_copy(&w->m.disk, &m->disk);
+}
+
+static void drop(struct world *w) {
+    world_abandon(w);
+    disk_free(&w->m.disk);
+}
+
+/* Opens what the crash left. The number of commits there, or -1. */
+static int recover(struct explore *e, struct world *w, struct bounds b, int depth) {
+    struct inner inner = {e, w->model, b, depth + 1};
+    if (depth < EXPLORE_DEPTH && e->one_in != 0) {
+        w->m.step = on_step;
+        w->m.arg = &inner;
+    }
+    int rc = world_open(w, false);
+    if (rc < 0) {
+        pawl_error err;
+        pawl_last_error(&err);
+        world_wrong(w, "opening: %s (%s)", pawl_errname(rc), err.message);
+        w->log = NULL;
+        return -1;
+    }
+    w->m.step = NULL;
+    return world_check(w, b);
+}
+
+/* Goes on with a recovered log: what it shows now is there for good, and what is appended stays. */
+static void go_on(struct explore *e, struct world *w, int count, int depth) {
+    struct model *own = malloc(sizeof *own);
+    const struct model *shared = w->model;
+    model_copy(own, shared);
+    own->acknowledged = count;
+    model_cut(own, count);
+    w->model = own;
+    world_set_up(w);
+    static const enum op_kind kinds[] = {OP_COMMIT,  OP_STEP, OP_ASYNC, OP_BIG,
+                                         OP_PRODUCE, OP_TICK, OP_RETAIN};
+    for (unsigned i = rng_below(&e->rng, 6); i > 0 && !is_wrong(w) && !w->failed; i--)
+        world_do(w, (struct op){kinds[rng_below(&e->rng, 7)], (uint32_t)rng_next(&e->rng) >> 8});
+    if (!is_wrong(w)) {
+        if (rng_chance(&e->rng, 2)) {
+            world_do(w, (struct op){OP_REOPEN, 0});
+        } else {
+            world_abandon(w);
+            explore_crash(&e->rng, &w->m, rng_chance(&e->rng, 2));
+            recover(e, w, (struct bounds){own->acknowledged, own->count}, EXPLORE_DEPTH);
+        }
+    }
+    if (is_wrong(w))
+        wrong(e, w, "going on after recovery", depth);
+    e->continued++;
+    drop(w);
+    free(own);
+}
+
+static void try_state(struct explore *e, struct world *w, struct bounds b, int depth) {
+    e->states++;
+    e->by_depth[depth]++;
+    int n = recover(e, w, b, depth);
+    if (n < 0 || is_wrong(w)) {
+        wrong(e, w, "after a crash", depth);
+        drop(w);
+    } else if (rng_chance(&e->rng, 12)) {
+        go_on(e, w, n, depth);
+    } else if (rng_chance(&e->rng, 12)) { /* recovering twice is recovering once */
+        world_abandon(w);
+        explore_crash(&e->rng, &w->m, true);
+        if (recover(e, w, (struct bounds){n, n}, EXPLORE_DEPTH) != n)
+            wrong(e, w, "recovering again", depth);
+        drop(w);
+    } else {
+        drop(w);
+    }
+}
+
+void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model,
+                    struct bounds b, int depth) {
+    pawl_error kept; /* this happens in the middle of a call of the library, whose error it must not touch */
+    fail_copy(&kept);
+    unsigned images = depth == 1 ? e->images : 1;
+    for (unsigned i = 0; i < images && e->why[0] == 0; i++) {
+        struct world w;
+        clone(e, &w, m, model);
+        explore_crash(&e->rng, &w.m, !rng_chance(&e->rng, 8));
+        try_state(e, &w, b, depth);
+    }
+    fail_again(&kept);
+}
+
+/* ---------------------------------------------------------------- all states */
+
+/* Things number `first` to first + count - 1 have their fate from `code`, in base `fates`; the others share one. */
+struct subset {
+    uint64_t code;
+    int first, count, at;
+    unsigned fates;
+    enum disk_fate others;
+};
+
+static enum disk_fate by_subset(void *arg, enum disk_thing thing) {
+    struct subset *s = arg;
+    int at = s->at++;
+    if (at < s->first || at >= s->first + s->count)
+        return s->others;
+    enum disk_fate fate = (enum disk_fate)(s->code % s->fates);
+    s->code /= s->fates;
+    return fate > FATE_NEW && thing != DISK_A_SECTOR ? FATE_NEW : fate;
+}
+
+static void enumerate(struct explore *e, const struct sim_machine *m, const struct model *model,
+                      struct bounds b, struct subset s) {
+    uint64_t codes = 1;
+    for (int i = 0; i < s.count; i++)
+        codes *= s.fates;
+    for (uint64_t code = 0; code < codes && e->why[0] == 0; code++) {
+        struct world w;
+        struct subset one = s;
+        clone(e, &w, m, model);
+        one.code = code;
+        disk_cut(&w.m.disk, by_subset, &one);
+        try_state(e, &w, b, 1);
+    }
+}
+
+bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
+                 int limit) {
+    struct world w;
+    struct subset s = {.fates = 2};
+    clone(e, &w, m, model);
+    disk_cut(&w.m.disk, by_subset, &s);
+    disk_free(&w.m.disk);
+    int things = s.at;
+    s = (struct subset){.count = things < limit ? things : limit, .fates = 2};
+    if (things > limit) /* as many as can be, anywhere, with the others all old and all new */
+        s.first = (int)rng_below(&e->rng, (unsigned)(things - limit + 1));
+    enumerate(e, m, model, b, s);
+    s.others = FATE_NEW;
+    if (things > limit)
+        enumerate(e, m, model, b, s);
+    s.fates = 4; /* and with zeros and stale bytes, for fewer */
+    s.count = s.count > limit / 3 ? limit / 3 : s.count;
+    s.others = rng_chance(&e->rng, 2) ? FATE_NEW : FATE_OLD;
+    if (things > 0)
+        enumerate(e, m, model, b, s);
+    return things <= limit;
+}
+
+/* ---------------------------------------------------------------- damage */
+
+static int any_file(struct explore *e, const struct disk *d) {
+    return d->now.count == 0 ? -1 : d->now.name[rng_below(&e->rng, (unsigned)d->now.count)].inode;
+}
+
+static const char *name_of(const struct disk *d, int inode) {
+    for (int i = 0; i < d->now.count; i++)
+        if (d->now.name[i].inode == inode)
+            return d->now.name[i].text;
+    return "?";
+}
+
+static uint64_t any_place(struct explore *e) {
+    unsigned pages = rng_chance(&e->rng, 3) ? 3 : DISK_PAGES; /* headers and checkpoints more often */
+    return (uint64_t)rng_below(&e->rng, pages) * DISK_PAGE + rng_below(&e->rng, DISK_PAGE);
+}
+
+void explore_damage(struct explore *e, const struct sim_machine *m, const struct model *model) {
+    struct world w;
+    clone(e, &w, m, model);
+    int file = any_file(e, &w.m.disk), other = any_file(e, &w.m.disk);
+    if (file < 0)
+        return;
+    uint64_t at = any_place(e), from = any_place(e) / DISK_SECTOR * DISK_SECTOR;
+    bool misdirected = rng_chance(&e->rng, 4);
+    if (misdirected)
+        disk_misdirect(&w.m.disk, other, from, file, at / DISK_SECTOR * DISK_SECTOR);
+    else
+        disk_flip(&w.m.disk, file, at, (uint8_t)(1u << rng_below(&e->rng, 8)));
+    e->damaged++;
+    int rc = world_open(&w, rng_chance(&e->rng, 2));
+    if (rc < 0) {
+        w.log = NULL;
+        e->refused++;
+        if (rc != PAWL_DAMAGED && rc != PAWL_FOREIGN && rc != PAWL_VERSION && rc != PAWL_NOT_A_LOG)
+            world_wrong(&w, "a damaged log is refused with %s", pawl_errname(rc));
+    } else {
+        /* Opening reads the newest segment; older ones are judged when they are read. */
+        struct model_view ignored;
+        (void)ignored;
+        int n = world_check(&w, (struct bounds){model->acknowledged, model->count});
+        if (n < 0 && (strstr(w.why, "DAMAGED") != NULL || strstr(w.why, "FOREIGN") != NULL)) {
+            w.why[0] = 0;
+            e->refused++;
+        } else {
+            e->exact++;
+        }
+    }
+    if (is_wrong(&w)) {
+        char what[160];
+        snprintf(what, sizeof what, "with damage (%s in %s at %llu, from %s at %llu)",
+                 misdirected ? "a sector of another place" : "a bit flipped", name_of(&w.m.disk, file),
+                 (unsigned long long)at, name_of(&w.m.disk, other), (unsigned long long)from);
+        wrong(e, &w, what, 0);
+    }
+    drop(&w);
+}

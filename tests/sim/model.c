@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void model_init(struct model *m) {
+    m->count = m->acknowledged = 0;
+    memset(&m->after[0], 0, sizeof m->after[0]);
+    m->next_id = 1;
+}
+
+void model_copy(struct model *to, const struct model *from) {
+    to->count = from->count;
+    to->acknowledged = from->acknowledged;
+    to->next_id = from->next_id;
+    memcpy(to->after, from->after, sizeof from->after[0] * (size_t)(from->count + 1));
+    for (int p = 0; p < MODEL_PARTS; p++) {
+        size_t n = (size_t)model_last(from)->end[p];
+        memcpy(to->id[p], from->id[p], n * sizeof from->id[p][0]);
+        memcpy(to->commit[p], from->commit[p], n * sizeof from->commit[p][0]);
+    }
+}
+
+void model_make(uint32_t id, struct model_record *r) {
+    uint32_t x = id * 2654435761u;
+    r->key_len = id % 3 == 0 ? 0 : 4 + id % 12;
+    r->value_len = id % 11 == 0 ? 2000 + x % 1500 : id % 7 == 0 ? 0 : x % 120;
+    for (uint32_t i = 0; i < r->key_len; i++)
+        r->key[i] = (uint8_t)(x >> (i % 4 * 8)) ^ (uint8_t)i;
+    for (uint32_t i = 0; i < r->value_len; i++)
+        r->value[i] = (uint8_t)((x >> 8) + i * 7 + (i >> 8));
+}
+
+bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len) {
+    struct model_record want;
+    model_make(id, &want);
+    return key_len == want.key_len && value_len == want.value_len &&
+           (key_len == 0 || memcmp(key, want.key, key_len) == 0) &&
+           (value_len == 0 || memcmp(value, want.value, value_len) == 0);
+}
+
+struct model_view *model_submit(struct model *m) {
+    if (m->count == MODEL_COMMITS)
+        abort();
+    m->after[m->count + 1] = m->after[m->count];
+    return &m->after[++m->count];
+}
+
+uint32_t model_add_record(struct model *m, int part) {
+    uint64_t at = m->after[m->count].end[part]++;
+    if (at == MODEL_RECORDS)
+        abort();
+    m->id[part][at] = m->next_id;
+    m->commit[part][at] = (uint16_t)m->count;
+    return m->next_id++;
+}
+
+void model_take_back(struct model *m) {
+    m->count--;
+}
+
+void model_acknowledge(struct model *m, int count) {
+    if (count > m->acknowledged)
+        m->acknowledged = count;
+}
+
+void model_cut(struct model *m, int count) {
+    m->count = count;
+    if (m->acknowledged > count)
+        abort();
+    m->acknowledged = count;
+}

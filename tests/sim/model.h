@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * model.h - what a log must hold: an ordered list of commits. Shares nothing with the library, not even a header.
+ *
+ * A log keeps a prefix of what was committed, in order, and at least what was acknowledged or shown. So all that must be known of a recovered log is which prefix it holds; everything else follows,
+ * and is compared.
+ */
+#ifndef PAWL_SIM_MODEL_H
+#define PAWL_SIM_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MODEL_PARTS 3 /* in/0, in/1, out/0 */
+#define MODEL_COMMITS 512
+#define MODEL_RECORDS 3000
+
+/* Everything that can be asked of a log, but the records themselves. */
+struct model_view {
+    uint64_t streams, processors, producers;
+    uint64_t end[MODEL_PARTS];
+    uint64_t started;     /* the processor has positions */
+    uint64_t position[2]; /* of the processor, in in/0 and in/1 */
+    uint64_t sequence[2]; /* of the producers */
+    uint64_t epoch[2];
+    uint64_t retention;
+    uint64_t decided, finished; /* how many decisions, and how many of them are finished */
+};
+
+struct model {
+    int count;                                   /* commits submitted */
+    int acknowledged;                            /* of those, so many must be there */
+    struct model_view after[MODEL_COMMITS + 1];  /* after[n]: what n commits make */
+    uint32_t id[MODEL_PARTS][MODEL_RECORDS];     /* of the record at an offset */
+    uint16_t commit[MODEL_PARTS][MODEL_RECORDS]; /* and the number of the commit that it came with */
+    uint32_t next_id;
+};
+
+/* A record of the model: the bytes follow from its id. */
+struct model_record {
+    uint8_t key[16], value[4096];
+    uint32_t key_len, value_len;
+};
+
+void model_init(struct model *m);
+/* Copies what counts. */
+void model_copy(struct model *to, const struct model *from);
+void model_make(uint32_t id, struct model_record *r);
+bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len);
+
+/* A new commit, equal to the last; the caller changes what it returns and adds records. */
+struct model_view *model_submit(struct model *m);
+uint32_t model_add_record(struct model *m, int part); /* to the last commit; its id */
+void model_take_back(struct model *m);                /* the last one was not appended */
+void model_acknowledge(struct model *m, int count);   /* so many commits are known to be durable */
+static inline const struct model_view *model_last(const struct model *m) {
+    return &m->after[m->count];
+}
+
+/* The log was recovered with so many commits: what came behind never happened. */
+void model_cut(struct model *m, int count);
+
+#endif

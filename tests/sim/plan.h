@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * plan.h - everything that a simulated run depends on, as data: made from a seed, written as a line of text, cut down when it fails.
+ */
+#ifndef PAWL_SIM_PLAN_H
+#define PAWL_SIM_PLAN_H
+
+#include "explore.h"
+
+#define PLAN_OPS 160
+
+struct plan {
+    uint64_t seed;     /* of the order of completions, of what crashes leave, of what is explored */
+    unsigned segments; /* space on the device, in segments */
+    bool direct;
+    unsigned images; /* crash images for each moment that is explored */
+    unsigned one_in; /* moments explored: one in so many; 0 none */
+    struct op op[PLAN_OPS];
+    int op_count;
+    struct sim_fault fault[SIM_FAULTS_MAX];
+    int fault_count;
+};
+
+struct outcome {
+    struct explore found;
+    uint64_t trace; /* hash of all that happened; equal for equal plans */
+    uint64_t steps;
+    uint64_t commits, crashes, faults, kinds_met;
+    int at;        /* operation at which it went wrong */
+    char why[800]; /* "" all is well */
+};
+
+void plan_make(struct plan *p, uint64_t seed);
+void plan_run(const struct plan *p, struct outcome *o);
+/* Drops faults, then operations, as long as it still goes wrong. */
+void plan_shrink(struct plan *p, struct outcome *o);
+void plan_print(const struct plan *p, char *out, size_t size);
+bool plan_parse(const char *line, struct plan *p);
+
+#endif

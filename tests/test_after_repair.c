@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a repaired log must go on doing: a LOST frame earlier in the segment must not make later, whole frames look wrong. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "pawl.h"
+
+#define MIB (1024u * 1024u)
+
+struct fixture {
+    char dir[64];
+    pawl_options options;
+};
+
+static int setup(void **state) {
+    struct fixture *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return -1;
+    strcpy(f->dir, "/tmp/test_after_repair.XXXXXX");
+    if (mkdtemp(f->dir) == NULL)
+        return -1;
+    f->options = (pawl_options)PAWL_OPTIONS_INIT;
+    f->options.flags = PAWL_OPEN_CREATE;
+    f->options.segment_size = MIB;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    struct fixture *f = *state;
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    free(f);
+    return system(command);
+}
+
+static pawl *reopen(struct fixture *f) {
+    pawl *log;
+    pawl_error e;
+    if (pawl_open(f->dir, &f->options, &log, &e) != 0)
+        fail_msg("%s", e.message);
+    return log;
+}
+
+static void append(pawl *log, uint32_t stream, const char *s) {
+    pawl_record r = {.value = s, .value_len = (uint32_t)strlen(s)};
+    assert_int_equal(pawl_append(log, stream, 0, &r, NULL), 0);
+}
+
+/* Flips a bit of the text, wherever it stands in segment 0. */
+static void damage(struct fixture *f, const char *text) {
+    char file[128];
+    snprintf(file, sizeof file, "%s/0000000000000000.seg", f->dir);
+    int fd = open(file, O_RDWR);
+    uint8_t *bytes = malloc(MIB);
+    assert_true(fd >= 0 && bytes != NULL);
+    assert_int_equal(pread(fd, bytes, MIB, 0), MIB);
+    uint8_t *at = memmem(bytes, MIB, text, strlen(text));
+    assert_non_null(at);
+    *at ^= 1;
+    assert_int_equal(pwrite(fd, at, 1, at - bytes), 1);
+    free(bytes);
+    close(fd);
+}
+
+static void overwrite(struct fixture *f, int segment, off_t at, size_t len) {
+    char file[128];
+    snprintf(file, sizeof file, "%s/%016x.seg", f->dir, (unsigned)segment);
+    int fd = open(file, O_RDWR);
+    uint8_t *zeros = calloc(1, len);
+    assert_true(fd >= 0 && zeros != NULL);
+    assert_int_equal(pwrite(fd, zeros, len, at), len);
+    free(zeros);
+    close(fd);
+}
+
+/* Reads the whole stream; what is lost must be told. Returns the number of records given. */
+static uint64_t read_all(struct fixture *f, uint32_t flags, uint32_t stream, uint64_t *lost) {
+    pawl_options o = f->options;
+    pawl *log;
+    pawl_reader *r;
+    pawl_batch b;
+    pawl_error e;
+    uint64_t n = 0;
+    o.flags = flags;
+    if (pawl_open(f->dir, &o, &log, &e) != 0)
+        fail_msg("%s", e.message);
+    assert_int_equal(pawl_reader_open(log, stream, 0, 0, 0, &r), 0);
+    *lost = 0;
+    for (;;) {
+        int rc = pawl_read(r, 0, 0, &b);
+        if (rc == 0)
+            break;
+        if (rc == PAWL_LOST) {
+            *lost += b.to - b.from;
+        } else if (rc < 0) {
+            pawl_last_error(&e);
+            fail_msg("%s", e.message);
+        } else {
+            assert_int_equal(b.from, n + *lost);
+            n += b.count;
+        }
+    }
+    pawl_reader_close(r);
+    assert_int_equal(pawl_close(log), 0);
+    return n;
+}
+
+static void show(void *arg, const pawl_finding *x) {
+    (void)arg;
+    print_message("%s: %s\n", x->label, x->message);
+}
+
+static void spilled_transactions_behind_a_lost_frame_are_well(void **state) {
+    struct fixture *f = *state;
+    uint32_t s;
+    pawl *log = reopen(f);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    append(log, s, "first");
+    append(log, s, "second");
+    append(log, s, "third");
+    assert_int_equal(pawl_close(log), 0);
+    damage(f, "second");
+
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, 1);
+
+    static char big[60000];
+    memset(big, 'b', sizeof big);
+    pawl_record r = {.value = big, .value_len = sizeof big};
+    pawl_tx *tx;
+    log = reopen(f);
+    assert_int_equal(pawl_begin(log, &tx), 0);
+    for (int i = 0; i < 5; i++) /* more than a transaction in a segment of 1 MiB holds in memory: several runs of one partition */
+        assert_int_equal(pawl_put(tx, s, 0, &r), 0);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    assert_int_equal(pawl_close(log), 0);
+
+    c = (pawl_check)PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
+    assert_int_equal(c.problems, 0);
+    assert_int_equal(c.lost_records, 1);
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+}
+
+/* So many records of 10 kB, one by one, in a new stream. */
+static uint32_t fill(struct fixture *f, uint64_t count) {
+    static char value[10000];
+    uint32_t s;
+    pawl *log = reopen(f);
+    pawl_record r = {.value = value, .value_len = sizeof value};
+    memset(value, 'v', sizeof value);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    for (uint64_t i = 0; i < count; i++)
+        assert_int_equal(pawl_append(log, s, 0, &r, NULL), 0);
+    assert_int_equal(pawl_close(log), 0);
+    return s;
+}
+
+static void a_lost_seal_is_passed(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t s = fill(f, 200);
+    overwrite(f, 0, MIB - 65536, 65536); /* the seal, and some records before it */
+
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    uint64_t lost = c.lost_records;
+    assert_in_range(lost, 1, 6);
+    c = (pawl_check)PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, lost);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 200 - lost);
+    assert_int_equal(told, lost);
+    assert_int_equal(read_all(f, 0, s, &told), 200 - lost);
+    assert_int_equal(told, lost);
+}
+
+static void a_lost_seal_before_a_lost_checkpoint_is_passed(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t s = fill(f, 120); /* two segments */
+    overwrite(f, 0, MIB - 65536, 65536);
+    overwrite(f, 1, 8192, 4096);
+
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    uint64_t lost = c.lost_records;
+    assert_in_range(lost, 1, 6);
+    c = (pawl_check)PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, lost);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 120 - lost);
+    assert_int_equal(told, lost);
+    assert_int_equal(read_all(f, 0, s, &told), 120 - lost);
+    assert_int_equal(told, lost);
+}
+
+/* The first frame of its incarnation goes, what that incarnation wrote behind it stays. */
+static void a_lost_open_record_takes_nothing_with_it(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t s;
+    pawl *log = reopen(f);
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    append(log, s, "first");
+    assert_int_equal(pawl_close(log), 0);
+    log = reopen(f);
+    assert_int_equal(pawl_get_status(log, &st), 0);
+    uint64_t end = st.durable_lsn; /* of the block that holds the OPEN record */
+    append(log, s, "second");
+    append(log, s, "third");
+    assert_int_equal(pawl_close(log), 0);
+    overwrite(f, 0, (off_t)(end - 4096), 80);
+
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), PAWL_DAMAGED);
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, 0);
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 3);
+    assert_int_equal(read_all(f, 0, s, &told), 3);
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+}
+
+/* Of the tail nothing is whole; several headers in it know that more was durable, the last one most. */
+static void a_lost_tail_is_taken_out_whole(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t s;
+    char text[16];
+    pawl *log = reopen(f);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    append(log, s, "first");
+    assert_int_equal(pawl_close(log), 0);
+    log = reopen(f);
+    for (int i = 10; i < 40; i++) {
+        snprintf(text, sizeof text, "record %d", i);
+        append(log, s, text);
+    }
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_get_status(log, &st), 0);
+    assert_int_equal(pawl_close(log), 0);
+    overwrite(f, 0, (off_t)st.durable_lsn, MIB - st.durable_lsn); /* the CLOSE record */
+    for (int i = 10; i < 40; i++) {
+        snprintf(text, sizeof text, "record %d", i);
+        damage(f, text);
+    }
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 1);
+    log = reopen(f);
+    append(log, s, "more");
+    assert_int_equal(pawl_close(log), 0);
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 2);
+}
+
+/* More is lost in one place than the memory cap lets anybody read at once. */
+static void what_is_lost_costs_no_memory(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    f->options.segment_size = 8 * MIB;
+    f->options.memory_cap = 2 * MIB;
+    uint32_t s = fill(f, 600);
+    overwrite(f, 0, 3 * MIB, 4 * MIB);
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_in_range(c.lost_records, 300, 420);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 600 - c.lost_records);
+    assert_int_equal(told, c.lost_records);
+    assert_int_equal(read_all(f, 0, s, &told), 600 - c.lost_records);
+}
+
+/* Header, its copy and checkpoint of a segment are gone, also together with the end of the segment before. */
+static void a_segment_without_its_beginning_is_kept(void **state) {
+    struct fixture *f = *state;
+    for (int segment = 0; segment < 3; segment++) {
+        uint64_t told;
+        char command[96];
+        snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+        assert_int_equal(system(command), 0);
+        uint32_t s = fill(f, 200);
+        overwrite(f, segment, 0, 12288 + 100);
+        if (segment == 2)
+            overwrite(f, 1, MIB - 65536, 65536);
+        pawl_check c = PAWL_CHECK_INIT;
+        c.finding = show;
+        assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+        assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+        uint64_t lost = 200 - read_all(f, 0, s, &told);
+        assert_in_range(lost, segment == 0 ? 0 : 1, segment == 2 ? 7 : 1);
+        assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 200 - lost);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_seal_is_passed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_seal_before_a_lost_checkpoint_is_passed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_open_record_takes_nothing_with_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_tail_is_taken_out_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_lost_costs_no_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_segment_without_its_beginning_is_kept, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

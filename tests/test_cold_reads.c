@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading what is no longer in memory keeps several large reads under way, whatever the sizes of frames, and gives the same bytes as plain reads do. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "pawl.h"
+#undef fail /* the library has one of its own */
+#include "pipeline/engine.h"
+
+#define RECORDS 60u
+
+static char dir[64];
+static unsigned opened, put, largest_flight, flight;
+static struct seam_ops counting;
+static const struct seam_ops *real;
+
+static struct seam_reads *count_open(struct seam *s, unsigned depth) {
+    opened++;
+    return real->reads_open(s, depth);
+}
+static void count_put(struct seam_reads *q, struct seam_req *r) {
+    put++;
+    if (++flight > largest_flight)
+        largest_flight = flight;
+    real->reads_put(q, r);
+}
+static struct seam_req *count_take(struct seam_reads *q) {
+    struct seam_req *r = real->reads_take(q);
+    flight -= r != NULL;
+    return r;
+}
+static void count_close(struct seam_reads *q) {
+    flight = 0;
+    real->reads_close(q);
+}
+/* Every third read fails, or is short: what came ahead is not there, and a plain read must do. */
+static struct seam_req *failing_take(struct seam_reads *q) {
+    struct seam_req *r = count_take(q);
+    if (r != NULL && put % 3 == 0) {
+        r->result = put % 2 == 0 ? -5 : r->result / 2;
+        memset(r->data, 0xEE, r->len);
+    }
+    return r;
+}
+
+/* From some bytes to two MiB, so that frames lie in one piece, across several, and are larger than all that is read ahead. */
+static uint32_t length(uint32_t i) {
+    return i % 10 == 3 ? 2000000 : i % 4 == 0 ? 700000 + i * 977 : i * 131;
+}
+
+static void fill(uint8_t *p, uint32_t len, uint32_t seed) {
+    uint64_t x = seed * 0x9e3779b97f4a7c15u + 1;
+    for (uint32_t i = 0; i < len; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        p[i] = (uint8_t)x;
+    }
+}
+
+static int make_log(void **state) {
+    static uint8_t value[2000000];
+    (void)state;
+    snprintf(dir, sizeof dir, "/var/tmp/test_cold_reads.XXXXXX");
+    if (mkdtemp(dir) == NULL)
+        return -1;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.flags = PAWL_OPEN_CREATE, o.segment_size = 16u << 20;
+    pawl *log;
+    uint32_t s;
+    if (pawl_open(dir, &o, &log, NULL) != 0 || pawl_stream_create(log, "s", 1, &s) != 0)
+        return -1;
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        pawl_tx *tx;
+        fill(value, length(i), i);
+        pawl_record r = {.value = value, .value_len = length(i)};
+        if (pawl_begin(log, &tx) != 0 || pawl_put(tx, s, 0, &r) != 0 || pawl_commit(tx, NULL) != 0)
+            return -1;
+    }
+    return pawl_close(log);
+}
+
+static int remove_log(void **state) {
+    char command[96];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf -- '%s'", dir);
+    return system(command);
+}
+
+static void read_all(int backend, struct seam_req *(*take)(struct seam_reads *)) {
+    static uint8_t want[2000000];
+    struct seam *io;
+    opened = put = largest_flight = flight = 0;
+    assert_int_equal(seam_create(dir, false, backend, PAWL_DIRECT_AUTO, &io), 0);
+    real = io->ops;
+    counting = *real;
+    if (real->reads_open != NULL) {
+        counting.reads_open = count_open;
+        counting.reads_put = count_put;
+        counting.reads_take = take;
+        counting.reads_close = count_close;
+    }
+    io->ops = &counting;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.flags = PAWL_OPEN_READ;
+    pawl *log;
+    pawl_reader *r;
+    pawl_batch b;
+    uint32_t next = 0;
+    pawl_stream_info info;
+    assert_int_equal(engine_open(io, &o, &log), 0);
+    assert_int_equal(pawl_stream_find(log, "s", &info), 0);
+    assert_int_equal(pawl_reader_open(log, info.id, 0, 0, 0, &r), 0);
+    while (pawl_read(r, 0, 0, &b) > 0)
+        for (size_t i = 0; i < b.count; i++, next++) {
+            fill(want, length(next), next);
+            assert_int_equal(b.records[i].value_len, length(next));
+            if (length(next) != 0)
+                assert_memory_equal(b.records[i].value, want, length(next));
+        }
+    assert_int_equal(next, RECORDS);
+    pawl_reader_close(r);
+    assert_int_equal(pawl_close(log), 0);
+}
+
+static void several_reads_are_under_way(void **state) {
+    (void)state;
+    struct seam *io;
+    if (seam_create(dir, false, PAWL_BACKEND_URING, PAWL_DIRECT_AUTO, &io) != 0) {
+        print_message("SKIPPED: no io_uring here\n");
+        skip();
+    }
+    io->ops->destroy(io);
+    read_all(PAWL_BACKEND_URING, count_take);
+    assert_true(opened > 0);
+    assert_true(put > 10);
+    assert_true(largest_flight > 1);
+}
+
+static void plain_reads_give_the_same(void **state) {
+    (void)state;
+    read_all(PAWL_BACKEND_POSIX, count_take);
+}
+
+static void a_read_ahead_that_fails_is_read_plainly(void **state) {
+    (void)state;
+    read_all(PAWL_BACKEND_AUTO, failing_take);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(several_reads_are_under_way),
+        cmocka_unit_test(plain_reads_give_the_same),
+        cmocka_unit_test(a_read_ahead_that_fails_is_read_plainly),
+    };
+    return cmocka_run_group_tests(tests, make_log, remove_log);
+}

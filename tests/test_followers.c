@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Read-only handles beside a writer that drops segments, is in the middle of a write, or is killed: they never stand still for ever. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pawl.h"
+
+#define MIB (1024u * 1024u)
+
+struct fixture {
+    char dir[64];
+    pawl_options options;
+};
+
+static pawl *open_log(struct fixture *f, uint32_t flags) {
+    pawl *log;
+    pawl_error e;
+    f->options.flags = flags;
+    if (pawl_open(f->dir, &f->options, &log, &e) != 0)
+        fail_msg("%s", e.message);
+    return log;
+}
+
+static int setup(void **state) {
+    struct fixture *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return -1;
+    strcpy(f->dir, "/tmp/test_followers.XXXXXX");
+    if (mkdtemp(f->dir) == NULL)
+        return -1;
+    f->options = (pawl_options)PAWL_OPTIONS_INIT;
+    f->options.segment_size = MIB;
+    f->options.no_thread = 1; /* nothing happens but what the test asks for */
+    f->options.witness_ms = UINT32_MAX;
+    f->options.backend = PAWL_BACKEND_POSIX;
+    *state = f;
+    pawl *log = open_log(f, PAWL_OPEN_CREATE);
+    uint32_t s;
+    int rc = pawl_stream_create(log, "s", 1, &s);
+    return rc != 0 || s != 1 || pawl_close(log) != 0;
+}
+
+static int teardown(void **state) {
+    struct fixture *f = *state;
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    free(f);
+    return system(command);
+}
+
+static pawl_bounds bounds(pawl *log) {
+    pawl_bounds b;
+    int rc = pawl_partition_bounds(log, 1, 0, &b);
+    if (rc != 0) {
+        pawl_error e;
+        pawl_last_error(&e);
+        fail_msg("%s", e.message);
+    }
+    return b;
+}
+
+static void append(pawl *log, size_t size, int count) {
+    static char value[60000];
+    pawl_record r = {.value = value, .value_len = (uint32_t)size};
+    for (int i = 0; i < count; i++)
+        assert_int_equal(pawl_append(log, 1, 0, &r, NULL), 0);
+}
+
+static void one_that_fell_behind_goes_on_at_what_is_kept(void **state) {
+    struct fixture *f = *state;
+    pawl *log = open_log(f, 0), *follower = open_log(f, PAWL_OPEN_READ);
+    pawl_reader *r;
+    pawl_batch batch;
+    append(log, 60000, 1);
+    assert_int_equal(pawl_reader_open(follower, 1, 0, 0, 0, &r), 0);
+    append(log, 60000, 70); /* five segments */
+    assert_int_equal(pawl_retention_set(log, &(pawl_retention){.bytes = 1}), 0);
+    assert_in_range(pawl_retention_apply(log), 3, 5);
+    append(log, 60000, 2);
+    pawl_bounds kept = bounds(log), seen = bounds(follower);
+    assert_int_equal(seen.first, kept.first);
+    assert_int_equal(seen.end, kept.end - 1); /* nothing vouches for the last one yet */
+    int n;
+    while ((n = pawl_read(r, 0, 0, &batch)) > 0) { /* of the segment that the reader has open */
+    }
+    assert_int_equal(n, PAWL_TRIMMED);
+    assert_int_equal(pawl_reader_seek(r, seen.first), 0);
+    for (uint64_t got = seen.first; got < seen.end; got += (uint64_t)n)
+        assert_true((n = pawl_read(r, 0, 0, &batch)) > 0);
+    pawl_reader_close(r);
+    assert_int_equal(pawl_close(follower), 0);
+    assert_int_equal(pawl_close(log), 0);
+}
+
+static void one_that_met_half_a_group_sees_the_other_half(void **state) {
+    struct fixture *f = *state;
+    char file[128];
+    static uint8_t whole[MIB], torn[MIB];
+    pawl *log = open_log(f, 0);
+    for (char i = '0'; i < '7'; i++) { /* four groups of one go out at once; the others gather in a fifth meanwhile */
+        pawl_tx *tx;
+        char value[] = {'v', 'a', 'l', 'u', 'e', i};
+        pawl_record r = {.value = value, .value_len = sizeof value};
+        assert_int_equal(pawl_begin(log, &tx), 0);
+        assert_int_equal(pawl_put(tx, 1, 0, &r), 0);
+        assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
+    }
+    assert_int_equal(pawl_close(log), 0);
+    snprintf(file, sizeof file, "%s/0000000000000000.seg", f->dir);
+    int fd = open(file, O_RDWR);
+    assert_int_equal(pread(fd, whole, MIB, 0), MIB);
+    memcpy(torn, whole, MIB);
+    const uint8_t *value = memmem(torn, MIB, "value5", 6);
+    assert_non_null(value);
+    size_t at = (size_t)(value - torn);
+    while (memcmp(torn + at, "PWLF", 4) != 0)
+        at--;
+    assert_int_not_equal(at % 4096, 0);
+    memset(torn + at, 0, MIB - at);
+    assert_int_equal(pwrite(fd, torn, MIB, 0), MIB);
+
+    pawl *follower = open_log(f, PAWL_OPEN_READ);
+    assert_int_equal(bounds(follower).end, 5);
+    assert_int_equal(bounds(follower).end, 5);
+    assert_int_equal(pwrite(fd, whole, MIB, 0), MIB);
+    close(fd);
+    assert_int_equal(bounds(follower).end, 7);
+    assert_int_equal(pawl_close(follower), 0);
+}
+
+/* A child that writes and is gone without closing; nothing vouches for its last record. */
+static void one_whose_writer_was_killed_sees_all_of_it(void **state) {
+    struct fixture *f = *state;
+    int up[2], down[2];
+    char c;
+    assert_int_equal(pipe(up) | pipe(down), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        pawl *log;
+        pawl_record r = {.value = "x", .value_len = 1};
+        int rc = pawl_open(f->dir, &f->options, &log, NULL);
+        rc |= pawl_append(log, 1, 0, &r, NULL);
+        rc |= write(up[1], "x", 1) != 1 || read(down[0], &c, 1) != 1;
+        for (int i = 0; i < 3; i++)
+            rc |= pawl_append(log, 1, 0, &r, NULL);
+        _exit(rc != 0);
+    }
+    int status;
+    assert_int_equal(read(up[0], &c, 1), 1);
+    pawl *follower = open_log(f, PAWL_OPEN_READ);
+    assert_int_equal(bounds(follower).end, 0);
+    assert_int_equal(write(down[1], "x", 1), 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(bounds(follower).end, 4);
+    assert_int_equal(pawl_close(follower), 0);
+    close(up[0]), close(up[1]), close(down[0]), close(down[1]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_that_fell_behind_goes_on_at_what_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_that_met_half_a_group_sees_the_other_half, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_whose_writer_was_killed_sees_all_of_it, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
