@@ -13,7 +13,7 @@
 
 static const cli_command *const commands[] = {
     &cli_init,  &cli_stream,  &cli_ingest, &cli_cat,  &cli_pipe,      &cli_status,    &cli_verify,
-    &cli_audit, &cli_explain, &cli_repair, &cli_dump, &cli_processor, &cli_retention,
+    &cli_audit, &cli_explain, &cli_repair, &cli_dump, &cli_processor, &cli_retention, &cli_crashtest,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 

@@ -138,9 +138,31 @@ typedef struct pawl_options {
                               it a little past its death) */
     int (*progress)(void *arg, uint64_t done, uint64_t total); /* during recovery; bytes. Non-zero return is ignored */
     void *progress_arg;
+    void (*on_point)(void *arg, const char *point); /* for crash tests: called at each of the points below; NULL: never */
+    void *on_point_arg;
 } pawl_options;
 #define PAWL_OPTIONS_INIT \
-    { sizeof(pawl_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(pawl_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Named points of a log's life, so that a crash test can end the process exactly there (`pawl crashtest` does). The callback must not call the library;
+ * it may be called by any thread of the handle, at those marked * with the handle's lock held. No cost where it is NULL. Of a read-only handle, the close-
+ * points only. Names may be added; those here stay.
+ *   pawl_open()    recovery-synced        what may have lived in the page cache only is durable
+ *                  recovery-scanned       the newest segment has been read and judged
+ *                  incarnation-durable    the record of the new incarnation is durable; not reached where the next segment's header has to be it
+ *   groups         group-submitted *      a group of frames is with the system
+ *                  group-completed *      it came back written and durable, those before it perhaps not
+ *                  durable-advanced *     the durable LSN has moved; who waits for it has not heard of it
+ *   segments       segment-written        a new segment's file is durable, under its temporary name (also on creation, as the two that follow)
+ *                  segment-named          it has its name, perhaps not durably
+ *                  segment-prepared       durably
+ *                  seal-appended *        a segment's last frame is in memory
+ *                  header-submitted *     the next segment's header and checkpoint are with the system
+ *                  segment-begun *        they are durable
+ *                  segment-dropped        retention has removed a file, perhaps not durably
+ *   processors     outputs-durable        at-least-once: a batch's outputs are, its position isn't
+ *                  position-durable       at-most-once: the position is, the callback has not run
+ *   pawl_close()   close-begun, close-durable */
 
 /* Opens the log in directory `dir`; `o` may be NULL (open an existing log for writing, all defaults). Opening for writing recovers:
  * finds the tail, makes it durable, begins a new incarnation durably. `*out` is the handle, to be given to pawl_close(); NULL on

@@ -54,6 +54,7 @@ struct pawl {
     uint64_t fork_generation;                                          /* (constant) */
     uint64_t witness_ns;                                               /* (constant); 0 none */
     struct segment_header header; /* (constant) of the newest segment at open */
+    struct points points;         /* (constant) */
     pthread_mutex_t mutex;
     pthread_cond_t progress; /* something became durable, was appended, or failed */
     pthread_cond_t work;     /* for the background thread */

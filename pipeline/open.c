@@ -33,7 +33,7 @@ static void hook_begun(void *ctx, uint64_t index) {
 }
 
 struct wal_hooks engine_hooks(pawl *p) {
-    return (struct wal_hooks){hook_checkpoint, hook_index, hook_begun, p};
+    return (struct wal_hooks){hook_checkpoint, hook_index, hook_begun, p, p->points};
 }
 
 static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
@@ -142,7 +142,7 @@ static int create_if_asked(pawl *p, const pawl_options *o) {
                    : 0;
     if (rc != PAWL_NOT_A_LOG)
         return rc;
-    return wal_create(p->io, &p->mem, o->segment_size != 0 ? o->segment_size : 64ull * MIB, o->disk_cap);
+    return wal_create(p->io, &p->mem, &p->points, o->segment_size != 0 ? o->segment_size : 64ull * MIB, o->disk_cap);
 }
 
 /* Writes the new incarnation's record and waits for it (PAWL-8: before anything is accepted or shown). */
@@ -157,6 +157,8 @@ static int begin_incarnation(pawl *p, const struct wal_start *start) {
         rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
     }
     engine_leave(p);
+    if (rc == 0 && !p->wal.needs_open)
+        point(&p->points, "incarnation-durable");
     return rc;
 }
 
@@ -164,6 +166,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
     TRY(take_lock(p, o));
     TRY(create_if_asked(p, o));
     TRY(replay_settle(p->io, &p->mem));
+    point(&p->points, "recovery-synced");
     struct replay r = {on_frame, p, o->progress, o->progress_arg};
     struct recovered out;
     struct log_extent x; /* the index needs the segment size before the first frame */
@@ -172,6 +175,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
     int rc = replay_log(p->io, &p->mem, REPLAY_WRITE, &r, &out);
     if (rc < 0)
         return rc;
+    point(&p->points, "recovery-scanned");
     p->header = out.header;
     p->clean = out.clean;
     p->recovered_bytes = out.scanned;
@@ -191,6 +195,7 @@ static pawl *new_handle(const pawl_options *o) {
     p->app_dispatch = o->app_dispatch != 0;
     p->block_when_full = o->block_when_full != 0;
     p->witness_ns = o->witness_ms == UINT32_MAX ? 0 : (o->witness_ms == 0 ? 50 : o->witness_ms) * 1000000ull;
+    p->points = (struct points){o->on_point, o->on_point_arg};
     p->event_fd = -1;
     p->wal.file = p->wal.next_file = -1;
     p->follow.ahead_file = p->follow.apply_file = -1;
@@ -289,7 +294,10 @@ int pawl_close(pawl *p) {
         return 0;
     int saved = errno;
     TRY(engine_check_fork(p));
+    point(&p->points, "close-begun");
     int rc = p->read_only ? 0 : close_writer(p);
+    if (rc == 0)
+        point(&p->points, "close-durable");
     pawl_error e;
     fail_copy(&e);
     engine_stop_threads(p);

@@ -93,6 +93,7 @@ static int commit(struct task *t, uint64_t from, uint64_t to) {
     switch (t->processor->config.guarantee) {
     case PAWL_AT_LEAST_ONCE:
         TRY(append(t, true));
+        point(&t->processor->p->points, "outputs-durable");
         TRY(advance(t, from, to));
         return append(t, true);
     case PAWL_AT_MOST_ONCE: /* the position is ahead already */
@@ -108,7 +109,9 @@ static int promise(struct task *t, uint64_t from, uint64_t to) {
     if (t->processor->config.guarantee != PAWL_AT_MOST_ONCE)
         return 0;
     TRY(advance(t, from, to));
-    return append(t, true);
+    TRY(append(t, true));
+    point(&t->processor->p->points, "position-durable");
+    return 0;
 }
 
 static int attempt(struct task *t, const pawl_record *records, size_t count, uint32_t n, struct pawl_context *ctx) {

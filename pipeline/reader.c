@@ -392,6 +392,23 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
                    (unsigned long long)batch->from, (unsigned long long)batch->to - 1);
 }
 
+/* Under the lock: retention has dropped the segment at hand. If it holds nothing that is still wanted, reading goes on behind it. */
+static int relocate(struct pawl_reader *r) {
+    pawl_error e;
+    fail_copy(&e);
+    uint64_t first, lsn;
+    TRY(locate_first(r->p, r->stream, r->partition, &first));
+    if (r->want < first)
+        return fail_again(&e);
+    TRY(locate(r->p, r->stream, r->partition, r->want, &lsn));
+    if (lsn <= r->lsn)
+        return fail_again(&e);
+    close_file(r);
+    r->lsn = lsn;
+    r->linked = false;
+    return 1;
+}
+
 /* Gathers runs until there is enough or no more. Lock held on entry and return. */
 static int gather(struct pawl_reader *r) {
     pawl *p = r->p;
@@ -409,6 +426,8 @@ static int gather(struct pawl_reader *r) {
             rc = gather_disk(r, settled);
             pthread_mutex_lock(&p->mutex);
         }
+        if (rc == PAWL_TRIMMED)
+            rc = relocate(r);
         if (rc < 0) /* what was gathered before comes first; the error comes again */
             return r->piece_count != 0 && rc != PAWL_MEMORY ? 0 : rc;
     }

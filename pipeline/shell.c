@@ -276,6 +276,7 @@ static bool drop_segments(pawl *p, uint64_t keep) {
         rc = p->io->ops->unlink(p->io, name);
         if (rc < 0 && rc != -ENOENT)
             break; /* it stays; tried again later */
+        point(&p->wal.hooks.points, "segment-dropped");
         synced = p->io->ops->sync_dir(p->io);
     }
     pthread_mutex_lock(&p->mutex);
@@ -293,7 +294,7 @@ static bool prepare_next(pawl *p) {
     uint64_t index = w->segment + 1, size = w->segment_size;
     w->next = NEXT_MAKING;
     engine_leave(p);
-    int file = wal_prepare_file(p->io, index, size);
+    int file = wal_prepare_file(p->io, &w->hooks.points, index, size);
     pthread_mutex_lock(&p->mutex);
     wal_next_done(w, file);
     p->full_since = engine_now(p);

@@ -20,6 +20,7 @@
 #include "wal/error.h"
 #include "wal/format.h"
 #include "wal/mem.h"
+#include "wal/points.h"
 #include "wal/seam.h"
 
 #define WAL_WAIT 1 /* not now: complete() something, or prepare a segment, then try again */
@@ -97,6 +98,7 @@ struct wal_hooks {
     /* A segment has begun at its first frame. */
     void (*begun)(void *ctx, uint64_t index);
     void *ctx;
+    struct points points;
 };
 
 struct wal {
@@ -196,11 +198,12 @@ int wal_error(const struct wal *w); /* the sticky one as this thread's last erro
 /* Is a next segment wanted, and may one be made now (cap)? */
 bool wal_wants_next(struct wal *w);
 /* Makes segment `index`: allocated, written once with zeros, synced, named, directory synced. Without the lock. Returns the handle or -errno. */
-int wal_prepare_file(struct seam *io, uint64_t index, uint64_t size);
+int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size);
 void wal_next_done(struct wal *w, int file_or_errno);
 uint64_t wal_segments_on_disk(const struct wal *w);
 /* Creates a new log with segment 0 in the directory, durably. */
-int wal_create(struct seam *io, struct mem *m, uint64_t segment_size, uint64_t disk_cap);
+int wal_create(struct seam *io, struct mem *m, const struct points *points, uint64_t segment_size,
+               uint64_t disk_cap);
 
 /* Encodes a whole frame at `out` (which has room), at f's LSN; shared by append and creation. */
 void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h, uint64_t seed);

@@ -169,6 +169,7 @@ static void seal(struct wal *w) {
     if (put_frame(w, &f, &lsn, &end) == 0) { /* else tried again at the next append */
         w->seal_lsn = lsn;
         w->state = WAL_SEALING;
+        point(&w->hooks.points, "seal-appended");
         wal_flush(w, true);
     }
     bytes_free(&body);
@@ -224,6 +225,7 @@ static int begin(struct wal *w) {
     bytes_free(&body);
     w->state = WAL_BEGINNING;
     wal_flush(w, true);
+    point(&w->hooks.points, "header-submitted");
     return 0;
 }
 
@@ -241,6 +243,7 @@ void wal_step(struct wal *w) {
     if (w->state == WAL_BEGINNING && w->in_flight == 0) {
         w->state = WAL_RUNNING; /* only now may frames go in: a torn tail is always in the newest segment */
         w->needs_open = false;
+        point(&w->hooks.points, "segment-begun");
         w->hooks.begun(w->hooks.ctx, w->segment);
     }
 }

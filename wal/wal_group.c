@@ -75,9 +75,11 @@ void wal_flush(struct wal *w, bool force) {
     int rc = w->io->ops->kick(w->io);
     if (rc < 0)
         wal_fail(w, -rc, "submit", g->lsn);
+    point(&w->hooks.points, "group-submitted");
 }
 
 static void advance_durable(struct wal *w) {
+    uint64_t before = w->durable;
     while (w->flight_head != NULL && w->flight_head->state == GROUP_DONE) {
         struct group *g = w->flight_head;
         w->flight_head = g->next;
@@ -94,6 +96,8 @@ static void advance_durable(struct wal *w) {
             g->state = GROUP_FREE;
         }
     }
+    if (w->durable != before)
+        point(&w->hooks.points, "durable-advanced");
 }
 
 /* What a write's answer means for its group. */
@@ -155,6 +159,8 @@ void wal_complete(struct wal *w, struct seam_req *r) {
         int rc = w->io->ops->kick(w->io);
         if (rc < 0)
             wal_fail(w, -rc, "submit", g->lsn);
+    } else if (w->failed == 0) {
+        point(&w->hooks.points, "group-completed");
     }
     advance_durable(w);
     wal_step(w);

@@ -29,7 +29,7 @@ static int fill(struct seam *io, int file, uint64_t size) {
 }
 
 /* An unnamed-yet segment: a `.tmp` file, filled with zeros and durable. */
-static int make_tmp(struct seam *io, const char *tmp, uint64_t size) {
+static int make_tmp(struct seam *io, const struct points *points, const char *tmp, uint64_t size) {
     int rc = io->ops->unlink(io, tmp);
     if (rc < 0 && rc != -ENOENT)
         return rc;
@@ -44,19 +44,30 @@ static int make_tmp(struct seam *io, const char *tmp, uint64_t size) {
         io->ops->unlink(io, tmp); /* give the space back at once */
         return rc;
     }
+    point(points, "segment-written");
     return file;
 }
 
-int wal_prepare_file(struct seam *io, uint64_t index, uint64_t size) {
+/* Gives it its name, durably: whole or not there. */
+static int name_tmp(struct seam *io, const struct points *points, const char *tmp, const char *name) {
+    int rc = io->ops->rename(io, tmp, name);
+    if (rc < 0)
+        return rc;
+    point(points, "segment-named");
+    rc = io->ops->sync_dir(io);
+    if (rc == 0)
+        point(points, "segment-prepared");
+    return rc;
+}
+
+int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size) {
     char tmp[24], name[24];
     segment_name(tmp, index, "tmp");
     segment_name(name, index, "seg");
-    int file = make_tmp(io, tmp, size);
+    int file = make_tmp(io, points, tmp, size);
     if (file < 0)
         return file;
-    int rc = io->ops->rename(io, tmp, name);
-    if (rc == 0)
-        rc = io->ops->sync_dir(io);
+    int rc = name_tmp(io, points, tmp, name);
     if (rc < 0) {
         io->ops->close(io, file);
         return rc;
@@ -78,7 +89,8 @@ void wal_next_done(struct wal *w, int file_or_errno) {
         wal_fail(w, e, "prepare", (w->segment + 1) * w->segment_size);
 }
 
-int wal_create(struct seam *io, struct mem *m, uint64_t segment_size, uint64_t disk_cap) {
+int wal_create(struct seam *io, struct mem *m, const struct points *points, uint64_t segment_size,
+               uint64_t disk_cap) {
     char tmp[24], name[24];
     segment_name(tmp, 0, "tmp");
     segment_name(name, 0, "seg");
@@ -97,7 +109,7 @@ int wal_create(struct seam *io, struct mem *m, uint64_t segment_size, uint64_t d
     struct wal_frame f = {.kind = FRAME_CHECKPOINT, .body_hash = format_hash(NULL, 0, seed), .time_ns = sh.created_ns};
     struct frame_header h = {.lsn = SEGMENT_HEADER_SIZE, .epoch = 1, .durable = 0};
     wal_encode_frame(head + SEGMENT_HEADER_SIZE, &f, &h, seed);
-    int file = make_tmp(io, tmp, segment_size);
+    int file = make_tmp(io, points, tmp, segment_size);
     if (file < 0) {
         mem_free(m, head, len);
         return fail_sys(file, "create", tmp, 0);
@@ -107,8 +119,6 @@ int wal_create(struct seam *io, struct mem *m, uint64_t segment_size, uint64_t d
     io->ops->close(io, file);
     mem_free(m, head, len);
     if (rc == 0)
-        rc = io->ops->rename(io, tmp, name); /* whole or not there */
-    if (rc == 0)
-        rc = io->ops->sync_dir(io);
+        rc = name_tmp(io, points, tmp, name);
     return rc < 0 ? fail_sys(rc, "create", name, 0) : 0;
 }

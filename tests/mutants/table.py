@@ -38,7 +38,7 @@ MUTANTS = [
     ("prepared-segment-not-synced", "PAWL-8", "wal/wal_prepare.c",
      "return rc < 0 ? (int)rc : io->ops->sync(io, file);", "(void)file;\n    return rc < 0 ? (int)rc : 0;"),
     ("new-segment-name-not-synced", "PAWL-8", "wal/wal_prepare.c",
-     "    if (rc == 0)\n        rc = io->ops->sync_dir(io);\n    if (rc < 0) {", "    if (rc < 0) {"),
+     "int rc = name_tmp(io, points, tmp, name);", "int rc = io->ops->rename(io, tmp, name);"),
     ("next-segment-before-all-is-durable", "PAWL-9", "wal/wal_append.c",
      "if (w->state == WAL_SEALING && w->in_flight == 0 && w->gathering == NULL && w->next == NEXT_READY) {",
      "if (w->state == WAL_SEALING && w->gathering == NULL && w->next == NEXT_READY) {"),
