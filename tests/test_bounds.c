@@ -91,7 +91,7 @@ static void async_append(struct fixture *f, const char *text) {
 static void nothing_is_called_durable_before_it_is(void **state) {
     struct fixture *f = *state;
     pawl_bounds b;
-    pawl_reader *r;
+    pawl_reader *r = NULL;
     f->options.no_thread = 1; /* so that nobody waits for the device but these calls */
     open_log(f);
     for (int i = 0; i < 5; i++)
@@ -115,7 +115,7 @@ static void a_reader_can_be_opened_while_segments_are_dropped(void **state) {
     struct fixture *f = *state;
     pawl_retention keep = {.bytes = 3 * MIB};
     pawl_bounds b;
-    pawl_reader *r;
+    pawl_reader *r = NULL;
     pthread_t thread;
     void *failed;
     open_log(f);
@@ -141,7 +141,7 @@ static void a_reader_can_be_opened_while_segments_are_dropped(void **state) {
 static void a_reader_that_waits_is_not_cut_off_by_what_it_has_passed(void **state) {
     struct fixture *f = *state;
     pawl_retention keep = {.bytes = 3 * MIB};
-    pawl_reader *r;
+    pawl_reader *r = NULL;
     pawl_batch batch;
     open_log(f);
     async_append(f, "the first");

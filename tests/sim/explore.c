@@ -117,7 +117,7 @@ static void go_on(struct explore *e, struct world *w, int count, int depth) {
     world_set_up(w);
     static const enum op_kind kinds[] = {OP_COMMIT,  OP_STEP, OP_ASYNC, OP_BIG,
                                          OP_PRODUCE, OP_TICK, OP_RETAIN};
-    for (unsigned i = rng_below(&e->rng, 6); i > 0 && !is_wrong(w) && !w->failed; i--)
+    for (unsigned i = rng_below(&e->rng, 8); i > 0 && !is_wrong(w) && !w->failed; i--)
         world_do(w, (struct op){kinds[rng_below(&e->rng, 7)], (uint32_t)rng_next(&e->rng) >> 8});
     if (!is_wrong(w)) {
         if (rng_chance(&e->rng, 2)) {
@@ -135,14 +135,15 @@ static void go_on(struct explore *e, struct world *w, int count, int depth) {
     free(own);
 }
 
-static void try_state(struct explore *e, struct world *w, struct bounds b, int depth) {
+/* `living`: the machine wasn't switched off, so that much is in its cache only: then a log's further life tells more. */
+static void try_state(struct explore *e, struct world *w, struct bounds b, int depth, bool living) {
     e->states++;
     e->by_depth[depth]++;
     int n = recover(e, w, b, depth);
     if (n < 0 || is_wrong(w)) {
         wrong(e, w, "after a crash", depth);
         drop(w);
-    } else if (rng_chance(&e->rng, 12)) {
+    } else if (rng_chance(&e->rng, living ? 2 : 12)) {
         go_on(e, w, n, depth);
     } else if (rng_chance(&e->rng, 12)) { /* recovering twice is recovering once */
         world_abandon(w);
@@ -163,8 +164,9 @@ void explore_moment(struct explore *e, const struct sim_machine *m, const struct
     for (unsigned i = 0; i < images && e->why[0] == 0; i++) {
         struct world w;
         clone(e, &w, m, model);
-        explore_crash(&e->rng, &w.m, !rng_chance(&e->rng, 8));
-        try_state(e, &w, b, depth);
+        bool living = rng_chance(&e->rng, 8);
+        explore_crash(&e->rng, &w.m, !living);
+        try_state(e, &w, b, depth, living);
     }
     fail_again(&kept);
 }
@@ -200,7 +202,7 @@ static void enumerate(struct explore *e, const struct sim_machine *m, const stru
         clone(e, &w, m, model);
         one.code = code;
         disk_cut(&w.m.disk, by_subset, &one);
-        try_state(e, &w, b, 1);
+        try_state(e, &w, b, 1, false);
     }
 }
 

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One frame: header, directory, every kind of run, its records, and what the tables make of it. Checksums are mended, so that everything behind them is reached. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipeline/tables.h"
+
+#define SEED 42u
+#define LSN (SEGMENT_HEADER_SIZE)
+#define CAP 60000u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void use_records(const uint8_t *data, const struct run *r) {
+    pawl_record out;
+    uint32_t at = 0;
+    while (record_decode(data, r->len, &at, &out)) {
+        pawl_header h;
+        for (uint32_t i = 0; pawl_record_header(&out, i, &h) == 0; i++)
+            if ((const uint8_t *)h.value + h.value_len > data + r->len)
+                abort();
+        if (at > r->len)
+            abort();
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static uint8_t frame[FRAME_HEADER_SIZE + CAP];
+    struct frame_header h = {.lsn = LSN, .epoch = 1};
+    if (size < 4 || size > CAP)
+        return 0;
+    h.kind = (uint8_t)(1 + data[0] % 9);
+    h.flags = data[1];
+    h.runs = (uint16_t)(data[2] % 40);
+    data += 4, size -= 4;
+    size_t dir = (size_t)h.runs * RUN_SIZE;
+    if (dir > size || h.kind == FRAME_LOST)
+        h.runs = 0, dir = 0;
+    memset(frame, 0, sizeof frame);
+    memcpy(frame + FRAME_HEADER_SIZE, data, size);
+    h.body_len = (uint32_t)(size - dir);
+    h.dir_hash = format_hash(frame + FRAME_HEADER_SIZE, dir, SEED);
+    h.body_hash = format_hash(frame + FRAME_HEADER_SIZE + dir, h.body_len, SEED);
+    frame_encode_header(frame, &h, SEED);
+    struct frame_header seen;
+    if (frame_decode_header(frame, LSN, MIB, SEED, &seen) != FRAME_GOOD ||
+        frame_check(frame, &seen, SEED) != FRAME_GOOD)
+        return 0;
+    for (uint32_t i = 0; i < seen.runs; i++) {
+        struct run r;
+        const uint8_t *at;
+        frame_run(frame, &seen, i, &r, &at);
+        if (at + r.len > frame + sizeof frame)
+            abort();
+        if (r.type == RUN_RECORDS)
+            use_records(at, &r);
+    }
+    struct mem m;
+    struct tables t;
+    mem_init(&m, 16u * MIB);
+    tables_init(&t, &m, MIB);
+    if (tables_apply(&t, &seen, frame, (h.flags & 2) != 0) == 0)
+        tables_apply(&t, &seen, frame, true);
+    tables_free(&t);
+    if (m.used != 0)
+        abort();
+    return 0;
+}
