@@ -167,7 +167,8 @@ struct pawl_tx {
     uint32_t position_count, position_cap;
     pawl_producer *producer;
     struct producer_entry sequence;
-    bool takeover; /* `sequence` is a new holder's, without sequences */
+    bool takeover;  /* `sequence` is a new holder's, without sequences */
+    bool for_input; /* a catalog change that only new input needs: it must not eat up a full log's reserve */
     struct bytes catalog, sinks;
     uint32_t catalog_count, sink_count;
     uint64_t bytes; /* of records held */
@@ -206,6 +207,9 @@ int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
 int tx_takeover(struct pawl_tx *tx, uint32_t producer);
 
 /* -- locate.c */
+/* Under the lock: if `first` is the oldest segment kept, the first one whose records are all there: older ones may hold commits that
+ * refer to spilled parts in segments that are gone. */
+uint64_t locate_whole_from(const pawl *p, uint64_t first);
 /* Under the lock: oldest offset kept of a partition. */
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
 /* Under the lock: an LSN from which a walk meets the offset, and its segment. */

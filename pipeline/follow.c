@@ -142,7 +142,7 @@ static int apply_known(pawl *p) {
             TRY(scan_resync(&fo->apply, fo->apply.at, &lsn));
             if (lsn == NO_LSN)
                 return any;
-            scan_jump(&fo->apply, lsn);
+            TRY(scan_jump(&fo->apply, lsn));
             continue;
         }
         bool gone;

@@ -223,8 +223,9 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
         return file;
     }
     scan_begin(&s, p->io, &p->mem, file, &h, true);
-    scan_jump(&s, lsn);
-    rc = scan_next(&s, &f);
+    rc = scan_jump(&s, lsn);
+    if (rc == 0)
+        rc = scan_next(&s, &f);
     if (rc == 1)
         fill_origin(&p->tables, &f.header, f.bytes, out);
     else if (rc == 0)

@@ -99,8 +99,18 @@ int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition,
     return 0;
 }
 
+uint64_t locate_whole_from(const pawl *p, uint64_t first) {
+    uint64_t from = first;
+    for (uint32_t i = 0; i < p->tables.span_count; i++) {
+        const struct span_row *s = &p->tables.spans[i];
+        if (s->oldest < first && s->segment >= from)
+            from = s->segment + 1;
+    }
+    return from;
+}
+
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first) {
-    uint64_t n = first_segment(p);
+    uint64_t n = locate_whole_from(p, first_segment(p));
     *first = 0;
     if (n == 0)
         return 0;
@@ -132,8 +142,9 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
     struct scan s;
     struct scan_frame f;
     scan_begin(&s, p->io, &p->mem, file, &h, false);
-    scan_jump(&s, next.seal_lsn);
-    int rc = scan_next(&s, &f);
+    int rc = scan_jump(&s, next.seal_lsn);
+    if (rc == 0)
+        rc = scan_next(&s, &f);
     if (rc == 1 && f.header.kind == FRAME_SEAL && f.header.runs == 1) {
         struct run r;
         const uint8_t *data;

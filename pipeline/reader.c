@@ -190,8 +190,9 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
             return fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
                         (unsigned long long)lsn);
         scan_begin(&s, p->io, &p->mem, file, &sh, false);
-        scan_jump(&s, e.lsn);
-        rc = scan_next(&s, &f);
+        rc = scan_jump(&s, e.lsn);
+        if (rc == 0)
+            rc = scan_next(&s, &f);
     }
     if (rc == 1) {
         struct run inner = {0};
@@ -282,8 +283,15 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
         r->file = file;
         r->segment = segment;
         scan_begin(&r->scan, p->io, &p->mem, file, &h, true);
-        if (r->lsn % p->header.segment_size != SEGMENT_HEADER_SIZE)
-            r->scan.link = 0, scan_jump(&r->scan, r->lsn);
+        if (r->lsn % p->header.segment_size != SEGMENT_HEADER_SIZE) {
+            r->scan.link = 0;
+            int rc = scan_jump(&r->scan, r->lsn);
+            if (rc < 0) {
+                close_file(r);
+                return rc;
+            }
+            r->scan.buf_len = 0; /* read without a limit: bytes behind it may still change */
+        }
     }
     uint64_t base = segment * p->header.segment_size;
     bool all = limit >= base + p->header.segment_size;
@@ -336,14 +344,14 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     }
     uint64_t behind = r->scan.at;
     rc = take_frame(r, &f.header, f.bytes, false);
-    if (rc == PAWL_LOST) {
-        close_file(r); /* the next call looks at this frame again */
+    if (rc < 0) {
+        close_file(r); /* nothing is passed over: the next call looks at this frame again */
         r->lsn = f.header.lsn;
         return rc;
     }
     bool sealed = scan_sealed(&r->scan);
     r->lsn = sealed ? (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE : behind;
-    return rc < 0 ? rc : 1;
+    return 1;
 }
 
 /* Passes over what was lost. */
@@ -352,6 +360,20 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
     batch->to = r->next = r->want = r->behind_gap;
     return fail_at(PAWL_LOST, 0, "", "", r->lsn, "offsets %llu to %llu were lost to damage",
                    (unsigned long long)batch->from, (unsigned long long)batch->to - 1);
+}
+
+/* Lock held: the segment where the walk stands is gone. Was there anything in it for this reader? If not, it goes on in the first one that is kept. */
+static int skip_dropped(struct pawl_reader *r) {
+    pawl *p = r->p;
+    pawl_error e;
+    uint64_t first, lsn, segment = r->lsn / p->header.segment_size;
+    fail_copy(&e);
+    close_file(r);
+    if (locate_first(p, r->stream, r->partition, &first) < 0 || r->want < first ||
+        locate(p, r->stream, r->partition, r->want, &lsn) < 0 || lsn / p->header.segment_size <= segment)
+        return fail_again(&e);
+    r->lsn = lsn;
+    return 0;
 }
 
 /* Gathers runs until there is enough or no more. Lock held on entry and return. */
@@ -370,6 +392,8 @@ static int gather(struct pawl_reader *r) {
             engine_leave(p);
             rc = gather_disk(r, settled);
             pthread_mutex_lock(&p->mutex);
+            if (rc == PAWL_TRIMMED)
+                rc = skip_dropped(r);
         }
         if (rc < 0) /* what was gathered before comes first; the error comes again */
             return r->piece_count != 0 && rc != PAWL_MEMORY ? 0 : rc;

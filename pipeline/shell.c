@@ -4,7 +4,6 @@
  * leader), with the lock released, so a lone committer has no hand-off to another thread.
  */
 #include <errno.h>
-#include <signal.h>
 #include <time.h>
 
 #include "pipeline/engine.h"
@@ -340,13 +339,9 @@ static void *maintenance_main(void *arg) {
 int engine_start_threads(pawl *p) {
     if (p->no_thread || p->read_only)
         return 0;
-    sigset_t all, old; /* signals are the application's: its own thread must be the one that they interrupt */
-    sigfillset(&all);
     pthread_mutex_lock(&p->mutex);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
     p->bg_running = pthread_create(&p->bg, NULL, background_main, p) == 0;
     p->chores_running = p->bg_running && pthread_create(&p->maintenance, NULL, maintenance_main, p) == 0;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
     bool both = p->chores_running;
     engine_leave(p);
     return both ? 0 : fail(PAWL_MEMORY, "cannot start the threads of the handle");

@@ -252,7 +252,7 @@ static int walk(struct scan *s, const struct replay *r, bool salvage, struct sca
         out->salvaged = true;
         if (lsn == NO_LSN)
             return 0;
-        scan_jump(s, lsn);
+        TRY(scan_jump(s, lsn));
     }
 }
 

@@ -296,26 +296,28 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
     }
 }
 
-/* Takes the link of the frame at p on trust. */
-static bool trust(struct scan *s, uint64_t p) {
+/* Takes the link of the frame at p on trust. 1, or 0 if there is none, or an error of reading. */
+static int trust(struct scan *s, uint64_t p) {
     int rc;
     struct frame_header h;
     const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
     if (head == NULL || frame_decode_header(head, p, s->segment_size, s->seed, &h) != FRAME_GOOD)
-        return false;
+        return rc;
     s->link = h.link;
     s->epoch = h.epoch;
     if (p != s->at && (h.kind == FRAME_OPEN || h.kind == FRAME_SEAL))
         s->epoch--; /* it may stand behind what a crash left, which only a newer epoch may */
-    return true;
+    return 1;
 }
 
-void scan_jump(struct scan *s, uint64_t lsn) {
+int scan_jump(struct scan *s, uint64_t lsn) {
     s->at = lsn;
     s->after_lost = true;
     uint64_t q = align_up(lsn, BLOCK);
-    if (!trust(s, lsn) && q != lsn && q % s->segment_size != 0)
-        trust(s, q); /* lsn is where a group's padding begins */
+    int rc = trust(s, lsn);
+    if (rc == 0 && q != lsn && q % s->segment_size != 0)
+        rc = trust(s, q); /* lsn is where a group's padding begins */
+    return rc < 0 ? rc : 0;
 }
 
 int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,

@@ -61,8 +61,8 @@ bool scan_sealed(const struct scan *s);
 int scan_judge(struct scan *s, struct scan_end *end);
 /* The first place beyond `from` with a whole good frame at its own LSN, whatever its link; UINT64_MAX if there is none. For repair and salvage. */
 int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
-/* Goes on at a frame found by scan_resync(), trusting its own link. */
-void scan_jump(struct scan *s, uint64_t lsn);
+/* Goes on at a frame found by scan_resync(), trusting its own link. An error only if it can't be read. */
+int scan_jump(struct scan *s, uint64_t lsn);
 void scan_end(struct scan *s);
 /* `len` bytes at a file offset, through the window; NULL with *rc set if they can't be read. Fewer than len at the end of the file: NULL and *rc = 0. */
 const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc);

@@ -105,7 +105,7 @@ static int on_end(struct verify *v, struct scan *s) {
         v->cut_off = true;
         return 0;
     }
-    scan_jump(s, q);
+    TRY(scan_jump(s, q));
     return 1;
 }
 
