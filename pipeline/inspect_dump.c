@@ -216,7 +216,7 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
     TRY(engine_enter(p));
     struct segment_header h;
     struct scan s;
-    struct scan_frame f;
+    struct scan_frame f = {0};
     int file = segment_open(p->io, &p->mem, lsn / p->header.segment_size, &p->header, false, &h);
     if (file < 0) {
         engine_leave(p);

@@ -140,7 +140,7 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
     if (file < 0)
         return trimmed(file, p, index);
     struct scan s;
-    struct scan_frame f;
+    struct scan_frame f = {0};
     scan_begin(&s, p->io, &p->mem, file, &h, false);
     int rc = scan_jump(&s, next.seal_lsn);
     if (rc == 0)
