@@ -135,6 +135,7 @@ static int sim_open(struct seam *s, const char *name, uint32_t flags) {
     for (int i = 0; i < SIM_HANDLES; i++)
         if (!x->handle[i].used) {
             x->handle[i] = (struct handle){true, (flags & SEAM_RDWR) != 0, inode};
+            x->m->disk.open[inode]++;
             return i;
         }
     broken_rule(x->m, "handles are not closed");
@@ -148,6 +149,7 @@ static void sim_close(struct seam *s, int file) {
         return;
     }
     x->handle[file].used = false;
+    x->m->disk.open[x->handle[file].inode]--;
 }
 
 static int inode_of(struct sim *x, int file, bool write) {
