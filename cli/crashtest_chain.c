@@ -125,7 +125,8 @@ static bool header_valid(const uint8_t *p, uint64_t n, header *h) {
     memcpy(h->log_id, p + 16, 16);
     return memcmp(p, magic, 8) == 0 && ct_get(p + 8, 4) == 1 && ct_get(p + 12, 4) == BLOCK &&
            ct_get(p + 4088, 8) == XXH3_64bits_withSeed(p, 4088, 0) && h->segment_size >= 65536 &&
-           h->segment_size <= 4096 * MIB && h->segment_size % 65536 == 0 && h->index == n && ct_get(p + 88, 8) == 0;
+           h->segment_size <= 4096 * MIB && h->segment_size % 65536 == 0 && h->index == n &&
+           ct_get(p + 88, 8) == 0;
 }
 
 /* 1: segment n has begun; 0: not, or it isn't there; -1: a problem. Leaves its first two blocks in `fetched`. */
