@@ -76,7 +76,7 @@ typedef struct ct_work {
 } ct_work;
 
 #define CT_SEGMENT (UINT64_C(1) << 20)
-#define CT_KEEP (6 * CT_SEGMENT) /* retention: more than one life writes, so that the oracle misses nothing */
+#define CT_KEEP (8 * CT_SEGMENT) /* retention: more than one life writes, so that the oracle misses nothing */
 #define CT_LIFE_BYTES (3 * CT_SEGMENT / 2) /* by which the log may grow before a life appends no more */
 #define CT_PARTITIONS 2
 

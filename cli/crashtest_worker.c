@@ -123,7 +123,8 @@ static int add_processor(worker *w) {
     c.guarantee = guarantees[w->work->guarantee];
     c.process = process;
     c.arg = w;
-    c.batch_max = (uint32_t)(below(w, 3) == 0 ? 1000 : 1 + below(w, 64));
+    /* A life that works everything off does so in large batches: in small ones the log would outgrow what retention keeps. */
+    c.batch_max = (uint32_t)(w->work->finish || below(w, 3) == 0 ? 1000 : 1 + below(w, 64));
     c.committed_input = below(w, 4) == 0;
     return pawl_processor_add(w->log, &c, NULL);
 }
