@@ -195,6 +195,9 @@ static bool next_frame(const ct_chain *c, ct_frame *f) {
 static int accept(ct_chain *c, const ct_frame *f) {
     if (f->kind == CT_LOST)
         return ct_wrong(c->problem, "expected no damage, found a LOST frame at LSN %" PRIu64, f->lsn);
+    if (f->kind == CT_OPEN && f->epoch == c->epoch)
+        return ct_wrong(c->problem, "expected the OPEN at LSN %" PRIu64 " to begin a newer epoch than %" PRIu64,
+                        f->lsn, c->epoch);
     c->end = f->end;
     c->link = f->hash;
     c->epoch = f->epoch;
