@@ -38,7 +38,7 @@ of() { # of GUARANTEE NAME
 
 run 0 --kills 150 --seed 7 --json
 [ -e "$work/log" ] && bad "the directory is left behind after a good run"
-[ "$(number kills)" -eq 150 ] || bad "not 150 kills: $(number kills)"
+[ "$(number kills)" -ge 150 ] || bad "fewer than 150 kills: $(number kills)"
 [ $(($(number recovery_kills) * 5)) -ge 150 ] || bad "fewer than a fifth of the kills came while it opened: $(number recovery_kills)"
 [ "$(of exactly-once lost)" -eq 0 ] && [ "$(of exactly-once doubled)" -eq 0 ] || bad "exactly-once is not"
 [ "$(of at-least-once lost)" -eq 0 ] && [ "$(of at-least-once doubled)" -gt 0 ] || bad "at-least-once shows no duplicate"
@@ -50,7 +50,7 @@ echo "150 kills: exactly once; $(of at-least-once doubled) doubled at least once
 for fault in wrong-input wrong-output double-output lost-output early-ack; do
     PAWL_CRASHTEST_FAULT=$fault run 1 --kills 400 --seed 3 --guarantee exactly-once
     grep -q 'seed 3, cycle [0-9]*: expected .* found' "$work/err" || bad "$fault: no report of what was expected and found"
-    [ -d "$work/log/exactly-once" ] || bad "$fault: the log is not kept"
+    [ -d "$work/log/exactly-once-0" ] || bad "$fault: the log is not kept"
     echo "found: $fault: $(sed -n 's/.*cycle/cycle/p' "$work/err" | cut -c 1-120)"
 done
 
