@@ -254,11 +254,14 @@ class Log:
             return
         data = self.files[index].data
         epoch = before.epoch if before else self.files[index].header.epoch
-        witness = self._witness(data, p + 8, p, index, epoch)
+        # The padding behind the last frame is durable with its group: a frame that knows no more than that vouches for nothing.
+        known, base = (p + f.BLOCK - 1) // f.BLOCK * f.BLOCK, index * self.size
+        if f.nonzero_at(data, p - base, known - base) is not None:
+            known = p
+        witness = self._witness(data, known + 8, known, index, epoch)
         if witness is not None:
             self._damage(p, witness, "a later frame at LSN %d says that these bytes were durable" % witness)
             return
-        base = index * self.size
         rest = f.nonzero_at(data, p - base, self.size)
         closed = before is not None and before.kind == f.CLOSE
         if rest is None or closed:

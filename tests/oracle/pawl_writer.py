@@ -166,9 +166,7 @@ class Writer:
         end = (s.pos + BLOCK - 1) // BLOCK * BLOCK
         self.zero(s.pos, end)
         if self.auto_sync:
-            # Where the last frame ends, not where its padding does: a frame that knew the padding durable, and is torn
-            # itself, would be a witness against the end of the frame before it.
-            s.synced = s.pos
+            s.synced = end  # a group's padding is durable with it
         s.pos, s.group_start = end, None
 
     @contextmanager
