@@ -362,9 +362,9 @@ bool ct_chain_cut_off(ct_chain *c) {
 int ct_chain_fetch(ct_chain *c, uint64_t lsn, uint64_t hash, ct_frame *f) {
     uint64_t n = lsn / c->segment_size;
     int code = load(c, &c->fetched, n, lsn % c->segment_size, c->segment_size);
-    if (code < 0)
+    if (code != 0)
         return code;
-    if (code == 1 || !frame_good(c, &c->fetched, lsn, (n + 1) * c->segment_size, f) || f->hash != hash)
+    if (!frame_good(c, &c->fetched, lsn, (n + 1) * c->segment_size, f) || f->hash != hash)
         return ct_wrong(c->problem, "expected a good frame at LSN %" PRIu64 ", to which a later one refers", lsn);
     return 0;
 }

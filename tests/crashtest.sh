@@ -56,19 +56,19 @@ done
 
 run 0 --kills 12 --seed 5 -- "$appliance"
 "$pawl" audit "$work/log" >/dev/null || bad "the appliance's log is not well"
-run 1 --kills 12 --seed 5 -- env PAWL_CRASHTEST_SEED=6 "$appliance"
+run 1 --kills 300 --seed 5 -- env PAWL_CRASHTEST_SEED=6 "$appliance"
 grep -q 'expected record 0 ' "$work/err" || bad "records of another seed were not found wrong"
 # shellcheck disable=SC2016
-run 1 --kills 12 -- bash -c '
+run 1 --kills 300 -- bash -c '
     file=$PAWL_CRASHTEST_DIR/0000000000000000.seg
     if [ -f "$file" ] && [ "$(od -An -tu1 -j 20480 -N 1 "$file")" -ne 0 ]; then
         printf "\377" | dd of="$file" bs=1 seek=20600 conv=notrunc status=none
         exec sleep 9
     fi
     exec "$0"' "$appliance"
-grep -q 'damaged' "$work/err" || bad "a flipped byte was not found"
-run 1 --kills 12 -- true
-run 1 --kills 12 -- "$work/no-such-program"
+grep -q 'expected a log that is well, found' "$work/err" || bad "a flipped byte was not found"
+run 1 --kills 300 -- true
+run 1 --kills 300 -- "$work/no-such-program"
 run 2 --kills 0
 run 2 --guarantee none
 run 2 --guarantee all -- true
