@@ -17,8 +17,9 @@ static struct model model;
 
 static void make_base(void) {
     static struct world w;
-    static const struct op ops[] = {{OP_COMMIT, 3}, {OP_TAKEOVER, 0}, {OP_PRODUCE, 0}, {OP_STEP, 1}, {OP_BIG, 3},   {OP_ABORT, 1},
-                                    {OP_DECIDE, 0}, {OP_REOPEN, 0},   {OP_STEP, 2},    {OP_TICK, 2}, {OP_COMMIT, 2}, {OP_TICK, 2}};
+    static const struct op ops[] = {{OP_COMMIT, 3}, {OP_TAKEOVER, 0}, {OP_PRODUCE, 0}, {OP_STEP, 1},
+                                    {OP_BIG, 3},    {OP_ABORT, 1},    {OP_DECIDE, 0},  {OP_REOPEN, 0},
+                                    {OP_STEP, 2},   {OP_TICK, 2},     {OP_COMMIT, 2},  {OP_TICK, 2}};
     sim_machine_init(&w.m, 1, 16 * SEGMENT_SIZE_UNIT);
     w.m.direct = w.m.calm = true;
     w.model = &model;

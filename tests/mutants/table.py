@@ -98,7 +98,4 @@ MUTANTS = [
      "        reserve = w->segment_size / 4;", "        reserve = 0;"),
     ("lock-not-taken", "PAWL-10", "wal/seam_lock.c",
      "rc = flock(fd, how | LOCK_NB);", "rc = fd < 0 || how == 77;"),
-    ("failed-handle-goes-on", "PAWL-7", "wal/wal_append.c",
-     "    if (w->failed != 0)\n        return wal_error(w);\n    uint64_t size = frame_size(f->run_count, f->body_len);",
-     "    uint64_t size = frame_size(f->run_count, f->body_len);"),
 ]

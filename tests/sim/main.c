@@ -213,6 +213,63 @@ static void all_job(const void *what, unsigned job, struct total *t) {
     }
 }
 
+/* ---------------------------------------------------------------- every call fails */
+
+/* Something of everything, over several segments, with recoveries. */
+static const struct op everything[] = {
+    {OP_COMMIT, 3}, {OP_TAKEOVER, 0},   {OP_PRODUCE, 1}, {OP_STEP, 2},  {OP_BIG, 40},     {OP_RUN, 1},
+    {OP_ABORT, 5},  {OP_DECIDE, 0},     {OP_TICK, 2},    {OP_ASYNC, 2}, {OP_DISPATCH, 0}, {OP_READ, 0},
+    {OP_KILL, 0},   {OP_STEP_ASYNC, 3}, {OP_BIG, 61},    {OP_RUN, 2},   {OP_RETAIN, 0},   {OP_FOLLOW, 0},
+    {OP_POWER, 0},  {OP_REPEAT, 1},     {OP_REOPEN, 0},  {OP_BIG, 30},  {OP_STEP, 1},     {OP_RETAIN, 1},
+    {OP_TICK, 1},   {OP_READ, 0}};
+
+struct calls {
+    unsigned jobs;
+    double until;
+};
+
+/* Runs the plan. Was the fault met at all? */
+static bool one_failure(struct plan *p, struct total *t) {
+    struct outcome o;
+    plan_run(p, &o);
+    add(t, &o);
+    if (o.why[0] != 0) {
+        printf("for ever %d: ", p->for_ever);
+        tell(p, &o, false);
+    }
+    return o.faults > 0;
+}
+
+/* Each call in turn, for each way to fail; once, and from then on for ever. */
+static void each_call(const struct calls *c, unsigned job, struct plan *p, enum sim_fault_kind kind,
+                      struct total *t) {
+    p->fault_count = 1;
+    for (uint32_t n = job; t->wrong == 0 && seconds() < c->until; n += c->jobs) {
+        p->fault[0] = (struct sim_fault){n, kind};
+        if (!one_failure(p, t))
+            return;
+    }
+}
+
+static void calls_job(const void *what, unsigned job, struct total *t) {
+    const struct calls *c = what;
+    static const enum sim_fault_kind once[] = {FAULT_EIO,   FAULT_ENOSPC, FAULT_EROFS,
+                                               FAULT_SHORT, FAULT_EAGAIN, FAULT_NO_DSYNC};
+    struct plan p = {.seed = 11, .segments = 12};
+    memcpy(p.op, everything, sizeof everything);
+    p.op_count = (int)(sizeof everything / sizeof *everything);
+    for (unsigned direct = 0; direct < 2; direct++) {
+        p.direct = direct != 0;
+        for (unsigned k = 0; k < sizeof once / sizeof *once; k++) {
+            p.for_ever = false;
+            each_call(c, job, &p, once[k], t);
+            p.for_ever = true;
+            if (k < 3)
+                each_call(c, job, &p, once[k], t);
+        }
+    }
+}
+
 /* ---------------------------------------------------------------- replay */
 
 static int replay(const char *path, bool verbose) {
@@ -248,6 +305,7 @@ static int usage(void) {
     fprintf(stderr,
             "usage: sim walk [--from SEED] [--count N] [--seconds S] [--jobs J] [--twice] [--shrink]\n"
             "       sim all [--length L] [--limit SECTORS] [--seconds S] [--jobs J]\n"
+            "       sim calls [--seconds S] [--jobs J]\n"
             "       sim replay FILE [--shrink]\n");
     return 2;
 }
@@ -290,6 +348,8 @@ int main(int argc, char **argv) {
         in_parallel(k.jobs, walk_job, &k, &t);
     else if (strcmp(argv[1], "all") == 0)
         in_parallel(a.jobs, all_job, &a, &t);
+    else if (strcmp(argv[1], "calls") == 0)
+        in_parallel(k.jobs, calls_job, &(struct calls){k.jobs, k.until}, &t);
     else
         return usage();
     print(&t, seconds() - begun);

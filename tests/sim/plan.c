@@ -79,6 +79,10 @@ static void on_step(void *arg, struct sim_machine *m) {
 /* Opens, again and again while faults hit; cuts the model to what was recovered. */
 static void start(struct world *w) {
     for (int tries = 0; tries <= SIM_FAULTS_MAX; tries++) {
+        if (tries == 3 && w->m.for_ever) { /* the device is replaced, and all is as it was left */
+            w->m.for_ever = false;
+            w->m.fault_count = 0;
+        }
         int hits = w->m.fault_hits, rc = world_open(w, false);
         if (rc == 0) {
             int n = world_check(w, (struct bounds){w->model->acknowledged, w->model->count});
@@ -148,6 +152,7 @@ void plan_run(const struct plan *p, struct outcome *o) {
     sim_machine_init(&w->m, p->seed, (uint64_t)p->segments * SEGMENT_SIZE_UNIT);
     memcpy(w->m.fault, p->fault, sizeof p->fault);
     w->m.fault_count = p->fault_count;
+    w->m.for_ever = p->for_ever;
     w->m.direct = p->direct;
     w->m.step_limit = 100000;
     w->m.step = on_step;

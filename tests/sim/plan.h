@@ -19,6 +19,7 @@ struct plan {
     int op_count;
     struct sim_fault fault[SIM_FAULTS_MAX];
     int fault_count;
+    bool for_ever; /* the first fault never ends */
 };
 
 struct outcome {

@@ -82,7 +82,7 @@ static int step(struct sim_machine *m) {
         return FAULT_EIO;
     }
     for (int i = 0; i < m->fault_count; i++)
-        if (m->fault[i].step == n) {
+        if (m->fault[i].step == n || (m->for_ever && n > m->fault[i].step)) {
             m->fault_hits++;
             return (int)m->fault[i].kind;
         }
@@ -289,8 +289,8 @@ static void sim_submit(struct seam *s, struct seam_req *r) {
             broken_rule(x->m, "a request is not aligned, empty, or ends beyond the file");
         disk_take_pages(f.page, r->data, r->len);
         if (!x->m->calm && rng_chance(&x->m->rng, 2)) /* others may see it before it is durable, whole or in part */
-            disk_write(&x->m->disk, i, f.page, r->len / (1 + rng_below(&x->m->rng, 3)) / DISK_SECTOR * DISK_SECTOR, r->offset,
-                       false);
+            disk_write(&x->m->disk, i, f.page,
+                       r->len / (1 + rng_below(&x->m->rng, 3)) / DISK_SECTOR * DISK_SECTOR, r->offset, false);
     }
     trace(x->m, 9, r->offset, r->op == SEAM_WRITE ? hash_bytes(r->data, r->len) : 1);
     x->flight[x->queued] = disk_begin(&x->m->disk, &f);

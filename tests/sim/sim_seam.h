@@ -46,6 +46,7 @@ struct sim_machine {
     bool dead; /* the process was killed: nothing works any more, and nothing counts */
     struct sim_fault fault[SIM_FAULTS_MAX];
     int fault_count;
+    bool for_ever; /* from the first fault's step on every call meets it */
     int fault_hits;
     bool failed_sync;                               /* a write or sync failed for good */
     void (*step)(void *arg, struct sim_machine *m); /* before each change of the disk, and before each answer; may be NULL */

@@ -31,6 +31,7 @@ void world_wrong(struct world *w, const char *format, ...) {
 /* An answer that isn't 0: fine only where a fault can have led to it. */
 static void answered(struct world *w, const char *call, int rc) {
     pawl_error e;
+    w->refused = rc == PAWL_FULL || rc == PAWL_MEMORY;
     if (rc >= 0)
         return;
     pawl_last_error(&e);
@@ -97,6 +98,8 @@ void world_set_up(struct world *w) {
             continue;
         model_submit(m)->streams++;
         ended(w, "stream_create", pawl_stream_create(w->log, name[i], i == 0 ? 2 : 1, &w->stream[i]), m->count);
+        if (w->refused)
+            return;
     }
     if (w->why[0] != 0 || w->failed)
         return;
@@ -246,7 +249,7 @@ static void process(struct world *w, uint32_t arg, bool async) {
     uint64_t from = model_last(w->model)->position[part], end = model_last(w->model)->end[part];
     int have = (int)(end - from), n = have < 3 ? have : 3;
     if (n == 0 || compare(w, w->log, part, from, n, PAWL_READ_UNCOMMITTED, &newest) != n) {
-        if (n != 0 && !w->failed)
+        if (n != 0 && !w->failed && !w->refused)
             world_wrong(w, "part %d: no records at offset %llu", part, (unsigned long long)from);
         return;
     }
@@ -635,7 +638,7 @@ int world_check(struct world *w, struct bounds b) {
                         (unsigned long long)pb.first, (unsigned long long)seen.position[part]);
         if (rc < 0)
             answered(w, "bounds", rc);
-        else if (compare(w, w->log, part, pb.first, 100000, 0, &newest) != (int)count && !w->failed)
+        else if (compare(w, w->log, part, pb.first, 100000, 0, &newest) != (int)count && !w->failed && !w->refused)
             world_wrong(w, "part %d: offsets %llu to %llu can't all be read", part,
                         (unsigned long long)pb.first, (unsigned long long)pb.end);
     }

@@ -44,6 +44,7 @@ struct world {
     uint32_t stream[2];
     uint32_t processor;
     pawl_producer *producer[2];
+    bool refused;  /* the last call was refused for want of memory or space */
     bool failed;   /* the handle has failed for good, as a fault made it */
     char why[512]; /* what is wrong; "" nothing */
 };
