@@ -13,17 +13,18 @@
 
 #include "crashtest.h"
 
-enum { KILLS, SECONDS, SEED, GUARANTEE, JSON };
+enum { KILLS, SECONDS, SEED, GUARANTEE, JOBS, JSON };
 static const cli_option options[] = {
     [KILLS] = {"kills", "N", "end after so many kills (1000, unless --seconds is given)"},
     [SECONDS] = {"seconds", "N", "end after so many seconds"},
     [SEED] = {"seed", "S", "what records and kills are derived from (a random number)"},
     [GUARANTEE] = {"guarantee", "G", "at-most-once, at-least-once, exactly-once, or all (all; for CMD exactly-once)"},
+    [JOBS] = {"jobs", "N", "processes that live and are killed at the same time, 1 to 5 (1)"},
     [JSON] = {"json", NULL, "one JSON object instead of text for people"},
     {NULL, NULL, NULL},
 };
 
-static int parse(const cli_args *a, ct_limits *limits, uint64_t *seed, int *guarantee) {
+static int parse(const cli_args *a, ct_limits *limits, uint64_t *seed, int *guarantee, int *jobs) {
     const char *text;
     uint64_t n = 0;
     *limits = (ct_limits){UINT64_MAX, UINT64_MAX};
@@ -35,6 +36,11 @@ static int parse(const cli_args *a, ct_limits *limits, uint64_t *seed, int *guar
         limits->until_ns = cli_now_ns() + n * 1000000000;
     } else if (a->value[KILLS] == NULL) {
         limits->kills = 1000;
+    }
+    if ((text = a->value[JOBS]) != NULL) {
+        if (!cli_parse_number(text, &n) || n == 0 || n > CT_JOBS_MAX || a->program != NULL)
+            return cli_usage(a, "--jobs takes a number from 1 to %d, and not with CMD", CT_JOBS_MAX);
+        *jobs = (int)n;
     }
     if ((text = a->value[SEED]) == NULL) {
         if (getrandom(seed, 4, 0) != 4)
@@ -94,11 +100,11 @@ static int judge_weakness(ct_result *r) {
 static int run(cli_args *a) {
     ct_limits limits = {0};
     ct_result r = {.dir = a->positional[0], .builtin = a->program == NULL};
-    int guarantee = 0;
+    int guarantee = 0, jobs = 1;
     bool made = false;
     if (a->program != NULL && a->program[0] == NULL)
         return cli_usage(a, "there is no program after --");
-    int code = parse(a, &limits, &r.seed, &guarantee);
+    int code = parse(a, &limits, &r.seed, &guarantee, &jobs);
     if (code == CLI_OK && r.builtin)
         code = make_dir(r.dir, &made);
     if (code != CLI_OK)
@@ -106,7 +112,7 @@ static int run(cli_args *a) {
     cli_catch_signals(NULL);
     r.records = r.builtin;
     r.begun_ns = cli_now_ns();
-    int wrong = r.builtin ? ct_builtin_run(&r, &limits, guarantee)
+    int wrong = r.builtin ? ct_builtin_run(&r, &limits, guarantee, jobs)
                           : ct_program_run(&r, &limits, guarantee, a->program);
     r.ended_ns = cli_now_ns();
     if (wrong == 0 && r.builtin)
@@ -123,7 +129,7 @@ static int run(cli_args *a) {
 
 const cli_command cli_crashtest = {
     .name = "crashtest",
-    .synopsis = "DIR [--kills N] [--seconds N] [--seed S] [--guarantee G] [--json]\n"
+    .synopsis = "DIR [--kills N] [--seconds N] [--seed S] [--guarantee G] [--jobs N] [--json]\n"
                 "DIR [--kills N] [--seconds N] [--seed S] [--guarantee G] [--json] -- CMD...",
     .summary = "Kill a pipeline with -9 again and again, and verify the log after each kill",
     .details = "Without CMD, a pipeline of its own in DIR (made, or empty; emptied in the end), with each "

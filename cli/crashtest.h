@@ -20,6 +20,7 @@
 
 #define CT_GUARANTEES 3
 #define CT_POINTS_MAX 32
+#define CT_JOBS_MAX 5
 
 /* ---- one life of the killed process (crashtest_child.c) */
 
@@ -63,7 +64,9 @@ typedef struct ct_work {
     uint64_t rng;  /* of this life's choices */
     int guarantee; /* enum ct_guarantee */
     int acks_fd;
-    const char *point; /* ends itself at the count-th time here; NULL: is killed from outside */
+    uint64_t kill_ns; /* is ended so long after its start, or with after_open after its opening; UINT64_MAX: not by time */
+    bool after_open;
+    const char *point; /* ends itself at the count-th time here; NULL: nowhere */
     uint32_t count;
     bool create;       /* there is no log yet */
     bool big;          /* large transactions, so that segments end soon */
@@ -73,7 +76,7 @@ typedef struct ct_work {
 } ct_work;
 
 #define CT_SEGMENT (UINT64_C(1) << 20)
-#define CT_KEEP (6 * CT_SEGMENT) /* retention: more than one life writes, so that the oracle misses nothing */
+#define CT_KEEP (8 * CT_SEGMENT) /* retention: more than one life writes, so that the oracle misses nothing */
 #define CT_LIFE_BYTES (3 * CT_SEGMENT / 2) /* by which the log may grow before a life appends no more */
 #define CT_PARTITIONS 2
 
@@ -118,7 +121,7 @@ void ct_note_open(ct_result *r, uint64_t ns);
 bool ct_enough(const ct_result *r, const ct_limits *limits, cli_progress *progress);
 
 /* Cycles until ct_enough(). 0, or -1 with r->problem. `guarantee` of enum ct_guarantee, or CT_GUARANTEES for all. */
-int ct_builtin_run(ct_result *r, const ct_limits *limits, int guarantee);
+int ct_builtin_run(ct_result *r, const ct_limits *limits, int guarantee, int jobs);
 int ct_program_run(ct_result *r, const ct_limits *limits, int guarantee, char **program);
 
 extern const char *const ct_guarantee_names[CT_GUARANTEES];

@@ -22,12 +22,18 @@
 typedef struct lane {
     char dir[4096];
     int fd;
-    int guarantee;
+    int number, guarantee;
     uint64_t seed;
     uint64_t kills; /* of this log */
     bool usable;    /* oracle is set up */
     ct_oracle oracle;
     ct_acks acks;
+    /* the life at hand, or the last one */
+    ct_work work;
+    ct_life life;
+    enum ct_end end;
+    bool living;
+    uint64_t cycle;
 } lane;
 
 typedef struct builtin {
@@ -35,7 +41,8 @@ typedef struct builtin {
     const char *fault;
     uint64_t rng;
     uint64_t open_ns; /* how long opening takes, about */
-    lane lanes[CT_GUARANTEES];
+    int jobs, count;  /* lives at the same time; logs */
+    lane lanes[CT_JOBS_MAX + 1];
 } builtin;
 
 /* Where a life may end itself, and at which of its first so many visits. */
@@ -89,11 +96,11 @@ static int remove_files(const lane *l) {
     return d == NULL ? -1 : code;
 }
 
-static int begin_log(builtin *b, lane *l, int guarantee) {
+static int begin_log(builtin *b, lane *l) {
     int top = open(b->r->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const char *name = ct_guarantee_names[guarantee];
+    char name[32];
+    snprintf(name, sizeof name, "%s-%d", ct_guarantee_names[l->guarantee], l->number);
     snprintf(l->dir, sizeof l->dir, "%s/%s", b->r->dir, name);
-    l->guarantee = guarantee;
     if (top < 0 || (mkdirat(top, name, 0700) != 0 && errno != EEXIST) ||
         (l->fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
         int code = ct_wrong(&b->r->problem, "cannot make the directory %s: %s", l->dir, strerror(errno));
@@ -105,18 +112,20 @@ static int begin_log(builtin *b, lane *l, int guarantee) {
     l->seed = ct_next(&b->rng);
     l->kills = 0;
     l->acks = (ct_acks){.tells_put = true};
-    ct_oracle_init(&l->oracle, l->fd, l->seed, guarantee, &b->r->problem);
+    ct_oracle_init(&l->oracle, l->fd, l->seed, l->guarantee, &b->r->problem);
     l->usable = true;
-    b->r->tally[guarantee].used = true;
+    b->r->tally[l->guarantee].used = true;
     return 0;
 }
 
 /* ---- one life */
 
-static bool worker_starts(builtin *b, lane *l, ct_work *work, ct_life *life) {
+static int start(builtin *b, lane *l) {
+    ct_work *work = &l->work;
+    ct_life *life = &l->life;
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0)
-        return false;
+        return ct_wrong(&b->r->problem, "cannot make a pipe: %s", strerror(errno));
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
     work->dir = l->dir;
     work->seed = l->seed;
@@ -124,17 +133,19 @@ static bool worker_starts(builtin *b, lane *l, ct_work *work, ct_life *life) {
     work->guarantee = l->guarantee;
     work->acks_fd = ends[1];
     work->fault = b->fault;
-    life->acks_fd = ends[0];
-    life->limit_ns = LIFE_LIMIT_NS;
+    *life = (ct_life){.acks_fd = ends[0], .kill_ns = UINT64_MAX, .limit_ns = LIFE_LIMIT_NS};
     life->pid = fork();
     if (life->pid == 0) {
         close(ends[0]);
         _exit(ct_worker(work));
     }
     close(ends[1]);
-    if (life->pid < 0)
-        close(ends[0]);
-    return life->pid > 0;
+    l->cycle = b->r->cycle;
+    l->living = life->pid > 0;
+    if (l->living)
+        return 0;
+    close(ends[0]);
+    return ct_wrong(&b->r->problem, "cannot start a process: %s", strerror(errno));
 }
 
 static void count_point(ct_result *r, const char *name) {
@@ -148,30 +159,35 @@ static void count_point(ct_result *r, const char *name) {
     r->points[i].kills++;
 }
 
-static int one_life(builtin *b, lane *l, ct_work *work, ct_life *life) {
+/* The life is over: counts it, and verifies what it left. */
+static int account(builtin *b, lane *l) {
     ct_tally *t = &b->r->tally[l->guarantee];
-    if (!worker_starts(b, l, work, life))
-        return ct_wrong(&b->r->problem, "cannot start a process: %s", strerror(errno));
-    enum ct_end end = ct_life_watch(life, &l->acks, &b->r->problem);
-    close(life->acks_fd);
+    uint64_t bytes = l->oracle.chain.bytes;
     if (l->acks.open_ns != 0) {
         ct_note_open(b->r, l->acks.open_ns);
         b->open_ns = (b->open_ns * 15 + l->acks.open_ns) / 16;
     }
-    uint64_t bytes = l->oracle.chain.bytes;
-    if (end == CT_FAILED || ct_verify(&l->oracle, &l->acks) < 0)
+    if (l->end == CT_FAILED || ct_verify(&l->oracle, &l->acks) < 0) {
+        b->r->cycle = l->cycle;
         return -1;
+    }
     b->r->bytes += l->oracle.chain.bytes - bytes;
-    if (end == CT_ENDED) {
+    if (l->end == CT_ENDED) {
         t->ended++;
         return 0;
     }
     l->kills++;
     t->kills++;
     t->recovery_kills += !l->acks.opened;
-    if (work->point != NULL)
-        count_point(b->r, work->point);
+    if (l->work.point != NULL)
+        count_point(b->r, l->work.point);
     return 0;
+}
+
+static void watch(builtin *b, lane *l) {
+    l->end = ct_life_watch(&l->life, &l->acks, &b->r->problem);
+    close(l->life.acks_fd);
+    l->living = false;
 }
 
 /* ---- which kill */
@@ -195,24 +211,24 @@ static bool choose_weakness(builtin *b, const lane *l, ct_work *work) {
     return true;
 }
 
-static void choose_kill(builtin *b, const lane *l, ct_work *work, ct_life *life) {
+static void choose_kill(builtin *b, lane *l) {
     const ct_tally *t = &b->r->tally[l->guarantee];
-    *work = (ct_work){.create = l->oracle.chain.frames == 0, .big = below(b, 8) == 0};
-    *life = (ct_life){.kill_ns = UINT64_MAX};
-    if (l->kills < CREATION_KILLS && l->oracle.chain.frames == 0) {
+    ct_work *work = &l->work;
+    *work = (ct_work){.create = l->oracle.chain.frames == 0, .big = below(b, 8) == 0, .kill_ns = UINT64_MAX};
+    if (l->kills < CREATION_KILLS && work->create) {
         work->point = creation_points[below(b, 3)];
         work->count = 1;
     } else if (t->recovery_kills * 4 < t->kills) { /* a quarter is aimed for, a fifth is promised */
         if (below(b, 2) == 0)
             choose_place(b, l, true, work);
         else
-            life->kill_ns = below(b, b->open_ns);
+            work->kill_ns = below(b, b->open_ns);
     } else if (choose_weakness(b, l, work) || below(b, 2) == 0) {
         if (work->point == NULL)
             choose_place(b, l, false, work);
     } else {
-        life->kill_ns = below(b, SPAN_NS);
-        life->after_open = true;
+        work->kill_ns = below(b, SPAN_NS);
+        work->after_open = true;
         work->lingers = true;
     }
 }
@@ -221,10 +237,12 @@ static void choose_kill(builtin *b, const lane *l, ct_work *work, ct_life *life)
 
 /* A last life works everything off; then all that is kept is read once more, by an oracle that knows nothing yet. */
 static int finish_log(builtin *b, lane *l) {
-    ct_work work = {.create = l->oracle.chain.frames == 0, .finish = true};
-    ct_life life = {.kill_ns = UINT64_MAX};
     ct_tally *t = &b->r->tally[l->guarantee];
-    if (one_life(b, l, &work, &life) < 0)
+    l->work = (ct_work){.create = l->oracle.chain.frames == 0, .finish = true, .kill_ns = UINT64_MAX};
+    if (start(b, l) < 0)
+        return -1;
+    watch(b, l);
+    if (account(b, l) < 0)
         return -1;
     for (uint32_t i = 0; i < CT_PARTITIONS && cli_stopping() == 0; i++)
         if (l->oracle.lanes[i].position != ct_oracle_next(&l->oracle, "in", i))
@@ -262,22 +280,51 @@ static void leave_log(lane *l, bool keep) {
     l->usable = false;
 }
 
-static int cycle(builtin *b, lane *l) {
-    ct_work work;
-    ct_life life;
-    if (l->kills >= LOG_KILLS) {
-        int guarantee = l->guarantee;
-        if (finish_log(b, l) < 0)
-            return -1;
-        leave_log(l, false);
-        if (begin_log(b, l, guarantee) < 0)
-            return -1;
-    }
-    choose_kill(b, l, &work, &life);
-    return one_life(b, l, &work, &life);
+static int renew(builtin *b, lane *l) {
+    if (finish_log(b, l) < 0)
+        return -1;
+    leave_log(l, false);
+    return begin_log(b, l);
 }
 
-int ct_builtin_run(ct_result *r, const ct_limits *limits, int guarantee) {
+static lane *lane_of(builtin *b, uint64_t cycle) {
+    return &b->lanes[cycle % (uint64_t)b->count];
+}
+
+/* Starts a life, waits for the end of the oldest one under way, and verifies the log whose life ended in the cycle before: while it does, others live.
+ * There is one log more than lives, so the one to start is always verified. */
+static int cycle(builtin *b) {
+    uint64_t n = b->r->cycle, jobs = (uint64_t)b->jobs;
+    lane *l = lane_of(b, n);
+    if (l->kills >= LOG_KILLS && renew(b, l) < 0)
+        return -1;
+    choose_kill(b, l);
+    if (start(b, l) < 0)
+        return -1;
+    b->r->cycle++;
+    int code = n >= jobs ? account(b, lane_of(b, n - jobs)) : 0;
+    if (n + 1 >= jobs)
+        watch(b, lane_of(b, n + 1 - jobs));
+    return code;
+}
+
+/* The lives still under way, and the last one that isn't verified. After a problem they are only waited for. */
+static int end_lives(builtin *b, int code) {
+    uint64_t n = b->r->cycle, jobs = (uint64_t)b->jobs;
+    ct_problem first = b->r->problem;
+    for (uint64_t i = n > jobs ? n - jobs : 0; i < n; i++) {
+        lane *l = lane_of(b, i);
+        if (l->living)
+            watch(b, l);
+        if (code == 0)
+            code = account(b, l);
+    }
+    if (first.text[0] != '\0')
+        b->r->problem = first;
+    return code;
+}
+
+int ct_builtin_run(ct_result *r, const ct_limits *limits, int guarantee, int jobs) {
     builtin *b = calloc(1, sizeof *b);
     if (b == NULL)
         return ct_wrong(&r->problem, "no memory");
@@ -285,19 +332,24 @@ int ct_builtin_run(ct_result *r, const ct_limits *limits, int guarantee) {
     b->rng = r->seed;
     b->open_ns = 5000000;
     b->fault = getenv("PAWL_CRASHTEST_FAULT");
-    int count = guarantee == CT_GUARANTEES ? CT_GUARANTEES : 1, code = 0;
-    for (int i = 0; i < count && code == 0; i++)
-        code = begin_log(b, &b->lanes[i], count == 1 ? guarantee : i);
+    b->jobs = jobs;
+    bool all = guarantee == CT_GUARANTEES;
+    b->count = all ? (jobs + CT_GUARANTEES) / CT_GUARANTEES * CT_GUARANTEES : jobs + 1;
+    int code = 0;
+    for (int i = 0; i < b->count && code == 0; i++) {
+        b->lanes[i].number = i;
+        b->lanes[i].guarantee = all ? i % CT_GUARANTEES : guarantee;
+        code = begin_log(b, &b->lanes[i]);
+    }
     cli_progress progress;
     cli_progress_begin(&progress, "crash test");
-    while (code == 0 && !ct_enough(r, limits, &progress)) {
-        code = cycle(b, &b->lanes[r->cycle % (uint64_t)count]);
-        r->cycle += code == 0;
-    }
-    for (int i = 0; i < count && code == 0; i++)
+    while (code == 0 && !ct_enough(r, limits, &progress))
+        code = cycle(b);
+    code = end_lives(b, code);
+    for (int i = 0; i < b->count && code == 0; i++)
         code = finish_log(b, &b->lanes[i]);
     cli_progress_clear(&progress);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < b->count; i++)
         leave_log(&b->lanes[i], code != 0);
     free(b);
     return code;

@@ -125,7 +125,8 @@ static bool header_valid(const uint8_t *p, uint64_t n, header *h) {
     memcpy(h->log_id, p + 16, 16);
     return memcmp(p, magic, 8) == 0 && ct_get(p + 8, 4) == 1 && ct_get(p + 12, 4) == BLOCK &&
            ct_get(p + 4088, 8) == XXH3_64bits_withSeed(p, 4088, 0) && h->segment_size >= 65536 &&
-           h->segment_size <= 4096 * MIB && h->segment_size % 65536 == 0 && h->index == n && ct_get(p + 88, 8) == 0;
+           h->segment_size <= 4096 * MIB && h->segment_size % 65536 == 0 && h->index == n &&
+           ct_get(p + 88, 8) == 0;
 }
 
 /* 1: segment n has begun; 0: not, or it isn't there; -1: a problem. Leaves its first two blocks in `fetched`. */
@@ -194,6 +195,9 @@ static bool next_frame(const ct_chain *c, ct_frame *f) {
 static int accept(ct_chain *c, const ct_frame *f) {
     if (f->kind == CT_LOST)
         return ct_wrong(c->problem, "expected no damage, found a LOST frame at LSN %" PRIu64, f->lsn);
+    if (f->kind == CT_OPEN && f->epoch == c->epoch)
+        return ct_wrong(c->problem, "expected the OPEN at LSN %" PRIu64 " to begin a newer epoch than %" PRIu64,
+                        f->lsn, c->epoch);
     c->end = f->end;
     c->link = f->hash;
     c->epoch = f->epoch;
@@ -358,9 +362,9 @@ bool ct_chain_cut_off(ct_chain *c) {
 int ct_chain_fetch(ct_chain *c, uint64_t lsn, uint64_t hash, ct_frame *f) {
     uint64_t n = lsn / c->segment_size;
     int code = load(c, &c->fetched, n, lsn % c->segment_size, c->segment_size);
-    if (code < 0)
+    if (code != 0)
         return code;
-    if (code == 1 || !frame_good(c, &c->fetched, lsn, (n + 1) * c->segment_size, f) || f->hash != hash)
+    if (!frame_good(c, &c->fetched, lsn, (n + 1) * c->segment_size, f) || f->hash != hash)
         return ct_wrong(c->problem, "expected a good frame at LSN %" PRIu64 ", to which a later one refers", lsn);
     return 0;
 }

@@ -60,7 +60,7 @@ void ct_chain_free(ct_chain *c);
 int ct_chain_advance(ct_chain *c);
 /* Has the segment that it stands in been dropped? Then it can't go on. */
 bool ct_chain_cut_off(ct_chain *c);
-/* Fetches one earlier frame, a SPILL for instance. Lives until the next call. */
+/* Fetches one earlier frame, a SPILL for instance. Lives until the next call. 1: its segment has been dropped. */
 int ct_chain_fetch(ct_chain *c, uint64_t lsn, uint64_t hash, ct_frame *f);
 
 static inline uint64_t ct_get(const uint8_t *p, int bytes) {

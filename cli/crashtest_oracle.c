@@ -180,6 +180,18 @@ static int check_records(ct_oracle *o, const ct_frame *f, const run *r, ct_strea
     return (in || out) && p != r->end ? malformed(o, f, "a run of records") : 0;
 }
 
+/* Retention took the spilled part: its records are gone, and the partition starts behind them (docs/format.md, section 7). What they were can't be told any more. */
+static void gone_with_its_spill(ct_oracle *o, const run *r, ct_stream *s) {
+    s->next[r->partition] += r->count;
+    ct_lane *l = &o->lanes[r->partition < CT_PARTITIONS_MAX ? r->partition : 0];
+    if (is(s, "out") && o->guarantee == CT_EXACTLY_ONCE) {
+        l->next = s->next[r->partition];
+        l->covered = l->next;
+    } else if (is(s, "out")) {
+        l->guessed = true;
+    }
+}
+
 static int apply_records(ct_oracle *o, const ct_frame *f, const run *r) {
     ct_stream *s = by_id(o, r->stream);
     if (s == NULL || r->partition >= s->partitions)
@@ -195,8 +207,11 @@ static int apply_records(ct_oracle *o, const ct_frame *f, const run *r) {
     run spilled;
     if (r->end - r->bytes != 24)
         return malformed(o, f, "a spilled run");
-    if (ct_chain_fetch(&o->chain, ct_get(r->bytes, 8), ct_get(r->bytes + 8, 8), &early) < 0)
-        return -1;
+    int code = ct_chain_fetch(&o->chain, ct_get(r->bytes, 8), ct_get(r->bytes + 8, 8), &early);
+    if (code == 1)
+        gone_with_its_spill(o, r, s);
+    if (code != 0)
+        return code == 1 ? 0 : code;
     uint32_t i = (uint32_t)ct_get(r->bytes + 16, 4);
     if (early.kind != CT_SPILL || i >= early.runs || !get_run(&early, i, &spilled) ||
         spilled.count != r->count || spilled.stream != r->stream || spilled.partition != r->partition)

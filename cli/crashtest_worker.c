@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "crashtest.h"
@@ -58,6 +59,18 @@ static void on_point(void *arg, const char *point) {
     worker *w = arg;
     if (strcmp(point, w->work->point) == 0 && ++w->hits == w->work->count)
         kill(getpid(), SIGKILL);
+}
+
+/* A timer of the kernel's, whose signal is SIGKILL: it meets the moment while the supervisor verifies another log. */
+static int arm(const worker *w) {
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+    uint64_t ns = w->work->kill_ns + 1; /* 0 would disarm it */
+    struct itimerspec at = {.it_value = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)}};
+    timer_t timer;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 && timer_settime(timer, 0, &at, NULL) == 0)
+        return 0;
+    say(w, "fail cannot set a timer");
+    return 1;
 }
 
 static uint64_t below(worker *w, uint64_t n) {
@@ -110,7 +123,8 @@ static int add_processor(worker *w) {
     c.guarantee = guarantees[w->work->guarantee];
     c.process = process;
     c.arg = w;
-    c.batch_max = (uint32_t)(below(w, 3) == 0 ? 1000 : 1 + below(w, 64));
+    /* A life that works everything off does so in large batches: in small ones the log would outgrow what retention keeps. */
+    c.batch_max = (uint32_t)(w->work->finish || below(w, 3) == 0 ? 1000 : 1 + below(w, 64));
     c.committed_input = below(w, 4) == 0;
     return pawl_processor_add(w->log, &c, NULL);
 }
@@ -278,7 +292,9 @@ int ct_worker(const ct_work *work) {
     static worker w; /* large; there is one a process */
     w.work = work;
     w.rng = work->rng;
-    if (open_log(&w) != 0)
+    bool timed = work->kill_ns != UINT64_MAX;
+    if ((timed && !work->after_open && arm(&w) != 0) || open_log(&w) != 0 ||
+        (timed && work->after_open && arm(&w) != 0))
         return 1;
     int status = make_tables(&w) != 0 || live(&w) != 0;
     pawl_producer_close(w.producer);

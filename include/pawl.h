@@ -293,7 +293,7 @@ PAWL_API void pawl_abort(pawl_tx *tx);
 PAWL_API int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record *r, pawl_receipt *receipt);
 
 /* A descriptor that becomes readable when callbacks are due (app_dispatch) or new records became durable, for poll(), select() or epoll.
- * It is owned by the handle. Errors: UNSUPPORTED, FORKED. */
+ * It is owned by the handle. Errors: UNSUPPORTED (also on a read-only handle, where nothing would ring it), FORKED. */
 PAWL_API int pawl_eventfd(pawl *p);
 /* Runs the callbacks that are due and clears the descriptor. Returns how many ran. Errors: FORKED. */
 PAWL_API int pawl_dispatch(pawl *p);

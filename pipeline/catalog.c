@@ -16,8 +16,10 @@ static int commit_change(struct pawl_tx *tx, const struct catalog_entry *e) {
 static int change(pawl *p, const struct catalog_entry *e) {
     struct pawl_tx *tx;
     int rc = tx_new(p, &tx);
-    if (rc == 0)
+    if (rc == 0) {
+        tx->for_input = e->op == CATALOG_STREAM;
         rc = commit_change(tx, e);
+    }
     tx_free(tx);
     return rc;
 }
@@ -155,6 +157,8 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     struct pawl_tx *tx = NULL;
     uint32_t id = tables_find_producer(t, name);
     int rc = tx_new(p, &tx);
+    if (rc == 0)
+        tx->for_input = true;
     if (rc == 0 && id == 0) {
         id = t->producer_count + 1;
         rc = id > PRODUCERS_MAX ? fail(PAWL_LIMIT, "a log has at most 16,384 producers")

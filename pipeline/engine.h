@@ -168,7 +168,8 @@ struct pawl_tx {
     uint32_t position_count, position_cap;
     pawl_producer *producer;
     struct producer_entry sequence;
-    bool takeover; /* `sequence` is a new holder's, without sequences */
+    bool takeover;  /* `sequence` is a new holder's, without sequences */
+    bool for_input; /* a catalog change that only new input needs: it must not eat up a full log's reserve */
     struct bytes catalog, sinks;
     uint32_t catalog_count, sink_count;
     uint64_t bytes; /* of records held */
@@ -207,6 +208,9 @@ int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
 int tx_takeover(struct pawl_tx *tx, uint32_t producer);
 
 /* -- locate.c */
+/* Under the lock: if `first` is the oldest segment kept, the first one whose records are all there: older ones may hold commits that
+ * refer to spilled parts in segments that are gone. */
+uint64_t locate_whole_from(const pawl *p, uint64_t first);
 /* Under the lock: oldest offset kept of a partition. */
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
 /* Under the lock: an LSN from which a walk meets the offset, and its segment. */
@@ -228,8 +232,6 @@ void follow_close(pawl *p);
 uint64_t reader_limit(const pawl *p, uint32_t flags);
 
 /* -- retention.c */
-/* Under the lock: first segment that can be read in full. */
-uint64_t retention_first(const pawl *p);
 /* Under the lock: first segment that must be kept. */
 int retention_keep_from(pawl *p, uint64_t *keep);
 

@@ -49,8 +49,7 @@ static uint64_t first_frame(const pawl *p, uint64_t index) {
 }
 
 static uint64_t first_segment(const pawl *p) {
-    uint64_t first = retention_first(p);
-    return p->drop_to > first ? p->drop_to : first;
+    return p->drop_to > p->wal.first_segment ? p->drop_to : p->wal.first_segment;
 }
 
 static uint64_t last_segment(const pawl *p) {
@@ -102,8 +101,18 @@ int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition,
     return 0;
 }
 
+uint64_t locate_whole_from(const pawl *p, uint64_t first) {
+    uint64_t from = first;
+    for (uint32_t i = 0; i < p->tables.span_count; i++) {
+        const struct span_row *s = &p->tables.spans[i];
+        if (s->oldest < first && s->segment >= from)
+            from = s->segment + 1;
+    }
+    return from;
+}
+
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first) {
-    uint64_t n = first_segment(p);
+    uint64_t n = locate_whole_from(p, first_segment(p));
     *first = 0;
     if (n == 0)
         return 0;

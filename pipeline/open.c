@@ -70,15 +70,13 @@ static int check_options(const pawl_options *o) {
 }
 
 static int seam_error(int rc, const char *dir, bool create) {
-    if (rc == -ENOENT && create)
-        return fail_at(PAWL_NOT_A_LOG, -rc, "mkdir", "", NO_LSN,
-                       "%s can't be made: make the directory above it first", dir);
     if (rc == -EOPNOTSUPP)
         return fail(PAWL_UNSUPPORTED, "the backend or O_DIRECT that was asked for is not available here");
     if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
         return fail_at(PAWL_NOT_A_LOG, -rc, "open", "", NO_LSN, "%s is not a Pawl log: %s", dir,
-                       rc == -ENOENT    ? "there is no such directory; create one with 'pawl init'"
-                       : rc == -ENOTDIR ? "it is not a directory"
+                       rc == -ENOENT && create ? "make the directory above it first"
+                       : rc == -ENOENT         ? "there is no such directory; create one with 'pawl init'"
+                       : rc == -ENOTDIR        ? "it is not a directory"
                                         : "symbolic links are not followed; name the directory itself");
     return fail_sys(rc, "open", NULL, NO_LSN);
 }

@@ -284,11 +284,12 @@ static int begin_scan(struct pawl_reader *r, int file, const struct segment_head
     int rc = 0;
     scan_begin(&r->scan, p->io, &p->mem, file, h, true);
     bool first = r->lsn % h->segment_size == SEGMENT_HEADER_SIZE;
-    if (!first && r->linked)
+    if (!first && r->linked) {
         scan_resume(&r->scan, r->lsn, r->link, r->epoch);
-    else if (!first)
+    } else if (!first) {
         rc = scan_jump(&r->scan, r->lsn);
-    else if (r->linked && h->link != r->link)
+        scan_forget(&r->scan); /* it was read without a limit: bytes behind that may still change */
+    } else if (r->linked && h->link != r->link)
         rc = fail_at(PAWL_DAMAGED, 0, "", "", r->lsn, "segment %016llx does not continue the one before it",
                      (unsigned long long)h->index);
     if (rc < 0) {
@@ -372,7 +373,7 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     uint64_t behind = r->scan.at;
     rc = take_frame(r, &f.header, f.bytes, false);
     if (rc < 0) {
-        close_file(r); /* the next call looks at this frame again */
+        close_file(r); /* nothing is passed over: the next call looks at this frame again */
         r->lsn = f.header.lsn;
         return rc;
     }

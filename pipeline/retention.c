@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What may be dropped: whole segments, oldest first, never one that a processor has yet to read (PAWL-11).
+ * What may be dropped: whole segments, oldest first, never one that a processor has yet to read (PAWL-11). Where a transaction's spilled part
+ * goes, its records go too, though their commit's segment stays: the partitions then begin behind that one (locate_whole_from()).
  */
 #include "pipeline/engine.h"
 
@@ -13,38 +14,6 @@ static bool passed(const pawl *p, const struct tables *t) {
             return false;
     }
     return true;
-}
-
-/* Drop segments up to and including n only together with those that refer to them. */
-static uint64_t with_spans(const pawl *p, uint64_t n) {
-    for (bool again = true; again;) {
-        again = false;
-        for (uint32_t i = 0; i < p->tables.span_count; i++) {
-            const struct span_row *s = &p->tables.spans[i];
-            if (s->oldest <= n && s->segment > n) {
-                n = s->segment;
-                again = true;
-            }
-        }
-    }
-    return n;
-}
-
-/* A dropping that a crash interrupted may have taken the spilled part of commits that are still there. They go as one: what refers to a segment
- * that isn't there any more counts as dropped too. */
-uint64_t retention_first(const pawl *p) {
-    uint64_t n = p->wal.first_segment;
-    for (bool again = true; again;) {
-        again = false;
-        for (uint32_t i = 0; i < p->tables.span_count; i++) {
-            const struct span_row *s = &p->tables.spans[i];
-            if (s->oldest < n && s->segment >= n) {
-                n = s->segment + 1;
-                again = true;
-            }
-        }
-    }
-    return n;
 }
 
 static bool wanted_gone(const pawl *p, uint64_t n, const struct segment_header *next) {
@@ -60,19 +29,19 @@ static bool wanted_gone(const pawl *p, uint64_t n, const struct segment_header *
 
 int retention_keep_from(pawl *p, uint64_t *keep) {
     const struct tables *t = &p->tables;
-    *keep = retention_first(p);
+    *keep = p->wal.first_segment;
     if (!t->consumed && t->retain_bytes == 0 && t->retain_ms == 0)
         return 0;
     uint64_t spilled = tx_oldest_spill(p);
-    for (uint64_t n = *keep;; n++) {
-        n = with_spans(p, n);
-        if (n >= p->wal.segment || n >= spilled || p->wal.state != WAL_RUNNING)
-            return 0;
+    for (uint64_t n = *keep; n < p->wal.segment && n < spilled && p->wal.state == WAL_RUNNING; n++) {
+        uint64_t whole = locate_whole_from(p, n + 1);
+        if (whole > p->wal.segment)
+            return 0; /* the active segment refers to what would go */
         struct tables later;
         struct segment_header h;
-        int rc = locate_tables(p, n + 1, &later, &h);
+        int rc = locate_tables(p, whole, &later, &h);
         if (rc == PAWL_LOST)
-            continue; /* nothing tells what n + 1 begins with: they go together, or not at all */
+            continue; /* nothing tells what it begins with: it goes together with the next one, or not at all */
         TRY(rc);
         bool drop = wanted_gone(p, *keep, &h) && passed(p, &later);
         tables_free(&later);
@@ -80,6 +49,7 @@ int retention_keep_from(pawl *p, uint64_t *keep) {
             return 0;
         *keep = n + 1;
     }
+    return 0;
 }
 
 int pawl_retention_apply(pawl *p) {

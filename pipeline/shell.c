@@ -345,13 +345,12 @@ static void *maintenance_main(void *arg) {
 int engine_start_threads(pawl *p) {
     if (p->no_thread || p->read_only)
         return 0;
-    if (pthread_create(&p->bg, NULL, background_main, p) != 0)
-        return fail(PAWL_MEMORY, "cannot start the background thread");
-    p->bg_running = true;
-    if (pthread_create(&p->maintenance, NULL, maintenance_main, p) != 0)
-        return fail(PAWL_MEMORY, "cannot start the maintenance thread");
-    p->chores_running = true;
-    return 0;
+    pthread_mutex_lock(&p->mutex);
+    p->bg_running = pthread_create(&p->bg, NULL, background_main, p) == 0;
+    p->chores_running = p->bg_running && pthread_create(&p->maintenance, NULL, maintenance_main, p) == 0;
+    bool both = p->chores_running;
+    engine_leave(p);
+    return both ? 0 : fail(PAWL_MEMORY, "cannot start the threads of the handle");
 }
 
 void engine_stop_threads(pawl *p) {

@@ -540,6 +540,8 @@ static int follow_up(pawl *p, const struct tx_build *b, uint64_t lsn, uint64_t e
 }
 
 static enum wal_class class_of(const struct pawl_tx *tx) {
+    if (tx->takeover || tx->for_input)
+        return WAL_INGEST;
     if (tx->records == 0)
         return WAL_POSITIONS;
     return tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST;

@@ -180,7 +180,7 @@ static uint64_t link_behind(struct repair *r, uint64_t index, const struct segme
         if (scan_sealed(&s))
             link = s.link;
         else if (rc == 0 && (rc = scan_resync(&s, s.at, &lsn)) == 0 && lsn != NO_LSN)
-            scan_jump(&s, lsn);
+            rc = scan_jump(&s, lsn);
     } while (rc == 0 && lsn != NO_LSN && !scan_sealed(&s));
     if (scan_sealed(&s))
         link = s.link;

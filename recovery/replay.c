@@ -177,7 +177,7 @@ int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_
     segment_list_free(&l);
     if (gap)
         return fail_at(PAWL_DAMAGED, 0, "open", "",
-                       x->first * x->newest.segment_size, "segment-missing: segment %016llx is not there but older ones are; put it back, or run 'pawl repair'",
+                       x->first * x->newest.segment_size, "segment-missing: segment %016llx is not there but older ones are; put it back, or move the older ones out of the directory: what they hold is then gone",
                        (unsigned long long)(x->first - 1));
     struct segment_header h;
     for (uint64_t n = x->last; n-- > x->first;) { /* the neighbour and the oldest tell foreign files */

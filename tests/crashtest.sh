@@ -38,7 +38,7 @@ of() { # of GUARANTEE NAME
 
 run 0 --kills 150 --seed 7 --json
 [ -e "$work/log" ] && bad "the directory is left behind after a good run"
-[ "$(number kills)" -eq 150 ] || bad "not 150 kills: $(number kills)"
+[ "$(number kills)" -ge 150 ] || bad "fewer than 150 kills: $(number kills)"
 [ $(($(number recovery_kills) * 5)) -ge 150 ] || bad "fewer than a fifth of the kills came while it opened: $(number recovery_kills)"
 [ "$(of exactly-once lost)" -eq 0 ] && [ "$(of exactly-once doubled)" -eq 0 ] || bad "exactly-once is not"
 [ "$(of at-least-once lost)" -eq 0 ] && [ "$(of at-least-once doubled)" -gt 0 ] || bad "at-least-once shows no duplicate"
@@ -50,25 +50,25 @@ echo "150 kills: exactly once; $(of at-least-once doubled) doubled at least once
 for fault in wrong-input wrong-output double-output lost-output early-ack; do
     PAWL_CRASHTEST_FAULT=$fault run 1 --kills 400 --seed 3 --guarantee exactly-once
     grep -q 'seed 3, cycle [0-9]*: expected .* found' "$work/err" || bad "$fault: no report of what was expected and found"
-    [ -d "$work/log/exactly-once" ] || bad "$fault: the log is not kept"
+    [ -d "$work/log/exactly-once-0" ] || bad "$fault: the log is not kept"
     echo "found: $fault: $(sed -n 's/.*cycle/cycle/p' "$work/err" | cut -c 1-120)"
 done
 
 run 0 --kills 12 --seed 5 -- "$appliance"
 "$pawl" audit "$work/log" >/dev/null || bad "the appliance's log is not well"
-run 1 --kills 12 --seed 5 -- env PAWL_CRASHTEST_SEED=6 "$appliance"
+run 1 --kills 300 --seed 5 -- env PAWL_CRASHTEST_SEED=6 "$appliance"
 grep -q 'expected record 0 ' "$work/err" || bad "records of another seed were not found wrong"
 # shellcheck disable=SC2016
-run 1 --kills 12 -- bash -c '
+run 1 --kills 300 -- bash -c '
     file=$PAWL_CRASHTEST_DIR/0000000000000000.seg
     if [ -f "$file" ] && [ "$(od -An -tu1 -j 20480 -N 1 "$file")" -ne 0 ]; then
         printf "\377" | dd of="$file" bs=1 seek=20600 conv=notrunc status=none
         exec sleep 9
     fi
     exec "$0"' "$appliance"
-grep -q 'damaged' "$work/err" || bad "a flipped byte was not found"
-run 1 --kills 12 -- true
-run 1 --kills 12 -- "$work/no-such-program"
+grep -q 'expected a log that is well, found' "$work/err" || bad "a flipped byte was not found"
+run 1 --kills 300 -- true
+run 1 --kills 300 -- "$work/no-such-program"
 run 2 --kills 0
 run 2 --guarantee none
 run 2 --guarantee all -- true

@@ -197,12 +197,100 @@ static void retention_goes_on_behind_a_lost_checkpoint(void **state) {
     assert_int_equal(pawl_retention_apply(f->log), 3);
 }
 
+/* Between two records of a partition whole segments come and go. */
+static void a_reader_that_misses_nothing_is_not_trimmed(void **state) {
+    struct fixture *f = *state;
+    pawl_reader *r;
+    pawl_batch batch;
+    fill(f, f->b, 1);
+    assert_int_equal(pawl_reader_open(f->log, f->b, 0, 0, 0, &r), 0);
+    assert_int_equal(pawl_read(r, 0, 0, &batch), 1);
+    fill(f, f->a, 60);
+    assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 1}), 0);
+    assert_int_equal(pawl_retention_apply(f->log), 3);
+    assert_int_equal(pawl_read(r, 0, 0, &batch), 0);
+    fill(f, f->b, 1);
+    assert_int_equal(pawl_read(r, 0, 0, &batch), 1);
+    assert_int_equal(batch.from, 1);
+    pawl_reader_close(r);
+}
+
+/* Where a run can't be had, the next call must ask for it again, and not pass over it. */
+static void what_could_not_be_read_comes_again(void **state) {
+    struct fixture *f = *state;
+    int refused = 0;
+    fill(f, f->a, 15);
+    reopen(f); /* so that it is read from disk */
+    uint64_t cap = f->log->mem.cap;
+    for (uint64_t more = 0; more < 2000000; more += 10000) { /* memory ends in each place once */
+        pawl_reader *r;
+        pawl_batch batch;
+        assert_int_equal(pawl_reader_open(f->log, f->a, 0, 0, 0, &r), 0);
+        f->log->mem.cap = atomic_load(&f->log->mem.used) + more;
+        int rc = pawl_read(r, 0, 0, &batch);
+        f->log->mem.cap = cap;
+        refused += rc == PAWL_MEMORY;
+        for (uint64_t got = rc > 0 ? (uint64_t)rc : 0; got < 15; got += (uint64_t)rc) {
+            rc = pawl_read(r, 0, 0, &batch);
+            if (rc <= 0) {
+                pawl_error e;
+                pawl_last_error(&e);
+                print_message("%s\n", e.message);
+            }
+            assert_true(rc > 0);
+            assert_int_equal(batch.from, got);
+        }
+        pawl_reader_close(r);
+    }
+    assert_in_range(refused, 10, 190);
+}
+
+/* Each segment holds a commit that refers to the one before it: they must not hang together for ever. */
+static void a_chain_of_spilled_transactions_can_be_dropped(void **state) {
+    struct fixture *f = *state;
+    pawl_record r = big();
+    pawl_tx *tx[2] = {NULL, NULL};
+    pawl_status s = PAWL_STATUS_INIT;
+    for (int i = 0; i < 12; i++) { /* the older one commits when the newer one has spilled, in the next segment */
+        assert_int_equal(pawl_begin(f->log, &tx[i % 2]), 0);
+        for (int k = 0; k < 5; k++)
+            assert_int_equal(pawl_put(tx[i % 2], f->b, 0, &r), 0);
+        fill(f, f->a, 8);
+        if (i > 0)
+            assert_int_equal(pawl_commit(tx[(i + 1) % 2], NULL), 0);
+    }
+    pawl_abort(tx[1]);
+    assert_int_equal(pawl_get_status(f->log, &s), 0);
+    uint64_t last = s.last_segment;
+    assert_in_range(last, 6, 20);
+    assert_in_range(f->log->tables.span_count, 5, 20);
+    assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 1}), 0);
+    assert_in_range(pawl_retention_apply(f->log), last - 2, last);
+    for (int again = 0; again < 2; again++) { /* what is said to be kept can be read, in this handle and in the next */
+        pawl_bounds b;
+        pawl_reader *reader;
+        pawl_batch batch;
+        assert_int_equal(pawl_partition_bounds(f->log, f->b, 0, &b), 0);
+        assert_int_equal(b.end, 55);
+        assert_int_equal(pawl_reader_open(f->log, f->b, 0, b.first, 0, &reader), 0);
+        for (uint64_t at = b.first; at < b.end; at = batch.to)
+            assert_true(pawl_read(reader, 0, 0, &batch) > 0);
+        pawl_reader_close(reader);
+        reopen(f);
+    }
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_open_transaction_keeps_what_it_spilled, setup, teardown),
         cmocka_unit_test_setup_teardown(a_position_lets_go_only_when_it_is_durable, setup, teardown),
         cmocka_unit_test_setup_teardown(segments_go_durably_one_by_one, setup, teardown),
         cmocka_unit_test_setup_teardown(retention_goes_on_behind_a_lost_checkpoint, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reader_that_misses_nothing_is_not_trimmed, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_could_not_be_read_comes_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_chain_of_spilled_transactions_can_be_dropped, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,6 +121,7 @@ void disk_init(struct disk *d, uint64_t space) {
 
 void disk_copy(struct disk *to, const struct disk *from) {
     *to = *from;
+    memset(to->open, 0, sizeof to->open);
     for (int i = 0; i < DISK_INODES; i++)
         inode_share(to->inode[i]);
     for (int i = 0; i < DISK_STALE; i++)
@@ -210,7 +211,7 @@ static bool has_name(const struct names *n, int inode) {
 
 /* Nothing can lead to it any more, whatever a power cut does. Its bytes may turn up elsewhere. */
 static bool is_garbage(const struct disk *d, int inode) {
-    if (has_name(&d->now, inode) || has_name(&d->durable, inode))
+    if (d->open[inode] != 0 || has_name(&d->now, inode) || has_name(&d->durable, inode))
         return false;
     for (int i = 0; i < d->pending_count; i++)
         if (d->pending[i].there[0] != 0 && d->pending[i].inode == inode)

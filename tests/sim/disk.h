@@ -66,6 +66,7 @@ struct flight {
 
 struct disk {
     struct inode *inode[DISK_INODES];
+    uint8_t open[DISK_INODES]; /* handles of a process: what is unlinked stays until they are closed */
     struct names now, durable;
     struct pending pending[DISK_PENDING];
     int pending_count;
@@ -81,7 +82,7 @@ enum disk_fate { FATE_OLD, FATE_NEW, FATE_ZERO, FATE_STALE };
 typedef enum disk_fate (*disk_fate_fn)(void *arg, enum disk_thing thing);
 
 void disk_init(struct disk *d, uint64_t space);
-void disk_copy(struct disk *to, const struct disk *from);
+void disk_copy(struct disk *to, const struct disk *from); /* without the handles: they are the process's */
 void disk_free(struct disk *d);
 
 int disk_find(const struct disk *d, const char *name); /* inode or -1 */

@@ -11,7 +11,7 @@
 #define QUEUE 32
 
 struct handle {
-    bool used, writable;
+    bool used, writable, buffered;
     int inode;
 };
 
@@ -134,7 +134,8 @@ static int sim_open(struct seam *s, const char *name, uint32_t flags) {
         return (flags & SEAM_CREATE) != 0 ? inode : -ENOENT;
     for (int i = 0; i < SIM_HANDLES; i++)
         if (!x->handle[i].used) {
-            x->handle[i] = (struct handle){true, (flags & SEAM_RDWR) != 0, inode};
+            x->handle[i] = (struct handle){true, (flags & SEAM_RDWR) != 0, (flags & SEAM_BUFFERED) != 0, inode};
+            x->m->disk.open[inode]++;
             return i;
         }
     broken_rule(x->m, "handles are not closed");
@@ -148,6 +149,7 @@ static void sim_close(struct seam *s, int file) {
         return;
     }
     x->handle[file].used = false;
+    x->m->disk.open[x->handle[file].inode]--;
 }
 
 static int inode_of(struct sim *x, int file, bool write) {
@@ -228,7 +230,8 @@ static int64_t sim_write(struct seam *s, int file, const void *data, size_t len,
     struct page *page[DISK_PAGES];
     if (i < 0)
         return i;
-    if (((uintptr_t)data | len | offset) % SEAM_BLOCK != 0 || offset + len > (uint64_t)DISK_PAGES * DISK_PAGE) {
+    bool odd = ((uintptr_t)data | len | offset) % SEAM_BLOCK != 0 && !x->handle[file].buffered;
+    if (odd || offset % DISK_SECTOR != 0 || offset + len > (uint64_t)DISK_PAGES * DISK_PAGE) {
         broken_rule(x->m, "a write is not aligned, or ends beyond the file");
         return -EINVAL;
     }
