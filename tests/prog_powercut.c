@@ -365,8 +365,9 @@ static int check(char **argv) {
     pawl_status s = PAWL_STATUS_INIT;
     if (pawl_get_status(the_log, &s) != 0 || pawl_close(the_log) != 0)
         die("close");
-    printf("records %" PRIu64 " acknowledged %" PRIu64 " outputs %" PRIu64 " cut %" PRIu64 " segments %" PRIu64 "\n", sum,
-           sum_acked, derived, s.cut_bytes, s.last_segment + 1);
+    printf("records %" PRIu64 " acknowledged %" PRIu64 " outputs %" PRIu64 " cut %" PRIu64
+           " segments %" PRIu64 "\n",
+           sum, sum_acked, derived, s.cut_bytes, s.last_segment + 1);
     return WELL;
 }
 
