@@ -235,7 +235,8 @@ static void *background_main(void *arg) {
             lead(p);
             continue;
         }
-        if (p->ready_head != NULL && !p->app_dispatch)
+        /* Another thread that runs callbacks runs all of them, and needs the lock for it: this one must not keep it. */
+        if (p->ready_head != NULL && !p->app_dispatch && !p->dispatching)
             continue;
         p->bg_idle = at == UINT64_MAX;
         if (p->bg_idle) {

@@ -99,9 +99,10 @@ ask_oracle() { # ask_oracle WHEN
     [ "$found" -ge "$wanted" ] || bad "the oracle, $1: $found records, of $wanted acknowledged"
 }
 
-# After a cut, with the file system mounted again: everything that was acknowledged to the writer is there once, before recovery and after.
+# After a cut, with the file system mounted again: everything that was acknowledged to the writer is there once, before recovery and after. What
+# the check has seen counts as acknowledged from then on.
 all_records=0 all_cut_bytes=0
-check_everything() {
+check_everything() { # check_everything [BACKEND DIRECT]
     : >>"$acks"
     if [ -e "$log/0000000000000000.seg" ]; then
         verify_all "before recovery"
@@ -111,6 +112,7 @@ check_everything() {
     fi
     between 0 7
     variant "$n"
+    if [ $# -eq 2 ]; then backend=$1 direct=$2; fi
     "$prog" check "$log" "$acks" 7 "$backend" "$direct" >"$work/check" 2>&1 ||
         bad "what was acknowledged is not there ($backend, $direct): $(cat "$work/check")"
     verify_all "after recovery"

@@ -74,17 +74,17 @@ fault_round() { # fault_round ROUND
     local what=write count=1
     fresh_log
     variant "$1"
-    [ $(($1 / 4 % 2)) -eq 1 ] && what=flush
-    [ $(($1 % 3)) -eq 2 ] && count=1000000
+    [ $((RANDOM % 3)) -eq 0 ] && what=flush
+    [ $((RANDOM % 4)) -eq 0 ] && count=1000000
     between 20 250
     tell "fail $what $n $count"
     work_until 400
     tell on
     case $status in 3) stopped=$((stopped + 1)) ;; 0) ;; *) bad "the writer ended with $status: $(cat "$work/out")" ;; esac
     faults=$((faults + 1))
-    # On the same file system, if it still can: what the page cache holds may differ from the medium now.
+    # In the same way on the same file system, if it still can: what the page cache holds may differ from the medium now.
     if touch "$mnt/probe" 2>/dev/null && sync -f "$mnt/probe" 2>/dev/null; then
-        check_everything
+        check_everything "$backend" "$direct"
         reopened=$((reopened + 1))
     fi
     tell "cut 0 0"
@@ -107,7 +107,7 @@ for fs in ext4 xfs; do
     share 2
     while more $rounds 12; do
         cut_round $rounds
-        if [ $((rounds % 3)) -ne 0 ]; then fault_round $rounds; fi
+        if [ $((rounds % 3)) -ne 0 ]; then fault_round $faults; fi
         rounds=$((rounds + 1))
     done
     echo "$fs: power cut $cuts times, $(state lost) sectors lost and $(state kept) kept; $faults faults, stopped for good by $stopped;" \
