@@ -149,18 +149,9 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
 
 static int on_header(void *ctx, int file, const struct segment_header *h, int bad_copy) {
     struct repair *r = ctx;
-    uint8_t *head = mem_alloc_block(r->mem, SEGMENT_HEADER_SIZE);
-    if (head == NULL)
-        return fail(PAWL_MEMORY, "no memory to repair");
-    segment_encode(head, h);
-    int64_t n = r->io->ops->write(r->io, file, head, BLOCK, (uint64_t)bad_copy * BLOCK);
-    int rc = n < 0 ? fail_sys((int)n, "write", NULL, h->index * h->segment_size) : 0;
-    if (rc == 0 && r->io->ops->sync(r->io, file) < 0)
-        rc = fail(PAWL_IO, "the segment can't be synced");
-    mem_free(r->mem, head, SEGMENT_HEADER_SIZE);
-    if (rc == 0)
-        r->check->repaired++;
-    return rc;
+    TRY(scan_header_mend(r->io, r->mem, file, h, bad_copy));
+    r->check->repaired++;
+    return 0;
 }
 
 /* The link that segment index + 1 begins with: its seal's, found across whatever damage there is before it; 0 where that is damaged too, and any

@@ -333,8 +333,21 @@ int replay_settle(struct seam *io, struct mem *m) {
     return rc < 0 && rc != -EROFS ? fail_sys(rc, "fdatasync", NULL, NO_LSN) : 0;
 }
 
-static int take_over(struct seam *io, struct log_extent *x, struct recovered *out) {
+/* Both copies of the newest header, before anything in the segment vouches for them. Damage is left as it is, for verify to tell. */
+static int mend_torn_copy(struct seam *io, struct mem *m, int file, uint64_t index) {
+    struct segment_header h;
+    enum segment_verdict v;
+    int bad;
+    bool torn = false;
+    TRY(scan_header(io, m, file, index, &h, &v, &bad));
+    if (v == SEGMENT_ONE_COPY)
+        TRY(scan_header_torn(io, m, file, &h, &torn));
+    return torn ? scan_header_mend(io, m, file, &h, bad) : 0;
+}
+
+static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struct recovered *out) {
     struct wal_start *st = &out->start;
+    TRY(mend_torn_copy(io, m, st->file, x->last));
     if (!x->prepared)
         return 0;
     uint64_t size = 0;
@@ -419,7 +432,7 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const stru
     st->segment = x.last;
     st->first_segment = x.first;
     if (rc == 0 && mode == REPLAY_WRITE)
-        rc = take_over(io, &x, out);
+        rc = take_over(io, m, &x, out);
     if ((rc < 0 || mode != REPLAY_WRITE) && st->file >= 0) {
         io->ops->close(io, st->file);
         st->file = -1;

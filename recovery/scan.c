@@ -108,6 +108,26 @@ int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct
     return 0;
 }
 
+int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h, bool *torn) {
+    uint64_t lsn;
+    TRY(scan_for_begun(io, m, file, h->index, h->segment_size, format_seed(h->log_id), &lsn));
+    *torn = lsn == NO_LSN;
+    return 0;
+}
+
+int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h, int bad_copy) {
+    uint8_t *head = mem_alloc_block(m, SEGMENT_HEADER_SIZE);
+    char name[24];
+    if (head == NULL)
+        return fail(PAWL_MEMORY, "no memory to mend a segment header");
+    segment_encode(head, h);
+    int64_t n = io->ops->write(io, file, head, BLOCK, (uint64_t)bad_copy * BLOCK);
+    int rc = n < 0 ? (int)n : io->ops->sync(io, file);
+    mem_free(m, head, SEGMENT_HEADER_SIZE);
+    segment_name(name, h->index, "seg");
+    return rc < 0 ? fail_sys(rc, n < 0 ? "write" : "fdatasync", name, h->index * h->segment_size) : 0;
+}
+
 int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h,
                bool newest) {
     memset(s, 0, sizeof *s);

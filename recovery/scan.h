@@ -54,6 +54,10 @@ struct scan_end {
 /* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an error of reading. */
 int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h,
                 enum segment_verdict *v, int *bad_copy);
+/* With one copy bad: *torn if nothing in the segment knew it durable, so that a cut may have left it half begun. Else it was damaged. */
+int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h, bool *torn);
+/* Writes a bad copy anew, durably. */
+int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h, int bad_copy);
 int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h,
                bool newest);
 /* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading, or PAWL_VERSION for a required kind that isn't known. */

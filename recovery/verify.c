@@ -109,6 +109,20 @@ static int on_end(struct verify *v, struct scan *s) {
     return 1;
 }
 
+/* A cut while the newest segment was being begun may have left one copy of its header; the next writer mends that. */
+static int on_bad_copy(struct verify *v, int file, const struct segment_header *h, bool newest, int bad_copy) {
+    bool torn = false;
+    if (newest)
+        TRY(scan_header_torn(v->io, v->mem, file, h, &torn));
+    verify_tell(
+        v->check, torn ? 0 : PAWL_DAMAGED, h->index, h->index * h->segment_size, BLOCK,
+        torn ? "header-copy-torn" : "header-copy-damaged",
+        torn ? "copy %d of the header of segment %016llx was not written any more; the other one is good"
+             : "copy %d of the header of segment %016llx is damaged; the other one is good",
+        bad_copy + 1, (unsigned long long)h->index);
+    return v->header != NULL ? v->header(v->ctx, file, h, bad_copy) : 0;
+}
+
 static int check_segment(struct verify *v, const struct log_extent *x, uint64_t n, uint64_t *link, uint64_t total) {
     struct segment_header h;
     int bad_copy = -1;
@@ -117,13 +131,8 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
     if (file < 0)
         return file;
     int rc = scan_header(v->io, v->mem, file, n, &h, &verdict, &bad_copy);
-    if (rc == 0 && verdict == SEGMENT_ONE_COPY) {
-        verify_tell(v->check, PAWL_DAMAGED, n, n * h.segment_size, BLOCK, "header-copy-damaged",
-                    "copy %d of the header of segment %016llx is damaged; the other one is good",
-                    bad_copy + 1, (unsigned long long)n);
-        if (v->header != NULL)
-            rc = v->header(v->ctx, file, &h, bad_copy);
-    }
+    if (rc == 0 && verdict == SEGMENT_ONE_COPY)
+        rc = on_bad_copy(v, file, &h, n == x->last, bad_copy);
     bool behind_damage = v->cut_off; /* which reached to the end of the segment before */
     v->cut_off = false;
     if (rc == 0 && n != x->first && !behind_damage && *link != h.link)

@@ -20,7 +20,8 @@ run_and_cut() { # run_and_cut modify|rename N COMMAND...
     read -r line <&3
     [ "$line" = ready ] || bad "the cutter: $line"
     status=0
-    "${@:3}" >"$work/out" 2>&1 || status=$?
+    timeout 60 "${@:3}" >"$work/out" 2>&1 || status=$?
+    [ $status -ne 124 ] || bad "it hangs: ${*:3}"
     kill -9 "$cutter" 2>/dev/null # done with, or left over: there were fewer events
     cat <&3 >/dev/null            # until it is gone
     exec 3<&-

@@ -453,6 +453,24 @@ def header_block_1_bad():
     return w, {"bad_header_copies": [[1, 1]]}
 
 
+def begun_with_one_copy(block):
+    w = with_stream()
+    add(w, b"x")
+    w.seal()
+    w.zero(w.size + 4096 * block + 3584, w.size + 4096 * (block + 1))
+    return w
+
+
+@golden("The power went while the second segment was being begun: of block 0 of its header the last sector is not there.")
+def torn_beginning_block_0():
+    return begun_with_one_copy(0)
+
+
+@golden("The power went while the second segment was being begun: of block 1 of its header the last sector is not there.")
+def torn_beginning_block_1():
+    return begun_with_one_copy(1)
+
+
 @golden("Runs of a type of a later version that may be skipped (bit 15), between two RECORDS runs.")
 def unknown_run_skipped():
     w = with_stream()

@@ -144,7 +144,11 @@ class Log:
         for index in self.begun:
             file = self.files[index]
             for message in file.bad_copies:
-                self._problem("header", index * self.size, message)
+                base = index * self.size
+                if index == self.begun[-1] and self._witness(file.data, base, base, index, 0) is None:
+                    self.notes.append("segment %d: %s: its beginning was cut off" % (index, message))
+                else:
+                    self._problem("header", base, message)
             if not file.header.zeros:
                 self._problem("invalid", index * self.size, "reserved bytes of the header are not zeros")
             if file.size != self.size:
