@@ -142,9 +142,12 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
     s->accepted_end = s->at;
     s->link = h->link;
     s->epoch = h->epoch;
-    s->chunk = SCAN_CHUNK;
-    if (m->cap != 0 && m->cap / 32 < SCAN_CHUNK)
-        s->chunk = (size_t)align_up(m->cap / 32, BLOCK);
+    uint64_t chunk = SCAN_CHUNK;
+    if (h->segment_size / 4 < chunk) /* a small segment: most of what is asked for lies at its head or its end */
+        chunk = h->segment_size / 4;
+    if (m->cap != 0 && m->cap / 32 < chunk)
+        chunk = m->cap / 32;
+    s->chunk = (size_t)align_up(chunk, BLOCK);
     return 0;
 }
 
