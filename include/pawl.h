@@ -178,7 +178,8 @@ PAWL_API int pawl_close(pawl *p);
 /* The error of the last failing call of this thread on any handle; the sticky one after PAWL_IO. Always succeeds. */
 PAWL_API void pawl_last_error(pawl_error *out);
 
-/* Waits until everything appended so far is durable. Errors: IO, FORKED. */
+/* Waits until everything appended so far is durable. Errors: IO (also when the handle failed before, whatever was durable by then),
+ * FORKED. */
 PAWL_API int pawl_sync(pawl *p);
 
 /* With no_thread: does what a background thread would (prepares segments, writes the witness, finishes asynchronous commits).

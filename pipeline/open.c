@@ -272,8 +272,10 @@ static int close_writer(pawl *p) {
     while (rc == 0 && p->wal.state == WAL_BEGINNING)
         engine_wait(p);
     int mark = rc;
-    while (rc == 0 && (mark = wal_append_mark(&p->wal, FRAME_CLOSE)) == WAL_WAIT && p->wal.state != WAL_RUNNING)
-        while (rc == 0 && p->wal.state != WAL_RUNNING) {
+    /* Without the memory to begin a segment it ends unmarked: all is durable, and nobody is left to give some back. */
+    while (rc == 0 && (mark = wal_append_mark(&p->wal, FRAME_CLOSE)) == WAL_WAIT &&
+           p->wal.state != WAL_RUNNING && !p->wal.starved)
+        while (rc == 0 && p->wal.state != WAL_RUNNING && !p->wal.starved) {
             engine_wait(p);
             rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
         }

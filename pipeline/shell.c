@@ -414,6 +414,8 @@ int pawl_eventfd(pawl *p) {
 int pawl_sync(pawl *p) {
     TRY(engine_enter(p));
     int rc = p->read_only ? 0 : engine_wait_durable(p, p->wal.tail);
+    if (rc == 0 && p->wal.failed != 0) /* failed with nothing under way: its callers must still hear of it (PAWL-7) */
+        rc = wal_error(&p->wal);
     engine_leave(p);
     return rc;
 }
