@@ -143,6 +143,7 @@ struct work {
     char dir[64];
     const struct variant *v;
     uint64_t in_acknowledged, out_acknowledged; /* records, position: told to be durable */
+    bool keep_all;                              /* no retention */
     uint64_t dropped;                           /* records of a stream, ever seen */
 };
 
@@ -285,7 +286,7 @@ static int on_handle(struct work *w, pawl *p) {
         rc = pawl_stream_create(p, "out", 1, &out);
     if (rc == 0 || rc == PAWL_EXISTS)
         rc = pawl_processor_register(p, "copy", &processor);
-    pawl_retention keep = {.bytes = 1};
+    pawl_retention keep = {.bytes = w->keep_all ? 0 : 1};
     if (rc == 0)
         rc = pawl_retention_set(p, &keep);
     if (rc == 0)
@@ -438,6 +439,166 @@ static void each_allocation_fails_in_turn(void **state) {
     each_fails(state, ALLOCATIONS);
 }
 
+/* ---- a damaged log, looked at and mended under failing calls */
+
+static int ignore_frame(void *arg, const pawl_frame_info *i) {
+    (void)arg, (void)i;
+    return 0;
+}
+
+/* Reads what is left of a stream; counts it. Each record is exact, whatever is missing. */
+static int read_rest(pawl *p, const char *stream, char letter, unsigned *count) {
+    static uint8_t value[9000];
+    pawl_stream_info info;
+    pawl_bounds b;
+    pawl_reader *r;
+    pawl_batch batch;
+    int rc = pawl_stream_find(p, stream, &info);
+    if (rc < 0 || (rc = pawl_partition_bounds(p, info.id, 0, &b)) < 0 ||
+        (rc = pawl_reader_open(p, info.id, 0, b.first, 0, &r)) < 0)
+        return rc;
+    while ((rc = pawl_read(r, 0, 0, &batch)) > 0 || rc == PAWL_LOST)
+        for (size_t i = 0; rc > 0 && i < batch.count; i++, (*count)++) {
+            uint32_t len = make_value(value, batch.records[i].offset, letter);
+            assert_int_equal(batch.records[i].value_len, len);
+            assert_memory_equal(batch.records[i].value, value, len);
+        }
+    pawl_reader_close(r);
+    return rc;
+}
+
+static int open_to_read(struct work *w, uint32_t flags, pawl **p) {
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.flags = flags, o.backend = w->v->backend, o.direct = w->v->direct, o.no_thread = 1;
+    return pawl_open(w->dir, &o, p, NULL);
+}
+
+static bool damage_told(int rc) {
+    return rc == PAWL_DAMAGED || rc == PAWL_TILING || rc == PAWL_NOT_FOUND;
+}
+
+/* Every way to look at it, then repair. */
+static void look(struct work *w) {
+    pawl *p;
+    unsigned count = 0;
+    int rc = open_to_read(w, PAWL_OPEN_READ | PAWL_OPEN_SALVAGE, &p);
+    expect_honest(damage_told(rc) ? 0 : rc, "opening to salvage");
+    if (rc == 0) {
+        rc = read_rest(p, "in", 'i', &count);
+        expect_honest(damage_told(rc) ? 0 : rc, "salvaging");
+        rc = read_rest(p, "out", 'o', &count);
+        expect_honest(damage_told(rc) ? 0 : rc, "salvaging");
+        pawl_close(p);
+    }
+    pawl_check c = PAWL_CHECK_INIT;
+    rc = pawl_verify(w->dir, &c, NULL);
+    assert_int_not_equal(rc, 0);
+    rc = pawl_audit(w->dir, &c, NULL);
+    assert_int_not_equal(rc, 0);
+    rc = pawl_dump(w->dir, 0, ignore_frame, NULL, NULL);
+    expect_honest(damage_told(rc) ? 0 : rc, "dumping");
+    pawl_repair(w->dir, &c, NULL);
+}
+
+enum { SAVED_FILES = 16 };
+struct saved {
+    int count;
+    char name[SAVED_FILES][48];
+    uint8_t *data[SAVED_FILES];
+    size_t len[SAVED_FILES];
+};
+
+static void save_all(const char *dir, struct saved *s) {
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        char path[128];
+        struct stat st;
+        snprintf(path, sizeof path, "%s/%.40s", dir, e->d_name);
+        assert_int_equal(stat(path, &st), 0);
+        if (!S_ISREG(st.st_mode) || strcmp(e->d_name, "lock") == 0)
+            continue;
+        assert_true(s->count < SAVED_FILES);
+        snprintf(s->name[s->count], sizeof s->name[0], "%.40s", e->d_name);
+        FILE *in = fopen(path, "rb");
+        s->len[s->count] = (size_t)st.st_size;
+        s->data[s->count] = malloc((size_t)st.st_size);
+        assert_int_equal(fread(s->data[s->count], 1, (size_t)st.st_size, in), st.st_size);
+        fclose(in);
+        s->count++;
+    }
+    closedir(d);
+}
+
+static void restore_all(const char *dir, const struct saved *s) {
+    empty(dir);
+    for (int i = 0; i < s->count; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "%s/%s", dir, s->name[i]);
+        FILE *out = fopen(path, "wb");
+        assert_int_equal(fwrite(s->data[i], 1, s->len[i], out), s->len[i]);
+        fclose(out);
+    }
+}
+
+/* How many records a whole repair leaves, with an exact value each. */
+static unsigned mend(struct work *w) {
+    pawl *p;
+    pawl_error e;
+    unsigned count = 0;
+    pawl_check c = PAWL_CHECK_INIT;
+    if (pawl_repair(w->dir, &c, &e) != 0)
+        wrong("repair, after failing %s no. %llu: %s", f.name, (unsigned long long)f.at, e.message);
+    if (pawl_verify(w->dir, &c, &e) != 0)
+        wrong("verify after repair, after failing %s no. %llu: %s", f.name, (unsigned long long)f.at, e.message);
+    assert_int_equal(open_to_read(w, PAWL_OPEN_READ, &p), 0);
+    assert_int_equal(read_rest(p, "in", 'i', &count), 0);
+    assert_int_equal(read_rest(p, "out", 'o', &count), 0);
+    assert_int_equal(pawl_close(p), 0);
+    return count;
+}
+
+static void each_fails_while_mending(void **state) {
+    struct work *w = *state;
+    struct saved s = {.count = 0};
+    w->keep_all = true;
+    if (!work(w))
+        skip(); /* said by the other tests */
+    save_all(w->dir, &s);
+    static uint8_t value[9000];
+    bool flipped = false;
+    make_value(value, 2, 'i');
+    for (int i = 0; i < s.count; i++) {
+        uint8_t *record = memmem(s.data[i], s.len[i], value + 200, 1000);
+        if (record != NULL && !flipped)
+            flipped = true, record[0] ^= 4;
+        else if (strcmp(s.name[i], "0000000000000000.seg") == 0)
+            s.data[i][100] ^= 1; /* one copy of the header */
+    }
+    restore_all(w->dir, &s);
+    unsigned left = mend(w);
+    assert_true(left < 2 * RECORDS && left >= 2 * RECORDS - 3); /* one frame is lost */
+    uint64_t lives = 0;
+    for (int kind = CALLS; kind <= ALLOCATIONS; kind++)
+        for (int for_ever = 0; for_ever < 2; for_ever++) {
+            bool more = true;
+            for (uint64_t at = 0; more; at++, lives++) {
+                restore_all(w->dir, &s);
+                int files = open_files();
+                memset(&f, 0, sizeof f);
+                f.kind = (enum kind)kind, f.at = at, f.for_ever = for_ever != 0, f.error = EIO, f.armed = true;
+                look(w);
+                f.armed = false;
+                more = f.failed != 0;
+                assert_int_equal(open_files(), files);
+                assert_int_equal(mend(w), left);
+            }
+        }
+    print_message("%s: %llu lives of a damaged log\n", w->v->name, (unsigned long long)lives);
+    for (int i = 0; i < s.count; i++)
+        free(s.data[i]);
+}
+
 static int setup(void **state) {
     struct work *w = calloc(1, sizeof *w);
     w->v = *state;
@@ -463,6 +624,8 @@ int main(int argc, char **argv) {
         {"each call fails in turn, posix", each_call_fails_in_turn, setup, teardown, (void *)&posix},
         {"each allocation fails in turn, io_uring", each_allocation_fails_in_turn, setup, teardown, (void *)&uring},
         {"each allocation fails in turn, posix", each_allocation_fails_in_turn, setup, teardown, (void *)&posix},
+        {"each fails while a log is mended, io_uring", each_fails_while_mending, setup, teardown, (void *)&uring},
+        {"each fails while a log is mended, posix", each_fails_while_mending, setup, teardown, (void *)&posix},
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
