@@ -12,12 +12,14 @@ cmake --install "$build" --prefix "$work/prefix" >/dev/null
 library=$(dirname "$(find "$work/prefix" -name libpawl.so -print -quit)")
 export PKG_CONFIG_PATH=$library/pkgconfig LD_LIBRARY_PATH=$library
 header=$work/prefix/include/pawl.h
-for file in "$work/prefix/bin/pawl" "$header" "$library/libpawl.a" "$library/libpawl.so.0" "$library/pkgconfig/pawl.pc"; do
+for file in "$work/prefix/bin/pawl" "$header" "$library/libpawl.a" "$library/libpawl.so.0" "$library/pkgconfig/pawl.pc" \
+    "$work/prefix/include/pawl_connect.h" "$library/libpawl_connect.a" "$library/libpawl_connect.so.0" "$library/pkgconfig/pawl_connect.pc"; do
     [ -e "$file" ] || { echo "not installed: ${file#"$work/prefix/"}"; exit 1; }
 done
 
 cat >"$work/user.c" <<'C'
 #include <pawl.h>
+#include <pawl_connect.h>
 #include <stdio.h>
 #include <string.h>
 int main(void)
@@ -27,6 +29,16 @@ int main(void)
     pawl_status status = PAWL_STATUS_INIT;
     pawl_check check = PAWL_CHECK_INIT;
     char version[32];
+    pawl_sink_config sink = PAWL_SINK_CONFIG_INIT;
+    pawl_sink_ops sink_ops = PAWL_SINK_OPS_INIT;
+    pawl_source_config source = PAWL_SOURCE_CONFIG_INIT;
+    pawl_source_ops source_ops = PAWL_SOURCE_OPS_INIT;
+    if (sink.struct_size != sizeof sink || sink_ops.struct_size != sizeof sink_ops || sink_ops.destroy != NULL)
+        return 1;
+    if (source.struct_size != sizeof source || source_ops.struct_size != sizeof source_ops || source.partition != PAWL_ANY)
+        return 1;
+    if (strcmp(pawl_flow_name(PAWL_FLOW_WAITING), "waiting") != 0)
+        return 1;
     snprintf(version, sizeof version, "%d.%d.%d", PAWL_VERSION_MAJOR, PAWL_VERSION_MINOR, PAWL_VERSION_PATCH);
     if (options.struct_size != sizeof options || config.struct_size != sizeof config)
         return 1;
@@ -37,7 +49,7 @@ int main(void)
 C
 cp "$work/user.c" "$work/user.cc"
 
-read -ra flags <<<"$(pkg-config --cflags --libs pawl)"
+read -ra flags <<<"$(pkg-config --cflags --libs pawl_connect)"
 "$cc" -std=c11 -Wall -Wextra -Wpedantic -Werror "$work/user.c" -o "$work/user-c" "${flags[@]}"
 "$work/user-c"
 if command -v "$cxx" >/dev/null; then
@@ -47,7 +59,7 @@ else
     echo "no C++ compiler: the header was not tried from C++"
 fi
 # The archive by its name, because -lpawl would take the shared one.
-read -ra flags <<<"$(pkg-config --static --cflags --libs pawl | sed "s|-lpawl|$library/libpawl.a|")"
+read -ra flags <<<"$(pkg-config --static --cflags --libs pawl_connect | sed "s|-lpawl_connect|$library/libpawl_connect.a|; s|-lpawl\b|$library/libpawl.a|")"
 "$cc" -std=c11 "$work/user.c" -o "$work/user-static" "${flags[@]}"
 env -u LD_LIBRARY_PATH "$work/user-static"
 
@@ -56,9 +68,9 @@ cmake_minimum_required(VERSION 3.25)
 project(user C)
 find_package(pawl 0.1 REQUIRED)
 add_executable(user_shared user.c)
-target_link_libraries(user_shared PRIVATE pawl::pawl)
+target_link_libraries(user_shared PRIVATE pawl::pawl_connect)
 add_executable(user_static user.c)
-target_link_libraries(user_static PRIVATE pawl::pawl_static)
+target_link_libraries(user_static PRIVATE pawl::pawl_connect_static)
 CMAKE
 if ! { cmake -S "$work" -B "$work/user-build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$work/prefix" &&
     cmake --build "$work/user-build"; } >"$work/log" 2>&1; then

@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# check-symbols.sh LIBRARY - shows that the public header, the symbol map and what the shared library really exports are the
+# check-symbols.sh LIBRARY [NAME] - shows that the public header, the symbol map and what the shared library really exports are the
 # same list: nothing internal leaks out, and nothing that is promised is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source_dir=$(dirname "$here")
 library=$1
+name=${2:-pawl} # of header and map
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 export LC_ALL=C
 
-"$here/public-symbols.sh" "$source_dir/include/pawl.h" >"$work/header"
-sed -n '/global:/,/local:/s/^ *\([A-Za-z_][A-Za-z0-9_]*\);.*/\1/p' "$source_dir/libpawl.map" | sort >"$work/map"
+"$here/public-symbols.sh" "$source_dir/include/$name.h" >"$work/header"
+sed -n '/global:/,/local:/s/^ *\([A-Za-z_][A-Za-z0-9_]*\);.*/\1/p' "$source_dir/lib$name.map" | sort >"$work/map"
 nm -D --defined-only "$library" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort >"$work/library"
 
-declared=$(grep -c '^PAWL_API ' "$source_dir/include/pawl.h")
+declared=$(grep -c '^PAWL_API ' "$source_dir/include/$name.h")
 found=$(wc -l <"$work/header")
 if [ "$declared" -ne "$found" ]; then
-    echo "include/pawl.h has $declared lines with PAWL_API, but $found function names could be read from them"
+    echo "include/$name.h has $declared lines with PAWL_API, but $found function names could be read from them"
     exit 1
 fi
 
@@ -28,7 +29,7 @@ compare() { # compare FILE NAME FILE NAME
         failed=1
     fi
 }
-compare "$work/header" "include/pawl.h" "$work/map" "libpawl.map"
-compare "$work/map" "libpawl.map" "$work/library" "exported by $(basename "$library")"
+compare "$work/header" "include/$name.h" "$work/map" "lib$name.map"
+compare "$work/map" "lib$name.map" "$work/library" "exported by $(basename "$library")"
 [ "$failed" -eq 0 ] && echo "$found functions: header, map and library agree"
 exit "$failed"

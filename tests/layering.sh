@@ -8,7 +8,8 @@
 #   wal/           pawl.h, wal/
 #   recovery/      pawl.h, wal/, recovery/
 #   pipeline/      pawl.h, wal/, recovery/, pipeline/
-#   cli/, connectors/, examples/   pawl.h, and files beside the including one
+#   connectors/    pawl.h, pawl_connect.h, files beside the including one
+#   cli/, examples/   the same
 #
 # First the rules are tried on a planted tree in which every rule is broken once: a check that finds nothing there is no check.
 set -uo pipefail
@@ -32,7 +33,7 @@ may_include() {
     *..*) return 1 ;;
     wal/* | recovery/* | pipeline/* | cli/* | connectors/* | examples/* | bench/* | tests/*) ;; # ours, however it is quoted
     *)
-        if [ "${include:0:1}" = '<' ] && [ "$name" != pawl.h ]; then
+        if [ "${include:0:1}" = '<' ] && [ "$name" != pawl.h ] && [ "$name" != pawl_connect.h ]; then
             system_header_allowed "$file" "$name"
             return
         fi
@@ -43,7 +44,7 @@ may_include() {
     wal) [[ $name == wal/* ]] ;;
     recovery) [[ $name == wal/* || $name == recovery/* ]] ;;
     pipeline) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
-    *) [[ $name != */* && -f ${file%/*}/$name ]] ;;
+    *) [[ $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac
 }
 
@@ -107,6 +108,11 @@ allowed pipeline/a.c '#include "recovery/a.h"'
 allowed pipeline/shell_x.c '#include <sys/eventfd.h>'
 allowed cli/a.h '#include <unistd.h>'
 allowed cli/b.c '#include "a.h"'
+allowed connectors/a.c '#include "pawl_connect.h"'
+allowed cli/c.c '#include <pawl_connect.h>'
+forbidden pipeline/sinks.c '#include "pawl_connect.h"'
+forbidden wal/sinks.c '#include <pawl_connect.h>'
+forbidden connectors/beside.c '#include "cli/a.h"'
 forbidden wal/up.c '#include "recovery/a.h"'
 forbidden wal/angle.c '#include <pipeline/a.h>'
 forbidden wal/beside.c '#include "a.h"'

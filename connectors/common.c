@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What sinks and sources need alike: errors, clock, pauses, ids, dead letters.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "connect.h"
+
+#define HEADERS_MAX 64
+
+int pawl_fault_set(pawl_fault *f, int outcome, const char *format, ...) {
+    va_list args;
+    if (f != NULL) {
+        va_start(args, format);
+        vsnprintf(f->message, sizeof f->message, format, args);
+        va_end(args);
+    }
+    return outcome;
+}
+
+int connect_error(pawl_error *err, int code, const char *format, ...) {
+    va_list args;
+    if (err != NULL) {
+        *err = (pawl_error){.code = code, .lsn = UINT64_MAX};
+        va_start(args, format);
+        vsnprintf(err->message, sizeof err->message, format, args);
+        va_end(args);
+    }
+    return code;
+}
+
+int connect_log_error(pawl_error *err, int code) {
+    if (err != NULL)
+        pawl_last_error(err);
+    return code;
+}
+
+uint64_t connect_now(const pawl_hooks *h) {
+    if (h->now_ns != NULL)
+        return h->now_ns(h->now_arg);
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void connect_point(const pawl_hooks *h, const char *point) {
+    if (h->on_point != NULL)
+        h->on_point(h->on_point_arg, point);
+}
+
+uint64_t connect_seed(const pawl_hooks *h) {
+    uint64_t seed = h->seed;
+    if (seed == 0 && getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = connect_now(h) | 1;
+    return seed;
+}
+
+uint32_t connect_pause(uint32_t n, uint32_t first_ms, uint32_t most_ms, uint64_t *state) {
+    uint64_t pause = (uint64_t)first_ms << (n < 1 ? 0 : n > 32 ? 31 : n - 1);
+    pause = pause > most_ms ? most_ms : pause;
+    uint64_t z = (*state += UINT64_C(0x9E3779B97F4A7C15)); /* splitmix64 */
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    z ^= z >> 31;
+    return (uint32_t)(pause - z % (pause / 2 + 1));
+}
+
+bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out) {
+    for (uint32_t i = 0; pawl_stream_at(p, i, out) == 0; i++)
+        if (out->id == id)
+            return true;
+    return false;
+}
+
+bool connect_name_ok(const char *name) {
+    size_t n = name != NULL ? strlen(name) : 0;
+    return n >= 1 && n <= 64 &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
+size_t pawl_message_id(const uint8_t log_id[16], const pawl_record *r, char out[PAWL_MESSAGE_ID_SIZE]) {
+    for (size_t i = 0; i < 16; i++)
+        snprintf(out + 2 * i, 3, "%02x", log_id[i]);
+    int n = snprintf(out + 32, PAWL_MESSAGE_ID_SIZE - 32, "-%u-%u-%llu", r->stream, r->partition,
+                     (unsigned long long)r->offset);
+    return 32 + (size_t)n;
+}
+
+const char *pawl_flow_name(int flow) {
+    static const char *const names[] = {"new", "running", "idle", "waiting", "failed", "ended"};
+    return flow >= 0 && flow <= PAWL_FLOW_ENDED ? names[flow] : "unknown";
+}
+
+int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, const char *stream,
+                        const pawl_record *r, const char *why, uint32_t value_max) {
+    char partition[16], offset[24], length[16];
+    snprintf(partition, sizeof partition, "%u", r->partition);
+    snprintf(offset, sizeof offset, "%llu", (unsigned long long)r->offset);
+    snprintf(length, sizeof length, "%u", r->value_len);
+    bool cut = r->value_len > value_max;
+    const char *pairs[][2] = {{"pawl-processor", who}, {"pawl-stream", stream}, {"pawl-partition", partition},
+                              {"pawl-offset", offset}, {"pawl-error", why},     {"pawl-length", length}};
+    pawl_header own[HEADERS_MAX];
+    uint16_t n = 0;
+    uint32_t bytes = 0;
+    for (size_t i = 0; i < (cut ? 6u : 5u); i++, n++) {
+        own[n] = (pawl_header){pairs[i][0], pairs[i][1], (uint16_t)strlen(pairs[i][0]),
+                               (uint16_t)strlen(pairs[i][1])};
+        bytes += 4u + own[n].name_len + own[n].value_len;
+    }
+    for (uint32_t i = 0; n < HEADERS_MAX && pawl_record_header(r, i, &own[n]) == 0; i++) {
+        bytes += 4u + own[n].name_len + own[n].value_len;
+        if (bytes > UINT16_MAX)
+            break; /* ours come first; what does not fit behind them is left out */
+        n++;
+    }
+    pawl_record out = *r;
+    pawl_stream_info info;
+    out.raw_headers = NULL;
+    out.raw_headers_len = 0;
+    out.headers = own;
+    out.header_count = n;
+    out.value_len = cut ? value_max : r->value_len;
+    if (!connect_stream(p, to, &info))
+        return PAWL_NOT_FOUND;
+    return pawl_put(tx, to, r->partition % info.partitions, &out);
+}
