@@ -1,125 +1,287 @@
-/* SPDX-License-Identifier: Apache-2.0
- *
- * floor - one committer beside the bare system call, alternately in one run: F1 is one block written with pwritev2(RWF_DSYNC) and
- * O_DIRECT into a file that was written before. Prints the median of each and their ratio, for several rounds.
- *
- *   build/bench/floor [DIR]     (a directory on the device in question; default: the current one)
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "floor.h"
+
+#include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "pawl.h"
+enum { BLOCK = 4096, MIB = 1 << 20, DEPTH_MAX = 8 };
 
-#define BLOCK 4096
-#define WRITES 1000
-#define ROUNDS 7
-#define BLOCKS 4096
+/* How large and how many: found by floor_prepare(). */
+struct form {
+    unsigned len, depth;
+};
+static struct {
+    char path[4096];
+    uint64_t size;
+    struct form write, read;
+    char choice[128];
+} its;
 
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+struct file {
+    int fd;
+    uint64_t at;
+    uint8_t *data; /* DEPTH_MAX MiB */
+    struct io_uring ring;
+};
+
+static void make_ring(struct io_uring *ring) {
+    /* Completions are reaped by the thread that submits: newer kernels then save the interrupt's detour. */
+#ifdef IORING_SETUP_DEFER_TASKRUN
+    if (io_uring_queue_init(2 * DEPTH_MAX, ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) == 0)
+        return;
+#endif
+    int rc = io_uring_queue_init(2 * DEPTH_MAX, ring, 0);
+    if (rc != 0)
+        give_up("io_uring: %s", strerror(-rc));
 }
 
-static int by_value(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
+static void file_open(struct file *f) {
+    void *data = NULL;
+    memset(f, 0, sizeof *f);
+    if (posix_memalign(&data, BLOCK, (size_t)DEPTH_MAX * MIB) != 0)
+        give_up("no memory for the floor");
+    f->data = data;
+    for (size_t i = 0; i < (size_t)DEPTH_MAX * MIB; i++)
+        f->data[i] = (uint8_t)(i * 2654435761u >> 13);
+    f->fd = open(its.path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (f->fd < 0)
+        give_up("open of %s with O_DIRECT: %s", its.path, strerror(errno));
+    make_ring(&f->ring);
+    struct iovec v = {f->data, (size_t)DEPTH_MAX * MIB};
+    if (io_uring_register_files(&f->ring, &f->fd, 1) != 0 || io_uring_register_buffers(&f->ring, &v, 1) != 0)
+        give_up("io_uring refuses to register a file or a buffer");
 }
 
-static uint64_t median(uint64_t *v, size_t n) {
-    qsort(v, n, sizeof *v, by_value);
-    return v[n / 2];
+static uint64_t next(struct file *f, uint64_t len) {
+    if (f->at + len > its.size)
+        f->at = 0;
+    uint64_t at = f->at;
+    f->at += len;
+    return at;
 }
 
-static int die(const char *what) {
-    perror(what);
-    exit(1);
+/* ---- F1 */
+
+static void write_block(struct file *f) {
+    struct iovec v = {f->data, BLOCK};
+    if (pwritev2(f->fd, &v, 1, (off_t)next(f, BLOCK), RWF_DSYNC) != BLOCK)
+        give_up("pwritev2: %s", strerror(errno));
 }
 
-/* A file of BLOCKS blocks, each written once and synced. */
-static int prewritten(const char *path, void *block) {
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
-    if (fd < 0)
-        die("open for the floor, with O_DIRECT");
-    for (off_t i = 0; i < BLOCKS; i++)
-        if (pwrite(fd, block, BLOCK, i * BLOCK) != BLOCK)
-            die("prewrite");
-    if (fsync(fd) != 0)
-        die("fsync");
-    return fd;
-}
-
-static uint64_t floor_round(int fd, void *block, off_t *at, uint64_t *times) {
-    for (size_t i = 0; i < WRITES; i++) {
-        struct iovec v = {block, BLOCK};
-        uint64_t begun = now_ns();
-        if (pwritev2(fd, &v, 1, *at * BLOCK, RWF_DSYNC) != BLOCK)
-            die("pwritev2");
-        times[i] = now_ns() - begun;
-        *at = (*at + 1) % BLOCKS;
-    }
-    return median(times, WRITES);
-}
-
-static uint64_t pawl_round(pawl *log, uint32_t stream, uint64_t *times) {
-    char value[100];
-    memset(value, 'x', sizeof value);
-    pawl_record r = {.value = value, .value_len = sizeof value};
-    for (size_t i = 0; i < WRITES; i++) {
-        uint64_t begun = now_ns();
-        if (pawl_append(log, stream, 0, &r, NULL) != 0) {
-            pawl_error e;
-            pawl_last_error(&e);
-            fprintf(stderr, "append: %s\n", e.message);
-            exit(1);
+/* rate 0: each as soon as the one before is durable. Else each has its time, and its latency counts from there. */
+static void blocks(const struct setting *s, uint32_t rate, struct turn *t) {
+    struct file f;
+    struct clock c;
+    struct hdr *h = must_allocate(sizeof *h);
+    file_open(&f);
+    for (int i = 0; i < 50; i++)
+        write_block(&f);
+    turn_begin(s, &c);
+    uint64_t begun = c.begun;
+    while (begun < c.begun + s->run_ns) {
+        if (rate != 0) {
+            begun = c.begun + t->commits * 1000000000u / rate;
+            measure_sleep_until(begun);
         }
-        times[i] = now_ns() - begun;
+        write_block(&f);
+        uint64_t now = measure_now();
+        hdr_add(h, now - begun);
+        t->commits++;
+        if (rate == 0)
+            begun = now;
     }
-    return median(times, WRITES);
+    turn_end(s, &c, t);
+    t->records = t->commits, t->payload = t->commits * s->record;
+    turn_latencies(t, h);
+    free(h);
 }
 
-int main(int argc, char **argv) {
-    const char *where = argc > 1 ? argv[1] : ".";
-    char dir[4096], file[4200], clean[4300];
-    snprintf(dir, sizeof dir, "%s/pawl-bench-XXXXXX", where);
-    if (mkdtemp(dir) == NULL)
-        die("mkdtemp");
-    snprintf(file, sizeof file, "%s/floor", dir);
-    void *block = NULL;
-    if (posix_memalign(&block, BLOCK, BLOCK) != 0)
-        die("memory");
-    memset(block, 'x', BLOCK);
-    int fd = prewritten(file, block);
-    snprintf(clean, sizeof clean, "%s/log", dir);
-    pawl_options o = PAWL_OPTIONS_INIT;
-    o.flags = PAWL_OPEN_CREATE;
-    pawl *log;
-    pawl_error e;
-    uint32_t stream;
-    if (pawl_open(clean, &o, &log, &e) != 0 || pawl_stream_create(log, "s", 1, &stream) != 0) {
-        fprintf(stderr, "open: %s\n", e.message);
-        return 1;
+void floor_f1(const struct setting *s, struct turn *t) {
+    blocks(s, 0, t);
+    t->value = (double)t->p50;
+}
+
+void floor_f1_rate(const struct setting *s, struct turn *t) {
+    blocks(s, 0, t);
+    t->value = (double)t->commits * 1e9 / (double)t->ns;
+}
+
+void floor_f1_paced(const struct setting *s, struct turn *t) {
+    blocks(s, s->rate, t);
+    t->value = (double)t->p99;
+}
+
+/* ---- several in flight */
+
+static void submit(struct file *f, bool write, unsigned slot, unsigned len, uint64_t at) {
+    struct io_uring_sqe *e = io_uring_get_sqe(&f->ring);
+    uint8_t *data = f->data + (size_t)slot * MIB;
+    if (write)
+        io_uring_prep_write_fixed(e, 0, data, len, at, 0);
+    else
+        io_uring_prep_read_fixed(e, 0, data, len, at, 0);
+    e->flags |= IOSQE_FIXED_FILE;
+    e->rw_flags = write ? RWF_DSYNC : 0;
+    io_uring_sqe_set_data64(e, (uint64_t)slot << 32 | len);
+}
+
+/* Waits for one; returns its slot. */
+static unsigned finish(struct file *f) {
+    struct io_uring_cqe *c;
+    int rc = io_uring_submit_and_wait(&f->ring, 1);
+    if (rc < 0 || io_uring_peek_cqe(&f->ring, &c) != 0)
+        give_up("io_uring: %s", strerror(-rc));
+    uint64_t d = io_uring_cqe_get_data64(c);
+    if (c->res != (int)(uint32_t)d)
+        give_up("a request of %u bytes answered %d", (uint32_t)d, c->res);
+    io_uring_cqe_seen(&f->ring, c);
+    return (unsigned)(d >> 32);
+}
+
+static void stream(const struct setting *s, bool write, struct form form, struct turn *t) {
+    struct file f;
+    struct clock c;
+    uint64_t done = 0;
+    unsigned busy = 0;
+    file_open(&f);
+    turn_begin(s, &c);
+    for (; busy < form.depth; busy++)
+        submit(&f, write, busy, form.len, next(&f, form.len));
+    while (busy > 0) {
+        unsigned slot = finish(&f);
+        done += form.len;
+        t->commits++;
+        if (measure_now() < c.begun + s->run_ns)
+            submit(&f, write, slot, form.len, next(&f, form.len));
+        else
+            busy--;
     }
-    static uint64_t times[WRITES], ratios[ROUNDS];
-    off_t at = 0;
-    printf("one committer, one record of 100 bytes, synchronous; p50 of %d\n", WRITES);
-    for (int i = 0; i < ROUNDS; i++) {
-        uint64_t f1 = floor_round(fd, block, &at, times), pw = pawl_round(log, stream, times);
-        ratios[i] = pw * 1000 / f1;
-        printf("  F1 %6.1f us   pawl %6.1f us   ratio %.3f\n", (double)f1 / 1e3, (double)pw / 1e3,
-               (double)pw / (double)f1);
+    turn_end(s, &c, t);
+    t->payload = done;
+    t->value = (double)done * 1e9 / (double)t->ns;
+}
+
+void floor_f4(const struct setting *s, struct turn *t) {
+    stream(s, true, its.write, t);
+}
+
+void floor_r4(const struct setting *s, struct turn *t) {
+    stream(s, false, its.read, t);
+}
+
+/* One batch's way: its input in pieces, all durable, then its output. Four batches at a time, each in its own slot. */
+static double two_phase(const struct setting *s, unsigned piece, uint64_t run_ns, struct turn *t) {
+    enum { BATCHES = 4 };
+    struct file f;
+    struct clock c;
+    uint64_t padded = ((uint64_t)s->batch * s->record + BLOCK - 1) / BLOCK * BLOCK, left[BATCHES], finished = 0;
+    bool output[BATCHES] = {false};
+    unsigned busy = 0;
+    file_open(&f);
+    turn_begin(s, &c);
+    for (; busy < BATCHES; busy++) {
+        unsigned len = (unsigned)(padded < piece ? padded : piece);
+        left[busy] = padded - len;
+        submit(&f, true, busy, len, next(&f, len));
     }
-    uint64_t m = median(ratios, ROUNDS);
-    printf("ratio: median %.3f, from %.3f to %.3f\n", (double)m / 1e3, (double)ratios[0] / 1e3,
-           (double)ratios[ROUNDS - 1] / 1e3);
-    pawl_close(log);
-    close(fd);
-    free(block);
-    snprintf(clean, sizeof clean, "rm -rf '%s'", dir);
-    return system(clean) == 0 ? 0 : 1;
+    while (busy > 0) {
+        unsigned i = finish(&f);
+        if (left[i] == 0) {
+            finished += output[i];
+            if (output[i] && measure_now() >= c.begun + run_ns) {
+                busy--;
+                continue;
+            }
+            output[i] = !output[i];
+            left[i] = padded;
+        }
+        unsigned len = (unsigned)(left[i] < piece ? left[i] : piece);
+        left[i] -= len;
+        submit(&f, true, i, len, next(&f, len));
+    }
+    turn_end(s, &c, t);
+    io_uring_queue_exit(&f.ring);
+    close(f.fd);
+    free(f.data);
+    t->records = finished * s->batch, t->commits = 2 * finished, t->payload = 2 * t->records * s->record;
+    return (double)t->records * 1e9 / (double)t->ns;
+}
+
+void floor_two_phase(const struct setting *s, struct turn *t) {
+    unsigned piece = MIB;
+    if ((uint64_t)s->batch * s->record >
+        MIB / 4) { /* where the size of pieces matters, a quarter of the time goes into finding out */
+        struct turn small = {0}, large = {0};
+        piece = two_phase(s, MIB / 4, s->run_ns / 8, &small) > two_phase(s, MIB, s->run_ns / 8, &large) ? MIB / 4
+                                                                                                        : MIB;
+    }
+    t->value = two_phase(s, piece, s->run_ns, t);
+}
+
+/* ---- the file, and the best forms */
+
+static struct form trying;
+static bool trying_write;
+
+static void try_form(const struct setting *s, struct turn *t) {
+    stream(s, trying_write, trying, t);
+}
+
+static bool best_form(const char *dir, bool write, uint64_t try_ns, const volatile int *stop,
+                      struct form *best, char *why, size_t why_size) {
+    double most[6] = {0};
+    struct setting s = {.run_ns = try_ns};
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 6; i++) {
+            struct turn t;
+            trying = (struct form){i < 3 ? MIB / 4 : MIB, 2u << i % 3};
+            trying_write = write;
+            if (!turn_run(dir, try_form, &s, stop, &t, why, why_size))
+                return false;
+            most[i] = t.value > most[i] ? t.value : most[i];
+        }
+    int top = 0;
+    for (int i = 1; i < 6; i++)
+        top = most[i] > most[top] ? i : top;
+    *best = (struct form){top < 3 ? MIB / 4 : MIB, 2u << top % 3};
+    return true;
+}
+
+bool floor_prepare(const char *dir, uint64_t size, uint64_t try_ns, const volatile int *stop, char *why,
+                   size_t why_size) {
+    void *data = NULL;
+    snprintf(its.path, sizeof its.path, "%s/floor", dir);
+    its.size = size;
+    int fd = open(its.path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600);
+    bool well = fd >= 0 && posix_memalign(&data, BLOCK, MIB) == 0;
+    if (well)
+        memset(data, 0x5a, MIB);
+    for (uint64_t at = 0; well && at < size && !*stop; at += MIB)
+        well = pwrite(fd, data, MIB, (off_t)at) == MIB;
+    well = well && fsync(fd) == 0;
+    if (!well)
+        snprintf(why, why_size, "%s, O_DIRECT: %s", its.path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    free(data);
+    if (!well || !best_form(dir, true, try_ns, stop, &its.write, why, why_size) ||
+        !best_form(dir, false, try_ns, stop, &its.read, why, why_size))
+        return false;
+    snprintf(its.choice, sizeof its.choice, "F4: %u KiB, %u in flight; R4: %u KiB, %u in flight",
+             its.write.len / 1024, its.write.depth, its.read.len / 1024, its.read.depth);
+    return true;
+}
+
+const char *floor_choice(void) {
+    return its.choice;
+}
+
+void floor_remove(void) {
+    unlink(its.path);
 }

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * figures.c - from turns to figures, and from figures to verdicts.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int n) {
+    if (n == 0)
+        return 0;
+    qsort(v, (size_t)n, sizeof *v, by_size);
+    return n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+double side_figure(const struct bench_case *c, const struct side *s, double (*of)(const struct turn *)) {
+    double v[ROUNDS_MAX];
+    for (int i = 0; i < c->rounds; i++)
+        v[i] = of(&s->turn[i]);
+    return median(v, c->rounds);
+}
+
+double side_least(const struct bench_case *c, const struct side *s, double (*of)(const struct turn *)) {
+    double least = of(&s->turn[0]);
+    for (int i = 1; i < c->rounds; i++)
+        least = of(&s->turn[i]) < least ? of(&s->turn[i]) : least;
+    return least;
+}
+
+static double value(const struct turn *t) {
+    return t->value;
+}
+
+double side_median(const struct bench_case *c, const struct side *s) {
+    return side_figure(c, s, value);
+}
+
+static double ratio(double a, double b) {
+    return b > 0 ? a / b : 0;
+}
+
+double cpu_ns_per_record(const struct turn *t) {
+    return ratio((double)t->cpu_ns, (double)t->records);
+}
+
+double flushes_per_commit(const struct turn *t) {
+    return ratio((double)t->device_flushes, (double)t->commits);
+}
+
+double device_bytes_per_byte(const struct turn *t) {
+    return ratio((double)t->device_bytes, (double)t->payload);
+}
+
+bool side_syncs(const struct bench *b, const struct bench_case *c, const struct side *s) {
+    return b->flushes_per_write <= 0 || side_least(c, s, flushes_per_commit) >= 0.9 * b->flushes_per_write;
+}
+
+/* ---- verdicts */
+
+/* The best peer of a case by its median; -1: there is none that is durable. */
+static int best_peer(const struct bench *b, const struct bench_case *c) {
+    int best = -1;
+    for (int i = 1; i < c->sides; i++) {
+        const struct side *s = &c->side[i];
+        if (!s->peer || s->failed || !side_syncs(b, c, s))
+            continue;
+        double mine = side_median(c, s), most = best >= 0 ? side_median(c, &c->side[best]) : 0;
+        if (best < 0 || (c->unit == LATENCY ? mine < most : mine > most))
+            best = i;
+    }
+    return best;
+}
+
+static void judge_goal(const struct bench *b, const struct bench_case *c, struct goal *g) {
+    double v[ROUNDS_MAX];
+    int other = g->against == AGAINST_SIDE ? g->side : g->against == AGAINST_BEST_PEER ? best_peer(b, c) : 0;
+    if (other < 0 || c->side[0].failed || c->side[other].failed)
+        return;
+    for (int i = 0; i < c->rounds; i++)
+        v[i] = g->against == AGAINST_NOTHING ? c->side[0].turn[i].value
+               : g->against == DEVICE_BYTES  ? device_bytes_per_byte(&c->side[0].turn[i])
+                                             : ratio(c->side[0].turn[i].value, c->side[other].turn[i].value);
+    g->known = true;
+    g->median = median(v, c->rounds);
+    g->least = v[0], g->most = v[c->rounds - 1];
+    if (g->against == DEVICE_BYTES) /* what others wrote meanwhile only adds */
+        g->median = g->least;
+    g->reached = g->at_least ? g->median >= g->limit : g->median <= g->limit;
+    if (g->against == AGAINST_BEST_PEER)
+        snprintf(g->name, sizeof g->name, "%s", c->side[other].name);
+}
+
+void judge(struct bench *b, struct bench_case *c) {
+    for (int i = 0; i < c->sides;
+         i++) /* F1 writes one block after the other: it says what one durable write looks like to the device */
+        if (strcmp(c->side[i].name, "F1") == 0 && !c->side[i].failed) {
+            double seen = side_least(c, &c->side[i], flushes_per_commit);
+            if (b->flushes_per_write <= 0 || seen < b->flushes_per_write)
+                b->flushes_per_write = seen;
+        }
+    for (int i = 0; i < c->goals; i++)
+        judge_goal(b, c, &c->goal[i]);
+}

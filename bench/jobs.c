@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "jobs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void check(int rc, const char *what) {
+    if (rc >= 0)
+        return;
+    pawl_error e;
+    pawl_last_error(&e);
+    give_up("pawl, %s: %s", what, e.message);
+}
+
+static uint32_t stream(pawl *log, const char *name, uint32_t partitions) {
+    uint32_t id = 0;
+    int rc = pawl_stream_create(log, name, partitions, &id);
+    check(rc == PAWL_EXISTS ? 0 : rc, "creating a stream");
+    return id;
+}
+
+void log_open(struct log *l, const struct setting *s, uint32_t partitions) {
+    pawl_options o = PAWL_OPTIONS_INIT;
+    pawl_error e;
+    o.flags = PAWL_OPEN_CREATE, o.memory_cap = s->memory, o.segment_size = s->segment;
+    if (pawl_open(s->dir, &o, &l->log, &e) != 0)
+        give_up("pawl, opening %s: %s", s->dir, e.message);
+    l->in = stream(l->log, "in", partitions);
+    l->out = stream(l->log, "out", partitions);
+    check(pawl_processor_register(l->log, "copy", &l->processor), "registering a processor");
+    l->value = must_allocate(65536);
+}
+
+void log_close(struct log *l, struct turn *t) {
+    pawl_status status = PAWL_STATUS_INIT;
+    check(pawl_get_status(l->log, &status), "status");
+    t->log_memory = status.memory_used;
+    check(pawl_close(l->log), "closing");
+    free(l->value);
+}
+
+void log_put(struct log *l, uint32_t batch, uint32_t record, uint64_t n) {
+    pawl_tx *tx;
+    check(pawl_begin(l->log, &tx), "begin");
+    pawl_record r = {.value = l->value, .value_len = record, .timestamp_ns = 1};
+    for (uint32_t i = 0; i < batch; i++) {
+        fill_record(l->value, record, n + i);
+        check(pawl_put(tx, l->in, 0, &r), "put");
+    }
+    check(pawl_commit_async(tx, NULL, NULL, NULL), "commit");
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * measure.h - clocks, what the device and the process spent, and turns: one contender doing its job for a while in a process of its own. Nothing
+ * here knows Pawl.
+ */
+#ifndef PAWL_BENCH_MEASURE_H
+#define PAWL_BENCH_MEASURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hdr.h"
+
+uint64_t measure_now(void); /* monotonic ns */
+void measure_sleep_until(uint64_t ns);
+
+/* What a contender is to do; each reads what concerns it. */
+struct setting {
+    char dir[4000];     /* an empty directory for its files */
+    const char *parent; /* of it; what is kept from turn to turn lies there */
+    bool p50;           /* peers: compare latencies, not rates */
+    uint32_t record;    /* bytes */
+    uint32_t batch;     /* records */
+    uint32_t threads, stages, streams, partitions;
+    uint32_t rate;            /* records a second, of an open loop */
+    uint64_t run_ns;          /* how long the timed part takes */
+    uint64_t bytes;           /* how much there is to read, or to recover */
+    uint64_t memory, segment; /* Pawl's options; 0: its defaults */
+    char tune[64];            /* another setting of a peer than its best: see peers/ */
+};
+
+/* What came of it. `value` is what is compared: something per second, or a latency in ns. */
+struct turn {
+    double value;
+    uint64_t ns, records, commits, payload; /* of the timed part; payload in bytes, input and output */
+    uint64_t count, p50, p99, p999, max;    /* latencies in ns */
+    uint64_t device_bytes, device_writes, device_flushes; /* the device's, so of all processes */
+    uint64_t own_bytes;           /* what this process caused to be written, as the kernel accounts it */
+    uint64_t cpu_ns, peak_memory; /* resident, beyond what it was when the process began */
+    uint64_t allocations;         /* during the timed part; UINT64_MAX: not counted in this program */
+    uint64_t log_memory;          /* Pawl: what its status says at the end */
+    char note[96];
+};
+
+/* A contender. It runs in its own process; what it can't do, it ends with give_up(). */
+typedef void (*contender_fn)(const struct setting *s, struct turn *t);
+
+/* Runs it in a child, in a fresh directory of `parent` that is removed afterwards. False, and `why`, if it gave up or died; false with an
+ * empty `why` if `*stop` became true. */
+bool turn_run(const char *parent, contender_fn fn, const struct setting *s, const volatile int *stop,
+              struct turn *t, char *why, size_t why_size);
+
+/* Around the timed part. */
+struct clock {
+    uint64_t begun, cpu, own, allocations, resident;
+    uint64_t device_bytes, device_writes, device_flushes;
+};
+void turn_begin(const struct setting *s, struct clock *c);
+void turn_end(const struct setting *s, const struct clock *c, struct turn *t);
+void turn_latencies(struct turn *t, const struct hdr *h);
+
+/* How many allocations the process made; NULL where the program doesn't count them. */
+extern uint64_t (*measure_allocations)(void);
+
+/* Ends the contender: a benchmark that can't be run has no figure. */
+_Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void *must_allocate(size_t size);
+
+/* Content of record n: not all alike, cheap to make. */
+void fill_record(uint8_t *out, uint32_t len, uint64_t n);
+
+void remove_dir(const char *dir);
+long measure_processors(void);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * LMDB at its best with durability at each commit: integer keys put with MDB_APPEND, no lock table, no read-ahead, a cursor for each pass.
+ */
+#include <lmdb.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "peers.h"
+
+struct peer_lmdb {
+    MDB_env *env;
+    MDB_dbi in, out, position;
+    unsigned put_flags;
+    uint8_t value[65536];
+};
+
+static void must(int rc, const char *what) {
+    if (rc != 0)
+        give_up("lmdb, %s: %s", what, mdb_strerror(rc));
+}
+
+static void *open_it(const struct setting *s) {
+    struct peer_lmdb *p = must_allocate(sizeof *p);
+    MDB_txn *t;
+    unsigned flags = MDB_NOLOCK | MDB_NORDAHEAD | MDB_NOMEMINIT;
+    flags |= peer_tuned(s, "writemap", 0) ? MDB_WRITEMAP : 0;
+    p->put_flags = peer_tuned(s, "append", 1) ? MDB_APPEND : 0;
+    must(mdb_env_create(&p->env), "create");
+    must(mdb_env_set_mapsize(p->env, (size_t)16 << 30), "map size");
+    must(mdb_env_set_maxdbs(p->env, 4), "databases");
+    must(mdb_env_open(p->env, s->dir, flags, 0600), "open");
+    must(mdb_txn_begin(p->env, NULL, 0, &t), "begin");
+    must(mdb_dbi_open(t, "i", MDB_CREATE | MDB_INTEGERKEY, &p->in), "database");
+    must(mdb_dbi_open(t, "o", MDB_CREATE | MDB_INTEGERKEY, &p->out), "database");
+    must(mdb_dbi_open(t, "p", MDB_CREATE | MDB_INTEGERKEY, &p->position), "database");
+    must(mdb_txn_commit(t), "commit");
+    return p;
+}
+
+static void put(void *peer, uint64_t first, uint32_t count, uint32_t record) {
+    struct peer_lmdb *p = peer;
+    MDB_txn *t;
+    MDB_cursor *c;
+    must(mdb_txn_begin(p->env, NULL, 0, &t), "begin");
+    must(mdb_cursor_open(t, p->in, &c), "cursor");
+    for (uint64_t n = first; n < first + count; n++) {
+        fill_record(p->value, record, n);
+        MDB_val k = {sizeof n, &n}, v = {record, p->value};
+        must(mdb_cursor_put(c, &k, &v, p->put_flags), "put");
+    }
+    mdb_cursor_close(c);
+    must(mdb_txn_commit(t), "commit");
+}
+
+static uint64_t process(void *peer, uint64_t from, uint32_t count) {
+    struct peer_lmdb *p = peer;
+    MDB_txn *t;
+    MDB_cursor *a, *b;
+    uint64_t n = from, zero = 0;
+    must(mdb_txn_begin(p->env, NULL, 0, &t), "begin");
+    must(mdb_cursor_open(t, p->in, &a), "cursor");
+    must(mdb_cursor_open(t, p->out, &b), "cursor");
+    MDB_val k = {sizeof from, &from}, v;
+    for (int rc = mdb_cursor_get(a, &k, &v, MDB_SET_KEY); n < from + count && rc == 0; n++) {
+        MDB_val key = {sizeof n, &n};
+        must(mdb_cursor_put(b, &key, &v, p->put_flags), "put");
+        rc = mdb_cursor_get(a, &k, &v, MDB_NEXT);
+    }
+    mdb_cursor_close(a);
+    mdb_cursor_close(b);
+    MDB_val key = {sizeof zero, &zero}, value = {sizeof n, &n};
+    must(mdb_put(t, p->position, &key, &value, 0), "position");
+    must(mdb_txn_commit(t), "commit");
+    return n - from;
+}
+
+static void close_it(void *peer) {
+    struct peer_lmdb *p = peer;
+    mdb_env_close(p->env);
+    free(p);
+}
+
+static const struct peer_ops ops = {open_it, put, process, close_it};
+
+void lmdb_step(const struct setting *s, struct turn *t) {
+    peer_step(&ops, s, t);
+}
+
+void lmdb_append(const struct setting *s, struct turn *t) {
+    peer_append(&ops, s, t);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "peers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const struct peer peers[] = {
+#ifdef PEER_SQLITE
+    {"SQLite", sqlite_step, sqlite_append},
+#endif
+#ifdef PEER_LMDB
+    {"LMDB", lmdb_step, lmdb_append},
+#endif
+#ifdef PEER_ROCKSDB
+    {"RocksDB", rocksdb_step, rocksdb_append},
+#endif
+    {NULL, NULL, NULL},
+};
+const size_t peer_count = sizeof peers / sizeof peers[0] - 1;
+
+/* Both halves in turns, each commit durable before the next begins: that is how their programs are written. */
+static uint64_t steps(const struct peer_ops *ops, void *peer, const struct setting *s, uint64_t put, uint64_t end) {
+    uint64_t done = put;
+    while (measure_now() < end) {
+        ops->put(peer, put, s->batch, s->record);
+        for (put += s->batch; done < put;)
+            done += ops->process(peer, done, s->batch);
+    }
+    return done;
+}
+
+void peer_step(const struct peer_ops *ops, const struct setting *s, struct turn *t) {
+    struct clock c;
+    void *peer = ops->open(s);
+    uint64_t warm = steps(ops, peer, s, 0, measure_now() + s->run_ns / 8);
+    turn_begin(s, &c);
+    t->records = steps(ops, peer, s, warm, c.begun + s->run_ns) - warm;
+    turn_end(s, &c, t);
+    t->commits = 2 * (t->records / s->batch), t->payload = 2 * t->records * s->record;
+    t->value = (double)t->records * 1e9 / (double)t->ns;
+    ops->close(peer);
+}
+
+void peer_append(const struct peer_ops *ops, const struct setting *s, struct turn *t) {
+    struct clock c;
+    struct hdr *h = must_allocate(sizeof *h);
+    void *peer = ops->open(s);
+    uint64_t put = 0;
+    for (; put < 50ull * s->batch; put += s->batch)
+        ops->put(peer, put, s->batch, s->record);
+    turn_begin(s, &c);
+    for (uint64_t begun = c.begun, now; begun < c.begun + s->run_ns; begun = now) {
+        ops->put(peer, put, s->batch, s->record);
+        put += s->batch;
+        now = measure_now();
+        hdr_add(h, now - begun);
+    }
+    turn_end(s, &c, t);
+    t->commits = h->count, t->records = h->count * s->batch, t->payload = t->records * s->record;
+    turn_latencies(t, h);
+    t->value = s->p50 ? (double)t->p50 : (double)t->commits * 1e9 / (double)t->ns;
+    ops->close(peer);
+    free(h);
+}
+
+long peer_tuned(const struct setting *s, const char *name, long otherwise) {
+    const char *at = strstr(s->tune, name);
+    return at != NULL && at[strlen(name)] == '=' ? strtol(at + strlen(name) + 1, NULL, 10) : otherwise;
+}

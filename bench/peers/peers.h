@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * peers.h - what users would pick instead, each in its best durable configuration, doing the same work. Those are built whose library is there.
+ */
+#ifndef PAWL_BENCH_PEERS_H
+#define PAWL_BENCH_PEERS_H
+
+#include "bench/bench.h"
+
+extern const struct peer peers[];
+extern const size_t peer_count;
+
+void sqlite_step(const struct setting *s, struct turn *t);
+void sqlite_append(const struct setting *s, struct turn *t);
+void lmdb_step(const struct setting *s, struct turn *t);
+void lmdb_append(const struct setting *s, struct turn *t);
+void rocksdb_step(const struct setting *s, struct turn *t);
+void rocksdb_append(const struct setting *s, struct turn *t);
+
+/* A peer, as peers.c drives it. */
+struct peer_ops {
+    void *(*open)(const struct setting *s);
+    void (*put)(void *peer, uint64_t first, uint32_t count, uint32_t record); /* one durable commit */
+    uint64_t (*process)(void *peer, uint64_t from, uint32_t count); /* one durable commit; how many */
+    void (*close)(void *peer);
+};
+void peer_step(const struct peer_ops *ops, const struct setting *s, struct turn *t);
+void peer_append(const struct peer_ops *ops, const struct setting *s, struct turn *t);
+
+/* The value after "name=" in s->tune, or `otherwise`. */
+long peer_tuned(const struct setting *s, const char *name, long otherwise);
+
+uint64_t peers_allocations(void);
+
+#endif
