@@ -5,6 +5,8 @@
 #ifndef PAWL_CONNECTORS_CONNECT_H
 #define PAWL_CONNECTORS_CONNECT_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "pawl_connect.h"
@@ -21,6 +23,9 @@ void connect_point(const pawl_hooks *h, const char *point);
 /* Pause before attempt n (from 1): doubled each time, capped, a random 50 to 100 per cent of it. Changes *state. Milliseconds. */
 uint32_t connect_pause(uint32_t n, uint32_t first_ms, uint32_t most_ms, uint64_t *state);
 uint64_t connect_seed(const pawl_hooks *h);
+/* A condition on the monotonic clock; and a wait of at most a second on it that a set *stop (changed with the mutex held; NULL: none) ends. */
+void connect_condition(pthread_cond_t *c);
+void connect_wait(pthread_mutex_t *m, pthread_cond_t *c, _Atomic int *stop, int ms);
 /* Finds a stream by id. */
 bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out);
 /* A name for a sink or source: 1 to 64 bytes of those that are allowed. */

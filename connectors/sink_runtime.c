@@ -188,14 +188,6 @@ static int set_up(struct pawl_sink *s, const pawl_sink_config *c, pawl_error *er
     return rc < 0 ? connect_log_error(err, rc) : 0;
 }
 
-static void make_condition(pthread_cond_t *c) {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops, pawl_sink **out, pawl_error *err) {
     if (ops == NULL)
         return connect_error(err, PAWL_INVALID, "ops is NULL");
@@ -216,7 +208,7 @@ int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops, 
     defaults(&s->config);
     s->jitter = connect_seed(&s->config.hooks);
     pthread_mutex_init(&s->mutex, NULL);
-    make_condition(&s->wake);
+    connect_condition(&s->wake);
     int rc = set_up(s, c, err);
     if (rc < 0) {
         pawl_sink_remove(s);
@@ -257,18 +249,8 @@ int pawl_sink_step(pawl_sink *s) {
     return rc == STEP_MORE ? 0 : sink_idle_ms(s);
 }
 
-/* Nothing to do for so long, unless it is to stop. */
 static void pause_for(struct pawl_sink *s, int ms) {
-    struct timespec t;
-    ms = ms > 1000 ? 1000 : ms;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    pthread_mutex_lock(&s->mutex);
-    if (!atomic_load(&s->stop))
-        pthread_cond_timedwait(&s->wake, &s->mutex, &t);
-    pthread_mutex_unlock(&s->mutex);
+    connect_wait(&s->mutex, &s->wake, s->draining ? NULL : &s->stop, ms);
 }
 
 /* Waits on one partition, which wakes at once; the others are looked at when the time is over. */
