@@ -4,7 +4,7 @@
  *
  * shell.c      the lock, who waits for I/O (the leader), background threads
  * open.c       opening, closing      follow.c   read-only handles that follow a live writer
- * tx.c         transactions          catalog.c  streams, producers, processors' names, settings
+ * tx*.c        transactions          catalog.c  streams, producers, processors' names, settings
  * reader.c     reading partitions    locate.c   from an offset to a place in the log
  * processor.c  one step of a processor    runtime.c  pawl_run()
  * retention.c  what may be dropped        status.c   figures
@@ -82,15 +82,24 @@ struct pawl {
 
     struct index_entry *index; /* sparse, of the active segment */
     uint32_t index_count, index_cap;
-    uint32_t round_robin;
-    uint64_t drop_to;    /* segments below this are being removed */
-    uint64_t full_since; /* when there was no space for a segment */
+    _Atomic uint32_t round_robin;
+    _Atomic uint16_t partitions_of[STREAMS_MAX + 1]; /* by stream id; 0: not looked up yet. Streams never change */
+    uint64_t record_max, spill_bytes; /* (constant): a record's largest size; a transaction spills beyond */
+    uint64_t drop_to;                 /* segments below this are being removed */
+    uint64_t full_since;              /* when there was no space for a segment */
 
     struct pawl_processor *processors; /* added ones, a list */
     bool running;
 
     pthread_mutex_t spill_mutex; /* taken last of all */
     struct pawl_tx *spilling; /* open transactions with a part in the log: retention must keep it. Guarded by spill_mutex */
+
+    /* Transactions that ended, with their memory, for the next ones to use: a commit then allocates nothing. Guarded by tx_pool_busy, which nobody
+     * waits for: who finds it set does without. */
+    atomic_flag tx_pool_busy;
+    struct pawl_tx *tx_pool;
+    uint32_t tx_pool_count;
+    uint64_t tx_pool_bytes;
 
     uint64_t payload_bytes, commits, records;
     uint64_t recovered_bytes, cut_bytes, recovery_ns;
@@ -106,6 +115,14 @@ static inline void engine_leave(pawl *p) {
 }
 int engine_check_fork(const pawl *p);
 uint64_t engine_fork_generation(void);
+extern _Atomic uint64_t engine_generation; /* counts the forks that led to this process */
+int engine_refuse(pawl *p);                /* why engine_check_writer() says no */
+/* As engine_enter_writer(), without the lock. */
+static inline int engine_check_writer(pawl *p) {
+    bool well = p->fork_generation == atomic_load_explicit(&engine_generation, memory_order_relaxed) &&
+                !p->read_only && atomic_load_explicit(&p->wal.failed, memory_order_relaxed) == 0;
+    return well ? 0 : engine_refuse(p);
+}
 /* Under the lock: lets I/O go on: leads if nobody does, else waits for whoever does. */
 void engine_wait(pawl *p);
 /* Under the lock: waits for space in a full log, but not so long that pawl_stop() isn't heard. */
@@ -139,7 +156,7 @@ struct wal_hooks engine_hooks(pawl *p);
  * injectors come in here. The options are not checked, so segments and memory caps may be smaller than the public limits. */
 int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 
-/* -- tx.c */
+/* -- tx.c, tx_commit.c */
 struct tx_run {
     uint32_t stream, partition, count;
     struct bytes data;
@@ -151,8 +168,9 @@ struct tx_spilled {
 };
 /* The body of the commit frame and its runs, bases still open. */
 struct tx_build {
-    struct run *runs;
+    struct run *runs; /* `few`, or room for more */
     uint32_t count, cap;
+    struct run few[8];
     struct bytes own;
     struct bytes *body; /* own, or the only run's bytes, which then are not copied */
     size_t records_len; /* of the only run: what it is cut back to afterwards */
@@ -161,7 +179,8 @@ struct tx_build {
 struct pawl_tx {
     pawl *p;
     struct tx_run *runs;
-    uint32_t run_count, run_cap;
+    uint32_t run_count, run_made, run_cap; /* those from run_count to run_made hold nothing but memory */
+    struct tx_run *recent;                 /* the one put into last, or NULL */
     struct tx_spilled *spilled;
     uint32_t spilled_count, spilled_cap;
     struct position_entry *positions;
@@ -180,6 +199,8 @@ struct pawl_tx {
     uint64_t first_spill;
     bool spilling;
     struct pawl_tx *spilling_next;
+    struct pawl_tx *pool_next;
+    uint64_t pool_bytes; /* what it holds in the pool */
 };
 struct pawl_producer {
     pawl *p;
@@ -189,6 +210,26 @@ struct pawl_producer {
     uint8_t cookie[COOKIE_MAX];
 };
 int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
+void tx_pool_drain(pawl *p);
+/* pawl_put() after its checks; the record's own timestamp isn't looked at. */
+int tx_put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r, int64_t timestamp_ns);
+static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r,
+                         int64_t timestamp_ns) {
+    struct tx_run *run = tx->recent;
+    uint64_t size = (uint64_t)RECORD_HEADER_SIZE + r->key_len + r->value_len;
+    /* Most records are plain, and go where the one before went: a place that was checked then. */
+    bool plain = run != NULL && run->stream == stream && run->partition == partition && r->raw_headers_len == 0 &&
+                 r->header_count == 0 && r->value != NULL && (r->key != NULL || r->key_len == 0);
+    if (!plain || tx->bytes + size > tx->p->spill_bytes || size > run->data.cap - run->data.len)
+        return tx_put_any(tx, stream, partition, r, timestamp_ns);
+    record_encode_plain(run->data.data + run->data.len, r, timestamp_ns);
+    run->data.len += size;
+    run->count++;
+    tx->bytes += size;
+    tx->records++;
+    return 0;
+}
+void tx_build_free(struct pawl_tx *tx);
 /* Without the lock: encodes and hashes what tx_append() will append. Nothing may be added afterwards. */
 int tx_prepare(struct pawl_tx *tx);
 /* Under the lock: appends the transaction; 0 with its receipt, or an error. `wait_full`: as block_when_full. */

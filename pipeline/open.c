@@ -95,6 +95,7 @@ static int init_sync(pawl *p) {
 }
 
 static void destroy(pawl *p) {
+    tx_pool_drain(p);
     wal_free(&p->wal);
     follow_close(p);
     tables_free(&p->tables);
@@ -143,10 +144,19 @@ static int create_if_asked(pawl *p, const pawl_options *o) {
     return wal_create(p->io, &p->mem, &p->points, o->segment_size != 0 ? o->segment_size : 64ull * MIB, o->disk_cap);
 }
 
+/* A transaction spills before it is larger than a write buffer, and than its share of frame and memory. */
+static uint64_t spill_at(const pawl *p) {
+    uint64_t n = wal_payload_max(&p->wal) / 2, by_memory = p->mem.cap / 16, by_group = p->wal.group_size - 4096;
+    n = n < by_memory ? n : by_memory;
+    return n < by_group ? n : by_group;
+}
+
 /* Writes the new incarnation's record and waits for it (PAWL-8: before anything is accepted or shown). */
 static int begin_incarnation(pawl *p, const struct wal_start *start) {
     struct wal_hooks hooks = engine_hooks(p);
     TRY(wal_init(&p->wal, p->io, &p->mem, &hooks, start, p->mem.cap / 4));
+    p->record_max = wal_payload_max(&p->wal) - 4096;
+    p->spill_bytes = spill_at(p);
     pthread_mutex_lock(&p->mutex);
     int rc = 0;
     wal_flush(&p->wal, true);
@@ -195,6 +205,7 @@ static pawl *new_handle(const pawl_options *o) {
     p->witness_ns = o->witness_ms == UINT32_MAX ? 0 : (o->witness_ms == 0 ? 50 : o->witness_ms) * 1000000ull;
     p->points = (struct points){o->on_point, o->on_point_arg};
     p->event_fd = -1;
+    atomic_flag_clear(&p->tx_pool_busy);
     p->wal.file = p->wal.next_file = -1;
     p->follow.ahead_file = p->follow.apply_file = -1;
     if (init_sync(p) != 0) {

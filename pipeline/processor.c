@@ -14,7 +14,13 @@
 #define BATCH_BYTES_DEFAULT (1024u * 1024u)
 
 int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r) {
-    return ctx == NULL ? fail(PAWL_INVALID, "the context is NULL") : pawl_put(ctx->tx, stream, partition, r);
+    if (ctx == NULL || r == NULL)
+        return fail(PAWL_INVALID, "the context or the record is NULL");
+    pawl *p = ctx->tx->p;
+    TRY(engine_check_writer(p));
+    if (ctx->now_ns == 0 && r->timestamp_ns == 0) /* one reading of the clock for a batch */
+        ctx->now_ns = (int64_t)p->io->ops->realtime(p->io);
+    return tx_put(ctx->tx, stream, partition, r, r->timestamp_ns != 0 ? r->timestamp_ns : ctx->now_ns);
 }
 
 void pawl_fail(pawl_context *ctx, size_t index, const char *why) {

@@ -32,6 +32,7 @@ struct pawl_context {
     size_t count;
     pawl_tx *tx;
     uint32_t attempt;
+    int64_t now_ns;   /* of the attempt, for records without a timestamp; 0: not needed yet */
     size_t failed_at; /* SIZE_MAX: the callback didn't say */
     char why[256];
 };

@@ -11,11 +11,11 @@
 #define FULL_RETRY_NS 1000000000u
 #define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
 
-static _Atomic uint64_t generation = 1;
+_Atomic uint64_t engine_generation = 1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void in_child(void) {
-    atomic_fetch_add(&generation, 1);
+    atomic_fetch_add(&engine_generation, 1);
 }
 static void install(void) {
     pthread_atfork(NULL, NULL, in_child);
@@ -23,11 +23,11 @@ static void install(void) {
 
 uint64_t engine_fork_generation(void) {
     pthread_once(&once, install);
-    return atomic_load(&generation);
+    return atomic_load(&engine_generation);
 }
 
 int engine_check_fork(const pawl *p) {
-    if (p->fork_generation != atomic_load_explicit(&generation, memory_order_relaxed))
+    if (p->fork_generation != atomic_load_explicit(&engine_generation, memory_order_relaxed))
         return fail(PAWL_FORKED, "this handle belongs to the parent process; open the log anew after fork()");
     return 0;
 }
@@ -40,16 +40,20 @@ int engine_enter(pawl *p) {
     return 0;
 }
 
+int engine_refuse(pawl *p) {
+    TRY(engine_check_fork(p));
+    pthread_mutex_lock(&p->mutex); /* the error is written under it */
+    int rc = p->read_only ? fail(PAWL_READ_ONLY, "the log was opened read-only") : wal_error(&p->wal);
+    engine_leave(p);
+    return rc;
+}
+
 int engine_enter_writer(pawl *p) {
     TRY(engine_enter(p));
-    int rc = 0;
-    if (p->read_only)
-        rc = fail(PAWL_READ_ONLY, "the log was opened read-only");
-    else if (p->wal.failed != 0)
-        rc = wal_error(&p->wal);
-    if (rc != 0)
-        engine_leave(p);
-    return rc;
+    if (!p->read_only && p->wal.failed == 0)
+        return 0;
+    engine_leave(p);
+    return engine_refuse(p);
 }
 
 uint64_t engine_now(const pawl *p) {
@@ -205,7 +209,7 @@ static uint64_t witness_at(const pawl *p) {
     if (p->witness_ns == 0 || w->failed != 0 || w->last_kind == FRAME_WITNESS ||
         w->last_kind == FRAME_CLOSE || w->state != WAL_RUNNING)
         return UINT64_MAX;
-    return w->last_append_ns + p->witness_ns;
+    return w->last_flush_ns + p->witness_ns;
 }
 
 /* What the background thread does in one round; returns when it wants to be called again. */

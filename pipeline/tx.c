@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Transactions. Records are encoded and hashed by their own thread; under the lock only offsets, LSN and header are settled and
- * the bytes copied. Everything is checked under the lock before the append, so a refused transaction leaves no trace.
+ * Transactions while they are open: what is put into them, what spills when they grow large, and the memory they leave to the next ones.
  */
 #include "pipeline/engine.h"
 
-#define SPILL_BYTES_MAX (1024u * 1024u)
-
-static void build_free(struct pawl_tx *tx, struct tx_build *b);
-
-static uint64_t spill_at(const pawl *p) {
-    uint64_t n = wal_payload_max(&p->wal) / 2;
-    uint64_t by_memory = p->mem.cap / 16;
-    n = n < by_memory ? n : by_memory;
-    return n < SPILL_BYTES_MAX ? n : SPILL_BYTES_MAX;
-}
+#define POOL_MAX 64
+#define RUNS_KEPT 4
 
 static int grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t each) {
     if (count < *cap)
@@ -28,8 +19,72 @@ static int grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t eac
     return 0;
 }
 
+static void destroy(struct pawl_tx *tx) {
+    struct mem *m = &tx->p->mem;
+    for (uint32_t i = 0; i < tx->run_made; i++)
+        bytes_free(&tx->runs[i].data);
+    mem_free(m, tx->runs, tx->run_cap * sizeof *tx->runs);
+    mem_free(m, tx->spilled, tx->spilled_cap * sizeof *tx->spilled);
+    mem_free(m, tx->positions, tx->position_cap * sizeof *tx->positions);
+    bytes_free(&tx->catalog);
+    bytes_free(&tx->sinks);
+    mem_free(m, tx, sizeof *tx);
+}
+
+static uint64_t held(const struct pawl_tx *tx) {
+    uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs + tx->spilled_cap * sizeof *tx->spilled +
+                 tx->position_cap * sizeof *tx->positions + tx->catalog.cap + tx->sinks.cap;
+    for (uint32_t i = 0; i < tx->run_made; i++)
+        n += tx->runs[i].data.cap;
+    return n;
+}
+
+/* The pool may hold a sixteenth of the memory. */
+static bool pool_put(struct pawl_tx *tx) {
+    pawl *p = tx->p;
+    while (tx->run_made > RUNS_KEPT)
+        bytes_free(&tx->runs[--tx->run_made].data);
+    tx->pool_bytes = held(tx);
+    if (atomic_flag_test_and_set_explicit(&p->tx_pool_busy, memory_order_acquire))
+        return false;
+    bool room = p->tx_pool_count < POOL_MAX &&
+                (p->mem.cap == 0 || p->tx_pool_bytes + tx->pool_bytes <= p->mem.cap / 16);
+    if (room) {
+        tx->pool_next = p->tx_pool;
+        p->tx_pool = tx;
+        p->tx_pool_count++;
+        p->tx_pool_bytes += tx->pool_bytes;
+    }
+    atomic_flag_clear_explicit(&p->tx_pool_busy, memory_order_release);
+    return room;
+}
+
+static struct pawl_tx *pool_get(pawl *p) {
+    if (atomic_flag_test_and_set_explicit(&p->tx_pool_busy, memory_order_acquire))
+        return NULL;
+    struct pawl_tx *tx = p->tx_pool;
+    if (tx != NULL) {
+        p->tx_pool = tx->pool_next;
+        p->tx_pool_count--;
+        p->tx_pool_bytes -= tx->pool_bytes;
+    }
+    atomic_flag_clear_explicit(&p->tx_pool_busy, memory_order_release);
+    return tx;
+}
+
+void tx_pool_drain(pawl *p) {
+    struct pawl_tx *tx;
+    while ((tx = pool_get(p)) != NULL)
+        destroy(tx);
+}
+
 int tx_new(pawl *p, struct pawl_tx **out) {
-    struct pawl_tx *tx = mem_alloc(&p->mem, sizeof *tx);
+    struct pawl_tx *tx = pool_get(p);
+    if (tx != NULL) {
+        *out = tx;
+        return 0;
+    }
+    tx = mem_alloc(&p->mem, sizeof *tx);
     *out = tx;
     if (tx == NULL)
         return fail(PAWL_MEMORY, "no memory for a transaction");
@@ -77,10 +132,9 @@ uint64_t tx_oldest_spill(pawl *p) {
 void tx_reset(struct pawl_tx *tx) {
     release_spill(tx);
     if (tx->built)
-        build_free(tx, &tx->build);
-    tx->built = false;
-    uint64_t kept = 0, most = 2 * spill_at(tx->p);
-    for (uint32_t i = 0; i < tx->run_count; i++) {
+        tx_build_free(tx);
+    uint64_t kept = 0, most = 2 * tx->p->spill_bytes;
+    for (uint32_t i = 0; i < tx->run_made; i++) {
         struct bytes *data = &tx->runs[i].data;
         data->len = 0; /* the memory stays for the next batch, but not for every partition that ever was the large one */
         kept += data->cap;
@@ -90,38 +144,31 @@ void tx_reset(struct pawl_tx *tx) {
         }
         tx->runs[i].count = 0;
     }
+    tx->run_count = 0;
+    tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
     tx->catalog.len = tx->sinks.len = 0;
     tx->producer = NULL;
-    tx->takeover = false;
+    tx->takeover = tx->for_input = false;
     tx->bytes = tx->records = 0;
 }
 
 void tx_free(struct pawl_tx *tx) {
     if (tx == NULL)
         return;
-    struct mem *m = &tx->p->mem;
-    release_spill(tx);
-    if (tx->built)
-        build_free(tx, &tx->build);
-    for (uint32_t i = 0; i < tx->run_count; i++)
-        bytes_free(&tx->runs[i].data);
-    mem_free(m, tx->runs, tx->run_cap * sizeof *tx->runs);
-    mem_free(m, tx->spilled, tx->spilled_cap * sizeof *tx->spilled);
-    mem_free(m, tx->positions, tx->position_cap * sizeof *tx->positions);
-    bytes_free(&tx->catalog);
-    bytes_free(&tx->sinks);
-    mem_free(m, tx, sizeof *tx);
+    tx_reset(tx);
+    if (!pool_put(tx))
+        destroy(tx);
 }
 
 int pawl_begin(pawl *p, pawl_tx **out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     *out = NULL;
-    TRY(engine_enter_writer(p));
-    int rc = tx_new(p, out);
-    engine_leave(p);
-    return rc;
+    if (p == NULL)
+        return fail(PAWL_INVALID, "the handle is NULL");
+    TRY(engine_check_writer(p));
+    return tx_new(p, out);
 }
 
 void pawl_abort(pawl_tx *tx) {
@@ -131,14 +178,21 @@ void pawl_abort(pawl_tx *tx) {
 
 static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t partition) {
     for (uint32_t i = tx->run_count; i-- > 0;)
-        if (tx->runs[i].stream == stream && tx->runs[i].partition == partition)
-            return &tx->runs[i];
+        if (tx->runs[i].stream == stream && tx->runs[i].partition == partition) {
+            return tx->recent = &tx->runs[i];
+        }
     if (grow(tx->p, (void **)&tx->runs, tx->run_count, &tx->run_cap, sizeof *tx->runs) < 0)
         return NULL;
-    struct tx_run *r = &tx->runs[tx->run_count++];
-    *r = (struct tx_run){.stream = stream, .partition = partition};
-    bytes_init(&r->data, &tx->p->mem);
-    return r;
+    struct tx_run *r = &tx->runs[tx->run_count];
+    if (tx->run_count == tx->run_made) {
+        bytes_init(&r->data, &tx->p->mem);
+        tx->run_made++;
+    }
+    tx->run_count++;
+    r->stream = stream;
+    r->partition = partition;
+    r->count = 0;
+    return tx->recent = r;
 }
 
 /* Writes the records held as a SPILL frame, which means nothing until the commit refers to it. */
@@ -202,22 +256,36 @@ static int spill(struct pawl_tx *tx) {
     return 0;
 }
 
-/* Checks the place and settles PAWL_ANY. */
-static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const pawl_record *r) {
+/* The number of partitions of a stream that isn't known to be there, or of one that the partition isn't in. */
+static int look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *partitions) {
     TRY(engine_enter_writer(p));
-    struct stream *s = tables_stream(&p->tables, stream);
+    const struct stream *s = tables_stream(&p->tables, stream);
     int rc = 0;
     if (s == NULL)
         rc = fail(PAWL_NOT_FOUND, "there is no stream with id %u", stream);
-    else if (*partition == PAWL_ANY)
-        *partition = s->partitions == 1 ? 0
-                     : r->key_len != 0  ? (uint32_t)(format_hash(r->key, r->key_len, 0) % s->partitions)
-                                        : p->round_robin++ % s->partitions;
-    else if (*partition >= s->partitions)
+    else if (partition >= s->partitions && partition != PAWL_ANY)
         rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name,
-                  s->partitions, *partition);
+                  s->partitions, partition);
+    else
+        atomic_store_explicit(&p->partitions_of[stream], (uint16_t)s->partitions, memory_order_relaxed);
+    if (rc == 0)
+        *partitions = s->partitions;
     engine_leave(p);
     return rc;
+}
+
+/* Checks the place and settles PAWL_ANY, mostly without the lock. */
+static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const pawl_record *r) {
+    uint32_t n = stream <= STREAMS_MAX ? atomic_load_explicit(&p->partitions_of[stream], memory_order_relaxed) : 0;
+    if (*partition < n)
+        return 0;
+    if (*partition != PAWL_ANY || n == 0)
+        TRY(look_up(p, stream, *partition, &n));
+    if (*partition == PAWL_ANY)
+        *partition = n == 1            ? 0
+                     : r->key_len != 0 ? (uint32_t)(format_hash(r->key, r->key_len, 0) % n)
+                                       : atomic_fetch_add_explicit(&p->round_robin, 1, memory_order_relaxed) % n;
+    return 0;
 }
 
 static bool headers_well_formed(const pawl_record *r) {
@@ -235,37 +303,58 @@ static bool headers_well_formed(const pawl_record *r) {
     return true;
 }
 
-int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r) {
-    if (tx == NULL || r == NULL || (r->value == NULL && r->value_len != 0) ||
-        (r->key == NULL && r->key_len != 0) || !headers_well_formed(r))
+/* Where a record of so many bytes goes, or NULL. */
+static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
+    uint8_t *out = bytes_room(&run->data, size);
+    if (out == NULL) { /* what the pool keeps may be what is missing */
+        run->data.failed = false;
+        tx_pool_drain(tx->p);
+        out = bytes_room(&run->data, size);
+    }
+    if (out == NULL) {
+        run->data.failed = false;
+        fail_set(PAWL_MEMORY, "the memory cap is reached: raise memory_cap, or finish other transactions");
+    }
+    return out;
+}
+
+static int too_large(const pawl *p, const pawl_record *r) {
+    return fail(
+        PAWL_TOO_LARGE,
+        "a record of %u bytes is too large: this log takes %llu with key and headers, and 16 MiB at most",
+        r->value_len, (unsigned long long)p->record_max);
+}
+
+int tx_put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r, int64_t timestamp_ns) {
+    bool headers = r->raw_headers != NULL || r->header_count != 0;
+    if ((r->value == NULL && r->value_len != 0) || (r->key == NULL && r->key_len != 0) ||
+        (headers && !headers_well_formed(r)))
         return fail(PAWL_INVALID, "the record has a NULL part with a length, or malformed headers");
     pawl *p = tx->p;
     TRY(choose_partition(p, stream, &partition, r));
     uint64_t size = record_size(r);
-    uint64_t max = wal_payload_max(&p->wal) - 4096;
-    if (size == 0 || size > max)
-        return fail(
-            PAWL_TOO_LARGE,
-            "a record of %u bytes is too large: this log takes %llu with key and headers, and 16 MiB at most",
-            r->value_len, (unsigned long long)max);
-    if (tx->bytes != 0 && tx->bytes + size > spill_at(p))
+    if (size == 0 || size > p->record_max)
+        return too_large(p, r);
+    if (tx->bytes + size > p->spill_bytes && tx->bytes != 0)
         TRY(spill(tx));
     struct tx_run *run = find_run(tx, stream, partition);
-    if (run == NULL)
+    uint8_t *out = run == NULL ? NULL : room(tx, run, (size_t)size);
+    if (out == NULL)
         return PAWL_MEMORY;
-    uint8_t *out = bytes_add(&run->data, (size_t)size);
-    if (out == NULL) {
-        run->data.failed = false;
-        return fail(PAWL_MEMORY, "the memory cap is reached: raise memory_cap, or finish other transactions");
-    }
-    pawl_record copy = *r;
-    if (copy.timestamp_ns == 0)
-        copy.timestamp_ns = (int64_t)p->io->ops->realtime(p->io);
-    record_encode(out, &copy);
+    record_encode(out, r, timestamp_ns);
     run->count++;
     tx->bytes += size;
     tx->records++;
     return 0;
+}
+
+int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r) {
+    if (tx == NULL || r == NULL)
+        return fail(PAWL_INVALID, "the transaction or the record is NULL");
+    pawl *p = tx->p;
+    TRY(engine_check_writer(p));
+    return tx_put(tx, stream, partition, r,
+                  r->timestamp_ns != 0 ? r->timestamp_ns : (int64_t)p->io->ops->realtime(p->io));
 }
 
 int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
@@ -357,383 +446,4 @@ int pawl_decide(pawl_tx *tx, uint32_t processor, const char *name) {
 
 int pawl_finish(pawl_tx *tx, uint32_t processor, const char *name) {
     return add_sink(tx, processor, name, SINK_FINISHED);
-}
-
-static bool tx_empty(const struct pawl_tx *tx) {
-    return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && !tx->takeover &&
-           tx->catalog_count == 0 && tx->sink_count == 0;
-}
-
-static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
-                    size_t start) {
-    b->runs[b->count++] = (struct run){.type = type,
-                                       .stream = stream,
-                                       .partition = partition,
-                                       .count = count,
-                                       .start = (uint32_t)start,
-                                       .len = (uint32_t)(b->body->len - start)};
-}
-
-/* The one run of a transaction that has nothing which must lie before it. */
-static struct tx_run *only_run(const struct pawl_tx *tx) {
-    struct tx_run *only = NULL;
-    if (tx->spilled_count != 0 || tx->catalog_count != 0)
-        return NULL;
-    for (uint32_t i = 0; i < tx->run_count; i++) {
-        if (tx->runs[i].count == 0)
-            continue;
-        if (only != NULL)
-            return NULL;
-        only = &tx->runs[i];
-    }
-    return only;
-}
-
-static int build(struct pawl_tx *tx, struct tx_build *b) {
-    pawl *p = tx->p;
-    memset(b, 0, sizeof *b);
-    bytes_init(&b->own, &p->mem);
-    struct tx_run *only = only_run(tx);
-    b->body = only != NULL ? &only->data : &b->own;
-    b->records_len = b->body->len;
-    uint32_t producers = tx->producer != NULL || tx->takeover;
-    b->cap = tx->spilled_count + tx->run_count + 4;
-    if (b->cap > UINT16_MAX)
-        return fail(PAWL_TOO_LARGE, "the transaction touches too many partitions or spilled too often");
-    b->runs = mem_alloc(&p->mem, b->cap * sizeof *b->runs);
-    if (b->runs == NULL)
-        return fail(PAWL_MEMORY, "no memory for a commit");
-    struct bytes *body = b->body;
-    size_t at = 0;
-    if (tx->catalog_count != 0) {
-        bytes_put(body, tx->catalog.data, tx->catalog.len);
-        add_run(b, RUN_CATALOG, 0, 0, tx->catalog_count, at);
-    }
-    for (uint32_t i = 0; i < tx->spilled_count; i++) {
-        at = body->len;
-        spilled_encode(body, &tx->spilled[i].at);
-        add_run(b, RUN_SPILLED, tx->spilled[i].stream, tx->spilled[i].partition, tx->spilled[i].count, at);
-    }
-    for (uint32_t i = 0; i < tx->run_count; i++) {
-        if (tx->runs[i].count == 0)
-            continue;
-        at = only != NULL ? 0 : body->len;
-        if (only == NULL)
-            bytes_put(body, tx->runs[i].data.data, tx->runs[i].data.len);
-        add_run(b, RUN_RECORDS, tx->runs[i].stream, tx->runs[i].partition, tx->runs[i].count, at);
-    }
-    at = body->len;
-    for (uint32_t i = 0; i < tx->position_count; i++)
-        position_encode(body, &tx->positions[i]);
-    if (tx->position_count != 0)
-        add_run(b, RUN_POSITIONS, 0, 0, tx->position_count, at);
-    at = body->len;
-    if (producers != 0) {
-        producer_encode(body, &tx->sequence);
-        add_run(b, RUN_PRODUCERS, 0, 0, 1, at);
-    }
-    at = body->len;
-    if (tx->sink_count != 0) {
-        bytes_put(body, tx->sinks.data, tx->sinks.len);
-        add_run(b, RUN_SINKS, 0, 0, tx->sink_count, at);
-    }
-    b->hash = format_hash(body->data, body->len, p->wal.seed);
-    return body->failed ? fail(PAWL_MEMORY, "no memory for a commit of %llu bytes", (unsigned long long)tx->bytes)
-                        : 0;
-}
-
-static void build_free(struct pawl_tx *tx, struct tx_build *b) {
-    if (b->body != &b->own) {
-        b->body->len = b->records_len;
-        b->body->failed = false;
-    }
-    bytes_free(&b->own);
-    mem_free(&tx->p->mem, b->runs, b->cap * sizeof *b->runs);
-}
-
-/* Assigns offsets: each (stream, partition) goes on where it stands. */
-static int assign(pawl *p, struct tx_build *b) {
-    for (uint32_t i = 0; i < b->count; i++) {
-        struct run *r = &b->runs[i];
-        if (r->type != RUN_RECORDS && r->type != RUN_SPILLED)
-            continue;
-        struct stream *s = tables_stream(&p->tables, r->stream);
-        if (s == NULL || r->partition >= s->partitions)
-            return fail(PAWL_NOT_FOUND, "a stream of the transaction is gone");
-        uint64_t base = s->parts[r->partition].next;
-        for (uint32_t k = i; k-- > 0;)
-            if (b->runs[k].stream == r->stream && b->runs[k].partition == r->partition &&
-                (b->runs[k].type == RUN_RECORDS || b->runs[k].type == RUN_SPILLED)) {
-                base = b->runs[k].base + b->runs[k].count;
-                break;
-            }
-        r->base = base;
-    }
-    return 0;
-}
-
-static int check_positions(const struct pawl_tx *tx) {
-    const struct tables *t = &tx->p->tables;
-    for (uint32_t i = 0; i < tx->position_count; i++) {
-        const struct position_entry *e = &tx->positions[i];
-        const struct stream *s = tables_stream(t, e->stream);
-        if (!tables_has_processor(t, e->processor) || s == NULL)
-            return fail(PAWL_NOT_FOUND, "a processor or stream of the transaction is gone");
-        if (e->to > s->parts[e->partition].next)
-            return fail(PAWL_RANGE, "position %llu is beyond the end of the partition (%llu)",
-                        (unsigned long long)e->to, (unsigned long long)s->parts[e->partition].next);
-        const struct position_row *row = tables_position(t, e->processor, e->stream, e->partition);
-        if (row == NULL)
-            TRY(tables_room(t, C_POSITION_SIZE));
-        else if (row->offset != e->from)
-            return fail(PAWL_TILING, "the interval begins at %llu, but %s stands at %llu in %s/%u",
-                        (unsigned long long)e->from, t->processors[e->processor - 1].name,
-                        (unsigned long long)row->offset, s->name, e->partition);
-    }
-    return 0;
-}
-
-/* 1: the sequence is there already and *receipt answers for it. */
-static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
-    if (tx->producer == NULL)
-        return 0;
-    const struct producer *p = tables_producer(&tx->p->tables, tx->sequence.producer);
-    if (p == NULL || p->epoch != tx->sequence.epoch)
-        return fail(PAWL_FENCED, "a newer holder has taken producer %s over", p != NULL ? p->name : "?");
-    if (tx->sequence.first == p->sequence + 1)
-        return 0;
-    if (tx->sequence.last <= p->sequence) {
-        bool latest = tx->sequence.last == p->sequence;
-        *receipt = (pawl_receipt){.lsn = tx->p->wal.tail,
-                                  .duplicate = 1,
-                                  .offset = latest && p->stream != 0 ? p->offset : NO_OFFSET,
-                                  .stream = latest ? p->stream : 0,
-                                  .partition = latest ? p->partition : 0};
-        return 1;
-    }
-    return fail(PAWL_SEQUENCE, "producer %s stands at sequence %llu; the next must be %llu, not %llu",
-                p->name, (unsigned long long)p->sequence, (unsigned long long)p->sequence + 1,
-                (unsigned long long)tx->sequence.first);
-}
-
-/* An older holder may have committed while this waited for room: then the takeover must be made anew. */
-static int check_takeover(const struct pawl_tx *tx) {
-    const struct producer *p = tables_producer(&tx->p->tables, tx->sequence.producer);
-    if (p->sequence + 1 != tx->sequence.first || p->epoch + 1 != tx->sequence.epoch)
-        return fail(PAWL_BUSY, "the producer moved on meanwhile");
-    return 0;
-}
-
-/* Tables, index and figures follow the frame that was appended. They take it from the frame's own bytes, as recovery does. */
-static int follow_up(pawl *p, const struct tx_build *b, uint64_t lsn, uint64_t end) {
-    uint64_t avail;
-    const uint8_t *frame = wal_peek(&p->wal, lsn, &avail);
-    struct frame_header h;
-    if (frame == NULL || avail < end - lsn ||
-        frame_decode_header(frame, lsn, p->wal.segment_size, p->wal.seed, &h) != FRAME_GOOD)
-        return fail(PAWL_STATE, "the frame just appended can't be read back");
-    TRY(tables_apply(&p->tables, &h, frame, false));
-    locate_index_add(p, &h, frame + FRAME_HEADER_SIZE);
-    p->commits++;
-    p->payload_bytes += b->body->len;
-    return 0;
-}
-
-static enum wal_class class_of(const struct pawl_tx *tx) {
-    if (tx->takeover || tx->for_input)
-        return WAL_INGEST;
-    if (tx->records == 0)
-        return WAL_POSITIONS;
-    return tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST;
-}
-
-int tx_prepare(struct pawl_tx *tx) {
-    if (tx->built || tx_empty(tx))
-        return 0;
-    int rc = build(tx, &tx->build);
-    tx->built = rc == 0;
-    if (rc < 0)
-        build_free(tx, &tx->build);
-    return rc;
-}
-
-int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
-    pawl *p = tx->p;
-    *receipt = (pawl_receipt){.lsn = p->wal.durable, .offset = NO_OFFSET};
-    if (tx_empty(tx))
-        return 0;
-    int rc = tx_prepare(tx);
-    if (rc < 0)
-        return rc;
-    struct tx_build *b = &tx->build;
-    struct wal_frame f = {.kind = FRAME_COMMIT,
-                          .class = class_of(tx),
-                          .runs = b->runs,
-                          .run_count = b->count,
-                          .piece_count = 1,
-                          .pieces = {{b->body->data, b->body->len}},
-                          .body_len = (uint32_t)b->body->len,
-                          .body_hash = b->hash};
-    uint64_t lsn = 0, end = 0;
-    while (rc == 0) {
-        /* Everything is judged anew after each wait: the lock was free meanwhile. */
-        rc = tx->takeover ? check_takeover(tx) : check_sequence(tx, receipt);
-        if (rc != 0)
-            break;
-        rc = check_positions(tx);
-        if (rc == 0)
-            rc = assign(p, b);
-        if (rc == 0)
-            rc = tables_reserve(&p->tables, tx->position_count, tx->sink_count);
-        if (rc < 0)
-            break;
-        f.time_ns = p->io->ops->realtime(p->io);
-        rc = wal_append(&p->wal, &f, &lsn, &end);
-        if (rc == WAL_WAIT || (rc == PAWL_FULL && wait_full && !atomic_load(&p->stop))) {
-            rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
-            rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
-            continue;
-        }
-        if (rc == 0) {
-            receipt->lsn = end;
-            for (uint32_t i = 0; i < b->count; i++)
-                if (b->runs[i].type == RUN_RECORDS || b->runs[i].type == RUN_SPILLED) {
-                    receipt->stream = b->runs[i].stream;
-                    receipt->partition = b->runs[i].partition;
-                    receipt->offset = b->runs[i].base;
-                    break;
-                }
-            rc = follow_up(p, b, lsn, end);
-            p->records += tx->records;
-            if (rc < 0) { /* log and tables disagree: acknowledge nothing more, and say that the commit may be there */
-                pawl_error e;
-                fail_copy(&e);
-                rc = fail_at(PAWL_IO, 0, "", "",
-                             lsn, "the commit at LSN %llu is in the log, but the tables can't follow: %.300s; close and open the log again",
-                             (unsigned long long)lsn, e.message);
-                p->wal.failed = rc;
-                fail_copy(&p->wal.error);
-            } else if (tx->producer != NULL) {
-                tx->producer->sequence = tx->sequence.last;
-                tx->producer->cookie_len = tx->sequence.cookie_len;
-                memcpy(tx->producer->cookie, tx->sequence.cookie, COOKIE_MAX);
-            }
-        }
-        break;
-    }
-    build_free(tx, b);
-    tx->built = false;
-    return rc == 1 ? 0 : rc;
-}
-
-int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt) {
-    pawl *p = tx->p;
-    pawl_receipt local;
-    if (receipt == NULL)
-        receipt = &local;
-    int rc = tx_append(tx, receipt, p->block_when_full);
-    if (rc == 0)
-        rc = engine_wait_durable(p, receipt->lsn);
-    if (p->bg_idle)
-        engine_poke(p);
-    return rc;
-}
-
-int tx_takeover(struct pawl_tx *tx, uint32_t producer) {
-    int rc;
-    do {
-        const struct producer *row = tables_producer(&tx->p->tables, producer);
-        tx->takeover = true;
-        tx->sequence = (struct producer_entry){
-            .producer = producer, .epoch = row->epoch + 1, .first = row->sequence + 1, .last = row->sequence};
-        rc = tx_commit_locked(tx, NULL);
-    } while (rc == PAWL_BUSY);
-    return rc;
-}
-
-int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
-    if (tx == NULL)
-        return fail(PAWL_INVALID, "the transaction is NULL");
-    pawl *p = tx->p;
-    int rc = engine_check_fork(p);
-    if (rc == 0)
-        rc = tx_prepare(tx);
-    if (rc == 0)
-        rc = engine_enter_writer(p);
-    if (rc == 0) {
-        rc = tx_commit_locked(tx, receipt);
-        engine_leave(p);
-    }
-    if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
-        return rc;
-    tx_free(tx);
-    return rc;
-}
-
-static struct async_commit *new_async(pawl *p) {
-    struct async_commit *a = p->async_free;
-    if (a != NULL)
-        p->async_free = a->next;
-    else
-        a = mem_alloc(&p->mem, sizeof *a);
-    return a;
-}
-
-int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *receipt) {
-    if (tx == NULL)
-        return fail(PAWL_INVALID, "the transaction is NULL");
-    pawl *p = tx->p;
-    pawl_receipt local;
-    if (receipt == NULL)
-        receipt = &local;
-    int rc = engine_check_fork(p);
-    if (rc == 0)
-        rc = tx_prepare(tx);
-    if (rc == 0)
-        rc = engine_enter_writer(p);
-    if (rc == 0) {
-        while (p->async_count >= ASYNC_MAX && p->wal.failed == 0 && !p->dispatching)
-            engine_wait(p);
-        struct async_commit *a = new_async(p);
-        rc = a == NULL ? fail(PAWL_MEMORY, "no memory for an asynchronous commit")
-                       : tx_append(tx, receipt, p->block_when_full);
-        if (rc == 0) {
-            *a = (struct async_commit){.lsn = receipt->lsn, .fn = fn, .arg = arg, .receipt = *receipt};
-            if (p->async_tail != NULL)
-                p->async_tail->next = a;
-            else
-                p->async_head = a;
-            p->async_tail = a;
-            p->async_count++;
-            wal_flush(&p->wal, false);
-            if (receipt->lsn <= p->wal.durable)
-                engine_progress(p);
-            else
-                pthread_cond_broadcast(&p->progress); /* readers of what is not yet durable */
-            if (!p->leader)
-                engine_poke(p);
-        } else if (a != NULL) {
-            a->next = p->async_free;
-            p->async_free = a;
-        }
-        engine_leave(p);
-    }
-    if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
-        return rc;
-    tx_free(tx);
-    return rc;
-}
-
-int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record *r, pawl_receipt *receipt) {
-    pawl_tx *tx;
-    TRY(pawl_begin(p, &tx));
-    int rc = pawl_put(tx, stream, partition, r);
-    if (rc < 0) {
-        pawl_abort(tx);
-        return rc;
-    }
-    rc = pawl_commit(tx, receipt);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
-        pawl_abort(tx);
-    return rc;
 }

@@ -172,7 +172,7 @@ static void golden_bytes(void **state) {
     uint8_t rec[32] = {0};
     static const uint8_t want[] = {2, 0, 0, 0, 1, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 'k', 'v', 'w'};
     assert_int_equal(record_size(&r), sizeof want);
-    record_encode(rec, &r);
+    record_encode(rec, &r, r.timestamp_ns);
     assert_memory_equal(rec, want, sizeof want);
 }
 

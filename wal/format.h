@@ -197,8 +197,18 @@ struct bytes {
 };
 void bytes_init(struct bytes *b, struct mem *m);
 void bytes_free(struct bytes *b);
-uint8_t *bytes_add(struct bytes *b, size_t len); /* zeroed space, or NULL */
+uint8_t *bytes_add(struct bytes *b, size_t len);  /* zeroed space, or NULL */
+uint8_t *bytes_grow(struct bytes *b, size_t len); /* space that is not zeroed, or NULL */
 bool bytes_put(struct bytes *b, const void *data, size_t len);
+static inline uint8_t *bytes_room(struct bytes *b, size_t len) { /* as bytes_grow() */
+    if (b->failed || len > b->cap - b->len)
+        return bytes_grow(b, len);
+    uint8_t *at = b->data + b->len;
+    b->len += len;
+    return at;
+}
+/* A long copy in pieces that the C library does with vector moves: what it does with longer ones (`rep movsb`) is no faster here. */
+void copy_long(uint8_t *to, const uint8_t *from, size_t len);
 
 struct position_entry {
     uint32_t processor, stream, partition;
@@ -288,7 +298,16 @@ bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_
 
 /* Encoded length of a record, or 0 if a part is beyond its limit. */
 uint64_t record_size(const pawl_record *r);
-void record_encode(uint8_t *out, const pawl_record *r);
+void record_encode(uint8_t *out, const pawl_record *r, int64_t timestamp_ns); /* the record's own isn't looked at */
+/* The same for a record without headers. */
+static inline void record_encode_plain(uint8_t *out, const pawl_record *r, int64_t timestamp_ns) {
+    put32(out, r->value_len);
+    put32(out + 4, r->key_len); /* and no headers */
+    put64(out + 8, (uint64_t)timestamp_ns);
+    if (r->key_len != 0)
+        memcpy(out + RECORD_HEADER_SIZE, r->key, r->key_len);
+    memcpy(out + RECORD_HEADER_SIZE + r->key_len, r->value, r->value_len);
+}
 /* Reads the record at *at in a run of `len` bytes; false where it doesn't fit. Fills key, value, raw headers and timestamp. */
 bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r);
 

@@ -17,7 +17,7 @@ void bytes_free(struct bytes *b) {
     b->len = b->cap = 0;
 }
 
-uint8_t *bytes_add(struct bytes *b, size_t len) {
+uint8_t *bytes_grow(struct bytes *b, size_t len) {
     if (b->failed)
         return NULL;
     if (b->len + len > b->cap) {
@@ -37,17 +37,35 @@ uint8_t *bytes_add(struct bytes *b, size_t len) {
         b->cap = cap;
     }
     uint8_t *at = b->data + b->len;
-    memset(at, 0, len);
     b->len += len;
     return at;
 }
 
+uint8_t *bytes_add(struct bytes *b, size_t len) {
+    uint8_t *at = bytes_room(b, len);
+    if (at != NULL)
+        memset(at, 0, len);
+    return at;
+}
+
+/* The C library's own, which knows the processor's vectors: the compiler would put `rep movsq` in its place. */
+static void *(*const volatile library_memcpy)(void *, const void *, size_t) = memcpy;
+
+void copy_long(uint8_t *to, const uint8_t *from, size_t len) {
+    while (len != 0) {
+        size_t n = len < 2048 ? len : 2048;
+        library_memcpy(to, from, n);
+        to += n;
+        from += n;
+        len -= n;
+    }
+}
+
 bool bytes_put(struct bytes *b, const void *data, size_t len) {
-    uint8_t *at = bytes_add(b, len);
+    uint8_t *at = bytes_room(b, len);
     if (at == NULL)
         return false;
-    if (len != 0)
-        memcpy(at, data, len);
+    copy_long(at, data, len);
     return true;
 }
 
@@ -285,7 +303,7 @@ bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_
 }
 
 /* Encoded length of the headers, or UINT32_MAX where a limit is passed. */
-static uint32_t headers_size(const pawl_record *r) {
+static inline uint32_t headers_size(const pawl_record *r) {
     if (r->raw_headers != NULL || r->header_count == 0)
         return r->raw_headers != NULL ? r->raw_headers_len : 0;
     uint32_t size = 0;
@@ -310,40 +328,47 @@ static uint8_t *copy(uint8_t *out, const void *from, size_t len) {
     return out + len;
 }
 
-void record_encode(uint8_t *out, const pawl_record *r) {
+static uint8_t *encode_headers(uint8_t *out, const pawl_record *r) {
+    if (r->raw_headers != NULL)
+        return copy(out, r->raw_headers, r->raw_headers_len);
+    for (uint32_t i = 0; i < r->header_count; i++) {
+        put16(out, r->headers[i].name_len);
+        put16(out + 2, r->headers[i].value_len);
+        out = copy(out + 4, r->headers[i].name, r->headers[i].name_len);
+        out = copy(out, r->headers[i].value, r->headers[i].value_len);
+    }
+    return out;
+}
+
+void record_encode(uint8_t *out, const pawl_record *r, int64_t timestamp_ns) {
     put32(out, r->value_len);
     put16(out + 4, r->key_len);
     put16(out + 6, (uint16_t)headers_size(r));
-    put64(out + 8, (uint64_t)r->timestamp_ns);
-    out = copy(out + RECORD_HEADER_SIZE, r->key, r->key_len);
-    if (r->raw_headers != NULL) {
-        out = copy(out, r->raw_headers, r->raw_headers_len);
-    } else {
-        for (uint32_t i = 0; i < r->header_count; i++) {
-            put16(out, r->headers[i].name_len);
-            put16(out + 2, r->headers[i].value_len);
-            out = copy(out + 4, r->headers[i].name, r->headers[i].name_len);
-            out = copy(out, r->headers[i].value, r->headers[i].value_len);
-        }
-    }
+    put64(out + 8, (uint64_t)timestamp_ns);
+    out += RECORD_HEADER_SIZE;
+    if (r->key_len != 0)
+        out = copy(out, r->key, r->key_len);
+    if (r->raw_headers != NULL || r->header_count != 0)
+        out = encode_headers(out, r);
     copy(out, r->value, r->value_len);
 }
 
 bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r) {
     if (!fits(len, *at, RECORD_HEADER_SIZE))
         return false;
-    const uint8_t *p = data + *at;
-    memset(r, 0, sizeof *r);
-    r->value_len = get32(p);
-    r->key_len = get16(p + 4);
-    r->raw_headers_len = get16(p + 6);
-    r->timestamp_ns = (int64_t)get64(p + 8);
-    uint64_t size = (uint64_t)RECORD_HEADER_SIZE + r->key_len + r->raw_headers_len + r->value_len;
-    if (r->value_len > RECORD_VALUE_MAX || !fits(len, *at, size))
+    const uint8_t *p = data + *at, *key = p + RECORD_HEADER_SIZE;
+    uint32_t value_len = get32(p);
+    uint16_t key_len = get16(p + 4), headers_len = get16(p + 6);
+    uint64_t size = (uint64_t)RECORD_HEADER_SIZE + key_len + headers_len + value_len;
+    if (value_len > RECORD_VALUE_MAX || !fits(len, *at, size))
         return false;
-    r->key = p + RECORD_HEADER_SIZE;
-    r->raw_headers = p + RECORD_HEADER_SIZE + r->key_len;
-    r->value = p + RECORD_HEADER_SIZE + r->key_len + r->raw_headers_len;
+    *r = (pawl_record){.key = key,
+                       .value = key + key_len + headers_len,
+                       .raw_headers = key + key_len,
+                       .timestamp_ns = (int64_t)get64(p + 8),
+                       .value_len = value_len,
+                       .key_len = key_len,
+                       .raw_headers_len = headers_len};
     *at += (uint32_t)size;
     return true;
 }

@@ -122,7 +122,10 @@ struct wal {
     uint64_t link;          /* header hash of the last frame appended */
     uint64_t seal_lsn;      /* of the last SEAL, for the next segment's header */
     uint8_t last_kind;
-    uint64_t last_append_ns; /* monotonic time of the last frame other than a witness */
+    bool fresh;             /* frames other than a witness have been appended since the last flush */
+    uint64_t last_flush_ns; /* monotonic time of the last flush that had such a frame */
+    struct frame_header last; /* of the last frame appended, and its bytes, which are there until the next flush */
+    const uint8_t *last_frame;
 
     enum next_state next;
     int next_file;
@@ -137,7 +140,7 @@ struct wal {
     uint32_t in_flight;
     bool dsync; /* RWF_DSYNC works here */
 
-    int failed; /* 0, or the code of `error` (PAWL-7) */
+    _Atomic int failed; /* 0, or the code of `error` (PAWL-7). Written under the lock, read anywhere */
     pawl_error error;
 
     uint64_t frames, groups_written, syncs, bytes_written;

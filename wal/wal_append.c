@@ -54,8 +54,7 @@ void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_head
         run_encode(dir + i * RUN_SIZE, &f->runs[i]);
     uint8_t *at = dir + (size_t)f->run_count * RUN_SIZE;
     for (uint32_t i = 0; i < f->piece_count; i++) {
-        if (f->pieces[i].len != 0)
-            memcpy(at, f->pieces[i].data, f->pieces[i].len);
+        copy_long(at, f->pieces[i].data, f->pieces[i].len);
         at += f->pieces[i].len;
     }
     h->kind = f->kind;
@@ -144,8 +143,9 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
     w->link = h.hash;
     w->last_kind = f->kind;
     w->frames++;
-    if (f->kind != FRAME_WITNESS)
-        w->last_append_ns = w->io->ops->now(w->io);
+    w->fresh |= f->kind != FRAME_WITNESS;
+    w->last = h;
+    w->last_frame = out;
     *lsn = h.lsn;
     *end = w->tail;
     return 0;

@@ -55,6 +55,9 @@ void wal_flush(struct wal *w, bool force) {
     struct group *g = w->gathering;
     if (w->failed != 0 || g == NULL || (!force && w->in_flight >= w->in_flight_max))
         return;
+    if (w->fresh)
+        w->last_flush_ns = w->io->ops->now(w->io);
+    w->fresh = false;
     uint32_t whole = (uint32_t)align_up(g->len, BLOCK);
     memset(g->data + g->len, 0, whole - g->len);
     w->tail += whole - g->len;

@@ -31,7 +31,7 @@ MUTANTS = [
     ("follower-trusts-everything", "PAWL-1", "pipeline/follow.c",
      "if (f.header.durable > fo->known)\n                fo->known = f.header.durable;",
      "fo->known = f.header.lsn + frame_bytes(&f.header);"),
-    ("commit-answers-at-once", "PAWL-1", "pipeline/tx.c",
+    ("commit-answers-at-once", "PAWL-1", "pipeline/tx_commit.c",
      "rc = engine_wait_durable(p, receipt->lsn);", "rc = 0;"),
 
     # ---- segments
@@ -79,11 +79,11 @@ MUTANTS = [
     ("position-in-a-frame-of-its-own", "PAWL-3", "pipeline/processor.c",
      "        TRY(advance(t, from, to));\n        return append(t, false);",
      "        TRY(append(t, false));\n        TRY(advance(t, from, to));\n        return append(t, false);"),
-    ("tiling-unchecked", "PAWL-4", "pipeline/tx.c",
+    ("tiling-unchecked", "PAWL-4", "pipeline/tx_commit.c",
      "else if (row->offset != e->from)", "else if (0)"),
-    ("fence-unchecked", "PAWL-3", "pipeline/tx.c",
+    ("fence-unchecked", "PAWL-3", "pipeline/tx_commit.c",
      "if (p == NULL || p->epoch != tx->sequence.epoch)", "if (p == NULL)"),
-    ("repeated-sequence-written-again", "PAWL-3", "pipeline/tx.c",
+    ("repeated-sequence-written-again", "PAWL-3", "pipeline/tx_commit.c",
      "if (tx->sequence.last <= p->sequence) {", "if (0) {"),
     ("retention-by-positions-not-durable", "PAWL-11", "pipeline/shell.c",
      "if (engine_wait_durable(p, p->wal.tail) < 0 || p->wal.dropping || retention_keep_from(p, &again) < 0)",

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Committing. A transaction's body is built and hashed by its own thread; under the lock everything is judged, offsets, LSN and header are settled
+ * and the bytes copied, so a refused transaction leaves no trace.
+ */
+#include "pipeline/engine.h"
+
+static bool tx_empty(const struct pawl_tx *tx) {
+    return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && !tx->takeover &&
+           tx->catalog_count == 0 && tx->sink_count == 0;
+}
+
+static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
+                    size_t start) {
+    b->runs[b->count++] = (struct run){.type = type,
+                                       .stream = stream,
+                                       .partition = partition,
+                                       .count = count,
+                                       .start = (uint32_t)start,
+                                       .len = (uint32_t)(b->body->len - start)};
+}
+
+/* The one run of a transaction that has nothing which must lie before it. */
+static struct tx_run *only_run(const struct pawl_tx *tx) {
+    struct tx_run *only = NULL;
+    if (tx->spilled_count != 0 || tx->catalog_count != 0)
+        return NULL;
+    for (uint32_t i = 0; i < tx->run_count; i++) {
+        if (tx->runs[i].count == 0)
+            continue;
+        if (only != NULL)
+            return NULL;
+        only = &tx->runs[i];
+    }
+    return only;
+}
+
+static int build(struct pawl_tx *tx, struct tx_build *b) {
+    pawl *p = tx->p;
+    b->count = 0;
+    bytes_init(&b->own, &p->mem);
+    struct tx_run *only = only_run(tx);
+    b->body = only != NULL ? &only->data : &b->own;
+    b->records_len = b->body->len;
+    uint32_t producers = tx->producer != NULL || tx->takeover;
+    b->cap = tx->spilled_count + tx->run_count + 4;
+    if (b->cap > UINT16_MAX)
+        return fail(PAWL_TOO_LARGE, "the transaction touches too many partitions or spilled too often");
+    b->runs = b->cap <= sizeof b->few / sizeof b->few[0] ? b->few : mem_alloc(&p->mem, b->cap * sizeof *b->runs);
+    if (b->runs == NULL)
+        return fail(PAWL_MEMORY, "no memory for a commit");
+    struct bytes *body = b->body;
+    size_t at = 0;
+    if (tx->catalog_count != 0) {
+        bytes_put(body, tx->catalog.data, tx->catalog.len);
+        add_run(b, RUN_CATALOG, 0, 0, tx->catalog_count, at);
+    }
+    for (uint32_t i = 0; i < tx->spilled_count; i++) {
+        at = body->len;
+        spilled_encode(body, &tx->spilled[i].at);
+        add_run(b, RUN_SPILLED, tx->spilled[i].stream, tx->spilled[i].partition, tx->spilled[i].count, at);
+    }
+    for (uint32_t i = 0; i < tx->run_count; i++) {
+        if (tx->runs[i].count == 0)
+            continue;
+        at = only != NULL ? 0 : body->len;
+        if (only == NULL)
+            bytes_put(body, tx->runs[i].data.data, tx->runs[i].data.len);
+        add_run(b, RUN_RECORDS, tx->runs[i].stream, tx->runs[i].partition, tx->runs[i].count, at);
+    }
+    at = body->len;
+    for (uint32_t i = 0; i < tx->position_count; i++)
+        position_encode(body, &tx->positions[i]);
+    if (tx->position_count != 0)
+        add_run(b, RUN_POSITIONS, 0, 0, tx->position_count, at);
+    at = body->len;
+    if (producers != 0) {
+        producer_encode(body, &tx->sequence);
+        add_run(b, RUN_PRODUCERS, 0, 0, 1, at);
+    }
+    at = body->len;
+    if (tx->sink_count != 0) {
+        bytes_put(body, tx->sinks.data, tx->sinks.len);
+        add_run(b, RUN_SINKS, 0, 0, tx->sink_count, at);
+    }
+    b->hash = format_hash(body->data, body->len, p->wal.seed);
+    return body->failed ? fail(PAWL_MEMORY, "no memory for a commit of %llu bytes", (unsigned long long)tx->bytes)
+                        : 0;
+}
+
+void tx_build_free(struct pawl_tx *tx) {
+    struct tx_build *b = &tx->build;
+    if (b->body != &b->own) {
+        b->body->len = b->records_len;
+        b->body->failed = false;
+    }
+    bytes_free(&b->own);
+    if (b->runs != b->few)
+        mem_free(&tx->p->mem, b->runs, b->cap * sizeof *b->runs);
+    b->runs = NULL;
+    tx->built = false;
+}
+
+/* Assigns offsets: each (stream, partition) goes on where it stands. */
+static int assign(pawl *p, struct tx_build *b) {
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct run *r = &b->runs[i];
+        if (r->type != RUN_RECORDS && r->type != RUN_SPILLED)
+            continue;
+        struct stream *s = tables_stream(&p->tables, r->stream);
+        if (s == NULL || r->partition >= s->partitions)
+            return fail(PAWL_NOT_FOUND, "a stream of the transaction is gone");
+        uint64_t base = s->parts[r->partition].next;
+        for (uint32_t k = i; k-- > 0;)
+            if (b->runs[k].stream == r->stream && b->runs[k].partition == r->partition &&
+                (b->runs[k].type == RUN_RECORDS || b->runs[k].type == RUN_SPILLED)) {
+                base = b->runs[k].base + b->runs[k].count;
+                break;
+            }
+        r->base = base;
+    }
+    return 0;
+}
+
+static int check_positions(const struct pawl_tx *tx) {
+    const struct tables *t = &tx->p->tables;
+    for (uint32_t i = 0; i < tx->position_count; i++) {
+        const struct position_entry *e = &tx->positions[i];
+        const struct stream *s = tables_stream(t, e->stream);
+        if (!tables_has_processor(t, e->processor) || s == NULL)
+            return fail(PAWL_NOT_FOUND, "a processor or stream of the transaction is gone");
+        if (e->to > s->parts[e->partition].next)
+            return fail(PAWL_RANGE, "position %llu is beyond the end of the partition (%llu)",
+                        (unsigned long long)e->to, (unsigned long long)s->parts[e->partition].next);
+        const struct position_row *row = tables_position(t, e->processor, e->stream, e->partition);
+        if (row == NULL)
+            TRY(tables_room(t, C_POSITION_SIZE));
+        else if (row->offset != e->from)
+            return fail(PAWL_TILING, "the interval begins at %llu, but %s stands at %llu in %s/%u",
+                        (unsigned long long)e->from, t->processors[e->processor - 1].name,
+                        (unsigned long long)row->offset, s->name, e->partition);
+    }
+    return 0;
+}
+
+/* 1: the sequence is there already and *receipt answers for it. */
+static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
+    if (tx->producer == NULL)
+        return 0;
+    const struct producer *p = tables_producer(&tx->p->tables, tx->sequence.producer);
+    if (p == NULL || p->epoch != tx->sequence.epoch)
+        return fail(PAWL_FENCED, "a newer holder has taken producer %s over", p != NULL ? p->name : "?");
+    if (tx->sequence.first == p->sequence + 1)
+        return 0;
+    if (tx->sequence.last <= p->sequence) {
+        bool latest = tx->sequence.last == p->sequence;
+        *receipt = (pawl_receipt){.lsn = tx->p->wal.tail,
+                                  .duplicate = 1,
+                                  .offset = latest && p->stream != 0 ? p->offset : NO_OFFSET,
+                                  .stream = latest ? p->stream : 0,
+                                  .partition = latest ? p->partition : 0};
+        return 1;
+    }
+    return fail(PAWL_SEQUENCE, "producer %s stands at sequence %llu; the next must be %llu, not %llu",
+                p->name, (unsigned long long)p->sequence, (unsigned long long)p->sequence + 1,
+                (unsigned long long)tx->sequence.first);
+}
+
+/* An older holder may have committed while this waited for room: then the takeover must be made anew. */
+static int check_takeover(const struct pawl_tx *tx) {
+    const struct producer *p = tables_producer(&tx->p->tables, tx->sequence.producer);
+    if (p->sequence + 1 != tx->sequence.first || p->epoch + 1 != tx->sequence.epoch)
+        return fail(PAWL_BUSY, "the producer moved on meanwhile");
+    return 0;
+}
+
+/* Tables, index and figures follow the frame that was appended. They take it from the frame's own bytes, as recovery does. */
+static int follow_up(pawl *p, const struct tx_build *b) {
+    const struct frame_header *h = &p->wal.last;
+    TRY(tables_apply(&p->tables, h, p->wal.last_frame, false));
+    locate_index_add(p, h, p->wal.last_frame + FRAME_HEADER_SIZE);
+    p->commits++;
+    p->payload_bytes += b->body->len;
+    return 0;
+}
+
+static enum wal_class class_of(const struct pawl_tx *tx) {
+    if (tx->takeover || tx->for_input)
+        return WAL_INGEST;
+    if (tx->records == 0)
+        return WAL_POSITIONS;
+    return tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST;
+}
+
+int tx_prepare(struct pawl_tx *tx) {
+    if (tx->built || tx_empty(tx))
+        return 0;
+    int rc = build(tx, &tx->build);
+    tx->built = rc == 0;
+    if (rc < 0)
+        tx_build_free(tx);
+    return rc;
+}
+
+int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
+    pawl *p = tx->p;
+    *receipt = (pawl_receipt){.lsn = p->wal.durable, .offset = NO_OFFSET};
+    if (tx_empty(tx))
+        return 0;
+    int rc = tx_prepare(tx);
+    if (rc < 0)
+        return rc;
+    struct tx_build *b = &tx->build;
+    struct wal_frame f = {.kind = FRAME_COMMIT,
+                          .class = class_of(tx),
+                          .runs = b->runs,
+                          .run_count = b->count,
+                          .piece_count = 1,
+                          .pieces = {{b->body->data, b->body->len}},
+                          .body_len = (uint32_t)b->body->len,
+                          .body_hash = b->hash};
+    uint64_t lsn = 0, end = 0;
+    while (rc == 0) {
+        /* Everything is judged anew after each wait: the lock was free meanwhile. */
+        rc = tx->takeover ? check_takeover(tx) : check_sequence(tx, receipt);
+        if (rc != 0)
+            break;
+        rc = check_positions(tx);
+        if (rc == 0)
+            rc = assign(p, b);
+        if (rc == 0)
+            rc = tables_reserve(&p->tables, tx->position_count, tx->sink_count);
+        if (rc < 0)
+            break;
+        f.time_ns = p->io->ops->realtime(p->io);
+        rc = wal_append(&p->wal, &f, &lsn, &end);
+        if (rc == WAL_WAIT || (rc == PAWL_FULL && wait_full && !atomic_load(&p->stop))) {
+            rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
+            rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
+            continue;
+        }
+        if (rc == 0) {
+            receipt->lsn = end;
+            for (uint32_t i = 0; i < b->count; i++)
+                if (b->runs[i].type == RUN_RECORDS || b->runs[i].type == RUN_SPILLED) {
+                    receipt->stream = b->runs[i].stream;
+                    receipt->partition = b->runs[i].partition;
+                    receipt->offset = b->runs[i].base;
+                    break;
+                }
+            rc = follow_up(p, b);
+            p->records += tx->records;
+            if (rc < 0) { /* log and tables disagree: acknowledge nothing more, and say that the commit may be there */
+                pawl_error e;
+                fail_copy(&e);
+                rc = fail_at(PAWL_IO, 0, "", "",
+                             lsn, "the commit at LSN %llu is in the log, but the tables can't follow: %.300s; close and open the log again",
+                             (unsigned long long)lsn, e.message);
+                p->wal.failed = rc;
+                fail_copy(&p->wal.error);
+            } else if (tx->producer != NULL) {
+                tx->producer->sequence = tx->sequence.last;
+                tx->producer->cookie_len = tx->sequence.cookie_len;
+                memcpy(tx->producer->cookie, tx->sequence.cookie, COOKIE_MAX);
+            }
+        }
+        break;
+    }
+    tx_build_free(tx);
+    return rc == 1 ? 0 : rc;
+}
+
+int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt) {
+    pawl *p = tx->p;
+    pawl_receipt local;
+    if (receipt == NULL)
+        receipt = &local;
+    int rc = tx_append(tx, receipt, p->block_when_full);
+    if (rc == 0)
+        rc = engine_wait_durable(p, receipt->lsn);
+    if (p->bg_idle)
+        engine_poke(p);
+    return rc;
+}
+
+int tx_takeover(struct pawl_tx *tx, uint32_t producer) {
+    int rc;
+    do {
+        const struct producer *row = tables_producer(&tx->p->tables, producer);
+        tx->takeover = true;
+        tx->sequence = (struct producer_entry){
+            .producer = producer, .epoch = row->epoch + 1, .first = row->sequence + 1, .last = row->sequence};
+        rc = tx_commit_locked(tx, NULL);
+    } while (rc == PAWL_BUSY);
+    return rc;
+}
+
+int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
+    if (tx == NULL)
+        return fail(PAWL_INVALID, "the transaction is NULL");
+    pawl *p = tx->p;
+    int rc = engine_check_fork(p);
+    if (rc == 0)
+        rc = tx_prepare(tx);
+    if (rc == 0)
+        rc = engine_enter_writer(p);
+    if (rc == 0) {
+        rc = tx_commit_locked(tx, receipt);
+        engine_leave(p);
+    }
+    if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
+        return rc;
+    tx_free(tx);
+    return rc;
+}
+
+static struct async_commit *new_async(pawl *p) {
+    struct async_commit *a = p->async_free;
+    if (a != NULL)
+        p->async_free = a->next;
+    else
+        a = mem_alloc(&p->mem, sizeof *a);
+    return a;
+}
+
+int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *receipt) {
+    if (tx == NULL)
+        return fail(PAWL_INVALID, "the transaction is NULL");
+    pawl *p = tx->p;
+    pawl_receipt local;
+    if (receipt == NULL)
+        receipt = &local;
+    int rc = engine_check_fork(p);
+    if (rc == 0)
+        rc = tx_prepare(tx);
+    if (rc == 0)
+        rc = engine_enter_writer(p);
+    if (rc == 0) {
+        while (p->async_count >= ASYNC_MAX && p->wal.failed == 0 && !p->dispatching)
+            engine_wait(p);
+        struct async_commit *a = new_async(p);
+        rc = a == NULL ? fail(PAWL_MEMORY, "no memory for an asynchronous commit")
+                       : tx_append(tx, receipt, p->block_when_full);
+        if (rc == 0) {
+            *a = (struct async_commit){.lsn = receipt->lsn, .fn = fn, .arg = arg, .receipt = *receipt};
+            if (p->async_tail != NULL)
+                p->async_tail->next = a;
+            else
+                p->async_head = a;
+            p->async_tail = a;
+            p->async_count++;
+            wal_flush(&p->wal, false);
+            if (receipt->lsn <= p->wal.durable)
+                engine_progress(p);
+            else
+                pthread_cond_broadcast(&p->progress); /* readers of what is not yet durable */
+            if (!p->leader)
+                engine_poke(p);
+        } else if (a != NULL) {
+            a->next = p->async_free;
+            p->async_free = a;
+        }
+        engine_leave(p);
+    }
+    if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
+        return rc;
+    tx_free(tx);
+    return rc;
+}
+
+int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record *r, pawl_receipt *receipt) {
+    pawl_tx *tx;
+    TRY(pawl_begin(p, &tx));
+    int rc = pawl_put(tx, stream, partition, r);
+    if (rc < 0) {
+        pawl_abort(tx);
+        return rc;
+    }
+    rc = pawl_commit(tx, receipt);
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
+        pawl_abort(tx);
+    return rc;
+}
