@@ -3,8 +3,8 @@
  * bench.h - the bench as a whole: cases, each a few contenders that take turns, and what is to come of them. `pawl bench` and the program bench/
  * are thin shells around it; the latter brings the peers.
  *
- * Every figure is a ratio of things measured alternately: in each round every contender of a case has its turn, the order turning from round to
- * round; a ratio is taken within a round, and the median of the rounds is what counts. What else the machine does hits all alike.
+ * Every figure is a ratio of things measured alternately: in each round the contenders of a case are started anew and take slices of some hundredths
+ * of a second in turn; a ratio is taken within a round, and the median of the rounds is what counts. What else the machine does hits all alike.
  */
 #ifndef PAWL_BENCH_BENCH_H
 #define PAWL_BENCH_BENCH_H
@@ -13,7 +13,7 @@
 
 #include "measure.h"
 
-enum { ROUNDS_MAX = 15, SIDES_MAX = 6, GOALS_MAX = 4, CASES_MAX = 64 };
+enum { ROUNDS_MAX = 15, SIDES_MAX = 8, GOALS_MAX = 4, CASES_MAX = 64 };
 
 struct peer {
     const char *name;
@@ -33,7 +33,7 @@ struct side {
     struct turn turn[ROUNDS_MAX];
 };
 
-enum against { AGAINST_SIDE, AGAINST_BEST_PEER, AGAINST_NOTHING, DEVICE_BYTES };
+enum against { AGAINST_SIDE, AGAINST_BEST_PEER, AGAINST_NOTHING, WRITTEN_BYTES };
 
 struct goal {
     enum against against;
@@ -50,7 +50,8 @@ struct goal {
 struct bench_case {
     char name[32], title[120];
     enum unit unit;
-    bool long_running, tiny_rounds; /* in full runs only; two rounds suffice */
+    bool full_only;                 /* not in quick runs */
+    unsigned rounds_wanted, slices; /* 0: as the bench says */
     int sides, goals, rounds;       /* rounds: those that were made */
     struct side side[SIDES_MAX];    /* the first is Pawl */
     struct goal goal[GOALS_MAX];
@@ -62,7 +63,8 @@ struct bench {
     const struct peer *peers;
     size_t peer_count;
     unsigned rounds;
-    uint64_t turn_ns;
+    uint64_t slice_ns;
+    unsigned slices; /* of each contender, in a round */
     uint64_t log_bytes; /* of logs that are read or recovered; the larger one to reopen is eight times that, or sixty-four */
     bool quick, large, tiny;
     const volatile int *stop;
@@ -89,7 +91,8 @@ double side_median(const struct bench_case *c, const struct side *s);
 double side_figure(const struct bench_case *c, const struct side *s, double (*of)(const struct turn *));
 double cpu_ns_per_record(const struct turn *t);
 double flushes_per_commit(const struct turn *t);
-double device_bytes_per_byte(const struct turn *t);
+double device_bytes_per_byte(const struct turn *t); /* as the device saw it, all processes, during the slices */
+double written_per_byte(const struct turn *t); /* as the kernel accounts it to the process, from the first slice to the last */
 /* The least over the turns: what others write at the same time only adds. */
 double side_least(const struct bench_case *c, const struct side *s, double (*of)(const struct turn *));
 /* Whether the device saw a flush for each commit of a contender that commits one after the other; true where it can't be told. */

@@ -31,7 +31,7 @@ static struct setting setting(const struct bench *b, uint32_t record, uint32_t b
                             .stages = 1,
                             .streams = 1,
                             .partitions = 1,
-                            .run_ns = b->turn_ns,
+                            .run_ns = b->slice_ns,
                             .segment = b->tiny ? MIB : 0};
 }
 
@@ -150,7 +150,7 @@ static void append_case(struct bench *b) {
     add_side(c, "pawl", job_append, s);
     add_side(c, "F4", floor_f4, s);
     add_goal(c, AGAINST_SIDE, 1, true, 0.85, "x F4");
-    add_goal(c, DEVICE_BYTES, 0, false, 1.06, "device bytes per payload byte");
+    add_goal(c, WRITTEN_BYTES, 0, false, 1.06, "bytes written per payload byte");
 }
 
 static void memory_case(struct bench *b) {
@@ -218,7 +218,7 @@ static void log_cases(struct bench *b) {
     s.bytes *= b->large ? 64 : 8;
     c = add_case(b, LATENCY, "reopen", "opening after kill -9, %llu MiB against %llu MiB",
                  (unsigned long long)(s.bytes / MIB), (unsigned long long)(other.bytes / MIB));
-    c->long_running = true;
+    c->full_only = true;
     add_side(c, "large log", job_reopen, s);
     add_side(c, "small log", job_reopen, other);
     add_goal(c, AGAINST_SIDE, 1, false, 1.2, "x the small log");
@@ -230,13 +230,15 @@ static void appliance_cases(struct bench *b) {
     s.memory = 2 * MIB, s.segment = b->tiny ? MIB : 4 * MIB;
     struct bench_case *c = add_case(
         b, BYTES_PER_RECORD, "day", "an appliance's day: 864,000 records, one after the other, each processed");
-    c->long_running = c->tiny_rounds = true;
-    s.run_ns = b->tiny ? b->turn_ns : UINT64_C(300) * 1000000000;
+    c->full_only = true;
+    c->rounds_wanted = c->slices = 1;
+    s.run_ns = b->tiny ? b->slice_ns : UINT64_C(300) * 1000000000;
     add_side(c, "pawl", job_day, s);
     add_goal(c, AGAINST_NOTHING, 0, false, 0, "bytes written per record");
     c = add_case(b, BYTES_PER_RECORD, "idle", "the same at its own pace, ten a second");
-    c->long_running = c->tiny_rounds = true;
-    s.rate = 10, s.run_ns = b->tiny ? b->turn_ns : UINT64_C(10) * 1000000000;
+    c->full_only = true;
+    c->rounds_wanted = c->slices = 1;
+    s.rate = 10, s.run_ns = b->tiny ? b->slice_ns : UINT64_C(10) * 1000000000;
     add_side(c, "pawl", job_idle, s);
     add_goal(c, AGAINST_NOTHING, 0, false, 0, "bytes written per record");
 }
@@ -245,7 +247,7 @@ static void appliance_cases(struct bench *b) {
 
 static bool wanted(const struct bench *b, const struct bench_case *c, const char *const *only) {
     if (only == NULL || only[0] == NULL)
-        return !(b->quick && c->long_running);
+        return !(b->quick && c->full_only);
     for (; *only != NULL; only++)
         if (strncmp(c->name, *only, strlen(*only)) == 0)
             return true;

@@ -75,45 +75,43 @@ static void write_block(struct file *f) {
 }
 
 /* rate 0: each as soon as the one before is durable. Else each has its time, and its latency counts from there. */
-static void blocks(const struct setting *s, uint32_t rate, struct turn *t) {
+static void blocks(uint32_t rate, struct turn *t) {
     struct file f;
-    struct clock c;
     struct hdr *h = must_allocate(sizeof *h);
     file_open(&f);
     for (int i = 0; i < 50; i++)
         write_block(&f);
-    turn_begin(s, &c);
-    uint64_t begun = c.begun;
-    while (begun < c.begun + s->run_ns) {
-        if (rate != 0) {
-            begun = c.begun + t->commits * 1000000000u / rate;
-            measure_sleep_until(begun);
+    for (uint64_t end; slice_begin(t, &end); slice_end(t)) {
+        uint64_t start = measure_now(), begun = start;
+        for (uint64_t n = 1; begun < end; n++) {
+            write_block(&f);
+            uint64_t now = measure_now();
+            hdr_add(h, now - begun);
+            begun = rate == 0 ? now : start + n * 1000000000u / rate;
+            if (rate != 0)
+                measure_sleep_until(begun);
         }
-        write_block(&f);
-        uint64_t now = measure_now();
-        hdr_add(h, now - begun);
-        t->commits++;
-        if (rate == 0)
-            begun = now;
     }
-    turn_end(s, &c, t);
-    t->records = t->commits, t->payload = t->commits * s->record;
+    t->records = t->commits = h->count;
     turn_latencies(t, h);
     free(h);
 }
 
 void floor_f1(const struct setting *s, struct turn *t) {
-    blocks(s, 0, t);
+    blocks(0, t);
+    t->payload = t->records * s->record;
     t->value = (double)t->p50;
 }
 
 void floor_f1_rate(const struct setting *s, struct turn *t) {
-    blocks(s, 0, t);
+    blocks(0, t);
+    t->payload = t->records * s->record;
     t->value = (double)t->commits * 1e9 / (double)t->ns;
 }
 
 void floor_f1_paced(const struct setting *s, struct turn *t) {
-    blocks(s, s->rate, t);
+    blocks(s->rate, t);
+    t->payload = t->records * s->record;
     t->value = (double)t->p99;
 }
 
@@ -144,57 +142,52 @@ static unsigned finish(struct file *f) {
     return (unsigned)(d >> 32);
 }
 
-static void stream(const struct setting *s, bool write, struct form form, struct turn *t) {
+static void stream(bool write, struct form form, struct turn *t) {
     struct file f;
-    struct clock c;
-    uint64_t done = 0;
-    unsigned busy = 0;
     file_open(&f);
-    turn_begin(s, &c);
-    for (; busy < form.depth; busy++)
-        submit(&f, write, busy, form.len, next(&f, form.len));
-    while (busy > 0) {
-        unsigned slot = finish(&f);
-        done += form.len;
-        t->commits++;
-        if (measure_now() < c.begun + s->run_ns)
-            submit(&f, write, slot, form.len, next(&f, form.len));
-        else
-            busy--;
+    for (uint64_t end; slice_begin(t, &end); slice_end(t)) {
+        unsigned busy = 0;
+        for (; busy < form.depth; busy++)
+            submit(&f, write, busy, form.len, next(&f, form.len));
+        while (busy > 0) {
+            unsigned slot = finish(&f);
+            t->commits++;
+            if (measure_now() < end)
+                submit(&f, write, slot, form.len, next(&f, form.len));
+            else
+                busy--;
+        }
     }
-    turn_end(s, &c, t);
-    t->payload = done;
-    t->value = (double)done * 1e9 / (double)t->ns;
+    t->payload = t->commits * form.len;
+    t->value = (double)t->payload * 1e9 / (double)t->ns;
 }
 
 void floor_f4(const struct setting *s, struct turn *t) {
-    stream(s, true, its.write, t);
+    (void)s;
+    stream(true, its.write, t);
 }
 
 void floor_r4(const struct setting *s, struct turn *t) {
-    stream(s, false, its.read, t);
+    (void)s;
+    stream(false, its.read, t);
 }
 
-/* One batch's way: its input in pieces, all durable, then its output. Four batches at a time, each in its own slot. */
-static double two_phase(const struct setting *s, unsigned piece, uint64_t run_ns, struct turn *t) {
+/* One batch's way: its input in pieces, all durable, then its output. Four batches at a time, each in its own slot. Returns how many went through. */
+static uint64_t two_phase(struct file *f, uint64_t padded, unsigned piece, uint64_t end) {
     enum { BATCHES = 4 };
-    struct file f;
-    struct clock c;
-    uint64_t padded = ((uint64_t)s->batch * s->record + BLOCK - 1) / BLOCK * BLOCK, left[BATCHES], finished = 0;
+    uint64_t left[BATCHES], finished = 0;
     bool output[BATCHES] = {false};
     unsigned busy = 0;
-    file_open(&f);
-    turn_begin(s, &c);
     for (; busy < BATCHES; busy++) {
         unsigned len = (unsigned)(padded < piece ? padded : piece);
         left[busy] = padded - len;
-        submit(&f, true, busy, len, next(&f, len));
+        submit(f, true, busy, len, next(f, len));
     }
     while (busy > 0) {
-        unsigned i = finish(&f);
+        unsigned i = finish(f);
         if (left[i] == 0) {
             finished += output[i];
-            if (output[i] && measure_now() >= c.begun + run_ns) {
+            if (output[i] && measure_now() >= end) {
                 busy--;
                 continue;
             }
@@ -203,58 +196,69 @@ static double two_phase(const struct setting *s, unsigned piece, uint64_t run_ns
         }
         unsigned len = (unsigned)(left[i] < piece ? left[i] : piece);
         left[i] -= len;
-        submit(&f, true, i, len, next(&f, len));
+        submit(f, true, i, len, next(f, len));
     }
-    turn_end(s, &c, t);
-    io_uring_queue_exit(&f.ring);
-    close(f.fd);
-    free(f.data);
-    t->records = finished * s->batch, t->commits = 2 * finished, t->payload = 2 * t->records * s->record;
-    return (double)t->records * 1e9 / (double)t->ns;
+    return finished;
+}
+
+static double try_piece(struct file *f, uint64_t padded, unsigned piece, uint64_t ns) {
+    uint64_t begun = measure_now(), finished = two_phase(f, padded, piece, begun + ns);
+    return (double)finished * 1e9 / (double)(measure_now() - begun);
 }
 
 void floor_two_phase(const struct setting *s, struct turn *t) {
+    struct file f;
+    uint64_t padded = ((uint64_t)s->batch * s->record + BLOCK - 1) / BLOCK * BLOCK, finished = 0;
     unsigned piece = MIB;
-    if ((uint64_t)s->batch * s->record >
-        MIB / 4) { /* where the size of pieces matters, a quarter of the time goes into finding out */
-        struct turn small = {0}, large = {0};
-        piece = two_phase(s, MIB / 4, s->run_ns / 8, &small) > two_phase(s, MIB, s->run_ns / 8, &large) ? MIB / 4
-                                                                                                        : MIB;
-    }
-    t->value = two_phase(s, piece, s->run_ns, t);
+    file_open(&f);
+    if (padded > MIB / 4 && try_piece(&f, padded, MIB / 4, s->run_ns) > try_piece(&f, padded, MIB, s->run_ns))
+        piece = MIB / 4;
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        finished += two_phase(&f, padded, piece, end);
+    t->records = finished * s->batch, t->commits = 2 * finished, t->payload = 2 * t->records * s->record;
+    t->value = (double)t->records * 1e9 / (double)t->ns;
 }
 
 /* ---- the file, and the best forms */
 
-static struct form trying;
-static bool trying_write;
+enum { FORMS = 6 };
 
-static void try_form(const struct setting *s, struct turn *t) {
-    stream(s, trying_write, trying, t);
+static struct form form_of(uint32_t i) {
+    return (struct form){i < 3 ? MIB / 4 : MIB, 2u << i % 3};
 }
 
-static bool best_form(const char *dir, bool write, uint64_t try_ns, const volatile int *stop,
-                      struct form *best, char *why, size_t why_size) {
-    double most[6] = {0};
-    struct setting s = {.run_ns = try_ns};
-    for (int round = 0; round < 3; round++)
-        for (int i = 0; i < 6; i++) {
-            struct turn t;
-            trying = (struct form){i < 3 ? MIB / 4 : MIB, 2u << i % 3};
-            trying_write = write;
-            if (!turn_run(dir, try_form, &s, stop, &t, why, why_size))
-                return false;
-            most[i] = t.value > most[i] ? t.value : most[i];
-        }
-    int top = 0;
-    for (int i = 1; i < 6; i++)
-        top = most[i] > most[top] ? i : top;
-    *best = (struct form){top < 3 ? MIB / 4 : MIB, 2u << top % 3};
+static void try_write(const struct setting *s, struct turn *t) {
+    stream(true, form_of(s->batch), t);
+}
+
+static void try_read(const struct setting *s, struct turn *t) {
+    stream(false, form_of(s->batch), t);
+}
+
+/* All forms in turns; the one with the most. */
+static bool best_form(const char *dir, contender_fn fn, uint64_t slice_ns, unsigned slices,
+                      const volatile int *stop, struct form *best, char *why, size_t why_size) {
+    struct setting s[FORMS] = {0};
+    struct turn t[FORMS] = {0};
+    struct entry all[FORMS];
+    uint32_t top = 0;
+    for (uint32_t i = 0; i < FORMS; i++) {
+        s[i].batch = i, s[i].run_ns = slice_ns;
+        all[i] = (struct entry){.fn = fn, .s = &s[i], .t = &t[i], .why = why, .why_size = why_size};
+    }
+    if (!turns_run(dir, all, FORMS, 0, slices, stop))
+        return false;
+    for (uint32_t i = 0; i < FORMS; i++) {
+        if (all[i].failed)
+            return false;
+        top = t[i].value > t[top].value ? i : top;
+    }
+    *best = form_of(top);
     return true;
 }
 
-bool floor_prepare(const char *dir, uint64_t size, uint64_t try_ns, const volatile int *stop, char *why,
-                   size_t why_size) {
+bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned slices,
+                   const volatile int *stop, char *why, size_t why_size) {
     void *data = NULL;
     snprintf(its.path, sizeof its.path, "%s/floor", dir);
     its.size = size;
@@ -270,8 +274,8 @@ bool floor_prepare(const char *dir, uint64_t size, uint64_t try_ns, const volati
     if (fd >= 0)
         close(fd);
     free(data);
-    if (!well || !best_form(dir, true, try_ns, stop, &its.write, why, why_size) ||
-        !best_form(dir, false, try_ns, stop, &its.read, why, why_size))
+    if (!well || !best_form(dir, try_write, slice_ns, slices, stop, &its.write, why, why_size) ||
+        !best_form(dir, try_read, slice_ns, slices, stop, &its.read, why, why_size))
         return false;
     snprintf(its.choice, sizeof its.choice, "F4: %u KiB, %u in flight; R4: %u KiB, %u in flight",
              its.write.len / 1024, its.write.depth, its.read.len / 1024, its.read.depth);

@@ -11,13 +11,13 @@ struct committer {
     const struct setting *s;
     struct log *log;
     pthread_t thread;
-    pthread_barrier_t *start;
-    const uint64_t *end; /* set before the start */
+    pthread_barrier_t *start, *finish;
+    const uint64_t *end; /* of the slice, set before the start; 0: there are no more */
     uint64_t commits;
     struct hdr latencies;
 };
 
-static void commit_for_a_while(struct committer *c, uint64_t end) {
+static void commit_until(struct committer *c, uint64_t end) {
     uint8_t value[65536];
     pawl_record r = {.value = value, .value_len = c->s->record, .timestamp_ns = 1};
     for (uint64_t begun = measure_now(), now; begun < end; begun = now) {
@@ -31,10 +31,13 @@ static void commit_for_a_while(struct committer *c, uint64_t end) {
 
 static void *committer_main(void *arg) {
     struct committer *c = arg;
-    pthread_barrier_wait(c->start); /* ready */
-    pthread_barrier_wait(c->start); /* go */
-    commit_for_a_while(c, *c->end);
-    return NULL;
+    for (;;) {
+        pthread_barrier_wait(c->start);
+        if (*c->end == 0)
+            return NULL;
+        commit_until(c, *c->end);
+        pthread_barrier_wait(c->finish);
+    }
 }
 
 static void warm_up(struct log *l, uint32_t record) {
@@ -43,52 +46,49 @@ static void warm_up(struct log *l, uint32_t record) {
         check(pawl_append(l->log, l->in, 0, &r, NULL), "append");
 }
 
-static void run_committers(const struct setting *s, struct log *l, struct turn *t, struct hdr *h) {
-    struct clock clock;
-    struct committer *all = must_allocate(s->threads * sizeof *all);
-    pthread_barrier_t start;
-    uint64_t end = 0;
-    pthread_barrier_init(&start, NULL, s->threads + 1);
-    for (uint32_t i = 0; i < s->threads; i++) {
-        all[i] = (struct committer){.s = s, .log = l, .start = &start, .end = &end};
+static void run_committers(struct committer *all, uint32_t threads, struct turn *t) {
+    pthread_barrier_t start, finish;
+    uint64_t end = 0, slice;
+    pthread_barrier_init(&start, NULL, threads + 1);
+    pthread_barrier_init(&finish, NULL, threads + 1);
+    for (uint32_t i = 0; i < threads; i++) {
+        all[i].start = &start, all[i].finish = &finish, all[i].end = &end;
         if (pthread_create(&all[i].thread, NULL, committer_main, &all[i]) != 0)
             give_up("no thread");
     }
-    pthread_barrier_wait(&start);
-    turn_begin(s, &clock);
-    end = clock.begun + s->run_ns;
-    pthread_barrier_wait(&start);
-    for (uint32_t i = 0; i < s->threads; i++) {
-        pthread_join(all[i].thread, NULL);
-        t->commits += all[i].commits;
-        hdr_merge(h, &all[i].latencies);
+    for (; slice_begin(t, &slice); slice_end(t)) {
+        end = slice;
+        pthread_barrier_wait(&start);
+        pthread_barrier_wait(&finish);
     }
-    turn_end(s, &clock, t);
-    free(all);
+    end = 0;
+    pthread_barrier_wait(&start);
+    for (uint32_t i = 0; i < threads; i++)
+        pthread_join(all[i].thread, NULL);
 }
 
 void job_commit(const struct setting *s, struct turn *t) {
     struct log l;
     struct hdr *h = must_allocate(sizeof *h);
+    struct committer *all = must_allocate(s->threads * sizeof *all);
     log_open(&l, s, 1);
     warm_up(&l, s->record);
-    if (s->threads > 1) {
-        run_committers(s, &l, t, h);
-    } else { /* no other thread of ours: the latency of a program that has none */
-        struct clock clock;
-        struct committer *c = must_allocate(sizeof *c);
-        c->s = s, c->log = &l;
-        turn_begin(s, &clock);
-        commit_for_a_while(c, clock.begun + s->run_ns);
-        turn_end(s, &clock, t);
-        t->commits = c->commits;
-        hdr_merge(h, &c->latencies);
-        free(c);
+    for (uint32_t i = 0; i < s->threads; i++)
+        all[i].s = s, all[i].log = &l;
+    if (s->threads > 1)
+        run_committers(all, s->threads, t);
+    else /* no other thread of ours: the latency of a program that has none */
+        for (uint64_t end; slice_begin(t, &end); slice_end(t))
+            commit_until(&all[0], end);
+    for (uint32_t i = 0; i < s->threads; i++) {
+        t->commits += all[i].commits;
+        hdr_merge(h, &all[i].latencies);
     }
     t->records = t->commits, t->payload = t->commits * s->record;
     turn_latencies(t, h);
     t->value = (double)t->commits * 1e9 / (double)t->ns;
     log_close(&l, t);
+    free(all);
     free(h);
 }
 
@@ -170,14 +170,12 @@ static uint64_t submit_for(const struct setting *s, struct log *l, uint64_t end)
 
 void job_commit_async(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock clock;
     the_acks = must_allocate(sizeof *the_acks);
     log_open(&l, s, 1);
-    submit_for(s, &l, measure_now() + s->run_ns / 8);
+    submit_for(s, &l, measure_now() + s->run_ns);
     hdr_clear(&the_acks->latencies);
-    turn_begin(s, &clock);
-    t->commits = submit_for(s, &l, clock.begun + s->run_ns);
-    turn_end(s, &clock, t);
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        t->commits += submit_for(s, &l, end);
     t->records = t->commits, t->payload = t->commits * s->record;
     turn_latencies(t, &the_acks->latencies);
     t->value = (double)t->commits * 1e9 / (double)t->ns;
@@ -187,22 +185,22 @@ void job_commit_async(const struct setting *s, struct turn *t) {
 /* An open loop: each record has its time, and is not waited for; what is late is late from there on (no coordinated omission). */
 void job_commit_paced(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock clock;
     the_acks = must_allocate(sizeof *the_acks);
     log_open(&l, s, 1);
     warm_up(&l, s->record);
     struct submitter m = {.s = s, .log = &l};
     pawl_record r = {.value = l.value, .value_len = s->record, .timestamp_ns = 1};
-    turn_begin(s, &clock);
-    for (uint64_t intended = clock.begun; intended < clock.begun + s->run_ns;
-         intended = clock.begun + m.submitted * 1000000000u / s->rate) {
-        measure_sleep_until(intended);
-        submit_one(&m, &r, intended);
+    for (uint64_t end; slice_begin(t, &end); slice_end(t)) {
+        uint64_t start = measure_now(), intended = start;
+        for (uint64_t n = 1; intended < end; n++) {
+            submit_one(&m, &r, intended);
+            intended = start + n * 1000000000u / s->rate;
+            measure_sleep_until(intended);
+        }
+        check(pawl_sync(l.log), "sync");
+        while (the_acks->count < m.submitted)
+            measure_sleep_until(measure_now() + 20000);
     }
-    check(pawl_sync(l.log), "sync");
-    while (the_acks->count < m.submitted)
-        measure_sleep_until(measure_now() + 20000);
-    turn_end(s, &clock, t);
     t->commits = t->records = m.submitted, t->payload = t->commits * s->record;
     turn_latencies(t, &the_acks->latencies);
     t->value = (double)t->p99;

@@ -22,12 +22,11 @@ static uint64_t append_until(struct log *l, const struct setting *s, uint64_t pu
 
 void job_append(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock c;
     log_open(&l, s, 1);
-    uint64_t warm = append_until(&l, s, 0, measure_now() + s->run_ns / 8);
-    turn_begin(s, &c);
-    t->records = append_until(&l, s, warm, c.begun + s->run_ns) - warm;
-    turn_end(s, &c, t);
+    uint64_t warm = append_until(&l, s, 0, measure_now() + s->run_ns), put = warm;
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        put = append_until(&l, s, put, end);
+    t->records = put - warm;
     t->commits = t->records / s->batch, t->payload = t->records * s->record;
     t->value = (double)t->payload * 1e9 / (double)t->ns;
     log_close(&l, t);
@@ -71,7 +70,6 @@ static void make_cold(const char *dir) {
 
 void job_replay(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock c;
     pawl_reader *reader;
     log_open(&l, s, 1);
     uint64_t put = grow(&l, s, s->bytes);
@@ -80,17 +78,17 @@ void job_replay(const struct setting *s, struct turn *t) {
     log_open(&l, s, 1);
     uint64_t bytes = end_of(l.log), next = 0;
     check(pawl_reader_open(l.log, l.in, 0, 0, PAWL_READ_COMMITTED, &reader), "a reader");
-    turn_begin(s, &c);
-    while (next < put) {
-        pawl_batch batch;
-        check(pawl_read(reader, 0, 0, &batch), "read");
-        if (batch.count == 0)
-            give_up("only %llu of %llu records could be read", (unsigned long long)next, (unsigned long long)put);
-        next += batch.count;
-    }
-    turn_end(s, &c, t);
-    t->records = put, t->payload = put * s->record;
-    t->value = (double)bytes * 1e9 / (double)t->ns;
+    for (uint64_t end; next < put && slice_begin(t, &end); slice_end(t))
+        while (next < put && measure_now() < end) {
+            pawl_batch batch;
+            check(pawl_read(reader, 0, 0, &batch), "read");
+            if (batch.count == 0)
+                give_up("only %llu of %llu records could be read", (unsigned long long)next,
+                        (unsigned long long)put);
+            next += batch.count;
+        }
+    t->records = next, t->payload = next * s->record;
+    t->value = (double)bytes * ((double)next / (double)put) * 1e9 / (double)t->ns;
     pawl_reader_close(reader);
     log_close(&l, t);
 }
@@ -114,16 +112,17 @@ static void write_and_be_killed(const struct setting *s, uint64_t bytes) {
 /* Opens it; notes how long that took and how much was looked at. */
 static uint64_t time_opening(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock c;
     pawl_options o = PAWL_OPTIONS_INIT;
     pawl_status status = PAWL_STATUS_INIT;
     pawl_error e;
     o.memory_cap = s->memory;
     make_cold(s->dir);
-    turn_begin(s, &c);
+    uint64_t end;
+    if (!slice_begin(t, &end))
+        give_up("no slice to open the log in");
     if (pawl_open(s->dir, &o, &l.log, &e) != 0)
         give_up("pawl, opening %s: %s", s->dir, e.message);
-    turn_end(s, &c, t);
+    slice_end(t);
     check(pawl_get_status(l.log, &status), "status");
     if (status.clean)
         give_up("the log had been closed in good order");
@@ -177,25 +176,21 @@ static void process_one(struct log *l, pawl_reader *reader, uint32_t record, uin
 /* rate 0: one after the other. */
 static void appliance(const struct setting *s, uint32_t rate, uint64_t most, struct turn *t) {
     struct log l;
-    struct clock c;
     pawl_reader *reader;
     struct hdr *h = must_allocate(sizeof *h);
     open_appliance(&l, s, &reader);
     process_one(&l, reader, s->record, 0);
-    turn_begin(s, &c);
-    uint64_t begun = c.begun;
-    while (t->records < most && begun < c.begun + s->run_ns) {
-        if (rate != 0) {
-            begun = c.begun + t->records * 1000000000u / rate;
-            measure_sleep_until(begun);
+    for (uint64_t end; t->records < most && slice_begin(t, &end); slice_end(t)) {
+        uint64_t start = measure_now(), begun = start;
+        for (uint64_t n = 1; t->records < most && begun < end; n++) {
+            process_one(&l, reader, s->record, t->records++);
+            uint64_t now = measure_now();
+            hdr_add(h, now - begun);
+            begun = rate == 0 ? now : start + n * 1000000000u / rate;
+            if (rate != 0)
+                measure_sleep_until(begun);
         }
-        process_one(&l, reader, s->record, t->records++);
-        uint64_t now = measure_now();
-        hdr_add(h, now - begun);
-        if (rate == 0)
-            begun = now;
     }
-    turn_end(s, &c, t);
     turn_latencies(t, h);
     t->commits = 2 * t->records, t->payload = 2 * t->records * s->record;
     t->value = (double)t->own_bytes / (double)t->records;

@@ -34,15 +34,13 @@ static uint64_t steps_until(struct log *l, pawl_reader *reader, const struct set
 
 void job_step(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock c;
     pawl_reader *reader;
     pawl_bounds bounds;
     log_open(&l, s, 1);
     check(pawl_reader_open(l.log, l.in, 0, 0, PAWL_READ_UNCOMMITTED, &reader), "a reader");
-    uint64_t warm = steps_until(&l, reader, s, 0, measure_now() + s->run_ns / 8);
-    turn_begin(s, &c);
-    uint64_t done = steps_until(&l, reader, s, warm, c.begun + s->run_ns);
-    turn_end(s, &c, t);
+    uint64_t warm = steps_until(&l, reader, s, 0, measure_now() + s->run_ns), done = warm;
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        done = steps_until(&l, reader, s, done, end);
     check(pawl_partition_bounds(l.log, l.out, 0, &bounds), "bounds");
     if (bounds.durable != done)
         give_up("%llu records are durable in the output, not %llu", (unsigned long long)bounds.durable,
@@ -62,17 +60,15 @@ static uint64_t time_one_step(struct log *l, pawl_reader *reader, const struct s
 
 void job_step_p50(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock c;
     struct hdr *h = must_allocate(sizeof *h);
     pawl_reader *reader;
     log_open(&l, s, 1);
     check(pawl_reader_open(l.log, l.in, 0, 0, PAWL_READ_UNCOMMITTED, &reader), "a reader");
     for (int i = 0; i < 100; i++)
         time_one_step(&l, reader, s, 0);
-    turn_begin(s, &c);
-    while (measure_now() < c.begun + s->run_ns)
-        hdr_add(h, time_one_step(&l, reader, s, h->count));
-    turn_end(s, &c, t);
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        while (measure_now() < end)
+            hdr_add(h, time_one_step(&l, reader, s, h->count));
     t->records = h->count, t->commits = 2 * t->records, t->payload = 2 * t->records * s->record;
     turn_latencies(t, h);
     t->value = (double)t->p50;
@@ -142,17 +138,15 @@ static void expect_durable(struct log *l, uint32_t stream, uint64_t count) {
 
 void job_chain_p50(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock c;
     struct stage stages[64];
     struct hdr *h = must_allocate(sizeof *h);
     log_open(&l, s, 1);
     uint32_t last = chain(&l, stages, s->stages);
     for (int i = 0; i < 100; i++)
         time_one_run(&l, s, 0);
-    turn_begin(s, &c);
-    while (measure_now() < c.begun + s->run_ns)
-        hdr_add(h, time_one_run(&l, s, h->count));
-    turn_end(s, &c, t);
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        while (measure_now() < end)
+            hdr_add(h, time_one_run(&l, s, h->count));
     expect_durable(&l, last, h->count + 100);
     t->records = h->count, t->commits = (1 + s->stages) * t->records;
     t->payload = t->commits * s->record;
@@ -181,7 +175,6 @@ static uint64_t time_one_wait(struct log *l, pawl_reader *reader, const struct s
 
 void job_worker_p50(const struct setting *s, struct turn *t) {
     struct log l;
-    struct clock c;
     struct stage stages[64];
     struct hdr *h = must_allocate(sizeof *h);
     pawl_reader *reader;
@@ -193,10 +186,9 @@ void job_worker_p50(const struct setting *s, struct turn *t) {
         give_up("no thread");
     for (int i = 0; i < 100; i++)
         time_one_wait(&l, reader, s, 0);
-    turn_begin(s, &c);
-    while (measure_now() < c.begun + s->run_ns)
-        hdr_add(h, time_one_wait(&l, reader, s, h->count));
-    turn_end(s, &c, t);
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        while (measure_now() < end)
+            hdr_add(h, time_one_wait(&l, reader, s, h->count));
     pawl_stop(l.log);
     pthread_join(thread, NULL);
     t->records = h->count, t->commits = (1 + s->stages) * t->records;
@@ -232,16 +224,14 @@ static uint64_t run_batches(struct log *l, const struct setting *s, uint32_t par
 static void run_stage(const struct setting *s, struct turn *t, uint32_t streams, uint32_t partitions,
                       uint32_t threads) {
     struct log l;
-    struct clock c;
     struct stage stage = {{0}, streams};
     log_open(&l, s, partitions);
     for (uint32_t i = 0; i < streams; i++)
         stage.out[i] = create(&l, "fan", i, partitions);
     add(&l, "p", 0, l.in, &stage, s->batch);
-    uint64_t warm = run_batches(&l, s, partitions, threads, measure_now() + s->run_ns / 8);
-    turn_begin(s, &c);
-    t->records = run_batches(&l, s, partitions, threads, c.begun + s->run_ns);
-    turn_end(s, &c, t);
+    uint64_t warm = run_batches(&l, s, partitions, threads, measure_now() + s->run_ns);
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        t->records += run_batches(&l, s, partitions, threads, end);
     expect_durable(&l, stage.out[0], (warm + t->records) / partitions);
     t->commits = 2 * (t->records / s->batch), t->payload = (1 + streams) * t->records * s->record;
     log_close(&l, t);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <ftw.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +11,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,11 +55,23 @@ static void reset_peak(void) {
     }
 }
 
-static void device_count(const char *dir, struct clock *c) {
+struct counts {
+    uint64_t now, cpu, own, allocations, device_bytes, device_writes, device_flushes;
+};
+
+static struct {
+    int to_parent; /* a socket; -1 in the parent */
+    const struct setting *s;
+    uint64_t resident, own_at_start;
+    bool begun;
+    struct counts before;
+} its = {.to_parent = -1};
+
+static void device_count(struct counts *c) {
     struct stat st;
     char path[64];
     unsigned long long v[17] = {0};
-    if (stat(dir, &st) != 0)
+    if (stat(its.s->dir, &st) != 0)
         return;
     snprintf(path, sizeof path, "/sys/dev/block/%u:%u/stat", major(st.st_dev), minor(st.st_dev));
     FILE *f = fopen(path, "r");
@@ -72,33 +82,44 @@ static void device_count(const char *dir, struct clock *c) {
     c->device_writes = v[4], c->device_bytes = v[6] * 512, c->device_flushes = v[15];
 }
 
-static uint64_t allocations(void) {
-    return measure_allocations != NULL ? measure_allocations() : 0;
+static uint64_t own_bytes(void) {
+    return proc_number("/proc/self/io", "write_bytes:");
 }
 
-static uint64_t resident_at_start;
-
-void turn_begin(const struct setting *s, struct clock *c) {
-    reset_peak();
-    device_count(s->dir, c);
-    c->own = proc_number("/proc/self/io", "write_bytes:");
-    c->allocations = allocations();
-    c->cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID);
-    c->begun = measure_now();
+/* The clock is read last at the beginning, and first at the end. */
+bool slice_begin(struct turn *t, uint64_t *end) {
+    char c = 'r'; /* ready: for the first slice, or with the one before */
+    if (write(its.to_parent, &c, 1) != 1 || read(its.to_parent, &c, 1) != 1)
+        return false;
+    if (!its.begun) {
+        reset_peak();
+        its.own_at_start = own_bytes();
+        its.begun = true;
+    }
+    device_count(&its.before);
+    its.before.allocations = measure_allocations != NULL ? measure_allocations() : 0;
+    its.before.cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID);
+    its.before.now = measure_now();
+    *end = its.before.now + its.s->run_ns;
+    (void)t;
+    return true;
 }
 
-void turn_end(const struct setting *s, const struct clock *c, struct turn *t) {
-    struct clock d = {0};
-    t->ns = measure_now() - c->begun;
-    t->cpu_ns = read_clock(CLOCK_PROCESS_CPUTIME_ID) - c->cpu;
-    t->allocations = measure_allocations != NULL ? allocations() - c->allocations : UINT64_MAX;
-    device_count(s->dir, &d);
-    t->device_bytes = d.device_bytes - c->device_bytes;
-    t->device_writes = d.device_writes - c->device_writes;
-    t->device_flushes = d.device_flushes - c->device_flushes;
-    t->own_bytes = proc_number("/proc/self/io", "write_bytes:") - c->own;
+void slice_end(struct turn *t) {
+    struct counts c = {.now = measure_now(), .cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID)};
+    t->ns += c.now - its.before.now;
+    t->cpu_ns += c.cpu - its.before.cpu;
+    if (measure_allocations != NULL)
+        t->allocations += measure_allocations() - its.before.allocations;
+    else
+        t->allocations = UINT64_MAX;
+    device_count(&c);
+    t->device_bytes += c.device_bytes - its.before.device_bytes;
+    t->device_writes += c.device_writes - its.before.device_writes;
+    t->device_flushes += c.device_flushes - its.before.device_flushes;
+    t->own_bytes = own_bytes() - its.own_at_start;
     uint64_t peak = proc_number("/proc/self/status", "VmHWM:") * 1024;
-    t->peak_memory = peak > resident_at_start ? peak - resident_at_start : 0;
+    t->peak_memory = peak > its.resident ? peak - its.resident : 0;
 }
 
 void turn_latencies(struct turn *t, const struct hdr *h) {
@@ -106,19 +127,17 @@ void turn_latencies(struct turn *t, const struct hdr *h) {
     t->p50 = hdr_at(h, 50), t->p99 = hdr_at(h, 99), t->p999 = hdr_at(h, 99.9), t->max = h->max;
 }
 
-/* ---- a turn in its own process */
-
-static int complaints = 2; /* where give_up() writes */
+/* ---- the contender's end of a turn */
 
 void give_up(const char *format, ...) {
-    char text[400];
+    char text[400] = "E";
     va_list list;
     va_start(list, format);
-    int n = vsnprintf(text, sizeof text, format, list);
+    int n = vsnprintf(text + 1, sizeof text - 1, format, list) + 1;
     va_end(list);
-    if (write(complaints, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1) < 0)
-        _exit(2);
-    _exit(1);
+    size_t size = (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
+    bool told = its.to_parent >= 0 ? write(its.to_parent, text, size) > 0 : fprintf(stderr, "%s\n", text + 1) > 0;
+    _exit(told ? 1 : 2);
 }
 
 void *must_allocate(size_t size) {
@@ -128,65 +147,20 @@ void *must_allocate(size_t size) {
     return p;
 }
 
-static _Noreturn void child(contender_fn fn, const struct setting *s, int results, int errors) {
-    struct turn t = {0};
+_Noreturn void contender_main(contender_fn fn, const struct setting *s, int to_parent) {
+    struct {
+        char kind[8];
+        struct turn t;
+    } answer = {.kind = "R"};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGINT, SIG_IGN); /* the parent decides */
     signal(SIGTERM, SIG_DFL);
-    complaints = errors;
-    resident_at_start = proc_number("/proc/self/status", "VmRSS:") * 1024;
-    fn(s, &t);
-    if (write(results, &t, sizeof t) != (ssize_t)sizeof t)
-        _exit(2);
-    _exit(0);
-}
-
-/* Waits until the child has answered or is gone, or ends it when asked to stop. */
-static void wait_for(pid_t pid, int results, const volatile int *stop) {
-    struct pollfd p = {.fd = results, .events = POLLIN};
-    while (poll(&p, 1, 200) <= 0)
-        if (*stop) {
-            kill(pid, SIGKILL);
-            return;
-        }
-}
-
-bool turn_run(const char *parent, contender_fn fn, const struct setting *s, const volatile int *stop,
-              struct turn *t, char *why, size_t why_size) {
-    struct setting mine = *s;
-    int results[2], errors[2];
-    snprintf(why, why_size, "%s", "");
-    snprintf(mine.dir, sizeof mine.dir, "%s/turn", parent);
-    mine.parent = parent;
-    remove_dir(mine.dir);
-    if (mkdir(mine.dir, 0700) != 0 || pipe(results) != 0 || pipe(errors) != 0) {
-        snprintf(why, why_size, "%s: %s", mine.dir, strerror(errno));
-        return false;
-    }
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0)
-        child(fn, &mine, results[1], errors[1]);
-    close(results[1]), close(errors[1]);
-    int status = 0;
-    if (pid > 0)
-        wait_for(pid, results[0], stop);
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    bool well = pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
-                read(results[0], t, sizeof *t) == (ssize_t)sizeof *t;
-    if (!well && !*stop) {
-        ssize_t n = read(errors[0], why, why_size - 1);
-        if (n > 0)
-            why[n] = '\0';
-        else if (WIFSIGNALED(status))
-            snprintf(why, why_size, "ended by signal %d", WTERMSIG(status));
-        else
-            snprintf(why, why_size, "ended without a result");
-    }
-    close(results[0]), close(errors[0]);
-    remove_dir(mine.dir);
-    return well;
+    signal(SIGPIPE, SIG_DFL);
+    its.to_parent = to_parent;
+    its.s = s;
+    its.resident = proc_number("/proc/self/status", "VmRSS:") * 1024;
+    fn(s, &answer.t);
+    _exit(write(to_parent, &answer, sizeof answer) == (ssize_t)sizeof answer ? 0 : 2);
 }
 
 /* ---- the rest */

@@ -24,7 +24,7 @@ struct setting {
     uint32_t batch;     /* records */
     uint32_t threads, stages, streams, partitions;
     uint32_t rate;            /* records a second, of an open loop */
-    uint64_t run_ns;          /* how long the timed part takes */
+    uint64_t run_ns;          /* how long a slice of the timed part takes */
     uint64_t bytes;           /* how much there is to read, or to recover */
     uint64_t memory, segment; /* Pawl's options; 0: its defaults */
     char tune[64];            /* another setting of a peer than its best: see peers/ */
@@ -43,25 +43,36 @@ struct turn {
     char note[96];
 };
 
-/* A contender. It runs in its own process; what it can't do, it ends with give_up(). */
+/* A contender. It runs in its own process; what it can't do, it ends with give_up(). The timed part comes in slices, so that contenders can
+ * alternate every few milliseconds:
+ *     for (uint64_t end; slice_begin(t, &end); slice_end(t))
+ *         work until `end`, and wait until all of it is durable
+ * What the process does between slices, in threads of its own, goes into own_bytes and peak_memory only. */
 typedef void (*contender_fn)(const struct setting *s, struct turn *t);
+bool slice_begin(struct turn *t, uint64_t *end);
+void slice_end(struct turn *t);
 
-/* Runs it in a child, in a fresh directory of `parent` that is removed afterwards. False, and `why`, if it gave up or died; false with an
- * empty `why` if `*stop` became true. */
-bool turn_run(const char *parent, contender_fn fn, const struct setting *s, const volatile int *stop,
-              struct turn *t, char *why, size_t why_size);
-
-/* Around the timed part. */
-struct clock {
-    uint64_t begun, cpu, own, allocations, resident;
-    uint64_t device_bytes, device_writes, device_flushes;
+/* One contender, and what came of it. */
+struct entry {
+    contender_fn fn;
+    const struct setting *s;
+    struct turn *t;
+    bool failed;
+    char *why; /* of why_size bytes: what it said when it gave up */
+    size_t why_size;
 };
-void turn_begin(const struct setting *s, struct clock *c);
-void turn_end(const struct setting *s, const struct clock *c, struct turn *t);
+/* Starts them all, each in a process and a fresh directory under `parent` (removed afterwards), and lets them take `slices` slices in turn, beginning
+ * with the `first`-th. False: `*stop` became true, and all were ended. */
+bool turns_run(const char *parent, struct entry *all, unsigned count, unsigned first, unsigned slices,
+               const volatile int *stop);
+
 void turn_latencies(struct turn *t, const struct hdr *h);
 
 /* How many allocations the process made; NULL where the program doesn't count them. */
 extern uint64_t (*measure_allocations)(void);
+
+/* turns.c runs this in the child. */
+_Noreturn void contender_main(contender_fn fn, const struct setting *s, int to_parent);
 
 /* Ends the contender: a benchmark that can't be run has no figure. */
 _Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -64,9 +64,6 @@ static double log_memory(const struct turn *t) {
 static double allocations_per_record(const struct turn *t) {
     return t->allocations == UINT64_MAX || t->records == 0 ? -1 : (double)t->allocations / (double)t->records;
 }
-static double own_bytes_per_byte(const struct turn *t) {
-    return t->payload != 0 ? (double)t->own_bytes / (double)t->payload : 0;
-}
 static double count(const struct turn *t) {
     return (double)t->count;
 }
@@ -91,8 +88,8 @@ static void report_side(FILE *to, const struct bench *b, const struct bench_case
         fprintf(to, "  cpu %.0f ns/record", side_figure(c, s, cpu_ns_per_record));
     if (side_figure(c, s, commits) > 0)
         fprintf(to, "  %.3g flushes/commit", side_least(c, s, flushes_per_commit));
-    if (side_least(c, s, device_bytes_per_byte) > 0)
-        fprintf(to, "  %.3g bytes/byte", side_least(c, s, device_bytes_per_byte));
+    if (side_figure(c, s, written_per_byte) > 0)
+        fprintf(to, "  %.3g bytes/byte", side_figure(c, s, written_per_byte));
     fprintf(to, "  %.0f MiB", side_figure(c, s, peak));
     if (side_figure(c, s, allocations_per_record) >= 0)
         fprintf(to, "  %.3g allocations/record", side_figure(c, s, allocations_per_record));
@@ -215,7 +212,7 @@ static void json_side(FILE *to, const struct bench *b, const struct bench_case *
                    {"log_memory_mib", log_memory},
                    {"cpu_ns_per_record", cpu_ns_per_record},
                    {"allocations_per_record", allocations_per_record},
-                   {"own_bytes_per_byte", own_bytes_per_byte}};
+                   {"written_per_byte", written_per_byte}};
     fprintf(to, "      {\"name\": ");
     json_text(to, s->name);
     fprintf(to, ", \"peer\": %s", s->peer ? "true" : "false");
@@ -306,8 +303,8 @@ static void json_machine(FILE *to, const struct bench *b) {
     fprintf(to, ", \"processors\": %ld, \"file_system\": \"%s\", \"floor\": ", measure_processors(),
             file_system(b->dir));
     json_text(to, b->choice);
-    fprintf(to, ",\n  \"flushes_per_durable_write\": %.6g, \"turn_s\": %g, \"rounds\": %u,\n",
-            b->flushes_per_write, (double)b->turn_ns / 1e9, b->rounds);
+    fprintf(to, ",\n  \"flushes_per_durable_write\": %.6g, \"slice_s\": %g, \"slices\": %u, \"rounds\": %u,\n",
+            b->flushes_per_write, (double)b->slice_ns / 1e9, b->slices, b->rounds);
 }
 
 void report_json(FILE *to, const struct bench *b) {

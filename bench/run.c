@@ -6,22 +6,12 @@
 #include "floor.h"
 
 static unsigned rounds_of(const struct bench *b, const struct bench_case *c) {
-    return c->tiny_rounds ? 1 : b->rounds;
+    return c->rounds_wanted != 0 && c->rounds_wanted < b->rounds ? c->rounds_wanted : b->rounds;
 }
 
 static void tell(const struct bench *b, const char *what, unsigned done, unsigned total) {
     if (b->progress != NULL)
         b->progress(b->progress_arg, what, done, total);
-}
-
-/* One contender's turn. A contender that gives up is out, the others go on. False: stopped. */
-static bool take_turn(const struct bench *b, struct bench_case *c, struct side *side, unsigned round) {
-    if (side->failed)
-        return true;
-    if (!turn_run(b->dir, side->fn, &side->s, b->stop, &side->turn[round], side->why, sizeof side->why))
-        side->failed = true;
-    (void)c;
-    return !*b->stop;
 }
 
 /* What reopened logs leave between turns. */
@@ -33,30 +23,48 @@ static void remove_kept(const struct bench *b, const struct bench_case *c) {
     }
 }
 
-static bool run_case(struct bench *b, struct bench_case *c, unsigned *turns_done, unsigned turns) {
-    unsigned rounds = rounds_of(b, c);
-    for (unsigned round = 0; round < rounds; round++)
-        for (int i = 0; i < c->sides; i++) {
-            tell(b, c->name, (*turns_done)++, turns);
-            if (!take_turn(b, c, &c->side[(i + (int)round) % c->sides], round))
-                return false;
-        }
-    c->rounds = (int)rounds;
+/* A contender that gives up is out, the others go on. False: stopped. */
+static bool run_round(const struct bench *b, struct bench_case *c, unsigned round) {
+    struct entry all[SIDES_MAX];
+    struct side *in[SIDES_MAX];
+    unsigned count = 0;
+    for (int i = 0; i < c->sides; i++) {
+        struct side *s = &c->side[i];
+        if (s->failed)
+            continue;
+        in[count] = s;
+        all[count++] = (struct entry){
+            .fn = s->fn, .s = &s->s, .t = &s->turn[round], .why = s->why, .why_size = sizeof s->why};
+    }
+    if (!turns_run(b->dir, all, count, round, c->slices != 0 ? c->slices : b->slices, b->stop))
+        return false;
+    for (unsigned i = 0; i < count; i++)
+        in[i]->failed = all[i].failed;
+    return true;
+}
+
+static bool run_case(struct bench *b, struct bench_case *c, unsigned *rounds_done, unsigned rounds) {
+    for (unsigned round = 0; round < rounds_of(b, c); round++) {
+        tell(b, c->name, (*rounds_done)++, rounds);
+        if (!run_round(b, c, round))
+            return false;
+    }
+    c->rounds = (int)rounds_of(b, c);
     remove_kept(b, c);
     return true;
 }
 
 bool bench_run(struct bench *b, void (*done)(void *arg, const struct bench *b, const struct bench_case *c),
                void *arg, char *why, size_t why_size) {
-    unsigned turns = 0, turns_done = 0;
+    unsigned rounds = 0, rounds_done = 0;
     for (int i = 0; i < b->case_count; i++)
-        turns += (unsigned)b->cases[i].sides * rounds_of(b, &b->cases[i]);
-    tell(b, "floor", 0, turns);
-    bool well = floor_prepare(b->dir, b->tiny ? UINT64_C(16) << 20 : UINT64_C(512) << 20, b->turn_ns / 4,
-                              b->stop, why, why_size);
+        rounds += rounds_of(b, &b->cases[i]);
+    tell(b, "floor", 0, rounds);
+    bool well = floor_prepare(b->dir, b->tiny ? UINT64_C(16) << 20 : UINT64_C(512) << 20, b->slice_ns,
+                              b->slices, b->stop, why, why_size);
     snprintf(b->choice, sizeof b->choice, "%s", floor_choice());
     for (int i = 0; well && i < b->case_count; i++) {
-        well = run_case(b, &b->cases[i], &turns_done, turns);
+        well = run_case(b, &b->cases[i], &rounds_done, rounds);
         if (!well)
             snprintf(why, why_size, "stopped");
         if (well) {
@@ -65,7 +73,9 @@ bool bench_run(struct bench *b, void (*done)(void *arg, const struct bench *b, c
                 done(arg, b, &b->cases[i]);
         }
     }
-    tell(b, "", turns, turns);
+    for (int i = 0; !well && i < b->case_count; i++)
+        remove_kept(b, &b->cases[i]);
+    tell(b, "", rounds, rounds);
     floor_remove();
     return well;
 }

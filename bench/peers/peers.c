@@ -30,32 +30,29 @@ static uint64_t steps(const struct peer_ops *ops, void *peer, const struct setti
 }
 
 void peer_step(const struct peer_ops *ops, const struct setting *s, struct turn *t) {
-    struct clock c;
     void *peer = ops->open(s);
-    uint64_t warm = steps(ops, peer, s, 0, measure_now() + s->run_ns / 8);
-    turn_begin(s, &c);
-    t->records = steps(ops, peer, s, warm, c.begun + s->run_ns) - warm;
-    turn_end(s, &c, t);
+    uint64_t warm = steps(ops, peer, s, 0, measure_now() + s->run_ns), done = warm;
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        done = steps(ops, peer, s, done, end);
+    t->records = done - warm;
     t->commits = 2 * (t->records / s->batch), t->payload = 2 * t->records * s->record;
     t->value = (double)t->records * 1e9 / (double)t->ns;
     ops->close(peer);
 }
 
 void peer_append(const struct peer_ops *ops, const struct setting *s, struct turn *t) {
-    struct clock c;
     struct hdr *h = must_allocate(sizeof *h);
     void *peer = ops->open(s);
     uint64_t put = 0;
     for (; put < 50ull * s->batch; put += s->batch)
         ops->put(peer, put, s->batch, s->record);
-    turn_begin(s, &c);
-    for (uint64_t begun = c.begun, now; begun < c.begun + s->run_ns; begun = now) {
-        ops->put(peer, put, s->batch, s->record);
-        put += s->batch;
-        now = measure_now();
-        hdr_add(h, now - begun);
-    }
-    turn_end(s, &c, t);
+    for (uint64_t end; slice_begin(t, &end); slice_end(t))
+        for (uint64_t begun = measure_now(), now; begun < end; begun = now) {
+            ops->put(peer, put, s->batch, s->record);
+            put += s->batch;
+            now = measure_now();
+            hdr_add(h, now - begun);
+        }
     t->commits = h->count, t->records = h->count * s->batch, t->payload = t->records * s->record;
     turn_latencies(t, h);
     t->value = s->p50 ? (double)t->p50 : (double)t->commits * 1e9 / (double)t->ns;

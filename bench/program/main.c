@@ -69,19 +69,20 @@ int main(int argc, char **argv) {
     static const struct option options[] = {
         {"quick", 0, 0, QUICK},   {"large", 0, 0, LARGE},     {"tiny", 0, 0, TINY}, {"list", 0, 0, LIST},
         {"rounds", 1, 0, ROUNDS}, {"seconds", 1, 0, SECONDS}, {"json", 1, 0, JSON}, {0}};
-    static struct bench b = {.rounds = 5, .turn_ns = 500000000, .log_bytes = UINT64_C(1) << 30, .stop = &stop};
+    static struct bench b = {
+        .rounds = 5, .slice_ns = 50000000, .slices = 10, .log_bytes = UINT64_C(1) << 30, .stop = &stop};
     const char *json = NULL;
     bool list = false;
     for (int got; (got = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (got) {
         case QUICK:
-            b.quick = true, b.turn_ns = 300000000, b.log_bytes = UINT64_C(256) << 20;
+            b.quick = true, b.rounds = 3, b.slices = 5, b.log_bytes = UINT64_C(256) << 20;
             break;
         case LARGE:
             b.large = true;
             break;
         case TINY:
-            b.tiny = true, b.turn_ns = 10000000, b.rounds = 1, b.log_bytes = UINT64_C(16) << 20;
+            b.tiny = true, b.slice_ns = 2000000, b.rounds = b.slices = 1, b.log_bytes = UINT64_C(16) << 20;
             break;
         case LIST:
             list = true;
@@ -90,7 +91,7 @@ int main(int argc, char **argv) {
             b.rounds = (unsigned)atoi(optarg);
             break;
         case SECONDS:
-            b.turn_ns = (uint64_t)(atof(optarg) * 1e9);
+            b.slices = (unsigned)(atof(optarg) * 1e9 / (double)b.slice_ns);
             break;
         case JSON:
             json = optarg;
@@ -100,7 +101,7 @@ int main(int argc, char **argv) {
         }
     b.peers = peers, b.peer_count = peer_count;
     measure_allocations = peers_allocations;
-    if (b.rounds < 1 || b.rounds > ROUNDS_MAX || b.turn_ns == 0 || (optind >= argc && !list))
+    if (b.rounds < 1 || b.rounds > ROUNDS_MAX || b.slices == 0 || (optind >= argc && !list))
         return usage();
     if (!bench_make(&b, list ? NULL : (const char *const *)argv + optind + 1)) {
         fputs("bench: there is no such case; --list tells their names\n", stderr);
