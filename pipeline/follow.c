@@ -199,7 +199,7 @@ int follow_open(pawl *p) {
         /* Also finds damage: with no writer at work, the log must be as recovery would find it. */
         struct replay r = {trust_all, p, NULL, NULL};
         struct recovered out;
-        int rc = replay_log(p->io, &p->mem, p->salvage ? REPLAY_SALVAGE : REPLAY_READ, &r, &out);
+        int rc = replay_log(p->io, &p->mem, p->salvage ? REPLAY_SALVAGE : REPLAY_READ, &x, &r, &out);
         fo->writer = p->io->ops->holder(p->io);
         alone = fo->writer == 0;
         if (alone) {

@@ -125,7 +125,7 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
     c->clean = c->live = 0;
     mem_init(&mem, 0);
     if (rc == 0)
-        rc = seam_create(dir, false, PAWL_BACKEND_POSIX, PAWL_DIRECT_AUTO, &io);
+        rc = seam_create(dir, false, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io);
     if (io == NULL && rc != PAWL_INVALID)
         rc = rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP ? fail(PAWL_NOT_A_LOG, "%s is not a Pawl log", dir)
                                                              : fail_sys(rc, "open", NULL, NO_LSN);

@@ -180,7 +180,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
     struct log_extent x; /* the index needs the segment size before the first frame */
     TRY(log_extent_find(p->io, &p->mem, true, &x));
     tables_init(&p->tables, &p->mem, x.newest.segment_size);
-    int rc = replay_log(p->io, &p->mem, REPLAY_WRITE, &r, &out);
+    int rc = replay_log(p->io, &p->mem, REPLAY_WRITE, &x, &r, &out);
     if (rc < 0)
         return rc;
     point(&p->points, "recovery-scanned");

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#define SLOTS 4u
 #define CARRY_SLOTS 2u
 
 struct slot {
@@ -18,15 +17,16 @@ struct ahead {
     int file;
     uint8_t *memory;
     size_t slot;
+    unsigned count; /* of slots */
     uint64_t next, end; /* file offsets: of the next read; of the first byte that is not read */
     unsigned head;      /* the oldest slot in the window */
     unsigned used;      /* slots in the window, from head on */
     unsigned flying;    /* reads put in and not shown yet, behind those */
-    struct slot slots[SLOTS];
+    struct slot slots[AHEAD_SLOTS_MAX];
 };
 
-static size_t memory_size(size_t slot) {
-    return slot * (SLOTS + CARRY_SLOTS);
+static size_t memory_size(const struct ahead *a) {
+    return a->slot * (a->count + CARRY_SLOTS);
 }
 
 static uint8_t *slot_data(const struct ahead *a, unsigned i) {
@@ -34,8 +34,8 @@ static uint8_t *slot_data(const struct ahead *a, unsigned i) {
 }
 
 static void fill(struct ahead *a) {
-    while (a->used + a->flying < SLOTS && a->next < a->end) {
-        unsigned i = (a->head + a->used + a->flying) % SLOTS;
+    while (a->used + a->flying < a->count && a->next < a->end) {
+        unsigned i = (a->head + a->used + a->flying) % a->count;
         struct slot *s = &a->slots[i];
         uint64_t left = a->end - a->next;
         *s = (struct slot){.req = {.op = SEAM_READ,
@@ -51,18 +51,20 @@ static void fill(struct ahead *a) {
     }
 }
 
-struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, uint64_t from, uint64_t end) {
+struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, unsigned slots, uint64_t from,
+                          uint64_t end) {
     if (io->ops->reads_open == NULL || from >= end)
         return NULL;
     struct ahead *a = mem_alloc(m, sizeof *a);
     if (a == NULL)
         return NULL;
-    *a = (struct ahead){.mem = m, .ops = io->ops, .file = file, .slot = slot, .next = from, .end = end};
-    a->memory = mem_alloc_block(m, memory_size(slot));
+    *a = (struct ahead){
+        .mem = m, .ops = io->ops, .file = file, .slot = slot, .count = slots, .next = from, .end = end};
+    a->memory = mem_alloc_block(m, memory_size(a));
     if (a->memory != NULL)
-        a->reads = io->ops->reads_open(io, SLOTS);
+        a->reads = io->ops->reads_open(io, slots, a->memory, memory_size(a));
     if (a->reads == NULL) {
-        mem_free(m, a->memory, memory_size(slot));
+        mem_free(m, a->memory, memory_size(a));
         mem_free(m, a, sizeof *a);
         return NULL;
     }
@@ -109,7 +111,7 @@ static void release(struct ahead *a, uint64_t keep, struct window *w) {
             return;
         if (w->at < end)
             *w = (struct window){w->data + (end - w->at), end, w->len - (end - w->at)};
-        a->head = (a->head + 1) % SLOTS;
+        a->head = (a->head + 1) % a->count;
         a->used--;
     }
 }
@@ -120,7 +122,7 @@ bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w)
     while (w->at + w->len < to) {
         release(a, keep, w);
         fill(a);
-        unsigned i = (a->head + a->used) % SLOTS;
+        unsigned i = (a->head + a->used) % a->count;
         struct slot *s = &a->slots[i];
         if (a->flying == 0 || s->req.offset != w->at + w->len)
             return false;
@@ -139,6 +141,6 @@ void ahead_end(struct ahead *a) {
     if (a == NULL)
         return;
     a->ops->reads_close(a->reads);
-    mem_free(a->mem, a->memory, memory_size(a->slot));
+    mem_free(a->mem, a->memory, memory_size(a));
     mem_free(a->mem, a, sizeof *a);
 }

@@ -256,50 +256,66 @@ static int walk(struct scan *s, const struct replay *r, bool salvage, struct sca
     }
 }
 
-/* Is the checkpoint of segment `index` a frame, a torn creation (then the segment was never begun), or lost to repair? */
+/* A segment being read. */
+struct reading {
+    int file;
+    struct segment_header header;
+    struct scan scan;
+};
+
+static int begin_reading(struct seam *io, struct mem *m, const struct log_extent *x, uint64_t n, bool writable,
+                         struct reading *g) {
+    g->file = segment_open(io, m, n, &x->newest, writable, &g->header);
+    if (g->file < 0)
+        return g->file;
+    scan_begin(&g->scan, io, m, g->file, &g->header, n == x->last);
+    scan_whole(&g->scan);
+    return 0;
+}
+
+static void end_reading(struct seam *io, struct reading *g) {
+    scan_end(&g->scan);
+    io->ops->close(io, g->file);
+}
+
+/* Is a segment's checkpoint a frame, a torn creation (then the segment was never begun), or lost to repair? */
 enum first_frame { FIRST_GOOD, FIRST_TORN, FIRST_LOST, FIRST_DAMAGED };
 
-static int judge_first(struct seam *io, struct mem *m, int file, const struct segment_header *h, bool newest,
-                       enum first_frame *first) {
-    struct scan s;
+static int judge_first(struct scan *s, enum first_frame *first) {
     struct scan_frame f;
     struct scan_end end;
-    scan_begin(&s, io, m, file, h, newest);
-    s.chunk = 64 * 1024;
-    int rc = scan_next(&s, &f);
+    int rc = scan_next(s, &f);
     if (rc == 1) {
         *first = f.header.kind == FRAME_CHECKPOINT ? FIRST_GOOD : FIRST_LOST;
-        rc = 0;
-    } else if (rc == 0) {
-        rc = scan_judge(&s, &end);
-        *first = end.decision != NULL && end.decision->action == DAMAGE ? FIRST_DAMAGED : FIRST_TORN;
+        return 0;
     }
-    scan_end(&s);
+    if (rc == 0)
+        rc = scan_judge(s, &end);
+    if (rc == 0)
+        *first = end.decision != NULL && end.decision->action == DAMAGE ? FIRST_DAMAGED : FIRST_TORN;
     return rc;
 }
 
-/* Where replay must start: the newest segment whose checkpoint is there; drops a segment whose creation was torn from x. */
-static int find_start(struct seam *io, struct mem *m, struct log_extent *x, bool salvage, uint64_t *start) {
+/* Where replay must start: the newest segment whose checkpoint is there, in *g; drops a segment whose creation was torn from x. */
+static int find_start(struct seam *io, struct mem *m, struct log_extent *x, enum replay_mode mode, struct reading *g) {
     for (uint64_t n = x->last;; n--) {
-        struct segment_header h;
-        int file = segment_open(io, m, n, &x->newest, false, &h);
-        if (file < 0)
-            return file;
+        TRY(begin_reading(io, m, x, n, mode == REPLAY_WRITE, g));
         enum first_frame first = FIRST_GOOD;
-        int rc = judge_first(io, m, file, &h, n == x->last, &first);
-        io->ops->close(io, file);
-        TRY(rc);
-        *start = n;
-        if (first == FIRST_GOOD || n == x->first || (first == FIRST_DAMAGED && !salvage))
+        int rc = judge_first(&g->scan, &first);
+        if (rc == 0 && (first == FIRST_GOOD || n == x->first || (first == FIRST_DAMAGED && mode != REPLAY_SALVAGE))) {
+            scan_rewind(&g->scan, &g->header); /* what was read stays */
             return 0; /* a damaged one is reported by the walk; in segment 0 the tables start empty */
+        }
+        end_reading(io, g);
+        TRY(rc);
         if (first == FIRST_TORN && n == x->last) {
             x->last--;
             x->prepared = true;
-            file = segment_open(io, m, x->last, &x->newest, false, &h);
+            int file = segment_open(io, m, x->last, &x->newest, false, &g->header);
             if (file < 0)
                 return file;
             io->ops->close(io, file);
-            x->newest = h;
+            x->newest = g->header;
         }
     }
 }
@@ -366,40 +382,39 @@ static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struc
     return rc < 0 ? fail_sys(rc, "unlink", name, NO_LSN) : 0;
 }
 
+/* Where the walk over a segment ended. */
+static void note_end(const struct scan *s, const struct scan_end *end, struct recovered *out) {
+    struct wal_start *st = &out->start;
+    out->scanned += s->at % s->segment_size;
+    out->end = end->decision;
+    out->clean = s->kind == FRAME_CLOSE;
+    out->cut = end->decision != NULL && end->decision->action == CUT ? align_up(s->at + 1, BLOCK) - s->at : 0;
+    st->tail = s->accepted_end;
+    st->link = s->link;
+    st->epoch = s->epoch;
+    st->sealed = scan_sealed(s);
+}
+
 static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
                            struct log_extent *x, struct recovered *out) {
-    uint64_t start;
-    TRY(find_start(io, m, x, mode == REPLAY_SALVAGE, &start));
+    struct reading g;
+    TRY(find_start(io, m, x, mode, &g));
     out->header = x->newest;
-    struct wal_start *st = &out->start;
-    for (uint64_t n = start; n <= x->last; n++) {
-        struct segment_header h;
-        int file = segment_open(io, m, n, &x->newest, mode == REPLAY_WRITE, &h);
-        if (file < 0)
-            return file;
-        struct scan s;
+    for (;;) {
         struct scan_end end = {0};
         bool checkpoint;
-        scan_begin(&s, io, m, file, &h, n == x->last);
-        int rc = walk(&s, r, mode == REPLAY_SALVAGE, &end, &checkpoint, out);
-        out->scanned += s.at % s.segment_size;
-        out->end = end.decision;
-        out->clean = s.kind == FRAME_CLOSE;
-        out->cut = end.decision != NULL && end.decision->action == CUT ? align_up(s.at + 1, BLOCK) - s.at : 0;
-        st->tail = s.accepted_end;
-        st->link = s.link;
-        st->epoch = s.epoch;
-        st->sealed = scan_sealed(&s);
-        if (st->sealed)
-            st->seal_lsn = s.accepted_end; /* replaced below by the frame's own */
-        scan_end(&s);
-        if (rc < 0 || n != x->last)
-            io->ops->close(io, file);
-        else
-            st->file = file;
+        int rc = walk(&g.scan, r, mode == REPLAY_SALVAGE, &end, &checkpoint, out);
+        note_end(&g.scan, &end, out);
+        uint64_t n = g.header.index;
+        if (rc == 0 && n == x->last) {
+            scan_end(&g.scan);
+            out->start.file = g.file;
+            return 0;
+        }
+        end_reading(io, &g);
         TRY(rc);
+        TRY(begin_reading(io, m, x, n + 1, mode == REPLAY_WRITE, &g));
     }
-    return 0;
 }
 
 /* Remembers the last frame's LSN on its way to the caller's callback. */
@@ -413,26 +428,24 @@ static int tap_frame(void *ctx, const struct frame_header *h, const uint8_t *fra
     return t->inner->frame(t->inner->ctx, h, frame, after_lost);
 }
 
-int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
-               struct recovered *out) {
-    struct log_extent x;
+int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, struct log_extent *x,
+               const struct replay *r, struct recovered *out) {
     memset(out, 0, sizeof *out);
     out->start.file = out->start.next_file = -1;
-    TRY(log_extent_find(io, m, mode == REPLAY_WRITE, &x));
     struct tap t = {.inner = r};
     struct replay tapped = {tap_frame, &t, r->progress, r->progress_arg};
-    int rc = replay_segments(io, m, mode, &tapped, &x, out);
+    int rc = replay_segments(io, m, mode, &tapped, x, out);
     struct wal_start *st = &out->start;
     if (rc == 0 && st->sealed)
-        rc = check_after_seal(io, m, &x);
+        rc = check_after_seal(io, m, x);
     st->seal_lsn = st->sealed ? t.last_lsn : 0;
-    memcpy(st->log_id, x.newest.log_id, 16);
-    st->segment_size = x.newest.segment_size;
-    st->disk_cap = x.newest.disk_cap;
-    st->segment = x.last;
-    st->first_segment = x.first;
+    memcpy(st->log_id, x->newest.log_id, 16);
+    st->segment_size = x->newest.segment_size;
+    st->disk_cap = x->newest.disk_cap;
+    st->segment = x->last;
+    st->first_segment = x->first;
     if (rc == 0 && mode == REPLAY_WRITE)
-        rc = take_over(io, m, &x, out);
+        rc = take_over(io, m, x, out);
     if ((rc < 0 || mode != REPLAY_WRITE) && st->file >= 0) {
         io->ops->close(io, st->file);
         st->file = -1;

@@ -53,9 +53,9 @@ int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct se
 int replay_settle(struct seam *io, struct mem *m);
 
 enum replay_mode { REPLAY_WRITE, REPLAY_READ, REPLAY_SALVAGE };
-/* Recovers (PAWL-8), the log being settled: everything below start.tail is durable. Damage: PAWL_DAMAGED with the facts, except in salvage. */
-int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
-               struct recovered *out);
+/* Recovers (PAWL-8), the log being settled: everything below start.tail is durable. *x is the extent found since then; a segment that was never begun is taken out of it. Damage: PAWL_DAMAGED with the facts, except in salvage. */
+int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, struct log_extent *x,
+               const struct replay *r, struct recovered *out);
 
 /* The error for an end that is damage. */
 int damage_error(const struct scan *s, const struct scan_end *end);

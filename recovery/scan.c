@@ -9,6 +9,7 @@ static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
 
 /* Windows read one behind the other before reading ahead begins: openings and short looks need none. */
 #define SEQUENTIAL_MIN 2u
+#define AHEAD_SLOTS 4u
 #define AHEAD_SLOT_MIN (64u * 1024u)
 
 void scan_forget(struct scan *s) {
@@ -57,12 +58,18 @@ static int read_window(struct scan *s, uint64_t offset, size_t len) {
     return 0;
 }
 
-/* After some windows in a row: the following ones come while this one is worked on. */
+/* After some windows in a row, or where it is known that the whole is wanted: the following ones come while this one is worked on. */
 static void read_ahead(struct scan *s) {
     uint64_t from = s->window.at + s->window.len, end = readable_end(s) / BLOCK * BLOCK;
     size_t slot = s->chunk / 2 / BLOCK * BLOCK;
-    if (s->sequential >= SEQUENTIAL_MIN && slot >= AHEAD_SLOT_MIN && from % BLOCK == 0 && from + slot <= end)
-        s->ahead = ahead_begin(s->io, s->mem, s->file, slot, from, end);
+    bool wanted = s->whole ? slot != 0 : s->sequential >= SEQUENTIAL_MIN && slot >= AHEAD_SLOT_MIN;
+    if (wanted && from % BLOCK == 0 && from + slot <= end)
+        s->ahead =
+            ahead_begin(s->io, s->mem, s->file, slot, s->whole ? AHEAD_SLOTS_MAX : AHEAD_SLOTS, from, end);
+}
+
+void scan_whole(struct scan *s) {
+    s->whole = true;
 }
 
 /* Brings [offset, offset + len) into the window. */
@@ -70,6 +77,11 @@ static int window(struct scan *s, uint64_t offset, size_t len) {
     uint64_t end = s->window.at + s->window.len;
     if (offset >= s->window.at && offset + len <= end)
         return 0;
+    if (s->whole && s->ahead == NULL && s->window.len == 0) {
+        s->window.at = end = offset / BLOCK * BLOCK;
+        read_ahead(s);
+        end = offset; /* the window is empty: anything goes on from there */
+    }
     if (s->ahead != NULL) {
         if (offset <= end && ahead_extend(s->ahead, offset, offset + len, &s->window))
             return 0;
@@ -128,6 +140,15 @@ int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segm
     return rc < 0 ? fail_sys(rc, n < 0 ? "write" : "fdatasync", name, h->index * h->segment_size) : 0;
 }
 
+void scan_rewind(struct scan *s, const struct segment_header *h) {
+    s->at = s->accepted_end = h->index * h->segment_size + SEGMENT_HEADER_SIZE;
+    s->link = h->link;
+    s->epoch = h->epoch;
+    s->durable = 0;
+    s->kind = 0;
+    s->after_lost = false;
+}
+
 int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h,
                bool newest) {
     memset(s, 0, sizeof *s);
@@ -138,10 +159,7 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
     s->segment_size = h->segment_size;
     s->seed = format_seed(h->log_id);
     s->newest = newest;
-    s->at = h->index * h->segment_size + SEGMENT_HEADER_SIZE;
-    s->accepted_end = s->at;
-    s->link = h->link;
-    s->epoch = h->epoch;
+    scan_rewind(s, h);
     uint64_t chunk = SCAN_CHUNK;
     if (h->segment_size / 4 < chunk) /* a small segment: most of what is asked for lies at its head or its end */
         chunk = h->segment_size / 4;
@@ -398,6 +416,7 @@ int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uin
     struct scan s;
     struct segment_header h = {.index = index, .segment_size = segment_size};
     scan_begin(&s, io, m, file, &h, true);
+    scan_whole(&s);
     s.seed = seed;
     struct frame_header fh;
     uint64_t base = index * segment_size, at = base;

@@ -36,6 +36,7 @@ struct scan {
     size_t chunk;
     struct ahead *ahead; /* NULL: not reading ahead */
     unsigned sequential; /* windows read one behind the other */
+    bool whole;          /* the segment will be read to its end: reading ahead begins at once */
 };
 
 struct scan_frame {
@@ -60,6 +61,10 @@ int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segm
 int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h, int bad_copy);
 int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h,
                bool newest);
+/* Right behind scan_begin(): all of the segment is going to be read, in order. Takes more memory, and has it read without a pause. */
+void scan_whole(struct scan *s);
+/* Back to the first frame; what was read stays. */
+void scan_rewind(struct scan *s, const struct segment_header *h);
 /* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading, or PAWL_VERSION for a required kind that isn't known. */
 int scan_next(struct scan *s, struct scan_frame *f);
 /* Did the walk reach the segment's end: its SEAL, or a LOST frame in its place? */

@@ -141,6 +141,7 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
     struct scan s;
     struct scan_frame f;
     scan_begin(&s, v->io, v->mem, file, &h, n == x->last);
+    scan_whole(&s);
     while (rc >= 0) {
         rc = scan_next(&s, &f);
         if (rc == 1) {

@@ -21,9 +21,9 @@ static unsigned opened, put, largest_flight, flight;
 static struct seam_ops counting;
 static const struct seam_ops *real;
 
-static struct seam_reads *count_open(struct seam *s, unsigned depth) {
+static struct seam_reads *count_open(struct seam *s, unsigned depth, void *memory, size_t size) {
     opened++;
-    return real->reads_open(s, depth);
+    return real->reads_open(s, depth, memory, size);
 }
 static void count_put(struct seam_reads *q, struct seam_req *r) {
     put++;

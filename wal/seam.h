@@ -82,9 +82,9 @@ struct seam_ops {
     void (*buffers)(struct seam *s, void *const *data, size_t each, int count);
 
     /* Reading ahead: a queue of reads of its own, apart from submit() and reap(), for one thread at a time. reads_open() may be NULL, and may answer NULL: then there
-     * is none, and read() does. reads_put() hands at most `depth` requests at once to the kernel; reads_take() waits for one to finish, NULL if none is under way;
-     * reads_close() waits for all. */
-    struct seam_reads *(*reads_open)(struct seam *s, unsigned depth);
+     * is none, and read() does. All its reads land in `memory`. reads_put() hands at most `depth` requests at once to the kernel; reads_take() waits for one to finish,
+     * NULL if none is under way; reads_close() waits for all. */
+    struct seam_reads *(*reads_open)(struct seam *s, unsigned depth, void *memory, size_t size);
     void (*reads_put)(struct seam_reads *q, struct seam_req *r);
     struct seam_req *(*reads_take)(struct seam_reads *q);
     void (*reads_close)(struct seam_reads *q);

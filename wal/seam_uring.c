@@ -246,23 +246,27 @@ static int uring_reap(struct seam *s, struct seam_req **out, int max, bool wait)
 struct seam_reads {
     struct uring *u;
     struct io_uring ring;
+    bool fixed; /* `memory` is registered: its pages are looked up once, and not for each read */
     unsigned in_flight;
     struct req_queue refused;
 };
 
 static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsigned *completions);
 
-static struct seam_reads *uring_reads_open(struct seam *s, unsigned depth) {
+static struct seam_reads *uring_reads_open(struct seam *s, unsigned depth, void *memory, size_t size) {
     KEEP_ERRNO;
     struct seam_reads *q = calloc(1, sizeof *q);
     unsigned completions;
     if (q == NULL)
         return NULL;
     q->u = self(s);
-    if (make_ring(q->u->c.dir, depth, &q->ring, &completions) == 0)
-        return q;
-    free(q);
-    return NULL;
+    if (make_ring(q->u->c.dir, depth, &q->ring, &completions) != 0) {
+        free(q);
+        return NULL;
+    }
+    struct iovec v = {.iov_base = memory, .iov_len = size};
+    q->fixed = io_uring_register_buffers(&q->ring, &v, 1) == 0; /* refused by RLIMIT_MEMLOCK, mostly */
+    return q;
 }
 
 static void uring_reads_put(struct seam_reads *q, struct seam_req *r) {
@@ -270,7 +274,11 @@ static void uring_reads_put(struct seam_reads *q, struct seam_req *r) {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
     int rc = -EBUSY;
     if (sqe != NULL) {
-        io_uring_prep_read(sqe, common_fd(&q->u->c, r->file), r->data, r->len, r->offset);
+        int fd = common_fd(&q->u->c, r->file);
+        if (q->fixed)
+            io_uring_prep_read_fixed(sqe, fd, r->data, r->len, r->offset, 0);
+        else
+            io_uring_prep_read(sqe, fd, r->data, r->len, r->offset);
         io_uring_sqe_set_data(sqe, r);
         do
             rc = io_uring_submit(&q->ring);
@@ -310,6 +318,8 @@ static void uring_reads_close(struct seam_reads *q) {
     KEEP_ERRNO;
     while (uring_reads_take(q) != NULL) {
     }
+    if (q->fixed) /* the ring goes some time after queue_exit(); what it counts against RLIMIT_MEMLOCK is given back now */
+        io_uring_unregister_buffers(&q->ring);
     io_uring_queue_exit(&q->ring);
     free(q);
 }

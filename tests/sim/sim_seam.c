@@ -386,7 +386,8 @@ static void sim_buffers(struct seam *s, void *const *data, size_t each, int coun
 
 /* ---------------------------------------------------------------- reading ahead */
 
-static struct seam_reads *sim_reads_open(struct seam *s, unsigned depth) {
+static struct seam_reads *sim_reads_open(struct seam *s, unsigned depth, void *memory, size_t size) {
+    (void)memory, (void)size;
     struct seam_reads *q = calloc(1, sizeof *q);
     if (q != NULL)
         q->s = self(s);
