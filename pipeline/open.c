@@ -116,11 +116,6 @@ static void destroy(pawl *p) {
     free(p);
 }
 
-static int is_log(pawl *p) {
-    struct log_extent x;
-    return log_extent_find(p->io, &p->mem, false, &x);
-}
-
 static int take_lock(pawl *p, const pawl_options *o) {
     int pid = 0;
     uint64_t wait = (o->lock_wait_ms == 0 ? 250 : o->lock_wait_ms) * 1000000ull;
@@ -131,17 +126,17 @@ static int take_lock(pawl *p, const pawl_options *o) {
     return rc < 0 ? fail_sys(rc, "flock", "lock", NO_LSN) : 0;
 }
 
-static int create_if_asked(pawl *p, const pawl_options *o) {
+/* What the log consists of; if there is none, one is created where that is asked for. */
+static int find_or_create(pawl *p, const pawl_options *o, struct log_extent *x) {
+    int rc = log_extent_find(p->io, &p->mem, true, x);
     if ((o->flags & PAWL_OPEN_CREATE) == 0)
-        return 0;
-    int rc = is_log(p);
-    if (rc == 0)
-        return (o->flags & PAWL_OPEN_EXCLUSIVE) != 0
-                   ? fail(PAWL_EXISTS, "there is a log in this directory already")
-                   : 0;
+        return rc;
+    if (rc == 0 && (o->flags & PAWL_OPEN_EXCLUSIVE) != 0)
+        return fail(PAWL_EXISTS, "there is a log in this directory already");
     if (rc != PAWL_NOT_A_LOG)
         return rc;
-    return wal_create(p->io, &p->mem, &p->points, o->segment_size != 0 ? o->segment_size : 64ull * MIB, o->disk_cap);
+    TRY(wal_create(p->io, &p->mem, &p->points, o->segment_size != 0 ? o->segment_size : 64ull * MIB, o->disk_cap));
+    return log_extent_find(p->io, &p->mem, true, x);
 }
 
 /* A transaction spills before it is larger than a write buffer, and than its share of frame and memory. */
@@ -172,13 +167,12 @@ static int begin_incarnation(pawl *p, const struct wal_start *start) {
 
 static int open_writer(pawl *p, const pawl_options *o) {
     TRY(take_lock(p, o));
-    TRY(create_if_asked(p, o));
     TRY(replay_settle(p->io, &p->mem));
     point(&p->points, "recovery-synced");
     struct replay r = {on_frame, p, o->progress, o->progress_arg};
     struct recovered out;
     struct log_extent x; /* the index needs the segment size before the first frame */
-    TRY(log_extent_find(p->io, &p->mem, true, &x));
+    TRY(find_or_create(p, o, &x));
     tables_init(&p->tables, &p->mem, x.newest.segment_size);
     int rc = replay_log(p->io, &p->mem, REPLAY_WRITE, &x, &r, &out);
     if (rc < 0)

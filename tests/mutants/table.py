@@ -45,13 +45,13 @@ MUTANTS = [
     ("frames-before-the-header-is-durable", "PAWL-9", "wal/wal_append.c",
      "if (w->state == WAL_BEGINNING && w->in_flight == 0) {", "if (w->state == WAL_BEGINNING) {"),
     ("recovered-names-not-synced", "PAWL-8", "recovery/replay.c",
-     "    segment_list_free(&l);\n    if (rc == 0)\n        rc = io->ops->sync_dir(io);", "    segment_list_free(&l);"),
+     "    int rc = io->ops->sync_dir(io);\n    for (size_t left", "    int rc = 0;\n    for (size_t left"),
 
     # ---- recovery
     ("recovered-tail-not-synced", "PAWL-8", "recovery/replay.c",
-     "        rc = io->ops->sync(io, file);\n        io->ops->drop_cache(io, file);", "        io->ops->drop_cache(io, file);"),
+     "rc == 0 ? sync_files(io, req, count) : 0;", "rc == 0 ? sync_files(io, req, 0) : 0;"),
     ("cache-trusted-after-a-failed-sync", "PAWL-8", "recovery/replay.c",
-     "        io->ops->drop_cache(io, file);\n", ""),
+     "        io->ops->drop_cache(io, req[i].file);\n", ""),
     ("no-new-incarnation", "PAWL-9", "wal/wal_group.c",
      "w->epoch = start->epoch + 1;", "w->epoch = start->epoch;"),
     ("no-incarnation-record", "PAWL-9", "pipeline/open.c",
