@@ -17,7 +17,7 @@ struct ahead {
     int file;
     uint8_t *memory;
     size_t slot;
-    unsigned count; /* of slots */
+    unsigned count;     /* of slots */
     uint64_t next, end; /* file offsets: of the next read; of the first byte that is not read */
     unsigned head;      /* the oldest slot in the window */
     unsigned used;      /* slots in the window, from head on */
@@ -51,8 +51,8 @@ static void fill(struct ahead *a) {
     }
 }
 
-struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, unsigned slots, uint64_t from,
-                          uint64_t end) {
+struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, unsigned slots,
+                          uint64_t from, uint64_t end) {
     if (io->ops->reads_open == NULL || from >= end)
         return NULL;
     struct ahead *a = mem_alloc(m, sizeof *a);

@@ -22,8 +22,8 @@ struct ahead;
 
 /* Begins to read [from, end) of the file in pieces of `slot` bytes, `slots` of them at a time; all block-aligned. NULL where the backend can't, or
  * there is no memory: then the caller goes on with plain reads. One thread at a time. */
-struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, unsigned slots, uint64_t from,
-                          uint64_t end);
+struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, unsigned slots,
+                          uint64_t from, uint64_t end);
 /* Lets the window, which ends where the next piece begins, reach `to`; bytes below `keep` may leave it. False when that can't
  * be (the end, a frame too large, a read that failed or was short): then the caller ends it, and a plain read tells the reason. */
 bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w);

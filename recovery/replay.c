@@ -263,8 +263,8 @@ struct reading {
     struct scan scan;
 };
 
-static int begin_reading(struct seam *io, struct mem *m, const struct log_extent *x, uint64_t n, bool writable,
-                         struct reading *g) {
+static int begin_reading(struct seam *io, struct mem *m, const struct log_extent *x, uint64_t n,
+                         bool writable, struct reading *g) {
     g->file = segment_open(io, m, n, &x->newest, writable, &g->header);
     if (g->file < 0)
         return g->file;
@@ -297,12 +297,14 @@ static int judge_first(struct scan *s, enum first_frame *first) {
 }
 
 /* Where replay must start: the newest segment whose checkpoint is there, in *g; drops a segment whose creation was torn from x. */
-static int find_start(struct seam *io, struct mem *m, struct log_extent *x, enum replay_mode mode, struct reading *g) {
+static int find_start(struct seam *io, struct mem *m, struct log_extent *x, enum replay_mode mode,
+                      struct reading *g) {
     for (uint64_t n = x->last;; n--) {
         TRY(begin_reading(io, m, x, n, mode == REPLAY_WRITE, g));
         enum first_frame first = FIRST_GOOD;
         int rc = judge_first(&g->scan, &first);
-        if (rc == 0 && (first == FIRST_GOOD || n == x->first || (first == FIRST_DAMAGED && mode != REPLAY_SALVAGE))) {
+        if (rc == 0 &&
+            (first == FIRST_GOOD || n == x->first || (first == FIRST_DAMAGED && mode != REPLAY_SALVAGE))) {
             scan_rewind(&g->scan, &g->header); /* what was read stays */
             return 0; /* a damaged one is reported by the walk; in segment 0 the tables start empty */
         }

@@ -64,8 +64,7 @@ static void read_ahead(struct scan *s) {
     size_t slot = s->chunk / 2 / BLOCK * BLOCK;
     bool wanted = s->whole ? slot != 0 : s->sequential >= SEQUENTIAL_MIN && slot >= AHEAD_SLOT_MIN;
     if (wanted && from % BLOCK == 0 && from + slot <= end)
-        s->ahead =
-            ahead_begin(s->io, s->mem, s->file, slot, s->whole ? AHEAD_SLOTS_MAX : AHEAD_SLOTS, from, end);
+        s->ahead = ahead_begin(s->io, s->mem, s->file, slot, s->whole ? AHEAD_SLOTS_MAX : AHEAD_SLOTS, from, end);
 }
 
 void scan_whole(struct scan *s) {
