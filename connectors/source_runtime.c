@@ -45,6 +45,7 @@ struct pawl_source {
     uint32_t item_count;
     pawl_source_batch batch; /* read, not yet appended */
     bool have, opened, ended;
+    bool moved;                          /* the batch is a position without records, not written yet */
     struct pending pending[PENDING_MAX]; /* a ring */
     uint32_t pending_at, pending_count;
     uint32_t attempts;
@@ -147,8 +148,8 @@ int pawl_source_position(pawl_source_context *x, const char *item, void *buf) {
 
 /* ---- appending */
 
-/* A record that the log can't take, by policy. */
-static int oversized(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, uint64_t *poisoned) {
+/* A record that the log can't take, or that the source doesn't want there, by policy. */
+static int poison(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, const char *why, uint64_t *poisoned) {
     ++*poisoned;
     if (s->config.on_poison == PAWL_ON_ERROR_SKIP)
         return 0;
@@ -158,8 +159,8 @@ static int oversized(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, u
     cut.partition = 0; /* it has neither partition nor offset */
     cut.offset = 0;
     cut.key_len = 0;
-    return connect_dead_letter(s->log, tx, s->config.dead_letter, s->name, s->stream.name, &cut,
-                               pawl_strerror(PAWL_TOO_LARGE), DEAD_VALUE_MAX);
+    return connect_dead_letter(s->log, tx, s->config.dead_letter, s->name, s->stream.name, &cut, why,
+                               DEAD_VALUE_MAX);
 }
 
 static int fill_tx(struct pawl_source *s, pawl_tx *tx, const struct item *item, uint64_t *bytes,
@@ -167,9 +168,10 @@ static int fill_tx(struct pawl_source *s, pawl_tx *tx, const struct item *item, 
     const pawl_source_batch *b = &s->batch;
     int rc = 0;
     for (size_t i = 0; i < b->count && rc == 0; i++) {
-        rc = pawl_put(tx, s->config.stream, s->config.partition, &b->records[i]);
-        if (rc == PAWL_TOO_LARGE)
-            rc = oversized(s, tx, &b->records[i], poisoned);
+        if (b->poison == NULL)
+            rc = pawl_put(tx, s->config.stream, s->config.partition, &b->records[i]);
+        if (b->poison != NULL || rc == PAWL_TOO_LARGE)
+            rc = poison(s, tx, &b->records[i], b->poison != NULL ? b->poison : pawl_strerror(rc), poisoned);
         *bytes += (uint64_t)b->records[i].value_len + b->records[i].key_len;
     }
     uint64_t next = pawl_producer_sequence(item->producer) + 1;
@@ -213,7 +215,8 @@ static int append(struct pawl_source *s) {
     rc = fill_tx(s, tx, &s->items[i], &bytes, &poisoned);
     if (rc < 0) {
         pawl_abort(tx);
-        return log_answer(s, rc);
+        return rc == PAWL_TOO_LARGE && s->batch.poison != NULL ? fail_for_good(s, rc, s->batch.poison)
+                                                               : log_answer(s, rc);
     }
     rc = pawl_commit_async(tx, NULL, NULL, &receipt);
     if (rc == PAWL_FULL || rc == PAWL_MEMORY)
@@ -224,7 +227,7 @@ static int append(struct pawl_source *s) {
     struct pending *p = &s->pending[(s->pending_at + s->pending_count++) % PENDING_MAX];
     *p = (struct pending){.lsn = receipt.lsn, .item = i, .position_len = s->batch.position_len};
     memcpy(p->position, s->batch.position, sizeof p->position);
-    s->have = false;
+    s->have = s->moved = false;
     s->attempts = 0;
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
@@ -255,6 +258,7 @@ static int read_some(struct pawl_source *s) {
     pawl_fault f = {.offset = UINT64_MAX};
     pawl_source_batch *b = &s->batch;
     *b = (pawl_source_batch){0};
+    s->moved = false;
     int outcome = s->ops.read(s->ops.self, b, s->config.batch_records, s->config.batch_bytes,
                               s->pending_count != 0 ? 0 : s->wait_ms, &f);
     if (outcome == PAWL_ENDED) {
@@ -268,19 +272,21 @@ static int read_some(struct pawl_source *s) {
     if (b->item == NULL)
         return 1;
     s->have = b->count != 0;
+    s->moved = b->count == 0;
     connect_point(&s->config.hooks, "source-read");
     return 0;
 }
 
 static int step_once(struct pawl_source *s) {
-    if (s->retry_at_ns > connect_now(&s->config.hooks))
+    bool early = s->retry_at_ns > connect_now(&s->config.hooks);
+    int rc = acknowledge(s, early); /* whoever waits for that shall not wait for space in the log as well */
+    if (rc < 0)
+        return fail_for_good(s, rc, NULL);
+    if (early)
         return 1;
     s->retry_at_ns = 0;
-    if (s->have) /* first: what was read is not read again by opening */
+    if (s->have) /* before opening: what was read is not read again */
         return append(s);
-    int rc = acknowledge(s, false);
-    if (rc < 0)
-        return log_answer(s, rc);
     if (!s->opened) {
         pawl_fault f = {.offset = UINT64_MAX};
         int outcome = s->ops.open(s->ops.self, &s->context, &f);
@@ -294,7 +300,7 @@ static int step_once(struct pawl_source *s) {
         return append(s);
     if (rc > 0 && s->retry_at_ns == 0 && s->pending_count != 0) { /* nothing else to do: see to what is on its way */
         rc = acknowledge(s, true);
-        return rc < 0 ? log_answer(s, rc) : 0;
+        return rc < 0 ? fail_for_good(s, rc, NULL) : 0;
     }
     return rc;
 }
@@ -390,10 +396,14 @@ void pawl_source_remove(pawl_source *s) {
 
 /* Stopping: what was read is appended and acknowledged; nothing more is read. */
 static int drain_once(struct pawl_source *s) {
+    s->have |= s->moved;
     if (s->have)
         return pawl_source_step(s);
     int rc = acknowledge(s, true);
-    return rc < 0 ? log_answer(s, rc) : 1;
+    if (rc < 0)
+        return fail_for_good(s, rc, NULL);
+    set_flow(s, s->ended ? PAWL_FLOW_ENDED : PAWL_FLOW_IDLE, 0);
+    return 1;
 }
 
 static void *run(void *arg) {
@@ -404,7 +414,8 @@ static void *run(void *arg) {
         int rc = stopping ? drain_once(s) : pawl_source_step(s);
         if (rc < 0 || (!stopping && s->ended && rc > 0))
             break;
-        if (stopping && (!s->have || connect_now(&(pawl_hooks){0}) >= atomic_load(&s->drain_until_ns)))
+        bool drained = !s->have && s->pending_count == 0;
+        if (stopping && (drained || connect_now(&(pawl_hooks){0}) >= atomic_load(&s->drain_until_ns)))
             break;
         if (rc > 0 && s->retry_at_ns != 0)
             connect_wait(&s->mutex, &s->wake, stopping ? NULL : &s->stop,

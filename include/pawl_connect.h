@@ -267,6 +267,7 @@ typedef struct pawl_source_batch {
     size_t count; /* 0: only the position moves; not written before records come or the source stops */
     uint8_t position[PAWL_SOURCE_POSITION_MAX];
     uint32_t position_len; /* at most 32; > 0 */
+    const char *poison; /* NULL; else why none of these records may go to the stream: they go by on_poison */
 } pawl_source_batch;
 
 typedef struct pawl_source_ops {
@@ -297,7 +298,7 @@ typedef struct pawl_source_config {
     uint32_t batch_records;              /* records a transaction at most; 0 = 10,000 */
     uint32_t backoff_ms, backoff_max_ms; /* as a sink's; also while the log is full */
     uint64_t batch_bytes;                /* 0 = 1 MiB */
-    int32_t on_poison; /* enum pawl_policy, for records that the log can't take (too large): the dead letter has the first 64 KiB */
+    int32_t on_poison; /* enum pawl_policy, for records that the log can't take (too large) or the source calls poison: the dead letter has the first 64 KiB */
     uint32_t dead_letter; /* stream id */
     pawl_hooks hooks;
 } pawl_source_config;
