@@ -103,12 +103,30 @@ bool connect_name_ok(const char *name) {
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
+static char *put_number(char *out, uint64_t n) {
+    char digits[20];
+    size_t i = sizeof digits;
+    do
+        digits[--i] = (char)('0' + n % 10);
+    while ((n /= 10) != 0);
+    *out++ = '-';
+    memcpy(out, digits + i, sizeof digits - i);
+    return out + sizeof digits - i;
+}
+
+/* Made for each record that a sink writes: no printf. */
 size_t pawl_message_id(const uint8_t log_id[16], const pawl_record *r, char out[PAWL_MESSAGE_ID_SIZE]) {
-    for (size_t i = 0; i < 16; i++)
-        snprintf(out + 2 * i, 3, "%02x", log_id[i]);
-    int n = snprintf(out + 32, PAWL_MESSAGE_ID_SIZE - 32, "-%u-%u-%llu", r->stream, r->partition,
-                     (unsigned long long)r->offset);
-    return 32 + (size_t)n;
+    static const char hex[] = "0123456789abcdef";
+    char *at = out;
+    for (size_t i = 0; i < 16; i++) {
+        *at++ = hex[log_id[i] >> 4];
+        *at++ = hex[log_id[i] & 15];
+    }
+    at = put_number(at, r->stream);
+    at = put_number(at, r->partition);
+    at = put_number(at, r->offset);
+    *at = 0;
+    return (size_t)(at - out);
 }
 
 const char *pawl_flow_name(int flow) {

@@ -10,7 +10,7 @@
 #define ALWAYS(X)
 
 #if PAWL_WITH_SQLITE
-#define SQLITE(X)
+#define SQLITE(X) X(sink_sqlite)
 #else
 #define SQLITE(X)
 #endif
