@@ -67,7 +67,7 @@ struct bench {
     unsigned slices; /* of each contender, in a round */
     uint64_t log_bytes; /* of logs that are read or recovered; the larger one to reopen is eight times that, or sixty-four */
     bool quick, large, tiny;
-    const volatile int *stop;
+    int (*stopping)(void);                                                        /* non-zero: end it now */
     void (*progress)(void *arg, const char *what, unsigned done, unsigned total); /* may be NULL */
     void *progress_arg;
     /* made */
@@ -101,7 +101,11 @@ void judge(struct bench *b, struct bench_case *c);
 
 /* ---- what is shown (report.c) */
 
+/* With all that is known of it. */
 void report_case(FILE *to, const struct bench *b, const struct bench_case *c);
+/* For people who want to know how it does on their disk: a few lines a case, and a verdict at the end. */
+void report_brief(FILE *to, const struct bench_case *c);
+void report_verdict(FILE *to, const struct bench *b);
 void report_summary(FILE *to, const struct bench *b);
 void report_json(FILE *to, const struct bench *b);
 

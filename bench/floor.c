@@ -237,7 +237,7 @@ static void try_read(const struct setting *s, struct turn *t) {
 
 /* All forms in turns; the one with the most. */
 static bool best_form(const char *dir, contender_fn fn, uint64_t slice_ns, unsigned slices,
-                      const volatile int *stop, struct form *best, char *why, size_t why_size) {
+                      int (*stopping)(void), struct form *best, char *why, size_t why_size) {
     struct setting s[FORMS] = {0};
     struct turn t[FORMS] = {0};
     struct entry all[FORMS];
@@ -246,7 +246,7 @@ static bool best_form(const char *dir, contender_fn fn, uint64_t slice_ns, unsig
         s[i].batch = i, s[i].run_ns = slice_ns;
         all[i] = (struct entry){.fn = fn, .s = &s[i], .t = &t[i], .why = why, .why_size = why_size};
     }
-    if (!turns_run(dir, all, FORMS, 0, slices, stop))
+    if (!turns_run(dir, all, FORMS, 0, slices, stopping))
         return false;
     for (uint32_t i = 0; i < FORMS; i++) {
         if (all[i].failed)
@@ -257,8 +257,8 @@ static bool best_form(const char *dir, contender_fn fn, uint64_t slice_ns, unsig
     return true;
 }
 
-bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned slices,
-                   const volatile int *stop, char *why, size_t why_size) {
+bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned slices, int (*stopping)(void),
+                   char *why, size_t why_size) {
     void *data = NULL;
     snprintf(its.path, sizeof its.path, "%s/floor", dir);
     its.size = size;
@@ -266,7 +266,7 @@ bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned s
     bool well = fd >= 0 && posix_memalign(&data, BLOCK, MIB) == 0;
     if (well)
         memset(data, 0x5a, MIB);
-    for (uint64_t at = 0; well && at < size && !*stop; at += MIB)
+    for (uint64_t at = 0; well && at < size && !stopping(); at += MIB)
         well = pwrite(fd, data, MIB, (off_t)at) == MIB;
     well = well && fsync(fd) == 0;
     if (!well)
@@ -274,8 +274,8 @@ bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned s
     if (fd >= 0)
         close(fd);
     free(data);
-    if (!well || !best_form(dir, try_write, slice_ns, slices, stop, &its.write, why, why_size) ||
-        !best_form(dir, try_read, slice_ns, slices, stop, &its.read, why, why_size))
+    if (!well || !best_form(dir, try_write, slice_ns, slices, stopping, &its.write, why, why_size) ||
+        !best_form(dir, try_read, slice_ns, slices, stopping, &its.read, why, why_size))
         return false;
     snprintf(its.choice, sizeof its.choice, "F4: %u KiB, %u in flight; R4: %u KiB, %u in flight",
              its.write.len / 1024, its.write.depth, its.read.len / 1024, its.read.depth);

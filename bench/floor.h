@@ -14,8 +14,8 @@
 #include "measure.h"
 
 /* Makes the file, and finds the best form of F4, R4 and two-phase. False, and `why`: O_DIRECT or io_uring can't be had. */
-bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned slices,
-                   const volatile int *stop, char *why, size_t why_size);
+bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned slices, int (*stopping)(void),
+                   char *why, size_t why_size);
 const char *floor_choice(void); /* "F4 256 KiB, 4 in flight; R4 ..." */
 void floor_remove(void);
 

@@ -62,9 +62,9 @@ struct entry {
     size_t why_size;
 };
 /* Starts them all, each in a process and a fresh directory under `parent` (removed afterwards), and lets them take `slices` slices in turn, beginning
- * with the `first`-th. False: `*stop` became true, and all were ended. */
+ * with the `first`-th. False: `stopping` said so, and all were ended. */
 bool turns_run(const char *parent, struct entry *all, unsigned count, unsigned first, unsigned slices,
-               const volatile int *stop);
+               int (*stopping)(void));
 
 void turn_latencies(struct turn *t, const struct hdr *h);
 

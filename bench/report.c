@@ -136,6 +136,49 @@ void report_case(FILE *to, const struct bench *b, const struct bench_case *c) {
     fflush(to);
 }
 
+void report_brief(FILE *to, const struct bench_case *c) {
+    char text[256];
+    fprintf(to, "%s\n   ", c->title);
+    for (int i = 0; i < c->sides; i++)
+        fprintf(to, " %s %s%s", c->side[i].name,
+                c->side[i].failed ? c->side[i].why : value_text(c->unit, side_median(c, &c->side[i]), text),
+                i + 1 < c->sides ? "," : "\n");
+    for (int i = 0; i < c->goals; i++) {
+        if (c->goal[i].against == AGAINST_BEST_PEER && !c->goal[i].known)
+            continue;
+        goal_text(c, &c->goal[i], text, sizeof text);
+        fprintf(to, "    -> %s\n", text);
+    }
+    fflush(to);
+}
+
+void report_verdict(FILE *to, const struct bench *b) {
+    int reached = 0, missed = 0, failed = 0;
+    for (int i = 0; i < b->case_count; i++) {
+        const struct bench_case *c = &b->cases[i];
+        for (int k = 0; k < c->goals && c->rounds > 0; k++) {
+            reached += c->goal[k].limit > 0 && c->goal[k].known && c->goal[k].reached;
+            missed += c->goal[k].limit > 0 && c->goal[k].known && !c->goal[k].reached;
+        }
+        failed += c->rounds > 0 && c->side[0].failed;
+    }
+    fprintf(to, "\n%d of %d goals are reached on this disk.", reached, reached + missed);
+    if (missed > 0) {
+        fprintf(to, " Not by:");
+        for (int i = 0; i < b->case_count; i++)
+            for (int k = 0; k < b->cases[i].goals && b->cases[i].rounds > 0; k++)
+                if (b->cases[i].goal[k].limit > 0 && b->cases[i].goal[k].known && !b->cases[i].goal[k].reached)
+                    fprintf(to, " %s (%.3g %s);", b->cases[i].name, b->cases[i].goal[k].median,
+                            b->cases[i].goal[k].text);
+    }
+    if (failed > 0)
+        fprintf(to, " %d could not be measured.", failed);
+    fprintf(to, "\nA ratio counts that stays on its side of the goal in run after run: look at the spread in "
+                "brackets, and run it again when the machine is idle.\n");
+    if (b->flushes_per_write > 0)
+        fprintf(to, "One durable write is %.2g device flushes here.\n", b->flushes_per_write);
+}
+
 void report_summary(FILE *to, const struct bench *b) {
     char limit[32], median[32], least[32], most[32];
     int reached = 0, missed = 0;

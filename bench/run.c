@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "bench.h"
 #include "floor.h"
@@ -36,7 +37,7 @@ static bool run_round(const struct bench *b, struct bench_case *c, unsigned roun
         all[count++] = (struct entry){
             .fn = s->fn, .s = &s->s, .t = &s->turn[round], .why = s->why, .why_size = sizeof s->why};
     }
-    if (!turns_run(b->dir, all, count, round, c->slices != 0 ? c->slices : b->slices, b->stop))
+    if (!turns_run(b->dir, all, count, round, c->slices != 0 ? c->slices : b->slices, b->stopping))
         return false;
     for (unsigned i = 0; i < count; i++)
         in[i]->failed = all[i].failed;
@@ -60,8 +61,14 @@ bool bench_run(struct bench *b, void (*done)(void *arg, const struct bench *b, c
     for (int i = 0; i < b->case_count; i++)
         rounds += rounds_of(b, &b->cases[i]);
     tell(b, "floor", 0, rounds);
+    struct statvfs v;
+    uint64_t needed = b->tiny ? 0 : (UINT64_C(3) << 30) + (b->quick ? 4 : b->large ? 70 : 12) * b->log_bytes;
+    if (statvfs(b->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize < needed) {
+        snprintf(why, why_size, "there have to be %llu MiB free in %s", (unsigned long long)(needed >> 20), b->dir);
+        return false;
+    }
     bool well = floor_prepare(b->dir, b->tiny ? UINT64_C(16) << 20 : UINT64_C(512) << 20, b->slice_ns,
-                              b->slices, b->stop, why, why_size);
+                              b->slices, b->stopping, why, why_size);
     snprintf(b->choice, sizeof b->choice, "%s", floor_choice());
     for (int i = 0; well && i < b->case_count; i++) {
         well = run_case(b, &b->cases[i], &rounds_done, rounds);

@@ -32,14 +32,14 @@ static void fail(struct entry *e, const char *why) {
 }
 
 /* Hears what a child says next; false: stopped. */
-static bool listen_to(struct child *c, struct entry *e, const volatile int *stop) {
+static bool listen_to(struct child *c, struct entry *e, int (*stopping)(void)) {
     struct pollfd p = {.fd = c->socket, .events = POLLIN};
     struct {
         char kind[8];
         struct turn t;
     } said = {.kind = ""};
     while (poll(&p, 1, 200) <= 0)
-        if (*stop)
+        if (stopping())
             return false;
     ssize_t n = recv(c->socket, &said, 1, 0);
     if (n == 1 && said.kind[0] == 'r')
@@ -61,7 +61,7 @@ static bool listen_to(struct child *c, struct entry *e, const volatile int *stop
     return true;
 }
 
-static bool start(const char *parent, unsigned index, struct child *c, struct entry *e, const volatile int *stop) {
+static bool start(const char *parent, unsigned index, struct child *c, struct entry *e, int (*stopping)(void)) {
     int pair[2];
     c->s = *e->s;
     c->s.parent = parent;
@@ -85,7 +85,7 @@ static bool start(const char *parent, unsigned index, struct child *c, struct en
         return true;
     }
     c->over = false;
-    return listen_to(c, e, stop);
+    return listen_to(c, e, stopping);
 }
 
 /* In any case: no process and no file is left. */
@@ -103,36 +103,36 @@ static void clean_up(struct child *c) {
 }
 
 static bool take_slices(struct child *children, struct entry *all, unsigned count, unsigned first,
-                        unsigned slices, const volatile int *stop) {
+                        unsigned slices, int (*stopping)(void)) {
     for (unsigned slice = 0; slice < slices; slice++)
         for (unsigned k = 0; k < count; k++) {
             unsigned i = (first + slice + k) % count;
             if (children[i].over)
                 continue;
             (void)send(children[i].socket, "g", 1, MSG_NOSIGNAL); /* if it is gone, that is heard next */
-            if (!listen_to(&children[i], &all[i], stop))
+            if (!listen_to(&children[i], &all[i], stopping))
                 return false;
         }
     for (unsigned i = 0; i < count; i++) {
         if (children[i].over)
             continue;
         shutdown(children[i].socket, SHUT_WR);
-        if (!listen_to(&children[i], &all[i], stop))
+        if (!listen_to(&children[i], &all[i], stopping))
             return false;
     }
     return true;
 }
 
 bool turns_run(const char *parent, struct entry *all, unsigned count, unsigned first, unsigned slices,
-               const volatile int *stop) {
+               int (*stopping)(void)) {
     static struct child children[ENTRIES_MAX];
     bool well = true;
     memset(children, 0, sizeof children);
     for (unsigned k = 0; well && k < count; k++) {
         unsigned i = (first + k) % count;
-        well = start(parent, i, &children[i], &all[i], stop);
+        well = start(parent, i, &children[i], &all[i], stopping);
     }
-    well = well && take_slices(children, all, count, first, slices, stop);
+    well = well && take_slices(children, all, count, first, slices, stopping);
     for (unsigned i = 0; i < count; i++)
         clean_up(&children[i]);
     return well;

@@ -9,7 +9,8 @@
 #   recovery/      pawl.h, wal/, recovery/
 #   pipeline/      pawl.h, wal/, recovery/, pipeline/
 #   connectors/    pawl.h, pawl_connect.h, files beside the including one
-#   cli/, examples/   the same
+#   cli/, examples/   the same; cli/cmd_bench.c also bench/bench.h
+#   bench/         pawl.h, bench/
 #
 # First the rules are tried on a planted tree in which every rule is broken once: a check that finds nothing there is no check.
 set -uo pipefail
@@ -40,10 +41,12 @@ may_include() {
         ;;
     esac
     [ "$name" = pawl.h ] && return 0
+    [ "$file $name" = 'cli/cmd_bench.c bench/bench.h' ] && return 0
     case $folder in
     wal) [[ $name == wal/* ]] ;;
     recovery) [[ $name == wal/* || $name == recovery/* ]] ;;
     pipeline) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
+    bench) [[ $name == bench/* || ($name != */* && -f ${file%/*}/$name) ]] ;;
     *) [[ $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac
 }
@@ -52,7 +55,7 @@ system_header_allowed() {
     local file=$1 name=$2
     case $file in
     wal/seam_*.[ch]) return 0 ;;                   # the seam itself
-    cli/* | connectors/* | examples/*) return 0 ;; # programs like any other
+    cli/* | connectors/* | examples/* | bench/*) return 0 ;; # programs like any other
     pipeline/shell*.c)                             # the thin shell: threads, their clocks, the eventfd
         [[ $name =~ ^(pthread|time|fcntl|unistd|sys/eventfd)\.h$ ]] && return 0 ;;
     pipeline/*) [ "$name" = pthread.h ] && return 0 ;; # the engine's lock
@@ -63,7 +66,7 @@ system_header_allowed() {
 # check_tree: checks the current folder; prints a line a fault
 check_tree() {
     local file include
-    for file in {wal,recovery,pipeline,cli,connectors,examples}/*.[ch] {connectors,examples}/*/*.[ch]; do
+    for file in {wal,recovery,pipeline,cli,connectors,examples,bench}/*.[ch] {connectors,examples,bench}/*/*.[ch]; do
         [ -f "$file" ] || continue
         while read -r include; do
             may_include "$file" "$include" || echo "$file: may not include $include"
@@ -83,7 +86,7 @@ check_tree() {
 
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
-mkdir -p "$work"/{wal,recovery,pipeline,cli,connectors,examples}
+mkdir -p "$work"/{wal,recovery,pipeline,cli,connectors,examples,bench/peers}
 touch "$work/examples/notes.txt"
 
 plant() { # plant FILE LINE: a file with that one line
@@ -126,6 +129,10 @@ forbidden pipeline/up.c '#include "cli/a.h"'
 forbidden pipeline/files.c '#include <unistd.h>'
 forbidden pipeline/clock.c '#include <time.h>'
 forbidden pipeline/shell_ring.c '#include <liburing.h>'
+allowed cli/cmd_bench.c '#include "bench/bench.h"'
+allowed bench/peers/a.c '#include "bench/bench.h"'
+forbidden bench/inside.c '#include "wal/a.h"'
+forbidden cli/jobs.c '#include "bench/bench.h"'
 forbidden cli/inside.c '#include "wal/a.h"'
 forbidden connectors/inside.c '#include "pipeline/a.h"'
 forbidden examples/inside.c '#include <wal/a.h>'

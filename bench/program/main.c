@@ -18,11 +18,15 @@
 #include "bench/bench.h"
 #include "bench/peers/peers.h"
 
-static volatile int stop;
+static volatile sig_atomic_t stop;
 
 static void on_signal(int number) {
     (void)number;
     stop = 1;
+}
+
+static int stopping(void) {
+    return stop;
 }
 
 static int usage(void) {
@@ -70,7 +74,7 @@ int main(int argc, char **argv) {
         {"quick", 0, 0, QUICK},   {"large", 0, 0, LARGE},     {"tiny", 0, 0, TINY}, {"list", 0, 0, LIST},
         {"rounds", 1, 0, ROUNDS}, {"seconds", 1, 0, SECONDS}, {"json", 1, 0, JSON}, {0}};
     static struct bench b = {
-        .rounds = 5, .slice_ns = 50000000, .slices = 10, .log_bytes = UINT64_C(1) << 30, .stop = &stop};
+        .rounds = 5, .slice_ns = 50000000, .slices = 10, .log_bytes = UINT64_C(1) << 30, .stopping = stopping};
     const char *json = NULL;
     bool list = false;
     for (int got; (got = getopt_long(argc, argv, "", options, NULL)) != -1;)
