@@ -13,7 +13,7 @@
 
 #include "measure.h"
 
-enum { ROUNDS_MAX = 15, SIDES_MAX = 8, GOALS_MAX = 4, CASES_MAX = 64 };
+enum { ROUNDS_MAX = 15, SIDES_MAX = 9, GOALS_MAX = 4, CASES_MAX = 64 };
 
 struct peer {
     const char *name;
@@ -79,6 +79,13 @@ struct bench {
 
 /* Makes the cases whose name begins with one of `only` (NULL-terminated; NULL: all). False: no memory, or none is left. */
 bool bench_make(struct bench *b, const char *const *only);
+/* Drops the cases whose name begins with none of `only`. False: none is left. */
+bool bench_keep(struct bench *b, const char *const *only);
+/* For cases of one's own, in b->cases (of CASES_MAX). */
+struct bench_case *bench_add_case(struct bench *b, enum unit unit, const char *name, const char *title, ...)
+    __attribute__((format(printf, 4, 5)));
+struct side *bench_add_side(struct bench_case *c, const char *name, contender_fn fn, struct setting s);
+struct setting bench_setting(const struct bench *b, uint32_t record, uint32_t batch);
 /* Prepares the floor, and runs them all. `done` is told of each as it ends. False, and `why`: it can't be measured here, or was stopped. */
 bool bench_run(struct bench *b, void (*done)(void *arg, const struct bench *b, const struct bench_case *c),
                void *arg, char *why, size_t why_size);

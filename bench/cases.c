@@ -12,7 +12,7 @@
 
 static const uint64_t MIB = UINT64_C(1) << 20;
 
-static struct bench_case *add_case(struct bench *b, enum unit unit, const char *name, const char *title, ...) {
+struct bench_case *bench_add_case(struct bench *b, enum unit unit, const char *name, const char *title, ...) {
     struct bench_case *c = &b->cases[b->case_count++];
     va_list list;
     memset(c, 0, sizeof *c);
@@ -24,7 +24,7 @@ static struct bench_case *add_case(struct bench *b, enum unit unit, const char *
     return c;
 }
 
-static struct setting setting(const struct bench *b, uint32_t record, uint32_t batch) {
+struct setting bench_setting(const struct bench *b, uint32_t record, uint32_t batch) {
     return (struct setting){.record = record,
                             .batch = batch,
                             .threads = 1,
@@ -35,15 +35,17 @@ static struct setting setting(const struct bench *b, uint32_t record, uint32_t b
                             .segment = b->tiny ? MIB : 0};
 }
 
-static struct side *add_side(struct bench_case *c, const char *name, contender_fn fn, struct setting s) {
+struct side *bench_add_side(struct bench_case *c, const char *name, contender_fn fn, struct setting s) {
     struct side *side = &c->side[c->sides++];
     side->name = name, side->fn = fn, side->s = s;
     return side;
 }
 
 static void add_peers(struct bench *b, struct bench_case *c, bool append, struct setting s) {
+    if (b->tiny) /* their warm-ups take longer than all the rest */
+        snprintf(s.tune, sizeof s.tune, "warm=0,prewritten=0");
     for (size_t i = 0; i < b->peer_count; i++)
-        add_side(c, b->peers[i].name, append ? b->peers[i].append : b->peers[i].step, s)->peer = true;
+        bench_add_side(c, b->peers[i].name, append ? b->peers[i].append : b->peers[i].step, s)->peer = true;
 }
 
 static void add_goal(struct bench_case *c, enum against against, int side, bool at_least, double limit,
@@ -69,56 +71,56 @@ static const char *named(char name[32], const char *stem, uint32_t record, uint3
 
 static void commit_cases(struct bench *b, uint32_t record) {
     char name[32];
-    struct setting s = setting(b, record, 1);
-    struct bench_case *c = add_case(b, LATENCY, named(name, "commit", record, 0),
-                                    "one committer, waiting for each record, %s", size_name(record));
-    add_side(c, "pawl", job_commit_p50, s);
-    add_side(c, "F1", floor_f1, s);
+    struct setting s = bench_setting(b, record, 1);
+    struct bench_case *c = bench_add_case(b, LATENCY, named(name, "commit", record, 0),
+                                          "one committer, waiting for each record, %s", size_name(record));
+    bench_add_side(c, "pawl", job_commit_p50, s);
+    bench_add_side(c, "F1", floor_f1, s);
     s.p50 = true;
     add_peers(b, c, true, s);
     s.p50 = false;
     add_goal(c, AGAINST_SIDE, 1, false, 1.15, "x F1");
     add_goal(c, AGAINST_BEST_PEER, 0, false, 0, "x best peer");
 
-    c = add_case(b, LATENCY, named(name, "step", record, 0),
-                 "one record: append, process, output durable; own transactions, %s", size_name(record));
-    add_side(c, "pawl", job_step_p50, s);
-    add_side(c, "F1", floor_f1, s);
+    c = bench_add_case(b, LATENCY, named(name, "step", record, 0),
+                       "one record: append, process, output durable; own transactions, %s", size_name(record));
+    bench_add_side(c, "pawl", job_step_p50, s);
+    bench_add_side(c, "F1", floor_f1, s);
     add_goal(c, AGAINST_SIDE, 1, false, 1.3, "x F1");
 
-    c = add_case(b, LATENCY, named(name, "stage", record, 0),
-                 "the same with a processor, pawl_run() in the same thread, %s", size_name(record));
-    add_side(c, "pawl", job_chain_p50, s);
-    add_side(c, "F1", floor_f1, s);
+    c = bench_add_case(b, LATENCY, named(name, "stage", record, 0),
+                       "the same with a processor, pawl_run() in the same thread, %s", size_name(record));
+    bench_add_side(c, "pawl", job_chain_p50, s);
+    bench_add_side(c, "F1", floor_f1, s);
     add_goal(c, AGAINST_SIDE, 1, false, 1.3, "x F1");
 }
 
 static void thread_cases(struct bench *b, uint32_t record) {
     char name[32];
-    struct setting s = setting(b, record, 1);
+    struct setting s = bench_setting(b, record, 1);
     struct bench_case *c;
     for (uint32_t threads = b->quick ? 64 : 1; threads <= 64; threads *= threads == 1 ? 4 : 4) {
-        c = add_case(b, PER_SECOND_COMMITS, named(name, "committers", record, threads),
-                     "%u committers, each waiting for its own, %s", threads, size_name(record));
+        c = bench_add_case(b, PER_SECOND_COMMITS, named(name, "committers", record, threads),
+                           "%u committers, each waiting for its own, %s", threads, size_name(record));
         s.threads = threads;
-        add_side(c, "pawl", job_commit, s);
-        add_side(c, "F1", floor_f1_rate, s);
+        bench_add_side(c, "pawl", job_commit, s);
+        bench_add_side(c, "F1", floor_f1_rate, s);
         add_goal(c, AGAINST_SIDE, 1, true, threads == 64 ? 40 : 0, "x F1's syncs/s");
     }
     for (s.threads = 1; s.threads <= 2; s.threads++) {
-        c = add_case(b, PER_SECOND_COMMITS, named(name, "async", record, s.threads),
-                     "one-record transactions, each acknowledged, %u submitting, %s", s.threads,
-                     size_name(record));
-        add_side(c, "pawl", job_commit_async, s);
+        c = bench_add_case(b, PER_SECOND_COMMITS, named(name, "async", record, s.threads),
+                           "one-record transactions, each acknowledged, %u submitting, %s", s.threads,
+                           size_name(record));
+        bench_add_side(c, "pawl", job_commit_async, s);
         add_peers(b, c, true, s);
         add_goal(c, AGAINST_NOTHING, 0, true, s.threads == 2 ? 2e6 : 0, "a second");
         add_goal(c, AGAINST_BEST_PEER, 0, true, s.threads == 2 ? 100 : 0, "x best peer, one at a time");
     }
     s.threads = 1, s.rate = 1000;
-    c = add_case(b, LATENCY, named(name, "paced", record, 0),
-                 "1,000 records a second, p99 from each one's intended time, %s", size_name(record));
-    add_side(c, "pawl", job_commit_paced, s);
-    add_side(c, "F1", floor_f1_paced, s);
+    c = bench_add_case(b, LATENCY, named(name, "paced", record, 0),
+                       "1,000 records a second, p99 from each one's intended time, %s", size_name(record));
+    bench_add_side(c, "pawl", job_commit_paced, s);
+    bench_add_side(c, "F1", floor_f1_paced, s);
     add_goal(c, AGAINST_SIDE, 1, false, 0, "x F1");
 }
 
@@ -131,12 +133,12 @@ static void batch_cases(struct bench *b, uint32_t record) {
     } rows[] = {{1, 0, 0}, {100, 0.8, 4}, {1000, 0.8, 5}, {10000, 0.8, 5}};
     char name[32];
     for (size_t i = b->quick ? 2 : 0; i < (b->quick ? 3 : sizeof rows / sizeof rows[0]); i++) {
-        struct setting s = setting(b, record, rows[i].batch);
+        struct setting s = bench_setting(b, record, rows[i].batch);
         struct bench_case *c =
-            add_case(b, PER_SECOND_RECORDS, named(name, "batch", record, rows[i].batch),
-                     "exactly-once step end to end, batches of %u, %s", rows[i].batch, size_name(record));
-        add_side(c, "pawl", job_step, s);
-        add_side(c, "two-phase floor", floor_two_phase, s);
+            bench_add_case(b, PER_SECOND_RECORDS, named(name, "batch", record, rows[i].batch),
+                           "exactly-once step end to end, batches of %u, %s", rows[i].batch, size_name(record));
+        bench_add_side(c, "pawl", job_step, s);
+        bench_add_side(c, "two-phase floor", floor_two_phase, s);
         add_peers(b, c, false, s);
         add_goal(c, AGAINST_SIDE, 1, true, rows[i].floor, "x two-phase floor");
         add_goal(c, AGAINST_BEST_PEER, 0, true, rows[i].peer, "x best peer");
@@ -144,102 +146,103 @@ static void batch_cases(struct bench *b, uint32_t record) {
 }
 
 static void append_case(struct bench *b) {
-    struct setting s = setting(b, 1024, 1000);
+    struct setting s = bench_setting(b, 1024, 1000);
     struct bench_case *c =
-        add_case(b, PER_SECOND_BYTES, "append-1024", "sustained append, 1 KiB, batches of 1000");
-    add_side(c, "pawl", job_append, s);
-    add_side(c, "F4", floor_f4, s);
+        bench_add_case(b, PER_SECOND_BYTES, "append-1024", "sustained append, 1 KiB, batches of 1000");
+    bench_add_side(c, "pawl", job_append, s);
+    bench_add_side(c, "F4", floor_f4, s);
     add_goal(c, AGAINST_SIDE, 1, true, 0.85, "x F4");
     add_goal(c, WRITTEN_BYTES, 0, false, 1.06, "bytes written per payload byte");
 }
 
 static void memory_case(struct bench *b) {
-    struct setting s = setting(b, 100, 1000), small = s;
-    struct bench_case *c =
-        add_case(b, PER_SECOND_RECORDS, "memory", "batches of 1000, 100 B, with 2 MiB of memory instead of 32");
+    struct setting s = bench_setting(b, 100, 1000), small = s;
+    struct bench_case *c = bench_add_case(b, PER_SECOND_RECORDS, "memory",
+                                          "batches of 1000, 100 B, with 2 MiB of memory instead of 32");
     small.memory = 2 * MIB, small.segment = b->tiny ? MIB : 8 * MIB;
-    add_side(c, "pawl, 2 MiB", job_step, small);
-    add_side(c, "pawl, 32 MiB", job_step, s);
+    bench_add_side(c, "pawl, 2 MiB", job_step, small);
+    bench_add_side(c, "pawl, 32 MiB", job_step, s);
     add_goal(c, AGAINST_SIDE, 1, true, 0, "x with 32 MiB");
 }
 
 /* ---- topologies */
 
 static void topology_cases(struct bench *b) {
-    struct setting s = setting(b, 100, 1), other = s;
+    struct setting s = bench_setting(b, 100, 1), other = s;
     struct bench_case *c =
-        add_case(b, LATENCY, "chain",
-                 "five chained stages, append to durable output, pawl_run() in the same thread, 100 B");
+        bench_add_case(b, LATENCY, "chain",
+                       "five chained stages, append to durable output, pawl_run() in the same thread, 100 B");
     s.stages = 5;
-    add_side(c, "five stages", job_chain_p50, s);
-    add_side(c, "one stage", job_chain_p50, other);
+    bench_add_side(c, "five stages", job_chain_p50, s);
+    bench_add_side(c, "one stage", job_chain_p50, other);
     add_goal(c, AGAINST_SIDE, 1, false, 1.3, "x one stage");
-    c = add_case(b, LATENCY, "chain-worker",
-                 "the same, pawl_run() in a thread of its own, a reader waiting for the output");
-    add_side(c, "five stages", job_worker_p50, s);
-    add_side(c, "one stage", job_worker_p50, other);
-    add_side(c, "F1", floor_f1, other);
+    c = bench_add_case(b, LATENCY, "chain-worker",
+                       "the same, pawl_run() in a thread of its own, a reader waiting for the output");
+    bench_add_side(c, "five stages", job_worker_p50, s);
+    bench_add_side(c, "one stage", job_worker_p50, other);
+    bench_add_side(c, "F1", floor_f1, other);
     add_goal(c, AGAINST_SIDE, 1, false, 1.3, "x one stage");
     add_goal(c, AGAINST_SIDE, 2, false, 0, "x F1");
 
-    s = other = setting(b, 100, 1000);
+    s = other = bench_setting(b, 100, 1000);
     s.streams = 4;
-    c = add_case(b, PER_SECOND_RECORDS, "fan-out",
-                 "each record to four streams, output records, batches of 1000, 100 B");
-    add_side(c, "four streams", job_fan_out, s);
-    add_side(c, "one stream", job_fan_out, other);
+    c = bench_add_case(b, PER_SECOND_RECORDS, "fan-out",
+                       "each record to four streams, output records, batches of 1000, 100 B");
+    bench_add_side(c, "four streams", job_fan_out, s);
+    bench_add_side(c, "one stream", job_fan_out, other);
     add_goal(c, AGAINST_SIDE, 1, true, 0, "x one stream");
 
-    s = other = setting(b, 100, 1000);
+    s = other = bench_setting(b, 100, 1000);
     s.partitions = 4, s.threads = 2;
-    c = add_case(b, PER_SECOND_RECORDS, "partitions", "four partitions, two worker threads, batches of 1000, 100 B");
-    add_side(c, "four", job_partitions, s);
-    add_side(c, "one", job_partitions, other);
+    c = bench_add_case(b, PER_SECOND_RECORDS, "partitions",
+                       "four partitions, two worker threads, batches of 1000, 100 B");
+    bench_add_side(c, "four", job_partitions, s);
+    bench_add_side(c, "one", job_partitions, other);
     add_goal(c, AGAINST_SIDE, 1, true, 0, "x one partition");
 }
 
 /* ---- the log as a whole */
 
 static void log_cases(struct bench *b) {
-    struct setting s = setting(b, 1024, 1000), other;
+    struct setting s = bench_setting(b, 1024, 1000), other;
     s.bytes = b->log_bytes;
-    struct bench_case *c = add_case(b, PER_SECOND_BYTES, "replay", "reading %llu MiB back, cold",
-                                    (unsigned long long)(s.bytes / MIB));
-    add_side(c, "pawl", job_replay, s);
-    add_side(c, "R4", floor_r4, s);
+    struct bench_case *c = bench_add_case(b, PER_SECOND_BYTES, "replay", "reading %llu MiB back, cold",
+                                          (unsigned long long)(s.bytes / MIB));
+    bench_add_side(c, "pawl", job_replay, s);
+    bench_add_side(c, "R4", floor_r4, s);
     add_goal(c, AGAINST_SIDE, 1, true, 0, "x R4");
-    c = add_case(b, PER_SECOND_BYTES, "recovery", "recovery scan, cold, one segment of %llu MiB",
-                 (unsigned long long)(s.bytes / MIB));
-    add_side(c, "pawl", job_recovery, s);
-    add_side(c, "R4", floor_r4, s);
+    c = bench_add_case(b, PER_SECOND_BYTES, "recovery", "recovery scan, cold, one segment of %llu MiB",
+                       (unsigned long long)(s.bytes / MIB));
+    bench_add_side(c, "pawl", job_recovery, s);
+    bench_add_side(c, "R4", floor_r4, s);
     add_goal(c, AGAINST_SIDE, 1, true, 0.8, "x R4");
 
     other = s;
     s.bytes *= b->large ? 64 : 8;
-    c = add_case(b, LATENCY, "reopen", "opening after kill -9, %llu MiB against %llu MiB",
-                 (unsigned long long)(s.bytes / MIB), (unsigned long long)(other.bytes / MIB));
+    c = bench_add_case(b, LATENCY, "reopen", "opening after kill -9, %llu MiB against %llu MiB",
+                       (unsigned long long)(s.bytes / MIB), (unsigned long long)(other.bytes / MIB));
     c->full_only = true;
-    add_side(c, "large log", job_reopen, s);
-    add_side(c, "small log", job_reopen, other);
+    bench_add_side(c, "large log", job_reopen, s);
+    bench_add_side(c, "small log", job_reopen, other);
     add_goal(c, AGAINST_SIDE, 1, false, 1.2, "x the small log");
     add_goal(c, AGAINST_NOTHING, 0, false, 1e8, "ns");
 }
 
 static void appliance_cases(struct bench *b) {
-    struct setting s = setting(b, 100, 1);
+    struct setting s = bench_setting(b, 100, 1);
     s.memory = 2 * MIB, s.segment = b->tiny ? MIB : 4 * MIB;
-    struct bench_case *c = add_case(
+    struct bench_case *c = bench_add_case(
         b, BYTES_PER_RECORD, "day", "an appliance's day: 864,000 records, one after the other, each processed");
     c->full_only = true;
     c->rounds_wanted = c->slices = 1;
     s.run_ns = b->tiny ? b->slice_ns : UINT64_C(300) * 1000000000;
-    add_side(c, "pawl", job_day, s);
+    bench_add_side(c, "pawl", job_day, s);
     add_goal(c, AGAINST_NOTHING, 0, false, 0, "bytes written per record");
-    c = add_case(b, BYTES_PER_RECORD, "idle", "the same at its own pace, ten a second");
+    c = bench_add_case(b, BYTES_PER_RECORD, "idle", "the same at its own pace, ten a second");
     c->full_only = true;
     c->rounds_wanted = c->slices = 1;
     s.rate = 10, s.run_ns = b->tiny ? b->slice_ns : UINT64_C(10) * 1000000000;
-    add_side(c, "pawl", job_idle, s);
+    bench_add_side(c, "pawl", job_idle, s);
     add_goal(c, AGAINST_NOTHING, 0, false, 0, "bytes written per record");
 }
 
@@ -269,6 +272,10 @@ bool bench_make(struct bench *b, const char *const *only) {
     topology_cases(b);
     log_cases(b);
     appliance_cases(b);
+    return bench_keep(b, only);
+}
+
+bool bench_keep(struct bench *b, const char *const *only) {
     int kept = 0;
     for (int i = 0; i < b->case_count; i++)
         if (wanted(b, &b->cases[i], only))

@@ -41,7 +41,7 @@ static void make_ring(struct io_uring *ring) {
         give_up("io_uring: %s", strerror(-rc));
 }
 
-static void file_open(struct file *f) {
+static void file_open(struct file *f, const struct setting *s) {
     void *data = NULL;
     memset(f, 0, sizeof *f);
     if (posix_memalign(&data, BLOCK, (size_t)DEPTH_MAX * MIB) != 0)
@@ -49,7 +49,7 @@ static void file_open(struct file *f) {
     f->data = data;
     for (size_t i = 0; i < (size_t)DEPTH_MAX * MIB; i++)
         f->data[i] = (uint8_t)(i * 2654435761u >> 13);
-    f->fd = open(its.path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    f->fd = open(its.path, O_RDWR | (setting_tuned(s, "buffered", 0) ? 0 : O_DIRECT) | O_CLOEXEC);
     if (f->fd < 0)
         give_up("open of %s with O_DIRECT: %s", its.path, strerror(errno));
     make_ring(&f->ring);
@@ -68,23 +68,35 @@ static uint64_t next(struct file *f, uint64_t len) {
 
 /* ---- F1 */
 
-static void write_block(struct file *f) {
+static void submit(struct file *f, bool write, unsigned slot, unsigned len, uint64_t at);
+static unsigned finish(struct file *f);
+
+/* One block, durable. The other ways are there to show that the first is the fastest. */
+static void write_block(struct file *f, long way) {
+    enum { PWRITEV2, FDATASYNC, RING };
     struct iovec v = {f->data, BLOCK};
-    if (pwritev2(f->fd, &v, 1, (off_t)next(f, BLOCK), RWF_DSYNC) != BLOCK)
-        give_up("pwritev2: %s", strerror(errno));
+    uint64_t at = next(f, BLOCK);
+    if (way == RING) {
+        submit(f, true, 0, BLOCK, at);
+        finish(f);
+    } else if (pwritev2(f->fd, &v, 1, (off_t)at, way == PWRITEV2 ? RWF_DSYNC : 0) != BLOCK ||
+               (way == FDATASYNC && fdatasync(f->fd) != 0)) {
+        give_up("a durable write: %s", strerror(errno));
+    }
 }
 
 /* rate 0: each as soon as the one before is durable. Else each has its time, and its latency counts from there. */
-static void blocks(uint32_t rate, struct turn *t) {
+static void blocks(const struct setting *s, uint32_t rate, struct turn *t) {
     struct file f;
+    long way = setting_tuned(s, "way", 0);
     struct hdr *h = must_allocate(sizeof *h);
-    file_open(&f);
+    file_open(&f, s);
     for (int i = 0; i < 50; i++)
-        write_block(&f);
+        write_block(&f, way);
     for (uint64_t end; slice_begin(t, &end); slice_end(t)) {
         uint64_t start = measure_now(), begun = start;
         for (uint64_t n = 1; begun < end; n++) {
-            write_block(&f);
+            write_block(&f, way);
             uint64_t now = measure_now();
             hdr_add(h, now - begun);
             begun = rate == 0 ? now : start + n * 1000000000u / rate;
@@ -98,19 +110,19 @@ static void blocks(uint32_t rate, struct turn *t) {
 }
 
 void floor_f1(const struct setting *s, struct turn *t) {
-    blocks(0, t);
+    blocks(s, 0, t);
     t->payload = t->records * s->record;
     t->value = (double)t->p50;
 }
 
 void floor_f1_rate(const struct setting *s, struct turn *t) {
-    blocks(0, t);
+    blocks(s, 0, t);
     t->payload = t->records * s->record;
     t->value = (double)t->commits * 1e9 / (double)t->ns;
 }
 
 void floor_f1_paced(const struct setting *s, struct turn *t) {
-    blocks(s->rate, t);
+    blocks(s, s->rate, t);
     t->payload = t->records * s->record;
     t->value = (double)t->p99;
 }
@@ -142,9 +154,9 @@ static unsigned finish(struct file *f) {
     return (unsigned)(d >> 32);
 }
 
-static void stream(bool write, struct form form, struct turn *t) {
+static void stream(const struct setting *s, bool write, struct form form, struct turn *t) {
     struct file f;
-    file_open(&f);
+    file_open(&f, s);
     for (uint64_t end; slice_begin(t, &end); slice_end(t)) {
         unsigned busy = 0;
         for (; busy < form.depth; busy++)
@@ -163,13 +175,11 @@ static void stream(bool write, struct form form, struct turn *t) {
 }
 
 void floor_f4(const struct setting *s, struct turn *t) {
-    (void)s;
-    stream(true, its.write, t);
+    stream(s, true, its.write, t);
 }
 
 void floor_r4(const struct setting *s, struct turn *t) {
-    (void)s;
-    stream(false, its.read, t);
+    stream(s, false, its.read, t);
 }
 
 /* One batch's way: its input in pieces, all durable, then its output. Four batches at a time, each in its own slot. Returns how many went through. */
@@ -210,7 +220,7 @@ void floor_two_phase(const struct setting *s, struct turn *t) {
     struct file f;
     uint64_t padded = ((uint64_t)s->batch * s->record + BLOCK - 1) / BLOCK * BLOCK, finished = 0;
     unsigned piece = MIB;
-    file_open(&f);
+    file_open(&f, s);
     if (padded > MIB / 4 && try_piece(&f, padded, MIB / 4, s->run_ns) > try_piece(&f, padded, MIB, s->run_ns))
         piece = MIB / 4;
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
@@ -228,11 +238,11 @@ static struct form form_of(uint32_t i) {
 }
 
 static void try_write(const struct setting *s, struct turn *t) {
-    stream(true, form_of(s->batch), t);
+    stream(s, true, form_of(s->batch), t);
 }
 
 static void try_read(const struct setting *s, struct turn *t) {
-    stream(false, form_of(s->batch), t);
+    stream(s, false, form_of(s->batch), t);
 }
 
 /* All forms in turns; the one with the most. */

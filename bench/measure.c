@@ -163,6 +163,11 @@ _Noreturn void contender_main(contender_fn fn, const struct setting *s, int to_p
     _exit(write(to_parent, &answer, sizeof answer) == (ssize_t)sizeof answer ? 0 : 2);
 }
 
+long setting_tuned(const struct setting *s, const char *name, long otherwise) {
+    const char *at = strstr(s->tune, name);
+    return at != NULL && at[strlen(name)] == '=' ? strtol(at + strlen(name) + 1, NULL, 10) : otherwise;
+}
+
 /* ---- the rest */
 
 void fill_record(uint8_t *out, uint32_t len, uint64_t n) {

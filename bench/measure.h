@@ -27,8 +27,11 @@ struct setting {
     uint64_t run_ns;          /* how long a slice of the timed part takes */
     uint64_t bytes;           /* how much there is to read, or to recover */
     uint64_t memory, segment; /* Pawl's options; 0: its defaults */
-    char tune[64];            /* another setting of a peer than its best: see peers/ */
+    char tune[64];            /* "name=number": another way than the best, for --tune */
 };
+
+/* The number after "name=" in s->tune, or `otherwise`. */
+long setting_tuned(const struct setting *s, const char *name, long otherwise);
 
 /* What came of it. `value` is what is compared: something per second, or a latency in ns. */
 struct turn {

@@ -19,7 +19,7 @@ static const char *scaled(double v, const char *suffix, char out[32]) {
              v >= 100 || (unit == 0 && v == floor(v)) ? "%.0f%s%s%s"
              : v >= 10                                ? "%.1f%s%s%s"
                                                       : "%.2f%s%s%s",
-             v, units[unit], unit == 0 && suffix[0] != '\0' ? " " : "", suffix);
+             v, units[unit], unit == 0 && suffix[0] != '\0' && suffix[0] != ' ' ? " " : "", suffix);
     return out;
 }
 

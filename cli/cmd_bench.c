@@ -14,7 +14,7 @@
 
 enum { QUICK, ALL, CASE, ROUNDS, TIME, JSON };
 static const cli_option options[] = {
-    [QUICK] = {"quick", NULL, "a first look, in half a minute"},
+    [QUICK] = {"quick", NULL, "a first look, in about a minute"},
     [ALL] = {"all", NULL, "every case; takes some ten minutes and 15 GiB"},
     [CASE] = {"case", "NAME", "only cases whose name begins so; of all"},
     [ROUNDS] = {"rounds", "N", "how often each is measured, 1 to 15 (5; quick: 3)"},

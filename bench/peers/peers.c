@@ -2,7 +2,6 @@
 #include "peers.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 const struct peer peers[] = {
 #ifdef PEER_SQLITE
@@ -58,9 +57,4 @@ void peer_append(const struct peer_ops *ops, const struct setting *s, struct tur
     t->value = s->p50 ? (double)t->p50 : (double)t->commits * 1e9 / (double)t->ns;
     ops->close(peer);
     free(h);
-}
-
-long peer_tuned(const struct setting *s, const char *name, long otherwise) {
-    const char *at = strstr(s->tune, name);
-    return at != NULL && at[strlen(name)] == '=' ? strtol(at + strlen(name) + 1, NULL, 10) : otherwise;
 }

@@ -27,9 +27,6 @@ struct peer_ops {
 void peer_step(const struct peer_ops *ops, const struct setting *s, struct turn *t);
 void peer_append(const struct peer_ops *ops, const struct setting *s, struct turn *t);
 
-/* The value after "name=" in s->tune, or `otherwise`. */
-long peer_tuned(const struct setting *s, const char *name, long otherwise);
-
 uint64_t peers_allocations(void);
 
 #endif

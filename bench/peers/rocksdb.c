@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RocksDB at its best with durability at each commit: one WriteBatch a commit, sync, no compression, large memtables, log files recycled (so
- * that a sync needs no file-system journal commit), an iterator for each pass.
+ * RocksDB at its best with durability at each commit: one WriteBatch a commit, sync, no compression, log files recycled (so that a sync needs
+ * no commit of the file system's journal), an iterator for each pass. `bench --tune` compares the settings.
  */
 #include <rocksdb/c.h>
 #include <stdlib.h>
@@ -28,31 +28,50 @@ static void key_of(char out[9], char table, uint64_t n) {
         out[1 + i] = (char)(n >> (56 - 8 * i));
 }
 
+static void commit(struct peer_rocksdb *p) {
+    char *error = NULL;
+    rocksdb_write(p->db, p->write, p->batch, &error);
+    must(error, "write");
+    rocksdb_writebatch_clear(p->batch);
+}
+
+/* Fills memtable after memtable without syncing, so that there are old logs, written from end to end, to be recycled: as in a program that runs for days. */
+static void warm_up(struct peer_rocksdb *p, size_t buffer) {
+    char *error = NULL;
+    rocksdb_flushoptions_t *f = rocksdb_flushoptions_create();
+    rocksdb_writeoptions_set_sync(p->write, 0);
+    for (int log = 0; log < 3; log++) {
+        for (size_t done = 0; done < buffer; done += sizeof p->value) {
+            rocksdb_writebatch_put(p->batch, "w", 1, (const char *)p->value, sizeof p->value);
+            commit(p);
+        }
+        rocksdb_flush(p->db, f, &error);
+        must(error, "flush");
+    }
+    rocksdb_flushoptions_destroy(f);
+    rocksdb_writeoptions_set_sync(p->write, 1);
+}
+
 static void *open_it(const struct setting *s) {
     struct peer_rocksdb *p = must_allocate(sizeof *p);
     char *error = NULL;
     rocksdb_options_t *o = p->options = rocksdb_options_create();
     rocksdb_options_set_create_if_missing(o, 1);
     rocksdb_options_set_compression(o, rocksdb_no_compression);
-    rocksdb_options_set_write_buffer_size(o, (size_t)peer_tuned(s, "buffer", 128) << 20);
-    rocksdb_options_set_recycle_log_file_num(o, (size_t)peer_tuned(s, "recycle", 4));
-    rocksdb_options_set_max_background_jobs(o, (int)peer_tuned(s, "jobs", 2));
-    rocksdb_options_set_enable_pipelined_write(o, (unsigned char)peer_tuned(s, "pipelined", 0));
-    rocksdb_options_set_manual_wal_flush(o, (unsigned char)peer_tuned(s, "manual", 0));
+    rocksdb_options_set_write_buffer_size(o, (size_t)setting_tuned(s, "buffer", 32) << 20);
+    rocksdb_options_set_recycle_log_file_num(o, (size_t)setting_tuned(s, "recycle", 4));
+    rocksdb_options_set_max_background_jobs(o, (int)setting_tuned(s, "jobs", 2));
+    rocksdb_options_set_enable_pipelined_write(o, (unsigned char)setting_tuned(s, "pipelined", 0));
+    rocksdb_options_set_manual_wal_flush(o, (unsigned char)setting_tuned(s, "manual", 0));
     p->db = rocksdb_open(o, s->dir, &error);
     must(error, "open");
     p->write = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(p->write, 1);
     p->read = rocksdb_readoptions_create();
     p->batch = rocksdb_writebatch_create();
+    if (setting_tuned(s, "warm", 1))
+        warm_up(p, (size_t)setting_tuned(s, "buffer", 32) << 20);
     return p;
-}
-
-static void commit(struct peer_rocksdb *p) {
-    char *error = NULL;
-    rocksdb_write(p->db, p->write, p->batch, &error);
-    must(error, "write");
-    rocksdb_writebatch_clear(p->batch);
 }
 
 static void put(void *peer, uint64_t first, uint32_t count, uint32_t record) {

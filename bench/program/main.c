@@ -2,9 +2,9 @@
  *
  * main.c - the bench with its peers.
  *
- *     bench [--quick] [--large] [--tiny] [--rounds N] [--seconds S] [--json FILE] DIR [CASE...]
+ *     bench [--quick] [--large] [--tiny] [--tune] [--rounds N] [--seconds S] [--json FILE] DIR [CASE...]
  *
- * CASE is the beginning of a case's name. --tiny takes a few milliseconds a turn: its figures mean nothing, it shows that all of it runs.
+ * --tune compares settings of the peers and of the floor instead. CASE is the beginning of a case's name. --tiny takes a few milliseconds a turn: its figures mean nothing, it shows that all of it runs.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -17,6 +17,7 @@
 
 #include "bench/bench.h"
 #include "bench/peers/peers.h"
+#include "tune.h"
 
 static volatile sig_atomic_t stop;
 
@@ -30,7 +31,8 @@ static int stopping(void) {
 }
 
 static int usage(void) {
-    fputs("usage: bench [--quick] [--large] [--tiny] [--list] [--rounds N] [--seconds S] [--json FILE] DIR "
+    fputs("usage: bench [--quick] [--large] [--tiny] [--tune] [--list] [--rounds N] [--seconds S] [--json "
+          "FILE] DIR "
           "[CASE...]\n",
           stderr);
     return 2;
@@ -69,14 +71,15 @@ static int run(struct bench *b, const char *json) {
 }
 
 int main(int argc, char **argv) {
-    enum { QUICK, LARGE, TINY, LIST, ROUNDS, SECONDS, JSON };
+    enum { QUICK, LARGE, TINY, TUNE, LIST, ROUNDS, SECONDS, JSON };
     static const struct option options[] = {
-        {"quick", 0, 0, QUICK},   {"large", 0, 0, LARGE},     {"tiny", 0, 0, TINY}, {"list", 0, 0, LIST},
-        {"rounds", 1, 0, ROUNDS}, {"seconds", 1, 0, SECONDS}, {"json", 1, 0, JSON}, {0}};
+        {"quick", 0, 0, QUICK},     {"large", 0, 0, LARGE}, {"tiny", 0, 0, TINY},
+        {"tune", 0, 0, TUNE},       {"list", 0, 0, LIST},   {"rounds", 1, 0, ROUNDS},
+        {"seconds", 1, 0, SECONDS}, {"json", 1, 0, JSON},   {0}};
     static struct bench b = {
         .rounds = 5, .slice_ns = 50000000, .slices = 10, .log_bytes = UINT64_C(1) << 30, .stopping = stopping};
     const char *json = NULL;
-    bool list = false;
+    bool list = false, tune = false;
     for (int got; (got = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (got) {
         case QUICK:
@@ -87,6 +90,9 @@ int main(int argc, char **argv) {
             break;
         case TINY:
             b.tiny = true, b.slice_ns = 2000000, b.rounds = b.slices = 1, b.log_bytes = UINT64_C(16) << 20;
+            break;
+        case TUNE:
+            tune = true;
             break;
         case LIST:
             list = true;
@@ -107,7 +113,8 @@ int main(int argc, char **argv) {
     measure_allocations = peers_allocations;
     if (b.rounds < 1 || b.rounds > ROUNDS_MAX || b.slices == 0 || (optind >= argc && !list))
         return usage();
-    if (!bench_make(&b, list ? NULL : (const char *const *)argv + optind + 1)) {
+    const char *const *only = list ? NULL : (const char *const *)argv + optind + 1;
+    if (tune ? !tune_make(&b) || !bench_keep(&b, only) : !bench_make(&b, only)) {
         fputs("bench: there is no such case; --list tells their names\n", stderr);
         return 2;
     }
