@@ -7,7 +7,7 @@
 
 #include "connect.h"
 
-#define ALWAYS(X)
+#define ALWAYS(X) X(sink_file) X(sink_stdout) X(sink_exec)
 
 #if PAWL_WITH_SQLITE
 #define SQLITE(X) X(sink_sqlite)
