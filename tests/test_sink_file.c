@@ -142,11 +142,14 @@ static struct fixture *new_fixture(void) {
     set(f, "rotate_size", "60");
     open_log(f);
     assert_int_equal(pawl_stream_create(f->log, "in", 1, &f->in), 0);
+    pawl_tx *tx;
+    assert_int_equal(pawl_begin(f->log, &tx), 0);
     for (uint32_t i = 0; i < COUNT; i++) {
         char text[16];
         pawl_record r = {.value = text, .value_len = (uint32_t)snprintf(text, sizeof text, "n%u", i)};
-        assert_int_equal(pawl_append(f->log, f->in, 0, &r, NULL), 0);
+        assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
     }
+    assert_int_equal(pawl_commit(tx, NULL), 0);
     return f;
 }
 
