@@ -150,7 +150,7 @@ typedef struct pawl_options {
  *   pawl_open()    recovery-synced        what may have lived in the page cache only is durable
  *                  recovery-scanned       the newest segment has been read and judged
  *                  incarnation-durable    the record of the new incarnation is durable; not reached where the next segment's header has to be it
- *   groups         group-submitted *      a group of frames is with the system
+ *   groups         group-submitted *      a group of frames is about to be handed to the system
  *                  group-completed *      it came back written and durable, those before it perhaps not
  *                  durable-advanced *     the durable LSN has moved; who waits for it has not heard of it
  *   segments       segment-written        a new segment's file is durable, under its temporary name (also on creation, as the two that follow)

@@ -66,7 +66,11 @@ struct pawl {
     bool catalog_busy; /* a change of the catalog is being committed */
     bool leader;       /* a thread is in reap() */
     bool closing;
-    bool bg_idle; /* the background thread sleeps without a deadline */
+    uint32_t wake_due; /* the lock's next release wakes the sleepers of these groups (as wal.done_mask) */
+    _Atomic uint32_t sleepers; /* threads in engine_commit_wait() without the lock */
+    _Atomic uint32_t progress_count;
+    _Atomic uint64_t durable_lsn; /* wal.durable, for them */
+    bool bg_idle;                 /* the background thread sleeps without a deadline */
     bool bg_running, chores_running;
     bool chores_asked;
     pthread_t bg, maintenance;
@@ -110,8 +114,24 @@ struct pawl {
 /* Entry of every public call: fork and state check, then the lock. */
 int engine_enter(pawl *p);
 int engine_enter_writer(pawl *p); /* PAWL_READ_ONLY on a read-only handle */
+/* What is done once the lock is free: hands queued requests to the kernel, wakes who sleeps in engine_commit_wait(). */
+void engine_after(pawl *p, bool kick, uint32_t wake);
 static inline void engine_leave(pawl *p) {
+    bool kick = p->wal.kick_due;
+    uint32_t wake = p->wake_due;
+    p->wal.kick_due = false;
+    p->wake_due = 0;
     pthread_mutex_unlock(&p->mutex);
+    if (kick || wake != 0)
+        engine_after(p, kick, wake);
+}
+/* Under the lock, before waiting for anything: does what is due, with the lock released. True if it did: then look again before you wait. */
+static inline bool engine_did_due(pawl *p) {
+    if (!p->wal.kick_due && p->wake_due == 0)
+        return false;
+    engine_leave(p);
+    pthread_mutex_lock(&p->mutex);
+    return true;
 }
 int engine_check_fork(const pawl *p);
 uint64_t engine_fork_generation(void);
@@ -131,6 +151,8 @@ void engine_wait_space(pawl *p);
 bool engine_wait_until(pawl *p, uint64_t deadline);
 /* Under the lock: until everything below lsn is durable, or the log failed. */
 int engine_wait_durable(pawl *p, uint64_t lsn);
+/* The same for what was appended last, but the lock is free on return, and who is woken need not take it: for many committers at once. */
+int engine_commit_wait(pawl *p, uint64_t lsn);
 /* Under the lock: asks for what the background thread does. */
 void engine_poke(pawl *p);
 void engine_ask_chores(pawl *p);
@@ -149,6 +171,9 @@ int event_open(void); /* a descriptor, or negative */
 void event_ring(int fd);
 void event_clear(int fd);
 void event_close(int fd);
+/* Sleeps while *word is `seen` (it may return earlier); wakes all who sleep with one of the bits. */
+void event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits);
+void event_wake(_Atomic uint32_t *word, uint32_t bits);
 
 /* -- open.c */
 struct wal_hooks engine_hooks(pawl *p);

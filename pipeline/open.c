@@ -83,7 +83,12 @@ static int seam_error(int rc, const char *dir, bool create) {
 
 static int init_sync(pawl *p) {
     pthread_condattr_t a;
-    int rc = pthread_mutex_init(&p->mutex, NULL);
+    pthread_mutexattr_t m;
+    int rc = pthread_mutexattr_init(&m);
+    /* Held for less time than it takes to sleep and be woken, mostly. */
+    rc |= pthread_mutexattr_settype(&m, PTHREAD_MUTEX_ADAPTIVE_NP);
+    rc |= pthread_mutex_init(&p->mutex, &m);
+    pthread_mutexattr_destroy(&m);
     rc |= pthread_mutex_init(&p->spill_mutex, NULL);
     rc |= pthread_condattr_init(&a);
     rc |= pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
@@ -149,7 +154,7 @@ static uint64_t spill_at(const pawl *p) {
 /* Writes the new incarnation's record and waits for it (PAWL-8: before anything is accepted or shown). */
 static int begin_incarnation(pawl *p, const struct wal_start *start) {
     struct wal_hooks hooks = engine_hooks(p);
-    TRY(wal_init(&p->wal, p->io, &p->mem, &hooks, start, p->mem.cap / 4));
+    TRY(wal_init(&p->wal, p->io, &p->mem, &hooks, start, p->mem.cap / 8 * 3));
     p->record_max = wal_payload_max(&p->wal) - 4096;
     p->spill_bytes = spill_at(p);
     pthread_mutex_lock(&p->mutex);

@@ -12,6 +12,7 @@
 
 #define BATCH_DEFAULT 1000u
 #define BATCH_BYTES_DEFAULT (1024u * 1024u)
+#define ROUND_LONG_NS 1000000u
 
 int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r) {
     if (ctx == NULL || r == NULL)
@@ -69,6 +70,14 @@ bool task_idle(const struct task *t) {
     return t->position >= tables_stream(&p->tables, t->stream)->parts[t->partition].next;
 }
 
+void task_flush(pawl *p) {
+    wal_flush(&p->wal, false);
+    if (!p->leader && !p->no_thread)
+        engine_poke(p);
+}
+
+/* What is not waited for goes to the device when the worker's round over its tasks ends, so that a chain of stages shares a flush; or now, if callbacks
+ * take their time. */
 static int append(struct task *t, bool durable) {
     pawl *p = t->processor->p;
     pawl_receipt receipt;
@@ -77,12 +86,11 @@ static int append(struct task *t, bool durable) {
     int rc = tx_append(t->tx, &receipt, p->block_when_full);
     if (rc == 0) {
         t->pending = receipt.lsn;
-        wal_flush(&p->wal, false);
-        pthread_cond_broadcast(&p->progress);
         if (durable)
             rc = engine_wait_durable(p, receipt.lsn);
-        if (!p->leader && !p->no_thread)
-            engine_poke(p);
+        else if (engine_now(p) - t->round_ns >= ROUND_LONG_NS)
+            task_flush(p);
+        pthread_cond_broadcast(&p->progress);
     }
     engine_leave(p);
     if (rc == 0)

@@ -14,7 +14,8 @@ struct task {
     _Atomic uint64_t position; /* next offset to consume; other workers look at it to see whether all is done */
     pawl_reader *reader;
     pawl_tx *tx;
-    uint64_t pending; /* end of the newest commit of this task */
+    uint64_t round_ns; /* when the worker's round began that the task is in */
+    uint64_t pending;  /* end of the newest commit of this task */
 };
 
 struct pawl_processor {
@@ -41,6 +42,8 @@ int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream, uint
 void task_close(struct task *t);
 /* Processes at most one batch: 1 did, 0 nothing to do, or an error that ends the run. */
 int task_step(struct task *t);
+/* Under the lock: hands over what the tasks have appended. */
+void task_flush(pawl *p);
 /* Under the lock: has it consumed all there is? */
 bool task_idle(const struct task *t);
 

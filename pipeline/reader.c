@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large direct reads with everything verified. Whole
- * runs are gathered into the reader's own buffer, so nothing of the log's memory stays pinned while the application works on a batch.
+ * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large direct reads with everything verified. Recent
+ * runs are given out where they lie in the log's write buffers, of which few may be kept so at a time; whatever else is gathered into
+ * the reader's own buffer. A slow reader thus never stalls the writer.
  */
 #include <errno.h>
 
@@ -13,7 +14,11 @@ static size_t gather_bytes(const pawl *p) {
     return n > 256u * 1024u || p->mem.cap == 0 ? 256u * 1024u : (size_t)n;
 }
 
-struct piece { /* a run in the buffer */
+#define PINS_MAX 2
+#define RECORDS_MAX 16384u /* gathered at once */
+
+struct piece {             /* a run */
+    const uint8_t *pinned; /* where it lies in the log's memory; NULL: in the buffer, from `start` on */
     size_t start;
     uint32_t len, at; /* at: bytes already given out */
     uint32_t count;   /* records left */
@@ -34,6 +39,9 @@ struct pawl_reader {
     int file;         /* -1: none open */
     struct scan scan;
     struct bytes buf;
+    int pins[PINS_MAX]; /* groups of the log's memory that the pieces lie in */
+    uint32_t pin_count;
+    size_t gathered, gathered_records; /* of all pieces */
     struct piece *pieces;
     uint32_t piece_count, piece_at, piece_cap;
     pawl_record *records;
@@ -52,6 +60,32 @@ static void close_file(struct pawl_reader *r) {
     scan_end(&r->scan);
     r->p->io->ops->close(r->p->io, r->file);
     r->file = -1;
+}
+
+/* Under the lock: lets go of what was given out. */
+static void drop_pieces(struct pawl_reader *r) {
+    while (r->pin_count > 0)
+        wal_unpin(&r->p->wal, r->pins[--r->pin_count]);
+    r->buf.len = r->gathered = r->gathered_records = 0;
+    r->piece_count = r->piece_at = 0;
+}
+
+/* Under the lock: may the bytes at an LSN be given out where they are? */
+static bool pin(struct pawl_reader *r, uint64_t lsn) {
+    int group = wal_pin(&r->p->wal, lsn);
+    if (group < 0)
+        return false;
+    for (uint32_t i = 0; i < r->pin_count; i++)
+        if (r->pins[i] == group) {
+            wal_unpin(&r->p->wal, group);
+            return true;
+        }
+    if (r->pin_count == PINS_MAX) {
+        wal_unpin(&r->p->wal, group);
+        return false;
+    }
+    r->pins[r->pin_count++] = group;
+    return true;
 }
 
 /* Under the lock: settles where to start. */
@@ -76,8 +110,7 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
         return fail(PAWL_TRIMMED, "offset %llu of %s/%u has been dropped by retention; the first kept is %llu",
                     (unsigned long long)offset, s->name, r->partition, (unsigned long long)first);
     close_file(r);
-    r->buf.len = 0;
-    r->piece_count = r->piece_at = 0;
+    drop_pieces(r);
     r->next = r->want = offset;
     r->linked = false;
     return locate(p, r->stream, r->partition, offset, &r->lsn);
@@ -111,6 +144,9 @@ void pawl_reader_close(pawl_reader *r) {
         return;
     struct mem *m = &r->p->mem;
     close_file(r);
+    pthread_mutex_lock(&r->p->mutex);
+    drop_pieces(r);
+    engine_leave(r->p);
     bytes_free(&r->buf);
     mem_free(m, r->pieces, r->piece_cap * sizeof *r->pieces);
     mem_free(m, r->records, r->record_cap * sizeof *r->records);
@@ -130,7 +166,8 @@ uint64_t pawl_reader_position(const pawl_reader *r) {
     return r == NULL ? 0 : r->next;
 }
 
-static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data, uint64_t lsn) {
+/* `at`: LSN of the frame that the bytes are in if they are in the log's memory and the lock is held, else NO_LSN. */
+static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data, uint64_t lsn, uint64_t at) {
     if (r->piece_count == r->piece_cap) {
         uint32_t want = r->piece_cap == 0 ? 16 : r->piece_cap * 2;
         void *q = mem_grow(&r->p->mem, r->pieces, r->piece_cap * sizeof *r->pieces, want * sizeof *r->pieces);
@@ -149,13 +186,76 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     }
     if (piece.count == 0)
         return 0;
-    if (!bytes_put(&r->buf, data, run->len)) {
+    if (at != NO_LSN && pin(r, at)) {
+        piece.pinned = data;
+    } else if (!bytes_put(&r->buf, data, run->len)) {
         r->buf.failed = false;
         return fail(PAWL_MEMORY, "no memory to read a run of %u bytes; raise memory_cap", run->len);
     }
+    r->gathered += run->len;
+    r->gathered_records += piece.count;
     r->pieces[r->piece_count++] = piece;
     r->want = piece.offset + piece.count;
     return 0;
+}
+
+/* The run that a commit refers to, out of the spilled frame. */
+static int take_spilled(struct pawl_reader *r, const struct run *run, const struct spilled_entry *e,
+                        const struct frame_header *h, const uint8_t *frame, uint64_t lsn, bool in_memory) {
+    struct run inner = {0};
+    const uint8_t *bytes = NULL;
+    if (h->hash == e->hash && h->kind == FRAME_SPILL && e->run < h->runs)
+        frame_run(frame, h, e->run, &inner, &bytes);
+    inner.base = run->base;
+    if (bytes == NULL || inner.type != RUN_RECORDS || inner.count != run->count)
+        return fail_at(PAWL_DAMAGED, 0, "", "", e->lsn,
+                       "the spilled frame at LSN %llu is not the one that was committed",
+                       (unsigned long long)e->lsn);
+    return add_piece(r, &inner, bytes, lsn, in_memory ? e->lsn : NO_LSN);
+}
+
+/* Under the lock. 1: taken; 0: not in memory. */
+static int spilled_from_memory(struct pawl_reader *r, const struct run *run, const struct spilled_entry *e,
+                               uint64_t lsn) {
+    pawl *p = r->p;
+    uint64_t avail;
+    struct frame_header h;
+    const uint8_t *frame = p->read_only ? NULL : wal_peek(&p->wal, e->lsn, &avail);
+    if (frame == NULL || avail < FRAME_HEADER_SIZE ||
+        frame_decode_header(frame, e->lsn, p->wal.segment_size, p->wal.seed, &h) != FRAME_GOOD ||
+        frame_bytes(&h) > avail)
+        return 0;
+    TRY(take_spilled(r, run, e, &h, frame, lsn, true));
+    return 1;
+}
+
+static int spilled_from_disk(struct pawl_reader *r, const struct run *run, const struct spilled_entry *e,
+                             uint64_t lsn) {
+    pawl *p = r->p;
+    struct segment_header sh;
+    struct scan s;
+    struct scan_frame f = {0};
+    int file = segment_open(p->io, &p->mem, e->lsn / p->header.segment_size, &p->header, false, &sh);
+    if (file < 0) {
+        pawl_error error;
+        fail_copy(&error);
+        return error.sys_errno != ENOENT
+                   ? file
+                   : fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
+                          (unsigned long long)lsn);
+    }
+    scan_begin(&s, p->io, &p->mem, file, &sh, false);
+    int rc = scan_jump(&s, e->lsn);
+    if (rc == 0)
+        rc = scan_next(&s, &f);
+    if (rc == 1)
+        rc = take_spilled(r, run, e, &f.header, f.bytes, lsn, false);
+    else if (rc == 0)
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", e->lsn, "the spilled frame at LSN %llu is damaged",
+                     (unsigned long long)e->lsn);
+    scan_end(&s);
+    p->io->ops->close(p->io, file);
+    return rc;
 }
 
 /* A spilled run: from memory under the lock, else from its segment. `locked` tells whether the lock is held. */
@@ -165,67 +265,12 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
     struct spilled_entry e;
     if (!spilled_decode(data, run->len, &e))
         return fail_at(PAWL_DAMAGED, 0, "", "", lsn, "a reference to a spilled run is not well formed");
-    struct segment_header sh;
-    struct scan s;
-    struct scan_frame f = {0};
-    uint64_t avail;
-    int rc = 1, file = -1;
     if (!locked)
         pthread_mutex_lock(&p->mutex);
-    const uint8_t *frame = p->read_only ? NULL : wal_peek(&p->wal, e.lsn, &avail);
-    uint8_t *copy = NULL;
-    size_t copy_len = 0;
-    if (frame != NULL && avail >= FRAME_HEADER_SIZE &&
-        frame_decode_header(frame, e.lsn, p->header.segment_size, format_seed(p->header.log_id), &f.header) ==
-            FRAME_GOOD &&
-        frame_bytes(&f.header) <= avail) {
-        copy_len = (size_t)frame_bytes(&f.header);
-        copy = mem_alloc(&p->mem, copy_len);
-        if (copy != NULL)
-            memcpy(copy, frame, copy_len);
-        else
-            rc = fail(PAWL_MEMORY, "no memory to read a spilled run");
-        f.bytes = copy;
-    }
+    int rc = spilled_from_memory(r, run, &e, lsn);
     if (!locked)
-        pthread_mutex_unlock(&p->mutex);
-    if (copy == NULL && rc == 1) {
-        file = segment_open(p->io, &p->mem, e.lsn / p->header.segment_size, &p->header, false, &sh);
-        if (file < 0) {
-            pawl_error error;
-            fail_copy(&error);
-            return error.sys_errno != ENOENT
-                       ? file
-                       : fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
-                              (unsigned long long)lsn);
-        }
-        scan_begin(&s, p->io, &p->mem, file, &sh, false);
-        rc = scan_jump(&s, e.lsn);
-        if (rc == 0)
-            rc = scan_next(&s, &f);
-    }
-    if (rc == 1) {
-        struct run inner = {0};
-        const uint8_t *bytes = NULL;
-        if (f.header.hash == e.hash && f.header.kind == FRAME_SPILL && e.run < f.header.runs)
-            frame_run(f.bytes, &f.header, e.run, &inner, &bytes);
-        inner.base = run->base;
-        if (bytes == NULL || inner.type != RUN_RECORDS || inner.count != run->count)
-            rc = fail_at(PAWL_DAMAGED, 0, "", "", e.lsn,
-                         "the spilled frame at LSN %llu is not the one that was committed",
-                         (unsigned long long)e.lsn);
-        else
-            rc = add_piece(r, &inner, bytes, lsn);
-    } else if (rc == 0) {
-        rc = fail_at(PAWL_DAMAGED, 0, "", "", e.lsn, "the spilled frame at LSN %llu is damaged",
-                     (unsigned long long)e.lsn);
-    }
-    mem_free(&p->mem, copy, copy_len);
-    if (file >= 0) {
-        scan_end(&s);
-        p->io->ops->close(p->io, file);
-    }
-    return rc;
+        engine_leave(p);
+    return rc == 0 ? spilled_from_disk(r, run, &e, lsn) : rc < 0 ? rc : 0;
 }
 
 /* Takes this partition's runs out of a good frame. PAWL_LOST where offsets jump. */
@@ -244,7 +289,7 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
             r->behind_gap = run.base;
             return PAWL_LOST;
         }
-        TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn)
+        TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn, locked ? h->lsn : NO_LSN)
                                     : add_spilled(r, &run, data, h->lsn, locked));
     }
     return 0;
@@ -410,14 +455,20 @@ static int relocate(struct pawl_reader *r) {
     return 1;
 }
 
+/* Is what has been gathered enough for a caller who takes `max` records? What lies in the log's memory costs nothing. */
+static bool enough(const struct pawl_reader *r, size_t max) {
+    size_t records = max == 0 || max > RECORDS_MAX ? RECORDS_MAX : max;
+    return r->buf.len >= gather_bytes(r->p) || r->gathered >= 8 * gather_bytes(r->p) ||
+           (r->gathered >= gather_bytes(r->p) && r->gathered_records >= records);
+}
+
 /* Gathers runs until there is enough or no more. Lock held on entry and return. */
-static int gather(struct pawl_reader *r) {
+static int gather(struct pawl_reader *r, size_t max) {
     pawl *p = r->p;
-    r->buf.len = 0;
-    r->piece_count = r->piece_at = 0;
+    drop_pieces(r);
     for (;;) {
         uint64_t limit = reader_limit(p, r->flags);
-        if (r->lsn >= limit || r->buf.len >= gather_bytes(p))
+        if (r->lsn >= limit || enough(r, max))
             return 0;
         int rc = gather_memory(r, limit);
         if (rc == 0) {
@@ -456,7 +507,8 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     while (n < max && r->piece_at < r->piece_count) {
         struct piece *piece = &r->pieces[r->piece_at];
         pawl_record *out = &r->records[n];
-        if (!record_decode(r->buf.data + piece->start, piece->len, &piece->at, out))
+        const uint8_t *data = piece->pinned != NULL ? piece->pinned : r->buf.data + piece->start;
+        if (!record_decode(data, piece->len, &piece->at, out))
             return fail_at(PAWL_DAMAGED, 0, "", "", piece->lsn, "a record does not fit its run");
         out->offset = piece->offset++;
         out->lsn = piece->lsn;
@@ -503,7 +555,7 @@ int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
     while (r->piece_at == r->piece_count) {
         rc = p->read_only ? follow_refresh(p) : 0;
         if (rc >= 0)
-            rc = gather(r);
+            rc = gather(r, max);
         if (rc < 0 || r->piece_count != 0)
             break;
         if (atomic_load(&p->stop)) {

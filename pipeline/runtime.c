@@ -150,6 +150,11 @@ static bool all_idle(const struct run_control *run) {
     return true;
 }
 
+/* Nobody is there to wait for the device but this worker, or nobody else needs to. */
+static bool lonely(const struct run_control *run) {
+    return run->p->no_thread || (run->worker_count == 1 && (run->flags & PAWL_RUN_UNTIL_IDLE) != 0);
+}
+
 /* Nothing to do for this worker now. False: the run is over. */
 static bool wait_for_work(struct run_control *run) {
     pawl *p = run->p;
@@ -160,14 +165,23 @@ static bool wait_for_work(struct run_control *run) {
     } else if ((run->flags & PAWL_RUN_UNTIL_IDLE) != 0 && all_idle(run)) {
         go_on = false;
         pthread_cond_broadcast(&p->progress);
-    } else if (p->wal.in_flight != 0 || p->wal.gathering != NULL) {
+    } else if (lonely(run) && (p->wal.in_flight != 0 || p->wal.gathering != NULL)) {
         wal_flush(&p->wal, false);
         engine_wait(p); /* what is on its way may be the input that is waited for */
     } else {
+        if (p->wal.in_flight != 0 || p->wal.gathering != NULL)
+            task_flush(p); /* another thread waits for the device, so that this one sees input that comes meanwhile */
         engine_wait_until(p, engine_now(p) + 100000000u); /* a stop from a signal handler rings no bell */
     }
     engine_leave(p);
     return go_on;
+}
+
+static void flush_round(pawl *p) {
+    pthread_mutex_lock(&p->mutex);
+    if (p->wal.gathering != NULL)
+        task_flush(p);
+    engine_leave(p);
 }
 
 static void *worker_main(void *arg) {
@@ -175,13 +189,17 @@ static void *worker_main(void *arg) {
     struct run_control *run = w->run;
     while (!over(run)) {
         bool any = false;
+        uint64_t began = engine_now(run->p);
         for (uint32_t i = w->number; i < run->task_count && !over(run); i += run->worker_count) {
+            run->tasks[i].round_ns = began;
             int rc = task_step(&run->tasks[i]);
             if (rc < 0 && rc != PAWL_STOPPED)
                 end_run(run, rc);
             any |= rc > 0;
         }
-        if (!any && !wait_for_work(run))
+        if (any)
+            flush_round(run->p);
+        else if (!wait_for_work(run))
             break;
     }
     return NULL;

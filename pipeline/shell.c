@@ -97,24 +97,38 @@ int engine_dispatch(pawl *p) {
     if (p->dispatching)
         return 0; /* callbacks run one at a time, in order */
     p->dispatching = true;
-    while (p->ready_head != NULL) {
-        struct async_commit *a = p->ready_head;
-        p->ready_head = a->next;
-        if (p->ready_head == NULL)
-            p->ready_tail = NULL;
+    while (p->ready_head != NULL) { /* all that are due, with one release of the lock */
+        struct async_commit *head = p->ready_head, *tail = p->ready_tail;
+        uint32_t count = 0;
+        p->ready_head = p->ready_tail = NULL;
         engine_leave(p);
-        if (a->fn != NULL)
-            a->fn(a->arg, a->lsn == NO_LSN ? PAWL_IO : 0, &a->receipt);
+        for (struct async_commit *a = head; a != NULL; a = a->next, count++)
+            if (a->fn != NULL)
+                a->fn(a->arg, a->lsn == NO_LSN ? PAWL_IO : 0, &a->receipt);
         pthread_mutex_lock(&p->mutex);
-        a->next = p->async_free;
-        p->async_free = a;
-        p->async_count--;
-        n++;
+        tail->next = p->async_free;
+        p->async_free = head;
+        p->async_count -= count;
+        n += (int)count;
+        if (p->async_count + count >= ASYNC_MAX)
+            pthread_cond_broadcast(&p->progress); /* who waits for room among them */
     }
     p->dispatching = false;
     if (n != 0)
         pthread_cond_broadcast(&p->progress);
     return n;
+}
+
+void engine_after(pawl *p, bool kick, uint32_t wake) {
+    int rc = kick ? p->io->ops->kick(p->io) : 0;
+    if (wake != 0)
+        event_wake(&p->progress_count, wake);
+    if (rc >= 0)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    wal_fail(&p->wal, -rc, "submit", p->wal.durable);
+    engine_progress(p);
+    engine_leave(p);
 }
 
 static void ring_event(pawl *p) {
@@ -125,6 +139,11 @@ static void ring_event(pawl *p) {
 void engine_progress(pawl *p) {
     settle_async(p);
     ring_event(p);
+    atomic_store_explicit(&p->durable_lsn, p->wal.durable, memory_order_release);
+    atomic_fetch_add(&p->progress_count, 1);
+    if (atomic_load(&p->sleepers) != 0)
+        p->wake_due |= p->wal.failed != 0 ? UINT32_MAX : p->wal.done_mask;
+    p->wal.done_mask = 0;
     pthread_cond_broadcast(&p->progress);
     if (wal_wants_next(&p->wal))
         engine_ask_chores(p);
@@ -155,6 +174,8 @@ static struct timespec absolute(const pawl *p, uint64_t deadline) {
 }
 
 bool engine_wait_until(pawl *p, uint64_t deadline) {
+    if (engine_did_due(p))
+        return true;
     if (deadline == UINT64_MAX) {
         pthread_cond_wait(&p->progress, &p->mutex);
         return true;
@@ -175,7 +196,8 @@ void engine_wait(pawl *p) {
     } else {
         if (wal_wants_next(&p->wal))
             engine_ask_chores(p);
-        pthread_cond_wait(&p->progress, &p->mutex);
+        if (!engine_did_due(p))
+            pthread_cond_wait(&p->progress, &p->mutex);
     }
 }
 
@@ -201,6 +223,43 @@ int engine_wait_durable(pawl *p, uint64_t lsn) {
     if ((p->wal.in_flight != 0 || p->wal.gathering != NULL) && !p->leader && !p->no_thread)
         engine_poke(p);
     return 0;
+}
+
+/* Without the lock: until everything below lsn is durable, or the log failed. Somebody leads, or the background thread was asked to. */
+static void sleep_until(pawl *p, uint64_t lsn, uint32_t seen, uint32_t bit) {
+    for (;;) {
+        event_sleep(&p->progress_count, seen, bit);
+        seen = atomic_load(&p->progress_count);
+        if (atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn || p->wal.failed != 0)
+            return;
+    }
+}
+
+int engine_commit_wait(pawl *p, uint64_t lsn) {
+    int rc = 0;
+    uint32_t bit = 1u << p->wal.number % 32;
+    while (p->wal.durable < lsn && rc == 0) {
+        wal_flush(&p->wal, false);
+        if (p->wal.failed != 0) {
+            rc = wal_error(&p->wal);
+        } else if (p->no_thread || (p->wal.in_flight != 0 && !p->leader)) {
+            engine_wait(p);
+        } else {
+            uint32_t seen = atomic_load(&p->progress_count);
+            atomic_fetch_add(&p->sleepers, 1);
+            engine_leave(p);
+            sleep_until(p, lsn, seen, bit);
+            atomic_fetch_sub(&p->sleepers, 1);
+            if (atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn)
+                return 0;
+            pthread_mutex_lock(&p->mutex);
+        }
+    }
+    /* Who comes late must not wait for a leader that left: hand the device on. */
+    if ((p->wal.in_flight != 0 || p->wal.gathering != NULL || p->bg_idle) && !p->leader && !p->no_thread)
+        engine_poke(p);
+    engine_leave(p);
+    return rc;
 }
 
 /* Time of the idle witness, or UINT64_MAX if none is due. */
@@ -241,6 +300,8 @@ static void *background_main(void *arg) {
         }
         /* Another thread that runs callbacks runs all of them, and needs the lock for it: this one must not keep it. */
         if (p->ready_head != NULL && !p->app_dispatch && !p->dispatching)
+            continue;
+        if (engine_did_due(p))
             continue;
         p->bg_idle = at == UINT64_MAX;
         if (p->bg_idle) {
@@ -339,6 +400,8 @@ static void *maintenance_main(void *arg) {
         p->chores_asked = false;
         engine_chore(p);
         if (p->closing || p->chores_asked)
+            continue;
+        if (engine_did_due(p))
             continue;
         struct timespec t = absolute(p, engine_now(p) + FULL_RETRY_NS);
         pthread_cond_timedwait(&p->chores, &p->mutex, &t);

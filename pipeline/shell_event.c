@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "pipeline/engine.h"
@@ -29,4 +32,12 @@ void event_clear(int fd) {
 void event_close(int fd) {
     if (fd >= 0)
         close(fd);
+}
+
+void event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits) {
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, NULL, NULL, bits);
+}
+
+void event_wake(_Atomic uint32_t *word, uint32_t bits) {
+    syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL, bits);
 }

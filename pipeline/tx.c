@@ -199,8 +199,10 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
 static int spill(struct pawl_tx *tx) {
     pawl *p = tx->p;
     struct run runs[64];
-    struct bytes body;
+    struct bytes body; /* of several runs; one alone is written from where it is */
+    const struct bytes *only = NULL;
     uint32_t n = 0;
+    size_t total = 0;
     bytes_init(&body, &p->mem);
     for (uint32_t i = 0; i < tx->run_count && n < 64; i++) {
         struct tx_run *r = &tx->runs[i];
@@ -211,10 +213,18 @@ static int spill(struct pawl_tx *tx) {
                                  .partition = r->partition,
                                  .count = r->count,
                                  .base = NO_OFFSET,
-                                 .start = (uint32_t)body.len,
+                                 .start = (uint32_t)total,
                                  .len = (uint32_t)r->data.len};
-        bytes_put(&body, r->data.data, r->data.len);
+        only = n == 1 ? &r->data : NULL;
+        total += r->data.len;
     }
+    if (only == NULL)
+        for (uint32_t i = 0, k = 0; i < tx->run_count && k < n; i++)
+            if (tx->runs[i].count != 0) {
+                bytes_put(&body, tx->runs[i].data.data, tx->runs[i].data.len);
+                k++;
+            }
+    const uint8_t *data = only != NULL ? only->data : body.data;
     int rc = body.failed ? fail(PAWL_MEMORY, "no memory to spill a transaction") : 0;
     for (uint32_t i = 0; i < n && rc == 0; i++)
         rc = grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap, sizeof *tx->spilled);
@@ -224,9 +234,9 @@ static int spill(struct pawl_tx *tx) {
                           .runs = runs,
                           .run_count = n,
                           .piece_count = 1,
-                          .pieces = {{body.data, body.len}},
-                          .body_len = (uint32_t)body.len,
-                          .body_hash = format_hash(body.data, body.len, p->wal.seed)};
+                          .pieces = {{data, total}},
+                          .body_len = (uint32_t)total,
+                          .body_hash = rc == 0 ? format_hash(data, total, p->wal.seed) : 0};
     if (rc == 0)
         rc = engine_enter_writer(p);
     if (rc == 0) {

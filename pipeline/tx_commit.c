@@ -299,14 +299,20 @@ int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
     if (tx == NULL)
         return fail(PAWL_INVALID, "the transaction is NULL");
     pawl *p = tx->p;
+    pawl_receipt local;
+    if (receipt == NULL)
+        receipt = &local;
     int rc = engine_check_fork(p);
     if (rc == 0)
         rc = tx_prepare(tx);
     if (rc == 0)
         rc = engine_enter_writer(p);
     if (rc == 0) {
-        rc = tx_commit_locked(tx, receipt);
-        engine_leave(p);
+        rc = tx_append(tx, receipt, p->block_when_full);
+        if (rc == 0)
+            rc = engine_commit_wait(p, receipt->lsn);
+        else
+            engine_leave(p);
     }
     if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
         return rc;

@@ -56,8 +56,8 @@ system_header_allowed() {
     case $file in
     wal/seam_*.[ch]) return 0 ;;                   # the seam itself
     cli/* | connectors/* | examples/* | bench/*) return 0 ;; # programs like any other
-    pipeline/shell*.c)                             # the thin shell: threads, their clocks, the eventfd
-        [[ $name =~ ^(pthread|time|fcntl|unistd|sys/eventfd)\.h$ ]] && return 0 ;;
+    pipeline/shell*.c)                             # the thin shell: threads, their clocks and sleep, the eventfd
+        [[ $name =~ ^(pthread|time|fcntl|unistd|sys/eventfd|sys/syscall|linux/futex)\.h$ ]] && return 0 ;;
     pipeline/*) [ "$name" = pthread.h ] && return 0 ;; # the engine's lock
     esac
     [[ $name == xxhash.h && $file == wal/* ]] || [[ $name =~ ^($pure)\.h$ ]]

@@ -364,7 +364,7 @@ static void the_dead_letter_policy_moves_the_record(void **state) {
 /* ---- guarantees */
 
 #define BATCH 10u
-#define ALL 50u
+#define ALL 150u /* more batches than groups can be in flight, so that a write follows a completion */
 
 enum crash { IN_CALLBACK, AFTER_OUTPUTS };
 

@@ -25,7 +25,9 @@
 
 #define WAL_WAIT 1 /* not now: complete() something, or prepare a segment, then try again */
 
-#define WAL_GROUPS_MAX 16
+#define WAL_GROUPS 12     /* write buffers */
+#define WAL_GROUPS_MAX 20 /* and places for groups made for one large frame */
+#define WAL_PINNED_MAX 4 /* so many write buffers may be kept for readers: the writer always has the others */
 #define WAL_PIECES_MAX 3
 
 enum wal_class {                /* who may use the last bytes before the log is full (PAWL-11) */
@@ -72,7 +74,11 @@ struct group {
     uint32_t tries; /* consecutive answers without progress */
     int buffer;     /* registered index, or -1 */
     bool own;       /* made for one large frame: freed when done */
-    bool need_sync; /* the write alone doesn't make it durable: a fresh sync follows */
+    uint32_t pins;  /* readers that use its bytes where they are: not to be gathered in until they are done */
+    uint32_t number;      /* counts groups; fewer than 32 are ever alive */
+    uint64_t first_frame; /* count of frames before its first */
+    uint64_t frames_then; /* count of frames when it was submitted */
+    bool need_sync;       /* the write alone doesn't make it durable: a fresh sync follows */
     enum group_state state;
     struct group *next; /* in flight: in LSN order */
 };
@@ -138,7 +144,12 @@ struct wal {
     struct group *gathering;
     struct group *flight_head, *flight_tail;
     uint32_t in_flight;
-    bool dsync; /* RWF_DSYNC works here */
+    uint32_t pinned; /* groups with pins */
+    bool dsync;      /* RWF_DSYNC works here */
+    bool kick_due; /* requests are queued: the owner calls io->kick once it has left its lock, since that takes long */
+    uint32_t number;    /* of the group that the last frame went to */
+    uint32_t done_mask; /* groups that became durable or failed: bit number % 32; cleared by the owner */
+    uint64_t pace;      /* frames that come while a group is on its way, a running mean */
 
     _Atomic int failed; /* 0, or the code of `error` (PAWL-7). Written under the lock, read anywhere */
     pawl_error error;
@@ -181,7 +192,8 @@ int wal_append_mark(struct wal *w, uint8_t kind);
 /* Would an ordinary append of new input get PAWL_FULL now? */
 bool wal_is_full(struct wal *w);
 
-/* Submits what has gathered, if fewer than in_flight_max groups are in flight or `force`. */
+/* Submits what has gathered: at once if nothing is in flight or `force`, else if a further group beside those in flight is worth it. The owner
+ * must then kick (kick_due). */
 void wal_flush(struct wal *w, bool force);
 /* Takes a finished request back, moves the durable LSN, goes on with sealing. */
 void wal_complete(struct wal *w, struct seam_req *r);
@@ -192,6 +204,10 @@ bool wal_settled(const struct wal *w);
 
 /* Bytes at an LSN if they are still in memory: pointer valid while the lock is held, *avail of them; else NULL. */
 const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail);
+
+/* Keeps the memory that holds an LSN as it is until wal_unpin(). -1: it isn't in a write buffer, or as many are kept as may be. */
+int wal_pin(struct wal *w, uint64_t lsn);
+void wal_unpin(struct wal *w, int group);
 
 /* Makes the error sticky (PAWL-7). Returns its code. */
 int wal_fail(struct wal *w, int sys_errno, const char *call, uint64_t lsn);

@@ -75,7 +75,7 @@ static struct group *free_group(struct wal *w) {
     for (int i = 0; i < w->group_count; i++) {
         struct group *g = &w->groups[i];
         bool idle = g->state == GROUP_FREE || g->state == GROUP_IDLE;
-        if (idle && !g->own && (best == NULL || g->lsn < best->lsn))
+        if (idle && !g->own && g->pins == 0 && (best == NULL || g->lsn < best->lsn))
             best = g;
     }
     return best;
@@ -103,6 +103,8 @@ static void start_group(struct wal *w, struct group *g) {
     g->lsn = w->tail;
     g->len = g->done = g->tries = 0;
     g->need_sync = false;
+    g->first_frame = w->frames;
+    g->number = ++w->number;
     w->gathering = g;
 }
 

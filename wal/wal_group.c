@@ -4,12 +4,14 @@
  * longest finished prefix. A short or failed part is completed here, followed by a fresh sync: a sync that ran before the last byte
  * was there proves nothing.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 
 #include "wal/wal.h"
 
 #define TRIES_MAX 1000
+#define PACE_FEW 8
 
 int wal_error(const struct wal *w) {
     return fail_again(&w->error);
@@ -51,9 +53,20 @@ static void submit(struct wal *w, struct group *g) {
     w->io->ops->submit(w->io, r);
 }
 
+/* Is a further group worth its system calls? While few frames come, each gets the device at once, beside what is under way. When many come, groups would
+ * be small and many: each waits for half of what comes in the time of a write, so that about two are under way. Large ones are worth it
+ * anyway, the larger the more there are, since the device takes long writes best. */
+static bool worth_it(const struct wal *w, const struct group *g) {
+    if (w->in_flight == 0)
+        return true;
+    if (w->in_flight >= w->in_flight_max)
+        return false;
+    return w->pace < PACE_FEW || w->frames - g->first_frame >= w->pace / 2 || g->len >= g->cap / 4 * w->in_flight;
+}
+
 void wal_flush(struct wal *w, bool force) {
     struct group *g = w->gathering;
-    if (w->failed != 0 || g == NULL || (!force && w->in_flight >= w->in_flight_max))
+    if (w->failed != 0 || g == NULL || (!force && !worth_it(w, g)))
         return;
     if (w->fresh)
         w->last_flush_ns = w->io->ops->now(w->io);
@@ -74,10 +87,9 @@ void wal_flush(struct wal *w, bool force) {
     w->groups_written++;
     w->bytes_written += whole;
     g->need_sync = !w->dsync;
+    g->frames_then = w->frames;
     submit(w, g);
-    int rc = w->io->ops->kick(w->io);
-    if (rc < 0)
-        wal_fail(w, -rc, "submit", g->lsn);
+    w->kick_due = true;
     point(&w->hooks.points, "group-submitted");
 }
 
@@ -91,6 +103,7 @@ static void advance_durable(struct wal *w) {
         if (w->failed == 0)
             w->durable = g->lsn + g->len;
         w->in_flight--;
+        w->done_mask |= 1u << g->number % 32;
         g->state = GROUP_IDLE;
         if (g->own) {
             mem_free(w->mem, g->data, g->cap);
@@ -159,10 +172,9 @@ void wal_complete(struct wal *w, struct seam_req *r) {
         wrote(w, g, r->result);
     }
     if (g->state != GROUP_DONE) {
-        int rc = w->io->ops->kick(w->io);
-        if (rc < 0)
-            wal_fail(w, -rc, "submit", g->lsn);
+        w->kick_due = true;
     } else if (w->failed == 0) {
+        w->pace = (3 * w->pace + w->frames - g->frames_then) / 4;
         point(&w->hooks.points, "group-completed");
     }
     advance_durable(w);
@@ -184,18 +196,36 @@ const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail) {
     return NULL;
 }
 
-/* Buffers: as many groups as fit, the more the smaller the log's memory, but at least four. */
+int wal_pin(struct wal *w, uint64_t lsn) {
+    for (int i = 0; i < w->group_count; i++) {
+        struct group *g = &w->groups[i];
+        if (g->state == GROUP_FREE || lsn < g->lsn || lsn >= g->lsn + g->len)
+            continue;
+        if (g->pins == 0 && w->pinned >= WAL_PINNED_MAX)
+            return -1;
+        w->pinned += g->pins++ == 0;
+        return i;
+    }
+    return -1;
+}
+
+void wal_unpin(struct wal *w, int group) {
+    struct group *g = &w->groups[group];
+    assert(g->pins > 0);
+    w->pinned -= --g->pins == 0;
+}
+
 static int make_groups(struct wal *w, uint64_t bytes) {
-    uint64_t size = bytes / 8 / BLOCK * BLOCK;
+    uint64_t size = bytes / WAL_GROUPS / BLOCK * BLOCK;
     if (size > MIB)
         size = MIB;
     if (size < 16 * 1024)
         size = 16 * 1024;
     w->group_size = (uint32_t)size;
-    void *data[8];
+    void *data[WAL_GROUPS];
     for (int i = 0; i < WAL_GROUPS_MAX; i++)
         w->groups[i].buffer = -1;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < WAL_GROUPS; i++) {
         struct group *g = &w->groups[i];
         g->data = mem_alloc_block(w->mem, (size_t)size);
         if (g->data == NULL)
@@ -205,7 +235,7 @@ static int make_groups(struct wal *w, uint64_t bytes) {
         data[i] = g->data;
         w->group_count = i + 1;
     }
-    w->in_flight_max = 4;
+    w->in_flight_max = 8;
     w->io->ops->buffers(w->io, data, (size_t)size, w->group_count);
     for (int i = 0; i < 8; i++) /* every page there before it is needed; where the buffers were registered that took a third of the time */
         memset(data[i], 0, (size_t)size);
