@@ -46,7 +46,7 @@ may_include() {
     wal) [[ $name == wal/* ]] ;;
     recovery) [[ $name == wal/* || $name == recovery/* ]] ;;
     pipeline) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
-    bench) [[ $name == bench/* || ($name != */* && -f ${file%/*}/$name) ]] ;;
+    bench) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     *) [[ $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac
 }
