@@ -57,7 +57,8 @@ extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cl
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Same, followed by the command's usage; returns CLI_USAGE. */
 int cli_usage(const cli_args *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Tells the library's last error of this thread, after what was being done; returns CLI_PROBLEM. */
+/* Tells the library's last error of this thread, after what was being done; returns CLI_PROBLEM, or
+ * CLI_USAGE where an argument is not valid. */
 int cli_library_error(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- output: every write is checked, a reader that has gone away (`| head`) ends the command quietly */

@@ -122,7 +122,9 @@ static void print_log(const json_t *o) {
     bool clean = json_is_true(json_object_get(o, "clean"));
     cli_printf("log        %s, id %s, epoch %" PRId64 "\n", text(o, "directory"), text(o, "log_id"),
                (int64_t)get(o, "epoch"));
-    if (get(o, "writer_pid") != 0)
+    if (get(o, "writer_pid") < 0)
+        cli_printf("state      perhaps open for writing: its file 'lock' can't tell by which process\n");
+    else if (get(o, "writer_pid") > 0)
         cli_printf("state      open for writing by process %" PRId64 "\n", (int64_t)get(o, "writer_pid"));
     else
         cli_printf("state      %s\n",

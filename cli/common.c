@@ -32,7 +32,7 @@ int cli_library_error(int code, const char *format, ...) {
     pawl_last_error(&e);
     /* The last error may be of another call than the one that answered `code`; then the code's own text is truer. */
     cli_error("%s: %s", doing, e.code == code && e.message[0] != '\0' ? e.message : pawl_strerror(code));
-    return CLI_PROBLEM;
+    return code == PAWL_INVALID ? CLI_USAGE : CLI_PROBLEM; /* a name that can't be one, say */
 }
 
 /* ---- output */
@@ -90,8 +90,6 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
     if (code < 0) {
         *out = NULL;
         cli_error("cannot open %s: %s", dir, e.message[0] != '\0' ? e.message : pawl_strerror(code));
-        if (code == PAWL_NOT_A_LOG)
-            cli_error("`pawl init %s` would make a log there", dir);
         return CLI_CANNOT_OPEN;
     }
     pawl_status s = {.struct_size = sizeof s};

@@ -483,7 +483,7 @@ typedef struct pawl_status {
     int32_t backend;      /* the one in use */
     int32_t direct;       /* 1: O_DIRECT is in use */
     int32_t clean;        /* 1: the log had been closed in good order */
-    int32_t writer_pid;   /* read-only handles: pid of the live writer, 0 if none */
+    int32_t writer_pid;   /* read-only handles: pid of the live writer; 0: none; -1: can't be told */
     int32_t full;         /* 1: appends get PAWL_FULL now */
     uint32_t in_flight;   /* groups being written */
     char backend_note[128]; /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */

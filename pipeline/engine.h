@@ -176,6 +176,8 @@ void event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits);
 void event_wake(_Atomic uint32_t *word, uint32_t bits);
 
 /* -- open.c */
+/* Sets the error for a directory that the seam answered `rc` for, and returns its code. */
+int open_error(int rc, const char *dir, bool create);
 struct wal_hooks engine_hooks(pawl *p);
 /* pawl_open() on a seam that the caller made, which the handle owns from here on, also when opening fails. Simulators and fault
  * injectors come in here. The options are not checked, so segments and memory caps may be smaller than the public limits. */

@@ -117,25 +117,27 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
     if (c == NULL)
         c = &local;
     fail_clear();
-    int rc = dir == NULL || c->struct_size != sizeof *c
-                 ? fail(PAWL_INVALID, "no directory, or pawl_check without PAWL_CHECK_INIT")
-                 : 0;
+    bool asked_well = dir != NULL && c->struct_size == sizeof *c;
+    int rc = asked_well ? seam_create(dir, false, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io)
+                        : fail(PAWL_INVALID, "no directory, or pawl_check without PAWL_CHECK_INIT");
+    if (asked_well && rc < 0)
+        rc = open_error(rc, dir, false);
     c->segments = c->frames = c->commits = c->records = c->bytes = c->problems = c->torn_bytes = 0;
     c->intervals = c->positions = c->repaired = c->lost_records = 0;
     c->clean = c->live = 0;
     mem_init(&mem, 0);
-    if (rc == 0)
-        rc = seam_create(dir, false, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io);
-    if (io == NULL && rc != PAWL_INVALID)
-        rc = rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP ? fail(PAWL_NOT_A_LOG, "%s is not a Pawl log", dir)
-                                                             : fail_sys(rc, "open", NULL, NO_LSN);
     struct judge j = {.mem = &mem, .check = c};
     tables_init(&j.tables, &mem, 4096ull * MIB);
     int pid = 0;
+    bool locked = false;
     if (io != NULL && repair) {
         rc = io->ops->lock(io, 250000000u, &pid);
-        if (rc < 0)
-            rc = fail(PAWL_LOCKED, "a writer (pid %d) has this log open; stop it before repairing", pid);
+        locked = rc == 0;
+        if (rc == -EWOULDBLOCK)
+            rc = fail_at(PAWL_LOCKED, -rc, "flock", "lock", NO_LSN,
+                         "a writer (pid %d) has this log open; stop it before repairing", pid);
+        else if (rc < 0)
+            rc = fail_sys(rc, "flock", "lock", NO_LSN);
     }
     if (io != NULL && rc == 0) {
         struct verify v = {.io = io, .mem = &mem, .check = c, .frame = judge_frame, .ctx = &j};
@@ -151,7 +153,7 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
     fail_copy(&e);
     tables_free(&j.tables);
     if (io != NULL) {
-        if (repair && rc != PAWL_LOCKED)
+        if (locked)
             io->ops->unlock(io);
         io->ops->destroy(io);
     }

@@ -144,13 +144,11 @@ int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *arg, pawl_
     struct seam *io = NULL;
     mem_init(&mem, 0);
     fail_clear();
-    int rc = dir == NULL || fn == NULL ? -EINVAL
-                                       : seam_create(dir, false, PAWL_BACKEND_POSIX, PAWL_DIRECT_AUTO, &io);
-    if (rc == -EINVAL)
+    int rc;
+    if (dir == NULL || fn == NULL)
         rc = fail(PAWL_INVALID, "directory or callback is NULL");
-    else if (rc < 0)
-        rc = rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP ? fail(PAWL_NOT_A_LOG, "%s is not a Pawl log", dir)
-                                                             : fail_sys(rc, "open", NULL, NO_LSN);
+    else if ((rc = seam_create(dir, false, PAWL_BACKEND_POSIX, PAWL_DIRECT_AUTO, &io)) < 0)
+        rc = open_error(rc, dir, false);
     else
         rc = dump(io, &mem, from, fn, arg);
     if (io != NULL)

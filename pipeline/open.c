@@ -69,7 +69,7 @@ static int check_options(const pawl_options *o) {
     return 0;
 }
 
-static int seam_error(int rc, const char *dir, bool create) {
+int open_error(int rc, const char *dir, bool create) {
     if (rc == -EOPNOTSUPP)
         return fail(PAWL_UNSUPPORTED, "the backend or O_DIRECT that was asked for is not available here");
     if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
@@ -219,7 +219,7 @@ static int open_it(pawl *p, const char *dir, const pawl_options *o) {
         int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
         if (rc < 0) {
             p->io = NULL;
-            return seam_error(rc, dir, (o->flags & PAWL_OPEN_CREATE) != 0);
+            return open_error(rc, dir, (o->flags & PAWL_OPEN_CREATE) != 0);
         }
     }
     uint64_t began = engine_now(p);

@@ -28,7 +28,7 @@ static void fill_reader(pawl *p, pawl_status *s) {
     s->disk_bytes = (f->index - p->wal.first_segment + 1) * p->header.segment_size;
     s->durable_lsn = s->end_lsn = f->apply.accepted_end;
     s->epoch = f->apply.epoch;
-    s->writer_pid = f->writer;
+    s->writer_pid = f->writer < 0 ? -1 : f->writer;
 }
 
 int pawl_get_status(pawl *p, pawl_status *out) {
