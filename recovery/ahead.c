@@ -14,7 +14,10 @@ struct ahead {
     struct mem *mem;
     const struct seam_ops *ops;
     struct seam_reads *reads;
-    int file;
+    int file; /* that the window shows */
+    int then; /* that follows, or -1 */
+    uint64_t then_from, then_end;
+    bool turned; /* the next read is of `then` */
     uint8_t *memory;
     size_t slot;
     unsigned count;     /* of slots */
@@ -33,13 +36,23 @@ static uint8_t *slot_data(const struct ahead *a, unsigned i) {
     return a->memory + a->slot * (CARRY_SLOTS + i);
 }
 
+/* Is there anything left to read? */
+static bool more(struct ahead *a) {
+    if (a->next == a->end && a->then >= 0 && !a->turned) {
+        a->next = a->then_from;
+        a->end = a->then_end;
+        a->turned = true;
+    }
+    return a->next < a->end;
+}
+
 static void fill(struct ahead *a) {
-    while (a->used + a->flying < a->count && a->next < a->end) {
+    while (a->used + a->flying < a->count && more(a)) {
         unsigned i = (a->head + a->used + a->flying) % a->count;
         struct slot *s = &a->slots[i];
         uint64_t left = a->end - a->next;
         *s = (struct slot){.req = {.op = SEAM_READ,
-                                   .file = a->file,
+                                   .file = a->turned ? a->then : a->file,
                                    .buffer = -1,
                                    .data = slot_data(a, i),
                                    .len = (uint32_t)(left < a->slot ? left : a->slot),
@@ -59,7 +72,7 @@ struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot,
     if (a == NULL)
         return NULL;
     *a = (struct ahead){
-        .mem = m, .ops = io->ops, .file = file, .slot = slot, .count = slots, .next = from, .end = end};
+        .mem = m, .ops = io->ops, .file = file, .then = -1, .slot = slot, .count = slots, .next = from, .end = end};
     a->memory = mem_alloc_block(m, memory_size(a));
     if (a->memory != NULL)
         a->reads = io->ops->reads_open(io, slots, a->memory, memory_size(a));
@@ -77,6 +90,13 @@ static bool take_one(struct ahead *a) {
     if (r == NULL)
         return false;
     ((struct slot *)r->owner)->done = true;
+    return true;
+}
+
+static bool come(struct ahead *a, const struct slot *s) {
+    while (!s->done)
+        if (!take_one(a))
+            return false;
     return true;
 }
 
@@ -124,15 +144,43 @@ bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w)
         fill(a);
         unsigned i = (a->head + a->used) % a->count;
         struct slot *s = &a->slots[i];
-        if (a->flying == 0 || s->req.offset != w->at + w->len)
+        if (a->flying == 0 || s->req.file != a->file || s->req.offset != w->at + w->len || !come(a, s))
             return false;
-        while (!s->done)
-            if (!take_one(a))
-                return false;
         if (s->req.result != (int64_t)s->req.len || !show(a, i, keep, w))
             return false;
     }
     release(a, keep, w);
+    fill(a);
+    return true;
+}
+
+void ahead_then(struct ahead *a, int file, uint64_t from, uint64_t end) {
+    if (a->then >= 0 || from >= end)
+        return;
+    a->then = file;
+    a->then_from = from;
+    a->then_end = end;
+    fill(a);
+}
+
+bool ahead_turn(struct ahead *a, int file, struct window *w) {
+    if (a->then != file)
+        return false;
+    a->head = (a->head + a->used) % a->count;
+    a->used = 0;
+    while (a->flying > 0 && a->slots[a->head].req.file == a->file) {
+        if (!come(a, &a->slots[a->head]))
+            return false;
+        a->head = (a->head + 1) % a->count;
+        a->flying--;
+    }
+    if (!a->turned)
+        a->next = a->end; /* what is left of the first file */
+    *w = (struct window){a->memory, a->then_from, 0};
+    more(a);
+    a->file = file;
+    a->then = -1;
+    a->turned = false;
     fill(a);
     return true;
 }

@@ -27,6 +27,11 @@ struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot,
 /* Lets the window, which ends where the next piece begins, reach `to`; bytes below `keep` may leave it. False when that can't
  * be (the end, a frame too large, a read that failed or was short): then the caller ends it, and a plain read tells the reason. */
 bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w);
+/* Once the reads of this file are all put in, those of [from, end) of another one follow without a pause. */
+void ahead_then(struct ahead *a, int file, uint64_t from, uint64_t end);
+/* On to that file: what is left of the first one is passed over, no read of it is under way any more, and the window is empty, where the other's begins. False: `file` isn't
+ * the one named. */
+bool ahead_turn(struct ahead *a, int file, struct window *w);
 /* Waits for what is under way and frees it: a window in its memory is gone. */
 void ahead_end(struct ahead *a);
 

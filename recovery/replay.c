@@ -87,12 +87,17 @@ static int header_error(uint64_t index, enum segment_verdict v, uint64_t size) {
 
 int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
                  bool writable, struct segment_header *h) {
+    int bad_copy;
+    return segment_open_judged(io, m, index, like, writable, h, &bad_copy);
+}
+
+int segment_open_judged(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
+                        bool writable, struct segment_header *h, int *bad_copy) {
     int file = open_file(io, index, writable);
     if (file < 0)
         return file;
     enum segment_verdict v;
-    int bad;
-    int rc = scan_header(io, m, file, index, h, &v, &bad);
+    int rc = scan_header(io, m, file, index, h, &v, bad_copy);
     if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY)
         rc = header_error(index, v, like->segment_size);
     else if (rc == 0 && (memcmp(h->log_id, like->log_id, 16) != 0 || h->segment_size != like->segment_size)) {
@@ -259,13 +264,14 @@ static int walk(struct scan *s, const struct replay *r, bool salvage, struct sca
 /* A segment being read. */
 struct reading {
     int file;
+    int bad_copy; /* of its header, or -1 */
     struct segment_header header;
     struct scan scan;
 };
 
 static int begin_reading(struct seam *io, struct mem *m, const struct log_extent *x, uint64_t n,
                          bool writable, struct reading *g) {
-    g->file = segment_open(io, m, n, &x->newest, writable, &g->header);
+    g->file = segment_open_judged(io, m, n, &x->newest, writable, &g->header, &g->bad_copy);
     if (g->file < 0)
         return g->file;
     scan_begin(&g->scan, io, m, g->file, &g->header, n == x->last);
@@ -375,20 +381,17 @@ int replay_settle(struct seam *io, struct mem *m) {
 }
 
 /* Both copies of the newest header, before anything in the segment vouches for them. Damage is left as it is, for verify to tell. */
-static int mend_torn_copy(struct seam *io, struct mem *m, int file, uint64_t index) {
-    struct segment_header h;
-    enum segment_verdict v;
-    int bad;
+static int mend_torn_copy(struct seam *io, struct mem *m, const struct reading *g) {
     bool torn = false;
-    TRY(scan_header(io, m, file, index, &h, &v, &bad));
-    if (v == SEGMENT_ONE_COPY)
-        TRY(scan_header_torn(io, m, file, &h, &torn));
-    return torn ? scan_header_mend(io, m, file, &h, bad) : 0;
+    if (g->bad_copy >= 0)
+        TRY(scan_header_torn(io, m, g->file, &g->header, &torn));
+    return torn ? scan_header_mend(io, m, g->file, &g->header, g->bad_copy) : 0;
 }
 
-static int take_over(struct seam *io, struct mem *m, struct log_extent *x, struct recovered *out) {
+static int take_over(struct seam *io, struct mem *m, const struct reading *g, struct log_extent *x,
+                     struct recovered *out) {
     struct wal_start *st = &out->start;
-    TRY(mend_torn_copy(io, m, st->file, x->last));
+    TRY(mend_torn_copy(io, m, g));
     if (!x->prepared)
         return 0;
     uint64_t size = 0;
@@ -420,25 +423,25 @@ static void note_end(const struct scan *s, const struct scan_end *end, struct re
     st->sealed = scan_sealed(s);
 }
 
+/* *g is the newest one afterwards, open in out->start. */
 static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
-                           struct log_extent *x, struct recovered *out) {
-    struct reading g;
-    TRY(find_start(io, m, x, mode, &g));
+                           struct log_extent *x, struct reading *g, struct recovered *out) {
+    TRY(find_start(io, m, x, mode, g));
     out->header = x->newest;
     for (;;) {
         struct scan_end end = {0};
         bool checkpoint;
-        int rc = walk(&g.scan, r, mode == REPLAY_SALVAGE, &end, &checkpoint, out);
-        note_end(&g.scan, &end, out);
-        uint64_t n = g.header.index;
+        int rc = walk(&g->scan, r, mode == REPLAY_SALVAGE, &end, &checkpoint, out);
+        note_end(&g->scan, &end, out);
+        uint64_t n = g->header.index;
         if (rc == 0 && n == x->last) {
-            scan_end(&g.scan);
-            out->start.file = g.file;
+            scan_end(&g->scan);
+            out->start.file = g->file;
             return 0;
         }
-        end_reading(io, &g);
+        end_reading(io, g);
         TRY(rc);
-        TRY(begin_reading(io, m, x, n + 1, mode == REPLAY_WRITE, &g));
+        TRY(begin_reading(io, m, x, n + 1, mode == REPLAY_WRITE, g));
     }
 }
 
@@ -459,7 +462,8 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, struct log
     out->start.file = out->start.next_file = -1;
     struct tap t = {.inner = r};
     struct replay tapped = {tap_frame, &t, r->progress, r->progress_arg};
-    int rc = replay_segments(io, m, mode, &tapped, x, out);
+    struct reading newest;
+    int rc = replay_segments(io, m, mode, &tapped, x, &newest, out);
     struct wal_start *st = &out->start;
     if (rc == 0 && st->sealed)
         rc = check_after_seal(io, m, x);
@@ -470,7 +474,7 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, struct log
     st->segment = x->last;
     st->first_segment = x->first;
     if (rc == 0 && mode == REPLAY_WRITE)
-        rc = take_over(io, m, x, out);
+        rc = take_over(io, m, &newest, x, out);
     if ((rc < 0 || mode != REPLAY_WRITE) && st->file >= 0) {
         io->ops->close(io, st->file);
         st->file = -1;

@@ -47,6 +47,9 @@ int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_
 /* Opens segment `index` and checks that it is of this log. Handle or error code. */
 int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
                  bool writable, struct segment_header *h);
+/* The same; *bad_copy is the copy of the header that isn't good, or -1. */
+int segment_open_judged(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
+                        bool writable, struct segment_header *h, int *bad_copy);
 
 /* Makes durable what a killed writer may have left in the page cache only, and has it read from the medium from then on: what an earlier failed sync left
  * in the cache, clean and never written, is not there. Before anything is judged, where no writer lives. */

@@ -58,6 +58,11 @@ static int read_window(struct scan *s, uint64_t offset, size_t len) {
     return 0;
 }
 
+static void announce(struct scan *s) {
+    if (s->ahead != NULL && s->then >= 0)
+        ahead_then(s->ahead, s->then, SEGMENT_HEADER_SIZE, s->segment_size);
+}
+
 /* After some windows in a row, or where it is known that the whole is wanted: the following ones come while this one is worked on. */
 static void read_ahead(struct scan *s) {
     uint64_t from = s->window.at + s->window.len, end = readable_end(s) / BLOCK * BLOCK;
@@ -65,10 +70,25 @@ static void read_ahead(struct scan *s) {
     bool wanted = s->whole ? slot != 0 : s->sequential >= SEQUENTIAL_MIN && slot >= AHEAD_SLOT_MIN;
     if (wanted && from % BLOCK == 0 && from + slot <= end)
         s->ahead = ahead_begin(s->io, s->mem, s->file, slot, s->whole ? AHEAD_SLOTS_MAX : AHEAD_SLOTS, from, end);
+    announce(s);
 }
 
 void scan_whole(struct scan *s) {
     s->whole = true;
+}
+
+void scan_then(struct scan *s, int file) {
+    s->then = file;
+    announce(s);
+}
+
+void scan_whole_after(struct scan *s, struct scan *before) {
+    s->whole = true;
+    if (before->ahead == NULL || !ahead_turn(before->ahead, s->file, &s->window))
+        return;
+    s->ahead = before->ahead;
+    before->ahead = NULL;
+    scan_forget(before); /* its window was in there */
 }
 
 /* Brings [offset, offset + len) into the window. */
@@ -154,6 +174,7 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
     s->io = io;
     s->mem = m;
     s->file = file;
+    s->then = -1;
     s->index = h->index;
     s->segment_size = h->segment_size;
     s->seed = format_seed(h->log_id);

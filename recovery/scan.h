@@ -35,6 +35,7 @@ struct scan {
     size_t buf_cap;
     size_t chunk;
     struct ahead *ahead; /* NULL: not reading ahead */
+    int then;            /* file of the segment that is read after this one, or -1 */
     unsigned sequential; /* windows read one behind the other */
     bool whole;          /* the segment will be read to its end: reading ahead begins at once */
 };
@@ -63,6 +64,10 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
                bool newest);
 /* Right behind scan_begin(): all of the segment is going to be read, in order. Takes more memory, and has it read without a pause. */
 void scan_whole(struct scan *s);
+/* Behind scan_whole(): the segment in `file` follows, whole, and what is free to read ahead begins with it. */
+void scan_then(struct scan *s, int file);
+/* In place of scan_whole(), for that segment: goes on with what `before` has read ahead of it. No read of the file before is under way any more. */
+void scan_whole_after(struct scan *s, struct scan *before);
 /* Back to the first frame; what was read stays. */
 void scan_rewind(struct scan *s, const struct segment_header *h);
 /* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading, or PAWL_VERSION for a required kind that isn't known. */

@@ -123,41 +123,92 @@ static int on_bad_copy(struct verify *v, int file, const struct segment_header *
     return v->header != NULL ? v->header(v->ctx, file, h, bad_copy) : 0;
 }
 
-static int check_segment(struct verify *v, const struct log_extent *x, uint64_t n, uint64_t *link, uint64_t total) {
-    struct segment_header h;
-    int bad_copy = -1;
-    enum segment_verdict verdict;
-    int file = segment_open(v->io, v->mem, n, &x->newest, v->writable, &h);
-    if (file < 0)
-        return file;
-    int rc = scan_header(v->io, v->mem, file, n, &h, &verdict, &bad_copy);
-    if (rc == 0 && verdict == SEGMENT_ONE_COPY)
-        rc = on_bad_copy(v, file, &h, n == x->last, bad_copy);
-    bool behind_damage = v->cut_off; /* which reached to the end of the segment before */
-    v->cut_off = false;
-    if (rc == 0 && n != x->first && !behind_damage && *link != h.link)
-        verify_tell(v->check, PAWL_DAMAGED, n, n * h.segment_size, 0, "segment-chain-broken",
-                    "segment %016llx does not continue the one before it", (unsigned long long)n);
-    struct scan s;
+/* While one segment is read, the next one is opened, so that reading goes on with it without a pause. An error comes again when it is its turn. Not while
+ * repair changes what lies ahead. */
+static void open_next(struct verify *v, const struct log_extent *x, uint64_t n) {
+    struct verify_next *next = &v->next;
+    if (n > x->last || v->writable)
+        return;
+    next->file = segment_open_judged(v->io, v->mem, n, &x->newest, false, &next->header, &next->bad_copy);
+    next->open = next->file >= 0;
+}
+
+static int take_next(struct verify *v, const struct log_extent *x, uint64_t n, struct verify_next *taken) {
+    *taken = v->next;
+    v->next.open = false;
+    if (!taken->open)
+        taken->file =
+            segment_open_judged(v->io, v->mem, n, &x->newest, v->writable, &taken->header, &taken->bad_copy);
+    return taken->file < 0 ? taken->file : 0;
+}
+
+/* Every frame to the segment's end. `behind_damage`: damage reached to the end of the segment before. */
+static int walk(struct verify *v, const struct log_extent *x, struct scan *s, bool behind_damage, uint64_t total) {
     struct scan_frame f;
-    scan_begin(&s, v->io, v->mem, file, &h, n == x->last);
-    scan_whole(&s);
-    while (rc >= 0) {
-        rc = scan_next(&s, &f);
+    uint64_t done = (s->index - x->first) * s->segment_size;
+    for (;;) {
+        int rc = scan_next(s, &f);
         if (rc == 1) {
-            on_good(v, &f, s.after_lost || behind_damage);
+            on_good(v, &f, s->after_lost || behind_damage);
             behind_damage &= f.header.kind != FRAME_CHECKPOINT;
         } else if (rc == 0)
-            rc = on_end(v, &s);
-        if (rc == 0)
-            break;
+            rc = on_end(v, s);
+        if (rc <= 0)
+            return rc;
         if (v->check->progress != NULL)
-            v->check->progress(v->check->arg, (n - x->first) * h.segment_size + s.at % h.segment_size, total);
+            v->check->progress(v->check->arg, done + s->at % s->segment_size, total);
     }
-    *link = s.link;
-    scan_end(&s);
-    v->io->ops->close(v->io, file);
+}
+
+/* *s is the scan of the segment before, if there is one, and then of this one. */
+static int check_segment(struct verify *v, const struct log_extent *x, uint64_t n, struct scan *s, uint64_t total) {
+    struct verify_next seg;
+    struct scan before = *s;
+    bool first = n == x->first;
+    int rc = take_next(v, x, n, &seg);
+    if (rc == 0) {
+        scan_begin(s, v->io, v->mem, seg.file, &seg.header, n == x->last);
+        if (first)
+            scan_whole(s);
+        else
+            scan_whole_after(s, &before);
+    }
+    if (!first) {
+        scan_end(&before);
+        v->io->ops->close(v->io, before.file);
+    }
+    if (rc < 0) {
+        s->file = -1;
+        return rc;
+    }
+    open_next(v, x, n + 1);
+    if (v->next.open)
+        scan_then(s, v->next.file);
+    if (seg.bad_copy >= 0)
+        rc = on_bad_copy(v, seg.file, &seg.header, n == x->last, seg.bad_copy);
+    bool behind_damage = v->cut_off;
+    v->cut_off = false;
+    if (rc == 0 && !first && !behind_damage && before.link != seg.header.link)
+        verify_tell(v->check, PAWL_DAMAGED, n, n * seg.header.segment_size, 0, "segment-chain-broken",
+                    "segment %016llx does not continue the one before it", (unsigned long long)n);
+    if (rc >= 0)
+        rc = walk(v, x, s, behind_damage, total);
     v->check->segments++;
+    return rc;
+}
+
+static int check_segments(struct verify *v, const struct log_extent *x, uint64_t total) {
+    struct scan s = {.file = -1};
+    int rc = 0;
+    for (uint64_t n = x->first; n <= x->last && rc >= 0; n++)
+        rc = check_segment(v, x, n, &s, total);
+    if (s.file >= 0) {
+        scan_end(&s);
+        v->io->ops->close(v->io, s.file);
+    }
+    if (v->next.open)
+        v->io->ops->close(v->io, v->next.file);
+    v->next.open = false;
     return rc;
 }
 
@@ -166,9 +217,8 @@ int verify_log(struct verify *v) {
     v->check->live = v->io->ops->holder(v->io) != 0 && !v->writable;
     TRY(log_extent_find(v->io, v->mem, false, &x));
     v->segment_size = x.newest.segment_size;
-    uint64_t link = 0, total = (x.last - x.first + 1) * x.newest.segment_size;
-    for (uint64_t n = x.first; n <= x.last; n++)
-        TRY(check_segment(v, &x, n, &link, total));
+    uint64_t total = (x.last - x.first + 1) * x.newest.segment_size;
+    TRY(check_segments(v, &x, total));
     if (v->check->progress != NULL)
         v->check->progress(v->check->arg, total, total);
     return 0;

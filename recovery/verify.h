@@ -7,6 +7,13 @@
 
 #include "recovery/replay.h"
 
+struct verify_next {
+    bool open;
+    int file;
+    int bad_copy; /* of its header, or -1 */
+    struct segment_header header;
+};
+
 struct verify {
     struct seam *io;
     struct mem *mem;
@@ -19,7 +26,8 @@ struct verify {
     int (*header)(void *ctx, int file, const struct segment_header *h, int bad_copy);
     bool writable;
     void *ctx;
-    uint64_t segment_size; /* set by verify_log() */
+    struct verify_next next; /* the segment that follows, opened while this one is read */
+    uint64_t segment_size;   /* set by verify_log() */
     bool cut_off; /* damage reaches to the end of the segment just walked: nothing is known of what the next one follows */
 };
 
