@@ -159,7 +159,9 @@ static int trust_the_rest(pawl *p) {
     if (fo->writer != 0 || fo->ahead.accepted_end <= fo->known)
         return 0;
     int rc = p->io->ops->sync(p->io, fo->ahead_file);
-    if (rc < 0 && rc != -EROFS)
+    if (rc == -EROFS) /* read-only after an error, with bytes that it can't write: nobody vouches for them */
+        return 0;
+    if (!settled(rc))
         return fail_sys(rc, "fsync", NULL, NO_LSN);
     if (p->io->ops->holder(p->io) == 0) /* else these may be a new writer's, on their way */
         fo->known = fo->ahead.accepted_end;
@@ -188,8 +190,11 @@ int follow_open(pawl *p) {
     struct follow *fo = &p->follow;
     fo->writer = p->io->ops->holder(p->io);
     bool alone = fo->writer == 0;
-    if (alone)
-        TRY(replay_settle(p->io, &p->mem));
+    if (alone) {
+        bool stuck = false;
+        TRY(replay_settle(p->io, &p->mem, &stuck));
+        alone = !stuck;
+    }
     TRY(log_extent_find(p->io, &p->mem, false, &x));
     p->header = x.newest;
     p->wal.first_segment = x.first;

@@ -172,7 +172,7 @@ static int begin_incarnation(pawl *p, const struct wal_start *start) {
 
 static int open_writer(pawl *p, const pawl_options *o) {
     TRY(take_lock(p, o));
-    TRY(replay_settle(p->io, &p->mem));
+    TRY(replay_settle(p->io, &p->mem, NULL));
     point(&p->points, "recovery-synced");
     struct replay r = {on_frame, p, o->progress, o->progress_arg};
     struct recovered out;

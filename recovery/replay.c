@@ -342,6 +342,7 @@ static int sync_files(struct seam *io, struct seam_req *req, size_t count) {
         io->ops->submit(io, &req[i]);
     io->ops->kick(io);
     int rc = io->ops->sync_dir(io);
+    rc = settled(rc) ? 0 : rc;
     for (size_t left = count; left > 0;) {
         struct seam_req *done[UNSETTLED];
         int n = io->ops->reap(io, done, UNSETTLED, true);
@@ -351,13 +352,13 @@ static int sync_files(struct seam *io, struct seam_req *req, size_t count) {
         int64_t result = req[i].result;
         if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) /* not begun: no sync that failed (PAWL-7) */
             result = io->ops->sync(io, req[i].file);
-        if (result < 0 && (rc == 0 || rc == -EROFS))
+        if (!settled((int)result) && (rc == 0 || rc == -EROFS))
             rc = (int)result;
     }
     return rc;
 }
 
-int replay_settle(struct seam *io, struct mem *m) {
+int replay_settle(struct seam *io, struct mem *m, bool *stuck) {
     struct segment_list l;
     TRY(segment_list_read(io, m, &l, false));
     struct seam_req req[UNSETTLED];
@@ -376,8 +377,11 @@ int replay_settle(struct seam *io, struct mem *m) {
         io->ops->drop_cache(io, req[i].file);
         io->ops->close(io, req[i].file);
     }
-    /* A read-only file system has nothing unwritten. */
-    return rc < 0 ? rc : synced < 0 && synced != -EROFS ? fail_sys(synced, "fdatasync", NULL, NO_LSN) : 0;
+    if (synced == -EROFS && stuck != NULL) {
+        *stuck = true;
+        return rc;
+    }
+    return rc < 0 || synced == 0 ? rc : fail_sys(synced, "fdatasync", NULL, NO_LSN);
 }
 
 /* Both copies of the newest header, before anything in the segment vouches for them. Damage is left as it is, for verify to tell. */

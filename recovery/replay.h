@@ -6,6 +6,8 @@
 #ifndef PAWL_RECOVERY_REPLAY_H
 #define PAWL_RECOVERY_REPLAY_H
 
+#include <errno.h>
+
 #include "recovery/scan.h"
 #include "wal/wal.h"
 
@@ -52,8 +54,13 @@ int segment_open_judged(struct seam *io, struct mem *m, uint64_t index, const st
                         bool writable, struct segment_header *h, int *bad_copy);
 
 /* Makes durable what a killed writer may have left in the page cache only, and has it read from the medium from then on: what an earlier failed sync left
- * in the cache, clean and never written, is not there. Before anything is judged, where no writer lives. */
-int replay_settle(struct seam *io, struct mem *m);
+ * in the cache, clean and never written, is not there. Before anything is judged, where no writer lives. *stuck (NULL: that is an error): the file system has gone
+ * read-only by itself, after an error, and can't write any more what it still holds: only what a witness vouches for is to be believed. */
+int replay_settle(struct seam *io, struct mem *m, bool *stuck);
+/* Did a sync that answered `rc` leave nothing unwritten? A file system that nothing can be written to (squashfs, say) has no sync: EINVAL. */
+static inline bool settled(int rc) {
+    return rc >= 0 || rc == -EINVAL;
+}
 
 enum replay_mode { REPLAY_WRITE, REPLAY_READ, REPLAY_SALVAGE };
 /* Recovers (PAWL-8), the log being settled: everything below start.tail is durable. *x is the extent found since then; a segment that was never begun is taken out of it. Damage: PAWL_DAMAGED with the facts, except in salvage. */

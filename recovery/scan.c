@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recovery/scan.h"
 
+#include <errno.h>
+
 static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
     char name[24];
     segment_name(name, s->index, "seg");
@@ -39,7 +41,7 @@ static uint64_t readable_end(const struct scan *s) {
 /* Plain read of a window that holds [offset, offset + len), as far as the file has it. */
 static int read_window(struct scan *s, uint64_t offset, size_t len) {
     uint64_t from = offset / BLOCK * BLOCK;
-    uint64_t want = align_up(offset + len - from, BLOCK);
+    uint64_t needed = align_up(offset + len - from, BLOCK), want = needed;
     if (want < s->chunk)
         want = s->chunk;
     if (want > s->segment_size - from)
@@ -49,6 +51,8 @@ static int read_window(struct scan *s, uint64_t offset, size_t len) {
     s->window.len = 0;
     TRY(grow_buffer(s, (size_t)want));
     int64_t n = s->io->ops->read(s->io, s->file, s->buf, (size_t)want, from);
+    if (n == -EIO && needed < want) /* a sector that can't be read, perhaps where nobody needs it */
+        n = s->io->ops->read(s->io, s->file, s->buf, (size_t)needed, from);
     if (n < 0)
         return read_failed(s, n, from);
     uint64_t end = from + (uint64_t)n, readable = readable_end(s);

@@ -30,6 +30,7 @@ static struct {
     uint64_t last_written; /* when the last byte of a write that was cut short got there */
     uint64_t last_synced;  /* when the last sync, or write that syncs, began that succeeded */
     unsigned writes, syncs, no_dsync;
+    int file_sync; /* -errno of every sync; 0: the real one */
 } f;
 
 static bool due(const struct seam_req *r) {
@@ -54,6 +55,11 @@ static void fault_submit(struct seam *s, struct seam_req *r) {
     (void)s;
     f.clock++;
     bool syncs = r->op == SEAM_SYNC || (r->flags & SEAM_DSYNC) != 0;
+    if (r->op == SEAM_SYNC && f.file_sync != 0) {
+        r->result = f.file_sync;
+        answered[answered_count++] = r;
+        return;
+    }
     if (due(r)) {
         if (f.fault == ERROR || f.fault == NOTHING) {
             r->result = f.fault == NOTHING ? 0 : f.error;
@@ -138,7 +144,7 @@ static int64_t fault_write(struct seam *s, int file, const void *data, size_t le
 }
 static int fault_sync(struct seam *s, int file) {
     (void)s;
-    return REAL->sync(f.real, file);
+    return f.file_sync != 0 ? f.file_sync : REAL->sync(f.real, file);
 }
 static void fault_drop_cache(struct seam *s, int file) {
     (void)s;
@@ -224,7 +230,15 @@ struct fixture {
     uint32_t stream;
 };
 
+static int open_with(struct fixture *x, uint32_t flags, int file_sync);
+
 static void open_log(struct fixture *x, bool create) {
+    assert_int_equal(open_with(x, create ? PAWL_OPEN_CREATE : 0, 0), 0);
+    if (create)
+        assert_int_equal(pawl_stream_create(x->log, "s", 1, &x->stream), 0);
+}
+
+static int open_with(struct fixture *x, uint32_t flags, int file_sync) {
     memset(&f, 0, sizeof f);
     answered_count = 0;
     int rc = seam_create(x->dir, false, x->v->backend, x->v->direct, &f.real);
@@ -236,11 +250,10 @@ static void open_log(struct fixture *x, bool create) {
     f.seam = *f.real;
     f.seam.ops = &fault_ops;
     f.countdown = -1;
+    f.file_sync = file_sync;
     pawl_options o = PAWL_OPTIONS_INIT;
-    o.flags = create ? PAWL_OPEN_CREATE : 0, o.segment_size = MIB, o.no_thread = 1;
-    assert_int_equal(engine_open(&f.seam, &o, &x->log), 0);
-    if (create)
-        assert_int_equal(pawl_stream_create(x->log, "s", 1, &x->stream), 0);
+    o.flags = flags, o.segment_size = MIB, o.no_thread = 1;
+    return engine_open(&f.seam, &o, &x->log);
 }
 
 static int setup(void **state) {
@@ -398,6 +411,41 @@ static void a_write_that_is_never_whole_is_given_up(void **state) {
     expect(x, 1, true);
 }
 
+static uint64_t records_shown(struct fixture *x) {
+    pawl_bounds b;
+    assert_int_equal(pawl_partition_bounds(x->log, x->stream, 0, &b), 0);
+    return b.end;
+}
+
+/* squashfs and its like have no sync: fdatasync() answers EINVAL. Nothing there is unwritten. */
+static void a_file_system_that_cannot_be_written_is_read(void **state) {
+    struct fixture *x = *state;
+    open_log(x, true);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(append(x, i), 0);
+    pawl_close(x->log);
+    assert_int_equal(open_with(x, PAWL_OPEN_READ, -EINVAL), 0);
+    assert_int_equal(records_shown(x), 3);
+    pawl_close(x->log);
+}
+
+/* A killed writer's last bytes are in the cache, and the file system has gone read-only after an error: they will never be on the device. */
+static void what_cannot_be_made_durable_is_not_shown(void **state) {
+    struct fixture *x = *state;
+    open_log(x, true);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(append(x, i), 0);
+    inject(ERROR, -EIO, 0, true); /* so that closing leaves no record that vouches for the last one */
+    pawl_close(x->log);
+    assert_int_equal(open_with(x, PAWL_OPEN_READ, -EROFS), 0);
+    assert_int_equal(records_shown(x), 2);
+    pawl_close(x->log);
+    assert_int_equal(open_with(x, PAWL_OPEN_READ, 0), 0);
+    assert_int_equal(records_shown(x), 3);
+    pawl_close(x->log);
+    assert_int_not_equal(open_with(x, 0, -EROFS), 0); /* nor does a writer begin on it */
+}
+
 static const struct variant variants[] = {
     {"io_uring, direct", PAWL_BACKEND_URING, PAWL_DIRECT_ON},
     {"io_uring, buffered", PAWL_BACKEND_URING, PAWL_DIRECT_OFF},
@@ -418,6 +466,8 @@ int main(void) {
         TEST(a_failed_write_is_the_end),
         TEST(a_failed_sync_is_the_end_and_is_not_tried_again),
         TEST(a_write_that_is_never_whole_is_given_up),
+        TEST(a_file_system_that_cannot_be_written_is_read),
+        TEST(what_cannot_be_made_durable_is_not_shown),
     };
     int failed = 0;
     for (size_t v = 0; v < VARIANTS; v++) {

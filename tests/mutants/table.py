@@ -45,7 +45,7 @@ MUTANTS = [
     ("frames-before-the-header-is-durable", "PAWL-9", "wal/wal_append.c",
      "if (w->state == WAL_BEGINNING && w->in_flight == 0) {", "if (w->state == WAL_BEGINNING) {"),
     ("recovered-names-not-synced", "PAWL-8", "recovery/replay.c",
-     "    int rc = io->ops->sync_dir(io);\n    for (size_t left", "    int rc = 0;\n    for (size_t left"),
+     "    int rc = io->ops->sync_dir(io);\n    rc = settled", "    int rc = 0;\n    rc = settled"),
 
     # ---- recovery
     ("recovered-tail-not-synced", "PAWL-8", "recovery/replay.c",
@@ -74,6 +74,9 @@ MUTANTS = [
      "    if (h->lsn != lsn)\n        return FRAME_OTHER_LSN;\n", ""),
     ("tail-not-aligned", "PAWL-5", "wal/wal_group.c",
      "w->tail = align_up(start->tail, BLOCK);", "w->tail = start->tail / BLOCK * BLOCK;"),
+
+    ("refused-sync-taken-for-nothing-to-do", "PAWL-8", "recovery/replay.h",
+     "return rc >= 0 || rc == -EINVAL;", "return rc >= 0 || rc == -EINVAL || rc == -EROFS;"),
 
     # ---- pipeline
     ("position-in-a-frame-of-its-own", "PAWL-3", "pipeline/processor.c",
