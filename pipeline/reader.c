@@ -199,6 +199,21 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     return 0;
 }
 
+/* Did repair take out what stood at `lsn`? From the segment's first frame on, since a LOST frame may begin before it. */
+static bool was_taken_out(pawl *p, int file, const struct segment_header *h, uint64_t lsn) {
+    struct scan s;
+    struct scan_frame f;
+    bool lost = false;
+    pawl_error e;
+    fail_copy(&e);
+    scan_begin(&s, p->io, &p->mem, file, h, false);
+    while (s.at <= lsn && scan_next(&s, &f) == 1)
+        lost = f.header.kind == FRAME_LOST && s.at > lsn;
+    scan_end(&s);
+    fail_again(&e);
+    return lost;
+}
+
 /* The run that a commit refers to, out of the spilled frame. */
 static int take_spilled(struct pawl_reader *r, const struct run *run, const struct spilled_entry *e,
                         const struct frame_header *h, const uint8_t *frame, uint64_t lsn, bool in_memory) {
@@ -254,6 +269,10 @@ static int spilled_from_disk(struct pawl_reader *r, const struct run *run, const
         rc = fail_at(PAWL_DAMAGED, 0, "", "", e->lsn, "the spilled frame at LSN %llu is damaged",
                      (unsigned long long)e->lsn);
     scan_end(&s);
+    if (rc == PAWL_DAMAGED && was_taken_out(p, file, &sh, e->lsn)) {
+        r->behind_gap = run->base + run->count;
+        rc = PAWL_LOST;
+    }
     p->io->ops->close(p->io, file);
     return rc;
 }
@@ -462,12 +481,23 @@ static bool enough(const struct pawl_reader *r, size_t max) {
            (r->gathered >= gather_bytes(r->p) && r->gathered_records >= records);
 }
 
+/* Under the lock: where the partition's records below `limit` end, as far as the tables can tell. */
+static uint64_t end_below(const struct pawl_reader *r, uint64_t limit) {
+    const pawl *p = r->p;
+    const struct partition *part = &tables_stream(&p->tables, r->stream)->parts[r->partition];
+    return p->read_only || limit >= p->wal.tail ? part->next : tables_durable_next(part, limit);
+}
+
 /* Gathers runs until there is enough or no more. Lock held on entry and return. */
 static int gather(struct pawl_reader *r, size_t max) {
     pawl *p = r->p;
     drop_pieces(r);
     for (;;) {
         uint64_t limit = reader_limit(p, r->flags);
+        if (r->lsn >= limit && r->piece_count == 0 && r->want < end_below(r, limit)) {
+            r->behind_gap = end_below(r, limit); /* repair took out the partition's last records */
+            return PAWL_LOST;
+        }
         if (r->lsn >= limit || enough(r, max))
             return 0;
         int rc = gather_memory(r, limit);

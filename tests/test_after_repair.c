@@ -315,9 +315,82 @@ static void a_segment_without_its_beginning_is_kept(void **state) {
     }
 }
 
+/* The commit stays, a part of its records is gone: that is told, and reading goes on behind it. */
+static void a_lost_spilled_part_is_told(void **state) {
+    struct fixture *f = *state;
+    static char big[60000];
+    uint32_t s;
+    uint64_t lost;
+    pawl_tx *tx;
+    pawl *log = reopen(f);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    append(log, s, "before");
+    assert_int_equal(pawl_begin(log, &tx), 0);
+    memset(big, 'b', sizeof big);
+    memcpy(big + 100, "marked", 6);
+    pawl_record r = {.value = big, .value_len = sizeof big};
+    for (int i = 0; i < 6; i++, memcpy(big + 100, "bbbbbb", 6))
+        assert_int_equal(pawl_put(tx, s, 0, &r), 0);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    append(log, s, "behind");
+    assert_int_equal(pawl_close(log), 0);
+    damage(f, "marked");
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    uint64_t read = read_all(f, PAWL_OPEN_READ, s, &lost);
+    assert_int_equal(read + lost, 8);
+    assert_true(lost >= 1 && lost < 6);
+    assert_int_equal(read_all(f, 0, s, &lost), read);
+}
+
+static int take(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
+    (void)ctx, (void)records;
+    *(uint64_t *)arg += count;
+    return 0;
+}
+
+/* Nothing follows in its partition that would show the gap: the next segment's tables do, and a processor passes it. */
+static void a_partitions_lost_end_is_told(void **state) {
+    struct fixture *f = *state;
+    uint32_t s, t;
+    uint64_t lost, seen = 0;
+    pawl *log = reopen(f);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    assert_int_equal(pawl_stream_create(log, "t", 1, &t), 0);
+    append(log, s, "first");
+    append(log, s, "the last of it");
+    static char big[60000];
+    memset(big, 't', sizeof big - 1);
+    for (int i = 0; i < 30; i++)
+        append(log, t, big);
+    assert_int_equal(pawl_close(log), 0);
+    damage(f, "the last of it");
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &lost), 1);
+    assert_int_equal(lost, 1);
+    assert_int_equal(read_all(f, 0, s, &lost), 1);
+    assert_int_equal(lost, 1);
+
+    log = reopen(f);
+    pawl_processor_config pc = PAWL_PROCESSOR_INIT;
+    pc.name = "p", pc.inputs = &s, pc.input_count = 1, pc.process = take, pc.arg = &seen;
+    assert_int_equal(pawl_processor_add(log, &pc, NULL), 0);
+    alarm(60); /* it once never came to an end */
+    assert_int_equal(pawl_run(log, 1, PAWL_RUN_UNTIL_IDLE), 0);
+    alarm(0);
+    assert_int_equal(seen, 1);
+    uint64_t at;
+    assert_int_equal(pawl_position_get(log, "p", s, 0, &at), 0);
+    assert_int_equal(at, 2);
+    assert_int_equal(pawl_close(log), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_spilled_part_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_partitions_lost_end_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_seal_is_passed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_seal_before_a_lost_checkpoint_is_passed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_open_record_takes_nothing_with_it, setup, teardown),
