@@ -117,6 +117,7 @@ static bool sector_same(const struct page *a, const struct page *b, unsigned sec
 void disk_init(struct disk *d, uint64_t space) {
     memset(d, 0, sizeof *d);
     d->space = space;
+    d->bad_inode = -1;
 }
 
 void disk_copy(struct disk *to, const struct disk *from) {
@@ -335,6 +336,8 @@ void disk_write(struct disk *d, int inode, struct page *const *page, uint32_t le
     struct inode *i = inode_own(&d->inode[inode]);
     if (offset + len > DISK_PAGES * DISK_PAGE)
         abort();
+    if (disk_unreadable(d, inode, offset, len))
+        d->bad_inode = -1; /* the device takes another place for it */
     for (uint32_t at = 0; at < len; at += DISK_SECTOR) {
         struct slot *s = &i->slot[(offset + at) / DISK_PAGE];
         unsigned sector = (unsigned)((offset + at) % DISK_PAGE / DISK_SECTOR);
@@ -543,6 +546,15 @@ void disk_flip(struct disk *d, int inode, uint64_t offset, uint8_t mask) {
     struct slot *s = &inode_own(&d->inode[inode])->slot[offset / DISK_PAGE];
     page_own(&s->disk)->data[offset % DISK_PAGE] ^= mask;
     page_set(&s->now, s->disk);
+}
+
+void disk_spoil(struct disk *d, int inode, uint64_t offset) {
+    d->bad_inode = inode;
+    d->bad_offset = offset / DISK_SECTOR * DISK_SECTOR;
+}
+
+bool disk_unreadable(const struct disk *d, int inode, uint64_t offset, uint64_t len) {
+    return d->bad_inode == inode && offset < d->bad_offset + DISK_SECTOR && d->bad_offset < offset + len;
 }
 
 void disk_misdirect(struct disk *d, int from, uint64_t from_offset, int to, uint64_t to_offset) {

@@ -74,6 +74,8 @@ struct disk {
     struct page *stale[DISK_STALE]; /* bytes of files that are gone: what a torn write may bring back */
     unsigned stale_at;
     uint64_t space; /* bytes that files may take together */
+    int bad_inode;  /* a file with a sector that can't be read any more, until it is written; -1 none */
+    uint64_t bad_offset;
 };
 
 /* What a power cut does to one thing that isn't durable. */
@@ -118,6 +120,10 @@ void disk_kill(struct disk *d, disk_fate_fn fate, void *arg);
 
 /* Media damage. */
 void disk_flip(struct disk *d, int inode, uint64_t offset, uint8_t mask);
+/* The sector at `offset` can't be read. */
+void disk_spoil(struct disk *d, int inode, uint64_t offset);
+/* Does [offset, offset + len) of the file hold a sector that can't be read? */
+bool disk_unreadable(const struct disk *d, int inode, uint64_t offset, uint64_t len);
 void disk_misdirect(struct disk *d, int from, uint64_t from_offset, int to, uint64_t to_offset); /* one sector */
 
 #endif

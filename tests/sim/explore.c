@@ -6,6 +6,7 @@
 #include <string.h>
 
 #undef fail
+#include "recovery/verify.h"
 #include "wal/error.h"
 
 /* ---------------------------------------------------------------- fates */
@@ -247,43 +248,91 @@ static uint64_t any_place(struct explore *e) {
     return (uint64_t)rng_below(&e->rng, pages) * DISK_PAGE + rng_below(&e->rng, DISK_PAGE);
 }
 
+enum damage { A_BIT_FLIPPED, A_SECTOR_OF_ANOTHER_PLACE, A_SECTOR_UNREADABLE };
+
+static void do_damage(struct explore *e, struct disk *d, char *what, size_t size) {
+    static const char *const name[] = {"a bit flipped", "a sector of another place", "a sector unreadable"};
+    int file = any_file(e, d), other = any_file(e, d);
+    uint64_t at = any_place(e), from = any_place(e) / DISK_SECTOR * DISK_SECTOR;
+    enum damage how = (enum damage)(rng_below(&e->rng, 4) % 3);
+    if (how == A_SECTOR_OF_ANOTHER_PLACE)
+        disk_misdirect(d, other, from, file, at / DISK_SECTOR * DISK_SECTOR);
+    else if (how == A_SECTOR_UNREADABLE)
+        disk_spoil(d, file, at);
+    else
+        disk_flip(d, file, at, (uint8_t)(1u << rng_below(&e->rng, 8)));
+    snprintf(what, size, "with damage (%s in %s at %llu, from %s at %llu)", name[how], name_of(d, file),
+             (unsigned long long)at, name_of(d, other), (unsigned long long)from);
+}
+
+static int any_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    (void)ctx, (void)h, (void)frame, (void)lost;
+    return 0;
+}
+
+/* A log that was refused: verify finds why, repair mends it, and what is left then is exact. */
+static void mend(struct world *w) {
+    pawl_check found = PAWL_CHECK_INIT, check = PAWL_CHECK_INIT, again = PAWL_CHECK_INIT;
+    struct mem m;
+    pawl_error e;
+    mem_init(&m, 8u * MIB);
+    struct seam *io = sim_seam(&w->m);
+    struct verify v = {.io = io, .mem = &m, .check = &found, .frame = any_frame};
+    if (verify_log(&v) == 0 && found.problems == 0)
+        world_wrong(w, "verify finds nothing in a log that was refused");
+    int rc = repair_log(io, &m, &check, any_frame, NULL);
+    v.check = &again;
+    bool whole = rc == 0 && verify_log(&v) == 0 && again.problems == 0;
+    io->ops->destroy(io);
+    if (m.used != 0)
+        world_wrong(w, "verify or repair keeps memory");
+    if (!whole) /* beyond repair: it says so */
+        return;
+    rc = world_open(w, true);
+    if (rc < 0) {
+        w->log = NULL;
+        pawl_last_error(&e);
+        world_wrong(w, "mended and verified, but opening: %s (%s)", pawl_errname(rc), e.message);
+        return;
+    }
+    world_check_remains(w);
+}
+
+/* Opens it, reads all of it. True: it was refused. */
+static bool use_damaged(struct explore *e, struct world *w, const struct model *model) {
+    int rc = world_open(w, rng_chance(&e->rng, 2));
+    if (rc < 0) {
+        w->log = NULL;
+        if (rc != PAWL_DAMAGED && rc != PAWL_FOREIGN && rc != PAWL_VERSION && rc != PAWL_NOT_A_LOG &&
+            !(rc == PAWL_IO && w->m.fault_hits > 0))
+            world_wrong(w, "a damaged log is refused with %s", pawl_errname(rc));
+        return true;
+    }
+    /* Opening reads the newest segment; older ones are judged when they are read. */
+    int n = world_check(w, (struct bounds){model->acknowledged, model->count});
+    bool refused = n < 0 && (w->failed || strstr(w->why, "DAMAGED") != NULL || strstr(w->why, "FOREIGN") != NULL);
+    if (refused)
+        w->why[0] = 0;
+    return refused;
+}
+
 void explore_damage(struct explore *e, const struct sim_machine *m, const struct model *model) {
     struct world w;
+    char what[160];
     clone(e, &w, m, model);
-    int file = any_file(e, &w.m.disk), other = any_file(e, &w.m.disk);
-    if (file < 0)
+    if (w.m.disk.now.count == 0)
         return;
-    uint64_t at = any_place(e), from = any_place(e) / DISK_SECTOR * DISK_SECTOR;
-    bool misdirected = rng_chance(&e->rng, 4);
-    if (misdirected)
-        disk_misdirect(&w.m.disk, other, from, file, at / DISK_SECTOR * DISK_SECTOR);
-    else
-        disk_flip(&w.m.disk, file, at, (uint8_t)(1u << rng_below(&e->rng, 8)));
+    do_damage(e, &w.m.disk, what, sizeof what);
     e->damaged++;
-    int rc = world_open(&w, rng_chance(&e->rng, 2));
-    if (rc < 0) {
-        w.log = NULL;
-        e->refused++;
-        if (rc != PAWL_DAMAGED && rc != PAWL_FOREIGN && rc != PAWL_VERSION && rc != PAWL_NOT_A_LOG)
-            world_wrong(&w, "a damaged log is refused with %s", pawl_errname(rc));
-    } else {
-        /* Opening reads the newest segment; older ones are judged when they are read. */
-        struct model_view ignored;
-        (void)ignored;
-        int n = world_check(&w, (struct bounds){model->acknowledged, model->count});
-        if (n < 0 && (strstr(w.why, "DAMAGED") != NULL || strstr(w.why, "FOREIGN") != NULL)) {
-            w.why[0] = 0;
-            e->refused++;
-        } else {
-            e->exact++;
-        }
+    bool refused = use_damaged(e, &w, model);
+    e->refused += refused;
+    e->exact += !refused;
+    if (refused && !is_wrong(&w)) {
+        world_abandon(&w);
+        mend(&w);
+        e->mended += w.log != NULL;
     }
-    if (is_wrong(&w)) {
-        char what[160];
-        snprintf(what, sizeof what, "with damage (%s in %s at %llu, from %s at %llu)",
-                 misdirected ? "a sector of another place" : "a bit flipped", name_of(&w.m.disk, file),
-                 (unsigned long long)at, name_of(&w.m.disk, other), (unsigned long long)from);
+    if (is_wrong(&w))
         wrong(e, &w, what, 0);
-    }
     drop(&w);
 }

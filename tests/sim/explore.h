@@ -16,8 +16,9 @@ struct explore {
     uint64_t states; /* crash states recovered, of all depths */
     uint64_t by_depth[EXPLORE_DEPTH + 1];
     uint64_t continued; /* ... of which the log was written on, closed, opened and compared again */
-    uint64_t damaged, refused, exact; /* states with media damage, and what opening them gave */
-    char why[700];                    /* what is wrong; "" nothing */
+    uint64_t damaged, refused, exact,
+        mended;    /* states with media damage, what opening them gave, and how many could be repaired */
+    char why[700]; /* what is wrong; "" nothing */
 };
 
 /* Explores the moment: `random images`. */

@@ -15,8 +15,8 @@
 #include "plan.h"
 
 struct total {
-    uint64_t plans, states, by_depth[EXPLORE_DEPTH + 1], continued, damaged, refused, exact, steps, commits,
-        crashes, faults, moments, skipped;
+    uint64_t plans, states, by_depth[EXPLORE_DEPTH + 1], continued, damaged, refused, exact, mended, steps,
+        commits, crashes, faults, moments, skipped;
     uint64_t wrong;
 };
 
@@ -35,6 +35,7 @@ static void add(struct total *t, const struct outcome *o) {
     t->damaged += o->found.damaged;
     t->refused += o->found.refused;
     t->exact += o->found.exact;
+    t->mended += o->found.mended;
     t->steps += o->steps;
     t->commits += o->commits;
     t->crashes += o->crashes;
@@ -52,7 +53,8 @@ static void print(const struct total *t, double took) {
     if (t->moments + t->skipped != 0)
         printf("moments with all their subsets %" PRIu64 ", with a part of them %" PRIu64 "\n", t->moments,
                t->skipped);
-    printf("damaged states %" PRIu64 ": refused %" PRIu64 ", exact %" PRIu64 "\n", t->damaged, t->refused, t->exact);
+    printf("damaged states %" PRIu64 ": refused %" PRIu64 " (of these mended %" PRIu64 "), exact %" PRIu64 "\n",
+           t->damaged, t->refused, t->mended, t->exact);
     printf("%.1f s, %.0f states/s: %s\n", took, (double)t->states / took, t->wrong == 0 ? "all is well" : "WRONG");
 }
 
@@ -111,7 +113,7 @@ static void in_parallel(unsigned jobs, job_fn fn, const void *what, struct total
             if (write(ends[1], &t, sizeof t) != sizeof t)
                 abort();
             fflush(stdout);
-            _exit(0);
+            exit(0); /* and not _exit(): coverage is written at the end */
         }
         close(ends[1]);
         fd[j] = ends[0];
@@ -233,10 +235,8 @@ static bool one_failure(struct plan *p, struct total *t) {
     struct outcome o;
     plan_run(p, &o);
     add(t, &o);
-    if (o.why[0] != 0) {
-        printf("for ever %d: ", p->for_ever);
+    if (o.why[0] != 0)
         tell(p, &o, false);
-    }
     return o.faults > 0;
 }
 
@@ -253,8 +253,9 @@ static void each_call(const struct calls *c, unsigned job, struct plan *p, enum 
 
 static void calls_job(const void *what, unsigned job, struct total *t) {
     const struct calls *c = what;
-    static const enum sim_fault_kind once[] = {FAULT_EIO,   FAULT_ENOSPC, FAULT_EROFS,
-                                               FAULT_SHORT, FAULT_EAGAIN, FAULT_NO_DSYNC};
+    static const enum sim_fault_kind once[] = {FAULT_EIO,   FAULT_ENOSPC,   FAULT_EROFS,
+                                               FAULT_SHORT, FAULT_EAGAIN,   FAULT_ECANCELED,
+                                               FAULT_EINTR, FAULT_NO_DSYNC, FAULT_NEVER};
     struct plan p = {.seed = 11, .segments = 12};
     memcpy(p.op, everything, sizeof everything);
     p.op_count = (int)(sizeof everything / sizeof *everything);

@@ -76,6 +76,15 @@ static void on_step(void *arg, struct sim_machine *m) {
         explore_moment(h->e, m, h->w->model, (struct bounds){h->w->model->acknowledged, h->w->model->count}, 1);
 }
 
+/* After an opening that would have waited for ever: somebody killed it. */
+static void revive(struct world *w) {
+    struct rng r = {w->m.steps};
+    if (!w->m.hung)
+        return;
+    sim_machine_revive(&w->m);
+    explore_crash(&r, &w->m, false);
+}
+
 /* Opens, again and again while faults hit; cuts the model to what was recovered. */
 static void start(struct world *w) {
     for (int tries = 0; tries <= SIM_FAULTS_MAX; tries++) {
@@ -100,6 +109,7 @@ static void start(struct world *w) {
         pawl_error e;
         pawl_last_error(&e);
         w->log = NULL;
+        revive(w);
         if (w->m.fault_hits == hits || (rc != PAWL_IO && rc != PAWL_FULL && rc != PAWL_PERMISSION)) {
             world_wrong(w, "opening: %s (%s)", pawl_errname(rc), e.message);
             return;
@@ -237,6 +247,8 @@ void plan_print(const struct plan *p, char *out, size_t size) {
     for (int i = 0; i < p->fault_count && n < size; i++)
         n += (size_t)snprintf(out + n, size - n, "%s%u:%d", i == 0 ? " faults=" : ",", p->fault[i].step,
                               (int)p->fault[i].kind);
+    if (p->for_ever && n < size)
+        snprintf(out + n, size - n, " for_ever");
 }
 
 static bool parse_op(const char *text, size_t len, struct op *op) {
@@ -265,6 +277,7 @@ bool plan_parse(const char *line, struct plan *p) {
             return false;
         at += len + (at[len] == ',');
     }
+    p->for_ever = strstr(line, " for_ever") != NULL;
     at = strstr(line, " faults=");
     for (at = at != NULL ? at + 8 : NULL; at != NULL && p->fault_count < SIM_FAULTS_MAX;) {
         unsigned step, kind;

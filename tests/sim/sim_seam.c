@@ -22,6 +22,7 @@ struct sim {
     bool holds_lock;
     struct seam_req *queue[QUEUE]; /* submitted, not answered */
     int flight[QUEUE];             /* of each */
+    bool stuck[QUEUE];             /* never to be answered */
     int queued;
 };
 
@@ -219,6 +220,10 @@ static int64_t sim_read(struct seam *s, int file, void *data, size_t len, uint64
         broken_rule(x->m, "a read is not aligned");
     if (fault == FAULT_EIO)
         return -EIO;
+    if (disk_unreadable(&x->m->disk, i, offset, len)) {
+        x->m->fault_hits++;
+        return -EIO;
+    }
     uint32_t n = disk_read(&x->m->disk, i, x->m->direct, data, (uint32_t)len, offset);
     trace(x->m, 6, offset, n);
     return n;
@@ -251,7 +256,7 @@ static int sim_sync(struct seam *s, int file) {
     trace(x->m, 8, (uint64_t)i, (uint64_t)fault);
     if (i < 0)
         return i;
-    if (fault == FAULT_EIO || fault == FAULT_ENOSPC) {
+    if (fails_for_good(fault)) {
         disk_sync_fails(&x->m->disk, i);
         x->m->failed_sync = true;
         return errno_of(fault);
@@ -294,6 +299,7 @@ static void sim_submit(struct seam *s, struct seam_req *r) {
     }
     trace(x->m, 9, r->offset, r->op == SEAM_WRITE ? hash_bytes(r->data, r->len) : 1);
     x->flight[x->queued] = disk_begin(&x->m->disk, &f);
+    x->stuck[x->queued] = false;
     x->queue[x->queued++] = r;
 }
 
@@ -326,10 +332,9 @@ static int64_t answer_write(struct sim_machine *m, const struct seam_req *r, int
     }
 }
 
-static int64_t answer(struct sim *x, int at) {
+static int64_t answer(struct sim *x, int at, int fault) {
     struct sim_machine *m = x->m;
     struct seam_req *r = x->queue[at];
-    int fault = step(m);
     struct flight *f = &m->disk.flight[x->flight[at]];
     int64_t result = 0;
     uint32_t done = 1;
@@ -340,7 +345,7 @@ static int64_t answer(struct sim *x, int at) {
     } else if (fault == FAULT_EAGAIN || fault == FAULT_EINTR || fault == FAULT_ECANCELED) {
         done = 0;
         result = errno_of(fault);
-    } else if (fault == FAULT_EIO || fault == FAULT_ENOSPC) {
+    } else if (fails_for_good(fault)) {
         disk_sync_fails(&m->disk, f->inode);
         m->failed_sync = true;
         done = 0;
@@ -358,6 +363,40 @@ static int64_t answer(struct sim *x, int at) {
     return result;
 }
 
+/* Which request is answered next; -1: none of them ever is. */
+static int next_answer(struct sim *x) {
+    int first = x->m->calm ? 0 : (int)rng_below(&x->m->rng, (unsigned)x->queued);
+    for (int i = 0; i < x->queued; i++) {
+        int at = (first + i) % x->queued;
+        if (!x->stuck[at] || x->m->dead)
+            return at;
+    }
+    return -1;
+}
+
+/* The process waits for ever. It can't be left there: it goes on as a dead one, and what it does then doesn't count. */
+static void hang(struct sim_machine *m) {
+    m->hung = m->dead = true;
+    disk_copy(&m->hung_disk, &m->disk);
+}
+
+void sim_machine_revive(struct sim_machine *m) {
+    if (!m->hung)
+        return;
+    disk_free(&m->disk);
+    m->disk = m->hung_disk;
+    m->hung = m->dead = m->locked = false;
+}
+
+static void forget_request(struct sim *x, int at) {
+    x->queued--;
+    for (int i = at; i < x->queued; i++) {
+        x->queue[i] = x->queue[i + 1];
+        x->flight[i] = x->flight[i + 1];
+        x->stuck[i] = x->stuck[i + 1];
+    }
+}
+
 static int sim_reap(struct seam *s, struct seam_req **out, int max, bool wait) {
     struct sim *x = self(s);
     int n = 0;
@@ -366,15 +405,22 @@ static int sim_reap(struct seam *s, struct seam_req **out, int max, bool wait) {
             if (!x->m->calm && rng_chance(&x->m->rng, 2))
                 break;
         }
-        int at = x->m->calm ? 0 : (int)rng_below(&x->m->rng, (unsigned)x->queued);
-        struct seam_req *r = x->queue[at];
-        r->result = answer(x, at);
-        trace(x->m, 10, r->offset, (uint64_t)r->result);
-        x->queued--;
-        for (int i = at; i < x->queued; i++) {
-            x->queue[i] = x->queue[i + 1];
-            x->flight[i] = x->flight[i + 1];
+        int at = next_answer(x);
+        if (at < 0) {
+            if (n > 0 || !wait)
+                break;
+            hang(x->m);
+            at = 0;
         }
+        int fault = step(x->m);
+        if (fault == FAULT_NEVER) {
+            x->stuck[at] = true;
+            continue;
+        }
+        struct seam_req *r = x->queue[at];
+        r->result = answer(x, at, fault);
+        trace(x->m, 10, r->offset, (uint64_t)r->result);
+        forget_request(x, at);
         out[n++] = r;
     }
     return n;

@@ -24,6 +24,7 @@ enum sim_fault_kind {
     FAULT_EROFS,
     FAULT_EIO,      /* a part may be written all the same */
     FAULT_NO_DSYNC, /* -EOPNOTSUPP */
+    FAULT_NEVER, /* an asynchronous request is never answered: whoever waits for it alone waits until a crash */
     FAULT_KINDS
 };
 
@@ -44,6 +45,8 @@ struct sim_machine {
     bool calm;           /* completions in order, at once */
     bool locked;
     bool dead; /* the process was killed: nothing works any more, and nothing counts */
+    bool hung; /* it waits for what never comes: dead, and `hung_disk` is what there was then */
+    struct disk hung_disk;
     struct sim_fault fault[SIM_FAULTS_MAX];
     int fault_count;
     bool for_ever; /* from the first fault's step on every call meets it */
@@ -55,6 +58,8 @@ struct sim_machine {
 };
 
 void sim_machine_init(struct sim_machine *m, uint64_t seed, uint64_t space);
+/* The machine as it stood when the process began to wait for ever; nothing where it doesn't. */
+void sim_machine_revive(struct sim_machine *m);
 /* A seam on the machine, to be given to engine_open(). */
 struct seam *sim_seam(struct sim_machine *m);
 #endif

@@ -65,12 +65,17 @@ void world_abandon(struct world *w) {
     struct disk kept;
     if (w->log == NULL)
         return;
-    disk_copy(&kept, &w->m.disk);
+    bool hung = w->m.hung;
+    if (!hung)
+        disk_copy(&kept, &w->m.disk);
     w->m.dead = true;
     close_producers(w);
     pawl_close(w->log);
     w->log = NULL;
+    sim_machine_revive(&w->m);
     w->m.dead = w->m.locked = false;
+    if (hung)
+        return;
     disk_free(&w->m.disk);
     w->m.disk = kept;
 }
@@ -268,6 +273,7 @@ static void process(struct world *w, uint32_t arg, bool async) {
 static int on_batch(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
     struct world *w = arg;
     int part = (int)pawl_context_partition(ctx);
+    bool committed = w->committed_input;
     if (records[0].offset < model_last(w->model)->position[part])
         model_take_back(w->model);
     struct model_view *v = model_submit(w->model);
@@ -277,6 +283,8 @@ static int on_batch(pawl_context *ctx, const pawl_record *records, size_t count,
     v->position[part] += count;
     for (size_t i = 0; i < count; i++) {
         struct model_record r;
+        if (committed)
+            model_acknowledge(w->model, w->model->commit[part][records[i].offset]); /* it was shown: it must never go away */
         if (!model_matches(w->model->id[part][records[i].offset], records[i].key, records[i].key_len,
                            records[i].value, records[i].value_len))
             world_wrong(w, "part %d: the processor gets another record at %llu", part,
@@ -296,6 +304,7 @@ static void run(struct world *w, uint32_t arg) {
     c.name = "p", c.inputs = w->stream, c.input_count = 1, c.process = on_batch, c.arg = w,
     c.batch_max = 2 + arg % 3;
     c.committed_input = arg % 2, c.backoff_ms = 1;
+    w->committed_input = arg % 2;
     int rc = pawl_processor_add(w->log, &c, &p);
     answered(w, "processor_add", rc);
     if (rc < 0)
@@ -643,4 +652,49 @@ int world_check(struct world *w, struct bounds b) {
                         (unsigned long long)pb.first, (unsigned long long)pb.end);
     }
     return w->why[0] != 0 || w->failed ? -1 : n;
+}
+
+/* What one partition has left. */
+static void remains(struct world *w, int part) {
+    const struct model *m = w->model;
+    pawl_bounds b;
+    pawl_reader *r;
+    pawl_batch batch;
+    int rc = pawl_partition_bounds(w->log, w->stream[part_stream[part]], part_number[part], &b);
+    if (rc == 0)
+        rc = pawl_reader_open(w->log, w->stream[part_stream[part]], part_number[part], b.first, 0, &r);
+    if (rc < 0)
+        return; /* its very name is lost */
+    if (b.end > model_last(m)->end[part])
+        world_wrong(w, "part %d, mended, ends at %llu of %llu", part, (unsigned long long)b.end,
+                    (unsigned long long)model_last(m)->end[part]);
+    uint64_t next = b.first;
+    while (w->why[0] == 0 && ((rc = pawl_read(r, 0, 0, &batch)) > 0 || rc == PAWL_LOST)) {
+        if (batch.from != next || batch.to > b.end)
+            world_wrong(w, "part %d, mended: a batch of %llu to %llu where %llu is due", part,
+                        (unsigned long long)batch.from, (unsigned long long)batch.to, (unsigned long long)next);
+        for (size_t i = 0; rc > 0 && i < batch.count && w->why[0] == 0; i++) {
+            const pawl_record *x = &batch.records[i];
+            if (!model_matches(m->id[part][x->offset], x->key, x->key_len, x->value, x->value_len))
+                world_wrong(w, "part %d, mended: another record at offset %llu", part,
+                            (unsigned long long)x->offset);
+        }
+        next = batch.to;
+    }
+    pawl_reader_close(r);
+    if (rc < 0)
+        answered(w, "reading what is left", rc);
+    else if (w->why[0] == 0 && next != b.end)
+        world_wrong(w, "part %d, mended: it ends at %llu, not at %llu", part, (unsigned long long)next,
+                    (unsigned long long)b.end);
+}
+
+void world_check_remains(struct world *w) {
+    static const char *const name[2] = {"in", "out"};
+    pawl_stream_info info;
+    for (int i = 0; i < 2; i++)
+        w->stream[i] = pawl_stream_find(w->log, name[i], &info) == 0 ? info.id : UINT32_MAX;
+    for (int part = 0; part < MODEL_PARTS && w->why[0] == 0; part++)
+        if (w->stream[part_stream[part]] != UINT32_MAX)
+            remains(w, part);
 }

@@ -44,9 +44,10 @@ struct world {
     uint32_t stream[2];
     uint32_t processor;
     pawl_producer *producer[2];
-    bool refused;  /* the last call was refused for want of memory or space */
-    bool failed;   /* the handle has failed for good, as a fault made it */
-    char why[512]; /* what is wrong; "" nothing */
+    bool committed_input; /* of the processor that runs */
+    bool refused;         /* the last call was refused for want of memory or space */
+    bool failed;          /* the handle has failed for good, as a fault made it */
+    char why[512];        /* what is wrong; "" nothing */
 };
 
 /* Bounds of what a log may hold after a crash. */
@@ -65,6 +66,8 @@ void world_set_up(struct world *w);
 void world_do(struct world *w, struct op o);
 /* Compares the whole open log with the model. The number of commits it holds, or -1 and w->why. */
 int world_check(struct world *w, struct bounds b);
+/* Reads what a mended log has left: each record as written, the others told to be lost; nothing beyond what was committed. */
+void world_check_remains(struct world *w);
 void world_wrong(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif
