@@ -48,8 +48,9 @@ struct follow {
 struct run_control;
 
 struct pawl {
-    struct seam *io;                                                   /* (constant) */
-    struct mem mem;                                                    /* (atomic inside) */
+    struct seam *io; /* (constant) */
+    struct mem mem;  /* (atomic inside) */
+    atomic_bool tight; /* a reader met want of memory: since then they keep nothing between calls that can be had again */
     bool read_only, salvage, no_thread, app_dispatch, block_when_full; /* (constant) */
     uint64_t fork_generation;                                          /* (constant) */
     uint64_t witness_ns;                                               /* (constant); 0 none */
@@ -298,6 +299,9 @@ void follow_close(pawl *p);
 /* -- reader.c */
 /* Under the lock: what may be read: durable, or everything appended. */
 uint64_t reader_limit(const pawl *p, uint32_t flags);
+/* Gives back memory that can be had again: the window into the file, and the buffers once all of them is given out, which ends the life of the
+ * last batch. */
+void reader_rest(pawl_reader *r);
 
 /* -- retention.c */
 /* Under the lock: first segment that must be kept. */

@@ -12,6 +12,7 @@
 
 #define BATCH_DEFAULT 1000u
 #define BATCH_BYTES_DEFAULT (1024u * 1024u)
+#define STARVED_MAX 8u /* rounds */
 #define ROUND_LONG_NS 1000000u
 
 int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r) {
@@ -257,8 +258,11 @@ int task_step(struct task *t) {
         t->position = b.to;
         return 1;
     }
+    if (n == PAWL_MEMORY && t->starved++ < STARVED_MAX)
+        return 1; /* the other tasks' readers give back what they can, each when its turn comes */
     if (n <= 0)
         return n;
+    t->starved = 0;
     uint64_t bytes = 0, max = c->batch_bytes != 0 ? c->batch_bytes : BATCH_BYTES_DEFAULT;
     size_t take = 0;
     while (take < b.count && (take == 0 || bytes + b.records[take].value_len + b.records[take].key_len <= max)) {
@@ -272,5 +276,7 @@ int task_step(struct task *t) {
     t->position = b.to;
     if (shortened)
         TRY(pawl_reader_seek(t->reader, b.to));
+    if (atomic_load(&t->processor->p->tight))
+        reader_rest(t->reader);
     return 1;
 }

@@ -139,6 +139,17 @@ int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from
     return rc < 0 ? rc : 0;
 }
 
+void reader_rest(pawl_reader *r) {
+    close_file(r);
+    if (r->piece_at != r->piece_count)
+        return;
+    bytes_free(&r->buf);
+    bytes_init(&r->buf, &r->p->mem);
+    mem_free(&r->p->mem, r->records, r->record_cap * sizeof *r->records);
+    r->records = NULL;
+    r->record_cap = 0;
+}
+
 void pawl_reader_close(pawl_reader *r) {
     if (r == NULL || engine_check_fork(r->p) < 0)
         return;
@@ -292,10 +303,11 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
     return rc == 0 ? spilled_from_disk(r, run, &e, lsn) : rc < 0 ? rc : 0;
 }
 
-/* Takes this partition's runs out of a good frame. PAWL_LOST where offsets jump. */
+/* Takes this partition's runs out of a good frame: 1, or 0 if enough is gathered before all are, as a transaction's spilled runs may be many
+ * times what memory allows; then the frame is to be looked at again. PAWL_LOST where offsets jump. */
 static int take_frame(struct pawl_reader *r, const struct frame_header *h, const uint8_t *frame, bool locked) {
     if (h->kind != FRAME_COMMIT)
-        return 0;
+        return 1;
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run run;
         const uint8_t *data;
@@ -308,10 +320,12 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
             r->behind_gap = run.base;
             return PAWL_LOST;
         }
+        if (r->buf.len >= gather_bytes(r->p))
+            return 0;
         TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn, locked ? h->lsn : NO_LSN)
                                     : add_spilled(r, &run, data, h->lsn, locked));
     }
-    return 0;
+    return 1;
 }
 
 /* Under the lock: walks in memory. 1: moved on or gathered; 0: not in memory. */
@@ -332,7 +346,9 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     uint64_t size = frame_bytes(&h);
     if (size > avail || r->lsn + size > limit)
         return fail(PAWL_STATE, "a frame reaches beyond what was appended");
-    TRY(take_frame(r, &h, at, true));
+    int taken = take_frame(r, &h, at, true);
+    if (taken <= 0)
+        return taken < 0 ? taken : 1;
     close_file(r);
     r->linked = true;
     r->link = h.hash;
@@ -436,10 +452,10 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     }
     uint64_t behind = r->scan.at;
     rc = take_frame(r, &f.header, f.bytes, false);
-    if (rc < 0) {
+    if (rc <= 0) {
         close_file(r); /* nothing is passed over: the next call looks at this frame again */
         r->lsn = f.header.lsn;
-        return rc;
+        return rc < 0 ? rc : 1;
     }
     r->linked = f.header.kind != FRAME_LOST; /* what it stands for may have begun an incarnation */
     r->link = r->scan.link;
@@ -598,10 +614,18 @@ int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
         }
         if (timeout_ms == 0 || !wait_for_more(r, deadline)) {
             engine_leave(p);
+            if (atomic_load(&p->tight))
+                reader_rest(r);
             return 0;
         }
     }
     engine_leave(p);
+    if (rc == PAWL_MEMORY) {
+        atomic_store(&p->tight, true);
+        reader_rest(r);
+    } else if (atomic_load(&p->tight)) {
+        close_file(r);
+    }
     if (rc == PAWL_LOST)
         return jump(r, batch);
     return rc < 0 ? rc : give(r, max, batch);
