@@ -38,7 +38,8 @@ struct wal_hooks engine_hooks(pawl *p) {
 
 static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
     pawl *p = ctx;
-    bool first = h->lsn % p->tables.segment_size == SEGMENT_HEADER_SIZE; /* a checkpoint, or what repair put in its place */
+    bool first = segment_offset(h->lsn, p->tables.segment_size) ==
+                 SEGMENT_HEADER_SIZE; /* a checkpoint, or what repair put in its place */
     if (first)
         p->index_count = 0;
     TRY(tables_apply(&p->tables, h, frame, after_lost));

@@ -115,6 +115,15 @@ static int window(struct scan *s, uint64_t offset, size_t len) {
     return 0;
 }
 
+/* scan_bytes() where the window has them, which it mostly does. */
+static inline const uint8_t *bytes_at(struct scan *s, uint64_t offset, size_t len, int *rc) {
+    const struct window *w = &s->window;
+    if (offset < w->at || offset - w->at > w->len || len > w->len - (offset - w->at))
+        return scan_bytes(s, offset, len, rc);
+    *rc = 0;
+    return w->data + (offset - w->at);
+}
+
 const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc) {
     *rc = 0;
     if (offset > s->segment_size || len > s->segment_size - offset)
@@ -212,7 +221,7 @@ static enum chain_evidence chain_of(const struct scan *s, const struct frame_hea
     if (h->link != s->link || (h->epoch > s->epoch && !begins))
         return CHAIN_BROKEN;
     /* A checkpoint stands first in its segment and nowhere else, but for one that repair replaced. */
-    bool first = s->at % s->segment_size == SEGMENT_HEADER_SIZE;
+    bool first = segment_offset(s->at, s->segment_size) == SEGMENT_HEADER_SIZE;
     if ((h->kind == FRAME_CHECKPOINT) != first && !(first && h->kind == FRAME_LOST))
         return CHAIN_BROKEN;
     return CHAIN_FOLLOWS;
@@ -223,11 +232,11 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
     int rc;
     *e = (struct evidence){HEAD_ZERO, PAYLOAD_NONE, CHAIN_NONE, WITNESS_NO};
     memset(f, 0, sizeof *f);
-    const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
+    const uint8_t *head = bytes_at(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
     if (head == NULL) {
         uint64_t left = s->segment_size - offset_of(s, p);
         const uint8_t *rest =
-            rc == 0 && left < FRAME_HEADER_SIZE ? scan_bytes(s, offset_of(s, p), (size_t)left, &rc) : NULL;
+            rc == 0 && left < FRAME_HEADER_SIZE ? bytes_at(s, offset_of(s, p), (size_t)left, &rc) : NULL;
         if (rest != NULL && !all_zero(rest, (size_t)left))
             e->head = HEAD_GARBAGE;
         return rc;
@@ -241,7 +250,7 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
         return 0;
     case FRAME_NO_MAGIC: {
         size_t len = (size_t)(align_up(p + 1, BLOCK) - p);
-        const uint8_t *block = scan_bytes(s, offset_of(s, p), len, &rc);
+        const uint8_t *block = bytes_at(s, offset_of(s, p), len, &rc);
         if (rc < 0)
             return rc;
         e->head = block == NULL || all_zero(block, len) ? HEAD_ZERO : HEAD_GARBAGE;
@@ -257,7 +266,7 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
         e->payload = PAYLOAD_GOOD;
         return 0;
     }
-    f->bytes = scan_bytes(s, offset_of(s, p), (size_t)frame_bytes(&f->header), &rc);
+    f->bytes = bytes_at(s, offset_of(s, p), (size_t)frame_bytes(&f->header), &rc);
     if (rc < 0)
         return rc;
     e->payload = f->bytes != NULL && frame_check(f->bytes, &f->header, s->seed) == FRAME_GOOD ? PAYLOAD_GOOD
@@ -278,7 +287,7 @@ static int find(struct scan *s, struct evidence *e, struct scan_frame *f) {
     if (q == p || q % s->segment_size == 0)
         return 0;
     int rc;
-    const uint8_t *gap = scan_bytes(s, offset_of(s, p), (size_t)(q - p), &rc);
+    const uint8_t *gap = bytes_at(s, offset_of(s, p), (size_t)(q - p), &rc);
     if (gap == NULL)
         return rc;
     bool zeros = all_zero(gap, (size_t)(q - p));
@@ -334,7 +343,7 @@ static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
     for (uint64_t p = *lsn + 8; p + FRAME_HEADER_SIZE <= end; p += 8) {
         int rc;
         if (p % BLOCK == 0) {
-            const uint8_t *block = scan_bytes(s, offset_of(s, p), BLOCK, &rc);
+            const uint8_t *block = bytes_at(s, offset_of(s, p), BLOCK, &rc);
             if (rc < 0)
                 return rc;
             if (block == NULL)
@@ -344,7 +353,7 @@ static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
                 continue;
             }
         }
-        const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
+        const uint8_t *head = bytes_at(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
         if (rc < 0)
             return rc;
         if (head == NULL)

@@ -18,54 +18,45 @@ void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64
         c->finding(c->arg, &f);
 }
 
-static void count(pawl_check *c, const struct frame_header *h, const uint8_t *frame) {
-    c->frames++;
-    c->bytes += frame_bytes(h);
-    if (h->kind != FRAME_COMMIT)
-        return;
-    c->commits++;
-    for (uint32_t i = 0; i < h->runs; i++) {
-        struct run r;
-        const uint8_t *data;
-        frame_run(frame, h, i, &r, &data);
-        if (r.type == RUN_RECORDS || r.type == RUN_SPILLED)
-            c->records += r.count;
-        if (r.type == RUN_POSITIONS)
-            c->intervals += r.count;
-    }
+/* Every record of a run must decode, and there must be as many as the directory says. */
+static bool run_whole(const struct run *r, const uint8_t *data) {
+    uint32_t at = 0, n = 0;
+    while (n < r->count && record_skip(data, r->len, &at))
+        n++;
+    return n == r->count && at == r->len;
 }
 
-/* Every record of a run must decode, and there must be as many as the directory says. */
-static bool runs_whole(const struct frame_header *h, const uint8_t *frame) {
+/* Counts what is in a frame. Do its records fit their runs? */
+static bool count(pawl_check *c, const struct frame_header *h, const uint8_t *frame) {
+    bool whole = true, commit = h->kind == FRAME_COMMIT;
+    c->frames++;
+    c->bytes += frame_bytes(h);
+    c->commits += commit;
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         const uint8_t *data;
         frame_run(frame, h, i, &r, &data);
-        if (r.type != RUN_RECORDS)
-            continue;
-        uint32_t at = 0, n = 0;
-        pawl_record rec;
-        while (n < r.count && record_decode(data, r.len, &at, &rec))
-            n++;
-        if (n != r.count || at != r.len)
-            return false;
+        if (r.type == RUN_RECORDS)
+            whole &= run_whole(&r, data);
+        if (commit && (r.type == RUN_RECORDS || r.type == RUN_SPILLED))
+            c->records += r.count;
+        if (commit && r.type == RUN_POSITIONS)
+            c->intervals += r.count;
     }
-    return true;
+    return whole;
 }
 
 static void on_good(struct verify *v, const struct scan_frame *f, bool lost) {
     pawl_check *c = v->check;
-    count(c, &f->header, f->bytes);
-    uint64_t segment = f->header.lsn / v->segment_size;
-    if (!runs_whole(&f->header, f->bytes))
-        verify_tell(c, PAWL_DAMAGED, segment, f->header.lsn, frame_bytes(&f->header), "records-malformed",
-                    "the frame at LSN %llu has a right checksum but its records don't fit",
+    if (!count(c, &f->header, f->bytes))
+        verify_tell(c, PAWL_DAMAGED, f->header.lsn / v->segment_size, f->header.lsn, frame_bytes(&f->header),
+                    "records-malformed", "the frame at LSN %llu has a right checksum but its records don't fit",
                     (unsigned long long)f->header.lsn);
     if (v->frame != NULL && v->frame(v->ctx, &f->header, f->bytes, lost) < 0) {
         pawl_error e;
         fail_copy(&e);
         bool tiling = strstr(e.message, "interval") != NULL;
-        verify_tell(c, tiling ? PAWL_TILING : e.code, segment, f->header.lsn, 0,
+        verify_tell(c, tiling ? PAWL_TILING : e.code, f->header.lsn / v->segment_size, f->header.lsn, 0,
                     tiling ? "tiling" : "contradiction", "%s", e.message);
     }
     c->clean = f->header.kind == FRAME_CLOSE;

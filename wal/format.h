@@ -38,6 +38,10 @@
 static inline uint64_t align_up(uint64_t x, uint64_t n) {
     return (x + n - 1) / n * n;
 }
+/* Where in its segment an LSN is. Asked for with every frame, and a division is slow. */
+static inline uint64_t segment_offset(uint64_t lsn, uint64_t segment_size) {
+    return (segment_size & (segment_size - 1)) == 0 ? lsn & (segment_size - 1) : lsn % segment_size;
+}
 static inline uint16_t get16(const void *p) {
     uint16_t v;
     memcpy(&v, p, 2);
@@ -182,9 +186,22 @@ struct run {
     uint32_t len;
 };
 void run_encode(uint8_t out[RUN_SIZE], const struct run *r);
-void run_decode(const uint8_t in[RUN_SIZE], struct run *r);
+static inline void run_decode(const uint8_t in[RUN_SIZE], struct run *r) {
+    r->type = get16(in);
+    r->flags = get16(in + 2);
+    r->stream = get32(in + 4);
+    r->partition = get32(in + 8);
+    r->count = get32(in + 12);
+    r->base = get64(in + 16);
+    r->start = get32(in + 24);
+    r->len = get32(in + 28);
+}
 /* The i-th run of a checked frame; *data is its bytes. */
-void frame_run(const uint8_t *frame, const struct frame_header *h, uint32_t i, struct run *r, const uint8_t **data);
+static inline void frame_run(const uint8_t *frame, const struct frame_header *h, uint32_t i, struct run *r,
+                             const uint8_t **data) {
+    run_decode(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE, r);
+    *data = frame + FRAME_HEADER_SIZE + (size_t)h->runs * RUN_SIZE + r->start;
+}
 bool run_type_known(uint16_t type);
 
 /* Bytes being built: grows by itself; `failed` stays set once memory was refused. */
@@ -310,5 +327,17 @@ static inline void record_encode_plain(uint8_t *out, const pawl_record *r, int64
 }
 /* Reads the record at *at in a run of `len` bytes; false where it doesn't fit. Fills key, value, raw headers and timestamp. */
 bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r);
+/* The same for who wants to know only whether it fits. */
+static inline bool record_skip(const uint8_t *data, uint32_t len, uint32_t *at) {
+    if (len - *at < RECORD_HEADER_SIZE)
+        return false;
+    const uint8_t *p = data + *at;
+    uint32_t value_len = get32(p);
+    uint64_t size = (uint64_t)RECORD_HEADER_SIZE + get16(p + 4) + get16(p + 6) + value_len;
+    if (value_len > RECORD_VALUE_MAX || size > len - *at)
+        return false;
+    *at += (uint32_t)size;
+    return true;
+}
 
 #endif

@@ -71,7 +71,8 @@ enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint
     h->body_len = get32(in + AT_BODY_LEN);
     if (h->lsn != lsn)
         return FRAME_OTHER_LSN;
-    if (get32(in + AT_ZERO) != 0 || h->durable > lsn || frame_bytes(h) > segment_size - lsn % segment_size)
+    if (get32(in + AT_ZERO) != 0 || h->durable > lsn ||
+        frame_bytes(h) > segment_size - segment_offset(lsn, segment_size))
         return FRAME_BAD_HEADER;
     if (h->kind == FRAME_LOST && h->runs != 0)
         return FRAME_BAD_HEADER;
@@ -116,22 +117,6 @@ void run_encode(uint8_t out[RUN_SIZE], const struct run *r) {
     put64(out + 16, r->base);
     put32(out + 24, r->start);
     put32(out + 28, r->len);
-}
-
-void run_decode(const uint8_t in[RUN_SIZE], struct run *r) {
-    r->type = get16(in);
-    r->flags = get16(in + 2);
-    r->stream = get32(in + 4);
-    r->partition = get32(in + 8);
-    r->count = get32(in + 12);
-    r->base = get64(in + 16);
-    r->start = get32(in + 24);
-    r->len = get32(in + 28);
-}
-
-void frame_run(const uint8_t *frame, const struct frame_header *h, uint32_t i, struct run *r, const uint8_t **data) {
-    run_decode(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE, r);
-    *data = frame + FRAME_HEADER_SIZE + (size_t)h->runs * RUN_SIZE + r->start;
 }
 
 bool run_type_known(uint16_t type) {
