@@ -13,6 +13,7 @@
 #include "pawl.h"
 #undef fail /* the library has one of its own */
 #include "pipeline/engine.h"
+#include "recovery/verify.h"
 
 #define RECORDS 60u
 
@@ -92,11 +93,10 @@ static int remove_log(void **state) {
     return system(command);
 }
 
-static void read_all(int backend, struct seam_req *(*take)(struct seam_reads *)) {
-    static uint8_t want[2000000];
+static struct seam *open_counting(const char *path, int backend, struct seam_req *(*take)(struct seam_reads *)) {
     struct seam *io;
     opened = put = largest_flight = flight = 0;
-    assert_int_equal(seam_create(dir, false, backend, PAWL_DIRECT_AUTO, &io), 0);
+    assert_int_equal(seam_create(path, false, backend, PAWL_DIRECT_AUTO, &io), 0);
     real = io->ops;
     counting = *real;
     if (real->reads_open != NULL) {
@@ -106,6 +106,12 @@ static void read_all(int backend, struct seam_req *(*take)(struct seam_reads *))
         counting.reads_close = count_close;
     }
     io->ops = &counting;
+    return io;
+}
+
+static void read_all(int backend, struct seam_req *(*take)(struct seam_reads *)) {
+    static uint8_t want[2000000];
+    struct seam *io = open_counting(dir, backend, take);
     pawl_options o = PAWL_OPTIONS_INIT;
     o.flags = PAWL_OPEN_READ;
     pawl *log;
@@ -152,11 +158,64 @@ static void a_read_ahead_that_fails_is_read_plainly(void **state) {
     read_all(PAWL_BACKEND_AUTO, failing_take);
 }
 
+static void verify_finds(const char *path, int backend, struct seam_req *(*take)(struct seam_reads *),
+                         uint64_t records) {
+    struct mem mem;
+    mem_init(&mem, 0);
+    pawl_check c = PAWL_CHECK_INIT;
+    struct seam *io = open_counting(path, backend, take);
+    struct verify v = {.io = io, .mem = &mem, .check = &c};
+    assert_int_equal(verify_log(&v), 0);
+    assert_int_equal(c.problems, 0);
+    assert_int_equal(c.records, records);
+    assert_true(c.segments > 1);
+    assert_int_equal(c.clean, 1);
+    assert_int_equal(atomic_load(&mem.used), 0);
+    io->ops->destroy(io);
+}
+
+/* Frames larger than what is read ahead, reads that fail: verify sees the same log. */
+static void verify_reads_the_same_in_every_way(void **state) {
+    (void)state;
+    verify_finds(dir, PAWL_BACKEND_AUTO, count_take, RECORDS);
+    verify_finds(dir, PAWL_BACKEND_POSIX, count_take, RECORDS);
+    verify_finds(dir, PAWL_BACKEND_AUTO, failing_take, RECORDS);
+}
+
+/* Of ordinary frames: one queue for the whole log, from each segment into the next. */
+static void verify_goes_on_from_segment_to_segment(void **state) {
+    (void)state;
+    char small[80];
+    static uint8_t value[1000];
+    snprintf(small, sizeof small, "%s/small", dir);
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.flags = PAWL_OPEN_CREATE, o.segment_size = 1u << 20;
+    pawl *log;
+    uint32_t s;
+    assert_int_equal(pawl_open(small, &o, &log, NULL), 0);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    for (uint32_t i = 0; i < 60; i++) {
+        pawl_tx *tx;
+        pawl_record r = {.value = value, .value_len = sizeof value};
+        assert_int_equal(pawl_begin(log, &tx), 0);
+        for (int k = 0; k < 100; k++)
+            assert_int_equal(pawl_put(tx, s, 0, &r), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    assert_int_equal(pawl_close(log), 0);
+    verify_finds(small, PAWL_BACKEND_AUTO, count_take, 6000);
+    if (real->reads_open != NULL)
+        assert_int_equal(opened, 1);
+    verify_finds(small, PAWL_BACKEND_AUTO, failing_take, 6000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(several_reads_are_under_way),
         cmocka_unit_test(plain_reads_give_the_same),
         cmocka_unit_test(a_read_ahead_that_fails_is_read_plainly),
+        cmocka_unit_test(verify_reads_the_same_in_every_way),
+        cmocka_unit_test(verify_goes_on_from_segment_to_segment),
     };
     return cmocka_run_group_tests(tests, make_log, remove_log);
 }
