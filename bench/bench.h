@@ -33,7 +33,7 @@ struct side {
     struct turn turn[ROUNDS_MAX];
 };
 
-enum against { AGAINST_SIDE, AGAINST_BEST_PEER, AGAINST_NOTHING, WRITTEN_BYTES };
+enum against { AGAINST_SIDE, AGAINST_BEST_PEER, AGAINST_NOTHING, WRITTEN_BYTES, ALLOCATIONS };
 
 struct goal {
     enum against against;

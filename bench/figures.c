@@ -90,15 +90,31 @@ static int best_peer(const struct bench *b, const struct bench_case *c) {
     return best;
 }
 
+static double goal_value(const struct bench_case *c, const struct goal *g, int other, int round) {
+    const struct turn *ours = &c->side[0].turn[round];
+    switch (g->against) {
+    case AGAINST_NOTHING:
+        return ours->value;
+    case WRITTEN_BYTES:
+        return written_per_byte(ours);
+    case ALLOCATIONS:
+        return ratio((double)ours->allocations, (double)ours->commits);
+    case AGAINST_SIDE:
+    case AGAINST_BEST_PEER:
+        break;
+    }
+    return ratio(ours->value, c->side[other].turn[round].value);
+}
+
 static void judge_goal(const struct bench *b, const struct bench_case *c, struct goal *g) {
     double v[ROUNDS_MAX];
     int other = g->against == AGAINST_SIDE ? g->side : g->against == AGAINST_BEST_PEER ? best_peer(b, c) : 0;
     if (other < 0 || c->side[0].failed || c->side[other].failed)
         return;
     for (int i = 0; i < c->rounds; i++)
-        v[i] = g->against == AGAINST_NOTHING ? c->side[0].turn[i].value
-               : g->against == WRITTEN_BYTES ? written_per_byte(&c->side[0].turn[i])
-                                             : ratio(c->side[0].turn[i].value, c->side[other].turn[i].value);
+        v[i] = goal_value(c, g, other, i);
+    if (g->against == ALLOCATIONS && c->side[0].turn[0].allocations == UINT64_MAX)
+        return;
     g->known = true;
     g->median = median(v, c->rounds);
     g->least = v[0], g->most = v[c->rounds - 1];

@@ -29,6 +29,17 @@ count() { # count WAY BATCH BYTES RECORDS PROFILE: instructions of one run
     sed -n 's/^totals: \([0-9]*\).*/\1/p; s/^summary: \([0-9]*\).*/\1/p' "$5" | head -n 1
 }
 
+costs() { # costs PROFILE: instructions and function, a line each
+    callgrind_annotate --threshold=100 --auto=no "$1" 2>/dev/null | tr -d , |
+        sed -nE 's/^ *([0-9]+) +\( *[0-9.]+%\) +([^ ]*):([^ []+).*/\1 \3/p'
+}
+
+functions() { # functions SHORT LONG RECORDS: what takes the most, in instructions a record, as JSON
+    { costs "$1" | sed 's/^/-/'; costs "$2"; } |
+        awk -v n="$3" '{ cost[$2] += $1 } END { for (f in cost) printf "%.2f %s\n", cost[f] / n, f }' | sort -rn | head -n 16 |
+        awk '{ printf "%s{\"function\": \"%s\", \"instructions\": %s}", (NR > 1 ? ", " : ""), $2, $1 }'
+}
+
 {
     echo '{"unit": "instructions per record", "ways": ['
     comma=
@@ -42,7 +53,8 @@ count() { # count WAY BATCH BYTES RECORDS PROFILE: instructions of one run
         long=$(count "$way" "$batch" "$bytes" $((3 * n)) "$profile")
         each=$(((long - short) / (2 * n)))
         printf '%-8s batches of %-5s %5s B: %6d instructions a record\n' "$way" "$batch" "$bytes" "$each" >&2
-        printf '%s{"way": "%s", "batch": %d, "bytes": %d, "instructions": %d}' "$comma" "$way" "$batch" "$bytes" "$each"
+        printf '%s{"way": "%s", "batch": %d, "bytes": %d, "instructions": %d,\n "functions": [%s]}' \
+            "$comma" "$way" "$batch" "$bytes" "$each" "$(functions "$work/short" "$profile" $((2 * n)))"
         comma=$',\n'
     done
     echo ']}'

@@ -144,7 +144,7 @@ void report_brief(FILE *to, const struct bench_case *c) {
                 c->side[i].failed ? c->side[i].why : value_text(c->unit, side_median(c, &c->side[i]), text),
                 i + 1 < c->sides ? "," : "\n");
     for (int i = 0; i < c->goals; i++) {
-        if (c->goal[i].against == AGAINST_BEST_PEER && !c->goal[i].known)
+        if (!c->goal[i].known && c->goal[i].against != AGAINST_SIDE)
             continue;
         goal_text(c, &c->goal[i], text, sizeof text);
         fprintf(to, "    -> %s\n", text);
