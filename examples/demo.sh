@@ -40,14 +40,12 @@ generate() {
         } }'
 }
 
-choose_log() { # prints a file's name, or nothing
-    local candidate fallback=
+choose_log() { # prints the name of a log with failed logins in it, or nothing: without them little would be shown
+    local candidate
     for candidate in "$@"; do
         [ -f "$candidate" ] && [ -r "$candidate" ] && [ "$(head -n 500 "$candidate" | wc -l)" -ge 500 ] || continue
         grep -aq 'Failed password' "$candidate" && { echo "$candidate"; return; }
-        fallback=${fallback:-$candidate}
     done
-    echo "$fallback"
 }
 
 source=${3:-$(realpath -m "$root/../shared/data/OpenSSH_2k.log")}
@@ -63,7 +61,7 @@ copies=$((${DEMO_LINES:-200000} / one_lines + 2))
 append_copies() { local i; for ((i = 0; i < $2; i++)); do cat "$work/one"; done >>"$1"; }
 append_copies "$first" $((copies * 6 / 10))
 append_copies "$second" $((copies * 4 / 10 + 1))
-say "input: $source, $one_lines lines, repeated to $(cat "$first" "$second" | wc -l) lines"
+say "input: $source, $one_lines lines, repeated to $(cat "$first" "$second" | wc -l) lines, and more whenever a run is too quick to be killed"
 
 # ---- running under kill -9
 
