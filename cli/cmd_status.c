@@ -95,7 +95,7 @@ static json_t *gather_log(const char *dir, const pawl_status *s) {
         {"durable_lsn", s->durable_lsn},   {"end_lsn", s->end_lsn},
         {"memory_used", s->memory_used},   {"memory_cap", s->memory_cap},
         {"recovery_ns", s->recovery_ns},   {"recovered_bytes", s->recovered_bytes},
-        {"cut_bytes", s->cut_bytes},
+        {"cut_bytes", s->cut_bytes},       {"recycled", s->recycled},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         json_object_set_new(o, numbers[i].name, number(numbers[i].value));

@@ -71,6 +71,7 @@ static const place places[] = {
     {"segment-named", 2, false, true, -1},
     {"segment-prepared", 2, false, true, -1},
     {"segment-dropped", 2, false, true, -1},
+    {"segment-recycled", 2, false, true, -1},
     {"outputs-durable", 6, false, false, CT_AT_LEAST_ONCE},
     {"position-durable", 6, false, false, CT_AT_MOST_ONCE},
     {"close-begun", 1, false, false, -1},

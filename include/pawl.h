@@ -159,7 +159,8 @@ typedef struct pawl_options {
  *                  seal-appended *        a segment's last frame is in memory
  *                  header-submitted *     the next segment's header and checkpoint are with the system
  *                  segment-begun *        they are durable
- *                  segment-dropped        retention has removed a file, perhaps not durably
+ *                  segment-recycled       retention has given a file the name of a segment to come, perhaps not durably
+ *                  segment-dropped        retention has removed a file, or given it another name, perhaps not durably
  *   processors     outputs-durable        at-least-once: a batch's outputs are, its position isn't
  *                  position-durable       at-most-once: the position is, the callback has not run
  *   pawl_close()   close-begun, close-durable */
@@ -487,6 +488,7 @@ typedef struct pawl_status {
     int32_t full;         /* 1: appends get PAWL_FULL now */
     uint32_t in_flight;   /* groups being written */
     char backend_note[128]; /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */
+    uint64_t recycled; /* segments let go by retention whose files became later ones, since this open */
 } pawl_status;
 #define PAWL_STATUS_INIT \
     { .struct_size = sizeof(pawl_status) }

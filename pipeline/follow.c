@@ -100,8 +100,12 @@ static int look_ahead(pawl *p) {
         if (rc < 0)
             return rc;
         bool gone;
-        if (!scan_sealed(&fo->ahead))
-            return 0;
+        if (!scan_sealed(&fo->ahead)) {
+            int there = segment_there(p->io, fo->ahead.index);
+            if (there != 0 || catch_up(p) == 0)
+                return there < 0 ? there : 0;
+            continue; /* it was dropped, and its file may be another segment by now */
+        }
         if (!is_begun(p, fo->ahead.index + 1, &gone)) {
             if (!gone || catch_up(p) == 0)
                 return 0;
@@ -134,6 +138,9 @@ static int apply_known(pawl *p) {
         }
         if (rc < 0)
             return rc;
+        int there = scan_sealed(&fo->apply) ? 1 : segment_there(p->io, fo->apply.index);
+        if (there <= 0)
+            return there < 0 ? there : catch_up(p) == 1 ? 1 : any;
         if (!scan_sealed(&fo->apply) || fo->ahead.index == fo->apply.index) {
             if (!p->salvage || fo->apply.at + BLOCK > fo->known)
                 return any;

@@ -104,6 +104,9 @@ static int dump_segment(struct scan *s, uint64_t from, pawl_frame_fn fn, void *a
         return rc;
     struct scan_end end;
     TRY(scan_judge(s, &end));
+    rc = end.decision != NULL && end.decision->action == DAMAGE ? segment_there(s->io, s->index) : 1;
+    if (rc <= 0)
+        return rc; /* dropped by a living writer's retention meanwhile: on with the next one */
     struct frame_header none = {.lsn = end.lsn};
     *over = true;
     show(t, &none, NULL, end.decision != NULL ? end.decision->label : "sealed", fn, arg);
@@ -124,6 +127,8 @@ static int dump(struct seam *io, struct mem *m, uint64_t from, pawl_frame_fn fn,
     for (; n <= x.last && rc == 0 && !over; n++) {
         struct segment_header h;
         int file = segment_open(io, m, n, &x.newest, false, &h);
+        if (file < 0 && segment_there(io, n) == 0)
+            continue;
         if (file < 0) {
             rc = file;
             break;
@@ -226,8 +231,9 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
         rc = scan_next(&s, &f);
     if (rc == 1)
         fill_origin(&p->tables, &f.header, f.bytes, out);
-    else if (rc == 0)
-        rc = fail(PAWL_DAMAGED, "the frame at LSN %llu can't be read again", (unsigned long long)lsn);
+    else if (rc == 0 && (rc = segment_there(p->io, lsn / p->header.segment_size)) >= 0)
+        rc = rc > 0 ? fail(PAWL_DAMAGED, "the frame at LSN %llu can't be read again", (unsigned long long)lsn)
+                    : fail(PAWL_TRIMMED, "the segment being read has been dropped by retention");
     scan_end(&s);
     p->io->ops->close(p->io, file);
     engine_leave(p);

@@ -56,20 +56,20 @@ static uint64_t last_segment(const pawl *p) {
     return p->read_only ? p->follow.index : p->wal.segment;
 }
 
-static int trimmed(int rc, const pawl *p, uint64_t index) {
+static int dropped(uint64_t index) {
+    return fail(PAWL_TRIMMED, "segment %016llx has been dropped by retention meanwhile", (unsigned long long)index);
+}
+
+static int trimmed(int rc, uint64_t index) {
     pawl_error e;
     fail_copy(&e);
-    (void)p;
-    if (rc < 0 && e.sys_errno == ENOENT)
-        return fail(PAWL_TRIMMED, "segment %016llx has been dropped by retention meanwhile",
-                    (unsigned long long)index);
-    return rc;
+    return rc < 0 && e.sys_errno == ENOENT ? dropped(index) : rc;
 }
 
 int locate_tables(pawl *p, uint64_t index, struct tables *t, struct segment_header *h) {
     int file = segment_open(p->io, &p->mem, index, &p->header, false, h);
     if (file < 0)
-        return trimmed(file, p, index);
+        return trimmed(file, index);
     struct scan s;
     struct scan_frame f;
     scan_begin(&s, p->io, &p->mem, file, h, false);
@@ -78,10 +78,12 @@ int locate_tables(pawl *p, uint64_t index, struct tables *t, struct segment_head
     int rc = scan_next(&s, &f);
     if (rc == 1)
         rc = f.header.kind == FRAME_CHECKPOINT ? tables_apply(t, &f.header, f.bytes, false) : PAWL_LOST;
-    else if (rc == 0)
+    else if (rc == 0 && (rc = segment_there(p->io, index)) > 0)
         rc = fail_at(PAWL_DAMAGED, 0, "", "", first_frame(p, index),
                      "the checkpoint of segment %016llx is damaged; run 'pawl verify', then 'pawl repair'",
                      (unsigned long long)index);
+    else if (rc == 0)
+        rc = dropped(index);
     scan_end(&s);
     p->io->ops->close(p->io, file);
     if (rc < 0)
@@ -134,13 +136,13 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
     *lsn = first_frame(p, index);
     int file = segment_open(p->io, &p->mem, index + 1, &p->header, false, &next);
     if (file < 0)
-        return file;
+        return trimmed(file, index + 1);
     p->io->ops->close(p->io, file);
     if (next.seal_lsn / p->header.segment_size != index)
         return 0;
     file = segment_open(p->io, &p->mem, index, &p->header, false, &h);
     if (file < 0)
-        return trimmed(file, p, index);
+        return trimmed(file, index);
     struct scan s;
     struct scan_frame f = {0};
     scan_begin(&s, p->io, &p->mem, file, &h, false);

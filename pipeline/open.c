@@ -206,7 +206,7 @@ static pawl *new_handle(const pawl_options *o) {
     p->points = (struct points){o->on_point, o->on_point_arg};
     p->event_fd = -1;
     atomic_flag_clear(&p->tx_pool_busy);
-    p->wal.file = p->wal.next_file = -1;
+    p->wal.file = p->wal.next_file = p->wal.spare_file = -1;
     p->follow.ahead_file = p->follow.apply_file = -1;
     if (init_sync(p) != 0) {
         free(p);

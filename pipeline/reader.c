@@ -210,6 +210,12 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     return 0;
 }
 
+/* Where the walk finds no frame below the limit: 1 if the file is still the segment that it was, else PAWL_TRIMMED, or the error of looking. */
+static int still_there(const pawl *p, uint64_t segment) {
+    int there = segment_there(p->io, segment);
+    return there != 0 ? there : fail(PAWL_TRIMMED, "the segment being read has been dropped by retention");
+}
+
 /* Did repair take out what stood at `lsn`? From the segment's first frame on, since a LOST frame may begin before it. */
 static bool was_taken_out(pawl *p, int file, const struct segment_header *h, uint64_t lsn) {
     struct scan s;
@@ -276,7 +282,7 @@ static int spilled_from_disk(struct pawl_reader *r, const struct run *run, const
         rc = scan_next(&s, &f);
     if (rc == 1)
         rc = take_spilled(r, run, e, &f.header, f.bytes, lsn, false);
-    else if (rc == 0)
+    else if (rc == 0 && (rc = still_there(p, e->lsn / p->header.segment_size)) > 0)
         rc = fail_at(PAWL_DAMAGED, 0, "", "", e->lsn, "the spilled frame at LSN %llu is damaged",
                      (unsigned long long)e->lsn);
     scan_end(&s);
@@ -441,6 +447,7 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
             close_file(r);
             return 1;
         }
+        TRY(still_there(p, r->segment));
         if (!p->salvage)
             return damage_here(r);
         uint64_t lsn;

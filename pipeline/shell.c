@@ -329,28 +329,29 @@ static void forget_segments(pawl *p, uint64_t first) {
         p->wal.next = NEXT_NONE;
 }
 
-/* One by one, each durably: a power cut may keep any of several removals, and a gap would look like loss. */
+/* One by one, each durably: a power cut may keep any of several removals, and a gap would look like loss. What is wanted ahead of need becomes of them first. */
 static bool drop_segments(pawl *p, uint64_t keep) {
-    uint64_t from = p->wal.first_segment, n = from;
-    p->wal.dropping = true;
+    struct wal *w = &p->wal;
+    uint64_t from = w->first_segment, n = from;
+    w->dropping = true;
     p->drop_to = keep; /* nobody shall look for what is in them any more */
-    engine_leave(p);
-    int rc = 0, synced = 0;
-    for (; n < keep && synced == 0; n++) {
-        char name[24];
-        segment_name(name, n, "seg");
-        rc = p->io->ops->unlink(p->io, name);
-        if (rc < 0 && rc != -ENOENT)
+    int rc = 0, file;
+    for (; n < keep && rc == 0; n++) {
+        uint64_t to = wal_recycle_begin(w);
+        engine_leave(p);
+        rc = wal_drop_file(p->io, &w->hooks.points, n, w->segment_size, to, &file);
+        pthread_mutex_lock(&p->mutex);
+        if (rc < 0)
+            wal_fail(w, -rc, "fsync (directory)", n * w->segment_size);
+        if (rc <= 0)
+            forget_segments(p, n + 1);
+        wal_recycle_end(w, to, file);
+        engine_progress(p); /* somebody may wait for it */
+        if (rc > 0)
             break; /* it stays; tried again later */
-        point(&p->wal.hooks.points, "segment-dropped");
-        synced = p->io->ops->sync_dir(p->io);
     }
-    pthread_mutex_lock(&p->mutex);
-    p->wal.dropping = false;
+    w->dropping = false;
     p->drop_to = 0;
-    forget_segments(p, n);
-    if (synced < 0)
-        wal_fail(&p->wal, -synced, "fsync (directory)", from * p->wal.segment_size);
     engine_progress(p);
     return n > from;
 }

@@ -19,6 +19,7 @@ static void fill_writer(pawl *p, pawl_status *s) {
     s->payload_bytes = p->payload_bytes;
     s->full = wal_is_full(&p->wal);
     s->in_flight = w->in_flight;
+    s->recycled = w->recycled;
 }
 
 static void fill_reader(pawl *p, pawl_status *s) {

@@ -85,6 +85,24 @@ static int header_error(uint64_t index, enum segment_verdict v, uint64_t size) {
                    name);
 }
 
+static int not_there(uint64_t index) {
+    char name[24];
+    segment_name(name, index, "seg");
+    return fail_sys(-ENOENT, "open", name, NO_LSN);
+}
+
+int segment_there(struct seam *io, uint64_t index) {
+    char name[24];
+    segment_name(name, index, "seg");
+    int file = io->ops->open(io, name, 0);
+    if (file == -ENOENT)
+        return 0;
+    if (file < 0)
+        return fail_sys(file, "open", name, NO_LSN);
+    io->ops->close(io, file);
+    return 1;
+}
+
 int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
                  bool writable, struct segment_header *h) {
     int bad_copy;
@@ -98,9 +116,10 @@ int segment_open_judged(struct seam *io, struct mem *m, uint64_t index, const st
         return file;
     enum segment_verdict v;
     int rc = scan_header(io, m, file, index, h, &v, bad_copy);
-    if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY)
-        rc = header_error(index, v, like->segment_size);
-    else if (rc == 0 && (memcmp(h->log_id, like->log_id, 16) != 0 || h->segment_size != like->segment_size)) {
+    if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) {
+        int there = segment_there(io, index);
+        rc = there > 0 ? header_error(index, v, like->segment_size) : there == 0 ? not_there(index) : there;
+    } else if (rc == 0 && (memcmp(h->log_id, like->log_id, 16) != 0 || h->segment_size != like->segment_size)) {
         char name[24];
         segment_name(name, index, "seg");
         rc = fail_at(PAWL_FOREIGN, 0, "open", name, index * like->segment_size,
@@ -159,12 +178,13 @@ static int find_newest(struct seam *io, struct mem *m, const struct segment_list
     *at = i - 1;
     x->last = l->index[i - 1];
     x->prepared = i < l->count && l->index[i] == x->last + 1;
+    x->spare = x->prepared && i + 1 < l->count && l->index[i + 1] == x->last + 2;
     if (i < l->count && l->index[i] == x->last + 1 && worst == SEGMENT_BAD)
         TRY(check_unbegun(io, m, l->index[i], &x->newest));
     return 0;
 }
 
-int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x) {
+static int extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x) {
     struct segment_list l;
     memset(x, 0, sizeof *x);
     TRY(segment_list_read(io, m, &l, remove_tmp));
@@ -200,6 +220,21 @@ int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_
     if (x->first == x->last)
         x->oldest = x->newest;
     return 0;
+}
+
+/* Times that a writer may rename or remove what was just listed. */
+#define LISTINGS_MAX 100
+
+int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x) {
+    int rc = 0;
+    for (int i = 0; i < LISTINGS_MAX; i++) {
+        pawl_error e;
+        rc = extent_find(io, m, remove_tmp, x);
+        fail_copy(&e);
+        if (rc == 0 || e.sys_errno != ENOENT)
+            break;
+    }
+    return rc;
 }
 
 int damage_error(const struct scan *s, const struct scan_end *end) {
@@ -318,6 +353,7 @@ static int find_start(struct seam *io, struct mem *m, struct log_extent *x, enum
         TRY(rc);
         if (first == FIRST_TORN && n == x->last) {
             x->last--;
+            x->spare = x->prepared;
             x->prepared = true;
             int file = segment_open(io, m, x->last, &x->newest, false, &g->header);
             if (file < 0)
@@ -333,8 +369,8 @@ static int check_after_seal(struct seam *io, struct mem *m, const struct log_ext
     return x->prepared ? check_unbegun(io, m, x->last + 1, &x->newest) : 0;
 }
 
-/* Files that a writer may have left unsynced: the newest begun segment, the one before, and one prepared behind. */
-#define UNSETTLED 3u
+/* Files that a writer may have left unsynced: the newest begun segment and the one before; behind them there may be two prepared ones. */
+#define UNSETTLED 4u
 
 /* All at once, the directory too: a device that is busy takes as long for four flushes at a time as for one. */
 static int sync_files(struct seam *io, struct seam_req *req, size_t count) {
@@ -392,26 +428,36 @@ static int mend_torn_copy(struct seam *io, struct mem *m, const struct reading *
     return torn ? scan_header_mend(io, m, g->file, &g->header, g->bad_copy) : 0;
 }
 
+/* A prepared file, or one of another size out of the way: *file is -1 then. */
+static int take_prepared(struct seam *io, uint64_t index, uint64_t want, int *file) {
+    uint64_t size = 0;
+    *file = open_file(io, index, true);
+    if (*file < 0)
+        return *file;
+    int rc = io->ops->size(io, *file, &size);
+    if (rc == 0 && size == want)
+        return 0;
+    io->ops->close(io, *file);
+    *file = -1;
+    char name[24];
+    segment_name(name, index, "seg");
+    rc = io->ops->unlink(io, name);
+    return rc < 0 ? fail_sys(rc, "unlink", name, NO_LSN) : 0;
+}
+
 static int take_over(struct seam *io, struct mem *m, const struct reading *g, struct log_extent *x,
                      struct recovered *out) {
     struct wal_start *st = &out->start;
+    uint64_t size = x->newest.segment_size;
     TRY(mend_torn_copy(io, m, g));
-    if (!x->prepared)
-        return 0;
-    uint64_t size = 0;
-    int file = open_file(io, x->last + 1, true);
-    if (file < 0)
-        return file;
-    int rc = io->ops->size(io, file, &size);
-    if (rc == 0 && size == x->newest.segment_size) {
-        st->next_file = file;
-        return 0;
+    int rc = x->prepared ? take_prepared(io, x->last + 1, size, &st->next_file) : 0;
+    if (rc == 0 && st->next_file >= 0 && x->spare)
+        rc = take_prepared(io, x->last + 2, size, &st->spare_file);
+    if (rc < 0 && st->next_file >= 0) {
+        io->ops->close(io, st->next_file);
+        st->next_file = -1;
     }
-    io->ops->close(io, file);
-    char name[24];
-    segment_name(name, x->last + 1, "seg");
-    rc = io->ops->unlink(io, name);
-    return rc < 0 ? fail_sys(rc, "unlink", name, NO_LSN) : 0;
+    return rc;
 }
 
 /* Where the walk over a segment ended. */
@@ -420,7 +466,8 @@ static void note_end(const struct scan *s, const struct scan_end *end, struct re
     out->scanned += s->at % s->segment_size;
     out->end = end->decision;
     out->clean = s->kind == FRAME_CLOSE;
-    out->cut = end->decision != NULL && end->decision->action == CUT ? align_up(s->at + 1, BLOCK) - s->at : 0;
+    bool cut = end->decision != NULL && end->decision->action == CUT && !scan_leftover(s, end);
+    out->cut = cut ? align_up(s->at + 1, BLOCK) - s->at : 0;
     st->tail = s->accepted_end;
     st->link = s->link;
     st->epoch = s->epoch;
@@ -463,7 +510,7 @@ static int tap_frame(void *ctx, const struct frame_header *h, const uint8_t *fra
 int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, struct log_extent *x,
                const struct replay *r, struct recovered *out) {
     memset(out, 0, sizeof *out);
-    out->start.file = out->start.next_file = -1;
+    out->start.file = out->start.next_file = out->start.spare_file = -1;
     struct tap t = {.inner = r};
     struct replay tapped = {tap_frame, &t, r->progress, r->progress_arg};
     struct reading newest;

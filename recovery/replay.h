@@ -43,10 +43,14 @@ struct log_extent {
     struct segment_header newest, oldest;
     uint64_t first, last;
     bool prepared; /* last + 1 is there, prepared */
+    bool spare;    /* and last + 2 */
 };
 int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x);
 
-/* Opens segment `index` and checks that it is of this log. Handle or error code. */
+/* Is segment `index` still there? 1, 0, or the error of looking. Beside a writer, who finds bytes that don't fit asks this before he calls it damage: a file that retention lets
+ * go gets another name first, and then other bytes (PAWL-9). */
+int segment_there(struct seam *io, uint64_t index);
+/* Opens segment `index` and checks that it is of this log. Handle or error code, with ENOENT if it is not there. */
 int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
                  bool writable, struct segment_header *h);
 /* The same; *bad_copy is the copy of the header that isn't good, or -1. */

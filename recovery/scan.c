@@ -342,14 +342,17 @@ static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
     uint64_t end = (s->index + 1) * s->segment_size;
     for (uint64_t p = *lsn + 8; p + FRAME_HEADER_SIZE <= end; p += 8) {
         int rc;
-        if (p % BLOCK == 0) {
-            const uint8_t *block = bytes_at(s, offset_of(s, p), BLOCK, &rc);
-            if (rc < 0)
-                return rc;
-            if (block == NULL)
-                return 0;
-            if (all_zero(block, BLOCK)) { /* most of what is scanned */
-                p += BLOCK - 8;
+        uint64_t left = align_up(p + 1, BLOCK) - p;
+        const uint8_t *rest = bytes_at(s, offset_of(s, p), (size_t)left, &rc);
+        if (rc < 0)
+            return rc;
+        if (rest == NULL && left == BLOCK)
+            return 0;
+        if (rest != NULL) { /* most of what is scanned is zeros, or an older segment's */
+            uint64_t skip = left == BLOCK && all_zero(rest, BLOCK) ? left : frame_search(rest, p, left);
+            p += skip;
+            if (skip == left) {
+                p -= 8;
                 continue;
             }
         }
@@ -397,6 +400,10 @@ int scan_judge(struct scan *s, struct scan_end *end) {
     }
     end->decision = decide(&e);
     return 0;
+}
+
+bool scan_leftover(const struct scan *s, const struct scan_end *end) {
+    return s->kind == FRAME_CLOSE && strcmp(end->decision->label, "torn-garbage") == 0;
 }
 
 int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {

@@ -76,6 +76,8 @@ int scan_next(struct scan *s, struct scan_frame *f);
 bool scan_sealed(const struct scan *s);
 /* Gathers the evidence where scan_next() ended and decides. */
 int scan_judge(struct scan *s, struct scan_end *end);
+/* Is what lies there surely none of this segment's? Behind a CLOSE nothing is written before the next OPEN, which is too small to be torn: it is an older segment's. */
+bool scan_leftover(const struct scan *s, const struct scan_end *end);
 /* The first place beyond `from` with a whole good frame at its own LSN, whatever its link; UINT64_MAX if there is none. For repair and salvage. */
 int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
 /* Goes on at a frame whose place was told by somebody else, trusting its own link. Returns 0 or an error of reading. */

@@ -62,6 +62,14 @@ static void on_good(struct verify *v, const struct scan_frame *f, bool lost) {
     c->clean = f->header.kind == FRAME_CLOSE;
 }
 
+/* A living writer's retention let it go while it was being read. */
+static int on_dropped(struct verify *v, uint64_t index) {
+    v->cut_off = true; /* nothing is known of what the next one follows */
+    verify_tell(v->check, 0, index, index * v->segment_size, 0, "segment-dropped",
+                "segment %016llx was dropped by retention meanwhile", (unsigned long long)index);
+    return 0;
+}
+
 /* The chain broke: is it damage, and where does it go on? 1: go on, 0: the end, negative: error. */
 static int on_end(struct verify *v, struct scan *s) {
     struct scan_end end;
@@ -69,7 +77,7 @@ static int on_end(struct verify *v, struct scan *s) {
     if (end.decision == NULL)
         return 0;
     if (end.decision->action != DAMAGE) {
-        if (end.decision->action == CUT) {
+        if (end.decision->action == CUT && !scan_leftover(s, &end)) {
             v->check->torn_bytes = align_up(end.lsn + 1, BLOCK) - end.lsn;
             verify_tell(v->check, 0, s->index, end.lsn, v->check->torn_bytes, end.decision->label,
                         "torn tail at LSN %llu, never acknowledged: %s", (unsigned long long)end.lsn,
@@ -83,6 +91,9 @@ static int on_end(struct verify *v, struct scan *s) {
         on_good(v, &f, s->after_lost);
         return 1;
     }
+    int there = segment_there(v->io, s->index);
+    if (there <= 0)
+        return there < 0 ? there : on_dropped(v, s->index);
     uint64_t q;
     TRY(scan_resync(s, s->at, &q));
     uint64_t stop = q != NO_LSN ? q : (s->index + 1) * s->segment_size;
@@ -155,7 +166,7 @@ static int walk(struct verify *v, const struct log_extent *x, struct scan *s, bo
 static int check_segment(struct verify *v, const struct log_extent *x, uint64_t n, struct scan *s, uint64_t total) {
     struct verify_next seg;
     struct scan before = *s;
-    bool first = n == x->first;
+    bool first = s->file < 0;
     int rc = take_next(v, x, n, &seg);
     if (rc == 0) {
         scan_begin(s, v->io, v->mem, seg.file, &seg.header, n == x->last);
@@ -170,7 +181,7 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
     }
     if (rc < 0) {
         s->file = -1;
-        return rc;
+        return v->check->live && segment_there(v->io, n) == 0 ? on_dropped(v, n) : rc;
     }
     open_next(v, x, n + 1);
     if (v->next.open)

@@ -147,6 +147,8 @@ static inline uint64_t frame_bytes(const struct frame_header *h) {
 }
 void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed);
 /* Judges a header alone, at LSN `lsn` of segments of this size. *h is filled for GOOD and OTHER_LSN. */
+/* Offset of the first multiple of 8 in `at`, which is `len` bytes at LSN `lsn`, where the header of a frame of that place may stand; `len` if there is none. */
+uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len);
 enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
                                        uint64_t segment_size, uint64_t seed, struct frame_header *h);
 /* Judges directory and body of a frame whose header is good; `in` holds the whole frame. Runs' bounds are checked too. */

@@ -51,6 +51,14 @@ void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h,
     put64(out + AT_HASH, h->hash);
 }
 
+uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len) {
+    uint64_t i = 0;
+    while (i < len &&
+           (memcmp(at + i, frame_magic, 4) != 0 || (len - i >= AT_LSN + 8 && get64(at + i + AT_LSN) != lsn + i)))
+        i += 8;
+    return i;
+}
+
 enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
                                        uint64_t segment_size, uint64_t seed, struct frame_header *h) {
     if (memcmp(in, frame_magic, 4) != 0)

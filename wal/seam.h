@@ -58,6 +58,7 @@ struct seam_ops {
     int (*open)(struct seam *s, const char *name, uint32_t flags);
     void (*close)(struct seam *s, int file);
     int (*size)(struct seam *s, int file, uint64_t *size);
+    int (*names)(struct seam *s, int file); /* how many names the file has (hard links); may be NULL: one */
     /* Makes the file `size` bytes long with its space reserved where the file system can (fallocate; -ENOSPC is told, "not supported" falls back to ftruncate). */
     int (*allocate)(struct seam *s, int file, uint64_t size);
     int (*rename)(struct seam *s, const char *from, const char *to);

@@ -234,6 +234,15 @@ int common_size(struct seam *s, int file, uint64_t *size) {
     return 0;
 }
 
+int common_names(struct seam *s, int file) {
+    KEEP_ERRNO;
+    int fd = common_fd(self(s), file);
+    struct stat st;
+    if (fd < 0)
+        return fd;
+    return fstat(fd, &st) != 0 ? -errno : (int)st.st_nlink;
+}
+
 int common_allocate(struct seam *s, int file, uint64_t size) {
     KEEP_ERRNO;
     int fd = common_fd(self(s), file);

@@ -64,6 +64,7 @@ int common_list(struct seam *s, int (*fn)(void *arg, const char *name), void *ar
 int common_open(struct seam *s, const char *name, uint32_t flags);
 void common_close(struct seam *s, int file);
 int common_size(struct seam *s, int file, uint64_t *size);
+int common_names(struct seam *s, int file);
 int common_allocate(struct seam *s, int file, uint64_t size);
 int common_rename(struct seam *s, const char *from, const char *to);
 int common_unlink(struct seam *s, const char *name);
@@ -83,7 +84,7 @@ int common_free_space(struct seam *s, uint64_t *bytes);
 
 #define COMMON_OPS \
     .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
-    .allocate = common_allocate, .rename = common_rename, .unlink = common_unlink, \
+    .names = common_names, .allocate = common_allocate, .rename = common_rename, .unlink = common_unlink, \
     .sync_dir = common_sync_dir, .read = common_read, .write = common_write, .sync = common_sync, \
     .drop_cache = common_drop_cache, .lock = common_lock, .unlock = common_unlock, .holder = common_holder, \
     .now = common_now, .realtime = common_realtime, .sleep = common_sleep, .random = common_random, \

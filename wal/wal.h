@@ -91,7 +91,7 @@ enum wal_state {
 
 enum next_state {
     NEXT_NONE,   /* not there, nobody at it */
-    NEXT_MAKING, /* a thread prepares it */
+    NEXT_MAKING, /* a thread prepares it, or gives a dropped segment's file its name */
     NEXT_READY,  /* prepared, named and durable */
     NEXT_FULL,   /* no space or cap reached; tried again when asked */
 };
@@ -135,7 +135,10 @@ struct wal {
 
     enum next_state next;
     int next_file;
-    bool dropping; /* a thread is removing old segments */
+    int spare_file; /* prepared too, behind the next one: -1 none. Only where that is ready */
+    bool dropping;  /* a thread is removing old segments */
+    bool recycling; /* ... and gives one's file the name of a later one */
+    uint64_t recycled;
 
     struct group groups[WAL_GROUPS_MAX];
     int group_count;
@@ -167,8 +170,9 @@ struct wal_start {
     uint64_t tail; /* end of the last good frame */
     uint64_t link;
     uint64_t seal_lsn;
-    bool sealed;   /* the last frame is a SEAL */
-    int next_file; /* a prepared segment was found: its handle, else -1 */
+    bool sealed;    /* the last frame is a SEAL */
+    int next_file;  /* a prepared segment was found: its handle, else -1 */
+    int spare_file; /* and one behind it */
 };
 
 /* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable after the next flush and completion). Buffers take `buffer_bytes`. */
@@ -219,6 +223,13 @@ bool wal_wants_next(struct wal *w);
 /* Makes segment `index`: allocated, written once with zeros, synced, named, directory synced. Without the lock. Returns the handle or -errno. */
 int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size);
 void wal_next_done(struct wal *w, int file_or_errno);
+/* A segment is about to be let go: the index that its file is to be prepared for, 0 if none is wanted. To be followed by wal_recycle_end(). */
+uint64_t wal_recycle_begin(struct wal *w);
+/* Lets segment `index` go, durably: its file becomes the prepared segment `to` as it is (not if 0, or where that can't be), else it is removed. Without the
+ * lock. *file: the handle, or -1. 0; 1: it couldn't be removed, and stays; negative: the directory can't be synced, so nobody knows. */
+int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size, uint64_t to,
+                  int *file);
+void wal_recycle_end(struct wal *w, uint64_t to, int file);
 uint64_t wal_segments_on_disk(const struct wal *w);
 /* Creates a new log with segment 0 in the directory, durably. */
 int wal_create(struct seam *io, struct mem *m, const struct points *points, uint64_t segment_size,

@@ -198,8 +198,9 @@ static int begin(struct wal *w) {
     uint64_t now = w->io->ops->realtime(w->io), old_link = w->link;
     w->segment++;
     w->file = w->next_file;
-    w->next_file = -1;
-    w->next = NEXT_NONE;
+    w->next_file = w->spare_file;
+    w->spare_file = -1;
+    w->next = w->next_file >= 0 ? NEXT_READY : w->recycling ? NEXT_MAKING : NEXT_NONE;
     w->tail = wal_base(w);
     start_group(w, g);
     struct segment_header sh = {.segment_size = w->segment_size,

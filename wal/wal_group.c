@@ -285,6 +285,7 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->link = start->link;
     w->seal_lsn = start->seal_lsn;
     w->next_file = start->next_file;
+    w->spare_file = start->spare_file;
     w->next = start->next_file >= 0 ? NEXT_READY : NEXT_NONE;
     w->dsync = true;
     w->needs_open = true;
@@ -307,6 +308,8 @@ void wal_free(struct wal *w) {
         w->io->ops->close(w->io, w->file);
     if (w->next_file >= 0)
         w->io->ops->close(w->io, w->next_file);
+    if (w->spare_file >= 0)
+        w->io->ops->close(w->io, w->spare_file);
     memset(w->groups, 0, sizeof w->groups);
-    w->file = w->next_file = -1;
+    w->file = w->next_file = w->spare_file = -1;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Segment files ahead of need: a file that is allocated and already written once needs no file-system journal commit when a group
- * is synced into it, which doubles the syncs a second.
+ * is synced into it, which doubles the syncs a second. Where retention lets a segment go, its file is such a one: it is renamed, and written over.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +9,8 @@
 #include "wal/wal.h"
 
 uint64_t wal_segments_on_disk(const struct wal *w) {
-    return w->segment - w->first_segment + 1 + (w->next == NEXT_READY || w->next == NEXT_MAKING);
+    bool making = w->next == NEXT_MAKING && !w->recycling; /* what is being recycled counts as kept until then */
+    return w->segment - w->first_segment + 1 + (w->next == NEXT_READY || making) + (w->spare_file >= 0);
 }
 
 bool wal_wants_next(struct wal *w) {
@@ -87,6 +88,75 @@ void wal_next_done(struct wal *w, int file_or_errno) {
         w->next = NEXT_FULL;
     else
         wal_fail(w, e, "prepare", (w->segment + 1) * w->segment_size);
+}
+
+/* ---- recycling. The old header stays: under the new name it isn't one, and a power cut that takes the rename back finds the old segment whole, as nothing
+ * is written to it before the rename is durable. */
+
+uint64_t wal_recycle_begin(struct wal *w) {
+    if (w->failed != 0 || w->next == NEXT_MAKING || w->spare_file >= 0)
+        return 0;
+    w->recycling = true;
+    if (w->next == NEXT_READY)
+        return w->segment + 2;
+    w->next = NEXT_MAKING;
+    return w->segment + 1;
+}
+
+/* The file of a segment, if it can be used again. A file with other names is somebody's copy. */
+static int open_used(struct seam *io, const char *name, uint64_t want) {
+    uint64_t size = 0;
+    int file = io->ops->open(io, name, SEAM_RDWR);
+    if (file < 0)
+        return file;
+    int rc = io->ops->size(io, file, &size);
+    if (rc == 0 && size == want && (io->ops->names == NULL || io->ops->names(io, file) == 1))
+        return file;
+    io->ops->close(io, file);
+    return -EINVAL;
+}
+
+int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size, uint64_t to,
+                  int *file) {
+    char name[24], later[24];
+    segment_name(name, index, "seg");
+    segment_name(later, to, "seg");
+    *file = to != 0 ? open_used(io, name, size) : -1;
+    int rc = -ENOENT;
+    if (*file >= 0) {
+        rc = io->ops->rename(io, name, later);
+        if (rc == 0)
+            point(points, "segment-recycled");
+        else
+            io->ops->close(io, *file);
+        *file = rc == 0 ? *file : -1;
+    }
+    if (*file < 0)
+        rc = io->ops->unlink(io, name);
+    if (rc < 0 && rc != -ENOENT)
+        return 1;
+    point(points, "segment-dropped");
+    rc = io->ops->sync_dir(io);
+    if (rc < 0 && *file >= 0) {
+        io->ops->close(io, *file);
+        *file = -1;
+    }
+    return rc < 0 ? rc : 0;
+}
+
+void wal_recycle_end(struct wal *w, uint64_t to, int file) {
+    if (to == 0)
+        return;
+    w->recycling = false;
+    w->recycled += file >= 0;
+    if (to == w->segment + 1) { /* it was so from the start, or the one before has been begun meanwhile */
+        if (file >= 0)
+            wal_next_done(w, file);
+        else
+            w->next = NEXT_NONE;
+    } else {
+        w->spare_file = file;
+    }
 }
 
 int wal_create(struct seam *io, struct mem *m, const struct points *points, uint64_t segment_size,
