@@ -8,6 +8,7 @@
 #include "connect.h"
 
 #define ALWAYS(X) X(sink_file) X(sink_stdout) X(sink_exec)
+#define SOURCES(X) X(source_file)
 
 #if PAWL_WITH_SQLITE
 #define SQLITE(X) X(sink_sqlite)
@@ -21,7 +22,7 @@
 #define POSTGRES(X)
 #endif
 
-#define CONNECTORS(X) ALWAYS(X) SQLITE(X) POSTGRES(X)
+#define CONNECTORS(X) ALWAYS(X) SOURCES(X) SQLITE(X) POSTGRES(X)
 
 #define DECLARE(name) extern const pawl_connector connect_##name;
 CONNECTORS(DECLARE)

@@ -114,6 +114,17 @@ static int log_answer(struct pawl_source *s, int code) {
     return fail_for_good(s, code, NULL);
 }
 
+void pawl_source_report(pawl_source_context *x, int severity, const char *format, ...) {
+    char text[512];
+    va_list args;
+    if (x == NULL)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    report(x->source, severity, "%s", text);
+}
+
 /* ---- items */
 
 static int item_of(struct pawl_source *s, const char *name, uint32_t *out) {

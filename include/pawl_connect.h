@@ -259,6 +259,13 @@ typedef struct pawl_source_context pawl_source_context;
  * To be asked in open() or read(), before the item's first record is given. Takes the item's producer over. */
 PAWL_API int pawl_source_position(pawl_source_context *x, const char *item, void *buf);
 
+/* Tells of something that someone should know (severity as in pawl_report_fn), and shows it in the status. To be called by the source's functions only. */
+PAWL_API void pawl_source_report(pawl_source_context *x, int severity, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 3, 4)))
+#endif
+    ;
+
 /* What read() gives: records of one item, and the position behind them. All of it lives until the next call of read(). */
 typedef struct pawl_source_batch {
     const char *item; /* "" if the source has only one; else a part of it, a file say, with a position of its own: 1 to 60 bytes of

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Until the source ends, or SIGTERM: then what was read is drained. To be killed.
+ * With PROG_SOURCE_BATCH in the environment: so many records a batch.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pawl_connect.h"
+
+static volatile sig_atomic_t ending;
+
+static void on_signal(int n) {
+    (void)n;
+    ending = 1;
+}
+
+static int fail(const char *what, const char *why) {
+    fprintf(stderr, "%s: %s\n", what, why);
+    return 1;
+}
+
+static void told(void *arg, const char *name, int severity, const char *message) {
+    (void)arg;
+    fprintf(stderr, "%s: severity %d: %s\n", name, severity, message);
+}
+
+int main(int argc, char **argv) {
+    pawl *log;
+    pawl_error e;
+    pawl_source *source;
+    pawl_source_ops ops;
+    pawl_setting settings[32];
+    pawl_settings s = {settings, 0};
+    pawl_options o = PAWL_OPTIONS_INIT;
+    pawl_source_config c = PAWL_SOURCE_CONFIG_INIT;
+    if (argc < 4 || argc > 32)
+        return fail("usage", "prog_source LOG STREAM TYPE [NAME=VALUE...]");
+    for (int i = 4; i < argc; i++) {
+        char *value = strchr(argv[i], '=');
+        if (value == NULL)
+            return fail(argv[i], "is not NAME=VALUE");
+        *value++ = 0;
+        settings[s.count++] = (pawl_setting){argv[i], value, (uint32_t)i};
+    }
+    o.flags = PAWL_OPEN_CREATE;
+    signal(SIGTERM, on_signal);
+    if (pawl_open(argv[1], &o, &log, &e) != 0)
+        return fail("open", e.message);
+    int rc = pawl_stream_create(log, argv[2], 1, &c.stream);
+    if (rc != 0 && rc != PAWL_EXISTS)
+        return fail("stream", pawl_strerror(rc));
+    c.name = "src";
+    c.hooks.report = told;
+    const char *batch = getenv("PROG_SOURCE_BATCH");
+    c.batch_records = batch != NULL ? (uint32_t)strtoul(batch, NULL, 10) : 0;
+    if (pawl_source_make(argv[3], &s, &ops, &e) != 0 || pawl_source_add(log, &c, &ops, &source, &e) != 0)
+        return fail("source", e.message);
+    if (pawl_source_start(source) != 0)
+        return fail("start", "no thread");
+    pawl_flow_status st = PAWL_FLOW_STATUS_INIT;
+    do {
+        usleep(2000);
+        pawl_source_status(source, &st);
+    } while (!ending && st.flow != PAWL_FLOW_FAILED && st.flow != PAWL_FLOW_ENDED);
+    rc = pawl_source_stop(source, 10000);
+    pawl_source_remove(source);
+    if (pawl_close(log) != 0 || rc != 0 || st.flow == PAWL_FLOW_FAILED)
+        return fail("ended", st.message);
+    return 0;
+}
