@@ -212,9 +212,9 @@ static int acknowledge(struct pawl_source *s, bool wait) {
 }
 
 static int append(struct pawl_source *s) {
-    uint32_t i;
+    uint32_t i = 0;
     uint64_t bytes = 0, poisoned = 0;
-    pawl_tx *tx;
+    pawl_tx *tx = NULL;
     pawl_receipt receipt;
     int rc = item_of(s, s->batch.item, &i);
     if (rc == 0 && s->pending_count == PENDING_MAX)

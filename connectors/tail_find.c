@@ -108,7 +108,9 @@ static int look(struct tail *t, struct files *l) {
     if (rc == 0)
         rc = add_file(t, dirfd(d), t->name, true, l);
     closedir(d);
-    if (rc == 0 && l->count > 1)
+    if (rc != 0)
+        files_free(l);
+    else if (l->count > 1)
         qsort(l->file, l->count, sizeof *l->file, by_age);
     return rc;
 }
