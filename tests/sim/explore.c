@@ -270,19 +270,41 @@ static int any_frame(void *ctx, const struct frame_header *h, const uint8_t *fra
     return 0;
 }
 
-/* A log that was refused: verify finds why, repair mends it, and what is left then is exact. */
-static void mend(struct world *w) {
+/* A hash of what repair kept aside. */
+static uint64_t kept_aside(const struct disk *d) {
+    uint64_t sum = 0;
+    static uint8_t bytes[DISK_PAGES * DISK_PAGE];
+    for (int i = 0; i < d->now.count; i++) {
+        if (strncmp(d->now.name[i].text, "lost-", 5) != 0)
+            continue;
+        uint32_t n = disk_read(d, d->now.name[i].inode, false, bytes, sizeof bytes, 0);
+        uint64_t h = n;
+        for (uint32_t k = 0; k < n; k++)
+            h = h * 0x100000001b3u ^ bytes[k];
+        sum += h; /* in whatever order the names are listed */
+    }
+    return sum;
+}
+
+/* A log that was refused: verify finds why, repair mends it, durably, and what is left then is exact. */
+static void mend(struct explore *e, struct world *w) {
     pawl_check found = PAWL_CHECK_INIT, check = PAWL_CHECK_INIT, again = PAWL_CHECK_INIT;
     struct mem m;
-    pawl_error e;
+    pawl_error error;
     mem_init(&m, 8u * MIB);
     struct seam *io = sim_seam(&w->m);
     struct verify v = {.io = io, .mem = &m, .check = &found, .frame = any_frame};
     if (verify_log(&v) == 0 && found.problems == 0)
         world_wrong(w, "verify finds nothing in a log that was refused");
     int rc = repair_log(io, &m, &check, any_frame, NULL);
+    uint64_t aside = kept_aside(&w->m.disk);
+    if (rc == 0)
+        explore_crash(&e->rng, &w->m, true);
+    if (rc == 0 && kept_aside(&w->m.disk) != aside)
+        world_wrong(w, "a power cut takes what repair had kept aside");
     v.check = &again;
-    bool whole = rc == 0 && verify_log(&v) == 0 && again.problems == 0;
+    int wrong_still = rc == 0 ? verify_log(&v) : 0;
+    bool whole = rc == 0 && wrong_still == 0 && again.problems == 0;
     io->ops->destroy(io);
     if (m.used != 0)
         world_wrong(w, "verify or repair keeps memory");
@@ -291,8 +313,8 @@ static void mend(struct world *w) {
     rc = world_open(w, true);
     if (rc < 0) {
         w->log = NULL;
-        pawl_last_error(&e);
-        world_wrong(w, "mended and verified, but opening: %s (%s)", pawl_errname(rc), e.message);
+        pawl_last_error(&error);
+        world_wrong(w, "mended and verified, but opening: %s (%s)", pawl_errname(rc), error.message);
         return;
     }
     world_check_remains(w);
@@ -329,7 +351,7 @@ void explore_damage(struct explore *e, const struct sim_machine *m, const struct
     e->exact += !refused;
     if (refused && !is_wrong(&w)) {
         world_abandon(&w);
-        mend(&w);
+        mend(e, &w);
         e->mended += w.log != NULL;
     }
     if (is_wrong(&w))

@@ -14,6 +14,9 @@ void model_copy(struct model *to, const struct model *from) {
     to->count = from->count;
     to->acknowledged = from->acknowledged;
     to->next_id = from->next_id;
+    for (int i = 0; i < 2; i++)
+        memcpy(to->produced[i], from->produced[i],
+               sizeof from->produced[i][0] * (size_t)(model_last(from)->sequence[i] + 1));
     memcpy(to->after, from->after, sizeof from->after[0] * (size_t)(from->count + 1));
     for (int p = 0; p < MODEL_PARTS; p++) {
         size_t n = (size_t)model_last(from)->end[p];
@@ -25,6 +28,7 @@ void model_copy(struct model *to, const struct model *from) {
 void model_make(uint32_t id, struct model_record *r) {
     uint32_t x = id * 2654435761u;
     r->key_len = id % 3 == 0 ? 0 : 4 + id % 12;
+    r->time = (int64_t)id * 1000003;
     r->value_len = id % 11 == 0 ? 2000 + x % 1500 : id % 7 == 0 ? 0 : x % 120;
     for (uint32_t i = 0; i < r->key_len; i++)
         r->key[i] = (uint8_t)(x >> (i % 4 * 8)) ^ (uint8_t)i;
@@ -32,10 +36,14 @@ void model_make(uint32_t id, struct model_record *r) {
         r->value[i] = (uint8_t)((x >> 8) + i * 7 + (i >> 8));
 }
 
-bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len) {
+uint64_t model_cookie(int producer, uint64_t sequence) {
+    return (sequence + 3) * 0x9e3779b97f4a7c15u ^ (uint64_t)producer;
+}
+
+bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len, int64_t time) {
     struct model_record want;
     model_make(id, &want);
-    return key_len == want.key_len && value_len == want.value_len &&
+    return key_len == want.key_len && value_len == want.value_len && time == want.time &&
            (key_len == 0 || memcmp(key, want.key, key_len) == 0) &&
            (value_len == 0 || memcmp(value, want.value, value_len) == 0);
 }

@@ -28,6 +28,11 @@ struct model_view {
     uint64_t decided, finished; /* how many decisions, and how many of them are finished */
 };
 
+struct model_place {
+    int part;
+    uint64_t offset;
+};
+
 struct model {
     int count;                                   /* commits submitted */
     int acknowledged;                            /* of those, so many must be there */
@@ -35,19 +40,22 @@ struct model {
     uint32_t id[MODEL_PARTS][MODEL_RECORDS];     /* of the record at an offset */
     uint16_t commit[MODEL_PARTS][MODEL_RECORDS]; /* and the number of the commit that it came with */
     uint32_t next_id;
+    struct model_place produced[2][MODEL_COMMITS + 1]; /* by producer and sequence: where its record went */
 };
 
 /* A record of the model: the bytes follow from its id. */
 struct model_record {
     uint8_t key[16], value[4096];
     uint32_t key_len, value_len;
+    int64_t time;
 };
 
 void model_init(struct model *m);
 /* Copies what counts. */
 void model_copy(struct model *to, const struct model *from);
 void model_make(uint32_t id, struct model_record *r);
-bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len);
+bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len, int64_t time);
+uint64_t model_cookie(int producer, uint64_t sequence);
 
 /* A new commit, equal to the last; the caller changes what it returns and adds records. */
 struct model_view *model_submit(struct model *m);

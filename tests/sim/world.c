@@ -128,10 +128,22 @@ void world_set_up(struct world *w) {
 
 /* ---------------------------------------------------------------- operations */
 
+static pawl_record record_of(const struct model_record *r) {
+    return (pawl_record){.key = r->key,
+                         .key_len = (uint16_t)r->key_len,
+                         .value = r->value,
+                         .value_len = r->value_len,
+                         .timestamp_ns = r->time};
+}
+
+static bool is_record(uint32_t id, const pawl_record *x) {
+    return model_matches(id, x->key, x->key_len, x->value, x->value_len, x->timestamp_ns);
+}
+
 static void put(struct world *w, pawl_tx *tx, int part, uint32_t id) {
     struct model_record r;
     model_make(id, &r);
-    pawl_record out = {.key = r.key, .key_len = (uint16_t)r.key_len, .value = r.value, .value_len = r.value_len};
+    pawl_record out = record_of(&r);
     answered(w, "put", pawl_put(tx, w->stream[part_stream[part]], part_number[part], &out));
 }
 
@@ -191,7 +203,7 @@ static void commit_records(struct world *w, uint32_t arg, uint32_t count, bool a
         struct model_record r;
         uint32_t id = model_add_record(w->model, part);
         model_make(id, &r);
-        pawl_record out = {.key = r.key, .key_len = (uint16_t)r.key_len, .value = r.value, .value_len = r.value_len};
+        pawl_record out = record_of(&r);
         int rc = pawl_put(tx, w->stream[0], part_number[part], &out);
         answered(w, "put", rc);
         if (rc < 0) { /* no space to spill: the whole of it is given up */
@@ -234,7 +246,7 @@ static int compare(struct world *w, pawl *log, int part, uint64_t from, int max,
             if (x->offset != o || o >= model_last(m)->end[part])
                 world_wrong(w, "part %d: offset %llu where %llu of %llu is due", part, (unsigned long long)x->offset,
                             (unsigned long long)o, (unsigned long long)model_last(m)->end[part]);
-            else if (!model_matches(m->id[part][o], x->key, x->key_len, x->value, x->value_len))
+            else if (!is_record(m->id[part][o], x))
                 world_wrong(w, "part %d: another record than %u at offset %llu", part, m->id[part][o],
                             (unsigned long long)o);
             else if (m->commit[part][o] > *newest)
@@ -285,12 +297,11 @@ static int on_batch(pawl_context *ctx, const pawl_record *records, size_t count,
         struct model_record r;
         if (committed)
             model_acknowledge(w->model, w->model->commit[part][records[i].offset]); /* it was shown: it must never go away */
-        if (!model_matches(w->model->id[part][records[i].offset], records[i].key, records[i].key_len,
-                           records[i].value, records[i].value_len))
+        if (!is_record(w->model->id[part][records[i].offset], &records[i]))
             world_wrong(w, "part %d: the processor gets another record at %llu", part,
                         (unsigned long long)records[i].offset);
         model_make(model_add_record(w->model, 2), &r);
-        pawl_record out = {.key = r.key, .key_len = (uint16_t)r.key_len, .value = r.value, .value_len = r.value_len};
+        pawl_record out = record_of(&r);
         int rc = pawl_emit(ctx, w->stream[1], 0, &out);
         if (rc < 0)
             return rc;
@@ -369,6 +380,13 @@ static void take_over(struct world *w, int i) {
     pawl_producer_close(old);
 }
 
+static void check_cookie(struct world *w, int i, uint64_t sequence) {
+    uint64_t cookie = 0, due = model_cookie(i, sequence);
+    int len = pawl_producer_cookie(w->producer[i], &cookie, sizeof cookie);
+    if (sequence == 0 ? len != 0 : len != sizeof cookie || cookie != due)
+        world_wrong(w, "producer %d at sequence %llu has another cookie", i, (unsigned long long)sequence);
+}
+
 static void produce(struct world *w, uint32_t arg, bool again) {
     int i = (int)(arg % 2);
     if (w->producer[i] == NULL)
@@ -379,18 +397,21 @@ static void produce(struct world *w, uint32_t arg, bool again) {
     if (pawl_producer_sequence(w->producer[i]) > last)
         world_wrong(w, "a producer is at sequence %llu, not %llu",
                     (unsigned long long)pawl_producer_sequence(w->producer[i]), (unsigned long long)last);
+    int part = (int)(arg / 2 % 2);
+    check_cookie(w, i, last);
     pawl_tx *tx = begin(w);
     if (tx == NULL)
         return;
-    uint64_t sequence = again ? last : last + 1;
+    uint64_t sequence = again ? last : last + 1, cookie = model_cookie(i, sequence);
     struct model_view *v = model_submit(w->model);
     if (!again) {
         v->sequence[i] = sequence;
-        put(w, tx, (int)(arg / 2 % 2), model_add_record(w->model, (int)(arg / 2 % 2)));
+        w->model->produced[i][sequence] = (struct model_place){part, v->end[part]};
+        put(w, tx, part, model_add_record(w->model, part));
     } else {
         put(w, tx, 0, 1);
     }
-    answered(w, "sequence", pawl_tx_sequence(tx, w->producer[i], sequence, sequence, NULL, 0));
+    answered(w, "sequence", pawl_tx_sequence(tx, w->producer[i], sequence, sequence, &cookie, sizeof cookie));
     if (!again) {
         finish(w, tx, arg % 3 == 0);
         return;
@@ -400,6 +421,11 @@ static void produce(struct world *w, uint32_t arg, bool again) {
     answered(w, "commit again", rc);
     if (rc == 0 && !receipt.duplicate)
         world_wrong(w, "a repeated sequence is written again");
+    const struct model_place *first = &w->model->produced[i][sequence];
+    if (rc == 0 && (receipt.offset != first->offset || receipt.partition != part_number[first->part]))
+        world_wrong(w, "a repeated sequence is answered with offset %llu of partition %u, not %llu of %u",
+                    (unsigned long long)receipt.offset, receipt.partition, (unsigned long long)first->offset,
+                    part_number[first->part]);
     if (rc == PAWL_FULL || rc == PAWL_MEMORY)
         pawl_abort(tx);
     if (rc == 0) /* a duplicate's answer says that the first is durable */
@@ -675,7 +701,7 @@ static void remains(struct world *w, int part) {
                         (unsigned long long)batch.from, (unsigned long long)batch.to, (unsigned long long)next);
         for (size_t i = 0; rc > 0 && i < batch.count && w->why[0] == 0; i++) {
             const pawl_record *x = &batch.records[i];
-            if (!model_matches(m->id[part][x->offset], x->key, x->key_len, x->value, x->value_len))
+            if (!is_record(m->id[part][x->offset], x))
                 world_wrong(w, "part %d, mended: another record at offset %llu", part,
                             (unsigned long long)x->offset);
         }
