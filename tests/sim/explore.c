@@ -298,13 +298,15 @@ static void mend(struct explore *e, struct world *w) {
         world_wrong(w, "verify finds nothing in a log that was refused");
     int rc = repair_log(io, &m, &check, any_frame, NULL);
     uint64_t aside = kept_aside(&w->m.disk);
+    v.check = &again;
+    bool whole = rc == 0 && verify_log(&v) == 0 && again.problems == 0;
     if (rc == 0)
         explore_crash(&e->rng, &w->m, true);
     if (rc == 0 && kept_aside(&w->m.disk) != aside)
         world_wrong(w, "a power cut takes what repair had kept aside");
-    v.check = &again;
-    int wrong_still = rc == 0 ? verify_log(&v) : 0;
-    bool whole = rc == 0 && wrong_still == 0 && again.problems == 0;
+    again = (pawl_check)PAWL_CHECK_INIT;
+    if (whole && (verify_log(&v) != 0 || again.problems != 0))
+        world_wrong(w, "a power cut undoes a repair");
     io->ops->destroy(io);
     if (m.used != 0)
         world_wrong(w, "verify or repair keeps memory");
