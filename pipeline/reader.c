@@ -428,6 +428,23 @@ static int damage_here(struct pawl_reader *r) {
     return damage_error(&r->scan, &end);
 }
 
+/* Repair took out the frame that the segment's index names: the walk begins at the segment's first frame instead, and meets the LOST one. 1: so it is. */
+static int begin_earlier(struct pawl_reader *r) {
+    pawl *p = r->p;
+    struct segment_header h;
+    enum segment_verdict v;
+    int bad;
+    uint64_t first = r->segment * p->header.segment_size + SEGMENT_HEADER_SIZE;
+    if (r->linked || r->lsn == first)
+        return 0;
+    TRY(scan_header(p->io, &p->mem, r->file, r->segment, &h, &v, &bad));
+    if ((v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) || !was_taken_out(p, r->file, &h, r->lsn))
+        return 0;
+    close_file(r);
+    r->lsn = first;
+    return 1;
+}
+
 /* Without the lock: one frame from disk. */
 static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     pawl *p = r->p;
@@ -448,6 +465,9 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
             return 1;
         }
         TRY(still_there(p, r->segment));
+        rc = begin_earlier(r);
+        if (rc != 0)
+            return rc;
         if (!p->salvage)
             return damage_here(r);
         uint64_t lsn;

@@ -386,6 +386,45 @@ static void a_partitions_lost_end_is_told(void **state) {
     assert_int_equal(pawl_close(log), 0);
 }
 
+/* A sealed segment's index may name frames that repair took out: who begins to read there is told of the loss, and goes on behind it. */
+static void a_lost_place_of_the_index_is_passed(void **state) {
+    struct fixture *f = *state;
+    static char value[30000];
+    uint32_t s;
+    pawl *log = reopen(f);
+    uint64_t count = 0;
+    pawl_status st = PAWL_STATUS_INIT;
+    pawl_record r = {.value = value, .value_len = sizeof value};
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    do {
+        assert_int_equal(pawl_append(log, s, 0, &r, NULL), 0);
+        count++;
+        assert_int_equal(pawl_get_status(log, &st), 0);
+    } while (st.last_segment == 0);
+    assert_int_equal(pawl_close(log), 0);
+    overwrite(f, 0, 300000, 200000);
+    assert_int_equal(pawl_repair(f->dir, NULL, NULL), 0);
+    log = reopen(f);
+    int told = 0;
+    for (uint64_t from = 0; from < count; from++) {
+        pawl_reader *reader;
+        pawl_batch b;
+        assert_int_equal(pawl_reader_open(log, s, 0, from, 0, &reader), 0);
+        int rc = pawl_read(reader, 1, 0, &b);
+        if (rc == PAWL_LOST) {
+            assert_int_equal(b.from, from);
+            told++;
+            rc = pawl_read(reader, 1, 0, &b);
+        } else {
+            assert_int_equal(b.from, from);
+        }
+        assert_int_equal(rc, 1);
+        pawl_reader_close(reader);
+    }
+    assert_in_range(told, 5, 10);
+    assert_int_equal(pawl_close(log), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup, teardown),
@@ -397,6 +436,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_lost_tail_is_taken_out_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_lost_costs_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_segment_without_its_beginning_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_place_of_the_index_is_passed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
