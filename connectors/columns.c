@@ -111,6 +111,33 @@ int columns_names(const char *list, int (*fn)(void *arg, const char *name, size_
     return 0;
 }
 
+static int same(void *arg, const char *name, size_t len) {
+    return strlen(arg) == len && memcmp(arg, name, len) == 0 ? -1 : 0;
+}
+
+bool columns_listed(const char *list, const char *name) {
+    return list != NULL && columns_names(list, same, (void *)(uintptr_t)name) < 0;
+}
+
+static int known(void *arg, const char *name, size_t len) {
+    return columns_find(arg, name, len) >= 0 ? 0 : -1;
+}
+
+int columns_conflict(const struct columns *c, bool idempotent, char **conflict, pawl_error *err) {
+    int id = columns_id(c);
+    if (!idempotent)
+        return *conflict == NULL ? 0 : connect_error(err, PAWL_INVALID, "conflict is for kind = \"idempotent\"");
+    if (*conflict == NULL && id >= 0 && (*conflict = strdup(c->items[id].name)) == NULL)
+        return connect_error(err, PAWL_MEMORY, "no memory");
+    if (*conflict == NULL)
+        return connect_error(
+            err, PAWL_INVALID, "an idempotent sink needs a column that is \"id\", or conflict = \"COLUMN,...\"");
+    return columns_names(*conflict, known, (void *)(uintptr_t)c) == 0
+               ? 0
+               : connect_error(err, PAWL_INVALID,
+                               "conflict = \"%s\" names a column that is not among columns", *conflict);
+}
+
 /* ---- texts */
 
 /* Room until the next record; NULL: no memory. */

@@ -88,6 +88,10 @@ int columns_id(const struct columns *c);
 int columns_of(struct columns *c, const pawl_sink_batch *b, const pawl_record *r, struct column_value *out,
                pawl_fault *f);
 
+/* Is the name in such a list? */
+bool columns_listed(const char *list, const char *name);
+/* The columns of the unique index of an idempotent sink: as set, or that of the id. Sets *conflict. Errors: INVALID, MEMORY. */
+int columns_conflict(const struct columns *c, bool idempotent, char **conflict, pawl_error *err);
 /* Names joined by commas, blanks around them not counting: calls fn for each until it answers < 0, and returns that. */
 int columns_names(const char *list, int (*fn)(void *arg, const char *name, size_t len), void *arg);
 

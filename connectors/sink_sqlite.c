@@ -21,18 +21,9 @@
 #include <string.h>
 
 #include "columns.h"
-
-#define PARTS_MAX 16384
+#include "stands.h"
 
 extern const pawl_connector connect_sink_sqlite;
-
-/* Where a partition's position stood when this sink last looked. */
-struct stand {
-    uint32_t stream, partition;
-    bool asked; /* else (guarantees below exactly-once) it is written without looking */
-    bool there;
-    uint64_t at;
-};
 
 struct sqlite_sink {
     struct columns columns;
@@ -41,8 +32,7 @@ struct sqlite_sink {
     uint32_t busy_ms;
     sqlite3 *db;
     sqlite3_stmt *insert, *begin, *commit, *move, *put;
-    struct stand *stands;
-    size_t stand_count;
+    struct stands stands;
     struct column_value *values;
 };
 
@@ -113,14 +103,6 @@ static int list_name(void *arg, const char *name, size_t len) {
     return 0;
 }
 
-static bool in_list(const struct sqlite_sink *s, const char *name) {
-    size_t len = strlen(name);
-    for (const char *at = s->conflict; at != NULL && (at = strstr(at, name)) != NULL; at++)
-        if ((at == s->conflict || strchr(", ", at[-1]) != NULL) && strchr(", ", at[len]) != NULL)
-            return true;
-    return false;
-}
-
 static int prepare_insert(struct sqlite_sink *s, pawl_fault *f) {
     sqlite3_str *text = sqlite3_str_new(s->db);
     sqlite3_str_appendf(text, "INSERT INTO \"%w\" (", s->table);
@@ -137,7 +119,7 @@ static int prepare_insert(struct sqlite_sink *s, pawl_fault *f) {
         sqlite3_str_appendall(text, ") DO ");
         int set = 0;
         for (size_t i = 0; s->update && i < s->columns.count; i++)
-            if (!in_list(s, s->columns.items[i].name))
+            if (!columns_listed(s->conflict, s->columns.items[i].name))
                 sqlite3_str_appendf(text, "%s\"%w\"=excluded.\"%w\"", set++ > 0 ? "," : "UPDATE SET ",
                                     s->columns.items[i].name, s->columns.items[i].name);
         if (set == 0)
@@ -163,7 +145,7 @@ static void disconnect(struct sqlite_sink *s) {
     }
     sqlite3_close_v2(s->db);
     s->db = NULL;
-    s->stand_count = 0;
+    s->stands.count = 0;
 }
 
 /* The columns that the table has, and what they take. */
@@ -261,23 +243,8 @@ static int sqlite_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 
 /* ---- position */
 
-static struct stand *stand_of(struct sqlite_sink *s, const pawl_sink_batch *b) {
-    for (size_t i = 0; i < s->stand_count; i++)
-        if (s->stands[i].stream == b->stream_id && s->stands[i].partition == b->partition)
-            return &s->stands[i];
-    if (s->stand_count % 16 == 0) {
-        struct stand *q = s->stand_count < PARTS_MAX ? realloc(s->stands, (s->stand_count + 16) * sizeof *q) : NULL;
-        if (q == NULL)
-            return NULL;
-        s->stands = q;
-    }
-    s->stands[s->stand_count] = (struct stand){.stream = b->stream_id, .partition = b->partition};
-    return &s->stands[s->stand_count++];
-}
-
 static void bind_place(sqlite3_stmt *q, const pawl_sink_batch *b, char hex[33]) {
-    for (size_t i = 0; i < 16; i++)
-        snprintf(hex + 2 * i, 3, "%02x", b->log_id[i]);
+    log_id_text(b->log_id, hex);
     sqlite3_bind_text(q, 1, hex, 32, SQLITE_STATIC);
     sqlite3_bind_text(q, 2, b->sink, -1, SQLITE_STATIC);
     sqlite3_bind_int64(q, 3, b->stream_id);
@@ -286,7 +253,7 @@ static void bind_place(sqlite3_stmt *q, const pawl_sink_batch *b, char hex[33]) 
 
 static int sqlite_position(void *self, const pawl_sink_batch *b, uint64_t *offset, pawl_fault *f) {
     struct sqlite_sink *s = self;
-    struct stand *t = stand_of(s, b);
+    struct stand *t = stands_of(&s->stands, b);
     sqlite3_stmt *q = NULL;
     char hex[33];
     if (t == NULL)
@@ -312,7 +279,7 @@ static int sqlite_position(void *self, const pawl_sink_batch *b, uint64_t *offse
 }
 
 static int move_position(struct sqlite_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
-    struct stand *t = stand_of(s, b);
+    struct stand *t = stands_of(&s->stands, b);
     char hex[33];
     if (t == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
@@ -384,7 +351,7 @@ static int sqlite_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         return outcome;
     if (run(s, s->commit) != SQLITE_OK)
         return answer(s, "committing in", f); /* a deferred constraint: which record, is found by halves */
-    struct stand *t = s->idempotent ? NULL : stand_of(s, b);
+    struct stand *t = s->idempotent ? NULL : stands_of(&s->stands, b);
     if (t != NULL) {
         t->there = true;
         t->at = b->to;
@@ -412,7 +379,7 @@ static void sqlite_destroy(void *self) {
     char *all[] = {s->path, s->table, s->positions, s->setup, s->journal, s->conflict};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
-    free(s->stands);
+    free(s->stands.items);
     free(s->values);
     free(s);
 }
@@ -421,25 +388,6 @@ static bool copy(char **out, const pawl_settings *g, const char *name) {
     const char *text = pawl_setting_text(&connect_sink_sqlite, g, name);
     *out = text != NULL ? strdup(text) : NULL;
     return text == NULL || *out != NULL;
-}
-
-static int known(void *arg, const char *name, size_t len) {
-    return columns_find(arg, name, len) >= 0 ? 0 : -1;
-}
-
-static int check_conflict(struct sqlite_sink *s, pawl_error *err) {
-    int id = columns_id(&s->columns);
-    if (!s->idempotent)
-        return s->conflict == NULL ? 0 : connect_error(err, PAWL_INVALID, "conflict is for kind = \"idempotent\"");
-    if (s->conflict == NULL && id >= 0 && (s->conflict = strdup(s->columns.items[id].name)) == NULL)
-        return connect_error(err, PAWL_MEMORY, "no memory");
-    if (s->conflict == NULL)
-        return connect_error(
-            err, PAWL_INVALID, "an idempotent sink needs a column that is \"id\", or conflict = \"COLUMN,...\"");
-    return columns_names(s->conflict, known, &s->columns) == 0
-               ? 0
-               : connect_error(err, PAWL_INVALID,
-                               "conflict = \"%s\" names a column that is not among columns", s->conflict);
 }
 
 static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) {
@@ -457,7 +405,7 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
                      (s->values = calloc(s->columns.count, sizeof *s->values)) != NULL))
         rc = connect_error(err, PAWL_MEMORY, "no memory");
     if (rc == 0)
-        rc = check_conflict(s, err);
+        rc = columns_conflict(&s->columns, s->idempotent, &s->conflict, err);
     if (rc < 0) {
         sqlite_destroy(s);
         return rc;
