@@ -66,8 +66,10 @@ static uint64_t offset_of(const struct pg_sink *s, const PGresult *r, const char
     int n = snprintf(begin, sizeof begin, "COPY %s, line ", s->kind == PAWL_SINK_IDEMPOTENT ? STAGING : s->table);
     for (; at != NULL && n < (int)sizeof begin; at = strchr(at, '\n')) {
         at += *at == '\n';
-        if (strncmp(at, begin, (size_t)n) == 0 && sscanf(at + n, "%20llu", &line) == 1)
-            return line >= 1 && line <= s->rows ? s->first + line - 1 : UINT64_MAX;
+        if (strncmp(at, begin, (size_t)n) != 0)
+            continue;
+        line = strtoull(at + n, NULL, 10);
+        return line >= 1 && line <= s->rows ? s->first + line - 1 : UINT64_MAX;
     }
     return UINT64_MAX;
 }
@@ -148,6 +150,7 @@ static int flush(struct pg_sink *s, const char *what, pawl_fault *f) {
 /* The next result, NULL where there is none. */
 static int next(struct pg_sink *s, const char *what, PGresult **out, pawl_fault *f) {
     uint64_t until = limit(s);
+    *out = NULL;
     while (PQisBusy(s->conn)) {
         if (!wait_socket(s->conn, POLLIN, until))
             return give_up(s, what, f);
@@ -163,7 +166,7 @@ static int next(struct pg_sink *s, const char *what, PGresult **out, pawl_fault 
 /* All results of what was sent; the last one that is well in *last, if not NULL. After an error the rest is read and forgotten. */
 static int results(struct pg_sink *s, const char *what, bool rows, const char *tag, PGresult **last,
                    pawl_fault *f) {
-    PGresult *r, *kept = NULL;
+    PGresult *r = NULL, *kept = NULL;
     int outcome = flush(s, what, f);
     while (outcome == PAWL_DONE) {
         outcome = next(s, what, &r, f);
@@ -177,7 +180,7 @@ static int results(struct pg_sink *s, const char *what, bool rows, const char *t
         if (status == PGRES_COPY_IN)
             break;
     }
-    for (PGresult *more; outcome != PAWL_DONE && s->conn != NULL && PQstatus(s->conn) == CONNECTION_OK;
+    for (PGresult *more = NULL; outcome != PAWL_DONE && s->conn != NULL && PQstatus(s->conn) == CONNECTION_OK;
          PQclear(more))
         if (next(s, what, &more, NULL) != PAWL_DONE || more == NULL)
             break;

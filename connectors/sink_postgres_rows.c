@@ -88,8 +88,9 @@ static char *put_text(char *to, const char *at, size_t n) {
 
 static char *put_hex(char *to, const char *at, size_t n) {
     static const char hex[] = "0123456789abcdef";
-    memcpy(to, "\\\\x", 3);
-    to += 3;
+    *to++ = '\\';
+    *to++ = '\\';
+    *to++ = 'x';
     for (size_t i = 0; i < n; i++) {
         *to++ = hex[(unsigned char)at[i] >> 4];
         *to++ = hex[(unsigned char)at[i] & 15];
@@ -108,8 +109,8 @@ static bool put_row(struct pg_sink *s) {
         if (i > 0)
             *to++ = '\t';
         if (v->type == COLUMN_NULL) {
-            memcpy(to, "\\N", 2);
-            to += 2;
+            *to++ = '\\';
+            *to++ = 'N';
         } else if (s->columns.items[i].as == COLUMN_AS_BYTES) {
             to = put_hex(to, v->text, v->len);
         } else {
