@@ -280,12 +280,12 @@ for kind in KINDS:
 # ---- two-phase where the server has it switched off
 new_log(values)
 fresh()
-sh("bash", "-c", server + "kill; PG_OPTIONS='-c max_prepared_transactions=0' " + server + "start")
+sh("bash", "-c", server + "stop; PG_OPTIONS='-c max_prepared_transactions=0' " + server + "start")
 r = sink("two-phase", [], T, 3)
 check("switched off", "max_prepared_transactions is 0" in r["message"], r)
 sink("two-phase", ["guarantee=at-least-once"], T)
 whole("switched off, at least once", "two-phase")
-sh("bash", "-c", server + "restart")
+sh("bash", "-c", server + "stop; " + server + "start")
 
 # ---- a full disk under the target
 if os.geteuid() == 0 and sh("losetup", "-f").returncode == 0:
