@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Until the source ends, or SIGTERM: then what was read is drained. To be killed.
+ * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Until the source ends, or SIGTERM: then what was read is drained. To be killed. Says on
+ * standard output where it listens.
  * With PROG_SOURCE_BATCH in the environment: so many records a batch.
  */
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,10 +64,17 @@ int main(int argc, char **argv) {
     if (pawl_source_start(source) != 0)
         return fail("start", "no thread");
     pawl_flow_status st = PAWL_FLOW_STATUS_INIT;
-    do {
+    for (bool shown = false;;) {
         usleep(2000);
         pawl_source_status(source, &st);
-    } while (!ending && st.flow != PAWL_FLOW_FAILED && st.flow != PAWL_FLOW_ENDED);
+        if (!shown && strncmp(st.target, "listening", 9) == 0) {
+            puts(st.target);
+            fflush(stdout);
+            shown = true;
+        }
+        if (ending || st.flow == PAWL_FLOW_FAILED || st.flow == PAWL_FLOW_ENDED)
+            break;
+    }
     rc = pawl_source_stop(source, 10000);
     pawl_source_remove(source);
     if (pawl_close(log) != 0 || rc != 0 || st.flow == PAWL_FLOW_FAILED)
