@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { READ_SIZE = 64 * 1024 };
@@ -134,8 +135,14 @@ static int drain(flow *f, bool *refused) {
     return 0;
 }
 
-void child_run(char **program, char **env, const char *input, size_t input_size, child_line_fn line,
-               void *arg, child_result *result) {
+static uint64_t now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+void child_run(char **program, char **env, const char *input, size_t input_size, uint64_t timeout_ms,
+               child_line_fn line, void *arg, child_result *result) {
     *result = (child_result){0};
     flow f = {.in = -1, .out = -1, .input = input, .left = input_size, .line = line, .arg = arg};
     pid_t pid = -1;
@@ -143,9 +150,13 @@ void child_run(char **program, char **env, const char *input, size_t input_size,
     if (error != 0)
         pid = -1;
     /* A program may close its stdout and go on reading: what it is fed must be whole all the same. */
-    while (error == 0 && !result->refused && (f.out >= 0 || f.in >= 0)) {
+    uint64_t end_ms = now_ms() + timeout_ms;
+    while (error == 0 && !result->refused && !result->late && (f.out >= 0 || f.in >= 0)) {
         struct pollfd ends[2] = {{.fd = f.out, .events = POLLIN}, {.fd = f.in, .events = POLLOUT}}; /* fd -1 is passed over */
-        if (poll(ends, 2, -1) < 0) {
+        uint64_t now = timeout_ms != 0 ? now_ms() : 0;
+        result->late = timeout_ms != 0 && now >= end_ms;
+        int wait = timeout_ms == 0 ? -1 : result->late ? 0 : end_ms - now > 1000 ? 1000 : (int)(end_ms - now);
+        if (poll(ends, 2, wait) < 0) {
             error = errno == EINTR ? 0 : errno;
             continue;
         }
@@ -154,7 +165,7 @@ void child_run(char **program, char **env, const char *input, size_t input_size,
         if (error == 0 && ends[0].revents != 0)
             error = drain(&f, &result->refused);
     }
-    if (pid > 0 && (error != 0 || result->refused))
+    if (pid > 0 && (error != 0 || result->refused || result->late))
         kill(-pid, SIGKILL); /* its group: what it started must not go on either */
     close_end(&f.in);
     close_end(&f.out);

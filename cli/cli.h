@@ -50,7 +50,8 @@ struct cli_command {
 };
 
 extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cli_status, cli_verify,
-    cli_audit, cli_repair, cli_explain, cli_dump, cli_processor, cli_retention, cli_crashtest, cli_bench;
+    cli_audit, cli_repair, cli_explain, cli_dump, cli_processor, cli_retention, cli_crashtest, cli_bench,
+    cli_run, cli_check;
 
 /* ---- messages: "pawl: what, where, and what to do" on stderr */
 
@@ -60,6 +61,9 @@ int cli_usage(const cli_args *a, const char *format, ...) __attribute__((format(
 /* Tells the library's last error of this thread, after what was being done; returns CLI_PROBLEM, or
  * CLI_USAGE where an argument is not valid. */
 int cli_library_error(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* As config.h's problem callback; arg is the file's name. */
+void cli_config_problem(void *arg, uint32_t line, int severity, const char *message);
 
 /* ---- output: every write is checked, a reader that has gone away (`| head`) ends the command quietly */
 

@@ -127,7 +127,7 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
     size_t size;
     char *input = join_values(records, count, &size);
     if (input != NULL)
-        child_run(j->args->program, j->env, input, size, emit_line, &e, &result);
+        child_run(j->args->program, j->env, input, size, 0, emit_line, &e, &result);
     free(input);
     if (result.start_errno == 0 && !result.refused && WIFEXITED(result.status) && WEXITSTATUS(result.status) == 0) {
         j->batches++;

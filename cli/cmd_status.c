@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "pipeline.h"
 
 enum { JSON };
 static const cli_option options[] = {
@@ -186,6 +187,29 @@ static void print_tables(const json_t *o) {
     }
 }
 
+/* What a process that runs a pipeline on this log says of it. */
+static void print_pipeline(const json_t *told) {
+    size_t i;
+    json_t *one;
+    if (told == NULL)
+        return;
+    cli_printf("\npipeline %s (%s): %s%s%s\n", text(told, "name"), text(told, "file"), text(told, "state"),
+               text(told, "failure")[0] != '\0' ? ", " : "", text(told, "failure"));
+    cli_printf("%-10s %-24s %-10s %-8s %14s %14s %8s\n", "", "name", "type", "state", "records", "behind",
+               "retries");
+    json_array_foreach(json_object_get(told, "flows"), i, one) {
+        cli_printf("%-10s %-24s %-10s %-8s %14" PRId64 " %14" PRId64 " %8" PRId64 "\n", text(one, "kind"),
+                   text(one, "name"), text(one, "type"), text(one, "state"), (int64_t)get(one, "records"),
+                   (int64_t)get(one, "behind"), (int64_t)get(one, "retries"));
+        static const char *const more[] = {"target", "message"};
+        for (size_t k = 0; k < 2; k++) {
+            const json_t *t = json_object_get(one, more[k]);
+            if (json_string_length(t) > 0)
+                cli_printf("           %s\n", json_string_value(t));
+        }
+    }
+}
+
 static int write_part(const char *part, size_t size, void *arg) {
     (void)arg;
     return cli_write(part, size) ? 0 : -1;
@@ -211,12 +235,16 @@ static int run(cli_args *a) {
     json_object_set_new(o, "streams", gather_streams(log));
     json_object_set_new(o, "positions", gather_positions(log));
     json_object_set_new(o, "producers", gather_producers(log));
+    json_t *told = run_socket_ask(dir);
+    if (told != NULL)
+        json_object_set_new(o, "pipeline", told);
     if (a->value[JSON] != NULL) {
         json_dump_callback(o, write_part, NULL, JSON_INDENT(2));
         cli_printf("\n");
     } else {
         print_log(o);
         print_tables(o);
+        print_pipeline(json_object_get(o, "pipeline"));
     }
     json_decref(o);
     return cli_close(log, dir, cli_finish_output(CLI_OK));
@@ -227,7 +255,8 @@ const cli_command cli_status = {
     .synopsis = "DIR [--json]",
     .summary = "Tell what is in a log and how it is doing",
     .details =
-        "A position's lag is how many durable records its processor has yet to take. Works beside a writer.",
+        "A position's lag is how many durable records its processor has yet to take. Works beside a writer.\n"
+        "If that is `pawl run`, the state of its sources, processors and sinks is told too.",
     .options = options,
     .min = 1,
     .max = 1,

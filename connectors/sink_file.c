@@ -371,7 +371,7 @@ static int sink_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     char name[256];
     struct target *t = find(s, b->stream_id, b->partition);
     int outcome = t == NULL ? new_target(s, b, &t, f) : PAWL_DONE;
-    if (outcome != PAWL_DONE)
+    if (outcome != PAWL_DONE || t == NULL)
         return outcome;
     if (open_files(s, t) != 0)
         return failed(s, f, "opening a part");

@@ -38,6 +38,8 @@ bool file_state_decode(struct file_state *s, const char slot[FILE_SLOT]) {
     memcpy(text, slot, FILE_SLOT);
     text[FILE_SLOT] = 0;
     *s = (struct file_state){0};
+    /* What it took for a number is judged below, by writing it again. */
+    /* NOLINTNEXTLINE(cert-err34-c) */
     if (sscanf(text,
                "pawl file sink 1\nseq %" SCNu64 "\nlog %32[0-9a-f]\nstream %127s\nfirst %" SCNu64
                "\nlength %" SCNu64 "\nto %" SCNu64 "\nbegun %" SCNd64 "\nrotating %" SCNu32
@@ -48,7 +50,7 @@ bool file_state_decode(struct file_state *s, const char slot[FILE_SLOT]) {
         return false;
     for (size_t i = 0; i < 16; i++) {
         unsigned byte;
-        if (sscanf(id + 2 * i, "%2x", &byte) != 1)
+        if (sscanf(id + 2 * i, "%2x", &byte) != 1) /* NOLINT(cert-err34-c): two hex digits */
             return false;
         s->log_id[i] = (uint8_t)byte;
     }

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tree.h - a YAML file as a tree of texts, lists and maps, each with its line. What a configuration doesn't need is an error: anchors, aliases, tags, keys that
+ * are no text, a key given twice.
+ */
+#ifndef PAWL_CLI_TREE_H
+#define PAWL_CLI_TREE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum yaml_kind { YAML_TEXT, YAML_LIST, YAML_MAP };
+
+typedef struct tree_node tree_node;
+struct tree_node {
+    enum yaml_kind kind;
+    uint32_t line;
+    char *text; /* TEXT */
+    bool empty; /* TEXT: nothing is written there, or null or ~ */
+    char *key;  /* of a map's child; else NULL */
+    uint32_t key_line;
+    tree_node *children;
+    size_t count;
+};
+
+typedef struct tree_error {
+    uint32_t line; /* 0: unknown */
+    char message[200];
+} tree_error;
+
+#define YAML_BYTES_MAX ((size_t)1 << 20)
+
+/* Reads all documents of a file's content. 0, or -1 with the error. */
+int tree_read(const char *bytes, size_t size, tree_node **documents, size_t *count, tree_error *err);
+void tree_free(tree_node *documents, size_t count);
+/* A map's child by key, or NULL. */
+const tree_node *tree_get(const tree_node *map, const char *key);
+
+#endif
