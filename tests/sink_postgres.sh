@@ -139,15 +139,16 @@ os.environ["PGHOST"] = saved
 for kind in KINDS:
     new_log(values)
     fresh()
-    holder = subprocess.Popen(["psql", "-XAtq", "-c", "begin", "-c", "lock table u, t", "-c", "select 'held'", "-c", "select pg_sleep(1)"], stdout=subprocess.PIPE)
+    holder = subprocess.Popen(["psql", "-XAtq", "-c", "begin", "-c", "lock table u, t", "-c", "select 'held'", "-c", "select pg_sleep(600)"], stdout=subprocess.PIPE)
     holder.stdout.readline()
-    r = sink(kind, ["batch=1000"], KINDS[kind] + ["lock_timeout=100ms"])
+    pid = one("select pid from pg_stat_activity where query like '%pg_sleep(600)%' and pid <> pg_backend_pid()")
+    r = sink(kind, ["batch=1000", "at=sink-opened:3:psql -XAtqc 'select pg_terminate_backend(%s)' >/dev/null" % pid], KINDS[kind] + ["lock_timeout=100ms"])
     holder.wait()
     whole("locked", kind)
-    check("locked", int(r["retries"]) > 0 and "55P03" in r["errors"], r)
+    check("locked", int(r["retries"]) >= 2 and "55P03" in r["errors"], r)
 new_log(values)
 fresh()
-r = sink("transactional", ["batch=1000", "limit_ms=9000", "at=batch-written:2:kill -STOP $(psql -XAtc \"select pid from pg_stat_activity where application_name = 'pawl'\") && date +%s > '" + top + "/stopped'"],
+r = sink("transactional", ["batch=1000", "limit_ms=15000", "at=batch-written:2:kill -STOP $(psql -XAtc \"select pid from pg_stat_activity where application_name = 'pawl'\") && date +%s > '" + top + "/stopped'"],
          T + ["statement_timeout=500ms", "lock_timeout=300ms"], 4)
 check("a session that is stopped", "has not answered within" in r["errors"] and "still at work" in r["errors"], r)
 pid = one("select pid from pg_stat_activity where application_name = 'pawl'")
@@ -312,8 +313,8 @@ if os.geteuid() == 0 and sh("losetup", "-f").returncode == 0:
                         pass
                 r = sink(kind, ["batch=500", "limit_ms=1000"], KINDS[kind], 4)
                 check("full", "53100" in r["message"], r)
-                r = sink(kind, ["batch=500", "at=+300:rm '%s/ballast'" % mnt], KINDS[kind])
-                check("goes on by itself", int(r["retries"]) > 0, r)
+                r = sink(kind, ["batch=500", "at=sink-opened:3:rm '%s/ballast'" % mnt], KINDS[kind])
+                check("goes on by itself", int(r["retries"]) >= 2, r)
                 whole("after the full disk", kind)
                 psql("alter table %s set tablespace pg_default" % table, "drop tablespace small")
         finally:

@@ -68,7 +68,7 @@ static uint64_t make_file(uint64_t mib, size_t line) {
 static double with_source(uint64_t lines) {
     pawl *log;
     pawl_error e;
-    pawl_source *s;
+    pawl_source *s = NULL;
     pawl_source_ops ops;
     pawl_source_config c = PAWL_SOURCE_CONFIG_INIT;
     pawl_setting set[] = {{"path", path, 0}, {"follow", "false", 0}};
