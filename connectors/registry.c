@@ -8,7 +8,7 @@
 #include "connect.h"
 
 #define ALWAYS(X) X(sink_file) X(sink_stdout) X(sink_exec)
-#define SOURCES(X) X(source_file) X(source_stdin) X(source_socket)
+#define SOURCES(X) X(source_file) X(source_dir) X(source_stdin) X(source_socket) X(source_syslog)
 
 #if PAWL_WITH_SQLITE
 #define SQLITE(X) X(sink_sqlite)

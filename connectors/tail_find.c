@@ -98,6 +98,8 @@ static int add_file(struct tail *t, int directory, const char *name, bool live, 
 
 static int look(struct tail *t, struct files *l) {
     *l = (struct files){0};
+    if (t->rotated != NULL && t->rotated[0] == 0)
+        return add_file(t, AT_FDCWD, t->path, true, l);
     DIR *d = opendir(t->directory);
     if (d == NULL)
         return -1;
@@ -145,7 +147,8 @@ static int list(struct tail *t, struct files *l, pawl_fault *f) {
 static int open_file(struct tail *t, const struct file *e) {
     char path[4096];
     struct stat st;
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", t->directory, e->name) >= sizeof path)
+    const char *name = e->live ? t->name : e->name;
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", t->directory, name) >= sizeof path)
         return -1;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd >= 0 && (fstat(fd, &st) != 0 || st.st_ino != e->inode || st.st_dev != e->device)) {
