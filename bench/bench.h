@@ -73,7 +73,9 @@ struct bench {
     /* made */
     struct bench_case *cases; /* of bench_make() */
     int case_count;
-    char choice[128];         /* the floor's */
+    const char *file_system;
+    double load_before; /* runnable and waiting processes, as the kernel averages them over a minute: others' work, before ours began */
+    char choice[128];   /* the floor's */
     double flushes_per_write; /* of F1, as the device tells; 0: it doesn't */
 };
 
@@ -114,6 +116,7 @@ void report_case(FILE *to, const struct bench *b, const struct bench_case *c);
 void report_brief(FILE *to, const struct bench_case *c);
 void report_verdict(FILE *to, const struct bench *b);
 void report_summary(FILE *to, const struct bench *b);
+const char *file_system(const char *dir); /* "ext4" and the like */
 void report_json(FILE *to, const struct bench *b);
 
 #endif

@@ -67,9 +67,17 @@ static const char *named(char name[32], const char *stem, uint32_t record, uint3
     return name;
 }
 
-/* Once warm, nothing is allocated for a record or a commit: less than one in a hundred allows for what a segment takes. */
+/* What a contender goes on with in the background while others have their slices (a segment prepared, reads that run ahead) would flatter it where the
+ * device's throughput is all that counts: there each has the device for its whole turn. */
+static void whole_turns(const struct bench *b, struct bench_case *c) {
+    c->slices = 1;
+    for (int i = 0; i < c->sides; i++)
+        c->side[i].s.run_ns = b->slices * b->slice_ns;
+}
+
+/* Once warm, nothing is allocated for a record or a commit: less than one in ten commits allows for what a new segment takes. */
 static void no_allocations(struct bench_case *c) {
-    add_goal(c, ALLOCATIONS, 0, false, 0.01, "allocations per commit");
+    add_goal(c, ALLOCATIONS, 0, false, 0.1, "allocations per commit");
 }
 
 /* ---- one record at a time */
@@ -150,6 +158,8 @@ static void batch_cases(struct bench *b, uint32_t record) {
         add_goal(c, AGAINST_SIDE, 1, true, rows[i].floor, "x two-phase floor");
         add_goal(c, AGAINST_BEST_PEER, 0, true, rows[i].peer, "x best peer");
         no_allocations(c);
+        if (rows[i].batch >= 1000)
+            whole_turns(b, c);
     }
 }
 
@@ -159,6 +169,7 @@ static void append_case(struct bench *b) {
         bench_add_case(b, PER_SECOND_BYTES, "append-1024", "sustained append, 1 KiB, batches of 1000");
     bench_add_side(c, "pawl", job_append, s);
     bench_add_side(c, "F4", floor_f4, s);
+    whole_turns(b, c);
     add_goal(c, AGAINST_SIDE, 1, true, 0.85, "x F4");
     add_goal(c, WRITTEN_BYTES, 0, false, 1.06, "bytes written per payload byte");
 }
@@ -218,11 +229,13 @@ static void log_cases(struct bench *b) {
                                           (unsigned long long)(s.bytes / MIB));
     bench_add_side(c, "pawl", job_replay, s);
     bench_add_side(c, "R4", floor_r4, s);
+    whole_turns(b, c);
     add_goal(c, AGAINST_SIDE, 1, true, 0, "x R4");
     c = bench_add_case(b, PER_SECOND_BYTES, "recovery", "recovery scan, cold, one segment of %llu MiB",
                        (unsigned long long)(s.bytes / MIB));
     bench_add_side(c, "pawl", job_recovery, s);
     bench_add_side(c, "R4", floor_r4, s);
+    whole_turns(b, c);
     add_goal(c, AGAINST_SIDE, 1, true, 0.8, "x R4");
 
     other = s;
@@ -243,7 +256,7 @@ static void appliance_cases(struct bench *b) {
         b, BYTES_PER_RECORD, "day", "an appliance's day: 864,000 records, one after the other, each processed");
     c->full_only = true;
     c->rounds_wanted = c->slices = 1;
-    s.run_ns = b->tiny ? b->slice_ns : UINT64_C(300) * 1000000000;
+    s.run_ns = b->tiny ? b->slice_ns : UINT64_C(100) * 1000000000;
     bench_add_side(c, "pawl", job_day, s);
     add_goal(c, AGAINST_NOTHING, 0, false, 0, "bytes written per record");
     c = bench_add_case(b, BYTES_PER_RECORD, "idle", "the same at its own pace, ten a second");

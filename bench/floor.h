@@ -3,7 +3,7 @@
  * floor.h - the bare system calls: what the device and the kernel allow. One file, written once beforehand and opened with O_DIRECT, because
  * that is the fastest way known here to make bytes durable; buffered writes and growing files halve it.
  *   F1         one block after the other, pwritev2(RWF_DSYNC)
- *   F4         256 KiB or 1 MiB writes, 2, 4 or 8 in flight through io_uring, each RWF_DSYNC: the best of them
+ *   F4         256 KiB or 1 MiB writes, 2, 4, 8 or 16 in flight through io_uring, each RWF_DSYNC: the best of them
  *   R4         the same for reads
  *   two-phase  the input batch durable, then the output batch durable, four batches on their way at a time; pieces of 256 KiB or
  *              1 MiB, whichever is better

@@ -23,7 +23,7 @@ static uint64_t append_until(struct log *l, const struct setting *s, uint64_t pu
 void job_append(const struct setting *s, struct turn *t) {
     struct log l;
     log_open(&l, s, 1);
-    uint64_t warm = append_until(&l, s, 0, measure_now() + s->run_ns), put = warm;
+    uint64_t warm = append_until(&l, s, 0, measure_now() + setting_warm_ns(s)), put = warm;
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
         put = append_until(&l, s, put, end);
     t->records = put - warm;
@@ -79,7 +79,7 @@ void job_replay(const struct setting *s, struct turn *t) {
     uint64_t bytes = end_of(l.log), next = 0;
     check(pawl_reader_open(l.log, l.in, 0, 0, PAWL_READ_COMMITTED, &reader), "a reader");
     for (uint64_t end; next < put && slice_begin(t, &end); slice_end(t))
-        while (next < put && measure_now() < end) {
+        while (next < put) { /* all of it, however long the slice */
             pawl_batch batch;
             check(pawl_read(reader, 0, 0, &batch), "read");
             if (batch.count == 0)

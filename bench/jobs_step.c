@@ -38,7 +38,7 @@ void job_step(const struct setting *s, struct turn *t) {
     pawl_bounds bounds;
     log_open(&l, s, 1);
     check(pawl_reader_open(l.log, l.in, 0, 0, PAWL_READ_UNCOMMITTED, &reader), "a reader");
-    uint64_t warm = steps_until(&l, reader, s, 0, measure_now() + s->run_ns), done = warm;
+    uint64_t warm = steps_until(&l, reader, s, 0, measure_now() + setting_warm_ns(s)), done = warm;
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
         done = steps_until(&l, reader, s, done, end);
     check(pawl_partition_bounds(l.log, l.out, 0, &bounds), "bounds");
@@ -229,7 +229,7 @@ static void run_stage(const struct setting *s, struct turn *t, uint32_t streams,
     for (uint32_t i = 0; i < streams; i++)
         stage.out[i] = create(&l, "fan", i, partitions);
     add(&l, "p", 0, l.in, &stage, s->batch);
-    uint64_t warm = run_batches(&l, s, partitions, threads, measure_now() + s->run_ns);
+    uint64_t warm = run_batches(&l, s, partitions, threads, measure_now() + setting_warm_ns(s));
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
         t->records += run_batches(&l, s, partitions, threads, end);
     expect_durable(&l, stage.out[0], (warm + t->records) / partitions);

@@ -168,6 +168,10 @@ long setting_tuned(const struct setting *s, const char *name, long otherwise) {
     return at != NULL && at[strlen(name)] == '=' ? strtol(at + strlen(name) + 1, NULL, 10) : otherwise;
 }
 
+uint64_t setting_warm_ns(const struct setting *s) {
+    return s->run_ns < 50000000 ? s->run_ns : 50000000;
+}
+
 /* ---- the rest */
 
 void fill_record(uint8_t *out, uint32_t len, uint64_t n) {

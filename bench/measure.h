@@ -33,6 +33,9 @@ struct setting {
 /* The number after "name=" in s->tune, or `otherwise`. */
 long setting_tuned(const struct setting *s, const char *name, long otherwise);
 
+/* How long to warm up before the first slice. */
+uint64_t setting_warm_ns(const struct setting *s);
+
 /* What came of it. `value` is what is compared: something per second, or a latency in ns. */
 struct turn {
     double value;

@@ -10,6 +10,22 @@
 
 #include "bench.h"
 
+/* "ext4" and the like, by the numbers of statfs(2). */
+const char *file_system(const char *dir) {
+    static const struct {
+        unsigned long magic;
+        const char *name;
+    } known[] = {{0xEF53, "ext4"},      {0x58465342, "xfs"},     {0x9123683E, "btrfs"},
+                 {0x01021994, "tmpfs"}, {0x794C7630, "overlay"}, {0xF2F52010, "f2fs"}};
+    struct statfs s;
+    if (statfs(dir, &s) != 0)
+        return "unknown";
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if ((unsigned long)s.f_type == known[i].magic)
+            return known[i].name;
+    return "another";
+}
+
 static const char *scaled(double v, const char *suffix, char out[32]) {
     static const char *const units[] = {"", " k", " M", " G"};
     size_t unit = 0;
@@ -175,6 +191,10 @@ void report_verdict(FILE *to, const struct bench *b) {
         fprintf(to, " %d could not be measured.", failed);
     fprintf(to, "\nA ratio counts that stays on its side of the goal in run after run: look at the spread in "
                 "brackets, and run it again when the machine is idle.\n");
+    if (strcmp(b->file_system, "tmpfs") == 0)
+        fprintf(
+            to,
+            "This directory is in memory: nothing in it is durable, and the ratios say nothing of a disk.\n");
     if (b->flushes_per_write > 0)
         fprintf(to, "One durable write is %.2g device flushes here.\n", b->flushes_per_write);
 }
@@ -298,22 +318,6 @@ static void json_goal(FILE *to, const struct bench_case *c, const struct goal *g
     fputc('}', to);
 }
 
-/* "ext4" and the like, by the numbers of statfs(2). */
-static const char *file_system(const char *dir) {
-    static const struct {
-        unsigned long magic;
-        const char *name;
-    } known[] = {{0xEF53, "ext4"},      {0x58465342, "xfs"},     {0x9123683E, "btrfs"},
-                 {0x01021994, "tmpfs"}, {0x794C7630, "overlay"}, {0xF2F52010, "f2fs"}};
-    struct statfs s;
-    if (statfs(dir, &s) != 0)
-        return "unknown";
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if ((unsigned long)s.f_type == known[i].magic)
-            return known[i].name;
-    return "another";
-}
-
 static void processor_name(char *out, size_t size) {
     char line[256];
     FILE *f = fopen("/proc/cpuinfo", "r");
@@ -343,9 +347,9 @@ static void json_machine(FILE *to, const struct bench *b) {
     json_text(to, u.release);
     fprintf(to, ", \"processor\": ");
     json_text(to, cpu);
-    fprintf(to, ", \"processors\": %ld, \"file_system\": \"%s\", \"floor\": ", measure_processors(),
-            file_system(b->dir));
+    fprintf(to, ", \"processors\": %ld, \"file_system\": \"%s\", \"floor\": ", measure_processors(), b->file_system);
     json_text(to, b->choice);
+    fprintf(to, ",\n  \"load_before\": %.3g", b->load_before);
     fprintf(to, ",\n  \"flushes_per_durable_write\": %.6g, \"slice_s\": %g, \"slices\": %u, \"rounds\": %u,\n",
             b->flushes_per_write, (double)b->slice_ns / 1e9, b->slices, b->rounds);
 }

@@ -47,12 +47,12 @@ def table(head, rows):
 class Results:
     def __init__(self, docs):
         self.docs = docs
-        self.bench = self.load("bench.json")
-        self.tune = self.load("tune.json")
-        self.instructions = self.load("instructions.json")
+        self.bench = self.read("bench.json")
+        self.tune = self.read("tune.json")
+        self.instructions = self.read("instructions.json")
         self.cases = {case["name"]: case for case in self.bench["cases"]} if self.bench else {}
 
-    def load(self, name):
+    def read(self, name):
         path = self.docs / "bench" / name
         return json.loads(path.read_text()) if path.exists() else None
 
@@ -66,8 +66,14 @@ class Results:
         return (
             f"{b['date'][:10]}; {b['processors']} processors, {b['processor']}; Linux {b['kernel']}, {b['file_system']}. "
             f"{b['rounds']} rounds of {b['slices']} slices of {b['slice_s'] * 1000:.0f} ms. The floor's best forms: {b['floor']}. "
-            f"One durable write was {b['flushes_per_durable_write']:.2f} flushes, as the device counted them."
+            f"{self.load()} One durable write was {b['flushes_per_durable_write']:.2f} flushes, as the device counted them."
         )
+
+    def load(self):
+        load = self.bench.get("load_before", -1)
+        if load < 1:
+            return "The machine was idle otherwise."
+        return f"**The machine was busy with other work, with a load of {load:.0f} before the bench began**: ratios spread widely."
 
     def goals(self):
         rows = []

@@ -62,6 +62,9 @@ bool bench_run(struct bench *b, void (*done)(void *arg, const struct bench *b, c
         rounds += rounds_of(b, &b->cases[i]);
     tell(b, "floor", 0, rounds);
     struct statvfs v;
+    b->file_system = file_system(b->dir);
+    if (getloadavg(&b->load_before, 1) != 1)
+        b->load_before = -1;
     uint64_t needed = b->tiny ? 0 : (UINT64_C(3) << 30) + (b->quick ? 4 : b->large ? 70 : 12) * b->log_bytes;
     if (statvfs(b->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize < needed) {
         snprintf(why, why_size, "there have to be %llu MiB free in %s", (unsigned long long)(needed >> 20), b->dir);

@@ -30,7 +30,7 @@ static uint64_t steps(const struct peer_ops *ops, void *peer, const struct setti
 
 void peer_step(const struct peer_ops *ops, const struct setting *s, struct turn *t) {
     void *peer = ops->open(s);
-    uint64_t warm = steps(ops, peer, s, 0, measure_now() + s->run_ns), done = warm;
+    uint64_t warm = steps(ops, peer, s, 0, measure_now() + setting_warm_ns(s)), done = warm;
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
         done = steps(ops, peer, s, done, end);
     t->records = done - warm;
