@@ -44,11 +44,14 @@ static void explain_log(const config *c) {
         cli_printf("  retention: as the log has it; a new log keeps everything\n");
     else if (k->bytes == 0 && k->ms == 0 && k->consumed == 0)
         cli_printf("  retention: everything is kept\n");
+    else if (k->consumed != 0)
+        cli_printf("  retention: a segment is dropped once every processor and sink has passed it\n");
     else
-        cli_printf("  retention: dropped is what every processor and sink has passed%s%s%s%s%s\n",
-                   k->consumed != 0 ? "" : ", and which is", k->bytes != 0 ? " beyond " : "",
-                   k->bytes != 0 ? cli_format_size(k->bytes, a) : "", k->ms != 0 ? " older than " : "",
-                   k->ms != 0 ? cli_format_duration(k->ms, b) : "");
+        cli_printf(
+            "  retention: a segment is dropped once every processor and sink has passed it and %s%s%s%s%s\n",
+            k->bytes != 0 ? "the log is larger than " : "", k->bytes != 0 ? cli_format_size(k->bytes, a) : "",
+            k->bytes != 0 && k->ms != 0 ? ", or " : "", k->ms != 0 ? "it is older than " : "",
+            k->ms != 0 ? cli_format_duration(k->ms, b) : "");
     for (size_t i = 0; i < c->stream_count; i++)
         cli_printf("  stream %s, %" PRIu32 " partition%s\n", c->streams[i].name, c->streams[i].partitions,
                    c->streams[i].partitions == 1 ? "" : "s");

@@ -161,7 +161,7 @@ static int documents_of(reading *r, tree_node **documents, size_t *count) {
         yaml_event_t e;
         if (next(r, &e) != 0)
             return -1;
-        int type = e.type;
+        yaml_event_type_t type = e.type;
         int rc = 0;
         if (type == YAML_SCALAR_EVENT || type == YAML_SEQUENCE_START_EVENT ||
             type == YAML_MAPPING_START_EVENT || type == YAML_ALIAS_EVENT) {
@@ -185,7 +185,7 @@ int tree_read(const char *bytes, size_t size, tree_node **documents, size_t *cou
         return failed(&r, 0, "larger than 1 MiB: that is no configuration");
     if (yaml_parser_initialize(&r.parser) == 0)
         return failed(&r, 0, "out of memory");
-    yaml_parser_set_input_string(&r.parser, (const unsigned char *)bytes, size);
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)(size != 0 ? bytes : ""), size);
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
     int rc = documents_of(&r, documents, count);
     yaml_parser_delete(&r.parser);
