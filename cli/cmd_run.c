@@ -170,7 +170,7 @@ static void end_all(runner *r) {
     if (r->ends == 1) {
         run_notify("STOPPING=1\nSTATUS=draining");
         for (size_t i = 0; i < r->count; i++)
-            pipeline_end(&r->pipelines[i], r->pipelines[i].c->drain_ms);
+            pipeline_end(&r->pipelines[i], true);
         return;
     }
     for (size_t i = 0; i < r->count; i++)
@@ -201,7 +201,7 @@ static void tick(runner *r) {
     for (size_t i = 0; i < r->count; i++) {
         pipeline_tick(&r->pipelines[i]);
         if (r->args->value[UNTIL_IDLE] != NULL && pipeline_idle(&r->pipelines[i]))
-            pipeline_end(&r->pipelines[i], r->pipelines[i].c->drain_ms);
+            pipeline_end(&r->pipelines[i], true);
     }
     if (now - r->shown_ns > UINT64_C(1000000000)) {
         show(r, now);
@@ -280,7 +280,7 @@ static int run(cli_args *a) {
             run_notify("READY=1\nSTATUS=running");
         else /* those that had started */
             for (size_t i = 0; i < r.count; i++)
-                pipeline_end(&r.pipelines[i], 0);
+                pipeline_end(&r.pipelines[i], false);
         loop(&r);
         for (size_t i = 0; i < r.count; i++) {
             int one = pipeline_finish(&r.pipelines[i]);

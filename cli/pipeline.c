@@ -306,13 +306,13 @@ static void join_closer(pipeline *p) {
     p->closer_begun = false;
 }
 
-void pipeline_end(pipeline *p, uint32_t drain_ms) {
+void pipeline_end(pipeline *p, bool drain) {
     int state = atomic_load(&p->state);
     if (state == PIPELINE_ENDED || (state == PIPELINE_ENDING && atomic_load(&p->reloading) == 0))
         return;
     join_closer(p); /* a reload: it is short */
     atomic_store(&p->reloading, 0);
-    atomic_store(&p->drain_until_ns, drain_ms == 0 ? 0 : cli_now_ns() + (uint64_t)drain_ms * 1000000);
+    atomic_store(&p->drain_until_ns, drain ? cli_now_ns() + (uint64_t)p->c->drain_ms * 1000000 : 0);
     atomic_store(&p->state, PIPELINE_ENDING);
     p->closer_begun = pthread_create(&p->closer, NULL, end_thread, p) == 0;
     if (!p->closer_begun)
@@ -371,7 +371,7 @@ void pipeline_tick(pipeline *p) {
         remember(p, "stopped", failed);
     if (atomic_load(&p->failed) != 0) {
         run_say(3, p->c->name, "", "it can't go on: it is ended");
-        pipeline_end(p, p->c->drain_ms);
+        pipeline_end(p, true);
     }
 }
 

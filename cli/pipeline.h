@@ -41,8 +41,9 @@ typedef struct pipeline {
 
 /* Opens the log, makes the streams, adds everything and starts it. CLI_OK, or an exit code after a message; then nothing is left open. */
 int pipeline_start(pipeline *p, config *c, const cli_args *a);
-/* Begins to end it in a thread: sources first, then what is in the log goes through processors and sinks, for at most drain_ms. */
-void pipeline_end(pipeline *p, uint32_t drain_ms);
+/* Begins to end it in a thread: sources first, then what is in the log goes through processors and sinks, for at most the file's `drain`;
+ * or without `drain` only the batches at hand. */
+void pipeline_end(pipeline *p, bool drain);
 /* Begins to put `c` in the place of what runs, the log staying open. */
 void pipeline_reload(pipeline *p, config *c);
 /* To be called some times a second. Notices failures, drives the deadline. */
