@@ -46,6 +46,7 @@ struct follow {
 };
 
 struct run_control;
+struct task;
 
 struct pawl {
     struct seam *io; /* (constant) */
@@ -95,6 +96,8 @@ struct pawl {
 
     struct pawl_processor *processors; /* added ones, a list */
     bool running;
+    struct task *tasks; /* of the last pawl_run(), for the next; whoever runs, adds or removes processors has them */
+    uint32_t task_count, task_room;
 
     pthread_mutex_t spill_mutex; /* taken last of all */
     struct pawl_tx *spilling; /* open transactions with a part in the log: retention must keep it. Guarded by spill_mutex */
@@ -302,6 +305,11 @@ uint64_t reader_limit(const pawl *p, uint32_t flags);
 /* Gives back memory that can be had again: the window into the file, and the buffers once all of them is given out, which ends the life of the
  * last batch. */
 void reader_rest(pawl_reader *r);
+/* Lets go of what its last batch took of the log's memory, if nothing of that is left to read. */
+void reader_unpin(pawl_reader *r);
+
+/* -- runtime.c */
+void engine_forget_tasks(pawl *p);
 
 /* -- retention.c */
 /* Under the lock: first segment that must be kept. */

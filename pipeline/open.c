@@ -305,6 +305,7 @@ int pawl_close(pawl *p) {
         return 0;
     int saved = errno;
     TRY(engine_check_fork(p));
+    engine_forget_tasks(p);
     point(&p->points, "close-begun");
     int rc = p->read_only ? 0 : close_writer(p);
     if (rc == 0)

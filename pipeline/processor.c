@@ -66,6 +66,10 @@ void task_close(struct task *t) {
     t->tx = NULL;
 }
 
+void task_rest(struct task *t) {
+    reader_unpin(t->reader);
+}
+
 bool task_idle(const struct task *t) {
     const pawl *p = t->processor->p;
     return t->position >= tables_stream(&p->tables, t->stream)->parts[t->partition].next;

@@ -164,6 +164,13 @@ void pawl_reader_close(pawl_reader *r) {
     mem_free(m, r, sizeof *r);
 }
 
+void reader_unpin(pawl_reader *r) {
+    pthread_mutex_lock(&r->p->mutex);
+    if (r->piece_at == r->piece_count)
+        drop_pieces(r);
+    engine_leave(r->p);
+}
+
 int pawl_reader_seek(pawl_reader *r, uint64_t offset) {
     if (r == NULL)
         return fail(PAWL_INVALID, "the reader is NULL");

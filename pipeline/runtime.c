@@ -14,8 +14,8 @@ struct worker {
 
 struct run_control {
     pawl *p;
-    struct task *tasks;
-    uint32_t task_count, task_room, worker_count;
+    struct task *tasks; /* the handle's */
+    uint32_t task_count, worker_count;
     uint32_t flags;
     _Atomic int result; /* 0, or the first error */
     pawl_error error;   /* guarded by the log's lock */
@@ -74,6 +74,7 @@ static int dead_letter_known(pawl *p, const pawl_processor_config *c) {
 int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor **out) {
     TRY(check_config(c));
     uint32_t id;
+    bool stale = false;
     TRY(pawl_processor_register(p, c->name, &id));
     TRY(dead_letter_known(p, c));
     struct pawl_processor *proc = mem_alloc(&p->mem, sizeof *proc);
@@ -96,6 +97,7 @@ int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor *
         if (rc == 0 && p->running)
             rc = fail(PAWL_BUSY, "processors are running");
         if (rc == 0) { /* in the order in which they were added */
+            stale = true;
             struct pawl_processor **at = &p->processors;
             while (*at != NULL)
                 at = &(*at)->next;
@@ -108,6 +110,8 @@ int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor *
         mem_free(&p->mem, proc, sizeof *proc);
         return rc;
     }
+    if (stale)
+        engine_forget_tasks(p);
     if (out != NULL)
         *out = proc;
     return 0;
@@ -123,6 +127,7 @@ void pawl_processor_remove(pawl_processor *proc) {
             break;
         }
     engine_leave(p);
+    engine_forget_tasks(p);
     mem_free(&p->mem, proc->inputs, proc->config.input_count * sizeof *proc->inputs);
     mem_free(&p->mem, proc, sizeof *proc);
 }
@@ -213,30 +218,62 @@ static uint32_t partitions_of(pawl *p, uint32_t stream) {
     return n;
 }
 
+/* What pawl_run() works with is kept for the next call, so that running for a few records costs no more than they do. */
+void engine_forget_tasks(pawl *p) {
+    for (uint32_t i = 0; p->tasks != NULL && i < p->task_count; i++)
+        task_close(&p->tasks[i]);
+    mem_free(&p->mem, p->tasks, p->task_room * sizeof *p->tasks);
+    p->tasks = NULL;
+    p->task_count = p->task_room = 0;
+}
+
+/* Does each task still stand where its position does? Somebody else may have moved that. */
+static bool tasks_stand(pawl *p) {
+    bool good = p->tasks != NULL;
+    pthread_mutex_lock(&p->mutex);
+    for (uint32_t i = 0; good && i < p->task_count; i++) {
+        const struct task *t = &p->tasks[i];
+        const struct position_row *row = tables_position(&p->tables, t->processor->id, t->stream, t->partition);
+        good = row != NULL && row->offset == t->position;
+    }
+    engine_leave(p);
+    return good;
+}
+
 static int make_tasks(struct run_control *run) {
     pawl *p = run->p;
     uint32_t n = 0;
-    for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
-        for (uint32_t i = 0; i < q->config.input_count; i++)
-            n += partitions_of(p, q->inputs[i]);
-    run->tasks = mem_alloc(&p->mem, (n + 1) * sizeof *run->tasks);
-    if (run->tasks == NULL)
-        return fail(PAWL_MEMORY, "no memory for %u tasks", n);
-    run->task_room = n + 1;
-    for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
-        for (uint32_t i = 0; i < q->config.input_count; i++) {
-            uint32_t parts = partitions_of(p, q->inputs[i]);
-            for (uint32_t k = 0; k < parts; k++)
-                TRY(task_open(&run->tasks[run->task_count++], q, q->inputs[i], k));
-        }
+    if (!tasks_stand(p)) {
+        engine_forget_tasks(p);
+        for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+            for (uint32_t i = 0; i < q->config.input_count; i++)
+                n += partitions_of(p, q->inputs[i]);
+        p->tasks = mem_alloc(&p->mem, (n + 1) * sizeof *p->tasks);
+        if (p->tasks == NULL)
+            return fail(PAWL_MEMORY, "no memory for %u tasks", n);
+        p->task_room = n + 1;
+        for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+            for (uint32_t i = 0; i < q->config.input_count; i++) {
+                uint32_t parts = partitions_of(p, q->inputs[i]);
+                for (uint32_t k = 0; k < parts; k++)
+                    TRY(task_open(&p->tasks[p->task_count++], q, q->inputs[i], k));
+            }
+    }
+    run->tasks = p->tasks;
+    run->task_count = p->task_count;
     return 0;
 }
 
 static int start_workers(struct run_control *run, uint32_t threads) {
-    struct worker *w = mem_alloc(&run->p->mem, (threads + 1) * sizeof *w);
+    run->worker_count = threads == 0 ? 1 : threads;
+    if (threads == 0) {
+        struct worker own = {.run = run, .number = 0};
+        worker_main(&own);
+        return 0;
+    }
+    struct worker *w = mem_alloc(&run->p->mem, threads * sizeof *w);
     if (w == NULL)
         return fail(PAWL_MEMORY, "no memory for %u worker threads", threads);
-    run->worker_count = threads == 0 ? 1 : threads;
     uint32_t started = 0;
     for (; started < threads; started++) {
         w[started] = (struct worker){.run = run, .number = started};
@@ -246,13 +283,9 @@ static int start_workers(struct run_control *run, uint32_t threads) {
             break;
         }
     }
-    if (threads == 0) {
-        w[0] = (struct worker){.run = run, .number = 0};
-        worker_main(&w[0]);
-    }
     for (uint32_t i = 0; i < started; i++)
         pthread_join(w[i].thread, NULL);
-    mem_free(&run->p->mem, w, (threads + 1) * sizeof *w);
+    mem_free(&run->p->mem, w, threads * sizeof *w);
     return 0;
 }
 
@@ -277,9 +310,10 @@ int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
         rc = synced;
     pawl_error e;
     fail_copy(&e);
-    for (uint32_t i = 0; run.tasks != NULL && i < run.task_count; i++)
-        task_close(&run.tasks[i]);
-    mem_free(&p->mem, run.tasks, run.task_room * sizeof *run.tasks);
+    if (rc < 0)
+        engine_forget_tasks(p);
+    for (uint32_t i = 0; i < p->task_count; i++)
+        task_rest(&p->tasks[i]);
     pthread_mutex_lock(&p->mutex);
     p->running = false;
     atomic_store(&p->stop, 0);
