@@ -78,6 +78,14 @@ MUTANTS = [
     ("refused-sync-taken-for-nothing-to-do", "PAWL-8", "recovery/replay.h",
      "return rc >= 0 || rc == -EINVAL;", "return rc >= 0 || rc == -EINVAL || rc == -EROFS;"),
 
+    ("torn-header-copy-not-mended", "PAWL-8", "recovery/replay.c",
+     "return torn ? scan_header_mend(", "return 0 && torn ? scan_header_mend("),
+    ("committed-input-ignored", "PAWL-6", "pipeline/processor.c",
+     "committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED",
+     "committed_input(proc) ? PAWL_READ_UNCOMMITTED : PAWL_READ_UNCOMMITTED"),
+    ("partition-by-seeded-hash", "PAWL-3", "pipeline/tx.c",
+     "format_hash(r->key, r->key_len, 0)", "format_hash(r->key, r->key_len, p->wal.seed)"),
+
     # ---- repair, and segments that don't belong together
     ("side-file-not-synced", "PAWL-8", "recovery/repair.c",
      "    int synced = r->io->ops->sync(r->io, file);", "    int synced = 0;"),

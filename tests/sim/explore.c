@@ -104,6 +104,7 @@ static int recover(struct explore *e, struct world *w, struct bounds b, int dept
         return -1;
     }
     w->m.step = NULL;
+    world_check_header(w);
     return world_check(w, b);
 }
 

@@ -724,3 +724,16 @@ void world_check_remains(struct world *w) {
         if (w->stream[part_stream[part]] != UINT32_MAX)
             remains(w, part);
 }
+
+void world_check_header(struct world *w) {
+    static uint8_t head[SEGMENT_HEADER_SIZE];
+    char name[24];
+    if (w->log->wal.state != WAL_RUNNING)
+        return; /* it is being written */
+    segment_name(name, w->log->wal.segment, "seg");
+    int inode = disk_find(&w->m.disk, name);
+    if (inode < 0 || disk_read(&w->m.disk, inode, true, head, sizeof head, 0) != sizeof head)
+        world_wrong(w, "%s, the newest segment, is not there", name);
+    else if (memcmp(head, head + BLOCK, BLOCK) != 0)
+        world_wrong(w, "the header of %s is not there twice after recovery", name);
+}
