@@ -172,6 +172,11 @@ static void append_case(struct bench *b) {
     whole_turns(b, c);
     add_goal(c, AGAINST_SIDE, 1, true, 0.85, "x F4");
     add_goal(c, WRITTEN_BYTES, 0, false, 1.06, "bytes written per payload byte");
+    s.growing = true;
+    c = bench_add_case(b, PER_SECOND_BYTES, "append-1024-growing", "the same into a log that only grows");
+    bench_add_side(c, "pawl", job_append, s);
+    bench_add_side(c, "F4", floor_f4, s);
+    whole_turns(b, c);
 }
 
 static void memory_case(struct bench *b) {

@@ -31,6 +31,18 @@ void log_open(struct log *l, const struct setting *s, uint32_t partitions) {
     l->value = must_allocate(65536);
 }
 
+void log_keep_little(struct log *l, const struct setting *s) {
+    pawl_retention keep = {.bytes = 256u << 20};
+    if (!s->growing)
+        check(pawl_retention_set(l->log, &keep), "retention");
+}
+
+bool log_is_steady(struct log *l, const struct setting *s) {
+    pawl_status status = PAWL_STATUS_INIT;
+    check(pawl_get_status(l->log, &status), "status");
+    return s->growing || s->run_ns < 50000000 || status.recycled >= 4;
+}
+
 void log_close(struct log *l, struct turn *t) {
     pawl_status status = PAWL_STATUS_INIT;
     check(pawl_get_status(l->log, &status), "status");

@@ -50,6 +50,10 @@ struct log {
 
 void check(int rc, const char *what); /* gives up with the library's own words */
 void log_open(struct log *l, const struct setting *s, uint32_t partitions);
+/* The steady state of a log with retention: it keeps 256 MiB, and segments that are let go become new ones. To be asked while warming up, after
+ * each piece of work: true once it is reached, or s says that it isn't wanted. */
+void log_keep_little(struct log *l, const struct setting *s);
+bool log_is_steady(struct log *l, const struct setting *s);
 void log_close(struct log *l, struct turn *t); /* notes the log's memory before */
 /* `batch` new records into `in`, not waited for. */
 void log_put(struct log *l, uint32_t batch, uint32_t record, uint64_t n);

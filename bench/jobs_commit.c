@@ -172,7 +172,10 @@ void job_commit_async(const struct setting *s, struct turn *t) {
     struct log l;
     the_acks = must_allocate(sizeof *the_acks);
     log_open(&l, s, 1);
-    submit_for(s, &l, measure_now() + setting_warm_ns(s));
+    log_keep_little(&l, s);
+    do
+        submit_for(s, &l, measure_now() + setting_warm_ns(s));
+    while (!log_is_steady(&l, s));
     hdr_clear(&the_acks->latencies);
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
         t->commits += submit_for(s, &l, end);

@@ -23,7 +23,12 @@ static uint64_t append_until(struct log *l, const struct setting *s, uint64_t pu
 void job_append(const struct setting *s, struct turn *t) {
     struct log l;
     log_open(&l, s, 1);
-    uint64_t warm = append_until(&l, s, 0, measure_now() + setting_warm_ns(s)), put = warm;
+    log_keep_little(&l, s);
+    uint64_t warm = 0;
+    do
+        warm = append_until(&l, s, warm, measure_now() + setting_warm_ns(s));
+    while (!log_is_steady(&l, s));
+    uint64_t put = warm;
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
         put = append_until(&l, s, put, end);
     t->records = put - warm;

@@ -38,7 +38,12 @@ void job_step(const struct setting *s, struct turn *t) {
     pawl_bounds bounds;
     log_open(&l, s, 1);
     check(pawl_reader_open(l.log, l.in, 0, 0, PAWL_READ_UNCOMMITTED, &reader), "a reader");
-    uint64_t warm = steps_until(&l, reader, s, 0, measure_now() + setting_warm_ns(s)), done = warm;
+    log_keep_little(&l, s);
+    uint64_t warm = 0;
+    do
+        warm = steps_until(&l, reader, s, warm, measure_now() + setting_warm_ns(s));
+    while (s->batch > 1 && !log_is_steady(&l, s));
+    uint64_t done = warm;
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
         done = steps_until(&l, reader, s, done, end);
     check(pawl_partition_bounds(l.log, l.out, 0, &bounds), "bounds");

@@ -20,6 +20,7 @@ struct setting {
     char dir[4000];     /* an empty directory for its files */
     const char *parent; /* of it; what is kept from turn to turn lies there */
     bool p50;           /* peers: compare latencies, not rates */
+    bool growing;       /* Pawl: nothing is dropped, so that no segment is recycled */
     uint32_t record;    /* bytes */
     uint32_t batch;     /* records */
     uint32_t threads, stages, streams, partitions;
