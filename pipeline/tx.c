@@ -28,18 +28,19 @@ static void destroy(struct pawl_tx *tx) {
     mem_free(m, tx->positions, tx->position_cap * sizeof *tx->positions);
     bytes_free(&tx->catalog);
     bytes_free(&tx->sinks);
+    bytes_free(&tx->build.own);
     mem_free(m, tx, sizeof *tx);
 }
 
 static uint64_t held(const struct pawl_tx *tx) {
     uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs + tx->spilled_cap * sizeof *tx->spilled +
-                 tx->position_cap * sizeof *tx->positions + tx->catalog.cap + tx->sinks.cap;
+                 tx->position_cap * sizeof *tx->positions + tx->catalog.cap + tx->sinks.cap + tx->build.own.cap;
     for (uint32_t i = 0; i < tx->run_made; i++)
         n += tx->runs[i].data.cap;
     return n;
 }
 
-/* The pool may hold a sixteenth of the memory. */
+/* The pool may hold an eighth of the memory; it gives that back where memory is missing. */
 static bool pool_put(struct pawl_tx *tx) {
     pawl *p = tx->p;
     while (tx->run_made > RUNS_KEPT)
@@ -48,7 +49,7 @@ static bool pool_put(struct pawl_tx *tx) {
     if (atomic_flag_test_and_set_explicit(&p->tx_pool_busy, memory_order_acquire))
         return false;
     bool room = p->tx_pool_count < POOL_MAX &&
-                (p->mem.cap == 0 || p->tx_pool_bytes + tx->pool_bytes <= p->mem.cap / 16);
+                (p->mem.cap == 0 || p->tx_pool_bytes + tx->pool_bytes <= p->mem.cap / 8);
     if (room) {
         tx->pool_next = p->tx_pool;
         p->tx_pool = tx;
@@ -91,6 +92,7 @@ int tx_new(pawl *p, struct pawl_tx **out) {
     tx->p = p;
     bytes_init(&tx->catalog, &p->mem);
     bytes_init(&tx->sinks, &p->mem);
+    bytes_init(&tx->build.own, &p->mem);
     return 0;
 }
 
@@ -199,11 +201,11 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
 static int spill(struct pawl_tx *tx) {
     pawl *p = tx->p;
     struct run runs[64];
-    struct bytes body; /* of several runs; one alone is written from where it is */
+    struct bytes *body = &tx->build.own; /* of several runs; one alone is written from where it is */
     const struct bytes *only = NULL;
     uint32_t n = 0;
     size_t total = 0;
-    bytes_init(&body, &p->mem);
+    body->len = 0;
     for (uint32_t i = 0; i < tx->run_count && n < 64; i++) {
         struct tx_run *r = &tx->runs[i];
         if (r->count == 0)
@@ -221,11 +223,11 @@ static int spill(struct pawl_tx *tx) {
     if (only == NULL)
         for (uint32_t i = 0, k = 0; i < tx->run_count && k < n; i++)
             if (tx->runs[i].count != 0) {
-                bytes_put(&body, tx->runs[i].data.data, tx->runs[i].data.len);
+                bytes_put(body, tx->runs[i].data.data, tx->runs[i].data.len);
                 k++;
             }
-    const uint8_t *data = only != NULL ? only->data : body.data;
-    int rc = body.failed ? fail(PAWL_MEMORY, "no memory to spill a transaction") : 0;
+    const uint8_t *data = only != NULL ? only->data : body->data;
+    int rc = body->failed ? fail(PAWL_MEMORY, "no memory to spill a transaction") : 0;
     for (uint32_t i = 0; i < n && rc == 0; i++)
         rc = grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap, sizeof *tx->spilled);
     uint64_t lsn = 0, end = 0, hash = 0;
@@ -249,7 +251,8 @@ static int spill(struct pawl_tx *tx) {
             hold_spill(tx, lsn);
         engine_leave(p);
     }
-    bytes_free(&body);
+    body->len = 0;
+    body->failed = false;
     TRY(rc);
     for (uint32_t i = 0, k = 0; i < tx->run_count && k < n; i++) {
         struct tx_run *r = &tx->runs[i];

@@ -38,7 +38,7 @@ static struct tx_run *only_run(const struct pawl_tx *tx) {
 static int build(struct pawl_tx *tx, struct tx_build *b) {
     pawl *p = tx->p;
     b->count = 0;
-    bytes_init(&b->own, &p->mem);
+    b->own.len = 0;
     struct tx_run *only = only_run(tx);
     b->body = only != NULL ? &only->data : &b->own;
     b->records_len = b->body->len;
@@ -94,7 +94,8 @@ void tx_build_free(struct pawl_tx *tx) {
         b->body->len = b->records_len;
         b->body->failed = false;
     }
-    bytes_free(&b->own);
+    b->own.len = 0;
+    b->own.failed = false;
     if (b->runs != b->few)
         mem_free(&tx->p->mem, b->runs, b->cap * sizeof *b->runs);
     b->runs = NULL;
@@ -220,6 +221,7 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
                           .body_len = (uint32_t)b->body->len,
                           .body_hash = b->hash};
     uint64_t lsn = 0, end = 0;
+    bool drained = false;
     while (rc == 0) {
         /* Everything is judged anew after each wait: the lock was free meanwhile. */
         rc = tx->takeover ? check_takeover(tx) : check_sequence(tx, receipt);
@@ -237,6 +239,12 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         if (rc == WAL_WAIT || (rc == PAWL_FULL && wait_full && !atomic_load(&p->stop))) {
             rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
             rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
+            continue;
+        }
+        if (rc == PAWL_MEMORY && !drained) { /* what the pool keeps may be what is missing */
+            tx_pool_drain(p);
+            drained = true;
+            rc = 0;
             continue;
         }
         if (rc == 0) {
