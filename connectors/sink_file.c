@@ -2,6 +2,8 @@
  *
  * Two-phase sink into rotating files. sink_file.h has the files and the idea.
  *
+ * While a batch is made, a thread writes what there is of it already; and the part's sync and the slot's are under way together.
+ *
  * Recovery (open): whatever is only in the page cache is made durable before it is believed, by writing each state anew; bytes of a part beyond what is
  * committed or prepared are cut off; a rename that was under way is completed; parts that no state knows are removed.
  */
@@ -16,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "behind.h"
 #include "compress.h"
 #include "sink_file.h"
 
@@ -45,6 +48,7 @@ struct file_sink {
     uint64_t written;  /* where the batch's next byte goes */
     struct buffer plain, packed;
     struct compressor *compressor;
+    struct behind *behind; /* writes to the part of the batch begun */
     pthread_mutex_t mutex; /* for status */
     uint64_t files, hidden;
 };
@@ -105,6 +109,8 @@ static int failed(struct file_sink *s, pawl_fault *f, const char *doing) {
 }
 
 static void close_files(struct file_sink *s) {
+    if (s->behind != NULL) /* of a batch that was given up */
+        (void)behind_wait(s->behind);
     if (s->part >= 0)
         close(s->part);
     if (s->state >= 0)
@@ -408,6 +414,13 @@ static int flush(struct file_sink *s, bool end, pawl_fault *f) {
         if (!end && s->packed.len < PIECE)
             return PAWL_DONE;
     }
+    if (!end) { /* the device works while the next piece is made */
+        uint64_t at = s->written;
+        s->written += out->len;
+        return behind_write(s->behind, s->part, out, at) == 0 ? PAWL_DONE : failed(s, f, "writing a part");
+    }
+    if (behind_wait(s->behind) != 0)
+        return failed(s, f, "writing a part");
     for (size_t done = 0; done < out->len;) {
         ssize_t put = pwrite(s->part, out->bytes + done, out->len - done, (off_t)(s->written + done));
         if (put < 0 && errno == EINTR)
@@ -418,9 +431,6 @@ static int flush(struct file_sink *s, bool end, pawl_fault *f) {
         }
         done += (size_t)put;
     }
-    /* The device works while the next piece is encoded; whether it did is for fdatasync() to say. */
-    if (!end)
-        (void)sync_file_range(s->part, (off_t)s->written, (off_t)out->len, SYNC_FILE_RANGE_WRITE);
     s->written += out->len;
     out->len = 0;
     return PAWL_DONE;
@@ -439,15 +449,21 @@ static int sink_write(void *self, const pawl_sink_batch *b, const pawl_record *r
     return outcome;
 }
 
-/* The batch's bytes, durable, and no others behind them. */
-static int make_durable(struct file_sink *s, pawl_fault *f) {
+/* The batch's bytes on their way to the device, and no others behind them. make_durable() waits for them. */
+static int finish_part(struct file_sink *s, pawl_fault *f) {
     struct stat info;
     int outcome = flush(s, true, f);
     if (outcome != PAWL_DONE)
         return outcome;
     if (fstat(s->part, &info) != 0 ||
         ((uint64_t)info.st_size > s->written && ftruncate(s->part, (off_t)s->written) != 0) ||
-        fdatasync(s->part) != 0)
+        behind_sync(s->behind, s->part) != 0)
+        return failed(s, f, "syncing a part");
+    return PAWL_DONE;
+}
+
+static int make_durable(struct file_sink *s, pawl_fault *f) {
+    if (behind_wait(s->behind) != 0)
         return failed(s, f, "syncing a part");
     if (s->fresh && fsync(s->dir) != 0)
         return failed(s, f, "syncing the directory");
@@ -457,14 +473,18 @@ static int make_durable(struct file_sink *s, pawl_fault *f) {
 static int sink_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct file_sink *s = self;
     struct file_state *st = &s->targets[s->at].state;
-    int outcome = make_durable(s, f);
+    int outcome = finish_part(s, f);
     if (outcome != PAWL_DONE)
         return outcome;
     snprintf(st->prepared, sizeof st->prepared, "%s", b->name);
     st->prepared_to = b->to;
     st->prepared_length = s->written;
     s->begun = false;
-    return file_state_write(s->state, st) == 0 ? PAWL_DONE : failed(s, f, "writing a state");
+    /* Both at once, in any order: until both are durable there is no decision, and recovery rolls back whatever the slot says. */
+    bool written = file_state_write(s->state, st) == 0;
+    outcome = written ? PAWL_DONE : failed(s, f, "writing a state");
+    int durable = make_durable(s, outcome == PAWL_DONE ? f : NULL);
+    return outcome == PAWL_DONE ? durable : outcome;
 }
 
 /* The target, with its files open, if it holds the batch as prepared. */
@@ -532,7 +552,9 @@ static int sink_committed(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 static int sink_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct file_sink *s = self;
     struct target *t = &s->targets[s->at];
-    int outcome = make_durable(s, f);
+    int outcome = finish_part(s, f);
+    if (outcome == PAWL_DONE)
+        outcome = make_durable(s, f); /* before the slot, which says that it is committed */
     if (outcome != PAWL_DONE)
         return outcome;
     t->state.prepared_to = b->to;
@@ -548,6 +570,7 @@ static void sink_abort(void *self) {
     struct file_state *st = &s->targets[s->at].state;
     s->begun = false;
     s->plain.len = s->packed.len = 0;
+    (void)behind_wait(s->behind);
     if (!s->fresh && s->part >= 0 && ftruncate(s->part, (off_t)st->length) != 0)
         s->whole = false; /* cut when the next batch or open() comes to it */
     if (s->fresh) {
@@ -588,6 +611,7 @@ static void sink_destroy(void *self) {
     close_files(s);
     if (s->dir >= 0)
         close(s->dir);
+    behind_free(s->behind);
     compress_free(s->compressor);
     buffer_free(&s->plain);
     buffer_free(&s->packed);
@@ -644,6 +668,7 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     s->dir = s->part = s->state = -1;
     s->at = SIZE_MAX;
     pthread_mutex_init(&s->mutex, NULL);
+    s->behind = behind_new();
     encode_settings(c, set, &s->encoding);
     s->compression = (int)pawl_setting_number(c, set, "compress");
     s->rotate_bytes = pawl_setting_number(c, set, "rotate_size");
@@ -653,8 +678,8 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     s->suffix = choose_suffix(pawl_setting_text(c, set, "suffix"), s);
     if (s->compression != COMPRESS_NONE)
         s->compressor = compress_new(s->compression, (int)pawl_setting_number(c, set, "level"));
-    if (s->directory == NULL || s->suffix == NULL || (name != NULL && s->prefix == NULL) ||
-        (s->compression != COMPRESS_NONE && s->compressor == NULL)) {
+    if (s->behind == NULL || s->directory == NULL || s->suffix == NULL ||
+        (name != NULL && s->prefix == NULL) || (s->compression != COMPRESS_NONE && s->compressor == NULL)) {
         sink_destroy(s);
         return connect_error(err, PAWL_MEMORY, "no memory for a sink");
     }

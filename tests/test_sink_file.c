@@ -32,14 +32,14 @@ enum { KILL_BEFORE, KILL_AFTER, FAIL };
 /* ---- the calls of the sink, which the linker leads here; those of the log pass */
 
 static struct {
-    char directory[64]; /* "": none is counted */
+    _Atomic int armed; /* all but `left` and `happened` stay as they are while it is */
+    char directory[64];
     int mode;
-    int left; /* calls until it happens */
+    _Atomic int left; /* calls until it happens */
     int error;
-    bool happened;
+    _Atomic int happened;
 } trap;
-
-static _Thread_local bool watched; /* the test's own thread, which runs the sink; the log has others */
+static _Thread_local bool this_one; /* this thread's call it is that it happens at */
 
 static bool ours(int fd) {
     char link[32], path[PATH_MAX];
@@ -53,9 +53,10 @@ static bool ours(int fd) {
 
 /* Whether this call is to fail. */
 static bool before(int fd) {
-    if (!watched || trap.directory[0] == 0 || !ours(fd) || trap.left-- != 0)
+    if (trap.armed == 0 || !ours(fd) || trap.left-- != 0)
         return false;
-    trap.happened = true;
+    trap.happened = 1;
+    this_one = true;
     if (trap.mode == KILL_BEFORE)
         _exit(7);
     errno = trap.error;
@@ -63,7 +64,7 @@ static bool before(int fd) {
 }
 
 static void after(void) {
-    if (watched && trap.happened && trap.mode == KILL_AFTER)
+    if (this_one && trap.armed != 0 && trap.mode == KILL_AFTER)
         _exit(7);
 }
 
@@ -178,7 +179,7 @@ static void close_all(struct fixture *f) {
 }
 
 static void free_fixture(struct fixture *f) {
-    trap.directory[0] = 0;
+    trap.armed = 0;
     close_all(f);
     remove_files(f->dir);
     free(f);
@@ -326,7 +327,9 @@ static void killed_at_each_call(void **state) {
                 open_log(f);
                 add(f);
                 snprintf(trap.directory, sizeof trap.directory, "%s", f->target);
-                trap.mode = mode, trap.left = nth;
+                trap.mode = mode;
+                trap.left = nth;
+                trap.armed = 1;
                 drive(f);
                 close_all(f);
                 _exit(0);
@@ -355,10 +358,13 @@ static void each_call_fails(void **state) {
             snprintf(when, sizeof when, "call %d answers %s", nth, strerror(errors[e]));
             add(f);
             snprintf(trap.directory, sizeof trap.directory, "%s", f->target);
-            trap.mode = FAIL, trap.left = nth, trap.error = errors[e], trap.happened = false;
+            trap.mode = FAIL, trap.error = errors[e];
+            trap.left = nth;
+            trap.happened = 0;
+            trap.armed = 1;
             assert_int_equal(drive(f), 0);
             more = trap.happened;
-            trap.directory[0] = 0;
+            trap.armed = 0;
             close_all(f);
             open_log(f); /* what a failing call at the end left hidden is shown by the next clean end */
             add(f);
@@ -507,7 +513,6 @@ static void bad_settings(void **state) {
 }
 
 int main(void) {
-    watched = true;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_stream),        cmocka_unit_test(json_and_lengths),
         cmocka_unit_test(killed_at_each_call), cmocka_unit_test(each_call_fails),

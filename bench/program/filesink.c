@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * filesink - the file sink beside `cat` into a file with fdatasync for each of the same batches, in turns, batch by batch, in one run.
- * usage: filesink DIR [BATCHES [BATCH-RECORDS [RECORD-BYTES]]]
+ * usage: filesink DIR [BATCHES [BATCH-RECORDS [RECORD-BYTES [cold]]]]
  *
- * The floor reads the lines from a file that is in the page cache, 128 KiB at a time as cat does. The sink reads them from a log, encodes them, writes
- * them to its hidden part, makes them durable, and has the log decide and the state say so: nothing is left out.
+ * The floor reads the lines from a file that is in the page cache (with `cold`: on the disk), 128 KiB at a time as cat does. The sink reads them from the log, of which they are the
+ * newest but mostly on the disk already, encodes them, writes them to its hidden part, makes them durable, and has the log decide and the state say so: nothing is left out.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -23,6 +23,9 @@ struct job {
     uint64_t batches, records, bytes; /* records a batch, bytes a record */
     pawl *log;
     pawl_sink *sink;
+    bool cold; /* cat's file is not in the page cache */
+    uint32_t stream;
+    FILE *lines; /* what cat reads from */
     int from, to;
 };
 
@@ -43,34 +46,38 @@ static void line(char *text, const struct job *j, uint64_t n) {
         text[i] = (char)('a' + (n + i) % 26);
 }
 
-/* The same lines into the log and into a file. */
-static int fill(struct job *j, uint32_t stream) {
-    char path[512], *text = malloc(j->bytes + 32);
-    snprintf(path, sizeof path, "%s/lines", j->dir);
-    FILE *out = fopen(path, "w");
-    int code = text == NULL || out == NULL ? -1 : 0;
-    for (uint64_t n = 0; code == 0 && n < j->batches * j->records;) {
+/* The next batch's lines into the log and into the file that cat reads, both durable, so that what is measured shares the disk with nobody's late
+ * writing. Both are then read from memory: the log's newest records, and the page cache. */
+static int fill(const struct job *j, uint64_t batch) {
+    char *text = malloc(j->bytes + 32);
+    int code = text == NULL ? -1 : 0;
+    for (uint64_t n = batch * j->records, end = n + j->records; code == 0 && n < end;) {
         pawl_tx *tx;
         code = pawl_begin(j->log, &tx);
-        for (uint64_t i = 0; i < 1000 && n < j->batches * j->records && code == 0; i++, n++) {
+        for (uint64_t i = 0; i < 1000 && n < end && code == 0; i++, n++) {
             line(text, j, n);
             pawl_record r = {.value = text, .value_len = (uint32_t)j->bytes};
-            code = pawl_put(tx, stream, 0, &r);
+            code = pawl_put(tx, j->stream, 0, &r);
             text[j->bytes] = '\n';
-            fwrite(text, 1, j->bytes + 1, out);
+            fwrite(text, 1, j->bytes + 1, j->lines);
         }
         if (code == 0)
             code = pawl_commit_async(tx, NULL, NULL, NULL);
     }
+    free(text);
     if (code == 0)
         code = pawl_sync(j->log);
-    if (out != NULL && fclose(out) != 0)
-        code = -1;
-    free(text);
+    return code != 0 || fflush(j->lines) != 0 || fdatasync(fileno(j->lines)) != 0 ? -1 : 0;
+}
+
+static int open_files(struct job *j) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/lines", j->dir);
+    j->lines = fopen(path, "w");
     j->from = open(path, O_RDONLY | O_CLOEXEC);
     snprintf(path, sizeof path, "%s/copy", j->dir);
     j->to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    return code != 0 || j->from < 0 || j->to < 0 ? -1 : 0;
+    return j->lines == NULL || j->from < 0 || j->to < 0 ? -1 : 0;
 }
 
 static int cat_batch(const struct job *j) {
@@ -105,9 +112,13 @@ static int measure(const struct job *j) {
            floor_all = 0, sink_all = 0;
     int code = floor_s == NULL || sink_s == NULL ? -1 : 0;
     for (uint64_t i = 0; code == 0 && i < j->batches; i++) {
+        code = fill(j, i);
         for (uint64_t k = 0; k < 2 && code == 0; k++) { /* who goes first changes each time */
             double begun = now_s();
             bool sink = (i + k) % 2 == 0;
+            if (!sink && j->cold)
+                (void)posix_fadvise(j->from, 0, 0, POSIX_FADV_DONTNEED);
+            begun = now_s();
             code = sink ? sink_batch(j) : cat_batch(j);
             *(sink ? &sink_s[i] : &floor_s[i]) = now_s() - begun;
         }
@@ -120,8 +131,8 @@ static int measure(const struct job *j) {
         qsort(sink_s, j->batches, sizeof *sink_s, by_size);
         printf("%" PRIu64 " batches of %" PRIu64 " records of %" PRIu64 " bytes\n", j->batches, j->records,
                j->bytes);
-        printf("cat and fdatasync  %8.1f MiB/s, median batch %.2f ms\n", mib / floor_all,
-               floor_s[j->batches / 2] * 1e3);
+        printf("cat%s and fdatasync%s %8.1f MiB/s, median batch %.2f ms\n", j->cold ? ", cold," : "",
+               j->cold ? "" : "       ", mib / floor_all, floor_s[j->batches / 2] * 1e3);
         printf("file sink          %8.1f MiB/s, median batch %.2f ms\n", mib / sink_all,
                sink_s[j->batches / 2] * 1e3);
         printf("ratio              %8.2f of all, %.2f of the medians (goal: 0.8)\n", floor_all / sink_all,
@@ -140,10 +151,10 @@ int main(int argc, char **argv) {
         j.records = strtoull(argv[3], NULL, 10);
     if (argc > 4)
         j.bytes = strtoull(argv[4], NULL, 10);
+    j.cold = argc > 5 && strcmp(argv[5], "cold") == 0;
     if (j.dir == NULL || j.batches == 0 || j.records == 0 || j.bytes < 24 || j.bytes > 1000000)
-        return die("usage: filesink DIR [BATCHES [BATCH-RECORDS [RECORD-BYTES]]]");
+        return die("usage: filesink DIR [BATCHES [BATCH-RECORDS [RECORD-BYTES [cold]]]]");
     char path[512], files[512];
-    uint32_t stream;
     pawl_options o = PAWL_OPTIONS_INIT;
     pawl_error e;
     mkdir(j.dir, 0777);
@@ -153,12 +164,12 @@ int main(int argc, char **argv) {
     o.memory_cap = 128u << 20;
     if (pawl_open(path, &o, &j.log, &e) < 0)
         return die(e.message);
-    if (pawl_stream_create(j.log, "lines", 1, &stream) < 0 || fill(&j, stream) != 0)
-        return die("filling the log");
+    if (pawl_stream_create(j.log, "lines", 1, &j.stream) < 0 || open_files(&j) != 0)
+        return die("making stream and files");
     pawl_setting s[] = {{"directory", files, 0}, {"rotate_size", "1G", 0}};
     pawl_sink_ops ops;
     pawl_sink_config c = PAWL_SINK_CONFIG_INIT;
-    c.name = "bench", c.inputs = &stream, c.input_count = 1;
+    c.name = "bench", c.inputs = &j.stream, c.input_count = 1;
     c.batch_records = (uint32_t)j.records, c.batch_bytes = UINT64_MAX;
     if (pawl_sink_make("file", &(pawl_settings){s, 2}, &ops, &e) < 0 ||
         pawl_sink_add(j.log, &c, &ops, &j.sink, &e) < 0)
