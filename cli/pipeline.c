@@ -45,6 +45,7 @@ static int open_log(pipeline *p) {
     o.memory_cap = c->memory;
     o.backend = c->backend;
     o.direct = c->direct;
+    o.lock_wait_ms = 5000; /* started again right after a kill -9, it meets the last writes of the killed one */
     int code = pawl_open(c->directory, &o, &p->log, &e);
     if (code < 0) {
         p->log = NULL;

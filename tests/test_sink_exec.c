@@ -38,6 +38,7 @@ static void open_log(struct fixture *f) {
     snprintf(log, sizeof log, "%s/log", f->dir);
     o.flags = PAWL_OPEN_CREATE;
     o.segment_size = 1u << 20;
+    o.lock_wait_ms = 20000; /* a killed one may hold it until the last of its writes is done */
     assert_int_equal(pawl_open(log, &o, &f->log, NULL), 0);
 }
 

@@ -129,6 +129,7 @@ static void open_log(struct fixture *f) {
     pawl_options o = PAWL_OPTIONS_INIT;
     o.flags = PAWL_OPEN_CREATE;
     o.segment_size = 1u << 20;
+    o.lock_wait_ms = 20000; /* a killed one may hold it until the last of its writes is done */
     o.memory_cap = 2u << 20;
     if (pawl_open(f->dir, &o, &f->log, &e) != 0)
         fail_msg("%s", e.message);

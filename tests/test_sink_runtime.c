@@ -67,6 +67,7 @@ static struct fixture *new_fixture(int kind) {
     f->options = (pawl_options)PAWL_OPTIONS_INIT;
     f->options.flags = PAWL_OPEN_CREATE;
     f->options.segment_size = 1u << 20;
+    f->options.lock_wait_ms = 20000; /* a killed one may hold it until the last of its writes is done */
     f->kind = kind;
     f->target = fake_new();
     open_log(f);
