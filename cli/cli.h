@@ -15,6 +15,9 @@
 
 #include "pawl.h"
 
+/* Longer than the library's own 250 ms: on a busy device a killed writer's last writes, and its lock with them, take their time. */
+#define CLI_LOCK_WAIT_MS 2000
+
 enum cli_exit { CLI_OK = 0, CLI_PROBLEM = 1, CLI_USAGE = 2, CLI_CANNOT_OPEN = 3 };
 
 #define CLI_OPTIONS_MAX 12

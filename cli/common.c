@@ -82,6 +82,7 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
     o.backend = a->backend;
     o.direct = a->direct;
     o.memory_cap = a->memory != 0 ? a->memory : UINT64_C(128) << 20; /* room for records of 16 MiB */
+    o.lock_wait_ms = CLI_LOCK_WAIT_MS;
     o.progress = cli_progress_call;
     o.progress_arg = &progress;
     pawl_error e = {0};

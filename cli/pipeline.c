@@ -43,6 +43,7 @@ static int open_log(pipeline *p) {
     o.segment_size = c->segment_size;
     o.disk_cap = c->disk_cap;
     o.memory_cap = c->memory;
+    o.lock_wait_ms = CLI_LOCK_WAIT_MS;
     o.backend = c->backend;
     o.direct = c->direct;
     o.lock_wait_ms = 5000; /* started again right after a kill -9, it meets the last writes of the killed one */
