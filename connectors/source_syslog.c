@@ -82,8 +82,9 @@ static char *quote(char *to, const char *text, size_t n) {
     while (p < end) {
         size_t len = utf8(p, (size_t)(end - p));
         if (len == 0) {
-            memcpy(to, "\xEF\xBF\xBD", 3);
-            to += 3;
+            static const char replacement[] = {'\xEF', '\xBF', '\xBD'};
+            memcpy(to, replacement, sizeof replacement);
+            to += sizeof replacement;
             p++;
         } else if (len == 1 && (*p < 0x20 || *p == '"' || *p == '\\' || *p == 0x7F)) {
             to += snprintf(to, 7, *p == '"' || *p == '\\' ? "\\%c" : "\\u%04x", *p);

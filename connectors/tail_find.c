@@ -96,10 +96,18 @@ static int add_file(struct tail *t, int directory, const char *name, bool live, 
     return more[l->count++].name != NULL ? 0 : -1;
 }
 
+/* The same for the followed name alone. */
+static int look_at_one(struct tail *t, struct files *l) {
+    int rc = add_file(t, AT_FDCWD, t->path, true, l);
+    if (rc != 0)
+        files_free(l);
+    return rc;
+}
+
 static int look(struct tail *t, struct files *l) {
     *l = (struct files){0};
     if (t->rotated != NULL && t->rotated[0] == 0)
-        return add_file(t, AT_FDCWD, t->path, true, l);
+        return look_at_one(t, l);
     DIR *d = opendir(t->directory);
     if (d == NULL)
         return -1;
@@ -126,13 +134,15 @@ static bool same(const struct files *a, const struct files *b) {
 
 /* The files as they are, seen twice alike: a rotation that goes on while the directory is read would show one file under two names, or none. */
 static int list(struct tail *t, struct files *l, pawl_fault *f) {
-    struct files again;
+    struct files again = {0};
     if (look(t, l) != 0)
         return pawl_fault_set(f, errno == EACCES || errno == ENOENT ? PAWL_FATAL : PAWL_RETRY, "%s: %s",
                               t->directory, strerror(errno));
     for (int i = 0; i < TRIES_MAX; i++) {
-        if (look(t, &again) != 0)
+        if (look(t, &again) != 0) {
+            files_free(&again);
             break;
+        }
         bool well = same(l, &again);
         files_free(l);
         *l = again;
@@ -222,11 +232,13 @@ static int lost(struct tail *t, const struct files *l, const struct tail_positio
 }
 
 int tail_find(struct tail *t, const struct tail_position *p, pawl_fault *f) {
-    struct files l;
+    struct files l = {0};
     tail_leave(t);
     int rc = list(t, &l, f);
-    if (rc != PAWL_DONE)
+    if (rc != PAWL_DONE) {
+        files_free(&l);
         return rc;
+    }
     rc = PAWL_GONE;
     for (int kind = 0; kind < 4 && rc == PAWL_GONE; kind++)
         rc = try_kind(t, &l, kind, p, f);
@@ -237,10 +249,12 @@ int tail_find(struct tail *t, const struct tail_position *p, pawl_fault *f) {
 }
 
 int tail_successor(struct tail *t, pawl_fault *f) {
-    struct files l;
+    struct files l = {0};
     int rc = list(t, &l, f);
-    if (rc != PAWL_DONE)
+    if (rc != PAWL_DONE) {
+        files_free(&l);
         return rc;
+    }
     size_t after = 0;
     for (size_t i = 0; i < l.count; i++)
         if (l.file[i].inode == t->inode && l.file[i].device == t->device)
