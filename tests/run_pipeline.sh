@@ -15,7 +15,7 @@ trap '[ -n "$child" ] && kill -9 "$child" 2>/dev/null; rm -rf -- "$work"' EXIT
 bad() { echo "FAILED: $*"; [ -s err ] && tail -5 err; exit 1; }
 cd "$work" || exit 1
 
-seq 60000 | awk '{ s = ($1 * 7919) % 1000; printf("t=%d user=u%d %s \"x%d\\\"\n", $1, s % 50, (s % 3 == 0 ? "fail" : s % 3 == 1 ? "ok" : "noise"), ($1 * 31) % 2000) }' >input
+seq 60000 | awk '{ s = ($1 * 7919) % 1000; if (s % 3 == 2) printf("noise %d\n", ($1 * 37) % 5000); else printf("t=%d user=u%d %s \"x%d\\\"\n", $1, s % 50, (s % 3 == 0 ? "fail" : "ok"), ($1 * 31) % 2000) }' >input
 cat >p.yaml <<'Y'
 name: whole
 log: {directory: log, segment_size: 4M, retention: {consumed: true}}

@@ -143,7 +143,7 @@ static void again_the_same(void **state) {
     int child = fork(), rc;
     if (child == 0) {
         open_log(f);
-        add_shell(f, "cat >>$PAWL_BATCH; kill -9 $PPID");
+        add_shell(f, "cat >>$PAWL_BATCH; test $PAWL_FROM = 18 && kill -9 $PPID; true");
         drive(f, 100);
         _exit(0);
     }
@@ -155,8 +155,9 @@ static void again_the_same(void **state) {
     assert_int_equal(pawl_append(f->log, f->in, 0, &r, NULL), 0);
     add_shell(f, "cat >>$PAWL_BATCH; echo $PAWL_REDELIVERY >>redelivered");
     assert_int_equal(drive(f, 100), 0);
-    assert_true(holds("test $(ls pawl-* | wc -l) = 4"));
-    assert_true(holds("(seq 0 5; seq 0 5) | sed s/^/n/ | cmp - pawl-*-to-1-0-0-6"));
+    assert_true(holds("test $(ls pawl-* | wc -l) = 5"));
+    assert_true(holds("(seq 18 19; seq 18 19) | sed s/^/n/ | cmp - pawl-*-to-1-0-18-20"));
+    assert_true(holds("echo late | cmp - pawl-*-to-1-0-20-21"));
     free_fixture(f);
 }
 
