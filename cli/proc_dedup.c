@@ -5,8 +5,11 @@
  * Its state is not kept anywhere: it is, at any moment, the ids of the last `window` records of its output partition, and is read back from there when it starts. Output
  * and position are one commit, so after a crash it is exactly what it was. That needs the output for itself, in as many partitions as the input.
  *
+ * So that retention leaves the window there, a second name, NAME.window, has positions in the output, which follow its end one to two windows behind.
+ *
  * A batch whose commit failed comes again, so what it added is taken back first: the next batch begins where that one ended if and only if that one was committed.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +23,7 @@ typedef struct part {
     uint64_t before; /* count before the last batch */
     uint64_t *old;   /* what the last batch overwrote in the ring, in order */
     size_t old_room;
+    uint64_t held; /* position of NAME.window in the output */
 } part;
 
 typedef struct dedup {
@@ -27,6 +31,7 @@ typedef struct dedup {
     uint64_t window, slots; /* slots: power of two, at least twice the window */
     part *parts;
     uint32_t part_count;
+    uint32_t holder; /* id of NAME.window */
 } dedup;
 
 static const pawl_setting_info settings[] = {
@@ -132,9 +137,50 @@ static void take_back(const dedup *x, part *t) {
     }
 }
 
+/* ---- holding the window back from retention */
+
+static int move(const dedup *x, pawl *log, const proc_stream *to, uint32_t partition, uint64_t from,
+                uint64_t at, bool wait) {
+    pawl_tx *tx;
+    int rc = pawl_begin(log, &tx);
+    if (rc < 0)
+        return rc;
+    rc = pawl_advance(tx, x->holder, to->id, partition, from, at);
+    if (rc < 0) {
+        pawl_abort(tx);
+        return rc;
+    }
+    rc = wait ? pawl_commit(tx, NULL) : pawl_commit_async(tx, NULL, NULL, NULL);
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
+        pawl_abort(tx);
+    return rc;
+}
+
+static int hold(dedup *x, part *t, const proc *p, pawl *log, const proc_stream *to, uint32_t partition) {
+    char name[80];
+    pawl_bounds b;
+    snprintf(name, sizeof name, "%s.window", p->name);
+    int rc = pawl_processor_register(log, name, &x->holder);
+    if (rc < 0 || pawl_position_get(log, name, to->id, partition, &t->held) == 0)
+        return rc < 0 ? rc : 0;
+    rc = pawl_partition_bounds(log, to->id, partition, &b);
+    if (rc < 0)
+        return rc;
+    t->held = b.first;
+    return move(x, log, to, partition, b.first, b.first, true);
+}
+
+/* Now and then; that it fails (a full log) only keeps more. */
+static void let_go(const dedup *x, part *t, pawl *log, const proc_stream *to, uint32_t partition) {
+    pawl_bounds b;
+    if (pawl_partition_bounds(log, to->id, partition, &b) == 0 && b.durable > t->held + 2 * x->window &&
+        move(x, log, to, partition, t->held, b.durable - x->window, false) == 0)
+        t->held = b.durable - x->window;
+}
+
 /* ---- reading it back */
 
-static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32_t partition) {
+static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32_t partition, int again) {
     pawl_bounds b;
     pawl_reader *r;
     int rc = pawl_partition_bounds(log, to->id, partition, &b);
@@ -142,6 +188,9 @@ static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32
         return rc;
     uint64_t from = b.end > x->window && b.end - x->window > b.first ? b.end - x->window : b.first;
     rc = pawl_reader_open(log, to->id, partition, from, PAWL_READ_UNCOMMITTED, &r);
+    /* What was first is dropped just now: that can be where the window was not held yet, or has grown. */
+    if (rc == PAWL_TRIMMED && again > 0)
+        return read_back(x, t, log, to, partition, again - 1);
     if (rc < 0)
         return rc;
     while (rc >= 0 && pawl_reader_position(r) < b.end) {
@@ -183,7 +232,9 @@ static int start(proc *p, pawl *log, pawl_error *err) {
         t->table = calloc(x->slots, sizeof *t->table);
         if (t->ring == NULL || t->table == NULL)
             return proc_error(err, PAWL_MEMORY, "no memory for the window of %s", p->name);
-        int rc = read_back(x, t, log, to, i);
+        int rc = hold(x, t, p, log, to, i);
+        if (rc == 0)
+            rc = read_back(x, t, log, to, i, 20);
         if (rc < 0)
             return proc_error(err, rc, "reading back what %s let through: %s", p->name, pawl_strerror(rc));
     }
@@ -238,6 +289,7 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
             return got < 0 ? PAWL_PROCESSOR : rc;
         }
     }
+    let_go(x, t, pawl_context_log(ctx), &p->outputs[0], pawl_context_partition(ctx));
     return 0;
 }
 
