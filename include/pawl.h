@@ -405,6 +405,7 @@ typedef struct pawl_processor_config {
 /* Adds a processor to the handle and registers its name durably. Strings and arrays are copied; `arg` must live until pawl_processor_remove() or
  * close. Not while pawl_run() runs. Errors: INVALID, NOT_FOUND, EXISTS (added already), LIMIT, FULL, MEMORY, IO, READ_ONLY, BUSY, FORKED. */
 PAWL_API int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor **out);
+/* Takes it out of the handle and frees it; pawl_close() does so with those that are left. Not while pawl_run() runs. NULL: does nothing. */
 PAWL_API void pawl_processor_remove(pawl_processor *proc);
 
 enum pawl_run_flags {

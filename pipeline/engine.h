@@ -310,6 +310,7 @@ void reader_unpin(pawl_reader *r);
 
 /* -- runtime.c */
 void engine_forget_tasks(pawl *p);
+void engine_free_processors(pawl *p); /* those that the application left to pawl_close() */
 
 /* -- retention.c */
 /* Under the lock: first segment that must be kept. */

@@ -101,6 +101,7 @@ static int init_sync(pawl *p) {
 }
 
 static void destroy(pawl *p) {
+    engine_free_processors(p);
     tx_pool_drain(p);
     wal_free(&p->wal);
     follow_close(p);

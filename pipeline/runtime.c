@@ -117,6 +117,20 @@ int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor *
     return 0;
 }
 
+static void free_processor(struct pawl_processor *proc) {
+    struct mem *m = &proc->p->mem;
+    mem_free(m, proc->inputs, proc->config.input_count * sizeof *proc->inputs);
+    mem_free(m, proc, sizeof *proc);
+}
+
+void engine_free_processors(pawl *p) {
+    while (p->processors != NULL) {
+        struct pawl_processor *proc = p->processors;
+        p->processors = proc->next;
+        free_processor(proc);
+    }
+}
+
 void pawl_processor_remove(pawl_processor *proc) {
     if (proc == NULL || engine_enter(proc->p) < 0)
         return;
@@ -128,8 +142,7 @@ void pawl_processor_remove(pawl_processor *proc) {
         }
     engine_leave(p);
     engine_forget_tasks(p);
-    mem_free(&p->mem, proc->inputs, proc->config.input_count * sizeof *proc->inputs);
-    mem_free(&p->mem, proc, sizeof *proc);
+    free_processor(proc);
 }
 
 static void end_run(struct run_control *run, int rc) {

@@ -33,7 +33,7 @@ enum { KILL_BEFORE, KILL_AFTER, FAIL };
 
 static struct {
     _Atomic int armed; /* all but `left` and `happened` stay as they are while it is */
-    char directory[64];
+    char directory[96];
     int mode;
     _Atomic int left; /* calls until it happens */
     int error;
@@ -104,7 +104,7 @@ int __wrap_openat(int d, const char *name, int flags, ...) {
 /* ---- a log, and its stream into files */
 
 struct fixture {
-    char dir[64], target[64];
+    char dir[64], target[96];
     pawl *log;
     uint32_t in;
     pawl_sink *sink;
