@@ -340,7 +340,8 @@ static bool work(struct work *w) {
         if (rc == 0) {
             pawl_options o = PAWL_OPTIONS_INIT;
             o.flags = PAWL_OPEN_CREATE, o.segment_size = SEGMENT_SIZE_UNIT, o.no_thread = 1, o.memory_cap = 4 * MIB;
-            o.lock_wait_ms = 10000; /* unlocking may have failed too: the lock then goes with the last life's ring, some time later */
+            /* Unlocking may have failed too: the lock then goes with the last life's ring, some time later. */
+            o.lock_wait_ms = 10000;
             rc = engine_open(io, &o, &p);
             expect_honest(rc, "opening");
         }
