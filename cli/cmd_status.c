@@ -191,10 +191,21 @@ static void print_tables(const json_t *o) {
 static void print_pipeline(const json_t *told) {
     size_t i;
     json_t *one;
+    char size[32];
     if (told == NULL)
         return;
     cli_printf("\npipeline %s (%s): %s%s%s\n", text(told, "name"), text(told, "file"), text(told, "state"),
                text(told, "failure")[0] != '\0' ? ", " : "", text(told, "failure"));
+    const json_t *g = json_object_get(told, "groups");
+    if (get(g, "written") > 0) {
+        cli_printf("writes     %" PRId64 " groups of frames, %s each", (int64_t)get(g, "written"),
+                   cli_format_size((uint64_t)(get(g, "bytes") / get(g, "written")), size));
+        if (get(g, "wait") > 0)
+            cli_printf("; many frames come: while others are under way, a group waits for %" PRId64 "\n",
+                       (int64_t)get(g, "wait"));
+        else
+            cli_printf("; few frames come: each goes at once\n");
+    }
     cli_printf("%-10s %-24s %-10s %-8s %14s %14s %8s\n", "", "name", "type", "state", "records", "behind",
                "retries");
     json_array_foreach(json_object_get(told, "flows"), i, one) {

@@ -271,8 +271,11 @@ static void take_down(pipeline *p) {
 static void close_log(pipeline *p) {
     run_socket_close(p->c->directory, p->listener);
     p->listener = -1;
-    int code = pawl_close(p->log);
-    p->log = NULL;
+    pthread_mutex_lock(&p->mutex);
+    pawl *log = p->log;
+    p->log = NULL; /* who asks for the status meanwhile finds none */
+    pthread_mutex_unlock(&p->mutex);
+    int code = pawl_close(log);
     if (code < 0)
         (void)cannot(p, "closing", code, NULL);
 }
@@ -427,6 +430,16 @@ static void append(json_t *flows, json_t *one) {
         json_array_append_new(flows, one);
 }
 
+/* How the log's engine writes at the moment. */
+static json_t *groups_json(pawl *log) {
+    pawl_status s = PAWL_STATUS_INIT;
+    if (log == NULL || pawl_get_status(log, &s) != 0)
+        return json_null();
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:s}", "written", (json_int_t)s.groups, "bytes",
+                     (json_int_t)s.bytes_written, "syncs", (json_int_t)s.syncs, "pace",
+                     (json_int_t)s.group_pace, "wait", (json_int_t)s.group_wait, "backend", s.backend_note);
+}
+
 json_t *pipeline_status(pipeline *p) {
     static const char *const states[] = {"starting", "running", "ending", "ended"};
     json_t *flows = json_array();
@@ -447,9 +460,9 @@ json_t *pipeline_status(pipeline *p) {
     for (size_t i = 0; i < p->sink_count; i++)
         if (pawl_sink_status(p->sinks[i], &s) == 0)
             append(flows, flow_json(&s, "sink"));
-    json_t *all = json_pack("{s:s,s:s,s:s,s:s,s:o}", "name", p->c->name, "file", p->c->file, "state",
+    json_t *all = json_pack("{s:s,s:s,s:s,s:s,s:o,s:o}", "name", p->c->name, "file", p->c->file, "state",
                             atomic_load(&p->reloading) != 0 ? "reloading" : states[atomic_load(&p->state)],
-                            "failure", p->why, "flows", flows);
+                            "failure", p->why, "flows", flows, "groups", groups_json(p->log));
     pthread_mutex_unlock(&p->mutex);
     return all;
 }

@@ -489,6 +489,8 @@ typedef struct pawl_status {
     int32_t full;         /* 1: appends get PAWL_FULL now */
     uint32_t in_flight;   /* groups being written */
     char backend_note[128]; /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */
+    uint32_t group_pace; /* frames that come in the time of a write, a running mean: what the engine measures to choose the next */
+    uint32_t group_wait; /* frames that a further group waits for while others are under way (or until it is large); 0: none, each frame goes at once */
     uint64_t recycled; /* segments let go by retention whose files became later ones, since this open */
 } pawl_status;
 #define PAWL_STATUS_INIT \

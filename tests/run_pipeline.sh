@@ -94,6 +94,7 @@ running() { "$pawl" status log | grep -q '^pipeline whole .*: running'; }
 child=$!
 wait_for running
 "$pawl" status log --json | grep -q '"type": "regex"' || bad "status --json"
+"$pawl" status log | grep -Eq '^writes +[0-9]+ groups of frames, .*(each goes at once|waits for [0-9]+)$' || bad "status: how groups are chosen"
 sed -i 's/equals: nobody/equals: u1/' p.yaml
 kill -HUP "$child"
 wait_for grep -q reloaded err

@@ -199,6 +199,8 @@ bool wal_is_full(struct wal *w);
 /* Submits what has gathered: at once if nothing is in flight or `force`, else if a further group beside those in flight is worth it. The owner
  * must then kick (kick_due). */
 void wal_flush(struct wal *w, bool force);
+/* How many frames a further group gathers before it goes out beside others; 0: it doesn't wait. */
+uint64_t wal_group_wait(const struct wal *w);
 /* Takes a finished request back, moves the durable LSN, goes on with sealing. */
 void wal_complete(struct wal *w, struct seam_req *r);
 /* Goes on with sealing or beginning where it can. */

@@ -53,15 +53,19 @@ static void submit(struct wal *w, struct group *g) {
     w->io->ops->submit(w->io, r);
 }
 
-/* Is a further group worth its system calls? While few frames come, each gets the device at once, beside what is under way. When many come, groups would
- * be small and many: each waits for half of what comes in the time of a write, so that about two are under way. Large ones are worth it
- * anyway, the larger the more there are, since the device takes long writes best. */
+/* While few frames come, each gets the device at once, beside what is under way. When many come, groups would be small and many: each waits for half of
+ * what comes in the time of a write, so that about two are under way. */
+uint64_t wal_group_wait(const struct wal *w) {
+    return w->pace < PACE_FEW ? 0 : w->pace / 2;
+}
+
+/* Is a further group worth its system calls? Large ones are in any case, the larger the more there are, since the device takes long writes best. */
 static bool worth_it(const struct wal *w, const struct group *g) {
     if (w->in_flight == 0)
         return true;
     if (w->in_flight >= w->in_flight_max)
         return false;
-    return w->pace < PACE_FEW || w->frames - g->first_frame >= w->pace / 2 || g->len >= g->cap / 4 * w->in_flight;
+    return w->frames - g->first_frame >= wal_group_wait(w) || g->len >= g->cap / 4 * w->in_flight;
 }
 
 void wal_flush(struct wal *w, bool force) {
