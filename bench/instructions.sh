@@ -15,7 +15,7 @@ program=$1
 out=$2
 shift 2
 ways=("$@")
-[ "${#ways[@]}" -gt 0 ] || ways=(step:1000:100 step:1000:1024 run:1000:100 async:1:100 commit:1:100)
+[ "${#ways[@]}" -gt 0 ] || ways=(step:1000:100 step:1000:1024 each:1000:100 run:1000:100 async:1:100 commit:1:100)
 mkdir -p "$out"
 work=$(mktemp -d "$out/instructions.XXXXXX")
 trap 'rm -rf -- "$work"' EXIT

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define PUT_MAX 64u /* records given at once */
+#define VALUE_BYTES 65536u
+
 void check(int rc, const char *what) {
     if (rc >= 0)
         return;
@@ -28,7 +31,7 @@ void log_open(struct log *l, const struct setting *s, uint32_t partitions) {
     l->in = stream(l->log, "in", partitions);
     l->out = stream(l->log, "out", partitions);
     check(pawl_processor_register(l->log, "copy", &l->processor), "registering a processor");
-    l->value = must_allocate(65536);
+    l->value = must_allocate(VALUE_BYTES);
 }
 
 void log_keep_little(struct log *l, const struct setting *s) {
@@ -51,13 +54,26 @@ void log_close(struct log *l, struct turn *t) {
     free(l->value);
 }
 
+void log_put_records(struct log *l, pawl_tx *tx, uint32_t partition, uint32_t count, uint32_t record, uint64_t n) {
+    pawl_record records[PUT_MAX];
+    uint32_t room = VALUE_BYTES / record;
+    for (uint32_t done = 0; done < count;) {
+        uint32_t some = count - done < room ? count - done : room;
+        if (some > PUT_MAX)
+            some = PUT_MAX;
+        for (uint32_t i = 0; i < some; i++, n++) {
+            uint8_t *value = l->value + (size_t)i * record;
+            fill_record(value, record, n);
+            records[i] = (pawl_record){.value = value, .value_len = record, .timestamp_ns = 1};
+        }
+        check(pawl_put_many(tx, l->in, partition, records, some), "put");
+        done += some;
+    }
+}
+
 void log_put(struct log *l, uint32_t batch, uint32_t record, uint64_t n) {
     pawl_tx *tx;
     check(pawl_begin(l->log, &tx), "begin");
-    pawl_record r = {.value = l->value, .value_len = record, .timestamp_ns = 1};
-    for (uint32_t i = 0; i < batch; i++) {
-        fill_record(l->value, record, n + i);
-        check(pawl_put(tx, l->in, 0, &r), "put");
-    }
+    log_put_records(l, tx, 0, batch, record, n);
     check(pawl_commit_async(tx, NULL, NULL, NULL), "commit");
 }

@@ -55,6 +55,8 @@ void log_open(struct log *l, const struct setting *s, uint32_t partitions);
 void log_keep_little(struct log *l, const struct setting *s);
 bool log_is_steady(struct log *l, const struct setting *s);
 void log_close(struct log *l, struct turn *t); /* notes the log's memory before */
+/* Adds `count` new records to a transaction, as a source does: some are read into a buffer, then put together. */
+void log_put_records(struct log *l, pawl_tx *tx, uint32_t partition, uint32_t count, uint32_t record, uint64_t n);
 /* `batch` new records into `in`, not waited for. */
 void log_put(struct log *l, uint32_t batch, uint32_t record, uint64_t n);
 

@@ -12,8 +12,7 @@ static uint64_t step(struct log *l, pawl_reader *reader, uint32_t batch, bool wa
     pawl_tx *tx;
     check(pawl_read(reader, batch, -1, &in), "read");
     check(pawl_begin(l->log, &tx), "begin");
-    for (size_t i = 0; i < in.count; i++)
-        check(pawl_put(tx, l->out, 0, &in.records[i]), "put");
+    check(pawl_put_many(tx, l->out, 0, in.records, in.count), "put");
     check(pawl_advance(tx, l->processor, l->in, 0, in.from, in.to), "advance");
     check(wait ? pawl_commit(tx, NULL) : pawl_commit_async(tx, NULL, NULL, NULL), "commit");
     return in.count;
@@ -91,10 +90,9 @@ struct stage {
 
 static int copy(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
     struct stage *stage = arg;
-    for (size_t i = 0; i < count; i++)
-        for (uint32_t k = 0; k < stage->outs; k++)
-            if (pawl_emit(ctx, stage->out[k], records[i].partition, &records[i]) != 0)
-                return -1;
+    for (uint32_t k = 0; k < stage->outs; k++)
+        if (pawl_emit_many(ctx, stage->out[k], records[0].partition, records, count) != 0)
+            return -1;
     return 0;
 }
 
@@ -213,12 +211,9 @@ static uint64_t run_batches(struct log *l, const struct setting *s, uint32_t par
         for (uint32_t round = 0; round < 8; round++)
             for (uint32_t p = 0; p < partitions; p++) {
                 pawl_tx *tx;
-                pawl_record r = {.value = l->value, .value_len = s->record, .timestamp_ns = 1};
                 check(pawl_begin(l->log, &tx), "begin");
-                for (uint32_t i = 0; i < s->batch; i++, put++) {
-                    fill_record(l->value, s->record, put);
-                    check(pawl_put(tx, l->in, p, &r), "put");
-                }
+                log_put_records(l, tx, p, s->batch, s->record, put);
+                put += s->batch;
                 check(pawl_commit_async(tx, NULL, NULL, NULL), "commit");
             }
         check(pawl_run(l->log, threads, PAWL_RUN_UNTIL_IDLE), "run");

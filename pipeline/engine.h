@@ -242,23 +242,42 @@ struct pawl_producer {
 };
 int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
 void tx_pool_drain(pawl *p);
-/* pawl_put() after its checks; the record's own timestamp isn't looked at. */
-int tx_put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r, int64_t timestamp_ns);
-static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r,
-                         int64_t timestamp_ns) {
+/* Most records are plain, and go where the one before went: a place that was checked then. Adds such ones while there is room, and tells how many.
+ * *now: what a record without a time of its own gets; 0: the clock is still to be read. */
+static inline size_t tx_put_plain(struct pawl_tx *tx, uint32_t stream, uint32_t partition,
+                                  const pawl_record *records, size_t count, int64_t *now) {
     struct tx_run *run = tx->recent;
-    uint64_t size = (uint64_t)RECORD_HEADER_SIZE + r->key_len + r->value_len;
-    /* Most records are plain, and go where the one before went: a place that was checked then. */
-    bool plain = run != NULL && run->stream == stream && run->partition == partition && r->raw_headers_len == 0 &&
-                 r->header_count == 0 && r->value != NULL && (r->key != NULL || r->key_len == 0);
-    if (!plain || tx->bytes + size > tx->p->spill_bytes || size > run->data.cap - run->data.len)
-        return tx_put_any(tx, stream, partition, r, timestamp_ns);
-    record_encode_plain(run->data.data + run->data.len, r, timestamp_ns);
-    run->data.len += size;
-    run->count++;
-    tx->bytes += size;
-    tx->records++;
-    return 0;
+    if (run == NULL || run->stream != stream || run->partition != partition || tx->bytes > tx->p->spill_bytes)
+        return 0;
+    uint8_t *begin = run->data.data + run->data.len, *at = begin;
+    size_t left = run->data.cap - run->data.len, n;
+    if (left > tx->p->spill_bytes - tx->bytes)
+        left = tx->p->spill_bytes - tx->bytes;
+    for (n = 0; n < count; n++) {
+        const pawl_record *r = &records[n];
+        size_t size = (size_t)RECORD_HEADER_SIZE + r->key_len + r->value_len;
+        if (size > left || (r->raw_headers_len | r->header_count) != 0 || r->value == NULL ||
+            (r->key == NULL && r->key_len != 0))
+            break;
+        int64_t time = r->timestamp_ns;
+        if (time == 0)
+            time = *now != 0 ? *now : (*now = (int64_t)tx->p->io->ops->realtime(tx->p->io));
+        record_encode_plain(at, r, time);
+        at += size;
+        left -= size;
+    }
+    run->data.len += (size_t)(at - begin);
+    tx->bytes += (size_t)(at - begin);
+    run->count += (uint32_t)n;
+    tx->records += n;
+    return n;
+}
+/* Adds them all; on an error those before the one concerned. */
+int tx_put_many(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
+                size_t count, int64_t *now);
+static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r,
+                         int64_t *now) {
+    return tx_put_plain(tx, stream, partition, r, 1, now) == 1 ? 0 : tx_put_many(tx, stream, partition, r, 1, now);
 }
 void tx_build_free(struct pawl_tx *tx);
 /* Without the lock: encodes and hashes what tx_append() will append. Nothing may be added afterwards. */

@@ -18,11 +18,16 @@
 int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r) {
     if (ctx == NULL || r == NULL)
         return fail(PAWL_INVALID, "the context or the record is NULL");
-    pawl *p = ctx->tx->p;
-    TRY(engine_check_writer(p));
-    if (ctx->now_ns == 0 && r->timestamp_ns == 0) /* one reading of the clock for a batch */
-        ctx->now_ns = (int64_t)p->io->ops->realtime(p->io);
-    return tx_put(ctx->tx, stream, partition, r, r->timestamp_ns != 0 ? r->timestamp_ns : ctx->now_ns);
+    TRY(engine_check_writer(ctx->tx->p));
+    return tx_put(ctx->tx, stream, partition, r, &ctx->now_ns);
+}
+
+int pawl_emit_many(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *records,
+                   size_t count) {
+    if (ctx == NULL || (records == NULL && count != 0))
+        return fail(PAWL_INVALID, "the context is NULL, or there are no records");
+    TRY(engine_check_writer(ctx->tx->p));
+    return tx_put_many(ctx->tx, stream, partition, records, count, &ctx->now_ns);
 }
 
 void pawl_fail(pawl_context *ctx, size_t index, const char *why) {

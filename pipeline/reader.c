@@ -586,16 +586,22 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     batch->from = r->next;
     while (n < max && r->piece_at < r->piece_count) {
         struct piece *piece = &r->pieces[r->piece_at];
-        pawl_record *out = &r->records[n];
         const uint8_t *data = piece->pinned != NULL ? piece->pinned : r->buf.data + piece->start;
-        if (!record_decode(data, piece->len, &piece->at, out))
-            return fail_at(PAWL_DAMAGED, 0, "", "", piece->lsn, "a record does not fit its run");
-        out->offset = piece->offset++;
-        out->lsn = piece->lsn;
-        out->stream = r->stream;
-        out->partition = r->partition;
-        n++;
-        if (--piece->count == 0)
+        uint32_t count = piece->count < max - n ? piece->count : (uint32_t)(max - n), at = piece->at;
+        for (uint32_t i = 0; i < count; i++) {
+            pawl_record *out = &r->records[n + i];
+            if (!record_decode(data, piece->len, &at, out))
+                return fail_at(PAWL_DAMAGED, 0, "", "", piece->lsn, "a record does not fit its run");
+            out->offset = piece->offset + i;
+            out->lsn = piece->lsn;
+            out->stream = r->stream;
+            out->partition = r->partition;
+        }
+        piece->at = at;
+        piece->offset += count;
+        piece->count -= count;
+        n += count;
+        if (piece->count == 0)
             r->piece_at++;
     }
     r->next += n;

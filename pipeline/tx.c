@@ -338,7 +338,9 @@ static int too_large(const pawl *p, const pawl_record *r) {
         r->value_len, (unsigned long long)p->record_max);
 }
 
-int tx_put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r, int64_t timestamp_ns) {
+/* A record of any kind to any place. */
+static int put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r,
+                   int64_t timestamp_ns) {
     bool headers = r->raw_headers != NULL || r->header_count != 0;
     if ((r->value == NULL && r->value_len != 0) || (r->key == NULL && r->key_len != 0) ||
         (headers && !headers_well_formed(r)))
@@ -361,13 +363,35 @@ int tx_put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pa
     return 0;
 }
 
+int tx_put_many(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
+                size_t count, int64_t *now) {
+    for (size_t n = 0;;) {
+        n += tx_put_plain(tx, stream, partition, records + n, count - n, now);
+        if (n == count)
+            return 0;
+        int64_t time = records[n].timestamp_ns;
+        if (time == 0)
+            time = *now != 0 ? *now : (*now = (int64_t)tx->p->io->ops->realtime(tx->p->io));
+        TRY(put_any(tx, stream, partition, &records[n++], time));
+        if (n == count)
+            return 0;
+    }
+}
+
 int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r) {
     if (tx == NULL || r == NULL)
         return fail(PAWL_INVALID, "the transaction or the record is NULL");
-    pawl *p = tx->p;
-    TRY(engine_check_writer(p));
-    return tx_put(tx, stream, partition, r,
-                  r->timestamp_ns != 0 ? r->timestamp_ns : (int64_t)p->io->ops->realtime(p->io));
+    int64_t now = 0;
+    TRY(engine_check_writer(tx->p));
+    return tx_put(tx, stream, partition, r, &now);
+}
+
+int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records, size_t count) {
+    if (tx == NULL || (records == NULL && count != 0))
+        return fail(PAWL_INVALID, "the transaction is NULL, or there are no records");
+    int64_t now = 0;
+    TRY(engine_check_writer(tx->p));
+    return tx_put_many(tx, stream, partition, records, count, &now);
 }
 
 int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,

@@ -481,6 +481,96 @@ static void records_without_key_take_turns(void **state) {
         assert_int_equal(durable(f, f->b, i), 10);
 }
 
+/* Records of every kind, larger together than a transaction holds in memory. */
+#define MANY 4000u
+static pawl_record *make_many(uint8_t *bytes, uint32_t size) {
+    static const pawl_header headers[] = {{"name", "value", 4, 5}, {"", "", 0, 0}};
+    pawl_record *records = calloc(MANY, sizeof *records);
+    assert_non_null(records);
+    fill(bytes, size, 7);
+    for (uint32_t i = 0; i < MANY; i++) {
+        uint32_t len = i % 97 == 0 ? 0 : i % 501 == 0 ? 20000 : 1 + i % 700;
+        records[i] = (pawl_record){
+            .value = bytes + i, .value_len = len, .key = bytes + 3 * i, .key_len = (uint16_t)(1 + i % 5)};
+        records[i].timestamp_ns = 1000 + i;
+        if (i % 97 == 0)
+            records[i].value = NULL;
+        if (i % 11 == 0)
+            records[i].headers = headers, records[i].header_count = 2;
+    }
+    return records;
+}
+
+static void expect_alike(struct fixture *f, uint32_t one, uint32_t other, uint32_t partition) {
+    pawl_reader *a, *b;
+    pawl_batch x, y;
+    int n;
+    assert_int_equal(pawl_reader_open(f->log, one, partition, 0, 0, &a), 0);
+    assert_int_equal(pawl_reader_open(f->log, other, partition, 0, 0, &b), 0);
+    while ((n = pawl_read(a, 1, 0, &x)) == 1) {
+        assert_int_equal(pawl_read(b, 1, 0, &y), 1);
+        const pawl_record *r = &x.records[0], *q = &y.records[0];
+        assert_int_equal(r->offset, q->offset);
+        assert_int_equal(r->timestamp_ns, q->timestamp_ns);
+        assert_int_equal(r->key_len, q->key_len);
+        assert_int_equal(r->value_len, q->value_len);
+        assert_int_equal(r->raw_headers_len, q->raw_headers_len);
+        assert_memory_equal(r->key, q->key, r->key_len);
+        assert_memory_equal(r->value, q->value, r->value_len);
+        assert_memory_equal(r->raw_headers, q->raw_headers, r->raw_headers_len);
+    }
+    assert_int_equal(n, 0);
+    assert_int_equal(pawl_read(b, 1, 0, &y), 0);
+    pawl_reader_close(a);
+    pawl_reader_close(b);
+}
+
+static void many_at_once_are_as_many_puts(void **state) {
+    struct fixture *f = *state;
+    uint8_t *bytes = malloc(64 * 1024);
+    pawl_record *records = make_many(bytes, 64 * 1024);
+    uint32_t c, d;
+    pawl_tx *tx;
+    assert_int_equal(pawl_stream_create(f->log, "c", 1, &c), 0);
+    assert_int_equal(pawl_stream_create(f->log, "d", 4, &d), 0);
+    assert_int_equal(pawl_begin(f->log, &tx), 0);
+    assert_int_equal(pawl_put_many(tx, f->a, 0, records, 0), 0);
+    assert_int_equal(pawl_put_many(tx, f->a, 0, records, MANY), 0);
+    assert_int_equal(pawl_put_many(tx, f->b, PAWL_ANY, records, MANY), 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        assert_int_equal(pawl_put(tx, c, 0, &records[i]), 0);
+        assert_int_equal(pawl_put(tx, d, PAWL_ANY, &records[i]), 0);
+    }
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    assert_int_equal(durable(f, f->a, 0), MANY);
+    for (int again = 0; again < 2; again++) {
+        expect_alike(f, f->a, c, 0);
+        for (uint32_t i = 0; i < 4; i++)
+            expect_alike(f, f->b, d, i);
+        reopen(f);
+    }
+    free(records);
+    free(bytes);
+}
+
+static void of_many_those_before_a_refused_one_are_in(void **state) {
+    struct fixture *f = *state;
+    pawl_record records[] = {text("one"), text("two"), text("three"), text("four")};
+    pawl_tx *tx;
+    records[2].value_len = 17 * MIB;
+    assert_int_equal(pawl_begin(f->log, &tx), 0);
+    assert_int_equal(pawl_put_many(tx, f->a, 1, records, 2), PAWL_RANGE);
+    assert_int_equal(pawl_put_many(tx, f->a, 0, records, 4), PAWL_TOO_LARGE);
+    assert_int_equal(pawl_put_many(tx, f->a, 0, &records[3], 1), 0);
+    assert_int_equal(pawl_put_many(NULL, f->a, 0, records, 1), PAWL_INVALID);
+    assert_int_equal(pawl_put_many(tx, f->a, 0, NULL, 1), PAWL_INVALID);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    assert_int_equal(durable(f, f->a, 0), 3);
+    expect(f, f->a, 0, 0, "one");
+    expect(f, f->a, 0, 1, "two");
+    expect(f, f->a, 0, 2, "four");
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void) {
@@ -490,6 +580,8 @@ int main(void) {
         T(an_open_transaction_blocks_no_reader),
         T(a_refused_record_is_not_in_it),
         T(a_spilled_transaction_commits_whole),
+        T(many_at_once_are_as_many_puts),
+        T(of_many_those_before_a_refused_one_are_in),
         T(an_abandoned_spill_is_invisible),
         T(an_empty_transaction_writes_nothing),
         cmocka_unit_test_setup_teardown(callbacks_come_in_order_when_dispatched, setup_dispatch, teardown),

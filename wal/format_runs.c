@@ -353,26 +353,6 @@ void record_encode(uint8_t *out, const pawl_record *r, int64_t timestamp_ns) {
     copy(out, r->value, r->value_len);
 }
 
-bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r) {
-    if (!fits(len, *at, RECORD_HEADER_SIZE))
-        return false;
-    const uint8_t *p = data + *at, *key = p + RECORD_HEADER_SIZE;
-    uint32_t value_len = get32(p);
-    uint16_t key_len = get16(p + 4), headers_len = get16(p + 6);
-    uint64_t size = (uint64_t)RECORD_HEADER_SIZE + key_len + headers_len + value_len;
-    if (value_len > RECORD_VALUE_MAX || !fits(len, *at, size))
-        return false;
-    *r = (pawl_record){.key = key,
-                       .value = key + key_len + headers_len,
-                       .raw_headers = key + key_len,
-                       .timestamp_ns = (int64_t)get64(p + 8),
-                       .value_len = value_len,
-                       .key_len = key_len,
-                       .raw_headers_len = headers_len};
-    *at += (uint32_t)size;
-    return true;
-}
-
 int pawl_record_header(const pawl_record *r, uint32_t index, pawl_header *out) {
     if (r == NULL || out == NULL)
         return PAWL_INVALID;

@@ -4,13 +4,15 @@
  *
  *     instructions WAY RECORDS BATCH BYTES DIR
  *
- * WAY: step    batches appended, read, copied to the output with the position, committed; transactions of one's own
+ * WAY: step    batches appended, read, copied to the output with the position, committed; transactions of one's own, records put many at once
+ *      each    the same, record by record
  *      run     the same with a processor that pawl_run() runs
  *      async   transactions of one record, acknowledged by a callback
  *      commit  transactions of one record, each waited for
  * The records' content is made once: what is counted is Pawl, and the few instructions of the loops here.
  */
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,29 +20,37 @@
 #include "bench/jobs.h"
 
 static uint32_t batch, bytes;
+static pawl_record *records; /* `batch` of them */
 static atomic_uint_fast64_t acknowledged;
+
+static bool one_by_one;
+
+static void put(pawl_tx *tx, uint32_t stream, const pawl_record *them, size_t count) {
+    if (!one_by_one)
+        check(pawl_put_many(tx, stream, 0, them, count), "put");
+    else
+        for (size_t i = 0; i < count; i++)
+            check(pawl_put(tx, stream, 0, &them[i]), "put");
+}
 
 static void put_batch(struct log *l) {
     pawl_tx *tx;
-    pawl_record r = {.value = l->value, .value_len = bytes, .timestamp_ns = 1};
     check(pawl_begin(l->log, &tx), "begin");
-    for (uint32_t i = 0; i < batch; i++)
-        check(pawl_put(tx, l->in, 0, &r), "put");
+    put(tx, l->in, records, batch);
     check(pawl_commit_async(tx, NULL, NULL, NULL), "commit");
 }
 
-static void step(struct log *l, uint64_t records) {
+static void step(struct log *l, uint64_t count) {
     pawl_reader *reader;
     check(pawl_reader_open(l->log, l->in, 0, 0, PAWL_READ_UNCOMMITTED, &reader), "a reader");
-    for (uint64_t put = 0, done = 0; put < records;) {
+    for (uint64_t given = 0, done = 0; given < count;) {
         put_batch(l);
-        for (put += batch; done < put;) {
+        for (given += batch; done < given;) {
             pawl_batch in;
             pawl_tx *tx;
             check(pawl_read(reader, batch, -1, &in), "read");
             check(pawl_begin(l->log, &tx), "begin");
-            for (size_t i = 0; i < in.count; i++)
-                check(pawl_put(tx, l->out, 0, &in.records[i]), "put");
+            put(tx, l->out, in.records, in.count);
             check(pawl_advance(tx, l->processor, l->in, 0, in.from, in.to), "advance");
             check(pawl_commit_async(tx, NULL, NULL, NULL), "commit");
             done += in.count;
@@ -49,23 +59,25 @@ static void step(struct log *l, uint64_t records) {
     pawl_reader_close(reader);
 }
 
-static int copy(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
-    struct log *l = arg;
-    for (size_t i = 0; i < count; i++)
-        if (pawl_emit(ctx, l->out, 0, &records[i]) != 0)
-            return -1;
-    return 0;
+static void each(struct log *l, uint64_t count) {
+    one_by_one = true;
+    step(l, count);
 }
 
-static void run(struct log *l, uint64_t records) {
+static int copy(pawl_context *ctx, const pawl_record *in, size_t count, void *arg) {
+    struct log *l = arg;
+    return pawl_emit_many(ctx, l->out, 0, in, count);
+}
+
+static void run(struct log *l, uint64_t count) {
     pawl_processor *processor;
     pawl_processor_config config = PAWL_PROCESSOR_INIT;
     config.name = "stage", config.inputs = &l->in, config.input_count = 1;
     config.process = copy, config.arg = l, config.batch_max = batch;
     check(pawl_processor_add(l->log, &config, &processor), "adding a processor");
-    for (uint64_t put = 0; put < records; put += batch) {
+    for (uint64_t given = 0; given < count; given += batch) {
         put_batch(l);
-        if (put / batch % 10 == 9)
+        if (given / batch % 10 == 9)
             check(pawl_run(l->log, 0, PAWL_RUN_UNTIL_IDLE), "run");
     }
     check(pawl_run(l->log, 0, PAWL_RUN_UNTIL_IDLE), "run");
@@ -77,43 +89,47 @@ static void on_durable(void *arg, int status, const pawl_receipt *receipt) {
     atomic_fetch_add_explicit(&acknowledged, 1, memory_order_relaxed);
 }
 
-static void async(struct log *l, uint64_t records) {
+static void async(struct log *l, uint64_t count) {
     pawl_record r = {.value = l->value, .value_len = bytes, .timestamp_ns = 1};
-    for (uint64_t i = 0; i < records; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         pawl_tx *tx;
         check(pawl_begin(l->log, &tx), "begin");
         check(pawl_put(tx, l->in, 0, &r), "put");
         check(pawl_commit_async(tx, on_durable, NULL, NULL), "commit");
     }
     check(pawl_sync(l->log), "sync");
-    while (acknowledged < records)
+    while (acknowledged < count)
         measure_sleep_until(measure_now() + 1000000);
 }
 
-static void commit(struct log *l, uint64_t records) {
+static void commit(struct log *l, uint64_t count) {
     pawl_record r = {.value = l->value, .value_len = bytes, .timestamp_ns = 1};
-    for (uint64_t i = 0; i < records; i++)
+    for (uint64_t i = 0; i < count; i++)
         check(pawl_append(l->log, l->in, 0, &r, NULL), "append");
 }
 
 int main(int argc, char **argv) {
     static const struct {
         const char *name;
-        void (*go)(struct log *l, uint64_t records);
-    } ways[] = {{"step", step}, {"run", run}, {"async", async}, {"commit", commit}};
+        void (*go)(struct log *l, uint64_t count);
+    } ways[] = {{"step", step}, {"each", each}, {"run", run}, {"async", async}, {"commit", commit}};
     struct setting s = {0};
     struct turn t;
     struct log l;
     if (argc != 6)
-        give_up("usage: instructions step|run|async|commit RECORDS BATCH BYTES DIR\n");
+        give_up("usage: instructions step|each|run|async|commit RECORDS BATCH BYTES DIR\n");
     batch = (uint32_t)atoi(argv[3]), bytes = (uint32_t)atoi(argv[4]);
     snprintf(s.dir, sizeof s.dir, "%s", argv[5]);
     log_open(&l, &s, 1);
     fill_record(l.value, bytes, 1);
+    records = must_allocate(batch * sizeof *records);
+    for (uint32_t i = 0; i < batch; i++)
+        records[i] = (pawl_record){.value = l.value, .value_len = bytes, .timestamp_ns = 1};
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++)
         if (strcmp(argv[1], ways[i].name) == 0)
             ways[i].go(&l, strtoull(argv[2], NULL, 10));
     check(pawl_sync(l.log), "sync");
     log_close(&l, &t);
+    free(records);
     return 0;
 }
