@@ -367,8 +367,8 @@ typedef int (*pawl_process_fn)(pawl_context *ctx, const pawl_record *records, si
 /* Emits a record into the batch's transaction; its bytes are copied. Errors as pawl_put(). */
 PAWL_API int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r);
 /* Emits `count` records, as pawl_put_many(). */
-PAWL_API int pawl_emit_many(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *records,
-                            size_t count);
+PAWL_API int pawl_emit_many(pawl_context *ctx, uint32_t stream, uint32_t partition,
+                            const pawl_record *records, size_t count);
 /* Tells why the batch fails, and at which record (its index; the ones before it are good). Kept for the dead-letter record and the error. */
 PAWL_API void pawl_fail(pawl_context *ctx, size_t index, const char *why);
 /* The log, the partition being processed, and the number of earlier attempts at this very batch. */
@@ -498,7 +498,7 @@ typedef struct pawl_status {
     char backend_note[128]; /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */
     uint32_t group_pace; /* frames that come in the time of a write, a running mean: what the engine measures to choose the next */
     uint32_t group_wait; /* frames that a further group waits for while others are under way (or until it is large); 0: none, each frame goes at once */
-    uint64_t recycled; /* segments let go by retention whose files became later ones, since this open */
+    uint64_t recycled;   /* segments let go by retention whose files became later ones, since this open */
 } pawl_status;
 #define PAWL_STATUS_INIT \
     { .struct_size = sizeof(pawl_status) }
