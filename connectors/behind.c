@@ -25,15 +25,23 @@ struct behind {
     int error; /* errno of the last job */
 };
 
-static int write_all(const struct behind *b) {
-    for (size_t done = 0; done < b->bytes.len;) {
-        ssize_t put = pwrite(b->fd, b->bytes.bytes + done, b->bytes.len - done, (off_t)(b->offset + done));
+int write_whole(int fd, const struct buffer *bytes, uint64_t offset) {
+    for (size_t done = 0; done < bytes->len;) {
+        ssize_t put = pwrite(fd, bytes->bytes + done, bytes->len - done, (off_t)(offset + done));
         if (put < 0 && errno == EINTR)
             continue;
-        if (put <= 0)
-            return put == 0 ? ENOSPC : errno;
+        if (put <= 0) {
+            errno = put == 0 ? ENOSPC : errno;
+            return -1;
+        }
         done += (size_t)put;
     }
+    return 0;
+}
+
+static int do_write(const struct behind *b) {
+    if (write_whole(b->fd, &b->bytes, b->offset) != 0)
+        return errno;
     /* Whether the device did it is for fdatasync() to say. */
     (void)sync_file_range(b->fd, (off_t)b->offset, (off_t)b->bytes.len, SYNC_FILE_RANGE_WRITE);
     return 0;
@@ -48,7 +56,7 @@ static void *run(void *arg) {
             continue;
         }
         pthread_mutex_unlock(&b->mutex);
-        int error = b->job == WRITE ? write_all(b) : fdatasync(b->fd) == 0 ? 0 : errno;
+        int error = b->job == WRITE ? do_write(b) : fdatasync(b->fd) == 0 ? 0 : errno;
         pthread_mutex_lock(&b->mutex);
         b->error = error;
         b->job = NONE;

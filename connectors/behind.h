@@ -21,4 +21,7 @@ int behind_sync(struct behind *b, int fd);
 /* Waits for what is under way: 0, or -1 with errno. */
 int behind_wait(struct behind *b);
 
+/* The same in the caller's own thread, with nothing told to the device: all of the bytes, or -1 with errno. */
+int write_whole(int fd, const struct buffer *bytes, uint64_t offset);
+
 #endif

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "columns.h"
+#include "encode.h"
 
 enum { KEY, VALUE, ID, STREAM, PARTITION, OFFSET, TIMESTAMP, TIMESTAMP_MS, TIMESTAMP_NS, HEADER, PATH };
 
@@ -178,22 +179,9 @@ static size_t plain(const unsigned char *at, size_t n) {
     return i;
 }
 
-/* Length of the sequence at `at`; 0: none that is valid. No surrogates, nothing longer than needed, nothing beyond U+10FFFF. */
+/* Length of the sequence at `at`; 0: none that a text column takes, which is what isn't UTF-8, and NUL. */
 static size_t sequence(const unsigned char *at, size_t n) {
-    unsigned char a = at[0], b = n > 1 ? at[1] : 0;
-    if (a != 0 && a < 0x80)
-        return 1;
-    if (a >= 0xC2 && a < 0xE0)
-        return (b & 0xC0) == 0x80 ? 2 : 0;
-    if (a >= 0xE0 && a < 0xF0) {
-        bool well = (b & 0xC0) == 0x80 && (a != 0xE0 || b >= 0xA0) && (a != 0xED || b < 0xA0);
-        return well && n > 2 && (at[2] & 0xC0) == 0x80 ? 3 : 0;
-    }
-    if (a >= 0xF0 && a < 0xF5) {
-        bool well = (b & 0xC0) == 0x80 && (a != 0xF0 || b >= 0x90) && (a != 0xF4 || b < 0x90);
-        return well && n > 3 && (at[2] & 0xC0) == 0x80 && (at[3] & 0xC0) == 0x80 ? 4 : 0;
-    }
-    return 0;
+    return at[0] == 0 ? 0 : utf8_sequence(at, n);
 }
 
 /* Length of the valid beginning. */

@@ -76,8 +76,7 @@ static int add_line(struct buffer *b, const struct encoding *e, const pawl_recor
 
 /* ---- JSON */
 
-/* Length of the UTF-8 sequence at `at`, 0 if it is none: overlong forms, surrogates and what is beyond U+10FFFF are none. */
-static size_t sequence(const unsigned char *at, size_t left) {
+size_t utf8_sequence(const unsigned char *at, size_t left) {
     unsigned char c = at[0];
     size_t n = c < 0x80                ? 1
                : c >= 0xC2 && c < 0xE0 ? 2
@@ -97,7 +96,7 @@ static size_t sequence(const unsigned char *at, size_t left) {
 
 static bool is_utf8(const unsigned char *at, size_t size) {
     for (size_t i = 0; i < size;) {
-        size_t n = sequence(at + i, size - i);
+        size_t n = utf8_sequence(at + i, size - i);
         if (n == 0)
             return false;
         i += n;

@@ -42,6 +42,9 @@ struct buffer {
 bool buffer_add(struct buffer *b, const void *bytes, size_t size);
 void buffer_free(struct buffer *b);
 
+/* Length of the UTF-8 sequence at `at`, of `left` >= 1 bytes; 0 if it is none: overlong forms, surrogates and what is beyond U+10FFFF are none. */
+size_t utf8_sequence(const unsigned char *at, size_t left);
+
 /* Appends the record. DONE; POISON (with its offset); RETRY: no memory. On anything but DONE the buffer is as it was. */
 int encode_record(struct buffer *b, const struct encoding *e, const pawl_record *r, pawl_fault *f);
 

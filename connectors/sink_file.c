@@ -419,18 +419,8 @@ static int flush(struct file_sink *s, bool end, pawl_fault *f) {
         s->written += out->len;
         return behind_write(s->behind, s->part, out, at) == 0 ? PAWL_DONE : failed(s, f, "writing a part");
     }
-    if (behind_wait(s->behind) != 0)
+    if (behind_wait(s->behind) != 0 || write_whole(s->part, out, s->written) != 0)
         return failed(s, f, "writing a part");
-    for (size_t done = 0; done < out->len;) {
-        ssize_t put = pwrite(s->part, out->bytes + done, out->len - done, (off_t)(s->written + done));
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0) {
-            errno = put == 0 ? ENOSPC : errno;
-            return failed(s, f, "writing a part");
-        }
-        done += (size_t)put;
-    }
     s->written += out->len;
     out->len = 0;
     return PAWL_DONE;

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "encode.h"
 #include "syslog.h"
 #include "wire.h"
 
@@ -58,29 +59,12 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
 
 /* ---- JSON */
 
-/* Length of the UTF-8 character at p, 0 if it isn't one. */
-static size_t utf8(const uint8_t *p, size_t n) {
-    size_t len = p[0] < 0x80                   ? 1
-                 : p[0] >= 0xC2 && p[0] < 0xE0 ? 2
-                 : (p[0] & 0xF0) == 0xE0       ? 3
-                 : p[0] >= 0xF0 && p[0] < 0xF5 ? 4
-                                               : 0;
-    if (len == 0 || len > n)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((p[i] & 0xC0) != 0x80)
-            return 0;
-    bool bad = (p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] >= 0xA0) ||
-               (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] >= 0x90);
-    return bad ? 0 : len;
-}
-
 /* A quoted string, at most 6 n + 2 bytes; what isn't UTF-8 becomes U+FFFD. */
 static char *quote(char *to, const char *text, size_t n) {
     const uint8_t *p = (const uint8_t *)text, *end = p + n;
     *to++ = '"';
     while (p < end) {
-        size_t len = utf8(p, (size_t)(end - p));
+        size_t len = utf8_sequence(p, (size_t)(end - p));
         if (len == 0) {
             static const char replacement[] = {'\xEF', '\xBF', '\xBD'};
             memcpy(to, replacement, sizeof replacement);
