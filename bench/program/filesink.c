@@ -47,7 +47,7 @@ static void line(char *text, const struct job *j, uint64_t n) {
 }
 
 /* The next batch's lines into the log and into the file that cat reads, both durable, so that what is measured shares the disk with nobody's late
- * writing. Both are then read from memory: the log's newest records, and the page cache. */
+ * writing. */
 static int fill(const struct job *j, uint64_t batch) {
     char *text = malloc(j->bytes + 32);
     int code = text == NULL ? -1 : 0;
@@ -114,11 +114,10 @@ static int measure(const struct job *j) {
     for (uint64_t i = 0; code == 0 && i < j->batches; i++) {
         code = fill(j, i);
         for (uint64_t k = 0; k < 2 && code == 0; k++) { /* who goes first changes each time */
-            double begun = now_s();
             bool sink = (i + k) % 2 == 0;
             if (!sink && j->cold)
                 (void)posix_fadvise(j->from, 0, 0, POSIX_FADV_DONTNEED);
-            begun = now_s();
+            double begun = now_s();
             code = sink ? sink_batch(j) : cat_batch(j);
             *(sink ? &sink_s[i] : &floor_s[i]) = now_s() - begun;
         }
