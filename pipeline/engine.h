@@ -242,8 +242,15 @@ struct pawl_producer {
 };
 int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
 void tx_pool_drain(pawl *p);
-/* Most records are plain, and go where the one before went: a place that was checked then. Adds such ones while there is room, and tells how many.
- * *now: what a record without a time of its own gets; 0: the clock is still to be read. */
+/* When a record is from; *now: what one without a time of its own gets; 0: the clock is still to be read. */
+static inline int64_t tx_time(const struct pawl_tx *tx, const pawl_record *r, int64_t *now) {
+    if (r->timestamp_ns != 0)
+        return r->timestamp_ns;
+    if (*now == 0)
+        *now = (int64_t)tx->p->io->ops->realtime(tx->p->io);
+    return *now;
+}
+/* Most records are plain, and go where the one before went: a place that was checked then. Adds such ones while there is room, and tells how many. */
 static inline size_t tx_put_plain(struct pawl_tx *tx, uint32_t stream, uint32_t partition,
                                   const pawl_record *records, size_t count, int64_t *now) {
     struct tx_run *run = tx->recent;
@@ -259,10 +266,7 @@ static inline size_t tx_put_plain(struct pawl_tx *tx, uint32_t stream, uint32_t 
         if (size > left || (r->raw_headers_len | r->header_count) != 0 || r->value == NULL ||
             (r->key == NULL && r->key_len != 0))
             break;
-        int64_t time = r->timestamp_ns;
-        if (time == 0)
-            time = *now != 0 ? *now : (*now = (int64_t)tx->p->io->ops->realtime(tx->p->io));
-        record_encode_plain(at, r, time);
+        record_encode_plain(at, r, tx_time(tx, r, now));
         at += size;
         left -= size;
     }

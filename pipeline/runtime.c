@@ -14,8 +14,7 @@ struct worker {
 
 struct run_control {
     pawl *p;
-    struct task *tasks; /* the handle's */
-    uint32_t task_count, worker_count;
+    uint32_t worker_count;
     uint32_t flags;
     _Atomic int result; /* 0, or the first error */
     pawl_error error;   /* guarded by the log's lock */
@@ -162,8 +161,8 @@ static bool over(const struct run_control *run) {
 
 /* Under the lock: is every task of every worker done with all there is? */
 static bool all_idle(const struct run_control *run) {
-    for (uint32_t i = 0; i < run->task_count; i++)
-        if (!task_idle(&run->tasks[i]))
+    for (uint32_t i = 0; i < run->p->task_count; i++)
+        if (!task_idle(&run->p->tasks[i]))
             return false;
     return true;
 }
@@ -208,9 +207,9 @@ static void *worker_main(void *arg) {
     while (!over(run)) {
         bool any = false;
         uint64_t began = engine_now(run->p);
-        for (uint32_t i = w->number; i < run->task_count && !over(run); i += run->worker_count) {
-            run->tasks[i].round_ns = began;
-            int rc = task_step(&run->tasks[i]);
+        for (uint32_t i = w->number; i < run->p->task_count && !over(run); i += run->worker_count) {
+            run->p->tasks[i].round_ns = began;
+            int rc = task_step(&run->p->tasks[i]);
             if (rc < 0 && rc != PAWL_STOPPED)
                 end_run(run, rc);
             any |= rc > 0;
@@ -253,28 +252,29 @@ static bool tasks_stand(pawl *p) {
     return good;
 }
 
-static int make_tasks(struct run_control *run) {
-    pawl *p = run->p;
+static int open_tasks(pawl *p) {
     uint32_t n = 0;
-    if (!tasks_stand(p)) {
-        engine_forget_tasks(p);
-        for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
-            for (uint32_t i = 0; i < q->config.input_count; i++)
-                n += partitions_of(p, q->inputs[i]);
-        p->tasks = mem_alloc(&p->mem, (n + 1) * sizeof *p->tasks);
-        if (p->tasks == NULL)
-            return fail(PAWL_MEMORY, "no memory for %u tasks", n);
-        p->task_room = n + 1;
-        for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
-            for (uint32_t i = 0; i < q->config.input_count; i++) {
-                uint32_t parts = partitions_of(p, q->inputs[i]);
-                for (uint32_t k = 0; k < parts; k++)
-                    TRY(task_open(&p->tasks[p->task_count++], q, q->inputs[i], k));
-            }
-    }
-    run->tasks = p->tasks;
-    run->task_count = p->task_count;
+    for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+        for (uint32_t i = 0; i < q->config.input_count; i++)
+            n += partitions_of(p, q->inputs[i]);
+    p->tasks = mem_alloc(&p->mem, (n + 1) * sizeof *p->tasks);
+    if (p->tasks == NULL)
+        return fail(PAWL_MEMORY, "no memory for %u tasks", n);
+    p->task_room = n + 1;
+    for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+        for (uint32_t i = 0; i < q->config.input_count; i++) {
+            uint32_t parts = partitions_of(p, q->inputs[i]);
+            for (uint32_t k = 0; k < parts; k++)
+                TRY(task_open(&p->tasks[p->task_count++], q, q->inputs[i], k));
+        }
     return 0;
+}
+
+static int make_tasks(pawl *p) {
+    if (tasks_stand(p))
+        return 0;
+    engine_forget_tasks(p);
+    return open_tasks(p);
 }
 
 static int start_workers(struct run_control *run, uint32_t threads) {
@@ -313,7 +313,7 @@ int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
     engine_leave(p);
     TRY(rc);
     struct run_control run = {.p = p, .flags = flags};
-    rc = make_tasks(&run);
+    rc = make_tasks(p);
     if (rc == 0)
         rc = start_workers(&run, threads);
     if (rc == 0 && atomic_load(&run.result) != 0)

@@ -365,17 +365,9 @@ static int put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, cons
 
 int tx_put_many(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
                 size_t count, int64_t *now) {
-    for (size_t n = 0;;) {
-        n += tx_put_plain(tx, stream, partition, records + n, count - n, now);
-        if (n == count)
-            return 0;
-        int64_t time = records[n].timestamp_ns;
-        if (time == 0)
-            time = *now != 0 ? *now : (*now = (int64_t)tx->p->io->ops->realtime(tx->p->io));
-        TRY(put_any(tx, stream, partition, &records[n++], time));
-        if (n == count)
-            return 0;
-    }
+    for (size_t n = 0; (n += tx_put_plain(tx, stream, partition, records + n, count - n, now)) < count; n++)
+        TRY(put_any(tx, stream, partition, &records[n], tx_time(tx, &records[n], now)));
+    return 0;
 }
 
 int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r) {

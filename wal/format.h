@@ -327,32 +327,9 @@ static inline void record_encode_plain(uint8_t *out, const pawl_record *r, int64
         memcpy(out + RECORD_HEADER_SIZE, r->key, r->key_len);
     memcpy(out + RECORD_HEADER_SIZE + r->key_len, r->value, r->value_len);
 }
-/* Reads the record at *at in a run of `len` bytes; false where it doesn't fit. Fills key, value, raw headers and timestamp. */
-static inline bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r) {
-    if (*at > len || len - *at < RECORD_HEADER_SIZE)
-        return false;
-    const uint8_t *p = data + *at, *key = p + RECORD_HEADER_SIZE;
-    uint32_t value_len = get32(p), key_len = get16(p + 4), headers_len = get16(p + 6);
-    uint64_t size = (uint64_t)RECORD_HEADER_SIZE + key_len + headers_len + value_len;
-    if (value_len > RECORD_VALUE_MAX || size > len - *at)
-        return false;
-    r->key = key;
-    r->value = key + key_len + headers_len;
-    r->headers = NULL;
-    r->raw_headers = key + key_len;
-    r->timestamp_ns = (int64_t)get64(p + 8);
-    r->offset = r->lsn = 0;
-    r->value_len = value_len;
-    r->stream = r->partition = 0;
-    r->key_len = (uint16_t)key_len;
-    r->header_count = 0;
-    r->raw_headers_len = (uint16_t)headers_len;
-    *at += (uint32_t)size;
-    return true;
-}
-/* The same for who wants to know only whether it fits. */
+/* Moves *at behind the record there in a run of `len` bytes; false where it doesn't fit. */
 static inline bool record_skip(const uint8_t *data, uint32_t len, uint32_t *at) {
-    if (len - *at < RECORD_HEADER_SIZE)
+    if (*at > len || len - *at < RECORD_HEADER_SIZE)
         return false;
     const uint8_t *p = data + *at;
     uint32_t value_len = get32(p);
@@ -360,6 +337,22 @@ static inline bool record_skip(const uint8_t *data, uint32_t len, uint32_t *at) 
     if (value_len > RECORD_VALUE_MAX || size > len - *at)
         return false;
     *at += (uint32_t)size;
+    return true;
+}
+/* The same, and fills key, value, raw headers and timestamp. */
+static inline bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r) {
+    uint32_t from = *at;
+    if (!record_skip(data, len, at))
+        return false;
+    const uint8_t *p = data + from, *key = p + RECORD_HEADER_SIZE;
+    uint16_t key_len = get16(p + 4), headers_len = get16(p + 6);
+    *r = (pawl_record){.key = key,
+                       .value = key + key_len + headers_len,
+                       .raw_headers = key + key_len,
+                       .timestamp_ns = (int64_t)get64(p + 8),
+                       .value_len = get32(p),
+                       .key_len = key_len,
+                       .raw_headers_len = headers_len};
     return true;
 }
 
