@@ -267,7 +267,8 @@ const cli_command cli_status = {
     .summary = "Tell what is in a log and how it is doing",
     .details =
         "A position's lag is how many durable records its processor has yet to take. Works beside a writer.\n"
-        "If that is `pawl run`, the state of its sources, processors and sinks is told too.",
+        "If that is `pawl run`, the state of its sources, processors and sinks is told too, and how its "
+        "writes\nto the log are grouped.",
     .options = options,
     .min = 1,
     .max = 1,
