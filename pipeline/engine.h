@@ -190,21 +190,27 @@ int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 /* -- tx.c, tx_commit.c */
 struct tx_run {
     uint32_t stream, partition, count;
-    struct bytes data;
+    struct bytes data;    /* its own memory, or what lies behind the head of its loan */
+    struct wal_loan loan; /* once it has become large, where one was to be had */
+    struct bytes kept;    /* its own memory meanwhile */
 };
 struct tx_spilled {
     uint32_t stream, partition, count;
     struct spilled_entry at;
     uint64_t order; /* spill number, to keep offset order */
 };
-/* The body of the commit frame and its runs, bases still open. */
+/* The body of the commit frame and its runs, bases still open. What lies before and behind the records is in `own`; they too, if they are few; else they stay where they
+ * are, as pieces, or, being all that there is before the rest, have the rest put behind them. */
 struct tx_build {
     struct run *runs; /* `few`, or room for more */
-    uint32_t count, cap;
+    struct piece *pieces;
+    uint32_t count, piece_count, cap; /* cap: of both */
     struct run few[8];
+    struct piece few_pieces[8];
     struct bytes own;
-    struct bytes *body; /* own, or the only run's bytes, which then are not copied */
-    size_t records_len; /* of the only run: what it is cut back to afterwards */
+    struct bytes *rest; /* where what is no record goes */
+    size_t rest_len;    /* and how long that was before */
+    size_t len;         /* of the body */
     uint64_t hash;
 };
 struct pawl_tx {

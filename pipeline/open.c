@@ -156,7 +156,8 @@ static uint64_t spill_at(const pawl *p) {
 /* Writes the new incarnation's record and waits for it (PAWL-8: before anything is accepted or shown). */
 static int begin_incarnation(pawl *p, const struct wal_start *start) {
     struct wal_hooks hooks = engine_hooks(p);
-    TRY(wal_init(&p->wal, p->io, &p->mem, &hooks, start, p->mem.cap / 8 * 3));
+    uint64_t buffers = p->mem.cap >= 16u * MIB ? p->mem.cap / 2 : p->mem.cap / 8 * 3;
+    TRY(wal_init(&p->wal, p->io, &p->mem, &hooks, start, buffers));
     p->record_max = wal_payload_max(&p->wal) - 4096;
     p->spill_bytes = spill_at(p);
     pthread_mutex_lock(&p->mutex);

@@ -17,7 +17,7 @@ static size_t gather_bytes(const pawl *p) {
 #define PINS_MAX 2
 #define RECORDS_MAX 16384u /* gathered at once */
 
-struct piece {             /* a run */
+struct span {              /* a run */
     const uint8_t *pinned; /* where it lies in the log's memory; NULL: in the buffer, from `start` on */
     size_t start;
     uint32_t len, at; /* at: bytes already given out */
@@ -42,7 +42,7 @@ struct pawl_reader {
     int pins[PINS_MAX]; /* groups of the log's memory that the pieces lie in */
     uint32_t pin_count;
     size_t gathered, gathered_records; /* of all pieces */
-    struct piece *pieces;
+    struct span *pieces;
     uint32_t piece_count, piece_at, piece_cap;
     pawl_record *records;
     size_t record_cap;
@@ -194,7 +194,7 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
         r->pieces = q;
         r->piece_cap = want;
     }
-    struct piece piece = {.start = r->buf.len, .len = run->len, .count = run->count, .offset = run->base, .lsn = lsn};
+    struct span piece = {.start = r->buf.len, .len = run->len, .count = run->count, .offset = run->base, .lsn = lsn};
     while (piece.offset < r->want && piece.count != 0) { /* a start in the middle of a run */
         pawl_record ignored;
         if (!record_decode(data, run->len, &piece.at, &ignored))
@@ -585,7 +585,7 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     }
     batch->from = r->next;
     while (n < max && r->piece_at < r->piece_count) {
-        struct piece *piece = &r->pieces[r->piece_at];
+        struct span *piece = &r->pieces[r->piece_at];
         const uint8_t *data = piece->pinned != NULL ? piece->pinned : r->buf.data + piece->start;
         uint32_t count = piece->count < max - n ? piece->count : (uint32_t)(max - n), at = piece->at;
         for (uint32_t i = 0; i < count; i++) {

@@ -2,6 +2,8 @@
  *
  * Transactions while they are open: what is put into them, what spills when they grow large, and the memory they leave to the next ones.
  */
+#include <assert.h>
+
 #include "pipeline/engine.h"
 
 #define POOL_MAX 64
@@ -96,6 +98,33 @@ int tx_new(pawl *p, struct pawl_tx **out) {
     return 0;
 }
 
+/* A run that grows large goes on in a write buffer, if one is to be had: spilled from there, it need not be copied again. */
+static void borrow(pawl *p, struct tx_run *r) {
+    struct wal_loan loan;
+    pthread_mutex_lock(&p->mutex);
+    bool lent = wal_lend(&p->wal, &loan);
+    engine_leave(p);
+    if (!lent)
+        return;
+    r->loan = loan;
+    r->kept = r->data;
+    r->data.data = loan.data + WAL_LOAN_HEAD;
+    r->data.cap = p->wal.group_size - WAL_LOAN_HEAD;
+    copy_long(r->data.data, r->kept.data, r->kept.len);
+}
+
+/* Its records are gone, or have no place there. */
+static void give_back(pawl *p, struct tx_run *r) {
+    assert(r->data.len == 0);
+    if (r->loan.data == NULL)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    wal_give_back(&p->wal, &r->loan);
+    engine_leave(p);
+    r->data = r->kept;
+    r->data.len = 0;
+}
+
 /* Under the log's lock, so that retention sees it before it can look at what is kept again. */
 static void hold_spill(struct pawl_tx *tx, uint64_t lsn) {
     pawl *p = tx->p;
@@ -138,7 +167,8 @@ void tx_reset(struct pawl_tx *tx) {
     uint64_t kept = 0, most = 2 * tx->p->spill_bytes;
     for (uint32_t i = 0; i < tx->run_made; i++) {
         struct bytes *data = &tx->runs[i].data;
-        data->len = 0; /* the memory stays for the next batch, but not for every partition that ever was the large one */
+        data->len = 0;
+        give_back(tx->p, &tx->runs[i]); /* the memory stays for the next batch, but not for every partition that ever was the large one */
         kept += data->cap;
         if (kept > most) {
             kept -= data->cap;
@@ -188,6 +218,7 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
     struct tx_run *r = &tx->runs[tx->run_count];
     if (tx->run_count == tx->run_made) {
         bytes_init(&r->data, &tx->p->mem);
+        r->loan.data = NULL;
         tx->run_made++;
     }
     tx->run_count++;
@@ -201,15 +232,15 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
 static int spill(struct pawl_tx *tx) {
     pawl *p = tx->p;
     struct run runs[64];
-    struct bytes *body = &tx->build.own; /* of several runs; one alone is written from where it is */
-    const struct bytes *only = NULL;
+    struct piece pieces[64];
+    struct wal_loan *loan = NULL;
     uint32_t n = 0;
     size_t total = 0;
-    body->len = 0;
     for (uint32_t i = 0; i < tx->run_count && n < 64; i++) {
         struct tx_run *r = &tx->runs[i];
         if (r->count == 0)
             continue;
+        pieces[n] = (struct piece){r->data.data, r->data.len};
         runs[n++] = (struct run){.type = RUN_RECORDS,
                                  .stream = r->stream,
                                  .partition = r->partition,
@@ -217,17 +248,10 @@ static int spill(struct pawl_tx *tx) {
                                  .base = NO_OFFSET,
                                  .start = (uint32_t)total,
                                  .len = (uint32_t)r->data.len};
-        only = n == 1 ? &r->data : NULL;
+        loan = n == 1 && r->loan.data != NULL ? &r->loan : NULL;
         total += r->data.len;
     }
-    if (only == NULL)
-        for (uint32_t i = 0, k = 0; i < tx->run_count && k < n; i++)
-            if (tx->runs[i].count != 0) {
-                bytes_put(body, tx->runs[i].data.data, tx->runs[i].data.len);
-                k++;
-            }
-    const uint8_t *data = only != NULL ? only->data : body->data;
-    int rc = body->failed ? fail(PAWL_MEMORY, "no memory to spill a transaction") : 0;
+    int rc = 0;
     for (uint32_t i = 0; i < n && rc == 0; i++)
         rc = grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap, sizeof *tx->spilled);
     uint64_t lsn = 0, end = 0, hash = 0;
@@ -235,10 +259,11 @@ static int spill(struct pawl_tx *tx) {
                           .class = tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST,
                           .runs = runs,
                           .run_count = n,
-                          .piece_count = 1,
-                          .pieces = {{data, total}},
+                          .pieces = pieces,
+                          .piece_count = n,
                           .body_len = (uint32_t)total,
-                          .body_hash = rc == 0 ? format_hash(data, total, p->wal.seed) : 0};
+                          .body_hash = rc == 0 ? format_hash_pieces(pieces, n, p->wal.seed) : 0,
+                          .loan = loan};
     if (rc == 0)
         rc = engine_enter_writer(p);
     if (rc == 0) {
@@ -251,8 +276,6 @@ static int spill(struct pawl_tx *tx) {
             hold_spill(tx, lsn);
         engine_leave(p);
     }
-    body->len = 0;
-    body->failed = false;
     TRY(rc);
     for (uint32_t i = 0, k = 0; i < tx->run_count && k < n; i++) {
         struct tx_run *r = &tx->runs[i];
@@ -262,6 +285,8 @@ static int spill(struct pawl_tx *tx) {
             .stream = r->stream, .partition = r->partition, .count = r->count, .at = {lsn, hash, k++}};
         r->count = 0;
         r->data.len = 0;
+        if (r->loan.data != NULL)
+            r->data.data = r->loan.data + WAL_LOAN_HEAD; /* another one, perhaps */
     }
     tx->bytes = 0;
     for (uint32_t i = 0; i < tx->run_count; i++)
@@ -318,10 +343,16 @@ static bool headers_well_formed(const pawl_record *r) {
 
 /* Where a record of so many bytes goes, or NULL. */
 static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
+    pawl *p = tx->p;
+    bool grows = size > run->data.cap - run->data.len;
+    if (grows && run->loan.data != NULL) /* a large record, alone in the transaction: what was there has been spilled */
+        give_back(p, run);
+    else if (grows && run->data.cap >= p->wal.group_size / 16 && run->data.len + size <= p->spill_bytes)
+        borrow(p, run);
     uint8_t *out = bytes_room(&run->data, size);
     if (out == NULL) { /* what the pool keeps may be what is missing */
         run->data.failed = false;
-        tx_pool_drain(tx->p);
+        tx_pool_drain(p);
         out = bytes_room(&run->data, size);
     }
     if (out == NULL) {
@@ -350,7 +381,7 @@ static int put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, cons
     uint64_t size = record_size(r);
     if (size == 0 || size > p->record_max)
         return too_large(p, r);
-    if (tx->bytes + size > p->spill_bytes && tx->bytes != 0)
+    while (tx->bytes + size > p->spill_bytes && tx->bytes != 0)
         TRY(spill(tx));
     struct tx_run *run = find_run(tx, stream, partition);
     uint8_t *out = run == NULL ? NULL : room(tx, run, (size_t)size);

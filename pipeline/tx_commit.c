@@ -10,17 +10,38 @@ static bool tx_empty(const struct pawl_tx *tx) {
            tx->catalog_count == 0 && tx->sink_count == 0;
 }
 
+/* A commit's records of fewer bytes than this are copied together; of more, each run stays where it is. */
+#define JOIN_MAX 16384u
+
 static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
-                    size_t start) {
+                    size_t len) {
     b->runs[b->count++] = (struct run){.type = type,
                                        .stream = stream,
                                        .partition = partition,
                                        .count = count,
-                                       .start = (uint32_t)start,
-                                       .len = (uint32_t)(b->body->len - start)};
+                                       .start = (uint32_t)b->len,
+                                       .len = (uint32_t)len};
+    b->len += len;
 }
 
-/* The one run of a transaction that has nothing which must lie before it. */
+/* What has been put behind `from` is a run. */
+static void add_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
+                     size_t from) {
+    if (count != 0)
+        add_run(b, type, stream, partition, count, b->rest->len - from);
+}
+
+static int make_room(pawl *p, struct tx_build *b, uint32_t count) {
+    b->cap = count;
+    if (b->cap > UINT16_MAX)
+        return fail(PAWL_TOO_LARGE, "the transaction touches too many partitions or spilled too often");
+    bool few = b->cap <= sizeof b->few / sizeof b->few[0];
+    b->runs = few ? b->few : mem_alloc(&p->mem, b->cap * sizeof *b->runs);
+    b->pieces = few ? b->few_pieces : mem_alloc(&p->mem, b->cap * sizeof *b->pieces);
+    return b->runs == NULL || b->pieces == NULL ? fail(PAWL_MEMORY, "no memory for a commit") : 0;
+}
+
+/* The one run of a transaction that has nothing which must lie before it, and memory that can grow. */
 static struct tx_run *only_run(const struct pawl_tx *tx) {
     struct tx_run *only = NULL;
     if (tx->spilled_count != 0 || tx->catalog_count != 0)
@@ -32,73 +53,81 @@ static struct tx_run *only_run(const struct pawl_tx *tx) {
             return NULL;
         only = &tx->runs[i];
     }
-    return only;
+    return only != NULL && only->loan.data == NULL ? only : NULL;
 }
 
+/* The frame's body: catalog changes, spilled runs, records, then positions, the producer, decisions. */
 static int build(struct pawl_tx *tx, struct tx_build *b) {
     pawl *p = tx->p;
-    b->count = 0;
-    b->own.len = 0;
+    b->count = b->piece_count = 0;
+    b->len = b->own.len = 0;
     struct tx_run *only = only_run(tx);
-    b->body = only != NULL ? &only->data : &b->own;
-    b->records_len = b->body->len;
-    uint32_t producers = tx->producer != NULL || tx->takeover;
-    b->cap = tx->spilled_count + tx->run_count + 4;
-    if (b->cap > UINT16_MAX)
-        return fail(PAWL_TOO_LARGE, "the transaction touches too many partitions or spilled too often");
-    b->runs = b->cap <= sizeof b->few / sizeof b->few[0] ? b->few : mem_alloc(&p->mem, b->cap * sizeof *b->runs);
-    if (b->runs == NULL)
-        return fail(PAWL_MEMORY, "no memory for a commit");
-    struct bytes *body = b->body;
-    size_t at = 0;
-    if (tx->catalog_count != 0) {
-        bytes_put(body, tx->catalog.data, tx->catalog.len);
-        add_run(b, RUN_CATALOG, 0, 0, tx->catalog_count, at);
-    }
+    b->rest = only != NULL ? &only->data : &b->own;
+    b->rest_len = b->rest->len;
+    TRY(make_room(p, b, tx->spilled_count + tx->run_count + 4));
+    struct bytes *rest = b->rest;
+    bool apart = only == NULL && tx->bytes > JOIN_MAX;
+    size_t at = rest->len;
+    if (tx->catalog_count != 0)
+        bytes_put(rest, tx->catalog.data, tx->catalog.len);
+    add_rest(b, RUN_CATALOG, 0, 0, tx->catalog_count, at);
     for (uint32_t i = 0; i < tx->spilled_count; i++) {
-        at = body->len;
-        spilled_encode(body, &tx->spilled[i].at);
-        add_run(b, RUN_SPILLED, tx->spilled[i].stream, tx->spilled[i].partition, tx->spilled[i].count, at);
+        at = rest->len;
+        spilled_encode(rest, &tx->spilled[i].at);
+        add_rest(b, RUN_SPILLED, tx->spilled[i].stream, tx->spilled[i].partition, tx->spilled[i].count, at);
     }
+    size_t before = rest->len;
+    b->pieces[b->piece_count++] = (struct piece){NULL, before};
     for (uint32_t i = 0; i < tx->run_count; i++) {
-        if (tx->runs[i].count == 0)
+        const struct tx_run *r = &tx->runs[i];
+        if (r->count == 0)
             continue;
-        at = only != NULL ? 0 : body->len;
-        if (only == NULL)
-            bytes_put(body, tx->runs[i].data.data, tx->runs[i].data.len);
-        add_run(b, RUN_RECORDS, tx->runs[i].stream, tx->runs[i].partition, tx->runs[i].count, at);
+        if (apart)
+            b->pieces[b->piece_count++] = (struct piece){r->data.data, r->data.len};
+        else if (only == NULL)
+            bytes_put(rest, r->data.data, r->data.len);
+        add_run(b, RUN_RECORDS, r->stream, r->partition, r->count, r->data.len);
     }
-    at = body->len;
+    at = rest->len;
     for (uint32_t i = 0; i < tx->position_count; i++)
-        position_encode(body, &tx->positions[i]);
-    if (tx->position_count != 0)
-        add_run(b, RUN_POSITIONS, 0, 0, tx->position_count, at);
-    at = body->len;
-    if (producers != 0) {
-        producer_encode(body, &tx->sequence);
-        add_run(b, RUN_PRODUCERS, 0, 0, 1, at);
+        position_encode(rest, &tx->positions[i]);
+    add_rest(b, RUN_POSITIONS, 0, 0, tx->position_count, at);
+    at = rest->len;
+    uint32_t producers = tx->producer != NULL || tx->takeover;
+    if (producers != 0)
+        producer_encode(rest, &tx->sequence);
+    add_rest(b, RUN_PRODUCERS, 0, 0, producers, at);
+    at = rest->len;
+    if (tx->sink_count != 0)
+        bytes_put(rest, tx->sinks.data, tx->sinks.len);
+    add_rest(b, RUN_SINKS, 0, 0, tx->sink_count, at);
+    if (rest->failed)
+        return fail(PAWL_MEMORY, "no memory for a commit of %llu bytes", (unsigned long long)tx->bytes);
+    if (apart) {
+        b->pieces[0].data = rest->data;
+        if (rest->len != before)
+            b->pieces[b->piece_count++] = (struct piece){rest->data + before, rest->len - before};
+    } else {
+        b->pieces[0] = (struct piece){rest->data, rest->len};
     }
-    at = body->len;
-    if (tx->sink_count != 0) {
-        bytes_put(body, tx->sinks.data, tx->sinks.len);
-        add_run(b, RUN_SINKS, 0, 0, tx->sink_count, at);
-    }
-    b->hash = format_hash(body->data, body->len, p->wal.seed);
-    return body->failed ? fail(PAWL_MEMORY, "no memory for a commit of %llu bytes", (unsigned long long)tx->bytes)
-                        : 0;
+    b->hash = format_hash_pieces(b->pieces, b->piece_count, p->wal.seed);
+    return 0;
 }
 
 void tx_build_free(struct pawl_tx *tx) {
     struct tx_build *b = &tx->build;
-    if (b->body != &b->own) {
-        b->body->len = b->records_len;
-        b->body->failed = false;
+    if (b->rest != &b->own) {
+        b->rest->len = b->rest_len;
+        b->rest->failed = false;
     }
     b->own.len = 0;
     b->own.failed = false;
     if (b->runs != b->few)
         mem_free(&tx->p->mem, b->runs, b->cap * sizeof *b->runs);
+    if (b->pieces != b->few_pieces)
+        mem_free(&tx->p->mem, b->pieces, b->cap * sizeof *b->pieces);
     b->runs = NULL;
+    b->pieces = NULL;
     tx->built = false;
 }
 
@@ -181,7 +210,7 @@ static int follow_up(pawl *p, const struct tx_build *b) {
     TRY(tables_apply(&p->tables, h, p->wal.last_frame, false));
     locate_index_add(p, h, p->wal.last_frame + FRAME_HEADER_SIZE);
     p->commits++;
-    p->payload_bytes += b->body->len;
+    p->payload_bytes += b->len;
     return 0;
 }
 
@@ -216,9 +245,9 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
                           .class = class_of(tx),
                           .runs = b->runs,
                           .run_count = b->count,
-                          .piece_count = 1,
-                          .pieces = {{b->body->data, b->body->len}},
-                          .body_len = (uint32_t)b->body->len,
+                          .pieces = b->pieces,
+                          .piece_count = b->piece_count,
+                          .body_len = (uint32_t)b->len,
                           .body_hash = b->hash};
     uint64_t lsn = 0, end = 0;
     bool drained = false;

@@ -67,7 +67,12 @@ static inline void put64(void *p, uint64_t v) {
     memcpy(p, &v, 8);
 }
 
+struct piece {
+    const void *data;
+    size_t len;
+};
 uint64_t format_hash(const void *data, size_t len, uint64_t seed);
+uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed); /* of all, one behind the other */
 bool all_zero(const void *data, size_t len);
 
 /* ---- segments (format_segment.c) */

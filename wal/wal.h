@@ -25,10 +25,12 @@
 
 #define WAL_WAIT 1 /* not now: complete() something, or prepare a segment, then try again */
 
-#define WAL_GROUPS 12     /* write buffers */
-#define WAL_GROUPS_MAX 20 /* and places for groups made for one large frame */
-#define WAL_PINNED_MAX 4 /* so many write buffers may be kept for readers: the writer always has the others */
-#define WAL_PIECES_MAX 3
+#define WAL_GROUPS 14     /* groups with a write buffer each */
+#define WAL_GROUPS_MAX 22 /* and places for groups made for one large frame */
+#define WAL_LOANS 2       /* further write buffers, which large transactions fill themselves */
+#define WAL_PINNED_MAX 4  /* so many groups may be kept for readers: the writer always has the others */
+#define WAL_LOAN_HEAD \
+    (FRAME_HEADER_SIZE + RUN_SIZE) /* what a loan keeps free at its beginning: a frame of one run then lies there as it is to be written */
 
 enum wal_class {                /* who may use the last bytes before the log is full (PAWL-11) */
                  WAL_INGEST,    /* new input: stops first */
@@ -36,20 +38,23 @@ enum wal_class {                /* who may use the last bytes before the log is 
                  WAL_POSITIONS, /* positions and catalog only: may use the reserve */
 };
 
-struct wal_piece {
-    const void *data;
-    size_t len;
+/* A write buffer that somebody else fills. */
+struct wal_loan {
+    uint8_t *data; /* group_size bytes; NULL: none */
+    int number;    /* registered index, or -1 */
 };
 
-/* A frame to be appended. The body is the pieces one behind the other. */
+/* A frame to be appended. The body is the pieces one behind the other. With a loan it has one run and one piece, which lies behind the loan's head: nothing is
+ * copied, the buffer becomes a group's and the loan gets another. */
 struct wal_frame {
     uint8_t kind;
     enum wal_class class;
     const struct run *runs;
     uint32_t run_count;
+    const struct piece *pieces;
     uint32_t piece_count;
-    struct wal_piece pieces[WAL_PIECES_MAX];
     uint32_t body_len;
+    struct wal_loan *loan; /* or NULL */
     uint64_t body_hash;
     uint64_t time_ns;
 };
@@ -142,6 +147,9 @@ struct wal {
 
     struct group groups[WAL_GROUPS_MAX];
     int group_count;
+    uint8_t *buffers[WAL_GROUPS + WAL_LOANS]; /* all of them, whoever has them now */
+    struct wal_loan loans[WAL_LOANS];         /* those that nobody has */
+    int loan_count;
     uint32_t group_size;
     uint32_t in_flight_max;
     struct group *gathering;
@@ -214,6 +222,10 @@ const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail);
 /* Keeps the memory that holds an LSN as it is until wal_unpin(). -1: it isn't in a write buffer, or as many are kept as may be. */
 int wal_pin(struct wal *w, uint64_t lsn);
 void wal_unpin(struct wal *w, int group);
+
+/* Lends a write buffer until wal_give_back(). False: none is left. */
+bool wal_lend(struct wal *w, struct wal_loan *loan);
+void wal_give_back(struct wal *w, struct wal_loan *loan);
 
 /* Makes the error sticky (PAWL-7). Returns its code. */
 int wal_fail(struct wal *w, int sys_errno, const char *call, uint64_t lsn);

@@ -54,7 +54,8 @@ void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_head
         run_encode(dir + i * RUN_SIZE, &f->runs[i]);
     uint8_t *at = dir + (size_t)f->run_count * RUN_SIZE;
     for (uint32_t i = 0; i < f->piece_count; i++) {
-        copy_long(at, f->pieces[i].data, f->pieces[i].len);
+        if (f->pieces[i].data != at)
+            copy_long(at, f->pieces[i].data, f->pieces[i].len);
         at += f->pieces[i].len;
     }
     h->kind = f->kind;
@@ -108,9 +109,16 @@ static void start_group(struct wal *w, struct group *g) {
     w->gathering = g;
 }
 
-/* Space for a frame of `size` bytes at the tail, in the gathering group or a new one. */
-static int space(struct wal *w, uint64_t size, uint8_t **out) {
-    if (w->gathering != NULL && w->gathering->cap - w->gathering->len < size)
+static void swap_buffers(struct group *g, struct wal_loan *loan) {
+    struct wal_loan old = {g->data, g->buffer};
+    g->data = loan->data;
+    g->buffer = loan->number;
+    *loan = old;
+}
+
+/* Space for a frame of `size` bytes at the tail, in the gathering group or a new one; in a loan, if there is one. */
+static int space(struct wal *w, uint64_t size, struct wal_loan *loan, uint8_t **out) {
+    if (w->gathering != NULL && (loan != NULL || w->gathering->cap - w->gathering->len < size))
         wal_flush(w, true);
     if (w->failed != 0)
         return wal_error(w);
@@ -124,6 +132,9 @@ static int space(struct wal *w, uint64_t size, uint8_t **out) {
                         "no memory for a frame of %llu bytes: raise memory_cap or make transactions smaller",
                         (unsigned long long)size);
         }
+        assert(loan == NULL || !g->own);
+        if (loan != NULL)
+            swap_buffers(g, loan);
         start_group(w, g);
     }
     *out = w->gathering->data + w->gathering->len;
@@ -134,7 +145,7 @@ static int space(struct wal *w, uint64_t size, uint8_t **out) {
 static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end) {
     uint64_t size = frame_size(f->run_count, f->body_len);
     uint8_t *out = NULL;
-    int rc = space(w, size, &out);
+    int rc = space(w, size, f->loan, &out);
     if (rc != 0)
         return rc;
     struct frame_header h = {.lsn = w->tail, .epoch = w->epoch, .durable = w->durable, .link = w->link};
@@ -162,8 +173,8 @@ static void seal(struct wal *w) {
     struct wal_frame f = {.kind = FRAME_SEAL,
                           .runs = &r,
                           .run_count = body.len != 0,
+                          .pieces = &(struct piece){body.data, body.len},
                           .piece_count = 1,
-                          .pieces = {{body.data, body.len}},
                           .body_len = (uint32_t)body.len,
                           .body_hash = format_hash(body.data, body.len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
@@ -217,8 +228,8 @@ static int begin(struct wal *w) {
     struct wal_frame f = {.kind = FRAME_CHECKPOINT,
                           .runs = runs,
                           .run_count = count,
+                          .pieces = &(struct piece){body.data, body.len},
                           .piece_count = 1,
-                          .pieces = {{body.data, body.len}},
                           .body_len = (uint32_t)body.len,
                           .body_hash = format_hash(body.data, body.len, w->seed),
                           .time_ns = now};

@@ -219,30 +219,47 @@ void wal_unpin(struct wal *w, int group) {
     w->pinned -= --g->pins == 0;
 }
 
+bool wal_lend(struct wal *w, struct wal_loan *loan) {
+    if (w->loan_count == 0)
+        return false;
+    *loan = w->loans[--w->loan_count];
+    return true;
+}
+
+void wal_give_back(struct wal *w, struct wal_loan *loan) {
+    assert(w->loan_count < WAL_LOANS);
+    w->loans[w->loan_count++] = *loan;
+    *loan = (struct wal_loan){NULL, -1};
+}
+
 static int make_groups(struct wal *w, uint64_t bytes) {
-    uint64_t size = bytes / WAL_GROUPS / BLOCK * BLOCK;
+    enum { COUNT = WAL_GROUPS + WAL_LOANS };
+    uint64_t size = bytes / COUNT / BLOCK * BLOCK;
     if (size > MIB)
         size = MIB;
     if (size < 16 * 1024)
         size = 16 * 1024;
     w->group_size = (uint32_t)size;
-    void *data[WAL_GROUPS];
     for (int i = 0; i < WAL_GROUPS_MAX; i++)
         w->groups[i].buffer = -1;
-    for (int i = 0; i < WAL_GROUPS; i++) {
-        struct group *g = &w->groups[i];
-        g->data = mem_alloc_block(w->mem, (size_t)size);
-        if (g->data == NULL)
+    for (int i = 0; i < COUNT; i++) {
+        w->buffers[i] = mem_alloc_block(w->mem, (size_t)size);
+        if (w->buffers[i] == NULL)
             return fail(PAWL_MEMORY, "no memory for write buffers of %llu bytes", (unsigned long long)bytes);
-        g->cap = (uint32_t)size;
-        g->buffer = i;
-        data[i] = g->data;
-        w->group_count = i + 1;
     }
+    for (int i = 0; i < WAL_GROUPS; i++) {
+        w->groups[i].data = w->buffers[i];
+        w->groups[i].cap = (uint32_t)size;
+        w->groups[i].buffer = i;
+    }
+    w->group_count = WAL_GROUPS;
+    for (int i = 0; i < WAL_LOANS; i++)
+        w->loans[i] = (struct wal_loan){w->buffers[WAL_GROUPS + i], WAL_GROUPS + i};
+    w->loan_count = WAL_LOANS;
     w->in_flight_max = 8;
-    w->io->ops->buffers(w->io, data, (size_t)size, w->group_count);
+    w->io->ops->buffers(w->io, (void *const *)w->buffers, (size_t)size, COUNT);
     for (int i = 0; i < 8; i++) /* every page there before it is needed; where the buffers were registered that took a third of the time */
-        memset(data[i], 0, (size_t)size);
+        memset(w->buffers[i], 0, (size_t)size);
     return 0;
 }
 
@@ -258,8 +275,8 @@ static int append_first(struct wal *w) {
                           .class = WAL_POSITIONS,
                           .runs = runs,
                           .run_count = count,
+                          .pieces = &(struct piece){body.data, body.len},
                           .piece_count = 1,
-                          .pieces = {{body.data, body.len}},
                           .body_len = (uint32_t)body.len,
                           .body_hash = format_hash(body.data, body.len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
@@ -306,8 +323,11 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
 }
 
 void wal_free(struct wal *w) {
-    for (int i = 0; i < WAL_GROUPS_MAX; i++)
+    for (int i = w->group_count; i < WAL_GROUPS_MAX; i++)
         mem_free(w->mem, w->groups[i].data, w->groups[i].cap);
+    for (int i = 0; i < WAL_GROUPS + WAL_LOANS; i++)
+        mem_free(w->mem, w->buffers[i], w->group_size);
+    memset(w->buffers, 0, sizeof w->buffers);
     if (w->file >= 0)
         w->io->ops->close(w->io, w->file);
     if (w->next_file >= 0)
