@@ -44,7 +44,7 @@ static int on_positions(struct pg_sink *s, const char *format, int count, const 
     if (s->full_positions == NULL || !bytes_room(&b, strlen(format) + strlen(s->full_positions)))
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
     int n = snprintf(b.at, b.size, "%.*s%s%s", (int)(hole - format), format, s->full_positions, hole + 2);
-    int outcome = n > 0 ? pg_query(s, b.at, count, p->values, &r, f) : PAWL_FATAL;
+    int outcome = n > 0 ? pg_query(&s->link, b.at, count, p->values, &r, f) : PAWL_FATAL;
     free(b.at);
     if (changed != NULL)
         *changed = outcome == PAWL_DONE ? strtol(PQcmdTuples(r), NULL, 10) : 0;
@@ -127,9 +127,9 @@ static int ensure_row(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault *f
 
 static int pg_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct pg_sink *s = self;
-    s->first = b->from;
+    s->link.first = b->from;
     int outcome = s->kind == PAWL_SINK_TWO_PHASE ? ensure_row(s, b, f) : PAWL_DONE;
-    return outcome == PAWL_DONE ? pg_copy_begin(s, s->copy, f) : outcome;
+    return outcome == PAWL_DONE ? pg_copy_begin(&s->link, s->copy, f) : outcome;
 }
 
 static int pg_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count, pawl_fault *f) {
@@ -138,11 +138,12 @@ static int pg_write(void *self, const pawl_sink_batch *b, const pawl_record *r, 
 
 static int pg_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct pg_sink *s = self;
-    int outcome = pg_copy_end(s, NULL, f);
+    int outcome = pg_copy_end(&s->link, NULL, f);
     if (outcome == PAWL_DONE)
-        outcome = s->kind == PAWL_SINK_IDEMPOTENT ? pg_run_rows(s, s->upsert, NULL, f) : move_position(s, b, f);
+        outcome = s->kind == PAWL_SINK_IDEMPOTENT ? pg_run_rows(&s->link, s->upsert, NULL, f)
+                                                  : move_position(s, b, f);
     if (outcome == PAWL_DONE)
-        outcome = pg_run_rows(s, "COMMIT", "COMMIT", f);
+        outcome = pg_run_rows(&s->link, "COMMIT", "COMMIT", f);
     struct stand *t = outcome == PAWL_DONE && s->kind != PAWL_SINK_IDEMPOTENT ? stands_of(&s->stands, b) : NULL;
     if (t != NULL) {
         t->there = true;
@@ -153,13 +154,13 @@ static int pg_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 
 static void pg_abort(void *self) {
     struct pg_sink *s = self;
-    if (s->conn == NULL)
+    if (s->link.conn == NULL)
         return;
-    if (s->copying)
-        (void)pg_copy_end(s, "the batch is given up", NULL);
-    if (s->conn != NULL && PQtransactionStatus(s->conn) != PQTRANS_IDLE &&
-        pg_run(s, "ROLLBACK", "ROLLBACK", NULL) != PAWL_DONE)
-        pg_disconnect(s);
+    if (s->link.copying)
+        (void)pg_copy_end(&s->link, "the batch is given up", NULL);
+    if (s->link.conn != NULL && PQtransactionStatus(s->link.conn) != PQTRANS_IDLE &&
+        pg_run(&s->link, "ROLLBACK", "ROLLBACK", NULL) != PAWL_DONE)
+        pg_disconnect(&s->link);
 }
 
 /* ---- two-phase */
@@ -171,14 +172,14 @@ static int with_name(struct pg_sink *s, const char *verb, const char *name, bool
         strlen(name) > 199)
         return pawl_fault_set(f, PAWL_FATAL, "\"%.60s\" can't be the name of a prepared transaction", name);
     snprintf(sql, sizeof sql, "%s '%s'", verb, name);
-    return rows ? pg_run_rows(s, sql, verb, f) : pg_run(s, sql, verb, f);
+    return rows ? pg_run_rows(&s->link, sql, verb, f) : pg_run(&s->link, sql, verb, f);
 }
 
 static int pg_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct pg_sink *s = self;
     struct place p;
     long changed = 0;
-    int outcome = pg_copy_end(s, NULL, f);
+    int outcome = pg_copy_end(&s->link, NULL, f);
     if (outcome != PAWL_DONE)
         return outcome;
     place_of(s, b, b->to, b->from, &p);
@@ -217,7 +218,7 @@ static int pg_rollback_prepared(void *self, const pawl_sink_batch *b, pawl_fault
 static int pg_list_prepared(void *self, const char *prefix, pawl_prepared_fn fn, void *arg, pawl_fault *f) {
     struct pg_sink *s = self;
     PGresult *r = NULL;
-    int outcome = pg_query(s, "SELECT current_setting('max_prepared_transactions')", 0, NULL, &r, f);
+    int outcome = pg_query(&s->link, "SELECT current_setting('max_prepared_transactions')", 0, NULL, &r, f);
     bool none = outcome == PAWL_DONE && strcmp(PQgetvalue(r, 0, 0), "0") == 0;
     PQclear(r);
     if (none)
@@ -227,7 +228,8 @@ static int pg_list_prepared(void *self, const char *prefix, pawl_prepared_fn fn,
                               "restart the server, or use another kind");
     if (outcome == PAWL_DONE)
         outcome = pg_query(
-            s, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, $1)",
+            &s->link,
+            "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, $1)",
             1, (const char *const[]){prefix}, &r, f);
     if (outcome != PAWL_DONE)
         return outcome;
@@ -251,8 +253,8 @@ static int pg_committed(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 
 static int pg_idle(void *self, pawl_fault *f) {
     struct pg_sink *s = self;
-    if (s->conn == NULL || PQconsumeInput(s->conn) == 0 || PQstatus(s->conn) != CONNECTION_OK)
-        return pg_lost(s, "while idle", f);
+    if (s->link.conn == NULL || PQconsumeInput(s->link.conn) == 0 || PQstatus(s->link.conn) != CONNECTION_OK)
+        return pg_lost(&s->link, "while idle", f);
     return PAWL_DONE;
 }
 
@@ -263,10 +265,10 @@ static void pg_status(void *self, char *text, size_t size) {
 
 static void pg_destroy(void *self) {
     struct pg_sink *s = self;
-    pg_disconnect(s);
+    pg_disconnect(&s->link);
     pg_forget(s);
     columns_free(&s->columns);
-    char *all[] = {s->conninfo, s->schema, s->table, s->positions, s->setup, s->conflict, s->out.at};
+    char *all[] = {s->conninfo, s->schema, s->table, s->positions, s->setup, s->conflict, s->link.out.at};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     free(s->stands.items);
@@ -278,28 +280,6 @@ static bool copy(char **out, const pawl_settings *g, const char *name) {
     const char *text = pawl_setting_text(&connect_sink_postgres, g, name);
     *out = text != NULL ? strdup(text) : NULL;
     return text == NULL || *out != NULL;
-}
-
-/* The connection string is libpq's own; no password of it may show in status. */
-static int check_conninfo(struct pg_sink *s, pawl_error *err) {
-    char *why = NULL, where[100] = "";
-    PQconninfoOption *all = PQconninfoParse(s->conninfo, &why);
-    if (all == NULL) {
-        int rc = connect_error(err, PAWL_INVALID, "conninfo: %s", why != NULL ? why : "no memory");
-        PQfreemem(why);
-        return rc;
-    }
-    const char *host = "", *database = "";
-    for (const PQconninfoOption *o = all; o->keyword != NULL; o++) {
-        if (strcmp(o->keyword, "host") == 0 && o->val != NULL)
-            host = o->val;
-        if (strcmp(o->keyword, "dbname") == 0 && o->val != NULL)
-            database = o->val;
-    }
-    snprintf(where, sizeof where, "%s/%s", host, database);
-    PQconninfoFree(all);
-    snprintf(s->target, sizeof s->target, "%s, table %.90s", where, s->table);
-    return 0;
 }
 
 static int fill(struct pg_sink *s, const pawl_settings *g, pawl_error *err) {
@@ -315,7 +295,8 @@ static int fill(struct pg_sink *s, const pawl_settings *g, pawl_error *err) {
         if (times[i] == 0 || times[i] > 3600000)
             return connect_error(err, PAWL_INVALID,
                                  "connect_timeout, statement_timeout and lock_timeout are 1ms to 1h");
-    s->connect_ms = (uint32_t)times[0], s->statement_ms = (uint32_t)times[1], s->lock_ms = (uint32_t)times[2];
+    s->link.connect_ms = (uint32_t)times[0], s->link.statement_ms = (uint32_t)times[1],
+    s->lock_ms = (uint32_t)times[2];
     int rc = columns_make(&s->columns, c, g, err);
     if (rc < 0)
         return rc;
@@ -323,7 +304,11 @@ static int fill(struct pg_sink *s, const pawl_settings *g, pawl_error *err) {
         !copy(&s->positions, g, "position_table") || !copy(&s->setup, g, "setup") ||
         !copy(&s->conflict, g, "conflict") || (s->values = calloc(s->columns.count, sizeof *s->values)) == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
-    rc = check_conninfo(s, err);
+    char where[100];
+    rc = pg_conninfo(s->conninfo, where, sizeof where, err);
+    snprintf(s->target, sizeof s->target, "%.99s, table %.90s", rc == 0 ? where : "", s->table);
+    s->link.conninfo = s->conninfo;
+    s->link.copied = s->kind == PAWL_SINK_IDEMPOTENT ? STAGING : s->table;
     return rc < 0 ? rc : columns_conflict(&s->columns, s->kind == PAWL_SINK_IDEMPOTENT, &s->conflict, err);
 }
 

@@ -38,11 +38,11 @@ static char *full_name(const struct pg_sink *s, const char *name) {
 
 static int session(struct pg_sink *s, pawl_fault *f) {
     char statement[16], lock[16], name[128];
-    snprintf(statement, sizeof statement, "%u", s->statement_ms);
+    snprintf(statement, sizeof statement, "%u", s->link.statement_ms);
     snprintf(lock, sizeof lock, "%u", s->lock_ms);
     const char *limits[] = {statement, lock};
     int outcome =
-        pg_query(s,
+        pg_query(&s->link,
                  "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "
                  "set_config('idle_in_transaction_session_timeout', '0', false), CASE WHEN "
                  "current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', "
@@ -51,15 +51,15 @@ static int session(struct pg_sink *s, pawl_fault *f) {
     if (outcome != PAWL_DONE)
         return outcome;
     /* So that the server notices a client that is gone, also in the middle of a statement. Not every version and system has these. */
-    (void)pg_run(s,
+    (void)pg_run(&s->link,
                  "SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '1000' ELSE "
                  "'15' END, false) FROM pg_settings "
                  "WHERE name IN ('client_connection_check_interval', 'tcp_keepalives_idle', "
                  "'tcp_keepalives_interval')",
                  NULL, NULL);
     snprintf(name, sizeof name, "pawl-%s-%s", s->log, s->name);
-    outcome =
-        pg_query(s, "SELECT pg_advisory_lock(hashtextextended($1, 0))", 1, (const char *const[]){name}, NULL, f);
+    outcome = pg_query(&s->link, "SELECT pg_advisory_lock(hashtextextended($1, 0))", 1,
+                       (const char *const[]){name}, NULL, f);
     if (outcome != PAWL_DONE && strcmp(pg_state(), "55P03") == 0)
         return pawl_fault_set(f, PAWL_RETRY, "another session of sink %s is still at work in the server", s->name);
     return outcome;
@@ -86,7 +86,7 @@ static int known_column(struct pg_sink *s, const PGresult *r, int row, bool seen
 static int look_at_table(struct pg_sink *s, pawl_fault *f) {
     bool seen[COLUMNS_MAX] = {0};
     PGresult *r = NULL;
-    int outcome = pg_query(s,
+    int outcome = pg_query(&s->link,
                            "SELECT a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::regtype::text, "
                            "format_type(a.atttypid, a.atttypmod), a.attgenerated FROM pg_attribute a "
                            "JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = $1::regclass AND "
@@ -109,7 +109,7 @@ static int look_at_table(struct pg_sink *s, pawl_fault *f) {
 static int make_positions(struct pg_sink *s, pawl_fault *f) {
     PGresult *r = NULL;
     int outcome =
-        pg_query(s, "SELECT to_regclass($1) IS NULL", 1, (const char *const[]){s->full_positions}, &r, f);
+        pg_query(&s->link, "SELECT to_regclass($1) IS NULL", 1, (const char *const[]){s->full_positions}, &r, f);
     bool missing = outcome == PAWL_DONE && PQntuples(r) == 1 && PQgetvalue(r, 0, 0)[0] == 't';
     PQclear(r);
     if (!missing)
@@ -121,7 +121,7 @@ static int make_positions(struct pg_sink *s, pawl_fault *f) {
                         "position bigint NOT NULL, PRIMARY KEY (log_id, sink, stream_id, partition))"))
         outcome = no_memory(f);
     else
-        outcome = pg_run(s, b.at, NULL, f);
+        outcome = pg_run(&s->link, b.at, NULL, f);
     free(b.at);
     if (outcome == PAWL_FATAL && (strcmp(pg_state(), "42P07") == 0 || strcmp(pg_state(), "23505") == 0))
         return PAWL_RETRY; /* another sink has just made it */
@@ -157,7 +157,7 @@ static int make_staging(struct pg_sink *s, pawl_fault *f) {
         well = (i == 0 || bytes_text(&b, ", ")) && bytes_name(&b, s->columns.items[i].name) &&
                bytes_text(&b, " ") && bytes_text(&b, s->types[i]);
     well = well && bytes_text(&b, ") ON COMMIT DELETE ROWS");
-    int outcome = well ? pg_run(s, b.at, NULL, f) : no_memory(f);
+    int outcome = well ? pg_run(&s->link, b.at, NULL, f) : no_memory(f);
     free(b.at);
     return outcome;
 }
@@ -246,7 +246,7 @@ int pg_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     pg_forget(s);
     log_id_text(b->log_id, s->log);
     snprintf(s->name, sizeof s->name, "%s", b->sink);
-    int outcome = pg_connect(s, f);
+    int outcome = pg_connect(&s->link, f);
     s->full_table = full_name(s, s->table);
     s->full_positions = full_name(s, s->positions);
     if (outcome == PAWL_DONE && (s->full_table == NULL || s->full_positions == NULL))
@@ -254,7 +254,7 @@ int pg_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome == PAWL_DONE)
         outcome = session(s, f);
     if (outcome == PAWL_DONE && s->setup != NULL)
-        outcome = pg_run(s, s->setup, NULL, f);
+        outcome = pg_run(&s->link, s->setup, NULL, f);
     if (outcome == PAWL_DONE)
         outcome = look_at_table(s, f);
     if (outcome == PAWL_DONE)
@@ -262,6 +262,6 @@ int pg_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome == PAWL_DONE)
         outcome = s->kind == PAWL_SINK_IDEMPOTENT ? make_upsert(s, f) : make_positions(s, f);
     if (outcome != PAWL_DONE)
-        pg_disconnect(s);
+        pg_disconnect(&s->link);
     return outcome;
 }

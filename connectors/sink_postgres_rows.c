@@ -99,7 +99,7 @@ static char *put_hex(char *to, const char *at, size_t n) {
 }
 
 static bool put_row(struct pg_sink *s) {
-    struct bytes *b = &s->out;
+    struct bytes *b = &s->link.out;
     for (size_t i = 0; i < s->columns.count; i++) {
         const struct column_value *v = &s->values[i];
         size_t len = v->type == COLUMN_NULL ? 0 : v->type == COLUMN_BOOL ? 5 : v->len;
@@ -129,8 +129,8 @@ int pg_rows(struct pg_sink *s, const pawl_sink_batch *b, const pawl_record *r, s
             return outcome;
         if (!put_row(s))
             return pawl_fault_set(f, PAWL_RETRY, "no memory");
-        s->rows++;
-        outcome = s->out.used >= CHUNK ? pg_copy_send(s, f) : PAWL_DONE;
+        s->link.rows++;
+        outcome = s->link.out.used >= CHUNK ? pg_copy_send(&s->link, f) : PAWL_DONE;
         if (outcome != PAWL_DONE)
             return outcome;
     }

@@ -21,7 +21,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "sink_postgres.h"
+#include "link_postgres.h"
 
 #define UNSENT_MAX (1u << 20) /* bytes that libpq may hold back for a slow server */
 #define GRACE_MS 5000         /* how long after its own time limit the server may take to say so */
@@ -30,7 +30,7 @@ static _Thread_local char last_state[6];
 
 /* ---- what an answer means */
 
-int pg_outcome(const char *state, bool rows) {
+static int outcome_of(const char *state, bool rows) {
     static const char *const poison[] = {"22", "23", "38", "39", "44", "54", "P0"}, *const retry[] = {
                                                                                         "08",    "25006",
                                                                                         "25P03", "40",
@@ -57,19 +57,19 @@ static void set_state(const char *state) {
 }
 
 /* Which row it was, as the server's context says: "COPY TABLE, line N". Only for faults that come up while that very line is looked at. */
-static uint64_t offset_of(const struct pg_sink *s, const PGresult *r, const char *state) {
+static uint64_t offset_of(const struct pg_link *l, const PGresult *r, const char *state) {
     const char *at = PQresultErrorField(r, PG_DIAG_CONTEXT);
     char begin[160];
     unsigned long long line;
     if (strncmp(state, "22", 2) != 0 && strncmp(state, "23", 2) != 0 && strncmp(state, "P0", 2) != 0)
         return UINT64_MAX;
-    int n = snprintf(begin, sizeof begin, "COPY %s, line ", s->kind == PAWL_SINK_IDEMPOTENT ? STAGING : s->table);
+    int n = snprintf(begin, sizeof begin, "COPY %s, line ", l->copied);
     for (; at != NULL && n < (int)sizeof begin; at = strchr(at, '\n')) {
         at += *at == '\n';
         if (strncmp(at, begin, (size_t)n) != 0)
             continue;
         line = strtoull(at + n, NULL, 10);
-        return line >= 1 && line <= s->rows ? s->first + line - 1 : UINT64_MAX;
+        return line >= 1 && line <= l->rows ? l->first + line - 1 : UINT64_MAX;
     }
     return UINT64_MAX;
 }
@@ -79,24 +79,24 @@ static void trim(char *text) {
         text[n - 1] = 0;
 }
 
-int pg_lost(struct pg_sink *s, const char *what, pawl_fault *f) {
+int pg_lost(struct pg_link *l, const char *what, pawl_fault *f) {
     char text[300];
-    snprintf(text, sizeof text, "%s", s->conn != NULL ? PQerrorMessage(s->conn) : "no connection");
+    snprintf(text, sizeof text, "%s", l->conn != NULL ? PQerrorMessage(l->conn) : "no connection");
     trim(text);
     set_state(NULL);
     return pawl_fault_set(f, PAWL_RETRY, "%s: %s", what, text[0] != 0 ? text : "no connection");
 }
 
-int pg_answer(struct pg_sink *s, const char *what, const PGresult *r, bool rows, pawl_fault *f) {
+static int answer(struct pg_link *l, const char *what, const PGresult *r, bool rows, pawl_fault *f) {
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
     if (state == NULL || state[0] == 0)
-        return pg_lost(s, what, f);
+        return pg_lost(l, what, f);
     const char *detail = PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL);
     const char *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-    int outcome = pg_outcome(state, rows);
+    int outcome = outcome_of(state, rows);
     set_state(state);
     if (outcome == PAWL_POISON && f != NULL)
-        f->offset = s->rows == 1 ? s->first : offset_of(s, r, state);
+        f->offset = l->rows == 1 ? l->first : offset_of(l, r, state);
     return pawl_fault_set(f, outcome, "%s: %s (SQLSTATE %s)%s%s", what, text != NULL ? text : "", last_state,
                           detail != NULL ? ": " : "", detail != NULL ? detail : "");
 }
@@ -109,8 +109,8 @@ static uint64_t now_ms(void) {
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static uint64_t limit(const struct pg_sink *s) {
-    return now_ms() + s->statement_ms + GRACE_MS;
+static uint64_t limit(const struct pg_link *l) {
+    return now_ms() + l->statement_ms + GRACE_MS;
 }
 
 /* False: the time is over. */
@@ -126,63 +126,63 @@ static bool wait_socket(PGconn *c, short events, uint64_t until) {
     }
 }
 
-static int give_up(struct pg_sink *s, const char *what, pawl_fault *f) {
-    pg_disconnect(s);
+static int give_up(struct pg_link *l, const char *what, pawl_fault *f) {
+    pg_disconnect(l);
     set_state(NULL);
     return pawl_fault_set(f, PAWL_RETRY, "%s: the server has not answered within %u ms", what,
-                          s->statement_ms + GRACE_MS);
+                          l->statement_ms + GRACE_MS);
 }
 
 /* Sends what libpq holds. DONE or RETRY. */
-static int flush(struct pg_sink *s, const char *what, pawl_fault *f) {
-    uint64_t until = limit(s);
+static int flush(struct pg_link *l, const char *what, pawl_fault *f) {
+    uint64_t until = limit(l);
     int rc;
-    while ((rc = PQflush(s->conn)) == 1) {
-        if (!wait_socket(s->conn, POLLIN | POLLOUT, until))
-            return give_up(s, what, f);
-        if (PQconsumeInput(s->conn) == 0)
-            return pg_lost(s, what, f);
+    while ((rc = PQflush(l->conn)) == 1) {
+        if (!wait_socket(l->conn, POLLIN | POLLOUT, until))
+            return give_up(l, what, f);
+        if (PQconsumeInput(l->conn) == 0)
+            return pg_lost(l, what, f);
     }
-    s->unsent = 0;
-    return rc == 0 ? PAWL_DONE : pg_lost(s, what, f);
+    l->unsent = 0;
+    return rc == 0 ? PAWL_DONE : pg_lost(l, what, f);
 }
 
 /* The next result, NULL where there is none. */
-static int next(struct pg_sink *s, const char *what, PGresult **out, pawl_fault *f) {
-    uint64_t until = limit(s);
+static int next(struct pg_link *l, const char *what, PGresult **out, pawl_fault *f) {
+    uint64_t until = limit(l);
     *out = NULL;
-    while (PQisBusy(s->conn)) {
-        if (!wait_socket(s->conn, POLLIN, until))
-            return give_up(s, what, f);
-        if (PQconsumeInput(s->conn) == 0)
-            return pg_lost(s, what, f);
+    while (PQisBusy(l->conn)) {
+        if (!wait_socket(l->conn, POLLIN, until))
+            return give_up(l, what, f);
+        if (PQconsumeInput(l->conn) == 0)
+            return pg_lost(l, what, f);
     }
-    *out = PQgetResult(s->conn);
+    *out = PQgetResult(l->conn);
     return PAWL_DONE;
 }
 
 /* ---- statements */
 
 /* All results of what was sent; the last one that is well in *last, if not NULL. After an error the rest is read and forgotten. */
-static int results(struct pg_sink *s, const char *what, bool rows, const char *tag, PGresult **last,
+static int results(struct pg_link *l, const char *what, bool rows, const char *tag, PGresult **last,
                    pawl_fault *f) {
     PGresult *r = NULL, *kept = NULL;
-    int outcome = flush(s, what, f);
+    int outcome = flush(l, what, f);
     while (outcome == PAWL_DONE) {
-        outcome = next(s, what, &r, f);
+        outcome = next(l, what, &r, f);
         if (outcome != PAWL_DONE || r == NULL)
             break;
         ExecStatusType status = PQresultStatus(r);
         if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_COPY_IN)
-            outcome = pg_answer(s, what, r, rows, f);
+            outcome = answer(l, what, r, rows, f);
         PQclear(kept);
         kept = r;
         if (status == PGRES_COPY_IN)
             break;
     }
-    for (PGresult *more = NULL; outcome != PAWL_DONE && s->conn != NULL && PQstatus(s->conn) == CONNECTION_OK;
+    for (PGresult *more = NULL; outcome != PAWL_DONE && l->conn != NULL && PQstatus(l->conn) == CONNECTION_OK;
          PQclear(more))
-        if (next(s, what, &more, NULL) != PAWL_DONE || more == NULL)
+        if (next(l, what, &more, NULL) != PAWL_DONE || more == NULL)
             break;
     if (outcome == PAWL_DONE && tag != NULL &&
         (kept == NULL || strncmp(PQcmdStatus(kept), tag, strlen(tag)) != 0)) /* a failed transaction ends with ROLLBACK */
@@ -195,72 +195,72 @@ static int results(struct pg_sink *s, const char *what, bool rows, const char *t
     return outcome;
 }
 
-static int run(struct pg_sink *s, const char *sql, const char *tag, bool rows, pawl_fault *f) {
+static int run(struct pg_link *l, const char *sql, const char *tag, bool rows, pawl_fault *f) {
     char what[40];
     snprintf(what, sizeof what, "%.*s", (int)strcspn(sql, "'\"(;"), sql);
     trim(what);
-    if (s->conn == NULL || PQsendQuery(s->conn, sql) == 0)
-        return pg_lost(s, what, f);
-    return results(s, what, rows, tag, NULL, f);
+    if (l->conn == NULL || PQsendQuery(l->conn, sql) == 0)
+        return pg_lost(l, what, f);
+    return results(l, what, rows, tag, NULL, f);
 }
 
-int pg_run(struct pg_sink *s, const char *sql, const char *tag, pawl_fault *f) {
-    return run(s, sql, tag, false, f);
+int pg_run(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f) {
+    return run(l, sql, tag, false, f);
 }
 
-int pg_run_rows(struct pg_sink *s, const char *sql, const char *tag, pawl_fault *f) {
-    return run(s, sql, tag, true, f);
+int pg_run_rows(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f) {
+    return run(l, sql, tag, true, f);
 }
 
-int pg_query(struct pg_sink *s, const char *sql, int count, const char *const *values, PGresult **out,
+int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values, PGresult **out,
              pawl_fault *f) {
     char what[40];
     snprintf(what, sizeof what, "%.*s", (int)strcspn(sql, "'\"(;"), sql);
     trim(what);
-    if (s->conn == NULL || PQsendQueryParams(s->conn, sql, count, NULL, values, NULL, NULL, 0) == 0)
-        return pg_lost(s, what, f);
-    return results(s, what, false, NULL, out, f);
+    if (l->conn == NULL || PQsendQueryParams(l->conn, sql, count, NULL, values, NULL, NULL, 0) == 0)
+        return pg_lost(l, what, f);
+    return results(l, what, false, NULL, out, f);
 }
 
 /* ---- COPY */
 
-int pg_copy_begin(struct pg_sink *s, const char *sql, pawl_fault *f) {
+int pg_copy_begin(struct pg_link *l, const char *sql, pawl_fault *f) {
     PGresult *r = NULL;
-    s->out.used = 0;
-    s->rows = 0;
-    if (s->conn == NULL || PQsendQuery(s->conn, sql) == 0)
-        return pg_lost(s, "COPY", f);
-    int outcome = results(s, "COPY", false, NULL, &r, f);
-    s->copying = outcome == PAWL_DONE && PQresultStatus(r) == PGRES_COPY_IN;
+    l->out.used = 0;
+    l->rows = 0;
+    if (l->conn == NULL || PQsendQuery(l->conn, sql) == 0)
+        return pg_lost(l, "COPY", f);
+    int outcome = results(l, "COPY", false, NULL, &r, f);
+    l->copying = outcome == PAWL_DONE && PQresultStatus(r) == PGRES_COPY_IN;
     PQclear(r);
-    return outcome == PAWL_DONE && !s->copying ? pawl_fault_set(f, PAWL_RETRY, "COPY did not begin") : outcome;
+    return outcome == PAWL_DONE && !l->copying ? pawl_fault_set(f, PAWL_RETRY, "COPY did not begin") : outcome;
 }
 
-int pg_copy_send(struct pg_sink *s, pawl_fault *f) {
-    if (s->out.used == 0)
+int pg_copy_send(struct pg_link *l, pawl_fault *f) {
+    if (l->out.used == 0)
         return PAWL_DONE;
-    if (s->conn == NULL)
-        return pg_lost(s, "COPY", f);
-    int rc = PQputCopyData(s->conn, s->out.at, (int)s->out.used);
+    if (l->conn == NULL)
+        return pg_lost(l, "COPY", f);
+    int rc = PQputCopyData(l->conn, l->out.at, (int)l->out.used);
     if (rc == 0)
         return pawl_fault_set(f, PAWL_RETRY, "COPY: no memory");
-    s->unsent += s->out.used;
-    s->out.used = 0;
-    if (rc < 0 || (rc = PQflush(s->conn)) < 0)
-        return pg_lost(s, "COPY", f);
+    l->unsent += l->out.used;
+    l->out.used = 0;
+    if (rc < 0 || (rc = PQflush(l->conn)) < 0)
+        return pg_lost(l, "COPY", f);
     if (rc == 0)
-        s->unsent = 0;
-    return s->unsent > UNSENT_MAX ? flush(s, "COPY", f) : PAWL_DONE;
+        l->unsent = 0;
+    return l->unsent > UNSENT_MAX ? flush(l, "COPY", f) : PAWL_DONE;
 }
 
-int pg_copy_end(struct pg_sink *s, const char *why, pawl_fault *f) {
-    int outcome = why == NULL ? pg_copy_send(s, f) : PAWL_DONE;
-    s->copying = false;
+int pg_copy_end(struct pg_link *l, const char *why, pawl_fault *f) {
+    int outcome = why == NULL ? pg_copy_send(l, f) : PAWL_DONE;
+    l->copying = false;
     if (outcome != PAWL_DONE)
         return outcome;
-    if (s->conn == NULL || PQputCopyEnd(s->conn, why) != 1)
-        return pg_lost(s, "COPY", f);
-    return results(s, "COPY", true, "COPY", NULL, f);
+    if (l->conn == NULL || PQputCopyEnd(l->conn, why) != 1)
+        return pg_lost(l, "COPY", f);
+    return results(l, "COPY", true, "COPY", NULL, f);
 }
 
 /* ---- connecting */
@@ -280,44 +280,64 @@ static void state_of(const char *message, char out[6]) {
         }
 }
 
-static int refused(struct pg_sink *s, pawl_fault *f) {
+static int refused(struct pg_link *l, pawl_fault *f) {
     char text[350], state[6];
-    snprintf(text, sizeof text, "%s", PQerrorMessage(s->conn));
+    snprintf(text, sizeof text, "%s", PQerrorMessage(l->conn));
     trim(text);
     state_of(text, state);
     set_state(state);
-    pg_disconnect(s);
-    return pawl_fault_set(f, pg_outcome(state, false), "connecting: %s", text);
+    pg_disconnect(l);
+    return pawl_fault_set(f, outcome_of(state, false), "connecting: %s", text);
 }
 
-int pg_connect(struct pg_sink *s, pawl_fault *f) {
+int pg_connect(struct pg_link *l, pawl_fault *f) {
     const char *const names[] = {"dbname", "fallback_application_name", "client_encoding", NULL};
-    const char *const values[] = {s->conninfo, "pawl", "UTF8", NULL};
-    uint64_t until = now_ms() + s->connect_ms;
-    pg_disconnect(s);
-    s->conn = PQconnectStartParams(names, values, 1);
-    if (s->conn == NULL)
+    const char *const values[] = {l->conninfo, "pawl", "UTF8", NULL};
+    uint64_t until = now_ms() + l->connect_ms;
+    pg_disconnect(l);
+    l->conn = PQconnectStartParams(names, values, 1);
+    if (l->conn == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
-    if (PQstatus(s->conn) == CONNECTION_BAD) /* the string itself is wrong; or a socket's file isn't there */
-        return refused(s, f);
-    PQsetErrorVerbosity(s->conn, PQERRORS_VERBOSE);
-    PQsetNoticeProcessor(s->conn, silent, NULL);
+    if (PQstatus(l->conn) == CONNECTION_BAD) /* the string itself is wrong; or a socket's file isn't there */
+        return refused(l, f);
+    PQsetErrorVerbosity(l->conn, PQERRORS_VERBOSE);
+    PQsetNoticeProcessor(l->conn, silent, NULL);
     for (PostgresPollingStatusType want = PGRES_POLLING_WRITING; want != PGRES_POLLING_OK;
-         want = PQconnectPoll(s->conn)) {
+         want = PQconnectPoll(l->conn)) {
         if (want == PGRES_POLLING_FAILED)
-            return refused(s, f);
-        if (!wait_socket(s->conn, want == PGRES_POLLING_READING ? POLLIN : POLLOUT, until)) {
-            pg_disconnect(s);
-            return pawl_fault_set(f, PAWL_RETRY, "no connection within %u ms", s->connect_ms);
+            return refused(l, f);
+        if (!wait_socket(l->conn, want == PGRES_POLLING_READING ? POLLIN : POLLOUT, until)) {
+            pg_disconnect(l);
+            return pawl_fault_set(f, PAWL_RETRY, "no connection within %u ms", l->connect_ms);
         }
     }
-    PQsetErrorVerbosity(s->conn, PQERRORS_DEFAULT);
-    return PQsetnonblocking(s->conn, 1) == 0 ? PAWL_DONE : pg_lost(s, "connecting", f);
+    PQsetErrorVerbosity(l->conn, PQERRORS_DEFAULT);
+    return PQsetnonblocking(l->conn, 1) == 0 ? PAWL_DONE : pg_lost(l, "connecting", f);
 }
 
-void pg_disconnect(struct pg_sink *s) {
-    PQfinish(s->conn); /* NULL is well */
-    s->conn = NULL;
-    s->copying = false;
-    s->unsent = 0;
+void pg_disconnect(struct pg_link *l) {
+    PQfinish(l->conn); /* NULL is well */
+    l->conn = NULL;
+    l->copying = false;
+    l->unsent = 0;
+}
+
+int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err) {
+    char *why = NULL;
+    PQconninfoOption *all = PQconninfoParse(conninfo, &why);
+    if (all == NULL) {
+        int rc = connect_error(err, PAWL_INVALID, "conninfo: %s", why != NULL ? why : "no memory");
+        PQfreemem(why);
+        return rc;
+    }
+    const char *host = "", *database = "";
+    for (const PQconninfoOption *o = all; o->keyword != NULL; o++) {
+        if (strcmp(o->keyword, "host") == 0 && o->val != NULL)
+            host = o->val;
+        if (strcmp(o->keyword, "dbname") == 0 && o->val != NULL)
+            database = o->val;
+    }
+    snprintf(where, size, "%s/%s", host, database);
+    PQconninfoFree(all);
+    return 0;
 }
