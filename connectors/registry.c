@@ -17,7 +17,7 @@
 #endif
 
 #if PAWL_WITH_POSTGRES
-#define POSTGRES(X) X(sink_postgres)
+#define POSTGRES(X) X(sink_postgres) X(source_postgres)
 #else
 #define POSTGRES(X)
 #endif
