@@ -45,7 +45,8 @@ struct model {
 
 /* A record of the model: the bytes follow from its id. */
 struct model_record {
-    uint8_t key[16], value[4096];
+    uint8_t key[16];
+    const uint8_t *value; /* lives for ever */
     uint32_t key_len, value_len;
     int64_t time;
 };
