@@ -73,6 +73,12 @@ struct pawl {
     _Atomic uint32_t progress_count;
     _Atomic uint64_t durable_lsn; /* wal.durable, for them */
     bool bg_idle;                 /* the background thread sleeps without a deadline */
+    uint64_t bg_wakes_at; /* until when it sleeps (monotonic ns; UINT64_MAX: bg_idle); 0: it is awake */
+    /* Asynchronous commits that somebody waits for at once, together with what comes after them, are left to whoever that is: engine_async_came() */
+    uint64_t async_since; /* when the first one came after the last wait; 0: none did */
+    uint64_t hold_until;  /* so long the background thread leaves what has gathered; 0: it doesn't */
+    uint32_t followed;    /* how often in a row such a waiter came, up to a few */
+    uint64_t nap_commits; /* commits when the background thread took its last nap */
     bool bg_running, chores_running;
     bool chores_asked;
     pthread_t bg, maintenance;
@@ -157,6 +163,8 @@ bool engine_wait_until(pawl *p, uint64_t deadline);
 int engine_wait_durable(pawl *p, uint64_t lsn);
 /* The same for what was appended last, but the lock is free on return, and who is woken need not take it: for many committers at once. */
 int engine_commit_wait(pawl *p, uint64_t lsn);
+/* Under the lock: a commit was appended that nobody waits for yet: sees to it that it gets to the device. */
+void engine_async_came(pawl *p);
 /* Under the lock: asks for what the background thread does. */
 void engine_poke(pawl *p);
 void engine_ask_chores(pawl *p);

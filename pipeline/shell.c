@@ -9,6 +9,8 @@
 #include "pipeline/engine.h"
 
 #define FULL_RETRY_NS 1000000000u
+#define FOLLOW_NS 250000u /* a waiter comes soon if it comes within that */
+#define FOLLOWED_MANY 4
 #define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
 
 _Atomic uint64_t engine_generation = 1;
@@ -69,6 +71,43 @@ void engine_ask_chores(pawl *p) {
     pthread_cond_signal(&p->chores);
 }
 
+/* Who appends input, processes it and waits for the output needs one flush for both. So where nobody waits for the device the background thread is asked to hand over what has gathered
+ * by the time it wakes up; and where a waiter came soon after, several times in a row, it is not even asked, but takes naps and looks by itself. When nobody came by then, that
+ * commit has waited FOLLOW_NS in vain, and from then on the thread is asked at once again. */
+void engine_async_came(pawl *p) {
+    if (p->leader || p->no_thread)
+        return;
+    if (p->async_since == 0)
+        p->async_since = engine_now(p);
+    if (p->followed >= FOLLOWED_MANY && p->wal.in_flight == 0) {
+        p->hold_until = p->async_since + FOLLOW_NS;
+        if (p->bg_wakes_at <= p->hold_until + FOLLOW_NS)
+            return;
+    }
+    engine_poke(p);
+}
+
+/* Somebody is about to wait for all that was appended. */
+static void waiter_came(pawl *p) {
+    if (p->async_since == 0)
+        return;
+    bool soon = engine_now(p) - p->async_since < FOLLOW_NS;
+    p->followed = !soon ? 0 : p->followed < FOLLOWED_MANY ? p->followed + 1 : FOLLOWED_MANY;
+    p->async_since = p->hold_until = 0;
+}
+
+/* Whether the background thread leaves what has gathered to a waiter who will come. */
+static bool held(pawl *p, uint64_t now) {
+    if (p->hold_until == 0)
+        return false;
+    if (p->wal.gathering != NULL && p->wal.in_flight == 0 && now < p->hold_until)
+        return true;
+    if (p->wal.gathering != NULL)
+        p->followed = 0; /* nobody came */
+    p->hold_until = p->async_since = 0;
+    return false;
+}
+
 /* Commits whose callback is due move to the ready list. */
 static void settle_async(pawl *p) {
     bool any = false;
@@ -79,6 +118,12 @@ static void settle_async(pawl *p) {
         if (p->async_head == NULL)
             p->async_tail = NULL;
         a->next = NULL;
+        if (a->fn == NULL) {
+            a->next = p->async_free;
+            p->async_free = a;
+            p->async_count--;
+            continue;
+        }
         if (!durable)
             a->lsn = NO_LSN; /* tells dispatch that it failed */
         if (p->ready_tail != NULL)
@@ -103,8 +148,7 @@ int engine_dispatch(pawl *p) {
         p->ready_head = p->ready_tail = NULL;
         engine_leave(p);
         for (struct async_commit *a = head; a != NULL; a = a->next, count++)
-            if (a->fn != NULL)
-                a->fn(a->arg, a->lsn == NO_LSN ? PAWL_IO : 0, &a->receipt);
+            a->fn(a->arg, a->lsn == NO_LSN ? PAWL_IO : 0, &a->receipt);
         pthread_mutex_lock(&p->mutex);
         tail->next = p->async_free;
         p->async_free = head;
@@ -212,6 +256,7 @@ void engine_wait_space(pawl *p) {
 }
 
 int engine_wait_durable(pawl *p, uint64_t lsn) {
+    waiter_came(p);
     while (p->wal.durable < lsn) {
         if (p->wal.failed != 0)
             return wal_error(&p->wal);
@@ -238,6 +283,7 @@ static void sleep_until(pawl *p, uint64_t lsn, uint32_t seen, uint32_t bit) {
 int engine_commit_wait(pawl *p, uint64_t lsn) {
     int rc = 0;
     uint32_t bit = 1u << p->wal.number % 32;
+    waiter_came(p);
     while (p->wal.durable < lsn && rc == 0) {
         wal_flush(&p->wal, false);
         if (p->wal.failed != 0) {
@@ -277,14 +323,21 @@ static uint64_t background(pawl *p) {
     if (!p->app_dispatch)
         engine_dispatch(p);
     wal_step(w);
-    wal_flush(w, false);
     uint64_t at = witness_at(p), now = engine_now(p);
+    if (!held(p, now))
+        wal_flush(w, false);
     if (at <= now && wal_settled(w) && wal_append_mark(w, FRAME_WITNESS) == 0)
         wal_flush(w, true);
     if (w->in_flight != 0 && !p->leader)
         return now; /* nobody waits for the device: this thread must */
     at = witness_at(p);
-    return at < now ? now + p->witness_ns / 4 + 1000000 : at;
+    if (at < now)
+        at = now + p->witness_ns / 4 + 1000000;
+    uint64_t nap = p->hold_until != 0                                             ? p->hold_until
+                   : p->followed >= FOLLOWED_MANY && p->commits != p->nap_commits ? now + FOLLOW_NS
+                                                                                  : UINT64_MAX;
+    p->nap_commits = p->commits;
+    return nap < at ? nap : at;
 }
 
 static void *background_main(void *arg) {
@@ -304,6 +357,7 @@ static void *background_main(void *arg) {
         if (engine_did_due(p))
             continue;
         p->bg_idle = at == UINT64_MAX;
+        p->bg_wakes_at = at;
         if (p->bg_idle) {
             pthread_cond_wait(&p->work, &p->mutex);
         } else {
@@ -311,6 +365,7 @@ static void *background_main(void *arg) {
             pthread_cond_timedwait(&p->work, &p->mutex, &t);
         }
         p->bg_idle = false;
+        p->bg_wakes_at = 0;
     }
     engine_leave(p);
     return NULL;

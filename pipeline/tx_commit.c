@@ -392,16 +392,13 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
                 p->async_head = a;
             p->async_tail = a;
             p->async_count++;
-            /* Where nobody waits for the device the background thread is asked to, which hands over what has gathered by the time it wakes up: what
-             * this thread appends next, or all that it then waits for itself, shares the flush. */
             if (p->leader || p->no_thread)
                 wal_flush(&p->wal, false);
             if (receipt->lsn <= p->wal.durable)
                 engine_progress(p);
             else
                 pthread_cond_broadcast(&p->progress); /* readers of what is not yet durable */
-            if (!p->leader)
-                engine_poke(p);
+            engine_async_came(p);
         } else if (a != NULL) {
             a->next = p->async_free;
             p->async_free = a;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -336,6 +337,37 @@ static void callbacks_come_in_order_by_themselves(void **state) {
     assert_int_equal(durable(f, f->a, 0), 200);
 }
 
+/* After many that somebody waited for at once, one that nobody waits for is seen to as well: at whatever moment it comes. */
+static void nobody_need_wait_for_it(void **state) {
+    struct fixture *f = *state;
+    struct order order = {0, 0};
+    static struct told told[80];
+    int fd = pawl_eventfd(f->log);
+    assert_true(fd >= 0);
+    for (uint32_t i = 0; i < 80; i++) {
+        pawl_tx *tx;
+        for (uint32_t k = 0; k < 2 + i % 7; k++) { /* waited for with what comes next */
+            assert_int_equal(pawl_begin(f->log, &tx), 0);
+            put(tx, f->b, 0, "input");
+            assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
+            assert_int_equal(
+                pawl_append(f->log, f->b, 1, &(pawl_record){.value = "output", .value_len = 6}, NULL), 0);
+        }
+        usleep(i % 4 * 150); /* the background thread may be asleep, or may not: all must do */
+        told[i] = (struct told){&order, i, 0};
+        assert_int_equal(pawl_begin(f->log, &tx), 0);
+        put(tx, f->a, 0, "async");
+        assert_int_equal(pawl_commit_async(tx, on_commit, &told[i], NULL), 0);
+        while (order.next <= i) {
+            struct pollfd p = {.fd = fd, .events = POLLIN};
+            assert_int_equal(poll(&p, 1, 10000), 1);
+            assert_true(pawl_dispatch(f->log) >= 0);
+        }
+    }
+    assert_int_equal(order.wrong, 0);
+    assert_int_equal(durable(f, f->a, 0), 80);
+}
+
 static void uncommitted_reading_sees_what_is_appended(void **state) {
     struct fixture *f = *state;
     pawl_tx *tx;
@@ -586,6 +618,7 @@ int main(void) {
         T(an_empty_transaction_writes_nothing),
         cmocka_unit_test_setup_teardown(callbacks_come_in_order_when_dispatched, setup_dispatch, teardown),
         T(callbacks_come_in_order_by_themselves),
+        cmocka_unit_test_setup_teardown(nobody_need_wait_for_it, setup_dispatch, teardown),
         T(uncommitted_reading_sees_what_is_appended),
         T(empty_keys_and_values),
         cmocka_unit_test_setup_teardown(the_largest_value_and_one_byte_more, setup_default_sizes, teardown),
