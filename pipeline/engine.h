@@ -78,6 +78,13 @@ struct pawl {
     uint64_t async_since; /* when the first one came after the last wait; 0: none did */
     uint64_t hold_until;  /* so long the background thread leaves what has gathered; 0: it doesn't */
     uint32_t followed;    /* how often in a row such a waiter came, up to a few */
+    /* Committers that come together: engine_commit_wait() */
+    _Atomic uint32_t waiting; /* threads that are in it */
+    uint32_t expected;    /* so many shall be in the next group, until hold_until; 0: nobody is waited for */
+    uint32_t gathered;    /* are in it, and */
+    uint64_t gathered_in; /* which one that is (wal.groups_written) */
+    uint32_t alone; /* completions after which nobody is waited for yet, since it was in vain; and how many the next time */
+    uint32_t alone_next;
     uint64_t nap_commits; /* commits when the background thread took its last nap */
     bool bg_running, chores_running;
     bool chores_asked;
@@ -183,8 +190,8 @@ int event_open(void); /* a descriptor, or negative */
 void event_ring(int fd);
 void event_clear(int fd);
 void event_close(int fd);
-/* Sleeps while *word is `seen` (it may return earlier); wakes all who sleep with one of the bits. */
-void event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits);
+/* Sleeps while *word is `seen` (it may return earlier); true if it was woken. event_wake() wakes a few of those who sleep with each bit; who is woken wakes the next few. */
+bool event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bit);
 void event_wake(_Atomic uint32_t *word, uint32_t bits);
 
 /* -- open.c */

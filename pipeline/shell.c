@@ -11,6 +11,10 @@
 #define FULL_RETRY_NS 1000000000u
 #define FOLLOW_NS 250000u /* a waiter comes soon if it comes within that */
 #define FOLLOWED_MANY 4
+#define COMPANY_NS 150000u /* so long a group waits for the next of those who are expected in it */
+#define COMPANY_MAX 16u
+#define ALONE_MIN 4u /* completions without waiting, after it was in vain; doubled each time */
+#define ALONE_MAX 1024u
 #define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
 
 _Atomic uint64_t engine_generation = 1;
@@ -87,24 +91,83 @@ void engine_async_came(pawl *p) {
     engine_poke(p);
 }
 
+/* The background thread looks when hold_until is over, at the latest. */
+static void keep_time(pawl *p) {
+    if (p->bg_wakes_at > p->hold_until + FOLLOW_NS)
+        engine_poke(p);
+}
+
+/* Many who commit again and again, each waiting for its own: a group completes, its committers are woken, and would find the next group, of the others, just gone. So the next
+ * one is held until all are in it who waited when the last one was done, or until none came for a while. */
+static bool hold_for_company(pawl *p) {
+    uint32_t waiting = atomic_load(&p->waiting);
+    if (waiting < 2)
+        p->wal.company = 0;
+    if (waiting < 2 || p->wal.in_flight != 0 || p->no_thread)
+        return false;
+    if (waiting > COMPANY_MAX) { /* it takes as long until all are there as the device takes for a write: two groups by turns */
+        p->wal.company = waiting;
+        return false;
+    }
+    if (p->alone != 0) {
+        p->alone--;
+        return false;
+    }
+    p->expected = waiting;
+    p->hold_until = engine_now(p) + COMPANY_NS;
+    keep_time(p);
+    return true;
+}
+
+/* One more committer is in the gathering group. */
+static void one_more(pawl *p) {
+    if (p->gathered_in != p->wal.groups_written)
+        p->gathered = 0;
+    p->gathered_in = p->wal.groups_written;
+    p->gathered++;
+    if (p->expected == 0)
+        return;
+    if (p->gathered < p->expected) {
+        p->hold_until = engine_now(p) + COMPANY_NS;
+        return;
+    }
+    p->wal.company = p->expected;
+    p->alone_next = ALONE_MIN;
+    p->expected = 0;
+    p->hold_until = 0;
+}
+
+static void nobody_came(pawl *p) {
+    if (p->expected == 0) {
+        p->followed = 0;
+    } else {
+        p->wal.company = 0;
+        p->alone = p->alone_next = p->alone_next < ALONE_MIN   ? ALONE_MIN
+                                   : p->alone_next < ALONE_MAX ? 2 * p->alone_next
+                                                               : ALONE_MAX;
+    }
+}
+
 /* Somebody is about to wait for all that was appended. */
 static void waiter_came(pawl *p) {
     if (p->async_since == 0)
         return;
     bool soon = engine_now(p) - p->async_since < FOLLOW_NS;
     p->followed = !soon ? 0 : p->followed < FOLLOWED_MANY ? p->followed + 1 : FOLLOWED_MANY;
-    p->async_since = p->hold_until = 0;
+    p->async_since = 0;
+    if (p->expected == 0)
+        p->hold_until = 0;
 }
 
-/* Whether the background thread leaves what has gathered to a waiter who will come. */
+/* Whether what has gathered is left to somebody who will come. */
 static bool held(pawl *p, uint64_t now) {
     if (p->hold_until == 0)
         return false;
     if (p->wal.gathering != NULL && p->wal.in_flight == 0 && now < p->hold_until)
         return true;
     if (p->wal.gathering != NULL)
-        p->followed = 0; /* nobody came */
-    p->hold_until = p->async_since = 0;
+        nobody_came(p);
+    p->hold_until = p->async_since = p->expected = 0;
     return false;
 }
 
@@ -205,7 +268,8 @@ static void lead(pawl *p) {
         wal_fail(&p->wal, -n, "reap", p->wal.durable);
     for (int i = 0; i < n; i++)
         wal_complete(&p->wal, done[i]);
-    wal_flush(&p->wal, false);
+    if (!hold_for_company(p))
+        wal_flush(&p->wal, false);
     engine_progress(p);
 }
 
@@ -257,6 +321,7 @@ void engine_wait_space(pawl *p) {
 
 int engine_wait_durable(pawl *p, uint64_t lsn) {
     waiter_came(p);
+    p->hold_until = p->expected = 0;
     while (p->wal.durable < lsn) {
         if (p->wal.failed != 0)
             return wal_error(&p->wal);
@@ -273,7 +338,8 @@ int engine_wait_durable(pawl *p, uint64_t lsn) {
 /* Without the lock: until everything below lsn is durable, or the log failed. Somebody leads, or the background thread was asked to. */
 static void sleep_until(pawl *p, uint64_t lsn, uint32_t seen, uint32_t bit) {
     for (;;) {
-        event_sleep(&p->progress_count, seen, bit);
+        if (event_sleep(&p->progress_count, seen, bit) && atomic_load(&p->sleepers) > 1)
+            event_wake(&p->progress_count, bit);
         seen = atomic_load(&p->progress_count);
         if (atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn || p->wal.failed != 0)
             return;
@@ -284,8 +350,11 @@ int engine_commit_wait(pawl *p, uint64_t lsn) {
     int rc = 0;
     uint32_t bit = 1u << p->wal.number % 32;
     waiter_came(p);
+    one_more(p);
+    atomic_fetch_add(&p->waiting, 1);
     while (p->wal.durable < lsn && rc == 0) {
-        wal_flush(&p->wal, false);
+        if (p->expected == 0 || p->wal.in_flight != 0)
+            wal_flush(&p->wal, false);
         if (p->wal.failed != 0) {
             rc = wal_error(&p->wal);
         } else if (p->no_thread || (p->wal.in_flight != 0 && !p->leader)) {
@@ -296,13 +365,17 @@ int engine_commit_wait(pawl *p, uint64_t lsn) {
             engine_leave(p);
             sleep_until(p, lsn, seen, bit);
             atomic_fetch_sub(&p->sleepers, 1);
-            if (atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn)
+            if (atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn) {
+                atomic_fetch_sub(&p->waiting, 1);
                 return 0;
+            }
             pthread_mutex_lock(&p->mutex);
         }
     }
+    atomic_fetch_sub(&p->waiting, 1);
     /* Who comes late must not wait for a leader that left: hand the device on. */
-    if ((p->wal.in_flight != 0 || p->wal.gathering != NULL || p->bg_idle) && !p->leader && !p->no_thread)
+    if ((p->wal.in_flight != 0 || (p->wal.gathering != NULL && p->hold_until == 0) || p->bg_idle) &&
+        !p->leader && !p->no_thread)
         engine_poke(p);
     engine_leave(p);
     return rc;
@@ -333,9 +406,10 @@ static uint64_t background(pawl *p) {
     at = witness_at(p);
     if (at < now)
         at = now + p->witness_ns / 4 + 1000000;
-    uint64_t nap = p->hold_until != 0                                             ? p->hold_until
-                   : p->followed >= FOLLOWED_MANY && p->commits != p->nap_commits ? now + FOLLOW_NS
-                                                                                  : UINT64_MAX;
+    uint64_t nap = p->hold_until != 0 ? p->hold_until
+                   : (p->followed >= FOLLOWED_MANY || w->company != 0) && p->commits != p->nap_commits
+                       ? now + FOLLOW_NS
+                       : UINT64_MAX;
     p->nap_commits = p->commits;
     return nap < at ? nap : at;
 }

@@ -34,10 +34,15 @@ void event_close(int fd) {
         close(fd);
 }
 
-void event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits) {
-    syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, NULL, NULL, bits);
+bool event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bit) {
+    return syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, NULL, NULL, bit) == 0;
 }
 
+/* Waking all at once is dear where there are many: they are put on all processors, with an interrupt for each that idles, and meet again at the futex's lock
+ * when they go back to sleep. */
+#define WAKE_FEW 8
+
 void event_wake(_Atomic uint32_t *word, uint32_t bits) {
-    syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL, bits);
+    for (; bits != 0; bits &= bits - 1)
+        syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, WAKE_FEW, NULL, NULL, bits & -bits);
 }

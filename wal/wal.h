@@ -160,6 +160,7 @@ struct wal {
     bool kick_due; /* requests are queued: the owner calls io->kick once it has left its lock, since that takes long */
     uint32_t number;    /* of the group that the last frame went to */
     uint32_t done_mask; /* groups that became durable or failed: bit number % 32; cleared by the owner */
+    uint64_t company;   /* committers who come together; 0: they don't */
     uint64_t pace;      /* frames that come while a group is on its way, a running mean */
 
     _Atomic int failed; /* 0, or the code of `error` (PAWL-7). Written under the lock, read anywhere */

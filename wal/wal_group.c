@@ -56,7 +56,7 @@ static void submit(struct wal *w, struct group *g) {
 /* While few frames come, each gets the device at once, beside what is under way. When many come, groups would be small and many: each waits for half of
  * what comes in the time of a write, so that about two are under way. */
 uint64_t wal_group_wait(const struct wal *w) {
-    return w->pace < PACE_FEW ? 0 : w->pace / 2;
+    return w->company != 0 ? w->company : w->pace < PACE_FEW ? 0 : w->pace / 2;
 }
 
 /* Is a further group worth its system calls? Large ones are in any case, the larger the more there are, since the device takes long writes best. */

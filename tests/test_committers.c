@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Committers that come together, come and go, or wait for others' commits: each is answered when its commit is durable, and none waits for one who doesn't come. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "pawl.h"
+
+#define THREADS_MAX 96u
+#define ROUNDS 200u
+
+struct shared {
+    pawl *log;
+    uint32_t stream;
+    _Atomic uint32_t wrong;
+    _Atomic bool stop;
+};
+
+struct committer {
+    struct shared *s;
+    uint32_t number, pause_us, rounds, done;
+    bool mixed; /* some of its commits are asynchronous */
+    pthread_t thread;
+};
+
+static void *commit_again_and_again(void *arg) {
+    struct committer *c = arg;
+    unsigned seed = c->number;
+    for (uint32_t i = 0; i < c->rounds && !c->s->stop; i++) {
+        bool async = c->mixed && i % 5 == 4;
+        pawl_tx *tx;
+        pawl_receipt receipt;
+        pawl_bounds b;
+        pawl_record r = {.value = &i, .value_len = sizeof i};
+        int rc = pawl_begin(c->s->log, &tx);
+        if (rc == 0 && pawl_put(tx, c->s->stream, c->number, &r) == 0)
+            rc = async ? pawl_commit_async(tx, NULL, NULL, &receipt) : pawl_commit(tx, &receipt);
+        if (rc == 0 && async && c->number % 3 == 0)
+            rc = pawl_sync(c->s->log);
+        if (rc != 0 || receipt.offset != i ||
+            pawl_partition_bounds(c->s->log, c->s->stream, c->number, &b) != 0 || (!async && b.durable != i + 1))
+            c->s->wrong++;
+        if (c->pause_us != 0 && rand_r(&seed) % 8 == 0)
+            usleep((useconds_t)rand_r(&seed) % c->pause_us);
+        c->done++;
+    }
+    if (!c->mixed && c->number == 0)
+        c->s->stop = true; /* nobody comes after, for whom those who sleep would be woken too */
+    return NULL;
+}
+
+static void run(struct shared *s, uint32_t threads, uint32_t pause_us) {
+    struct committer c[THREADS_MAX];
+    for (uint32_t i = 0; i < threads; i++) {
+        c[i] = (struct committer){.s = s, .number = i, .pause_us = i % 2 == 0 ? pause_us : 0};
+        c[i].mixed = pause_us != 0;
+        c[i].rounds = i % 4 == 3 ? ROUNDS / 4 : ROUNDS; /* some leave early */
+        assert_int_equal(pthread_create(&c[i].thread, NULL, commit_again_and_again, &c[i]), 0);
+    }
+    for (uint32_t i = 0; i < threads; i++)
+        pthread_join(c[i].thread, NULL);
+    assert_int_equal(s->wrong, 0);
+    assert_int_equal(pawl_sync(s->log), 0);
+    for (uint32_t i = 0; i < threads; i++) {
+        pawl_bounds b;
+        assert_int_equal(pawl_partition_bounds(s->log, s->stream, i, &b), 0);
+        assert_int_equal(b.durable, c[i].done);
+    }
+}
+
+static void each_is_answered(void **state) {
+    static const uint32_t threads[] = {1, 2, 3, 8, 16, 17, THREADS_MAX}, pauses_us[] = {0, 100, 2000};
+    const char *dir = *state;
+    alarm(60); /* for a failure, it would hang */
+    for (uint32_t n = 0; n < sizeof threads / sizeof threads[0] * 3; n++) {
+        struct shared s = {0};
+        char path[200];
+        pawl_options o = PAWL_OPTIONS_INIT;
+        pawl_error e;
+        o.flags = PAWL_OPEN_CREATE, o.segment_size = 1u << 20;
+        snprintf(path, sizeof path, "%s/%u", dir, n);
+        if (pawl_open(path, &o, &s.log, &e) != 0)
+            fail_msg("%s", e.message);
+        assert_int_equal(pawl_stream_create(s.log, "s", THREADS_MAX, &s.stream), 0);
+        run(&s, threads[n / 3], pauses_us[n % 3]);
+        assert_int_equal(pawl_close(s.log), 0);
+    }
+    alarm(0);
+}
+
+static int setup(void **state) {
+    static char dir[] = "/tmp/test_committers.XXXXXX";
+    *state = mkdtemp(dir);
+    return *state == NULL;
+}
+
+static int teardown(void **state) {
+    char command[200];
+    snprintf(command, sizeof command, "rm -rf -- '%s'", (char *)*state);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(each_is_answered, setup, teardown)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
