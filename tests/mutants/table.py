@@ -34,6 +34,21 @@ MUTANTS = [
     ("commit-answers-at-once", "PAWL-1", "pipeline/tx_commit.c",
      "rc = engine_wait_durable(p, receipt->lsn);", "rc = 0;"),
 
+    ("callback-before-durable", "PAWL-1", "pipeline/shell.c",
+     "        bool durable = a->lsn <= p->wal.durable;\n", "        bool durable = true;\n"),
+    ("callback-for-all-that-is-appended", "PAWL-1", "pipeline/shell.c",
+     "p->async_head->lsn <= p->wal.durable)", "p->async_head->lsn <= p->wal.tail)"),
+    ("lent-buffer-written-and-lent", "PAWL-2", "wal/wal_append.c",
+     "    *loan = old;\n", "    (void)old;\n"),
+
+    # ---- every commit is answered
+    ("woken-wake-nobody", "PAWL-1", "pipeline/shell.c",
+     "atomic_load(&p->sleepers) > 1)", "atomic_load(&p->sleepers) > 1000)"),
+    ("held-group-never-goes", "PAWL-1", "pipeline/shell.c",
+     "p->wal.in_flight == 0 && now < p->hold_until)", "p->wal.in_flight == 0 && now != 0)"),
+    ("nobody-looks-after-what-is-held", "PAWL-1", "pipeline/shell.c",
+     "if (p->bg_wakes_at <= p->hold_until + FOLLOW_NS)", "if (p->bg_wakes_at <= UINT64_MAX)"),
+
     # ---- segments
     ("prepared-segment-not-synced", "PAWL-8", "wal/wal_prepare.c",
      "return rc < 0 ? (int)rc : io->ops->sync(io, file);", "(void)file;\n    return rc < 0 ? (int)rc : 0;"),
