@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Which file a position means, and which one comes after it. The path itself is always the newest. Rotated files whose names end in a number of at most
- * five digits are in order of that number, the largest the oldest; others in order of their modification time, then of their names.
+ * five digits are in order of that number: the largest is the oldest, as those have it who rename all at each rotation, unless most modification times
+ * say that numbers are counted upwards. Others are in order of their modification time, then of their names.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,6 +19,7 @@
 
 #define FILES_MAX 4096u
 #define TRIES_MAX 100
+#define NUMBER_MAX 99999
 
 struct file {
     char *name;
@@ -78,6 +80,25 @@ static int by_age(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
+static int by_number(const void *a, const void *b) {
+    const struct file *x = a, *y = b;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* Makes the largest number the oldest, where it is the newest. */
+static void turn_numbers(struct files *l) {
+    size_t up = 0, down = 0;
+    qsort(l->file, l->count, sizeof *l->file, by_number);
+    for (size_t i = 1; i < l->count; i++)
+        if (l->file[i - 1].number >= 0) {
+            up += l->file[i].mtime > l->file[i - 1].mtime;
+            down += l->file[i].mtime < l->file[i - 1].mtime;
+        }
+    for (size_t i = 0; i < l->count && up > down; i++)
+        if (l->file[i].number >= 0)
+            l->file[i].number = NUMBER_MAX - l->file[i].number;
+}
+
 static int add_file(struct tail *t, int directory, const char *name, bool live, struct files *l) {
     struct stat st;
     if (fstatat(directory, name, &st, 0) != 0 || !S_ISREG(st.st_mode) || l->count == FILES_MAX)
@@ -120,8 +141,10 @@ static int look(struct tail *t, struct files *l) {
     closedir(d);
     if (rc != 0)
         files_free(l);
-    else if (l->count > 1)
+    if (rc == 0 && l->count > 1) {
+        turn_numbers(l);
         qsort(l->file, l->count, sizeof *l->file, by_age);
+    }
     return rc;
 }
 

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 
 static struct flow *follow(void) {
     struct flow *f = flow_new("file");
@@ -100,6 +101,7 @@ static void renamed(void **state) {
                 put_file(f->path, text);
             }
             put_file(beside(f, ".4"), "older, not ours\n");
+            assert_int_equal(utimes(beside(f, ".4"), (const struct timeval[2]){{1, 0}, {1, 0}}), 0);
             put_file(beside(f, ".0.gz"), "packed\n");
             if (!live)
                 flow_begin(f);
@@ -113,6 +115,39 @@ static void renamed(void **state) {
             add_file(f->path, "end\n");
             flow_drive(f);
             strcat(want, "end\n");
+            flow_holds(f, want);
+            assert_int_equal(f->warnings, 0);
+            flow_free(f);
+        }
+}
+
+/* Rotated to names with numbers that are counted upwards. */
+static void numbered_upwards(void **state) {
+    (void)state;
+    for (int live = 0; live <= 1; live++)
+        for (int times = 2; times <= 12; times += 5) {
+            struct flow *f = follow();
+            char want[400] = "", text[16], name[8];
+            put_file(f->path, "0\n");
+            flow_begin(f);
+            flow_drive(f);
+            for (int i = 0; i < times; i++) {
+                if (!live && i == times / 2)
+                    flow_end(f);
+                snprintf(name, sizeof name, "-%d", 7 + i);
+                assert_int_equal(rename(f->path, beside(f, name)), 0);
+                assert_int_equal(
+                    utimes(beside(f, name), (const struct timeval[2]){{1000 + i, 0}, {1000 + i, 0}}), 0);
+                snprintf(text, sizeof text, "%d\n", i + 1);
+                put_file(f->path, text);
+                if (live || i < times / 2)
+                    flow_drive(f);
+            }
+            if (!live)
+                flow_begin(f);
+            flow_drive(f);
+            for (int i = 0; i <= times; i++)
+                snprintf(want + strlen(want), 16, "%d\n", i);
             flow_holds(f, want);
             assert_int_equal(f->warnings, 0);
             flow_free(f);
@@ -365,6 +400,7 @@ int main(void) {
         cmocka_unit_test(lines_come_as_they_are_written),
         cmocka_unit_test(settings_do_what_they_say),
         cmocka_unit_test(renamed),
+        cmocka_unit_test(numbered_upwards),
         cmocka_unit_test(copied_and_truncated),
         cmocka_unit_test(what_is_lost_is_told),
         cmocka_unit_test(restored_elsewhere_it_goes_on),
