@@ -186,8 +186,12 @@ for kind in KINDS:
     script = os.path.join(top, "stall")
     with open(script, "w") as f:
         f.write("""psql -XAtqc "alter system set synchronous_standby_names = 'nobody'" -c "select pg_reload_conf()"
-(while [ "$(psql -XAtc "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and application_name = 'pawl'")" = 0 ]; do sleep 0.02; done
-sed -i /nobody/d "$PG_DIR/data/postgresql.auto.conf"; %s restart) >/dev/null 2>&1 </dev/null &
+waits() { [ "$(psql -XAtc "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and application_name = '$1'")" != 0 ]; }
+until waits probe; do # a commit of somebody else's waits: it is in force
+    kill -0 "$probe" 2>/dev/null || { PGAPPNAME=probe psql -XAtqc "select pg_logical_emit_message(true, 'pawl', 'probe')" >/dev/null 2>&1 </dev/null & probe=$!; }
+done
+(until waits pawl; do sleep 0.02; done
+ sed -i /nobody/d "$PG_DIR/data/postgresql.auto.conf"; %s restart) >/dev/null 2>&1 </dev/null &
 """ % server)
     point = {"two-phase": "batch-decided"}.get(kind, "batch-written")
     r = sink(kind, ["batch=1000", "at=%s:2:bash %s" % (point, script)], KINDS[kind])
