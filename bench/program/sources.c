@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How fast a file comes into the log: the file source, beside the bare loop that puts the same lines from memory. In turns.
+ * How fast a file comes into the log: the file source, beside the bare loop that puts the same lines from memory. In turns. The log is one that has been at work for a while: it keeps
+ * 256 MiB and uses its segments again.
  *   build/bench/sources DIR [MIB [LINE_BYTES [ROUNDS]]]
  */
 #include <stdio.h>
@@ -34,7 +35,33 @@ static double used(void) {
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
+#define KEPT (UINT64_C(256) << 20)
+
+static void put_lines(pawl *log, uint32_t stream, uint64_t lines, size_t line) {
+    size_t n = 10000;
+    char *text = malloc(n * line);
+    pawl_tx *tx;
+    if (text == NULL)
+        die("memory");
+    memset(text, 'x', n * line);
+    while (lines > 0) {
+        if (pawl_begin(log, &tx) != 0)
+            die("begin");
+        for (size_t i = 0; i < n && lines > 0; i++, lines--) {
+            pawl_record r = {.value = text + i * line, .value_len = (uint32_t)line - 1, .timestamp_ns = 1};
+            if (pawl_put(tx, stream, 0, &r) != 0)
+                die("put");
+        }
+        if (pawl_commit_async(tx, NULL, NULL, NULL) != 0)
+            die("commit");
+    }
+    if (pawl_sync(log) != 0)
+        die("sync");
+    free(text);
+}
+
 static void fresh_log(pawl **log, uint32_t *stream) {
+    pawl_status status = PAWL_STATUS_INIT;
     char command[700];
     pawl_error e;
     pawl_options o = PAWL_OPTIONS_INIT;
@@ -44,6 +71,13 @@ static void fresh_log(pawl **log, uint32_t *stream) {
     o.flags = PAWL_OPEN_CREATE;
     if (pawl_open(log_dir, &o, log, &e) != 0 || pawl_stream_create(*log, "lines", 1, stream) != 0)
         die("log");
+    if (pawl_retention_set(*log, &(pawl_retention){.bytes = KEPT}) != 0)
+        die("retention");
+    do {
+        put_lines(*log, *stream, KEPT / 4 / 100, 100);
+        if (pawl_get_status(*log, &status) != 0)
+            die("status");
+    } while (status.recycled < KEPT / (UINT64_C(64) << 20));
 }
 
 static uint64_t make_file(uint64_t mib, size_t line) {
@@ -97,31 +131,14 @@ static double with_source(uint64_t lines) {
     return took;
 }
 
-static double from_memory(uint64_t bytes, size_t line) {
+static double from_memory(uint64_t lines, size_t line) {
     pawl *log;
     uint32_t stream;
-    size_t n = 10000;
-    char *text = malloc(n * line);
-    pawl_tx *tx;
     fresh_log(&log, &stream);
-    memset(text, 'x', n * line);
     double begun = now();
-    for (uint64_t left = bytes / line; left > 0;) {
-        if (pawl_begin(log, &tx) != 0)
-            die("begin");
-        for (size_t i = 0; i < n && left > 0; i++, left--) {
-            pawl_record r = {.value = text + i * line, .value_len = (uint32_t)line - 1, .timestamp_ns = 1};
-            if (pawl_put(tx, stream, 0, &r) != 0)
-                die("put");
-        }
-        if (pawl_commit_async(tx, NULL, NULL, NULL) != 0)
-            die("commit");
-    }
-    if (pawl_sync(log) != 0)
-        die("sync");
+    put_lines(log, stream, lines, line);
     double took = now() - begun;
     pawl_close(log);
-    free(text);
     return took;
 }
 
@@ -149,7 +166,7 @@ int main(int argc, char **argv) {
         double cpu[3] = {used()};
         source[i] = with_source(bytes / line);
         cpu[1] = used();
-        memory[i] = from_memory(bytes, line);
+        memory[i] = from_memory(bytes / line, line);
         cpu[2] = used();
         printf("round %d: source %.0f MB/s, %.2f s of processor time a GB; from memory %.0f MB/s, %.2f s\n",
                i + 1, (double)bytes / source[i] / 1e6, (cpu[1] - cpu[0]) / (double)bytes * 1e9,
