@@ -12,7 +12,6 @@
 
 #ifdef PAWL_XXH_DISPATCH /* xxh_x86dispatch.h can't be included beside the inline variant */
 XXH64_hash_t XXH3_64bits_withSeed_dispatch(const void *data, size_t len, XXH64_hash_t seed);
-XXH_errorcode XXH3_64bits_update_dispatch(XXH3_state_t *state, const void *data, size_t len);
 #endif
 
 uint64_t format_hash(const void *data, size_t len, uint64_t seed) {
@@ -21,19 +20,4 @@ uint64_t format_hash(const void *data, size_t len, uint64_t seed) {
         return XXH3_64bits_withSeed_dispatch(data, len, seed);
 #endif
     return XXH3_64bits_withSeed(data, len, seed);
-}
-
-uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed) {
-    if (count == 1)
-        return format_hash(pieces[0].data, pieces[0].len, seed);
-    XXH3_state_t state;
-    XXH3_INITSTATE(&state);
-    XXH3_64bits_reset_withSeed(&state, seed);
-    for (uint32_t i = 0; i < count; i++)
-#ifdef PAWL_XXH_DISPATCH
-        XXH3_64bits_update_dispatch(&state, pieces[i].data, pieces[i].len);
-#else
-        XXH3_64bits_update(&state, pieces[i].data, pieces[i].len);
-#endif
-    return XXH3_64bits_digest(&state);
 }

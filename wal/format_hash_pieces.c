@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The hash of what lies in several places. In a file of its own, since format_hash.c has all of xxHash inline, for short texts, and some compilers' settings can't
+ * make that of the streaming functions; these come from the library.
+ */
+#define XXH_STATIC_LINKING_ONLY /* the state, so that it can be on the stack */
+#include <xxhash.h>
+
+#include "wal/format.h"
+
+#ifdef PAWL_XXH_DISPATCH /* xxh_x86dispatch.h gives the plain functions its names */
+XXH_errorcode XXH3_64bits_update_dispatch(XXH3_state_t *state, const void *data, size_t len);
+#define update XXH3_64bits_update_dispatch
+#else
+#define update XXH3_64bits_update
+#endif
+
+uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed) {
+    if (count == 1)
+        return format_hash(pieces[0].data, pieces[0].len, seed);
+    XXH3_state_t state;
+    XXH3_INITSTATE(&state);
+    XXH3_64bits_reset_withSeed(&state, seed);
+    for (uint32_t i = 0; i < count; i++)
+        update(&state, pieces[i].data, pieces[i].len);
+    return XXH3_64bits_digest(&state);
+}
