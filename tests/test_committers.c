@@ -80,7 +80,7 @@ static void run(struct shared *s, uint32_t threads, uint32_t pause_us) {
 static void each_is_answered(void **state) {
     static const uint32_t threads[] = {1, 2, 3, 8, 16, 17, THREADS_MAX}, pauses_us[] = {0, 100, 2000};
     const char *dir = *state;
-    alarm(60); /* for a failure, it would hang */
+    alarm(45); /* for a failure, it would hang */
     for (uint32_t n = 0; n < sizeof threads / sizeof threads[0] * 3; n++) {
         struct shared s = {0};
         char path[200];
