@@ -75,6 +75,12 @@ void engine_ask_chores(pawl *p) {
     pthread_cond_signal(&p->chores);
 }
 
+/* The background thread looks when hold_until is over, at the latest. */
+static void keep_time(pawl *p) {
+    if (p->bg_wakes_at > p->hold_until + FOLLOW_NS)
+        engine_poke(p);
+}
+
 /* Who appends input, processes it and waits for the output needs one flush for both. So where nobody waits for the device the background thread is asked to hand over what has gathered
  * by the time it wakes up; and where a waiter came soon after, several times in a row, it is not even asked, but takes naps and looks by itself. When nobody came by then, that
  * commit has waited FOLLOW_NS in vain, and from then on the thread is asked at once again. */
@@ -85,16 +91,10 @@ void engine_async_came(pawl *p) {
         p->async_since = engine_now(p);
     if (p->followed >= FOLLOWED_MANY && p->wal.in_flight == 0) {
         p->hold_until = p->async_since + FOLLOW_NS;
-        if (p->bg_wakes_at <= p->hold_until + FOLLOW_NS)
-            return;
-    }
-    engine_poke(p);
-}
-
-/* The background thread looks when hold_until is over, at the latest. */
-static void keep_time(pawl *p) {
-    if (p->bg_wakes_at > p->hold_until + FOLLOW_NS)
+        keep_time(p);
+    } else {
         engine_poke(p);
+    }
 }
 
 /* Many who commit again and again, each waiting for its own: a group completes, its committers are woken, and would find the next group, of the others, just gone. So the next

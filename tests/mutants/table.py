@@ -47,7 +47,7 @@ MUTANTS = [
     ("held-group-never-goes", "PAWL-1", "pipeline/shell.c",
      "p->wal.in_flight == 0 && now < p->hold_until)", "p->wal.in_flight == 0 && now != 0)"),
     ("nobody-looks-after-what-is-held", "PAWL-1", "pipeline/shell.c",
-     "if (p->bg_wakes_at <= p->hold_until + FOLLOW_NS)", "if (p->bg_wakes_at <= UINT64_MAX)"),
+     "if (p->bg_wakes_at > p->hold_until + FOLLOW_NS)", "if (p->bg_wakes_at > UINT64_MAX)"),
 
     # ---- segments
     ("prepared-segment-not-synced", "PAWL-8", "wal/wal_prepare.c",
