@@ -47,6 +47,28 @@ uint64_t connect_now(const pawl_hooks *h) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+int connect_position_fault(int code, pawl_fault *f) {
+    return pawl_fault_set(f, code == PAWL_FULL || code == PAWL_MEMORY ? PAWL_RETRY : PAWL_FATAL,
+                          "position: %s", pawl_strerror(code));
+}
+
+void connect_idle(int timeout_ms) {
+    if (timeout_ms > 0)
+        nanosleep(&(struct timespec){timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000}, NULL);
+}
+
+void connect_put_le(uint8_t *to, uint64_t n, int bytes) {
+    for (int i = 0; i < bytes; i++)
+        to[i] = (uint8_t)(n >> (8 * i));
+}
+
+uint64_t connect_get_le(const uint8_t *from, int bytes) {
+    uint64_t n = 0;
+    for (int i = 0; i < bytes; i++)
+        n |= (uint64_t)from[i] << (8 * i);
+    return n;
+}
+
 void connect_point(const pawl_hooks *h, const char *point) {
     if (h->on_point != NULL)
         h->on_point(h->on_point_arg, point);

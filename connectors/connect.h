@@ -26,6 +26,13 @@ uint64_t connect_seed(const pawl_hooks *h);
 /* A condition on the monotonic clock; and a wait of at most a second on it that a set *stop (changed with the mutex held; NULL: none) ends. */
 void connect_condition(pthread_cond_t *c);
 void connect_wait(pthread_mutex_t *m, pthread_cond_t *c, _Atomic int *stop, int ms);
+/* What a source answers where pawl_source_position() answered code < 0. */
+int connect_position_fault(int code, pawl_fault *f);
+/* For a read() with nothing to give: lets the time pass. */
+void connect_idle(int timeout_ms);
+/* Little-endian numbers of 1 to 8 bytes, in positions. */
+void connect_put_le(uint8_t *to, uint64_t n, int bytes);
+uint64_t connect_get_le(const uint8_t *from, int bytes);
 /* Finds a stream by id. */
 bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out);
 /* A name for a sink or source: 1 to 64 bytes of those that are allowed. */

@@ -341,3 +341,52 @@ int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err)
     PQconninfoFree(all);
     return 0;
 }
+
+/* ---- text */
+
+bool bytes_room(struct bytes *b, size_t n) {
+    if (b->at != NULL && b->size - b->used >= n)
+        return true;
+    size_t size = b->size * 2 > b->used + n ? b->size * 2 : b->used + n + 256;
+    char *q = realloc(b->at, size);
+    if (q == NULL)
+        return false;
+    b->at = q;
+    b->size = size;
+    return true;
+}
+
+bool bytes_text(struct bytes *b, const char *text) {
+    size_t n = strlen(text);
+    if (!bytes_room(b, n + 1))
+        return false;
+    memcpy(b->at + b->used, text, n + 1);
+    b->used += n;
+    return true;
+}
+
+bool bytes_name(struct bytes *b, const char *name) {
+    if (!bytes_room(b, 2 * strlen(name) + 3))
+        return false;
+    char *to = b->at + b->used;
+    *to++ = '"';
+    for (; *name != 0; name++) {
+        if (*name == '"')
+            *to++ = '"';
+        *to++ = *name;
+    }
+    *to++ = '"';
+    *to = 0;
+    b->used = (size_t)(to - b->at);
+    return true;
+}
+
+char *pg_name(const char *schema, const char *name) {
+    struct bytes b = {0};
+    bool well = schema == NULL || (bytes_name(&b, schema) && bytes_text(&b, "."));
+    if (!well || !bytes_name(&b, name)) {
+        free(b.at);
+        return NULL;
+    }
+    return b.at;
+}

@@ -51,4 +51,12 @@ int pg_copy_end(struct pg_link *l, const char *why, pawl_fault *f);
 /* Whether libpq understands the string, and "HOST/DATABASE" of it for status: no password shows there. 0, or INVALID, MEMORY. */
 int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err);
 
+/* Room for n more bytes. */
+bool bytes_room(struct bytes *b, size_t n);
+/* Appends a text, or a quoted identifier. False: no memory. */
+bool bytes_text(struct bytes *b, const char *text);
+bool bytes_name(struct bytes *b, const char *name);
+/* A name as an identifier, behind a schema's (or NULL), to be freed. NULL: no memory. */
+char *pg_name(const char *schema, const char *name);
+
 #endif

@@ -41,10 +41,5 @@ void pg_forget(struct pg_sink *s);
 
 /* Appends the rows to link.out and sends now and then. */
 int pg_rows(struct pg_sink *s, const pawl_sink_batch *b, const pawl_record *r, size_t count, pawl_fault *f);
-/* Room for n more bytes. */
-bool bytes_room(struct bytes *b, size_t n);
-/* Appends a text, or a quoted identifier. False: no memory. */
-bool bytes_text(struct bytes *b, const char *text);
-bool bytes_name(struct bytes *b, const char *name);
 
 #endif

@@ -26,16 +26,6 @@ static int no_memory(pawl_fault *f) {
     return pawl_fault_set(f, PAWL_RETRY, "no memory");
 }
 
-static char *full_name(const struct pg_sink *s, const char *name) {
-    struct bytes b = {0};
-    bool well = s->schema == NULL || (bytes_name(&b, s->schema) && bytes_text(&b, "."));
-    if (!well || !bytes_name(&b, name)) {
-        free(b.at);
-        return NULL;
-    }
-    return b.at;
-}
-
 static int session(struct pg_sink *s, pawl_fault *f) {
     char statement[16], lock[16], name[128];
     snprintf(statement, sizeof statement, "%u", s->link.statement_ms);
@@ -247,8 +237,8 @@ int pg_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     log_id_text(b->log_id, s->log);
     snprintf(s->name, sizeof s->name, "%s", b->sink);
     int outcome = pg_connect(&s->link, f);
-    s->full_table = full_name(s, s->table);
-    s->full_positions = full_name(s, s->positions);
+    s->full_table = pg_name(s->schema, s->table);
+    s->full_positions = pg_name(s->schema, s->positions);
     if (outcome == PAWL_DONE && (s->full_table == NULL || s->full_positions == NULL))
         outcome = no_memory(f);
     if (outcome == PAWL_DONE)

@@ -191,8 +191,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
         if (!s->tail.follow)
             return PAWL_ENDED;
     }
-    if (timeout_ms > 0)
-        nanosleep(&(struct timespec){timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000}, NULL);
+    connect_idle(timeout_ms);
     return PAWL_DONE;
 }
 

@@ -4,7 +4,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "tail.h"
 
@@ -30,8 +29,7 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     uint8_t position[PAWL_SOURCE_POSITION_MAX];
     int len = pawl_source_position(x, "", position);
     if (len < 0)
-        return pawl_fault_set(f, len == PAWL_FULL || len == PAWL_MEMORY ? PAWL_RETRY : PAWL_FATAL,
-                              "position: %s", pawl_strerror(len));
+        return connect_position_fault(len, f);
     return tail_open(self, x, position, len, f);
 }
 
@@ -39,7 +37,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
                        int timeout_ms, pawl_fault *f) {
     int rc = tail_read(self, "", out, max_records, max_bytes, f);
     if (rc == PAWL_DONE && out->item == NULL && timeout_ms > 0) {
-        nanosleep(&(struct timespec){timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000}, NULL);
+        connect_idle(timeout_ms);
         rc = tail_read(self, "", out, max_records, max_bytes, f);
     }
     return rc;

@@ -84,12 +84,6 @@ static int session(struct pg_source *s, pawl_fault *f) {
 
 /* ---- the query */
 
-static char *quoted(struct pg_source *s, const char *name) {
-    char *q = PQescapeIdentifier(s->link.conn, name, strlen(name)), *copy = q != NULL ? strdup(q) : NULL;
-    PQfreemem(q);
-    return copy;
-}
-
 /* What a column is, by what the server says of `SELECT column`; *kind 0: of another type. */
 static int kind_of(struct pg_source *s, const char *table, const char *column, int *kind, pawl_fault *f) {
     char query[600];
@@ -117,7 +111,7 @@ static int kind_of(struct pg_source *s, const char *table, const char *column, i
 }
 
 struct parts { /* quoted names, and what they are */
-    char *table, *column, *key, *txid, *record_key, *value, *schema;
+    char *table, *column, *key, *txid, *record_key, *value;
     int column_kind, key_kind, txid_kind;
 };
 
@@ -180,63 +174,38 @@ static char *build(struct pg_source *s, const struct parts *p) {
         snprintf(from, sizeof from, "(t.%s, t.%s) > (%s, $2::bigint)", one, two, typed);
     else
         snprintf(from, sizeof from, "t.%s > %s AND $2::bigint IS NOT NULL", one, typed);
-    if (asprintf(&query, "SELECT %s, %s, %s%s, %s%s FROM %s%s%s t WHERE %s%s ORDER BY t.%s%s%s LIMIT $3::bigint",
+    if (asprintf(&query, "SELECT %s, %s, %s%s, %s%s FROM %s t WHERE %s%s ORDER BY t.%s%s%s LIMIT $3::bigint",
                  first, second, p->record_key != NULL ? "t." : "NULL", p->record_key != NULL ? p->record_key : "",
-                 p->value != NULL ? "t." : "row_to_json(t)::text", p->value != NULL ? p->value : "",
-                 p->schema != NULL ? p->schema : "", p->schema != NULL ? "." : "", p->table, from, more, one,
-                 two != NULL ? ", t." : "", two != NULL ? two : "") < 0)
+                 p->value != NULL ? "t." : "row_to_json(t)::text", p->value != NULL ? p->value : "", p->table,
+                 from, more, one, two != NULL ? ", t." : "", two != NULL ? two : "") < 0)
         return NULL;
     return query;
 }
 
 static int prepare(struct pg_source *s, pawl_fault *f) {
     struct parts p = {0};
-    char full[300];
-    p.column = quoted(s, s->column);
-    p.table = quoted(s, s->table);
-    p.schema = s->schema != NULL ? quoted(s, s->schema) : NULL;
-    p.key = s->key != NULL ? quoted(s, s->key) : NULL;
-    p.txid = s->txid != NULL ? quoted(s, s->txid) : NULL;
-    p.record_key = s->record_key != NULL ? quoted(s, s->record_key) : NULL;
-    p.value = s->value != NULL ? quoted(s, s->value) : NULL;
-    char *table = p.table;
-    int rc = PAWL_DONE;
-    if (p.column == NULL || p.table == NULL || (s->schema != NULL && p.schema == NULL) ||
-        (s->key != NULL && p.key == NULL) || (s->txid != NULL && p.txid == NULL) ||
-        (s->record_key != NULL && p.record_key == NULL) || (s->value != NULL && p.value == NULL))
-        rc = pawl_fault_set(f, PAWL_RETRY, "names: %.200s", PQerrorMessage(s->link.conn));
-    if (rc == PAWL_DONE) {
-        snprintf(full, sizeof full, "%s%s%s", p.schema != NULL ? p.schema : "", p.schema != NULL ? "." : "",
-                 p.table);
-        p.table = full;
-        rc = kinds(s, &p, f);
-        p.table = table;
-    }
+    const struct {
+        const char *name;
+        char **quoted;
+    } names[] = {{s->column, &p.column},
+                 {s->key, &p.key},
+                 {s->txid, &p.txid},
+                 {s->record_key, &p.record_key},
+                 {s->value, &p.value}};
+    bool well = (p.table = pg_name(s->schema, s->table)) != NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (names[i].name != NULL)
+            well = (*names[i].quoted = pg_name(NULL, names[i].name)) != NULL && well;
+    int rc = well ? kinds(s, &p, f) : pawl_fault_set(f, PAWL_RETRY, "no memory for names");
     if (rc == PAWL_DONE && (s->query = build(s, &p)) == NULL)
         rc = pawl_fault_set(f, PAWL_RETRY, "no memory for a query");
-    free(table);
-    free(p.column);
-    free(p.schema);
-    free(p.key);
-    free(p.txid);
-    free(p.record_key);
-    free(p.value);
+    free(p.table);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        free(*names[i].quoted);
     return rc;
 }
 
 /* ---- the source */
-
-static int64_t get64(const uint8_t *from) {
-    uint64_t n = 0;
-    for (int i = 0; i < 8; i++)
-        n |= (uint64_t)from[i] << (8 * i);
-    return (int64_t)n;
-}
-
-static void put64(uint8_t *to, int64_t n) {
-    for (int i = 0; i < 8; i++)
-        to[i] = (uint8_t)((uint64_t)n >> (8 * i));
-}
 
 /* Which columns the position is of: a position of other ones must not be taken for it. */
 static uint8_t shape(const struct pg_source *s) {
@@ -248,14 +217,13 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     uint8_t at[PAWL_SOURCE_POSITION_MAX];
     int n = pawl_source_position(x, "", at);
     if (n < 0)
-        return pawl_fault_set(f, n == PAWL_FULL || n == PAWL_MEMORY ? PAWL_RETRY : PAWL_FATAL, "position: %s",
-                              pawl_strerror(n));
+        return connect_position_fault(n, f);
     if (n != 0 && (n != 17 || at[0] != shape(s)))
         return pawl_fault_set(f, PAWL_FATAL, "the position under this name is of other columns (key, txid)");
     s->have = n != 0;
     if (s->have) {
-        s->first = get64(at + 1);
-        s->second = get64(at + 9);
+        s->first = (int64_t)connect_get_le(at + 1, 8);
+        s->second = (int64_t)connect_get_le(at + 9, 8);
     }
     s->poll_at_ns = 0;
     int rc = session(s, f);
@@ -301,8 +269,8 @@ static int give(struct pg_source *s, int rows, pawl_source_batch *out) {
     out->records = s->records;
     out->count = (size_t)rows;
     out->position[0] = shape(s);
-    put64(out->position + 1, s->first);
-    put64(out->position + 9, s->second);
+    connect_put_le(out->position + 1, (uint64_t)s->first, 8);
+    connect_put_le(out->position + 9, (uint64_t)s->second, 8);
     out->position_len = 17;
     pthread_mutex_lock(&s->mutex);
     snprintf(s->shown, sizeof s->shown, "%.100s: %.60s, %.60s up to %lld", s->where, s->table,
@@ -320,8 +288,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     uint64_t now = connect_now(&(pawl_hooks){0});
     (void)max_bytes; /* `fetch` is what bounds it */
     if (now < s->poll_at_ns) {
-        if (timeout_ms > 0)
-            nanosleep(&(struct timespec){timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000}, NULL);
+        connect_idle(timeout_ms);
         return PAWL_DONE;
     }
     int outcome = s->query == NULL ? prepare(s, f) : PAWL_DONE;

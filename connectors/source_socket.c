@@ -77,8 +77,7 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     s->context = x;
     int rc = s->plain ? position(s, "", &s->lines) : 0;
     if (rc != 0)
-        return pawl_fault_set(f, rc == PAWL_FULL || rc == PAWL_MEMORY ? PAWL_RETRY : PAWL_FATAL,
-                              "position: %s", pawl_strerror(rc));
+        return connect_position_fault(rc, f);
     return wire_open(s->wire, f);
 }
 

@@ -32,8 +32,7 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     uint8_t at[PAWL_SOURCE_POSITION_MAX] = {0};
     int n = pawl_source_position(x, "", at);
     if (n < 0)
-        return pawl_fault_set(f, n == PAWL_FULL || n == PAWL_MEMORY ? PAWL_RETRY : PAWL_FATAL, "position: %s",
-                              pawl_strerror(n));
+        return connect_position_fault(n, f);
     memcpy(&s->lines, at, sizeof s->lines);
     return PAWL_DONE;
 }

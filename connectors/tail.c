@@ -37,27 +37,15 @@ uint64_t tail_mtime(const struct timespec *t) {
     return ((uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec) >> 16;
 }
 
-static void put_le(uint8_t *to, uint64_t n, int bytes) {
-    for (int i = 0; i < bytes; i++)
-        to[i] = (uint8_t)(n >> (8 * i));
-}
-
-static uint64_t get_le(const uint8_t *from, int bytes) {
-    uint64_t n = 0;
-    for (int i = 0; i < bytes; i++)
-        n |= (uint64_t)from[i] << (8 * i);
-    return n;
-}
-
 /* `behind`: the position's place in memory, with the window before it. */
 static void encode(const struct tail *t, const uint8_t *behind, pawl_source_batch *out) {
     size_t n = t->at < TAIL_WINDOW ? (size_t)t->at : TAIL_WINDOW;
     out->position[0] = 1;
     out->position[1] = t->flags;
-    put_le(out->position + 2, t->mtime, 6);
-    put_le(out->position + 8, t->inode, 8);
-    put_le(out->position + 16, t->at, 8);
-    put_le(out->position + 24, tail_hash(behind - n, n), 8);
+    connect_put_le(out->position + 2, t->mtime, 6);
+    connect_put_le(out->position + 8, t->inode, 8);
+    connect_put_le(out->position + 16, t->at, 8);
+    connect_put_le(out->position + 24, tail_hash(behind - n, n), 8);
     out->position_len = 32;
 }
 
@@ -187,10 +175,10 @@ int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, i
         return pawl_fault_set(
             f, PAWL_FATAL, "the position under this name was not written by a file source of this version");
     struct tail_position p = {.flags = position[1],
-                              .mtime = get_le(position + 2, 6),
-                              .inode = get_le(position + 8, 8),
-                              .at = get_le(position + 16, 8),
-                              .hash = get_le(position + 24, 8)};
+                              .mtime = connect_get_le(position + 2, 6),
+                              .inode = connect_get_le(position + 8, 8),
+                              .at = connect_get_le(position + 16, 8),
+                              .hash = connect_get_le(position + 24, 8)};
     return tail_find(t, &p, f);
 }
 
