@@ -96,13 +96,18 @@ static int look_at_table(struct pg_sink *s, pawl_fault *f) {
 
 /* ---- positions */
 
-static int make_positions(struct pg_sink *s, pawl_fault *f) {
+static int there_is(struct pg_sink *s, const char *name, bool *there, pawl_fault *f) {
     PGresult *r = NULL;
-    int outcome =
-        pg_query(&s->link, "SELECT to_regclass($1) IS NULL", 1, (const char *const[]){s->full_positions}, &r, f);
-    bool missing = outcome == PAWL_DONE && PQntuples(r) == 1 && PQgetvalue(r, 0, 0)[0] == 't';
+    int outcome = pg_query(&s->link, "SELECT to_regclass($1) IS NOT NULL", 1, &name, &r, f);
+    *there = outcome == PAWL_DONE && PQntuples(r) == 1 && PQgetvalue(r, 0, 0)[0] == 't';
     PQclear(r);
-    if (!missing)
+    return outcome;
+}
+
+static int make_positions(struct pg_sink *s, pawl_fault *f) {
+    bool there = false;
+    int outcome = there_is(s, s->full_positions, &there, f);
+    if (there || outcome != PAWL_DONE)
         return outcome;
     struct bytes b = {0};
     if (!bytes_text(&b, "CREATE TABLE IF NOT EXISTS ") || !bytes_text(&b, s->full_positions) ||
@@ -113,8 +118,9 @@ static int make_positions(struct pg_sink *s, pawl_fault *f) {
     else
         outcome = pg_run(&s->link, b.at, NULL, f);
     free(b.at);
-    if (outcome == PAWL_FATAL && (strcmp(pg_state(), "42P07") == 0 || strcmp(pg_state(), "23505") == 0))
-        return PAWL_RETRY; /* another sink has just made it */
+    /* IF NOT EXISTS doesn't keep two creators from meeting: the later one fails (42710, 23505), and then the table is there. */
+    if (outcome == PAWL_FATAL && there_is(s, s->full_positions, &there, NULL) == PAWL_DONE && there)
+        return PAWL_DONE;
     return outcome;
 }
 
@@ -231,6 +237,23 @@ static int make_upsert(struct pg_sink *s, pawl_fault *f) {
     return make_staging(s, f);
 }
 
+/* One sink at a time runs its setup in a database: CREATE ... IF NOT EXISTS fails where two do it at once. A connection that is given up gives the lock
+ * back too. */
+static int create(struct pg_sink *s, pawl_fault *f) {
+    int outcome = pg_run(&s->link, "SELECT pg_advisory_lock(hashtextextended('pawl-setup', 0))", NULL, f);
+    if (outcome != PAWL_DONE && strcmp(pg_state(), "55P03") == 0)
+        return pawl_fault_set(f, PAWL_RETRY, "another sink's setup is still at work in the server");
+    if (outcome == PAWL_DONE && s->setup != NULL)
+        outcome = pg_run(&s->link, s->setup, NULL, f);
+    if (outcome == PAWL_DONE)
+        outcome = look_at_table(s, f);
+    if (outcome == PAWL_DONE && s->kind != PAWL_SINK_IDEMPOTENT)
+        outcome = make_positions(s, f);
+    return outcome == PAWL_DONE
+               ? pg_run(&s->link, "SELECT pg_advisory_unlock(hashtextextended('pawl-setup', 0))", NULL, f)
+               : outcome;
+}
+
 int pg_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct pg_sink *s = self;
     pg_forget(s);
@@ -243,14 +266,12 @@ int pg_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         outcome = no_memory(f);
     if (outcome == PAWL_DONE)
         outcome = session(s, f);
-    if (outcome == PAWL_DONE && s->setup != NULL)
-        outcome = pg_run(&s->link, s->setup, NULL, f);
     if (outcome == PAWL_DONE)
-        outcome = look_at_table(s, f);
+        outcome = create(s, f);
     if (outcome == PAWL_DONE)
         outcome = make_copy(s, f);
-    if (outcome == PAWL_DONE)
-        outcome = s->kind == PAWL_SINK_IDEMPOTENT ? make_upsert(s, f) : make_positions(s, f);
+    if (outcome == PAWL_DONE && s->kind == PAWL_SINK_IDEMPOTENT)
+        outcome = make_upsert(s, f);
     if (outcome != PAWL_DONE)
         pg_disconnect(&s->link);
     return outcome;

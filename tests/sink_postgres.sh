@@ -3,7 +3,7 @@
 #
 # test-label: slow
 # test-timeout: 600
-# The PostgreSQL sink: what columns take; each fault of the target, with what becomes of it (the table in connectors/sink_postgres_link.c): a clear
+# The PostgreSQL sink: what columns take; each fault of the target, with what becomes of it (the table in connectors/link_postgres.c): a clear
 # error or a documented conversion, nothing lost, nothing doubled; prepared transactions that someone finished, rolled back or left by hand.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -134,6 +134,29 @@ saved, os.environ["PGHOST"] = os.environ["PGHOST"], top
 r = sink("transactional", ["limit_ms=300"], T, 4, "nowhere")
 check("no server: waits", r["flow"] == "waiting" and int(r["retries"]) > 2, r)
 os.environ["PGHOST"] = saved
+
+# ---- several who create the same thing at once
+made = ["table=made", "columns.off=offset", "columns.v=value", "setup=create table if not exists made(off bigint, v text); select pg_sleep(0.3)"]
+new_log(values)
+fresh()
+psql("drop table if exists pawl_positions")
+shutil.copytree(log, top + "/log2")
+both = [subprocess.Popen([prog, at, name, "in", "postgres", ":", "conninfo=host=%s user=postgres dbname=postgres" % os.environ["PGHOST"], "kind=transactional", *made],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE) for at, name in ((log, "one"), (top + "/log2", "two"))]
+told = [p.communicate()[1].decode() for p in both]
+check("two setups", [p.returncode for p in both] == [0, 0] and told == ["", ""] and one("select count(*) from made") == "6000", told)
+shutil.rmtree(top + "/log2")
+for made, end in (("create table pawl_positions(log_id text, sink text, stream_id bigint, partition bigint, position bigint, primary key (log_id, sink, stream_id, partition))", 0),
+                  ("create type pawl_positions as enum ('a')", 3)): # somebody else's program, in the middle of it
+    fresh()
+    holder = subprocess.Popen(["psql", "-XAtq", "-c", "begin", "-c", made, "-c", "select 'held'", "-c", "do $$begin while not exists (select from pg_locks where not granted) loop "
+                               "perform pg_sleep(0.01); end loop; end$$", "-c", "commit"], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    r = sink("transactional", [], T, end, "third")
+    check("created meanwhile", holder.wait() == 0 and (end == 0 or "pawl_positions" in r["message"]), r)
+    check("created meanwhile", one("select count(*) from u") == ("3000" if end == 0 else "0"), r)
+r = sink("transactional", [], T, 3, "third")
+check("a type of that name", "SQLSTATE 42710" in r["message"], r)
 
 # ---- a lock held by someone, an answer that never comes
 for kind in KINDS:
