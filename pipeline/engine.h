@@ -51,6 +51,7 @@ struct task;
 struct pawl {
     struct seam *io; /* (constant) */
     struct mem mem;  /* (atomic inside) */
+    ahead_spare read_ahead; /* of readers; given up when memory is short */
     atomic_bool tight; /* a reader met want of memory: since then they keep nothing between calls that can be had again */
     bool read_only, salvage, no_thread, app_dispatch, block_when_full; /* (constant) */
     uint64_t fork_generation;                                          /* (constant) */

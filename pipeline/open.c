@@ -113,6 +113,7 @@ static void destroy(pawl *p) {
         mem_free(&p->mem, a, sizeof *a);
     }
     event_close(p->event_fd);
+    ahead_drop(&p->read_ahead);
     if (p->io != NULL)
         p->io->ops->destroy(p->io);
     pthread_cond_destroy(&p->progress);
@@ -193,11 +194,18 @@ static int open_writer(pawl *p, const pawl_options *o) {
     return begin_incarnation(p, &out.start);
 }
 
+static void reclaim(void *ctx) {
+    pawl *p = ctx;
+    ahead_drop(&p->read_ahead);
+}
+
 static pawl *new_handle(const pawl_options *o) {
     pawl *p = calloc(1, sizeof *p);
     if (p == NULL)
         return NULL;
     mem_init(&p->mem, o->memory_cap != 0 ? o->memory_cap : MEMORY_DEFAULT);
+    p->mem.reclaim = reclaim;
+    p->mem.reclaim_ctx = p;
     p->fork_generation = engine_fork_generation();
     p->read_only = (o->flags & PAWL_OPEN_READ) != 0;
     p->salvage = (o->flags & PAWL_OPEN_SALVAGE) != 0;

@@ -376,6 +376,7 @@ static int begin_scan(struct pawl_reader *r, int file, const struct segment_head
     pawl *p = r->p;
     int rc = 0;
     scan_begin(&r->scan, p->io, &p->mem, file, h, true);
+    r->scan.spare = &p->read_ahead;
     bool first = r->lsn % h->segment_size == SEGMENT_HEADER_SIZE;
     if (!first && r->linked) {
         scan_resume(&r->scan, r->lsn, r->link, r->epoch);
@@ -421,6 +422,8 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
             scan_forget(&r->scan);
         r->scan.limit = until;
     }
+    if (r->linked) /* it reads on from what it had */
+        scan_much(&r->scan, all ? p->header.segment_size : until);
     return 0;
 }
 

@@ -12,6 +12,7 @@ struct slot {
 
 struct ahead {
     struct mem *mem;
+    ahead_spare *spare;
     const struct seam_ops *ops;
     struct seam_reads *reads;
     int file; /* that the window shows */
@@ -64,23 +65,47 @@ static void fill(struct ahead *a) {
     }
 }
 
-struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, unsigned slots,
-                          uint64_t from, uint64_t end) {
-    if (io->ops->reads_open == NULL || from >= end)
-        return NULL;
+static void destroy(struct ahead *a) {
+    if (a == NULL)
+        return;
+    if (a->reads != NULL)
+        a->ops->reads_close(a->reads);
+    mem_free(a->mem, a->memory, memory_size(a));
+    mem_free(a->mem, a, sizeof *a);
+}
+
+static struct ahead *make(struct seam *io, struct mem *m, size_t slot, unsigned slots) {
     struct ahead *a = mem_alloc(m, sizeof *a);
     if (a == NULL)
         return NULL;
-    *a = (struct ahead){
-        .mem = m, .ops = io->ops, .file = file, .then = -1, .slot = slot, .count = slots, .next = from, .end = end};
+    *a = (struct ahead){.mem = m, .ops = io->ops, .slot = slot, .count = slots};
     a->memory = mem_alloc_block(m, memory_size(a));
     if (a->memory != NULL)
         a->reads = io->ops->reads_open(io, slots, a->memory, memory_size(a));
-    if (a->reads == NULL) {
-        mem_free(m, a->memory, memory_size(a));
-        mem_free(m, a, sizeof *a);
+    if (a->reads != NULL)
+        return a;
+    destroy(a);
+    return NULL;
+}
+
+struct ahead *ahead_begin(struct seam *io, struct mem *m, ahead_spare *spare, int file, size_t slot,
+                          unsigned slots, uint64_t from, uint64_t end) {
+    if (io->ops->reads_open == NULL || from >= end)
         return NULL;
+    struct ahead *a = spare != NULL ? atomic_exchange(spare, NULL) : NULL;
+    if (a != NULL && (a->slot != slot || a->count != slots)) {
+        destroy(a);
+        a = NULL;
     }
+    if (a == NULL && (a = make(io, m, slot, slots)) == NULL)
+        return NULL;
+    a->spare = spare;
+    a->file = file;
+    a->then = -1;
+    a->turned = false;
+    a->next = from;
+    a->end = end;
+    a->head = a->used = a->flying = 0;
     fill(a);
     return a;
 }
@@ -188,7 +213,14 @@ bool ahead_turn(struct ahead *a, int file, struct window *w) {
 void ahead_end(struct ahead *a) {
     if (a == NULL)
         return;
-    a->ops->reads_close(a->reads);
-    mem_free(a->mem, a->memory, memory_size(a));
-    mem_free(a->mem, a, sizeof *a);
+    bool quiet = a->spare != NULL;
+    for (unsigned i = 0; i < a->flying && quiet; i++)
+        quiet = come(a, &a->slots[(a->head + a->used + i) % a->count]);
+    struct ahead *none = NULL;
+    if (!quiet || !atomic_compare_exchange_strong(a->spare, &none, a))
+        destroy(a);
+}
+
+void ahead_drop(ahead_spare *spare) {
+    destroy(atomic_exchange(spare, NULL));
 }

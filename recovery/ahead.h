@@ -18,12 +18,15 @@ struct window {
 
 struct ahead;
 
+/* Where one that has ended waits, with its memory and its queue, for the next who reads: making both costs as much as reading a MiB. */
+typedef _Atomic(struct ahead *) ahead_spare;
+
 #define AHEAD_SLOTS_MAX 8u
 
 /* Begins to read [from, end) of the file in pieces of `slot` bytes, `slots` of them at a time; all block-aligned. NULL where the backend can't, or
- * there is no memory: then the caller goes on with plain reads. One thread at a time. */
-struct ahead *ahead_begin(struct seam *io, struct mem *m, int file, size_t slot, unsigned slots,
-                          uint64_t from, uint64_t end);
+ * there is no memory: then the caller goes on with plain reads. One thread at a time. `spare`: where it comes from and goes to, or NULL. */
+struct ahead *ahead_begin(struct seam *io, struct mem *m, ahead_spare *spare, int file, size_t slot,
+                          unsigned slots, uint64_t from, uint64_t end);
 /* Lets the window, which ends where the next piece begins, reach `to`; bytes below `keep` may leave it. False when that can't
  * be (the end, a frame too large, a read that failed or was short): then the caller ends it, and a plain read tells the reason. */
 bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w);
@@ -32,7 +35,9 @@ void ahead_then(struct ahead *a, int file, uint64_t from, uint64_t end);
 /* On to that file: what is left of the first one is passed over, no read of it is under way any more, and the window is empty, where the other's begins. False: `file` isn't
  * the one named. */
 bool ahead_turn(struct ahead *a, int file, struct window *w);
-/* Waits for what is under way and frees it: a window in its memory is gone. */
+/* Waits for what is under way and frees it, or leaves it as the spare: a window in its memory is gone. */
 void ahead_end(struct ahead *a);
+/* Frees the spare, if there is one. Any thread. */
+void ahead_drop(ahead_spare *spare);
 
 #endif

@@ -14,6 +14,10 @@ static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
 #define AHEAD_SLOTS 4u
 #define AHEAD_SLOT_MIN (64u * 1024u)
 
+static uint64_t offset_of(const struct scan *s, uint64_t lsn) {
+    return lsn - s->index * s->segment_size;
+}
+
 void scan_forget(struct scan *s) {
     ahead_end(s->ahead);
     s->ahead = NULL;
@@ -71,14 +75,19 @@ static void announce(struct scan *s) {
 static void read_ahead(struct scan *s) {
     uint64_t from = s->window.at + s->window.len, end = readable_end(s) / BLOCK * BLOCK;
     size_t slot = s->chunk / 2 / BLOCK * BLOCK;
-    bool wanted = s->whole ? slot != 0 : s->sequential >= SEQUENTIAL_MIN && slot >= AHEAD_SLOT_MIN;
+    bool wanted = s->whole ? slot != 0 : (s->much || s->sequential >= SEQUENTIAL_MIN) && slot >= AHEAD_SLOT_MIN;
     if (wanted && from % BLOCK == 0 && from + slot <= end)
-        s->ahead = ahead_begin(s->io, s->mem, s->file, slot, s->whole ? AHEAD_SLOTS_MAX : AHEAD_SLOTS, from, end);
+        s->ahead = ahead_begin(s->io, s->mem, s->spare, s->file, slot,
+                               s->whole ? AHEAD_SLOTS_MAX : AHEAD_SLOTS, from, end);
     announce(s);
 }
 
 void scan_whole(struct scan *s) {
     s->whole = true;
+}
+
+void scan_much(struct scan *s, uint64_t until) {
+    s->much = until >= offset_of(s, s->at) + 2 * s->chunk;
 }
 
 void scan_then(struct scan *s, int file) {
@@ -100,7 +109,7 @@ static int window(struct scan *s, uint64_t offset, size_t len) {
     uint64_t end = s->window.at + s->window.len;
     if (offset >= s->window.at && offset + len <= end)
         return 0;
-    if (s->whole && s->ahead == NULL && s->window.len == 0) {
+    if ((s->whole || s->much) && s->ahead == NULL && s->window.len == 0) {
         s->window.at = end = offset / BLOCK * BLOCK;
         read_ahead(s);
         end = offset; /* the window is empty: anything goes on from there */
@@ -207,10 +216,6 @@ void scan_end(struct scan *s) {
     mem_free(s->mem, s->buf, s->buf_cap);
     s->buf = NULL;
     s->buf_cap = 0;
-}
-
-static uint64_t offset_of(const struct scan *s, uint64_t lsn) {
-    return lsn - s->index * s->segment_size;
 }
 
 static enum chain_evidence chain_of(const struct scan *s, const struct frame_header *h) {

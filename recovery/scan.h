@@ -35,9 +35,11 @@ struct scan {
     size_t buf_cap;
     size_t chunk;
     struct ahead *ahead; /* NULL: not reading ahead */
-    int then;            /* file of the segment that is read after this one, or -1 */
+    ahead_spare *spare; /* NULL, or set by the owner behind scan_begin(): where that comes from and goes to */
+    int then;           /* file of the segment that is read after this one, or -1 */
     unsigned sequential; /* windows read one behind the other */
-    bool whole;          /* the segment will be read to its end: reading ahead begins at once */
+    bool much;  /* a reader is behind by several windows: as if they had been read one behind the other */
+    bool whole; /* the segment will be read to its end: reading ahead begins at once */
 };
 
 struct scan_frame {
@@ -64,6 +66,8 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
                bool newest);
 /* Right behind scan_begin(): all of the segment is going to be read, in order. Takes more memory, and has it read without a pause. */
 void scan_whole(struct scan *s);
+/* All up to the file offset `until` is going to be read, in order. */
+void scan_much(struct scan *s, uint64_t until);
 /* Behind scan_whole(): the segment in `file` follows, whole, and what is free to read ahead begins with it. */
 void scan_then(struct scan *s, int file);
 /* In place of scan_whole(), for that segment: goes on with what `before` has read ahead of it. No read of the file before is under way any more. */

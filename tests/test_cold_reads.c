@@ -18,13 +18,17 @@
 #define RECORDS 60u
 
 static char dir[64];
-static unsigned opened, put, largest_flight, flight;
+static unsigned opened, put, largest_flight, flight, plain;
 static struct seam_ops counting;
 static const struct seam_ops *real;
 
 static struct seam_reads *count_open(struct seam *s, unsigned depth, void *memory, size_t size) {
     opened++;
     return real->reads_open(s, depth, memory, size);
+}
+static int64_t count_read(struct seam *s, int file, void *data, size_t len, uint64_t offset) {
+    plain += len > SEGMENT_HEADER_SIZE;
+    return real->read(s, file, data, len, offset);
 }
 static void count_put(struct seam_reads *q, struct seam_req *r) {
     put++;
@@ -103,6 +107,7 @@ static struct seam *open_counting(const char *path, int backend, struct seam_req
         counting.reads_open = count_open;
         counting.reads_put = count_put;
         counting.reads_take = take;
+        counting.read = count_read;
         counting.reads_close = count_close;
     }
     io->ops = &counting;
@@ -209,6 +214,70 @@ static void verify_goes_on_from_segment_to_segment(void **state) {
     verify_finds(small, PAWL_BACKEND_AUTO, failing_take, 6000);
 }
 
+/* Writes 20 MiB, more than the log keeps in memory, and reads them. */
+static void write_and_follow(pawl *log, uint32_t stream, pawl_reader *r) {
+    static uint8_t value[100000];
+    pawl_batch b;
+    size_t got = 0;
+    for (uint32_t i = 0; i < 200; i++) {
+        pawl_tx *tx;
+        pawl_record record = {.value = value, .value_len = sizeof value};
+        fill(value, sizeof value, i);
+        assert_int_equal(pawl_begin(log, &tx), 0);
+        assert_int_equal(pawl_put(tx, stream, 0, &record), 0);
+        assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
+    }
+    assert_int_equal(pawl_sync(log), 0);
+    while (pawl_read(r, 0, 0, &b) > 0)
+        for (size_t i = 0; i < b.count; i++, got++) {
+            fill(value, sizeof value, (uint32_t)got);
+            assert_memory_equal(b.records[i].value, value, sizeof value);
+        }
+    assert_int_equal(got, 200);
+}
+
+/* A reader that comes after the writer again and again: queue and memory for reading ahead are made once, and given up when memory is short. */
+static void what_reads_ahead_is_kept_for_the_next(void **state) {
+    char path[80];
+    (void)state;
+    snprintf(path, sizeof path, "%s/followed", dir);
+    struct seam *io;
+    assert_int_equal(seam_create(path, true, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io), 0);
+    io->ops->destroy(io);
+    io = open_counting(path, PAWL_BACKEND_AUTO, count_take);
+    if (real->reads_open == NULL) {
+        io->ops->destroy(io);
+        print_message("SKIPPED: no reading ahead here\n");
+        skip();
+    }
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.flags = PAWL_OPEN_CREATE;
+    pawl *log;
+    pawl_reader *r;
+    uint32_t s;
+    assert_int_equal(engine_open(io, &o, &log), 0);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    assert_int_equal(pawl_reader_open(log, s, 0, 0, 0, &r), 0);
+    opened = put = 0;            /* recovery has one of its own */
+    write_and_follow(log, s, r); /* from one record on: not known to go on yet */
+    plain = 0;
+    for (int i = 0; i < 4; i++)
+        write_and_follow(log, s, r);
+    assert_int_equal(opened, 1);
+    assert_true(plain <= 4); /* one behind the last whole piece, each time */
+    assert_true(put > 50);
+    assert_non_null(atomic_load(&log->read_ahead));
+    size_t more = (size_t)(log->mem.cap - atomic_load(&log->mem.used)) + 1;
+    void *memory = mem_alloc(&log->mem, more);
+    assert_non_null(memory);
+    assert_null(atomic_load(&log->read_ahead));
+    mem_free(&log->mem, memory, more);
+    write_and_follow(log, s, r);
+    assert_int_equal(opened, 2);
+    pawl_reader_close(r);
+    assert_int_equal(pawl_close(log), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(several_reads_are_under_way),
@@ -216,6 +285,7 @@ int main(void) {
         cmocka_unit_test(a_read_ahead_that_fails_is_read_plainly),
         cmocka_unit_test(verify_reads_the_same_in_every_way),
         cmocka_unit_test(verify_goes_on_from_segment_to_segment),
+        cmocka_unit_test(what_reads_ahead_is_kept_for_the_next),
     };
     return cmocka_run_group_tests(tests, make_log, remove_log);
 }

@@ -11,17 +11,27 @@ void mem_init(struct mem *m, uint64_t cap) {
     atomic_init(&m->used, 0);
     atomic_init(&m->fail_at, -1);
     m->cap = cap;
+    m->reclaim = NULL;
 }
 
-static bool take(struct mem *m, size_t size) {
-    if (atomic_load_explicit(&m->fail_at, memory_order_relaxed) >= 0 && atomic_fetch_sub(&m->fail_at, 1) == 0)
-        return false;
+static bool fits(struct mem *m, size_t size) {
     uint64_t used = atomic_fetch_add(&m->used, size);
     if (m->cap != 0 && (size > m->cap || used > m->cap - size)) {
         atomic_fetch_sub(&m->used, size);
         return false;
     }
     return true;
+}
+
+static bool take(struct mem *m, size_t size) {
+    if (atomic_load_explicit(&m->fail_at, memory_order_relaxed) >= 0 && atomic_fetch_sub(&m->fail_at, 1) == 0)
+        return false;
+    if (fits(m, size))
+        return true;
+    if (m->reclaim == NULL)
+        return false;
+    m->reclaim(m->reclaim_ctx);
+    return fits(m, size);
 }
 
 void *mem_alloc(struct mem *m, size_t size) {

@@ -12,7 +12,10 @@
 
 struct mem {
     _Atomic uint64_t used;
-    uint64_t cap;            /* bytes; 0 = none */
+    uint64_t cap; /* bytes; 0 = none */
+    /* Gives back what can be had again, when an allocation doesn't fit; NULL: there is nothing. Any thread, with or without its owner's lock. */
+    void (*reclaim)(void *ctx);
+    void *reclaim_ctx;
     _Atomic int64_t fail_at; /* tests: counts down at each allocation, which fails when it reaches 0; negative: off */
 };
 
