@@ -347,7 +347,7 @@ static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
     bool grows = size > run->data.cap - run->data.len;
     if (grows && run->loan.data != NULL) /* a large record, alone in the transaction: what was there has been spilled */
         give_back(p, run);
-    else if (grows && run->data.cap >= p->wal.group_size / 16 && run->data.len + size <= p->spill_bytes)
+    else if (grows && run->data.cap >= p->wal.group_size / 4 && run->data.len + size <= p->spill_bytes)
         borrow(p, run);
     uint8_t *out = bytes_room(&run->data, size);
     if (out == NULL) { /* what the pool keeps may be what is missing */

@@ -25,10 +25,11 @@
 
 #define WAL_WAIT 1 /* not now: complete() something, or prepare a segment, then try again */
 
-#define WAL_GROUPS 14     /* groups with a write buffer each */
-#define WAL_GROUPS_MAX 22 /* and places for groups made for one large frame */
-#define WAL_LOANS 2       /* further write buffers, which large transactions fill themselves */
-#define WAL_PINNED_MAX 4  /* so many groups may be kept for readers: the writer always has the others */
+#define WAL_BUFFERS 14    /* write buffers that groups gather in */
+#define WAL_LOANS 2       /* and further ones, which large transactions fill themselves */
+#define WAL_ALIVE_MAX 22  /* groups that gather or are on their way */
+#define WAL_GROUPS_MAX 40 /* and those whose bytes serve readers */
+#define WAL_PINNED_MAX 4 /* so many groups may be kept for readers: the writer always has the other buffers */
 #define WAL_LOAN_HEAD \
     (FRAME_HEADER_SIZE + RUN_SIZE) /* what a loan keeps free at its beginning: a frame of one run then lies there as it is to be written */
 
@@ -41,7 +42,7 @@ enum wal_class {                /* who may use the last bytes before the log is 
 /* A write buffer that somebody else fills. */
 struct wal_loan {
     uint8_t *data; /* group_size bytes; NULL: none */
-    int number;    /* registered index, or -1 */
+    int number;    /* of the buffer, or -1 */
 };
 
 /* A frame to be appended. The body is the pieces one behind the other. With a loan it has one run and one piece, which lies behind the loan's head: nothing is
@@ -65,10 +66,10 @@ enum group_state {
     GROUP_WRITING,
     GROUP_SYNCING,
     GROUP_DONE, /* durable (or failed), but perhaps not the groups before it */
-    GROUP_IDLE, /* left the flight; its bytes serve readers until it is used again */
+    GROUP_IDLE, /* left the flight; its bytes serve readers until the buffer is used again */
 };
 
-/* A run of whole blocks on its way to the device. */
+/* A run of whole blocks on its way to the device, and then, joined to the one before it, for readers. Small ones lie one behind the other in a buffer. */
 struct group {
     struct seam_req req;
     uint8_t *data;
@@ -77,10 +78,10 @@ struct group {
     uint32_t len;   /* filled; a multiple of the block once submitted */
     uint32_t done;  /* written so far */
     uint32_t tries; /* consecutive answers without progress */
-    int buffer;     /* registered index, or -1 */
+    int buffer;     /* in which it lies, as it was registered; or -1 */
     bool own;       /* made for one large frame: freed when done */
     uint32_t pins;  /* readers that use its bytes where they are: not to be gathered in until they are done */
-    uint32_t number;      /* counts groups; fewer than 32 are ever alive */
+    uint32_t number;      /* counts groups; fewer than 32 gather or are on their way at a time */
     uint64_t first_frame; /* count of frames before its first */
     uint64_t frames_then; /* count of frames when it was submitted */
     bool need_sync;       /* the write alone doesn't make it durable: a fresh sync follows */
@@ -146,11 +147,14 @@ struct wal {
     uint64_t recycled;
 
     struct group groups[WAL_GROUPS_MAX];
-    int group_count;
-    uint8_t *buffers[WAL_GROUPS + WAL_LOANS]; /* all of them, whoever has them now */
-    struct wal_loan loans[WAL_LOANS];         /* those that nobody has */
+    uint8_t *buffers[WAL_BUFFERS + WAL_LOANS]; /* all of them, whoever has them now */
+    bool for_loans[WAL_BUFFERS + WAL_LOANS];   /* not for groups */
+    struct wal_loan loans[WAL_LOANS];          /* those of them that nobody has */
     int loan_count;
-    uint32_t group_size;
+    uint32_t group_size; /* bytes of a buffer */
+    int rest;            /* the buffer that the last group left much of, or -1 */
+    uint32_t rest_at;    /* where that begins */
+    uint32_t held;       /* the group that a reader found its bytes in last */
     uint32_t in_flight_max;
     struct group *gathering;
     struct group *flight_head, *flight_tail;

@@ -70,33 +70,85 @@ void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_head
     frame_encode_header(out, h, seed);
 }
 
-/* A group to gather in: the free one that has been free longest, so that recent bytes stay readable. */
-static struct group *free_group(struct wal *w) {
-    struct group *best = NULL;
-    for (int i = 0; i < w->group_count; i++) {
+static struct group *place(struct wal *w) {
+    struct group *oldest = NULL;
+    for (int i = 0; i < WAL_GROUPS_MAX; i++) {
         struct group *g = &w->groups[i];
-        bool idle = g->state == GROUP_FREE || g->state == GROUP_IDLE;
-        if (idle && !g->own && g->pins == 0 && (best == NULL || g->lsn < best->lsn))
-            best = g;
+        if (g->state == GROUP_FREE)
+            return g;
+        if (g->state == GROUP_IDLE && g->pins == 0 && (oldest == NULL || g->lsn < oldest->lsn))
+            oldest = g;
     }
+    return oldest; /* there is one: no more are alive or pinned than there are places */
+}
+
+/* The buffer that nothing was written to for longest, so that recent bytes stay readable; what readers had of it is gone. -1: all are in use. */
+static int free_buffer(struct wal *w) {
+    enum { COUNT = WAL_BUFFERS + WAL_LOANS };
+    bool busy[COUNT];
+    uint64_t newest[COUNT] = {0};
+    int best = -1;
+    memcpy(busy, w->for_loans, sizeof busy);
+    for (int i = 0; i < WAL_GROUPS_MAX; i++) {
+        const struct group *g = &w->groups[i];
+        if (g->state == GROUP_FREE || g->own)
+            continue;
+        busy[g->buffer] |= g->state != GROUP_IDLE || g->pins != 0;
+        if (g->lsn > newest[g->buffer])
+            newest[g->buffer] = g->lsn;
+    }
+    for (int i = 0; i < COUNT; i++)
+        if (!busy[i] && (best < 0 || newest[i] < newest[best]))
+            best = i;
+    for (int i = 0; i < WAL_GROUPS_MAX && best >= 0; i++)
+        if (w->groups[i].buffer == best && !w->groups[i].own)
+            w->groups[i].state = GROUP_FREE;
+    if (best >= 0 && best == w->rest)
+        w->rest = -1;
     return best;
 }
 
-/* A slot and a buffer for one frame that is larger than a group. */
+/* A group of its own for a frame that is larger than a buffer. */
 static struct group *own_group(struct wal *w, uint64_t size) {
-    for (int i = w->group_count; i < WAL_GROUPS_MAX; i++) {
-        struct group *g = &w->groups[i];
-        if (g->state != GROUP_FREE)
-            continue;
-        uint8_t *data = mem_alloc_block(w->mem, (size_t)size);
-        if (data == NULL)
+    uint8_t *data = mem_alloc_block(w->mem, (size_t)size);
+    if (data == NULL)
+        return NULL;
+    struct group *g = place(w);
+    g->data = data;
+    g->cap = (uint32_t)size;
+    g->buffer = -1;
+    g->own = true;
+    return g;
+}
+
+/* A place for a group of at least `size` bytes, with memory: what the last one left, if that is enough, or a buffer; in exchange for it, that of a loan. NULL: none now. */
+static struct group *new_group(struct wal *w, uint64_t size, struct wal_loan *loan) {
+    if (w->in_flight >= (size > w->group_size ? WAL_ALIVE_MAX : WAL_BUFFERS))
+        return NULL;
+    if (size > w->group_size)
+        return own_group(w, size);
+    int buffer = w->rest;
+    uint32_t at = w->rest_at;
+    if (buffer < 0 || loan != NULL || w->group_size - at < size) {
+        buffer = free_buffer(w);
+        at = 0;
+        if (buffer < 0)
             return NULL;
-        g->data = data;
-        g->cap = (uint32_t)size;
-        g->own = true;
-        return g;
     }
-    return NULL;
+    w->rest = -1;
+    if (loan != NULL) {
+        struct wal_loan fresh = {w->buffers[buffer], buffer};
+        w->for_loans[buffer] = true;
+        buffer = loan->number;
+        w->for_loans[buffer] = false;
+        *loan = fresh;
+    }
+    struct group *g = place(w);
+    g->data = w->buffers[buffer] + at;
+    g->cap = w->group_size - at;
+    g->buffer = buffer;
+    g->own = false;
+    return g;
 }
 
 static void start_group(struct wal *w, struct group *g) {
@@ -109,13 +161,6 @@ static void start_group(struct wal *w, struct group *g) {
     w->gathering = g;
 }
 
-static void swap_buffers(struct group *g, struct wal_loan *loan) {
-    struct wal_loan old = {g->data, g->buffer};
-    g->data = loan->data;
-    g->buffer = loan->number;
-    *loan = old;
-}
-
 /* Space for a frame of `size` bytes at the tail, in the gathering group or a new one; in a loan, if there is one. */
 static int space(struct wal *w, uint64_t size, struct wal_loan *loan, uint8_t **out) {
     if (w->gathering != NULL && (loan != NULL || w->gathering->cap - w->gathering->len < size))
@@ -124,7 +169,7 @@ static int space(struct wal *w, uint64_t size, struct wal_loan *loan, uint8_t **
         return wal_error(w);
     if (w->gathering == NULL) {
         uint64_t whole = align_up(size, BLOCK);
-        struct group *g = whole > w->group_size ? own_group(w, whole) : free_group(w);
+        struct group *g = new_group(w, whole, loan);
         if (g == NULL) {
             if (w->in_flight != 0)
                 return WAL_WAIT;
@@ -132,9 +177,6 @@ static int space(struct wal *w, uint64_t size, struct wal_loan *loan, uint8_t **
                         "no memory for a frame of %llu bytes: raise memory_cap or make transactions smaller",
                         (unsigned long long)size);
         }
-        assert(loan == NULL || !g->own);
-        if (loan != NULL)
-            swap_buffers(g, loan);
         start_group(w, g);
     }
     *out = w->gathering->data + w->gathering->len;
@@ -201,7 +243,7 @@ static int begin(struct wal *w) {
     }
     uint64_t first = SEGMENT_HEADER_SIZE, size = frame_size(count, body.len);
     uint64_t whole = align_up(first + size, BLOCK);
-    struct group *g = whole > w->group_size ? own_group(w, whole) : free_group(w);
+    struct group *g = new_group(w, whole, NULL);
     if (g == NULL) {
         bytes_free(&body);
         return fail(PAWL_MEMORY, "no memory for a checkpoint of %llu bytes", (unsigned long long)size);

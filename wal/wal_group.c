@@ -65,7 +65,7 @@ static bool worth_it(const struct wal *w, const struct group *g) {
         return true;
     if (w->in_flight >= w->in_flight_max)
         return false;
-    return w->frames - g->first_frame >= wal_group_wait(w) || g->len >= g->cap / 4 * w->in_flight;
+    return w->frames - g->first_frame >= wal_group_wait(w) || g->len >= w->group_size / 4 * w->in_flight;
 }
 
 void wal_flush(struct wal *w, bool force) {
@@ -86,6 +86,11 @@ void wal_flush(struct wal *w, bool force) {
     else
         w->flight_head = g;
     w->flight_tail = g;
+    if (!g->own) { /* a group has half a buffer at least, if it wants that much */
+        uint32_t end = (uint32_t)(g->data - w->buffers[g->buffer]) + whole;
+        w->rest = w->group_size - end >= w->group_size / 2 ? g->buffer : -1;
+        w->rest_at = end;
+    }
     w->gathering = NULL;
     w->in_flight++;
     w->groups_written++;
@@ -95,6 +100,24 @@ void wal_flush(struct wal *w, bool force) {
     submit(w, g);
     w->kick_due = true;
     point(&w->hooks.points, "group-submitted");
+}
+
+/* What becomes of a group that is through: it joins the one before it in memory and in the log, if that is through too. */
+static void leave_flight(struct wal *w, struct group *g) {
+    g->state = GROUP_IDLE;
+    if (g->own) {
+        mem_free(w->mem, g->data, g->cap);
+        g->own = false;
+        g->state = GROUP_FREE;
+    }
+    for (int i = 0; i < WAL_GROUPS_MAX && g->state == GROUP_IDLE && g->pins == 0; i++) {
+        struct group *before = &w->groups[i];
+        if (before->state == GROUP_IDLE && before->data + before->len == g->data &&
+            before->lsn + before->len == g->lsn && before->buffer == g->buffer) {
+            before->len += g->len;
+            g->state = GROUP_FREE;
+        }
+    }
 }
 
 static void advance_durable(struct wal *w) {
@@ -108,13 +131,7 @@ static void advance_durable(struct wal *w) {
             w->durable = g->lsn + g->len;
         w->in_flight--;
         w->done_mask |= 1u << g->number % 32;
-        g->state = GROUP_IDLE;
-        if (g->own) {
-            mem_free(w->mem, g->data, g->cap);
-            g->data = NULL;
-            g->own = false;
-            g->state = GROUP_FREE;
-        }
+        leave_flight(w, g);
     }
     if (w->durable != before)
         point(&w->hooks.points, "durable-advanced");
@@ -189,28 +206,36 @@ bool wal_settled(const struct wal *w) {
     return w->in_flight == 0 && w->gathering == NULL && w->state == WAL_RUNNING;
 }
 
-const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail) {
-    for (int i = 0; i < WAL_GROUPS_MAX; i++) {
-        struct group *g = &w->groups[i];
-        if (g->data != NULL && g->state != GROUP_FREE && lsn >= g->lsn && lsn < g->lsn + g->len) {
-            *avail = g->lsn + g->len - lsn;
-            return g->data + (lsn - g->lsn);
+static bool holds(const struct group *g, uint64_t lsn) {
+    return g->state != GROUP_FREE && lsn >= g->lsn && lsn - g->lsn < g->len;
+}
+
+/* Readers mostly go on where they were. */
+static struct group *holder(struct wal *w, uint64_t lsn) {
+    if (holds(&w->groups[w->held], lsn))
+        return &w->groups[w->held];
+    for (uint32_t i = 0; i < WAL_GROUPS_MAX; i++)
+        if (holds(&w->groups[i], lsn)) {
+            w->held = i;
+            return &w->groups[i];
         }
-    }
     return NULL;
 }
 
+const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail) {
+    const struct group *g = holder(w, lsn);
+    if (g == NULL)
+        return NULL;
+    *avail = g->lsn + g->len - lsn;
+    return g->data + (lsn - g->lsn);
+}
+
 int wal_pin(struct wal *w, uint64_t lsn) {
-    for (int i = 0; i < w->group_count; i++) {
-        struct group *g = &w->groups[i];
-        if (g->state == GROUP_FREE || lsn < g->lsn || lsn >= g->lsn + g->len)
-            continue;
-        if (g->pins == 0 && w->pinned >= WAL_PINNED_MAX)
-            return -1;
-        w->pinned += g->pins++ == 0;
-        return i;
-    }
-    return -1;
+    struct group *g = holder(w, lsn);
+    if (g == NULL || g->own || (g->pins == 0 && w->pinned >= WAL_PINNED_MAX))
+        return -1;
+    w->pinned += g->pins++ == 0;
+    return (int)(g - w->groups);
 }
 
 void wal_unpin(struct wal *w, int group) {
@@ -232,30 +257,24 @@ void wal_give_back(struct wal *w, struct wal_loan *loan) {
     *loan = (struct wal_loan){NULL, -1};
 }
 
-static int make_groups(struct wal *w, uint64_t bytes) {
-    enum { COUNT = WAL_GROUPS + WAL_LOANS };
+static int make_buffers(struct wal *w, uint64_t bytes) {
+    enum { COUNT = WAL_BUFFERS + WAL_LOANS };
     uint64_t size = bytes / COUNT / BLOCK * BLOCK;
     if (size > MIB)
         size = MIB;
     if (size < 16 * 1024)
         size = 16 * 1024;
     w->group_size = (uint32_t)size;
-    for (int i = 0; i < WAL_GROUPS_MAX; i++)
-        w->groups[i].buffer = -1;
+    w->rest = -1;
     for (int i = 0; i < COUNT; i++) {
         w->buffers[i] = mem_alloc_block(w->mem, (size_t)size);
         if (w->buffers[i] == NULL)
             return fail(PAWL_MEMORY, "no memory for write buffers of %llu bytes", (unsigned long long)bytes);
     }
-    for (int i = 0; i < WAL_GROUPS; i++) {
-        w->groups[i].data = w->buffers[i];
-        w->groups[i].cap = (uint32_t)size;
-        w->groups[i].buffer = i;
+    for (int i = WAL_BUFFERS; i < COUNT; i++) {
+        w->for_loans[i] = true;
+        w->loans[w->loan_count++] = (struct wal_loan){w->buffers[i], i};
     }
-    w->group_count = WAL_GROUPS;
-    for (int i = 0; i < WAL_LOANS; i++)
-        w->loans[i] = (struct wal_loan){w->buffers[WAL_GROUPS + i], WAL_GROUPS + i};
-    w->loan_count = WAL_LOANS;
     w->in_flight_max = 8;
     w->io->ops->buffers(w->io, (void *const *)w->buffers, (size_t)size, COUNT);
     for (int i = 0; i < 8; i++) /* every page there before it is needed; where the buffers were registered that took a third of the time */
@@ -310,7 +329,7 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->next = start->next_file >= 0 ? NEXT_READY : NEXT_NONE;
     w->dsync = true;
     w->needs_open = true;
-    TRY(make_groups(w, buffer_bytes));
+    TRY(make_buffers(w, buffer_bytes));
     if (start->sealed) {
         w->state = WAL_SEALING; /* the next segment's header will be this incarnation's record */
         return 0;
@@ -323,9 +342,10 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
 }
 
 void wal_free(struct wal *w) {
-    for (int i = w->group_count; i < WAL_GROUPS_MAX; i++)
-        mem_free(w->mem, w->groups[i].data, w->groups[i].cap);
-    for (int i = 0; i < WAL_GROUPS + WAL_LOANS; i++)
+    for (int i = 0; i < WAL_GROUPS_MAX; i++)
+        if (w->groups[i].own)
+            mem_free(w->mem, w->groups[i].data, w->groups[i].cap);
+    for (int i = 0; i < WAL_BUFFERS + WAL_LOANS; i++)
         mem_free(w->mem, w->buffers[i], w->group_size);
     memset(w->buffers, 0, sizeof w->buffers);
     if (w->file >= 0)

@@ -39,7 +39,13 @@ MUTANTS = [
     ("callback-for-all-that-is-appended", "PAWL-1", "pipeline/shell.c",
      "p->async_head->lsn <= p->wal.durable)", "p->async_head->lsn <= p->wal.tail)"),
     ("lent-buffer-written-and-lent", "PAWL-2", "wal/wal_append.c",
-     "    *loan = old;\n", "    (void)old;\n"),
+     "        *loan = fresh;\n", "        (void)fresh;\n"),
+    ("written-over-what-a-reader-has", "PAWL-2", "wal/wal_append.c",
+     "g->state != GROUP_IDLE || g->pins != 0;", "g->state != GROUP_IDLE;"),
+    ("groups-overlap-in-a-buffer", "PAWL-2", "wal/wal_group.c",
+     "        w->rest_at = end;\n", "        w->rest_at = end - BLOCK;\n"),
+    ("groups-joined-across-segments", "PAWL-2", "wal/wal_group.c",
+     "            before->lsn + before->len == g->lsn && ", "            "),
 
     # ---- every commit is answered
     ("woken-wake-nobody", "PAWL-1", "pipeline/shell.c",
