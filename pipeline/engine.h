@@ -49,8 +49,8 @@ struct run_control;
 struct task;
 
 struct pawl {
-    struct seam *io; /* (constant) */
-    struct mem mem;  /* (atomic inside) */
+    struct seam *io;        /* (constant) */
+    struct mem mem;         /* (atomic inside) */
     ahead_spare read_ahead; /* of readers; given up when memory is short */
     atomic_bool tight; /* a reader met want of memory: since then they keep nothing between calls that can be had again */
     bool read_only, salvage, no_thread, app_dispatch, block_when_full; /* (constant) */
@@ -218,11 +218,13 @@ struct tx_spilled {
 /* The body of the commit frame and its runs, bases still open. What lies before and behind the records is in `own`; they too, if they are few; else they stay where they
  * are, as pieces, or, being all that there is before the rest, have the rest put behind them. */
 struct tx_build {
-    struct run *runs; /* `few`, or room for more */
+    struct run *runs; /* `few` or `many`; NULL: not built */
     struct piece *pieces;
-    uint32_t count, piece_count, cap; /* cap: of both */
+    uint32_t count, piece_count;
     struct run few[8];
     struct piece few_pieces[8];
+    struct piece *many; /* so many pieces, and as many runs behind them; stays for the next transaction */
+    uint32_t many_cap;
     struct bytes own;
     struct bytes *rest; /* where what is no record goes */
     size_t rest_len;    /* and how long that was before */
@@ -262,6 +264,7 @@ struct pawl_producer {
     uint32_t cookie_len;
     uint8_t cookie[COOKIE_MAX];
 };
+#define TX_MANY_SIZE(cap) ((cap) * (sizeof(struct piece) + sizeof(struct run)))
 int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
 void tx_pool_drain(pawl *p);
 /* When a record is from; *now: what one without a time of its own gets; 0: the clock is still to be read. */

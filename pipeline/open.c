@@ -114,6 +114,7 @@ static void destroy(pawl *p) {
     }
     event_close(p->event_fd);
     ahead_drop(&p->read_ahead);
+    mem_drop_kept(&p->mem);
     if (p->io != NULL)
         p->io->ops->destroy(p->io);
     pthread_cond_destroy(&p->progress);
@@ -204,6 +205,7 @@ static pawl *new_handle(const pawl_options *o) {
     if (p == NULL)
         return NULL;
     mem_init(&p->mem, o->memory_cap != 0 ? o->memory_cap : MEMORY_DEFAULT);
+    p->mem.keeps = true;
     p->mem.reclaim = reclaim;
     p->mem.reclaim_ctx = p;
     p->fork_generation = engine_fork_generation();

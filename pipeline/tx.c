@@ -31,12 +31,14 @@ static void destroy(struct pawl_tx *tx) {
     bytes_free(&tx->catalog);
     bytes_free(&tx->sinks);
     bytes_free(&tx->build.own);
+    mem_free(m, tx->build.many, TX_MANY_SIZE(tx->build.many_cap));
     mem_free(m, tx, sizeof *tx);
 }
 
 static uint64_t held(const struct pawl_tx *tx) {
     uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs + tx->spilled_cap * sizeof *tx->spilled +
-                 tx->position_cap * sizeof *tx->positions + tx->catalog.cap + tx->sinks.cap + tx->build.own.cap;
+                 tx->position_cap * sizeof *tx->positions + tx->catalog.cap + tx->sinks.cap +
+                 tx->build.own.cap + TX_MANY_SIZE(tx->build.many_cap);
     for (uint32_t i = 0; i < tx->run_made; i++)
         n += tx->runs[i].data.cap;
     return n;

@@ -32,13 +32,23 @@ static void add_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_
 }
 
 static int make_room(pawl *p, struct tx_build *b, uint32_t count) {
-    b->cap = count;
-    if (b->cap > UINT16_MAX)
+    if (count > UINT16_MAX)
         return fail(PAWL_TOO_LARGE, "the transaction touches too many partitions or spilled too often");
-    bool few = b->cap <= sizeof b->few / sizeof b->few[0];
-    b->runs = few ? b->few : mem_alloc(&p->mem, b->cap * sizeof *b->runs);
-    b->pieces = few ? b->few_pieces : mem_alloc(&p->mem, b->cap * sizeof *b->pieces);
-    return b->runs == NULL || b->pieces == NULL ? fail(PAWL_MEMORY, "no memory for a commit") : 0;
+    if (count <= sizeof b->few / sizeof b->few[0]) {
+        b->runs = b->few;
+        b->pieces = b->few_pieces;
+        return 0;
+    }
+    if (count > b->many_cap) {
+        void *q = mem_grow(&p->mem, b->many, TX_MANY_SIZE(b->many_cap), TX_MANY_SIZE(count));
+        if (q == NULL)
+            return fail(PAWL_MEMORY, "no memory for a commit");
+        b->many = q;
+        b->many_cap = count;
+    }
+    b->pieces = b->many;
+    b->runs = (struct run *)(b->many + b->many_cap);
+    return 0;
 }
 
 /* The one run of a transaction that has nothing which must lie before it, and memory that can grow. */
@@ -122,10 +132,6 @@ void tx_build_free(struct pawl_tx *tx) {
     }
     b->own.len = 0;
     b->own.failed = false;
-    if (b->runs != b->few)
-        mem_free(&tx->p->mem, b->runs, b->cap * sizeof *b->runs);
-    if (b->pieces != b->few_pieces)
-        mem_free(&tx->p->mem, b->pieces, b->cap * sizeof *b->pieces);
     b->runs = NULL;
     b->pieces = NULL;
     tx->built = false;

@@ -28,7 +28,9 @@ void scan_forget(struct scan *s) {
 static int grow_buffer(struct scan *s, size_t want) {
     if (want <= s->buf_cap)
         return 0;
-    mem_free(s->mem, s->buf, s->buf_cap);
+    if (want < s->chunk + s->chunk / 4) /* one size for all but the largest frames, so that the memory can be kept */
+        want = (size_t)align_up(s->chunk + s->chunk / 4, BLOCK);
+    mem_keep(s->mem, s->buf, s->buf_cap);
     s->buf_cap = 0;
     s->buf = mem_alloc_block(s->mem, want);
     if (s->buf == NULL)
@@ -152,7 +154,7 @@ int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct
     int64_t n = io->ops->read(io, file, head, SEGMENT_HEADER_SIZE, 0);
     if (n >= 0)
         *v = segment_decode(head, index, h, bad_copy);
-    mem_free(m, head, SEGMENT_HEADER_SIZE);
+    mem_keep(m, head, SEGMENT_HEADER_SIZE);
     if (n < 0) {
         char name[24];
         segment_name(name, index, "seg");
@@ -213,7 +215,7 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
 
 void scan_end(struct scan *s) {
     scan_forget(s);
-    mem_free(s->mem, s->buf, s->buf_cap);
+    mem_keep(s->mem, s->buf, s->buf_cap);
     s->buf = NULL;
     s->buf_cap = 0;
 }

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wal/mem.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "wal/seam.h"
+
+#define KEPT_SHORT 65536
 
 void mem_init(struct mem *m, uint64_t cap) {
     atomic_init(&m->used, 0);
     atomic_init(&m->fail_at, -1);
     m->cap = cap;
     m->reclaim = NULL;
+    m->keeps = false;
+    for (int i = 0; i < 3; i++)
+        atomic_init(&m->kept[i], NULL);
 }
 
 static bool fits(struct mem *m, size_t size) {
@@ -28,10 +32,56 @@ static bool take(struct mem *m, size_t size) {
         return false;
     if (fits(m, size))
         return true;
-    if (m->reclaim == NULL)
-        return false;
-    m->reclaim(m->reclaim_ctx);
+    mem_drop_kept(m);
+    if (m->reclaim != NULL)
+        m->reclaim(m->reclaim_ctx);
     return fits(m, size);
+}
+
+/* A kept block has its size in its first bytes. */
+static size_t size_of(const void *kept) {
+    size_t size;
+    memcpy(&size, kept, sizeof size);
+    return size;
+}
+
+static int first_slot(size_t size) {
+    return size > KEPT_SHORT;
+}
+
+static int last_slot(size_t size) {
+    return size > KEPT_SHORT ? 2 : 0;
+}
+
+void mem_drop_kept(struct mem *m) {
+    for (int i = 0; i < 3; i++) {
+        void *p = atomic_exchange(&m->kept[i], NULL);
+        if (p != NULL)
+            mem_free(m, p, size_of(p));
+    }
+}
+
+static void *take_kept(struct mem *m, size_t size) {
+    for (int i = first_slot(size); i <= last_slot(size) && m->keeps; i++) {
+        void *p = atomic_exchange(&m->kept[i], NULL);
+        if (p != NULL && size_of(p) == size)
+            return p;
+        if (p != NULL)
+            mem_free(m, p, size_of(p));
+    }
+    return NULL;
+}
+
+void mem_keep(struct mem *m, void *p, size_t size) {
+    if (p == NULL)
+        return;
+    memcpy(p, &size, sizeof size);
+    for (int i = first_slot(size); i <= last_slot(size) && m->keeps; i++) {
+        void *none = NULL;
+        if (atomic_compare_exchange_strong(&m->kept[i], &none, p))
+            return;
+    }
+    mem_free(m, p, size);
 }
 
 void *mem_alloc(struct mem *m, size_t size) {
@@ -44,6 +94,9 @@ void *mem_alloc(struct mem *m, size_t size) {
 }
 
 void *mem_alloc_block(struct mem *m, size_t size) {
+    void *kept = take_kept(m, size);
+    if (kept != NULL)
+        return kept;
     if (!take(m, size))
         return NULL;
     void *p = NULL;

@@ -7,12 +7,15 @@
 #define PAWL_WAL_MEM_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct mem {
     _Atomic uint64_t used;
-    uint64_t cap; /* bytes; 0 = none */
+    uint64_t cap;            /* bytes; 0 = none */
+    bool keeps;              /* mem_keep() does; then mem_drop_kept() must come last */
+    _Atomic(void *) kept[3]; /* short, long, long */
     /* Gives back what can be had again, when an allocation doesn't fit; NULL: there is nothing. Any thread, with or without its owner's lock. */
     void (*reclaim)(void *ctx);
     void *reclaim_ctx;
@@ -20,11 +23,14 @@ struct mem {
 };
 
 void mem_init(struct mem *m, uint64_t cap);
-/* Zeroed; NULL if the cap or the system refuses. The size must be given back to mem_free(). */
+/* Zeroed; NULL if the cap or the system refuses. The size must be given back to mem_free(). Any thread. */
 void *mem_alloc(struct mem *m, size_t size);
 void *mem_alloc_block(struct mem *m, size_t size); /* aligned to a block, not zeroed */
 /* Like realloc(); on failure the old memory stays. */
 void *mem_grow(struct mem *m, void *p, size_t old_size, size_t new_size);
 void mem_free(struct mem *m, void *p, size_t size);
+/* mem_free() of block memory that may stay, as one short and two long blocks do, until the next mem_alloc_block() of that size, or until memory is short. */
+void mem_keep(struct mem *m, void *p, size_t size);
+void mem_drop_kept(struct mem *m);
 
 #endif

@@ -170,6 +170,7 @@ struct wal {
     _Atomic int failed; /* 0, or the code of `error` (PAWL-7). Written under the lock, read anywhere */
     pawl_error error;
 
+    struct bytes scratch; /* for a checkpoint or an index */
     uint64_t frames, groups_written, syncs, bytes_written;
 };
 

@@ -6,6 +6,8 @@
 
 #include "wal/wal.h"
 
+#define SCRATCH_KEPT (64u * 1024u)
+
 /* What a segment keeps free at its end for its SEAL frame and index. */
 static uint64_t index_max(uint64_t segment_size) {
     uint64_t n = segment_size / 256;
@@ -206,19 +208,31 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
     return 0;
 }
 
+/* Most checkpoints and indexes are small: the memory stays for the next one. */
+static struct bytes *scratch(struct wal *w) {
+    w->scratch.len = 0;
+    w->scratch.failed = false;
+    return &w->scratch;
+}
+
+static void scratch_done(struct wal *w) {
+    if (w->scratch.cap > SCRATCH_KEPT)
+        bytes_free(&w->scratch);
+}
+
 static void seal(struct wal *w) {
-    struct bytes body;
-    bytes_init(&body, w->mem);
-    if (w->hooks.index(w->hooks.ctx, &body, index_max(w->segment_size)) != 0)
-        body.len = 0; /* no memory for an index: the segment is then read from its first frame */
-    struct run r = {.type = RUN_INDEX, .count = (uint32_t)(body.len / INDEX_ENTRY_SIZE), .len = (uint32_t)body.len};
+    struct bytes *body = scratch(w);
+    if (w->hooks.index(w->hooks.ctx, body, index_max(w->segment_size)) != 0)
+        body->len = 0; /* no memory for an index: the segment is then read from its first frame */
+    struct run r = {
+        .type = RUN_INDEX, .count = (uint32_t)(body->len / INDEX_ENTRY_SIZE), .len = (uint32_t)body->len};
     struct wal_frame f = {.kind = FRAME_SEAL,
                           .runs = &r,
-                          .run_count = body.len != 0,
-                          .pieces = &(struct piece){body.data, body.len},
+                          .run_count = body->len != 0,
+                          .pieces = &(struct piece){body->data, body->len},
                           .piece_count = 1,
-                          .body_len = (uint32_t)body.len,
-                          .body_hash = format_hash(body.data, body.len, w->seed),
+                          .body_len = (uint32_t)body->len,
+                          .body_hash = format_hash(body->data, body->len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
     uint64_t lsn, end;
     if (put_frame(w, &f, &lsn, &end) == 0) { /* else tried again at the next append */
@@ -227,25 +241,24 @@ static void seal(struct wal *w) {
         point(&w->hooks.points, "seal-appended");
         wal_flush(w, true);
     }
-    bytes_free(&body);
+    scratch_done(w);
 }
 
 /* Builds header and checkpoint of the next segment in one group and submits it. */
 static int begin(struct wal *w) {
-    struct bytes body;
+    struct bytes *body = scratch(w);
     struct run runs[16];
     uint32_t count = 0;
-    bytes_init(&body, w->mem);
-    int rc = w->hooks.checkpoint(w->hooks.ctx, &body, runs, &count);
-    if (rc != 0 || body.failed) {
-        bytes_free(&body);
+    int rc = w->hooks.checkpoint(w->hooks.ctx, body, runs, &count);
+    if (rc != 0 || body->failed) {
+        scratch_done(w);
         return rc != 0 ? rc : fail(PAWL_MEMORY, "no memory for a checkpoint");
     }
-    uint64_t first = SEGMENT_HEADER_SIZE, size = frame_size(count, body.len);
+    uint64_t first = SEGMENT_HEADER_SIZE, size = frame_size(count, body->len);
     uint64_t whole = align_up(first + size, BLOCK);
     struct group *g = new_group(w, whole, NULL);
     if (g == NULL) {
-        bytes_free(&body);
+        scratch_done(w);
         return fail(PAWL_MEMORY, "no memory for a checkpoint of %llu bytes", (unsigned long long)size);
     }
     uint64_t now = w->io->ops->realtime(w->io), old_link = w->link;
@@ -270,15 +283,15 @@ static int begin(struct wal *w) {
     struct wal_frame f = {.kind = FRAME_CHECKPOINT,
                           .runs = runs,
                           .run_count = count,
-                          .pieces = &(struct piece){body.data, body.len},
+                          .pieces = &(struct piece){body->data, body->len},
                           .piece_count = 1,
-                          .body_len = (uint32_t)body.len,
-                          .body_hash = format_hash(body.data, body.len, w->seed),
+                          .body_len = (uint32_t)body->len,
+                          .body_hash = format_hash(body->data, body->len, w->seed),
                           .time_ns = now};
     uint64_t lsn, end;
     rc = put_frame(w, &f, &lsn, &end);
     assert(rc == 0);
-    bytes_free(&body);
+    scratch_done(w);
     w->state = WAL_BEGINNING;
     wal_flush(w, true);
     point(&w->hooks.points, "header-submitted");

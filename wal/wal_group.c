@@ -329,6 +329,7 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->next = start->next_file >= 0 ? NEXT_READY : NEXT_NONE;
     w->dsync = true;
     w->needs_open = true;
+    bytes_init(&w->scratch, m);
     TRY(make_buffers(w, buffer_bytes));
     if (start->sealed) {
         w->state = WAL_SEALING; /* the next segment's header will be this incarnation's record */
@@ -348,6 +349,7 @@ void wal_free(struct wal *w) {
     for (int i = 0; i < WAL_BUFFERS + WAL_LOANS; i++)
         mem_free(w->mem, w->buffers[i], w->group_size);
     memset(w->buffers, 0, sizeof w->buffers);
+    bytes_free(&w->scratch);
     if (w->file >= 0)
         w->io->ops->close(w->io, w->file);
     if (w->next_file >= 0)
