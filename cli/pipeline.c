@@ -46,7 +46,6 @@ static int open_log(pipeline *p) {
     o.lock_wait_ms = CLI_LOCK_WAIT_MS;
     o.backend = c->backend;
     o.direct = c->direct;
-    o.lock_wait_ms = 5000; /* started again right after a kill -9, it meets the last writes of the killed one */
     int code = pawl_open(c->directory, &o, &p->log, &e);
     if (code < 0) {
         p->log = NULL;

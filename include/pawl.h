@@ -134,8 +134,8 @@ typedef struct pawl_options {
     uint32_t witness_ms;     /* idle witness so long after the last commit; 0 = 50; UINT32_MAX = none */
     uint32_t app_dispatch;   /* 1: callbacks run in pawl_dispatch() only; 0: in the library's own thread */
     uint32_t no_thread;      /* 1: no thread of the library's own: call pawl_tick() now and then */
-    uint32_t lock_wait_ms; /* how long to wait for another writer's lock; 0 = 250 (a killed writer's last writes may hold
-                              it a little past its death) */
+    uint32_t lock_wait_ms; /* how long to wait for another writer's lock; 0 = 250. A killed writer's last writes may hold it
+                                past its death: where its process is gone (or of another PID namespace), 10 s at least */
     int (*progress)(void *arg, uint64_t done, uint64_t total); /* during recovery; bytes. Non-zero return is ignored */
     void *progress_arg;
     void (*on_point)(void *arg, const char *point); /* for crash tests: called at each of the points below; NULL: never */

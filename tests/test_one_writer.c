@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One writer: the lock, who holds it, its end with the process; readers beside it; fork. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -184,6 +186,34 @@ static void a_killed_holder_leaves_it_open_for_the_next(void **state) {
     reopen(f);
 }
 
+static void *let_go(void *arg) {
+    const int *fd = arg;
+    usleep(300000); /* long enough for the opener to find it locked; shorter would prove less, and pass as well */
+    close(*fd);
+    return NULL;
+}
+
+/* As the kernel holds it for a killed process whose last writes take long. */
+static void the_lock_of_a_process_that_is_gone_is_waited_for(void **state) {
+    struct fixture *f = *state;
+    pawl_error e;
+    char path[160];
+    pthread_t thread;
+    assert_int_equal(pawl_close(f->log), 0);
+    struct child c = start(f, hold);
+    assert_int_equal(hear(c.from), 'h');
+    say(c.to, 'x');
+    assert_int_equal(end(&c), 0);
+    snprintf(path, sizeof path, "%s/lock", f->dir);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_true(dprintf(fd, "%d\n", (int)c.pid) > 0);
+    assert_int_equal(pthread_create(&thread, NULL, let_go, &fd), 0);
+    assert_int_equal(try_open(f, &e), 0);
+    pthread_join(thread, NULL);
+}
+
 #define LIVE 500u
 
 /* Reads along while the parent writes: each record once, in order, over several segments. */
@@ -313,6 +343,7 @@ int main(void) {
         T(another_process_is_refused_and_told_the_pid),
         T(the_same_process_is_refused),
         T(a_killed_holder_leaves_it_open_for_the_next),
+        T(the_lock_of_a_process_that_is_gone_is_waited_for),
         T(a_follower_reads_beside_the_writer),
         T(a_reader_needs_no_writer),
         T(a_forked_handle_is_refused),

@@ -8,6 +8,7 @@
  * The file is never unlinked: two writers could each hold a lock on a file of that name.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -18,6 +19,7 @@
 #define LOCK_NAME "lock"
 #define RETRY_NS 2000000u
 #define HOLDER_TRIES 5
+#define GONE_NS (10 * UINT64_C(1000000000))
 
 static int try_lock(int fd, int how) {
     int rc;
@@ -49,6 +51,12 @@ static void write_pid(int fd) {
     }
 }
 
+/* Was it a process that is gone? Then the kernel keeps the lock until its last requests have landed, which takes a while on a machine with much to do. */
+static bool holder_gone(int fd) {
+    int pid = read_pid(fd);
+    return pid > 0 && kill(pid, 0) != 0 && errno == ESRCH;
+}
+
 int common_lock(struct seam *s, uint64_t wait_ns, int *pid) {
     KEEP_ERRNO;
     struct common *c = (struct common *)s;
@@ -60,9 +68,9 @@ int common_lock(struct seam *s, uint64_t wait_ns, int *pid) {
     int rc;
     while ((rc = try_lock(fd, LOCK_EX)) == -EWOULDBLOCK) {
         uint64_t waited = common_now(s) - start;
-        if (waited >= wait_ns)
+        if (waited >= wait_ns && (waited >= GONE_NS || !holder_gone(fd)))
             break;
-        common_sleep(s, wait_ns - waited < RETRY_NS ? wait_ns - waited : RETRY_NS);
+        common_sleep(s, waited < wait_ns && wait_ns - waited < RETRY_NS ? wait_ns - waited : RETRY_NS);
     }
     if (rc < 0) {
         if (rc == -EWOULDBLOCK)
