@@ -70,7 +70,7 @@ struct pawl {
     bool leader;       /* a thread is in reap() */
     bool closing;
     uint32_t wake_due; /* the lock's next release wakes the sleepers of these groups (as wal.done_mask) */
-    _Atomic uint32_t sleepers; /* threads in engine_commit_wait() without the lock */
+    _Atomic uint32_t sleepers; /* threads in engine_commit_wait() that may have to be woken */
     _Atomic uint32_t progress_count;
     _Atomic uint64_t durable_lsn; /* wal.durable, for them */
     bool bg_idle;                 /* the background thread sleeps without a deadline */

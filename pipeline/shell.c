@@ -4,6 +4,7 @@
  * leader), with the lock released, so a lone committer has no hand-off to another thread.
  */
 #include <errno.h>
+#include <sched.h>
 #include <time.h>
 
 #include "pipeline/engine.h"
@@ -13,6 +14,8 @@
 #define FOLLOWED_MANY 4
 #define COMPANY_NS 150000u /* so long a group waits for the next of those who are expected in it */
 #define COMPANY_MAX 16u
+#define YIELD_FROM 8u
+#define YIELDS 10
 #define ALONE_MIN 4u /* completions without waiting, after it was in vain; doubled each time */
 #define ALONE_MAX 1024u
 #define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
@@ -335,15 +338,33 @@ int engine_wait_durable(pawl *p, uint64_t lsn) {
     return 0;
 }
 
+static bool answered(pawl *p, uint64_t lsn) {
+    return atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn || p->wal.failed != 0;
+}
+
+/* Where many wait for the device, it is done by the time each of them has had the processor a few times: then nobody was put to sleep and woken up. Few
+ * would only keep the processors busy for nothing. */
+static bool answered_soon(pawl *p, uint64_t lsn) {
+    if (atomic_load_explicit(&p->waiting, memory_order_relaxed) <= YIELD_FROM)
+        return false;
+    for (int i = 0; i < YIELDS && !answered(p, lsn); i++)
+        sched_yield();
+    return answered(p, lsn);
+}
+
 /* Without the lock: until everything below lsn is durable, or the log failed. Somebody leads, or the background thread was asked to. */
-static void sleep_until(pawl *p, uint64_t lsn, uint32_t seen, uint32_t bit) {
+static void sleep_until(pawl *p, uint64_t lsn, uint32_t bit) {
+    if (answered_soon(p, lsn))
+        return;
+    atomic_fetch_add(&p->sleepers, 1); /* before it looks once more: who completes looks at this last */
     for (;;) {
+        uint32_t seen = atomic_load(&p->progress_count);
+        if (answered(p, lsn))
+            break;
         if (event_sleep(&p->progress_count, seen, bit) && atomic_load(&p->sleepers) > 1)
             event_wake(&p->progress_count, bit);
-        seen = atomic_load(&p->progress_count);
-        if (atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn || p->wal.failed != 0)
-            return;
     }
+    atomic_fetch_sub(&p->sleepers, 1);
 }
 
 int engine_commit_wait(pawl *p, uint64_t lsn) {
@@ -360,11 +381,8 @@ int engine_commit_wait(pawl *p, uint64_t lsn) {
         } else if (p->no_thread || (p->wal.in_flight != 0 && !p->leader)) {
             engine_wait(p);
         } else {
-            uint32_t seen = atomic_load(&p->progress_count);
-            atomic_fetch_add(&p->sleepers, 1);
             engine_leave(p);
-            sleep_until(p, lsn, seen, bit);
-            atomic_fetch_sub(&p->sleepers, 1);
+            sleep_until(p, lsn, bit);
             if (atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn) {
                 atomic_fetch_sub(&p->waiting, 1);
                 return 0;

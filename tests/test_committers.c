@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Committers that come together, come and go, or wait for others' commits: each is answered when its commit is durable, and none waits for one who doesn't come. */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -14,6 +15,8 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#undef fail /* the library has one of its own */
+#include "pipeline/engine.h"
 
 #define THREADS_MAX 96u
 #define ROUNDS 200u
@@ -88,8 +91,10 @@ static void each_is_answered(void **state) {
         pawl_error e;
         o.flags = PAWL_OPEN_CREATE, o.segment_size = 1u << 20;
         snprintf(path, sizeof path, "%s/%u", dir, n);
-        if (pawl_open(path, &o, &s.log, &e) != 0)
-            fail_msg("%s", e.message);
+        int rc = pawl_open(path, &o, &s.log, &e);
+        if (rc != 0)
+            print_error("%s\n", e.message);
+        assert_int_equal(rc, 0);
         assert_int_equal(pawl_stream_create(s.log, "s", THREADS_MAX, &s.stream), 0);
         run(&s, threads[n / 3], pauses_us[n % 3]);
         assert_int_equal(pawl_close(s.log), 0);
@@ -97,8 +102,68 @@ static void each_is_answered(void **state) {
     alarm(0);
 }
 
+/* ---- a device that takes long, so that nobody is answered before he sleeps */
+
+#define SLEEPERS 40u
+
+static struct seam_ops slow;
+static const struct seam_ops *real;
+static pawl *slow_log;
+static _Atomic uint32_t expected; /* reap() waits until so many sleep */
+
+static int slow_reap(struct seam *s, struct seam_req **out, int max, bool wait) {
+    int n = real->reap(s, out, max, wait);
+    while (wait && slow_log != NULL && atomic_load(&slow_log->sleepers) < atomic_load(&expected))
+        sched_yield();
+    return n;
+}
+
+static void *commit_once(void *arg) {
+    pawl_record r = {.value = "x", .value_len = 1};
+    uint32_t *rc = arg;
+    *rc = (uint32_t)pawl_append(slow_log, *rc, 0, &r, NULL);
+    return NULL;
+}
+
+/* One leads, and the others' commits go out together behind his; nothing comes after, for which somebody would be woken too. */
+static void all_who_sleep_are_woken(void **state) {
+    char path[200];
+    struct seam *io;
+    uint32_t stream, rc[SLEEPERS + 1];
+    pthread_t threads[SLEEPERS + 1];
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.flags = PAWL_OPEN_CREATE, o.segment_size = 1u << 20, o.witness_ms = UINT32_MAX;
+    snprintf(path, sizeof path, "%s/slow", (char *)*state);
+    alarm(45);
+    assert_int_equal(seam_create(path, true, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io), 0);
+    real = io->ops;
+    slow = *real;
+    slow.reap = slow_reap;
+    io->ops = &slow;
+    assert_int_equal(engine_open(io, &o, &slow_log), 0);
+    assert_int_equal(pawl_stream_create(slow_log, "s", 1, &stream), 0);
+    for (int round = 0; round < 5; round++) {
+        atomic_store(&expected, SLEEPERS);
+        for (uint32_t i = 0; i <= SLEEPERS; i++) {
+            rc[i] = stream;
+            assert_int_equal(pthread_create(&threads[i], NULL, commit_once, &rc[i]), 0);
+        }
+        while (atomic_load(&slow_log->sleepers) < SLEEPERS)
+            sched_yield();
+        atomic_store(&expected, 0);
+        for (uint32_t i = 0; i <= SLEEPERS; i++) {
+            pthread_join(threads[i], NULL);
+            assert_int_equal(rc[i], 0);
+        }
+    }
+    assert_int_equal(pawl_close(slow_log), 0);
+    slow_log = NULL;
+    alarm(0);
+}
+
 static int setup(void **state) {
-    static char dir[] = "/tmp/test_committers.XXXXXX";
+    static char dir[40];
+    snprintf(dir, sizeof dir, "/tmp/test_committers.XXXXXX");
     *state = mkdtemp(dir);
     return *state == NULL;
 }
@@ -110,6 +175,9 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(each_is_answered, setup, teardown)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(each_is_answered, setup, teardown),
+        cmocka_unit_test_setup_teardown(all_who_sleep_are_woken, setup, teardown),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
