@@ -338,8 +338,9 @@ int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64
 void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *dir);
 /* Next offset of a partition as segment `index` began (PAWL_LOST if its checkpoint is gone). */
 int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next);
-/* Reads the checkpoint of a segment into fresh tables. */
-int locate_tables(pawl *p, uint64_t index, struct tables *t, struct segment_header *h);
+/* Tells where each partition stood as segment `index` began, until `each` answers false. The same. */
+typedef bool (*locate_next_fn)(void *ctx, uint32_t stream, uint32_t partition, uint64_t next);
+int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_fn each, void *ctx);
 
 /* -- follow.c */
 int follow_open(pawl *p);

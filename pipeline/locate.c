@@ -66,7 +66,24 @@ static int trimmed(int rc, uint64_t index) {
     return rc < 0 && e.sys_errno == ENOENT ? dropped(index) : rc;
 }
 
-int locate_tables(pawl *p, uint64_t index, struct tables *t, struct segment_header *h) {
+/* The run of a checkpoint that tells where each partition stood. */
+static int tell_nexts(const struct scan_frame *f, locate_next_fn each, void *ctx) {
+    for (uint32_t i = 0; i < f->header.runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(f->bytes, &f->header, i, &r, &data);
+        if (r.type != RUN_C_NEXT)
+            continue;
+        if (r.count > r.len / C_NEXT_SIZE)
+            return fail(PAWL_DAMAGED, "a checkpoint entry does not fit its run");
+        for (uint32_t k = 0; k < r.count; k++, data += C_NEXT_SIZE)
+            if (!each(ctx, get32(data), get32(data + 4), get64(data + 8)))
+                return 0;
+    }
+    return 0;
+}
+
+int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_fn each, void *ctx) {
     int file = segment_open(p->io, &p->mem, index, &p->header, false, h);
     if (file < 0)
         return trimmed(file, index);
@@ -74,10 +91,9 @@ int locate_tables(pawl *p, uint64_t index, struct tables *t, struct segment_head
     struct scan_frame f;
     scan_begin(&s, p->io, &p->mem, file, h, false);
     s.chunk = 64 * 1024;
-    tables_init(t, &p->mem, h->segment_size);
     int rc = scan_next(&s, &f);
     if (rc == 1)
-        rc = f.header.kind == FRAME_CHECKPOINT ? tables_apply(t, &f.header, f.bytes, false) : PAWL_LOST;
+        rc = f.header.kind == FRAME_CHECKPOINT ? tell_nexts(&f, each, ctx) : PAWL_LOST;
     else if (rc == 0 && (rc = segment_there(p->io, index)) > 0)
         rc = fail_at(PAWL_DAMAGED, 0, "", "", first_frame(p, index),
                      "the checkpoint of segment %016llx is damaged; run 'pawl verify', then 'pawl repair'",
@@ -86,21 +102,28 @@ int locate_tables(pawl *p, uint64_t index, struct tables *t, struct segment_head
         rc = dropped(index);
     scan_end(&s);
     p->io->ops->close(p->io, file);
-    if (rc < 0)
-        tables_free(t);
     return rc;
 }
 
+struct sought {
+    uint32_t stream, partition;
+    uint64_t next;
+};
+
+static bool is_sought(void *ctx, uint32_t stream, uint32_t partition, uint64_t next) {
+    struct sought *s = ctx;
+    if (stream != s->stream || partition != s->partition)
+        return true;
+    s->next = next;
+    return false;
+}
+
 int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next) {
-    struct tables t;
+    struct sought s = {stream, partition, 0};
     struct segment_header h;
-    *next = 0;
-    TRY(locate_tables(p, index, &t, &h));
-    const struct stream *s = tables_stream(&t, stream);
-    if (s != NULL && partition < s->partitions)
-        *next = s->parts[partition].next;
-    tables_free(&t);
-    return 0;
+    int rc = locate_nexts(p, index, &h, is_sought, &s);
+    *next = s.next;
+    return rc;
 }
 
 uint64_t locate_whole_from(const pawl *p, uint64_t first) {

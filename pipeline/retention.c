@@ -5,15 +5,20 @@
  */
 #include "pipeline/engine.h"
 
-/* Has every processor passed everything below the tables `t` of a later segment's beginning? */
-static bool passed(const pawl *p, const struct tables *t) {
-    for (uint32_t i = 0; i < p->tables.position_count; i++) {
-        const struct position_row *row = &p->tables.positions[i];
-        const struct stream *s = tables_stream(t, row->stream);
-        if (s != NULL && row->partition < s->partitions && row->offset < s->parts[row->partition].next)
-            return false;
+struct passing {
+    const pawl *p;
+    bool passed;
+};
+
+/* Has every processor passed everything of a partition below the offset at which a later segment begins? */
+static bool passed_there(void *ctx, uint32_t stream, uint32_t partition, uint64_t next) {
+    struct passing *g = ctx;
+    const struct tables *t = &g->p->tables;
+    for (uint32_t i = 0; i < t->position_count && g->passed; i++) {
+        const struct position_row *row = &t->positions[i];
+        g->passed = row->stream != stream || row->partition != partition || row->offset >= next;
     }
-    return true;
+    return g->passed;
 }
 
 static bool wanted_gone(const pawl *p, uint64_t n, const struct segment_header *next) {
@@ -37,15 +42,13 @@ int retention_keep_from(pawl *p, uint64_t *keep) {
         uint64_t whole = locate_whole_from(p, n + 1);
         if (whole > p->wal.segment)
             return 0; /* the active segment refers to what would go */
-        struct tables later;
+        struct passing later = {p, true};
         struct segment_header h;
-        int rc = locate_tables(p, whole, &later, &h);
+        int rc = locate_nexts(p, whole, &h, passed_there, &later);
         if (rc == PAWL_LOST)
             continue; /* nothing tells what it begins with: it goes together with the next one, or not at all */
         TRY(rc);
-        bool drop = wanted_gone(p, *keep, &h) && passed(p, &later);
-        tables_free(&later);
-        if (!drop)
+        if (!later.passed || !wanted_gone(p, *keep, &h))
             return 0;
         *keep = n + 1;
     }

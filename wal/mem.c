@@ -6,7 +6,7 @@
 
 #include "wal/seam.h"
 
-#define KEPT_SHORT 65536
+#define KEPT_LARGEST ((size_t)2 << 20)
 
 void mem_init(struct mem *m, uint64_t cap) {
     atomic_init(&m->used, 0);
@@ -14,7 +14,8 @@ void mem_init(struct mem *m, uint64_t cap) {
     m->cap = cap;
     m->reclaim = NULL;
     m->keeps = false;
-    for (int i = 0; i < 3; i++)
+    atomic_init(&m->kept_turn, 0);
+    for (size_t i = 0; i < MEM_KEPT; i++)
         atomic_init(&m->kept[i], NULL);
 }
 
@@ -45,16 +46,8 @@ static size_t size_of(const void *kept) {
     return size;
 }
 
-static int first_slot(size_t size) {
-    return size > KEPT_SHORT;
-}
-
-static int last_slot(size_t size) {
-    return size > KEPT_SHORT ? 2 : 0;
-}
-
 void mem_drop_kept(struct mem *m) {
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < MEM_KEPT; i++) {
         void *p = atomic_exchange(&m->kept[i], NULL);
         if (p != NULL)
             mem_free(m, p, size_of(p));
@@ -62,12 +55,12 @@ void mem_drop_kept(struct mem *m) {
 }
 
 static void *take_kept(struct mem *m, size_t size) {
-    for (int i = first_slot(size); i <= last_slot(size) && m->keeps; i++) {
+    for (size_t i = 0; i < MEM_KEPT && m->keeps; i++) {
         void *p = atomic_exchange(&m->kept[i], NULL);
         if (p != NULL && size_of(p) == size)
             return p;
         if (p != NULL)
-            mem_free(m, p, size_of(p));
+            mem_keep(m, p, size_of(p));
     }
     return NULL;
 }
@@ -76,12 +69,15 @@ void mem_keep(struct mem *m, void *p, size_t size) {
     if (p == NULL)
         return;
     memcpy(p, &size, sizeof size);
-    for (int i = first_slot(size); i <= last_slot(size) && m->keeps; i++) {
+    for (size_t i = 0; i < MEM_KEPT && m->keeps && size <= KEPT_LARGEST; i++) {
         void *none = NULL;
         if (atomic_compare_exchange_strong(&m->kept[i], &none, p))
             return;
     }
-    mem_free(m, p, size);
+    if (m->keeps && size <= KEPT_LARGEST) /* what lies there may be of a size that nobody asks for any more */
+        p = atomic_exchange(&m->kept[atomic_fetch_add(&m->kept_turn, 1) % MEM_KEPT], p);
+    if (p != NULL)
+        mem_free(m, p, size_of(p));
 }
 
 void *mem_alloc(struct mem *m, size_t size) {

@@ -11,11 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define MEM_KEPT 4
+
 struct mem {
     _Atomic uint64_t used;
-    uint64_t cap;            /* bytes; 0 = none */
-    bool keeps;              /* mem_keep() does; then mem_drop_kept() must come last */
-    _Atomic(void *) kept[3]; /* short, long, long */
+    uint64_t cap; /* bytes; 0 = none */
+    bool keeps;   /* mem_keep() does; then mem_drop_kept() must come last */
+    _Atomic(void *) kept[MEM_KEPT];
+    _Atomic unsigned kept_turn;
     /* Gives back what can be had again, when an allocation doesn't fit; NULL: there is nothing. Any thread, with or without its owner's lock. */
     void (*reclaim)(void *ctx);
     void *reclaim_ctx;
@@ -29,7 +32,7 @@ void *mem_alloc_block(struct mem *m, size_t size); /* aligned to a block, not ze
 /* Like realloc(); on failure the old memory stays. */
 void *mem_grow(struct mem *m, void *p, size_t old_size, size_t new_size);
 void mem_free(struct mem *m, void *p, size_t size);
-/* mem_free() of block memory that may stay, as one short and two long blocks do, until the next mem_alloc_block() of that size, or until memory is short. */
+/* mem_free() of block memory that may stay, a few blocks of 2 MiB at most, for the next mem_alloc_block() of its size, or until memory is short. Its bytes change. */
 void mem_keep(struct mem *m, void *p, size_t size);
 void mem_drop_kept(struct mem *m);
 
