@@ -52,6 +52,7 @@ pg_start() {
         exec "$@"
     ) >>"$PG_DIR/server.log" 2>&1 </dev/null &
     echo $! >"$PG_DIR/pid" # exec all the way: it is the server's own
+    disown                 # the shell says nothing of its end
     for ((i = 0; i < 600; i++)); do
         "$PG_BIN/pg_isready" -q && return 0
         kill -0 "$(cat "$PG_DIR/pid")" 2>/dev/null || return 1
