@@ -194,6 +194,7 @@ void event_close(int fd);
 /* Sleeps while *word is `seen` (it may return earlier); true if it was woken. event_wake() wakes a few of those who sleep with each bit; who is woken wakes the next few. */
 bool event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bit);
 void event_wake(_Atomic uint32_t *word, uint32_t bits);
+void event_yield(void); /* the processor goes to another thread that wants it */
 
 /* -- open.c */
 /* Sets the error for a directory that the seam answered `rc` for, and returns its code. */

@@ -4,7 +4,6 @@
  * leader), with the lock released, so a lone committer has no hand-off to another thread.
  */
 #include <errno.h>
-#include <sched.h>
 #include <time.h>
 
 #include "pipeline/engine.h"
@@ -348,7 +347,7 @@ static bool answered_soon(pawl *p, uint64_t lsn) {
     if (atomic_load_explicit(&p->waiting, memory_order_relaxed) <= YIELD_FROM)
         return false;
     for (int i = 0; i < YIELDS && !answered(p, lsn); i++)
-        sched_yield();
+        event_yield();
     return answered(p, lsn);
 }
 

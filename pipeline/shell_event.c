@@ -38,6 +38,10 @@ bool event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bit) {
     return syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, NULL, NULL, bit) == 0;
 }
 
+void event_yield(void) {
+    syscall(SYS_sched_yield);
+}
+
 /* Waking all at once is dear where there are many: they are put on all processors, with an interrupt for each that idles, and meet again at the futex's lock
  * when they go back to sleep. */
 #define WAKE_FEW 8

@@ -72,6 +72,7 @@ void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_head
     frame_encode_header(out, h, seed);
 }
 
+/* For a new group: a free place, or that of the oldest bytes. */
 static struct group *place(struct wal *w) {
     struct group *oldest = NULL;
     for (int i = 0; i < WAL_GROUPS_MAX; i++) {

@@ -175,7 +175,7 @@ MUTANTS = [
     ("header-of-another-index", "PAWL-8", "wal/format_segment.c",
      "return h->index == index ? SEGMENT_GOOD : SEGMENT_PREPARED;", "return SEGMENT_GOOD;"),
     ("retention-ignores-positions", "PAWL-11", "pipeline/retention.c",
-     "bool drop = wanted_gone(p, *keep, &h) && passed(p, &later);", "bool drop = wanted_gone(p, *keep, &h);"),
+     "if (!later.passed || !wanted_gone(p, *keep, &h))", "if (!wanted_gone(p, *keep, &h))"),
     ("retention-ignores-spilled-parts", "PAWL-11", "pipeline/locate.c",
      "if (s->oldest < first && s->segment >= from)", "if (0)"),
     ("input-takes-the-reserve", "PAWL-11", "wal/wal_append.c",
