@@ -81,6 +81,7 @@ struct pawl {
     uint32_t followed;    /* how often in a row such a waiter came, up to a few */
     /* Committers that come together: engine_commit_wait() */
     _Atomic uint32_t waiting; /* threads that are in it */
+    _Atomic int32_t crowded;  /* so many commits sleep at once, since others want the processors */
     uint32_t expected;    /* so many shall be in the next group, until hold_until; 0: nobody is waited for */
     uint32_t gathered;    /* are in it, and */
     uint64_t gathered_in; /* which one that is (wal.groups_written) */

@@ -15,7 +15,9 @@
 #define COMPANY_MAX 16u
 #define YIELD_FROM 8u
 #define YIELDS 10
-#define ALONE_MIN 4u /* completions without waiting, after it was in vain; doubled each time */
+#define TURN_LONG_NS 10000u /* of each who waits; it is 1 to 2 us where nobody else wants the processors */
+#define CROWDED 1000        /* commits */
+#define ALONE_MIN 4u        /* completions without waiting, after it was in vain; doubled each time */
 #define ALONE_MAX 1024u
 #define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
 
@@ -342,12 +344,21 @@ static bool answered(pawl *p, uint64_t lsn) {
 }
 
 /* Where many wait for the device, it is done by the time each of them has had the processor a few times: then nobody was put to sleep and woken up. Few
- * would only keep the processors busy for nothing. */
+ * would only keep the processors busy for nothing; and where others have work for the processors they take a whole slice of time for each turn that is
+ * yielded, which a sleeper who is woken doesn't let them: then nobody yields for a while. */
 static bool answered_soon(pawl *p, uint64_t lsn) {
-    if (atomic_load_explicit(&p->waiting, memory_order_relaxed) <= YIELD_FROM)
+    uint32_t waiting = atomic_load_explicit(&p->waiting, memory_order_relaxed);
+    if (waiting <= YIELD_FROM)
         return false;
-    for (int i = 0; i < YIELDS && !answered(p, lsn); i++)
+    if (atomic_load_explicit(&p->crowded, memory_order_relaxed) > 0) {
+        atomic_fetch_sub_explicit(&p->crowded, 1, memory_order_relaxed);
+        return false;
+    }
+    uint64_t begun = engine_now(p), turns = 0;
+    for (; turns < YIELDS && !answered(p, lsn); turns++)
         event_yield();
+    if (engine_now(p) - begun > turns * waiting * TURN_LONG_NS)
+        atomic_store_explicit(&p->crowded, CROWDED, memory_order_relaxed);
     return answered(p, lsn);
 }
 
