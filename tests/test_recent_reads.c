@@ -13,16 +13,14 @@
 
 #include "pawl.h"
 #undef fail /* the library has one of its own */
-#include "pipeline/engine.h"
+#include "seam_log.h"
 
 #define VALUE_MAX 400000u
 
-static char dir[64];
 static unsigned reads;
 static struct seam_ops counting;
 static const struct seam_ops *real;
-static pawl *log_;
-static uint32_t stream;
+static struct seam_log own;
 static uint8_t value[VALUE_MAX];
 
 static int64_t count_read(struct seam *s, int file, void *data, size_t len, uint64_t offset) {
@@ -44,8 +42,8 @@ static void put(uint64_t n, uint32_t len, bool wait) {
     pawl_record r = {.value = value, .value_len = len};
     memset(value, byte_of(n), len);
     memcpy(value, &n, sizeof n);
-    assert_int_equal(pawl_begin(log_, &tx), 0);
-    assert_int_equal(pawl_put(tx, stream, 0, &r), 0);
+    assert_int_equal(pawl_begin(own.log, &tx), 0);
+    assert_int_equal(pawl_put(tx, own.stream, 0, &r), 0);
     assert_int_equal(wait ? pawl_commit(tx, NULL) : pawl_commit_async(tx, NULL, NULL, NULL), 0);
 }
 
@@ -64,29 +62,23 @@ static uint32_t length(uint64_t n) {
     return n % 16 == 7 ? 300000 + (uint32_t)n % 1000 : 100 + (uint32_t)(n * 7919 % (n % 4 == 0 ? 60000 : 3000));
 }
 
-static int open_log(void **state) {
-    struct seam *io;
-    pawl_options o = PAWL_OPTIONS_INIT;
-    (void)state;
-    snprintf(dir, sizeof dir, "/var/tmp/test_recent_reads.XXXXXX");
-    if (mkdtemp(dir) == NULL || seam_create(dir, true, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io) != 0)
-        return -1;
+static void count_reads(struct seam *io) {
     real = io->ops;
     counting = *real;
     counting.read = count_read;
     if (real->reads_put != NULL)
         counting.reads_put = count_put;
     io->ops = &counting;
-    o.flags = PAWL_OPEN_CREATE, o.segment_size = 16u << 20;
-    return engine_open(io, &o, &log_) != 0 || pawl_stream_create(log_, "s", 1, &stream) != 0 ? -1 : 0;
+}
+
+static int open_log(void **state) {
+    (void)state;
+    return seam_log_open(&own, "recent_reads", count_reads);
 }
 
 static int remove_log(void **state) {
-    char command[96];
     (void)state;
-    int rc = pawl_close(log_);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", dir);
-    return system(command) != 0 ? -1 : rc;
+    return seam_log_remove(&own);
 }
 
 static void read_back(pawl_reader *r, uint64_t from, uint64_t to) {
@@ -104,7 +96,7 @@ static void the_last_mebibytes_are_in_memory(void **state) {
     pawl_batch b;
     uint64_t n = 0;
     (void)state;
-    assert_int_equal(pawl_reader_open(log_, stream, 0, 0, 0, &r), 0);
+    assert_int_equal(pawl_reader_open(own.log, own.stream, 0, 0, 0, &r), 0);
     put(n++, 2000, true);
     assert_int_equal(pawl_read(r, 0, 0, &b), 1); /* past what was there before the log was opened */
     reads = 0;
@@ -123,12 +115,12 @@ static void groups_of_all_sizes_are_read_as_they_were_written(void **state) {
     pawl_reader *r;
     uint64_t n = 0;
     (void)state;
-    assert_int_equal(pawl_reader_open(log_, stream, 0, 0, 0, &r), 0);
+    assert_int_equal(pawl_reader_open(own.log, own.stream, 0, 0, 0, &r), 0);
     while (n < 4000) { /* through several segments */
         uint64_t from = n, to = n + 1 + n * 31 % 200;
         for (; n < to; n++)
             put(n, length(n), n % 5 == 0);
-        assert_int_equal(pawl_sync(log_), 0);
+        assert_int_equal(pawl_sync(own.log), 0);
         read_back(r, from, to);
     }
     pawl_reader_close(r);
@@ -144,12 +136,12 @@ static void what_was_given_out_stays(void **state) {
         for (uint64_t to = n + 50; n < to; n++)
             put(n, length(n), n + 1 == to);
         from[i] = n - 20;
-        assert_int_equal(pawl_reader_open(log_, stream, 0, from[i], 0, &r[i]), 0);
+        assert_int_equal(pawl_reader_open(own.log, own.stream, 0, from[i], 0, &r[i]), 0);
         assert_true(pawl_read(r[i], 0, 0, &b[i]) > 0);
     }
     for (uint64_t to = n + 3000; n < to; n++) /* some 60 MiB */
         put(n, length(n), n % 3 == 0);
-    assert_int_equal(pawl_sync(log_), 0);
+    assert_int_equal(pawl_sync(own.log), 0);
     for (int i = 0; i < READERS; i++) {
         for (size_t k = 0; k < b[i].count; k++)
             expect(&b[i].records[k], from[i] + k, length(from[i] + k));
