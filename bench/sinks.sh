@@ -6,7 +6,7 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 PG_OPTIONS="-c fsync=on -c shared_buffers=128MB -c max_wal_size=4GB"
 export PG_OPTIONS
-. "$here/../tests/lib_postgres.sh"
+. "$here/../tests/support/lib_postgres.sh"
 pg_new
 mkdir "$PG_DIR/bench"
 "$1" "$PG_DIR/bench" "${@:2}"

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
-#include "cli.h"
+#include "cli/cli.h"
 
 enum { QUICK, ALL, CASE, ROUNDS, TIME, JSON };
 static const cli_option options[] = {

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
-#include "format.h"
+#include "cli/cli.h"
+#include "cli/format.h"
 
 enum { PARTITION, FROM, FOLLOW, FORMAT };
 static const cli_option options[] = {

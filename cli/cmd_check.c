@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
-#include "config.h"
+#include "cli/cli.h"
+#include "cli/run/config.h"
 
 enum { QUIET, TYPES };
 static const cli_option options[] = {

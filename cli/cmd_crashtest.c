@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "crashtest.h"
+#include "cli/crashtest/crashtest.h"
 
 enum { KILLS, SECONDS, SEED, GUARANTEE, JOBS, JSON };
 static const cli_option options[] = {

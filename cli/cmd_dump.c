@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 static int on_frame(void *arg, const pawl_frame_info *f) {
     (void)arg;

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 enum { PARTITION };
 static const cli_option options[] = {

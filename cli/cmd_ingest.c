@@ -11,8 +11,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli.h"
-#include "lines.h"
+#include "cli/cli.h"
+#include "cli/lines.h"
 
 enum { PRODUCER, FOLLOW, BATCH };
 static const cli_option options[] = {

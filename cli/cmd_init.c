@@ -2,7 +2,7 @@
  *
  * cmd_init.c - `pawl init`: makes a log.
  */
-#include "cli.h"
+#include "cli/cli.h"
 
 enum { SEGMENT_SIZE, DISK_CAP };
 static const cli_option options[] = {

@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "child.h"
-#include "cli.h"
+#include "processors/child.h"
+#include "cli/cli.h"
 
 enum { NAME, FROM, TO, BATCH, FOLLOW, GUARANTEE };
 static const cli_option options[] = {

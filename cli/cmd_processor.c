@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 static int list(cli_args *a) {
     if (a->count != 2)

@@ -15,9 +15,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "cli.h"
-#include "config.h"
-#include "pipeline.h"
+#include "cli/cli.h"
+#include "cli/run/config.h"
+#include "cli/run/pipeline.h"
 
 enum { UNTIL_IDLE, QUIET };
 static const cli_option options[] = {

@@ -7,8 +7,8 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "cli.h"
-#include "pipeline.h"
+#include "cli/cli.h"
+#include "cli/run/pipeline.h"
 
 enum { JSON };
 static const cli_option options[] = {

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 typedef int (*check_fn)(const char *dir, pawl_check *c, pawl_error *err);
 

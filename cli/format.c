@@ -2,13 +2,13 @@
  *
  * format.c - see format.h.
  */
-#include "format.h"
+#include "cli/format.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 static bool format_text(const pawl_record *r) {
     return cli_write(r->value, r->value_len) && cli_write("\n", 1);

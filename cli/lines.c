@@ -2,7 +2,7 @@
  *
  * lines.c - see lines.h.
  */
-#include "lines.h"
+#include "cli/lines.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 enum { CHUNK = 256 * 1024, POLL_MS = 200 };
 /* The largest value of a record (pawl.h, LIMITS); a log with small segments or little memory takes less, and says so itself. */

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 static const cli_command *const commands[] = {
     &cli_init,      &cli_stream,    &cli_ingest,  &cli_cat,    &cli_pipe,  &cli_status,

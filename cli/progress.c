@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 enum { BAR_WIDTH = 30 };
 #define FIRST_NS UINT64_C(500000000)

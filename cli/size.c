@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 /* Reads the digits at the front; *rest is what follows. Doesn't use strtoull(): that takes signs and blanks. */
 static bool read_digits(const char *text, uint64_t *out, const char **rest) {

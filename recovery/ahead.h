@@ -9,7 +9,7 @@
 #define PAWL_RECOVERY_AHEAD_H
 
 #include "wal/mem.h"
-#include "wal/seam.h"
+#include "wal/seam/seam.h"
 
 struct window {
     const uint8_t *data;

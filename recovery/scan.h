@@ -10,7 +10,7 @@
 #include "wal/error.h"
 #include "wal/format.h"
 #include "wal/mem.h"
-#include "wal/seam.h"
+#include "wal/seam/seam.h"
 
 #define SCAN_CHUNK (1024u * 1024u)
 

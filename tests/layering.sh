@@ -1,22 +1,26 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# layering.sh - shows that no file includes what its folder may not know, that the I/O seam is the only way to the system
-# (PAWL-12), and that files are short and carry their licence.
+# layering.sh - shows that no file includes what its folder may not know, at any depth; that the I/O seam is the only way to the
+# system (PAWL-12); and that files are short and carry their licence.
 #
 #   folder         may include, besides the standard library
 #   wal/           pawl.h, wal/
 #   recovery/      pawl.h, wal/, recovery/
 #   pipeline/      pawl.h, wal/, recovery/, pipeline/
-#   connectors/    pawl.h, pawl_connect.h, files beside the including one
-#   cli/, examples/   the same; cli/cmd_bench.c also bench/bench.h
-#   bench/         pawl.h, bench/
+#   connectors/    pawl.h, pawl_connect.h; runtime/ and text/ of connectors/, and the including file's own folder
+#   processors/    pawl.h, pawl_connect.h, processors/, connectors/text/
+#   cli/           pawl.h, pawl_connect.h, cli/ (cli/run/ and cli/crashtest/ only from within), processors/;
+#                  cli/cmd_bench.c also bench/bench.h
+#   examples/      pawl.h, pawl_connect.h, files beside the including one
+#   bench/         pawl.h, pawl_connect.h, bench/
 #
 # First the rules are tried on a planted tree in which every rule is broken once: a check that finds nothing there is no check.
 set -uo pipefail
 export LC_ALL=C
 source_dir=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/.." && pwd)}
 lines_max=800
+ours='wal recovery pipeline processors connectors cli examples bench'
 
 # Headers of the C library that make no system call; the only ones above the seam in wal/, recovery/ and pipeline/.
 pure='assert|ctype|errno|inttypes|limits|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string'
@@ -28,11 +32,11 @@ includes() {
 
 # may_include FILE INCLUDE: is it allowed?
 may_include() {
-    local file=$1 include=$2 folder=${1%%/*}
+    local file=$1 include=$2
     local name=${include:1:${#include}-2}
     case $name in
     *..*) return 1 ;;
-    wal/* | recovery/* | pipeline/* | cli/* | connectors/* | examples/* | bench/* | tests/*) ;; # ours, however it is quoted
+    wal/* | recovery/* | pipeline/* | processors/* | connectors/* | cli/* | examples/* | bench/* | tests/*) ;; # however quoted
     *)
         if [ "${include:0:1}" = '<' ] && [ "$name" != pawl.h ] && [ "$name" != pawl_connect.h ]; then
             system_header_allowed "$file" "$name"
@@ -41,12 +45,18 @@ may_include() {
         ;;
     esac
     [ "$name" = pawl.h ] && return 0
-    [ "$file $name" = 'cli/cmd_bench.c bench/bench.h' ] && return 0
-    case $folder in
-    wal) [[ $name == wal/* ]] ;;
-    recovery) [[ $name == wal/* || $name == recovery/* ]] ;;
-    pipeline) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
-    bench) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
+    case $file in
+    wal/*) [[ $name == wal/* ]] ;;
+    recovery/*) [[ $name == wal/* || $name == recovery/* ]] ;;
+    pipeline/*) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
+    connectors/*) [[ $name == pawl_connect.h || $name == connectors/runtime/* || $name == connectors/text/* || ${name%/*} == "${file%/*}" ]] ;;
+    processors/*) [[ $name == pawl_connect.h || $name == processors/* || $name == connectors/text/* ]] ;;
+    cli/cmd_bench.c) [[ $name == cli/cli.h || $name == bench/bench.h ]] ;;
+    cli/run/* | cli/cmd_run.c | cli/cmd_check.c | cli/cmd_status.c)
+        [[ $name == pawl_connect.h || $name == cli/cli.h || $name == cli/run/* || $name == processors/* ]] ;;
+    cli/crashtest/* | cli/cmd_crashtest.c) [[ $name == cli/cli.h || $name == cli/crashtest/* ]] ;;
+    cli/*) [[ $name == pawl_connect.h || ($name == cli/* && $name != cli/*/*) || $name == processors/child.h ]] ;;
+    bench/*) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     *) [[ $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac
 }
@@ -54,9 +64,12 @@ may_include() {
 system_header_allowed() {
     local file=$1 name=$2
     case $file in
-    wal/seam_*.[ch]) return 0 ;;                   # the seam itself
-    cli/* | connectors/* | examples/* | bench/*) return 0 ;; # programs like any other
-    pipeline/shell*.c)                             # the thin shell: threads, their clocks and sleep, the eventfd
+    wal/seam/*) return 0 ;;                          # the seam itself
+    wal/* | recovery/* | pipeline/*) ;;
+    *) return 0 ;;                                   # programs like any other
+    esac
+    case $file in
+    pipeline/shell*.c)                               # the thin shell: threads, their clocks and sleep, the eventfd
         [[ $name =~ ^(pthread|time|fcntl|unistd|sys/eventfd|sys/syscall|linux/futex)\.h$ ]] && return 0 ;;
     pipeline/*) [ "$name" = pthread.h ] && return 0 ;; # the engine's lock
     esac
@@ -66,19 +79,18 @@ system_header_allowed() {
 # check_tree: checks the current folder; prints a line a fault
 check_tree() {
     local file include
-    for file in {wal,recovery,pipeline,cli,connectors,examples,bench}/*.[ch] {connectors,examples,bench}/*/*.[ch]; do
-        [ -f "$file" ] || continue
+    while read -r file; do
         while read -r include; do
             may_include "$file" "$include" || echo "$file: may not include $include"
         done < <(includes "$file")
-    done
+    done < <(find $ours -name '*.[ch]' | sort)
     while read -r file; do
         [ "$(wc -l <"$file")" -lt "$lines_max" ] || echo "$file: $lines_max lines or more"
         case $file in
         *.[ch]) head -n 1 "$file" ;;
         *) head -n 2 "$file" ;; # scripts have their interpreter first
         esac | grep -q 'SPDX-License-Identifier: Apache-2\.0' || echo "$file: does not start with the SPDX line"
-    done < <(find wal recovery pipeline cli connectors examples include bench tests cmake -type f \
+    done < <(find $ours include tests cmake -type f \
         \( -name '*.[ch]' -o -name '*.sh' -o -name '*.py' \) 2>/dev/null | sort)
 }
 
@@ -86,7 +98,7 @@ check_tree() {
 
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
-mkdir -p "$work"/{wal,recovery,pipeline,cli,connectors,examples,bench/peers}
+mkdir -p "$work"/{wal/seam,recovery,pipeline,processors,connectors/{text,file,net,runtime},cli/{run,crashtest},examples,bench/peers}
 touch "$work/examples/notes.txt"
 
 plant() { # plant FILE LINE: a file with that one line
@@ -105,18 +117,31 @@ forbidden() {
 
 allowed wal/a.h '#include "pawl.h"'
 allowed wal/b.c '#include "wal/a.h"'
-allowed wal/seam_x.c '#include <unistd.h>'
+allowed wal/seam/x.c '#include <unistd.h>'
 allowed recovery/a.h '#include "wal/a.h"'
 allowed pipeline/a.c '#include "recovery/a.h"'
 allowed pipeline/shell_x.c '#include <sys/eventfd.h>'
+allowed connectors/text/a.h '#include "pawl_connect.h"'
+allowed connectors/file/a.h '#include "connectors/text/a.h"'
+allowed connectors/file/a.c '#include "connectors/file/a.h"'
+allowed processors/a.h '#include "connectors/text/a.h"'
 allowed cli/a.h '#include <unistd.h>'
-allowed cli/b.c '#include "a.h"'
-allowed connectors/a.c '#include "pawl_connect.h"'
+allowed cli/b.c '#include "cli/a.h"'
 allowed cli/c.c '#include <pawl_connect.h>'
+allowed cli/run/a.h '#include "processors/a.h"'
+allowed cli/crashtest/a.h '#include "pawl.h"'
+allowed cli/cmd_bench.c '#include "bench/bench.h"'
+allowed bench/peers/a.c '#include "bench/bench.h"'
 forbidden pipeline/sinks.c '#include "pawl_connect.h"'
 forbidden wal/sinks.c '#include <pawl_connect.h>'
-forbidden connectors/beside.c '#include "cli/a.h"'
+forbidden connectors/file/command.c '#include "cli/a.h"'
+forbidden connectors/file/neighbour.c '#include "connectors/net/a.h"'
+forbidden connectors/file/inside.c '#include "pipeline/a.h"'
+forbidden connectors/runtime/processors.c '#include "processors/a.h"'
+forbidden processors/inside.c '#include "pipeline/a.h"'
+forbidden processors/file.c '#include "connectors/file/a.h"'
 forbidden wal/up.c '#include "recovery/a.h"'
+forbidden wal/seam/up.c '#include "pipeline/a.h"'
 forbidden wal/angle.c '#include <pipeline/a.h>'
 forbidden wal/beside.c '#include "a.h"'
 forbidden wal/dots.c '#include "wal/../pipeline/a.h"'
@@ -129,12 +154,12 @@ forbidden pipeline/up.c '#include "cli/a.h"'
 forbidden pipeline/files.c '#include <unistd.h>'
 forbidden pipeline/clock.c '#include <time.h>'
 forbidden pipeline/shell_ring.c '#include <liburing.h>'
-allowed cli/cmd_bench.c '#include "bench/bench.h"'
-allowed bench/peers/a.c '#include "bench/bench.h"'
 forbidden bench/inside.c '#include "wal/a.h"'
 forbidden cli/jobs.c '#include "bench/bench.h"'
 forbidden cli/inside.c '#include "wal/a.h"'
-forbidden connectors/inside.c '#include "pipeline/a.h"'
+forbidden cli/deep.c '#include "cli/crashtest/a.h"'
+forbidden cli/run/inside.c '#include "wal/a.h"'
+forbidden cli/crashtest/run.c '#include "cli/run/a.h"'
 forbidden examples/inside.c '#include <wal/a.h>'
 plant wal/long.c "$(yes '' | head -n $lines_max | sed 's/^/;/')"
 faults+=(wal/long.c)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wal/seam.h"
+#include "wal/seam/seam.h"
 
 #define KEPT_LARGEST ((size_t)2 << 20)
 

@@ -21,7 +21,7 @@
 #include "wal/format.h"
 #include "wal/mem.h"
 #include "wal/points.h"
-#include "wal/seam.h"
+#include "wal/seam/seam.h"
 
 #define WAL_WAIT 1 /* not now: complete() something, or prepare a segment, then try again */
 

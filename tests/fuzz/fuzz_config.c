@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/config.h"
+#include "cli/run/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

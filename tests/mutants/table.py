@@ -180,6 +180,6 @@ MUTANTS = [
      "if (s->oldest < first && s->segment >= from)", "if (0)"),
     ("input-takes-the-reserve", "PAWL-11", "wal/wal_append.c",
      "        reserve = w->segment_size / 4;", "        reserve = 0;"),
-    ("lock-not-taken", "PAWL-10", "wal/seam_lock.c",
+    ("lock-not-taken", "PAWL-10", "wal/seam/seam_lock.c",
      "rc = flock(fd, how | LOCK_NB);", "rc = fd < 0 || how == 77;"),
 ]

@@ -8,7 +8,7 @@
 
 #include "disk.h"
 #include "rng.h"
-#include "wal/seam.h"
+#include "wal/seam/seam.h"
 
 #define SIM_FAULTS_MAX 24
 #define SIM_SYNC_MAX 8

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * config_check.c - what no section can tell by itself: names, streams, what each type says to its settings, cycles.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/run/config.h"
+
+static const stream_config *find_stream(const config *c, const char *name) {
+    for (size_t i = 0; i < c->stream_count; i++)
+        if (strcmp(c->streams[i].name, name) == 0)
+            return &c->streams[i];
+    return NULL;
+}
+
+static void want_stream(config_reading *r, const char *name, uint32_t line) {
+    const char **names = calloc(r->c->stream_count + 1, sizeof *names);
+    if (find_stream(r->c, name) == NULL) {
+        for (size_t i = 0; names != NULL && i < r->c->stream_count; i++)
+            names[i] = r->c->streams[i].name;
+        const char *alike = names != NULL ? config_alike(name, names, r->c->stream_count) : NULL;
+        config_problem(r, line, 1, "there is no stream \"%.60s\" under streams%s%s%s", name,
+                       alike != NULL ? "; did you mean \"" : "", alike != NULL ? alike : "",
+                       alike != NULL ? "\"?" : "");
+    }
+    free(names);
+}
+
+static const char *kind_name(enum flow_kind k) {
+    return k == FLOW_SOURCE ? "source" : k == FLOW_PROCESSOR ? "processor" : "sink";
+}
+
+static void check_names(config_reading *r, const flow_config *w) {
+    for (const flow_config *o = r->c->flows; o < w; o++)
+        if (strcmp(o->name, w->name) == 0)
+            config_problem(r, w->line, 1, "the name \"%s\" is taken by the %s in line %u", w->name,
+                           kind_name(o->kind), o->line);
+}
+
+static void check_streams(config_reading *r, const flow_config *w) {
+    for (uint32_t i = 0; i < w->input_count; i++) {
+        want_stream(r, w->inputs[i], w->input_lines[i]);
+        for (uint32_t k = 0; k < i; k++)
+            if (strcmp(w->inputs[k], w->inputs[i]) == 0)
+                config_problem(r, w->input_lines[i], 1, "\"%s\" reads the stream \"%s\" twice", w->name,
+                               w->inputs[i]);
+    }
+    if (w->kind == FLOW_SOURCE)
+        want_stream(r, w->to, w->to_line);
+    if (w->dead_letter != NULL)
+        want_stream(r, w->dead_letter, w->dead_letter_line);
+    for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->p.output_count; i++)
+        want_stream(r, w->p.outputs[i].name, w->p.outputs[i].line);
+}
+
+/* What the type says to its settings. Connectors are made and thrown away: that connects to nothing. */
+static void make(config_reading *r, flow_config *w) {
+    pawl_settings s = {w->settings, w->setting_count};
+    pawl_error e = {0};
+    int rc;
+    if (w->kind == FLOW_PROCESSOR) {
+        w->p.name = w->name;
+        w->p.to = w->to;
+        rc = proc_make(&w->p, &s, w->to_line, &e);
+    } else if (w->kind == FLOW_SINK) {
+        pawl_sink_ops ops;
+        rc = pawl_sink_make(w->type, &s, &ops, &e);
+        if (rc == 0) {
+            w->sink_kind = ops.kind;
+            w->sink_flags = ops.flags;
+            if (ops.destroy != NULL)
+                ops.destroy(ops.self);
+        }
+    } else {
+        pawl_source_ops ops;
+        rc = pawl_source_make(w->type, &s, &ops, &e);
+        if (rc == 0) {
+            w->source_flags = ops.flags;
+            if (ops.destroy != NULL)
+                ops.destroy(ops.self);
+        }
+    }
+    if (rc < 0)
+        config_pawl_problem(r, w->line, w->name, &e);
+}
+
+/* ---- who reads and writes what */
+
+static bool writes(const flow_config *w, const char *stream) {
+    if (w->kind == FLOW_SOURCE && strcmp(w->to, stream) == 0)
+        return true;
+    if (w->dead_letter != NULL && strcmp(w->dead_letter, stream) == 0)
+        return true;
+    for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->p.output_count; i++)
+        if (strcmp(w->p.outputs[i].name, stream) == 0)
+            return true;
+    return false;
+}
+
+static bool reads(const flow_config *w, const char *stream) {
+    for (uint32_t i = 0; i < w->input_count; i++)
+        if (strcmp(w->inputs[i], stream) == 0)
+            return true;
+    return false;
+}
+
+static void check_state(config_reading *r, const flow_config *w) {
+    if (w->kind != FLOW_PROCESSOR || !w->p.type->keeps_state)
+        return;
+    if (w->guarantee != PAWL_EXACTLY_ONCE)
+        config_problem(r, w->line, 1,
+                       "\"%s\" reads its state back from what it wrote, so it must be exactly-once", w->name);
+    for (size_t i = 0; i < r->c->flow_count; i++)
+        if (&r->c->flows[i] != w && writes(&r->c->flows[i], w->to))
+            config_problem(r, r->c->flows[i].line, 1,
+                           "\"%s\" must not write to \"%s\": \"%s\" reads its state back from there",
+                           r->c->flows[i].name, w->to, w->name);
+    const stream_config *from = find_stream(r->c, w->inputs[0]), *to = find_stream(r->c, w->to);
+    if (w->input_count != 1 || (from != NULL && to != NULL && from->partitions != to->partitions))
+        config_problem(r, w->line, 1, "\"%s\" needs one input, and an output with as many partitions", w->name);
+}
+
+/* From a stream along whoever reads it to what that one writes. mark 1: on the way, 2: done. */
+static bool round_and_round(config_reading *r, size_t at, uint8_t *mark, const flow_config **by) {
+    const config *c = r->c;
+    mark[at] = 1;
+    for (size_t i = 0; i < c->flow_count; i++) {
+        const flow_config *w = &c->flows[i];
+        if (!reads(w, c->streams[at].name))
+            continue;
+        for (size_t k = 0; k < c->stream_count; k++) {
+            if (!writes(w, c->streams[k].name) || mark[k] == 2)
+                continue;
+            if (mark[k] == 1 || round_and_round(r, k, mark, by)) {
+                if (*by == NULL)
+                    *by = w;
+                return true;
+            }
+        }
+    }
+    mark[at] = 2;
+    return false;
+}
+
+static void check_cycles(config_reading *r) {
+    uint8_t *mark = calloc(r->c->stream_count + 1, 1);
+    for (size_t i = 0; mark != NULL && i < r->c->stream_count; i++) {
+        const flow_config *by = NULL;
+        if (mark[i] == 0 && round_and_round(r, i, mark, &by)) {
+            config_problem(r, by->line, 1,
+                           "what \"%s\" writes comes back to it: the streams go round in a circle", by->name);
+            break;
+        }
+    }
+    free(mark);
+}
+
+static void remark_unused(config_reading *r) {
+    const config *c = r->c;
+    for (size_t i = 0; i < c->stream_count; i++) {
+        bool written = false, read = false;
+        for (size_t k = 0; k < c->flow_count; k++) {
+            written = written || writes(&c->flows[k], c->streams[i].name);
+            read = read || reads(&c->flows[k], c->streams[i].name);
+        }
+        if (!written && !read)
+            config_problem(r, c->streams[i].line, 0, "nothing here reads or writes the stream \"%s\"",
+                           c->streams[i].name);
+        else if (!written)
+            config_problem(r, c->streams[i].line, 0, "nothing here writes to the stream \"%s\"",
+                           c->streams[i].name);
+    }
+}
+
+void config_check(config_reading *r) {
+    config *c = r->c;
+    if (c->flow_count == 0)
+        config_problem(r, c->line, 1, "there are no sources, processors or sinks: nothing to run");
+    for (size_t i = 0; i < c->flow_count; i++) {
+        check_names(r, &c->flows[i]);
+        make(r, &c->flows[i]);
+        check_streams(r, &c->flows[i]);
+    }
+    if (r->file->problems != 0)
+        return;
+    for (size_t i = 0; i < c->flow_count; i++)
+        check_state(r, &c->flows[i]);
+    check_cycles(r);
+    remark_unused(r);
+}

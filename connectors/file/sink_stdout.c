@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Standard output as a sink: idempotent in kind, but nobody there drops what comes again. It is at-least-once; after a crash the last batch may come twice.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "connectors/text/encode.h"
+
+struct out {
+    struct encoding encoding;
+    struct buffer buffer;
+};
+
+static const pawl_setting_info settings[] = {
+    ENCODE_SETTINGS,
+    {NULL, 0, 0, NULL, NULL, NULL},
+};
+static int make_sink(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
+const pawl_connector connect_sink_stdout = {
+    "stdout", "standard output; at-least-once: a crash may write the last batch twice", settings, make_sink, NULL};
+
+static int out_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
+    (void)b, (void)f;
+    ((struct out *)self)->buffer.len = 0;
+    return PAWL_DONE;
+}
+
+static int out_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
+    return out_begin(self, b, f);
+}
+
+static int out_write(void *self, const pawl_sink_batch *b, const pawl_record *records, size_t count,
+                     pawl_fault *f) {
+    struct out *o = self;
+    int outcome = PAWL_DONE;
+    (void)b;
+    for (size_t i = 0; i < count && outcome == PAWL_DONE; i++)
+        outcome = encode_record(&o->buffer, &o->encoding, &records[i], f);
+    return outcome;
+}
+
+static int out_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
+    const struct out *o = self;
+    (void)b;
+    for (size_t done = 0; done < o->buffer.len;) {
+        ssize_t put = write(STDOUT_FILENO, o->buffer.bytes + done, o->buffer.len - done);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0) /* trying again would write the first part twice for sure; the reader is gone, or someone has to look */
+            return pawl_fault_set(f, done == 0 && errno != EPIPE && errno != EBADF ? PAWL_RETRY : PAWL_FATAL,
+                                  "standard output: %s", strerror(errno));
+        done += (size_t)put;
+    }
+    if (fdatasync(STDOUT_FILENO) != 0 && errno != EINVAL && errno != EROFS) /* a pipe or a terminal has nothing to sync */
+        return pawl_fault_set(f, PAWL_FATAL, "standard output: fdatasync: %s", strerror(errno));
+    return PAWL_DONE;
+}
+
+static void out_abort(void *self) {
+    ((struct out *)self)->buffer.len = 0;
+}
+
+static void out_destroy(void *self) {
+    buffer_free(&((struct out *)self)->buffer);
+    free(self);
+}
+
+static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *err) {
+    struct out *o = calloc(1, sizeof *o);
+    if (o == NULL)
+        return connect_error(err, PAWL_MEMORY, "no memory for a sink");
+    encode_settings(&connect_sink_stdout, set, &o->encoding);
+    out->kind = PAWL_SINK_IDEMPOTENT;
+    out->type = "stdout";
+    out->self = o;
+    out->open = out_open;
+    out->begin = out_begin;
+    out->write = out_write;
+    out->commit = out_commit;
+    out->abort = out_abort;
+    out->destroy = out_destroy;
+    return 0;
+}

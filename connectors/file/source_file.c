@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The source "file": the lines of one file, followed through rotation. tail.h has the rules.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/file/tail.h"
+
+static const pawl_setting_info settings[] = {
+    {"path", PAWL_SETTING_TEXT, 1, NULL, NULL, "the file"},
+    {"follow", PAWL_SETTING_BOOL, 0, NULL, "true",
+     "wait for more at its end, and go on with the next file when it is rotated; else it ends there"},
+    {"start", PAWL_SETTING_CHOICE, 0, "beginning|oldest|end", "beginning",
+     "where to begin the first time: the file, the oldest of its rotated files, or its end"},
+    {"rotated", PAWL_SETTING_TEXT, 0, NULL,
+     NULL, "pattern of the names that it gets by rotation, in the same directory (by default its name, then . or - and a digit; empty: none)"},
+    {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "1s", "how long a rotated file is still waited on for more"},
+    {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "lines end with CR LF: the CR is taken off too"},
+    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "1M", "the longest line"},
+    {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",
+     "a longer one goes by the source's poison policy, or is cut into parts"},
+    {"on_replaced", PAWL_SETTING_CHOICE, 0, "read|stop", "read",
+     "if no file has the bytes before the position any more: read what is there from its start, or stop"},
+    {0},
+};
+
+static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
+    uint8_t position[PAWL_SOURCE_POSITION_MAX];
+    int len = pawl_source_position(x, "", position);
+    if (len < 0)
+        return connect_position_fault(len, f);
+    return tail_open(self, x, position, len, f);
+}
+
+static int source_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
+                       int timeout_ms, pawl_fault *f) {
+    int rc = tail_read(self, "", out, max_records, max_bytes, f);
+    if (rc == PAWL_DONE && out->item == NULL && timeout_ms > 0) {
+        connect_idle(timeout_ms);
+        rc = tail_read(self, "", out, max_records, max_bytes, f);
+    }
+    return rc;
+}
+
+static void source_status(void *self, char *text, size_t size) {
+    tail_status(self, text, size);
+}
+
+static void source_destroy(void *self) {
+    tail_free(self);
+}
+
+static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err);
+
+const pawl_connector connect_source_file = {
+    .type = "file",
+    .help = "lines of a file, followed through rotation",
+    .settings = settings,
+    .make_source = make,
+};
+
+static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err) {
+    const pawl_connector *c = &connect_source_file;
+    struct tail_settings t = {
+        .path = pawl_setting_text(c, s, "path"),
+        .rotated = pawl_setting_text(c, s, "rotated"),
+        .follow = pawl_setting_number(c, s, "follow") != 0,
+        .start = (int)pawl_setting_number(c, s, "start"),
+        .crlf = pawl_setting_number(c, s, "crlf") != 0,
+        .ahead = true,
+        .on_long = (int)pawl_setting_number(c, s, "on_long"),
+        .on_replaced = (int)pawl_setting_number(c, s, "on_replaced"),
+        .rotate_wait_ms = (uint32_t)pawl_setting_number(c, s, "rotate_wait"),
+        .line_max = pawl_setting_number(c, s, "line_max"),
+    };
+    if (t.path[0] == 0)
+        return connect_error(err, PAWL_INVALID, "path is empty");
+    if (t.line_max < 64 || t.line_max > 64u << 20)
+        return connect_error(err, PAWL_INVALID, "line_max must be 64 to 64M");
+    out->self = tail_new(&t);
+    if (out->self == NULL)
+        return connect_error(err, PAWL_MEMORY, "no memory for a source");
+    out->type = c->type;
+    out->flags = PAWL_SOURCE_REWINDABLE;
+    out->open = source_open;
+    out->read = source_read;
+    out->status = source_status;
+    out->destroy = source_destroy;
+    return 0;
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The connection. libpq is used without blocking, and each wait has an end: the server's own time limits come first, and where it doesn't even
+ * answer with those, the connection is given up. What was under way is then unknown; the runtime opens again and asks.
+ *
+ *   SQLSTATE                                                             becomes
+ *   none (connection lost, no answer in time), 08...                     RETRY
+ *   22... data, 23... constraints, 44... view check, P0... raised,       POISON, where a record can be at fault: while rows are copied or
+ *     38/39... in a routine, 54... too large                               inserted, and when the transaction is committed or prepared
+ *   25006 read-only (a standby), 25P03/57P05 idle too long, 40...        RETRY
+ *     rolled back, 53... resources (disk full, connections), 55006 in
+ *     use, 55P03 lock, 57... stopped or cancelled, 58... system
+ *   57P04 database dropped                                               FATAL
+ *   anything else: 28... password, 3D/3F... no such database or schema,  FATAL
+ *     42... no such table or column, no permission, 55000 two-phase off
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "connectors/postgres/link_postgres.h"
+
+#define UNSENT_MAX (1u << 20) /* bytes that libpq may hold back for a slow server */
+#define GRACE_MS 5000         /* how long after its own time limit the server may take to say so */
+
+static _Thread_local char last_state[6];
+
+/* ---- what an answer means */
+
+static int outcome_of(const char *state, bool rows) {
+    static const char *const poison[] = {"22", "23", "38", "39", "44", "54", "P0"}, *const retry[] = {
+                                                                                        "08",    "25006",
+                                                                                        "25P03", "40",
+                                                                                        "53",    "55006",
+                                                                                        "55P03", "57",
+                                                                                        "58"};
+    if (state == NULL || state[0] == 0)
+        return PAWL_RETRY;
+    for (size_t i = 0; rows && i < sizeof poison / sizeof poison[0]; i++)
+        if (strncmp(state, poison[i], strlen(poison[i])) == 0)
+            return PAWL_POISON;
+    for (size_t i = 0; i < sizeof retry / sizeof retry[0] && strcmp(state, "57P04") != 0; i++)
+        if (strncmp(state, retry[i], strlen(retry[i])) == 0)
+            return PAWL_RETRY;
+    return PAWL_FATAL;
+}
+
+const char *pg_state(void) {
+    return last_state;
+}
+
+static void set_state(const char *state) {
+    snprintf(last_state, sizeof last_state, "%s", state != NULL ? state : "");
+}
+
+/* Which row it was, as the server's context says: "COPY TABLE, line N". Only for faults that come up while that very line is looked at. */
+static uint64_t offset_of(const struct pg_link *l, const PGresult *r, const char *state) {
+    const char *at = PQresultErrorField(r, PG_DIAG_CONTEXT);
+    char begin[160];
+    unsigned long long line;
+    if (strncmp(state, "22", 2) != 0 && strncmp(state, "23", 2) != 0 && strncmp(state, "P0", 2) != 0)
+        return UINT64_MAX;
+    int n = snprintf(begin, sizeof begin, "COPY %s, line ", l->copied);
+    for (; at != NULL && n < (int)sizeof begin; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, begin, (size_t)n) != 0)
+            continue;
+        line = strtoull(at + n, NULL, 10);
+        return line >= 1 && line <= l->rows ? l->first + line - 1 : UINT64_MAX;
+    }
+    return UINT64_MAX;
+}
+
+static void trim(char *text) {
+    for (size_t n = strlen(text); n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' '); n--)
+        text[n - 1] = 0;
+}
+
+int pg_lost(struct pg_link *l, const char *what, pawl_fault *f) {
+    char text[300];
+    snprintf(text, sizeof text, "%s", l->conn != NULL ? PQerrorMessage(l->conn) : "no connection");
+    trim(text);
+    set_state(NULL);
+    return pawl_fault_set(f, PAWL_RETRY, "%s: %s", what, text[0] != 0 ? text : "no connection");
+}
+
+static int answer(struct pg_link *l, const char *what, const PGresult *r, bool rows, pawl_fault *f) {
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    if (state == NULL || state[0] == 0)
+        return pg_lost(l, what, f);
+    const char *detail = PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL);
+    const char *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+    int outcome = outcome_of(state, rows);
+    set_state(state);
+    if (outcome == PAWL_POISON && f != NULL)
+        f->offset = l->rows == 1 ? l->first : offset_of(l, r, state);
+    return pawl_fault_set(f, outcome, "%s: %s (SQLSTATE %s)%s%s", what, text != NULL ? text : "", last_state,
+                          detail != NULL ? ": " : "", detail != NULL ? detail : "");
+}
+
+/* ---- waiting */
+
+static uint64_t now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static uint64_t limit(const struct pg_link *l) {
+    return now_ms() + l->statement_ms + GRACE_MS;
+}
+
+/* False: the time is over. */
+static bool wait_socket(PGconn *c, short events, uint64_t until) {
+    struct pollfd p = {.fd = PQsocket(c), .events = events};
+    for (;;) {
+        uint64_t now = now_ms();
+        int rc = now >= until ? 0 : poll(&p, 1, until - now > 60000 ? 60000 : (int)(until - now));
+        if (rc > 0)
+            return true;
+        if ((rc < 0 && errno != EINTR) || (rc == 0 && now_ms() >= until))
+            return false;
+    }
+}
+
+static int give_up(struct pg_link *l, const char *what, pawl_fault *f) {
+    pg_disconnect(l);
+    set_state(NULL);
+    return pawl_fault_set(f, PAWL_RETRY, "%s: the server has not answered within %u ms", what,
+                          l->statement_ms + GRACE_MS);
+}
+
+/* Sends what libpq holds. DONE or RETRY. */
+static int flush(struct pg_link *l, const char *what, pawl_fault *f) {
+    uint64_t until = limit(l);
+    int rc;
+    while ((rc = PQflush(l->conn)) == 1) {
+        if (!wait_socket(l->conn, POLLIN | POLLOUT, until))
+            return give_up(l, what, f);
+        if (PQconsumeInput(l->conn) == 0)
+            return pg_lost(l, what, f);
+    }
+    l->unsent = 0;
+    return rc == 0 ? PAWL_DONE : pg_lost(l, what, f);
+}
+
+/* The next result, NULL where there is none. */
+static int next(struct pg_link *l, const char *what, PGresult **out, pawl_fault *f) {
+    uint64_t until = limit(l);
+    *out = NULL;
+    while (PQisBusy(l->conn)) {
+        if (!wait_socket(l->conn, POLLIN, until))
+            return give_up(l, what, f);
+        if (PQconsumeInput(l->conn) == 0)
+            return pg_lost(l, what, f);
+    }
+    *out = PQgetResult(l->conn);
+    return PAWL_DONE;
+}
+
+/* ---- statements */
+
+/* All results of what was sent; the last one that is well in *last, if not NULL. After an error the rest is read and forgotten. */
+static int results(struct pg_link *l, const char *what, bool rows, const char *tag, PGresult **last,
+                   pawl_fault *f) {
+    PGresult *r = NULL, *kept = NULL;
+    int outcome = flush(l, what, f);
+    while (outcome == PAWL_DONE) {
+        outcome = next(l, what, &r, f);
+        if (outcome != PAWL_DONE || r == NULL)
+            break;
+        ExecStatusType status = PQresultStatus(r);
+        if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_COPY_IN)
+            outcome = answer(l, what, r, rows, f);
+        PQclear(kept);
+        kept = r;
+        if (status == PGRES_COPY_IN)
+            break;
+    }
+    for (PGresult *more = NULL; outcome != PAWL_DONE && l->conn != NULL && PQstatus(l->conn) == CONNECTION_OK;
+         PQclear(more))
+        if (next(l, what, &more, NULL) != PAWL_DONE || more == NULL)
+            break;
+    if (outcome == PAWL_DONE && tag != NULL &&
+        (kept == NULL || strncmp(PQcmdStatus(kept), tag, strlen(tag)) != 0)) /* a failed transaction ends with ROLLBACK */
+        outcome = pawl_fault_set(f, PAWL_RETRY, "%s: the server answered %s", what,
+                                 kept != NULL ? PQcmdStatus(kept) : "nothing");
+    if (outcome == PAWL_DONE && last != NULL)
+        *last = kept;
+    else
+        PQclear(kept);
+    return outcome;
+}
+
+static int run(struct pg_link *l, const char *sql, const char *tag, bool rows, pawl_fault *f) {
+    char what[40];
+    snprintf(what, sizeof what, "%.*s", (int)strcspn(sql, "'\"(;"), sql);
+    trim(what);
+    if (l->conn == NULL || PQsendQuery(l->conn, sql) == 0)
+        return pg_lost(l, what, f);
+    return results(l, what, rows, tag, NULL, f);
+}
+
+int pg_run(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f) {
+    return run(l, sql, tag, false, f);
+}
+
+int pg_run_rows(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f) {
+    return run(l, sql, tag, true, f);
+}
+
+int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values, PGresult **out,
+             pawl_fault *f) {
+    char what[40];
+    snprintf(what, sizeof what, "%.*s", (int)strcspn(sql, "'\"(;"), sql);
+    trim(what);
+    if (l->conn == NULL || PQsendQueryParams(l->conn, sql, count, NULL, values, NULL, NULL, 0) == 0)
+        return pg_lost(l, what, f);
+    return results(l, what, false, NULL, out, f);
+}
+
+/* ---- COPY */
+
+int pg_copy_begin(struct pg_link *l, const char *sql, pawl_fault *f) {
+    PGresult *r = NULL;
+    l->out.used = 0;
+    l->rows = 0;
+    if (l->conn == NULL || PQsendQuery(l->conn, sql) == 0)
+        return pg_lost(l, "COPY", f);
+    int outcome = results(l, "COPY", false, NULL, &r, f);
+    l->copying = outcome == PAWL_DONE && PQresultStatus(r) == PGRES_COPY_IN;
+    PQclear(r);
+    return outcome == PAWL_DONE && !l->copying ? pawl_fault_set(f, PAWL_RETRY, "COPY did not begin") : outcome;
+}
+
+int pg_copy_send(struct pg_link *l, pawl_fault *f) {
+    if (l->out.used == 0)
+        return PAWL_DONE;
+    if (l->conn == NULL)
+        return pg_lost(l, "COPY", f);
+    int rc = PQputCopyData(l->conn, l->out.at, (int)l->out.used);
+    if (rc == 0)
+        return pawl_fault_set(f, PAWL_RETRY, "COPY: no memory");
+    l->unsent += l->out.used;
+    l->out.used = 0;
+    if (rc < 0 || (rc = PQflush(l->conn)) < 0)
+        return pg_lost(l, "COPY", f);
+    if (rc == 0)
+        l->unsent = 0;
+    return l->unsent > UNSENT_MAX ? flush(l, "COPY", f) : PAWL_DONE;
+}
+
+int pg_copy_end(struct pg_link *l, const char *why, pawl_fault *f) {
+    int outcome = why == NULL ? pg_copy_send(l, f) : PAWL_DONE;
+    l->copying = false;
+    if (outcome != PAWL_DONE)
+        return outcome;
+    if (l->conn == NULL || PQputCopyEnd(l->conn, why) != 1)
+        return pg_lost(l, "COPY", f);
+    return results(l, "COPY", true, "COPY", NULL, f);
+}
+
+/* ---- connecting */
+
+static void silent(void *arg, const char *message) {
+    (void)arg;
+    (void)message;
+}
+
+/* SQLSTATE out of a message "SEVERITY:  28P01: text", as libpq writes it when asked to be verbose; a failed connection has it nowhere else. */
+static void state_of(const char *message, char out[6]) {
+    out[0] = 0;
+    for (const char *at = message; (at = strstr(at, ":  ")) != NULL; at += 3)
+        if (strspn(at + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && at[8] == ':') {
+            memcpy(out, at + 3, 5);
+            out[5] = 0;
+        }
+}
+
+static int refused(struct pg_link *l, pawl_fault *f) {
+    char text[350], state[6];
+    snprintf(text, sizeof text, "%s", PQerrorMessage(l->conn));
+    trim(text);
+    state_of(text, state);
+    set_state(state);
+    pg_disconnect(l);
+    return pawl_fault_set(f, outcome_of(state, false), "connecting: %s", text);
+}
+
+int pg_connect(struct pg_link *l, pawl_fault *f) {
+    const char *const names[] = {"dbname", "fallback_application_name", "client_encoding", NULL};
+    const char *const values[] = {l->conninfo, "pawl", "UTF8", NULL};
+    uint64_t until = now_ms() + l->connect_ms;
+    pg_disconnect(l);
+    l->conn = PQconnectStartParams(names, values, 1);
+    if (l->conn == NULL)
+        return pawl_fault_set(f, PAWL_RETRY, "no memory");
+    if (PQstatus(l->conn) == CONNECTION_BAD) /* the string itself is wrong; or a socket's file isn't there */
+        return refused(l, f);
+    PQsetErrorVerbosity(l->conn, PQERRORS_VERBOSE);
+    PQsetNoticeProcessor(l->conn, silent, NULL);
+    for (PostgresPollingStatusType want = PGRES_POLLING_WRITING; want != PGRES_POLLING_OK;
+         want = PQconnectPoll(l->conn)) {
+        if (want == PGRES_POLLING_FAILED)
+            return refused(l, f);
+        if (!wait_socket(l->conn, want == PGRES_POLLING_READING ? POLLIN : POLLOUT, until)) {
+            pg_disconnect(l);
+            return pawl_fault_set(f, PAWL_RETRY, "no connection within %u ms", l->connect_ms);
+        }
+    }
+    PQsetErrorVerbosity(l->conn, PQERRORS_DEFAULT);
+    return PQsetnonblocking(l->conn, 1) == 0 ? PAWL_DONE : pg_lost(l, "connecting", f);
+}
+
+void pg_disconnect(struct pg_link *l) {
+    PQfinish(l->conn); /* NULL is well */
+    l->conn = NULL;
+    l->copying = false;
+    l->unsent = 0;
+}
+
+int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err) {
+    char *why = NULL;
+    PQconninfoOption *all = PQconninfoParse(conninfo, &why);
+    if (all == NULL) {
+        int rc = connect_error(err, PAWL_INVALID, "conninfo: %s", why != NULL ? why : "no memory");
+        PQfreemem(why);
+        return rc;
+    }
+    const char *host = "", *database = "";
+    for (const PQconninfoOption *o = all; o->keyword != NULL; o++) {
+        if (strcmp(o->keyword, "host") == 0 && o->val != NULL)
+            host = o->val;
+        if (strcmp(o->keyword, "dbname") == 0 && o->val != NULL)
+            database = o->val;
+    }
+    snprintf(where, size, "%s/%s", host, database);
+    PQconninfoFree(all);
+    return 0;
+}
+
+/* ---- text */
+
+bool bytes_room(struct bytes *b, size_t n) {
+    if (b->at != NULL && b->size - b->used >= n)
+        return true;
+    size_t size = b->size * 2 > b->used + n ? b->size * 2 : b->used + n + 256;
+    char *q = realloc(b->at, size);
+    if (q == NULL)
+        return false;
+    b->at = q;
+    b->size = size;
+    return true;
+}
+
+bool bytes_text(struct bytes *b, const char *text) {
+    size_t n = strlen(text);
+    if (!bytes_room(b, n + 1))
+        return false;
+    memcpy(b->at + b->used, text, n + 1);
+    b->used += n;
+    return true;
+}
+
+bool bytes_name(struct bytes *b, const char *name) {
+    if (!bytes_room(b, 2 * strlen(name) + 3))
+        return false;
+    char *to = b->at + b->used;
+    *to++ = '"';
+    for (; *name != 0; name++) {
+        if (*name == '"')
+            *to++ = '"';
+        *to++ = *name;
+    }
+    *to++ = '"';
+    *to = 0;
+    b->used = (size_t)(to - b->at);
+    return true;
+}
+
+char *pg_name(const char *schema, const char *name) {
+    struct bytes b = {0};
+    bool well = schema == NULL || (bytes_name(&b, schema) && bytes_text(&b, "."));
+    if (!well || !bytes_name(&b, name)) {
+        free(b.at);
+        return NULL;
+    }
+    return b.at;
+}

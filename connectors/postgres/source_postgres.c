@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The source "postgres": rows of a table, polled by a column that grows. The position is the last row's value of that column and, where there is one, of a
+ * second column, so it can always be gone back to.
+ *
+ * WHAT CAN BE MISSED. Values are handed out before their transactions commit: a row with a smaller value may become visible after one with a larger value
+ * was read, and polling by that column alone never sees it.
+ *   txid = COLUMN   the safe way: a column xid8 (or bigint) that holds the id of the row's transaction: DEFAULT pg_current_xact_id() (or
+ *                   txid_current()). Rows are read in order of (txid, column), and only those of transactions older than every one that still runs:
+ *                   none of these can add a row any more. Cost: a transaction that stays open holds everything back.
+ *   lag = TIME      only for a timestamptz column: rows younger than that aren't read yet. Safe as long as no transaction takes longer, and clocks don't jump.
+ *   neither         rows committed out of order are missed. For tables with one writer at a time.
+ * TIES. Rows with the same value must have a second column `key` (integer, unique among them). Without, all rows of a value that are visible when it is read
+ * are taken, and those that come later with that same value are missed.
+ * Rows whose column is NULL (or an infinite time) are never read. Updates are not noticed, unless they raise the column.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "connectors/postgres/link_postgres.h"
+
+#define FETCH_MAX 10000u
+
+enum { INTEGER = 1, TIMESTAMP = 2, XID8 = 3 };
+
+struct pg_source {
+    char *conninfo, *schema, *table, *column, *key, *txid, *record_key, *value;
+    uint64_t lag_ms, poll_ms, fetch;
+    struct pg_link link;
+    PGresult *rows;        /* those that were given */
+    char *query;           /* NULL: to be made anew */
+    int64_t first, second; /* position: (txid, column), (column, key) or (column, -) */
+    bool have;             /* a position */
+    uint64_t poll_at_ns;
+    pawl_record *records;
+    pthread_mutex_t mutex; /* guards shown */
+    char shown[256];
+    char where[120]; /* for status; never changes */
+};
+
+static const pawl_setting_info settings[] = {
+    {"conninfo", PAWL_SETTING_TEXT, 1, NULL, NULL, "how to connect, as libpq understands it"},
+    {"schema", PAWL_SETTING_TEXT, 0, NULL, NULL, "schema of the table; else by the search path"},
+    {"table", PAWL_SETTING_TEXT, 1, NULL, NULL, "the table or view"},
+    {"column", PAWL_SETTING_TEXT, 1, NULL, NULL, "the column that grows: an integer or timestamptz"},
+    {"key", PAWL_SETTING_TEXT, 0, NULL, NULL, "an integer column that tells rows of the same value apart"},
+    {"txid", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "a column with the id of the row's transaction (xid8 or bigint): nothing is missed"},
+    {"lag", PAWL_SETTING_TIME, 0, NULL, "0", "rows younger than this aren't read yet (timestamptz only)"},
+    {"record_key", PAWL_SETTING_TEXT, 0, NULL, NULL, "the column that becomes the record's key"},
+    {"value", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "the column that becomes its value; else the whole row as a JSON object"},
+    {"fetch", PAWL_SETTING_NUMBER, 0, NULL, "1000", "rows a query at most; they are in memory together"},
+    {"poll", PAWL_SETTING_TIME, 0, NULL, "1s", "how often to ask when there was nothing new"},
+    {"connect_timeout", PAWL_SETTING_TIME, 0, NULL, "10s", "how long connecting may take"},
+    {"statement_timeout", PAWL_SETTING_TIME, 0, NULL, "30s", "how long a query may take"},
+    {0},
+};
+
+static void forget(struct pg_source *s) {
+    PQclear(s->rows);
+    s->rows = NULL;
+    free(s->query);
+    s->query = NULL;
+    pg_disconnect(&s->link);
+}
+
+/* A connection that can't change anything, and shows times in UTC whatever the server's zone is. */
+static int session(struct pg_source *s, pawl_fault *f) {
+    char statement[16];
+    forget(s);
+    int outcome = pg_connect(&s->link, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    snprintf(statement, sizeof statement, "%u", s->link.statement_ms);
+    return pg_query(
+        &s->link,
+        "SELECT set_config('statement_timeout', $1, false), set_config('TimeZone', 'UTC', false), "
+        "set_config('default_transaction_read_only', 'on', false)",
+        1, (const char *const[]){statement}, NULL, f);
+}
+
+/* ---- the query */
+
+/* What a column is, by what the server says of `SELECT column`; *kind 0: of another type. */
+static int kind_of(struct pg_source *s, const char *table, const char *column, int *kind, pawl_fault *f) {
+    char query[600];
+    PGresult *r = NULL;
+    snprintf(query, sizeof query, "SELECT %s FROM %s LIMIT 0", column, table);
+    int outcome = pg_query(&s->link, query, 0, NULL, &r, f);
+    if (outcome == PAWL_DONE)
+        switch (PQftype(r, 0)) {
+        case 20: /* int8 */
+        case 21: /* int2 */
+        case 23: /* int4 */
+            *kind = INTEGER;
+            break;
+        case 1184:
+            *kind = TIMESTAMP;
+            break;
+        case 5069:
+            *kind = XID8;
+            break;
+        default:
+            *kind = 0;
+        }
+    PQclear(r);
+    return outcome;
+}
+
+struct parts { /* quoted names, and what they are */
+    char *table, *column, *key, *txid, *record_key, *value;
+    int column_kind, key_kind, txid_kind;
+};
+
+static int kinds(struct pg_source *s, struct parts *p, pawl_fault *f) {
+    p->key_kind = INTEGER;
+    p->txid_kind = XID8;
+    int outcome = kind_of(s, p->table, p->column, &p->column_kind, f);
+    if (outcome == PAWL_DONE && s->key != NULL)
+        outcome = kind_of(s, p->table, p->key, &p->key_kind, f);
+    if (outcome == PAWL_DONE && s->txid != NULL)
+        outcome = kind_of(s, p->table, p->txid, &p->txid_kind, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    if (p->column_kind != INTEGER && (p->column_kind != TIMESTAMP || s->txid != NULL))
+        return pawl_fault_set(f, PAWL_FATAL, "column %s must be an integer%s", s->column,
+                              s->txid != NULL ? " where txid is given" : " or timestamptz");
+    if (p->key_kind != INTEGER)
+        return pawl_fault_set(f, PAWL_FATAL, "key %s must be an integer", s->key);
+    if (p->txid_kind == TIMESTAMP || p->txid_kind == 0)
+        return pawl_fault_set(f, PAWL_FATAL, "txid %s must be xid8 or bigint", s->txid);
+    if (s->lag_ms != 0 && p->column_kind != TIMESTAMP)
+        return pawl_fault_set(f, PAWL_FATAL, "lag needs a timestamptz column");
+    return PAWL_DONE;
+}
+
+/* SELECT first, second, key, value ... ; $1 and $2 are the position, $3 how many at most. */
+static char *build(struct pg_source *s, const struct parts *p) {
+    char first[400], second[300], from[900], more[500] = "", *query = NULL;
+    const char *one, *two = s->txid != NULL ? p->column : s->key != NULL ? p->key : NULL;
+    if (s->txid != NULL) {
+        one = p->txid;
+        snprintf(first, sizeof first, "t.%s::text::bigint", one);
+        snprintf(more, sizeof more, " AND t.%s < %s", one,
+                 p->txid_kind == XID8 ? "pg_snapshot_xmin(pg_current_snapshot())"
+                                      : "txid_snapshot_xmin(txid_current_snapshot())");
+    } else if (p->column_kind == TIMESTAMP) {
+        one = p->column;
+        snprintf(first, sizeof first, "(extract(epoch from t.%s)::numeric * 1000000)::bigint", one);
+        snprintf(more, sizeof more, " AND isfinite(t.%s)", one);
+        if (s->lag_ms != 0)
+            snprintf(more + strlen(more), 200,
+                     " AND t.%s <= statement_timestamp() - %llu * interval '1 millisecond'", one,
+                     (unsigned long long)s->lag_ms);
+    } else {
+        one = p->column;
+        snprintf(first, sizeof first, "t.%s::bigint", one);
+    }
+    const char *typed = s->txid != NULL && p->txid_kind == XID8 ? "$1::text::xid8"
+                        : s->txid == NULL && p->column_kind == TIMESTAMP
+                            ? "(timestamptz 'epoch' + $1::bigint * interval '1 microsecond')"
+                            : "$1::bigint";
+    if (two != NULL)
+        snprintf(second, sizeof second, "t.%s::bigint", two);
+    else
+        snprintf(second, sizeof second, "0");
+    if (!s->have)
+        snprintf(from, sizeof from, "t.%s IS NOT NULL%s%s%s AND $1::text IS NOT NULL AND $2::text IS NOT NULL",
+                 one, two != NULL ? " AND t." : "", two != NULL ? two : "", two != NULL ? " IS NOT NULL" : "");
+    else if (two != NULL)
+        snprintf(from, sizeof from, "(t.%s, t.%s) > (%s, $2::bigint)", one, two, typed);
+    else
+        snprintf(from, sizeof from, "t.%s > %s AND $2::bigint IS NOT NULL", one, typed);
+    if (asprintf(&query, "SELECT %s, %s, %s%s, %s%s FROM %s t WHERE %s%s ORDER BY t.%s%s%s LIMIT $3::bigint",
+                 first, second, p->record_key != NULL ? "t." : "NULL", p->record_key != NULL ? p->record_key : "",
+                 p->value != NULL ? "t." : "row_to_json(t)::text", p->value != NULL ? p->value : "", p->table,
+                 from, more, one, two != NULL ? ", t." : "", two != NULL ? two : "") < 0)
+        return NULL;
+    return query;
+}
+
+static int prepare(struct pg_source *s, pawl_fault *f) {
+    struct parts p = {0};
+    const struct {
+        const char *name;
+        char **quoted;
+    } names[] = {{s->column, &p.column},
+                 {s->key, &p.key},
+                 {s->txid, &p.txid},
+                 {s->record_key, &p.record_key},
+                 {s->value, &p.value}};
+    bool well = (p.table = pg_name(s->schema, s->table)) != NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (names[i].name != NULL)
+            well = (*names[i].quoted = pg_name(NULL, names[i].name)) != NULL && well;
+    int rc = well ? kinds(s, &p, f) : pawl_fault_set(f, PAWL_RETRY, "no memory for names");
+    if (rc == PAWL_DONE && (s->query = build(s, &p)) == NULL)
+        rc = pawl_fault_set(f, PAWL_RETRY, "no memory for a query");
+    free(p.table);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        free(*names[i].quoted);
+    return rc;
+}
+
+/* ---- the source */
+
+/* Which columns the position is of: a position of other ones must not be taken for it. */
+static uint8_t shape(const struct pg_source *s) {
+    return (uint8_t)(1 + (s->txid != NULL ? 2 : s->key != NULL ? 1 : 0));
+}
+
+static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
+    struct pg_source *s = self;
+    uint8_t at[PAWL_SOURCE_POSITION_MAX];
+    int n = pawl_source_position(x, "", at);
+    if (n < 0)
+        return connect_position_fault(n, f);
+    if (n != 0 && (n != 17 || at[0] != shape(s)))
+        return pawl_fault_set(f, PAWL_FATAL, "the position under this name is of other columns (key, txid)");
+    s->have = n != 0;
+    if (s->have) {
+        s->first = (int64_t)connect_get_le(at + 1, 8);
+        s->second = (int64_t)connect_get_le(at + 9, 8);
+    }
+    s->poll_at_ns = 0;
+    int rc = session(s, f);
+    return rc == PAWL_DONE ? prepare(s, f) : rc;
+}
+
+/* Without a second column a full result may end within rows of one value: those are left for the next query, which begins before them. */
+static int whole_values(struct pg_source *s, int rows, int most, pawl_fault *f) {
+    if (shape(s) != 1 || rows < most)
+        return rows;
+    const char *last = PQgetvalue(s->rows, rows - 1, 0);
+    int n = rows;
+    while (n > 0 && strcmp(PQgetvalue(s->rows, n - 1, 0), last) == 0)
+        n--;
+    if (n == 0)
+        return -pawl_fault_set(
+            f, PAWL_FATAL, "%d rows and more have the same %s: raise fetch and batch_records, or give a key",
+            rows, s->column);
+    return n;
+}
+
+static int give(struct pg_source *s, int rows, pawl_source_batch *out) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    for (int i = 0; i < rows; i++) {
+        int key = PQgetlength(s->rows, i, 2);
+        s->records[i] = (pawl_record){.value = PQgetvalue(s->rows, i, 3),
+                                      .value_len = (uint32_t)PQgetlength(s->rows, i, 3),
+                                      .timestamp_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec};
+        if (!PQgetisnull(s->rows, i, 2)) {
+            s->records[i].key = PQgetvalue(s->rows, i, 2);
+            s->records[i].key_len = (uint16_t)(key < 65535 ? key : 65535);
+        }
+    }
+    s->first = strtoll(PQgetvalue(s->rows, rows - 1, 0), NULL, 10);
+    s->second = strtoll(PQgetvalue(s->rows, rows - 1, 1), NULL, 10);
+    if (!s->have) { /* from now on the query has a beginning */
+        free(s->query);
+        s->query = NULL;
+        s->have = true;
+    }
+    out->item = "";
+    out->records = s->records;
+    out->count = (size_t)rows;
+    out->position[0] = shape(s);
+    connect_put_le(out->position + 1, (uint64_t)s->first, 8);
+    connect_put_le(out->position + 9, (uint64_t)s->second, 8);
+    out->position_len = 17;
+    pthread_mutex_lock(&s->mutex);
+    snprintf(s->shown, sizeof s->shown, "%.100s: %.60s, %.60s up to %lld", s->where, s->table,
+             s->txid != NULL ? s->txid : s->column, (long long)s->first);
+    pthread_mutex_unlock(&s->mutex);
+    return PAWL_DONE;
+}
+
+static int source_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
+                       int timeout_ms, pawl_fault *f) {
+    struct pg_source *s = self;
+    char first[24], second[24], limit[24];
+    const char *values[] = {first, second, limit};
+    int most = (int)(max_records < s->fetch ? max_records : s->fetch);
+    uint64_t now = connect_now(&(pawl_hooks){0});
+    (void)max_bytes; /* `fetch` is what bounds it */
+    if (now < s->poll_at_ns) {
+        connect_idle(timeout_ms);
+        return PAWL_DONE;
+    }
+    int outcome = s->query == NULL ? prepare(s, f) : PAWL_DONE;
+    if (outcome != PAWL_DONE)
+        return outcome;
+    snprintf(first, sizeof first, "%lld", (long long)s->first);
+    snprintf(second, sizeof second, "%lld", (long long)s->second);
+    snprintf(limit, sizeof limit, "%d", most);
+    PQclear(s->rows);
+    s->rows = NULL;
+    outcome = pg_query(&s->link, s->query, 3, values, &s->rows, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    int rows = PQntuples(s->rows);
+    s->poll_at_ns = rows < most ? now + s->poll_ms * 1000000u : 0;
+    rows = whole_values(s, rows, most, f);
+    return rows < 0 ? -rows : rows == 0 ? PAWL_DONE : give(s, rows, out);
+}
+
+static void source_status(void *self, char *text, size_t size) {
+    struct pg_source *s = self;
+    pthread_mutex_lock(&s->mutex);
+    snprintf(text, size, "%s", s->shown);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+static void source_destroy(void *self) {
+    struct pg_source *s = self;
+    char *texts[] = {s->conninfo, s->schema, s->table, s->column, s->key, s->txid, s->record_key, s->value};
+    forget(s);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        free(texts[i]);
+    free(s->records);
+    pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err);
+
+const pawl_connector connect_source_postgres = {
+    .type = "postgres",
+    .help = "rows of a PostgreSQL table, polled by a column that grows",
+    .settings = settings,
+    .make_source = make,
+};
+
+static bool copy(const pawl_settings *g, const char *name, char **out) {
+    const char *text = pawl_setting_text(&connect_source_postgres, g, name);
+    *out = text != NULL && text[0] != 0 ? strdup(text) : NULL;
+    return *out != NULL || text == NULL || text[0] == 0;
+}
+
+static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
+    const pawl_connector *c = &connect_source_postgres;
+    static const char *const names[] = {"table", "schema", "column", "key", "txid", "record_key", "value"};
+    uint64_t fetch = pawl_setting_number(c, g, "fetch");
+    uint64_t times[] = {pawl_setting_number(c, g, "connect_timeout"),
+                        pawl_setting_number(c, g, "statement_timeout")};
+    for (size_t i = 0; i < 2; i++)
+        if (times[i] == 0 || times[i] > 3600000)
+            return connect_error(err, PAWL_INVALID, "connect_timeout and statement_timeout are 1ms to 1h");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *text = pawl_setting_text(c, g, names[i]);
+        if (text != NULL && strlen(text) > 63)
+            return connect_error(err, PAWL_INVALID, "%s: a name of PostgreSQL has at most 63 bytes", names[i]);
+    }
+    if (fetch < 1 || fetch > FETCH_MAX)
+        return connect_error(err, PAWL_INVALID, "fetch must be 1 to %u", FETCH_MAX);
+    if (pawl_setting_text(c, g, "key") != NULL && pawl_setting_text(c, g, "txid") != NULL)
+        return connect_error(err, PAWL_INVALID, "with txid, the column itself tells rows apart: no key");
+    struct pg_source *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return connect_error(err, PAWL_MEMORY, "no memory for a source");
+    pthread_mutex_init(&s->mutex, NULL);
+    s->link.connect_ms = (uint32_t)times[0];
+    s->link.statement_ms = (uint32_t)times[1];
+    s->link.copied = "";
+    s->fetch = fetch;
+    s->lag_ms = pawl_setting_number(c, g, "lag");
+    s->poll_ms = pawl_setting_number(c, g, "poll");
+    s->records = calloc(fetch, sizeof *s->records);
+    if (s->records == NULL || !copy(g, "conninfo", &s->conninfo) || !copy(g, "table", &s->table) ||
+        !copy(g, "schema", &s->schema) || !copy(g, "column", &s->column) || !copy(g, "key", &s->key) ||
+        !copy(g, "txid", &s->txid) || !copy(g, "record_key", &s->record_key) || !copy(g, "value", &s->value)) {
+        source_destroy(s);
+        return connect_error(err, PAWL_MEMORY, "no memory for a source");
+    }
+    if (s->table == NULL || s->column == NULL || s->conninfo == NULL) {
+        source_destroy(s);
+        return connect_error(err, PAWL_INVALID, "conninfo, table and column must not be empty");
+    }
+    int rc = pg_conninfo(s->conninfo, s->where, sizeof s->where, err);
+    if (rc < 0) {
+        source_destroy(s);
+        return rc;
+    }
+    s->link.conninfo = s->conninfo;
+    snprintf(s->shown, sizeof s->shown, "%.100s: %.60s", s->where, s->table);
+    *out = (pawl_source_ops){.struct_size = sizeof *out,
+                             .flags = PAWL_SOURCE_REWINDABLE,
+                             .type = c->type,
+                             .self = s,
+                             .open = source_open,
+                             .read = source_read,
+                             .status = source_status,
+                             .destroy = source_destroy};
+    return 0;
+}

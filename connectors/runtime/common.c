@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What sinks and sources need alike: errors, clock, pauses, ids, dead letters.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "connectors/runtime/connect.h"
+
+#define HEADERS_MAX 64
+
+int pawl_fault_set(pawl_fault *f, int outcome, const char *format, ...) {
+    va_list args;
+    if (f != NULL) {
+        va_start(args, format);
+        vsnprintf(f->message, sizeof f->message, format, args);
+        va_end(args);
+    }
+    return outcome;
+}
+
+int connect_error(pawl_error *err, int code, const char *format, ...) {
+    va_list args;
+    if (err != NULL) {
+        *err = (pawl_error){.code = code, .lsn = UINT64_MAX};
+        va_start(args, format);
+        vsnprintf(err->message, sizeof err->message, format, args);
+        va_end(args);
+    }
+    return code;
+}
+
+int connect_log_error(pawl_error *err, int code) {
+    if (err != NULL)
+        pawl_last_error(err);
+    return code;
+}
+
+uint64_t connect_now(const pawl_hooks *h) {
+    if (h->now_ns != NULL)
+        return h->now_ns(h->now_arg);
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int connect_position_fault(int code, pawl_fault *f) {
+    return pawl_fault_set(f, code == PAWL_FULL || code == PAWL_MEMORY ? PAWL_RETRY : PAWL_FATAL,
+                          "position: %s", pawl_strerror(code));
+}
+
+void connect_idle(int timeout_ms) {
+    if (timeout_ms > 0)
+        nanosleep(&(struct timespec){timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000}, NULL);
+}
+
+void connect_put_le(uint8_t *to, uint64_t n, int bytes) {
+    for (int i = 0; i < bytes; i++)
+        to[i] = (uint8_t)(n >> (8 * i));
+}
+
+uint64_t connect_get_le(const uint8_t *from, int bytes) {
+    uint64_t n = 0;
+    for (int i = 0; i < bytes; i++)
+        n |= (uint64_t)from[i] << (8 * i);
+    return n;
+}
+
+void connect_point(const pawl_hooks *h, const char *point) {
+    if (h->on_point != NULL)
+        h->on_point(h->on_point_arg, point);
+}
+
+uint64_t connect_seed(const pawl_hooks *h) {
+    uint64_t seed = h->seed;
+    if (seed == 0 && getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = connect_now(h) | 1;
+    return seed;
+}
+
+uint32_t connect_pause(uint32_t n, uint32_t first_ms, uint32_t most_ms, uint64_t *state) {
+    uint64_t pause = (uint64_t)first_ms << (n < 1 ? 0 : n > 32 ? 31 : n - 1);
+    pause = pause > most_ms ? most_ms : pause;
+    uint64_t z = (*state += UINT64_C(0x9E3779B97F4A7C15)); /* splitmix64 */
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    z ^= z >> 31;
+    return (uint32_t)(pause - z % (pause / 2 + 1));
+}
+
+void connect_condition(pthread_cond_t *c) {
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void connect_wait(pthread_mutex_t *m, pthread_cond_t *c, _Atomic int *stop, int ms) {
+    struct timespec t;
+    ms = ms > 1000 ? 1000 : ms;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    pthread_mutex_lock(m);
+    if (stop == NULL || !atomic_load(stop))
+        pthread_cond_timedwait(c, m, &t);
+    pthread_mutex_unlock(m);
+}
+
+bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out) {
+    for (uint32_t i = 0; pawl_stream_at(p, i, out) == 0; i++)
+        if (out->id == id)
+            return true;
+    return false;
+}
+
+bool connect_name_ok(const char *name) {
+    size_t n = name != NULL ? strlen(name) : 0;
+    return n >= 1 && n <= 64 &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
+static char *put_number(char *out, uint64_t n) {
+    char digits[20];
+    size_t i = sizeof digits;
+    do
+        digits[--i] = (char)('0' + n % 10);
+    while ((n /= 10) != 0);
+    *out++ = '-';
+    memcpy(out, digits + i, sizeof digits - i);
+    return out + sizeof digits - i;
+}
+
+/* Made for each record that a sink writes: no printf. */
+size_t pawl_message_id(const uint8_t log_id[16], const pawl_record *r, char out[PAWL_MESSAGE_ID_SIZE]) {
+    static const char hex[] = "0123456789abcdef";
+    char *at = out;
+    for (size_t i = 0; i < 16; i++) {
+        *at++ = hex[log_id[i] >> 4];
+        *at++ = hex[log_id[i] & 15];
+    }
+    at = put_number(at, r->stream);
+    at = put_number(at, r->partition);
+    at = put_number(at, r->offset);
+    *at = 0;
+    return (size_t)(at - out);
+}
+
+const char *pawl_flow_name(int flow) {
+    static const char *const names[] = {"new", "running", "idle", "waiting", "failed", "ended"};
+    return flow >= 0 && flow <= PAWL_FLOW_ENDED ? names[flow] : "unknown";
+}
+
+int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, const char *stream,
+                        const pawl_record *r, const char *why, uint32_t value_max) {
+    char partition[16], offset[24], length[16];
+    snprintf(partition, sizeof partition, "%u", r->partition);
+    snprintf(offset, sizeof offset, "%llu", (unsigned long long)r->offset);
+    snprintf(length, sizeof length, "%u", r->value_len);
+    bool cut = r->value_len > value_max;
+    const char *pairs[][2] = {{"pawl-processor", who}, {"pawl-stream", stream}, {"pawl-partition", partition},
+                              {"pawl-offset", offset}, {"pawl-error", why},     {"pawl-length", length}};
+    pawl_header own[HEADERS_MAX];
+    uint16_t n = 0;
+    uint32_t bytes = 0;
+    for (size_t i = 0; i < (cut ? 6u : 5u); i++, n++) {
+        own[n] = (pawl_header){pairs[i][0], pairs[i][1], (uint16_t)strlen(pairs[i][0]),
+                               (uint16_t)strlen(pairs[i][1])};
+        bytes += 4u + own[n].name_len + own[n].value_len;
+    }
+    for (uint32_t i = 0; n < HEADERS_MAX && pawl_record_header(r, i, &own[n]) == 0; i++) {
+        bytes += 4u + own[n].name_len + own[n].value_len;
+        if (bytes > UINT16_MAX)
+            break; /* ours come first; what does not fit behind them is left out */
+        n++;
+    }
+    pawl_record out = *r;
+    pawl_stream_info info;
+    out.raw_headers = NULL;
+    out.raw_headers_len = 0;
+    out.headers = own;
+    out.header_count = n;
+    out.value_len = cut ? value_max : r->value_len;
+    if (!connect_stream(p, to, &info))
+        return PAWL_NOT_FOUND;
+    return pawl_put(tx, to, r->partition % info.partitions, &out);
+}

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Rows of a SQLite table.
+ *
+ *   transactional  the position lies in a table of the same database, and each batch moves it in the same transaction, from where this sink
+ *                  last knew it: were it moved by anyone else, the batch is rolled back and the position asked again
+ *   idempotent     INSERT ... ON CONFLICT; a commit is durable before the log hears of it
+ *
+ * Every open makes a new connection: what a fault left of the old one doesn't matter then.
+ *
+ *   answer of SQLite                                                 becomes
+ *   BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL, SCHEMA    RETRY
+ *   READONLY_DBMOVED (the file was replaced)                         RETRY
+ *   CONSTRAINT, MISMATCH, TOOBIG, RANGE                              POISON
+ *   the rest: no such table or column, READONLY, CANTOPEN, CORRUPT,  FATAL
+ *   NOTADB, PERM, AUTH
+ */
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/text/columns.h"
+#include "connectors/runtime/stands.h"
+
+extern const pawl_connector connect_sink_sqlite;
+
+struct sqlite_sink {
+    struct columns columns;
+    char *path, *table, *positions, *setup, *journal, *conflict;
+    bool update, idempotent;
+    uint32_t busy_ms;
+    sqlite3 *db;
+    sqlite3_stmt *insert, *begin, *commit, *move, *put;
+    struct stands stands;
+    struct column_value *values;
+};
+
+/* ---- answers */
+
+static int outcome_of(int code) {
+    switch (code & 0xFF) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_FULL:
+    case SQLITE_IOERR:
+    case SQLITE_NOMEM:
+    case SQLITE_INTERRUPT:
+    case SQLITE_PROTOCOL:
+    case SQLITE_SCHEMA:
+        return PAWL_RETRY;
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+    case SQLITE_TOOBIG:
+    case SQLITE_RANGE:
+        return PAWL_POISON;
+    case SQLITE_READONLY:
+        return code == SQLITE_READONLY_DBMOVED ? PAWL_RETRY : PAWL_FATAL;
+    default:
+        return PAWL_FATAL;
+    }
+}
+
+static int answer(struct sqlite_sink *s, const char *what, pawl_fault *f) {
+    int code = s->db != NULL ? sqlite3_extended_errcode(s->db) : SQLITE_NOMEM;
+    return pawl_fault_set(f, outcome_of(code), "%s %s: %s (%s)", what, s->path,
+                          s->db != NULL ? sqlite3_errmsg(s->db) : "no memory", sqlite3_errstr(code));
+}
+
+/* Anywhere but at a record nothing is poison. */
+static int answer_all(struct sqlite_sink *s, const char *what, pawl_fault *f) {
+    int outcome = answer(s, what, f);
+    return outcome == PAWL_POISON ? PAWL_FATAL : outcome;
+}
+
+/* ---- statements */
+
+static int prepare(struct sqlite_sink *s, sqlite3_stmt **out, sqlite3_str *text, pawl_fault *f) {
+    char *sql = sqlite3_str_finish(text);
+    if (sql == NULL)
+        return pawl_fault_set(f, PAWL_RETRY, "no memory");
+    int rc = sqlite3_prepare_v3(s->db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
+    sqlite3_free(sql);
+    return rc == SQLITE_OK ? PAWL_DONE : answer_all(s, "preparing for", f);
+}
+
+static int simple(struct sqlite_sink *s, sqlite3_stmt **out, const char *sql, pawl_fault *f) {
+    sqlite3_str *text = sqlite3_str_new(s->db);
+    sqlite3_str_appendall(text, sql);
+    return prepare(s, out, text, f);
+}
+
+struct listing {
+    sqlite3_str *text;
+    const struct columns *columns;
+    int count;
+};
+
+static int list_name(void *arg, const char *name, size_t len) {
+    struct listing *l = arg;
+    int i = columns_find(l->columns, name, len);
+    sqlite3_str_appendf(l->text, "%s\"%w\"", l->count++ > 0 ? "," : "", l->columns->items[i].name);
+    return 0;
+}
+
+static int prepare_insert(struct sqlite_sink *s, pawl_fault *f) {
+    sqlite3_str *text = sqlite3_str_new(s->db);
+    sqlite3_str_appendf(text, "INSERT INTO \"%w\" (", s->table);
+    for (size_t i = 0; i < s->columns.count; i++)
+        sqlite3_str_appendf(text, "%s\"%w\"", i > 0 ? "," : "", s->columns.items[i].name);
+    sqlite3_str_appendall(text, ") VALUES (");
+    for (size_t i = 0; i < s->columns.count; i++)
+        sqlite3_str_appendall(text, i > 0 ? ",?" : "?");
+    sqlite3_str_appendall(text, ")");
+    if (s->idempotent) {
+        struct listing l = {.text = text, .columns = &s->columns};
+        sqlite3_str_appendall(text, " ON CONFLICT (");
+        columns_names(s->conflict, list_name, &l);
+        sqlite3_str_appendall(text, ") DO ");
+        int set = 0;
+        for (size_t i = 0; s->update && i < s->columns.count; i++)
+            if (!columns_listed(s->conflict, s->columns.items[i].name))
+                sqlite3_str_appendf(text, "%s\"%w\"=excluded.\"%w\"", set++ > 0 ? "," : "UPDATE SET ",
+                                    s->columns.items[i].name, s->columns.items[i].name);
+        if (set == 0)
+            sqlite3_str_appendall(text, "NOTHING");
+    }
+    return prepare(s, &s->insert, text, f);
+}
+
+static int run(struct sqlite_sink *s, sqlite3_stmt *q) {
+    (void)s;
+    int rc = sqlite3_step(q);
+    int end = sqlite3_reset(q);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : end;
+}
+
+/* ---- opening */
+
+static void disconnect(struct sqlite_sink *s) {
+    sqlite3_stmt **all[] = {&s->insert, &s->begin, &s->commit, &s->move, &s->put};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        sqlite3_finalize(*all[i]);
+        *all[i] = NULL;
+    }
+    sqlite3_close_v2(s->db);
+    s->db = NULL;
+    s->stands.count = 0;
+}
+
+/* The columns that the table has, and what they take. */
+static int look_at_table(struct sqlite_sink *s, pawl_fault *f) {
+    sqlite3_stmt *q = NULL;
+    sqlite3_str *text = sqlite3_str_new(s->db);
+    sqlite3_str_appendf(text, "SELECT name, type FROM pragma_table_info(%Q)", s->table);
+    int outcome = prepare(s, &q, text, f), rc;
+    if (outcome != PAWL_DONE)
+        return outcome;
+    size_t found = 0, all = 0;
+    bool seen[COLUMNS_MAX] = {0};
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        const char *name = (const char *)sqlite3_column_text(q, 0),
+                   *type = (const char *)sqlite3_column_text(q, 1);
+        all++;
+        for (size_t i = 0; i < s->columns.count && name != NULL; i++)
+            if (sqlite3_stricmp(s->columns.items[i].name, name) == 0) {
+                found += !seen[i];
+                seen[i] = true;
+                s->columns.items[i].as =
+                    type != NULL && sqlite3_stricmp(type, "BLOB") == 0 ? COLUMN_AS_BYTES : COLUMN_AS_TEXT;
+            }
+    }
+    if (rc != SQLITE_DONE)
+        outcome = answer_all(s, "looking at", f);
+    sqlite3_finalize(q);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    if (all == 0)
+        return pawl_fault_set(f, PAWL_FATAL, "%s has no table \"%s\": create it (or give setup)", s->path, s->table);
+    for (size_t i = 0; i < s->columns.count && found < s->columns.count; i++)
+        if (!seen[i])
+            return pawl_fault_set(f, PAWL_FATAL, "table \"%s\" of %s has no column \"%s\"", s->table, s->path,
+                                  s->columns.items[i].name);
+    return PAWL_DONE;
+}
+
+static int exec(struct sqlite_sink *s, const char *what, const char *sql, pawl_fault *f) {
+    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? PAWL_DONE : answer_all(s, what, f);
+}
+
+static int prepare_positions(struct sqlite_sink *s, pawl_fault *f) {
+    char *sql = sqlite3_mprintf("CREATE TABLE IF NOT EXISTS \"%w\" (log_id TEXT NOT NULL, sink TEXT NOT "
+                                "NULL, stream_id INTEGER NOT NULL, "
+                                "partition INTEGER NOT NULL, position INTEGER NOT NULL, "
+                                "PRIMARY KEY (log_id, sink, stream_id, partition)) WITHOUT ROWID",
+                                s->positions);
+    int outcome = sql != NULL ? exec(s, "creating the position table in", sql, f)
+                              : pawl_fault_set(f, PAWL_RETRY, "no memory");
+    sqlite3_free(sql);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    sqlite3_str *text = sqlite3_str_new(s->db);
+    sqlite3_str_appendf(
+        text, "UPDATE \"%w\" SET position=?5 WHERE log_id=?1 AND sink=?2 AND stream_id=?3 AND partition=?4 AND position=?6",
+        s->positions);
+    outcome = prepare(s, &s->move, text, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    text = sqlite3_str_new(s->db);
+    sqlite3_str_appendf(text, "INSERT INTO \"%w\" VALUES (?1,?2,?3,?4,?5) ON CONFLICT DO UPDATE SET position=?5 WHERE ?6",
+                        s->positions);
+    return prepare(s, &s->put, text, f);
+}
+
+static int sqlite_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
+    struct sqlite_sink *s = self;
+    (void)b;
+    disconnect(s);
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    if (sqlite3_open_v2(s->path, &s->db, flags | (s->setup != NULL ? SQLITE_OPEN_CREATE : 0), NULL) != SQLITE_OK)
+        return answer_all(s, "opening", f);
+    sqlite3_busy_timeout(s->db, (int)s->busy_ms);
+    int outcome = PAWL_DONE;
+    if (strcmp(s->journal, "keep") != 0) {
+        char sql[64];
+        snprintf(sql, sizeof sql, "PRAGMA journal_mode=%s", s->journal);
+        outcome = exec(s, "setting the journal mode of", sql, f);
+    }
+    if (outcome == PAWL_DONE) /* in WAL mode as FULL: each commit is synced */
+        outcome = exec(s, "opening", "PRAGMA synchronous=EXTRA", f);
+    if (outcome == PAWL_DONE && s->setup != NULL)
+        outcome = exec(s, "setting up", s->setup, f);
+    if (outcome == PAWL_DONE)
+        outcome = look_at_table(s, f);
+    if (outcome == PAWL_DONE)
+        outcome = prepare_insert(s, f);
+    if (outcome == PAWL_DONE && !s->idempotent)
+        outcome = prepare_positions(s, f);
+    if (outcome == PAWL_DONE)
+        outcome = simple(s, &s->begin, "BEGIN IMMEDIATE", f);
+    return outcome == PAWL_DONE ? simple(s, &s->commit, "COMMIT", f) : outcome;
+}
+
+/* ---- position */
+
+static void bind_place(sqlite3_stmt *q, const pawl_sink_batch *b, char hex[33]) {
+    log_id_text(b->log_id, hex);
+    sqlite3_bind_text(q, 1, hex, 32, SQLITE_STATIC);
+    sqlite3_bind_text(q, 2, b->sink, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 3, b->stream_id);
+    sqlite3_bind_int64(q, 4, b->partition);
+}
+
+static int sqlite_position(void *self, const pawl_sink_batch *b, uint64_t *offset, pawl_fault *f) {
+    struct sqlite_sink *s = self;
+    struct stand *t = stands_of(&s->stands, b);
+    sqlite3_stmt *q = NULL;
+    char hex[33];
+    if (t == NULL)
+        return pawl_fault_set(f, PAWL_RETRY, "no memory");
+    sqlite3_str *text = sqlite3_str_new(s->db);
+    sqlite3_str_appendf(text, "SELECT position FROM \"%w\" WHERE log_id=? AND sink=? AND stream_id=? AND partition=?",
+                        s->positions);
+    int outcome = prepare(s, &q, text, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    bind_place(q, b, hex);
+    int rc = sqlite3_step(q);
+    t->asked = true;
+    t->there = rc == SQLITE_ROW;
+    t->at = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(q, 0) : 0;
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        outcome = answer_all(s, "reading the position in", f);
+    else
+        outcome = t->there ? PAWL_DONE : PAWL_GONE;
+    *offset = t->at;
+    sqlite3_finalize(q);
+    return outcome;
+}
+
+static int move_position(struct sqlite_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
+    struct stand *t = stands_of(&s->stands, b);
+    char hex[33];
+    if (t == NULL)
+        return pawl_fault_set(f, PAWL_RETRY, "no memory");
+    sqlite3_stmt *q = t->asked && t->there ? s->move : s->put;
+    bind_place(q, b, hex);
+    sqlite3_bind_int64(q, 5, (sqlite3_int64)b->to);
+    if (q == s->move)
+        sqlite3_bind_int64(q, 6, (sqlite3_int64)t->at);
+    else
+        sqlite3_bind_int(q, 6, !t->asked); /* asked: there was none, and there must be none now */
+    int rc = run(s, q);
+    int changed = sqlite3_changes(s->db);
+    sqlite3_clear_bindings(q);
+    if (rc != SQLITE_OK)
+        return answer_all(s, "moving the position in", f);
+    if (changed != 1)
+        return pawl_fault_set(f, PAWL_RETRY, "the position in %s was moved by someone else", s->path);
+    return PAWL_DONE;
+}
+
+/* ---- batches */
+
+static int sqlite_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
+    struct sqlite_sink *s = self;
+    (void)b;
+    return run(s, s->begin) == SQLITE_OK ? PAWL_DONE : answer_all(s, "beginning in", f);
+}
+
+static int bind(sqlite3_stmt *q, int i, const struct column *c, const struct column_value *v) {
+    switch (v->type) {
+    case COLUMN_NULL:
+        return sqlite3_bind_null(q, i);
+    case COLUMN_INTEGER:
+    case COLUMN_BOOL:
+        return sqlite3_bind_int64(q, i, v->number);
+    case COLUMN_NUMBER: /* the column's affinity makes it a number, or keeps its digits */
+    default:
+        if (c->as == COLUMN_AS_BYTES)
+            return sqlite3_bind_blob64(q, i, v->text, v->len, SQLITE_STATIC);
+        return sqlite3_bind_text64(q, i, v->text, v->len, SQLITE_STATIC, SQLITE_UTF8);
+    }
+}
+
+static int sqlite_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count, pawl_fault *f) {
+    struct sqlite_sink *s = self;
+    for (; count > 0; count--, r++) {
+        int outcome = columns_of(&s->columns, b, r, s->values, f), rc = SQLITE_OK;
+        if (outcome != PAWL_DONE)
+            return outcome;
+        for (size_t i = 0; i < s->columns.count && rc == SQLITE_OK; i++)
+            rc = bind(s->insert, (int)i + 1, &s->columns.items[i], &s->values[i]);
+        if (rc == SQLITE_OK)
+            rc = run(s, s->insert);
+        if (rc == SQLITE_OK)
+            continue;
+        outcome = answer(s, "inserting into", f);
+        if (outcome == PAWL_POISON && f != NULL)
+            f->offset = r->offset;
+        sqlite3_clear_bindings(s->insert);
+        return outcome;
+    }
+    return PAWL_DONE;
+}
+
+static int sqlite_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
+    struct sqlite_sink *s = self;
+    int outcome = s->idempotent ? PAWL_DONE : move_position(s, b, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    if (run(s, s->commit) != SQLITE_OK)
+        return answer(s, "committing in", f); /* a deferred constraint: which record, is found by halves */
+    struct stand *t = s->idempotent ? NULL : stands_of(&s->stands, b);
+    if (t != NULL) {
+        t->there = true;
+        t->at = b->to;
+    }
+    return PAWL_DONE;
+}
+
+static void sqlite_abort(void *self) {
+    struct sqlite_sink *s = self;
+    if (s->db != NULL && sqlite3_get_autocommit(s->db) == 0)
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+/* ---- making one */
+
+static void sqlite_status(void *self, char *text, size_t size) {
+    const struct sqlite_sink *s = self;
+    snprintf(text, size, "%s, table %s", s->path, s->table);
+}
+
+static void sqlite_destroy(void *self) {
+    struct sqlite_sink *s = self;
+    disconnect(s);
+    columns_free(&s->columns);
+    char *all[] = {s->path, s->table, s->positions, s->setup, s->journal, s->conflict};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+    free(s->stands.items);
+    free(s->values);
+    free(s);
+}
+
+static bool copy(char **out, const pawl_settings *g, const char *name) {
+    const char *text = pawl_setting_text(&connect_sink_sqlite, g, name);
+    *out = text != NULL ? strdup(text) : NULL;
+    return text == NULL || *out != NULL;
+}
+
+static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) {
+    const pawl_connector *c = &connect_sink_sqlite;
+    struct sqlite_sink *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return connect_error(err, PAWL_MEMORY, "no memory");
+    s->idempotent = pawl_setting_number(c, g, "kind") == 1;
+    s->update = pawl_setting_number(c, g, "on_conflict") == 1;
+    s->busy_ms = (uint32_t)pawl_setting_number(c, g, "busy_timeout");
+    int rc = columns_make(&s->columns, c, g, err);
+    if (rc == 0 && !(copy(&s->path, g, "path") && copy(&s->table, g, "table") &&
+                     copy(&s->setup, g, "setup") && copy(&s->positions, g, "position_table") &&
+                     copy(&s->journal, g, "journal") && copy(&s->conflict, g, "conflict") &&
+                     (s->values = calloc(s->columns.count, sizeof *s->values)) != NULL))
+        rc = connect_error(err, PAWL_MEMORY, "no memory");
+    if (rc == 0)
+        rc = columns_conflict(&s->columns, s->idempotent, &s->conflict, err);
+    if (rc < 0) {
+        sqlite_destroy(s);
+        return rc;
+    }
+    *out = (pawl_sink_ops)PAWL_SINK_OPS_INIT;
+    out->kind = s->idempotent ? PAWL_SINK_IDEMPOTENT : PAWL_SINK_TRANSACTIONAL;
+    out->type = "sqlite", out->self = s;
+    out->open = sqlite_open, out->begin = sqlite_begin, out->write = sqlite_write, out->commit = sqlite_commit;
+    out->position = sqlite_position, out->abort = sqlite_abort;
+    out->status = sqlite_status, out->destroy = sqlite_destroy;
+    return 0;
+}
+
+static const pawl_setting_info settings[] = {
+    {"path", PAWL_SETTING_TEXT, 1, NULL, NULL, "the database file"},
+    {"table", PAWL_SETTING_TEXT, 1, NULL, NULL, "the table that gets a row a record"},
+    {"kind", PAWL_SETTING_CHOICE, 0, "transactional|idempotent", "transactional", "how exactly-once is kept"},
+    {"conflict", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "idempotent: the columns of the unique index, joined by commas; without: the column that is \"id\""},
+    {"on_conflict", PAWL_SETTING_CHOICE, 0, "ignore|update", "ignore",
+     "idempotent: what happens to a row that is there"},
+    {"position_table", PAWL_SETTING_TEXT, 0, NULL, "pawl_positions", "transactional: created where it is missing"},
+    {"setup", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "SQL to run at each opening, such as CREATE TABLE IF NOT EXISTS; then the file is created too"},
+    {"journal", PAWL_SETTING_CHOICE, 0, "wal|keep", "wal", "the journal mode to set"},
+    {"busy_timeout", PAWL_SETTING_TIME, 0, NULL, "5s", "how long to wait for another process's lock"},
+    COLUMN_SETTINGS,
+    {0}};
+
+const pawl_connector connect_sink_sqlite = {
+    .type = "sqlite", .help = "rows of a SQLite table", .settings = settings, .make_sink = sqlite_make};

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * proc_filter.c - keeps the records of which a part matches a pattern or is a given text.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "processors/proc.h"
+
+typedef struct filter {
+    selector of;
+    matcher *pattern; /* or */
+    char *equals;
+    bool invert;
+} filter;
+
+static const pawl_setting_info settings[] = {
+    {"of", PAWL_SETTING_TEXT, 0, NULL, "value",
+     "what is looked at: value, key, json:PATH or header:NAME; a record without it doesn't match"},
+    {"match", PAWL_SETTING_TEXT, 0, NULL, NULL, "a regular expression (PCRE2, on bytes)"},
+    {"equals", PAWL_SETTING_TEXT, 0, NULL, NULL, "or a text that it must be"},
+    {"caseless", PAWL_SETTING_BOOL, 0, NULL, "false", "upper and lower case are the same in match"},
+    {"invert", PAWL_SETTING_BOOL, 0, NULL, "false", "keep what doesn't match"},
+    {"match_limit", PAWL_SETTING_NUMBER, 0, NULL, "1000000", "steps that a match may take; beyond, the record fails"},
+    {NULL, 0, 0, NULL, NULL, NULL},
+};
+
+static void destroy(void *self) {
+    filter *x = self;
+    matcher_free(x->pattern);
+    free(x->equals);
+    free(x);
+}
+
+static int make(proc *p, const pawl_settings *s, pawl_error *err) {
+    const pawl_connector *c = &proc_filter.info;
+    const char *match = pawl_setting_text(c, s, "match"), *equals = pawl_setting_text(c, s, "equals");
+    filter *x = calloc(1, sizeof *x);
+    if (x == NULL)
+        return proc_error(err, PAWL_MEMORY, "no memory");
+    p->self = x;
+    x->invert = pawl_setting_number(c, s, "invert") != 0;
+    if (!selector_parse(&x->of, pawl_setting_text(c, s, "of")))
+        return proc_error(err, PAWL_INVALID, "line %u: of must be value, key, json:PATH or header:NAME",
+                          proc_line(s, "of"));
+    if ((match != NULL) == (equals != NULL))
+        return proc_error(err, PAWL_INVALID, "filter needs either match or equals");
+    if (equals != NULL)
+        x->equals = strdup(equals);
+    pawl_error why;
+    if (match != NULL)
+        x->pattern = matcher_new(match, pawl_setting_number(c, s, "caseless") != 0,
+                                 pawl_setting_number(c, s, "match_limit"), &why);
+    if (match != NULL && x->pattern == NULL)
+        return proc_error(err, why.code, "line %u: %s", proc_line(s, "match"), why.message);
+    return match != NULL || x->equals != NULL ? 0 : proc_error(err, PAWL_MEMORY, "no memory");
+}
+
+/* 1 keep, 0 not, -1 *why */
+static int keep(const filter *x, const pawl_record *r, matcher_space *space, const char **why) {
+    const char *bytes;
+    char *owned;
+    size_t size;
+    int got = selector_get(&x->of, r, &bytes, &size, &owned, why);
+    if (got == 1)
+        got = x->pattern != NULL ? matcher_run(x->pattern, space, bytes, size, why)
+                                 : strlen(x->equals) == size && memcmp(x->equals, bytes, size) == 0;
+    free(owned);
+    return got < 0 ? got : got != (int)x->invert;
+}
+
+static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
+    const filter *x = p->self;
+    matcher_space *space = x->pattern != NULL ? matcher_space_new(x->pattern) : NULL;
+    const char *why = "out of memory";
+    int rc = x->pattern == NULL || space != NULL ? 0 : PAWL_MEMORY;
+    if (rc < 0)
+        pawl_fail(ctx, 0, why);
+    for (size_t i = 0; i < count && rc >= 0; i++) {
+        int got = keep(x, &records[i], space, &why);
+        rc = got < 0 ? PAWL_PROCESSOR : 0;
+        if (got > 0) {
+            why = "it could not be emitted";
+            rc = proc_emit(p, ctx, 0, &records[i], false);
+        }
+        if (rc < 0)
+            pawl_fail(ctx, i, why);
+    }
+    matcher_space_free(space);
+    return rc < 0 ? rc : 0;
+}
+
+const proc_type proc_filter = {
+    .info = {"filter", "keeps the records that match", settings, NULL, NULL},
+    .needs_to = true,
+    .make = make,
+    .process = process,
+    .destroy = destroy,
+};

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * proc_regex.c - parses values by a regular expression with named groups, each of which becomes a member of a JSON object.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "processors/proc.h"
+
+enum no_match { DROP, FAIL };
+
+typedef struct regex {
+    matcher *pattern;
+    int no_match;
+    int rest; /* output for what doesn't match; -1: none */
+    int key;  /* group whose text becomes the key; -1: the key stays */
+} regex;
+
+static const pawl_setting_info settings[] = {
+    {"pattern", PAWL_SETTING_TEXT, 1, NULL, NULL,
+     "regular expression (PCRE2, on bytes) with named groups, as (?<user>\\S+)"},
+    {"caseless", PAWL_SETTING_BOOL, 0, NULL, "false", "upper and lower case are the same"},
+    {"key", PAWL_SETTING_TEXT, 0, NULL, NULL, "the group whose text becomes the record's key"},
+    {"no_match", PAWL_SETTING_CHOICE, 0, "drop|fail", "drop",
+     "a record that doesn't match: drop it, or fail (on_error decides)"},
+    {"rest", PAWL_SETTING_TEXT, 0, NULL, NULL, "the stream that gets what doesn't match, unchanged"},
+    {"match_limit", PAWL_SETTING_NUMBER, 0, NULL, "1000000", "steps that a match may take; beyond, the record fails"},
+    {NULL, 0, 0, NULL, NULL, NULL},
+};
+
+static void destroy(void *self) {
+    matcher_free(((regex *)self)->pattern);
+    free(self);
+}
+
+static int find_key(regex *x, const pawl_settings *s, pawl_error *err) {
+    const char *key = pawl_setting_text(&proc_regex.info, s, "key");
+    x->key = -1;
+    for (uint32_t i = 0; key != NULL && i < matcher_groups(x->pattern); i++)
+        if (strcmp(matcher_group_name(x->pattern, i), key) == 0)
+            x->key = (int)i;
+    return key != NULL && x->key < 0
+               ? proc_error(err, PAWL_INVALID, "line %u: the pattern has no group \"%s\"", proc_line(s, "key"), key)
+               : 0;
+}
+
+static int make(proc *p, const pawl_settings *s, pawl_error *err) {
+    const pawl_connector *c = &proc_regex.info;
+    const char *rest = pawl_setting_text(c, s, "rest");
+    regex *x = calloc(1, sizeof *x);
+    if (x == NULL)
+        return proc_error(err, PAWL_MEMORY, "no memory");
+    p->self = x;
+    x->no_match = (int)pawl_setting_number(c, s, "no_match");
+    x->rest = rest != NULL ? proc_output(p, rest, proc_line(s, "rest")) : -1;
+    if (rest != NULL && proc_line(s, "no_match") != 0)
+        return proc_error(err, PAWL_INVALID, "line %u: no_match has no meaning beside rest",
+                          proc_line(s, "no_match"));
+    pawl_error why;
+    x->pattern = matcher_new(pawl_setting_text(c, s, "pattern"), pawl_setting_number(c, s, "caseless") != 0,
+                             pawl_setting_number(c, s, "match_limit"), &why);
+    if (x->pattern == NULL)
+        return proc_error(err, why.code, "line %u: %s", proc_line(s, "pattern"), why.message);
+    if (matcher_groups(x->pattern) == 0)
+        return proc_error(
+            err, PAWL_INVALID, "line %u: the pattern has no named group, so nothing would be taken; to choose records use the type filter",
+            proc_line(s, "pattern"));
+    return find_key(x, s, err);
+}
+
+static int one(proc *p, pawl_context *ctx, const pawl_record *r, matcher_space *space, growing *t,
+               const char **why) {
+    const regex *x = p->self;
+    size_t from, to;
+    int got = matcher_run(x->pattern, space, r->value, r->value_len, why);
+    if (got < 0)
+        return PAWL_PROCESSOR;
+    if (got == 0 && x->rest >= 0)
+        return proc_emit(p, ctx, (uint32_t)x->rest, r, false);
+    if (got == 0) {
+        *why = "the pattern does not match";
+        return x->no_match == FAIL ? PAWL_PROCESSOR : 0;
+    }
+    t->len = 0;
+    for (uint32_t i = 0; i < matcher_groups(x->pattern); i++) {
+        const char *name = matcher_group_name(x->pattern, i);
+        text_add(t, i == 0 ? "{" : ",", 1);
+        text_add_json(t, name, strlen(name));
+        text_add(t, ":", 1);
+        if (matcher_group(x->pattern, space, i, &from, &to))
+            text_add_json(t, (const char *)r->value + from, to - from);
+        else
+            text_add(t, "null", 4);
+    }
+    text_add(t, "}", 1);
+    *why = "out of memory";
+    if (t->failed || t->len > UINT32_MAX)
+        return PAWL_MEMORY;
+    pawl_record out = *r;
+    out.value = t->bytes;
+    out.value_len = (uint32_t)t->len;
+    if (x->key >= 0) {
+        *why = "the key would be longer than 65,535 bytes";
+        bool set = matcher_group(x->pattern, space, (uint32_t)x->key, &from, &to);
+        if (set && to - from > UINT16_MAX)
+            return PAWL_TOO_LARGE;
+        out.key = set && to > from ? (const char *)r->value + from : NULL;
+        out.key_len = set ? (uint16_t)(to - from) : 0;
+    }
+    *why = "it could not be emitted";
+    return proc_emit(p, ctx, 0, &out, x->key >= 0);
+}
+
+static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
+    const regex *x = p->self;
+    matcher_space *space = matcher_space_new(x->pattern);
+    const char *why = "out of memory";
+    growing t = {0};
+    int rc = space != NULL ? 0 : PAWL_MEMORY;
+    if (rc < 0)
+        pawl_fail(ctx, 0, why);
+    for (size_t i = 0; i < count && rc >= 0; i++) {
+        rc = one(p, ctx, &records[i], space, &t, &why);
+        if (rc < 0)
+            pawl_fail(ctx, i, why);
+    }
+    matcher_space_free(space);
+    free(t.bytes);
+    return rc < 0 ? rc : 0;
+}
+
+const proc_type proc_regex = {
+    .info = {"regex", "parses by a regular expression: each named group becomes a member of a JSON object",
+             settings, NULL, NULL},
+    .needs_to = true,
+    .make = make,
+    .process = process,
+    .destroy = destroy,
+};

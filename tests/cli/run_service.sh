@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The unit file is one that systemd takes, and leaves little to attack; and `pawl run` speaks its protocol: ready, status, signs of life, reloading, stopping.
+set -u
+pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
+root=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}
+work=$(mktemp -d) || exit 1
+child=
+trap '[ -n "$child" ] && kill -9 "$child" 2>/dev/null; rm -rf -- "$work"' EXIT
+bad() { echo "FAILED: $*"; cat "$work"/err "$work"/said 2>/dev/null | tail -20; exit 1; }
+cd "$work" || exit 1
+command -v python3 >/dev/null || { echo "SKIPPED: no python3, which plays the service manager"; exit 77; }
+
+cat >p.yaml <<'Y'
+log: {directory: log, segment_size: 1M}
+streams: [a]
+sinks: {out: {type: file, from: a, directory: out}}
+Y
+cat >manager.py <<'P'
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+out = open("said", "a", buffering=1)
+while True:
+    out.write(s.recv(4096).decode() + "\n")
+P
+python3 manager.py "$work/notify" &
+manager=$!
+trap 'kill "$manager" 2>/dev/null; [ -n "$child" ] && kill -9 "$child" 2>/dev/null; rm -rf -- "$work"' EXIT
+says() { # until the manager has heard it
+    local n
+    for ((n = 0; n < 400; n++)); do grep -q "$1" said 2>/dev/null && return; sleep 0.05; done
+    bad "never said: $1"
+}
+for ((n = 0; n < 400; n++)); do [ -S notify ] && break; sleep 0.05; done
+NOTIFY_SOCKET=$work/notify WATCHDOG_USEC=600000 "$pawl" run p.yaml 2>err &
+child=$!
+says '^READY=1'
+says '^WATCHDOG=1'
+kill -HUP "$child"
+says '^RELOADING=1'
+says '^MONOTONIC_USEC='
+kill -TERM "$child"
+says '^STOPPING=1'
+wait "$child" || bad "it ended with $?"
+child=
+echo "the protocol: well"
+
+command -v systemd-analyze >/dev/null || { echo "SKIPPED in part: systemd-analyze is not installed, so the unit file is not looked into"; exit 0; }
+mkdir -p unit
+sed "s|/usr/bin/pawl|$pawl|" "$root/packaging/pawl@.service" >unit/pawl@.service
+systemd-analyze verify "$work/unit/pawl@test.service" >verify 2>&1 # its own status counts the man page, which may not be installed
+grep -i 'pawl@' verify | grep -v "'man pawl(1)'" && bad "systemd-analyze verify"
+if systemd-analyze security --offline=true "$work/unit/pawl@test.service" >security 2>&1; then
+    score=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' security)
+    awk -v s="$score" 'BEGIN { exit !(s != "" && s < 3) }' || bad "exposure '$score'"
+    echo "the unit file: exposure $score of 10"
+else
+    echo "SKIPPED in part: systemd-analyze security --offline is not possible here: $(tail -1 security)"
+fi

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Lines from connections: acknowledged when durable, sent again without doubling, also when the source is killed; bounded with slow, greedy and
+ * garbage-sending peers. And standard input.
+ */
+#include "tests/support/source_help.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+static struct flow *begin(const char *address, const char *protocol) {
+    struct flow *f = flow_new("socket");
+    flow_set(f, "address", address);
+    flow_set(f, "protocol", protocol);
+    flow_begin(f);
+    flow_drive(f);
+    return f;
+}
+
+static uint16_t port_of(struct flow *f) {
+    pawl_flow_status s = flow_status(f);
+    const char *colon = strrchr(s.target, ':');
+    assert_non_null(colon);
+    return (uint16_t)atoi(colon + 1);
+}
+
+static int dial_port(uint16_t port) {
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0) {
+        close(fd);
+        return -1;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    return fd;
+}
+
+static int dial(struct flow *f) {
+    int fd = dial_port(port_of(f));
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void say(int fd, const char *text) {
+    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+/* What the source has answered so far. Static. */
+static const char *heard(struct flow *f, int fd) {
+    static char text[4096];
+    flow_drive(f);
+    ssize_t n = recv(fd, text, sizeof text - 1, MSG_DONTWAIT);
+    text[n > 0 ? n : 0] = 0;
+    return text;
+}
+
+static bool ended(struct flow *f, int fd) {
+    char c;
+    flow_drive(f);
+    while (recv(fd, &c, 1, MSG_DONTWAIT) > 0)
+        ;
+    ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
+    return n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+static void numbered_lines_are_acknowledged(void **state) {
+    (void)state;
+    struct flow *f = begin("127.0.0.1:0", "numbered");
+    int a = dial(f), b;
+    say(a, "PAWL1 meter-1\n");
+    assert_string_equal(heard(f, a), "OK 0\n");
+    say(a, "1 one\n2 two\n3 thr");
+    assert_string_equal(heard(f, a), "ACK 2\n");
+    say(a, "ee\n");
+    assert_string_equal(heard(f, a), "ACK 3\n");
+    b = dial(f); /* the sender comes again, and sends what it had no answer for */
+    say(b, "PAWL1 meter-1\n2 two\n3 three\n4 four\n");
+    assert_string_equal(heard(f, b), "OK 3\nACK 3\nACK 3\nACK 4\n");
+    assert_true(ended(f, a));
+    close(a);
+    a = dial(f);
+    say(a, "PAWL1 meter-2\n77 of another\n79 a gap\n");
+    const char *text = heard(f, a);
+    assert_non_null(strstr(text, "OK 0\n"));
+    assert_non_null(strstr(text, "ERR expected number 78\n"));
+    assert_true(ended(f, a));
+    close(a);
+    close(b);
+    flow_holds(f, "one\ntwo\nthree\nfour\nof another\n");
+    flow_end(f);
+    flow_begin(f);
+    flow_drive(f);
+    a = dial(f);
+    say(a, "PAWL1 meter-1\n");
+    assert_string_equal(heard(f, a), "OK 4\n");
+    say(a, "4 four\n5 five\n");
+    assert_non_null(strstr(heard(f, a), "ACK 5\n"));
+    flow_holds(f, "one\ntwo\nthree\nfour\nof another\nfive\n");
+    close(a);
+    flow_free(f);
+}
+
+static void plain_lines(void **state) {
+    (void)state;
+    struct flow *f = flow_new("socket");
+    char address[160];
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    snprintf(to.sun_path, sizeof to.sun_path, "%s/socket", f->dir);
+    snprintf(address, sizeof address, "unix:%s", to.sun_path);
+    flow_set(f, "address", address);
+    flow_set(f, "protocol", "plain");
+    for (int i = 0; i < 2; i++) {
+        flow_begin(f);
+        flow_drive(f);
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+        say(fd, "a\n\nb\nlast");
+        flow_drive(f);
+        close(fd);
+        flow_drive(f);
+        flow_end(f);
+    }
+    flow_begin(f);
+    flow_holds(f, "a\n\nb\nlast\na\n\nb\nlast\n");
+    flow_free(f);
+}
+
+static void bad_peers_are_bounded(void **state) {
+    static const char *const bad[] = {"GET / HTTP/1.1\n",
+                                      "PAWL1 \n",
+                                      "PAWL1 a/b\n",
+                                      "PAWL2 x\n",
+                                      "PAWL1 x\nhello\n",
+                                      "PAWL1 x\n0 zero\n",
+                                      "PAWL1 x\n1\n",
+                                      "PAWL1 x\n18446744073709551616 big\n",
+                                      "\n"};
+    (void)state;
+    struct flow *f = flow_new("socket");
+    flow_set(f, "address", "127.0.0.1:0");
+    flow_set(f, "line_max", "100");
+    flow_set(f, "connections", "3");
+    flow_set(f, "senders", "2");
+    flow_set(f, "timeout", "50ms");
+    flow_begin(f);
+    flow_drive(f);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        int fd = dial(f);
+        say(fd, bad[i]);
+        const char *text = heard(f, fd);
+        if (strstr(text, "ERR ") == NULL)
+            fail_msg("%s: %s", bad[i], text);
+        assert_true(ended(f, fd));
+        close(fd);
+    }
+    char line[202] = "";
+    memset(line, 'x', 201);
+    int fd = dial(f);
+    say(fd, line);
+    assert_non_null(strstr(heard(f, fd), "ERR the line is too long"));
+    close(fd);
+    int many[4];
+    for (int i = 0; i < 4; i++)
+        many[i] = dial(f);
+    flow_drive(f);
+    flow_drive(f);
+    assert_string_equal(heard(f, many[3]), "ERR too many connections\n");
+    close(many[3]);
+    for (int i = 0; i < 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "PAWL1 s%d\n", i);
+        say(many[i], name);
+        assert_non_null(strstr(heard(f, many[i]), i < 1   ? "OK"
+                                                  : i < 2 ? "ERR too many senders"
+                                                          : "ERR too many"));
+    }
+    say(many[0], "1 half"); /* and then nothing */
+    for (int i = 0; i < 100 && !ended(f, many[0]); i++)
+        usleep(5000);
+    assert_true(ended(f, many[0]));
+    for (int i = 0; i < 3; i++)
+        close(many[i]);
+    flow_holds(f, "");
+    flow_free(f);
+}
+
+static void garbage_does_no_harm(void **state) {
+    (void)state;
+    for (int plain = 0; plain <= 1; plain++) {
+        struct flow *f = begin("127.0.0.1:0", plain ? "plain" : "numbered");
+        uint32_t x = 12345;
+        for (int round = 0; round < 100; round++) {
+            uint8_t text[3000];
+            int fd = dial(f);
+            if (round % 2 == 0)
+                say(fd, "PAWL1 g\n");
+            size_t n = 1 + (size_t)round * 29;
+            for (size_t i = 0; i < n; i++) {
+                x = x * 1664525u + 1013904223u;
+                text[i] = round % 3 == 0 ? (uint8_t) "0123456789 \n\rPAWL\0"[(x >> 24) % 18] : (uint8_t)(x >> 24);
+            }
+            (void)!send(fd, text, n, MSG_NOSIGNAL);
+            assert_true(pawl_source_step(f->source) >= 0);
+            close(fd);
+            assert_true(flow_drive(f) >= 0);
+        }
+        int fd = dial(f); /* and it still works */
+        say(fd, plain ? "well\n" : "PAWL1 good\n1 well\n");
+        flow_drive(f);
+        size_t n;
+        char *got = flow_text(f, f->to, &n);
+        assert_true(n >= 5 && memcmp(got + n - 5, "well\n", 5) == 0);
+        free(got);
+        close(fd);
+        flow_free(f);
+    }
+}
+
+/* ---- killed; the sender sends again what it has no acknowledgement for */
+
+struct run {
+    pid_t pid;
+    uint16_t port;
+};
+
+static struct run start(struct flow *f) {
+    int ends[2];
+    char log[80];
+    struct run r = {0};
+    assert_int_equal(pipe(ends), 0);
+    snprintf(log, sizeof log, "%s/log", f->dir);
+    r.pid = fork();
+    assert_true(r.pid >= 0);
+    if (r.pid == 0) {
+        dup2(ends[1], 1);
+        close(ends[0]);
+        execl(PAWL_BUILD_DIR "/tests/prog_source", "prog_source", log, "lines", "socket",
+              "address=127.0.0.1:0", NULL);
+        _exit(9);
+    }
+    close(ends[1]);
+    FILE *in = fdopen(ends[0], "r");
+    char line[300];
+    while (r.port == 0 && fgets(line, sizeof line, in) != NULL)
+        if (strncmp(line, "listening on", 12) == 0)
+            r.port = (uint16_t)atoi(strrchr(line, ':') + 1);
+    fclose(in);
+    assert_int_not_equal(r.port, 0);
+    return r;
+}
+
+static void a_sender_sends_again_after_kills(void **state) {
+    (void)state;
+    struct flow *f = flow_new("socket");
+    uint64_t acked = 0, total = 20000, sent_most = 0;
+    uint32_t x = 7;
+    int kills = 0;
+    flow_set(f, "address", "127.0.0.1:0");
+    while (acked < total) {
+        struct run r = start(f);
+        int fd = dial_port(r.port), rc;
+        assert_true(fd >= 0);
+        FILE *in = fdopen(dup(fd), "r");
+        char line[100];
+        unsigned long long n;
+        say(fd, "PAWL1 s\n");
+        assert_non_null(fgets(line, sizeof line, in));
+        assert_int_equal(sscanf(line, "OK %llu", &n), 1);
+        assert_true(n >= acked); /* acknowledged is durable */
+        assert_true(n <= sent_most);
+        acked = n;
+        x = x * 1664525u + 1013904223u;
+        uint64_t last = acked + 1500 + (x >> 20) % 1000, stop_at = acked + (x >> 16) % 1400;
+        last = last < total ? last : total;
+        for (uint64_t i = acked + 1; i <= last; i++) {
+            snprintf(line, sizeof line, "%llu line %llu\n", (unsigned long long)i, (unsigned long long)i);
+            if (send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
+                break;
+            sent_most = i;
+        }
+        while (acked < last && (acked <= stop_at || last == total)) {
+            if (fgets(line, sizeof line, in) == NULL)
+                break;
+            if (sscanf(line, "ACK %llu", &n) == 1)
+                acked = n;
+        }
+        if (acked < total)
+            kills++;
+        kill(r.pid, SIGKILL);
+        assert_int_equal(waitpid(r.pid, &rc, 0), r.pid);
+        fclose(in);
+        close(fd);
+    }
+    assert_true(kills >= 5);
+    char *want;
+    size_t n;
+    FILE *out = open_memstream(&want, &n);
+    for (uint64_t i = 1; i <= total; i++)
+        fprintf(out, "line %llu\n", (unsigned long long)i);
+    fclose(out);
+    f->options.segment_size = 0;
+    flow_begin(f);
+    flow_holds(f, want);
+    free(want);
+    flow_free(f);
+}
+
+/* ---- standard input */
+
+static void standard_input(void **state) {
+    (void)state;
+    struct flow *f = flow_new("stdin");
+    char command[600];
+    f->options.segment_size = 0;
+    snprintf(command,
+             sizeof command, "{ printf 'a\\n\\nb\\r\\n'; seq 1 30000; printf 'the last'; } | '%s/tests/prog_source' %s/log lines stdin crlf=true",
+             PAWL_BUILD_DIR, f->dir);
+    assert_int_equal(system(command), 0);
+    char *want;
+    size_t n;
+    FILE *out = open_memstream(&want, &n);
+    fputs("a\n\nb\n", out);
+    for (int i = 1; i <= 30000; i++)
+        fprintf(out, "%d\n", i);
+    fputs("the last\n", out);
+    fclose(out);
+    flow_begin(f);
+    flow_holds(f, want);
+    flow_end(f);
+    free(want);
+    snprintf(command,
+             sizeof command, "{ head -c 1000 /dev/zero | tr '\\0' x; echo; echo short; } | '%s/tests/prog_source' %s/log lines stdin line_max=100 2>/dev/null",
+             PAWL_BUILD_DIR, f->dir);
+    assert_int_not_equal(system(command), 0); /* poison stops it */
+    flow_free(f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbered_lines_are_acknowledged),
+        cmocka_unit_test(plain_lines),
+        cmocka_unit_test(bad_peers_are_bounded),
+        cmocka_unit_test(garbage_does_no_harm),
+        cmocka_unit_test(a_sender_sends_again_after_kills),
+        cmocka_unit_test(standard_input),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

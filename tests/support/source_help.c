@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/support/source_help.h"
+
+struct flow *flow_new(const char *type) {
+    struct flow *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    strcpy(f->dir, "/tmp/test_source.XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    snprintf(f->path, sizeof f->path, "%s/in", f->dir);
+    f->type = type;
+    f->options = (pawl_options)PAWL_OPTIONS_INIT;
+    f->options.flags = PAWL_OPEN_CREATE;
+    f->options.segment_size = 4u << 20;
+    f->config = (pawl_source_config)PAWL_SOURCE_CONFIG_INIT;
+    f->config.name = "src";
+    return f;
+}
+
+void flow_set(struct flow *f, const char *name, const char *value) {
+    pawl_setting *s = NULL;
+    for (size_t i = 0; i < f->setting_count; i++)
+        if (strcmp(f->settings[i].name, name) == 0)
+            s = &f->settings[i];
+    if (s == NULL) {
+        assert_true(f->setting_count < 16);
+        s = &f->settings[f->setting_count++];
+        s->name = strdup(name);
+    } else
+        free((void *)(uintptr_t)s->value);
+    s->value = strdup(value);
+}
+
+static void told(void *arg, const char *name, int severity, const char *message) {
+    struct flow *f = arg;
+    (void)name;
+    if (severity < 2)
+        return;
+    f->warnings++;
+    snprintf(f->warning, sizeof f->warning, "%s", message);
+}
+
+void flow_begin(struct flow *f) {
+    char log[80];
+    pawl_error e;
+    pawl_source_ops ops;
+    pawl_settings s = {f->settings, f->setting_count};
+    snprintf(log, sizeof log, "%s/log", f->dir);
+    if (pawl_open(log, &f->options, &f->log, &e) != 0)
+        fail_msg("%s", e.message);
+    (void)pawl_stream_create(f->log, "lines", 1, &f->to);
+    (void)pawl_stream_create(f->log, "dead", 1, &f->dead);
+    if (pawl_source_make(f->type, &s, &ops, &e) != 0)
+        fail_msg("%s", e.message);
+    f->config.stream = f->to;
+    if (f->config.on_poison == PAWL_ON_ERROR_DEAD_LETTER)
+        f->config.dead_letter = f->dead;
+    f->config.hooks.report = told;
+    f->config.hooks.report_arg = f;
+    if (pawl_source_add(f->log, &f->config, &ops, &f->source, &e) != 0)
+        fail_msg("%s", e.message);
+}
+
+void flow_end(struct flow *f) {
+    pawl_source_remove(f->source);
+    f->source = NULL;
+    assert_int_equal(pawl_close(f->log), 0);
+    f->log = NULL;
+}
+
+void flow_free(struct flow *f) {
+    char command[96];
+    if (f->log != NULL)
+        flow_end(f);
+    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    assert_int_equal(system(command), 0);
+    for (size_t i = 0; i < f->setting_count; i++) {
+        free((void *)(uintptr_t)f->settings[i].name);
+        free((void *)(uintptr_t)f->settings[i].value);
+    }
+    free(f);
+}
+
+int flow_drive(struct flow *f) {
+    int idle = 0, rc = 0;
+    for (int i = 0; i < 1000000 && idle < 3; i++) {
+        rc = pawl_source_step(f->source);
+        if (rc < 0)
+            return rc;
+        idle = rc > 0 ? idle + 1 : 0;
+    }
+    assert_int_equal(idle, 3);
+    return rc;
+}
+
+pawl_flow_status flow_status(struct flow *f) {
+    pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    assert_int_equal(pawl_source_status(f->source, &s), 0);
+    return s;
+}
+
+char *flow_text(struct flow *f, uint32_t stream, size_t *size) {
+    pawl_reader *r;
+    pawl_batch b;
+    char *text = NULL;
+    FILE *out = open_memstream(&text, size);
+    assert_int_equal(pawl_sync(f->log), 0);
+    assert_non_null(out);
+    assert_int_equal(pawl_reader_open(f->log, stream, 0, 0, 0, &r), 0);
+    while (pawl_read(r, 0, 0, &b) > 0)
+        for (size_t i = 0; i < b.count; i++) {
+            fwrite(b.records[i].value, 1, b.records[i].value_len, out);
+            fputc('\n', out);
+        }
+    pawl_reader_close(r);
+    assert_int_equal(fclose(out), 0);
+    return text;
+}
+
+void flow_holds(struct flow *f, const char *text) {
+    size_t n;
+    char *got = flow_text(f, f->to, &n);
+    if (n != strlen(text) || memcmp(got, text, n) != 0)
+        fail_msg("it holds %zu bytes:\n%.2000s\ninstead of %zu:\n%.2000s", n, got, strlen(text), text);
+    free(got);
+}
+
+const char *flow_header(struct flow *f, uint32_t stream, uint64_t index, const char *name) {
+    static char value[1024];
+    pawl_reader *r;
+    pawl_batch b;
+    pawl_header h;
+    value[0] = 0;
+    assert_int_equal(pawl_sync(f->log), 0);
+    assert_int_equal(pawl_reader_open(f->log, stream, 0, index, 0, &r), 0);
+    if (pawl_read(r, 1, 0, &b) == 1)
+        for (uint32_t i = 0; pawl_record_header(&b.records[0], i, &h) == 0; i++)
+            if (h.name_len == strlen(name) && memcmp(h.name, name, h.name_len) == 0)
+                snprintf(value, sizeof value, "%.*s", (int)h.value_len, (const char *)h.value);
+    pawl_reader_close(r);
+    return value;
+}
+
+static void write_file(const char *path, const char *how, const char *text) {
+    FILE *out = fopen(path, how);
+    assert_non_null(out);
+    assert_int_equal(fwrite(text, 1, strlen(text), out), strlen(text));
+    assert_int_equal(fclose(out), 0);
+}
+
+void put_file(const char *path, const char *text) {
+    write_file(path, "w", text);
+}
+
+void add_file(const char *path, const char *text) {
+    write_file(path, "a", text);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * seam_common.h - what the production backends of seam.h share: everything but the asynchronous requests.
+ * Private to seam_*.c.
+ */
+#ifndef PAWL_WAL_SEAM_COMMON_H
+#define PAWL_WAL_SEAM_COMMON_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "wal/seam/seam.h"
+
+/* Every function that can be called from outside begins with this: errno is the application's (STYLE 4). */
+#define KEEP_ERRNO int kept_errno_ __attribute__((unused, cleanup(common_restore_errno))) = errno
+static inline void common_restore_errno(const int *kept) {
+    errno = *kept;
+}
+
+#define SLOT_LOCK SEAM_FILES_MAX /* the lock's place in a backend's table of descriptors, behind the files */
+#define SLOTS (SEAM_FILES_MAX + 1)
+
+#define FD_FREE (-1)
+#define FD_TAKEN (-2) /* being opened */
+
+struct common {
+    struct seam seam; /* first: a `struct seam *` is a `struct common *` */
+    int dir;          /* constant */
+    int direct;       /* enum pawl_direct, constant */
+    /* Backend's hook: `slot` stands for descriptor `fd` from now on, or for none if fd is -1. May be NULL; constant. Called by
+     * the thread that opens or closes, for different slots by different threads at once. */
+    void (*slot)(struct common *c, int slot, int fd);
+
+    pthread_mutex_t mutex; /* guards the choice of a free place in fd[] */
+    /* Descriptor of each handle, FD_FREE or FD_TAKEN. Read without the mutex: a handle is only used
+     * between its open() and its close(). file_direct[] is written before fd[] is. */
+    _Atomic int fd[SEAM_FILES_MAX];
+    bool file_direct[SEAM_FILES_MAX];
+    int lock_fd; /* -1: not held. The caller's lock() and unlock() never run at once. */
+};
+
+/* What seam_create() found out and hands to a backend, which owns `dir` once its constructor has succeeded. */
+struct start {
+    int dir;
+    int direct_option;
+    bool direct;
+};
+
+/* Constructors. On failure -errno, and `why` says which call. */
+int posix_create(const struct start *st, struct common **out);
+int uring_create(const struct start *st, struct common **out, const char **why);
+
+int common_init(struct common *c, const struct start *st);
+void common_end(struct common *c); /* gives up the lock, closes every descriptor */
+
+/* Makes a descriptor one that is above 2, so that a stray write to a closed stderr can never reach the log. Takes fd over; -errno. */
+int common_fd_high(int fd);
+/* Opens a regular file of the directory and nothing else, buffered; -errno. */
+int common_open_regular(int dir, const char *name, int flags);
+int common_fd(struct common *c, int file); /* -EBADF if it isn't open */
+
+int common_list(struct seam *s, int (*fn)(void *arg, const char *name), void *arg);
+int common_open(struct seam *s, const char *name, uint32_t flags);
+void common_close(struct seam *s, int file);
+int common_size(struct seam *s, int file, uint64_t *size);
+int common_names(struct seam *s, int file);
+int common_allocate(struct seam *s, int file, uint64_t size);
+int common_rename(struct seam *s, const char *from, const char *to);
+int common_unlink(struct seam *s, const char *name);
+int common_sync_dir(struct seam *s);
+int64_t common_read(struct seam *s, int file, void *data, size_t len, uint64_t offset);
+int64_t common_write(struct seam *s, int file, const void *data, size_t len, uint64_t offset);
+int common_sync(struct seam *s, int file);
+void common_drop_cache(struct seam *s, int file);
+int common_lock(struct seam *s, uint64_t wait_ns, int *pid);
+void common_unlock(struct seam *s);
+int common_holder(struct seam *s);
+uint64_t common_now(struct seam *s);
+uint64_t common_realtime(struct seam *s);
+void common_sleep(struct seam *s, uint64_t ns);
+int common_random(struct seam *s, void *data, size_t len);
+int common_free_space(struct seam *s, uint64_t *bytes);
+
+#define COMMON_OPS \
+    .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
+    .names = common_names, .allocate = common_allocate, .rename = common_rename, .unlink = common_unlink, \
+    .sync_dir = common_sync_dir, .read = common_read, .write = common_write, .sync = common_sync, \
+    .drop_cache = common_drop_cache, .lock = common_lock, .unlock = common_unlock, .holder = common_holder, \
+    .now = common_now, .realtime = common_realtime, .sleep = common_sleep, .random = common_random, \
+    .free_space = common_free_space
+
+/* First in, first out, linked through the requests themselves. Zeroed is empty. */
+struct req_queue {
+    struct seam_req *head, *last;
+};
+
+static inline void queue_put(struct req_queue *q, struct seam_req *r) {
+    r->next = NULL;
+    if (q->head == NULL)
+        q->head = r;
+    else
+        q->last->next = r;
+    q->last = r;
+}
+
+static inline struct seam_req *queue_take(struct req_queue *q) {
+    struct seam_req *r = q->head;
+    if (r != NULL) {
+        q->head = r->next;
+        r->next = NULL;
+    }
+    return r;
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * seam_lock.c - one writer (PAWL-10): flock() on the file `lock`, with the holder's pid as text in it.
+ *
+ * flock() and not fcntl(): it belongs to the open file description, so a second open in the same process is refused too, closing
+ * some other descriptor of the file doesn't lose it, and the io_uring backend can hand the description to the kernel (its
+ * slot hook), which keeps it, and the lock with it, until the last request of a killed writer has landed.
+ * The file is never unlinked: two writers could each hold a lock on a file of that name.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "wal/seam/seam_common.h"
+
+#define LOCK_NAME "lock"
+#define RETRY_NS 2000000u
+#define HOLDER_TRIES 5
+#define GONE_NS (10 * UINT64_C(1000000000))
+
+static int try_lock(int fd, int how) {
+    int rc;
+    do
+        rc = flock(fd, how | LOCK_NB);
+    while (rc != 0 && errno == EINTR);
+    return rc != 0 ? -errno : 0;
+}
+
+/* 0 if there is none, or not a whole one yet. */
+static int read_pid(int fd) {
+    char text[24];
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    char *end;
+    long pid = strtol(text, &end, 10);
+    return *end == '\n' && pid > 0 && pid <= INT32_MAX ? (int)pid : 0;
+}
+
+/* The pid is a courtesy: if it can't be written the lock is as good. But no old pid may stay. */
+static void write_pid(int fd) {
+    char text[24];
+    int len = snprintf(text, sizeof text, "%d\n", (int)getpid());
+    ssize_t n = pwrite(fd, text, (size_t)len, 0);
+    if (ftruncate(fd, n == len ? len : 0) != 0) {
+        /* nothing more can be done */
+    }
+}
+
+/* Was it a process that is gone? Then the kernel keeps the lock until its last requests have landed, which takes a while on a machine with much to do. */
+static bool holder_gone(int fd) {
+    int pid = read_pid(fd);
+    return pid > 0 && kill(pid, 0) != 0 && errno == ESRCH;
+}
+
+int common_lock(struct seam *s, uint64_t wait_ns, int *pid) {
+    KEEP_ERRNO;
+    struct common *c = (struct common *)s;
+    *pid = 0;
+    int fd = common_open_regular(c->dir, LOCK_NAME, O_RDWR | O_CREAT);
+    if (fd < 0)
+        return fd;
+    uint64_t start = common_now(s);
+    int rc;
+    while ((rc = try_lock(fd, LOCK_EX)) == -EWOULDBLOCK) {
+        uint64_t waited = common_now(s) - start;
+        if (waited >= wait_ns && (waited >= GONE_NS || !holder_gone(fd)))
+            break;
+        common_sleep(s, waited < wait_ns && wait_ns - waited < RETRY_NS ? wait_ns - waited : RETRY_NS);
+    }
+    if (rc < 0) {
+        if (rc == -EWOULDBLOCK)
+            *pid = read_pid(fd);
+        close(fd);
+        return rc;
+    }
+    write_pid(fd);
+    c->lock_fd = fd;
+    if (c->slot != NULL)
+        c->slot(c, SLOT_LOCK, fd);
+    return 0;
+}
+
+void common_unlock(struct seam *s) {
+    KEEP_ERRNO;
+    struct common *c = (struct common *)s;
+    if (c->lock_fd < 0)
+        return;
+    if (ftruncate(c->lock_fd, 0) != 0) {
+        /* The next holder writes over it; until then holder() sees that nobody holds the lock. */
+    }
+    if (c->slot != NULL)
+        c->slot(c, SLOT_LOCK, -1);
+    /* Said and not left to close(): the kernel may keep its own reference to the description for some milliseconds more. */
+    flock(c->lock_fd, LOCK_UN);
+    close(c->lock_fd);
+    c->lock_fd = -1;
+}
+
+/* Asks by taking a shared lock for a microsecond, since flock() has no way to ask. A writer that tries in that microsecond is
+ * refused once; it tries again for 250 ms, so that is harmless. */
+int common_holder(struct seam *s) {
+    KEEP_ERRNO;
+    struct common *c = (struct common *)s;
+    int fd = common_open_regular(c->dir, LOCK_NAME, O_RDONLY);
+    if (fd < 0)
+        return fd == -ENOENT ? 0 : fd;
+    int result = 0;
+    for (int i = 0; i < HOLDER_TRIES; i++) {
+        int rc = try_lock(fd, LOCK_SH);
+        if (rc != -EWOULDBLOCK) {
+            result = rc; /* closing it gives the lock back */
+            break;
+        }
+        result = read_pid(fd);
+        if (result > 0)
+            break;
+        result = -EWOULDBLOCK; /* there is one, but it hasn't told its pid */
+        common_sleep(s, RETRY_NS);
+    }
+    close(fd);
+    return result;
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * seam_uring.c - backend of io_uring.
+ *
+ * A request is `queued` (in a list of ours), then `staged` (in the submission ring, not taken by the kernel yet), then in the kernel, then in the
+ * completion ring. There are never more of them staged or beyond than the completion ring holds: an overflow would cost a
+ * system call, or on old kernels the completion itself.
+ *
+ * The submission side is shared by submit(), kick() and reap(), under `mutex`. The completion side belongs to the thread that reaps, and
+ * it waits there with no lock held, so that others go on submitting.
+ */
+#include <liburing.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "pawl.h"
+#include "wal/seam/seam_common.h"
+
+#define ENTRIES 128
+#define BATCH 64
+#define NAP_NS \
+    500000u /* when the kernel has no memory for a submission, and nothing in flight whose end would help */
+
+struct uring {
+    struct common c;
+    struct io_uring ring;
+    unsigned capacity; /* of the completion ring; constant */
+    bool fixed_files;  /* constant */
+    /* Is the place in the kernel's table filled? Written by the hook below while the handle isn't known to anyone. */
+    _Atomic bool fixed[SLOTS];
+
+    pthread_mutex_t mutex; /* guards all below and the submission ring */
+    struct req_queue queued, queued_back, staged, refused;
+    unsigned in_flight; /* staged and beyond */
+    unsigned staged_count;
+    int fixed_buffers; /* how many are registered */
+    int broken;        /* -errno: the ring takes nothing more */
+};
+
+static struct uring *self(struct seam *s) {
+    return (struct uring *)s;
+}
+
+/* ---------------------------------------------------------------- registration */
+
+/* The lock's descriptor is in the table too: the table lives until the ring's last request is done, also when the process is killed,
+ * and so does the description in it, and so does the flock. A killed writer's last write can't land in a new owner's log. */
+static void set_slot(struct common *c, int slot, int fd) {
+    struct uring *u = (struct uring *)c;
+    if (!u->fixed_files)
+        return;
+    int rc = io_uring_register_files_update(&u->ring, (unsigned)slot, &fd, 1);
+    atomic_store_explicit(&u->fixed[slot], fd >= 0 && rc == 1, memory_order_release);
+}
+
+static void register_files(struct uring *u) {
+    int none[SLOTS];
+    for (int i = 0; i < SLOTS; i++)
+        none[i] = -1;
+    /* Not liburing's own function, which would raise the process's RLIMIT_NOFILE. */
+    u->fixed_files = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_FILES, none, SLOTS) >= 0;
+}
+
+static void uring_buffers(struct seam *s, void *const *data, size_t each, int count) {
+    KEEP_ERRNO;
+    struct uring *u = self(s);
+    struct iovec *v = count > 0 ? calloc((size_t)count, sizeof *v) : NULL;
+    pthread_mutex_lock(&u->mutex);
+    if (u->fixed_buffers > 0)
+        io_uring_unregister_buffers(&u->ring);
+    u->fixed_buffers = 0;
+    for (int i = 0; v != NULL && i < count; i++)
+        v[i] = (struct iovec){.iov_base = data[i], .iov_len = each};
+    if (v != NULL && io_uring_register_buffers(&u->ring, v, (unsigned)count) == 0)
+        u->fixed_buffers = count; /* else ENOMEM by RLIMIT_MEMLOCK, mostly: the same writes, a little dearer */
+    pthread_mutex_unlock(&u->mutex);
+    free(v);
+}
+
+/* ---------------------------------------------------------------- submission; the mutex is held */
+
+static void fill(struct uring *u, struct io_uring_sqe *sqe, struct seam_req *r) {
+    bool fixed = r->file >= 0 && r->file < SEAM_FILES_MAX &&
+                 atomic_load_explicit(&u->fixed[r->file], memory_order_acquire);
+    int fd = fixed ? r->file : common_fd(&u->c, r->file); /* no such handle: the kernel answers -EBADF */
+    switch (r->op) {
+    case SEAM_WRITE:
+        if (r->buffer >= 0 && r->buffer < u->fixed_buffers)
+            io_uring_prep_write_fixed(sqe, fd, r->data, r->len, r->offset, r->buffer);
+        else
+            io_uring_prep_write(sqe, fd, r->data, r->len, r->offset);
+        sqe->rw_flags = (r->flags & SEAM_DSYNC) != 0 ? RWF_DSYNC : 0;
+        break;
+    case SEAM_READ:
+        io_uring_prep_read(sqe, fd, r->data, r->len, r->offset);
+        break;
+    case SEAM_SYNC:
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+        break;
+    }
+    /* A kernel thread begins background requests: what submitting costs is not the submitting thread's. */
+    unsigned flags = (fixed ? IOSQE_FIXED_FILE : 0u) | ((r->flags & SEAM_BACKGROUND) != 0 ? IOSQE_ASYNC : 0u);
+    sqe->flags = (unsigned char)flags;
+    io_uring_sqe_set_data(sqe, r);
+}
+
+/* Background requests may fill half of the ring only, so that there is always room for the others. */
+static struct seam_req *next_request(struct uring *u) {
+    if (u->in_flight >= u->capacity)
+        return NULL;
+    if (u->queued.head != NULL)
+        return queue_take(&u->queued);
+    return u->in_flight < u->capacity / 2 ? queue_take(&u->queued_back) : NULL;
+}
+
+static void stage(struct uring *u) {
+    while (io_uring_sq_space_left(&u->ring) > 0) {
+        struct seam_req *r = next_request(u);
+        if (r == NULL)
+            return;
+        if (r->op != SEAM_WRITE && r->op != SEAM_READ && r->op != SEAM_SYNC) {
+            r->result = -EINVAL;
+            queue_put(&u->refused, r);
+            continue;
+        }
+        fill(u, io_uring_get_sqe(&u->ring), r);
+        queue_put(&u->staged, r);
+        u->staged_count++;
+        u->in_flight++;
+    }
+}
+
+static void refuse_all(struct uring *u, struct req_queue *q, int error) {
+    struct seam_req *r;
+    while ((r = queue_take(q)) != NULL) {
+        r->result = error;
+        queue_put(&u->refused, r);
+    }
+}
+
+/* The ring itself failed. What the kernel hasn't taken it never will, as nothing is submitted any more, so it can be answered. */
+static int give_up(struct uring *u, int error) {
+    u->broken = error;
+    u->in_flight -= u->staged_count;
+    u->staged_count = 0;
+    refuse_all(u, &u->staged, error);
+    refuse_all(u, &u->queued, error);
+    refuse_all(u, &u->queued_back, error);
+    return error;
+}
+
+/* Hands over what can be. What the kernel has no room for at the moment stays and goes with the next call. */
+static int flush(struct uring *u) {
+    if (u->broken != 0)
+        return give_up(u, u->broken);
+    for (;;) {
+        stage(u);
+        if (u->staged_count == 0)
+            return 0;
+        int n = io_uring_submit(&u->ring);
+        if (n == -EAGAIN || n == -EBUSY || n == -EINTR || n == 0)
+            return 0;
+        if (n < 0)
+            return give_up(u, n);
+        for (; n > 0 && u->staged_count > 0; n--) {
+            queue_take(&u->staged);
+            u->staged_count--;
+        }
+        if (u->staged_count > 0) /* it stopped in the middle: no memory for more */
+            return 0;
+    }
+}
+
+static void uring_submit(struct seam *s, struct seam_req *r) {
+    KEEP_ERRNO;
+    struct uring *u = self(s);
+    pthread_mutex_lock(&u->mutex);
+    queue_put((r->flags & SEAM_BACKGROUND) != 0 ? &u->queued_back : &u->queued, r);
+    pthread_mutex_unlock(&u->mutex);
+}
+
+static int uring_kick(struct seam *s) {
+    KEEP_ERRNO;
+    struct uring *u = self(s);
+    pthread_mutex_lock(&u->mutex);
+    int rc = flush(u);
+    pthread_mutex_unlock(&u->mutex);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- completion */
+
+/* Takes out what is finished. Only then looks whether more can be handed over, so that what came is not delayed by it. */
+static int harvest(struct uring *u, struct seam_req **out, int max) {
+    struct io_uring_cqe *cqe[BATCH];
+    int n = 0;
+    pthread_mutex_lock(&u->mutex);
+    struct seam_req *r;
+    while (n < max && (r = queue_take(&u->refused)) != NULL)
+        out[n++] = r;
+    unsigned found = 0;
+    if (n < max)
+        found = io_uring_peek_batch_cqe(&u->ring, cqe, (unsigned)(max - n < BATCH ? max - n : BATCH));
+    for (unsigned i = 0; i < found; i++) {
+        r = io_uring_cqe_get_data(cqe[i]);
+        r->result = cqe[i]->res;
+        out[n++] = r;
+    }
+    io_uring_cq_advance(&u->ring, found);
+    u->in_flight -= found;
+    pthread_mutex_unlock(&u->mutex);
+    return n;
+}
+
+static int uring_reap(struct seam *s, struct seam_req **out, int max, bool wait) {
+    KEEP_ERRNO;
+    struct uring *u = self(s);
+    if (max <= 0)
+        return 0;
+    for (;;) {
+        pthread_mutex_lock(&u->mutex);
+        flush(u);
+        /* Only this thread takes completions out, so what is in the kernel now will still wake it up below. */
+        unsigned in_kernel = u->in_flight - u->staged_count;
+        bool rest = u->staged_count > 0 || u->queued.head != NULL || u->queued_back.head != NULL;
+        pthread_mutex_unlock(&u->mutex);
+
+        int n = harvest(u, out, max);
+        if (n > 0 && rest)
+            uring_kick(s);
+        if (n > 0 || !wait || (in_kernel == 0 && !rest))
+            return n;
+        struct io_uring_cqe *cqe;
+        if (in_kernel > 0)
+            io_uring_wait_cqe(&u->ring, &cqe); /* -EINTR: once more round */
+        else
+            common_sleep(s, NAP_NS);
+    }
+}
+
+/* ---------------------------------------------------------------- reading ahead */
+
+struct seam_reads {
+    struct uring *u;
+    struct io_uring ring;
+    bool fixed; /* `memory` is registered: its pages are looked up once, and not for each read */
+    unsigned in_flight;
+    struct req_queue refused;
+};
+
+static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsigned *completions);
+
+static struct seam_reads *uring_reads_open(struct seam *s, unsigned depth, void *memory, size_t size) {
+    KEEP_ERRNO;
+    struct seam_reads *q = calloc(1, sizeof *q);
+    unsigned completions;
+    if (q == NULL)
+        return NULL;
+    q->u = self(s);
+    if (make_ring(q->u->c.dir, depth, &q->ring, &completions) != 0) {
+        free(q);
+        return NULL;
+    }
+    struct iovec v = {.iov_base = memory, .iov_len = size};
+    q->fixed = io_uring_register_buffers(&q->ring, &v, 1) == 0; /* refused by RLIMIT_MEMLOCK, mostly */
+    return q;
+}
+
+static void uring_reads_put(struct seam_reads *q, struct seam_req *r) {
+    KEEP_ERRNO;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+    int rc = -EBUSY;
+    if (sqe != NULL) {
+        int fd = common_fd(&q->u->c, r->file);
+        if (q->fixed)
+            io_uring_prep_read_fixed(sqe, fd, r->data, r->len, r->offset, 0);
+        else
+            io_uring_prep_read(sqe, fd, r->data, r->len, r->offset);
+        io_uring_sqe_set_data(sqe, r);
+        do
+            rc = io_uring_submit(&q->ring);
+        while (rc == -EINTR);
+    }
+    if (rc > 0 && io_uring_sq_ready(&q->ring) == 0) {
+        q->in_flight++;
+        return;
+    }
+    /* Not taken by the kernel: what is staged must not be read later into memory that is somebody else's by then. */
+    if (sqe != NULL) {
+        io_uring_prep_nop(sqe);
+        io_uring_sqe_set_data(sqe, NULL);
+    }
+    r->result = rc < 0 ? rc : -EAGAIN;
+    queue_put(&q->refused, r);
+}
+
+static struct seam_req *uring_reads_take(struct seam_reads *q) {
+    KEEP_ERRNO;
+    struct seam_req *r = queue_take(&q->refused);
+    while (r == NULL && q->in_flight > 0) {
+        struct io_uring_cqe *cqe;
+        if (io_uring_wait_cqe(&q->ring, &cqe) != 0)
+            continue; /* -EINTR */
+        r = io_uring_cqe_get_data(cqe);
+        if (r != NULL) {
+            r->result = cqe->res;
+            q->in_flight--;
+        }
+        io_uring_cqe_seen(&q->ring, cqe);
+    }
+    return r;
+}
+
+static void uring_reads_close(struct seam_reads *q) {
+    KEEP_ERRNO;
+    while (uring_reads_take(q) != NULL) {
+    }
+    if (q->fixed) /* the ring goes some time after queue_exit(); what it counts against RLIMIT_MEMLOCK is given back now */
+        io_uring_unregister_buffers(&q->ring);
+    io_uring_queue_exit(&q->ring);
+    free(q);
+}
+
+/* ---------------------------------------------------------------- life */
+
+static void uring_destroy(struct seam *s) {
+    KEEP_ERRNO;
+    struct uring *u = self(s);
+    while (u->in_flight > u->staged_count) { /* the kernel still has the caller's buffers */
+        struct io_uring_cqe *cqe;
+        if (io_uring_wait_cqe(&u->ring, &cqe) == 0) {
+            io_uring_cqe_seen(&u->ring, cqe);
+            u->in_flight--;
+        }
+    }
+    common_end(&u->c);
+    io_uring_queue_exit(&u->ring);
+    pthread_mutex_destroy(&u->mutex);
+    free(u);
+}
+
+static const struct seam_ops ops = {
+    COMMON_OPS,
+    .submit = uring_submit,
+    .kick = uring_kick,
+    .reap = uring_reap,
+    .buffers = uring_buffers,
+    .destroy = uring_destroy,
+    .reads_open = uring_reads_open,
+    .reads_put = uring_reads_put,
+    .reads_take = uring_reads_take,
+    .reads_close = uring_reads_close,
+};
+
+/* The ring's descriptor can't be moved, so the places 0 to 2 are filled while it is made. */
+static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsigned *completions) {
+    int low[3], lows = 0, fd;
+    while (lows < 3 && (fd = fcntl(spare_fd, F_DUPFD_CLOEXEC, 0)) >= 0) {
+        if (fd > 2) {
+            close(fd);
+            break;
+        }
+        low[lows++] = fd;
+    }
+    struct io_uring_params params;
+    memset(&params, 0, sizeof params);
+    params.flags = IORING_SETUP_CLAMP;
+    int rc = io_uring_queue_init_params(entries, ring, &params);
+    while (lows > 0)
+        close(low[--lows]);
+    *completions = params.cq_entries;
+    return rc;
+}
+
+static bool has_operations(struct uring *u) {
+    static const int needed[] = {IORING_OP_WRITE, IORING_OP_READ, IORING_OP_FSYNC, IORING_OP_WRITE_FIXED};
+    struct io_uring_probe *probe = io_uring_get_probe_ring(&u->ring);
+    bool all = probe != NULL;
+    for (size_t i = 0; all && i < sizeof needed / sizeof needed[0]; i++)
+        all = io_uring_opcode_supported(probe, needed[i]) != 0;
+    io_uring_free_probe(probe);
+    return all;
+}
+
+int uring_create(const struct start *st, struct common **out, const char **why) {
+    *why = "memory";
+    struct uring *u = calloc(1, sizeof *u);
+    if (u == NULL)
+        return -ENOMEM;
+    int rc = common_init(&u->c, st);
+    if (rc < 0) {
+        free(u);
+        return rc;
+    }
+    *why = "io_uring_setup";
+    rc = make_ring(u->c.dir, ENTRIES, &u->ring, &u->capacity);
+    if (rc == 0 && !has_operations(u)) {
+        *why = "io_uring probe";
+        rc = -EOPNOTSUPP;
+        io_uring_queue_exit(&u->ring);
+    }
+    if (rc < 0) {
+        pthread_mutex_destroy(&u->c.mutex);
+        free(u);
+        return rc;
+    }
+    pthread_mutex_init(&u->mutex, NULL);
+    register_files(u);
+    u->c.slot = set_slot;
+    u->c.seam.ops = &ops;
+    u->c.seam.backend = PAWL_BACKEND_URING;
+    *out = &u->c;
+    return 0;
+}
