@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench.h - the bench as a whole: cases, each a few contenders that take turns, and what is to come of them. `pawl bench` and the program bench/
- * are thin shells around it; the latter brings the peers.
+ * bench.h - the bench as a whole: cases, each a few contenders that take turns, and what is to come
+ * of them. `pawl bench` and the program bench/ are thin shells around it; the latter brings the
+ * peers.
  *
- * Every figure is a ratio of things measured alternately: in each round the contenders of a case are started anew and take slices of some hundredths
- * of a second in turn; a ratio is taken within a round, and the median of the rounds is what counts. What else the machine does hits all alike.
+ * Every figure is a ratio of things measured alternately: in each round the contenders of a case
+ * are started anew and take slices of some hundredths of a second in turn; a ratio is taken within
+ * a round, and the median of the rounds is what counts. What else the machine does hits all alike.
  */
 #ifndef PAWL_BENCH_BENCH_H
 #define PAWL_BENCH_BENCH_H
@@ -65,31 +67,40 @@ struct bench {
     unsigned rounds;
     uint64_t slice_ns;
     unsigned slices; /* of each contender, in a round */
-    uint64_t log_bytes; /* of logs that are read or recovered; the larger one to reopen is eight times that, or sixty-four */
+    /* of logs that are read or recovered; the larger one to reopen is eight times that, or
+     * sixty-four */
+    uint64_t log_bytes;
     bool quick, large, tiny;
-    int (*stopping)(void);                                                        /* non-zero: end it now */
+    /* non-zero: end it now */
+    int (*stopping)(void);
     void (*progress)(void *arg, const char *what, unsigned done, unsigned total); /* may be NULL */
     void *progress_arg;
     /* made */
     struct bench_case *cases; /* of bench_make() */
     int case_count;
     const char *file_system;
-    double load_before; /* runnable and waiting processes, as the kernel averages them over a minute: others' work, before ours began */
-    char choice[128];   /* the floor's */
+    /* runnable and waiting processes, as the kernel averages them over a minute: others' work,
+     * before ours began */
+    double load_before;
+    char choice[128];         /* the floor's */
     double flushes_per_write; /* of F1, as the device tells; 0: it doesn't */
 };
 
-/* Makes the cases whose name begins with one of `only` (NULL-terminated; NULL: all). False: no memory, or none is left. */
+/* Makes the cases whose name begins with one of `only` (NULL-terminated; NULL: all). False: no
+ * memory, or none is left. */
 bool bench_make(struct bench *b, const char *const *only);
 /* Drops the cases whose name begins with none of `only`. False: none is left. */
 bool bench_keep(struct bench *b, const char *const *only);
 /* For cases of one's own, in b->cases (of CASES_MAX). */
-struct bench_case *bench_add_case(struct bench *b, enum unit unit, const char *name, const char *title, ...)
-    __attribute__((format(printf, 4, 5)));
-struct side *bench_add_side(struct bench_case *c, const char *name, contender_fn fn, struct setting s);
+struct bench_case *bench_add_case(struct bench *b, enum unit unit, const char *name,
+                                  const char *title, ...) __attribute__((format(printf, 4, 5)));
+struct side *bench_add_side(struct bench_case *c, const char *name, contender_fn fn,
+                            struct setting s);
 struct setting bench_setting(const struct bench *b, uint32_t record, uint32_t batch);
-/* Prepares the floor, and runs them all. `done` is told of each as it ends. False, and `why`: it can't be measured here, or was stopped. */
-bool bench_run(struct bench *b, void (*done)(void *arg, const struct bench *b, const struct bench_case *c),
+/* Prepares the floor, and runs them all. `done` is told of each as it ends. False, and `why`: it
+ * can't be measured here, or was stopped. */
+bool bench_run(struct bench *b,
+               void (*done)(void *arg, const struct bench *b, const struct bench_case *c),
                void *arg, char *why, size_t why_size);
 void bench_free(struct bench *b);
 
@@ -97,14 +108,19 @@ void bench_free(struct bench *b);
 
 double side_median(const struct bench_case *c, const struct side *s);
 /* Medians over the turns of what one turn tells. */
-double side_figure(const struct bench_case *c, const struct side *s, double (*of)(const struct turn *));
+double side_figure(const struct bench_case *c, const struct side *s,
+                   double (*of)(const struct turn *));
 double cpu_ns_per_record(const struct turn *t);
 double flushes_per_commit(const struct turn *t);
-double device_bytes_per_byte(const struct turn *t); /* as the device saw it, all processes, during the slices */
-double written_per_byte(const struct turn *t); /* as the kernel accounts it to the process, from the first slice to the last */
+/* as the device saw it, all processes, during the slices */
+double device_bytes_per_byte(const struct turn *t);
+/* as the kernel accounts it to the process, from the first slice to the last */
+double written_per_byte(const struct turn *t);
 /* The least over the turns: what others write at the same time only adds. */
-double side_least(const struct bench_case *c, const struct side *s, double (*of)(const struct turn *));
-/* Whether the device saw a flush for each commit of a contender that commits one after the other; true where it can't be told. */
+double side_least(const struct bench_case *c, const struct side *s,
+                  double (*of)(const struct turn *));
+/* Whether the device saw a flush for each commit of a contender that commits one after the other;
+ * true where it can't be told. */
 bool side_syncs(const struct bench *b, const struct bench_case *c, const struct side *s);
 void judge(struct bench *b, struct bench_case *c);
 
@@ -112,7 +128,8 @@ void judge(struct bench *b, struct bench_case *c);
 
 /* With all that is known of it. */
 void report_case(FILE *to, const struct bench *b, const struct bench_case *c);
-/* For people who want to know how it does on their disk: a few lines a case, and a verdict at the end. */
+/* For people who want to know how it does on their disk: a few lines a case, and a verdict at the
+ * end. */
 void report_brief(FILE *to, const struct bench_case *c);
 void report_verdict(FILE *to, const struct bench *b);
 void report_summary(FILE *to, const struct bench *b);

@@ -12,7 +12,8 @@
 
 static const uint64_t MIB = UINT64_C(1) << 20;
 
-struct bench_case *bench_add_case(struct bench *b, enum unit unit, const char *name, const char *title, ...) {
+struct bench_case *bench_add_case(struct bench *b, enum unit unit, const char *name,
+                                  const char *title, ...) {
     struct bench_case *c = &b->cases[b->case_count++];
     va_list list;
     memset(c, 0, sizeof *c);
@@ -35,7 +36,8 @@ struct setting bench_setting(const struct bench *b, uint32_t record, uint32_t ba
                             .segment = b->tiny ? MIB : 0};
 }
 
-struct side *bench_add_side(struct bench_case *c, const char *name, contender_fn fn, struct setting s) {
+struct side *bench_add_side(struct bench_case *c, const char *name, contender_fn fn,
+                            struct setting s) {
     struct side *side = &c->side[c->sides++];
     side->name = name, side->fn = fn, side->s = s;
     return side;
@@ -45,11 +47,12 @@ static void add_peers(struct bench *b, struct bench_case *c, bool append, struct
     if (b->tiny) /* their warm-ups take longer than all the rest */
         snprintf(s.tune, sizeof s.tune, "warm=0,prewritten=0");
     for (size_t i = 0; i < b->peer_count; i++)
-        bench_add_side(c, b->peers[i].name, append ? b->peers[i].append : b->peers[i].step, s)->peer = true;
+        bench_add_side(c, b->peers[i].name, append ? b->peers[i].append : b->peers[i].step, s)
+            ->peer = true;
 }
 
-static void add_goal(struct bench_case *c, enum against against, int side, bool at_least, double limit,
-                     const char *text) {
+static void add_goal(struct bench_case *c, enum against against, int side, bool at_least,
+                     double limit, const char *text) {
     struct goal *g = &c->goal[c->goals++];
     g->against = against, g->side = side, g->at_least = at_least, g->limit = limit;
     snprintf(g->text, sizeof g->text, "%s", text);
@@ -67,15 +70,17 @@ static const char *named(char name[32], const char *stem, uint32_t record, uint3
     return name;
 }
 
-/* What a contender goes on with in the background while others have their slices (a segment prepared, reads that run ahead) would flatter it where the
- * device's throughput is all that counts: there each has the device for its whole turn. */
+/* What a contender goes on with in the background while others have their slices (a segment
+ * prepared, reads that run ahead) would flatter it where the device's throughput is all that
+ * counts: there each has the device for its whole turn. */
 static void whole_turns(const struct bench *b, struct bench_case *c) {
     c->slices = 1;
     for (int i = 0; i < c->sides; i++)
         c->side[i].s.run_ns = b->slices * b->slice_ns;
 }
 
-/* Once warm, nothing is allocated for a record or a commit: less than one in ten commits allows for what a new segment takes. */
+/* Once warm, nothing is allocated for a record or a commit: less than one in ten commits allows for
+ * what a new segment takes. */
 static void no_allocations(struct bench_case *c) {
     add_goal(c, ALLOCATIONS, 0, false, 0.1, "allocations per commit");
 }
@@ -85,8 +90,9 @@ static void no_allocations(struct bench_case *c) {
 static void commit_cases(struct bench *b, uint32_t record) {
     char name[32];
     struct setting s = bench_setting(b, record, 1);
-    struct bench_case *c = bench_add_case(b, LATENCY, named(name, "commit", record, 0),
-                                          "one committer, waiting for each record, %s", size_name(record));
+    struct bench_case *c =
+        bench_add_case(b, LATENCY, named(name, "commit", record, 0),
+                       "one committer, waiting for each record, %s", size_name(record));
     bench_add_side(c, "pawl", job_commit_p50, s);
     bench_add_side(c, "F1", floor_f1, s);
     s.p50 = true;
@@ -97,13 +103,15 @@ static void commit_cases(struct bench *b, uint32_t record) {
     no_allocations(c);
 
     c = bench_add_case(b, LATENCY, named(name, "step", record, 0),
-                       "one record: append, process, output durable; own transactions, %s", size_name(record));
+                       "one record: append, process, output durable; own transactions, %s",
+                       size_name(record));
     bench_add_side(c, "pawl", job_step_p50, s);
     bench_add_side(c, "F1", floor_f1, s);
     add_goal(c, AGAINST_SIDE, 1, false, 1.3, "x F1");
 
     c = bench_add_case(b, LATENCY, named(name, "stage", record, 0),
-                       "the same with a processor, pawl_run() in the same thread, %s", size_name(record));
+                       "the same with a processor, pawl_run() in the same thread, %s",
+                       size_name(record));
     bench_add_side(c, "pawl", job_chain_p50, s);
     bench_add_side(c, "F1", floor_f1, s);
     add_goal(c, AGAINST_SIDE, 1, false, 1.3, "x F1");
@@ -115,7 +123,8 @@ static void thread_cases(struct bench *b, uint32_t record) {
     struct bench_case *c;
     for (uint32_t threads = b->quick ? 64 : 1; threads <= 64; threads *= threads == 1 ? 4 : 4) {
         c = bench_add_case(b, PER_SECOND_COMMITS, named(name, "committers", record, threads),
-                           "%u committers, each waiting for its own, %s", threads, size_name(record));
+                           "%u committers, each waiting for its own, %s", threads,
+                           size_name(record));
         s.threads = threads;
         bench_add_side(c, "pawl", job_commit, s);
         bench_add_side(c, "F1", floor_f1_rate, s);
@@ -123,17 +132,19 @@ static void thread_cases(struct bench *b, uint32_t record) {
     }
     for (s.threads = 1; s.threads <= 2; s.threads++) {
         c = bench_add_case(b, PER_SECOND_COMMITS, named(name, "async", record, s.threads),
-                           "one-record transactions, each acknowledged, %u submitting, %s", s.threads,
-                           size_name(record));
+                           "one-record transactions, each acknowledged, %u submitting, %s",
+                           s.threads, size_name(record));
         bench_add_side(c, "pawl", job_commit_async, s);
         add_peers(b, c, true, s);
         add_goal(c, AGAINST_NOTHING, 0, true, s.threads == 2 ? 2e6 : 0, "a second");
-        add_goal(c, AGAINST_BEST_PEER, 0, true, s.threads == 2 ? 100 : 0, "x best peer, one at a time");
+        add_goal(c, AGAINST_BEST_PEER, 0, true, s.threads == 2 ? 100 : 0,
+                 "x best peer, one at a time");
         no_allocations(c);
     }
     s.threads = 1, s.rate = 1000;
     c = bench_add_case(b, LATENCY, named(name, "paced", record, 0),
-                       "1,000 records a second, p99 from each one's intended time, %s", size_name(record));
+                       "1,000 records a second, p99 from each one's intended time, %s",
+                       size_name(record));
     bench_add_side(c, "pawl", job_commit_paced, s);
     bench_add_side(c, "F1", floor_f1_paced, s);
     add_goal(c, AGAINST_SIDE, 1, false, 0, "x F1");
@@ -149,9 +160,9 @@ static void batch_cases(struct bench *b, uint32_t record) {
     char name[32];
     for (size_t i = b->quick ? 2 : 0; i < (b->quick ? 3 : sizeof rows / sizeof rows[0]); i++) {
         struct setting s = bench_setting(b, record, rows[i].batch);
-        struct bench_case *c =
-            bench_add_case(b, PER_SECOND_RECORDS, named(name, "batch", record, rows[i].batch),
-                           "exactly-once step end to end, batches of %u, %s", rows[i].batch, size_name(record));
+        struct bench_case *c = bench_add_case(
+            b, PER_SECOND_RECORDS, named(name, "batch", record, rows[i].batch),
+            "exactly-once step end to end, batches of %u, %s", rows[i].batch, size_name(record));
         bench_add_side(c, "pawl", job_step, s);
         bench_add_side(c, "two-phase floor", floor_two_phase, s);
         add_peers(b, c, false, s);
@@ -165,15 +176,16 @@ static void batch_cases(struct bench *b, uint32_t record) {
 
 static void append_case(struct bench *b) {
     struct setting s = bench_setting(b, 1024, 1000);
-    struct bench_case *c =
-        bench_add_case(b, PER_SECOND_BYTES, "append-1024", "sustained append, 1 KiB, batches of 1000");
+    struct bench_case *c = bench_add_case(b, PER_SECOND_BYTES, "append-1024",
+                                          "sustained append, 1 KiB, batches of 1000");
     bench_add_side(c, "pawl", job_append, s);
     bench_add_side(c, "F4", floor_f4, s);
     whole_turns(b, c);
     add_goal(c, AGAINST_SIDE, 1, true, 0.85, "x F4");
     add_goal(c, WRITTEN_BYTES, 0, false, 1.06, "bytes written per payload byte");
     s.growing = true;
-    c = bench_add_case(b, PER_SECOND_BYTES, "append-1024-growing", "the same into a log that only grows");
+    c = bench_add_case(b, PER_SECOND_BYTES, "append-1024-growing",
+                       "the same into a log that only grows");
     bench_add_side(c, "pawl", job_append, s);
     bench_add_side(c, "F4", floor_f4, s);
     whole_turns(b, c);
@@ -181,8 +193,9 @@ static void append_case(struct bench *b) {
 
 static void memory_case(struct bench *b) {
     struct setting s = bench_setting(b, 100, 1000), small = s;
-    struct bench_case *c = bench_add_case(b, PER_SECOND_RECORDS, "memory",
-                                          "batches of 1000, 100 B, with 2 MiB of memory instead of 32");
+    struct bench_case *c =
+        bench_add_case(b, PER_SECOND_RECORDS, "memory",
+                       "batches of 1000, 100 B, with 2 MiB of memory instead of 32");
     small.memory = 2 * MIB, small.segment = b->tiny ? MIB : 8 * MIB;
     bench_add_side(c, "pawl, 2 MiB", job_step, small);
     bench_add_side(c, "pawl, 32 MiB", job_step, s);
@@ -193,15 +206,16 @@ static void memory_case(struct bench *b) {
 
 static void topology_cases(struct bench *b) {
     struct setting s = bench_setting(b, 100, 1), other = s;
-    struct bench_case *c =
-        bench_add_case(b, LATENCY, "chain",
-                       "five chained stages, append to durable output, pawl_run() in the same thread, 100 B");
+    struct bench_case *c = bench_add_case(
+        b, LATENCY, "chain",
+        "five chained stages, append to durable output, pawl_run() in the same thread, 100 B");
     s.stages = 5;
     bench_add_side(c, "five stages", job_chain_p50, s);
     bench_add_side(c, "one stage", job_chain_p50, other);
     add_goal(c, AGAINST_SIDE, 1, false, 1.3, "x one stage");
-    c = bench_add_case(b, LATENCY, "chain-worker",
-                       "the same, pawl_run() in a thread of its own, a reader waiting for the output");
+    c = bench_add_case(
+        b, LATENCY, "chain-worker",
+        "the same, pawl_run() in a thread of its own, a reader waiting for the output");
     bench_add_side(c, "five stages", job_worker_p50, s);
     bench_add_side(c, "one stage", job_worker_p50, other);
     bench_add_side(c, "F1", floor_f1, other);
@@ -230,13 +244,15 @@ static void topology_cases(struct bench *b) {
 static void log_cases(struct bench *b) {
     struct setting s = bench_setting(b, 1024, 1000), other;
     s.bytes = b->log_bytes;
-    struct bench_case *c = bench_add_case(b, PER_SECOND_BYTES, "replay", "reading %llu MiB back, cold",
-                                          (unsigned long long)(s.bytes / MIB));
+    struct bench_case *c =
+        bench_add_case(b, PER_SECOND_BYTES, "replay", "reading %llu MiB back, cold",
+                       (unsigned long long)(s.bytes / MIB));
     bench_add_side(c, "pawl", job_replay, s);
     bench_add_side(c, "R4", floor_r4, s);
     whole_turns(b, c);
     add_goal(c, AGAINST_SIDE, 1, true, 0, "x R4");
-    c = bench_add_case(b, PER_SECOND_BYTES, "recovery", "recovery scan, cold, one segment of %llu MiB",
+    c = bench_add_case(b, PER_SECOND_BYTES, "recovery",
+                       "recovery scan, cold, one segment of %llu MiB",
                        (unsigned long long)(s.bytes / MIB));
     bench_add_side(c, "pawl", job_recovery, s);
     bench_add_side(c, "R4", floor_r4, s);
@@ -246,7 +262,8 @@ static void log_cases(struct bench *b) {
     other = s;
     s.bytes *= b->large ? 64 : 8;
     c = bench_add_case(b, LATENCY, "reopen", "opening after kill -9, %llu MiB against %llu MiB",
-                       (unsigned long long)(s.bytes / MIB), (unsigned long long)(other.bytes / MIB));
+                       (unsigned long long)(s.bytes / MIB),
+                       (unsigned long long)(other.bytes / MIB));
     c->full_only = true;
     bench_add_side(c, "large log", job_reopen, s);
     bench_add_side(c, "small log", job_reopen, other);
@@ -257,8 +274,9 @@ static void log_cases(struct bench *b) {
 static void appliance_cases(struct bench *b) {
     struct setting s = bench_setting(b, 100, 1);
     s.memory = 2 * MIB, s.segment = b->tiny ? MIB : 4 * MIB;
-    struct bench_case *c = bench_add_case(
-        b, BYTES_PER_RECORD, "day", "an appliance's day: 864,000 records, one after the other, each processed");
+    struct bench_case *c =
+        bench_add_case(b, BYTES_PER_RECORD, "day",
+                       "an appliance's day: 864,000 records, one after the other, each processed");
     c->full_only = true;
     c->rounds_wanted = c->slices = 1;
     s.run_ns = b->tiny ? b->slice_ns : UINT64_C(100) * 1000000000;

@@ -19,14 +19,16 @@ static double median(double *v, int n) {
     return n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
-double side_figure(const struct bench_case *c, const struct side *s, double (*of)(const struct turn *)) {
+double side_figure(const struct bench_case *c, const struct side *s,
+                   double (*of)(const struct turn *)) {
     double v[ROUNDS_MAX];
     for (int i = 0; i < c->rounds; i++)
         v[i] = of(&s->turn[i]);
     return median(v, c->rounds);
 }
 
-double side_least(const struct bench_case *c, const struct side *s, double (*of)(const struct turn *)) {
+double side_least(const struct bench_case *c, const struct side *s,
+                  double (*of)(const struct turn *)) {
     double least = of(&s->turn[0]);
     for (int i = 1; i < c->rounds; i++)
         least = of(&s->turn[i]) < least ? of(&s->turn[i]) : least;
@@ -65,8 +67,9 @@ static double writes_per_commit(const struct turn *t) {
     return ratio((double)t->device_writes, (double)t->commits);
 }
 
-/* One durable write of the floor is one flush, or on devices that have no volatile cache or know FUA only the write. Others' flushes at the same time add
- * some to both, so one is asked for, not what F1 shows; a contender that doesn't sync is so much faster that they don't save it. */
+/* One durable write of the floor is one flush, or on devices that have no volatile cache or know
+ * FUA only the write. Others' flushes at the same time add some to both, so one is asked for, not
+ * what F1 shows; a contender that doesn't sync is so much faster that they don't save it. */
 bool side_syncs(const struct bench *b, const struct bench_case *c, const struct side *s) {
     if (b->flushes_per_write >= 0.9)
         return side_least(c, s, flushes_per_commit) >= 0.9;
@@ -108,7 +111,9 @@ static double goal_value(const struct bench_case *c, const struct goal *g, int o
 
 static void judge_goal(const struct bench *b, const struct bench_case *c, struct goal *g) {
     double v[ROUNDS_MAX];
-    int other = g->against == AGAINST_SIDE ? g->side : g->against == AGAINST_BEST_PEER ? best_peer(b, c) : 0;
+    int other = g->against == AGAINST_SIDE        ? g->side
+                : g->against == AGAINST_BEST_PEER ? best_peer(b, c)
+                                                  : 0;
     if (other < 0 || c->side[0].failed || c->side[other].failed)
         return;
     for (int i = 0; i < c->rounds; i++)
@@ -125,7 +130,9 @@ static void judge_goal(const struct bench *b, const struct bench_case *c, struct
 
 void judge(struct bench *b, struct bench_case *c) {
     for (int i = 0; i < c->sides;
-         i++) /* F1 writes one block after the other: it says what one durable write looks like to the device */
+         /* F1 writes one block after the other: it says what one durable write looks like to the
+          * device */
+         i++)
         if (strncmp(c->side[i].name, "F1", 2) == 0 && !c->side[i].failed) {
             double seen = side_least(c, &c->side[i], flushes_per_commit);
             if (b->flushes_per_write <= 0 || seen < b->flushes_per_write)

@@ -32,9 +32,11 @@ struct file {
 };
 
 static void make_ring(struct io_uring *ring) {
-    /* Completions are reaped by the thread that submits: newer kernels then save the interrupt's detour. */
+    /* Completions are reaped by the thread that submits: newer kernels then save the interrupt's
+     * detour. */
 #ifdef IORING_SETUP_DEFER_TASKRUN
-    if (io_uring_queue_init(2 * DEPTH_MAX, ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) == 0)
+    if (io_uring_queue_init(2 * DEPTH_MAX, ring,
+                            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) == 0)
         return;
 #endif
     int rc = io_uring_queue_init(2 * DEPTH_MAX, ring, 0);
@@ -57,7 +59,8 @@ static void file_open(struct file *f, const struct setting *s) {
     struct iovec v = {f->data, (size_t)DEPTH_MAX * MIB};
     if (io_uring_register_files(&f->ring, &f->fd, 1) != 0)
         give_up("io_uring refuses to register a file");
-    f->fixed = io_uring_register_buffers(&f->ring, &v, 1) == 0; /* a limit of locked memory may be in the way */
+    /* a limit of locked memory may be in the way */
+    f->fixed = io_uring_register_buffers(&f->ring, &v, 1) == 0;
 }
 
 static uint64_t next(struct file *f, uint64_t len) {
@@ -87,7 +90,8 @@ static void write_block(struct file *f, long way) {
     }
 }
 
-/* rate 0: each as soon as the one before is durable. Else each has its time, and its latency counts from there. */
+/* rate 0: each as soon as the one before is durable. Else each has its time, and its latency counts
+ * from there. */
 static void blocks(const struct setting *s, uint32_t rate, struct turn *t) {
     struct file f;
     long way = setting_tuned(s, "way", 0);
@@ -188,7 +192,8 @@ void floor_r4(const struct setting *s, struct turn *t) {
     stream(s, false, its.read, t);
 }
 
-/* One batch's way: its input in pieces, all durable, then its output. Four batches at a time, each in its own slot. Returns how many went through. */
+/* One batch's way: its input in pieces, all durable, then its output. Four batches at a time, each
+ * in its own slot. Returns how many went through. */
 static uint64_t two_phase(struct file *f, uint64_t padded, unsigned piece, uint64_t end) {
     enum { BATCHES = 4 };
     uint64_t left[BATCHES], finished = 0;
@@ -227,12 +232,13 @@ void floor_two_phase(const struct setting *s, struct turn *t) {
     uint64_t padded = ((uint64_t)s->batch * s->record + BLOCK - 1) / BLOCK * BLOCK, finished = 0;
     unsigned piece = MIB;
     file_open(&f, s);
-    if (padded > MIB / 4 &&
-        try_piece(&f, padded, MIB / 4, setting_warm_ns(s)) > try_piece(&f, padded, MIB, setting_warm_ns(s)))
+    if (padded > MIB / 4 && try_piece(&f, padded, MIB / 4, setting_warm_ns(s)) >
+                                try_piece(&f, padded, MIB, setting_warm_ns(s)))
         piece = MIB / 4;
     for (uint64_t end; slice_begin(t, &end); slice_end(t))
         finished += two_phase(&f, padded, piece, end);
-    t->records = finished * s->batch, t->commits = 2 * finished, t->payload = 2 * t->records * s->record;
+    t->records = finished * s->batch, t->commits = 2 * finished,
+    t->payload = 2 * t->records * s->record;
     t->value = (double)t->records * 1e9 / (double)t->ns;
 }
 
@@ -274,8 +280,8 @@ static bool best_form(const char *dir, contender_fn fn, uint64_t slice_ns, unsig
     return true;
 }
 
-bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned slices, int (*stopping)(void),
-                   char *why, size_t why_size) {
+bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned slices,
+                   int (*stopping)(void), char *why, size_t why_size) {
     void *data = NULL;
     snprintf(its.path, sizeof its.path, "%s/floor", dir);
     its.size = size;
@@ -291,7 +297,8 @@ bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned s
     if (fd >= 0)
         close(fd);
     free(data);
-    if (!well || !best_form(dir, try_write, slice_ns, slices, stopping, &its.write, why, why_size) ||
+    if (!well ||
+        !best_form(dir, try_write, slice_ns, slices, stopping, &its.write, why, why_size) ||
         !best_form(dir, try_read, slice_ns, slices, stopping, &its.read, why, why_size))
         return false;
     snprintf(its.choice, sizeof its.choice, "F4: %u KiB, %u in flight; R4: %u KiB, %u in flight",

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * hdr.h - a histogram of high dynamic range: values from 1 ns to some 9 minutes, each to within 0.1 %, in memory that doesn't grow with
- * their number. Up to 2,047 every value has a bucket; each doubling above has 1,024. The largest value is kept exactly.
+ * hdr.h - a histogram of high dynamic range: values from 1 ns to some 9 minutes, each to within 0.1
+ * %, in memory that doesn't grow with their number. Up to 2,047 every value has a bucket; each
+ * doubling above has 1,024. The largest value is kept exactly.
  */
 #ifndef PAWL_BENCH_HDR_H
 #define PAWL_BENCH_HDR_H

@@ -54,7 +54,8 @@ void log_close(struct log *l, struct turn *t) {
     free(l->value);
 }
 
-void log_put_records(struct log *l, pawl_tx *tx, uint32_t partition, uint32_t count, uint32_t record, uint64_t n) {
+void log_put_records(struct log *l, pawl_tx *tx, uint32_t partition, uint32_t count,
+                     uint32_t record, uint64_t n) {
     pawl_record records[PUT_MAX];
     uint32_t room = VALUE_BYTES / record;
     for (uint32_t done = 0; done < count;) {

@@ -101,7 +101,8 @@ void job_commit_p50(const struct setting *s, struct turn *t) {
 
 enum {
     SAMPLED = 64
-}; /* the latency of one in so many is kept: a clock read for each would be a large part of its cost */
+    /* A clock read for each commit would be a large part of its cost: one in so many is timed. */
+};
 
 struct acks {
     atomic_uint_fast64_t count;
@@ -185,7 +186,8 @@ void job_commit_async(const struct setting *s, struct turn *t) {
     log_close(&l, t);
 }
 
-/* An open loop: each record has its time, and is not waited for; what is late is late from there on (no coordinated omission). */
+/* An open loop: each record has its time, and is not waited for; what is late is late from there on
+ * (no coordinated omission). */
 void job_commit_paced(const struct setting *s, struct turn *t) {
     struct log l;
     the_acks = must_allocate(sizeof *the_acks);

@@ -98,7 +98,8 @@ void job_replay(const struct setting *s, struct turn *t) {
     log_close(&l, t);
 }
 
-/* A writer in a process of its own brings the log to `bytes`, commits one more record, and is killed. */
+/* A writer in a process of its own brings the log to `bytes`, commits one more record, and is
+ * killed. */
 static void write_and_be_killed(const struct setting *s, uint64_t bytes) {
     int status;
     pid_t pid = fork();
@@ -110,7 +111,8 @@ static void write_and_be_killed(const struct setting *s, uint64_t bytes) {
         check(pawl_sync(l.log), "sync");
         raise(SIGKILL);
     }
-    if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) ||
+        WTERMSIG(status) != SIGKILL)
         give_up("the writer was not killed as it should have been");
 }
 
@@ -146,7 +148,8 @@ void job_recovery(const struct setting *s, struct turn *t) {
     t->value = (double)scanned * 1e9 / (double)t->ns;
 }
 
-/* The log is kept for the next turn. Its newest segment is nine tenths full, nearly the worst case. */
+/* The log is kept for the next turn. Its newest segment is nine tenths full, nearly the worst
+ * case. */
 void job_reopen(const struct setting *s, struct turn *t) {
     struct setting mine = *s;
     uint64_t segment = s->segment != 0 ? s->segment : UINT64_C(64) << 20;
@@ -156,7 +159,8 @@ void job_reopen(const struct setting *s, struct turn *t) {
     t->value = (double)t->ns;
 }
 
-/* ---- an appliance: ten records a second, each processed, its output durable; 4 MiB segments, 64 MiB kept, 2 MiB of memory */
+/* ---- an appliance: ten records a second, each processed, its output durable; 4 MiB segments, 64
+ * MiB kept, 2 MiB of memory */
 
 enum { A_DAY = 864000 };
 
@@ -206,12 +210,12 @@ static void appliance(const struct setting *s, uint32_t rate, uint64_t most, str
 
 void job_day(const struct setting *s, struct turn *t) {
     appliance(s, 0, A_DAY, t);
-    snprintf(t->note, sizeof t->note, "%llu records; %.2f GB written a day", (unsigned long long)t->records,
-             t->value * A_DAY / 1e9);
+    snprintf(t->note, sizeof t->note, "%llu records; %.2f GB written a day",
+             (unsigned long long)t->records, t->value * A_DAY / 1e9);
 }
 
 void job_idle(const struct setting *s, struct turn *t) {
     appliance(s, s->rate, UINT64_MAX, t);
-    snprintf(t->note, sizeof t->note, "%llu records; %.2f GB written a day", (unsigned long long)t->records,
-             t->value * A_DAY / 1e9);
+    snprintf(t->note, sizeof t->note, "%llu records; %.2f GB written a day",
+             (unsigned long long)t->records, t->value * A_DAY / 1e9);
 }

@@ -19,8 +19,8 @@ static uint64_t step(struct log *l, pawl_reader *reader, uint32_t batch, bool wa
 }
 
 /* Both halves in one thread; the engine's back-pressure is all that limits what is in flight. */
-static uint64_t steps_until(struct log *l, pawl_reader *reader, const struct setting *s, uint64_t put,
-                            uint64_t end) {
+static uint64_t steps_until(struct log *l, pawl_reader *reader, const struct setting *s,
+                            uint64_t put, uint64_t end) {
     uint64_t done = put;
     while (measure_now() < end) {
         log_put(l, s->batch, s->record, put);
@@ -47,15 +47,17 @@ void job_step(const struct setting *s, struct turn *t) {
         done = steps_until(&l, reader, s, done, end);
     check(pawl_partition_bounds(l.log, l.out, 0, &bounds), "bounds");
     if (bounds.durable != done)
-        give_up("%llu records are durable in the output, not %llu", (unsigned long long)bounds.durable,
-                (unsigned long long)done);
-    t->records = done - warm, t->commits = 2 * (t->records / s->batch), t->payload = 2 * t->records * s->record;
+        give_up("%llu records are durable in the output, not %llu",
+                (unsigned long long)bounds.durable, (unsigned long long)done);
+    t->records = done - warm, t->commits = 2 * (t->records / s->batch),
+    t->payload = 2 * t->records * s->record;
     t->value = (double)t->records * 1e9 / (double)t->ns;
     pawl_reader_close(reader);
     log_close(&l, t);
 }
 
-static uint64_t time_one_step(struct log *l, pawl_reader *reader, const struct setting *s, uint64_t n) {
+static uint64_t time_one_step(struct log *l, pawl_reader *reader, const struct setting *s,
+                              uint64_t n) {
     uint64_t begun = measure_now();
     log_put(l, 1, s->record, n);
     step(l, reader, 1, true);
@@ -104,7 +106,8 @@ static uint32_t create(struct log *l, const char *name, uint32_t n, uint32_t par
     return id;
 }
 
-static void add(struct log *l, const char *name, uint32_t n, uint32_t input, struct stage *stage, uint32_t batch) {
+static void add(struct log *l, const char *name, uint32_t n, uint32_t input, struct stage *stage,
+                uint32_t batch) {
     char full[32];
     pawl_processor *processor;
     pawl_processor_config config = PAWL_PROCESSOR_INIT;
@@ -136,7 +139,8 @@ static void expect_durable(struct log *l, uint32_t stream, uint64_t count) {
     pawl_bounds bounds;
     check(pawl_partition_bounds(l->log, stream, 0, &bounds), "bounds");
     if (bounds.durable != count)
-        give_up("%llu records came out, not %llu", (unsigned long long)bounds.durable, (unsigned long long)count);
+        give_up("%llu records came out, not %llu", (unsigned long long)bounds.durable,
+                (unsigned long long)count);
 }
 
 void job_chain_p50(const struct setting *s, struct turn *t) {
@@ -165,7 +169,8 @@ static void *run_main(void *arg) {
     return NULL;
 }
 
-static uint64_t time_one_wait(struct log *l, pawl_reader *reader, const struct setting *s, uint64_t n) {
+static uint64_t time_one_wait(struct log *l, pawl_reader *reader, const struct setting *s,
+                              uint64_t n) {
     pawl_batch batch;
     uint64_t begun = measure_now();
     log_put(l, 1, s->record, n);
@@ -204,8 +209,8 @@ void job_worker_p50(const struct setting *s, struct turn *t) {
 }
 
 /* Appends a few batches to each partition, runs all until idle, and so on. */
-static uint64_t run_batches(struct log *l, const struct setting *s, uint32_t partitions, uint32_t threads,
-                            uint64_t end) {
+static uint64_t run_batches(struct log *l, const struct setting *s, uint32_t partitions,
+                            uint32_t threads, uint64_t end) {
     uint64_t put = 0;
     while (measure_now() < end) {
         for (uint32_t round = 0; round < 8; round++)
@@ -221,8 +226,8 @@ static uint64_t run_batches(struct log *l, const struct setting *s, uint32_t par
     return put;
 }
 
-static void run_stage(const struct setting *s, struct turn *t, uint32_t streams, uint32_t partitions,
-                      uint32_t threads) {
+static void run_stage(const struct setting *s, struct turn *t, uint32_t streams,
+                      uint32_t partitions, uint32_t threads) {
     struct log l;
     struct stage stage = {{0}, streams};
     log_open(&l, s, partitions);

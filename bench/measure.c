@@ -136,7 +136,8 @@ void give_up(const char *format, ...) {
     int n = vsnprintf(text + 1, sizeof text - 1, format, list) + 1;
     va_end(list);
     size_t size = (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
-    bool told = its.to_parent >= 0 ? write(its.to_parent, text, size) > 0 : fprintf(stderr, "%s\n", text + 1) > 0;
+    bool told = its.to_parent >= 0 ? write(its.to_parent, text, size) > 0
+                                   : fprintf(stderr, "%s\n", text + 1) > 0;
     _exit(told ? 1 : 2);
 }
 
@@ -165,7 +166,8 @@ _Noreturn void contender_main(contender_fn fn, const struct setting *s, int to_p
 
 long setting_tuned(const struct setting *s, const char *name, long otherwise) {
     const char *at = strstr(s->tune, name);
-    return at != NULL && at[strlen(name)] == '=' ? strtol(at + strlen(name) + 1, NULL, 10) : otherwise;
+    return at != NULL && at[strlen(name)] == '=' ? strtol(at + strlen(name) + 1, NULL, 10)
+                                                 : otherwise;
 }
 
 uint64_t setting_warm_ns(const struct setting *s) {

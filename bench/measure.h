@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * measure.h - clocks, what the device and the process spent, and turns: one contender doing its job for a while in a process of its own. Nothing
- * here knows Pawl.
+ * measure.h - clocks, what the device and the process spent, and turns: one contender doing its job
+ * for a while in a process of its own. Nothing here knows Pawl.
  */
 #ifndef PAWL_BENCH_MEASURE_H
 #define PAWL_BENCH_MEASURE_H
@@ -40,21 +40,25 @@ uint64_t setting_warm_ns(const struct setting *s);
 /* What came of it. `value` is what is compared: something per second, or a latency in ns. */
 struct turn {
     double value;
-    uint64_t ns, records, commits, payload; /* of the timed part; payload in bytes, input and output */
-    uint64_t count, p50, p99, p999, max;    /* latencies in ns */
+    /* of the timed part; payload in bytes, input and output */
+    uint64_t ns, records, commits, payload;
+    uint64_t count, p50, p99, p999, max;                  /* latencies in ns */
     uint64_t device_bytes, device_writes, device_flushes; /* the device's, so of all processes */
-    uint64_t own_bytes;           /* what this process caused to be written, as the kernel accounts it */
+    /* what this process caused to be written, as the kernel accounts it */
+    uint64_t own_bytes;
     uint64_t cpu_ns, peak_memory; /* resident, beyond what it was when the process began */
-    uint64_t allocations;         /* during the timed part; UINT64_MAX: not counted in this program */
-    uint64_t log_memory;          /* Pawl: what its status says at the end */
+    /* during the timed part; UINT64_MAX: not counted in this program */
+    uint64_t allocations;
+    uint64_t log_memory; /* Pawl: what its status says at the end */
     char note[96];
 };
 
-/* A contender. It runs in its own process; what it can't do, it ends with give_up(). The timed part comes in slices, so that contenders can
- * alternate every few milliseconds:
+/* A contender. It runs in its own process; what it can't do, it ends with give_up(). The timed part
+ * comes in slices, so that contenders can alternate every few milliseconds:
  *     for (uint64_t end; slice_begin(t, &end); slice_end(t))
  *         work until `end`, and wait until all of it is durable
- * What the process does between slices, in threads of its own, goes into own_bytes and peak_memory only. */
+ * What the process does between slices, in threads of its own, goes into own_bytes and peak_memory
+ * only. */
 typedef void (*contender_fn)(const struct setting *s, struct turn *t);
 bool slice_begin(struct turn *t, uint64_t *end);
 void slice_end(struct turn *t);
@@ -68,10 +72,11 @@ struct entry {
     char *why; /* of why_size bytes: what it said when it gave up */
     size_t why_size;
 };
-/* Starts them all, each in a process and a fresh directory under `parent` (removed afterwards), and lets them take `slices` slices in turn, beginning
- * with the `first`-th. False: `stopping` said so, and all were ended. */
-bool turns_run(const char *parent, struct entry *all, unsigned count, unsigned first, unsigned slices,
-               int (*stopping)(void));
+/* Starts them all, each in a process and a fresh directory under `parent` (removed afterwards), and
+ * lets them take `slices` slices in turn, beginning with the `first`-th. False: `stopping` said so,
+ * and all were ended. */
+bool turns_run(const char *parent, struct entry *all, unsigned count, unsigned first,
+               unsigned slices, int (*stopping)(void));
 
 void turn_latencies(struct turn *t, const struct hdr *h);
 

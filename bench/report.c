@@ -78,7 +78,9 @@ static double log_memory(const struct turn *t) {
     return (double)t->log_memory / 1048576;
 }
 static double allocations_per_record(const struct turn *t) {
-    return t->allocations == UINT64_MAX || t->records == 0 ? -1 : (double)t->allocations / (double)t->records;
+    return t->allocations == UINT64_MAX || t->records == 0
+               ? -1
+               : (double)t->allocations / (double)t->records;
 }
 static double count(const struct turn *t) {
     return (double)t->count;
@@ -90,7 +92,8 @@ static double commits(const struct turn *t) {
     return (double)t->commits;
 }
 
-static void report_side(FILE *to, const struct bench *b, const struct bench_case *c, const struct side *s) {
+static void report_side(FILE *to, const struct bench *b, const struct bench_case *c,
+                        const struct side *s) {
     char text[32];
     if (s->failed) {
         fprintf(to, "  %-16s failed: %s\n", s->name, s->why);
@@ -128,8 +131,9 @@ static void goal_text(const struct bench_case *c, const struct goal *g, char *ou
         return;
     }
     bool plain = g->against == AGAINST_NOTHING;
-    snprintf(out, size, "%s %s%s%s%s (%s to %s)", plain ? value_text(c->unit, g->median, a) : number(g->median, a),
-             plain ? "" : g->text, g->name[0] != '\0' ? " (" : "", g->name, g->name[0] != '\0' ? ")" : "",
+    snprintf(out, size, "%s %s%s%s%s (%s to %s)",
+             plain ? value_text(c->unit, g->median, a) : number(g->median, a), plain ? "" : g->text,
+             g->name[0] != '\0' ? " (" : "", g->name, g->name[0] != '\0' ? ")" : "",
              plain ? value_text(c->unit, g->least, b) : number(g->least, b),
              plain ? value_text(c->unit, g->most, d) : number(g->most, d));
     size_t n = strlen(out);
@@ -157,7 +161,8 @@ void report_brief(FILE *to, const struct bench_case *c) {
     fprintf(to, "%s\n   ", c->title);
     for (int i = 0; i < c->sides; i++)
         fprintf(to, " %s %s%s", c->side[i].name,
-                c->side[i].failed ? c->side[i].why : value_text(c->unit, side_median(c, &c->side[i]), text),
+                c->side[i].failed ? c->side[i].why
+                                  : value_text(c->unit, side_median(c, &c->side[i]), text),
                 i + 1 < c->sides ? "," : "\n");
     for (int i = 0; i < c->goals; i++) {
         if (!c->goal[i].known && c->goal[i].against != AGAINST_SIDE)
@@ -183,18 +188,19 @@ void report_verdict(FILE *to, const struct bench *b) {
         fprintf(to, " Not by:");
         for (int i = 0; i < b->case_count; i++)
             for (int k = 0; k < b->cases[i].goals && b->cases[i].rounds > 0; k++)
-                if (b->cases[i].goal[k].limit > 0 && b->cases[i].goal[k].known && !b->cases[i].goal[k].reached)
+                if (b->cases[i].goal[k].limit > 0 && b->cases[i].goal[k].known &&
+                    !b->cases[i].goal[k].reached)
                     fprintf(to, " %s (%.3g %s);", b->cases[i].name, b->cases[i].goal[k].median,
                             b->cases[i].goal[k].text);
     }
     if (failed > 0)
         fprintf(to, " %d could not be measured.", failed);
-    fprintf(to, "\nA ratio counts that stays on its side of the goal in run after run: look at the spread in "
+    fprintf(to, "\nA ratio counts that stays on its side of the goal in run after run: look at the "
+                "spread in "
                 "brackets, and run it again when the machine is idle.\n");
     if (strcmp(b->file_system, "tmpfs") == 0)
-        fprintf(
-            to,
-            "This directory is in memory: nothing in it is durable, and the ratios say nothing of a disk.\n");
+        fprintf(to, "This directory is in memory: nothing in it is durable, and the ratios say "
+                    "nothing of a disk.\n");
     if (b->flushes_per_write > 0)
         fprintf(to, "One durable write is %.2g device flushes here.\n", b->flushes_per_write);
 }
@@ -202,7 +208,8 @@ void report_verdict(FILE *to, const struct bench *b) {
 void report_summary(FILE *to, const struct bench *b) {
     char limit[32], median[32], least[32], most[32];
     int reached = 0, missed = 0;
-    fprintf(to, "%-20s %-30s %12s %22s %12s  %s\n", "case", "measured in", "median", "spread", "goal", "verdict");
+    fprintf(to, "%-20s %-30s %12s %22s %12s  %s\n", "case", "measured in", "median", "spread",
+            "goal", "verdict");
     for (int i = 0; i < b->case_count; i++)
         for (int k = 0; k < b->cases[i].goals; k++) {
             const struct bench_case *c = &b->cases[i];
@@ -239,23 +246,29 @@ static void json_text(FILE *to, const char *text) {
 }
 
 static void json_turn(FILE *to, const struct turn *t) {
-    fprintf(to,
-            "{\"value\": %.17g, \"ns\": %llu, \"records\": %llu, \"commits\": %llu, \"payload_bytes\": %llu, "
-            "\"device_bytes\": %llu, "
-            "\"device_writes\": %llu, \"device_flushes\": %llu, \"own_bytes\": %llu, \"cpu_ns\": %llu, "
-            "\"peak_memory\": %llu, "
-            "\"log_memory\": %llu",
-            t->value, (unsigned long long)t->ns, (unsigned long long)t->records,
-            (unsigned long long)t->commits, (unsigned long long)t->payload, (unsigned long long)t->device_bytes,
-            (unsigned long long)t->device_writes, (unsigned long long)t->device_flushes,
-            (unsigned long long)t->own_bytes, (unsigned long long)t->cpu_ns,
-            (unsigned long long)t->peak_memory, (unsigned long long)t->log_memory);
+    fprintf(
+        to,
+        "{\"value\": %.17g, \"ns\": %llu, \"records\": %llu, \"commits\": %llu, \"payload_bytes\": "
+        "%llu, "
+        "\"device_bytes\": %llu, "
+        "\"device_writes\": %llu, \"device_flushes\": %llu, \"own_bytes\": %llu, \"cpu_ns\": %llu, "
+        "\"peak_memory\": %llu, "
+        "\"log_memory\": %llu",
+        t->value, (unsigned long long)t->ns, (unsigned long long)t->records,
+        (unsigned long long)t->commits, (unsigned long long)t->payload,
+        (unsigned long long)t->device_bytes, (unsigned long long)t->device_writes,
+        (unsigned long long)t->device_flushes, (unsigned long long)t->own_bytes,
+        (unsigned long long)t->cpu_ns, (unsigned long long)t->peak_memory,
+        (unsigned long long)t->log_memory);
     if (t->allocations != UINT64_MAX)
         fprintf(to, ", \"allocations\": %llu", (unsigned long long)t->allocations);
     if (t->count != 0)
-        fprintf(to, ", \"latency_ns\": {\"count\": %llu, \"p50\": %llu, \"p99\": %llu, \"p99.9\": %llu, \"max\": %llu}",
-                (unsigned long long)t->count, (unsigned long long)t->p50, (unsigned long long)t->p99,
-                (unsigned long long)t->p999, (unsigned long long)t->max);
+        fprintf(to,
+                ", \"latency_ns\": {\"count\": %llu, \"p50\": %llu, \"p99\": %llu, \"p99.9\": "
+                "%llu, \"max\": %llu}",
+                (unsigned long long)t->count, (unsigned long long)t->p50,
+                (unsigned long long)t->p99, (unsigned long long)t->p999,
+                (unsigned long long)t->max);
     if (t->note[0] != '\0') {
         fprintf(to, ", \"note\": ");
         json_text(to, t->note);
@@ -263,7 +276,8 @@ static void json_turn(FILE *to, const struct turn *t) {
     fputc('}', to);
 }
 
-static void json_side(FILE *to, const struct bench *b, const struct bench_case *c, const struct side *s) {
+static void json_side(FILE *to, const struct bench *b, const struct bench_case *c,
+                      const struct side *s) {
     static const struct {
         const char *name;
         double (*of)(const struct turn *);
@@ -288,7 +302,9 @@ static void json_side(FILE *to, const struct bench *b, const struct bench_case *
     fprintf(to, ", \"value\": %.17g", side_median(c, s));
     for (size_t i = 0; i < sizeof medians / sizeof medians[0]; i++)
         fprintf(to, ", \"%s\": %.6g", medians[i].name, side_figure(c, s, medians[i].of));
-    fprintf(to, ", \"flushes_per_commit\": %.6g, \"device_bytes_per_byte\": %.6g, \"syncs\": %s,\n       \"turns\": [",
+    fprintf(to,
+            ", \"flushes_per_commit\": %.6g, \"device_bytes_per_byte\": %.6g, \"syncs\": %s,\n     "
+            "  \"turns\": [",
             side_least(c, s, flushes_per_commit), side_least(c, s, device_bytes_per_byte),
             side_syncs(b, c, s) ? "true" : "false");
     for (int i = 0; i < c->rounds; i++) {
@@ -309,7 +325,8 @@ static void json_goal(FILE *to, const struct bench_case *c, const struct goal *g
         json_text(to, g->name);
     }
     if (g->known)
-        fprintf(to, ", \"median\": %.6g, \"least\": %.6g, \"most\": %.6g", g->median, g->least, g->most);
+        fprintf(to, ", \"median\": %.6g, \"least\": %.6g, \"most\": %.6g", g->median, g->least,
+                g->most);
     if (g->limit > 0)
         fprintf(to, ", \"at_%s\": %.6g, \"reached\": %s", g->at_least ? "least" : "most", g->limit,
                 !g->known    ? "null"
@@ -347,10 +364,13 @@ static void json_machine(FILE *to, const struct bench *b) {
     json_text(to, u.release);
     fprintf(to, ", \"processor\": ");
     json_text(to, cpu);
-    fprintf(to, ", \"processors\": %ld, \"file_system\": \"%s\", \"floor\": ", measure_processors(), b->file_system);
+    fprintf(to, ", \"processors\": %ld, \"file_system\": \"%s\", \"floor\": ", measure_processors(),
+            b->file_system);
     json_text(to, b->choice);
     fprintf(to, ",\n  \"load_before\": %.3g", b->load_before);
-    fprintf(to, ",\n  \"flushes_per_durable_write\": %.6g, \"slice_s\": %g, \"slices\": %u, \"rounds\": %u,\n",
+    fprintf(to,
+            ",\n  \"flushes_per_durable_write\": %.6g, \"slice_s\": %g, \"slices\": %u, "
+            "\"rounds\": %u,\n",
             b->flushes_per_write, (double)b->slice_ns / 1e9, b->slices, b->rounds);
 }
 
@@ -363,7 +383,8 @@ void report_json(FILE *to, const struct bench *b) {
         const struct bench_case *c = &b->cases[i];
         fprintf(to, "%s    {\"name\": \"%s\", \"title\": ", i > 0 ? ",\n" : "", c->name);
         json_text(to, c->title);
-        fprintf(to, ", \"unit\": \"%s\", \"rounds\": %d, \"contenders\": [\n", units[c->unit], c->rounds);
+        fprintf(to, ", \"unit\": \"%s\", \"rounds\": %d, \"contenders\": [\n", units[c->unit],
+                c->rounds);
         for (int k = 0; k < c->sides; k++) {
             json_side(to, b, c, &c->side[k]);
             fputs(k + 1 < c->sides ? ",\n" : "],\n", to);

@@ -34,8 +34,11 @@ static bool run_round(const struct bench *b, struct bench_case *c, unsigned roun
         if (s->failed)
             continue;
         in[count] = s;
-        all[count++] = (struct entry){
-            .fn = s->fn, .s = &s->s, .t = &s->turn[round], .why = s->why, .why_size = sizeof s->why};
+        all[count++] = (struct entry){.fn = s->fn,
+                                      .s = &s->s,
+                                      .t = &s->turn[round],
+                                      .why = s->why,
+                                      .why_size = sizeof s->why};
     }
     if (!turns_run(b->dir, all, count, round, c->slices != 0 ? c->slices : b->slices, b->stopping))
         return false;
@@ -44,7 +47,8 @@ static bool run_round(const struct bench *b, struct bench_case *c, unsigned roun
     return true;
 }
 
-static bool run_case(struct bench *b, struct bench_case *c, unsigned *rounds_done, unsigned rounds) {
+static bool run_case(struct bench *b, struct bench_case *c, unsigned *rounds_done,
+                     unsigned rounds) {
     for (unsigned round = 0; round < rounds_of(b, c); round++) {
         tell(b, c->name, (*rounds_done)++, rounds);
         if (!run_round(b, c, round))
@@ -55,7 +59,8 @@ static bool run_case(struct bench *b, struct bench_case *c, unsigned *rounds_don
     return true;
 }
 
-bool bench_run(struct bench *b, void (*done)(void *arg, const struct bench *b, const struct bench_case *c),
+bool bench_run(struct bench *b,
+               void (*done)(void *arg, const struct bench *b, const struct bench_case *c),
                void *arg, char *why, size_t why_size) {
     unsigned rounds = 0, rounds_done = 0;
     for (int i = 0; i < b->case_count; i++)
@@ -65,13 +70,18 @@ bool bench_run(struct bench *b, void (*done)(void *arg, const struct bench *b, c
     b->file_system = file_system(b->dir);
     if (getloadavg(&b->load_before, 1) != 1)
         b->load_before = -1;
-    uint64_t needed = b->tiny ? 0 : (UINT64_C(3) << 30) + (b->quick ? 4 : b->large ? 70 : 12) * b->log_bytes;
+    uint64_t needed = b->tiny ? 0
+                              : (UINT64_C(3) << 30) + (b->quick   ? 4
+                                                       : b->large ? 70
+                                                                  : 12) *
+                                                          b->log_bytes;
     if (statvfs(b->dir, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize < needed) {
-        snprintf(why, why_size, "there have to be %llu MiB free in %s", (unsigned long long)(needed >> 20), b->dir);
+        snprintf(why, why_size, "there have to be %llu MiB free in %s",
+                 (unsigned long long)(needed >> 20), b->dir);
         return false;
     }
-    bool well = floor_prepare(b->dir, b->tiny ? UINT64_C(16) << 20 : UINT64_C(512) << 20, b->slice_ns,
-                              b->slices, b->stopping, why, why_size);
+    bool well = floor_prepare(b->dir, b->tiny ? UINT64_C(16) << 20 : UINT64_C(512) << 20,
+                              b->slice_ns, b->slices, b->stopping, why, why_size);
     snprintf(b->choice, sizeof b->choice, "%s", floor_choice());
     for (int i = 0; well && i < b->case_count; i++) {
         well = run_case(b, &b->cases[i], &rounds_done, rounds);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * turns.c - the parent's end: starts contenders and lets them take their slices in turn. Each child holds one end of a socket; what it says is
- *   'r'            ready for a slice; the answer is a byte, or the end of the socket when there are no more
+ * turns.c - the parent's end: starts contenders and lets them take their slices in turn. Each child
+ * holds one end of a socket; what it says is
+ *   'r'            ready for a slice; the answer is a byte, or the end of the socket when there are
+ *                  no more
  *   'R' + turn     its result, the last it says
  *   'E' + text     why it gave up
  */
@@ -46,7 +48,8 @@ static bool listen_to(struct child *c, struct entry *e, int (*stopping)(void)) {
         return true;
     c->over = true;
     if (n == 1 && said.kind[0] == 'R') {
-        if (recv(c->socket, (char *)&said + 1, sizeof said - 1, MSG_WAITALL) == (ssize_t)sizeof said - 1)
+        if (recv(c->socket, (char *)&said + 1, sizeof said - 1, MSG_WAITALL) ==
+            (ssize_t)sizeof said - 1)
             *e->t = said.t;
         else
             fail(e, "its result is not whole");
@@ -61,14 +64,16 @@ static bool listen_to(struct child *c, struct entry *e, int (*stopping)(void)) {
     return true;
 }
 
-static bool start(const char *parent, unsigned index, struct child *c, struct entry *e, int (*stopping)(void)) {
+static bool start(const char *parent, unsigned index, struct child *c, struct entry *e,
+                  int (*stopping)(void)) {
     int pair[2];
     c->s = *e->s;
     c->s.parent = parent;
     c->over = true;
     snprintf(c->s.dir, sizeof c->s.dir, "%s/turn%u", parent, index);
     remove_dir(c->s.dir);
-    if (mkdir(c->s.dir, 0700) != 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    if (mkdir(c->s.dir, 0700) != 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         fail(e, strerror(errno));
         return true;
     }
@@ -109,7 +114,8 @@ static bool take_slices(struct child *children, struct entry *all, unsigned coun
             unsigned i = (first + slice + k) % count;
             if (children[i].over)
                 continue;
-            (void)send(children[i].socket, "g", 1, MSG_NOSIGNAL); /* if it is gone, that is heard next */
+            /* if it is gone, that is heard next */
+            (void)send(children[i].socket, "g", 1, MSG_NOSIGNAL);
             if (!listen_to(&children[i], &all[i], stopping))
                 return false;
         }
@@ -123,8 +129,8 @@ static bool take_slices(struct child *children, struct entry *all, unsigned coun
     return true;
 }
 
-bool turns_run(const char *parent, struct entry *all, unsigned count, unsigned first, unsigned slices,
-               int (*stopping)(void)) {
+bool turns_run(const char *parent, struct entry *all, unsigned count, unsigned first,
+               unsigned slices, int (*stopping)(void)) {
     static struct child children[ENTRIES_MAX];
     bool well = true;
     memset(children, 0, sizeof children);

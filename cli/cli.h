@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cli.h - what the commands share. The command knows the public header only, so whatever it can do, any program can do.
+ * cli.h - what the commands share. The command knows the public header only, so whatever it can do,
+ * any program can do.
  *
- * A command is a row of the table in main.c: its options and positional arguments are data, from which both parsing and
- * --help are made, so the two can't disagree. Its run() gets them parsed and returns the process's exit code.
+ * A command is a row of the table in main.c: its options and positional arguments are data, from
+ * which both parsing and --help are made, so the two can't disagree. Its run() gets them parsed and
+ * returns the process's exit code.
  */
 #ifndef PAWL_CLI_H
 #define PAWL_CLI_H
@@ -15,7 +17,8 @@
 
 #include "pawl.h"
 
-/* Longer than the library's own 250 ms: on a busy device a killed writer's last writes, and its lock with them, take their time. */
+/* Longer than the library's own 250 ms: on a busy device a killed writer's last writes, and its
+ * lock with them, take their time. */
 #define CLI_LOCK_WAIT_MS 2000
 
 enum cli_exit { CLI_OK = 0, CLI_PROBLEM = 1, CLI_USAGE = 2, CLI_CANNOT_OPEN = 3 };
@@ -32,7 +35,8 @@ typedef struct cli_command cli_command;
 
 typedef struct cli_args {
     const cli_command *command;
-    const char *value[CLI_OPTIONS_MAX]; /* by row of the command's option table; NULL: not given; "": a flag given */
+    /* by row of the command's option table; NULL: not given; "": a flag given */
+    const char *value[CLI_OPTIONS_MAX];
     char **positional;
     int count;
     char **program; /* what follows "--", NULL-terminated; NULL: no "--" */
@@ -52,9 +56,9 @@ struct cli_command {
     int (*run)(cli_args *a);
 };
 
-extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cli_status, cli_verify,
-    cli_audit, cli_repair, cli_explain, cli_dump, cli_processor, cli_retention, cli_crashtest, cli_bench,
-    cli_run, cli_check;
+extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cli_status,
+    cli_verify, cli_audit, cli_repair, cli_explain, cli_dump, cli_processor, cli_retention,
+    cli_crashtest, cli_bench, cli_run, cli_check;
 
 /* ---- messages: "pawl: what, where, and what to do" on stderr */
 
@@ -68,7 +72,8 @@ int cli_library_error(int code, const char *format, ...) __attribute__((format(p
 /* As config.h's problem callback; arg is the file's name. */
 void cli_config_problem(void *arg, uint32_t line, int severity, const char *message);
 
-/* ---- output: every write is checked, a reader that has gone away (`| head`) ends the command quietly */
+/* ---- output: every write is checked, a reader that has gone away (`| head`) ends the command
+ * quietly */
 
 bool cli_write(const void *data, size_t size);
 bool cli_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -79,7 +84,8 @@ int cli_finish_output(int code);
 
 /* ---- opening a log */
 
-/* Opens DIR with the common options and `flags`; on failure tells why and returns CLI_CANNOT_OPEN, *out = NULL. */
+/* Opens DIR with the common options and `flags`; on failure tells why and returns CLI_CANNOT_OPEN,
+ * *out = NULL. */
 int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out);
 /* Closes; if that fails, tells it, and CLI_PROBLEM takes the place of a good code. */
 int cli_close(pawl *log, const char *dir, int code);
@@ -100,12 +106,14 @@ uint64_t cli_now_ns(void);
 
 bool cli_parse_number(const char *text, uint64_t *out);
 bool cli_parse_size(const char *text, uint64_t *bytes); /* 4096, 64K, 64M, 10G, 1T; also 64MiB */
-bool cli_parse_duration(const char *text, uint64_t *ms); /* 500ms, 90s, 5m, 12h, 7d, 2w; a bare number is seconds */
+/* 500ms, 90s, 5m, 12h, 7d, 2w; a bare number is seconds */
+bool cli_parse_duration(const char *text, uint64_t *ms);
 const char *cli_format_size(uint64_t bytes, char buffer[32]); /* "1.5 MiB" */
 const char *cli_format_duration(uint64_t ms, char buffer[32]);
 const char *cli_format_time(uint64_t ns, char buffer[40]); /* UTC, to the microsecond */
 
-/* ---- a progress bar on stderr, only if that is a terminal, and only after half a second (progress.c) */
+/* ---- a progress bar on stderr, only if that is a terminal, and only after half a second
+ * (progress.c) */
 
 typedef struct cli_progress {
     const char *what;

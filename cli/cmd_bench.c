@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_bench.c - `pawl bench`: Pawl beside the bare system calls, on the user's own disk. What is measured, and how, is bench/'s; here are options, progress
- * and cleaning up.
+ * cmd_bench.c - `pawl bench`: Pawl beside the bare system calls, on the user's own disk. What is
+ * measured, and how, is bench/'s; here are options, progress and cleaning up.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +18,8 @@ static const cli_option options[] = {
     [ALL] = {"all", NULL, "every case; takes some ten minutes and 15 GiB"},
     [CASE] = {"case", "NAME", "only cases whose name begins so; of all"},
     [ROUNDS] = {"rounds", "N", "how often each is measured, 1 to 15 (5; quick: 3)"},
-    [TIME] = {"time", "TIME", "how long each contender is measured in a round (500ms; quick: 200ms)"},
+    [TIME] = {"time", "TIME",
+              "how long each contender is measured in a round (500ms; quick: 200ms)"},
     [JSON] = {"json", NULL, "one JSON object instead of text for people"},
     {NULL, NULL, NULL},
 };
@@ -144,14 +145,17 @@ const cli_command cli_bench = {
     .name = "bench",
     .synopsis = "[DIR] [--quick | --all] [--case NAME] [--rounds N] [--time TIME] [--json]",
     .summary = "Measure this machine's disk: the bare system calls, and Pawl beside them",
-    .details =
-        "In a directory of its own in DIR (or here), which is removed afterwards, and needs 4 GiB of free "
-        "space. Figures are\n"
-        "ratios of things measured alternately: F1 is one block after the other made durable, F4 the best of "
-        "several\n"
-        "large writes in flight, R4 the same for reads, the two-phase floor a batch of input and then of "
-        "output.\n"
-        "Ends with 0 also if a goal is not reached: that tells of Pawl on this disk, not of a failure.",
+    .details = "In a directory of its own in DIR (or here), which is removed afterwards, and needs "
+               "4 GiB of free "
+               "space. Figures are\n"
+               "ratios of things measured alternately: F1 is one block after the other made "
+               "durable, F4 the best of "
+               "several\n"
+               "large writes in flight, R4 the same for reads, the two-phase floor a batch of "
+               "input and then of "
+               "output.\n"
+               "Ends with 0 also if a goal is not reached: that tells of Pawl on this disk, not of "
+               "a failure.",
     .options = options,
     .min = 0,
     .max = 1,

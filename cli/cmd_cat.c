@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_cat.c - `pawl cat`: writes a stream's durable records to standard output. It opens the log read-only, so it works beside a writer.
+ * cmd_cat.c - `pawl cat`: writes a stream's durable records to standard output. It opens the log
+ * read-only, so it works beside a writer.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -38,7 +39,8 @@ typedef struct job {
 static int find_bounds(const job *j, uint32_t partition, pawl_bounds *b) {
     int code = pawl_partition_bounds(j->log, j->stream.id, partition, b);
     if (code < 0)
-        return cli_library_error(code, "%s, stream %s, partition %" PRIu32, j->dir, j->stream.name, partition);
+        return cli_library_error(code, "%s, stream %s, partition %" PRIu32, j->dir, j->stream.name,
+                                 partition);
     if (j->from == UINT64_MAX)
         return CLI_OK;
     if (j->from > b->durable)
@@ -61,12 +63,15 @@ static int open_reader(const job *j, uint32_t partition, uint64_t from, pawl_rea
     if (code >= 0)
         return CLI_OK;
     *out = NULL;
-    return cli_library_error(code, "reading stream %s, partition %" PRIu32 ", in %s from offset %" PRIu64,
+    return cli_library_error(code,
+                             "reading stream %s, partition %" PRIu32 ", in %s from offset %" PRIu64,
                              j->stream.name, partition, j->dir, from);
 }
 
-/* Reads and writes one batch. *got: records written, or -1 if the reading is to end with *exit_code. */
-static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms, uint64_t end, int *exit_code) {
+/* Reads and writes one batch. *got: records written, or -1 if the reading is to end with
+ * *exit_code. */
+static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms, uint64_t end,
+                      int *exit_code) {
     pawl_batch batch = {0};
     int got = pawl_read(r, 0, timeout_ms, &batch);
     if (got == PAWL_LOST) {
@@ -81,10 +86,12 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
         return -1;
     if (got < 0) {
         cli_flush(); /* what was good comes before the message */
-        *exit_code = cli_library_error(got, "stream %s, partition %" PRIu32 ", behind offset %" PRIu64,
-                                       j->stream.name, partition, pawl_reader_position(r));
+        *exit_code =
+            cli_library_error(got, "stream %s, partition %" PRIu32 ", behind offset %" PRIu64,
+                              j->stream.name, partition, pawl_reader_position(r));
         if (got == PAWL_DAMAGED)
-            cli_error("`pawl verify %s` tells what is damaged, `pawl repair %s` saves what is not", j->dir, j->dir);
+            cli_error("`pawl verify %s` tells what is damaged, `pawl repair %s` saves what is not",
+                      j->dir, j->dir);
         return -1;
     }
     for (size_t i = 0; i < batch.count && batch.records[i].offset < end; i++) {
@@ -94,7 +101,8 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
     return got;
 }
 
-/* Up to the durable end as it is when this begins: a writer beside it must not keep it from ending. */
+/* Up to the durable end as it is when this begins: a writer beside it must not keep it from
+ * ending. */
 static int cat_partition(job *j, uint32_t partition) {
     pawl_bounds b;
     int exit_code = find_bounds(j, partition, &b);
@@ -131,9 +139,10 @@ static int follow_readers(job *j, pawl_reader **readers, uint32_t count) {
     while (!cli_stopping()) {
         bool some = false;
         for (uint32_t i = 0; i < count; i++) {
-            /* Only when a whole round brought nothing does the first partition's turn wait a little for all. */
-            int got =
-                read_batch(j, readers[i], j->first + i, i == 0 && idle ? IDLE_MS : 0, UINT64_MAX, &exit_code);
+            /* Only when a whole round brought nothing does the first partition's turn wait a little
+             * for all. */
+            int got = read_batch(j, readers[i], j->first + i, i == 0 && idle ? IDLE_MS : 0,
+                                 UINT64_MAX, &exit_code);
             if (got < 0)
                 return exit_code;
             some = some || got > 0;
@@ -147,7 +156,8 @@ static int follow_readers(job *j, pawl_reader **readers, uint32_t count) {
 
 static int follow(job *j) {
     uint32_t count = j->last - j->first + 1, opened = 0;
-    pawl_reader **readers = calloc(count, sizeof *readers); // NOLINT(bugprone-sizeof-expression): an array of pointers
+    pawl_reader **readers =
+        calloc(count, sizeof *readers); // NOLINT(bugprone-sizeof-expression): an array of pointers
     if (readers == NULL) {
         cli_error("out of memory for %" PRIu32 " partitions", count);
         return CLI_PROBLEM;
@@ -178,7 +188,8 @@ static int run_open_log(job *j) {
         uint64_t partition = 0;
         cli_parse_number(text, &partition);
         if (partition > j->last) {
-            cli_error("stream %s in %s has no partition %" PRIu64 "; it has %" PRIu32 ", counted from 0",
+            cli_error("stream %s in %s has no partition %" PRIu64 "; it has %" PRIu32
+                      ", counted from 0",
                       j->stream.name, j->dir, partition, j->stream.partitions);
             return CLI_PROBLEM;
         }
@@ -200,12 +211,14 @@ static int run_open_log(job *j) {
 }
 
 static int run(cli_args *a) {
-    job j = {.args = a, .dir = a->positional[0], .from = UINT64_MAX, .follow = a->value[FOLLOW] != NULL};
+    job j = {
+        .args = a, .dir = a->positional[0], .from = UINT64_MAX, .follow = a->value[FOLLOW] != NULL};
     const char *text;
     uint64_t partition;
     if ((text = a->value[PARTITION]) != NULL && !cli_parse_number(text, &partition))
         return cli_usage(a, "--partition takes a number, not '%s'", text);
-    if ((text = a->value[FROM]) != NULL && (!cli_parse_number(text, &j.from) || j.from == UINT64_MAX))
+    if ((text = a->value[FROM]) != NULL &&
+        (!cli_parse_number(text, &j.from) || j.from == UINT64_MAX))
         return cli_usage(a, "--from takes an offset, not '%s'", text);
     text = a->value[FORMAT];
     j.format = format_by_name(text != NULL ? text : "text");
@@ -228,7 +241,8 @@ const cli_command cli_cat = {
     .details =
         "text: the value and a newline. json: one object a line with offset, partition, timestamp "
         "(nanoseconds),\n"
-        "key, value, headers; what is not UTF-8 comes as base64 under a name that ends in _base64. raw: the\n"
+        "key, value, headers; what is not UTF-8 comes as base64 under a name that ends in _base64. "
+        "raw: the\n"
         "value's length in 4 bytes, little-endian, and the value. Works beside a writer.",
     .options = options,
     .min = 2,

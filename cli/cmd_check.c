@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_check.c - `pawl check`: reads a pipeline's file, and says in words what it would do, or what is wrong with it. Opens nothing else.
+ * cmd_check.c - `pawl check`: reads a pipeline's file, and says in words what it would do, or what
+ * is wrong with it. Opens nothing else.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -12,7 +13,8 @@
 enum { QUIET, TYPES };
 static const cli_option options[] = {
     [QUIET] = {"quiet", NULL, "say nothing if all is well"},
-    [TYPES] = {"types", NULL, "tell the types of sources, processors and sinks of this build, and their settings"},
+    [TYPES] = {"types", NULL,
+               "tell the types of sources, processors and sinks of this build, and their settings"},
     {NULL, NULL, NULL},
 };
 
@@ -45,21 +47,25 @@ static void explain_log(const config *c) {
     else if (k->bytes == 0 && k->ms == 0 && k->consumed == 0)
         cli_printf("  retention: everything is kept\n");
     else if (k->consumed != 0)
-        cli_printf("  retention: a segment is dropped once every processor and sink has passed it\n");
-    else
         cli_printf(
-            "  retention: a segment is dropped once every processor and sink has passed it and %s%s%s%s%s\n",
-            k->bytes != 0 ? "the log is larger than " : "", k->bytes != 0 ? cli_format_size(k->bytes, a) : "",
-            k->bytes != 0 && k->ms != 0 ? ", or " : "", k->ms != 0 ? "it is older than " : "",
-            k->ms != 0 ? cli_format_duration(k->ms, b) : "");
+            "  retention: a segment is dropped once every processor and sink has passed it\n");
+    else
+        cli_printf("  retention: a segment is dropped once every processor and sink has passed it "
+                   "and %s%s%s%s%s\n",
+                   k->bytes != 0 ? "the log is larger than " : "",
+                   k->bytes != 0 ? cli_format_size(k->bytes, a) : "",
+                   k->bytes != 0 && k->ms != 0 ? ", or " : "",
+                   k->ms != 0 ? "it is older than " : "",
+                   k->ms != 0 ? cli_format_duration(k->ms, b) : "");
     for (size_t i = 0; i < c->stream_count; i++)
-        cli_printf("  stream %s, %" PRIu32 " partition%s\n", c->streams[i].name, c->streams[i].partitions,
-                   c->streams[i].partitions == 1 ? "" : "s");
+        cli_printf("  stream %s, %" PRIu32 " partition%s\n", c->streams[i].name,
+                   c->streams[i].partitions, c->streams[i].partitions == 1 ? "" : "s");
 }
 
 static void explain_errors(const flow_config *w) {
     if (w->on_error == PAWL_ON_ERROR_DEAD_LETTER)
-        cli_printf("    a record that can't be taken goes to %s, with the reason\n", w->dead_letter);
+        cli_printf("    a record that can't be taken goes to %s, with the reason\n",
+                   w->dead_letter);
     else
         cli_printf("    a record that can't be taken %s\n",
                    w->on_error == PAWL_ON_ERROR_SKIP ? "is passed over" : "stops the pipeline");
@@ -75,9 +81,11 @@ static const char *sink_promise(const flow_config *w) {
         return "exactly once, in two phases: prepared in the target, decided in the log, committed";
     default:
         return (w->sink_flags & PAWL_SINK_STABLE) != 0
-                   ? "a batch may come again under the same name with the same records; exactly once if the "
+                   ? "a batch may come again under the same name with the same records; exactly "
+                     "once if the "
                      "target drops it"
-                   : "a record may come again with the same id; exactly once if the target drops it";
+                   : "a record may come again with the same id; exactly once if the target drops "
+                     "it";
     }
 }
 
@@ -91,12 +99,14 @@ static void explain_flow(const flow_config *w) {
     for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->p.output_count; i++)
         cli_printf("%s %s", i > 0 ? "," : " ->", w->p.outputs[i].name);
     if (w->kind == FLOW_SOURCE)
-        cli_printf("    %s\n",
-                   (w->source_flags & PAWL_SOURCE_REWINDABLE) != 0
-                       ? "can be read again from any place: nothing lost, nothing doubled"
-                       : "can't be read again: what had not been acknowledged when it ends may be lost");
+        cli_printf(
+            "    %s\n",
+            (w->source_flags & PAWL_SOURCE_REWINDABLE) != 0
+                ? "can be read again from any place: nothing lost, nothing doubled"
+                : "can't be read again: what had not been acknowledged when it ends may be lost");
     else
-        cli_printf("\n    %s\n", w->kind == FLOW_SINK ? sink_promise(w) : guarantee_name(w->guarantee));
+        cli_printf("\n    %s\n",
+                   w->kind == FLOW_SINK ? sink_promise(w) : guarantee_name(w->guarantee));
     explain_errors(w);
 }
 
@@ -158,8 +168,8 @@ const cli_command cli_check = {
     .name = "check",
     .synopsis = "FILE... [--quiet]\n--types",
     .summary = "Tell what the pipelines of a file would do, or what is wrong with it",
-    .details =
-        "Nothing is opened or connected to. Problems are told with their lines; the exit code is then 1.",
+    .details = "Nothing is opened or connected to. Problems are told with their lines; the exit "
+               "code is then 1.",
     .options = options,
     .min = 0,
     .max = 64,

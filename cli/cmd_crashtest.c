@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_crashtest.c - `pawl crashtest`: kills a pipeline with SIGKILL again and again, and shows after each kill that the log holds what it must.
+ * cmd_crashtest.c - `pawl crashtest`: kills a pipeline with SIGKILL again and again, and shows
+ * after each kill that the log holds what it must.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +19,8 @@ static const cli_option options[] = {
     [KILLS] = {"kills", "N", "end after so many kills (1000, unless --seconds is given)"},
     [SECONDS] = {"seconds", "N", "end after so many seconds"},
     [SEED] = {"seed", "S", "what records and kills are derived from (a random number)"},
-    [GUARANTEE] = {"guarantee", "G", "at-most-once, at-least-once, exactly-once, or all (all; for CMD exactly-once)"},
+    [GUARANTEE] = {"guarantee", "G",
+                   "at-most-once, at-least-once, exactly-once, or all (all; for CMD exactly-once)"},
     [JOBS] = {"jobs", "N", "processes that live and are killed at the same time, 1 to 5 (1)"},
     [JSON] = {"json", NULL, "one JSON object instead of text for people"},
     {NULL, NULL, NULL},
@@ -28,7 +30,8 @@ static int parse(const cli_args *a, ct_limits *limits, uint64_t *seed, int *guar
     const char *text;
     uint64_t n = 0;
     *limits = (ct_limits){UINT64_MAX, UINT64_MAX};
-    if ((text = a->value[KILLS]) != NULL && (!cli_parse_number(text, &limits->kills) || limits->kills == 0))
+    if ((text = a->value[KILLS]) != NULL &&
+        (!cli_parse_number(text, &limits->kills) || limits->kills == 0))
         return cli_usage(a, "--kills takes a number from 1, not '%s'", text);
     if ((text = a->value[SECONDS]) != NULL) {
         if (!cli_parse_number(text, &n) || n == 0 || n > UINT32_MAX)
@@ -39,7 +42,8 @@ static int parse(const cli_args *a, ct_limits *limits, uint64_t *seed, int *guar
     }
     if ((text = a->value[JOBS]) != NULL) {
         if (!cli_parse_number(text, &n) || n == 0 || n > CT_JOBS_MAX || a->program != NULL)
-            return cli_usage(a, "--jobs takes a number from 1 to %d, and not with CMD", CT_JOBS_MAX);
+            return cli_usage(a, "--jobs takes a number from 1 to %d, and not with CMD",
+                             CT_JOBS_MAX);
         *jobs = (int)n;
     }
     if ((text = a->value[SEED]) == NULL) {
@@ -56,7 +60,8 @@ static int parse(const cli_args *a, ct_limits *limits, uint64_t *seed, int *guar
         if (strcmp(text, ct_guarantee_names[*guarantee]) == 0)
             return CLI_OK;
     if (strcmp(text, "all") != 0 || a->program != NULL)
-        return cli_usage(a, "--guarantee takes %s%s, not '%s'", "at-most-once, at-least-once or exactly-once",
+        return cli_usage(a, "--guarantee takes %s%s, not '%s'",
+                         "at-most-once, at-least-once or exactly-once",
                          a->program == NULL ? ", or all" : "", text);
     return CLI_OK;
 }
@@ -76,7 +81,8 @@ static int make_dir(const char *dir, bool *made) {
     *made = mkdir(dir, 0700) == 0;
     if (*made || (errno == EEXIST && empty(dir)))
         return CLI_OK;
-    cli_error("cannot use %s: %s", dir, errno == EEXIST ? "it is not an empty directory" : strerror(errno));
+    cli_error("cannot use %s: %s", dir,
+              errno == EEXIST ? "it is not an empty directory" : strerror(errno));
     return CLI_CANNOT_OPEN;
 }
 
@@ -89,10 +95,12 @@ static int judge_weakness(ct_result *r) {
             &r->problem,
             "expected nothing lost but with at-most-once, nothing doubled but with at-least-once");
     if (least->kills >= 100 && least->doubled == 0)
-        return ct_wrong(&r->problem, "expected at-least-once to double records in %" PRIu64 " kills; it did not",
+        return ct_wrong(&r->problem,
+                        "expected at-least-once to double records in %" PRIu64 " kills; it did not",
                         least->kills);
     if (most->kills >= 100 && most->lost == 0)
-        return ct_wrong(&r->problem, "expected at-most-once to lose records in %" PRIu64 " kills; it did not",
+        return ct_wrong(&r->problem,
+                        "expected at-most-once to lose records in %" PRIu64 " kills; it did not",
                         most->kills);
     return 0;
 }
@@ -121,8 +129,8 @@ static int run(cli_args *a) {
         rmdir(r.dir);
     ct_report(&r, a->value[JSON] != NULL);
     if (wrong != 0)
-        cli_error("crashtest: seed %" PRIu64 ", cycle %" PRIu64 ": %s. %s is kept as it is", r.seed, r.cycle,
-                  r.problem.text, r.dir);
+        cli_error("crashtest: seed %" PRIu64 ", cycle %" PRIu64 ": %s. %s is kept as it is", r.seed,
+                  r.cycle, r.problem.text, r.dir);
     free(r.open_us);
     return cli_finish_output(wrong == 0 ? CLI_OK : CLI_PROBLEM);
 }
@@ -132,13 +140,14 @@ const cli_command cli_crashtest = {
     .synopsis = "DIR [--kills N] [--seconds N] [--seed S] [--guarantee G] [--jobs N] [--json]\n"
                 "DIR [--kills N] [--seconds N] [--seed S] [--guarantee G] [--json] -- CMD...",
     .summary = "Kill a pipeline with -9 again and again, and verify the log after each kill",
-    .details = "Without CMD, a pipeline of its own in DIR (made, or empty; emptied in the end), with each "
-               "guarantee. With CMD, your program:\n"
-               "it is started again and again with PAWL_CRASHTEST_DIR, PAWL_CRASHTEST_SEED and "
-               "PAWL_CRASHTEST_ACK_FD, and the log in DIR\n"
-               "is verified and audited after each kill; its records too, if it writes those that the man "
-               "page describes.\n"
-               "Ends with 1 if anything is not as promised; DIR is then kept.",
+    .details =
+        "Without CMD, a pipeline of its own in DIR (made, or empty; emptied in the end), with each "
+        "guarantee. With CMD, your program:\n"
+        "it is started again and again with PAWL_CRASHTEST_DIR, PAWL_CRASHTEST_SEED and "
+        "PAWL_CRASHTEST_ACK_FD, and the log in DIR\n"
+        "is verified and audited after each kill; its records too, if it writes those that the man "
+        "page describes.\n"
+        "Ends with 1 if anything is not as promised; DIR is then kept.",
     .options = options,
     .min = 1,
     .max = 1,

@@ -12,8 +12,8 @@ static int on_frame(void *arg, const pawl_frame_info *f) {
     char when[40];
     cli_printf("%" PRIu64 " %s %s, %" PRIu64 " bytes, epoch %" PRIu64 ", durable %" PRIu64
                ", %s, link %016" PRIx64 ", hash %016" PRIx64 ", %" PRIu32 " runs\n",
-               f->lsn, f->kind, f->state, f->bytes, f->epoch, f->durable, cli_format_time(f->time_ns, when),
-               f->link, f->hash, f->runs);
+               f->lsn, f->kind, f->state, f->bytes, f->epoch, f->durable,
+               cli_format_time(f->time_ns, when), f->link, f->hash, f->runs);
     for (const char *line = f->text; line != NULL && *line != '\0';) {
         size_t size = strcspn(line, "\n");
         cli_printf("    %.*s\n", (int)size, line);
@@ -33,7 +33,8 @@ static int run(cli_args *a) {
     if (code >= 0 || cli_output_failed())
         return cli_finish_output(CLI_OK);
     cli_flush();
-    bool found = code == PAWL_DAMAGED || code == PAWL_FOREIGN || code == PAWL_VERSION || code == PAWL_RANGE;
+    bool found =
+        code == PAWL_DAMAGED || code == PAWL_FOREIGN || code == PAWL_VERSION || code == PAWL_RANGE;
     cli_error("%s: %s", dir, e.message[0] != '\0' ? e.message : pawl_strerror(code));
     return cli_finish_output(found ? CLI_PROBLEM : CLI_CANNOT_OPEN);
 }
@@ -42,7 +43,8 @@ const cli_command cli_dump = {
     .name = "dump",
     .synopsis = "DIR [LSN]",
     .summary = "Show a log's frames, from the oldest or from the one at or behind LSN",
-    .details = "A line for each frame, and below it one for each of its runs. The last line tells what ends "
+    .details = "A line for each frame, and below it one for each of its runs. The last line tells "
+               "what ends "
                "the log.",
     .min = 1,
     .max = 2,

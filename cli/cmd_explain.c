@@ -13,20 +13,22 @@ static const cli_option options[] = {
     {NULL, NULL, NULL},
 };
 
-static void print_origin(const cli_args *a, uint64_t partition, uint64_t offset, const pawl_origin *o) {
+static void print_origin(const cli_args *a, uint64_t partition, uint64_t offset,
+                         const pawl_origin *o) {
     char when[40];
-    cli_printf("%s partition %" PRIu64 " offset %" PRIu64 "\n", a->positional[1], partition, offset);
+    cli_printf("%s partition %" PRIu64 " offset %" PRIu64 "\n", a->positional[1], partition,
+               offset);
     cli_printf("commit     LSN %" PRIu64 ", %s, epoch %" PRIu64 "\n", o->lsn,
                cli_format_time(o->time_ns, when), o->epoch);
     if (o->producer[0] != '\0')
-        cli_printf("producer   %s, sequence %" PRIu64 " to %" PRIu64 "\n", o->producer, o->sequence_first,
-                   o->sequence_last);
+        cli_printf("producer   %s, sequence %" PRIu64 " to %" PRIu64 "\n", o->producer,
+                   o->sequence_first, o->sequence_last);
     uint32_t given = o->input_count < 64 ? o->input_count : 64;
     for (uint32_t i = 0; i < given; i++)
         cli_printf("input      %s partition %" PRIu32 " offsets %" PRIu64 " to %" PRIu64
                    ", by processor %s\n",
-                   o->inputs[i].stream, o->inputs[i].partition, o->inputs[i].from, o->inputs[i].to - 1,
-                   o->inputs[i].processor);
+                   o->inputs[i].stream, o->inputs[i].partition, o->inputs[i].from,
+                   o->inputs[i].to - 1, o->inputs[i].processor);
     if (o->input_count > given)
         cli_printf("           and %" PRIu32 " more intervals\n", o->input_count - given);
     if (o->input_count == 0 && o->producer[0] == '\0')
@@ -40,8 +42,9 @@ static int explain(pawl *log, const cli_args *a, uint64_t partition, uint64_t of
     if (exit_code != CLI_OK)
         return exit_code;
     if (partition >= s.partitions) {
-        cli_error("stream %s in %s has no partition %" PRIu64 "; it has %" PRIu32 ", counted from 0", s.name,
-                  dir, partition, s.partitions);
+        cli_error("stream %s in %s has no partition %" PRIu64 "; it has %" PRIu32
+                  ", counted from 0",
+                  s.name, dir, partition, s.partitions);
         return CLI_PROBLEM;
     }
     pawl_origin *o = calloc(1, sizeof *o); /* some 18 KiB */
@@ -53,8 +56,9 @@ static int explain(pawl *log, const cli_args *a, uint64_t partition, uint64_t of
     if (code >= 0)
         print_origin(a, partition, offset, o);
     else
-        exit_code = cli_library_error(code, "stream %s, partition %" PRIu64 ", offset %" PRIu64 ", in %s",
-                                      s.name, partition, offset, dir);
+        exit_code =
+            cli_library_error(code, "stream %s, partition %" PRIu64 ", offset %" PRIu64 ", in %s",
+                              s.name, partition, offset, dir);
     free(o);
     return exit_code;
 }

@@ -2,10 +2,11 @@
  *
  * cmd_ingest.c - `pawl ingest`: each line of a file or of standard input becomes a record.
  *
- * With --producer the line number is the producer's sequence, and the place behind the last line is its cookie. Both are in the
- * same commit as the lines, so after a kill -9 the log itself says where to go on: no line is lost and none is doubled.
- * Commits are not waited for one by one; the log's memory cap bounds how many are on their way, and one sync at the end
- * (or when the input pauses) waits for all.
+ * With --producer the line number is the producer's sequence, and the place behind the last line is
+ * its cookie. Both are in the same commit as the lines, so after a kill -9 the log itself says
+ * where to go on: no line is lost and none is doubled. Commits are not waited for one by one; the
+ * log's memory cap bounds how many are on their way, and one sync at the end (or when the input
+ * pauses) waits for all.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +17,8 @@
 
 enum { PRODUCER, FOLLOW, BATCH };
 static const cli_option options[] = {
-    [PRODUCER] = {"producer", "NAME", "remember under NAME how far the input was taken, and go on from there"},
+    [PRODUCER] = {"producer", "NAME",
+                  "remember under NAME how far the input was taken, and go on from there"},
     [FOLLOW] = {"follow", NULL, "at the end wait for more; only whole lines are taken"},
     [BATCH] = {"batch", "N", "lines a transaction at most, also at most 1 MiB (1000)"},
     {NULL, NULL, NULL},
@@ -24,8 +26,9 @@ static const cli_option options[] = {
 
 #define BATCH_BYTES ((size_t)1 << 20)
 
-/* The cookie: offset behind the last line (8 bytes, little-endian); 1 if that line had no newline; then, so that another file
- * isn't taken for this one, how many of the line's last bytes are hashed, and their hash (8 bytes). */
+/* The cookie: offset behind the last line (8 bytes, little-endian); 1 if that line had no newline;
+ * then, so that another file isn't taken for this one, how many of the line's last bytes are
+ * hashed, and their hash (8 bytes). */
 enum { COOKIE_SIZE = 18, MARK_MAX = 64 };
 
 typedef struct place {
@@ -59,7 +62,8 @@ typedef struct job {
 /* ---- the cookie */
 
 static uint64_t hash_mark(const char *bytes, size_t size) {
-    uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a: it needs to tell files apart, not to resist anyone */
+    /* FNV-1a: it needs to tell files apart, not to resist anyone */
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < size; i++)
         h = (h ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
     return h;
@@ -113,11 +117,12 @@ static int check_unterminated(job *j) {
         lines_drop_byte(&j->in);
         return CLI_OK;
     }
-    cli_error("%s: line %" PRIu64
-              " was taken without a newline, at the end of the input, and has grown since; what was taken "
-              "can't be changed, nothing more was ingested. End that line with a newline at byte %" PRIu64
-              ", or ingest the rest under another --producer",
-              j->source, j->before, j->at.offset);
+    cli_error(
+        "%s: line %" PRIu64 " was taken without a newline, at the end of the input, and has grown "
+        "since; what was taken "
+        "can't be changed, nothing more was ingested. End that line with a newline at byte %" PRIu64
+        ", or ingest the rest under another --producer",
+        j->source, j->before, j->at.offset);
     return CLI_PROBLEM;
 }
 
@@ -128,7 +133,8 @@ static int resume(job *j) {
     if (j->before == 0)
         return CLI_OK;
     if (!decode_place(&j->at, cookie, size)) {
-        cli_error("producer '%s' in %s was used by another program than `pawl ingest`, which can't tell how "
+        cli_error("producer '%s' in %s was used by another program than `pawl ingest`, which can't "
+                  "tell how "
                   "far that came; "
                   "use another --producer",
                   j->args->value[PRODUCER], j->dir);
@@ -154,7 +160,8 @@ static int resume(job *j) {
 
 /* ---- batches */
 
-/* Whether to try again. Following is for ever, and space may come; else the caller should know at once. */
+/* Whether to try again. Following is for ever, and space may come; else the caller should know at
+ * once. */
 static bool wait_for_space(job *j, int code) {
     if (code != PAWL_FULL || !j->in.follow || cli_stopping())
         return false;
@@ -173,7 +180,8 @@ static int commit_batch(job *j) {
     if (j->producer != NULL) {
         unsigned char cookie[COOKIE_SIZE];
         encode_place(&j->at, cookie);
-        code = pawl_tx_sequence(j->tx, j->producer, last - j->batch_lines + 1, last, cookie, sizeof cookie);
+        code = pawl_tx_sequence(j->tx, j->producer, last - j->batch_lines + 1, last, cookie,
+                                sizeof cookie);
         if (code < 0)
             return cli_library_error(code, "%s, lines up to %" PRIu64, j->source, last);
     }
@@ -182,9 +190,10 @@ static int commit_batch(job *j) {
         code = pawl_commit_async(j->tx, NULL, NULL, &receipt);
     while (wait_for_space(j, code));
     if (code == PAWL_FULL)
-        return cli_library_error(
-            code, "%s: no room from line %" PRIu64 " on (free space or set retention, then run this again)",
-            j->source, last - j->batch_lines + 1);
+        return cli_library_error(code,
+                                 "%s: no room from line %" PRIu64
+                                 " on (free space or set retention, then run this again)",
+                                 j->source, last - j->batch_lines + 1);
     if (code == PAWL_MEMORY)
         pawl_abort(j->tx);
     j->tx = NULL;
@@ -223,8 +232,8 @@ static int put_line(job *j, const char *line, size_t size, bool unterminated) {
     uint64_t number = j->before + j->lines + j->batch_lines + 1;
     if (code == PAWL_TOO_LARGE) {
         cli_error(
-            "%s: line %" PRIu64
-            " has %zu bytes, more than a record of %s may have; nothing from that line on was ingested. "
+            "%s: line %" PRIu64 " has %zu bytes, more than a record of %s may have; nothing from "
+            "that line on was ingested. "
             "Shorten it, or make the log with larger segments (or open it with more --memory)",
             j->source, number, size, j->dir);
         return CLI_PROBLEM;
@@ -244,22 +253,21 @@ static int put_line(job *j, const char *line, size_t size, bool unterminated) {
 static int source_problem(const job *j, enum lines_result what) {
     uint64_t line = j->before + j->lines + 1;
     if (what == LINES_TOO_LONG)
-        cli_error(
-            "%s: line %" PRIu64
-            " is longer than 16 MiB, the most a record may have; nothing from that line on was ingested. "
-            "Is this a file of lines?",
-            j->source, line);
+        cli_error("%s: line %" PRIu64 " is longer than 16 MiB, the most a record may have; nothing "
+                  "from that line on was ingested. "
+                  "Is this a file of lines?",
+                  j->source, line);
     else if (what == LINES_SHRUNK)
         cli_error("%s was cut shorter while it was followed, after line %" PRIu64
                   "; follow the new content under another --producer",
                   j->source, line - 1);
     else if (what == LINES_REPLACED)
-        cli_error(
-            "%s names another file now (rotated?); the old one was taken to its last whole line, %" PRIu64
-            "; follow the new one under another --producer",
-            j->source, line - 1);
+        cli_error("%s names another file now (rotated?); the old one was taken to its last whole "
+                  "line, %" PRIu64 "; follow the new one under another --producer",
+                  j->source, line - 1);
     else
-        cli_error("cannot read %s behind line %" PRIu64 ": %s", j->source, line - 1, strerror(errno));
+        cli_error("cannot read %s behind line %" PRIu64 ": %s", j->source, line - 1,
+                  strerror(errno));
     return CLI_PROBLEM;
 }
 
@@ -299,11 +307,13 @@ static int take_lines(job *j) {
             return end_of_source(j, got);
         }
         exit_code = put_line(j, line, size, got == LINES_UNTERMINATED);
-        if (exit_code == CLI_OK && got == LINES_ONE && j->batch_lines < j->batch_max && j->batch_bytes < BATCH_BYTES)
+        if (exit_code == CLI_OK && got == LINES_ONE && j->batch_lines < j->batch_max &&
+            j->batch_bytes < BATCH_BYTES)
             continue;
         if (total > 0)
             cli_progress_show(&progress, j->in.offset, total);
-        /* A line that the log refused is not in the transaction; the good ones before it still are. */
+        /* A line that the log refused is not in the transaction; the good ones before it still
+         * are. */
         int committed = commit_batch(j);
         if (exit_code == CLI_OK)
             exit_code = committed;
@@ -319,7 +329,8 @@ static int take_lines(job *j) {
 static void tell(const job *j) {
     char where[96] = "";
     if (j->lines > 0 && j->stream.partitions == 1)
-        snprintf(where, sizeof where, ", offsets %" PRIu64 " to %" PRIu64, j->first_offset, j->end_offset - 1);
+        snprintf(where, sizeof where, ", offsets %" PRIu64 " to %" PRIu64, j->first_offset,
+                 j->end_offset - 1);
     else if (j->lines > 0)
         snprintf(where, sizeof where, ", over %" PRIu32 " partitions", j->stream.partitions);
     fprintf(stderr, "ingested %" PRIu64 " records, %" PRIu64 " bytes into %s%s", j->lines, j->bytes,
@@ -338,7 +349,8 @@ static int run_open_log(job *j) {
         int opened = pawl_producer_open(j->log, j->args->value[PRODUCER], &j->producer);
         if (opened < 0) {
             j->producer = NULL;
-            return cli_library_error(opened, "opening producer '%s' in %s", j->args->value[PRODUCER], j->dir);
+            return cli_library_error(opened, "opening producer '%s' in %s",
+                                     j->args->value[PRODUCER], j->dir);
         }
         code = resume(j);
     }
@@ -350,7 +362,8 @@ static int run_open_log(job *j) {
         code = synced;
     if (code == CLI_OK && cli_stopping() && !j->in.follow) {
         cli_error("stopped on request before the end of %s; %s", j->source,
-                  j->producer != NULL ? "run it again to go on" : "with --producer, running it again would go on");
+                  j->producer != NULL ? "run it again to go on"
+                                      : "with --producer, running it again would go on");
         code = CLI_PROBLEM;
     }
     if (synced == CLI_OK)
@@ -361,10 +374,12 @@ static int run_open_log(job *j) {
 
 static int run(cli_args *a) {
     job j = {.args = a, .dir = a->positional[0], .first_offset = UINT64_MAX, .batch_max = 1000};
-    const char *path = a->count == 3 && strcmp(a->positional[2], "-") != 0 ? a->positional[2] : NULL;
+    const char *path =
+        a->count == 3 && strcmp(a->positional[2], "-") != 0 ? a->positional[2] : NULL;
     j.source = path != NULL ? path : "standard input";
     const char *batch = a->value[BATCH];
-    if (batch != NULL && (!cli_parse_number(batch, &j.batch_max) || j.batch_max < 1 || j.batch_max > 1000000))
+    if (batch != NULL &&
+        (!cli_parse_number(batch, &j.batch_max) || j.batch_max < 1 || j.batch_max > 1000000))
         return cli_usage(a, "--batch takes a number from 1 to 1000000, not '%s'", batch);
     if (lines_open(&j.in, path, a->value[FOLLOW] != NULL) != 0) {
         cli_error("cannot open %s: %s", j.source, strerror(errno));
@@ -384,10 +399,11 @@ const cli_command cli_ingest = {
     .name = "ingest",
     .synopsis = "DIR STREAM [--producer NAME] [--follow] [--batch N] [FILE]",
     .summary = "Append each line of FILE (or of standard input) as a record",
-    .details =
-        "A line's newline is not part of the record; a carriage return before it is. A last line without a\n"
-        "newline is a record too, except with --follow. With --producer an interrupted run, also one ended\n"
-        "by kill -9, is simply run again: no line is lost or doubled.",
+    .details = "A line's newline is not part of the record; a carriage return before it is. A last "
+               "line without a\n"
+               "newline is a record too, except with --follow. With --producer an interrupted run, "
+               "also one ended\n"
+               "by kill -9, is simply run again: no line is lost or doubled.",
     .options = options,
     .min = 2,
     .max = 3,

@@ -6,8 +6,10 @@
 
 enum { SEGMENT_SIZE, DISK_CAP };
 static const cli_option options[] = {
-    [SEGMENT_SIZE] = {"segment-size", "SIZE", "bytes a segment file, a multiple of 1M, from 1M to 4G (64M)"},
-    [DISK_CAP] = {"disk-cap", "SIZE", "bytes that all segments may take, at least four of them (no cap)"},
+    [SEGMENT_SIZE] = {"segment-size", "SIZE",
+                      "bytes a segment file, a multiple of 1M, from 1M to 4G (64M)"},
+    [DISK_CAP] = {"disk-cap", "SIZE",
+                  "bytes that all segments may take, at least four of them (no cap)"},
     {NULL, NULL, NULL},
 };
 
@@ -35,7 +37,8 @@ static int run(cli_args *a) {
         return CLI_PROBLEM;
     }
     if (code < 0) {
-        cli_error("cannot make a log in %s: %s", dir, e.message[0] != '\0' ? e.message : pawl_strerror(code));
+        cli_error("cannot make a log in %s: %s", dir,
+                  e.message[0] != '\0' ? e.message : pawl_strerror(code));
         return CLI_CANNOT_OPEN;
     }
     return cli_close(log, dir, CLI_OK);

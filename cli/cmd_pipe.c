@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_pipe.c - `pawl pipe`: any program as a processor. A batch of records goes to its stdin, a line each; all lines of its stdout
- * are committed together with the position, or nothing is.
+ * cmd_pipe.c - `pawl pipe`: any program as a processor. A batch of records goes to its stdin, a
+ * line each; all lines of its stdout are committed together with the position, or nothing is.
  *
- * Only durable input is given to it (committed_input): it may act on the world, and that must not happen for records that a
- * power cut takes back.
+ * Only durable input is given to it (committed_input): it may act on the world, and that must not
+ * happen for records that a power cut takes back.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "processors/child.h"
 #include "cli/cli.h"
+#include "processors/child.h"
 
 enum { NAME, FROM, TO, BATCH, FOLLOW, GUARANTEE };
 static const cli_option options[] = {
@@ -51,7 +51,8 @@ static bool make_environment(job *j) {
         count++;
     j->env = calloc(count + VARIABLES + 1, sizeof *j->env);
     for (size_t i = 0; j->env != NULL && i < count; i++) {
-        static const char *const ours[] = {"PAWL_STREAM=", "PAWL_PARTITION=", "PAWL_FROM=", "PAWL_TO="};
+        static const char *const ours[] = {
+            "PAWL_STREAM=", "PAWL_PARTITION=", "PAWL_FROM=", "PAWL_TO="};
         bool replaced = false;
         for (size_t k = 0; k < VARIABLES; k++)
             replaced = replaced || strncmp(environ[i], ours[k], strlen(ours[k])) == 0;
@@ -75,7 +76,8 @@ typedef struct emission {
 static bool emit_line(void *arg, const char *line, size_t size) {
     emission *e = arg;
     pawl_record r = {.value = line, .value_len = (uint32_t)size};
-    e->code = size > UINT32_MAX ? PAWL_TOO_LARGE : pawl_emit(e->ctx, e->job->to.id, e->partition, &r);
+    e->code =
+        size > UINT32_MAX ? PAWL_TOO_LARGE : pawl_emit(e->ctx, e->job->to.id, e->partition, &r);
     e->refused_size = size;
     e->lines += e->code >= 0;
     return e->code >= 0;
@@ -101,11 +103,12 @@ static void say_why(job *j, const child_result *r, const emission *e) {
     if (r->start_errno != 0)
         snprintf(j->why, sizeof j->why, "%s cannot be run: %s", program, strerror(r->start_errno));
     else if (r->refused)
-        snprintf(j->why, sizeof j->why, "%s wrote a line of %zu bytes that stream %s did not take: %s",
-                 program, e->refused_size, j->to.name, pawl_strerror(e->code));
+        snprintf(j->why, sizeof j->why,
+                 "%s wrote a line of %zu bytes that stream %s did not take: %s", program,
+                 e->refused_size, j->to.name, pawl_strerror(e->code));
     else if (WIFSIGNALED(r->status))
-        snprintf(j->why, sizeof j->why, "%s was ended by signal %d (%s)", program, WTERMSIG(r->status),
-                 strsignal(WTERMSIG(r->status)));
+        snprintf(j->why, sizeof j->why, "%s was ended by signal %d (%s)", program,
+                 WTERMSIG(r->status), strsignal(WTERMSIG(r->status)));
     else
         snprintf(j->why, sizeof j->why, "%s ended with status %d", program, WEXITSTATUS(r->status));
 }
@@ -129,7 +132,8 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
     if (input != NULL)
         child_run(j->args->program, j->env, input, size, 0, emit_line, &e, &result);
     free(input);
-    if (result.start_errno == 0 && !result.refused && WIFEXITED(result.status) && WEXITSTATUS(result.status) == 0) {
+    if (result.start_errno == 0 && !result.refused && WIFEXITED(result.status) &&
+        WEXITSTATUS(result.status) == 0) {
         j->batches++;
         j->taken += count;
         j->emitted += e.lines;
@@ -141,7 +145,8 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
     j->failed_from = from;
     j->failed_to = to;
     say_why(j, &result, &e);
-    pawl_fail(ctx, 0, j->why); /* which record it was, CMD doesn't tell: none of the batch is good */
+    /* which record it was, CMD doesn't tell: none of the batch is good */
+    pawl_fail(ctx, 0, j->why);
     return result.refused ? e.code : PAWL_PROCESSOR;
 }
 
@@ -185,9 +190,10 @@ static int run_processor(job *j, int32_t guarantee, uint32_t batch) {
     code = pawl_run(j->log, 0, follow ? 0 : PAWL_RUN_UNTIL_IDLE);
     cli_progress_clear(&j->progress);
     if (code == PAWL_PROCESSOR && j->why[0] != '\0') {
-        cli_error("%s, on %s partition %" PRIu32 " offsets %" PRIu64 " to %" PRIu64
-                  "; nothing of that batch was kept. Mend the cause and run this again: it goes on there",
-                  j->why, j->from.name, j->failed_partition, j->failed_from, j->failed_to - 1);
+        cli_error(
+            "%s, on %s partition %" PRIu32 " offsets %" PRIu64 " to %" PRIu64
+            "; nothing of that batch was kept. Mend the cause and run this again: it goes on there",
+            j->why, j->from.name, j->failed_partition, j->failed_from, j->failed_to - 1);
         exit_code = CLI_PROBLEM;
     } else if (code < 0 && code != PAWL_STOPPED) {
         exit_code = cli_library_error(code, "processor '%s' in %s", c.name, j->dir);
@@ -195,7 +201,8 @@ static int run_processor(job *j, int32_t guarantee, uint32_t batch) {
         cli_error("stopped on request, before it had caught up; run it again to go on");
         exit_code = CLI_PROBLEM;
     }
-    fprintf(stderr, "piped %" PRIu64 " records of %s in %" PRIu64 " batches into %" PRIu64 " of %s\n",
+    fprintf(stderr,
+            "piped %" PRIu64 " records of %s in %" PRIu64 " batches into %" PRIu64 " of %s\n",
             j->taken, j->from.name, j->batches, j->emitted, j->to.name);
     pawl_processor_remove(processor);
     return exit_code;
@@ -223,11 +230,13 @@ static int run(cli_args *a) {
     if (strcmp(a->value[FROM], a->value[TO]) == 0)
         return cli_usage(a, "--from and --to are the same stream; that would never end");
     uint64_t batch = 1000;
-    if (a->value[BATCH] != NULL && (!cli_parse_number(a->value[BATCH], &batch) || batch < 1 || batch > 1000000))
+    if (a->value[BATCH] != NULL &&
+        (!cli_parse_number(a->value[BATCH], &batch) || batch < 1 || batch > 1000000))
         return cli_usage(a, "--batch takes a number from 1 to 1000000, not '%s'", a->value[BATCH]);
     int32_t guarantee;
     if (parse_guarantee(a->value[GUARANTEE], &guarantee) != 0)
-        return cli_usage(a, "--guarantee takes exactly-once, at-least-once or at-most-once, not '%s'",
+        return cli_usage(a,
+                         "--guarantee takes exactly-once, at-least-once or at-most-once, not '%s'",
                          a->value[GUARANTEE]);
 
     int exit_code = cli_open(a, j.dir, 0, &j.log);
@@ -251,15 +260,16 @@ const cli_command cli_pipe = {
     .name = "pipe",
     .synopsis = "DIR --name NAME --from A --to B [--batch N] [--follow] [--guarantee G] -- CMD...",
     .summary = "Run any program as a processor from one stream to another",
-    .details = "CMD is run once for each batch: it gets the records' values on its standard input, a line "
-               "each, and each\n"
-               "line of its standard output becomes a record of B, in the input's partition modulo B's "
-               "partitions. If it\n"
-               "ends with status 0, all of that and the position are committed together, else nothing is; "
-               "after three\n"
-               "further attempts pawl ends with 1. CMD finds PAWL_STREAM, PAWL_PARTITION, PAWL_FROM and "
-               "PAWL_TO in its\n"
-               "environment: the batch is the records from PAWL_FROM up to, not including, PAWL_TO.",
+    .details =
+        "CMD is run once for each batch: it gets the records' values on its standard input, a line "
+        "each, and each\n"
+        "line of its standard output becomes a record of B, in the input's partition modulo B's "
+        "partitions. If it\n"
+        "ends with status 0, all of that and the position are committed together, else nothing is; "
+        "after three\n"
+        "further attempts pawl ends with 1. CMD finds PAWL_STREAM, PAWL_PARTITION, PAWL_FROM and "
+        "PAWL_TO in its\n"
+        "environment: the batch is the records from PAWL_FROM up to, not including, PAWL_TO.",
     .options = options,
     .min = 1,
     .max = 1,

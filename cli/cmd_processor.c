@@ -32,7 +32,8 @@ static int forget(cli_args *a) {
         return exit_code;
     int code = pawl_processor_forget(log, name);
     if (code == PAWL_NOT_FOUND) {
-        cli_error("there is no processor '%s' in %s; `pawl processor list %s` shows what there is", name, dir, dir);
+        cli_error("there is no processor '%s' in %s; `pawl processor list %s` shows what there is",
+                  name, dir, dir);
         exit_code = CLI_PROBLEM;
     } else if (code < 0) {
         exit_code = cli_library_error(code, "forgetting processor '%s' in %s", name, dir);
@@ -52,7 +53,8 @@ const cli_command cli_processor = {
     .name = "processor",
     .synopsis = "list DIR\nforget DIR NAME",
     .summary = "List the processors, or forget one and its positions",
-    .details = "A processor that will never run again holds back retention until it is forgotten. One that "
+    .details = "A processor that will never run again holds back retention until it is forgotten. "
+               "One that "
                "is forgotten\n"
                "and runs again begins at the oldest record that is kept.",
     .min = 2,

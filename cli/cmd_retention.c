@@ -69,7 +69,8 @@ const cli_command cli_retention = {
     .name = "retention",
     .synopsis = "DIR [--bytes SIZE] [--age TIME] [--consumed on|off]",
     .summary = "Show or set what a log drops, and when",
-    .details = "Whole segments are dropped, oldest first, never one that a processor has yet to read. A new "
+    .details = "Whole segments are dropped, oldest first, never one that a processor has yet to "
+               "read. A new "
                "log keeps\n"
                "everything.",
     .options = options,

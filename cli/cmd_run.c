@@ -2,8 +2,10 @@
  *
  * cmd_run.c - `pawl run`: the pipelines of one or several files, in one process.
  *
- *   SIGTERM, SIGINT   end in good order: sources stop, what is in the log goes through, sinks are drained
- *   a second one      ends within two seconds, whatever hangs: what isn't done yet is done by the next start, as after a crash
+ *   SIGTERM, SIGINT   end in good order: sources stop, what is in the log goes through, sinks are
+ *                     drained
+ *   a second one      ends within two seconds, whatever hangs: what isn't done yet is done by the
+ *                     next start, as after a crash
  *   SIGHUP            reads the files again; what is well takes the place of what runs
  */
 #include <errno.h>
@@ -21,8 +23,9 @@
 
 enum { UNTIL_IDLE, QUIET };
 static const cli_option options[] = {
-    [UNTIL_IDLE] = {"until-idle",
-                    NULL, "end, in good order, once sources have ended, or have had nothing for two seconds, and everything is delivered"},
+    [UNTIL_IDLE] = {"until-idle", NULL,
+                    "end, in good order, once sources have ended, or have had nothing for two "
+                    "seconds, and everything is delivered"},
     [QUIET] = {"quiet", NULL, "no line of figures on a terminal"},
     {NULL, NULL, NULL},
 };
@@ -49,7 +52,8 @@ static int load_files(runner *r, config_file **out) {
     config_file *files = calloc((size_t)r->file_count, sizeof *files);
     int code = files != NULL ? CLI_OK : CLI_PROBLEM;
     for (int i = 0; files != NULL && i < r->file_count; i++)
-        if (config_load(&files[i], r->args->positional[i], cli_config_problem, r->args->positional[i]) != 0)
+        if (config_load(&files[i], r->args->positional[i], cli_config_problem,
+                        r->args->positional[i]) != 0)
             code = CLI_PROBLEM;
     for (int i = 0; code == CLI_OK && i < r->file_count; i++)
         for (int k = 0; k < i; k++)
@@ -106,7 +110,8 @@ static void reload(runner *r) {
     const char *why = NULL;
     if (r->ends != 0 || reloading(r))
         return;
-    run_notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reading its files again", cli_now_ns() / 1000);
+    run_notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reading its files again",
+               cli_now_ns() / 1000);
     int code = load_files(r, &files);
     size_t count = 0;
     for (int i = 0; code == CLI_OK && i < r->file_count; i++)
@@ -117,7 +122,8 @@ static void reload(runner *r) {
         why = needs_restart(r->pipelines[i].c, nth(r, files, i));
     if (code != CLI_OK || why != NULL) {
         run_say(2, "reload", "", "%s%s; everything goes on as it was",
-                why != NULL ? "a restart is needed to change " : "the files have errors", why != NULL ? why : "");
+                why != NULL ? "a restart is needed to change " : "the files have errors",
+                why != NULL ? why : "");
         free_files(r, files);
     } else {
         free_files(r, r->old);
@@ -140,10 +146,12 @@ static void show(runner *r, uint64_t now) {
         json_array_foreach(json_object_get(s, "flows"), k, one) {
             const char *state = json_string_value(json_object_get(one, "state"));
             json_int_t n = json_integer_value(json_object_get(one, "records"));
-            bool moves =
-                strcmp(state, "running") == 0 || strcmp(state, "idle") == 0 || strcmp(state, "ended") == 0;
-            snprintf(text + strlen(text), sizeof text - strlen(text), "%s %" JSON_INTEGER_FORMAT "%s%s  ",
-                     json_string_value(json_object_get(one, "name")), n, moves ? "" : " ", moves ? "" : state);
+            bool moves = strcmp(state, "running") == 0 || strcmp(state, "idle") == 0 ||
+                         strcmp(state, "ended") == 0;
+            snprintf(text + strlen(text), sizeof text - strlen(text),
+                     "%s %" JSON_INTEGER_FORMAT "%s%s  ",
+                     json_string_value(json_object_get(one, "name")), n, moves ? "" : " ",
+                     moves ? "" : state);
             records += (uint64_t)n;
             if (strlen(text) > 200)
                 break;
@@ -211,7 +219,8 @@ static void tick(runner *r) {
         run_notify("WATCHDOG=1");
         r->watchdog_ns = now;
     }
-    if (r->hard_end_ns != 0 && now > r->hard_end_ns) { /* as safe as a crash: the next start recovers */
+    /* as safe as a crash: the next start recovers */
+    if (r->hard_end_ns != 0 && now > r->hard_end_ns) {
         run_line("");
         cli_error("told to stop twice: ended at once; the next start goes on where the log says");
         _exit(CLI_PROBLEM);
@@ -224,7 +233,8 @@ static void loop(runner *r) {
         fds[0] = (struct pollfd){.fd = r->signals, .events = POLLIN};
         for (size_t i = 0; i < r->count; i++) {
             bool running = atomic_load(&r->pipelines[i].state) == PIPELINE_RUNNING;
-            fds[i + 1] = (struct pollfd){.fd = running ? r->pipelines[i].listener : -1, .events = POLLIN};
+            fds[i + 1] =
+                (struct pollfd){.fd = running ? r->pipelines[i].listener : -1, .events = POLLIN};
         }
         if (poll(fds, r->count + 1, TICK_MS) > 0) {
             for (size_t i = 0; i < r->count; i++)
@@ -298,13 +308,15 @@ const cli_command cli_run = {
     .name = "run",
     .synopsis = "FILE... [--until-idle] [--quiet]",
     .summary = "Run the pipelines of one or several files",
-    .details =
-        "A file is YAML, one document for each pipeline: sections log, streams, sources, processors, sinks.\n"
-        "`pawl check FILE` explains it, and tells what there is to write in one; docs/run.md is the "
-        "reference.\n"
-        "SIGTERM ends in good order, a second one within two seconds, SIGHUP reads the files again. `pawl "
-        "status\n"
-        "DIR` shows what a running pipeline is doing.",
+    .details = "A file is YAML, one document for each pipeline: sections log, streams, sources, "
+               "processors, sinks.\n"
+               "`pawl check FILE` explains it, and tells what there is to write in one; "
+               "docs/run.md is the "
+               "reference.\n"
+               "SIGTERM ends in good order, a second one within two seconds, SIGHUP reads the "
+               "files again. `pawl "
+               "status\n"
+               "DIR` shows what a running pipeline is doing.",
     .options = options,
     .min = 1,
     .max = 64,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_status.c - `pawl status`: what is in a log and how it is doing. One JSON tree is made; the readable form is written from it,
- * so the two can't tell different things.
+ * cmd_status.c - `pawl status`: what is in a log and how it is doing. One JSON tree is made; the
+ * readable form is written from it, so the two can't tell different things.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -26,9 +26,10 @@ static json_t *gather_partition(pawl *log, uint32_t stream, uint32_t partition) 
     pawl_bounds b;
     int code = pawl_partition_bounds(log, stream, partition, &b);
     if (code < 0)
-        return json_pack("{s:I,s:s}", "partition", (json_int_t)partition, "error", pawl_strerror(code));
-    return json_pack("{s:I,s:o,s:o,s:o}", "partition", (json_int_t)partition, "first", number(b.first),
-                     "durable", number(b.durable), "end", number(b.end));
+        return json_pack("{s:I,s:s}", "partition", (json_int_t)partition, "error",
+                         pawl_strerror(code));
+    return json_pack("{s:I,s:o,s:o,s:o}", "partition", (json_int_t)partition, "first",
+                     number(b.first), "durable", number(b.durable), "end", number(b.end));
 }
 
 static json_t *gather_streams(pawl *log) {
@@ -38,8 +39,8 @@ static json_t *gather_streams(pawl *log) {
         json_t *partitions = json_array();
         for (uint32_t p = 0; p < s.partitions; p++)
             json_array_append_new(partitions, gather_partition(log, s.id, p));
-        json_array_append_new(streams, json_pack("{s:s,s:I,s:o}", "name", s.name, "id", (json_int_t)s.id,
-                                                 "partitions", partitions));
+        json_array_append_new(streams, json_pack("{s:s,s:I,s:o}", "name", s.name, "id",
+                                                 (json_int_t)s.id, "partitions", partitions));
     }
     return streams;
 }
@@ -60,10 +61,10 @@ static json_t *gather_positions(pawl *log) {
         json_t *lag = json_null();
         if (pawl_partition_bounds(log, at.stream, at.partition, &b) >= 0)
             lag = number(b.durable > at.offset ? b.durable - at.offset : 0);
-        json_array_append_new(positions,
-                              json_pack("{s:s,s:s,s:I,s:o,s:o}", "processor", at.name, "stream",
-                                        stream_name(log, at.stream, &s), "partition",
-                                        (json_int_t)at.partition, "offset", number(at.offset), "lag", lag));
+        json_array_append_new(positions, json_pack("{s:s,s:s,s:I,s:o,s:o}", "processor", at.name,
+                                                   "stream", stream_name(log, at.stream, &s),
+                                                   "partition", (json_int_t)at.partition, "offset",
+                                                   number(at.offset), "lag", lag));
     }
     return positions;
 }
@@ -72,8 +73,9 @@ static json_t *gather_producers(pawl *log) {
     json_t *producers = json_array();
     pawl_producer_info p;
     for (uint32_t i = 0; pawl_producer_at(log, i, &p) >= 0; i++)
-        json_array_append_new(producers, json_pack("{s:s,s:o,s:I}", "name", p.name, "sequence",
-                                                   number(p.sequence), "epoch", (json_int_t)p.epoch));
+        json_array_append_new(producers,
+                              json_pack("{s:s,s:o,s:I}", "name", p.name, "sequence",
+                                        number(p.sequence), "epoch", (json_int_t)p.epoch));
     return producers;
 }
 
@@ -81,9 +83,11 @@ static json_t *gather_log(const char *dir, const pawl_status *s) {
     char id[33];
     for (size_t i = 0; i < 16; i++)
         snprintf(id + 2 * i, 3, "%02x", s->log_id[i]);
-    json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:I,s:b}", "directory", dir, "log_id", id, "epoch", number(s->epoch),
-                          "clean", s->clean, "writer_pid", (json_int_t)s->writer_pid, "full", s->full);
-    json_object_set_new(o, "backend", json_string(s->backend == PAWL_BACKEND_URING ? "uring" : "posix"));
+    json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:I,s:b}", "directory", dir, "log_id", id, "epoch",
+                          number(s->epoch), "clean", s->clean, "writer_pid",
+                          (json_int_t)s->writer_pid, "full", s->full);
+    json_object_set_new(o, "backend",
+                        json_string(s->backend == PAWL_BACKEND_URING ? "uring" : "posix"));
     json_object_set_new(o, "backend_note", json_string(s->backend_note));
     json_object_set_new(o, "direct", json_boolean(s->direct));
     const struct {
@@ -124,12 +128,15 @@ static void print_log(const json_t *o) {
     cli_printf("log        %s, id %s, epoch %" PRId64 "\n", text(o, "directory"), text(o, "log_id"),
                (int64_t)get(o, "epoch"));
     if (get(o, "writer_pid") < 0)
-        cli_printf("state      perhaps open for writing: its file 'lock' can't tell by which process\n");
+        cli_printf(
+            "state      perhaps open for writing: its file 'lock' can't tell by which process\n");
     else if (get(o, "writer_pid") > 0)
-        cli_printf("state      open for writing by process %" PRId64 "\n", (int64_t)get(o, "writer_pid"));
+        cli_printf("state      open for writing by process %" PRId64 "\n",
+                   (int64_t)get(o, "writer_pid"));
     else
         cli_printf("state      %s\n",
-                   clean ? "closed in good order" : "not closed in good order; the next writer recovers it");
+                   clean ? "closed in good order"
+                         : "not closed in good order; the next writer recovers it");
     cli_printf("space      %s on disk", size_of(o, "disk_bytes", a));
     if (get(o, "disk_cap") != 0)
         cli_printf(" of at most %s", size_of(o, "disk_cap", b));
@@ -137,7 +144,8 @@ static void print_log(const json_t *o) {
                (int64_t)get(o, "last_segment"), size_of(o, "segment_size", a),
                json_is_true(json_object_get(o, "full")) ? "; FULL" : "");
     cli_printf("address    LSN %" PRId64 " to %" PRId64 ", durable to %" PRId64 "\n",
-               (int64_t)get(o, "first_lsn"), (int64_t)get(o, "end_lsn"), (int64_t)get(o, "durable_lsn"));
+               (int64_t)get(o, "first_lsn"), (int64_t)get(o, "end_lsn"),
+               (int64_t)get(o, "durable_lsn"));
     cli_printf("I/O        %s, %s; memory %s of %s\n",
                text(o, "backend_note")[0] != '\0' ? text(o, "backend_note") : text(o, "backend"),
                json_is_true(json_object_get(o, "direct")) ? "direct" : "buffered",
@@ -150,7 +158,8 @@ static void print_log(const json_t *o) {
     const json_t *r = json_object_get(o, "retention");
     bool bytes = get(r, "bytes") != 0, ms = get(r, "ms") != 0,
          consumed = json_is_true(json_object_get(r, "consumed"));
-    cli_printf("retention  %s%s%s%s%s\n", bytes ? cli_format_size((uint64_t)get(r, "bytes"), a) : "",
+    cli_printf("retention  %s%s%s%s%s\n",
+               bytes ? cli_format_size((uint64_t)get(r, "bytes"), a) : "",
                bytes && (ms || consumed) ? ", " : "",
                ms ? cli_format_duration((uint64_t)get(r, "ms"), b) : "", ms && consumed ? ", " : "",
                consumed      ? "what every processor has passed is dropped"
@@ -173,7 +182,8 @@ static void print_tables(const json_t *o) {
         }
     }
     if (json_array_size(json_object_get(o, "positions")) > 0)
-        cli_printf("\n%-24s %-24s %9s %14s %14s\n", "processor", "stream", "partition", "position", "lag");
+        cli_printf("\n%-24s %-24s %9s %14s %14s\n", "processor", "stream", "partition", "position",
+                   "lag");
     json_array_foreach(json_object_get(o, "positions"), i, one) {
         cli_printf("%-24s %-24s %9" PRId64 " %14" PRId64 " %14" PRId64 "\n", text(one, "processor"),
                    text(one, "stream"), (int64_t)get(one, "partition"), (int64_t)get(one, "offset"),
@@ -182,8 +192,8 @@ static void print_tables(const json_t *o) {
     if (json_array_size(json_object_get(o, "producers")) > 0)
         cli_printf("\n%-32s %14s %9s\n", "producer", "sequence", "epoch");
     json_array_foreach(json_object_get(o, "producers"), i, one) {
-        cli_printf("%-32s %14" PRId64 " %9" PRId64 "\n", text(one, "name"), (int64_t)get(one, "sequence"),
-                   (int64_t)get(one, "epoch"));
+        cli_printf("%-32s %14" PRId64 " %9" PRId64 "\n", text(one, "name"),
+                   (int64_t)get(one, "sequence"), (int64_t)get(one, "epoch"));
     }
 }
 
@@ -194,24 +204,27 @@ static void print_pipeline(const json_t *told) {
     char size[32];
     if (told == NULL)
         return;
-    cli_printf("\npipeline %s (%s): %s%s%s\n", text(told, "name"), text(told, "file"), text(told, "state"),
-               text(told, "failure")[0] != '\0' ? ", " : "", text(told, "failure"));
+    cli_printf("\npipeline %s (%s): %s%s%s\n", text(told, "name"), text(told, "file"),
+               text(told, "state"), text(told, "failure")[0] != '\0' ? ", " : "",
+               text(told, "failure"));
     const json_t *g = json_object_get(told, "groups");
     if (get(g, "written") > 0) {
         cli_printf("writes     %" PRId64 " groups of frames, %s each", (int64_t)get(g, "written"),
                    cli_format_size((uint64_t)(get(g, "bytes") / get(g, "written")), size));
         if (get(g, "wait") > 0)
-            cli_printf("; many frames come: while others are under way, a group waits for %" PRId64 "\n",
+            cli_printf("; many frames come: while others are under way, a group waits for %" PRId64
+                       "\n",
                        (int64_t)get(g, "wait"));
         else
             cli_printf("; few frames come: each goes at once\n");
     }
-    cli_printf("%-10s %-24s %-10s %-8s %14s %14s %8s\n", "", "name", "type", "state", "records", "behind",
-               "retries");
+    cli_printf("%-10s %-24s %-10s %-8s %14s %14s %8s\n", "", "name", "type", "state", "records",
+               "behind", "retries");
     json_array_foreach(json_object_get(told, "flows"), i, one) {
-        cli_printf("%-10s %-24s %-10s %-8s %14" PRId64 " %14" PRId64 " %8" PRId64 "\n", text(one, "kind"),
-                   text(one, "name"), text(one, "type"), text(one, "state"), (int64_t)get(one, "records"),
-                   (int64_t)get(one, "behind"), (int64_t)get(one, "retries"));
+        cli_printf("%-10s %-24s %-10s %-8s %14" PRId64 " %14" PRId64 " %8" PRId64 "\n",
+                   text(one, "kind"), text(one, "name"), text(one, "type"), text(one, "state"),
+                   (int64_t)get(one, "records"), (int64_t)get(one, "behind"),
+                   (int64_t)get(one, "retries"));
         static const char *const more[] = {"target", "message"};
         for (size_t k = 0; k < 2; k++) {
             const json_t *t = json_object_get(one, more[k]);
@@ -241,8 +254,8 @@ static int run(cli_args *a) {
         return cli_close(log, dir, cli_library_error(code, "status of %s", dir));
     json_t *o = gather_log(dir, &s);
     json_object_set_new(o, "retention",
-                        json_pack("{s:o,s:o,s:b}", "bytes", number(r.bytes), "ms", number(r.ms), "consumed",
-                                  (int)r.consumed));
+                        json_pack("{s:o,s:o,s:b}", "bytes", number(r.bytes), "ms", number(r.ms),
+                                  "consumed", (int)r.consumed));
     json_object_set_new(o, "streams", gather_streams(log));
     json_object_set_new(o, "positions", gather_positions(log));
     json_object_set_new(o, "producers", gather_producers(log));
@@ -265,10 +278,11 @@ const cli_command cli_status = {
     .name = "status",
     .synopsis = "DIR [--json]",
     .summary = "Tell what is in a log and how it is doing",
-    .details =
-        "A position's lag is how many durable records its processor has yet to take. Works beside a writer.\n"
-        "If that is `pawl run`, the state of its sources, processors and sinks is told too, and how its "
-        "writes\nto the log are grouped.",
+    .details = "A position's lag is how many durable records its processor has yet to take. Works "
+               "beside a writer.\n"
+               "If that is `pawl run`, the state of its sources, processors and sinks is told too, "
+               "and how its "
+               "writes\nto the log are grouped.",
     .options = options,
     .min = 1,
     .max = 1,

@@ -19,7 +19,8 @@ static int create(cli_args *a) {
     const char *dir = a->positional[1], *name = a->positional[2];
     uint64_t partitions = 1;
     const char *text = a->value[PARTITIONS];
-    if (text != NULL && (!cli_parse_number(text, &partitions) || partitions < 1 || partitions > 1024))
+    if (text != NULL &&
+        (!cli_parse_number(text, &partitions) || partitions < 1 || partitions > 1024))
         return cli_usage(a, "--partitions takes a number from 1 to 1024, not '%s'", text);
 
     pawl *log;

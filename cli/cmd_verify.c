@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_verify.c - `pawl verify`, `pawl audit` and `pawl repair`: one call of the library each, findings a line each, a summary.
+ * cmd_verify.c - `pawl verify`, `pawl audit` and `pawl repair`: one call of the library each,
+ * findings a line each, a summary.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -21,16 +22,19 @@ static void on_finding(void *arg, const pawl_finding *f) {
 
 /* Problems of the log, in contrast to what kept it from being looked at. */
 static bool is_finding(int code) {
-    return code == PAWL_DAMAGED || code == PAWL_FOREIGN || code == PAWL_VERSION || code == PAWL_TILING;
+    return code == PAWL_DAMAGED || code == PAWL_FOREIGN || code == PAWL_VERSION ||
+           code == PAWL_TILING;
 }
 
 static void summarise(const char *dir, const pawl_check *c, const char *verdict) {
     char size[32];
     cli_printf("%s: %s; %" PRIu64 " segments, %" PRIu64 " frames, %" PRIu64 " commits, %" PRIu64
                " records, %s",
-               dir, verdict, c->segments, c->frames, c->commits, c->records, cli_format_size(c->bytes, size));
+               dir, verdict, c->segments, c->frames, c->commits, c->records,
+               cli_format_size(c->bytes, size));
     if (c->torn_bytes > 0)
-        cli_printf(", %" PRIu64 " bytes of torn tail (nothing that was acknowledged)", c->torn_bytes);
+        cli_printf(", %" PRIu64 " bytes of torn tail (nothing that was acknowledged)",
+                   c->torn_bytes);
     cli_printf("%s\n", c->live    ? "; a writer has it open, its newest part was not judged"
                        : c->clean ? "; closed in good order"
                                   : "; not closed in good order");
@@ -41,8 +45,10 @@ static int check(cli_args *a, const char *what, check_fn call, pawl_check *c, in
     const char *dir = a->positional[0];
     cli_progress progress;
     cli_progress_begin(&progress, what);
-    *c = (pawl_check){
-        .struct_size = sizeof *c, .finding = on_finding, .progress = cli_progress_call, .arg = &progress};
+    *c = (pawl_check){.struct_size = sizeof *c,
+                      .finding = on_finding,
+                      .progress = cli_progress_call,
+                      .arg = &progress};
     pawl_error e = {0};
     int code = *answer = call(dir, c, &e);
     cli_progress_clear(&progress);
@@ -86,8 +92,10 @@ static int run_audit(cli_args *a) {
         return exit_code;
     verdict(text, "exactly once", &c, exit_code);
     summarise(a->positional[0], &c, text);
-    cli_printf("%s: %" PRIu64 " intervals over %" PRIu64 " positions%s\n", a->positional[0], c.intervals,
-               c.positions, exit_code == CLI_OK ? " tile their inputs, with no gap and no overlap" : " looked at");
+    cli_printf("%s: %" PRIu64 " intervals over %" PRIu64 " positions%s\n", a->positional[0],
+               c.intervals, c.positions,
+               exit_code == CLI_OK ? " tile their inputs, with no gap and no overlap"
+                                   : " looked at");
     return cli_finish_output(exit_code);
 }
 
@@ -111,7 +119,8 @@ const cli_command cli_verify = {
     .name = "verify",
     .synopsis = "DIR",
     .summary = "Read every byte of a log and check it",
-    .details = "Changes nothing. Findings come a line each: label, segment, LSN, what it is. A torn tail is "
+    .details = "Changes nothing. Findings come a line each: label, segment, LSN, what it is. A "
+               "torn tail is "
                "no problem:\n"
                "nothing in it was ever acknowledged.",
     .min = 1,
@@ -123,9 +132,10 @@ const cli_command cli_audit = {
     .name = "audit",
     .synopsis = "DIR",
     .summary = "Verify, and show that every input was processed exactly once",
-    .details = "Each commit names the interval of input that it consumed; audit shows that for every "
-               "processor these\n"
-               "intervals tile each input with no gap and no overlap. Changes nothing.",
+    .details =
+        "Each commit names the interval of input that it consumed; audit shows that for every "
+        "processor these\n"
+        "intervals tile each input with no gap and no overlap. Changes nothing.",
     .min = 1,
     .max = 1,
     .run = run_audit,
@@ -135,7 +145,8 @@ const cli_command cli_repair = {
     .name = "repair",
     .synopsis = "DIR",
     .summary = "Mend a damaged log, and tell what was lost",
-    .details = "What is taken out is kept in lost-*.bin files in the directory; everything behind the damage "
+    .details = "What is taken out is kept in lost-*.bin files in the directory; everything behind "
+               "the damage "
                "stays. Ends\n"
                "with 1 if records were lost. No writer may have the log open.",
     .min = 1,

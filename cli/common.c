@@ -30,8 +30,10 @@ int cli_library_error(int code, const char *format, ...) {
     va_end(list);
     pawl_error e;
     pawl_last_error(&e);
-    /* The last error may be of another call than the one that answered `code`; then the code's own text is truer. */
-    cli_error("%s: %s", doing, e.code == code && e.message[0] != '\0' ? e.message : pawl_strerror(code));
+    /* The last error may be of another call than the one that answered `code`; then the code's own
+     * text is truer. */
+    cli_error("%s: %s", doing,
+              e.code == code && e.message[0] != '\0' ? e.message : pawl_strerror(code));
     return code == PAWL_INVALID ? CLI_USAGE : CLI_PROBLEM; /* a name that can't be one, say */
 }
 
@@ -68,7 +70,8 @@ bool cli_output_failed(void) {
 int cli_finish_output(int code) {
     if (cli_flush() || output_errno == EPIPE)
         return code;
-    cli_error("cannot write to standard output: %s; what it got is not complete", strerror(output_errno));
+    cli_error("cannot write to standard output: %s; what it got is not complete",
+              strerror(output_errno));
     return code == CLI_OK ? CLI_PROBLEM : code;
 }
 
@@ -81,7 +84,8 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
     o.flags = flags;
     o.backend = a->backend;
     o.direct = a->direct;
-    o.memory_cap = a->memory != 0 ? a->memory : UINT64_C(128) << 20; /* room for records of 16 MiB */
+    /* room for records of 16 MiB */
+    o.memory_cap = a->memory != 0 ? a->memory : UINT64_C(128) << 20;
     o.lock_wait_ms = CLI_LOCK_WAIT_MS;
     o.progress = cli_progress_call;
     o.progress_arg = &progress;
@@ -90,7 +94,8 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
     cli_progress_clear(&progress);
     if (code < 0) {
         *out = NULL;
-        cli_error("cannot open %s: %s", dir, e.message[0] != '\0' ? e.message : pawl_strerror(code));
+        cli_error("cannot open %s: %s", dir,
+                  e.message[0] != '\0' ? e.message : pawl_strerror(code));
         return CLI_CANNOT_OPEN;
     }
     pawl_status s = {.struct_size = sizeof s};
@@ -116,13 +121,15 @@ int cli_find_stream(pawl *log, const char *dir, const char *name, pawl_stream_in
         return CLI_OK;
     if (code != PAWL_NOT_FOUND)
         return cli_library_error(code, "looking for stream %s in %s", name, dir);
-    cli_error("there is no stream '%s' in %s; `pawl stream list %s` shows what there is, `pawl stream create "
+    cli_error("there is no stream '%s' in %s; `pawl stream list %s` shows what there is, `pawl "
+              "stream create "
               "%s %s` makes it",
               name, dir, dir, dir, name);
     return CLI_PROBLEM;
 }
 
-/* ---- signals. The handler reads `stopping_log` and calls pawl_stop(), which is safe there; it is cleared before the handle goes. */
+/* ---- signals. The handler reads `stopping_log` and calls pawl_stop(), which is safe there; it is
+ * cleared before the handle goes. */
 
 static pawl *volatile stopping_log;
 static volatile sig_atomic_t stopping_signal;

@@ -41,7 +41,8 @@ static char *encode_base64(const unsigned char *from, size_t size) {
     return text;
 }
 
-/* Bytes become a string if they are UTF-8, else base64 under another name, so that nobody takes the one for the other. */
+/* Bytes become a string if they are UTF-8, else base64 under another name, so that nobody takes the
+ * one for the other. */
 static bool set_bytes(json_t *object, const char *name, const void *bytes, size_t size) {
     json_t *text = json_stringn(size > 0 ? bytes : "", size);
     if (text != NULL)
@@ -60,7 +61,8 @@ static json_t *make_headers(const pawl_record *r) {
     pawl_header h;
     for (uint32_t i = 0; pawl_record_header(r, i, &h) >= 0; i++) {
         json_t *one = json_object();
-        bool good = set_bytes(one, "name", h.name, h.name_len) && set_bytes(one, "value", h.value, h.value_len);
+        bool good = set_bytes(one, "name", h.name, h.name_len) &&
+                    set_bytes(one, "value", h.value, h.value_len);
         if (json_array_append_new(all, one) != 0 || !good)
             break;
     }
@@ -74,13 +76,14 @@ static int write_part(const char *part, size_t size, void *arg) {
 
 static bool format_json(const pawl_record *r) {
     json_t *o = json_object();
-    bool good = json_object_set_new(o, "offset", json_integer((json_int_t)r->offset)) == 0 &&
-                json_object_set_new(o, "partition", json_integer((json_int_t)r->partition)) == 0 &&
-                json_object_set_new(o, "timestamp", json_integer((json_int_t)r->timestamp_ns)) == 0 &&
-                (r->key_len > 0 ? set_bytes(o, "key", r->key, r->key_len)
-                                : json_object_set_new(o, "key", json_null()) == 0) &&
-                set_bytes(o, "value", r->value, r->value_len) &&
-                json_object_set_new(o, "headers", make_headers(r)) == 0;
+    bool good =
+        json_object_set_new(o, "offset", json_integer((json_int_t)r->offset)) == 0 &&
+        json_object_set_new(o, "partition", json_integer((json_int_t)r->partition)) == 0 &&
+        json_object_set_new(o, "timestamp", json_integer((json_int_t)r->timestamp_ns)) == 0 &&
+        (r->key_len > 0 ? set_bytes(o, "key", r->key, r->key_len)
+                        : json_object_set_new(o, "key", json_null()) == 0) &&
+        set_bytes(o, "value", r->value, r->value_len) &&
+        json_object_set_new(o, "headers", make_headers(r)) == 0;
     if (!good)
         cli_error("out of memory for the record at offset %llu", (unsigned long long)r->offset);
     good = good && json_dump_callback(o, write_part, NULL, JSON_COMPACT) == 0 && cli_write("\n", 1);

@@ -15,7 +15,8 @@
 #include "cli/cli.h"
 
 enum { CHUNK = 256 * 1024, POLL_MS = 200 };
-/* The largest value of a record (pawl.h, LIMITS); a log with small segments or little memory takes less, and says so itself. */
+/* The largest value of a record (pawl.h, LIMITS); a log with small segments or little memory takes
+ * less, and says so itself. */
 #define LINE_MAX_BYTES ((size_t)16 << 20)
 
 int lines_open(lines *l, const char *path, bool follow) {
@@ -32,7 +33,8 @@ int lines_open(lines *l, const char *path, bool follow) {
         errno = EISDIR;
         return -1;
     }
-    /* Standard input may be a file that a caller has read a part of: then its start is where it stands. */
+    /* Standard input may be a file that a caller has read a part of: then its start is where it
+     * stands. */
     l->regular = S_ISREG(st.st_mode) && lseek(l->fd, 0, SEEK_CUR) == 0;
     l->capacity = CHUNK;
     l->buffer = malloc(l->capacity);
@@ -86,7 +88,8 @@ static enum lines_result look_after_file(lines *l) {
         return LINES_SHRUNK;
     if ((uint64_t)now.st_size > reached)
         return LINES_WAIT;
-    if (l->path != NULL && stat(l->path, &named) == 0 && (named.st_dev != now.st_dev || named.st_ino != now.st_ino))
+    if (l->path != NULL && stat(l->path, &named) == 0 &&
+        (named.st_dev != now.st_dev || named.st_ino != now.st_ino))
         return LINES_REPLACED;
     cli_sleep_ms(POLL_MS);
     return LINES_WAIT;
@@ -165,7 +168,8 @@ void lines_drop_byte(lines *l) {
     take(l, 1);
 }
 
-static enum lines_result skip_file(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX], size_t *tail_size) {
+static enum lines_result skip_file(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX],
+                                   size_t *tail_size) {
     if (lines_total(l) < offset)
         return LINES_SHRUNK;
     size_t want = offset < LINES_TAIL_MAX ? (size_t)offset : LINES_TAIL_MAX;
@@ -179,7 +183,8 @@ static enum lines_result skip_file(lines *l, uint64_t offset, char tail[LINES_TA
     return LINES_ONE;
 }
 
-enum lines_result lines_skip(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX], size_t *tail_size) {
+enum lines_result lines_skip(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX],
+                             size_t *tail_size) {
     if (l->regular)
         return skip_file(l, offset, tail, tail_size);
     size_t kept = 0;

@@ -16,7 +16,8 @@ enum lines_result {
     LINES_END,          /* nothing more will come */
     LINES_TOO_LONG,     /* longer than any record may be */
     LINES_SHRUNK,       /* the file is shorter than what was read already */
-    LINES_REPLACED, /* following: the path names another file now (rotation), and the old one is read to its end */
+    /* following: the path names another file now (rotation), and the old one is read to its end */
+    LINES_REPLACED,
     LINES_ERROR /* errno tells */
 };
 
@@ -27,18 +28,23 @@ typedef struct lines {
     bool ended;      /* a pipe's end was seen */
     uint64_t offset; /* in the source, of the first byte that has not been given out */
     char *buffer;
-    size_t capacity, begin, scanned, end; /* begin <= scanned <= end <= capacity; no newline in [begin, scanned) */
+    /* begin <= scanned <= end <= capacity; no newline in [begin, scanned) */
+    size_t capacity, begin, scanned, end;
 } lines;
 
-/* The bytes before a place in the source, as many as were asked for or are there; the place is behind the last one. */
+/* The bytes before a place in the source, as many as were asked for or are there; the place is
+ * behind the last one. */
 enum { LINES_TAIL_MAX = 72 };
 
 /* path NULL: standard input. 0, or -1 with errno. */
 int lines_open(lines *l, const char *path, bool follow);
 void lines_close(lines *l);
-/* Goes on to `offset` from the start and gives the bytes before it. LINES_ONE: done; LINES_SHRUNK: the source is shorter. */
-enum lines_result lines_skip(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX], size_t *tail_size);
-/* The next line; it lives until the next call. Never waits longer than a fifth of a second, so that signals are seen. */
+/* Goes on to `offset` from the start and gives the bytes before it. LINES_ONE: done; LINES_SHRUNK:
+ * the source is shorter. */
+enum lines_result lines_skip(lines *l, uint64_t offset, char tail[LINES_TAIL_MAX],
+                             size_t *tail_size);
+/* The next line; it lives until the next call. Never waits longer than a fifth of a second, so that
+ * signals are seen. */
 enum lines_result lines_next(lines *l, const char **line, size_t *size);
 /* The next byte without taking it: LINES_ONE, WAIT, END, or an error. */
 enum lines_result lines_peek(lines *l, char *byte);

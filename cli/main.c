@@ -33,7 +33,8 @@ enum { OPTION_OPENING = 64, OPTION_HELP = 128, OPTION_VERSION = 129 };
 static void print_options(const cli_option *options) {
     for (const cli_option *o = options; o != NULL && o->name != NULL; o++) {
         char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+        snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "",
+                 o->argument ? o->argument : "");
         cli_printf("  %-28s  %s\n", left, o->help);
     }
 }
@@ -123,17 +124,20 @@ static void make_table(struct option *table, const cli_command *c) {
     size_t n = 0;
     if (c != NULL) {
         for (int i = 0; c->options != NULL && c->options[i].name != NULL; i++)
-            table[n++] = (struct option){c->options[i].name, c->options[i].argument != NULL, NULL, i};
+            table[n++] =
+                (struct option){c->options[i].name, c->options[i].argument != NULL, NULL, i};
     }
     for (int i = 0; (c == NULL || c->opens) && opening_options[i].name != NULL; i++)
-        table[n++] = (struct option){opening_options[i].name, required_argument, NULL, OPTION_OPENING + i};
+        table[n++] =
+            (struct option){opening_options[i].name, required_argument, NULL, OPTION_OPENING + i};
     table[n++] = (struct option){"help", no_argument, NULL, OPTION_HELP};
     if (c == NULL)
         table[n++] = (struct option){"version", no_argument, NULL, OPTION_VERSION};
     table[n] = (struct option){NULL, 0, NULL, 0};
 }
 
-/* Parses the options of a command, or with c == NULL those before it. Returns -1 to go on, else an exit code. */
+/* Parses the options of a command, or with c == NULL those before it. Returns -1 to go on, else an
+ * exit code. */
 static int parse_options(cli_args *a, const cli_command *c, int argc, char **argv) {
     struct option table[CLI_OPTIONS_MAX + 8];
     make_table(table, c);
@@ -152,7 +156,8 @@ static int parse_options(cli_args *a, const cli_command *c, int argc, char **arg
         }
         if (got == '?' || got == ':') {
             const char *text = argv[optind > 0 ? optind - 1 : at];
-            const char *why = got == ':' ? "needs a value" : "is not an option here, or takes no value";
+            const char *why =
+                got == ':' ? "needs a value" : "is not an option here, or takes no value";
             if (c != NULL)
                 return cli_usage(a, "%s %s", text, why);
             cli_error("%s %s; see `pawl help`", text, why);
@@ -172,7 +177,8 @@ static int run_command(cli_args *a, int argc, char **argv) {
     if (c == NULL)
         return CLI_USAGE;
     a->command = c;
-    /* getopt would take "--" out and forget where it was; CMD's own options must not be looked at. */
+    /* getopt would take "--" out and forget where it was; CMD's own options must not be looked
+     * at. */
     for (int i = 1; c->program && i < argc; i++) {
         if (strcmp(argv[i], "--") == 0) {
             a->program = argv + i + 1;
@@ -188,14 +194,16 @@ static int run_command(cli_args *a, int argc, char **argv) {
     if (a->count < c->min)
         return cli_usage(a, "something is missing");
     if (a->count > c->max)
-        return cli_usage(a, "'%s' is too much%s", a->positional[c->max], c->program ? " (CMD comes after --)" : "");
+        return cli_usage(a, "'%s' is too much%s", a->positional[c->max],
+                         c->program ? " (CMD comes after --)" : "");
     for (int i = 0; i < a->count; i++)
         if (a->positional[i][0] == '\0')
             return cli_usage(a, "an argument is empty");
     return c->run(a);
 }
 
-/* A log's file must never get a standard descriptor's number, or a stray message would be written into it. */
+/* A log's file must never get a standard descriptor's number, or a stray message would be written
+ * into it. */
 static void occupy_standard_descriptors(void) {
     int fd;
     do
@@ -207,7 +215,8 @@ static void occupy_standard_descriptors(void) {
 
 int main(int argc, char **argv) {
     occupy_standard_descriptors();
-    signal(SIGPIPE, SIG_IGN); /* so that EPIPE comes as an error, and a log is closed in good order */
+    /* so that EPIPE comes as an error, and a log is closed in good order */
+    signal(SIGPIPE, SIG_IGN);
     cli_args a = {0};
     int code = parse_options(&a, NULL, argc, argv);
     if (code >= 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * progress.c - the progress bar. What ends quickly shows none; a pipe or a file on stderr never gets one.
+ * progress.c - the progress bar. What ends quickly shows none; a pipe or a file on stderr never
+ * gets one.
  */
 #include <inttypes.h>
 #include <string.h>

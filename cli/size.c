@@ -8,7 +8,8 @@
 
 #include "cli/cli.h"
 
-/* Reads the digits at the front; *rest is what follows. Doesn't use strtoull(): that takes signs and blanks. */
+/* Reads the digits at the front; *rest is what follows. Doesn't use strtoull(): that takes signs
+ * and blanks. */
 static bool read_digits(const char *text, uint64_t *out, const char **rest) {
     uint64_t n = 0;
     const char *c = text;
@@ -78,7 +79,8 @@ const char *cli_format_size(uint64_t bytes, char buffer[32]) {
         n /= 1024;
         unit++;
     }
-    snprintf(buffer, 32, unit == 0 || n == (double)(uint64_t)n ? "%.0f %s" : "%.1f %s", n, units[unit]);
+    snprintf(buffer, 32, unit == 0 || n == (double)(uint64_t)n ? "%.0f %s" : "%.1f %s", n,
+             units[unit]);
     return buffer;
 }
 
@@ -98,7 +100,8 @@ const char *cli_format_time(uint64_t ns, char buffer[40]) {
     time_t seconds = (time_t)(ns / UINT64_C(1000000000));
     struct tm parts;
     char text[24];
-    if (gmtime_r(&seconds, &parts) == NULL || strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts) == 0)
+    if (gmtime_r(&seconds, &parts) == NULL ||
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts) == 0)
         snprintf(text, sizeof text, "%lld", (long long)seconds);
     snprintf(buffer, 40, "%s.%06uZ", text, (unsigned)(ns % UINT64_C(1000000000) / 1000));
     return buffer;

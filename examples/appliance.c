@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * appliance.c - a program that `pawl crashtest` can check record by record: it appends the records that the test expects, has them processed, and
- * acknowledges what became durable. Try it:    pawl crashtest data --seconds 10 -- build/examples/appliance
+ * appliance.c - a program that `pawl crashtest` can check record by record: it appends the records
+ * that the test expects, has them processed, and
+ * acknowledges what became durable. Try it:    pawl crashtest data --seconds 10 --
+ *                                              build/examples/appliance
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,7 +40,8 @@ static uint64_t mix(uint64_t *state) { /* splitmix64 */
     return z ^ (z >> 31);
 }
 
-/* Record n of the seed, as pawl(1) defines it (this machine is little-endian); returns its length. */
+/* Record n of the seed, as pawl(1) defines it (this machine is little-endian); returns its
+ * length. */
 static uint32_t make(uint64_t n, uint8_t bytes[8 + 65536 + 8]) {
     uint64_t state = seed ^ n * UINT64_C(0xD1342543DE82EF95), r = mix(&state);
     uint64_t most = r % 1000 == 0 ? 65536 : r % 50 == 0 ? 8192 : 256;

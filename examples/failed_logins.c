@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * failed_logins DIR [FILE] - sorts an SSH server's failed logins by source address, in a log that `pawl init` made.
- *     lines --parse--> failed (whole lines, keyed by address) --address--> by-address (one address a failure)
- *                 \--> rest                           count them: pawl cat DIR by-address | sort | uniq -c
- * After a kill -9 just run it again: the log knows how far the input was taken and how far each stage came.
+ * failed_logins DIR [FILE] - sorts an SSH server's failed logins by source address, in a log that
+ * `pawl init` made.
+ *     lines --parse--> failed (whole lines, keyed by address) --address--> by-address (one address
+ *     a failure)
+ *                 \--> rest                           count them: pawl cat DIR by-address | sort |
+ *                                                     uniq -c
+ * After a kill -9 just run it again: the log knows how far the input was taken and how far each
+ * stage came.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +36,10 @@ static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *ar
             if (at + 6 < end && at[6] != ' ')
                 address = at + 6;
         pawl_record out = {.key = address, .value = line, .value_len = r->value_len};
-        while (address != NULL && address + out.key_len < end && address[out.key_len] != ' ' && out.key_len < 255)
-            out.key_len++; /* equal keys share a partition, so one address's failures stay in order */
+        while (address != NULL && address + out.key_len < end && address[out.key_len] != ' ' &&
+               out.key_len < 255)
+            /* equal keys share a partition, so one address's failures stay in order */
+            out.key_len++;
         code = pawl_emit(ctx, address != NULL ? failed : rest, PAWL_ANY, &out);
     }
     return (void)arg, code < 0;
@@ -42,7 +48,8 @@ static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *ar
 static int take_address(pawl_context *ctx, const pawl_record *r, size_t count, void *arg) {
     int code = 0;
     for (; count > 0 && code >= 0; r++, count--) {
-        pawl_record out = {.key = r->key, .key_len = r->key_len, .value = r->key, .value_len = r->key_len};
+        pawl_record out = {
+            .key = r->key, .key_len = r->key_len, .value = r->key, .value_len = r->key_len};
         code = pawl_emit(ctx, by_address, PAWL_ANY, &out);
     }
     return (void)arg, code < 0;
@@ -75,7 +82,8 @@ int main(int argc, char **argv) {
         check(pawl_begin(log, &tx));
         check(pawl_put(tx, lines, PAWL_ANY, &r));
         check(pawl_tx_sequence(tx, producer, number, number, NULL, 0));
-        check(pawl_commit_async(tx, NULL, NULL, NULL)); /* not waited for: the order is certain, and pawl_run() waits for all */
+        /* not waited for: the order is certain, and pawl_run() waits for all */
+        check(pawl_commit_async(tx, NULL, NULL, NULL));
     }
     pawl_producer_close(producer);
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
@@ -83,6 +91,7 @@ int main(int argc, char **argv) {
     check(pawl_processor_add(log, &c, &(pawl_processor *){NULL}));
     c.name = "address", c.inputs = &failed, c.process = take_address;
     check(pawl_processor_add(log, &c, &(pawl_processor *){NULL}));
-    check(pawl_run(log, 2, PAWL_RUN_UNTIL_IDLE)); /* "address" takes what "parse" appended before that is durable: one flush */
+    /* "address" takes what "parse" appended before that is durable: one flush */
+    check(pawl_run(log, 2, PAWL_RUN_UNTIL_IDLE));
     return pawl_close(log) < 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sink.c - a whole sink of one's own, against the public headers alone. Its target is a directory with a file for each partition, "records
- * position". A file is replaced by rename(2): that is the target's own transaction, which holds data and position together, so the sink is
- * transactional, and the tally is right whatever is killed and whenever.
+ * sink.c - a whole sink of one's own, against the public headers alone. Its target is a directory
+ * with a file for each partition, "records position". A file is replaced by rename(2): that is the
+ * target's own transaction, which holds data and position together, so the sink is transactional,
+ * and the tally is right whatever is killed and whenever.
  *
  * usage: sink LOG STREAM DIRECTORY     delivers what is durable in the log, and ends
  */
@@ -36,8 +37,9 @@ static int load(struct tally *t, const pawl_sink_batch *b, pawl_fault *f) {
 /* A rename that only the page cache has must not be believed. */
 static int open_target(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     (void)b;
-    return fsync(((struct tally *)self)->dir) == 0 ? PAWL_DONE
-                                                   : pawl_fault_set(f, PAWL_RETRY, "cannot sync the directory");
+    return fsync(((struct tally *)self)->dir) == 0
+               ? PAWL_DONE
+               : pawl_fault_set(f, PAWL_RETRY, "cannot sync the directory");
 }
 
 static int position(void *self, const pawl_sink_batch *b, uint64_t *offset, pawl_fault *f) {
@@ -51,7 +53,8 @@ static int begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     return load(self, b, f) == PAWL_FATAL ? PAWL_FATAL : PAWL_DONE;
 }
 
-static int write_records(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t n, pawl_fault *f) {
+static int write_records(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t n,
+                         pawl_fault *f) {
     (void)b, (void)r, (void)f;
     ((struct tally *)self)->records += n;
     return PAWL_DONE;
@@ -67,7 +70,8 @@ static int commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (fd >= 0)
         close(fd);
     if (!good || renameat(t->dir, "next", t->dir, name) != 0 || fsync(t->dir) != 0)
-        return pawl_fault_set(f, PAWL_RETRY, "cannot replace %s", name); /* the runtime asks position() what became of it */
+        /* the runtime asks position() what became of it */
+        return pawl_fault_set(f, PAWL_RETRY, "cannot replace %s", name);
     return PAWL_DONE;
 }
 
@@ -76,7 +80,8 @@ static void forget(void *self) { /* abort: what was counted is loaded again by b
 }
 
 int main(int argc, char **argv) {
-    struct tally target = {.dir = argc == 4 ? open(argv[3], O_DIRECTORY | O_RDONLY | O_CLOEXEC) : -1};
+    struct tally target = {.dir =
+                               argc == 4 ? open(argv[3], O_DIRECTORY | O_RDONLY | O_CLOEXEC) : -1};
     pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
     ops.kind = PAWL_SINK_TRANSACTIONAL, ops.type = "tally", ops.self = &target;
     ops.open = open_target, ops.position = position, ops.begin = begin, ops.write = write_records;
@@ -91,7 +96,8 @@ int main(int argc, char **argv) {
     if (code == 0 && (code = pawl_stream_find(log, argv[2], &in)) == 0)
         code = pawl_sink_add(log, &c, &ops, &sink, &e);
     if (code == 0 && (code = pawl_sink_start(sink)) == 0)
-        code = pawl_sink_stop(sink, 60000); /* delivers what there is; a program that lives on stops at its end only */
+        /* delivers what there is; a program that lives on stops at its end only */
+        code = pawl_sink_stop(sink, 60000);
     if (code < 0)
         fprintf(stderr, "sink: %s %s\n", pawl_strerror(code), e.message);
     pawl_sink_remove(sink);

@@ -12,7 +12,8 @@ int main(int argc, char **argv) {
     pawl *log;
     pawl_error e;
     pawl_options o = PAWL_OPTIONS_INIT;
-    o.flags = PAWL_OPEN_CREATE; /* opening an existing log works just the same, and recovers it if need be */
+    /* opening an existing log works just the same, and recovers it if need be */
+    o.flags = PAWL_OPEN_CREATE;
     if (pawl_open(argc > 1 ? argv[1] : "data", &o, &log, &e) < 0) {
         fprintf(stderr, "%s\n", e.message);
         return 1;

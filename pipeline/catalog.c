@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Streams, producers, processors' names and settings: small transactions of catalog changes, each durable on return.
+ * Streams, producers, processors' names and settings: small transactions of catalog changes, each
+ * durable on return.
  */
 #include <stdio.h>
 
@@ -24,7 +25,8 @@ static int change(pawl *p, const struct catalog_entry *e) {
     return rc;
 }
 
-/* One change of the catalog at a time: ids and epochs are chosen before the append, which may let go of the lock while it waits for room. */
+/* One change of the catalog at a time: ids and epochs are chosen before the append, which may let
+ * go of the lock while it waits for room. */
 static int enter_catalog(pawl *p) {
     TRY(engine_enter_writer(p));
     while (p->catalog_busy) {
@@ -73,7 +75,8 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
         rc = tables_room(t, align_up(16 + strlen(name), 8) + (uint64_t)partitions * C_NEXT_SIZE);
     uint32_t fresh = t->stream_count + 1;
     if (rc == 0)
-        rc = change(p, &(struct catalog_entry){CATALOG_STREAM, fresh, partitions, 0, name, (uint16_t)strlen(name)});
+        rc = change(p, &(struct catalog_entry){CATALOG_STREAM, fresh, partitions, 0, name,
+                                               (uint16_t)strlen(name)});
     if (id != NULL)
         *id = existing != 0 ? existing : fresh;
     leave_catalog(p);
@@ -164,8 +167,8 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
         rc = id > PRODUCERS_MAX ? fail(PAWL_LIMIT, "a log has at most 16,384 producers")
                                 : tables_room(t, 80 + strlen(name));
         if (rc == 0)
-            rc = tx_add_catalog(
-                tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name, (uint16_t)strlen(name)});
+            rc = tx_add_catalog(tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name,
+                                                            (uint16_t)strlen(name)});
         if (rc == 0)
             rc = tx_commit_locked(tx, NULL);
     }
@@ -178,8 +181,11 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     }
     if (rc == 0) {
         const struct producer *row = tables_producer(t, id);
-        *pr = (pawl_producer){
-            .p = p, .id = id, .epoch = row->epoch, .sequence = row->sequence, .cookie_len = row->cookie_len};
+        *pr = (pawl_producer){.p = p,
+                              .id = id,
+                              .epoch = row->epoch,
+                              .sequence = row->sequence,
+                              .cookie_len = row->cookie_len};
         memcpy(pr->cookie, row->cookie, COOKIE_MAX);
         *out = pr;
     } else if (pr != NULL) {
@@ -239,7 +245,8 @@ int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
         rc = found > PROCESSORS_MAX ? fail(PAWL_LIMIT, "a log has at most 1,024 processors")
                                     : tables_room(t, 16 + strlen(name));
         if (rc == 0)
-            rc = change(p, &(struct catalog_entry){CATALOG_PROCESSOR, found, 0, 0, name, (uint16_t)strlen(name)});
+            rc = change(p, &(struct catalog_entry){CATALOG_PROCESSOR, found, 0, 0, name,
+                                                   (uint16_t)strlen(name)});
     }
     if (id != NULL)
         *id = found;
@@ -279,12 +286,14 @@ int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]) {
     return rc;
 }
 
-int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t partition, uint64_t *offset) {
+int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t partition,
+                      uint64_t *offset) {
     if (processor == NULL || offset == NULL)
         return fail(PAWL_INVALID, "name or result pointer is NULL");
     TRY(refreshed(p));
     uint32_t id = tables_find_processor(&p->tables, processor);
-    const struct position_row *row = id != 0 ? tables_position(&p->tables, id, stream, partition) : NULL;
+    const struct position_row *row =
+        id != 0 ? tables_position(&p->tables, id, stream, partition) : NULL;
     if (row != NULL)
         *offset = row->offset;
     engine_leave(p);
@@ -332,9 +341,11 @@ int pawl_retention_set(pawl *p, const pawl_retention *r) {
     struct pawl_tx *tx;
     int rc = tx_new(p, &tx);
     if (rc == 0)
-        rc = tx_add_catalog(tx, &(struct catalog_entry){CATALOG_RETAIN, 0, r->bytes, r->ms, NULL, 0});
+        rc = tx_add_catalog(tx,
+                            &(struct catalog_entry){CATALOG_RETAIN, 0, r->bytes, r->ms, NULL, 0});
     if (rc == 0)
-        rc = commit_change(tx, &(struct catalog_entry){CATALOG_CONSUMED, 0, r->consumed != 0, 0, NULL, 0});
+        rc = commit_change(
+            tx, &(struct catalog_entry){CATALOG_CONSUMED, 0, r->consumed != 0, 0, NULL, 0});
     tx_free(tx);
     if (rc == 0)
         engine_ask_chores(p);

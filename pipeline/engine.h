@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * engine.h - the handle behind pawl.h: the log's state machine and tables under one lock, and the thin shell of threads around them.
+ * engine.h - the handle behind pawl.h: the log's state machine and tables under one lock, and the
+ * thin shell of threads around them.
  *
  * shell.c      the lock, who waits for I/O (the leader), background threads
  * open.c       opening, closing      follow.c   read-only handles that follow a live writer
@@ -10,8 +11,9 @@
  * retention.c  what may be dropped        status.c   figures
  * inspect*.c   dump, explain, audit       repair.c, verify.c are in recovery/
  *
- * Concurrency: every field of struct pawl is guarded by `mutex`, but for those marked (constant) or (atomic).
- * While a thread waits for the device as leader, the lock is free: others append, and their groups go out with the next flush.
+ * Concurrency: every field of struct pawl is guarded by `mutex`, but for those marked (constant) or
+ * (atomic). While a thread waits for the device as leader, the lock is free: others append, and
+ * their groups go out with the next flush.
  */
 #ifndef PAWL_PIPELINE_ENGINE_H
 #define PAWL_PIPELINE_ENGINE_H
@@ -34,8 +36,8 @@ struct async_commit {
     struct async_commit *next;
 };
 
-/* Read-only handle: two walks over the newest segment. `ahead` verifies all there is and learns what later frames
- * know to be durable; `apply` changes the tables, and never passes that. */
+/* Read-only handle: two walks over the newest segment. `ahead` verifies all there is and learns
+ * what later frames know to be durable; `apply` changes the tables, and never passes that. */
 struct follow {
     struct scan ahead, apply;
     uint64_t known; /* durable LSN as witnessed */
@@ -52,7 +54,9 @@ struct pawl {
     struct seam *io;        /* (constant) */
     struct mem mem;         /* (atomic inside) */
     ahead_spare read_ahead; /* of readers; given up when memory is short */
-    atomic_bool tight; /* a reader met want of memory: since then they keep nothing between calls that can be had again */
+    /* a reader met want of memory: since then they keep nothing between calls that can be had
+     * again */
+    atomic_bool tight;
     bool read_only, salvage, no_thread, app_dispatch, block_when_full; /* (constant) */
     uint64_t fork_generation;                                          /* (constant) */
     uint64_t witness_ns;                                               /* (constant); 0 none */
@@ -69,23 +73,30 @@ struct pawl {
     bool catalog_busy; /* a change of the catalog is being committed */
     bool leader;       /* a thread is in reap() */
     bool closing;
-    uint32_t wake_due; /* the lock's next release wakes the sleepers of these groups (as wal.done_mask) */
+    /* the lock's next release wakes the sleepers of these groups (as wal.done_mask) */
+    uint32_t wake_due;
     _Atomic uint32_t sleepers; /* threads in engine_commit_wait() that may have to be woken */
     _Atomic uint32_t progress_count;
     _Atomic uint64_t durable_lsn; /* wal.durable, for them */
     bool bg_idle;                 /* the background thread sleeps without a deadline */
-    uint64_t bg_wakes_at; /* until when it sleeps (monotonic ns; UINT64_MAX: bg_idle); 0: it is awake */
-    /* Asynchronous commits that somebody waits for at once, together with what comes after them, are left to whoever that is: engine_async_came() */
+    /* until when it sleeps (monotonic ns; UINT64_MAX: bg_idle); 0: it is awake */
+    uint64_t bg_wakes_at;
+    /* Asynchronous commits that somebody waits for at once, together with what comes after them,
+     * are left to whoever that is: engine_async_came() */
     uint64_t async_since; /* when the first one came after the last wait; 0: none did */
-    uint64_t hold_until;  /* so long the background thread leaves what has gathered; 0: it doesn't */
-    uint32_t followed;    /* how often in a row such a waiter came, up to a few */
+    /* so long the background thread leaves what has gathered; 0: it doesn't */
+    uint64_t hold_until;
+    uint32_t followed; /* how often in a row such a waiter came, up to a few */
     /* Committers that come together: engine_commit_wait() */
     _Atomic uint32_t waiting; /* threads that are in it */
     _Atomic int32_t crowded;  /* so many commits sleep at once, since others want the processors */
-    uint32_t expected;    /* so many shall be in the next group, until hold_until; 0: nobody is waited for */
+    /* so many shall be in the next group, until hold_until; 0: nobody is waited for */
+    uint32_t expected;
     uint32_t gathered;    /* are in it, and */
     uint64_t gathered_in; /* which one that is (wal.groups_written) */
-    uint32_t alone; /* completions after which nobody is waited for yet, since it was in vain; and how many the next time */
+    /* completions after which nobody is waited for yet, since it was in vain; and how many the next
+     * time */
+    uint32_t alone;
     uint32_t alone_next;
     uint64_t nap_commits; /* commits when the background thread took its last nap */
     bool bg_running, chores_running;
@@ -104,21 +115,25 @@ struct pawl {
     struct index_entry *index; /* sparse, of the active segment */
     uint32_t index_count, index_cap;
     _Atomic uint32_t round_robin;
-    _Atomic uint16_t partitions_of[STREAMS_MAX + 1]; /* by stream id; 0: not looked up yet. Streams never change */
-    uint64_t record_max, spill_bytes; /* (constant): a record's largest size; a transaction spills beyond */
-    uint64_t drop_to;                 /* segments below this are being removed */
-    uint64_t full_since;              /* when there was no space for a segment */
+    /* by stream id; 0: not looked up yet. Streams never change */
+    _Atomic uint16_t partitions_of[STREAMS_MAX + 1];
+    /* (constant): a record's largest size; a transaction spills beyond */
+    uint64_t record_max, spill_bytes;
+    uint64_t drop_to;    /* segments below this are being removed */
+    uint64_t full_since; /* when there was no space for a segment */
 
     struct pawl_processor *processors; /* added ones, a list */
     bool running;
-    struct task *tasks; /* of the last pawl_run(), for the next; whoever runs, adds or removes processors has them */
+    /* of the last pawl_run(), for the next; whoever runs, adds or removes processors has them */
+    struct task *tasks;
     uint32_t task_count, task_room;
 
     pthread_mutex_t spill_mutex; /* taken last of all */
-    struct pawl_tx *spilling; /* open transactions with a part in the log: retention must keep it. Guarded by spill_mutex */
+    /* open transactions with a part in the log: retention must keep it. Guarded by spill_mutex */
+    struct pawl_tx *spilling;
 
-    /* Transactions that ended, with their memory, for the next ones to use: a commit then allocates nothing. Guarded by tx_pool_busy, which nobody
-     * waits for: who finds it set does without. */
+    /* Transactions that ended, with their memory, for the next ones to use: a commit then allocates
+     * nothing. Guarded by tx_pool_busy, which nobody waits for: who finds it set does without. */
     atomic_flag tx_pool_busy;
     struct pawl_tx *tx_pool;
     uint32_t tx_pool_count;
@@ -133,7 +148,8 @@ struct pawl {
 /* Entry of every public call: fork and state check, then the lock. */
 int engine_enter(pawl *p);
 int engine_enter_writer(pawl *p); /* PAWL_READ_ONLY on a read-only handle */
-/* What is done once the lock is free: hands queued requests to the kernel, wakes who sleeps in engine_commit_wait(). */
+/* What is done once the lock is free: hands queued requests to the kernel, wakes who sleeps in
+ * engine_commit_wait(). */
 void engine_after(pawl *p, bool kick, uint32_t wake);
 static inline void engine_leave(pawl *p) {
     bool kick = p->wal.kick_due;
@@ -144,7 +160,8 @@ static inline void engine_leave(pawl *p) {
     if (kick || wake != 0)
         engine_after(p, kick, wake);
 }
-/* Under the lock, before waiting for anything: does what is due, with the lock released. True if it did: then look again before you wait. */
+/* Under the lock, before waiting for anything: does what is due, with the lock released. True if it
+ * did: then look again before you wait. */
 static inline bool engine_did_due(pawl *p) {
     if (!p->wal.kick_due && p->wake_due == 0)
         return false;
@@ -158,21 +175,25 @@ extern _Atomic uint64_t engine_generation; /* counts the forks that led to this 
 int engine_refuse(pawl *p);                /* why engine_check_writer() says no */
 /* As engine_enter_writer(), without the lock. */
 static inline int engine_check_writer(pawl *p) {
-    bool well = p->fork_generation == atomic_load_explicit(&engine_generation, memory_order_relaxed) &&
-                !p->read_only && atomic_load_explicit(&p->wal.failed, memory_order_relaxed) == 0;
+    bool well =
+        p->fork_generation == atomic_load_explicit(&engine_generation, memory_order_relaxed) &&
+        !p->read_only && atomic_load_explicit(&p->wal.failed, memory_order_relaxed) == 0;
     return well ? 0 : engine_refuse(p);
 }
 /* Under the lock: lets I/O go on: leads if nobody does, else waits for whoever does. */
 void engine_wait(pawl *p);
 /* Under the lock: waits for space in a full log, but not so long that pawl_stop() isn't heard. */
 void engine_wait_space(pawl *p);
-/* Under the lock: waits for progress, at most until `deadline` (monotonic ns; UINT64_MAX: none). False when it passed. */
+/* Under the lock: waits for progress, at most until `deadline` (monotonic ns; UINT64_MAX: none).
+ * False when it passed. */
 bool engine_wait_until(pawl *p, uint64_t deadline);
 /* Under the lock: until everything below lsn is durable, or the log failed. */
 int engine_wait_durable(pawl *p, uint64_t lsn);
-/* The same for what was appended last, but the lock is free on return, and who is woken need not take it: for many committers at once. */
+/* The same for what was appended last, but the lock is free on return, and who is woken need not
+ * take it: for many committers at once. */
 int engine_commit_wait(pawl *p, uint64_t lsn);
-/* Under the lock: a commit was appended that nobody waits for yet: sees to it that it gets to the device. */
+/* Under the lock: a commit was appended that nobody waits for yet: sees to it that it gets to the
+ * device. */
 void engine_async_came(pawl *p);
 /* Under the lock: asks for what the background thread does. */
 void engine_poke(pawl *p);
@@ -183,7 +204,8 @@ int engine_start_threads(pawl *p);
 void engine_stop_threads(pawl *p);
 /* Under the lock: takes durable commits off the async queue, wakes everybody. */
 void engine_progress(pawl *p);
-/* Under the lock (released inside): prepares a segment or drops old ones, if wanted. True if it did something. */
+/* Under the lock (released inside): prepares a segment or drops old ones, if wanted. True if it did
+ * something. */
 bool engine_chore(pawl *p);
 uint64_t engine_now(const pawl *p);
 
@@ -192,7 +214,8 @@ int event_open(void); /* a descriptor, or negative */
 void event_ring(int fd);
 void event_clear(int fd);
 void event_close(int fd);
-/* Sleeps while *word is `seen` (it may return earlier); true if it was woken. event_wake() wakes a few of those who sleep with each bit; who is woken wakes the next few. */
+/* Sleeps while *word is `seen` (it may return earlier); true if it was woken. event_wake() wakes a
+ * few of those who sleep with each bit; who is woken wakes the next few. */
 bool event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bit);
 void event_wake(_Atomic uint32_t *word, uint32_t bits);
 void event_yield(void); /* the processor goes to another thread that wants it */
@@ -201,8 +224,9 @@ void event_yield(void); /* the processor goes to another thread that wants it */
 /* Sets the error for a directory that the seam answered `rc` for, and returns its code. */
 int open_error(int rc, const char *dir, bool create);
 struct wal_hooks engine_hooks(pawl *p);
-/* pawl_open() on a seam that the caller made, which the handle owns from here on, also when opening fails. Simulators and fault
- * injectors come in here. The options are not checked, so segments and memory caps may be smaller than the public limits. */
+/* pawl_open() on a seam that the caller made, which the handle owns from here on, also when opening
+ * fails. Simulators and fault injectors come in here. The options are not checked, so segments and
+ * memory caps may be smaller than the public limits. */
 int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 
 /* -- tx.c, tx_commit.c */
@@ -217,15 +241,17 @@ struct tx_spilled {
     struct spilled_entry at;
     uint64_t order; /* spill number, to keep offset order */
 };
-/* The body of the commit frame and its runs, bases still open. What lies before and behind the records is in `own`; they too, if they are few; else they stay where they
- * are, as pieces, or, being all that there is before the rest, have the rest put behind them. */
+/* The body of the commit frame and its runs, bases still open. What lies before and behind the
+ * records is in `own`; they too, if they are few; else they stay where they are, as pieces, or,
+ * being all that there is before the rest, have the rest put behind them. */
 struct tx_build {
     struct run *runs; /* `few` or `many`; NULL: not built */
     struct piece *pieces;
     uint32_t count, piece_count;
     struct run few[8];
     struct piece few_pieces[8];
-    struct piece *many; /* so many pieces, and as many runs behind them; stays for the next transaction */
+    /* so many pieces, and as many runs behind them; stays for the next transaction */
+    struct piece *many;
     uint32_t many_cap;
     struct bytes own;
     struct bytes *rest; /* where what is no record goes */
@@ -236,16 +262,18 @@ struct tx_build {
 struct pawl_tx {
     pawl *p;
     struct tx_run *runs;
-    uint32_t run_count, run_made, run_cap; /* those from run_count to run_made hold nothing but memory */
-    struct tx_run *recent;                 /* the one put into last, or NULL */
+    /* those from run_count to run_made hold nothing but memory */
+    uint32_t run_count, run_made, run_cap;
+    struct tx_run *recent; /* the one put into last, or NULL */
     struct tx_spilled *spilled;
     uint32_t spilled_count, spilled_cap;
     struct position_entry *positions;
     uint32_t position_count, position_cap;
     pawl_producer *producer;
     struct producer_entry sequence;
-    bool takeover;  /* `sequence` is a new holder's, without sequences */
-    bool for_input; /* a catalog change that only new input needs: it must not eat up a full log's reserve */
+    bool takeover; /* `sequence` is a new holder's, without sequences */
+    /* a catalog change that only new input needs: it must not eat up a full log's reserve */
+    bool for_input;
     struct bytes catalog, sinks;
     uint32_t catalog_count, sink_count;
     uint64_t bytes; /* of records held */
@@ -269,7 +297,8 @@ struct pawl_producer {
 #define TX_MANY_SIZE(cap) ((cap) * (sizeof(struct piece) + sizeof(struct run)))
 int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
 void tx_pool_drain(pawl *p);
-/* When a record is from; *now: what one without a time of its own gets; 0: the clock is still to be read. */
+/* When a record is from; *now: what one without a time of its own gets; 0: the clock is still to be
+ * read. */
 static inline int64_t tx_time(const struct pawl_tx *tx, const pawl_record *r, int64_t *now) {
     if (r->timestamp_ns != 0)
         return r->timestamp_ns;
@@ -277,11 +306,13 @@ static inline int64_t tx_time(const struct pawl_tx *tx, const pawl_record *r, in
         *now = (int64_t)tx->p->io->ops->realtime(tx->p->io);
     return *now;
 }
-/* Most records are plain, and go where the one before went: a place that was checked then. Adds such ones while there is room, and tells how many. */
+/* Most records are plain, and go where the one before went: a place that was checked then. Adds
+ * such ones while there is room, and tells how many. */
 static inline size_t tx_put_plain(struct pawl_tx *tx, uint32_t stream, uint32_t partition,
                                   const pawl_record *records, size_t count, int64_t *now) {
     struct tx_run *run = tx->recent;
-    if (run == NULL || run->stream != stream || run->partition != partition || tx->bytes > tx->p->spill_bytes)
+    if (run == NULL || run->stream != stream || run->partition != partition ||
+        tx->bytes > tx->p->spill_bytes)
         return 0;
     uint8_t *begin = run->data.data + run->data.len, *at = begin;
     size_t left = run->data.cap - run->data.len, n;
@@ -306,14 +337,18 @@ static inline size_t tx_put_plain(struct pawl_tx *tx, uint32_t stream, uint32_t 
 /* Adds them all; on an error those before the one concerned. */
 int tx_put_many(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
                 size_t count, int64_t *now);
-static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r,
-                         int64_t *now) {
-    return tx_put_plain(tx, stream, partition, r, 1, now) == 1 ? 0 : tx_put_many(tx, stream, partition, r, 1, now);
+static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition,
+                         const pawl_record *r, int64_t *now) {
+    return tx_put_plain(tx, stream, partition, r, 1, now) == 1
+               ? 0
+               : tx_put_many(tx, stream, partition, r, 1, now);
 }
 void tx_build_free(struct pawl_tx *tx);
-/* Without the lock: encodes and hashes what tx_append() will append. Nothing may be added afterwards. */
+/* Without the lock: encodes and hashes what tx_append() will append. Nothing may be added
+ * afterwards. */
 int tx_prepare(struct pawl_tx *tx);
-/* Under the lock: appends the transaction; 0 with its receipt, or an error. `wait_full`: as block_when_full. */
+/* Under the lock: appends the transaction; 0 with its receipt, or an error. `wait_full`: as
+ * block_when_full. */
 int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full);
 void tx_free(struct pawl_tx *tx);
 /* The oldest segment that holds a part of a transaction which is not finished; UINT64_MAX: none. */
@@ -330,8 +365,8 @@ int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
 int tx_takeover(struct pawl_tx *tx, uint32_t producer);
 
 /* -- locate.c */
-/* Under the lock: if `first` is the oldest segment kept, the first one whose records are all there: older ones may hold commits that
- * refer to spilled parts in segments that are gone. */
+/* Under the lock: if `first` is the oldest segment kept, the first one whose records are all there:
+ * older ones may hold commits that refer to spilled parts in segments that are gone. */
 uint64_t locate_whole_from(const pawl *p, uint64_t first);
 /* Under the lock: oldest offset kept of a partition. */
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
@@ -340,7 +375,8 @@ int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64
 void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *dir);
 /* Next offset of a partition as segment `index` began (PAWL_LOST if its checkpoint is gone). */
 int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next);
-/* Tells where each partition stood as segment `index` began, until `each` answers false. The same. */
+/* Tells where each partition stood as segment `index` began, until `each` answers false. The
+ * same. */
 typedef bool (*locate_next_fn)(void *ctx, uint32_t stream, uint32_t partition, uint64_t next);
 int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_fn each, void *ctx);
 
@@ -353,8 +389,8 @@ void follow_close(pawl *p);
 /* -- reader.c */
 /* Under the lock: what may be read: durable, or everything appended. */
 uint64_t reader_limit(const pawl *p, uint32_t flags);
-/* Gives back memory that can be had again: the window into the file, and the buffers once all of them is given out, which ends the life of the
- * last batch. */
+/* Gives back memory that can be had again: the window into the file, and the buffers once all of
+ * them is given out, which ends the life of the last batch. */
 void reader_rest(pawl_reader *r);
 /* Lets go of what its last batch took of the log's memory, if nothing of that is left to read. */
 void reader_unpin(pawl_reader *r);

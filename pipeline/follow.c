@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Read-only handles. Beside a living writer, a frame is shown only when a later one says that it is durable (PAWL-1 across
- * processes, without shared memory). Where no writer lives, the files are synced first, and then the whole chain counts.
+ * Read-only handles. Beside a living writer, a frame is shown only when a later one says that it is
+ * durable (PAWL-1 across processes, without shared memory). Where no writer lives, the files are
+ * synced first, and then the whole chain counts.
  */
 #include <errno.h>
 
 #include "pipeline/engine.h"
 
 static int on_frame(pawl *p, const struct scan_frame *f, bool lost) {
-    bool first = f->header.lsn % p->header.segment_size == SEGMENT_HEADER_SIZE; /* a checkpoint, or LOST in its place */
+    /* a checkpoint, or LOST in its place */
+    bool first = f->header.lsn % p->header.segment_size == SEGMENT_HEADER_SIZE;
     if (first)
         p->index_count = 0;
     TRY(tables_apply(&p->tables, &f->header, f->bytes, lost));
@@ -48,7 +50,8 @@ static bool is_begun(pawl *p, uint64_t index, bool *gone) {
     return true;
 }
 
-/* Both walks to the beginning of the newest segment from `last` down whose checkpoint is there (repair may have taken one out). */
+/* Both walks to the beginning of the newest segment from `last` down whose checkpoint is there
+ * (repair may have taken one out). */
 static int start_at(pawl *p, uint64_t first, uint64_t last) {
     struct follow *fo = &p->follow;
     for (uint64_t n = last;; n--) {
@@ -60,7 +63,8 @@ static int start_at(pawl *p, uint64_t first, uint64_t last) {
         bool checkpoint = rc == 1 && f.header.kind == FRAME_CHECKPOINT;
         if (!checkpoint && n != first)
             continue;
-        /* It says nothing but what was durable when the segment before was sealed, so it may be believed at once. */
+        /* It says nothing but what was durable when the segment before was sealed, so it may be
+         * believed at once. */
         uint64_t known = checkpoint ? f.header.lsn + frame_bytes(&f.header) : 0;
         TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
         TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, n));
@@ -76,7 +80,8 @@ static int catch_up(pawl *p) {
     struct log_extent x;
     pawl_error saved;
     fail_copy(&saved);
-    int rc = log_extent_find(p->io, &p->mem, false, &x); /* may fail while the writer is dropping more: then next time */
+    /* may fail while the writer is dropping more: then next time */
+    int rc = log_extent_find(p->io, &p->mem, false, &x);
     if (rc == 0 && x.first > p->follow.apply.index) {
         rc = start_at(p, x.first, x.last);
         p->wal.first_segment = x.first;
@@ -116,7 +121,8 @@ static int look_ahead(pawl *p) {
         if (fo->ahead.link != link || fo->ahead.epoch < epoch)
             return fail(PAWL_DAMAGED, "segment %016llx does not continue the one before it",
                         (unsigned long long)fo->ahead.index);
-        fo->known = fo->ahead.index * p->header.segment_size; /* its header says that all before is durable */
+        /* its header says that all before is durable */
+        fo->known = fo->ahead.index * p->header.segment_size;
     }
 }
 
@@ -160,13 +166,15 @@ static int apply_known(pawl *p) {
     }
 }
 
-/* The writer is gone, and what it left behind the last witness is all there: nobody will vouch for it but the device. */
+/* The writer is gone, and what it left behind the last witness is all there: nobody will vouch for
+ * it but the device. */
 static int trust_the_rest(pawl *p) {
     struct follow *fo = &p->follow;
     if (fo->writer != 0 || fo->ahead.accepted_end <= fo->known)
         return 0;
     int rc = p->io->ops->sync(p->io, fo->ahead_file);
-    if (rc == -EROFS) /* read-only after an error, with bytes that it can't write: nobody vouches for them */
+    /* read-only after an error, with bytes that it can't write: nobody vouches for them */
+    if (rc == -EROFS)
         return 0;
     if (!settled(rc))
         return fail_sys(rc, "fsync", NULL, NO_LSN);
@@ -211,7 +219,8 @@ int follow_open(pawl *p) {
         /* Also finds damage: with no writer at work, the log must be as recovery would find it. */
         struct replay r = {trust_all, p, NULL, NULL};
         struct recovered out;
-        int rc = replay_log(p->io, &p->mem, p->salvage ? REPLAY_SALVAGE : REPLAY_READ, &x, &r, &out);
+        int rc =
+            replay_log(p->io, &p->mem, p->salvage ? REPLAY_SALVAGE : REPLAY_READ, &x, &r, &out);
         fo->writer = p->io->ops->holder(p->io);
         alone = fo->writer == 0;
         if (alone) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * verify, audit and repair as the public header offers them: the walk is recovery's; what frames mean is judged here, by applying them to
- * tables of their own and comparing each checkpoint with what the log before it adds up to.
+ * verify, audit and repair as the public header offers them: the walk is recovery's; what frames
+ * mean is judged here, by applying them to tables of their own and comparing each checkpoint with
+ * what the log before it adds up to.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,8 +19,9 @@ struct judge {
     bool lost;  /* since then, damage was passed over */
 };
 
-/* Does a checkpoint say what the frames before it add up to? Spans are left out: retention prunes them. Both are written anew to
- * compare, since a partition or setting that is still zero may be left out of a checkpoint. */
+/* Does a checkpoint say what the frames before it add up to? Spans are left out: retention prunes
+ * them. Both are written anew to compare, since a partition or setting that is still zero may be
+ * left out of a checkpoint. */
 static int compare(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
     struct tables theirs;
     struct bytes a, b;
@@ -44,8 +46,8 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
     return rc;
 }
 
-static void tell_lost(struct judge *j, const struct frame_header *h, uint32_t stream, uint32_t partition,
-                      uint64_t from, uint64_t to) {
+static void tell_lost(struct judge *j, const struct frame_header *h, uint32_t stream,
+                      uint32_t partition, uint64_t from, uint64_t to) {
     const struct stream *s = tables_stream(&j->tables, stream);
     j->check->lost_records += to - from;
     verify_tell(j->check, 0, h->lsn / j->tables.segment_size, h->lsn, 0, "records-lost",
@@ -53,16 +55,17 @@ static void tell_lost(struct judge *j, const struct frame_header *h, uint32_t st
                 partition, (unsigned long long)from, (unsigned long long)to - 1);
 }
 
-/* Where a commit's run should begin: behind the frame's run before it of that partition, else where the partition stands. */
-static uint64_t expected_base(const struct stream *s, const struct frame_header *h, const uint8_t *frame,
-                              uint32_t i) {
+/* Where a commit's run should begin: behind the frame's run before it of that partition, else where
+ * the partition stands. */
+static uint64_t expected_base(const struct stream *s, const struct frame_header *h,
+                              const uint8_t *frame, uint32_t i) {
     struct run r, before;
     const uint8_t *ignored;
     frame_run(frame, h, i, &r, &ignored);
     while (i-- > 0) {
         frame_run(frame, h, i, &before, &ignored);
-        if ((before.type == RUN_RECORDS || before.type == RUN_SPILLED) && before.stream == r.stream &&
-            before.partition == r.partition)
+        if ((before.type == RUN_RECORDS || before.type == RUN_SPILLED) &&
+            before.stream == r.stream && before.partition == r.partition)
             return before.base + before.count;
     }
     return s->parts[r.partition].next;
@@ -76,11 +79,13 @@ static void find_lost(struct judge *j, const struct frame_header *h, const uint8
         frame_run(frame, h, i, &r, &data);
         if (h->kind == FRAME_COMMIT && (r.type == RUN_RECORDS || r.type == RUN_SPILLED)) {
             const struct stream *s = tables_stream(&j->tables, r.stream);
-            uint64_t next = s != NULL && r.partition < s->partitions ? expected_base(s, h, frame, i) : UINT64_MAX;
+            uint64_t next = s != NULL && r.partition < s->partitions ? expected_base(s, h, frame, i)
+                                                                     : UINT64_MAX;
             if (r.base > next)
                 tell_lost(j, h, r.stream, r.partition, next, r.base);
         }
-        for (uint32_t k = 0; r.type == RUN_C_NEXT && k < r.count && (k + 1) * C_NEXT_SIZE <= r.len; k++) {
+        for (uint32_t k = 0; r.type == RUN_C_NEXT && k < r.count && (k + 1) * C_NEXT_SIZE <= r.len;
+             k++) {
             const uint8_t *e = data + k * C_NEXT_SIZE;
             const struct stream *s = tables_stream(&j->tables, get32(e));
             uint32_t partition = get32(e + 4);
@@ -145,7 +150,8 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
         rc = log_extent_find(io, &mem, false, &x);
         if (rc == 0)
             tables_init(&j.tables, &mem, x.newest.segment_size);
-        if (rc == 0 || repair) /* repair mends headers first, which may be what keeps the extent from being found */
+        /* repair mends headers first, which may be what keeps the extent from being found */
+        if (rc == 0 || repair)
             rc = repair ? repair_log(io, &mem, c, judge_frame, &j) : verify_log(&v);
         c->positions = j.tables.position_count;
     }

@@ -46,14 +46,15 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
         struct catalog_entry cat;
         struct sink_entry sink;
         if (r->type == RUN_POSITIONS && position_decode(data, r->len, &at, &pos))
-            say(t, "    processor %u stream %u/%u consumed [%llu, %llu)\n", pos.processor, pos.stream,
-                pos.partition, (unsigned long long)pos.from, (unsigned long long)pos.to);
+            say(t, "    processor %u stream %u/%u consumed [%llu, %llu)\n", pos.processor,
+                pos.stream, pos.partition, (unsigned long long)pos.from,
+                (unsigned long long)pos.to);
         else if (r->type == RUN_PRODUCERS && producer_decode(data, r->len, &at, &prod))
             say(t, "    producer %u epoch %u sequence %llu to %llu\n", prod.producer, prod.epoch,
                 (unsigned long long)prod.first, (unsigned long long)prod.last);
         else if (r->type == RUN_CATALOG && catalog_decode(data, r->len, &at, &cat))
-            say(t, "    change %u id %u a %llu b %llu name %.*s\n", cat.op, cat.id, (unsigned long long)cat.a,
-                (unsigned long long)cat.b, (int)cat.name_len, cat.name);
+            say(t, "    change %u id %u a %llu b %llu name %.*s\n", cat.op, cat.id,
+                (unsigned long long)cat.a, (unsigned long long)cat.b, (int)cat.name_len, cat.name);
         else if (r->type == RUN_SINKS && sink_decode(data, r->len, &at, &sink))
             say(t, "    sink of processor %u: %s %.*s\n", sink.processor,
                 sink.op == SINK_DECIDED ? "decided" : "finished", (int)sink.name_len, sink.name);
@@ -71,14 +72,15 @@ static void describe(struct text *t, const struct frame_header *h, const uint8_t
         if (r.type == RUN_RECORDS || r.type == RUN_SPILLED || r.type == RUN_STATE)
             say(t, " stream %u/%u", r.stream, r.partition);
         if (r.base != NO_OFFSET && (r.type == RUN_RECORDS || r.type == RUN_SPILLED))
-            say(t, " offsets [%llu, %llu)", (unsigned long long)r.base, (unsigned long long)(r.base + r.count));
+            say(t, " offsets [%llu, %llu)", (unsigned long long)r.base,
+                (unsigned long long)(r.base + r.count));
         say(t, " count %u, %u bytes\n", r.count, r.len);
         describe_entries(t, &r, data);
     }
 }
 
-static int show(struct text *t, const struct frame_header *h, const uint8_t *frame, const char *state,
-                pawl_frame_fn fn, void *arg) {
+static int show(struct text *t, const struct frame_header *h, const uint8_t *frame,
+                const char *state, pawl_frame_fn fn, void *arg) {
     t->len = 0;
     t->data[0] = 0;
     if (frame != NULL)
@@ -92,7 +94,8 @@ static int show(struct text *t, const struct frame_header *h, const uint8_t *fra
     return fn(arg, &info);
 }
 
-static int dump_segment(struct scan *s, uint64_t from, pawl_frame_fn fn, void *arg, struct text *t, bool *over) {
+static int dump_segment(struct scan *s, uint64_t from, pawl_frame_fn fn, void *arg, struct text *t,
+                        bool *over) {
     struct scan_frame f;
     int rc;
     while ((rc = scan_next(s, &f)) == 1)
@@ -104,7 +107,8 @@ static int dump_segment(struct scan *s, uint64_t from, pawl_frame_fn fn, void *a
         return rc;
     struct scan_end end;
     TRY(scan_judge(s, &end));
-    rc = end.decision != NULL && end.decision->action == DAMAGE ? segment_there(s->io, s->index) : 1;
+    rc =
+        end.decision != NULL && end.decision->action == DAMAGE ? segment_there(s->io, s->index) : 1;
     if (rc <= 0)
         return rc; /* dropped by a living writer's retention meanwhile: on with the next one */
     struct frame_header none = {.lsn = end.lsn};
@@ -122,7 +126,9 @@ static int dump(struct seam *io, struct mem *m, uint64_t from, pawl_frame_fn fn,
     uint64_t n = from / x.newest.segment_size;
     if (n < x.first)
         n = x.first;
-    int rc = n > x.last ? fail(PAWL_RANGE, "LSN %llu is beyond the end of the log", (unsigned long long)from) : 0;
+    int rc = n > x.last ? fail(PAWL_RANGE, "LSN %llu is beyond the end of the log",
+                               (unsigned long long)from)
+                        : 0;
     bool over = false;
     for (; n <= x.last && rc == 0 && !over; n++) {
         struct segment_header h;
@@ -186,7 +192,8 @@ static void fill_origin(const struct tables *t, const struct frame_header *h, co
             if (out->input_count < 64) {
                 char *name = out->inputs[out->input_count].processor;
                 snprintf(name, 128, "%s",
-                         tables_has_processor(t, e.processor) ? t->processors[e.processor - 1].name : "?");
+                         tables_has_processor(t, e.processor) ? t->processors[e.processor - 1].name
+                                                              : "?");
                 name_of_stream(t, e.stream, out->inputs[out->input_count].stream);
                 out->inputs[out->input_count].partition = e.partition;
                 out->inputs[out->input_count].from = e.from;
@@ -215,7 +222,8 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
     if (rc < 0)
         return rc;
     if (rc == 0)
-        return fail(PAWL_RANGE, "there is no record at offset %llu yet", (unsigned long long)offset);
+        return fail(PAWL_RANGE, "there is no record at offset %llu yet",
+                    (unsigned long long)offset);
     TRY(engine_enter(p));
     struct segment_header h;
     struct scan s;
@@ -232,7 +240,8 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
     if (rc == 1)
         fill_origin(&p->tables, &f.header, f.bytes, out);
     else if (rc == 0 && (rc = segment_there(p->io, lsn / p->header.segment_size)) >= 0)
-        rc = rc > 0 ? fail(PAWL_DAMAGED, "the frame at LSN %llu can't be read again", (unsigned long long)lsn)
+        rc = rc > 0 ? fail(PAWL_DAMAGED, "the frame at LSN %llu can't be read again",
+                           (unsigned long long)lsn)
                     : fail(PAWL_TRIMMED, "the segment being read has been dropped by retention");
     scan_end(&s);
     p->io->ops->close(p->io, file);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From an offset to a place in the log: the segment by its checkpoint's next offsets, the place in it by its index.
+ * From an offset to a place in the log: the segment by its checkpoint's next offsets, the place in
+ * it by its index.
  */
 #include <errno.h>
 
@@ -33,7 +34,8 @@ void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *dir)
             return; /* the partition is then read from the segment's beginning */
         if (p->index_count == p->index_cap) {
             uint32_t want = p->index_cap == 0 ? 64 : p->index_cap * 2;
-            void *q = mem_grow(&p->mem, p->index, p->index_cap * sizeof *p->index, want * sizeof *p->index);
+            void *q = mem_grow(&p->mem, p->index, p->index_cap * sizeof *p->index,
+                               want * sizeof *p->index);
             if (q == NULL)
                 return; /* only slower */
             p->index = q;
@@ -57,7 +59,8 @@ static uint64_t last_segment(const pawl *p) {
 }
 
 static int dropped(uint64_t index) {
-    return fail(PAWL_TRIMMED, "segment %016llx has been dropped by retention meanwhile", (unsigned long long)index);
+    return fail(PAWL_TRIMMED, "segment %016llx has been dropped by retention meanwhile",
+                (unsigned long long)index);
 }
 
 static int trimmed(int rc, uint64_t index) {
@@ -83,7 +86,8 @@ static int tell_nexts(const struct scan_frame *f, locate_next_fn each, void *ctx
     return 0;
 }
 
-int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_fn each, void *ctx) {
+int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_fn each,
+                 void *ctx) {
     int file = segment_open(p->io, &p->mem, index, &p->header, false, h);
     if (file < 0)
         return trimmed(file, index);
@@ -95,9 +99,10 @@ int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_
     if (rc == 1)
         rc = f.header.kind == FRAME_CHECKPOINT ? tell_nexts(&f, each, ctx) : PAWL_LOST;
     else if (rc == 0 && (rc = segment_there(p->io, index)) > 0)
-        rc = fail_at(PAWL_DAMAGED, 0, "", "", first_frame(p, index),
-                     "the checkpoint of segment %016llx is damaged; run 'pawl verify', then 'pawl repair'",
-                     (unsigned long long)index);
+        rc = fail_at(
+            PAWL_DAMAGED, 0, "", "", first_frame(p, index),
+            "the checkpoint of segment %016llx is damaged; run 'pawl verify', then 'pawl repair'",
+            (unsigned long long)index);
     else if (rc == 0)
         rc = dropped(index);
     scan_end(&s);
@@ -146,15 +151,18 @@ int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first) 
         return 0;
     }
     int rc = locate_next_at(p, n, stream, partition, first);
-    while (p->read_only && rc == PAWL_TRIMMED && ++n < last_segment(p)) { /* the writer dropped it meanwhile */
+    /* the writer dropped it meanwhile */
+    while (p->read_only && rc == PAWL_TRIMMED && ++n < last_segment(p)) {
         p->wal.first_segment = n;
         rc = locate_next_at(p, n, stream, partition, first);
     }
     return rc == PAWL_LOST ? 0 : rc;
 }
 
-/* The last entry of a sealed segment's index at or below the offset; its first frame if there is none. */
-static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *lsn) {
+/* The last entry of a sealed segment's index at or below the offset; its first frame if there is
+ * none. */
+static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t offset,
+                     uint64_t *lsn) {
     struct segment_header h, next;
     *lsn = first_frame(p, index);
     int file = segment_open(p->io, &p->mem, index + 1, &p->header, false, &next);
@@ -178,7 +186,8 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
         frame_run(f.bytes, &f.header, 0, &r, &data);
         struct index_entry e;
         for (uint32_t at = 0; index_decode(data, r.len, &at, &e);)
-            if (e.stream == stream && e.partition == partition && e.base <= offset && e.lsn / h.segment_size == index)
+            if (e.stream == stream && e.partition == partition && e.base <= offset &&
+                e.lsn / h.segment_size == index)
                 *lsn = e.lsn;
     }
     scan_end(&s);

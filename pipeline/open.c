@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening and closing. Order matters: lock, find and verify the tail, make it durable, begin the new incarnation durably, and only
- * then let anybody append or read.
+ * Opening and closing. Order matters: lock, find and verify the tail, make it durable, begin the
+ * new incarnation durably, and only then let anybody append or read.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -36,7 +36,8 @@ struct wal_hooks engine_hooks(pawl *p) {
     return (struct wal_hooks){hook_checkpoint, hook_index, hook_begun, p, p->points};
 }
 
-static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
+static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame,
+                    bool after_lost) {
     pawl *p = ctx;
     bool first = segment_offset(h->lsn, p->tables.segment_size) ==
                  SEGMENT_HEADER_SIZE; /* a checkpoint, or what repair put in its place */
@@ -52,11 +53,13 @@ static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *fram
 
 static int check_options(const pawl_options *o) {
     if (o->struct_size != sizeof *o)
-        return fail(PAWL_INVALID,
-                    "pawl_options was not initialised with PAWL_OPTIONS_INIT, or is of another version");
+        return fail(
+            PAWL_INVALID,
+            "pawl_options was not initialised with PAWL_OPTIONS_INIT, or is of another version");
     if (o->segment_size != 0 &&
         (o->segment_size < MIB || o->segment_size > 4096ull * MIB || o->segment_size % MIB != 0))
-        return fail(PAWL_INVALID, "the segment size must be a multiple of 1 MiB from 1 MiB to 4 GiB");
+        return fail(PAWL_INVALID,
+                    "the segment size must be a multiple of 1 MiB from 1 MiB to 4 GiB");
     uint64_t segment = o->segment_size != 0 ? o->segment_size : 64ull * MIB;
     if (o->disk_cap != 0 && o->disk_cap < 4 * segment)
         return fail(PAWL_INVALID, "the disk cap must be at least four segments (%llu bytes)",
@@ -72,13 +75,15 @@ static int check_options(const pawl_options *o) {
 
 int open_error(int rc, const char *dir, bool create) {
     if (rc == -EOPNOTSUPP)
-        return fail(PAWL_UNSUPPORTED, "the backend or O_DIRECT that was asked for is not available here");
+        return fail(PAWL_UNSUPPORTED,
+                    "the backend or O_DIRECT that was asked for is not available here");
     if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
         return fail_at(PAWL_NOT_A_LOG, -rc, "open", "", NO_LSN, "%s is not a Pawl log: %s", dir,
                        rc == -ENOENT && create ? "make the directory above it first"
-                       : rc == -ENOENT         ? "there is no such directory; create one with 'pawl init'"
-                       : rc == -ENOTDIR        ? "it is not a directory"
-                                        : "symbolic links are not followed; name the directory itself");
+                       : rc == -ENOENT ? "there is no such directory; create one with 'pawl init'"
+                       : rc == -ENOTDIR
+                           ? "it is not a directory"
+                           : "symbolic links are not followed; name the directory itself");
     return fail_sys(rc, "open", NULL, NO_LSN);
 }
 
@@ -130,8 +135,9 @@ static int take_lock(pawl *p, const pawl_options *o) {
     uint64_t wait = (o->lock_wait_ms == 0 ? 250 : o->lock_wait_ms) * 1000000ull;
     int rc = p->io->ops->lock(p->io, wait, &pid);
     if (rc == -EWOULDBLOCK)
-        return fail_at(PAWL_LOCKED, -rc, "flock", "lock", NO_LSN,
-                       "another writer (pid %d) has this log open; stop it, or open the log read-only", pid);
+        return fail_at(
+            PAWL_LOCKED, -rc, "flock", "lock", NO_LSN,
+            "another writer (pid %d) has this log open; stop it, or open the log read-only", pid);
     return rc < 0 ? fail_sys(rc, "flock", "lock", NO_LSN) : 0;
 }
 
@@ -144,18 +150,22 @@ static int find_or_create(pawl *p, const pawl_options *o, struct log_extent *x) 
         return fail(PAWL_EXISTS, "there is a log in this directory already");
     if (rc != PAWL_NOT_A_LOG)
         return rc;
-    TRY(wal_create(p->io, &p->mem, &p->points, o->segment_size != 0 ? o->segment_size : 64ull * MIB, o->disk_cap));
+    TRY(wal_create(p->io, &p->mem, &p->points, o->segment_size != 0 ? o->segment_size : 64ull * MIB,
+                   o->disk_cap));
     return log_extent_find(p->io, &p->mem, true, x);
 }
 
-/* A transaction spills before it is larger than a write buffer, and than its share of frame and memory. */
+/* A transaction spills before it is larger than a write buffer, and than its share of frame and
+ * memory. */
 static uint64_t spill_at(const pawl *p) {
-    uint64_t n = wal_payload_max(&p->wal) / 2, by_memory = p->mem.cap / 16, by_group = p->wal.group_size - 4096;
+    uint64_t n = wal_payload_max(&p->wal) / 2, by_memory = p->mem.cap / 16,
+             by_group = p->wal.group_size - 4096;
     n = n < by_memory ? n : by_memory;
     return n < by_group ? n : by_group;
 }
 
-/* Writes the new incarnation's record and waits for it (PAWL-8: before anything is accepted or shown). */
+/* Writes the new incarnation's record and waits for it (PAWL-8: before anything is accepted or
+ * shown). */
 static int begin_incarnation(pawl *p, const struct wal_start *start) {
     struct wal_hooks hooks = engine_hooks(p);
     uint64_t buffers = p->mem.cap >= 16u * MIB ? p->mem.cap / 2 : p->mem.cap / 8 * 3;
@@ -214,7 +224,8 @@ static pawl *new_handle(const pawl_options *o) {
     p->no_thread = o->no_thread != 0;
     p->app_dispatch = o->app_dispatch != 0;
     p->block_when_full = o->block_when_full != 0;
-    p->witness_ns = o->witness_ms == UINT32_MAX ? 0 : (o->witness_ms == 0 ? 50 : o->witness_ms) * 1000000ull;
+    p->witness_ns =
+        o->witness_ms == UINT32_MAX ? 0 : (o->witness_ms == 0 ? 50 : o->witness_ms) * 1000000ull;
     p->points = (struct points){o->on_point, o->on_point_arg};
     p->event_fd = -1;
     atomic_flag_clear(&p->tx_pool_busy);
@@ -229,7 +240,8 @@ static pawl *new_handle(const pawl_options *o) {
 
 static int open_it(pawl *p, const char *dir, const pawl_options *o) {
     if (dir != NULL) {
-        int rc = seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
+        int rc =
+            seam_create(dir, (o->flags & PAWL_OPEN_CREATE) != 0, o->backend, o->direct, &p->io);
         if (rc < 0) {
             p->io = NULL;
             return open_error(rc, dir, (o->flags & PAWL_OPEN_CREATE) != 0);
@@ -295,7 +307,8 @@ static int close_writer(pawl *p) {
     while (rc == 0 && p->wal.state == WAL_BEGINNING)
         engine_wait(p);
     int mark = rc;
-    /* Without the memory to begin a segment it ends unmarked: all is durable, and nobody is left to give some back. */
+    /* Without the memory to begin a segment it ends unmarked: all is durable, and nobody is left to
+     * give some back. */
     while (rc == 0 && (mark = wal_append_mark(&p->wal, FRAME_CLOSE)) == WAL_WAIT &&
            p->wal.state != WAL_RUNNING && !p->wal.starved)
         while (rc == 0 && p->wal.state != WAL_RUNNING && !p->wal.starved) {
@@ -327,7 +340,8 @@ int pawl_close(pawl *p) {
     engine_stop_threads(p);
     if (!p->read_only) {
         pthread_mutex_lock(&p->mutex);
-        while (p->wal.in_flight != 0) /* the maintenance thread may have begun a segment meanwhile */
+        /* the maintenance thread may have begun a segment meanwhile */
+        while (p->wal.in_flight != 0)
             engine_wait(p);
         engine_leave(p);
         p->io->ops->unlock(p->io);

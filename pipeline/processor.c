@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One step of a processor: a batch in, its outputs and its position out. Where they are committed, and in which order, is the guarantee:
+ * One step of a processor: a batch in, its outputs and its position out. Where they are committed,
+ * and in which order, is the guarantee:
  *
- *   exactly once   outputs and position in one commit; not waited for, since whatever depends on it lies behind it in the log
+ *   exactly once   outputs and position in one commit; not waited for, since whatever depends on it
+ *                  lies behind it in the log
  *   at least once  outputs, durable; then the position
  *   at most once   the position, durable; then the outputs
  */
@@ -22,8 +24,8 @@ int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl
     return tx_put(ctx->tx, stream, partition, r, &ctx->now_ns);
 }
 
-int pawl_emit_many(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *records,
-                   size_t count) {
+int pawl_emit_many(pawl_context *ctx, uint32_t stream, uint32_t partition,
+                   const pawl_record *records, size_t count) {
     if (ctx == NULL || (records == NULL && count != 0))
         return fail(PAWL_INVALID, "the context is NULL, or there are no records");
     TRY(engine_check_writer(ctx->tx->p));
@@ -60,7 +62,8 @@ int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream, uint
     TRY(pawl_position_get(p, proc->name, stream, partition, &position));
     atomic_init(&t->position, position);
     TRY(pawl_reader_open(p, stream, partition, t->position,
-                         committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED, &t->reader));
+                         committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED,
+                         &t->reader));
     return pawl_begin(p, &t->tx);
 }
 
@@ -86,8 +89,8 @@ void task_flush(pawl *p) {
         engine_poke(p);
 }
 
-/* What is not waited for goes to the device when the worker's round over its tasks ends, so that a chain of stages shares a flush; or now, if callbacks
- * take their time. */
+/* What is not waited for goes to the device when the worker's round over its tasks ends, so that a
+ * chain of stages shares a flush; or now, if callbacks take their time. */
 static int append(struct task *t, bool durable) {
     pawl *p = t->processor->p;
     pawl_receipt receipt;
@@ -138,9 +141,14 @@ static int promise(struct task *t, uint64_t from, uint64_t to) {
     return 0;
 }
 
-static int attempt(struct task *t, const pawl_record *records, size_t count, uint32_t n, struct pawl_context *ctx) {
-    *ctx = (struct pawl_context){
-        .task = t, .records = records, .count = count, .tx = t->tx, .attempt = n, .failed_at = SIZE_MAX};
+static int attempt(struct task *t, const pawl_record *records, size_t count, uint32_t n,
+                   struct pawl_context *ctx) {
+    *ctx = (struct pawl_context){.task = t,
+                                 .records = records,
+                                 .count = count,
+                                 .tx = t->tx,
+                                 .attempt = n,
+                                 .failed_at = SIZE_MAX};
     fail_clear();
     int rc = t->processor->config.process(ctx, records, count, t->processor->config.arg);
     if (rc != 0)
@@ -148,13 +156,17 @@ static int attempt(struct task *t, const pawl_record *records, size_t count, uin
     return rc;
 }
 
-/* Errors of the log itself are no fault of the record: they end the run instead of meeting the policy. */
+/* Errors of the log itself are no fault of the record: they end the run instead of meeting the
+ * policy. */
 static int log_error(const pawl *p) {
     pawl_error e;
     fail_copy(&e);
     if (p->wal.failed != 0)
         return wal_error(&p->wal);
-    return e.code == PAWL_FULL || e.code == PAWL_MEMORY || e.code == PAWL_IO || e.code == PAWL_FORKED ? e.code : 0;
+    return e.code == PAWL_FULL || e.code == PAWL_MEMORY || e.code == PAWL_IO ||
+                   e.code == PAWL_FORKED
+               ? e.code
+               : 0;
 }
 
 static void back_off(struct task *t, uint32_t n) {
@@ -207,12 +219,15 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
 }
 
 /* One record that goes on failing, retries being used up. */
-static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx, int code) {
+static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx,
+                        int code) {
     const struct pawl_processor *proc = t->processor;
     if (proc->config.on_error == PAWL_ON_ERROR_STOP)
-        return fail(PAWL_PROCESSOR, "processor %s failed at offset %llu of partition %u after %u attempts: %s%s(%d)",
-                    proc->name, (unsigned long long)r->offset, t->partition, ctx->attempt + 1, ctx->why,
-                    ctx->why[0] != 0 ? " " : "", code);
+        return fail(
+            PAWL_PROCESSOR,
+            "processor %s failed at offset %llu of partition %u after %u attempts: %s%s(%d)",
+            proc->name, (unsigned long long)r->offset, t->partition, ctx->attempt + 1, ctx->why,
+            ctx->why[0] != 0 ? " " : "", code);
     if (proc->config.on_error == PAWL_ON_ERROR_DEAD_LETTER)
         TRY(dead_letter(t, r, ctx->why[0] != 0 ? ctx->why : "the processor failed"));
     return commit(t, r->offset, r->offset + 1);
@@ -235,7 +250,8 @@ static int process_one(struct task *t, const pawl_record *r) {
     }
 }
 
-/* The whole batch at once; when that fails, the records before the culprit together, then one by one. */
+/* The whole batch at once; when that fails, the records before the culprit together, then one by
+ * one. */
 static int process_batch(struct task *t, const pawl_batch *b) {
     struct pawl_context ctx;
     TRY(promise(t, b->from, b->to));
@@ -261,7 +277,8 @@ int task_step(struct task *t) {
     const pawl_processor_config *c = &t->processor->config;
     pawl_batch b;
     int n = pawl_read(t->reader, c->batch_max != 0 ? c->batch_max : BATCH_DEFAULT, 0, &b);
-    if (n == PAWL_LOST) { /* damage that repair took out, told by it: nothing is left to process there */
+    /* damage that repair took out, told by it: nothing is left to process there */
+    if (n == PAWL_LOST) {
         TRY(advance(t, b.from, b.to));
         TRY(append(t, false));
         t->position = b.to;
@@ -274,7 +291,8 @@ int task_step(struct task *t) {
     t->starved = 0;
     uint64_t bytes = 0, max = c->batch_bytes != 0 ? c->batch_bytes : BATCH_BYTES_DEFAULT;
     size_t take = 0;
-    while (take < b.count && (take == 0 || bytes + b.records[take].value_len + b.records[take].key_len <= max)) {
+    while (take < b.count &&
+           (take == 0 || bytes + b.records[take].value_len + b.records[take].key_len <= max)) {
         bytes += b.records[take].value_len + b.records[take].key_len;
         take++;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * processor.h - processors and the tasks that they run as: one for each input partition, each strictly sequential.
+ * processor.h - processors and the tasks that they run as: one for each input partition, each
+ * strictly sequential.
  */
 #ifndef PAWL_PIPELINE_PROCESSOR_H
 #define PAWL_PIPELINE_PROCESSOR_H
@@ -11,7 +12,8 @@
 struct task {
     struct pawl_processor *processor;
     uint32_t stream, partition;
-    _Atomic uint64_t position; /* next offset to consume; other workers look at it to see whether all is done */
+    /* next offset to consume; other workers look at it to see whether all is done */
+    _Atomic uint64_t position;
     pawl_reader *reader;
     pawl_tx *tx;
     uint64_t round_ns; /* when the worker's round began that the task is in */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large direct reads with everything verified. Recent
- * runs are given out where they lie in the log's write buffers, of which few may be kept so at a time; whatever else is gathered into
- * the reader's own buffer. A slow reader thus never stalls the writer.
+ * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large
+ * direct reads with everything verified. Recent runs are given out where they lie in the log's
+ * write buffers, of which few may be kept so at a time; whatever else is gathered into the reader's
+ * own buffer. A slow reader thus never stalls the writer.
  */
 #include <errno.h>
 
@@ -17,8 +18,9 @@ static size_t gather_bytes(const pawl *p) {
 #define PINS_MAX 2
 #define RECORDS_MAX 16384u /* gathered at once */
 
-struct span {              /* a run */
-    const uint8_t *pinned; /* where it lies in the log's memory; NULL: in the buffer, from `start` on */
+struct span { /* a run */
+    /* where it lies in the log's memory; NULL: in the buffer, from `start` on */
+    const uint8_t *pinned;
     size_t start;
     uint32_t len, at; /* at: bytes already given out */
     uint32_t count;   /* records left */
@@ -107,7 +109,8 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
     uint64_t first;
     TRY(locate_first(p, r->stream, r->partition, &first));
     if (offset < first)
-        return fail(PAWL_TRIMMED, "offset %llu of %s/%u has been dropped by retention; the first kept is %llu",
+        return fail(PAWL_TRIMMED,
+                    "offset %llu of %s/%u has been dropped by retention; the first kept is %llu",
                     (unsigned long long)offset, s->name, r->partition, (unsigned long long)first);
     close_file(r);
     drop_pieces(r);
@@ -127,7 +130,8 @@ int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from
     if (rc >= 0 && r == NULL)
         rc = fail(PAWL_MEMORY, "no memory for a reader");
     if (rc >= 0) {
-        *r = (struct pawl_reader){.p = p, .stream = stream, .partition = partition, .flags = flags, .file = -1};
+        *r = (struct pawl_reader){
+            .p = p, .stream = stream, .partition = partition, .flags = flags, .file = -1};
         bytes_init(&r->buf, &p->mem);
         rc = seek(r, from);
         if (rc < 0)
@@ -184,17 +188,21 @@ uint64_t pawl_reader_position(const pawl_reader *r) {
     return r == NULL ? 0 : r->next;
 }
 
-/* `at`: LSN of the frame that the bytes are in if they are in the log's memory and the lock is held, else NO_LSN. */
-static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data, uint64_t lsn, uint64_t at) {
+/* `at`: LSN of the frame that the bytes are in if they are in the log's memory and the lock is
+ * held, else NO_LSN. */
+static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data,
+                     uint64_t lsn, uint64_t at) {
     if (r->piece_count == r->piece_cap) {
         uint32_t want = r->piece_cap == 0 ? 16 : r->piece_cap * 2;
-        void *q = mem_grow(&r->p->mem, r->pieces, r->piece_cap * sizeof *r->pieces, want * sizeof *r->pieces);
+        void *q = mem_grow(&r->p->mem, r->pieces, r->piece_cap * sizeof *r->pieces,
+                           want * sizeof *r->pieces);
         if (q == NULL)
             return fail(PAWL_MEMORY, "no memory for a reader");
         r->pieces = q;
         r->piece_cap = want;
     }
-    struct span piece = {.start = r->buf.len, .len = run->len, .count = run->count, .offset = run->base, .lsn = lsn};
+    struct span piece = {
+        .start = r->buf.len, .len = run->len, .count = run->count, .offset = run->base, .lsn = lsn};
     while (piece.offset < r->want && piece.count != 0) { /* a start in the middle of a run */
         pawl_record ignored;
         if (!record_decode(data, run->len, &piece.at, &ignored))
@@ -217,13 +225,16 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     return 0;
 }
 
-/* Where the walk finds no frame below the limit: 1 if the file is still the segment that it was, else PAWL_TRIMMED, or the error of looking. */
+/* Where the walk finds no frame below the limit: 1 if the file is still the segment that it was,
+ * else PAWL_TRIMMED, or the error of looking. */
 static int still_there(const pawl *p, uint64_t segment) {
     int there = segment_there(p->io, segment);
-    return there != 0 ? there : fail(PAWL_TRIMMED, "the segment being read has been dropped by retention");
+    return there != 0 ? there
+                      : fail(PAWL_TRIMMED, "the segment being read has been dropped by retention");
 }
 
-/* Did repair take out what stood at `lsn`? From the segment's first frame on, since a LOST frame may begin before it. */
+/* Did repair take out what stood at `lsn`? From the segment's first frame on, since a LOST frame
+ * may begin before it. */
 static bool was_taken_out(pawl *p, int file, const struct segment_header *h, uint64_t lsn) {
     struct scan s;
     struct scan_frame f;
@@ -240,7 +251,8 @@ static bool was_taken_out(pawl *p, int file, const struct segment_header *h, uin
 
 /* The run that a commit refers to, out of the spilled frame. */
 static int take_spilled(struct pawl_reader *r, const struct run *run, const struct spilled_entry *e,
-                        const struct frame_header *h, const uint8_t *frame, uint64_t lsn, bool in_memory) {
+                        const struct frame_header *h, const uint8_t *frame, uint64_t lsn,
+                        bool in_memory) {
     struct run inner = {0};
     const uint8_t *bytes = NULL;
     if (h->hash == e->hash && h->kind == FRAME_SPILL && e->run < h->runs)
@@ -254,8 +266,8 @@ static int take_spilled(struct pawl_reader *r, const struct run *run, const stru
 }
 
 /* Under the lock. 1: taken; 0: not in memory. */
-static int spilled_from_memory(struct pawl_reader *r, const struct run *run, const struct spilled_entry *e,
-                               uint64_t lsn) {
+static int spilled_from_memory(struct pawl_reader *r, const struct run *run,
+                               const struct spilled_entry *e, uint64_t lsn) {
     pawl *p = r->p;
     uint64_t avail;
     struct frame_header h;
@@ -268,19 +280,21 @@ static int spilled_from_memory(struct pawl_reader *r, const struct run *run, con
     return 1;
 }
 
-static int spilled_from_disk(struct pawl_reader *r, const struct run *run, const struct spilled_entry *e,
-                             uint64_t lsn) {
+static int spilled_from_disk(struct pawl_reader *r, const struct run *run,
+                             const struct spilled_entry *e, uint64_t lsn) {
     pawl *p = r->p;
     struct segment_header sh;
     struct scan s;
     struct scan_frame f = {0};
-    int file = segment_open(p->io, &p->mem, e->lsn / p->header.segment_size, &p->header, false, &sh);
+    int file =
+        segment_open(p->io, &p->mem, e->lsn / p->header.segment_size, &p->header, false, &sh);
     if (file < 0) {
         pawl_error error;
         fail_copy(&error);
         return error.sys_errno != ENOENT
                    ? file
-                   : fail(PAWL_TRIMMED, "the spilled part of the transaction at LSN %llu has been dropped",
+                   : fail(PAWL_TRIMMED,
+                          "the spilled part of the transaction at LSN %llu has been dropped",
                           (unsigned long long)lsn);
     }
     scan_begin(&s, p->io, &p->mem, file, &sh, false);
@@ -301,13 +315,15 @@ static int spilled_from_disk(struct pawl_reader *r, const struct run *run, const
     return rc;
 }
 
-/* A spilled run: from memory under the lock, else from its segment. `locked` tells whether the lock is held. */
-static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data, uint64_t lsn,
-                       bool locked) {
+/* A spilled run: from memory under the lock, else from its segment. `locked` tells whether the lock
+ * is held. */
+static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data,
+                       uint64_t lsn, bool locked) {
     pawl *p = r->p;
     struct spilled_entry e;
     if (!spilled_decode(data, run->len, &e))
-        return fail_at(PAWL_DAMAGED, 0, "", "", lsn, "a reference to a spilled run is not well formed");
+        return fail_at(PAWL_DAMAGED, 0, "", "", lsn,
+                       "a reference to a spilled run is not well formed");
     if (!locked)
         pthread_mutex_lock(&p->mutex);
     int rc = spilled_from_memory(r, run, &e, lsn);
@@ -316,17 +332,19 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
     return rc == 0 ? spilled_from_disk(r, run, &e, lsn) : rc < 0 ? rc : 0;
 }
 
-/* Takes this partition's runs out of a good frame: 1, or 0 if enough is gathered before all are, as a transaction's spilled runs may be many
- * times what memory allows; then the frame is to be looked at again. PAWL_LOST where offsets jump. */
-static int take_frame(struct pawl_reader *r, const struct frame_header *h, const uint8_t *frame, bool locked) {
+/* Takes this partition's runs out of a good frame: 1, or 0 if enough is gathered before all are, as
+ * a transaction's spilled runs may be many times what memory allows; then the frame is to be looked
+ * at again. PAWL_LOST where offsets jump. */
+static int take_frame(struct pawl_reader *r, const struct frame_header *h, const uint8_t *frame,
+                      bool locked) {
     if (h->kind != FRAME_COMMIT)
         return 1;
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run run;
         const uint8_t *data;
         frame_run(frame, h, i, &run, &data);
-        bool ours = (run.type == RUN_RECORDS || run.type == RUN_SPILLED) && run.stream == r->stream &&
-                    run.partition == r->partition;
+        bool ours = (run.type == RUN_RECORDS || run.type == RUN_SPILLED) &&
+                    run.stream == r->stream && run.partition == r->partition;
         if (!ours || run.base + run.count <= r->want)
             continue;
         if (run.base > r->want) {
@@ -366,8 +384,9 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     r->linked = true;
     r->link = h.hash;
     r->epoch = h.epoch;
-    r->lsn = h.kind == FRAME_SEAL ? (r->lsn / p->wal.segment_size + 1) * p->wal.segment_size + SEGMENT_HEADER_SIZE
-                                  : r->lsn + size;
+    r->lsn = h.kind == FRAME_SEAL
+                 ? (r->lsn / p->wal.segment_size + 1) * p->wal.segment_size + SEGMENT_HEADER_SIZE
+                 : r->lsn + size;
     return 1;
 }
 
@@ -384,7 +403,8 @@ static int begin_scan(struct pawl_reader *r, int file, const struct segment_head
         rc = scan_jump(&r->scan, r->lsn);
         scan_forget(&r->scan); /* it was read without a limit: bytes behind that may still change */
     } else if (r->linked && h->link != r->link)
-        rc = fail_at(PAWL_DAMAGED, 0, "", "", r->lsn, "segment %016llx does not continue the one before it",
+        rc = fail_at(PAWL_DAMAGED, 0, "", "", r->lsn,
+                     "segment %016llx does not continue the one before it",
                      (unsigned long long)h->index);
     if (rc < 0) {
         pawl_error e;
@@ -438,7 +458,8 @@ static int damage_here(struct pawl_reader *r) {
     return damage_error(&r->scan, &end);
 }
 
-/* Repair took out the frame that the segment's index names: the walk begins at the segment's first frame instead, and meets the LOST one. 1: so it is. */
+/* Repair took out the frame that the segment's index names: the walk begins at the segment's first
+ * frame instead, and meets the LOST one. 1: so it is. */
 static int begin_earlier(struct pawl_reader *r) {
     pawl *p = r->p;
     struct segment_header h;
@@ -482,7 +503,8 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
             return damage_here(r);
         uint64_t lsn;
         TRY(scan_resync(&r->scan, r->scan.at, &lsn));
-        r->lsn = lsn != NO_LSN ? lsn : (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
+        r->lsn =
+            lsn != NO_LSN ? lsn : (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
         r->linked = false;
         close_file(r);
         return 1;
@@ -510,7 +532,8 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
                    (unsigned long long)batch->from, (unsigned long long)batch->to - 1);
 }
 
-/* Under the lock: retention has dropped the segment at hand. If it holds nothing that is still wanted, reading goes on behind it. */
+/* Under the lock: retention has dropped the segment at hand. If it holds nothing that is still
+ * wanted, reading goes on behind it. */
 static int relocate(struct pawl_reader *r) {
     pawl_error e;
     fail_copy(&e);
@@ -527,14 +550,16 @@ static int relocate(struct pawl_reader *r) {
     return 1;
 }
 
-/* Is what has been gathered enough for a caller who takes `max` records? What lies in the log's memory costs nothing. */
+/* Is what has been gathered enough for a caller who takes `max` records? What lies in the log's
+ * memory costs nothing. */
 static bool enough(const struct pawl_reader *r, size_t max) {
     size_t records = max == 0 || max > RECORDS_MAX ? RECORDS_MAX : max;
     return r->buf.len >= gather_bytes(r->p) || r->gathered >= 8 * gather_bytes(r->p) ||
            (r->gathered >= gather_bytes(r->p) && r->gathered_records >= records);
 }
 
-/* Under the lock: where the partition's records below `limit` end, as far as the tables can tell. */
+/* Under the lock: where the partition's records below `limit` end, as far as the tables can
+ * tell. */
 static uint64_t end_below(const struct pawl_reader *r, uint64_t limit) {
     const pawl *p = r->p;
     const struct partition *part = &tables_stream(&p->tables, r->stream)->parts[r->partition];
@@ -555,7 +580,8 @@ static int gather(struct pawl_reader *r, size_t max) {
             return 0;
         int rc = gather_memory(r, limit);
         if (rc == 0) {
-            /* What is not in memory is durable; bytes behind that may still change, and must not get into the window. */
+            /* What is not in memory is durable; bytes behind that may still change, and must not
+             * get into the window. */
             uint64_t settled = p->read_only || limit < p->wal.durable ? limit : p->wal.durable;
             engine_leave(p);
             rc = gather_disk(r, settled);
@@ -576,7 +602,8 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     if (max == 0 || have < max)
         max = have;
     if (max > r->record_cap) {
-        void *q = mem_grow(&r->p->mem, r->records, r->record_cap * sizeof *r->records, max * sizeof *r->records);
+        void *q = mem_grow(&r->p->mem, r->records, r->record_cap * sizeof *r->records,
+                           max * sizeof *r->records);
         if (q == NULL && r->record_cap == 0)
             return fail(PAWL_MEMORY, "no memory for a batch of %zu records", max);
         if (q != NULL) {
@@ -590,11 +617,13 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     while (n < max && r->piece_at < r->piece_count) {
         struct span *piece = &r->pieces[r->piece_at];
         const uint8_t *data = piece->pinned != NULL ? piece->pinned : r->buf.data + piece->start;
-        uint32_t count = piece->count < max - n ? piece->count : (uint32_t)(max - n), at = piece->at;
+        uint32_t count = piece->count < max - n ? piece->count : (uint32_t)(max - n),
+                 at = piece->at;
         for (uint32_t i = 0; i < count; i++) {
             pawl_record *out = &r->records[n + i];
             if (!record_decode(data, piece->len, &at, out))
-                return fail_at(PAWL_DAMAGED, 0, "", "", piece->lsn, "a record does not fit its run");
+                return fail_at(PAWL_DAMAGED, 0, "", "", piece->lsn,
+                               "a record does not fit its run");
             out->offset = piece->offset + i;
             out->lsn = piece->lsn;
             out->stream = r->stream;
@@ -639,7 +668,8 @@ int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
     memset(batch, 0, sizeof *batch);
     batch->from = batch->to = r->next;
     TRY(engine_enter(p));
-    uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : engine_now(p) + (uint64_t)timeout_ms * 1000000u;
+    uint64_t deadline =
+        timeout_ms < 0 ? UINT64_MAX : engine_now(p) + (uint64_t)timeout_ms * 1000000u;
     int rc = 0;
     while (r->piece_at == r->piece_count) {
         rc = p->read_only ? follow_refresh(p) : 0;

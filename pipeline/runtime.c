@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pawl_run(): tasks dealt out to worker threads, each task always to the same one. A worker with nothing to do waits for the log to grow.
+ * pawl_run(): tasks dealt out to worker threads, each task always to the same one. A worker with
+ * nothing to do waits for the log to grow.
  */
 #include <stdlib.h>
 
@@ -21,10 +22,12 @@ struct run_control {
 };
 
 static int check_config(const pawl_processor_config *c) {
-    if (c == NULL || c->struct_size != sizeof *c || c->process == NULL || c->inputs == NULL || c->input_count == 0 ||
-        c->input_count > 64 || c->guarantee < 0 || c->guarantee > 2 || c->on_error < 0 || c->on_error > 2)
-        return fail(PAWL_INVALID,
-                    "a processor needs a name, 1 to 64 inputs, a callback, and PAWL_PROCESSOR_INIT");
+    if (c == NULL || c->struct_size != sizeof *c || c->process == NULL || c->inputs == NULL ||
+        c->input_count == 0 || c->input_count > 64 || c->guarantee < 0 || c->guarantee > 2 ||
+        c->on_error < 0 || c->on_error > 2)
+        return fail(
+            PAWL_INVALID,
+            "a processor needs a name, 1 to 64 inputs, a callback, and PAWL_PROCESSOR_INIT");
     return 0;
 }
 
@@ -187,8 +190,11 @@ static bool wait_for_work(struct run_control *run) {
         engine_wait(p); /* what is on its way may be the input that is waited for */
     } else {
         if (p->wal.in_flight != 0 || p->wal.gathering != NULL)
-            task_flush(p); /* another thread waits for the device, so that this one sees input that comes meanwhile */
-        engine_wait_until(p, engine_now(p) + 100000000u); /* a stop from a signal handler rings no bell */
+            /* another thread waits for the device, so that this one sees input that comes
+             * meanwhile */
+            task_flush(p);
+        /* a stop from a signal handler rings no bell */
+        engine_wait_until(p, engine_now(p) + 100000000u);
     }
     engine_leave(p);
     return go_on;
@@ -230,7 +236,8 @@ static uint32_t partitions_of(pawl *p, uint32_t stream) {
     return n;
 }
 
-/* What pawl_run() works with is kept for the next call, so that running for a few records costs no more than they do. */
+/* What pawl_run() works with is kept for the next call, so that running for a few records costs no
+ * more than they do. */
 void engine_forget_tasks(pawl *p) {
     for (uint32_t i = 0; p->tasks != NULL && i < p->task_count; i++)
         task_close(&p->tasks[i]);
@@ -245,7 +252,8 @@ static bool tasks_stand(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     for (uint32_t i = 0; good && i < p->task_count; i++) {
         const struct task *t = &p->tasks[i];
-        const struct position_row *row = tables_position(&p->tables, t->processor->id, t->stream, t->partition);
+        const struct position_row *row =
+            tables_position(&p->tables, t->processor->id, t->stream, t->partition);
         good = row != NULL && row->offset == t->position;
     }
     engine_leave(p);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The shell of threads. One lock; whoever needs durability first and finds nobody waiting for the device does so itself (the
- * leader), with the lock released, so a lone committer has no hand-off to another thread.
+ * The shell of threads. One lock; whoever needs durability first and finds nobody waiting for the
+ * device does so itself (the leader), with the lock released, so a lone committer has no hand-off
+ * to another thread.
  */
 #include <errno.h>
 #include <time.h>
@@ -15,9 +16,11 @@
 #define COMPANY_MAX 16u
 #define YIELD_FROM 8u
 #define YIELDS 10
-#define TURN_LONG_NS 10000u /* of each who waits; it is 1 to 2 us where nobody else wants the processors */
-#define CROWDED 1000        /* commits */
-#define ALONE_MIN 4u        /* completions without waiting, after it was in vain; doubled each time */
+/* of each who waits; it is 1 to 2 us where nobody else wants the processors */
+#define TURN_LONG_NS 10000u
+#define CROWDED 1000 /* commits */
+/* completions without waiting, after it was in vain; doubled each time */
+#define ALONE_MIN 4u
 #define ALONE_MAX 1024u
 #define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
 
@@ -38,7 +41,8 @@ uint64_t engine_fork_generation(void) {
 
 int engine_check_fork(const pawl *p) {
     if (p->fork_generation != atomic_load_explicit(&engine_generation, memory_order_relaxed))
-        return fail(PAWL_FORKED, "this handle belongs to the parent process; open the log anew after fork()");
+        return fail(PAWL_FORKED,
+                    "this handle belongs to the parent process; open the log anew after fork()");
     return 0;
 }
 
@@ -53,7 +57,8 @@ int engine_enter(pawl *p) {
 int engine_refuse(pawl *p) {
     TRY(engine_check_fork(p));
     pthread_mutex_lock(&p->mutex); /* the error is written under it */
-    int rc = p->read_only ? fail(PAWL_READ_ONLY, "the log was opened read-only") : wal_error(&p->wal);
+    int rc =
+        p->read_only ? fail(PAWL_READ_ONLY, "the log was opened read-only") : wal_error(&p->wal);
     engine_leave(p);
     return rc;
 }
@@ -85,9 +90,11 @@ static void keep_time(pawl *p) {
         engine_poke(p);
 }
 
-/* Who appends input, processes it and waits for the output needs one flush for both. So where nobody waits for the device the background thread is asked to hand over what has gathered
- * by the time it wakes up; and where a waiter came soon after, several times in a row, it is not even asked, but takes naps and looks by itself. When nobody came by then, that
- * commit has waited FOLLOW_NS in vain, and from then on the thread is asked at once again. */
+/* Who appends input, processes it and waits for the output needs one flush for both. So where
+ * nobody waits for the device the background thread is asked to hand over what has gathered by the
+ * time it wakes up; and where a waiter came soon after, several times in a row, it is not even
+ * asked, but takes naps and looks by itself. When nobody came by then, that commit has waited
+ * FOLLOW_NS in vain, and from then on the thread is asked at once again. */
 void engine_async_came(pawl *p) {
     if (p->leader || p->no_thread)
         return;
@@ -101,15 +108,17 @@ void engine_async_came(pawl *p) {
     }
 }
 
-/* Many who commit again and again, each waiting for its own: a group completes, its committers are woken, and would find the next group, of the others, just gone. So the next
- * one is held until all are in it who waited when the last one was done, or until none came for a while. */
+/* Many who commit again and again, each waiting for its own: a group completes, its committers are
+ * woken, and would find the next group, of the others, just gone. So the next one is held until all
+ * are in it who waited when the last one was done, or until none came for a while. */
 static bool hold_for_company(pawl *p) {
     uint32_t waiting = atomic_load(&p->waiting);
     if (waiting < 2)
         p->wal.company = 0;
     if (waiting < 2 || p->wal.in_flight != 0 || p->no_thread)
         return false;
-    if (waiting > COMPANY_MAX) { /* it takes as long until all are there as the device takes for a write: two groups by turns */
+    /* it takes as long until all are there as the device takes for a write: two groups by turns */
+    if (waiting > COMPANY_MAX) {
         p->wal.company = waiting;
         return false;
     }
@@ -299,12 +308,14 @@ bool engine_wait_until(pawl *p, uint64_t deadline) {
 void engine_wait(pawl *p) {
     if (p->wal.in_flight != 0 && !p->leader) {
         lead(p);
-        /* The caller may not want durability but room, and go away: whoever committed asynchronously meanwhile saw a leader. */
+        /* The caller may not want durability but room, and go away: whoever committed
+         * asynchronously meanwhile saw a leader. */
         if (p->async_head != NULL && !p->no_thread)
             engine_poke(p);
     } else if (p->no_thread && !p->leader) {
         if (!engine_chore(p))
-            engine_wait_until(p, engine_now(p) + 1000000); /* another thread of the application may free memory */
+            /* another thread of the application may free memory */
+            engine_wait_until(p, engine_now(p) + 1000000);
     } else {
         if (wal_wants_next(&p->wal))
             engine_ask_chores(p);
@@ -343,9 +354,11 @@ static bool answered(pawl *p, uint64_t lsn) {
     return atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn || p->wal.failed != 0;
 }
 
-/* Where many wait for the device, it is done by the time each of them has had the processor a few times: then nobody was put to sleep and woken up. Few
- * would only keep the processors busy for nothing; and where others have work for the processors they take a whole slice of time for each turn that is
- * yielded, which a sleeper who is woken doesn't let them: then nobody yields for a while. */
+/* Where many wait for the device, it is done by the time each of them has had the processor a few
+ * times: then nobody was put to sleep and woken up. Few would only keep the processors busy for
+ * nothing; and where others have work for the processors they take a whole slice of time for each
+ * turn that is yielded, which a sleeper who is woken doesn't let them: then nobody yields for a
+ * while. */
 static bool answered_soon(pawl *p, uint64_t lsn) {
     uint32_t waiting = atomic_load_explicit(&p->waiting, memory_order_relaxed);
     if (waiting <= YIELD_FROM)
@@ -362,11 +375,13 @@ static bool answered_soon(pawl *p, uint64_t lsn) {
     return answered(p, lsn);
 }
 
-/* Without the lock: until everything below lsn is durable, or the log failed. Somebody leads, or the background thread was asked to. */
+/* Without the lock: until everything below lsn is durable, or the log failed. Somebody leads, or
+ * the background thread was asked to. */
 static void sleep_until(pawl *p, uint64_t lsn, uint32_t bit) {
     if (answered_soon(p, lsn))
         return;
-    atomic_fetch_add(&p->sleepers, 1); /* before it looks once more: who completes looks at this last */
+    /* before it looks once more: who completes looks at this last */
+    atomic_fetch_add(&p->sleepers, 1);
     for (;;) {
         uint32_t seen = atomic_load(&p->progress_count);
         if (answered(p, lsn))
@@ -434,10 +449,11 @@ static uint64_t background(pawl *p) {
     at = witness_at(p);
     if (at < now)
         at = now + p->witness_ns / 4 + 1000000;
-    uint64_t nap = p->hold_until != 0 ? p->hold_until
-                   : (p->followed >= FOLLOWED_MANY || w->company != 0) && p->commits != p->nap_commits
-                       ? now + FOLLOW_NS
-                       : UINT64_MAX;
+    uint64_t nap =
+        p->hold_until != 0 ? p->hold_until
+        : (p->followed >= FOLLOWED_MANY || w->company != 0) && p->commits != p->nap_commits
+            ? now + FOLLOW_NS
+            : UINT64_MAX;
     p->nap_commits = p->commits;
     return nap < at ? nap : at;
 }
@@ -453,7 +469,8 @@ static void *background_main(void *arg) {
             lead(p);
             continue;
         }
-        /* Another thread that runs callbacks runs all of them, and needs the lock for it: this one must not keep it. */
+        /* Another thread that runs callbacks runs all of them, and needs the lock for it: this one
+         * must not keep it. */
         if (p->ready_head != NULL && !p->app_dispatch && !p->dispatching)
             continue;
         if (engine_did_due(p))
@@ -486,7 +503,8 @@ static void forget_segments(pawl *p, uint64_t first) {
         p->wal.next = NEXT_NONE;
 }
 
-/* One by one, each durably: a power cut may keep any of several removals, and a gap would look like loss. What is wanted ahead of need becomes of them first. */
+/* One by one, each durably: a power cut may keep any of several removals, and a gap would look like
+ * loss. What is wanted ahead of need becomes of them first. */
 static bool drop_segments(pawl *p, uint64_t keep) {
     struct wal *w = &p->wal;
     uint64_t from = w->first_segment, n = from;
@@ -526,15 +544,17 @@ static bool prepare_next(pawl *p) {
     return true;
 }
 
-/* Under the lock (released inside): the first segment that must be kept, as far as that is durable: a position or setting which a
- * power cut takes back must not have let go of anything. */
+/* Under the lock (released inside): the first segment that must be kept, as far as that is durable:
+ * a position or setting which a power cut takes back must not have let go of anything. */
 static uint64_t keep_durably(pawl *p) {
     uint64_t keep, again, nothing = p->wal.first_segment;
     if (retention_keep_from(p, &keep) < 0 || keep == nothing || p->wal.durable == p->wal.tail)
         return keep;
-    if (engine_wait_durable(p, p->wal.tail) < 0 || p->wal.dropping || retention_keep_from(p, &again) < 0)
+    if (engine_wait_durable(p, p->wal.tail) < 0 || p->wal.dropping ||
+        retention_keep_from(p, &again) < 0)
         return nothing;
-    return again < keep ? again : keep; /* what came meanwhile may need more, but lets go of nothing yet */
+    /* what came meanwhile may need more, but lets go of nothing yet */
+    return again < keep ? again : keep;
 }
 
 bool engine_chore(pawl *p) {
@@ -573,7 +593,8 @@ int engine_start_threads(pawl *p) {
         return 0;
     pthread_mutex_lock(&p->mutex);
     p->bg_running = pthread_create(&p->bg, NULL, background_main, p) == 0;
-    p->chores_running = p->bg_running && pthread_create(&p->maintenance, NULL, maintenance_main, p) == 0;
+    p->chores_running =
+        p->bg_running && pthread_create(&p->maintenance, NULL, maintenance_main, p) == 0;
     bool both = p->chores_running;
     engine_leave(p);
     return both ? 0 : fail(PAWL_MEMORY, "cannot start the threads of the handle");
@@ -639,7 +660,8 @@ int pawl_eventfd(pawl *p) {
 int pawl_sync(pawl *p) {
     TRY(engine_enter(p));
     int rc = p->read_only ? 0 : engine_wait_durable(p, p->wal.tail);
-    if (rc == 0 && p->wal.failed != 0) /* failed with nothing under way: its callers must still hear of it (PAWL-7) */
+    /* failed with nothing under way: its callers must still hear of it (PAWL-7) */
+    if (rc == 0 && p->wal.failed != 0)
         rc = wal_error(&p->wal);
     engine_leave(p);
     return rc;

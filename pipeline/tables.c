@@ -51,11 +51,15 @@ bool name_allowed(const char *name) {
 }
 
 struct stream *tables_stream(const struct tables *t, uint32_t id) {
-    return id >= 1 && id <= t->stream_count && t->streams[id - 1].partitions != 0 ? &t->streams[id - 1] : NULL;
+    return id >= 1 && id <= t->stream_count && t->streams[id - 1].partitions != 0
+               ? &t->streams[id - 1]
+               : NULL;
 }
 
 struct producer *tables_producer(const struct tables *t, uint32_t id) {
-    return id >= 1 && id <= t->producer_count && t->producers[id - 1].name[0] != 0 ? &t->producers[id - 1] : NULL;
+    return id >= 1 && id <= t->producer_count && t->producers[id - 1].name[0] != 0
+               ? &t->producers[id - 1]
+               : NULL;
 }
 
 bool tables_has_processor(const struct tables *t, uint32_t id) {
@@ -85,9 +89,8 @@ uint32_t tables_find_processor(const struct tables *t, const char *name) {
 
 int tables_room(const struct tables *t, uint64_t bytes) {
     if (t->checkpoint_bytes + bytes > t->segment_size / 8 - 1024)
-        return fail(
-            PAWL_LIMIT,
-            "the log's tables would be larger than an eighth of a segment; use a larger segment size");
+        return fail(PAWL_LIMIT, "the log's tables would be larger than an eighth of a segment; use "
+                                "a larger segment size");
     return 0;
 }
 
@@ -97,11 +100,13 @@ static void set_name(char *to, const char *name, uint32_t len) {
 }
 
 static int damaged(const struct frame_header *h, const char *what) {
-    return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn, "the frame at LSN %llu contradicts the log before it: %s",
+    return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
+                   "the frame at LSN %llu contradicts the log before it: %s",
                    (unsigned long long)h->lsn, what);
 }
 
-static int add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name, uint32_t name_len) {
+static int add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name,
+                      uint32_t name_len) {
     if (id == 0 || id > STREAMS_MAX || partitions == 0 || partitions > STREAM_PARTITIONS_MAX)
         return fail(PAWL_DAMAGED, "a stream's id or number of partitions is out of range");
     while (t->stream_count < id) {
@@ -146,7 +151,8 @@ static int add_processor(struct tables *t, uint32_t id, const char *name, uint32
 }
 
 /* Where (processor, stream, partition) is, or would be, in the ascending array. */
-static uint32_t position_place(const struct tables *t, uint32_t processor, uint32_t stream, uint32_t partition) {
+static uint32_t position_place(const struct tables *t, uint32_t processor, uint32_t stream,
+                               uint32_t partition) {
     uint32_t lo = 0, hi = t->position_count;
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
@@ -171,7 +177,8 @@ struct position_row *tables_position(const struct tables *t, uint32_t processor,
     return p->processor == processor && p->stream == stream && p->partition == partition ? p : NULL;
 }
 
-static int set_position(struct tables *t, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t offset) {
+static int set_position(struct tables *t, uint32_t processor, uint32_t stream, uint32_t partition,
+                        uint64_t offset) {
     struct position_row *p = tables_position(t, processor, stream, partition);
     if (p != NULL) {
         p->offset = offset;
@@ -197,7 +204,8 @@ static void forget(struct tables *t, uint32_t id) {
     t->position_count = kept;
 }
 
-struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name, uint16_t len) {
+struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name,
+                                     uint16_t len) {
     for (uint32_t i = 0; i < t->decision_count; i++) {
         struct decision_row *d = &t->decisions[i];
         if (d->processor == processor && d->name_len == len && memcmp(d->name, name, len) == 0)
@@ -279,7 +287,8 @@ uint64_t tables_durable_next(const struct partition *p, uint64_t durable) {
     return p->last_end <= durable ? p->next : p->mid_end <= durable ? p->mid : p->safe;
 }
 
-static int apply_records(struct tables *t, const struct frame_header *h, const struct run *r, bool lost) {
+static int apply_records(struct tables *t, const struct frame_header *h, const struct run *r,
+                         bool lost) {
     struct stream *s = tables_stream(t, r->stream);
     if (s == NULL || r->partition >= s->partitions) {
         if (!lost)
@@ -367,7 +376,8 @@ static int apply_sinks(struct tables *t, const struct run *r, const uint8_t *dat
     return 0;
 }
 
-static int apply_spilled(struct tables *t, const struct frame_header *h, const struct run *r, const uint8_t *data) {
+static int apply_spilled(struct tables *t, const struct frame_header *h, const struct run *r,
+                         const uint8_t *data) {
     struct spilled_entry e;
     if (!spilled_decode(data, r->len, &e) || e.lsn >= h->lsn)
         return damaged(h, "a reference to a spilled run is not well formed");
@@ -375,10 +385,12 @@ static int apply_spilled(struct tables *t, const struct frame_header *h, const s
     return from != to ? set_span(t, to, from) : 0;
 }
 
-static int apply_commit(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
+static int apply_commit(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                        bool lost) {
     struct run r;
     const uint8_t *data;
-    for (uint32_t i = 0; i < h->runs; i++) { /* the catalog first: other runs may need what it makes */
+    /* the catalog first: other runs may need what it makes */
+    for (uint32_t i = 0; i < h->runs; i++) {
         frame_run(frame, h, i, &r, &data);
         if (r.type == RUN_CATALOG)
             TRY(apply_catalog(t, &r, data));
@@ -490,7 +502,8 @@ static int load_run(struct tables *t, const struct run *r, const uint8_t *data) 
             break;
         default:
             if ((r->type & RUN_OPTIONAL) == 0)
-                return fail(PAWL_VERSION, "run type %u in a checkpoint is not known to this version of Pawl",
+                return fail(PAWL_VERSION,
+                            "run type %u in a checkpoint is not known to this version of Pawl",
                             r->type);
             return 0;
         }
@@ -522,11 +535,13 @@ int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *
 }
 
 /* Closes the run that began at `start`, unless it is empty. */
-static void end_run(struct bytes *body, struct run *runs, uint32_t *count, uint16_t type, uint32_t entries,
-                    size_t start) {
+static void end_run(struct bytes *body, struct run *runs, uint32_t *count, uint16_t type,
+                    uint32_t entries, size_t start) {
     if (entries != 0)
-        runs[(*count)++] = (struct run){
-            .type = type, .count = entries, .start = (uint32_t)start, .len = (uint32_t)(body->len - start)};
+        runs[(*count)++] = (struct run){.type = type,
+                                        .count = entries,
+                                        .start = (uint32_t)start,
+                                        .len = (uint32_t)(body->len - start)};
 }
 
 static uint32_t write_streams(const struct tables *t, struct bytes *body) {
@@ -535,7 +550,8 @@ static uint32_t write_streams(const struct tables *t, struct bytes *body) {
         const struct stream *s = &t->streams[i];
         if (s->partitions == 0)
             continue;
-        c_stream_encode(body, &(struct c_stream){i + 1, s->partitions, s->name, (uint32_t)strlen(s->name)});
+        c_stream_encode(
+            body, &(struct c_stream){i + 1, s->partitions, s->name, (uint32_t)strlen(s->name)});
         n++;
     }
     return n;
@@ -562,8 +578,9 @@ static uint32_t write_producers(const struct tables *t, struct bytes *body) {
         const struct producer *p = &t->producers[i];
         if (p->name[0] == 0)
             continue;
-        struct c_producer c = {i + 1,     p->epoch,      p->sequence, p->stream, p->partition,
-                               p->offset, p->cookie_len, {0},         p->name,   (uint32_t)strlen(p->name)};
+        struct c_producer c = {
+            i + 1,     p->epoch,      p->sequence, p->stream, p->partition,
+            p->offset, p->cookie_len, {0},         p->name,   (uint32_t)strlen(p->name)};
         memcpy(c.cookie, p->cookie, COOKIE_MAX);
         c_producer_encode(body, &c);
         n++;
@@ -575,7 +592,8 @@ static uint32_t write_processors(const struct tables *t, struct bytes *body) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->processor_count; i++)
         if (t->processors[i].name[0] != 0) {
-            c_processor_encode(body, i + 1, t->processors[i].name, (uint32_t)strlen(t->processors[i].name));
+            c_processor_encode(body, i + 1, t->processors[i].name,
+                               (uint32_t)strlen(t->processors[i].name));
             n++;
         }
     return n;
@@ -622,7 +640,8 @@ static uint32_t write_spans(const struct tables *t, struct bytes *body) {
     return t->span_count;
 }
 
-int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs, uint32_t *count) {
+int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs,
+                      uint32_t *count) {
     static const struct {
         uint16_t type;
         uint32_t (*write)(const struct tables *, struct bytes *);

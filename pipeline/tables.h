@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tables.h - the log's small tables: streams with next offsets, producers, processors, positions, decisions, settings. Changed only by applying
- * frames, the same way when committing, recovering and following; written whole into each segment's checkpoint.
+ * tables.h - the log's small tables: streams with next offsets, producers, processors, positions,
+ * decisions, settings. Changed only by applying frames, the same way when committing, recovering
+ * and following; written whole into each segment's checkpoint.
  */
 #ifndef PAWL_PIPELINE_TABLES_H
 #define PAWL_PIPELINE_TABLES_H
@@ -20,7 +21,9 @@ struct partition {
     uint64_t next;     /* offset of the next record appended */
     uint64_t last_end; /* end LSN of the last commit that has records here */
     uint64_t safe;     /* records below this were durable when a later commit was made */
-    uint64_t mid; /* records below this are durable once mid_end is: one commit on its way, so that `safe` keeps up */
+    /* records below this are durable once mid_end is: one commit on its way, so that `safe` keeps
+     * up */
+    uint64_t mid;
     uint64_t mid_end;
     uint64_t base;      /* `next` when the active segment began */
     uint64_t index_lsn; /* of the last index entry in the active segment; 0 none */
@@ -80,14 +83,18 @@ struct tables {
 void tables_init(struct tables *t, struct mem *m, uint64_t segment_size);
 void tables_free(struct tables *t);
 
-/* Room for what a frame can add at most, so that applying it can't fail for want of memory. Not for what its catalog changes make. */
+/* Room for what a frame can add at most, so that applying it can't fail for want of memory. Not for
+ * what its catalog changes make. */
 int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions);
-/* Applies a frame. `lost`: damage was passed over, so offsets and positions may jump. PAWL_DAMAGED if the frame contradicts the tables, PAWL_VERSION for a run that must be known. */
+/* Applies a frame. `lost`: damage was passed over, so offsets and positions may jump. PAWL_DAMAGED
+ * if the frame contradicts the tables, PAWL_VERSION for a run that must be known. */
 int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost);
 /* The checkpoint of the tables: runs (at most 16) with their start and len, and the body. */
-int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs, uint32_t *count);
+int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs,
+                      uint32_t *count);
 
-/* One past the newest record of a partition that is surely durable when everything below LSN `durable` is. */
+/* One past the newest record of a partition that is surely durable when everything below LSN
+ * `durable` is. */
 uint64_t tables_durable_next(const struct partition *p, uint64_t durable);
 struct stream *tables_stream(const struct tables *t, uint32_t id);
 uint32_t tables_find_stream(const struct tables *t, const char *name);    /* id or 0 */
@@ -97,7 +104,8 @@ struct producer *tables_producer(const struct tables *t, uint32_t id);
 bool tables_has_processor(const struct tables *t, uint32_t id);
 struct position_row *tables_position(const struct tables *t, uint32_t processor, uint32_t stream,
                                      uint32_t partition);
-struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name, uint16_t len);
+struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name,
+                                     uint16_t len);
 /* May the tables grow by so many checkpoint bytes? else PAWL_LIMIT. */
 int tables_room(const struct tables *t, uint64_t bytes);
 /* A segment begins: bases and index places start anew. */

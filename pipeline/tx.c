@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Transactions while they are open: what is put into them, what spills when they grow large, and the memory they leave to the next ones.
+ * Transactions while they are open: what is put into them, what spills when they grow large, and
+ * the memory they leave to the next ones.
  */
 #include <assert.h>
 
@@ -36,9 +37,10 @@ static void destroy(struct pawl_tx *tx) {
 }
 
 static uint64_t held(const struct pawl_tx *tx) {
-    uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs + tx->spilled_cap * sizeof *tx->spilled +
-                 tx->position_cap * sizeof *tx->positions + tx->catalog.cap + tx->sinks.cap +
-                 tx->build.own.cap + TX_MANY_SIZE(tx->build.many_cap);
+    uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs +
+                 tx->spilled_cap * sizeof *tx->spilled + tx->position_cap * sizeof *tx->positions +
+                 tx->catalog.cap + tx->sinks.cap + tx->build.own.cap +
+                 TX_MANY_SIZE(tx->build.many_cap);
     for (uint32_t i = 0; i < tx->run_made; i++)
         n += tx->runs[i].data.cap;
     return n;
@@ -100,7 +102,8 @@ int tx_new(pawl *p, struct pawl_tx **out) {
     return 0;
 }
 
-/* A run that grows large goes on in a write buffer, if one is to be had: spilled from there, it need not be copied again. */
+/* A run that grows large goes on in a write buffer, if one is to be had: spilled from there, it
+ * need not be copied again. */
 static void borrow(pawl *p, struct tx_run *r) {
     struct wal_loan loan;
     pthread_mutex_lock(&p->mutex);
@@ -170,7 +173,9 @@ void tx_reset(struct pawl_tx *tx) {
     for (uint32_t i = 0; i < tx->run_made; i++) {
         struct bytes *data = &tx->runs[i].data;
         data->len = 0;
-        give_back(tx->p, &tx->runs[i]); /* the memory stays for the next batch, but not for every partition that ever was the large one */
+        /* the memory stays for the next batch, but not for every partition that ever was the large
+         * one */
+        give_back(tx->p, &tx->runs[i]);
         kept += data->cap;
         if (kept > most) {
             kept -= data->cap;
@@ -255,7 +260,8 @@ static int spill(struct pawl_tx *tx) {
     }
     int rc = 0;
     for (uint32_t i = 0; i < n && rc == 0; i++)
-        rc = grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap, sizeof *tx->spilled);
+        rc = grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap,
+                  sizeof *tx->spilled);
     uint64_t lsn = 0, end = 0, hash = 0;
     struct wal_frame f = {.kind = FRAME_SPILL,
                           .class = tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST,
@@ -283,8 +289,10 @@ static int spill(struct pawl_tx *tx) {
         struct tx_run *r = &tx->runs[i];
         if (r->count == 0)
             continue;
-        tx->spilled[tx->spilled_count++] = (struct tx_spilled){
-            .stream = r->stream, .partition = r->partition, .count = r->count, .at = {lsn, hash, k++}};
+        tx->spilled[tx->spilled_count++] = (struct tx_spilled){.stream = r->stream,
+                                                               .partition = r->partition,
+                                                               .count = r->count,
+                                                               .at = {lsn, hash, k++}};
         r->count = 0;
         r->data.len = 0;
         if (r->loan.data != NULL)
@@ -296,7 +304,8 @@ static int spill(struct pawl_tx *tx) {
     return 0;
 }
 
-/* The number of partitions of a stream that isn't known to be there, or of one that the partition isn't in. */
+/* The number of partitions of a stream that isn't known to be there, or of one that the partition
+ * isn't in. */
 static int look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *partitions) {
     TRY(engine_enter_writer(p));
     const struct stream *s = tables_stream(&p->tables, stream);
@@ -307,7 +316,8 @@ static int look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *parti
         rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name,
                   s->partitions, partition);
     else
-        atomic_store_explicit(&p->partitions_of[stream], (uint16_t)s->partitions, memory_order_relaxed);
+        atomic_store_explicit(&p->partitions_of[stream], (uint16_t)s->partitions,
+                              memory_order_relaxed);
     if (rc == 0)
         *partitions = s->partitions;
     engine_leave(p);
@@ -316,15 +326,18 @@ static int look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *parti
 
 /* Checks the place and settles PAWL_ANY, mostly without the lock. */
 static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const pawl_record *r) {
-    uint32_t n = stream <= STREAMS_MAX ? atomic_load_explicit(&p->partitions_of[stream], memory_order_relaxed) : 0;
+    uint32_t n = stream <= STREAMS_MAX
+                     ? atomic_load_explicit(&p->partitions_of[stream], memory_order_relaxed)
+                     : 0;
     if (*partition < n)
         return 0;
     if (*partition != PAWL_ANY || n == 0)
         TRY(look_up(p, stream, *partition, &n));
     if (*partition == PAWL_ANY)
-        *partition = n == 1            ? 0
-                     : r->key_len != 0 ? (uint32_t)(format_hash(r->key, r->key_len, 0) % n)
-                                       : atomic_fetch_add_explicit(&p->round_robin, 1, memory_order_relaxed) % n;
+        *partition = n == 1 ? 0
+                     : r->key_len != 0
+                         ? (uint32_t)(format_hash(r->key, r->key_len, 0) % n)
+                         : atomic_fetch_add_explicit(&p->round_robin, 1, memory_order_relaxed) % n;
     return 0;
 }
 
@@ -347,9 +360,11 @@ static bool headers_well_formed(const pawl_record *r) {
 static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
     pawl *p = tx->p;
     bool grows = size > run->data.cap - run->data.len;
-    if (grows && run->loan.data != NULL) /* a large record, alone in the transaction: what was there has been spilled */
+    /* a large record, alone in the transaction: what was there has been spilled */
+    if (grows && run->loan.data != NULL)
         give_back(p, run);
-    else if (grows && run->data.cap >= p->wal.group_size / 4 && run->data.len + size <= p->spill_bytes)
+    else if (grows && run->data.cap >= p->wal.group_size / 4 &&
+             run->data.len + size <= p->spill_bytes)
         borrow(p, run);
     uint8_t *out = bytes_room(&run->data, size);
     if (out == NULL) { /* what the pool keeps may be what is missing */
@@ -359,16 +374,17 @@ static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
     }
     if (out == NULL) {
         run->data.failed = false;
-        fail_set(PAWL_MEMORY, "the memory cap is reached: raise memory_cap, or finish other transactions");
+        fail_set(PAWL_MEMORY,
+                 "the memory cap is reached: raise memory_cap, or finish other transactions");
     }
     return out;
 }
 
 static int too_large(const pawl *p, const pawl_record *r) {
-    return fail(
-        PAWL_TOO_LARGE,
-        "a record of %u bytes is too large: this log takes %llu with key and headers, and 16 MiB at most",
-        r->value_len, (unsigned long long)p->record_max);
+    return fail(PAWL_TOO_LARGE,
+                "a record of %u bytes is too large: this log takes %llu with key and headers, and "
+                "16 MiB at most",
+                r->value_len, (unsigned long long)p->record_max);
 }
 
 /* A record of any kind to any place. */
@@ -398,7 +414,8 @@ static int put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, cons
 
 int tx_put_many(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
                 size_t count, int64_t *now) {
-    for (size_t n = 0; (n += tx_put_plain(tx, stream, partition, records + n, count - n, now)) < count; n++)
+    for (size_t n = 0;
+         (n += tx_put_plain(tx, stream, partition, records + n, count - n, now)) < count; n++)
         TRY(put_any(tx, stream, partition, &records[n], tx_time(tx, &records[n], now)));
     return 0;
 }
@@ -411,7 +428,8 @@ int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record
     return tx_put(tx, stream, partition, r, &now);
 }
 
-int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records, size_t count) {
+int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
+                  size_t count) {
     if (tx == NULL || (records == NULL && count != 0))
         return fail(PAWL_INVALID, "the transaction is NULL, or there are no records");
     int64_t now = 0;
@@ -425,18 +443,22 @@ int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uin
         struct position_entry *e = &tx->positions[i];
         if (e->processor == processor && e->stream == stream && e->partition == partition) {
             if (e->to != from)
-                return fail(PAWL_TILING,
-                            "within a transaction, an interval must begin where the one before ended");
+                return fail(
+                    PAWL_TILING,
+                    "within a transaction, an interval must begin where the one before ended");
             e->to = to;
             return 0;
         }
     }
-    TRY(grow(tx->p, (void **)&tx->positions, tx->position_count, &tx->position_cap, sizeof *tx->positions));
-    tx->positions[tx->position_count++] = (struct position_entry){processor, stream, partition, from, to};
+    TRY(grow(tx->p, (void **)&tx->positions, tx->position_count, &tx->position_cap,
+             sizeof *tx->positions));
+    tx->positions[tx->position_count++] =
+        (struct position_entry){processor, stream, partition, from, to};
     return 0;
 }
 
-int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from, uint64_t to) {
+int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
+                 uint64_t from, uint64_t to) {
     if (tx == NULL)
         return fail(PAWL_INVALID, "the transaction is NULL");
     if (from > to)
@@ -454,12 +476,12 @@ int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t part
     return rc;
 }
 
-int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last, const void *cookie,
-                     size_t cookie_len) {
+int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last,
+                     const void *cookie, size_t cookie_len) {
     if (tx == NULL || producer == NULL || first == 0 || last < first || last == UINT64_MAX ||
         cookie_len > COOKIE_MAX || (cookie == NULL && cookie_len != 0))
-        return fail(PAWL_INVALID,
-                    "sequences start at 1, last must not be below first, and a cookie has at most 32 bytes");
+        return fail(PAWL_INVALID, "sequences start at 1, last must not be below first, and a "
+                                  "cookie has at most 32 bytes");
     if (tx->producer != NULL)
         return fail(PAWL_STATE, "the transaction has a producer sequence already");
     tx->producer = producer;

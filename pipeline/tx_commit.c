@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Committing. A transaction's body is built and hashed by its own thread; under the lock everything is judged, offsets, LSN and header are settled
- * and the bytes copied, so a refused transaction leaves no trace.
+ * Committing. A transaction's body is built and hashed by its own thread; under the lock everything
+ * is judged, offsets, LSN and header are settled and the bytes copied, so a refused transaction
+ * leaves no trace.
  */
 #include "pipeline/engine.h"
 
@@ -10,11 +11,12 @@ static bool tx_empty(const struct pawl_tx *tx) {
            tx->catalog_count == 0 && tx->sink_count == 0;
 }
 
-/* A commit's records of fewer bytes than this are copied together; of more, each run stays where it is. */
+/* A commit's records of fewer bytes than this are copied together; of more, each run stays where it
+ * is. */
 #define JOIN_MAX 16384u
 
-static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
-                    size_t len) {
+static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition,
+                    uint32_t count, size_t len) {
     b->runs[b->count++] = (struct run){.type = type,
                                        .stream = stream,
                                        .partition = partition,
@@ -25,15 +27,16 @@ static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t
 }
 
 /* What has been put behind `from` is a run. */
-static void add_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition, uint32_t count,
-                     size_t from) {
+static void add_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition,
+                     uint32_t count, size_t from) {
     if (count != 0)
         add_run(b, type, stream, partition, count, b->rest->len - from);
 }
 
 static int make_room(pawl *p, struct tx_build *b, uint32_t count) {
     if (count > UINT16_MAX)
-        return fail(PAWL_TOO_LARGE, "the transaction touches too many partitions or spilled too often");
+        return fail(PAWL_TOO_LARGE,
+                    "the transaction touches too many partitions or spilled too often");
     if (count <= sizeof b->few / sizeof b->few[0]) {
         b->runs = b->few;
         b->pieces = b->few_pieces;
@@ -51,7 +54,8 @@ static int make_room(pawl *p, struct tx_build *b, uint32_t count) {
     return 0;
 }
 
-/* The one run of a transaction that has nothing which must lie before it, and memory that can grow. */
+/* The one run of a transaction that has nothing which must lie before it, and memory that can
+ * grow. */
 static struct tx_run *only_run(const struct pawl_tx *tx) {
     struct tx_run *only = NULL;
     if (tx->spilled_count != 0 || tx->catalog_count != 0)
@@ -66,7 +70,8 @@ static struct tx_run *only_run(const struct pawl_tx *tx) {
     return only != NULL && only->loan.data == NULL ? only : NULL;
 }
 
-/* The frame's body: catalog changes, spilled runs, records, then positions, the producer, decisions. */
+/* The frame's body: catalog changes, spilled runs, records, then positions, the producer,
+ * decisions. */
 static int build(struct pawl_tx *tx, struct tx_build *b) {
     pawl *p = tx->p;
     b->count = b->piece_count = 0;
@@ -84,7 +89,8 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
     for (uint32_t i = 0; i < tx->spilled_count; i++) {
         at = rest->len;
         spilled_encode(rest, &tx->spilled[i].at);
-        add_rest(b, RUN_SPILLED, tx->spilled[i].stream, tx->spilled[i].partition, tx->spilled[i].count, at);
+        add_rest(b, RUN_SPILLED, tx->spilled[i].stream, tx->spilled[i].partition,
+                 tx->spilled[i].count, at);
     }
     size_t before = rest->len;
     b->pieces[b->piece_count++] = (struct piece){NULL, before};
@@ -112,7 +118,8 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
         bytes_put(rest, tx->sinks.data, tx->sinks.len);
     add_rest(b, RUN_SINKS, 0, 0, tx->sink_count, at);
     if (rest->failed)
-        return fail(PAWL_MEMORY, "no memory for a commit of %llu bytes", (unsigned long long)tx->bytes);
+        return fail(PAWL_MEMORY, "no memory for a commit of %llu bytes",
+                    (unsigned long long)tx->bytes);
     if (apart) {
         b->pieces[0].data = rest->data;
         if (rest->len != before)
@@ -185,7 +192,8 @@ static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
         return 0;
     const struct producer *p = tables_producer(&tx->p->tables, tx->sequence.producer);
     if (p == NULL || p->epoch != tx->sequence.epoch)
-        return fail(PAWL_FENCED, "a newer holder has taken producer %s over", p != NULL ? p->name : "?");
+        return fail(PAWL_FENCED, "a newer holder has taken producer %s over",
+                    p != NULL ? p->name : "?");
     if (tx->sequence.first == p->sequence + 1)
         return 0;
     if (tx->sequence.last <= p->sequence) {
@@ -197,12 +205,14 @@ static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
                                   .partition = latest ? p->partition : 0};
         return 1;
     }
-    return fail(PAWL_SEQUENCE, "producer %s stands at sequence %llu; the next must be %llu, not %llu",
-                p->name, (unsigned long long)p->sequence, (unsigned long long)p->sequence + 1,
+    return fail(PAWL_SEQUENCE,
+                "producer %s stands at sequence %llu; the next must be %llu, not %llu", p->name,
+                (unsigned long long)p->sequence, (unsigned long long)p->sequence + 1,
                 (unsigned long long)tx->sequence.first);
 }
 
-/* An older holder may have committed while this waited for room: then the takeover must be made anew. */
+/* An older holder may have committed while this waited for room: then the takeover must be made
+ * anew. */
 static int check_takeover(const struct pawl_tx *tx) {
     const struct producer *p = tables_producer(&tx->p->tables, tx->sequence.producer);
     if (p->sequence + 1 != tx->sequence.first || p->epoch + 1 != tx->sequence.epoch)
@@ -210,7 +220,8 @@ static int check_takeover(const struct pawl_tx *tx) {
     return 0;
 }
 
-/* Tables, index and figures follow the frame that was appended. They take it from the frame's own bytes, as recovery does. */
+/* Tables, index and figures follow the frame that was appended. They take it from the frame's own
+ * bytes, as recovery does. */
 static int follow_up(pawl *p, const struct tx_build *b) {
     const struct frame_header *h = &p->wal.last;
     TRY(tables_apply(&p->tables, h, p->wal.last_frame, false));
@@ -293,11 +304,14 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
                 }
             rc = follow_up(p, b);
             p->records += tx->records;
-            if (rc < 0) { /* log and tables disagree: acknowledge nothing more, and say that the commit may be there */
+            /* log and tables disagree: acknowledge nothing more, and say that the commit may be
+             * there */
+            if (rc < 0) {
                 pawl_error e;
                 fail_copy(&e);
-                rc = fail_at(PAWL_IO, 0, "", "",
-                             lsn, "the commit at LSN %llu is in the log, but the tables can't follow: %.300s; close and open the log again",
+                rc = fail_at(PAWL_IO, 0, "", "", lsn,
+                             "the commit at LSN %llu is in the log, but the tables can't follow: "
+                             "%.300s; close and open the log again",
                              (unsigned long long)lsn, e.message);
                 p->wal.failed = rc;
                 fail_copy(&p->wal.error);
@@ -331,8 +345,10 @@ int tx_takeover(struct pawl_tx *tx, uint32_t producer) {
     do {
         const struct producer *row = tables_producer(&tx->p->tables, producer);
         tx->takeover = true;
-        tx->sequence = (struct producer_entry){
-            .producer = producer, .epoch = row->epoch + 1, .first = row->sequence + 1, .last = row->sequence};
+        tx->sequence = (struct producer_entry){.producer = producer,
+                                               .epoch = row->epoch + 1,
+                                               .first = row->sequence + 1,
+                                               .last = row->sequence};
         rc = tx_commit_locked(tx, NULL);
     } while (rc == PAWL_BUSY);
     return rc;
@@ -391,7 +407,8 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
         rc = a == NULL ? fail(PAWL_MEMORY, "no memory for an asynchronous commit")
                        : tx_append(tx, receipt, p->block_when_full);
         if (rc == 0) {
-            *a = (struct async_commit){.lsn = receipt->lsn, .fn = fn, .arg = arg, .receipt = *receipt};
+            *a = (struct async_commit){
+                .lsn = receipt->lsn, .fn = fn, .arg = arg, .receipt = *receipt};
             if (p->async_tail != NULL)
                 p->async_tail->next = a;
             else
@@ -417,7 +434,8 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
     return rc;
 }
 
-int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record *r, pawl_receipt *receipt) {
+int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record *r,
+                pawl_receipt *receipt) {
     pawl_tx *tx;
     TRY(pawl_begin(p, &tx));
     int rc = pawl_put(tx, stream, partition, r);

@@ -53,7 +53,8 @@ static int spawn(char **program, char **env, int in, int out, pid_t *pid) {
         posix_spawnattr_setsigmask(&attributes, &none);
         posix_spawnattr_setpgroup(&attributes, 0);
         posix_spawnattr_setflags(
-            &attributes, (short)(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP));
+            &attributes,
+            (short)(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP));
         if (error == 0)
             error = posix_spawnp(pid, program[0], &actions, &attributes, program, env);
         posix_spawnattr_destroy(&attributes);
@@ -77,7 +78,8 @@ static int start(flow *f, char **program, char **env, pid_t *pid) {
     close(from[1]);
     f->in = to[1];
     f->out = from[0];
-    if (error == 0 && (fcntl(f->in, F_SETFL, O_NONBLOCK) != 0 || fcntl(f->out, F_SETFL, O_NONBLOCK) != 0)) {
+    if (error == 0 &&
+        (fcntl(f->in, F_SETFL, O_NONBLOCK) != 0 || fcntl(f->out, F_SETFL, O_NONBLOCK) != 0)) {
         error = errno;
         kill(*pid, SIGKILL);
         waitpid(*pid, NULL, 0);
@@ -127,7 +129,8 @@ static int drain(flow *f, bool *refused) {
         return errno == EAGAIN || errno == EINTR ? 0 : errno;
     if (got == 0) {
         close_end(&f->out);
-        *refused = f->held > 0 && !f->line(f->arg, f->buffer, f->held); /* a last line needs no newline */
+        /* a last line needs no newline */
+        *refused = f->held > 0 && !f->line(f->arg, f->buffer, f->held);
         return 0;
     }
     f->held += (size_t)got;
@@ -141,21 +144,26 @@ static uint64_t now_ms(void) {
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-void child_run(char **program, char **env, const char *input, size_t input_size, uint64_t timeout_ms,
-               child_line_fn line, void *arg, child_result *result) {
+void child_run(char **program, char **env, const char *input, size_t input_size,
+               uint64_t timeout_ms, child_line_fn line, void *arg, child_result *result) {
     *result = (child_result){0};
     flow f = {.in = -1, .out = -1, .input = input, .left = input_size, .line = line, .arg = arg};
     pid_t pid = -1;
     int error = start(&f, program, env, &pid);
     if (error != 0)
         pid = -1;
-    /* A program may close its stdout and go on reading: what it is fed must be whole all the same. */
+    /* A program may close its stdout and go on reading: what it is fed must be whole all the
+     * same. */
     uint64_t end_ms = now_ms() + timeout_ms;
     while (error == 0 && !result->refused && !result->late && (f.out >= 0 || f.in >= 0)) {
-        struct pollfd ends[2] = {{.fd = f.out, .events = POLLIN}, {.fd = f.in, .events = POLLOUT}}; /* fd -1 is passed over */
+        /* fd -1 is passed over */
+        struct pollfd ends[2] = {{.fd = f.out, .events = POLLIN}, {.fd = f.in, .events = POLLOUT}};
         uint64_t now = timeout_ms != 0 ? now_ms() : 0;
         result->late = timeout_ms != 0 && now >= end_ms;
-        int wait = timeout_ms == 0 ? -1 : result->late ? 0 : end_ms - now > 1000 ? 1000 : (int)(end_ms - now);
+        int wait = timeout_ms == 0       ? -1
+                   : result->late        ? 0
+                   : end_ms - now > 1000 ? 1000
+                                         : (int)(end_ms - now);
         if (poll(ends, 2, wait) < 0) {
             error = errno == EINTR ? 0 : errno;
             continue;

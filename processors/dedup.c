@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc_dedup.c - drops a record whose id is among the last `window` ids that were let through, for each partition by itself.
+ * dedup.c - drops a record whose id is among the last `window` ids that were let through, for
+ * each partition by itself.
  *
- * Its state is not kept anywhere: it is, at any moment, the ids of the last `window` records of its output partition, and is read back from there when it starts. Output
- * and position are one commit, so after a crash it is exactly what it was. That needs the output for itself, in as many partitions as the input.
+ * Its state is not kept anywhere: it is, at any moment, the ids of the last `window` records of its
+ * output partition, and is read back from there when it starts. Output and position are one commit,
+ * so after a crash it is exactly what it was. That needs the output for itself, in as many
+ * partitions as the input.
  *
- * So that retention leaves the window there, a second name, NAME.window, has positions in the output, which follow its end one to two windows behind.
+ * So that retention leaves the window there, a second name, NAME.window, has positions in the
+ * output, which follow its end one to two windows behind.
  *
- * A batch whose commit failed comes again, so what it added is taken back first: the next batch begins where that one ended if and only if that one was committed.
+ * A batch whose commit failed comes again, so what it added is taken back first: the next batch
+ * begins where that one ended if and only if that one was committed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +41,8 @@ typedef struct dedup {
 
 static const pawl_setting_info settings[] = {
     {"id", PAWL_SETTING_TEXT, 0, NULL, "key",
-     "what makes records the same: key, value, json:PATH or header:NAME; a record without it is let through"},
+     "what makes records the same: key, value, json:PATH or header:NAME; a record without it is "
+     "let through"},
     {"window", PAWL_SETTING_NUMBER, 0, NULL, "100000",
      "how many ids are remembered in each partition, 1 to 10000000; 24 bytes or so each"},
     {NULL, 0, 0, NULL, NULL, NULL},
@@ -61,10 +67,12 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     p->self = x;
     x->window = pawl_setting_number(c, s, "window");
     if (!selector_parse(&x->id, pawl_setting_text(c, s, "id")))
-        return proc_error(err, PAWL_INVALID, "line %u: id must be key, value, json:PATH or header:NAME",
+        return proc_error(err, PAWL_INVALID,
+                          "line %u: id must be key, value, json:PATH or header:NAME",
                           proc_line(s, "id"));
     if (x->window < 1 || x->window > 10000000)
-        return proc_error(err, PAWL_INVALID, "line %u: window must be from 1 to 10000000", proc_line(s, "window"));
+        return proc_error(err, PAWL_INVALID, "line %u: window must be from 1 to 10000000",
+                          proc_line(s, "window"));
     for (x->slots = 16; x->slots < 2 * x->window; x->slots *= 2) {
     }
     return 0;
@@ -72,7 +80,8 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
 
 /* ---- the set */
 
-/* 128 bits of two differently mixed FNV hashes: that two ids of a window meet is not to be expected. */
+/* 128 bits of two differently mixed FNV hashes: that two ids of a window meet is not to be
+ * expected. */
 static void hash(const char *bytes, size_t size, uint64_t h[2]) {
     h[0] = UINT64_C(0xcbf29ce484222325);
     h[1] = UINT64_C(0x9E3779B97F4A7C15) ^ size;
@@ -109,7 +118,8 @@ static void drop(const dedup *x, part *t, const uint64_t h[2]) {
     t->table[hole] = 0;
 }
 
-/* A record without an id takes a place in the window too, so that the window is the last records of the output, no matter which. */
+/* A record without an id takes a place in the window too, so that the window is the last records of
+ * the output, no matter which. */
 static void no_id(const part *t, uint64_t h[2]) {
     h[0] = t->count * UINT64_C(0x9E3779B97F4A7C15);
     h[1] = t->count;
@@ -156,7 +166,8 @@ static int move(const dedup *x, pawl *log, const proc_stream *to, uint32_t parti
     return rc;
 }
 
-static int hold(dedup *x, part *t, const proc *p, pawl *log, const proc_stream *to, uint32_t partition) {
+static int hold(dedup *x, part *t, const proc *p, pawl *log, const proc_stream *to,
+                uint32_t partition) {
     char name[80];
     pawl_bounds b;
     snprintf(name, sizeof name, "%s.window", p->name);
@@ -173,14 +184,16 @@ static int hold(dedup *x, part *t, const proc *p, pawl *log, const proc_stream *
 /* Now and then; that it fails (a full log) only keeps more. */
 static void let_go(const dedup *x, part *t, pawl *log, const proc_stream *to, uint32_t partition) {
     pawl_bounds b;
-    if (pawl_partition_bounds(log, to->id, partition, &b) == 0 && b.durable > t->held + 2 * x->window &&
+    if (pawl_partition_bounds(log, to->id, partition, &b) == 0 &&
+        b.durable > t->held + 2 * x->window &&
         move(x, log, to, partition, t->held, b.durable - x->window, false) == 0)
         t->held = b.durable - x->window;
 }
 
 /* ---- reading it back */
 
-static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32_t partition, int again) {
+static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32_t partition,
+                     int again) {
     pawl_bounds b;
     pawl_reader *r;
     int rc = pawl_partition_bounds(log, to->id, partition, &b);
@@ -188,7 +201,8 @@ static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32
         return rc;
     uint64_t from = b.end > x->window && b.end - x->window > b.first ? b.end - x->window : b.first;
     rc = pawl_reader_open(log, to->id, partition, from, PAWL_READ_UNCOMMITTED, &r);
-    /* What was first is dropped just now: that can be where the window was not held yet, or has grown. */
+    /* What was first is dropped just now: that can be where the window was not held yet, or has
+     * grown. */
     if (rc == PAWL_TRIMMED && again > 0)
         return read_back(x, t, log, to, partition, again - 1);
     if (rc < 0)
@@ -223,7 +237,8 @@ static int start(proc *p, pawl *log, pawl_error *err) {
     uint32_t partitions = p->inputs[0].partitions;
     if (p->input_count != 1 || to->partitions != partitions)
         return proc_error(err, PAWL_INVALID,
-                          "dedup %s needs one input, and an output with as many partitions", p->name);
+                          "dedup %s needs one input, and an output with as many partitions",
+                          p->name);
     x->parts = calloc(partitions, sizeof *x->parts);
     for (uint32_t i = 0; x->parts != NULL && i < partitions; i++) {
         part *t = &x->parts[i];
@@ -236,7 +251,8 @@ static int start(proc *p, pawl *log, pawl_error *err) {
         if (rc == 0)
             rc = read_back(x, t, log, to, i, 20);
         if (rc < 0)
-            return proc_error(err, rc, "reading back what %s let through: %s", p->name, pawl_strerror(rc));
+            return proc_error(err, rc, "reading back what %s let through: %s", p->name,
+                              pawl_strerror(rc));
     }
     return x->parts != NULL ? 0 : proc_error(err, PAWL_MEMORY, "no memory for %s", p->name);
 }
@@ -281,7 +297,8 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
         free(owned);
         if (got >= 0 && !seen) {
             if (t->count >= x->window)
-                memcpy(&t->old[2 * (t->count - t->before)], &t->ring[2 * (t->count % x->window)], 16);
+                memcpy(&t->old[2 * (t->count - t->before)], &t->ring[2 * (t->count % x->window)],
+                       16);
             add(x, t, h);
         }
         if (got < 0 || (!seen && (rc = proc_emit(p, ctx, 0, &records[i], false)) < 0)) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc_exec.c - any program as a processor, as `pawl pipe` runs it: a batch on its standard input, a line each; all lines of its standard output are committed
- * with the position, or nothing is.
+ * exec.c - any program as a processor, as `pawl pipe` runs it: a batch on its standard input,
+ * a line each; all lines of its standard output are committed with the position, or nothing is.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -48,7 +48,8 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
         numbered += strncmp(s->items[i].name, "command.", 8) == 0;
     if ((line != NULL) == (numbered != 0) || numbered > ARGUMENTS_MAX)
         return proc_error(
-            err, PAWL_INVALID, "exec needs a command: a text for /bin/sh, or a list of a program and its arguments");
+            err, PAWL_INVALID,
+            "exec needs a command: a text for /bin/sh, or a list of a program and its arguments");
     const char *shell[] = {"/bin/sh", "-c", line};
     for (; n < 3 && line != NULL; n++)
         x->program[n] = strdup(shell[n]);
@@ -60,7 +61,9 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
         if (x->program[n] == NULL)
             return proc_error(err, PAWL_INVALID, "exec: the command has no element %zu", n);
     }
-    return x->program[0][0] != 0 ? 0 : proc_error(err, PAWL_INVALID, "exec: the program's name is empty");
+    return x->program[0][0] != 0
+               ? 0
+               : proc_error(err, PAWL_INVALID, "exec: the program's name is empty");
 }
 
 /* ---- a batch */
@@ -80,7 +83,8 @@ static bool emit_line(void *arg, const char *line, size_t size) {
 
 enum { VARIABLES = 4 };
 
-/* This process's environment with four variables of ours in front: the first of a name is what programs find. */
+/* This process's environment with four variables of ours in front: the first of a name is what
+ * programs find. */
 static char **environment(char text[VARIABLES][160]) {
     size_t count = 0, n = 0;
     while (environ[count] != NULL)
@@ -112,7 +116,8 @@ static void say_why(const exec *x, const child_result *r, const emission *e, cha
     if (r->start_errno != 0)
         snprintf(why, 256, "%s cannot be run: %s", x->program[0], strerror(r->start_errno));
     else if (r->refused)
-        snprintf(why, 256, "%s wrote a line that was not taken: %s", x->program[0], pawl_strerror(e->code));
+        snprintf(why, 256, "%s wrote a line that was not taken: %s", x->program[0],
+                 pawl_strerror(e->code));
     else if (r->late)
         snprintf(why, 256, "%s took longer than %" PRIu64 " ms", x->program[0], x->timeout_ms);
     else if (WIFSIGNALED(r->status))
@@ -130,7 +135,8 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
         if (p->inputs[i].id == records[0].stream)
             stream = p->inputs[i].name;
     snprintf(variables[0], sizeof variables[0], "PAWL_STREAM=%s", stream);
-    snprintf(variables[1], sizeof variables[1], "PAWL_PARTITION=%" PRIu32, pawl_context_partition(ctx));
+    snprintf(variables[1], sizeof variables[1], "PAWL_PARTITION=%" PRIu32,
+             pawl_context_partition(ctx));
     snprintf(variables[2], sizeof variables[2], "PAWL_FROM=%" PRIu64, records[0].offset);
     snprintf(variables[3], sizeof variables[3], "PAWL_TO=%" PRIu64, records[count - 1].offset + 1);
     emission e = {.p = p, .ctx = ctx};
@@ -150,7 +156,9 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
 }
 
 const proc_type proc_exec = {
-    .info = {"exec", "any program: a batch on its standard input, a record for each line of its standard output",
+    .info = {"exec",
+             "any program: a batch on its standard input, a record for each line of its standard "
+             "output",
              settings, NULL, NULL},
     .acts_outside = true,
     .needs_to = true,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc_filter.c - keeps the records of which a part matches a pattern or is a given text.
+ * filter.c - keeps the records of which a part matches a pattern or is a given text.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,8 @@ static const pawl_setting_info settings[] = {
     {"equals", PAWL_SETTING_TEXT, 0, NULL, NULL, "or a text that it must be"},
     {"caseless", PAWL_SETTING_BOOL, 0, NULL, "false", "upper and lower case are the same in match"},
     {"invert", PAWL_SETTING_BOOL, 0, NULL, "false", "keep what doesn't match"},
-    {"match_limit", PAWL_SETTING_NUMBER, 0, NULL, "1000000", "steps that a match may take; beyond, the record fails"},
+    {"match_limit", PAWL_SETTING_NUMBER, 0, NULL, "1000000",
+     "steps that a match may take; beyond, the record fails"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 
@@ -34,14 +35,16 @@ static void destroy(void *self) {
 
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     const pawl_connector *c = &proc_filter.info;
-    const char *match = pawl_setting_text(c, s, "match"), *equals = pawl_setting_text(c, s, "equals");
+    const char *match = pawl_setting_text(c, s, "match"),
+               *equals = pawl_setting_text(c, s, "equals");
     filter *x = calloc(1, sizeof *x);
     if (x == NULL)
         return proc_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
     x->invert = pawl_setting_number(c, s, "invert") != 0;
     if (!selector_parse(&x->of, pawl_setting_text(c, s, "of")))
-        return proc_error(err, PAWL_INVALID, "line %u: of must be value, key, json:PATH or header:NAME",
+        return proc_error(err, PAWL_INVALID,
+                          "line %u: of must be value, key, json:PATH or header:NAME",
                           proc_line(s, "of"));
     if ((match != NULL) == (equals != NULL))
         return proc_error(err, PAWL_INVALID, "filter needs either match or equals");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc_json.c - picks members of a JSON value into a new, flat object.
+ * json.c - picks members of a JSON value into a new, flat object.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -70,7 +70,8 @@ static json_t *follow(json_t *at, const char *path) {
         memcpy(step, path, n);
         step[n] = 0;
         path += n + (path[n] == '.');
-        at = json_is_array(at) ? json_array_get(at, strtoul(step, NULL, 10)) : json_object_get(at, step);
+        at = json_is_array(at) ? json_array_get(at, strtoul(step, NULL, 10))
+                               : json_object_get(at, step);
     }
     return at;
 }
@@ -110,8 +111,9 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, const char **wh
     }
     if (rc == 0 && x->key != NULL) {
         key_bytes = key == NULL || json_is_null(key) ? NULL
-                    : json_is_string(key)            ? strdup(json_string_value(key))
-                                          : json_dumps(key, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+                    : json_is_string(key)
+                        ? strdup(json_string_value(key))
+                        : json_dumps(key, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
         size_t len = key_bytes != NULL ? strlen(key_bytes) : 0;
         *why = "the key would be longer than 65,535 bytes";
         rc = len > UINT16_MAX ? PAWL_TOO_LARGE : 0;

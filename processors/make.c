@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc.c - the table of processor types, and what they share.
+ * make.c - the table of processor types, and what they share.
  */
 #include "processors/proc.h"
 
@@ -47,9 +47,11 @@ int proc_make(proc *p, const pawl_settings *s, uint32_t to_line, pawl_error *err
     if (rc < 0)
         return rc;
     if (p->type->needs_to && p->to == NULL)
-        return proc_error(err, PAWL_INVALID, "%s needs \"to\": the stream that it writes", p->type->info.type);
+        return proc_error(err, PAWL_INVALID, "%s needs \"to\": the stream that it writes",
+                          p->type->info.type);
     if (!p->type->needs_to && p->to != NULL)
-        return proc_error(err, PAWL_INVALID, "line %u: %s has no \"to\"", to_line, p->type->info.type);
+        return proc_error(err, PAWL_INVALID, "line %u: %s has no \"to\"", to_line,
+                          p->type->info.type);
     if (p->to != NULL)
         proc_output(p, p->to, to_line);
     return p->type->make(p, s, err);
@@ -81,8 +83,9 @@ int proc_output(proc *p, const char *stream, uint32_t line) {
 
 int proc_emit(proc *p, pawl_context *ctx, uint32_t output, const pawl_record *r, bool by_key) {
     const proc_stream *to = &p->outputs[output];
-    int rc = pawl_emit(ctx, to->id,
-                       by_key && r->key_len != 0 ? PAWL_ANY : pawl_context_partition(ctx) % to->partitions, r);
+    int rc = pawl_emit(
+        ctx, to->id,
+        by_key && r->key_len != 0 ? PAWL_ANY : pawl_context_partition(ctx) % to->partitions, r);
     if (rc >= 0)
         atomic_fetch_add_explicit(&p->emitted, 1, memory_order_relaxed);
     return rc;
@@ -114,7 +117,8 @@ static const json_t *follow(const json_t *at, const char *path) {
         memcpy(step, path, n);
         step[n] = 0;
         path += n + (path[n] == '.');
-        at = json_is_array(at) ? json_array_get(at, strtoul(step, NULL, 10)) : json_object_get(at, step);
+        at = json_is_array(at) ? json_array_get(at, strtoul(step, NULL, 10))
+                               : json_object_get(at, step);
     }
     return at;
 }
@@ -122,8 +126,8 @@ static const json_t *follow(const json_t *at, const char *path) {
 static int select_json(const selector *s, const pawl_record *r, const char **bytes, size_t *size,
                        char **owned, const char **why) {
     json_error_t e;
-    json_t *root =
-        json_loadb(r->value_len != 0 ? r->value : "", r->value_len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    json_t *root = json_loadb(r->value_len != 0 ? r->value : "", r->value_len,
+                              JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     *why = "the value is not JSON";
     if (root == NULL)
         return -1;
@@ -147,8 +151,8 @@ static int select_json(const selector *s, const pawl_record *r, const char **byt
     return got;
 }
 
-int selector_get(const selector *s, const pawl_record *r, const char **bytes, size_t *size, char **owned,
-                 const char **why) {
+int selector_get(const selector *s, const pawl_record *r, const char **bytes, size_t *size,
+                 char **owned, const char **why) {
     pawl_header h;
     *owned = NULL;
     switch (s->what) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * matcher.c - regular expressions by PCRE2, on bytes. A match that takes more steps than the limit is given up and told as such: a pattern that explodes
- * on some line costs a bounded time, and is an error of that record.
+ * matcher.c - regular expressions by PCRE2, on bytes. A match that takes more steps than the limit
+ * is given up and told as such: a pattern that explodes on some line costs a bounded time, and is
+ * an error of that record.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -36,8 +37,9 @@ matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_er
     pcre2_compile_context *c = pcre2_compile_context_create(NULL);
     if (c != NULL)
         pcre2_set_max_pattern_length(c, 16384);
-    m->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                            PCRE2_NEVER_BACKSLASH_C | (caseless ? PCRE2_CASELESS : 0), &code, &at, c);
+    m->code =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                      PCRE2_NEVER_BACKSLASH_C | (caseless ? PCRE2_CASELESS : 0), &code, &at, c);
     pcre2_compile_context_free(c);
     if (m->code == NULL) {
         PCRE2_UCHAR text[160];
@@ -85,14 +87,16 @@ void matcher_space_free(matcher_space *s) {
     free(s);
 }
 
-int matcher_run(const matcher *m, matcher_space *s, const char *bytes, size_t size, const char **why) {
-    int rc = pcre2_match(m->code, (PCRE2_SPTR)(bytes != NULL ? bytes : ""), size, 0, 0, s->data, s->context);
+int matcher_run(const matcher *m, matcher_space *s, const char *bytes, size_t size,
+                const char **why) {
+    int rc = pcre2_match(m->code, (PCRE2_SPTR)(bytes != NULL ? bytes : ""), size, 0, 0, s->data,
+                         s->context);
     if (rc >= 0)
         return 1;
     if (rc == PCRE2_ERROR_NOMATCH)
         return 0;
-    *why = rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT || rc == PCRE2_ERROR_HEAPLIMIT ||
-                   rc == PCRE2_ERROR_JIT_STACKLIMIT
+    *why = rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT ||
+                   rc == PCRE2_ERROR_HEAPLIMIT || rc == PCRE2_ERROR_JIT_STACKLIMIT
                ? "the pattern takes more steps on it than match_limit allows"
                : "the pattern could not be matched";
     return -1;
@@ -102,12 +106,14 @@ uint32_t matcher_groups(const matcher *m) {
     return m->groups;
 }
 
-/* An entry of the table: the group's number in two bytes, high one first, then its name. In order of names. */
+/* An entry of the table: the group's number in two bytes, high one first, then its name. In order
+ * of names. */
 const char *matcher_group_name(const matcher *m, uint32_t index) {
     return (const char *)m->names + (size_t)index * m->entry_size + 2;
 }
 
-bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, size_t *from, size_t *to) {
+bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, size_t *from,
+                   size_t *to) {
     PCRE2_SPTR entry = m->names + (size_t)index * m->entry_size;
     size_t number = (size_t)entry[0] << 8 | entry[1];
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(s->data);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc_plugin.c - a function of a shared object as a processor:
+ * plugin.c - a function of a shared object as a processor:
  *
- *   int SYMBOL(pawl_context *ctx, const pawl_record *records, size_t count, void *arg);      as pawl_process_fn
- *   int SYMBOL_open(pawl *log, const pawl_settings *options, void **arg, pawl_error *err);   optional; without it arg is NULL
- *   void SYMBOL_close(void *arg);                                                            optional
+ *   int SYMBOL(pawl_context *ctx, const pawl_record *records, size_t count, void *arg);
+ *       has the signature of pawl_process_fn
+ *   int SYMBOL_open(pawl *log, const pawl_settings *options, void **arg, pawl_error *err);
+ *       optional; without it arg is NULL
+ *   void SYMBOL_close(void *arg);
+ *       optional
  *
- * It finds its streams with pawl_stream_find(). pawl's functions are those of this program: the object is linked without libpawl.
+ * The function finds its streams with pawl_stream_find(). The object is linked without libpawl; it
+ * uses the functions of the program that loads it.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -64,17 +68,20 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     x->options = calloc(s->count + 1, sizeof *x->options);
     for (size_t i = 0; x->options != NULL && i < s->count; i++) {
         if (strncmp(s->items[i].name, "options.", 8) == 0)
-            x->options[x->count++] =
-                (pawl_setting){strdup(s->items[i].name + 8), strdup(s->items[i].value), s->items[i].line};
-        if (strncmp(s->items[i].name, "outputs.", 8) == 0 && proc_output(p, s->items[i].value, s->items[i].line) < 0)
-            return proc_error(err, PAWL_LIMIT, "line %u: more than %d outputs", s->items[i].line, PROC_OUTPUTS_MAX);
+            x->options[x->count++] = (pawl_setting){strdup(s->items[i].name + 8),
+                                                    strdup(s->items[i].value), s->items[i].line};
+        if (strncmp(s->items[i].name, "outputs.", 8) == 0 &&
+            proc_output(p, s->items[i].value, s->items[i].line) < 0)
+            return proc_error(err, PAWL_LIMIT, "line %u: more than %d outputs", s->items[i].line,
+                              PROC_OUTPUTS_MAX);
     }
     return x->library != NULL && x->symbol != NULL && x->options != NULL
                ? 0
                : proc_error(err, PAWL_MEMORY, "no memory");
 }
 
-/* ISO C has no conversion between pointers to objects and to functions; dlsym() gives the one for the other. */
+/* ISO C has no conversion between pointers to objects and to functions; dlsym() gives the one for
+ * the other. */
 static bool find(void *object, const char *symbol, const char *end, void *function) {
     char name[256];
     snprintf(name, sizeof name, "%s%s", symbol, end);
@@ -90,8 +97,8 @@ static int start(proc *p, pawl *log, pawl_error *err) {
     if (x->object == NULL)
         return proc_error(err, PAWL_NOT_FOUND, "processor %s: %s", p->name, dlerror());
     if (!find(x->object, x->symbol, "", &x->process))
-        return proc_error(err, PAWL_NOT_FOUND, "processor %s: %s has no function %s", p->name, x->library,
-                          x->symbol);
+        return proc_error(err, PAWL_NOT_FOUND, "processor %s: %s has no function %s", p->name,
+                          x->library, x->symbol);
     (void)find(x->object, x->symbol, "_close", &x->close);
     if (find(x->object, x->symbol, "_open", &opening)) {
         pawl_error why = {0};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc_regex.c - parses values by a regular expression with named groups, each of which becomes a member of a JSON object.
+ * regex.c - parses values by a regular expression with named groups, each of which becomes a
+ * member of a JSON object.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +25,10 @@ static const pawl_setting_info settings[] = {
     {"key", PAWL_SETTING_TEXT, 0, NULL, NULL, "the group whose text becomes the record's key"},
     {"no_match", PAWL_SETTING_CHOICE, 0, "drop|fail", "drop",
      "a record that doesn't match: drop it, or fail (on_error decides)"},
-    {"rest", PAWL_SETTING_TEXT, 0, NULL, NULL, "the stream that gets what doesn't match, unchanged"},
-    {"match_limit", PAWL_SETTING_NUMBER, 0, NULL, "1000000", "steps that a match may take; beyond, the record fails"},
+    {"rest", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "the stream that gets what doesn't match, unchanged"},
+    {"match_limit", PAWL_SETTING_NUMBER, 0, NULL, "1000000",
+     "steps that a match may take; beyond, the record fails"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 
@@ -41,7 +44,8 @@ static int find_key(regex *x, const pawl_settings *s, pawl_error *err) {
         if (strcmp(matcher_group_name(x->pattern, i), key) == 0)
             x->key = (int)i;
     return key != NULL && x->key < 0
-               ? proc_error(err, PAWL_INVALID, "line %u: the pattern has no group \"%s\"", proc_line(s, "key"), key)
+               ? proc_error(err, PAWL_INVALID, "line %u: the pattern has no group \"%s\"",
+                            proc_line(s, "key"), key)
                : 0;
 }
 
@@ -58,14 +62,16 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
         return proc_error(err, PAWL_INVALID, "line %u: no_match has no meaning beside rest",
                           proc_line(s, "no_match"));
     pawl_error why;
-    x->pattern = matcher_new(pawl_setting_text(c, s, "pattern"), pawl_setting_number(c, s, "caseless") != 0,
-                             pawl_setting_number(c, s, "match_limit"), &why);
+    x->pattern =
+        matcher_new(pawl_setting_text(c, s, "pattern"), pawl_setting_number(c, s, "caseless") != 0,
+                    pawl_setting_number(c, s, "match_limit"), &why);
     if (x->pattern == NULL)
         return proc_error(err, why.code, "line %u: %s", proc_line(s, "pattern"), why.message);
     if (matcher_groups(x->pattern) == 0)
-        return proc_error(
-            err, PAWL_INVALID, "line %u: the pattern has no named group, so nothing would be taken; to choose records use the type filter",
-            proc_line(s, "pattern"));
+        return proc_error(err, PAWL_INVALID,
+                          "line %u: the pattern has no named group, so nothing would be taken; to "
+                          "choose records use the type filter",
+                          proc_line(s, "pattern"));
     return find_key(x, s, err);
 }
 
@@ -131,7 +137,8 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
 }
 
 const proc_type proc_regex = {
-    .info = {"regex", "parses by a regular expression: each named group becomes a member of a JSON object",
+    .info = {"regex",
+             "parses by a regular expression: each named group becomes a member of a JSON object",
              settings, NULL, NULL},
     .needs_to = true,
     .make = make,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc_route.c - sends each record to the stream that belongs to a part of it.
+ * route.c - sends each record to the stream that belongs to a part of it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +19,10 @@ typedef struct route {
 
 static const pawl_setting_info settings[] = {
     {"by", PAWL_SETTING_TEXT, 0, NULL, "key", "what decides: key, value, json:PATH or header:NAME"},
-    {"routes.*", PAWL_SETTING_TEXT, 0, NULL, NULL, "a text, and the stream that gets the records with it"},
-    {"otherwise", PAWL_SETTING_TEXT, 0, NULL, NULL, "the stream for all others; dropped if not given"},
+    {"routes.*", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "a text, and the stream that gets the records with it"},
+    {"otherwise", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "the stream for all others; dropped if not given"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 
@@ -42,7 +44,8 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     x->ways = calloc(s->count + 1, sizeof *x->ways);
     x->otherwise = otherwise != NULL ? proc_output(p, otherwise, proc_line(s, "otherwise")) : -1;
     if (!selector_parse(&x->by, pawl_setting_text(c, s, "by")))
-        return proc_error(err, PAWL_INVALID, "line %u: by must be key, value, json:PATH or header:NAME",
+        return proc_error(err, PAWL_INVALID,
+                          "line %u: by must be key, value, json:PATH or header:NAME",
                           proc_line(s, "by"));
     for (size_t i = 0; x->ways != NULL && i < s->count; i++) {
         if (strncmp(s->items[i].name, "routes.", 7) != 0)
@@ -54,7 +57,9 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
             return proc_error(err, PAWL_LIMIT, "line %u: a route goes to %d streams at most",
                               s->items[i].line, PROC_OUTPUTS_MAX);
     }
-    return x->count != 0 ? 0 : proc_error(err, PAWL_INVALID, "route needs routes: a text and a stream for each");
+    return x->count != 0
+               ? 0
+               : proc_error(err, PAWL_INVALID, "route needs routes: a text and a stream for each");
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
@@ -63,14 +68,16 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
         const char *bytes, *why;
         char *owned;
         size_t size;
-        int got = selector_get(&x->by, &records[i], &bytes, &size, &owned, &why), output = x->otherwise, rc = 0;
+        int got = selector_get(&x->by, &records[i], &bytes, &size, &owned, &why),
+            output = x->otherwise, rc = 0;
         for (size_t k = 0; got == 1 && k < x->count; k++)
             if (strlen(x->ways[k].text) == size && memcmp(x->ways[k].text, bytes, size) == 0) {
                 output = x->ways[k].output;
                 break;
             }
         free(owned);
-        if (got < 0 || (output >= 0 && (rc = proc_emit(p, ctx, (uint32_t)output, &records[i], false)) < 0)) {
+        if (got < 0 ||
+            (output >= 0 && (rc = proc_emit(p, ctx, (uint32_t)output, &records[i], false)) < 0)) {
             pawl_fail(ctx, i, got < 0 ? why : "it could not be emitted");
             return got < 0 ? PAWL_PROCESSOR : rc;
         }
@@ -79,7 +86,8 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
 }
 
 const proc_type proc_route = {
-    .info = {"route", "sends each record to the stream that belongs to its key, or to another part of it",
+    .info = {"route",
+             "sends each record to the stream that belongs to its key, or to another part of it",
              settings, NULL, NULL},
     .make = make,
     .process = process,

@@ -37,8 +37,8 @@ static size_t sequence(const unsigned char *at, size_t left) {
     for (size_t i = 1; i < n; i++)
         if ((at[i] & 0xC0) != 0x80)
             return 0;
-    bool wrong = (c == 0xE0 && at[1] < 0xA0) || (c == 0xED && at[1] > 0x9F) || (c == 0xF0 && at[1] < 0x90) ||
-                 (c == 0xF4 && at[1] > 0x8F);
+    bool wrong = (c == 0xE0 && at[1] < 0xA0) || (c == 0xED && at[1] > 0x9F) ||
+                 (c == 0xF0 && at[1] < 0x90) || (c == 0xF4 && at[1] > 0x8F);
     return wrong ? 0 : n;
 }
 
@@ -53,7 +53,8 @@ void text_add_json(growing *t, const char *bytes, size_t size) {
             continue;
         }
         char escaped[8];
-        const char *named = at[i] != 0 && at[i] < 0x80 ? strchr("\"\"\\\\\bb\ff\nn\rr\tt", at[i]) : NULL;
+        const char *named =
+            at[i] != 0 && at[i] < 0x80 ? strchr("\"\"\\\\\bb\ff\nn\rr\tt", at[i]) : NULL;
         if (n == 0)
             strcpy(escaped, "\xEF\xBF\xBD");
         else if (named != NULL)

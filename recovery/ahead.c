@@ -169,7 +169,8 @@ bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w)
         fill(a);
         unsigned i = (a->head + a->used) % a->count;
         struct slot *s = &a->slots[i];
-        if (a->flying == 0 || s->req.file != a->file || s->req.offset != w->at + w->len || !come(a, s))
+        if (a->flying == 0 || s->req.file != a->file || s->req.offset != w->at + w->len ||
+            !come(a, s))
             return false;
         if (s->req.result != (int64_t)s->req.len || !show(a, i, keep, w))
             return false;

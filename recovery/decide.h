@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * decide.h - what the bytes behind the last good frame mean: a table of labelled cases (PAWL-9). Pure: evidence in, case out.
+ * decide.h - what the bytes behind the last good frame mean: a table of labelled cases (PAWL-9).
+ * Pure: evidence in, case out.
  */
 #ifndef PAWL_RECOVERY_DECIDE_H
 #define PAWL_RECOVERY_DECIDE_H
@@ -29,7 +30,8 @@ struct evidence {
     enum head_evidence head;
     enum payload_evidence payload;
     enum chain_evidence chain;
-    enum witness_evidence witness; /* something later knew this place to be durable; in a sealed segment: always yes */
+    /* something later knew this place to be durable; in a sealed segment: always yes */
+    enum witness_evidence witness;
 };
 
 enum action {

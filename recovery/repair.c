@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Mending: what is damaged goes into a side file, a LOST frame takes its place, and everything behind it stays. The only place of
- * Pawl that rewrites durable bytes (PAWL-5), asked for by name, under the writer's lock.
+ * Mending: what is damaged goes into a side file, a LOST frame takes its place, and everything
+ * behind it stays. The only place of Pawl that rewrites durable bytes (PAWL-5), asked for by name,
+ * under the writer's lock.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -54,8 +55,8 @@ static int save(struct repair *r, struct scan *s, uint64_t from, uint64_t to) {
 }
 
 /* Overwrites [from, to) with `head` and zeros, whole blocks at a time. */
-static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint64_t to, const uint8_t *head,
-                     size_t head_len) {
+static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint64_t to,
+                     const uint8_t *head, size_t head_len) {
     uint8_t *block = mem_alloc_block(r->mem, BLOCK);
     if (block == NULL)
         return fail(PAWL_MEMORY, "no memory to repair");
@@ -63,7 +64,8 @@ static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint
     int rc = 0;
     for (uint64_t at = from / BLOCK * BLOCK; at < to && rc == 0; at += BLOCK) {
         memset(block, 0, BLOCK);
-        r->io->ops->read(r->io, s->file, block, BLOCK, at - base); /* an unreadable block becomes zeros */
+        /* an unreadable block becomes zeros */
+        r->io->ops->read(r->io, s->file, block, BLOCK, at - base);
         for (uint64_t i = at < from ? from : at; i < to && i < at + BLOCK; i++)
             block[i - at] = i - from < head_len ? head[i - from] : 0;
         int64_t n = r->io->ops->write(r->io, s->file, block, BLOCK, at - base);
@@ -77,20 +79,25 @@ static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint
 }
 
 /* The link that what follows the damage carries, and where that is. */
-static int continuation(struct repair *r, struct scan *s, const struct scan_end *end, uint64_t *q, uint64_t *link) {
+static int continuation(struct repair *r, struct scan *s, const struct scan_end *end, uint64_t *q,
+                        uint64_t *link) {
     struct segment_header next;
     uint64_t stop = (s->index + 1) * s->segment_size;
     int rc;
     if (*q != NO_LSN) {
         struct frame_header h;
-        const uint8_t *head = scan_bytes(s, *q - s->index * s->segment_size, FRAME_HEADER_SIZE, &rc);
-        if (head == NULL || frame_decode_header(head, *q, s->segment_size, s->seed, &h) != FRAME_GOOD)
+        const uint8_t *head =
+            scan_bytes(s, *q - s->index * s->segment_size, FRAME_HEADER_SIZE, &rc);
+        if (head == NULL ||
+            frame_decode_header(head, *q, s->segment_size, s->seed, &h) != FRAME_GOOD)
             return fail(PAWL_IO, "the frame behind the damage can't be read again");
         *link = h.link;
         return 0;
     }
     *link = 0;
-    if (s->newest) { /* only headers of witnesses are left: give up what lies up to the last one, which is all that they know of */
+    /* only headers of witnesses are left: give up what lies up to the last one, which is all that
+     * they know of */
+    if (s->newest) {
         *q = align_up(end->witnessed_to, BLOCK);
         return 0;
     }
@@ -104,9 +111,10 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
     rc = scan_header(r->io, r->mem, file, s->index + 1, &next, &v, &bad);
     r->io->ops->close(r->io, file);
     if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY)
-        rc = fail(PAWL_DAMAGED,
-                  "the header of segment %016llx can't be mended, so the damage before it can't either",
-                  (unsigned long long)(s->index + 1));
+        rc = fail(
+            PAWL_DAMAGED,
+            "the header of segment %016llx can't be mended, so the damage before it can't either",
+            (unsigned long long)(s->index + 1));
     if (rc == 0) {
         *q = stop;
         *link = next.link;
@@ -120,7 +128,8 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
     TRY(continuation(r, s, end, &q, &link));
     TRY(save(r, s, p, q));
     scan_forget(s);
-    bool padding_only = link == s->link && q < (s->index + 1) * s->segment_size && q - align_up(p, BLOCK) == 0;
+    bool padding_only =
+        link == s->link && q < (s->index + 1) * s->segment_size && q - align_up(p, BLOCK) == 0;
     uint8_t head[FRAME_HEADER_SIZE];
     struct frame_header h = {.kind = FRAME_LOST,
                              .flags = FRAME_FLAG_REQUIRED,
@@ -133,7 +142,8 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
                              .body_len = (uint32_t)(q - p - FRAME_HEADER_SIZE)};
     if (!padding_only && q - p < FRAME_HEADER_SIZE)
         return fail_at(PAWL_DAMAGED, 0, "", "", p,
-                       "the damaged place at LSN %llu is too small for a LOST frame", (unsigned long long)p);
+                       "the damaged place at LSN %llu is too small for a LOST frame",
+                       (unsigned long long)p);
     if (!padding_only)
         frame_encode_header(head, &h, s->seed);
     TRY(overwrite(r, s, p, q, head, padding_only ? 0 : sizeof head));
@@ -143,7 +153,8 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
                 (unsigned long long)p, (unsigned long long)p);
     if (s->newest && link == 0)
         verify_tell(r->check, 0, s->index, p, q - p, "tail-lost",
-                    "nothing whole follows these bytes, so which records were lost with them can't be told");
+                    "nothing whole follows these bytes, so which records were lost with them can't "
+                    "be told");
     return 0;
 }
 
@@ -154,8 +165,9 @@ static int on_header(void *ctx, int file, const struct segment_header *h, int ba
     return 0;
 }
 
-/* The link that segment index + 1 begins with: its seal's, found across whatever damage there is before it; 0 where that is damaged too, and any
- * value is as good, since the LOST frame in its place takes it over. */
+/* The link that segment index + 1 begins with: its seal's, found across whatever damage there is
+ * before it; 0 where that is damaged too, and any value is as good, since the LOST frame in its
+ * place takes it over. */
 static uint64_t link_behind(struct repair *r, uint64_t index, const struct segment_header *like) {
     struct segment_header h;
     struct scan s;
@@ -180,8 +192,8 @@ static uint64_t link_behind(struct repair *r, uint64_t index, const struct segme
     return link;
 }
 
-/* What a begun segment's header must have said, both copies of it being gone: its first frame tells; or, where that is gone too, what is
- * behind it and the segment before. */
+/* What a begun segment's header must have said, both copies of it being gone: its first frame
+ * tells; or, where that is gone too, what is behind it and the segment before. */
 static int guess_header(struct repair *r, int file, const struct segment_header *like,
                         struct segment_header *guess) {
     struct scan s;
@@ -191,7 +203,8 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
     scan_begin(&s, r->io, r->mem, file, guess, true);
     s.epoch = 0;
     const uint8_t *head = scan_bytes(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc);
-    bool whole = head != NULL && frame_decode_header(head, first, s.segment_size, s.seed, &h) == FRAME_GOOD;
+    bool whole =
+        head != NULL && frame_decode_header(head, first, s.segment_size, s.seed, &h) == FRAME_GOOD;
     if (!whole && rc == 0)
         rc = scan_resync(&s, first, &lsn);
     if (!whole && rc == 0 && lsn == NO_LSN)
@@ -199,8 +212,10 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
                   (unsigned long long)guess->index);
     if (!whole && rc == 0) {
         head = scan_bytes(&s, lsn % s.segment_size, FRAME_HEADER_SIZE, &rc);
-        if (head == NULL || frame_decode_header(head, lsn, s.segment_size, s.seed, &h) != FRAME_GOOD)
-            rc = fail(PAWL_IO, "the frame at LSN %llu can't be read again", (unsigned long long)lsn);
+        if (head == NULL ||
+            frame_decode_header(head, lsn, s.segment_size, s.seed, &h) != FRAME_GOOD)
+            rc =
+                fail(PAWL_IO, "the frame at LSN %llu can't be read again", (unsigned long long)lsn);
         h.link = guess->index > 0 ? link_behind(r, guess->index - 1, like) : 0;
     }
     scan_end(&s);
@@ -211,7 +226,8 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
     return rc;
 }
 
-static int rebuild_header(struct repair *r, uint64_t index, const struct segment_header *like, int file) {
+static int rebuild_header(struct repair *r, uint64_t index, const struct segment_header *like,
+                          int file) {
     struct segment_header guess = *like;
     guess.index = index;
     TRY(guess_header(r, file, like, &guess));
@@ -226,8 +242,10 @@ static int rebuild_header(struct repair *r, uint64_t index, const struct segment
     mem_free(r->mem, head, SEGMENT_HEADER_SIZE);
     if (rc == 0) {
         r->check->repaired++;
-        verify_tell(r->check, 0, index, index * like->segment_size, SEGMENT_HEADER_SIZE, "header-rebuilt",
-                    "the header of segment %016llx was rebuilt from what is behind it", (unsigned long long)index);
+        verify_tell(r->check, 0, index, index * like->segment_size, SEGMENT_HEADER_SIZE,
+                    "header-rebuilt",
+                    "the header of segment %016llx was rebuilt from what is behind it",
+                    (unsigned long long)index);
     }
     return rc;
 }
@@ -265,7 +283,9 @@ static int repair_headers(struct repair *r) {
 }
 
 int repair_log(struct seam *io, struct mem *m, pawl_check *c,
-               int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost), void *ctx) {
+               int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame,
+                            bool lost),
+               void *ctx) {
     struct repair r = {io, m, c, frame, ctx};
     struct verify v = {.io = io,
                        .mem = m,

@@ -49,7 +49,8 @@ int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l, bo
     for (size_t i = 0; remove_tmp && rc == 0 && i < x.tmp.count; i++) {
         char name[24];
         segment_name(name, x.tmp.index[i], "tmp");
-        io->ops->unlink(io, name); /* whether it works or not: never read, and its space comes back later */
+        /* whether it works or not: never read, and its space comes back later */
+        io->ops->unlink(io, name);
     }
     segment_list_free(&x.tmp);
     if (rc < 0)
@@ -76,12 +77,13 @@ static int header_error(uint64_t index, enum segment_verdict v, uint64_t size) {
     char name[24];
     segment_name(name, index, "seg");
     if (v == SEGMENT_UNKNOWN)
-        return fail_at(
-            PAWL_VERSION, 0, "open", name, index * size,
-            "%s was written in a format this version of Pawl (format %u) doesn't know; use a newer one", name,
-            FORMAT_VERSION);
-    return fail_at(PAWL_DAMAGED, 0, "open", name,
-                   index * size, "segment-header-damaged: both copies of the header of %s are damaged; run 'pawl verify', then 'pawl repair'",
+        return fail_at(PAWL_VERSION, 0, "open", name, index * size,
+                       "%s was written in a format this version of Pawl (format %u) doesn't know; "
+                       "use a newer one",
+                       name, FORMAT_VERSION);
+    return fail_at(PAWL_DAMAGED, 0, "open", name, index * size,
+                   "segment-header-damaged: both copies of the header of %s are damaged; run 'pawl "
+                   "verify', then 'pawl repair'",
                    name);
 }
 
@@ -109,8 +111,9 @@ int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct se
     return segment_open_judged(io, m, index, like, writable, h, &bad_copy);
 }
 
-int segment_open_judged(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
-                        bool writable, struct segment_header *h, int *bad_copy) {
+int segment_open_judged(struct seam *io, struct mem *m, uint64_t index,
+                        const struct segment_header *like, bool writable, struct segment_header *h,
+                        int *bad_copy) {
     int file = open_file(io, index, writable);
     if (file < 0)
         return file;
@@ -118,8 +121,11 @@ int segment_open_judged(struct seam *io, struct mem *m, uint64_t index, const st
     int rc = scan_header(io, m, file, index, h, &v, bad_copy);
     if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) {
         int there = segment_there(io, index);
-        rc = there > 0 ? header_error(index, v, like->segment_size) : there == 0 ? not_there(index) : there;
-    } else if (rc == 0 && (memcmp(h->log_id, like->log_id, 16) != 0 || h->segment_size != like->segment_size)) {
+        rc = there > 0    ? header_error(index, v, like->segment_size)
+             : there == 0 ? not_there(index)
+                          : there;
+    } else if (rc == 0 && (memcmp(h->log_id, like->log_id, 16) != 0 ||
+                           h->segment_size != like->segment_size)) {
         char name[24];
         segment_name(name, index, "seg");
         rc = fail_at(PAWL_FOREIGN, 0, "open", name, index * like->segment_size,
@@ -133,12 +139,14 @@ int segment_open_judged(struct seam *io, struct mem *m, uint64_t index, const st
 }
 
 /* A file above the newest begun segment that has no header: was it begun all the same? */
-static int check_unbegun(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like) {
+static int check_unbegun(struct seam *io, struct mem *m, uint64_t index,
+                         const struct segment_header *like) {
     int file = open_file(io, index, false);
     if (file < 0)
         return file;
     uint64_t lsn;
-    int rc = scan_for_begun(io, m, file, index, like->segment_size, format_seed(like->log_id), &lsn);
+    int rc =
+        scan_for_begun(io, m, file, index, like->segment_size, format_seed(like->log_id), &lsn);
     io->ops->close(io, file);
     if (rc == 0 && lsn != NO_LSN)
         rc = header_error(index, SEGMENT_BAD, like->segment_size);
@@ -157,8 +165,8 @@ static int judge_file(struct seam *io, struct mem *m, uint64_t index, struct seg
 }
 
 /* The newest begun segment; above it only prepared files. */
-static int find_newest(struct seam *io, struct mem *m, const struct segment_list *l, struct log_extent *x,
-                       size_t *at) {
+static int find_newest(struct seam *io, struct mem *m, const struct segment_list *l,
+                       struct log_extent *x, size_t *at) {
     enum segment_verdict v = SEGMENT_PREPARED, worst = SEGMENT_PREPARED;
     size_t i = l->count;
     while (i > 0) {
@@ -174,7 +182,8 @@ static int find_newest(struct seam *io, struct mem *m, const struct segment_list
     if (i == 0)
         return worst == SEGMENT_BAD
                    ? header_error(l->index[l->count - 1], SEGMENT_BAD, MIB)
-                   : fail(PAWL_NOT_A_LOG, "the directory holds no Pawl log; create one with 'pawl init'");
+                   : fail(PAWL_NOT_A_LOG,
+                          "the directory holds no Pawl log; create one with 'pawl init'");
     *at = i - 1;
     x->last = l->index[i - 1];
     x->prepared = i < l->count && l->index[i] == x->last + 1;
@@ -201,11 +210,14 @@ static int extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct l
     bool gap = i > 0;
     segment_list_free(&l);
     if (gap)
-        return fail_at(PAWL_DAMAGED, 0, "open", "",
-                       x->first * x->newest.segment_size, "segment-missing: segment %016llx is not there but older ones are; put it back, or move the older ones out of the directory: what they hold is then gone",
-                       (unsigned long long)(x->first - 1));
+        return fail_at(
+            PAWL_DAMAGED, 0, "open", "", x->first * x->newest.segment_size,
+            "segment-missing: segment %016llx is not there but older ones are; put it back, or "
+            "move the older ones out of the directory: what they hold is then gone",
+            (unsigned long long)(x->first - 1));
     struct segment_header h;
-    for (uint64_t n = x->last; n-- > x->first;) { /* the neighbour and the oldest tell foreign files */
+    /* the neighbour and the oldest tell foreign files */
+    for (uint64_t n = x->last; n-- > x->first;) {
         if (n != x->first && n + 1 != x->last)
             continue;
         int file = segment_open(io, m, n, &x->newest, false, &h);
@@ -241,25 +253,29 @@ int damage_error(const struct scan *s, const struct scan_end *end) {
     char name[24];
     segment_name(name, s->index, "seg");
     const char *label = end->decision != NULL ? end->decision->label : "not-sealed";
-    const char *why = end->decision != NULL ? end->decision->why : "the segment does not end with its seal";
+    const char *why =
+        end->decision != NULL ? end->decision->why : "the segment does not end with its seal";
     if (end->witness_lsn != NO_LSN)
-        return fail_at(PAWL_DAMAGED, 0, "", name, end->lsn,
-                       "%s in %s at offset %llu (LSN %llu): %s; the frame at LSN %llu knew it to be durable. "
-                       "Run 'pawl verify', "
-                       "then 'pawl repair'",
-                       label, name, (unsigned long long)(end->lsn % s->segment_size),
-                       (unsigned long long)end->lsn, why, (unsigned long long)end->witness_lsn);
-    return fail_at(PAWL_DAMAGED, 0, "", name, end->lsn,
-                   "%s in %s at offset %llu (LSN %llu): %s; a later segment proves that it was durable. Run "
-                   "'pawl verify', then "
-                   "'pawl repair'",
-                   label, name, (unsigned long long)(end->lsn % s->segment_size),
-                   (unsigned long long)end->lsn, why);
+        return fail_at(
+            PAWL_DAMAGED, 0, "", name, end->lsn,
+            "%s in %s at offset %llu (LSN %llu): %s; the frame at LSN %llu knew it to be durable. "
+            "Run 'pawl verify', "
+            "then 'pawl repair'",
+            label, name, (unsigned long long)(end->lsn % s->segment_size),
+            (unsigned long long)end->lsn, why, (unsigned long long)end->witness_lsn);
+    return fail_at(
+        PAWL_DAMAGED, 0, "", name, end->lsn,
+        "%s in %s at offset %llu (LSN %llu): %s; a later segment proves that it was durable. Run "
+        "'pawl verify', then "
+        "'pawl repair'",
+        label, name, (unsigned long long)(end->lsn % s->segment_size), (unsigned long long)end->lsn,
+        why);
 }
 
-/* Walks one segment, handing frames over. *checkpoint: whether the first frame was a real checkpoint. In salvage, damage is jumped over. */
-static int walk(struct scan *s, const struct replay *r, bool salvage, struct scan_end *end, bool *checkpoint,
-                struct recovered *out) {
+/* Walks one segment, handing frames over. *checkpoint: whether the first frame was a real
+ * checkpoint. In salvage, damage is jumped over. */
+static int walk(struct scan *s, const struct replay *r, bool salvage, struct scan_end *end,
+                bool *checkpoint, struct recovered *out) {
     struct scan_frame f;
     bool again = false;
     *checkpoint = false;
@@ -319,7 +335,8 @@ static void end_reading(struct seam *io, struct reading *g) {
     io->ops->close(io, g->file);
 }
 
-/* Is a segment's checkpoint a frame, a torn creation (then the segment was never begun), or lost to repair? */
+/* Is a segment's checkpoint a frame, a torn creation (then the segment was never begun), or lost to
+ * repair? */
 enum first_frame { FIRST_GOOD, FIRST_TORN, FIRST_LOST, FIRST_DAMAGED };
 
 static int judge_first(struct scan *s, enum first_frame *first) {
@@ -333,21 +350,24 @@ static int judge_first(struct scan *s, enum first_frame *first) {
     if (rc == 0)
         rc = scan_judge(s, &end);
     if (rc == 0)
-        *first = end.decision != NULL && end.decision->action == DAMAGE ? FIRST_DAMAGED : FIRST_TORN;
+        *first =
+            end.decision != NULL && end.decision->action == DAMAGE ? FIRST_DAMAGED : FIRST_TORN;
     return rc;
 }
 
-/* Where replay must start: the newest segment whose checkpoint is there, in *g; drops a segment whose creation was torn from x. */
+/* Where replay must start: the newest segment whose checkpoint is there, in *g; drops a segment
+ * whose creation was torn from x. */
 static int find_start(struct seam *io, struct mem *m, struct log_extent *x, enum replay_mode mode,
                       struct reading *g) {
     for (uint64_t n = x->last;; n--) {
         TRY(begin_reading(io, m, x, n, mode == REPLAY_WRITE, g));
         enum first_frame first = FIRST_GOOD;
         int rc = judge_first(&g->scan, &first);
-        if (rc == 0 &&
-            (first == FIRST_GOOD || n == x->first || (first == FIRST_DAMAGED && mode != REPLAY_SALVAGE))) {
+        if (rc == 0 && (first == FIRST_GOOD || n == x->first ||
+                        (first == FIRST_DAMAGED && mode != REPLAY_SALVAGE))) {
             scan_rewind(&g->scan, &g->header); /* what was read stays */
-            return 0; /* a damaged one is reported by the walk; in segment 0 the tables start empty */
+            /* a damaged one is reported by the walk; in segment 0 the tables start empty */
+            return 0;
         }
         end_reading(io, g);
         TRY(rc);
@@ -369,10 +389,12 @@ static int check_after_seal(struct seam *io, struct mem *m, const struct log_ext
     return x->prepared ? check_unbegun(io, m, x->last + 1, &x->newest) : 0;
 }
 
-/* Files that a writer may have left unsynced: the newest begun segment and the one before; behind them there may be two prepared ones. */
+/* Files that a writer may have left unsynced: the newest begun segment and the one before; behind
+ * them there may be two prepared ones. */
 #define UNSETTLED 4u
 
-/* All at once, the directory too: a device that is busy takes as long for four flushes at a time as for one. */
+/* All at once, the directory too: a device that is busy takes as long for four flushes at a time as
+ * for one. */
 static int sync_files(struct seam *io, struct seam_req *req, size_t count) {
     for (size_t i = 0; i < count; i++)
         io->ops->submit(io, &req[i]);
@@ -386,7 +408,8 @@ static int sync_files(struct seam *io, struct seam_req *req, size_t count) {
     }
     for (size_t i = 0; i < count; i++) {
         int64_t result = req[i].result;
-        if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) /* not begun: no sync that failed (PAWL-7) */
+        /* not begun: no sync that failed (PAWL-7) */
+        if (result == -EINTR || result == -EAGAIN || result == -ECANCELED)
             result = io->ops->sync(io, req[i].file);
         if (!settled((int)result) && (rc == 0 || rc == -EROFS))
             rc = (int)result;
@@ -420,7 +443,8 @@ int replay_settle(struct seam *io, struct mem *m, bool *stuck) {
     return rc < 0 || synced == 0 ? rc : fail_sys(synced, "fdatasync", NULL, NO_LSN);
 }
 
-/* Both copies of the newest header, before anything in the segment vouches for them. Damage is left as it is, for verify to tell. */
+/* Both copies of the newest header, before anything in the segment vouches for them. Damage is left
+ * as it is, for verify to tell. */
 static int mend_torn_copy(struct seam *io, struct mem *m, const struct reading *g) {
     bool torn = false;
     if (g->bad_copy >= 0)
@@ -475,8 +499,9 @@ static void note_end(const struct scan *s, const struct scan_end *end, struct re
 }
 
 /* *g is the newest one afterwards, open in out->start. */
-static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode, const struct replay *r,
-                           struct log_extent *x, struct reading *g, struct recovered *out) {
+static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode,
+                           const struct replay *r, struct log_extent *x, struct reading *g,
+                           struct recovered *out) {
     TRY(find_start(io, m, x, mode, g));
     out->header = x->newest;
     for (;;) {
@@ -501,7 +526,8 @@ struct tap {
     const struct replay *inner;
     uint64_t last_lsn;
 };
-static int tap_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool after_lost) {
+static int tap_frame(void *ctx, const struct frame_header *h, const uint8_t *frame,
+                     bool after_lost) {
     struct tap *t = ctx;
     t->last_lsn = h->lsn;
     return t->inner->frame(t->inner->ctx, h, frame, after_lost);

@@ -9,7 +9,8 @@ static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
     return fail_sys((int)rc, "read", name, s->index * s->segment_size + offset);
 }
 
-/* Windows read one behind the other before reading ahead begins: openings and short looks need none. */
+/* Windows read one behind the other before reading ahead begins: openings and short looks need
+ * none. */
 #define SEQUENTIAL_MIN 2u
 #define AHEAD_SLOTS 4u
 #define AHEAD_SLOT_MIN (64u * 1024u)
@@ -28,7 +29,8 @@ void scan_forget(struct scan *s) {
 static int grow_buffer(struct scan *s, size_t want) {
     if (want <= s->buf_cap)
         return 0;
-    if (want < s->chunk + s->chunk / 4) /* one size for all but the largest frames, so that the memory can be kept */
+    /* one size for all but the largest frames, so that the memory can be kept */
+    if (want < s->chunk + s->chunk / 4)
         want = (size_t)align_up(s->chunk + s->chunk / 4, BLOCK);
     mem_keep(s->mem, s->buf, s->buf_cap);
     s->buf_cap = 0;
@@ -52,7 +54,8 @@ static int read_window(struct scan *s, uint64_t offset, size_t len) {
         want = s->chunk;
     if (want > s->segment_size - from)
         want = s->segment_size - from;
-    bool follows = s->window.len != 0 && offset >= s->window.at && from <= s->window.at + s->window.len;
+    bool follows =
+        s->window.len != 0 && offset >= s->window.at && from <= s->window.at + s->window.len;
     s->sequential = follows ? s->sequential + 1 : 0;
     s->window.len = 0;
     TRY(grow_buffer(s, (size_t)want));
@@ -73,11 +76,13 @@ static void announce(struct scan *s) {
         ahead_then(s->ahead, s->then, SEGMENT_HEADER_SIZE, s->segment_size);
 }
 
-/* After some windows in a row, or where it is known that the whole is wanted: the following ones come while this one is worked on. */
+/* After some windows in a row, or where it is known that the whole is wanted: the following ones
+ * come while this one is worked on. */
 static void read_ahead(struct scan *s) {
     uint64_t from = s->window.at + s->window.len, end = readable_end(s) / BLOCK * BLOCK;
     size_t slot = s->chunk / 2 / BLOCK * BLOCK;
-    bool wanted = s->whole ? slot != 0 : (s->much || s->sequential >= SEQUENTIAL_MIN) && slot >= AHEAD_SLOT_MIN;
+    bool wanted = s->whole ? slot != 0
+                           : (s->much || s->sequential >= SEQUENTIAL_MIN) && slot >= AHEAD_SLOT_MIN;
     if (wanted && from % BLOCK == 0 && from + slot <= end)
         s->ahead = ahead_begin(s->io, s->mem, s->spare, s->file, slot,
                                s->whole ? AHEAD_SLOTS_MAX : AHEAD_SLOTS, from, end);
@@ -163,14 +168,16 @@ int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct
     return 0;
 }
 
-int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h, bool *torn) {
+int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h,
+                     bool *torn) {
     uint64_t lsn;
     TRY(scan_for_begun(io, m, file, h->index, h->segment_size, format_seed(h->log_id), &lsn));
     *torn = lsn == NO_LSN;
     return 0;
 }
 
-int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h, int bad_copy) {
+int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h,
+                     int bad_copy) {
     uint8_t *head = mem_alloc_block(m, SEGMENT_HEADER_SIZE);
     char name[24];
     if (head == NULL)
@@ -180,7 +187,8 @@ int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segm
     int rc = n < 0 ? (int)n : io->ops->sync(io, file);
     mem_free(m, head, SEGMENT_HEADER_SIZE);
     segment_name(name, h->index, "seg");
-    return rc < 0 ? fail_sys(rc, n < 0 ? "write" : "fdatasync", name, h->index * h->segment_size) : 0;
+    return rc < 0 ? fail_sys(rc, n < 0 ? "write" : "fdatasync", name, h->index * h->segment_size)
+                  : 0;
 }
 
 void scan_rewind(struct scan *s, const struct segment_header *h) {
@@ -192,8 +200,8 @@ void scan_rewind(struct scan *s, const struct segment_header *h) {
     s->after_lost = false;
 }
 
-int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h,
-               bool newest) {
+int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
+               const struct segment_header *h, bool newest) {
     memset(s, 0, sizeof *s);
     s->io = io;
     s->mem = m;
@@ -205,7 +213,8 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const s
     s->newest = newest;
     scan_rewind(s, h);
     uint64_t chunk = SCAN_CHUNK;
-    if (h->segment_size / 4 < chunk) /* a small segment: most of what is asked for lies at its head or its end */
+    /* a small segment: most of what is asked for lies at its head or its end */
+    if (h->segment_size / 4 < chunk)
         chunk = h->segment_size / 4;
     if (m->cap != 0 && m->cap / 32 < chunk)
         chunk = m->cap / 32;
@@ -227,7 +236,8 @@ static enum chain_evidence chain_of(const struct scan *s, const struct frame_hea
     begins = begins || s->kind == FRAME_LOST; /* what was lost may have begun an incarnation */
     if (h->link != s->link || (h->epoch > s->epoch && !begins))
         return CHAIN_BROKEN;
-    /* A checkpoint stands first in its segment and nowhere else, but for one that repair replaced. */
+    /* A checkpoint stands first in its segment and nowhere else, but for one that repair
+     * replaced. */
     bool first = segment_offset(s->at, s->segment_size) == SEGMENT_HEADER_SIZE;
     if ((h->kind == FRAME_CHECKPOINT) != first && !(first && h->kind == FRAME_LOST))
         return CHAIN_BROKEN;
@@ -242,8 +252,9 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
     const uint8_t *head = bytes_at(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
     if (head == NULL) {
         uint64_t left = s->segment_size - offset_of(s, p);
-        const uint8_t *rest =
-            rc == 0 && left < FRAME_HEADER_SIZE ? bytes_at(s, offset_of(s, p), (size_t)left, &rc) : NULL;
+        const uint8_t *rest = rc == 0 && left < FRAME_HEADER_SIZE
+                                  ? bytes_at(s, offset_of(s, p), (size_t)left, &rc)
+                                  : NULL;
         if (rest != NULL && !all_zero(rest, (size_t)left))
             e->head = HEAD_GARBAGE;
         return rc;
@@ -268,7 +279,8 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
         return 0;
     }
     e->chain = chain_of(s, &f->header);
-    if (f->header.kind == FRAME_LOST) { /* nothing in it counts but the header, and it may be very large */
+    /* nothing in it counts but the header, and it may be very large */
+    if (f->header.kind == FRAME_LOST) {
         f->bytes = head;
         e->payload = PAYLOAD_GOOD;
         return 0;
@@ -276,8 +288,9 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
     f->bytes = bytes_at(s, offset_of(s, p), (size_t)frame_bytes(&f->header), &rc);
     if (rc < 0)
         return rc;
-    e->payload = f->bytes != NULL && frame_check(f->bytes, &f->header, s->seed) == FRAME_GOOD ? PAYLOAD_GOOD
-                                                                                              : PAYLOAD_BAD;
+    e->payload = f->bytes != NULL && frame_check(f->bytes, &f->header, s->seed) == FRAME_GOOD
+                     ? PAYLOAD_GOOD
+                     : PAYLOAD_BAD;
     return 0;
 }
 
@@ -285,7 +298,8 @@ static bool accepted(const struct evidence *e) {
     return decide(e)->action == ACCEPT;
 }
 
-/* Rules 2 and 3 of docs/format.md, section 3: 1 found, 0 not; then *e is the evidence that counts, and s->at where it stands. */
+/* Rules 2 and 3 of docs/format.md, section 3: 1 found, 0 not; then *e is the evidence that counts,
+ * and s->at where it stands. */
 static int find(struct scan *s, struct evidence *e, struct scan_frame *f) {
     TRY(look(s, s->at, e, f));
     uint64_t p = s->at, q = align_up(p, BLOCK);
@@ -344,7 +358,8 @@ int scan_next(struct scan *s, struct scan_frame *f) {
     return 1;
 }
 
-/* Calls for every multiple of 8 beyond `from` where a good header stands; *h is it. 1 found, 0 none, negative error. */
+/* Calls for every multiple of 8 beyond `from` where a good header stands; *h is it. 1 found, 0
+ * none, negative error. */
 static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
     uint64_t end = (s->index + 1) * s->segment_size;
     for (uint64_t p = *lsn + 8; p + FRAME_HEADER_SIZE <= end; p += 8) {
@@ -356,7 +371,8 @@ static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
         if (rest == NULL && left == BLOCK)
             return 0;
         if (rest != NULL) { /* most of what is scanned is zeros, or an older segment's */
-            uint64_t skip = left == BLOCK && all_zero(rest, BLOCK) ? left : frame_search(rest, p, left);
+            uint64_t skip =
+                left == BLOCK && all_zero(rest, BLOCK) ? left : frame_search(rest, p, left);
             p += skip;
             if (skip == left) {
                 p -= 8;
@@ -401,7 +417,8 @@ int scan_judge(struct scan *s, struct scan_end *end) {
         if (end->witness_lsn == NO_LSN)
             end->witness_lsn = lsn;
         if (end->witnessed_to < lsn + FRAME_HEADER_SIZE)
-            end->witnessed_to = lsn + FRAME_HEADER_SIZE; /* the witness itself was written, whatever is left of it */
+            /* the witness itself was written, whatever is left of it */
+            end->witnessed_to = lsn + FRAME_HEADER_SIZE;
         if (!s->newest)
             break; /* all of it was durable */
     }

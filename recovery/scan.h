@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * scan.h - walks the frames of one segment, verifying everything; where the chain ends, gathers the evidence for decide.h.
+ * scan.h - walks the frames of one segment, verifying everything; where the chain ends, gathers the
+ * evidence for decide.h.
  */
 #ifndef PAWL_RECOVERY_SCAN_H
 #define PAWL_RECOVERY_SCAN_H
@@ -29,16 +30,19 @@ struct scan {
     uint64_t accepted_end; /* end of the last frame accepted */
     uint64_t durable;      /* greatest durable LSN that any accepted frame told */
 
-    uint64_t limit; /* if not 0: file offset from which on bytes may still change, and are not to be kept */
+    /* if not 0: file offset from which on bytes may still change, and are not to be kept */
+    uint64_t limit;
     struct window window; /* of the file: in buf, or in ahead's memory */
     uint8_t *buf;
     size_t buf_cap;
     size_t chunk;
     struct ahead *ahead; /* NULL: not reading ahead */
-    ahead_spare *spare; /* NULL, or set by the owner behind scan_begin(): where that comes from and goes to */
-    int then;           /* file of the segment that is read after this one, or -1 */
+    /* NULL, or set by the owner behind scan_begin(): where that comes from and goes to */
+    ahead_spare *spare;
+    int then;            /* file of the segment that is read after this one, or -1 */
     unsigned sequential; /* windows read one behind the other */
-    bool much;  /* a reader is behind by several windows: as if they had been read one behind the other */
+    /* a reader is behind by several windows: as if they had been read one behind the other */
+    bool much;
     bool whole; /* the segment will be read to its end: reading ahead begins at once */
 };
 
@@ -52,48 +56,62 @@ struct scan_end {
     const struct decision_case *decision; /* NULL: the segment was sealed */
     uint64_t lsn;                         /* p */
     uint64_t witness_lsn;                 /* of the first witness, if there is one */
-    uint64_t witnessed_to;                /* in the newest segment: end of the last witness's header */
+    /* in the newest segment: end of the last witness's header */
+    uint64_t witnessed_to;
 };
 
-/* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an error of reading. */
+/* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an
+ * error of reading. */
 int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h,
                 enum segment_verdict *v, int *bad_copy);
-/* With one copy bad: *torn if nothing in the segment knew it durable, so that a cut may have left it half begun. Else it was damaged. */
-int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h, bool *torn);
+/* With one copy bad: *torn if nothing in the segment knew it durable, so that a cut may have left
+ * it half begun. Else it was damaged. */
+int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h,
+                     bool *torn);
 /* Writes a bad copy anew, durably. */
-int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h, int bad_copy);
-int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file, const struct segment_header *h,
-               bool newest);
-/* Right behind scan_begin(): all of the segment is going to be read, in order. Takes more memory, and has it read without a pause. */
+int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h,
+                     int bad_copy);
+int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
+               const struct segment_header *h, bool newest);
+/* Right behind scan_begin(): all of the segment is going to be read, in order. Takes more memory,
+ * and has it read without a pause. */
 void scan_whole(struct scan *s);
 /* All up to the file offset `until` is going to be read, in order. */
 void scan_much(struct scan *s, uint64_t until);
-/* Behind scan_whole(): the segment in `file` follows, whole, and what is free to read ahead begins with it. */
+/* Behind scan_whole(): the segment in `file` follows, whole, and what is free to read ahead begins
+ * with it. */
 void scan_then(struct scan *s, int file);
-/* In place of scan_whole(), for that segment: goes on with what `before` has read ahead of it. No read of the file before is under way any more. */
+/* In place of scan_whole(), for that segment: goes on with what `before` has read ahead of it. No
+ * read of the file before is under way any more. */
 void scan_whole_after(struct scan *s, struct scan *before);
 /* Back to the first frame; what was read stays. */
 void scan_rewind(struct scan *s, const struct segment_header *h);
-/* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading, or PAWL_VERSION for a required kind that isn't known. */
+/* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading,
+ * or PAWL_VERSION for a required kind that isn't known. */
 int scan_next(struct scan *s, struct scan_frame *f);
 /* Did the walk reach the segment's end: its SEAL, or a LOST frame in its place? */
 bool scan_sealed(const struct scan *s);
 /* Gathers the evidence where scan_next() ended and decides. */
 int scan_judge(struct scan *s, struct scan_end *end);
-/* Is what lies there surely none of this segment's? Behind a CLOSE nothing is written before the next OPEN, which is too small to be torn: it is an older segment's. */
+/* Is what lies there surely none of this segment's? Behind a CLOSE nothing is written before the
+ * next OPEN, which is too small to be torn: it is an older segment's. */
 bool scan_leftover(const struct scan *s, const struct scan_end *end);
-/* The first place beyond `from` with a whole good frame at its own LSN, whatever its link; UINT64_MAX if there is none. For repair and salvage. */
+/* The first place beyond `from` with a whole good frame at its own LSN, whatever its link;
+ * UINT64_MAX if there is none. For repair and salvage. */
 int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
-/* Goes on at a frame whose place was told by somebody else, trusting its own link. Returns 0 or an error of reading. */
+/* Goes on at a frame whose place was told by somebody else, trusting its own link. Returns 0 or an
+ * error of reading. */
 int scan_jump(struct scan *s, uint64_t lsn);
 /* Goes on behind a frame that was accepted before. */
 void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch);
 void scan_end(struct scan *s);
 /* Drops what was read: the file may have grown, or was changed. */
 void scan_forget(struct scan *s);
-/* `len` bytes at a file offset, through the window; NULL with *rc set if they can't be read. Fewer than len at the end of the file: NULL and *rc = 0. */
+/* `len` bytes at a file offset, through the window; NULL with *rc set if they can't be read. Fewer
+ * than len at the end of the file: NULL and *rc = 0. */
 const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc);
-/* A prepared or headerless file: is there a witness in it that says it was begun? *lsn is its place or UINT64_MAX. */
+/* A prepared or headerless file: is there a witness in it that says it was begun? *lsn is its place
+ * or UINT64_MAX. */
 int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,
                    uint64_t seed, uint64_t *lsn);
 

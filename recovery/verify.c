@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64_t bytes, const char *label,
-                 const char *message, ...) {
+void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64_t bytes,
+                 const char *label, const char *message, ...) {
     char text[512];
     va_list ap;
     va_start(ap, message);
@@ -49,15 +49,16 @@ static bool count(pawl_check *c, const struct frame_header *h, const uint8_t *fr
 static void on_good(struct verify *v, const struct scan_frame *f, bool lost) {
     pawl_check *c = v->check;
     if (!count(c, &f->header, f->bytes))
-        verify_tell(c, PAWL_DAMAGED, f->header.lsn / v->segment_size, f->header.lsn, frame_bytes(&f->header),
-                    "records-malformed", "the frame at LSN %llu has a right checksum but its records don't fit",
+        verify_tell(c, PAWL_DAMAGED, f->header.lsn / v->segment_size, f->header.lsn,
+                    frame_bytes(&f->header), "records-malformed",
+                    "the frame at LSN %llu has a right checksum but its records don't fit",
                     (unsigned long long)f->header.lsn);
     if (v->frame != NULL && v->frame(v->ctx, &f->header, f->bytes, lost) < 0) {
         pawl_error e;
         fail_copy(&e);
         bool tiling = strstr(e.message, "interval") != NULL;
-        verify_tell(c, tiling ? PAWL_TILING : e.code, f->header.lsn / v->segment_size, f->header.lsn, 0,
-                    tiling ? "tiling" : "contradiction", "%s", e.message);
+        verify_tell(c, tiling ? PAWL_TILING : e.code, f->header.lsn / v->segment_size,
+                    f->header.lsn, 0, tiling ? "tiling" : "contradiction", "%s", e.message);
     }
     c->clean = f->header.kind == FRAME_CLOSE;
 }
@@ -80,8 +81,8 @@ static int on_end(struct verify *v, struct scan *s) {
         if (end.decision->action == CUT && !scan_leftover(s, &end)) {
             v->check->torn_bytes = align_up(end.lsn + 1, BLOCK) - end.lsn;
             verify_tell(v->check, 0, s->index, end.lsn, v->check->torn_bytes, end.decision->label,
-                        "torn tail at LSN %llu, never acknowledged: %s", (unsigned long long)end.lsn,
-                        end.decision->why);
+                        "torn tail at LSN %llu, never acknowledged: %s",
+                        (unsigned long long)end.lsn, end.decision->why);
         }
         return 0;
     }
@@ -100,7 +101,8 @@ static int on_end(struct verify *v, struct scan *s) {
     damage_error(s, &end);
     pawl_error e;
     fail_copy(&e);
-    verify_tell(v->check, PAWL_DAMAGED, s->index, end.lsn, stop - end.lsn, end.decision->label, "%s", e.message);
+    verify_tell(v->check, PAWL_DAMAGED, s->index, end.lsn, stop - end.lsn, end.decision->label,
+                "%s", e.message);
     if (v->damage != NULL)
         TRY(v->damage(v->ctx, s, &end, q));
     if (q == NO_LSN) {
@@ -111,41 +113,47 @@ static int on_end(struct verify *v, struct scan *s) {
     return 1;
 }
 
-/* A cut while the newest segment was being begun may have left one copy of its header; the next writer mends that. */
-static int on_bad_copy(struct verify *v, int file, const struct segment_header *h, bool newest, int bad_copy) {
+/* A cut while the newest segment was being begun may have left one copy of its header; the next
+ * writer mends that. */
+static int on_bad_copy(struct verify *v, int file, const struct segment_header *h, bool newest,
+                       int bad_copy) {
     bool torn = false;
     if (newest)
         TRY(scan_header_torn(v->io, v->mem, file, h, &torn));
-    verify_tell(
-        v->check, torn ? 0 : PAWL_DAMAGED, h->index, h->index * h->segment_size, BLOCK,
-        torn ? "header-copy-torn" : "header-copy-damaged",
-        torn ? "copy %d of the header of segment %016llx was not written any more; the other one is good"
-             : "copy %d of the header of segment %016llx is damaged; the other one is good",
-        bad_copy + 1, (unsigned long long)h->index);
+    verify_tell(v->check, torn ? 0 : PAWL_DAMAGED, h->index, h->index * h->segment_size, BLOCK,
+                torn ? "header-copy-torn" : "header-copy-damaged",
+                torn ? "copy %d of the header of segment %016llx was not written any more; the "
+                       "other one is good"
+                     : "copy %d of the header of segment %016llx is damaged; the other one is good",
+                bad_copy + 1, (unsigned long long)h->index);
     return v->header != NULL ? v->header(v->ctx, file, h, bad_copy) : 0;
 }
 
-/* While one segment is read, the next one is opened, so that reading goes on with it without a pause. An error comes again when it is its turn. Not while
- * repair changes what lies ahead. */
+/* While one segment is read, the next one is opened, so that reading goes on with it without a
+ * pause. An error comes again when it is its turn. Not while repair changes what lies ahead. */
 static void open_next(struct verify *v, const struct log_extent *x, uint64_t n) {
     struct verify_next *next = &v->next;
     if (n > x->last || v->writable)
         return;
-    next->file = segment_open_judged(v->io, v->mem, n, &x->newest, false, &next->header, &next->bad_copy);
+    next->file =
+        segment_open_judged(v->io, v->mem, n, &x->newest, false, &next->header, &next->bad_copy);
     next->open = next->file >= 0;
 }
 
-static int take_next(struct verify *v, const struct log_extent *x, uint64_t n, struct verify_next *taken) {
+static int take_next(struct verify *v, const struct log_extent *x, uint64_t n,
+                     struct verify_next *taken) {
     *taken = v->next;
     v->next.open = false;
     if (!taken->open)
-        taken->file =
-            segment_open_judged(v->io, v->mem, n, &x->newest, v->writable, &taken->header, &taken->bad_copy);
+        taken->file = segment_open_judged(v->io, v->mem, n, &x->newest, v->writable, &taken->header,
+                                          &taken->bad_copy);
     return taken->file < 0 ? taken->file : 0;
 }
 
-/* Every frame to the segment's end. `behind_damage`: damage reached to the end of the segment before. */
-static int walk(struct verify *v, const struct log_extent *x, struct scan *s, bool behind_damage, uint64_t total) {
+/* Every frame to the segment's end. `behind_damage`: damage reached to the end of the segment
+ * before. */
+static int walk(struct verify *v, const struct log_extent *x, struct scan *s, bool behind_damage,
+                uint64_t total) {
     struct scan_frame f;
     uint64_t done = (s->index - x->first) * s->segment_size;
     for (;;) {
@@ -163,7 +171,8 @@ static int walk(struct verify *v, const struct log_extent *x, struct scan *s, bo
 }
 
 /* *s is the scan of the segment before, if there is one, and then of this one. */
-static int check_segment(struct verify *v, const struct log_extent *x, uint64_t n, struct scan *s, uint64_t total) {
+static int check_segment(struct verify *v, const struct log_extent *x, uint64_t n, struct scan *s,
+                         uint64_t total) {
     struct verify_next seg;
     struct scan before = *s;
     bool first = s->file < 0;
@@ -191,8 +200,9 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
     bool behind_damage = v->cut_off;
     v->cut_off = false;
     if (rc == 0 && !first && !behind_damage && before.link != seg.header.link)
-        verify_tell(v->check, PAWL_DAMAGED, n, n * seg.header.segment_size, 0, "segment-chain-broken",
-                    "segment %016llx does not continue the one before it", (unsigned long long)n);
+        verify_tell(v->check, PAWL_DAMAGED, n, n * seg.header.segment_size, 0,
+                    "segment-chain-broken", "segment %016llx does not continue the one before it",
+                    (unsigned long long)n);
     if (rc >= 0)
         rc = walk(v, x, s, behind_damage, total);
     v->check->segments++;

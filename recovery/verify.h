@@ -18,9 +18,11 @@ struct verify {
     struct seam *io;
     struct mem *mem;
     pawl_check *check;
-    /* Every good frame, in order. A negative answer becomes a finding with the thread's last error. `lost`: damage was passed over since the last checkpoint. */
+    /* Every good frame, in order. A negative answer becomes a finding with the thread's last error.
+     * `lost`: damage was passed over since the last checkpoint. */
     int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost);
-    /* Damage from p up to q (UINT64_MAX: nothing good behind it), before the walk goes on there. May be NULL. */
+    /* Damage from p up to q (UINT64_MAX: nothing good behind it), before the walk goes on there.
+     * May be NULL. */
     int (*damage)(void *ctx, struct scan *s, const struct scan_end *end, uint64_t q);
     /* A header copy is bad. May be NULL. */
     int (*header)(void *ctx, int file, const struct segment_header *h, int bad_copy);
@@ -28,15 +30,19 @@ struct verify {
     void *ctx;
     struct verify_next next; /* the segment that follows, opened while this one is read */
     uint64_t segment_size;   /* set by verify_log() */
-    bool cut_off; /* damage reaches to the end of the segment just walked: nothing is known of what the next one follows */
+    /* damage reaches to the end of the segment just walked: nothing is known of what the next one
+     * follows */
+    bool cut_off;
 };
 
 int verify_log(struct verify *v);
-void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64_t bytes, const char *label,
-                 const char *message, ...) __attribute__((format(printf, 7, 8)));
+void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64_t bytes,
+                 const char *label, const char *message, ...) __attribute__((format(printf, 7, 8)));
 
 /* recovery/repair.c */
 int repair_log(struct seam *io, struct mem *m, pawl_check *c,
-               int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost), void *ctx);
+               int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame,
+                            bool lost),
+               void *ctx);
 
 #endif

@@ -47,8 +47,9 @@ int fail_sys(int negative_errno, const char *call, const char *file, uint64_t ls
         advice = "free space on this file system";
     } else if (e == EACCES || e == EPERM || e == EROFS) {
         code = PAWL_PERMISSION;
-        advice = e == EROFS ? "the file system is mounted read-only: readers need no more, a writer does"
-                            : "check the owner and mode of the directory and its files";
+        advice = e == EROFS
+                     ? "the file system is mounted read-only: readers need no more, a writer does"
+                     : "check the owner and mode of the directory and its files";
     } else if (e == ENOMEM) {
         code = PAWL_MEMORY;
         advice = "give it more memory";
@@ -58,7 +59,8 @@ int fail_sys(int negative_errno, const char *call, const char *file, uint64_t ls
     else if (e == EMFILE || e == ENFILE)
         advice = "raise the limit of open files";
     char text[96];
-    snprintf(text, sizeof text, "%s", strerrordesc_np(e) != NULL ? strerrordesc_np(e) : "unknown error");
+    snprintf(text, sizeof text, "%s",
+             strerrordesc_np(e) != NULL ? strerrordesc_np(e) : "unknown error");
     return fail_at(code, e, call, file, lsn, "%s of %s failed: %s; %s", call,
                    file != NULL ? file : "the directory", text, advice);
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * format.h - every byte on disk is written and read through here; docs/format.md is its specification, and changes with it.
+ * format.h - every byte on disk is written and read through here; docs/format.md is its
+ * specification, and changes with it.
  *
- * A frame is valid if and only if its header is good at its LSN, its directory and body hash as the header says, its padding is
- * zero, and it follows its predecessor (link and epoch). format_segment.c: segment headers. format_frame.c: frames and their
- * directory. format_runs.c: entries of runs. Little-endian machines only (checked at compile time).
+ * A frame is valid if and only if its header is good at its LSN, its directory and body hash as the
+ * header says, its padding is zero, and it follows its predecessor (link and epoch).
+ * format_segment.c: segment headers. format_frame.c: frames and their directory. format_runs.c:
+ * entries of runs. Little-endian machines only (checked at compile time).
  */
 #ifndef PAWL_WAL_FORMAT_H
 #define PAWL_WAL_FORMAT_H
@@ -23,8 +25,8 @@
 #define FORMAT_VERSION 1u
 #define BLOCK 4096u
 #define MIB (1024u * 1024u)
-#define SEGMENT_SIZE_UNIT \
-    (64u * 1024u)                 /* the smallest segment; the public interface creates larger ones only */
+/* the smallest segment; the public interface creates larger ones only */
+#define SEGMENT_SIZE_UNIT (64u * 1024u)
 #define SEGMENT_HEADER_SIZE 8192u /* two copies of one block */
 #define FRAME_HEADER_SIZE 80u
 #define RUN_SIZE 32u
@@ -72,7 +74,8 @@ struct piece {
     size_t len;
 };
 uint64_t format_hash(const void *data, size_t len, uint64_t seed);
-uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed); /* of all, one behind the other */
+/* of all, one behind the other */
+uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed);
 bool all_zero(const void *data, size_t len);
 
 /* ---- segments (format_segment.c) */
@@ -98,7 +101,8 @@ enum segment_verdict {
 };
 
 void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h);
-/* Judges the first two blocks of the file named `index`. *h is filled for GOOD, ONE_COPY and (index of another name) PREPARED; *bad_copy is 0 or 1 for ONE_COPY. */
+/* Judges the first two blocks of the file named `index`. *h is filled for GOOD, ONE_COPY and (index
+ * of another name) PREPARED; *bad_copy is 0 or 1 for ONE_COPY. */
 enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index,
                                     struct segment_header *h, int *bad_copy);
 uint64_t format_seed(const uint8_t log_id[16]);
@@ -151,12 +155,16 @@ static inline uint64_t frame_bytes(const struct frame_header *h) {
     return frame_size(h->runs, h->body_len);
 }
 void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed);
-/* Judges a header alone, at LSN `lsn` of segments of this size. *h is filled for GOOD and OTHER_LSN. */
-/* Offset of the first multiple of 8 in `at`, which is `len` bytes at LSN `lsn`, where the header of a frame of that place may stand; `len` if there is none. */
+/* Judges a header alone, at LSN `lsn` of segments of this size. *h is filled for GOOD and
+ * OTHER_LSN. */
+/* Offset of the first multiple of 8 in `at`, which is `len` bytes at LSN `lsn`, where the header of
+ * a frame of that place may stand; `len` if there is none. */
 uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len);
 enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
-                                       uint64_t segment_size, uint64_t seed, struct frame_header *h);
-/* Judges directory and body of a frame whose header is good; `in` holds the whole frame. Runs' bounds are checked too. */
+                                       uint64_t segment_size, uint64_t seed,
+                                       struct frame_header *h);
+/* Judges directory and body of a frame whose header is good; `in` holds the whole frame. Runs'
+ * bounds are checked too. */
 enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h, uint64_t seed);
 bool frame_kind_known(uint8_t kind);
 
@@ -204,8 +212,8 @@ static inline void run_decode(const uint8_t in[RUN_SIZE], struct run *r) {
     r->len = get32(in + 28);
 }
 /* The i-th run of a checked frame; *data is its bytes. */
-static inline void frame_run(const uint8_t *frame, const struct frame_header *h, uint32_t i, struct run *r,
-                             const uint8_t **data) {
+static inline void frame_run(const uint8_t *frame, const struct frame_header *h, uint32_t i,
+                             struct run *r, const uint8_t **data) {
     run_decode(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE, r);
     *data = frame + FRAME_HEADER_SIZE + (size_t)h->runs * RUN_SIZE + r->start;
 }
@@ -231,7 +239,8 @@ static inline uint8_t *bytes_room(struct bytes *b, size_t len) { /* as bytes_gro
     b->len += len;
     return at;
 }
-/* A long copy in pieces that the C library does with vector moves: what it does with longer ones (`rep movsb`) is no faster here. */
+/* A long copy in pieces that the C library does with vector moves: what it does with longer ones
+ * (`rep movsb`) is no faster here. */
 void copy_long(uint8_t *to, const uint8_t *from, size_t len);
 
 struct position_entry {
@@ -299,7 +308,8 @@ struct c_producer {
 #define C_SETTINGS_SIZE 24u
 #define C_SPAN_SIZE 16u
 
-/* Encoders append to b; decoders read the entry at *at in a run of `len` bytes, move *at behind it, and return false where it does not fit. */
+/* Encoders append to b; decoders read the entry at *at in a run of `len` bytes, move *at behind it,
+ * and return false where it does not fit. */
 void position_encode(struct bytes *b, const struct position_entry *e);
 bool position_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct position_entry *e);
 void producer_encode(struct bytes *b, const struct producer_entry *e);
@@ -317,12 +327,13 @@ bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_s
 void c_producer_encode(struct bytes *b, const struct c_producer *e);
 bool c_producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_producer *e);
 void c_processor_encode(struct bytes *b, uint32_t id, const char *name, uint32_t name_len);
-bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id, const char **name,
-                        uint32_t *name_len);
+bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id,
+                        const char **name, uint32_t *name_len);
 
 /* Encoded length of a record, or 0 if a part is beyond its limit. */
 uint64_t record_size(const pawl_record *r);
-void record_encode(uint8_t *out, const pawl_record *r, int64_t timestamp_ns); /* the record's own isn't looked at */
+/* the record's own isn't looked at */
+void record_encode(uint8_t *out, const pawl_record *r, int64_t timestamp_ns);
 /* The same for a record without headers. */
 static inline void record_encode_plain(uint8_t *out, const pawl_record *r, int64_t timestamp_ns) {
     put32(out, r->value_len);

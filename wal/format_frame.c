@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frames and their directory; docs/format.md, sections 3 and 5. Offsets are those of the tables there.
+ * Frames and their directory; docs/format.md, sections 3 and 5. Offsets are those of the tables
+ * there.
  */
 #include "wal/format.h"
 
@@ -53,14 +54,15 @@ void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h,
 
 uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len) {
     uint64_t i = 0;
-    while (i < len &&
-           (memcmp(at + i, frame_magic, 4) != 0 || (len - i >= AT_LSN + 8 && get64(at + i + AT_LSN) != lsn + i)))
+    while (i < len && (memcmp(at + i, frame_magic, 4) != 0 ||
+                       (len - i >= AT_LSN + 8 && get64(at + i + AT_LSN) != lsn + i)))
         i += 8;
     return i;
 }
 
 enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
-                                       uint64_t segment_size, uint64_t seed, struct frame_header *h) {
+                                       uint64_t segment_size, uint64_t seed,
+                                       struct frame_header *h) {
     if (memcmp(in, frame_magic, 4) != 0)
         return FRAME_NO_MAGIC;
     h->hash = get64(in + AT_HASH);

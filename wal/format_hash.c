@@ -2,8 +2,9 @@
  *
  * The checksum of everything: XXH3-64 (docs/format.md, section 1).
  *
- * Headers and directories are small: the inline variant lets the compiler specialise for them. Bodies are long: where the
- * distribution's library chooses AVX2 or AVX-512 at run time, it is asked to. The value is the same either way.
+ * Headers and directories are small: the inline variant lets the compiler specialise for them.
+ * Bodies are long: where the distribution's library chooses AVX2 or AVX-512 at run time, it is
+ * asked to. The value is the same either way.
  */
 #define XXH_INLINE_ALL
 #include <xxhash.h>

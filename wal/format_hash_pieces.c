@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The hash of what lies in several places. In a file of its own, since format_hash.c has all of xxHash inline, for short texts, and some compilers' settings can't
- * make that of the streaming functions; these come from the library.
+ * The hash of what lies in several places. In a file of its own, since format_hash.c has all of
+ * xxHash inline, for short texts, and some compilers' settings can't make that of the streaming
+ * functions; these come from the library.
  */
 #define XXH_STATIC_LINKING_ONLY /* the state, so that it can be on the stack */
 #include <xxhash.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Entries of runs; docs/format.md, sections 5 and 6. Every length read here is untrusted: a frame whose hash is right may still have been
- * written by a faulty program, so decoders check each bound before use.
+ * Entries of runs; docs/format.md, sections 5 and 6. Every length read here is untrusted: a frame
+ * whose hash is right may still have been written by a faulty program, so decoders check each bound
+ * before use.
  */
 #include "wal/format.h"
 #include "wal/mem.h"
@@ -48,7 +49,8 @@ uint8_t *bytes_add(struct bytes *b, size_t len) {
     return at;
 }
 
-/* The C library's own, which knows the processor's vectors: the compiler would put `rep movsq` in its place. */
+/* The C library's own, which knows the processor's vectors: the compiler would put `rep movsq` in
+ * its place. */
 static void *(*const volatile library_memcpy)(void *, const void *, size_t) = memcpy;
 
 void copy_long(uint8_t *to, const uint8_t *from, size_t len) {
@@ -273,7 +275,8 @@ bool c_producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c
     e->name_len = get32(p + 36);
     memcpy(e->cookie, p + 40, COOKIE_MAX);
     e->name = (const char *)p + 72;
-    if (e->cookie_len > COOKIE_MAX || e->name_len > NAME_LEN_MAX || !fits(len, *at, align_up(72u + e->name_len, 8)))
+    if (e->cookie_len > COOKIE_MAX || e->name_len > NAME_LEN_MAX ||
+        !fits(len, *at, align_up(72u + e->name_len, 8)))
         return false;
     *at += (uint32_t)align_up(72u + e->name_len, 8);
     return true;
@@ -288,8 +291,8 @@ void c_processor_encode(struct bytes *b, uint32_t id, const char *name, uint32_t
     memcpy(p + 8, name, name_len);
 }
 
-bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id, const char **name,
-                        uint32_t *name_len) {
+bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id,
+                        const char **name, uint32_t *name_len) {
     if (!fits(len, *at, 8))
         return false;
     const uint8_t *p = data + *at;

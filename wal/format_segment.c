@@ -57,7 +57,8 @@ static bool size_allowed(uint64_t size) {
     return size >= SEGMENT_SIZE_UNIT && size <= 4096ull * MIB && size % SEGMENT_SIZE_UNIT == 0;
 }
 
-static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index, struct segment_header *h) {
+static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index,
+                                        struct segment_header *h) {
     if (memcmp(in, segment_magic, 8) != 0)
         return all_zero(in, BLOCK) ? SEGMENT_PREPARED : SEGMENT_BAD;
     if (format_hash(in, AT_HASH, 0) != get64(in + AT_HASH))
@@ -74,7 +75,8 @@ static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index, struc
     h->disk_cap = get64(in + AT_CAP);
     h->features = 0;
     if (get32(in + AT_BLOCK) != BLOCK || !size_allowed(h->segment_size) ||
-        h->index > UINT64_MAX / h->segment_size - 1 || !all_zero(in + AT_RESERVED, AT_HASH - AT_RESERVED))
+        h->index > UINT64_MAX / h->segment_size - 1 ||
+        !all_zero(in + AT_RESERVED, AT_HASH - AT_RESERVED))
         return SEGMENT_BAD;
     return h->index == index ? SEGMENT_GOOD : SEGMENT_PREPARED;
 }

@@ -29,7 +29,8 @@ static bool fits(struct mem *m, size_t size) {
 }
 
 static bool take(struct mem *m, size_t size) {
-    if (atomic_load_explicit(&m->fail_at, memory_order_relaxed) >= 0 && atomic_fetch_sub(&m->fail_at, 1) == 0)
+    if (atomic_load_explicit(&m->fail_at, memory_order_relaxed) >= 0 &&
+        atomic_fetch_sub(&m->fail_at, 1) == 0)
         return false;
     if (fits(m, size))
         return true;
@@ -74,7 +75,8 @@ void mem_keep(struct mem *m, void *p, size_t size) {
         if (atomic_compare_exchange_strong(&m->kept[i], &none, p))
             return;
     }
-    if (m->keeps && size <= KEPT_LARGEST) /* what lies there may be of a size that nobody asks for any more */
+    /* what lies there may be of a size that nobody asks for any more */
+    if (m->keeps && size <= KEPT_LARGEST)
         p = atomic_exchange(&m->kept[atomic_fetch_add(&m->kept_turn, 1) % MEM_KEPT], p);
     if (p != NULL)
         mem_free(m, p, size_of(p));

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * wal.h - the log as a deterministic state machine: frames in, durable LSN out. Knows bytes and durability, nothing of streams.
+ * wal.h - the log as a deterministic state machine: frames in, durable LSN out. Knows bytes and
+ * durability, nothing of streams.
  *
  * wal_append.c  frames into groups, room and reserves, sealing and beginning of segments
  * wal_group.c   groups to the device: submission, completion, the durable LSN
  * wal_prepare.c segment files made ready ahead of need, and removed
  *
- * Concurrency: a struct wal is guarded by its owner's lock: every function here is called under it, except wal_prepare_file(), which
- * touches only the seam, and seam reap(), which the owner runs without the lock in one thread at a time (the leader) and whose
- * results it gives to wal_complete() under the lock.
+ * Concurrency: a struct wal is guarded by its owner's lock: every function here is called under it,
+ * except wal_prepare_file(), which touches only the seam, and seam reap(), which the owner runs
+ * without the lock in one thread at a time (the leader) and whose results it gives to
+ * wal_complete() under the lock.
  *
- * Life of a byte: append copies it into the gathering group; flush pads the group to whole blocks and submits it; complete()
- * sees it written and synced; once every earlier group is too, `durable` moves over it (PAWL-1). The group's memory goes on serving
- * readers until it is needed for a new group.
+ * Life of a byte: append copies it into the gathering group; flush pads the group to whole blocks
+ * and submits it; complete() sees it written and synced; once every earlier group is too, `durable`
+ * moves over it (PAWL-1). The group's memory goes on serving readers until it is needed for a new
+ * group.
  */
 #ifndef PAWL_WAL_WAL_H
 #define PAWL_WAL_WAL_H
@@ -29,9 +32,11 @@
 #define WAL_LOANS 2       /* and further ones, which large transactions fill themselves */
 #define WAL_ALIVE_MAX 22  /* groups that gather or are on their way */
 #define WAL_GROUPS_MAX 40 /* and those whose bytes serve readers */
-#define WAL_PINNED_MAX 4 /* so many groups may be kept for readers: the writer always has the other buffers */
-#define WAL_LOAN_HEAD \
-    (FRAME_HEADER_SIZE + RUN_SIZE) /* what a loan keeps free at its beginning: a frame of one run then lies there as it is to be written */
+/* so many groups may be kept for readers: the writer always has the other buffers */
+#define WAL_PINNED_MAX 4
+/* what a loan keeps free at its beginning: a frame of one run then lies there as it is to be
+ * written */
+#define WAL_LOAN_HEAD (FRAME_HEADER_SIZE + RUN_SIZE)
 
 enum wal_class {                /* who may use the last bytes before the log is full (PAWL-11) */
                  WAL_INGEST,    /* new input: stops first */
@@ -45,8 +50,9 @@ struct wal_loan {
     int number;    /* of the buffer, or -1 */
 };
 
-/* A frame to be appended. The body is the pieces one behind the other. With a loan it has one run and one piece, which lies behind the loan's head: nothing is
- * copied, the buffer becomes a group's and the loan gets another. */
+/* A frame to be appended. The body is the pieces one behind the other. With a loan it has one run
+ * and one piece, which lies behind the loan's head: nothing is copied, the buffer becomes a group's
+ * and the loan gets another. */
 struct wal_frame {
     uint8_t kind;
     enum wal_class class;
@@ -69,7 +75,8 @@ enum group_state {
     GROUP_IDLE, /* left the flight; its bytes serve readers until the buffer is used again */
 };
 
-/* A run of whole blocks on its way to the device, and then, joined to the one before it, for readers. Small ones lie one behind the other in a buffer. */
+/* A run of whole blocks on its way to the device, and then, joined to the one before it, for
+ * readers. Small ones lie one behind the other in a buffer. */
 struct group {
     struct seam_req req;
     uint8_t *data;
@@ -80,7 +87,8 @@ struct group {
     uint32_t tries; /* consecutive answers without progress */
     int buffer;     /* in which it lies, as it was registered; or -1 */
     bool own;       /* made for one large frame: freed when done */
-    uint32_t pins;  /* readers that use its bytes where they are: not to be gathered in until they are done */
+    /* readers that use its bytes where they are: not to be gathered in until they are done */
+    uint32_t pins;
     uint32_t number;      /* counts groups; fewer than 32 gather or are on their way at a time */
     uint64_t first_frame; /* count of frames before its first */
     uint64_t frames_then; /* count of frames when it was submitted */
@@ -103,7 +111,8 @@ enum next_state {
 };
 
 struct wal_hooks {
-    /* The checkpoint of all tables as they stand: fills `body` and the runs (their start and len included), at most 16. */
+    /* The checkpoint of all tables as they stand: fills `body` and the runs (their start and len
+     * included), at most 16. */
     int (*checkpoint)(void *ctx, struct bytes *body, struct run *runs, uint32_t *count);
     /* The index of the segment being sealed: INDEX entries, at most `max` bytes. */
     int (*index)(void *ctx, struct bytes *body, size_t max);
@@ -124,8 +133,10 @@ struct wal {
     uint64_t epoch;
 
     enum wal_state state;
-    bool starved;     /* sealed, all is there for the next segment, but no memory for its checkpoint */
-    bool needs_open;  /* this incarnation has no durable record yet: the next segment's header must be it */
+    /* sealed, all is there for the next segment, but no memory for its checkpoint */
+    bool starved;
+    /* this incarnation has no durable record yet: the next segment's header must be it */
+    bool needs_open;
     uint64_t segment; /* index of the active one */
     int file;
     uint64_t first_segment; /* oldest kept */
@@ -134,9 +145,11 @@ struct wal {
     uint64_t link;          /* header hash of the last frame appended */
     uint64_t seal_lsn;      /* of the last SEAL, for the next segment's header */
     uint8_t last_kind;
-    bool fresh;             /* frames other than a witness have been appended since the last flush */
+    /* frames other than a witness have been appended since the last flush */
+    bool fresh;
     uint64_t last_flush_ns; /* monotonic time of the last flush that had such a frame */
-    struct frame_header last; /* of the last frame appended, and its bytes, which are there until the next flush */
+    /* of the last frame appended, and its bytes, which are there until the next flush */
+    struct frame_header last;
     const uint8_t *last_frame;
 
     enum next_state next;
@@ -161,13 +174,17 @@ struct wal {
     uint32_t in_flight;
     uint32_t pinned; /* groups with pins */
     bool dsync;      /* RWF_DSYNC works here */
-    bool kick_due; /* requests are queued: the owner calls io->kick once it has left its lock, since that takes long */
-    uint32_t number;    /* of the group that the last frame went to */
-    uint32_t done_mask; /* groups that became durable or failed: bit number % 32; cleared by the owner */
-    uint64_t company;   /* committers who come together; 0: they don't */
-    uint64_t pace;      /* frames that come while a group is on its way, a running mean */
+    /* requests are queued: the owner calls io->kick once it has left its lock, since that takes
+     * long */
+    bool kick_due;
+    uint32_t number; /* of the group that the last frame went to */
+    /* groups that became durable or failed: bit number % 32; cleared by the owner */
+    uint32_t done_mask;
+    uint64_t company; /* committers who come together; 0: they don't */
+    uint64_t pace;    /* frames that come while a group is on its way, a running mean */
 
-    _Atomic int failed; /* 0, or the code of `error` (PAWL-7). Written under the lock, read anywhere */
+    /* 0, or the code of `error` (PAWL-7). Written under the lock, read anywhere */
+    _Atomic int failed;
     pawl_error error;
 
     struct bytes scratch; /* for a checkpoint or an index */
@@ -189,13 +206,15 @@ struct wal_start {
     int spare_file; /* and one behind it */
 };
 
-/* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable after the next flush and completion). Buffers take `buffer_bytes`. */
+/* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable
+ * after the next flush and completion). Buffers take `buffer_bytes`. */
 int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks,
              const struct wal_start *start, uint64_t buffer_bytes);
 /* Frees what it holds. Nothing may be in flight. */
 void wal_free(struct wal *w);
 
-/* Appends a frame: 0 with its LSN and end, WAL_WAIT, PAWL_FULL, PAWL_TOO_LARGE, PAWL_MEMORY, or the sticky error. Nothing is kept on failure. */
+/* Appends a frame: 0 with its LSN and end, WAL_WAIT, PAWL_FULL, PAWL_TOO_LARGE, PAWL_MEMORY, or the
+ * sticky error. Nothing is kept on failure. */
 int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end);
 /* Largest directory + body that a frame may have. */
 uint64_t wal_payload_max(const struct wal *w);
@@ -204,14 +223,14 @@ uint64_t wal_usable_end(uint64_t segment_size);
 static inline uint64_t wal_base(const struct wal *w) {
     return w->segment * w->segment_size;
 }
-/* Appends a frame without runs (WITNESS, CLOSE). WAL_WAIT: the segment is full; the next one is being begun if the state isn't WAL_RUNNING, and else
- * none is there to begin. */
+/* Appends a frame without runs (WITNESS, CLOSE). WAL_WAIT: the segment is full; the next one is
+ * being begun if the state isn't WAL_RUNNING, and else none is there to begin. */
 int wal_append_mark(struct wal *w, uint8_t kind);
 /* Would an ordinary append of new input get PAWL_FULL now? */
 bool wal_is_full(struct wal *w);
 
-/* Submits what has gathered: at once if nothing is in flight or `force`, else if a further group beside those in flight is worth it. The owner
- * must then kick (kick_due). */
+/* Submits what has gathered: at once if nothing is in flight or `force`, else if a further group
+ * beside those in flight is worth it. The owner must then kick (kick_due). */
 void wal_flush(struct wal *w, bool force);
 /* How many frames a further group gathers before it goes out beside others; 0: it doesn't wait. */
 uint64_t wal_group_wait(const struct wal *w);
@@ -222,10 +241,12 @@ void wal_step(struct wal *w);
 /* Is everything appended durable, and no segment change under way? */
 bool wal_settled(const struct wal *w);
 
-/* Bytes at an LSN if they are still in memory: pointer valid while the lock is held, *avail of them; else NULL. */
+/* Bytes at an LSN if they are still in memory: pointer valid while the lock is held, *avail of
+ * them; else NULL. */
 const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail);
 
-/* Keeps the memory that holds an LSN as it is until wal_unpin(). -1: it isn't in a write buffer, or as many are kept as may be. */
+/* Keeps the memory that holds an LSN as it is until wal_unpin(). -1: it isn't in a write buffer, or
+ * as many are kept as may be. */
 int wal_pin(struct wal *w, uint64_t lsn);
 void wal_unpin(struct wal *w, int group);
 
@@ -240,15 +261,18 @@ int wal_error(const struct wal *w); /* the sticky one as this thread's last erro
 /* -- wal_prepare.c */
 /* Is a next segment wanted, and may one be made now (cap)? */
 bool wal_wants_next(struct wal *w);
-/* Makes segment `index`: allocated, written once with zeros, synced, named, directory synced. Without the lock. Returns the handle or -errno. */
+/* Makes segment `index`: allocated, written once with zeros, synced, named, directory synced.
+ * Without the lock. Returns the handle or -errno. */
 int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size);
 void wal_next_done(struct wal *w, int file_or_errno);
-/* A segment is about to be let go: the index that its file is to be prepared for, 0 if none is wanted. To be followed by wal_recycle_end(). */
+/* A segment is about to be let go: the index that its file is to be prepared for, 0 if none is
+ * wanted. To be followed by wal_recycle_end(). */
 uint64_t wal_recycle_begin(struct wal *w);
-/* Lets segment `index` go, durably: its file becomes the prepared segment `to` as it is (not if 0, or where that can't be), else it is removed. Without the
- * lock. *file: the handle, or -1. 0; 1: it couldn't be removed, and stays; negative: the directory can't be synced, so nobody knows. */
-int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size, uint64_t to,
-                  int *file);
+/* Lets segment `index` go, durably: its file becomes the prepared segment `to` as it is (not if 0,
+ * or where that can't be), else it is removed. Without the lock. *file: the handle, or -1. 0; 1: it
+ * couldn't be removed, and stays; negative: the directory can't be synced, so nobody knows. */
+int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size,
+                  uint64_t to, int *file);
 void wal_recycle_end(struct wal *w, uint64_t to, int file);
 uint64_t wal_segments_on_disk(const struct wal *w);
 /* Creates a new log with segment 0 in the directory, durably. */
@@ -256,6 +280,7 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
                uint64_t disk_cap);
 
 /* Encodes a whole frame at `out` (which has room), at f's LSN; shared by append and creation. */
-void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h, uint64_t seed);
+void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h,
+                      uint64_t seed);
 
 #endif

@@ -15,7 +15,8 @@ static uint64_t index_max(uint64_t segment_size) {
 }
 
 uint64_t wal_usable_end(uint64_t segment_size) {
-    return segment_size - align_up(FRAME_HEADER_SIZE + RUN_SIZE + index_max(segment_size), BLOCK) - BLOCK;
+    return segment_size - align_up(FRAME_HEADER_SIZE + RUN_SIZE + index_max(segment_size), BLOCK) -
+           BLOCK;
 }
 
 uint64_t wal_payload_max(const struct wal *w) {
@@ -36,7 +37,8 @@ static enum room room_for(struct wal *w, uint64_t size, enum wal_class class) {
     if (w->next == NEXT_READY)
         return fits ? ROOM_YES : ROOM_ROLL;
     bool can_come = w->next == NEXT_MAKING || wal_wants_next(w);
-    uint64_t reserve = 0; /* input stops first, so that processors and positions can still drain the log */
+    /* input stops first, so that processors and positions can still drain the log */
+    uint64_t reserve = 0;
     if (class == WAL_PROCESS || (class == WAL_INGEST && can_come))
         reserve = w->segment_size / 16;
     else if (class == WAL_INGEST)
@@ -50,7 +52,8 @@ bool wal_is_full(struct wal *w) {
     return room_for(w, BLOCK, WAL_INGEST) == ROOM_FULL;
 }
 
-void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h, uint64_t seed) {
+void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h,
+                      uint64_t seed) {
     uint8_t *dir = out + FRAME_HEADER_SIZE;
     for (uint32_t i = 0; i < f->run_count; i++)
         run_encode(dir + i * RUN_SIZE, &f->runs[i]);
@@ -85,7 +88,8 @@ static struct group *place(struct wal *w) {
     return oldest; /* there is one: no more are alive or pinned than there are places */
 }
 
-/* The buffer that nothing was written to for longest, so that recent bytes stay readable; what readers had of it is gone. -1: all are in use. */
+/* The buffer that nothing was written to for longest, so that recent bytes stay readable; what
+ * readers had of it is gone. -1: all are in use. */
 static int free_buffer(struct wal *w) {
     enum { COUNT = WAL_BUFFERS + WAL_LOANS };
     bool busy[COUNT];
@@ -124,7 +128,8 @@ static struct group *own_group(struct wal *w, uint64_t size) {
     return g;
 }
 
-/* A place for a group of at least `size` bytes, with memory: what the last one left, if that is enough, or a buffer; in exchange for it, that of a loan. NULL: none now. */
+/* A place for a group of at least `size` bytes, with memory: what the last one left, if that is
+ * enough, or a buffer; in exchange for it, that of a loan. NULL: none now. */
 static struct group *new_group(struct wal *w, uint64_t size, struct wal_loan *loan) {
     if (w->in_flight >= (size > w->group_size ? WAL_ALIVE_MAX : WAL_BUFFERS))
         return NULL;
@@ -164,7 +169,8 @@ static void start_group(struct wal *w, struct group *g) {
     w->gathering = g;
 }
 
-/* Space for a frame of `size` bytes at the tail, in the gathering group or a new one; in a loan, if there is one. */
+/* Space for a frame of `size` bytes at the tail, in the gathering group or a new one; in a loan, if
+ * there is one. */
 static int space(struct wal *w, uint64_t size, struct wal_loan *loan, uint8_t **out) {
     if (w->gathering != NULL && (loan != NULL || w->gathering->cap - w->gathering->len < size))
         wal_flush(w, true);
@@ -177,7 +183,8 @@ static int space(struct wal *w, uint64_t size, struct wal_loan *loan, uint8_t **
             if (w->in_flight != 0)
                 return WAL_WAIT;
             return fail(PAWL_MEMORY,
-                        "no memory for a frame of %llu bytes: raise memory_cap or make transactions smaller",
+                        "no memory for a frame of %llu bytes: raise memory_cap or make "
+                        "transactions smaller",
                         (unsigned long long)size);
         }
         start_group(w, g);
@@ -193,7 +200,8 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
     int rc = space(w, size, f->loan, &out);
     if (rc != 0)
         return rc;
-    struct frame_header h = {.lsn = w->tail, .epoch = w->epoch, .durable = w->durable, .link = w->link};
+    struct frame_header h = {
+        .lsn = w->tail, .epoch = w->epoch, .durable = w->durable, .link = w->link};
     assert(out != NULL && w->durable <= w->tail);
     wal_encode_frame(out, f, &h, w->seed);
     w->gathering->len += (uint32_t)size;
@@ -225,8 +233,9 @@ static void seal(struct wal *w) {
     struct bytes *body = scratch(w);
     if (w->hooks.index(w->hooks.ctx, body, index_max(w->segment_size)) != 0)
         body->len = 0; /* no memory for an index: the segment is then read from its first frame */
-    struct run r = {
-        .type = RUN_INDEX, .count = (uint32_t)(body->len / INDEX_ENTRY_SIZE), .len = (uint32_t)body->len};
+    struct run r = {.type = RUN_INDEX,
+                    .count = (uint32_t)(body->len / INDEX_ENTRY_SIZE),
+                    .len = (uint32_t)body->len};
     struct wal_frame f = {.kind = FRAME_SEAL,
                           .runs = &r,
                           .run_count = body->len != 0,
@@ -260,7 +269,8 @@ static int begin(struct wal *w) {
     struct group *g = new_group(w, whole, NULL);
     if (g == NULL) {
         scratch_done(w);
-        return fail(PAWL_MEMORY, "no memory for a checkpoint of %llu bytes", (unsigned long long)size);
+        return fail(PAWL_MEMORY, "no memory for a checkpoint of %llu bytes",
+                    (unsigned long long)size);
     }
     uint64_t now = w->io->ops->realtime(w->io), old_link = w->link;
     w->segment++;
@@ -302,7 +312,8 @@ static int begin(struct wal *w) {
 void wal_step(struct wal *w) {
     if (w->failed != 0)
         return;
-    if (w->state == WAL_SEALING && w->in_flight == 0 && w->gathering == NULL && w->next == NEXT_READY) {
+    if (w->state == WAL_SEALING && w->in_flight == 0 && w->gathering == NULL &&
+        w->next == NEXT_READY) {
         int old = w->file;
         w->starved = begin(w) != 0; /* nothing was changed: tried again with the next step */
         if (w->starved)
@@ -311,7 +322,8 @@ void wal_step(struct wal *w) {
             w->io->ops->close(w->io, old);
     }
     if (w->state == WAL_BEGINNING && w->in_flight == 0) {
-        w->state = WAL_RUNNING; /* only now may frames go in: a torn tail is always in the newest segment */
+        /* only now may frames go in: a torn tail is always in the newest segment */
+        w->state = WAL_RUNNING;
         w->needs_open = false;
         point(&w->hooks.points, "segment-begun");
         w->hooks.begun(w->hooks.ctx, w->segment);
@@ -322,7 +334,8 @@ int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t
     if (w->failed != 0)
         return wal_error(w);
     uint64_t size = frame_size(f->run_count, f->body_len);
-    if ((uint64_t)f->run_count * RUN_SIZE + f->body_len > wal_payload_max(w) || f->run_count > UINT16_MAX)
+    if ((uint64_t)f->run_count * RUN_SIZE + f->body_len > wal_payload_max(w) ||
+        f->run_count > UINT16_MAX)
         return fail(PAWL_TOO_LARGE, "a frame of %llu bytes is larger than this log's limit of %llu",
                     (unsigned long long)size, (unsigned long long)wal_payload_max(w));
     wal_step(w);
@@ -334,8 +347,9 @@ int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t
     if (w->state != WAL_RUNNING) {
         bool none = w->next == NEXT_FULL || (w->next == NEXT_NONE && !wal_wants_next(w));
         return w->state == WAL_SEALING && none
-                   ? fail(PAWL_FULL, "the log is full: no segment is left; free space, or let retention drop "
-                                     "old segments")
+                   ? fail(PAWL_FULL,
+                          "the log is full: no segment is left; free space, or let retention drop "
+                          "old segments")
                    : WAL_WAIT;
     }
     switch (room_for(w, size, f->class)) {
@@ -349,9 +363,11 @@ int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t
     case ROOM_WAIT:
         return WAL_WAIT;
     default:
-        return fail(PAWL_FULL, "the log is full (%s); free space, raise the cap, or let retention drop old segments",
-                    w->disk_cap != 0 && w->next != NEXT_FULL ? "its disk cap is reached"
-                                                             : "no space for another segment");
+        return fail(
+            PAWL_FULL,
+            "the log is full (%s); free space, raise the cap, or let retention drop old segments",
+            w->disk_cap != 0 && w->next != NEXT_FULL ? "its disk cap is reached"
+                                                     : "no space for another segment");
     }
 }
 

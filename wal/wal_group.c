@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Groups to the device. Each is written and made durable on its own, several at once; the durable LSN moves over the
- * longest finished prefix. A short or failed part is completed here, followed by a fresh sync: a sync that ran before the last byte
- * was there proves nothing.
+ * Groups to the device. Each is written and made durable on its own, several at once; the durable
+ * LSN moves over the longest finished prefix. A short or failed part is completed here, followed by
+ * a fresh sync: a sync that ran before the last byte was there proves nothing.
  */
 #include <assert.h>
 #include <errno.h>
@@ -23,10 +23,10 @@ int wal_fail(struct wal *w, int sys_errno, const char *call, uint64_t lsn) {
     char name[24];
     segment_name(name, lsn / w->segment_size, "seg");
     const char *text = strerrordesc_np(sys_errno);
-    w->failed = fail_at(
-        PAWL_IO, sys_errno, call, name,
-        lsn, "%s of %s at LSN %llu failed: %s. Nothing more is acknowledged; close and open the log again to recover",
-        call, name, (unsigned long long)lsn, text != NULL ? text : "unknown error");
+    w->failed = fail_at(PAWL_IO, sys_errno, call, name, lsn,
+                        "%s of %s at LSN %llu failed: %s. Nothing more is acknowledged; close and "
+                        "open the log again to recover",
+                        call, name, (unsigned long long)lsn, text != NULL ? text : "unknown error");
     fail_copy(&w->error);
     return w->failed;
 }
@@ -53,19 +53,22 @@ static void submit(struct wal *w, struct group *g) {
     w->io->ops->submit(w->io, r);
 }
 
-/* While few frames come, each gets the device at once, beside what is under way. When many come, groups would be small and many: each waits for half of
- * what comes in the time of a write, so that about two are under way. */
+/* While few frames come, each gets the device at once, beside what is under way. When many come,
+ * groups would be small and many: each waits for half of what comes in the time of a write, so that
+ * about two are under way. */
 uint64_t wal_group_wait(const struct wal *w) {
     return w->company != 0 ? w->company : w->pace < PACE_FEW ? 0 : w->pace / 2;
 }
 
-/* Is a further group worth its system calls? Large ones are in any case, the larger the more there are, since the device takes long writes best. */
+/* Is a further group worth its system calls? Large ones are in any case, the larger the more there
+ * are, since the device takes long writes best. */
 static bool worth_it(const struct wal *w, const struct group *g) {
     if (w->in_flight == 0)
         return true;
     if (w->in_flight >= w->in_flight_max)
         return false;
-    return w->frames - g->first_frame >= wal_group_wait(w) || g->len >= w->group_size / 4 * w->in_flight;
+    return w->frames - g->first_frame >= wal_group_wait(w) ||
+           g->len >= w->group_size / 4 * w->in_flight;
 }
 
 void wal_flush(struct wal *w, bool force) {
@@ -102,7 +105,8 @@ void wal_flush(struct wal *w, bool force) {
     point(&w->hooks.points, "group-submitted");
 }
 
-/* What becomes of a group that is through: it joins the one before it in memory and in the log, if that is through too. */
+/* What becomes of a group that is through: it joins the one before it in memory and in the log, if
+ * that is through too. */
 static void leave_flight(struct wal *w, struct group *g) {
     g->state = GROUP_IDLE;
     if (g->own) {
@@ -269,7 +273,8 @@ static int make_buffers(struct wal *w, uint64_t bytes) {
     for (int i = 0; i < COUNT; i++) {
         w->buffers[i] = mem_alloc_block(w->mem, (size_t)size);
         if (w->buffers[i] == NULL)
-            return fail(PAWL_MEMORY, "no memory for write buffers of %llu bytes", (unsigned long long)bytes);
+            return fail(PAWL_MEMORY, "no memory for write buffers of %llu bytes",
+                        (unsigned long long)bytes);
     }
     for (int i = WAL_BUFFERS; i < COUNT; i++) {
         w->for_loans[i] = true;
@@ -277,12 +282,15 @@ static int make_buffers(struct wal *w, uint64_t bytes) {
     }
     w->in_flight_max = 8;
     w->io->ops->buffers(w->io, (void *const *)w->buffers, (size_t)size, COUNT);
-    for (int i = 0; i < 8; i++) /* every page there before it is needed; where the buffers were registered that took a third of the time */
+    /* every page there before it is needed; where the buffers were registered that took a third of
+     * the time */
+    for (int i = 0; i < 8; i++)
         memset(w->buffers[i], 0, (size_t)size);
     return 0;
 }
 
-/* The first frame of this incarnation: OPEN; or the checkpoint, where a segment's creation got as far as its header. */
+/* The first frame of this incarnation: OPEN; or the checkpoint, where a segment's creation got as
+ * far as its header. */
 static int append_first(struct wal *w) {
     struct bytes body;
     struct run runs[16];

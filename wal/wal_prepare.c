@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Segment files ahead of need: a file that is allocated and already written once needs no file-system journal commit when a group
- * is synced into it, which doubles the syncs a second. Where retention lets a segment go, its file is such a one: it is renamed, and written over.
+ * Segment files ahead of need: a file that is allocated and already written once needs no
+ * file-system journal commit when a group is synced into it, which doubles the syncs a second.
+ * Where retention lets a segment go, its file is such a one: it is renamed, and written over.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,8 +10,10 @@
 #include "wal/wal.h"
 
 uint64_t wal_segments_on_disk(const struct wal *w) {
-    bool making = w->next == NEXT_MAKING && !w->recycling; /* what is being recycled counts as kept until then */
-    return w->segment - w->first_segment + 1 + (w->next == NEXT_READY || making) + (w->spare_file >= 0);
+    /* what is being recycled counts as kept until then */
+    bool making = w->next == NEXT_MAKING && !w->recycling;
+    return w->segment - w->first_segment + 1 + (w->next == NEXT_READY || making) +
+           (w->spare_file >= 0);
 }
 
 bool wal_wants_next(struct wal *w) {
@@ -25,7 +28,8 @@ static _Alignas(BLOCK) const uint8_t zeros[MIB / 4];
 static int fill(struct seam *io, int file, uint64_t size) {
     int64_t rc = 0;
     for (uint64_t at = 0; at < size && rc >= 0; at += sizeof zeros)
-        rc = io->ops->write(io, file, zeros, size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros, at);
+        rc = io->ops->write(io, file, zeros,
+                            size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros, at);
     return rc < 0 ? (int)rc : io->ops->sync(io, file);
 }
 
@@ -50,7 +54,8 @@ static int make_tmp(struct seam *io, const struct points *points, const char *tm
 }
 
 /* Gives it its name, durably: whole or not there. */
-static int name_tmp(struct seam *io, const struct points *points, const char *tmp, const char *name) {
+static int name_tmp(struct seam *io, const struct points *points, const char *tmp,
+                    const char *name) {
     int rc = io->ops->rename(io, tmp, name);
     if (rc < 0)
         return rc;
@@ -90,8 +95,9 @@ void wal_next_done(struct wal *w, int file_or_errno) {
         wal_fail(w, e, "prepare", (w->segment + 1) * w->segment_size);
 }
 
-/* ---- recycling. The old header stays: under the new name it isn't one, and a power cut that takes the rename back finds the old segment whole, as nothing
- * is written to it before the rename is durable. */
+/* ---- recycling. The old header stays: under the new name it isn't one, and a power cut that takes
+ * the rename back finds the old segment whole, as nothing is written to it before the rename is
+ * durable. */
 
 uint64_t wal_recycle_begin(struct wal *w) {
     if (w->failed != 0 || w->next == NEXT_MAKING || w->spare_file >= 0)
@@ -116,8 +122,8 @@ static int open_used(struct seam *io, const char *name, uint64_t want) {
     return -EINVAL;
 }
 
-int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size, uint64_t to,
-                  int *file) {
+int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size,
+                  uint64_t to, int *file) {
     char name[24], later[24];
     segment_name(name, index, "seg");
     segment_name(later, to, "seg");
@@ -149,7 +155,8 @@ void wal_recycle_end(struct wal *w, uint64_t to, int file) {
         return;
     w->recycling = false;
     w->recycled += file >= 0;
-    if (to == w->segment + 1) { /* it was so from the start, or the one before has been begun meanwhile */
+    /* it was so from the start, or the one before has been begun meanwhile */
+    if (to == w->segment + 1) {
         if (file >= 0)
             wal_next_done(w, file);
         else
@@ -164,8 +171,10 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
     char tmp[24], name[24];
     segment_name(tmp, 0, "tmp");
     segment_name(name, 0, "seg");
-    struct segment_header sh = {
-        .segment_size = segment_size, .epoch = 1, .disk_cap = disk_cap, .created_ns = io->ops->realtime(io)};
+    struct segment_header sh = {.segment_size = segment_size,
+                                .epoch = 1,
+                                .disk_cap = disk_cap,
+                                .created_ns = io->ops->realtime(io)};
     int rc = io->ops->random(io, sh.log_id, 16);
     if (rc < 0)
         return fail_sys(rc, "getrandom", NULL, NO_LSN);
@@ -176,7 +185,9 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
         return fail(PAWL_MEMORY, "no memory to create a log");
     memset(head, 0, len);
     segment_encode(head, &sh);
-    struct wal_frame f = {.kind = FRAME_CHECKPOINT, .body_hash = format_hash(NULL, 0, seed), .time_ns = sh.created_ns};
+    struct wal_frame f = {.kind = FRAME_CHECKPOINT,
+                          .body_hash = format_hash(NULL, 0, seed),
+                          .time_ns = sh.created_ns};
     struct frame_header h = {.lsn = SEGMENT_HEADER_SIZE, .epoch = 1, .durable = 0};
     wal_encode_frame(head + SEGMENT_HEADER_SIZE, &f, &h, seed);
     int file = make_tmp(io, points, tmp, segment_size);

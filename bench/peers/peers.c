@@ -17,8 +17,10 @@ const struct peer peers[] = {
 };
 const size_t peer_count = sizeof peers / sizeof peers[0] - 1;
 
-/* Both halves in turns, each commit durable before the next begins: that is how their programs are written. */
-static uint64_t steps(const struct peer_ops *ops, void *peer, const struct setting *s, uint64_t put, uint64_t end) {
+/* Both halves in turns, each commit durable before the next begins: that is how their programs are
+ * written. */
+static uint64_t steps(const struct peer_ops *ops, void *peer, const struct setting *s, uint64_t put,
+                      uint64_t end) {
     uint64_t done = put;
     while (measure_now() < end) {
         ops->put(peer, put, s->batch, s->record);

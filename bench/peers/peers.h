@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * peers.h - what users would pick instead, each in its best durable configuration, doing the same work. Those are built whose library is there.
+ * peers.h - what users would pick instead, each in its best durable configuration, doing the same
+ * work. Those are built whose library is there.
  */
 #ifndef PAWL_BENCH_PEERS_H
 #define PAWL_BENCH_PEERS_H
@@ -20,8 +21,10 @@ void rocksdb_append(const struct setting *s, struct turn *t);
 /* A peer, as peers.c drives it. */
 struct peer_ops {
     void *(*open)(const struct setting *s);
-    void (*put)(void *peer, uint64_t first, uint32_t count, uint32_t record); /* one durable commit */
-    uint64_t (*process)(void *peer, uint64_t from, uint32_t count); /* one durable commit; how many */
+    /* one durable commit */
+    void (*put)(void *peer, uint64_t first, uint32_t count, uint32_t record);
+    /* one durable commit; how many */
+    uint64_t (*process)(void *peer, uint64_t from, uint32_t count);
     void (*close)(void *peer);
 };
 void peer_step(const struct peer_ops *ops, const struct setting *s, struct turn *t);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * SQLite at its best with durability at each commit: WAL, synchronous=FULL, exclusive locking (no shared memory), prepared statements,
- * integer keys in order, a log that has grown to its size. `bench --tune` compares the settings.
+ * SQLite at its best with durability at each commit: WAL, synchronous=FULL, exclusive locking (no
+ * shared memory), prepared statements, integer keys in order, a log that has grown to its size.
+ * `bench --tune` compares the settings.
  */
 #include <sqlite3.h>
 #include <stdio.h>
@@ -35,8 +36,9 @@ static sqlite3_stmt *prepare(struct peer_sqlite *p, const char *sql) {
     return s;
 }
 
-/* Lets the log grow as far as it will before a checkpoint, so that from then on it is overwritten: a growing file costs a commit of the file
- * system's journal at each sync, which a program that runs for days pays only at first. */
+/* Lets the log grow as far as it will before a checkpoint, so that from then on it is overwritten:
+ * a growing file costs a commit of the file system's journal at each sync, which a program that
+ * runs for days pays only at first. */
 static void warm_up(struct peer_sqlite *p, long pages) {
     char sql[200];
     run(p->db, "CREATE TABLE w(v BLOB)");
@@ -50,15 +52,18 @@ static void *open_it(const struct setting *s) {
     char path[4200], sql[400];
     snprintf(path, sizeof path, "%s/db", s->dir);
     must(sqlite3_open(path, &p->db), p->db, "open");
-    snprintf(sql, sizeof sql,
-             "PRAGMA page_size=%ld; PRAGMA locking_mode=%s; PRAGMA journal_mode=WAL; PRAGMA synchronous=%s;"
-             "PRAGMA wal_autocheckpoint=%ld; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536; PRAGMA "
-             "mmap_size=%ld;",
-             setting_tuned(s, "page", 4096), setting_tuned(s, "exclusive", 1) ? "EXCLUSIVE" : "NORMAL",
-             setting_tuned(s, "sync", 1) ? "FULL" : "OFF", setting_tuned(s, "checkpoint", 1000),
-             setting_tuned(s, "mmap", 0));
+    snprintf(
+        sql, sizeof sql,
+        "PRAGMA page_size=%ld; PRAGMA locking_mode=%s; PRAGMA journal_mode=WAL; PRAGMA "
+        "synchronous=%s;"
+        "PRAGMA wal_autocheckpoint=%ld; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536; PRAGMA "
+        "mmap_size=%ld;",
+        setting_tuned(s, "page", 4096), setting_tuned(s, "exclusive", 1) ? "EXCLUSIVE" : "NORMAL",
+        setting_tuned(s, "sync", 1) ? "FULL" : "OFF", setting_tuned(s, "checkpoint", 1000),
+        setting_tuned(s, "mmap", 0));
     run(p->db, sql);
-    run(p->db, "CREATE TABLE i(k INTEGER PRIMARY KEY, v BLOB); CREATE TABLE o(k INTEGER PRIMARY KEY, v BLOB);"
+    run(p->db, "CREATE TABLE i(k INTEGER PRIMARY KEY, v BLOB); CREATE TABLE o(k INTEGER PRIMARY "
+               "KEY, v BLOB);"
                "CREATE TABLE p(k INTEGER PRIMARY KEY, at INTEGER); INSERT INTO p VALUES(1,0)");
     if (setting_tuned(s, "warm", 1))
         warm_up(p, setting_tuned(s, "checkpoint", 1000));
@@ -91,8 +96,8 @@ static uint64_t process(void *peer, uint64_t from, uint32_t count) {
     sqlite3_bind_int64(p->read, 2, count);
     for (; sqlite3_step(p->read) == SQLITE_ROW; done++) {
         sqlite3_bind_int64(p->put_out, 1, sqlite3_column_int64(p->read, 0));
-        sqlite3_bind_blob(p->put_out, 2, sqlite3_column_blob(p->read, 1), sqlite3_column_bytes(p->read, 1),
-                          SQLITE_STATIC);
+        sqlite3_bind_blob(p->put_out, 2, sqlite3_column_blob(p->read, 1),
+                          sqlite3_column_bytes(p->read, 1), SQLITE_STATIC);
         step(p, p->put_out);
     }
     sqlite3_reset(p->read);

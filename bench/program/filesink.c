@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * filesink - the file sink beside `cat` into a file with fdatasync for each of the same batches, in turns, batch by batch, in one run.
- * usage: filesink DIR [BATCHES [BATCH-RECORDS [RECORD-BYTES [cold]]]]
+ * filesink - the file sink beside `cat` into a file with fdatasync for each of the same batches, in
+ * turns, batch by batch, in one run. usage: filesink DIR [BATCHES [BATCH-RECORDS [RECORD-BYTES
+ * [cold]]]]
  *
- * The floor reads the lines from a file that is in the page cache (with `cold`: on the disk), 128 KiB at a time as cat does. The sink reads them from the log, of which they are the
- * newest but mostly on the disk already, encodes them, writes them to its hidden part, makes them durable, and has the log decide and the state say so: nothing is left out.
+ * The floor reads the lines from a file that is in the page cache (with `cold`: on the disk), 128
+ * KiB at a time as cat does. The sink reads them from the log, of which they are the newest but
+ * mostly on the disk already, encodes them, writes them to its hidden part, makes them durable, and
+ * has the log decide and the state say so: nothing is left out.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -46,8 +49,8 @@ static void line(char *text, const struct job *j, uint64_t n) {
         text[i] = (char)('a' + (n + i) % 26);
 }
 
-/* The next batch's lines into the log and into the file that cat reads, both durable, so that what is measured shares the disk with nobody's late
- * writing. */
+/* The next batch's lines into the log and into the file that cat reads, both durable, so that what
+ * is measured shares the disk with nobody's late writing. */
 static int fill(const struct job *j, uint64_t batch) {
     char *text = malloc(j->bytes + 32);
     int code = text == NULL ? -1 : 0;
@@ -108,8 +111,8 @@ static int by_size(const void *a, const void *b) {
 }
 
 static int measure(const struct job *j) {
-    double *floor_s = calloc(j->batches, sizeof *floor_s), *sink_s = calloc(j->batches, sizeof *sink_s),
-           floor_all = 0, sink_all = 0;
+    double *floor_s = calloc(j->batches, sizeof *floor_s),
+           *sink_s = calloc(j->batches, sizeof *sink_s), floor_all = 0, sink_all = 0;
     int code = floor_s == NULL || sink_s == NULL ? -1 : 0;
     for (uint64_t i = 0; code == 0 && i < j->batches; i++) {
         code = fill(j, i);
@@ -128,14 +131,15 @@ static int measure(const struct job *j) {
         double mib = (double)(j->batches * j->records * (j->bytes + 1)) / 1048576;
         qsort(floor_s, j->batches, sizeof *floor_s, by_size);
         qsort(sink_s, j->batches, sizeof *sink_s, by_size);
-        printf("%" PRIu64 " batches of %" PRIu64 " records of %" PRIu64 " bytes\n", j->batches, j->records,
-               j->bytes);
-        printf("cat%s and fdatasync%s %8.1f MiB/s, median batch %.2f ms\n", j->cold ? ", cold," : "",
-               j->cold ? "" : "       ", mib / floor_all, floor_s[j->batches / 2] * 1e3);
+        printf("%" PRIu64 " batches of %" PRIu64 " records of %" PRIu64 " bytes\n", j->batches,
+               j->records, j->bytes);
+        printf("cat%s and fdatasync%s %8.1f MiB/s, median batch %.2f ms\n",
+               j->cold ? ", cold," : "", j->cold ? "" : "       ", mib / floor_all,
+               floor_s[j->batches / 2] * 1e3);
         printf("file sink          %8.1f MiB/s, median batch %.2f ms\n", mib / sink_all,
                sink_s[j->batches / 2] * 1e3);
-        printf("ratio              %8.2f of all, %.2f of the medians (goal: 0.8)\n", floor_all / sink_all,
-               floor_s[j->batches / 2] / sink_s[j->batches / 2]);
+        printf("ratio              %8.2f of all, %.2f of the medians (goal: 0.8)\n",
+               floor_all / sink_all, floor_s[j->batches / 2] / sink_s[j->batches / 2]);
     }
     free(floor_s);
     free(sink_s);
@@ -143,7 +147,8 @@ static int measure(const struct job *j) {
 }
 
 int main(int argc, char **argv) {
-    struct job j = {.dir = argc > 1 ? argv[1] : NULL, .batches = 50, .records = 40000, .bytes = 100};
+    struct job j = {
+        .dir = argc > 1 ? argv[1] : NULL, .batches = 50, .records = 40000, .bytes = 100};
     if (argc > 2)
         j.batches = strtoull(argv[2], NULL, 10);
     if (argc > 3)

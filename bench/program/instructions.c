@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * instructions.c - a fixed number of records through Pawl, for counting instructions under valgrind (instructions.sh).
+ * instructions.c - a fixed number of records through Pawl, for counting instructions under valgrind
+ * (instructions.sh).
  *
  *     instructions WAY RECORDS BATCH BYTES DIR
  *
- * WAY: step    batches appended, read, copied to the output with the position, committed; transactions of one's own, records put many at once
+ * WAY: step    batches appended, read, copied to the output with the position, committed;
+ *              transactions of one's own, records put many at once
  *      each    the same, record by record
  *      run     the same with a processor that pawl_run() runs
  *      async   transactions of one record, acknowledged by a callback
  *      commit  transactions of one record, each waited for
- * The records' content is made once: what is counted is Pawl, and the few instructions of the loops here.
+ * The records' content is made once: what is counted is Pawl, and the few instructions of the loops
+ * here.
  */
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -2,9 +2,12 @@
  *
  * main.c - the bench with its peers.
  *
- *     bench [--quick] [--large] [--tiny] [--tune] [--rounds N] [--seconds S] [--json FILE] DIR [CASE...]
+ *     bench [--quick] [--large] [--tiny] [--tune] [--rounds N] [--seconds S] [--json FILE] DIR
+ *     [CASE...]
  *
- * --tune compares settings of the peers and of the floor instead. CASE is the beginning of a case's name. --tiny takes a few milliseconds a turn: its figures mean nothing, it shows that all of it runs.
+ * --tune compares settings of the peers and of the floor instead. CASE is the beginning of a case's
+ * name. --tiny takes a few milliseconds a turn: its figures mean nothing, it shows that all of it
+ * runs.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -31,7 +34,8 @@ static int stopping(void) {
 }
 
 static int usage(void) {
-    fputs("usage: bench [--quick] [--large] [--tiny] [--tune] [--list] [--rounds N] [--seconds S] [--json "
+    fputs("usage: bench [--quick] [--large] [--tiny] [--tune] [--list] [--rounds N] [--seconds S] "
+          "[--json "
           "FILE] DIR "
           "[CASE...]\n",
           stderr);
@@ -76,8 +80,11 @@ int main(int argc, char **argv) {
         {"quick", 0, 0, QUICK},     {"large", 0, 0, LARGE}, {"tiny", 0, 0, TINY},
         {"tune", 0, 0, TUNE},       {"list", 0, 0, LIST},   {"rounds", 1, 0, ROUNDS},
         {"seconds", 1, 0, SECONDS}, {"json", 1, 0, JSON},   {0}};
-    static struct bench b = {
-        .rounds = 5, .slice_ns = 50000000, .slices = 10, .log_bytes = UINT64_C(1) << 30, .stopping = stopping};
+    static struct bench b = {.rounds = 5,
+                             .slice_ns = 50000000,
+                             .slices = 10,
+                             .log_bytes = UINT64_C(1) << 30,
+                             .stopping = stopping};
     const char *json = NULL;
     bool list = false, tune = false;
     for (int got; (got = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -89,7 +96,8 @@ int main(int argc, char **argv) {
             b.large = true;
             break;
         case TINY:
-            b.tiny = true, b.slice_ns = 2000000, b.rounds = b.slices = 1, b.log_bytes = UINT64_C(16) << 20;
+            b.tiny = true, b.slice_ns = 2000000, b.rounds = b.slices = 1,
+            b.log_bytes = UINT64_C(16) << 20;
             break;
         case TUNE:
             tune = true;

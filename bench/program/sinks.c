@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sinks DIR [RECORDS] - the database sinks beside what the database itself does with the same rows in transactions of the same size: psql's COPY, and a
- * bare loop of prepared inserts. In turns; the ratio is that of the medians. bench/sinks.sh starts the server.
+ * sinks DIR [RECORDS] - the database sinks beside what the database itself does with the same rows
+ * in transactions of the same size: psql's COPY, and a bare loop of prepared inserts. In turns; the
+ * ratio is that of the medians. bench/sinks.sh starts the server.
  */
 #include <pawl_connect.h>
 #include <sqlite3.h>
@@ -31,7 +32,8 @@ static double now_s(void) {
 
 /* 100 bytes: {"n":123,"level":"info","text":"xxxx..."} */
 static int make_value(char *out, unsigned i) {
-    int n = sprintf(out, "{\"n\":%u,\"level\":\"%s\",\"text\":\"", i, i % 7 == 0 ? "warning" : "info");
+    int n =
+        sprintf(out, "{\"n\":%u,\"level\":\"%s\",\"text\":\"", i, i % 7 == 0 ? "warning" : "info");
     while (n < 98)
         out[n] = (char)('a' + (i * 31 + (unsigned)n * 7) % 26), n++;
     memcpy(out + n, "\"}", 3);
@@ -88,7 +90,8 @@ static uint32_t make_log(pawl **log) {
 
 /* ---- contenders: seconds */
 
-static double sink_run(pawl *log, uint32_t stream, const char *type, const pawl_setting *items, size_t count) {
+static double sink_run(pawl *log, uint32_t stream, const char *type, const pawl_setting *items,
+                       size_t count) {
     static unsigned number;
     char name[32];
     pawl_settings settings = {items, count};
@@ -99,7 +102,8 @@ static double sink_run(pawl *log, uint32_t stream, const char *type, const pawl_
     snprintf(name, sizeof name, "bench-%u", number++);
     c.name = name, c.inputs = &stream, c.input_count = 1, c.batch_records = BATCH;
     double begun = now_s();
-    if (pawl_sink_make(type, &settings, &ops, &e) != 0 || pawl_sink_add(log, &c, &ops, &sink, &e) != 0)
+    if (pawl_sink_make(type, &settings, &ops, &e) != 0 ||
+        pawl_sink_add(log, &c, &ops, &sink, &e) != 0)
         stop(type, e.message);
     int rc;
     while ((rc = pawl_sink_step(sink)) == 0)
@@ -129,7 +133,8 @@ static sqlite3 *new_database(void) {
     }
     if (sqlite3_open(database, &db) != SQLITE_OK)
         stop("SQLite", "open");
-    exec(db, "PRAGMA journal_mode=wal; PRAGMA synchronous=FULL; CREATE TABLE rows(off INTEGER, value TEXT)");
+    exec(db, "PRAGMA journal_mode=wal; PRAGMA synchronous=FULL; CREATE TABLE rows(off INTEGER, "
+             "value TEXT)");
     return db;
 }
 
@@ -138,7 +143,8 @@ static double bare_sqlite(char (*values)[128]) {
     sqlite3 *db = new_database();
     sqlite3_stmt *q;
     double begun = now_s();
-    if (sqlite3_prepare_v2(db, "INSERT INTO rows(off, value) VALUES(?, ?)", -1, &q, NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(db, "INSERT INTO rows(off, value) VALUES(?, ?)", -1, &q, NULL) !=
+        SQLITE_OK)
         stop("SQLite", sqlite3_errmsg(db));
     for (unsigned i = 0; i < records; i++) {
         if (i % BATCH == 0)
@@ -205,16 +211,18 @@ static double run(int which, pawl *log, uint32_t stream, char (*values)[128]) {
     const char *kind = which == PG_TWO_PHASE                                  ? "two-phase"
                        : which == PG_IDEMPOTENT || which == SQLITE_IDEMPOTENT ? "idempotent"
                                                                               : "transactional";
-    bool postgres = which > PSQL, json = which == PG_JSON || which == SQLITE_JSON, id = kind[0] == 'i';
-    pawl_setting items[8] = {{postgres ? "conninfo" : "path", postgres ? conninfo : database, 0},
-                             {"table",
-                              id     ? "keyed"
-                              : json ? "parsed"
-                                     : "rows",
-                              0},
-                             {"kind", kind, 0},
-                             {json ? "columns.n" : "columns.off", json ? "$.n" : "offset", 0},
-                             {json ? "columns.level" : "columns.value", json ? "$.level" : "value", 0}};
+    bool postgres = which > PSQL, json = which == PG_JSON || which == SQLITE_JSON,
+         id = kind[0] == 'i';
+    pawl_setting items[8] = {
+        {postgres ? "conninfo" : "path", postgres ? conninfo : database, 0},
+        {"table",
+         id     ? "keyed"
+         : json ? "parsed"
+                : "rows",
+         0},
+        {"kind", kind, 0},
+        {json ? "columns.n" : "columns.off", json ? "$.n" : "offset", 0},
+        {json ? "columns.level" : "columns.value", json ? "$.level" : "value", 0}};
     size_t count = 5;
     if (json)
         items[count++] = (pawl_setting){"columns.text", "$.text", 0};
@@ -229,7 +237,8 @@ static double run(int which, pawl *log, uint32_t stream, char (*values)[128]) {
     case SQLITE_JSON:
     case SQLITE_IDEMPOTENT: {
         sqlite3 *db = new_database();
-        exec(db, "CREATE TABLE parsed(n INTEGER, level TEXT, text TEXT); CREATE TABLE keyed(id TEXT PRIMARY "
+        exec(db, "CREATE TABLE parsed(n INTEGER, level TEXT, text TEXT); CREATE TABLE keyed(id "
+                 "TEXT PRIMARY "
                  "KEY, off INTEGER, value TEXT)");
         sqlite3_close(db);
         return sink_run(log, stream, "sqlite", items, count);
@@ -255,7 +264,8 @@ int main(int argc, char **argv) {
         make_value(values[i], i);
     pawl *log;
     uint32_t stream = make_log(&log);
-    sql("CREATE TABLE rows(off bigint, value text); CREATE TABLE parsed(n int, level text, text text); "
+    sql("CREATE TABLE rows(off bigint, value text); CREATE TABLE parsed(n int, level text, text "
+        "text); "
         "CREATE TABLE keyed(id text PRIMARY KEY, off bigint, value text)");
     double took[CONTENDERS][ROUNDS];
     for (int round = -1; round < ROUNDS; round++) /* the first is for warming up */
@@ -264,8 +274,9 @@ int main(int argc, char **argv) {
             if (round >= 0)
                 took[k][round] = t;
         }
-    printf("%u records of 100 bytes, transactions of %u, %d rounds in turns\n\n%-42s %12s %8s %6s\n", records,
-           BATCH, ROUNDS, "", "records/s", "ratio", "goal");
+    printf(
+        "%u records of 100 bytes, transactions of %u, %d rounds in turns\n\n%-42s %12s %8s %6s\n",
+        records, BATCH, ROUNDS, "", "records/s", "ratio", "goal");
     int missed = 0;
     for (int k = 0; k < CONTENDERS; k++) {
         qsort(took[k], ROUNDS, sizeof took[k][0], by_size);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How fast a file comes into the log: the file source, beside the bare loop that puts the same lines from memory. In turns. The log is one that has been at work for a while: it keeps
- * 256 MiB and uses its segments again.
+ * How fast a file comes into the log: the file source, beside the bare loop that puts the same
+ * lines from memory. In turns. The log is one that has been at work for a while: it keeps 256 MiB
+ * and uses its segments again.
  *   build/bench/sources DIR [MIB [LINE_BYTES [ROUNDS]]]
  */
 #include <stdio.h>
@@ -32,7 +33,8 @@ static double now(void) {
 static double used(void) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
 #define KEPT (UINT64_C(256) << 20)
@@ -48,7 +50,8 @@ static void put_lines(pawl *log, uint32_t stream, uint64_t lines, size_t line) {
         if (pawl_begin(log, &tx) != 0)
             die("begin");
         for (size_t i = 0; i < n && lines > 0; i++, lines--) {
-            pawl_record r = {.value = text + i * line, .value_len = (uint32_t)line - 1, .timestamp_ns = 1};
+            pawl_record r = {
+                .value = text + i * line, .value_len = (uint32_t)line - 1, .timestamp_ns = 1};
             if (pawl_put(tx, stream, 0, &r) != 0)
                 die("put");
         }
@@ -168,7 +171,8 @@ int main(int argc, char **argv) {
         cpu[1] = used();
         memory[i] = from_memory(bytes / line, line);
         cpu[2] = used();
-        printf("round %d: source %.0f MB/s, %.2f s of processor time a GB; from memory %.0f MB/s, %.2f s\n",
+        printf("round %d: source %.0f MB/s, %.2f s of processor time a GB; from memory %.0f MB/s, "
+               "%.2f s\n",
                i + 1, (double)bytes / source[i] / 1e6, (cpu[1] - cpu[0]) / (double)bytes * 1e9,
                (double)bytes / memory[i] / 1e6, (cpu[2] - cpu[1]) / (double)bytes * 1e9);
         fflush(stdout);
@@ -176,9 +180,10 @@ int main(int argc, char **argv) {
     qsort(source, (size_t)rounds, sizeof *source, by_value);
     qsort(memory, (size_t)rounds, sizeof *memory, by_value);
     double s = source[rounds / 2], m = memory[rounds / 2];
-    printf(
-        "%llu MiB in lines of %zu bytes, median of %d: source %.0f MB/s, from memory %.0f MB/s, ratio %.2f\n",
-        (unsigned long long)mib, line, rounds, (double)bytes / s / 1e6, (double)bytes / m / 1e6, m / s);
+    printf("%llu MiB in lines of %zu bytes, median of %d: source %.0f MB/s, from memory %.0f MB/s, "
+           "ratio %.2f\n",
+           (unsigned long long)mib, line, rounds, (double)bytes / s / 1e6, (double)bytes / m / 1e6,
+           m / s);
     unlink(path);
     char command[700];
     snprintf(command, sizeof command, "rm -rf -- '%s'", log_dir);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tune.c - how the best settings of the peers and of the floor were found: each against the others that might be better. The first of a case is what the
- * bench uses.
+ * tune.c - how the best settings of the peers and of the floor were found: each against the others
+ * that might be better. The first of a case is what the bench uses.
  */
 #include "tune.h"
 
@@ -22,7 +22,8 @@ static const struct variant variants[] = {
     {"SQLite", "pages of 16 KiB", "page=16384"},
     {"SQLite", "mmap 256 MiB", "mmap=268435456"},
     {"SQLite", "fresh log", "warm=0"},
-    {"SQLite", "synchronous=OFF", "sync=0"}, /* no contender: shows that the check for flushes finds it */
+    /* no contender: shows that the check for flushes finds it */
+    {"SQLite", "synchronous=OFF", "sync=0"},
     {"LMDB", "as it is", ""},
     {"LMDB", "growing file", "prewritten=0"},
     {"LMDB", "MDB_WRITEMAP", "writemap=1"},
@@ -43,8 +44,8 @@ static void peer_case(struct bench *b, const struct peer *peer, uint32_t batch) 
         if (c == NULL) {
             char name[32];
             snprintf(name, sizeof name, "%s-%u", peer->name, batch);
-            c = bench_add_case(b, PER_SECOND_RECORDS, name, "%s, exactly-once step, batches of %u, 100 B",
-                               peer->name, batch);
+            c = bench_add_case(b, PER_SECOND_RECORDS, name,
+                               "%s, exactly-once step, batches of %u, 100 B", peer->name, batch);
         }
         struct setting s = bench_setting(b, 100, batch);
         snprintf(s.tune, sizeof s.tune, "%s", variants[i].tune);
@@ -53,9 +54,12 @@ static void peer_case(struct bench *b, const struct peer *peer, uint32_t batch) 
 }
 
 static void floor_case(struct bench *b) {
-    static const char *const ways[][2] = {
-        {"F1: RWF_DSYNC", ""}, {"fdatasync", "way=1"}, {"io_uring", "way=2"}, {"buffered", "buffered=1"}};
-    struct bench_case *c = bench_add_case(b, LATENCY, "F1", "one block, durable: p50 of the ways to do it");
+    static const char *const ways[][2] = {{"F1: RWF_DSYNC", ""},
+                                          {"fdatasync", "way=1"},
+                                          {"io_uring", "way=2"},
+                                          {"buffered", "buffered=1"}};
+    struct bench_case *c =
+        bench_add_case(b, LATENCY, "F1", "one block, durable: p50 of the ways to do it");
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         struct setting s = bench_setting(b, 100, 1);
         snprintf(s.tune, sizeof s.tune, "%s", ways[i][1]);

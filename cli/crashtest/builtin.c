@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_builtin.c - cycles of the built-in pipeline: fork, kill, verify. One log for each guarantee, taken in turn; each is given up after
- * a while for a new one, so that creation is killed too. The supervisor never opens a log with the library: a fork is then a clean process.
+ * builtin.c - cycles of the built-in pipeline: fork, kill, verify. One log for each
+ * guarantee, taken in turn; each is given up after a while for a new one, so that creation is
+ * killed too. The supervisor never opens a log with the library: a fork is then a clean process.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -77,7 +78,8 @@ static const place places[] = {
     {"close-begun", 1, false, false, -1},
     {"close-durable", 1, false, false, -1},
 };
-static const char *const creation_points[] = {"segment-written", "segment-named", "segment-prepared"};
+static const char *const creation_points[] = {"segment-written", "segment-named",
+                                              "segment-prepared"};
 
 static uint64_t below(builtin *b, uint64_t n) {
     return ct_next(&b->rng) % n;
@@ -104,7 +106,8 @@ static int begin_log(builtin *b, lane *l) {
     snprintf(l->dir, sizeof l->dir, "%s/%s", b->r->dir, name);
     if (top < 0 || (mkdirat(top, name, 0700) != 0 && errno != EEXIST) ||
         (l->fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-        int code = ct_wrong(&b->r->problem, "cannot make the directory %s: %s", l->dir, strerror(errno));
+        int code =
+            ct_wrong(&b->r->problem, "cannot make the directory %s: %s", l->dir, strerror(errno));
         if (top >= 0)
             close(top);
         return code;
@@ -203,7 +206,8 @@ static void choose_place(builtin *b, const lane *l, bool opening, ct_work *work)
     work->big = p->roll;
 }
 
-/* The weaker guarantees show what they are weaker by at one point each: often enough that a short run shows it too. */
+/* The weaker guarantees show what they are weaker by at one point each: often enough that a short
+ * run shows it too. */
 static bool choose_weakness(builtin *b, const lane *l, ct_work *work) {
     if (l->guarantee == CT_EXACTLY_ONCE || below(b, 4) != 0)
         return false;
@@ -215,7 +219,8 @@ static bool choose_weakness(builtin *b, const lane *l, ct_work *work) {
 static void choose_kill(builtin *b, lane *l) {
     const ct_tally *t = &b->r->tally[l->guarantee];
     ct_work *work = &l->work;
-    *work = (ct_work){.create = l->oracle.chain.frames == 0, .big = below(b, 8) == 0, .kill_ns = UINT64_MAX};
+    *work = (ct_work){
+        .create = l->oracle.chain.frames == 0, .big = below(b, 8) == 0, .kill_ns = UINT64_MAX};
     if (l->kills < CREATION_KILLS && work->create) {
         work->point = creation_points[below(b, 3)];
         work->count = 1;
@@ -236,10 +241,12 @@ static void choose_kill(builtin *b, lane *l) {
 
 /* ---- the end of a log */
 
-/* A last life works everything off; then all that is kept is read once more, by an oracle that knows nothing yet. */
+/* A last life works everything off; then all that is kept is read once more, by an oracle that
+ * knows nothing yet. */
 static int finish_log(builtin *b, lane *l) {
     ct_tally *t = &b->r->tally[l->guarantee];
-    l->work = (ct_work){.create = l->oracle.chain.frames == 0, .finish = true, .kill_ns = UINT64_MAX};
+    l->work =
+        (ct_work){.create = l->oracle.chain.frames == 0, .finish = true, .kill_ns = UINT64_MAX};
     if (start(b, l) < 0)
         return -1;
     watch(b, l);
@@ -292,8 +299,9 @@ static lane *lane_of(builtin *b, uint64_t cycle) {
     return &b->lanes[cycle % (uint64_t)b->count];
 }
 
-/* Starts a life, waits for the end of the oldest one under way, and verifies the log whose life ended in the cycle before: while it does, others live.
- * There is one log more than lives, so the one to start is always verified. */
+/* Starts a life, waits for the end of the oldest one under way, and verifies the log whose life
+ * ended in the cycle before: while it does, others live. There is one log more than lives, so the
+ * one to start is always verified. */
 static int cycle(builtin *b) {
     uint64_t n = b->r->cycle, jobs = (uint64_t)b->jobs;
     lane *l = lane_of(b, n);
@@ -309,7 +317,8 @@ static int cycle(builtin *b) {
     return code;
 }
 
-/* The lives still under way, and the last one that isn't verified. After a problem they are only waited for. */
+/* The lives still under way, and the last one that isn't verified. After a problem they are only
+ * waited for. */
 static int end_lives(builtin *b, int code) {
     uint64_t n = b->r->cycle, jobs = (uint64_t)b->jobs;
     ct_problem first = b->r->problem;

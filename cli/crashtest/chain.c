@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_chain.c - see crashtest_chain.h. Section numbers are those of docs/format.md.
+ * chain.c - see chain.h. Section numbers are those of docs/format.md.
  */
 #include "cli/crashtest/chain.h"
 
@@ -38,7 +38,8 @@ static bool zeros(const uint8_t *p, size_t len) {
     return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
 }
 
-void ct_chain_init(ct_chain *c, int dir, ct_problem *problem, int (*frame)(void *, const ct_frame *), void *arg) {
+void ct_chain_init(ct_chain *c, int dir, ct_problem *problem,
+                   int (*frame)(void *, const ct_frame *), void *arg) {
     *c = (ct_chain){.dir = dir, .problem = problem, .frame = frame, .arg = arg};
 }
 
@@ -48,7 +49,8 @@ void ct_chain_free(ct_chain *c) {
     c->window = c->fetched = (ct_window){0};
 }
 
-/* ---- reading. Past the page cache where the file system can: a killed process's last direct writes may still be landing. */
+/* ---- reading. Past the page cache where the file system can: a killed process's last direct
+ * writes may still be landing. */
 
 static int open_segment(const ct_chain *c, uint64_t n, bool direct) {
     char name[32];
@@ -63,7 +65,9 @@ static int read_all(ct_chain *c, int fd, uint8_t *data, size_t len, uint64_t off
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return ct_wrong(c->problem, "expected to read %zu bytes at offset %" PRIu64 " of a segment, found: %s",
+            return ct_wrong(c->problem,
+                            "expected to read %zu bytes at offset %" PRIu64
+                            " of a segment, found: %s",
                             len, offset, n == 0 ? "the end of the file" : strerror(errno));
         done += (size_t)n;
     }
@@ -89,11 +93,13 @@ static int load(ct_chain *c, ct_window *w, uint64_t n, uint64_t from, uint64_t t
     int fd = open_segment(c, n, true);
     if (fd < 0)
         return errno == ENOENT ? 1
-                               : ct_wrong(c->problem, "cannot open segment %" PRIu64 ": %s", n, strerror(errno));
+                               : ct_wrong(c->problem, "cannot open segment %" PRIu64 ": %s", n,
+                                          strerror(errno));
     struct stat s;
     int code = fstat(fd, &s);
     if (code == 0 && c->started && (uint64_t)s.st_size != c->segment_size)
-        code = ct_wrong(c->problem, "expected segment %" PRIu64 " to have %" PRIu64 " bytes, found %lld", n,
+        code = ct_wrong(c->problem,
+                        "expected segment %" PRIu64 " to have %" PRIu64 " bytes, found %lld", n,
                         c->segment_size, (long long)s.st_size);
     from = from / BLOCK * BLOCK;
     size_t len = (size_t)(up(to, BLOCK) - from);
@@ -129,7 +135,8 @@ static bool header_valid(const uint8_t *p, uint64_t n, header *h) {
            ct_get(p + 88, 8) == 0;
 }
 
-/* 1: segment n has begun; 0: not, or it isn't there; -1: a problem. Leaves its first two blocks in `fetched`. */
+/* 1: segment n has begun; 0: not, or it isn't there; -1: a problem. Leaves its first two blocks in
+ * `fetched`. */
 static int begun(ct_chain *c, uint64_t n, header *h) {
     int code = load(c, &c->fetched, n, 0, HEADERS);
     if (code != 0)
@@ -140,7 +147,8 @@ static int begun(ct_chain *c, uint64_t n, header *h) {
 /* ---- section 3: frames */
 
 /* A good header at this LSN? The window reaches to the segment's end, `limit`. */
-static bool header_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uint64_t limit, ct_frame *f) {
+static bool header_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uint64_t limit,
+                        ct_frame *f) {
     if (lsn + FRAME_HEADER > limit)
         return false;
     const uint8_t *p = at(w, lsn);
@@ -161,7 +169,8 @@ static bool header_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uin
            ct_get(p + 68, 4) == 0 && f->end <= limit;
 }
 
-static bool frame_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uint64_t limit, ct_frame *f) {
+static bool frame_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uint64_t limit,
+                       ct_frame *f) {
     if (!header_good(c, w, lsn, limit, f))
         return false;
     const uint8_t *p = at(w, lsn), *end = f->body + f->body_len;
@@ -175,7 +184,8 @@ static bool begins_epoch(uint8_t kind) {
 }
 
 static bool follows(const ct_chain *c, const ct_frame *f) {
-    return f->link == c->link && (f->epoch == c->epoch || (f->epoch > c->epoch && begins_epoch(f->kind)));
+    return f->link == c->link &&
+           (f->epoch == c->epoch || (f->epoch > c->epoch && begins_epoch(f->kind)));
 }
 
 static uint64_t segment_end(const ct_chain *c) {
@@ -194,9 +204,11 @@ static bool next_frame(const ct_chain *c, ct_frame *f) {
 
 static int accept(ct_chain *c, const ct_frame *f) {
     if (f->kind == CT_LOST)
-        return ct_wrong(c->problem, "expected no damage, found a LOST frame at LSN %" PRIu64, f->lsn);
+        return ct_wrong(c->problem, "expected no damage, found a LOST frame at LSN %" PRIu64,
+                        f->lsn);
     if (f->kind == CT_OPEN && f->epoch == c->epoch)
-        return ct_wrong(c->problem, "expected the OPEN at LSN %" PRIu64 " to begin a newer epoch than %" PRIu64,
+        return ct_wrong(c->problem,
+                        "expected the OPEN at LSN %" PRIu64 " to begin a newer epoch than %" PRIu64,
                         f->lsn, c->epoch);
     c->end = f->end;
     c->link = f->hash;
@@ -208,17 +220,20 @@ static int accept(ct_chain *c, const ct_frame *f) {
     return c->frame(c->arg, f);
 }
 
-/* "Torn or damaged": nothing beyond `p` may know it to have been durable. The window reaches to `limit`. */
+/* "Torn or damaged": nothing beyond `p` may know it to have been durable. The window reaches to
+ * `limit`. */
 static int no_witness(ct_chain *c, uint64_t p, uint64_t limit) {
     uint64_t q = up(p, BLOCK);
     ct_frame f;
     if (q < limit && zeros(at(&c->window, p), (size_t)(q - p)))
         p = q;
     for (uint64_t lsn = up(p, 8); lsn + FRAME_HEADER <= limit; lsn += 8)
-        if (memcmp(at(&c->window, lsn), "PWLF", 4) == 0 && header_good(c, &c->window, lsn, limit, &f) &&
-            lsn > p && f.epoch >= c->epoch && f.durable > p)
+        if (memcmp(at(&c->window, lsn), "PWLF", 4) == 0 &&
+            header_good(c, &c->window, lsn, limit, &f) && lsn > p && f.epoch >= c->epoch &&
+            f.durable > p)
             return ct_wrong(c->problem,
-                            "expected the chain to go on at LSN %" PRIu64 ", which the frame at LSN %" PRIu64
+                            "expected the chain to go on at LSN %" PRIu64
+                            ", which the frame at LSN %" PRIu64
                             " knew to be durable (below %" PRIu64 "); found no good frame there",
                             p, lsn, f.durable);
     return 0;
@@ -229,7 +244,9 @@ static int no_witness(ct_chain *c, uint64_t p, uint64_t limit) {
 /* Takes over what the first header says about the log. */
 static int learn(ct_chain *c, const header *h) {
     if (h->segment_size > SEGMENT_MAX)
-        return ct_wrong(c->problem, "segments of %" PRIu64 " bytes are too large for the record check, which takes 256 MiB",
+        return ct_wrong(c->problem,
+                        "segments of %" PRIu64
+                        " bytes are too large for the record check, which takes 256 MiB",
                         h->segment_size);
     memcpy(c->log_id, h->log_id, 16);
     c->segment_size = h->segment_size;
@@ -244,14 +261,15 @@ static int check_header(ct_chain *c, const header *h, bool first) {
         return ct_wrong(c->problem, "segment %" PRIu64 " belongs to another log", h->index);
     if (h->link != c->link || h->epoch < c->epoch || (!first && h->seal_lsn != c->last_lsn))
         return ct_wrong(c->problem,
-                        "expected the header of segment %" PRIu64 " to name the seal at LSN %" PRIu64
-                        " (link %016" PRIx64 ", epoch %" PRIu64 " at least), found LSN %" PRIu64
-                        ", link %016" PRIx64 ", epoch %" PRIu64,
+                        "expected the header of segment %" PRIu64
+                        " to name the seal at LSN %" PRIu64 " (link %016" PRIx64 ", epoch %" PRIu64
+                        " at least), found LSN %" PRIu64 ", link %016" PRIx64 ", epoch %" PRIu64,
                         h->index, c->last_lsn, c->link, c->epoch, h->seal_lsn, h->link, h->epoch);
     return 0;
 }
 
-/* The segment after the sealed one. 1: its checkpoint was accepted; 0: it hasn't begun, or its beginning was torn. */
+/* The segment after the sealed one. 1: its checkpoint was accepted; 0: it hasn't begun, or its
+ * beginning was torn. */
 static int enter(ct_chain *c, uint64_t n) {
     header h;
     bool first = !c->started;
@@ -270,7 +288,8 @@ static int enter(ct_chain *c, uint64_t n) {
     if (missing != 0)
         return missing == 1 ? 0 : -1;
     ct_frame f;
-    bool good = code == 1 && frame_good(c, &c->window, p, limit, &f) && follows(c, &f) && f.kind == CT_CHECKPOINT;
+    bool good = code == 1 && frame_good(c, &c->window, p, limit, &f) && follows(c, &f) &&
+                f.kind == CT_CHECKPOINT;
     if (!good)
         return no_witness(c, p, limit);
     c->segment = n;
@@ -315,12 +334,15 @@ static int start(ct_chain *c) {
         return code;
     code = begun(c, oldest, &h);
     if (code == 0 && oldest != 0)
-        return ct_wrong(c->problem, "expected the oldest segment, %" PRIu64 ", to have a header; found none",
+        return ct_wrong(c->problem,
+                        "expected the oldest segment, %" PRIu64 ", to have a header; found none",
                         oldest);
     if (code == 1)
         code = enter(c, oldest);
     if (code == 0 && c->started)
-        return ct_wrong(c->problem, "expected the oldest segment, %" PRIu64 ", to start with a checkpoint", oldest);
+        return ct_wrong(c->problem,
+                        "expected the oldest segment, %" PRIu64 ", to start with a checkpoint",
+                        oldest);
     return code < 0 ? -1 : code == 0;
 }
 
@@ -336,7 +358,9 @@ int ct_chain_advance(ct_chain *c) {
         }
         code = load(c, &c->window, c->segment, c->end % c->segment_size, c->segment_size);
         if (code == 1)
-            return ct_wrong(c->problem, "expected segment %" PRIu64 " to be there still; it is gone", c->segment);
+            return ct_wrong(c->problem,
+                            "expected segment %" PRIu64 " to be there still; it is gone",
+                            c->segment);
         while (code == 0 && c->kind != CT_SEAL && next_frame(c, &f))
             code = accept(c, &f);
         if (code == 0 && c->kind != CT_SEAL) {
@@ -365,6 +389,8 @@ int ct_chain_fetch(ct_chain *c, uint64_t lsn, uint64_t hash, ct_frame *f) {
     if (code != 0)
         return code;
     if (!frame_good(c, &c->fetched, lsn, (n + 1) * c->segment_size, f) || f->hash != hash)
-        return ct_wrong(c->problem, "expected a good frame at LSN %" PRIu64 ", to which a later one refers", lsn);
+        return ct_wrong(c->problem,
+                        "expected a good frame at LSN %" PRIu64 ", to which a later one refers",
+                        lsn);
     return 0;
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_chain.h - a reader of a log's bytes written from docs/format.md alone: headers, frames, where the chain ends. It is the lower half
- * of the crash test's oracle, which must not be wrong where the library is: it includes nothing of it, not even pawl.h.
+ * chain.h - a reader of a log's bytes written from docs/format.md alone: headers, frames,
+ * where the chain ends. It is the lower half of the crash test's oracle, which must not be wrong
+ * where the library is: it includes nothing of it, not even pawl.h.
  *
- * It is incremental: ct_chain_advance() goes on from the last frame that it accepted, so that a kill costs what the killed process wrote,
- * not the whole log. Frames once accepted must stay: what follows has to link to them.
+ * It is incremental: ct_chain_advance() goes on from the last frame that it accepted, so that a
+ * kill costs what the killed process wrote, not the whole log. Frames once accepted must stay: what
+ * follows has to link to them.
  */
 #ifndef PAWL_CLI_CRASHTEST_CHAIN_H
 #define PAWL_CLI_CRASHTEST_CHAIN_H
@@ -13,7 +15,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum ct_kind { CT_COMMIT = 1, CT_SPILL, CT_WITNESS, CT_OPEN, CT_CLOSE, CT_CHECKPOINT, CT_SEAL, CT_LOST };
+enum ct_kind {
+    CT_COMMIT = 1,
+    CT_SPILL,
+    CT_WITNESS,
+    CT_OPEN,
+    CT_CLOSE,
+    CT_CHECKPOINT,
+    CT_SEAL,
+    CT_LOST
+};
 
 /* What was expected and what was found. The first problem stands. */
 typedef struct ct_problem {
@@ -54,13 +65,15 @@ typedef struct ct_chain {
 } ct_chain;
 
 /* `dir` is a descriptor of the log's directory, and stays the caller's. */
-void ct_chain_init(ct_chain *c, int dir, ct_problem *problem, int (*frame)(void *, const ct_frame *), void *arg);
+void ct_chain_init(ct_chain *c, int dir, ct_problem *problem,
+                   int (*frame)(void *, const ct_frame *), void *arg);
 void ct_chain_free(ct_chain *c);
 /* Reads on to the end. 0; 1: there is no log yet; -1: a problem. */
 int ct_chain_advance(ct_chain *c);
 /* Has the segment that it stands in been dropped? Then it can't go on. */
 bool ct_chain_cut_off(ct_chain *c);
-/* Fetches one earlier frame, a SPILL for instance. Lives until the next call. 1: its segment has been dropped. */
+/* Fetches one earlier frame, a SPILL for instance. Lives until the next call. 1: its segment has
+ * been dropped. */
 int ct_chain_fetch(ct_chain *c, uint64_t lsn, uint64_t hash, ct_frame *f);
 
 static inline uint64_t ct_get(const uint8_t *p, int bytes) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_child.c - one life of the process that a crash test kills. Its acknowledgements come through a pipe: what it wrote there
- * before the kill is read after it.
+ * child.c - one life of the process that a crash test kills. Its acknowledgements come
+ * through a pipe: what it wrote there before the kill is read after it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,7 +20,8 @@ static void higher(uint64_t *value, uint64_t n) {
         *value = n;
 }
 
-/* "WORD N" or "WORD N N": how many numbers follow the word, -1 if it isn't that word or isn't followed by numbers only. */
+/* "WORD N" or "WORD N N": how many numbers follow the word, -1 if it isn't that word or isn't
+ * followed by numbers only. */
 static int numbers(const char *line, const char *word, uint64_t n[2]) {
     size_t len = strlen(word);
     if (strncmp(line, word, len) != 0)
@@ -36,7 +37,8 @@ static int numbers(const char *line, const char *word, uint64_t n[2]) {
     return *line == '\0' ? count : -1;
 }
 
-/* The protocol is in the man page. A line that isn't in it is passed over, so that programs may say more. */
+/* The protocol is in the man page. A line that isn't in it is passed over, so that programs may say
+ * more. */
 static void take_line(ct_acks *a, const char *line) {
     uint64_t n[2];
     a->any = true;
@@ -146,16 +148,21 @@ int ct_verify(ct_oracle *o, const ct_acks *acks) {
         return -1;
     uint64_t in = ct_oracle_total(o, "in");
     if (in < acks->in)
-        return ct_wrong(p, "expected %" PRIu64 " inputs at least, which were acknowledged as durable; found %" PRIu64,
+        return ct_wrong(p,
+                        "expected %" PRIu64
+                        " inputs at least, which were acknowledged as durable; found %" PRIu64,
                         acks->in, in);
     if (acks->tells_put && in > acks->put)
-        return ct_wrong(p, "expected %" PRIu64 " inputs at most, more were never submitted; found %" PRIu64,
-                        acks->put, in);
+        return ct_wrong(
+            p, "expected %" PRIu64 " inputs at most, more were never submitted; found %" PRIu64,
+            acks->put, in);
     for (uint32_t i = 0; i < CT_PARTITIONS_MAX; i++) {
         uint64_t out = ct_oracle_next(o, "out", i);
         if (out < acks->out[i])
             return ct_wrong(
-                p, "expected %" PRIu64 " outputs at least in partition %u, which were told to be durable; found %" PRIu64,
+                p,
+                "expected %" PRIu64
+                " outputs at least in partition %u, which were told to be durable; found %" PRIu64,
                 acks->out[i], i, out);
     }
     return 0;

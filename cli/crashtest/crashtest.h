@@ -2,13 +2,15 @@
  *
  * crashtest.h - what the parts of `pawl crashtest` share.
  *
- * cmd_crashtest.c        options, the loop over cycles, the verdict
- * crashtest_report.c     the table and the JSON
- * crashtest_builtin.c    cycles of the built-in pipeline: which log, which kill, what is checked after it
- * crashtest_worker.c     the built-in pipeline, in the process that is killed
- * crashtest_program.c    cycles of the user's own program
- * crashtest_child.c      one life of the killed process: acknowledgements, the kill, its end
- * crashtest_oracle.c, crashtest_chain.c, crashtest_record.c   what must be in the log; nothing of the library's
+ * ../cmd_crashtest.c   options, the loop over cycles, the verdict
+ * report.c             the table and the JSON
+ * builtin.c            cycles of the built-in pipeline: which log, which kill, what is checked
+ *                      after it
+ * worker.c             the built-in pipeline, in the process that is killed
+ * program.c            cycles of the user's own program
+ * child.c              one life of the killed process: acknowledgements, the kill, its end
+ * oracle.c, chain.c, record.c
+ *                      what must be in the log; they share nothing with the library
  */
 #ifndef PAWL_CLI_CRASHTEST_H
 #define PAWL_CLI_CRASHTEST_H
@@ -22,7 +24,7 @@
 #define CT_POINTS_MAX 32
 #define CT_JOBS_MAX 5
 
-/* ---- one life of the killed process (crashtest_child.c) */
+/* ---- one life of the killed process (child.c) */
 
 /* What it said over the pipe, which survives it. The highest so far, over all lives of one log. */
 typedef struct ct_acks {
@@ -44,19 +46,21 @@ enum ct_end { CT_KILLED, CT_ENDED, CT_FAILED };
 typedef struct ct_life {
     pid_t pid;
     int acks_fd;
-    bool group;       /* it leads a process group, which is killed with it */
-    uint64_t kill_ns; /* after its start, or with after_open after its opening; UINT64_MAX: it kills itself */
+    bool group; /* it leads a process group, which is killed with it */
+    /* after its start, or with after_open after its opening; UINT64_MAX: it kills itself */
+    uint64_t kill_ns;
     bool after_open;
     uint64_t limit_ns; /* after its start: it hangs */
 } ct_life;
 
-/* Waits for its acknowledgements and its end, killing it when it is time. What is wrong goes to *problem (CT_FAILED). */
+/* Waits for its acknowledgements and its end, killing it when it is time. What is wrong goes to
+ * *problem (CT_FAILED). */
 enum ct_end ct_life_watch(const ct_life *life, ct_acks *acks, ct_problem *problem);
 
 /* Reads what is new, and compares it with what was acknowledged and submitted. 0, or -1. */
 int ct_verify(ct_oracle *o, const ct_acks *acks);
 
-/* ---- the built-in pipeline's worker (crashtest_worker.c) */
+/* ---- the built-in pipeline's worker (worker.c) */
 
 typedef struct ct_work {
     const char *dir;
@@ -64,7 +68,9 @@ typedef struct ct_work {
     uint64_t rng;  /* of this life's choices */
     int guarantee; /* enum ct_guarantee */
     int acks_fd;
-    uint64_t kill_ns; /* is ended so long after its start, or with after_open after its opening; UINT64_MAX: not by time */
+    /* is ended so long after its start, or with after_open after its opening; UINT64_MAX: not by
+     * time */
+    uint64_t kill_ns;
     bool after_open;
     const char *point; /* ends itself at the count-th time here; NULL: nowhere */
     uint32_t count;
@@ -76,8 +82,10 @@ typedef struct ct_work {
 } ct_work;
 
 #define CT_SEGMENT (UINT64_C(1) << 20)
-#define CT_KEEP (8 * CT_SEGMENT) /* retention: more than one life writes, so that the oracle misses nothing */
-#define CT_LIFE_BYTES (3 * CT_SEGMENT / 2) /* by which the log may grow before a life appends no more */
+/* retention: more than one life writes, so that the oracle misses nothing */
+#define CT_KEEP (8 * CT_SEGMENT)
+/* by which the log may grow before a life appends no more */
+#define CT_LIFE_BYTES (3 * CT_SEGMENT / 2)
 #define CT_PARTITIONS 2
 
 /* Runs in the process that is killed; returns its exit status. */
@@ -120,7 +128,8 @@ void ct_note_open(ct_result *r, uint64_t ns);
 /* Is it time to end, or did somebody ask? Shows the progress. */
 bool ct_enough(const ct_result *r, const ct_limits *limits, cli_progress *progress);
 
-/* Cycles until ct_enough(). 0, or -1 with r->problem. `guarantee` of enum ct_guarantee, or CT_GUARANTEES for all. */
+/* Cycles until ct_enough(). 0, or -1 with r->problem. `guarantee` of enum ct_guarantee, or
+ * CT_GUARANTEES for all. */
 int ct_builtin_run(ct_result *r, const ct_limits *limits, int guarantee, int jobs);
 int ct_program_run(ct_result *r, const ct_limits *limits, int guarantee, char **program);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_oracle.c - see crashtest_oracle.h. Sections 4 to 6 of docs/format.md.
+ * oracle.c - see oracle.h. Sections 4 to 6 of docs/format.md.
  */
 #include "cli/crashtest/oracle.h"
 
@@ -41,7 +41,8 @@ static bool get_run(const ct_frame *f, uint32_t i, run *r) {
 
 static int malformed(ct_oracle *o, const ct_frame *f, const char *what) {
     return ct_wrong(o->problem,
-                    "expected %s in the frame at LSN %" PRIu64 " to be as the format says; found otherwise",
+                    "expected %s in the frame at LSN %" PRIu64
+                    " to be as the format says; found otherwise",
                     what, f->lsn);
 }
 
@@ -69,18 +70,22 @@ static bool named(const uint8_t *name, uint64_t len, const char *what) {
     return len == strlen(what) && memcmp(name, what, len) == 0;
 }
 
-static int add_stream(ct_oracle *o, uint32_t id, uint64_t partitions, const uint8_t *name, uint64_t len) {
+static int add_stream(ct_oracle *o, uint32_t id, uint64_t partitions, const uint8_t *name,
+                      uint64_t len) {
     if (o->stream_count == CT_STREAMS_MAX || len > 127 || partitions == 0 || partitions > 1024)
-        return ct_wrong(o->problem, "expected at most %d streams of 1 to 1024 partitions; found more",
+        return ct_wrong(o->problem,
+                        "expected at most %d streams of 1 to 1024 partitions; found more",
                         CT_STREAMS_MAX);
     ct_stream *s = &o->streams[o->stream_count];
-    *s = (ct_stream){.id = id, .partitions = (uint32_t)partitions, .next = calloc(partitions, sizeof *s->next)};
+    *s = (ct_stream){
+        .id = id, .partitions = (uint32_t)partitions, .next = calloc(partitions, sizeof *s->next)};
     if (s->next == NULL)
         return ct_wrong(o->problem, "no memory for a stream's table");
     memcpy(s->name, name, len);
     o->stream_count++;
     if ((is(s, "in") || is(s, "out")) && partitions > CT_PARTITIONS_MAX)
-        return ct_wrong(o->problem, "the record check takes %d partitions at most; stream %s has %" PRIu64,
+        return ct_wrong(o->problem,
+                        "the record check takes %d partitions at most; stream %s has %" PRIu64,
                         CT_PARTITIONS_MAX, s->name, partitions);
     return 0;
 }
@@ -108,8 +113,8 @@ static int apply_catalog(ct_oracle *o, const ct_frame *f, const run *r) {
 /* ---- records */
 
 /* Record k of a partition of `in` is known beforehand. */
-static int check_input(ct_oracle *o, const ct_stream *s, uint32_t partition, uint64_t k, const uint8_t *value,
-                       size_t len) {
+static int check_input(ct_oracle *o, const ct_stream *s, uint32_t partition, uint64_t k,
+                       const uint8_t *value, size_t len) {
     uint64_t n = k * s->partitions + partition;
     size_t want = ct_record(o->seed, n, o->want);
     if (want != len || memcmp(o->want, value, len) != 0)
@@ -122,7 +127,8 @@ static int check_input(ct_oracle *o, const ct_stream *s, uint32_t partition, uin
     return 0;
 }
 
-/* Which inputs an output may be of: the next one; and where a crash may come in between, the one at which the last attempt began. */
+/* Which inputs an output may be of: the next one; and where a crash may come in between, the one at
+ * which the last attempt began. */
 static bool allowed(const ct_oracle *o, const ct_lane *l, uint64_t k) {
     return k == l->next || l->guessed || (o->guarantee == CT_AT_LEAST_ONCE && k == l->position) ||
            (o->guarantee == CT_AT_MOST_ONCE && k > l->next && k == l->from);
@@ -139,8 +145,9 @@ static int check_output(ct_oracle *o, const ct_stream *s, uint32_t partition, ui
                         "record %" PRIu64 " (the position is %" PRIu64 ")",
                         l->next * s->partitions + partition, offset, partition, n, l->position);
     if (ct_record(o->seed, n, o->want) != len)
-        return ct_wrong(o->problem, "expected the output of record %" PRIu64 " to have %zu bytes, found %zu",
-                        n, ct_record(o->seed, n, o->want), len);
+        return ct_wrong(o->problem,
+                        "expected the output of record %" PRIu64 " to have %zu bytes, found %zu", n,
+                        ct_record(o->seed, n, o->want), len);
     ct_invert(o->wanted_out, o->want, len);
     if (memcmp(o->wanted_out, value, len) != 0)
         return ct_wrong(o->problem,
@@ -160,7 +167,8 @@ static int check_output(ct_oracle *o, const ct_stream *s, uint32_t partition, ui
     return 0;
 }
 
-static int check_records(ct_oracle *o, const ct_frame *f, const run *r, ct_stream *s, uint32_t partition) {
+static int check_records(ct_oracle *o, const ct_frame *f, const run *r, ct_stream *s,
+                         uint32_t partition) {
     bool in = is(s, "in"), out = is(s, "out");
     const uint8_t *p = r->bytes;
     for (uint32_t i = 0; i < r->count; i++, s->next[partition]++) {
@@ -180,7 +188,8 @@ static int check_records(ct_oracle *o, const ct_frame *f, const run *r, ct_strea
     return (in || out) && p != r->end ? malformed(o, f, "a run of records") : 0;
 }
 
-/* Retention took the spilled part: its records are gone, and the partition starts behind them (docs/format.md, section 7). What they were can't be told any more. */
+/* Retention took the spilled part: its records are gone, and the partition starts behind them
+ * (docs/format.md, section 7). What they were can't be told any more. */
 static void gone_with_its_spill(ct_oracle *o, const run *r, ct_stream *s) {
     s->next[r->partition] += r->count;
     ct_lane *l = &o->lanes[r->partition < CT_PARTITIONS_MAX ? r->partition : 0];
@@ -214,7 +223,8 @@ static int apply_records(ct_oracle *o, const ct_frame *f, const run *r) {
         return code == 1 ? 0 : code;
     uint32_t i = (uint32_t)ct_get(r->bytes + 16, 4);
     if (early.kind != CT_SPILL || i >= early.runs || !get_run(&early, i, &spilled) ||
-        spilled.count != r->count || spilled.stream != r->stream || spilled.partition != r->partition)
+        spilled.count != r->count || spilled.stream != r->stream ||
+        spilled.partition != r->partition)
         return malformed(o, &early, "a spilled run that a commit refers to");
     return check_records(o, &early, &spilled, s, r->partition);
 }
@@ -235,8 +245,8 @@ static int apply_positions(ct_oracle *o, const ct_frame *f, const run *r) {
         if (from != l->position || to < from || to > in->next[partition])
             return ct_wrong(o->problem,
                             "expected the processor's interval in the frame at LSN %" PRIu64
-                            " to begin at %" PRIu64 " and to end at %" PRIu64 " at most, found %" PRIu64
-                            " to %" PRIu64,
+                            " to begin at %" PRIu64 " and to end at %" PRIu64
+                            " at most, found %" PRIu64 " to %" PRIu64,
                             f->lsn, l->position, in->next[partition], from, to);
         l->from = from;
         l->position = to;
@@ -270,17 +280,18 @@ static int check_whole(ct_oracle *o, const ct_frame *f) {
                         "expected as many inputs as the producer's sequence says, %" PRIu64
                         ", after the frame at LSN %" PRIu64 ", found %" PRIu64,
                         o->sequence, f->lsn, total);
-    for (uint32_t i = 0; in != NULL && out != NULL && i < in->partitions && i < out->partitions; i++) {
+    for (uint32_t i = 0; in != NULL && out != NULL && i < in->partitions && i < out->partitions;
+         i++) {
         const ct_lane *l = &o->lanes[i];
         bool good = o->guarantee == CT_EXACTLY_ONCE    ? l->position == out->next[i]
                     : o->guarantee == CT_AT_LEAST_ONCE ? l->position <= l->covered
                                                        : l->covered <= l->position;
         if (!good && !l->guessed)
-            return ct_wrong(
-                o->problem,
-                "expected position and outputs of partition %u to agree after the frame at LSN %" PRIu64
-                ", found position %" PRIu64 ", %" PRIu64 " outputs, the highest of input %" PRIu64,
-                i, f->lsn, l->position, out->next[i], l->covered);
+            return ct_wrong(o->problem,
+                            "expected position and outputs of partition %u to agree after the "
+                            "frame at LSN %" PRIu64 ", found position %" PRIu64 ", %" PRIu64
+                            " outputs, the highest of input %" PRIu64,
+                            i, f->lsn, l->position, out->next[i], l->covered);
     }
     return 0;
 }
@@ -292,7 +303,8 @@ static int apply_commit(ct_oracle *o, const ct_frame *f) {
             return malformed(o, f, "a run");
         else if (r.type == CATALOG && apply_catalog(o, f, &r) < 0)
             return -1;
-    for (uint32_t i = 0; i < f->runs; i++) { /* at-most-once looks at where the position was when the outputs came */
+    /* at-most-once looks at where the position was when the outputs came */
+    for (uint32_t i = 0; i < f->runs; i++) {
         int code = 0;
         get_run(f, i, &r);
         if (r.type == RECORDS || r.type == SPILLED)
@@ -309,7 +321,8 @@ static int apply_commit(ct_oracle *o, const ct_frame *f) {
 
 /* ---- checkpoints: the first one read is believed, every later one must say what is known */
 
-static int expect(ct_oracle *o, const ct_frame *f, const char *what, uint64_t id, uint64_t want, uint64_t got) {
+static int expect(ct_oracle *o, const ct_frame *f, const char *what, uint64_t id, uint64_t want,
+                  uint64_t got) {
     if (want == got)
         return 0;
     return ct_wrong(o->problem,
@@ -414,7 +427,8 @@ static int on_frame(void *arg, const ct_frame *f) {
     case CT_SEAL:
         return 0;
     default:
-        return ct_wrong(o->problem, "expected a known kind of frame at LSN %" PRIu64 ", found %u", f->lsn, f->kind);
+        return ct_wrong(o->problem, "expected a known kind of frame at LSN %" PRIu64 ", found %u",
+                        f->lsn, f->kind);
     }
 }
 
@@ -462,11 +476,13 @@ int ct_oracle_compare(const ct_oracle *o, const ct_oracle *other) {
                 o->chain.epoch == other->chain.epoch && o->sequence == other->sequence &&
                 o->stream_count == other->stream_count;
     for (uint32_t i = 0; same && i < o->stream_count; i++)
-        same = memcmp(o->streams[i].next, other->streams[i].next, o->streams[i].partitions * sizeof(uint64_t)) == 0;
+        same = memcmp(o->streams[i].next, other->streams[i].next,
+                      o->streams[i].partitions * sizeof(uint64_t)) == 0;
     for (int i = 0; same && i < CT_PARTITIONS_MAX; i++)
         same = o->lanes[i].position == other->lanes[i].position;
     return same ? 0
-                : ct_wrong(
-                      o->problem, "expected a reading of all that is kept to end where the one kill by kill did, at LSN %" PRIu64 "; found LSN %" PRIu64 ", or other tables",
-                      o->chain.end, other->chain.end);
+                : ct_wrong(o->problem,
+                           "expected a reading of all that is kept to end where the one kill by "
+                           "kill did, at LSN %" PRIu64 "; found LSN %" PRIu64 ", or other tables",
+                           o->chain.end, other->chain.end);
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_oracle.h - says whether a log holds what a crash test's worker must have left, from the log's bytes, the seed and the guarantee
- * alone. Shares no code with the library: crashtest_chain.c reads frames, this reads what they mean.
+ * oracle.h - says whether a log holds what a crash test's worker must have left, from the
+ * log's bytes, the seed and the guarantee alone. Shares no code with the library: chain.c
+ * reads frames, this reads what they mean.
  *
- * Streams `in` and `out`, processor `crashtest` (and producer `crashtest`, if there is one) are looked at record by record; of others only that
- * their offsets join. Record n of `in` is ct_record(seed, n), in partition n mod P; `out` gets it inverted, in the same partition.
+ * Streams `in` and `out`, processor `crashtest` (and producer `crashtest`, if there is one) are
+ * looked at record by record; of others only that their offsets join. Record n of `in` is
+ * ct_record(seed, n), in partition n mod P; `out` gets it inverted, in the same partition.
  */
 #ifndef PAWL_CLI_CRASHTEST_ORACLE_H
 #define PAWL_CLI_CRASHTEST_ORACLE_H
@@ -28,7 +30,9 @@ typedef struct ct_lane {
     uint64_t from, position; /* the last committed interval */
     uint64_t next;           /* which input the next output must be of */
     uint64_t covered;        /* one past the highest input with an output */
-    bool guessed; /* loaded from a checkpoint, which can't tell where outputs stand unless it is exactly-once; up to the first output */
+    /* loaded from a checkpoint, which can't tell where outputs stand unless it is exactly-once; up
+     * to the first output */
+    bool guessed;
 } ct_lane;
 
 typedef struct ct_oracle {
@@ -51,10 +55,12 @@ void ct_oracle_init(ct_oracle *o, int dir, uint64_t seed, int guarantee, ct_prob
 void ct_oracle_free(ct_oracle *o);
 /* Reads and checks what is new. 0; 1: there is no log yet; -1: a problem. */
 int ct_oracle_advance(ct_oracle *o);
-/* Next offset of a partition of `in` or `out` (0 if it isn't there), and of all partitions together. */
+/* Next offset of a partition of `in` or `out` (0 if it isn't there), and of all partitions
+ * together. */
 uint64_t ct_oracle_next(const ct_oracle *o, const char *stream, uint32_t partition);
 uint64_t ct_oracle_total(const ct_oracle *o, const char *stream);
-/* Inputs that the position has passed and that have no output: lost for good once nothing runs any more. */
+/* Inputs that the position has passed and that have no output: lost for good once nothing runs any
+ * more. */
 uint64_t ct_oracle_missing(const ct_oracle *o);
 /* Does all that o knows about where the log stands agree with another reading of it? */
 int ct_oracle_compare(const ct_oracle *o, const ct_oracle *other);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_program.c - cycles of the user's own program: started, killed at a random time with all of its process group, its log verified and
- * audited by the library; and if it acknowledges records as the man page describes, looked at record by record by the oracle too.
+ * program.c - cycles of the user's own program: started, killed at a random time with all
+ * of its process group, its log verified and audited by the library; and if it acknowledges records
+ * as the man page describes, looked at record by record by the oracle too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -67,7 +68,8 @@ static ct_life choose_life(program *p) {
     ct_life life = {.group = true, .limit_ns = LIFE_LIMIT_NS};
     uint64_t r = ct_next(&p->rng);
     if (r % 4 == 0) {
-        life.kill_ns = ct_next(&p->rng) % (p->open_ns != 0 ? p->open_ns * 3 / 2 : UINT64_C(20000000));
+        life.kill_ns =
+            ct_next(&p->rng) % (p->open_ns != 0 ? p->open_ns * 3 / 2 : UINT64_C(20000000));
     } else {
         life.kill_ns = (UINT64_C(1000000) << r / 4 % 9) + ct_next(&p->rng) % UINT64_C(1000000);
         life.after_open = p->open_ns != 0;
@@ -79,7 +81,8 @@ static void on_finding(void *arg, const pawl_finding *f) {
     program *p = arg;
     if (f->code != 0)
         ct_wrong(&p->r->problem,
-                 "expected a log that is well, found %s in segment %" PRIu64 " at LSN %" PRIu64 ": %s",
+                 "expected a log that is well, found %s in segment %" PRIu64 " at LSN %" PRIu64
+                 ": %s",
                  f->label, f->segment, f->lsn, f->message);
 }
 
@@ -129,9 +132,10 @@ static int cycle(program *p) {
     if (end == CT_ENDED) {
         t->ended++;
         if (++p->ends == ENDS_MAX)
-            return ct_wrong(
-                &p->r->problem,
-                "expected the program to run until it is killed; it ended by itself %d times in a row", ENDS_MAX);
+            return ct_wrong(&p->r->problem,
+                            "expected the program to run until it is killed; it ended by itself %d "
+                            "times in a row",
+                            ENDS_MAX);
         return 0;
     }
     p->ends = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_record.c - see crashtest_record.h, and "crashtest" in docs/pawl.1, which says the same in words.
+ * record.c - see record.h, and "crashtest" in docs/pawl.1, which says the same
+ * in words.
  */
 #include "cli/crashtest/record.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_record.h - the input of a crash test: record n of seed s, as the man page defines it. Both who writes it and who checks it
- * derive it from (s, n), so the checker needs nothing from the log to know what must be there.
+ * record.h - the input of a crash test: record n of seed s, as the man page defines it.
+ * Both who writes it and who checks it derive it from (s, n), so the checker needs nothing from the
+ * log to know what must be there.
  */
 #ifndef PAWL_CLI_CRASHTEST_RECORD_H
 #define PAWL_CLI_CRASHTEST_RECORD_H
@@ -19,7 +20,8 @@ static inline uint64_t ct_next(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-/* Fills `out` with record n; returns its length, 8 to CT_RECORD_MAX. Its first 8 bytes are n, little-endian. */
+/* Fills `out` with record n; returns its length, 8 to CT_RECORD_MAX. Its first 8 bytes are n,
+ * little-endian. */
 size_t ct_record(uint64_t seed, uint64_t n, uint8_t out[CT_RECORD_MAX]);
 
 /* What the processor makes of a record: every bit inverted. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_report.c - counting, and what `pawl crashtest` prints in the end.
+ * report.c - counting, and what `pawl crashtest` prints in the end.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -9,7 +9,8 @@
 
 #include "cli/crashtest/crashtest.h"
 
-const char *const ct_guarantee_names[CT_GUARANTEES] = {"exactly-once", "at-least-once", "at-most-once"};
+const char *const ct_guarantee_names[CT_GUARANTEES] = {"exactly-once", "at-least-once",
+                                                       "at-most-once"};
 
 /* ---- counting */
 
@@ -44,7 +45,8 @@ bool ct_enough(const ct_result *r, const ct_limits *limits, cli_progress *progre
     static char what[64];
     uint64_t now = cli_now_ns(), kills = ct_kills(r);
     double s = (double)(now - r->begun_ns) / 1e9;
-    snprintf(what, sizeof what, "crash test, %" PRIu64 " kills, %.0f/s", kills, s > 0 ? (double)kills / s : 0);
+    snprintf(what, sizeof what, "crash test, %" PRIu64 " kills, %.0f/s", kills,
+             s > 0 ? (double)kills / s : 0);
     progress->what = what;
     if (limits->kills != UINT64_MAX)
         cli_progress_show(progress, kills, limits->kills);
@@ -83,9 +85,9 @@ static json_t *tallies(const ct_result *r) {
         const ct_tally *t = &r->tally[i];
         if (!t->used)
             continue;
-        json_t *o =
-            json_pack("{s:o,s:o,s:o,s:o}", "kills", number(t->kills), "recovery_kills",
-                      number(t->recovery_kills), "ended_by_itself", number(t->ended), "logs", number(t->logs));
+        json_t *o = json_pack("{s:o,s:o,s:o,s:o}", "kills", number(t->kills), "recovery_kills",
+                              number(t->recovery_kills), "ended_by_itself", number(t->ended),
+                              "logs", number(t->logs));
         if (r->records) {
             json_object_set_new(o, "inputs", number(t->inputs));
             json_object_set_new(o, "outputs", number(t->outputs));
@@ -103,13 +105,15 @@ static int write_part(const char *part, size_t size, void *arg) {
 }
 
 static void report_json(const ct_result *r) {
-    json_t *o = json_pack("{s:b,s:s,s:o,s:o,s:o,s:f,s:f,s:o}", "ok", r->problem.text[0] == '\0', "directory",
-                          r->dir, "seed", number(r->seed), "kills", number(ct_kills(r)), "recovery_kills",
-                          number(ct_recovery_kills(r)), "seconds", seconds(r), "kills_per_second",
+    json_t *o = json_pack("{s:b,s:s,s:o,s:o,s:o,s:f,s:f,s:o}", "ok", r->problem.text[0] == '\0',
+                          "directory", r->dir, "seed", number(r->seed), "kills",
+                          number(ct_kills(r)), "recovery_kills", number(ct_recovery_kills(r)),
+                          "seconds", seconds(r), "kills_per_second",
                           (double)ct_kills(r) / seconds(r), "bytes_verified", number(r->bytes));
     json_object_set_new(o, "opening_ms",
-                        json_pack("{s:o,s:f,s:f,s:f}", "count", number(r->opens), "p50", percentile(r, 0.5),
-                                  "p99", percentile(r, 0.99), "max", percentile(r, 1)));
+                        json_pack("{s:o,s:f,s:f,s:f}", "count", number(r->opens), "p50",
+                                  percentile(r, 0.5), "p99", percentile(r, 0.99), "max",
+                                  percentile(r, 1)));
     json_object_set_new(o, "records_checked", json_boolean(r->records));
     json_object_set_new(o, "guarantees", tallies(r));
     json_t *points = json_object();
@@ -117,8 +121,9 @@ static void report_json(const ct_result *r) {
         json_object_set_new(points, r->points[i].name, number(r->points[i].kills));
     json_object_set_new(o, "points", points);
     if (r->problem.text[0] != '\0')
-        json_object_set_new(o, "problem",
-                            json_pack("{s:s,s:o}", "text", r->problem.text, "cycle", number(r->cycle)));
+        json_object_set_new(
+            o, "problem",
+            json_pack("{s:s,s:o}", "text", r->problem.text, "cycle", number(r->cycle)));
     json_dump_callback(o, write_part, NULL, JSON_INDENT(2));
     cli_printf("\n");
     json_decref(o);
@@ -144,16 +149,19 @@ static void report_text(const ct_result *r) {
     cli_printf("%" PRIu64 " kills in %.1f s, %.1f/s, each verified; %" PRIu64
                " (%.0f%%) before the log was open; %s read\n",
                kills, seconds(r), (double)kills / seconds(r), recovery,
-               kills > 0 ? 100.0 * (double)recovery / (double)kills : 0, cli_format_size(r->bytes, size));
+               kills > 0 ? 100.0 * (double)recovery / (double)kills : 0,
+               cli_format_size(r->bytes, size));
     print_points(r);
     if (r->opens > 0)
         cli_printf("opening: p50 %.1f ms, p99 %.1f ms, max %.1f ms, of %zu\n", percentile(r, 0.5),
                    percentile(r, 0.99), percentile(r, 1), r->opens);
     if (!r->records) {
-        cli_printf("structure only: the program acknowledged nothing, so its records were not looked at\n");
+        cli_printf("structure only: the program acknowledged nothing, so its records were not "
+                   "looked at\n");
         return;
     }
-    cli_printf("\n%-16s%10s%12s%12s%10s%10s\n", "guarantee", "kills", "inputs", "outputs", "lost", "doubled");
+    cli_printf("\n%-16s%10s%12s%12s%10s%10s\n", "guarantee", "kills", "inputs", "outputs", "lost",
+               "doubled");
     for (int i = 0; i < CT_GUARANTEES; i++) {
         const ct_tally *t = &r->tally[i];
         if (t->used)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * crashtest_worker.c - the pipeline that is killed: appends records, processes them into another stream, and tells over a pipe what it
- * was told to be durable. It uses the library as any program would, and makes different use of it in each life: backend, memory, sizes of
- * transactions and batches, synchronous and not.
+ * worker.c - the pipeline that is killed: appends records, processes them into another
+ * stream, and tells over a pipe what it was told to be durable. It uses the library as any program
+ * would, and makes different use of it in each life: backend, memory, sizes of transactions and
+ * batches, synchronous and not.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -61,13 +62,15 @@ static void on_point(void *arg, const char *point) {
         kill(getpid(), SIGKILL);
 }
 
-/* A timer of the kernel's, whose signal is SIGKILL: it meets the moment while the supervisor verifies another log. */
+/* A timer of the kernel's, whose signal is SIGKILL: it meets the moment while the supervisor
+ * verifies another log. */
 static int arm(const worker *w) {
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
     uint64_t ns = w->work->kill_ns + 1; /* 0 would disarm it */
     struct itimerspec at = {.it_value = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)}};
     timer_t timer;
-    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 && timer_settime(timer, 0, &at, NULL) == 0)
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 &&
+        timer_settime(timer, 0, &at, NULL) == 0)
         return 0;
     say(w, "fail cannot set a timer");
     return 1;
@@ -106,7 +109,8 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
 
 static void *run_main(void *arg) {
     worker *w = arg;
-    int code = pawl_run(w->log, (uint32_t)(w->work->rng % 3), w->work->finish ? PAWL_RUN_UNTIL_IDLE : 0);
+    int code =
+        pawl_run(w->log, (uint32_t)(w->work->rng % 3), w->work->finish ? PAWL_RUN_UNTIL_IDLE : 0);
     if (code < 0)
         give_up(w, "pawl_run", code);
     w->run_code = code;
@@ -115,7 +119,8 @@ static void *run_main(void *arg) {
 }
 
 static int add_processor(worker *w) {
-    static const int guarantees[CT_GUARANTEES] = {PAWL_EXACTLY_ONCE, PAWL_AT_LEAST_ONCE, PAWL_AT_MOST_ONCE};
+    static const int guarantees[CT_GUARANTEES] = {PAWL_EXACTLY_ONCE, PAWL_AT_LEAST_ONCE,
+                                                  PAWL_AT_MOST_ONCE};
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     c.name = "crashtest";
     c.inputs = &w->in;
@@ -123,7 +128,8 @@ static int add_processor(worker *w) {
     c.guarantee = guarantees[w->work->guarantee];
     c.process = process;
     c.arg = w;
-    /* A life that works everything off does so in large batches: in small ones the log would outgrow what retention keeps. */
+    /* A life that works everything off does so in large batches: in small ones the log would
+     * outgrow what retention keeps. */
     c.batch_max = (uint32_t)(w->work->finish || below(w, 3) == 0 ? 1000 : 1 + below(w, 64));
     c.committed_input = below(w, 4) == 0;
     return pawl_processor_add(w->log, &c, NULL);

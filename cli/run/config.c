@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * config.c - from a tree to a pipeline. Each section is flattened into settings ("retention.bytes"), which are looked up in a list of what it understands; so
- * sections, this program's own keys of sources, processors and sinks, and the settings of each type are all checked by the same code.
+ * config.c - from a tree to a pipeline. Each section is flattened into settings
+ * ("retention.bytes"), which are looked up in a list of what it understands; so sections, this
+ * program's own keys of sources, processors and sinks, and the settings of each type are all
+ * checked by the same code.
  */
 #include "cli/run/config.h"
 
@@ -39,7 +41,8 @@ static const pawl_setting_info log_settings[] = {
     {"direct", PAWL_SETTING_CHOICE, 0, "auto|on|off", "auto", "whether to bypass the page cache"},
     {"retention.bytes", PAWL_SETTING_SIZE, 0, NULL, "0", "drop the oldest segments beyond so much"},
     {"retention.age", PAWL_SETTING_TIME, 0, NULL, "0", "drop segments that are so old"},
-    {"retention.consumed", PAWL_SETTING_BOOL, 0, NULL, "false", "drop what every processor and sink has passed"},
+    {"retention.consumed", PAWL_SETTING_BOOL, 0, NULL, "false",
+     "drop what every processor and sink has passed"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static const pawl_setting_info stream_settings[] = {
@@ -99,9 +102,12 @@ static const pawl_setting_info sink_settings[] = {
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static const pawl_connector sections[] = {
-    {"the configuration", "", top_settings, NULL, NULL}, {"log", "", log_settings, NULL, NULL},
-    {"a stream", "", stream_settings, NULL, NULL},       {"a source", "", source_settings, NULL, NULL},
-    {"a processor", "", processor_settings, NULL, NULL}, {"a sink", "", sink_settings, NULL, NULL},
+    {"the configuration", "", top_settings, NULL, NULL},
+    {"log", "", log_settings, NULL, NULL},
+    {"a stream", "", stream_settings, NULL, NULL},
+    {"a source", "", source_settings, NULL, NULL},
+    {"a processor", "", processor_settings, NULL, NULL},
+    {"a sink", "", sink_settings, NULL, NULL},
 };
 enum section { TOP, LOG, STREAM, SOURCE, PROCESSOR, SINK };
 
@@ -168,7 +174,8 @@ static const pawl_setting_info *info_of(const pawl_setting_info *list, const cha
     for (const pawl_setting_info *i = list; i != NULL && i->name != NULL; i++) {
         size_t n = strlen(i->name);
         bool open = n > 2 && strcmp(i->name + n - 2, ".*") == 0;
-        if (open ? strncmp(i->name, name, n - 1) == 0 && name[n - 1] != 0 : strcmp(i->name, name) == 0)
+        if (open ? strncmp(i->name, name, n - 1) == 0 && name[n - 1] != 0
+                 : strcmp(i->name, name) == 0)
             return i;
     }
     return NULL;
@@ -229,9 +236,11 @@ static void flatten(config_reading *r, const tree_node *n, const char *prefix, f
             flatten(r, child, name, f);
             free(name);
         } else if (child->empty) {
-            config_problem(r, child->line, 1, "\"%.60s\" has no value; write '' for an empty text", name);
+            config_problem(r, child->line, 1, "\"%.60s\" has no value; write '' for an empty text",
+                           name);
             free(name);
-        } else if (!flat_add(f, name, child->text, child->key != NULL ? child->key_line : child->line)) {
+        } else if (!flat_add(f, name, child->text,
+                             child->key != NULL ? child->key_line : child->line)) {
             config_problem(r, child->line, 1, "out of memory");
         }
     }
@@ -259,7 +268,8 @@ static bool read_section(config_reading *r, const tree_node *n, enum section whi
         if (info_of(c->settings, f->items[i].name) == NULL)
             unknown(r, f->items[i].line, c->type, f->items[i].name, c->settings, NULL);
     pawl_error e;
-    if (r->file->problems == before && pawl_settings_check(c, &(pawl_settings){f->items, f->count}, &e) < 0)
+    if (r->file->problems == before &&
+        pawl_settings_check(c, &(pawl_settings){f->items, f->count}, &e) < 0)
         config_pawl_problem(r, n->line, "", &e);
     return r->file->problems == before;
 }
@@ -282,8 +292,8 @@ static void read_top(config_reading *r, const tree_node *doc) {
     own.count = 0;
     for (size_t i = 0; own.children != NULL && i < doc->count; i++) {
         const tree_node *child = &doc->children[i];
-        bool section =
-            info_of(top_settings, child->key) != NULL && info_of(top_settings, child->key)->help[0] == 0;
+        bool section = info_of(top_settings, child->key) != NULL &&
+                       info_of(top_settings, child->key)->help[0] == 0;
         if (info_of(top_settings, child->key) == NULL)
             unknown(r, child->key_line, sections[TOP].type, child->key, top_settings, NULL);
         else if (!section && child->kind != YAML_TEXT)
@@ -326,14 +336,17 @@ static void read_log(config_reading *r, const tree_node *doc) {
         c->backend = (int32_t)number(LOG, &f, "backend");
         c->direct = (int32_t)number(LOG, &f, "direct");
         c->has_retention = tree_get(n, "retention") != NULL;
-        c->retention = (pawl_retention){.bytes = number(LOG, &f, "retention.bytes"),
-                                        .ms = number(LOG, &f, "retention.age"),
-                                        .consumed = (uint32_t)number(LOG, &f, "retention.consumed")};
-        if (c->segment_size % (1u << 20) != 0 || c->segment_size < 1u << 20 || c->segment_size > UINT64_C(4) << 30)
+        c->retention =
+            (pawl_retention){.bytes = number(LOG, &f, "retention.bytes"),
+                             .ms = number(LOG, &f, "retention.age"),
+                             .consumed = (uint32_t)number(LOG, &f, "retention.consumed")};
+        if (c->segment_size % (1u << 20) != 0 || c->segment_size < 1u << 20 ||
+            c->segment_size > UINT64_C(4) << 30)
             config_problem(r, proc_line(&s, "segment_size"), 1,
                            "segment_size must be a multiple of 1M, from 1M to 4G");
         if (c->disk_cap != 0 && c->disk_cap < 4 * c->segment_size)
-            config_problem(r, proc_line(&s, "disk_cap"), 1, "disk_cap must be at least four segments");
+            config_problem(r, proc_line(&s, "disk_cap"), 1,
+                           "disk_cap must be at least four segments");
         if (c->memory < 2u << 20)
             config_problem(r, proc_line(&s, "memory"), 1, "memory must be at least 2M");
         if (c->directory[0] == 0)
@@ -356,12 +369,16 @@ static void read_streams(config_reading *r, const tree_node *doc) {
     }
     for (size_t i = 0; i < n->count; i++) {
         const tree_node *child = &n->children[i];
-        const char *name = child->key != NULL ? child->key : child->kind == YAML_TEXT ? child->text : "";
+        const char *name = child->key != NULL         ? child->key
+                           : child->kind == YAML_TEXT ? child->text
+                                                      : "";
         uint32_t line = child->key != NULL ? child->key_line : child->line;
         stream_config *s = &c->streams[c->stream_count++];
         *s = (stream_config){.name = name, .line = line, .partitions = 1};
         if (!name_ok(name, 127))
-            config_problem(r, line, 1, "\"%.60s\" can't be a stream's name: 1 to 127 of A-Z a-z 0-9 . _ -", name);
+            config_problem(r, line, 1,
+                           "\"%.60s\" can't be a stream's name: 1 to 127 of A-Z a-z 0-9 . _ -",
+                           name);
         for (size_t k = 0; k + 1 < c->stream_count; k++)
             if (strcmp(c->streams[k].name, name) == 0)
                 config_problem(r, line, 1, "the stream \"%.60s\" is there twice", name);
@@ -391,11 +408,13 @@ static void read_own(config_reading *r, flow_config *w, enum section which, cons
     w->to_line = proc_line(&s, "to");
     w->dead_letter = pawl_setting_text(c, &s, "dead_letter");
     w->dead_letter_line = proc_line(&s, "dead_letter");
-    w->on_error = pawl_setting_text(c, &s, "on_error") != NULL ? (int32_t)number(which, own, "on_error")
-                  : w->dead_letter != NULL                     ? PAWL_ON_ERROR_DEAD_LETTER
-                                                               : PAWL_ON_ERROR_STOP;
-    w->guarantee = pawl_setting_text(c, &s, "guarantee") != NULL ? (int32_t)number(which, own, "guarantee")
-                                                                 : r->c->guarantee;
+    w->on_error = pawl_setting_text(c, &s, "on_error") != NULL
+                      ? (int32_t)number(which, own, "on_error")
+                  : w->dead_letter != NULL ? PAWL_ON_ERROR_DEAD_LETTER
+                                           : PAWL_ON_ERROR_STOP;
+    w->guarantee = pawl_setting_text(c, &s, "guarantee") != NULL
+                       ? (int32_t)number(which, own, "guarantee")
+                       : r->c->guarantee;
     w->on_lost = (int32_t)number(which, own, "on_lost");
     w->batch_records = small(number(which, own, "batch_records"));
     w->batch_bytes = number(which, own, "batch_bytes");
@@ -418,8 +437,9 @@ static void read_own(config_reading *r, flow_config *w, enum section which, cons
         config_problem(r, w->line, 1, "\"%s\" needs \"from\": the stream that it reads", w->name);
     if ((w->on_error == PAWL_ON_ERROR_DEAD_LETTER) != (w->dead_letter != NULL))
         config_problem(r, w->line, 1,
-                       w->dead_letter == NULL ? "\"%s\" needs dead_letter: the stream for what fails"
-                                              : "\"%s\" has a dead_letter stream, but another on_error",
+                       w->dead_letter == NULL
+                           ? "\"%s\" needs dead_letter: the stream for what fails"
+                           : "\"%s\" has a dead_letter stream, but another on_error",
                        w->name);
 }
 
@@ -429,15 +449,18 @@ static void list_types(enum flow_kind kind, const char **names, size_t *n) {
     *n = 0;
     for (size_t i = 0; kind == FLOW_PROCESSOR && (t = proc_type_at(i)) != NULL && *n < 64; i++)
         names[(*n)++] = t->info.type;
-    for (uint32_t i = 0; kind != FLOW_PROCESSOR && (c = pawl_connector_at(i)) != NULL && *n < 64; i++)
+    for (uint32_t i = 0; kind != FLOW_PROCESSOR && (c = pawl_connector_at(i)) != NULL && *n < 64;
+         i++)
         if (kind == FLOW_SINK ? c->make_sink != NULL : c->make_source != NULL)
             names[(*n)++] = c->type;
 }
 
-static const pawl_setting_info *type_settings(config_reading *r, flow_config *w, enum section which, uint32_t line) {
+static const pawl_setting_info *type_settings(config_reading *r, flow_config *w, enum section which,
+                                              uint32_t line) {
     const proc_type *t = w->kind == FLOW_PROCESSOR ? proc_type_find(w->type) : NULL;
-    const pawl_connector *c = w->kind == FLOW_PROCESSOR ? (t != NULL ? &t->info : NULL)
-                                                        : pawl_connector_find(w->type, w->kind == FLOW_SOURCE);
+    const pawl_connector *c = w->kind == FLOW_PROCESSOR
+                                  ? (t != NULL ? &t->info : NULL)
+                                  : pawl_connector_find(w->type, w->kind == FLOW_SOURCE);
     w->p.type = t;
     if (c != NULL)
         return c->settings;
@@ -447,7 +470,8 @@ static const pawl_setting_info *type_settings(config_reading *r, flow_config *w,
     list_types(w->kind, names, &n);
     const char *alike = config_alike(w->type, names, n);
     for (size_t i = 0; i < n; i++)
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i > 0 ? ", " : "", names[i]);
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i > 0 ? ", " : "",
+                 names[i]);
     config_problem(r, line, 1, "%s of type \"%.60s\" is not in this build%s%s%s; there are: %s",
                    sections[which].type, w->type, alike != NULL ? "; did you mean \"" : "",
                    alike != NULL ? alike : "", alike != NULL ? "\"?" : "", known);
@@ -462,7 +486,8 @@ static void read_flow(config_reading *r, const tree_node *n, flow_config *w, enu
     w->name = n->key;
     w->line = n->key_line;
     if (!name_ok(w->name, 64))
-        config_problem(r, w->line, 1, "\"%.70s\" can't be a name: 1 to 64 of A-Z a-z 0-9 . _ -", w->name);
+        config_problem(r, w->line, 1, "\"%.70s\" can't be a name: 1 to 64 of A-Z a-z 0-9 . _ -",
+                       w->name);
     if (n->kind != YAML_MAP || type == NULL || type->kind != YAML_TEXT) {
         config_problem(r, w->line, 1, "\"%.60s\" must be a map of settings, with a type", w->name);
         return;
@@ -495,8 +520,8 @@ static void read_flow(config_reading *r, const tree_node *n, flow_config *w, enu
     flat_free(&own);
 }
 
-static void read_flows(config_reading *r, const tree_node *doc, const char *key, enum flow_kind kind,
-                       enum section which) {
+static void read_flows(config_reading *r, const tree_node *doc, const char *key,
+                       enum flow_kind kind, enum section which) {
     const tree_node *n = tree_get(doc, key);
     config *c = r->c;
     if (n == NULL || (n->kind == YAML_TEXT && n->empty))
@@ -527,8 +552,9 @@ static void read_document(config_reading *r, const tree_node *doc) {
     const char *slash = strrchr(c->file, '/');
     c->name = slash != NULL ? slash + 1 : c->file;
     if (doc->kind != YAML_MAP) {
-        config_problem(r, doc->line, 1,
-                       "a pipeline is a map with the sections log, streams, sources, processors, sinks");
+        config_problem(
+            r, doc->line, 1,
+            "a pipeline is a map with the sections log, streams, sources, processors, sinks");
         return;
     }
     read_top(r, doc);
@@ -541,7 +567,8 @@ static void read_document(config_reading *r, const tree_node *doc) {
         config_check(r);
 }
 
-int config_parse(config_file *f, const char *path, const char *bytes, size_t size, config_problem_fn fn, void *arg) {
+int config_parse(config_file *f, const char *path, const char *bytes, size_t size,
+                 config_problem_fn fn, void *arg) {
     tree_error e = {0};
     config_reading r = {.file = f, .fn = fn, .arg = arg};
     *f = (config_file){.path = strdup(path)};
@@ -557,7 +584,8 @@ int config_parse(config_file *f, const char *path, const char *bytes, size_t siz
         read_document(&r, &f->documents[i]);
         for (size_t k = 0; k < i && f->problems == 0; k++)
             if (strcmp(f->pipelines[k].directory, r.c->directory) == 0)
-                config_problem(&r, r.c->line, 1, "the log %s belongs to another pipeline already", r.c->directory);
+                config_problem(&r, r.c->line, 1, "the log %s belongs to another pipeline already",
+                               r.c->directory);
     }
     return f->problems == 0 ? 0 : -1;
 }

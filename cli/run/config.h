@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * config.h - a pipeline as a file, read and checked. A file has one YAML document for each pipeline. Nothing is opened by it.
+ * config.h - a pipeline as a file, read and checked. A file has one YAML document for each
+ * pipeline. Nothing is opened by it.
  */
 #ifndef PAWL_CLI_CONFIG_H
 #define PAWL_CLI_CONFIG_H
 
-#include "processors/proc.h"
 #include "cli/run/tree.h"
+#include "processors/proc.h"
 
 enum flow_kind { FLOW_SOURCE, FLOW_PROCESSOR, FLOW_SINK };
 
@@ -56,7 +57,8 @@ typedef struct config {
     size_t flow_count;
 } config;
 
-/* Gets each problem, in the order in which they are found; line 0: unknown. severity 0: a remark. */
+/* Gets each problem, in the order in which they are found; line 0: unknown. severity 0: a
+ * remark. */
 typedef void (*config_problem_fn)(void *arg, uint32_t line, int severity, const char *message);
 
 typedef struct config_file {
@@ -67,8 +69,10 @@ typedef struct config_file {
     size_t problems;   /* remarks apart */
 } config_file;
 
-/* Reads what `bytes` hold. 0 if there was no problem, else -1 (the file is filled in as far as it could be). */
-int config_parse(config_file *f, const char *path, const char *bytes, size_t size, config_problem_fn fn, void *arg);
+/* Reads what `bytes` hold. 0 if there was no problem, else -1 (the file is filled in as far as it
+ * could be). */
+int config_parse(config_file *f, const char *path, const char *bytes, size_t size,
+                 config_problem_fn fn, void *arg);
 /* Reads a file. As above; a file that can't be read is a problem. */
 int config_load(config_file *f, const char *path, config_problem_fn fn, void *arg);
 void config_free(config_file *f);

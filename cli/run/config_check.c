@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * config_check.c - what no section can tell by itself: names, streams, what each type says to its settings, cycles.
+ * config_check.c - what no section can tell by itself: names, streams, what each type says to its
+ * settings, cycles.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -43,8 +44,8 @@ static void check_streams(config_reading *r, const flow_config *w) {
         want_stream(r, w->inputs[i], w->input_lines[i]);
         for (uint32_t k = 0; k < i; k++)
             if (strcmp(w->inputs[k], w->inputs[i]) == 0)
-                config_problem(r, w->input_lines[i], 1, "\"%s\" reads the stream \"%s\" twice", w->name,
-                               w->inputs[i]);
+                config_problem(r, w->input_lines[i], 1, "\"%s\" reads the stream \"%s\" twice",
+                               w->name, w->inputs[i]);
     }
     if (w->kind == FLOW_SOURCE)
         want_stream(r, w->to, w->to_line);
@@ -54,7 +55,8 @@ static void check_streams(config_reading *r, const flow_config *w) {
         want_stream(r, w->p.outputs[i].name, w->p.outputs[i].line);
 }
 
-/* What the type says to its settings. Connectors are made and thrown away: that connects to nothing. */
+/* What the type says to its settings. Connectors are made and thrown away: that connects to
+ * nothing. */
 static void make(config_reading *r, flow_config *w) {
     pawl_settings s = {w->settings, w->setting_count};
     pawl_error e = {0};
@@ -110,15 +112,18 @@ static void check_state(config_reading *r, const flow_config *w) {
         return;
     if (w->guarantee != PAWL_EXACTLY_ONCE)
         config_problem(r, w->line, 1,
-                       "\"%s\" reads its state back from what it wrote, so it must be exactly-once", w->name);
+                       "\"%s\" reads its state back from what it wrote, so it must be exactly-once",
+                       w->name);
     for (size_t i = 0; i < r->c->flow_count; i++)
         if (&r->c->flows[i] != w && writes(&r->c->flows[i], w->to))
-            config_problem(r, r->c->flows[i].line, 1,
-                           "\"%s\" must not write to \"%s\": \"%s\" reads its state back from there",
-                           r->c->flows[i].name, w->to, w->name);
+            config_problem(
+                r, r->c->flows[i].line, 1,
+                "\"%s\" must not write to \"%s\": \"%s\" reads its state back from there",
+                r->c->flows[i].name, w->to, w->name);
     const stream_config *from = find_stream(r->c, w->inputs[0]), *to = find_stream(r->c, w->to);
     if (w->input_count != 1 || (from != NULL && to != NULL && from->partitions != to->partitions))
-        config_problem(r, w->line, 1, "\"%s\" needs one input, and an output with as many partitions", w->name);
+        config_problem(r, w->line, 1,
+                       "\"%s\" needs one input, and an output with as many partitions", w->name);
 }
 
 /* From a stream along whoever reads it to what that one writes. mark 1: on the way, 2: done. */
@@ -149,7 +154,8 @@ static void check_cycles(config_reading *r) {
         const flow_config *by = NULL;
         if (mark[i] == 0 && round_and_round(r, i, mark, &by)) {
             config_problem(r, by->line, 1,
-                           "what \"%s\" writes comes back to it: the streams go round in a circle", by->name);
+                           "what \"%s\" writes comes back to it: the streams go round in a circle",
+                           by->name);
             break;
         }
     }
@@ -165,8 +171,8 @@ static void remark_unused(config_reading *r) {
             read = read || reads(&c->flows[k], c->streams[i].name);
         }
         if (!written && !read)
-            config_problem(r, c->streams[i].line, 0, "nothing here reads or writes the stream \"%s\"",
-                           c->streams[i].name);
+            config_problem(r, c->streams[i].line, 0,
+                           "nothing here reads or writes the stream \"%s\"", c->streams[i].name);
         else if (!written)
             config_problem(r, c->streams[i].line, 0, "nothing here writes to the stream \"%s\"",
                            c->streams[i].name);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * run_output.c - messages of `pawl run`: from any thread, with a priority that the journal understands; and the service manager's protocol (sd_notify(3) documents
- * it: a datagram of VARIABLE=VALUE lines to the socket in NOTIFY_SOCKET).
+ * output.c - messages of `pawl run`: from any thread, with a priority that the journal
+ * understands; and the service manager's protocol (sd_notify(3) documents it: a datagram of
+ * VARIABLE=VALUE lines to the socket in NOTIFY_SOCKET).
  */
 #include <errno.h>
 #include <pthread.h>
@@ -27,8 +28,8 @@ void run_say(int severity, const char *where, const char *name, const char *form
     va_end(args);
     pthread_mutex_lock(&mutex);
     fprintf(stderr, "%s%spawl: %s%s%s: %s\n", line_shown ? "\r\033[K" : "",
-            getenv("JOURNAL_STREAM") != NULL ? priorities[severity & 3] : "", where, name[0] != 0 ? "/" : "",
-            name, text);
+            getenv("JOURNAL_STREAM") != NULL ? priorities[severity & 3] : "", where,
+            name[0] != 0 ? "/" : "", name, text);
     line_shown = false;
     pthread_mutex_unlock(&mutex);
 }
@@ -66,7 +67,8 @@ void run_notify(const char *format, ...) {
 uint64_t run_watchdog_us(void) {
     const char *us = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
     uint64_t n;
-    if (us == NULL || !cli_parse_number(us, &n) || (pid != NULL && strtol(pid, NULL, 10) != (long)getpid()))
+    if (us == NULL || !cli_parse_number(us, &n) ||
+        (pid != NULL && strtol(pid, NULL, 10) != (long)getpid()))
         return 0;
     return n;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pipeline.c - see pipeline.h. Whatever is interrupted at whatever moment: positions, outputs and what the sinks promised are in the log, and the next start goes on from
- * there. So ending, reloading and failing all come down to stopping the parts.
+ * pipeline.c - see pipeline.h. Whatever is interrupted at whatever moment: positions, outputs and
+ * what the sinks promised are in the log, and the next start goes on from there. So ending,
+ * reloading and failing all come down to stopping the parts.
  */
 #include "cli/run/pipeline.h"
 
@@ -53,9 +54,10 @@ static int open_log(pipeline *p) {
         return CLI_CANNOT_OPEN;
     }
     pawl_status s = PAWL_STATUS_INIT;
-    if (pawl_get_status(p->log, &s) == 0 && !s.clean && s.epoch > 2) /* making it is the first two */
-        run_say(1, c->name, "", "%s had not been closed in good order: recovered in %.1f ms", c->directory,
-                (double)s.recovery_ns / 1e6);
+    /* making it is the first two */
+    if (pawl_get_status(p->log, &s) == 0 && !s.clean && s.epoch > 2)
+        run_say(1, c->name, "", "%s had not been closed in good order: recovered in %.1f ms",
+                c->directory, (double)s.recovery_ns / 1e6);
     return CLI_OK;
 }
 
@@ -73,8 +75,8 @@ static int make_streams(pipeline *p) {
         if (info.partitions != s->partitions) {
             pawl_error e = {.code = PAWL_INVALID};
             snprintf(e.message, sizeof e.message,
-                     "the stream has %" PRIu32 " partitions in the log and %" PRIu32 " in %s:%" PRIu32
-                     "; a stream keeps what it was made with",
+                     "the stream has %" PRIu32 " partitions in the log and %" PRIu32
+                     " in %s:%" PRIu32 "; a stream keeps what it was made with",
                      info.partitions, s->partitions, p->c->file, s->line);
             return cannot(p, s->name, PAWL_INVALID, &e);
         }
@@ -384,7 +386,8 @@ static uint64_t lag(const pipeline *p) {
     pawl_position at;
     pawl_bounds b;
     for (size_t i = 0; i < p->c->flow_count; i++)
-        for (uint32_t k = 0; p->c->flows[i].kind == FLOW_PROCESSOR && pawl_position_at(p->log, k, &at) >= 0; k++)
+        for (uint32_t k = 0;
+             p->c->flows[i].kind == FLOW_PROCESSOR && pawl_position_at(p->log, k, &at) >= 0; k++)
             if (strcmp(at.name, p->c->flows[i].name) == 0 &&
                 pawl_partition_bounds(p->log, at.stream, at.partition, &b) == 0)
                 sum += b.end > at.offset ? b.end - at.offset : 0;
@@ -401,27 +404,31 @@ bool pipeline_idle(pipeline *p) {
                (s.flow == PAWL_FLOW_ENDED || (s.flow == PAWL_FLOW_IDLE && s.behind == 0));
     bool followed = false;
     for (size_t i = 0; idle && i < p->source_count; i++)
-        followed = followed || (pawl_source_status(p->sources[i], &s) == 0 && s.flow != PAWL_FLOW_ENDED);
+        followed =
+            followed || (pawl_source_status(p->sources[i], &s) == 0 && s.flow != PAWL_FLOW_ENDED);
     idle = idle && lag(p) == 0;
     for (size_t i = 0; i < p->sink_count; i++)
-        idle = idle && pawl_sink_status(p->sinks[i], &s) == 0 && s.flow == PAWL_FLOW_IDLE && s.behind == 0;
+        idle = idle && pawl_sink_status(p->sinks[i], &s) == 0 && s.flow == PAWL_FLOW_IDLE &&
+               s.behind == 0;
     pthread_mutex_unlock(&p->mutex);
-    /* A source that follows something may only be about to go on: a rotated file, say, is waited on for a second. */
+    /* A source that follows something may only be about to go on: a rotated file, say, is waited on
+     * for a second. */
     uint64_t now = cli_now_ns();
     p->idle_since_ns = !idle ? 0 : p->idle_since_ns != 0 ? p->idle_since_ns : now;
-    return idle && now - p->idle_since_ns >= (followed ? UINT64_C(2000000000) : UINT64_C(100000000));
+    return idle &&
+           now - p->idle_since_ns >= (followed ? UINT64_C(2000000000) : UINT64_C(100000000));
 }
 
 /* ---- status */
 
 static json_t *flow_json(const pawl_flow_status *s, const char *kind) {
-    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "kind", kind, "name",
-                     s->name, "type", s->type, "state", pawl_flow_name(s->flow), "records",
-                     (json_int_t)s->records, "bytes", (json_int_t)s->bytes, "batches", (json_int_t)s->batches,
-                     "behind", (json_int_t)s->behind, "retries", (json_int_t)s->retries, "retry_in_ms",
-                     (json_int_t)s->retry_in_ms, "poisoned", (json_int_t)s->poisoned, "redelivered",
-                     (json_int_t)s->redelivered, "lost", (json_int_t)s->lost, "message", s->message, "target",
-                     s->target);
+    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "kind", kind,
+                     "name", s->name, "type", s->type, "state", pawl_flow_name(s->flow), "records",
+                     (json_int_t)s->records, "bytes", (json_int_t)s->bytes, "batches",
+                     (json_int_t)s->batches, "behind", (json_int_t)s->behind, "retries",
+                     (json_int_t)s->retries, "retry_in_ms", (json_int_t)s->retry_in_ms, "poisoned",
+                     (json_int_t)s->poisoned, "redelivered", (json_int_t)s->redelivered, "lost",
+                     (json_int_t)s->lost, "message", s->message, "target", s->target);
 }
 
 static void append(json_t *flows, json_t *one) {
@@ -436,7 +443,8 @@ static json_t *groups_json(pawl *log) {
         return json_null();
     return json_pack("{s:I,s:I,s:I,s:I,s:I,s:s}", "written", (json_int_t)s.groups, "bytes",
                      (json_int_t)s.bytes_written, "syncs", (json_int_t)s.syncs, "pace",
-                     (json_int_t)s.group_pace, "wait", (json_int_t)s.group_wait, "backend", s.backend_note);
+                     (json_int_t)s.group_pace, "wait", (json_int_t)s.group_wait, "backend",
+                     s.backend_note);
 }
 
 json_t *pipeline_status(pipeline *p) {
@@ -451,17 +459,19 @@ json_t *pipeline_status(pipeline *p) {
     for (size_t i = 0; quiet && i < p->c->flow_count; i++) {
         const flow_config *w = &p->c->flows[i];
         if (w->kind == FLOW_PROCESSOR)
-            append(flows, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "kind", "processor", "name", w->name, "type",
-                                    w->type, "state", atomic_load(&p->run_ended) != 0 ? "failed" : "running",
+            append(flows, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "kind", "processor", "name",
+                                    w->name, "type", w->type, "state",
+                                    atomic_load(&p->run_ended) != 0 ? "failed" : "running",
                                     "records", (json_int_t)atomic_load(&w->p.taken), "emitted",
                                     (json_int_t)atomic_load(&w->p.emitted)));
     }
     for (size_t i = 0; i < p->sink_count; i++)
         if (pawl_sink_status(p->sinks[i], &s) == 0)
             append(flows, flow_json(&s, "sink"));
-    json_t *all = json_pack("{s:s,s:s,s:s,s:s,s:o,s:o}", "name", p->c->name, "file", p->c->file, "state",
-                            atomic_load(&p->reloading) != 0 ? "reloading" : states[atomic_load(&p->state)],
-                            "failure", p->why, "flows", flows, "groups", groups_json(p->log));
+    json_t *all =
+        json_pack("{s:s,s:s,s:s,s:s,s:o,s:o}", "name", p->c->name, "file", p->c->file, "state",
+                  atomic_load(&p->reloading) != 0 ? "reloading" : states[atomic_load(&p->state)],
+                  "failure", p->why, "flows", flows, "groups", groups_json(p->log));
     pthread_mutex_unlock(&p->mutex);
     return all;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pipeline.h - a pipeline of a configuration, running: its log, its sources, sinks and processors, and their threads.
+ * pipeline.h - a pipeline of a configuration, running: its log, its sources, sinks and processors,
+ * and their threads.
  *
- * Threads: the main loop calls pipeline_*(); one thread of ours runs the processors (which may have more, of the library's), one ends or reloads. Each source
- * and sink has its own. `mutex` guards the lists of sources and sinks against status while they are taken down.
+ * Threads: the main loop calls pipeline_*(); one thread of ours runs the processors (which may have
+ * more, of the library's), one ends or reloads. Each source and sink has its own. `mutex` guards
+ * the lists of sources and sinks against status while they are taken down.
  */
 #ifndef PAWL_CLI_PIPELINE_H
 #define PAWL_CLI_PIPELINE_H
@@ -39,23 +41,25 @@ typedef struct pipeline {
     int listener; /* of the status socket; -1: none */
 } pipeline;
 
-/* Opens the log, makes the streams, adds everything and starts it. CLI_OK, or an exit code after a message; then nothing is left open. */
+/* Opens the log, makes the streams, adds everything and starts it. CLI_OK, or an exit code after a
+ * message; then nothing is left open. */
 int pipeline_start(pipeline *p, config *c, const cli_args *a);
-/* Begins to end it in a thread: sources first, then what is in the log goes through processors and sinks, for at most the file's `drain`;
- * or without `drain` only the batches at hand. */
+/* Begins to end it in a thread: sources first, then what is in the log goes through processors and
+ * sinks, for at most the file's `drain`; or without `drain` only the batches at hand. */
 void pipeline_end(pipeline *p, bool drain);
 /* Begins to put `c` in the place of what runs, the log staying open. */
 void pipeline_reload(pipeline *p, config *c);
 /* To be called some times a second. Notices failures, drives the deadline. */
 void pipeline_tick(pipeline *p);
-/* Whether there is nothing to do any more: sources idle or ended, processors and sinks at the end of the log. */
+/* Whether there is nothing to do any more: sources idle or ended, processors and sinks at the end
+ * of the log. */
 bool pipeline_idle(pipeline *p);
 /* What it is doing. New reference. */
 json_t *pipeline_status(pipeline *p);
 /* After ENDED: joins threads, frees. Exit code. */
 int pipeline_finish(pipeline *p);
 
-/* run_output.c: messages of all threads, and the line on a terminal */
+/* output.c: messages of all threads, and the line on a terminal */
 void run_say(int severity, const char *where, const char *name, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void run_line(const char *text);
@@ -64,7 +68,7 @@ void run_notify(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Microseconds between two signs of life that the service manager wants; 0: it doesn't. */
 uint64_t run_watchdog_us(void);
 
-/* run_socket.c: DIR/run.sock, where `pawl status` asks. -1: none (told) */
+/* socket.c: DIR/run.sock, where `pawl status` asks. -1: none (told) */
 int run_socket_open(const char *dir);
 void run_socket_close(const char *dir, int fd);
 /* Answers one who has connected. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * run_socket.c - a Unix socket beside the log's segments: who connects gets the running pipeline's status as one JSON object. It costs no write to the disk, and
- * after a crash nobody answers, so no stale state is ever shown.
+ * socket.c - a Unix socket beside the log's segments: who connects gets the running pipeline's
+ * status as one JSON object. It costs no write to the disk, and after a crash nobody answers, so no
+ * stale state is ever shown.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,14 +30,17 @@ int run_socket_open(const char *dir) {
     struct sockaddr_un a;
     int dir_fd, fd = -1;
     if (address(dir, &a, &dir_fd) >= 0) {
-        (void)unlinkat(dir_fd, NAME, 0); /* of a crashed one: the log's lock says that there is no other */
+        /* of a crashed one: the log's lock says that there is no other */
+        (void)unlinkat(dir_fd, NAME, 0);
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd >= 0 && (bind(fd, (const struct sockaddr *)&a, sizeof a) != 0 || listen(fd, 8) != 0)) {
+        if (fd >= 0 &&
+            (bind(fd, (const struct sockaddr *)&a, sizeof a) != 0 || listen(fd, 8) != 0)) {
             close(fd);
             fd = -1;
         }
         if (fd < 0)
-            run_say(1, dir, "", "no status socket (%s): `pawl status` will not show the pipeline", strerror(errno));
+            run_say(1, dir, "", "no status socket (%s): `pawl status` will not show the pipeline",
+                    strerror(errno));
         close(dir_fd);
     }
     return fd;

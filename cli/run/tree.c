@@ -19,7 +19,8 @@ typedef struct reading {
     uint32_t nodes;
 } reading;
 
-static int failed(reading *r, size_t line, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static int failed(reading *r, size_t line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static int failed(reading *r, size_t line, const char *format, ...) {
     va_list args;
@@ -90,8 +91,8 @@ static int take_key(reading *r, const yaml_event_t *e, const tree_node *map, tre
         return -1;
     for (size_t i = 0; i + 1 < map->count; i++)
         if (strcmp(map->children[i].key, child->key) == 0)
-            return failed(r, child->key_line, "\"%.60s\" is given twice (first in line %u)", child->key,
-                          map->children[i].key_line);
+            return failed(r, child->key_line, "\"%.60s\" is given twice (first in line %u)",
+                          child->key, map->children[i].key_line);
     return 0;
 }
 
@@ -135,7 +136,8 @@ static bool stands_for_nothing(const yaml_event_t *e) {
 static int build(reading *r, const yaml_event_t *e, tree_node *n, int depth) {
     n->line = (uint32_t)e->start_mark.line + 1;
     if (++r->nodes > NODES_MAX || depth > DEPTH_MAX)
-        return failed(r, n->line, depth > DEPTH_MAX ? "nested too deeply" : "too much for a configuration");
+        return failed(r, n->line,
+                      depth > DEPTH_MAX ? "nested too deeply" : "too much for a configuration");
     switch (e->type) {
     case YAML_SCALAR_EVENT:
         n->kind = YAML_TEXT;
@@ -177,7 +179,8 @@ static int documents_of(reading *r, tree_node **documents, size_t *count) {
     }
 }
 
-int tree_read(const char *bytes, size_t size, tree_node **documents, size_t *count, tree_error *err) {
+int tree_read(const char *bytes, size_t size, tree_node **documents, size_t *count,
+              tree_error *err) {
     reading r = {.err = err};
     *documents = NULL;
     *count = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tree.h - a YAML file as a tree of texts, lists and maps, each with its line. What a configuration doesn't need is an error: anchors, aliases, tags, keys that
- * are no text, a key given twice.
+ * tree.h - a YAML file as a tree of texts, lists and maps, each with its line. What a configuration
+ * doesn't need is an error: anchors, aliases, tags, keys that are no text, a key given twice.
  */
 #ifndef PAWL_CLI_TREE_H
 #define PAWL_CLI_TREE_H
@@ -32,7 +32,8 @@ typedef struct tree_error {
 #define YAML_BYTES_MAX ((size_t)1 << 20)
 
 /* Reads all documents of a file's content. 0, or -1 with the error. */
-int tree_read(const char *bytes, size_t size, tree_node **documents, size_t *count, tree_error *err);
+int tree_read(const char *bytes, size_t size, tree_node **documents, size_t *count,
+              tree_error *err);
 void tree_free(tree_node *documents, size_t count);
 /* A map's child by key, or NULL. */
 const tree_node *tree_get(const tree_node *map, const char *key);

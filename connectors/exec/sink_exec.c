@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A program as a sink: it is run for each batch, gets the records on its standard input, and finds the batch's name in its environment. Idempotent with
- * stable batches: a batch that comes again has the same name and the same records, so a program that remembers names delivers exactly once.
+ * A program as a sink: it is run for each batch, gets the records on its standard input, and finds
+ * the batch's name in its environment. Idempotent with stable batches: a batch that comes again has
+ * the same name and the same records, so a program that remembers names delivers exactly once.
  *
  * Its exit status is the answer:
  *   0         it is done, durably
@@ -37,13 +38,14 @@ struct exec {
 static const pawl_setting_info settings[] = {
     {"command", PAWL_SETTING_TEXT, 0, NULL, NULL, "a command line for /bin/sh"},
     {"command.*", PAWL_SETTING_TEXT, 0, NULL, NULL, "or a program and its arguments, as a list"},
-    {"timeout", PAWL_SETTING_TIME, 0, NULL, "60s", "it is ended (with what it started) if it takes longer"},
+    {"timeout", PAWL_SETTING_TIME, 0, NULL, "60s",
+     "it is ended (with what it started) if it takes longer"},
     ENCODE_SETTINGS,
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static int make_sink(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
-const pawl_connector connect_sink_exec = {"exec", "a program that is given each batch on its standard input",
-                                          settings, make_sink, NULL};
+const pawl_connector connect_sink_exec = {
+    "exec", "a program that is given each batch on its standard input", settings, make_sink, NULL};
 
 /* ---- running it */
 
@@ -54,8 +56,8 @@ struct environment {
 };
 
 static bool is_ours(const char *variable) {
-    static const char *const names[] = {
-        "PAWL_BATCH=", "PAWL_STREAM=", "PAWL_PARTITION=", "PAWL_FROM=", "PAWL_TO=", "PAWL_REDELIVERY="};
+    static const char *const names[] = {"PAWL_BATCH=", "PAWL_STREAM=", "PAWL_PARTITION=",
+                                        "PAWL_FROM=",  "PAWL_TO=",     "PAWL_REDELIVERY="};
     for (size_t i = 0; i < VARIABLES; i++)
         if (strncmp(variable, names[i], strlen(names[i])) == 0)
             return true;
@@ -81,7 +83,8 @@ static bool make_environment(struct environment *e, const pawl_sink_batch *b) {
     return e->all != NULL;
 }
 
-/* Its output goes where our messages go: it has no other meaning here. A process group of its own, so that all of it can be ended. 0 or an errno. */
+/* Its output goes where our messages go: it has no other meaning here. A process group of its own,
+ * so that all of it can be ended. 0 or an errno. */
 static int start(char **program, char **env, int in, pid_t *pid) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -102,7 +105,8 @@ static int start(char **program, char **env, int in, pid_t *pid) {
         posix_spawnattr_setsigmask(&attributes, &none);
         posix_spawnattr_setpgroup(&attributes, 0);
         posix_spawnattr_setflags(
-            &attributes, (short)(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP));
+            &attributes,
+            (short)(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP));
         if (error == 0)
             error = posix_spawnp(pid, program[0], &actions, &attributes, program, env);
         posix_spawnattr_destroy(&attributes);
@@ -116,8 +120,8 @@ static int left_ms(uint64_t end_ns) {
     return now >= end_ns ? 0 : (int)((end_ns - now + 999999) / 1000000);
 }
 
-/* Writes all of it, until the time is over or the reader has gone (which is its right). False: the time is over. SIGPIPE must not end us: the thread
- * has it blocked meanwhile. */
+/* Writes all of it, until the time is over or the reader has gone (which is its right). False: the
+ * time is over. SIGPIPE must not end us: the thread has it blocked meanwhile. */
 static bool feed(int fd, const char *at, size_t left, uint64_t end_ns) {
     while (left > 0) {
         struct pollfd p = {.fd = fd, .events = POLLOUT};
@@ -162,8 +166,8 @@ static bool wait_for(pid_t pid, uint64_t end_ns, int *status) {
 static int judge(const struct exec *x, int status, pawl_fault *f) {
     const char *name = x->program[0];
     if (WIFSIGNALED(status))
-        return pawl_fault_set(f, PAWL_RETRY, "%s was ended by signal %d (%s)", name, WTERMSIG(status),
-                              strsignal(WTERMSIG(status)));
+        return pawl_fault_set(f, PAWL_RETRY, "%s was ended by signal %d (%s)", name,
+                              WTERMSIG(status), strsignal(WTERMSIG(status)));
     int code = WEXITSTATUS(status);
     if (code == 0)
         return PAWL_DONE;
@@ -183,16 +187,17 @@ static int run(struct exec *x, char **env, pawl_fault *f) {
     close(ends[0]);
     if (error != 0) {
         close(ends[1]);
-        bool later = error == EAGAIN || error == ENOMEM || error == ETXTBSY || error == EMFILE || error == ENFILE;
-        return pawl_fault_set(f, later ? PAWL_RETRY : PAWL_FATAL, "%s cannot be run: %s", x->program[0],
-                              strerror(error));
+        bool later = error == EAGAIN || error == ENOMEM || error == ETXTBSY || error == EMFILE ||
+                     error == ENFILE;
+        return pawl_fault_set(f, later ? PAWL_RETRY : PAWL_FATAL, "%s cannot be run: %s",
+                              x->program[0], strerror(error));
     }
     uint64_t end_ns = connect_now(&(pawl_hooks){0}) + x->timeout_ms * 1000000u;
     sigemptyset(&pipes);
     sigaddset(&pipes, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &pipes, &before);
-    bool in_time =
-        fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0 && feed(ends[1], x->buffer.bytes, x->buffer.len, end_ns);
+    bool in_time = fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0 &&
+                   feed(ends[1], x->buffer.bytes, x->buffer.len, end_ns);
     close(ends[1]);
     while (sigtimedwait(&pipes, NULL, &(struct timespec){0}) == SIGPIPE) {
     }
@@ -217,8 +222,8 @@ static int exec_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     return exec_begin(self, b, f);
 }
 
-static int exec_write(void *self, const pawl_sink_batch *b, const pawl_record *records, size_t count,
-                      pawl_fault *f) {
+static int exec_write(void *self, const pawl_sink_batch *b, const pawl_record *records,
+                      size_t count, pawl_fault *f) {
     struct exec *x = self;
     int outcome = PAWL_DONE;
     (void)b;
@@ -229,8 +234,9 @@ static int exec_write(void *self, const pawl_sink_batch *b, const pawl_record *r
 
 static int exec_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct environment e;
-    int outcome = make_environment(&e, b) ? run(self, e.all, f)
-                                          : pawl_fault_set(f, PAWL_RETRY, "no memory for the environment");
+    int outcome = make_environment(&e, b)
+                      ? run(self, e.all, f)
+                      : pawl_fault_set(f, PAWL_RETRY, "no memory for the environment");
     free(e.all);
     return outcome;
 }
@@ -258,7 +264,8 @@ static int choose_program(struct exec *x, const pawl_settings *set, pawl_error *
         numbered += strncmp(set->items[i].name, "command.", 8) == 0;
     if ((line != NULL) == (numbered != 0) || numbered > ARGUMENTS_MAX)
         return connect_error(
-            err, PAWL_INVALID, "exec needs a command: a text for /bin/sh, or a list of a program and its arguments");
+            err, PAWL_INVALID,
+            "exec needs a command: a text for /bin/sh, or a list of a program and its arguments");
     for (char name[24]; n < numbered; n++) {
         snprintf(name, sizeof name, "command.%zu", n);
         words[n] = NULL;

@@ -18,7 +18,8 @@ struct behind {
     pthread_cond_t wake; /* both ways */
     pthread_t thread;
     bool begun;
-    enum job job; /* NONE: idle. All that follows is the thread's while there is a job, else the owner's */
+    /* NONE: idle. All that follows is the thread's while there is a job, else the owner's */
+    enum job job;
     int fd;
     struct buffer bytes;
     uint64_t offset;

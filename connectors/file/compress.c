@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * compress.c - see compress.h. zlib and zstd are optional; a build without them says so when it is asked.
+ * compress.c - see compress.h. zlib and zstd are optional; a build without them says so when it is
+ * asked.
  */
 #include "connectors/file/compress.h"
 
@@ -39,8 +40,8 @@ struct compressor *compress_new(int kind, int level) {
     (void)level;
 #if PAWL_WITH_ZLIB
     if (kind == COMPRESS_GZIP) /* 15 + 16: a gzip header around the largest window */
-        good = deflateInit2(&c->gzip, level != 0 ? level : Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8,
-                            Z_DEFAULT_STRATEGY) == Z_OK;
+        good = deflateInit2(&c->gzip, level != 0 ? level : Z_DEFAULT_COMPRESSION, Z_DEFLATED,
+                            15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK;
 #endif
 #if PAWL_WITH_ZSTD
     if (kind == COMPRESS_ZSTD && (c->zstd = ZSTD_createCCtx()) != NULL)
@@ -53,7 +54,8 @@ struct compressor *compress_new(int kind, int level) {
     return NULL;
 }
 
-bool compress_add(struct compressor *c, struct buffer *out, const void *bytes, size_t size, bool end) {
+bool compress_add(struct compressor *c, struct buffer *out, const void *bytes, size_t size,
+                  bool end) {
 #if PAWL_WITH_ZLIB
     if (c->kind == COMPRESS_GZIP) {
         int rc = Z_OK;
@@ -63,7 +65,8 @@ bool compress_add(struct compressor *c, struct buffer *out, const void *bytes, s
             c->gzip.next_out = (Bytef *)c->piece;
             c->gzip.avail_out = sizeof c->piece;
             rc = deflate(&c->gzip, end ? Z_FINISH : Z_NO_FLUSH);
-            if (rc == Z_STREAM_ERROR || !buffer_add(out, c->piece, sizeof c->piece - c->gzip.avail_out))
+            if (rc == Z_STREAM_ERROR ||
+                !buffer_add(out, c->piece, sizeof c->piece - c->gzip.avail_out))
                 return false;
         } while (c->gzip.avail_out == 0 || (end && rc != Z_STREAM_END));
         return !end || deflateReset(&c->gzip) == Z_OK;

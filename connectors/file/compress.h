@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Compression of a batch: each is a gzip member or a zstd frame of its own, so that a file of several can be cut between any two of them.
+ * Compression of a batch: each is a gzip member or a zstd frame of its own, so that a file of
+ * several can be cut between any two of them.
  */
 #ifndef PAWL_CONNECTORS_COMPRESS_H
 #define PAWL_CONNECTORS_COMPRESS_H
@@ -15,8 +16,10 @@ struct compressor;
 /* False: not in this build, or no memory. level 0: the library's own choice. */
 bool compress_available(int kind);
 struct compressor *compress_new(int kind, int level);
-/* Appends the compressed form of `size` bytes to `out`; `end`: and ends the member, so that the next call begins another. */
-bool compress_add(struct compressor *c, struct buffer *out, const void *bytes, size_t size, bool end);
+/* Appends the compressed form of `size` bytes to `out`; `end`: and ends the member, so that the
+ * next call begins another. */
+bool compress_add(struct compressor *c, struct buffer *out, const void *bytes, size_t size,
+                  bool end);
 /* Forgets a member that was begun. */
 void compress_reset(struct compressor *c);
 void compress_free(struct compressor *c);

@@ -14,8 +14,8 @@ static inline uint64_t newlines(const uint8_t *p) {
     const __m128i nl = _mm_set1_epi8('\n');
     uint64_t mask = 0;
     for (int i = 0; i < 4; i++)
-        mask |= (uint64_t)(uint32_t)_mm_movemask_epi8(
-                    _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), nl))
+        mask |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(
+                    _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), nl))
                 << (16 * i);
     return mask;
 }
@@ -34,8 +34,8 @@ int64_t lines_now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max, size_t line_max,
-                   bool crlf, int64_t timestamp_ns, const uint8_t **next) {
+size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max,
+                   size_t line_max, bool crlf, int64_t timestamp_ns, const uint8_t **next) {
     const uint8_t *line = from;
     pawl_record *r = records, *last = records + max;
     for (const uint8_t *block = from; block < end && r < last; block += 64)

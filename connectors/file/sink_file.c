@@ -2,10 +2,12 @@
  *
  * Two-phase sink into rotating files. sink_file.h has the files and the idea.
  *
- * While a batch is made, a thread writes what there is of it already; and the part's sync and the slot's are under way together.
+ * While a batch is made, a thread writes what there is of it already; and the part's sync and the
+ * slot's are under way together.
  *
- * Recovery (open): whatever is only in the page cache is made durable before it is believed, by writing each state anew; bytes of a part beyond what is
- * committed or prepared are cut off; a rename that was under way is completed; parts that no state knows are removed.
+ * Recovery (open): whatever is only in the page cache is made durable before it is believed, by
+ * writing each state anew; bytes of a part beyond what is committed or prepared are cut off; a
+ * rename that was under way is completed; parts that no state knows are removed.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -42,8 +44,9 @@ struct file_sink {
     int dir, part, state; /* part and state: of `at`; -1: not open */
     struct target *targets;
     size_t count;
-    size_t at;         /* index of the target whose files are open; FILE_NONE-like SIZE_MAX: none */
-    bool whole;        /* opened, and no call failed since: the states in memory are those on disk */
+    size_t at; /* index of the target whose files are open; FILE_NONE-like SIZE_MAX: none */
+    /* opened, and no call failed since: the states in memory are those on disk */
+    bool whole;
     bool begun, fresh; /* a batch; its part's name isn't durable yet */
     uint64_t written;  /* where the batch's next byte goes */
     struct buffer plain, packed;
@@ -54,27 +57,30 @@ struct file_sink {
 };
 
 static const pawl_setting_info settings[] = {
-    {"directory", PAWL_SETTING_TEXT, 1, NULL, NULL, "where the files go; made if only its last part is missing"},
-    {"name", PAWL_SETTING_TEXT, 0, NULL, NULL, "what the files' names begin with; the sink's name if not given"},
+    {"directory", PAWL_SETTING_TEXT, 1, NULL, NULL,
+     "where the files go; made if only its last part is missing"},
+    {"name", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "what the files' names begin with; the sink's name if not given"},
     {"suffix", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "what they end with; .log, .jsonl or .bin by format if not given, and .gz or .zst"},
     ENCODE_SETTINGS,
     {"compress", PAWL_SETTING_CHOICE, 0, COMPRESS_KINDS, "none",
      "compress each batch as a gzip member or a zstd frame"},
     {"level", PAWL_SETTING_NUMBER, 0, NULL, "0", "of the compression; 0: the library's own choice"},
-    {"rotate_size", PAWL_SETTING_SIZE, 0, NULL, "64M", "a file becomes visible once it has so many bytes"},
+    {"rotate_size", PAWL_SETTING_SIZE, 0, NULL, "64M",
+     "a file becomes visible once it has so many bytes"},
     {"rotate_age", PAWL_SETTING_TIME, 0, NULL, "1m", "or is so old; 0: not for its age"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static int make_sink(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
-const pawl_connector connect_sink_file = {"file", "rotating files, each visible once all of it is committed",
-                                          settings, make_sink, NULL};
+const pawl_connector connect_sink_file = {
+    "file", "rotating files, each visible once all of it is committed", settings, make_sink, NULL};
 
 /* ---- names and answers */
 
 static void part_name(const struct file_sink *s, const struct target *t, char out[256]) {
-    snprintf(out, 256, ".%s-%" PRIu32 "-%" PRIu32 "-%020" PRIu64 ".part", s->sink, t->stream, t->partition,
-             t->state.first);
+    snprintf(out, 256, ".%s-%" PRIu32 "-%" PRIu32 "-%020" PRIu64 ".part", s->sink, t->stream,
+             t->partition, t->state.first);
 }
 
 static void state_name(const struct file_sink *s, const struct target *t, char out[256]) {
@@ -82,7 +88,8 @@ static void state_name(const struct file_sink *s, const struct target *t, char o
 }
 
 /* ".SINK-" and `wanted` numbers with dashes between, then `end`, and nothing else. */
-static bool name_is(const struct file_sink *s, const char *name, int wanted, const char *end, uint64_t n[3]) {
+static bool name_is(const struct file_sink *s, const char *name, int wanted, const char *end,
+                    uint64_t n[3]) {
     size_t len = strlen(s->sink);
     if (name[0] != '.' || strncmp(name + 1, s->sink, len) != 0 || name[1 + len] != '-')
         return false;
@@ -103,9 +110,11 @@ static bool name_is(const struct file_sink *s, const char *name, int wanted, con
 /* What can be mended by time is tried again, what needs someone isn't. */
 static int failed(struct file_sink *s, pawl_fault *f, const char *doing) {
     int e = errno;
-    bool final = e == EACCES || e == EPERM || e == EROFS || e == ENOTDIR || e == ELOOP || e == ENAMETOOLONG;
+    bool final =
+        e == EACCES || e == EPERM || e == EROFS || e == ENOTDIR || e == ELOOP || e == ENAMETOOLONG;
     s->whole = false;
-    return pawl_fault_set(f, final ? PAWL_FATAL : PAWL_RETRY, "%s in %s: %s", doing, s->directory, strerror(e));
+    return pawl_fault_set(f, final ? PAWL_FATAL : PAWL_RETRY, "%s in %s: %s", doing, s->directory,
+                          strerror(e));
 }
 
 static void close_files(struct file_sink *s) {
@@ -174,12 +183,14 @@ static int rename_part(struct file_sink *s, const struct target *t) {
         char twin[16] = "";
         if (again > 0)
             snprintf(twin, sizeof twin, ".%u", again);
-        snprintf(to, sizeof to, "%s-%s-%" PRIu32 "-%020" PRIu64 "%s%s", s->prefix != NULL ? s->prefix : s->sink,
-                 t->state.stream, t->partition, t->state.first, twin, s->suffix);
+        snprintf(to, sizeof to, "%s-%s-%" PRIu32 "-%020" PRIu64 "%s%s",
+                 s->prefix != NULL ? s->prefix : s->sink, t->state.stream, t->partition,
+                 t->state.first, twin, s->suffix);
         int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
         if (rc != 0 && errno == EINVAL) /* not on this file system; nobody else makes such names */
-            rc = faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? (errno = EEXIST, -1)
-                                                                       : renameat(s->dir, from, s->dir, to);
+            rc = faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0
+                     ? (errno = EEXIST, -1)
+                     : renameat(s->dir, from, s->dir, to);
         if (rc == 0 || errno != EEXIST)
             return rc;
     }
@@ -269,11 +280,13 @@ static int load(struct file_sink *s, struct target *t, pawl_fault *f) {
     if (rc < 0)
         outcome = failed(s, f, "reading a state");
     else if (rc > 0)
-        outcome = pawl_fault_set(f, PAWL_FATAL, "%s in %s has no valid slot: it is damaged", name, s->directory);
+        outcome = pawl_fault_set(f, PAWL_FATAL, "%s in %s has no valid slot: it is damaged", name,
+                                 s->directory);
     else if (memcmp(t->state.log_id, s->log_id, sizeof s->log_id) != 0)
-        outcome = pawl_fault_set(f, PAWL_FATAL,
-                                 "%s in %s belongs to another log: give the sink another name or directory",
-                                 name, s->directory);
+        outcome = pawl_fault_set(
+            f, PAWL_FATAL,
+            "%s in %s belongs to another log: give the sink another name or directory", name,
+            s->directory);
     if (outcome == PAWL_DONE && t->state.first != FILE_NONE)
         outcome = settle_part(s, t, f);
     /* What was read may be in the page cache only; written anew it is durable. */
@@ -291,7 +304,8 @@ static bool known_part(const struct file_sink *s, const uint64_t n[3]) {
     return false;
 }
 
-/* Goes through the directory: pass 0 finds the states, pass 1 removes parts that none of them knows. */
+/* Goes through the directory: pass 0 finds the states, pass 1 removes parts that none of them
+ * knows. */
 static int scan(struct file_sink *s, int pass, pawl_fault *f) {
     int fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
@@ -305,9 +319,11 @@ static int scan(struct file_sink *s, int pass, pawl_fault *f) {
     const struct dirent *e;
     while (outcome == PAWL_DONE && (e = readdir(d)) != NULL) {
         uint64_t n[3];
-        if (pass == 0 && name_is(s, e->d_name, 2, ".state", n) && n[0] <= UINT32_MAX && n[1] <= UINT32_MAX) {
+        if (pass == 0 && name_is(s, e->d_name, 2, ".state", n) && n[0] <= UINT32_MAX &&
+            n[1] <= UINT32_MAX) {
             if (add(s, (uint32_t)n[0], (uint32_t)n[1]) == NULL)
-                outcome = pawl_fault_set(f, PAWL_RETRY, "no memory for the states of %s", s->directory);
+                outcome =
+                    pawl_fault_set(f, PAWL_RETRY, "no memory for the states of %s", s->directory);
         } else if (pass == 1 && name_is(s, e->d_name, 3, ".part", n) && !known_part(s, n)) {
             if (unlinkat(s->dir, e->d_name, 0) != 0 && errno != ENOENT)
                 outcome = failed(s, f, "removing a leftover part");
@@ -352,7 +368,8 @@ static int sink_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 
 /* ---- a batch */
 
-static int new_target(struct file_sink *s, const pawl_sink_batch *b, struct target **out, pawl_fault *f) {
+static int new_target(struct file_sink *s, const pawl_sink_batch *b, struct target **out,
+                      pawl_fault *f) {
     char name[256];
     struct target *t = add(s, b->stream_id, b->partition);
     if (t == NULL)
@@ -381,7 +398,8 @@ static int sink_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         return outcome;
     if (open_files(s, t) != 0)
         return failed(s, f, "opening a part");
-    if (t->state.rotating != 0 && (rotate(s, t) != 0 || open_files(s, t) != 0)) /* it failed before */
+    /* it failed before */
+    if (t->state.rotating != 0 && (rotate(s, t) != 0 || open_files(s, t) != 0))
         return failed(s, f, "making a part visible");
     s->fresh = t->state.first == FILE_NONE;
     if (s->fresh) { /* in memory only, until it is prepared */
@@ -417,7 +435,8 @@ static int flush(struct file_sink *s, bool end, pawl_fault *f) {
     if (!end) { /* the device works while the next piece is made */
         uint64_t at = s->written;
         s->written += out->len;
-        return behind_write(s->behind, s->part, out, at) == 0 ? PAWL_DONE : failed(s, f, "writing a part");
+        return behind_write(s->behind, s->part, out, at) == 0 ? PAWL_DONE
+                                                              : failed(s, f, "writing a part");
     }
     if (behind_wait(s->behind) != 0 || write_whole(s->part, out, s->written) != 0)
         return failed(s, f, "writing a part");
@@ -426,8 +445,8 @@ static int flush(struct file_sink *s, bool end, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-static int sink_write(void *self, const pawl_sink_batch *b, const pawl_record *records, size_t count,
-                      pawl_fault *f) {
+static int sink_write(void *self, const pawl_sink_batch *b, const pawl_record *records,
+                      size_t count, pawl_fault *f) {
     struct file_sink *s = self;
     int outcome = PAWL_DONE;
     (void)b;
@@ -439,7 +458,8 @@ static int sink_write(void *self, const pawl_sink_batch *b, const pawl_record *r
     return outcome;
 }
 
-/* The batch's bytes on their way to the device, and no others behind them. make_durable() waits for them. */
+/* The batch's bytes on their way to the device, and no others behind them. make_durable() waits for
+ * them. */
 static int finish_part(struct file_sink *s, pawl_fault *f) {
     struct stat info;
     int outcome = flush(s, true, f);
@@ -470,7 +490,8 @@ static int sink_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     st->prepared_to = b->to;
     st->prepared_length = s->written;
     s->begun = false;
-    /* Both at once, in any order: until both are durable there is no decision, and recovery rolls back whatever the slot says. */
+    /* Both at once, in any order: until both are durable there is no decision, and recovery rolls
+     * back whatever the slot says. */
     bool written = file_state_write(s->state, st) == 0;
     outcome = written ? PAWL_DONE : failed(s, f, "writing a state");
     int durable = make_durable(s, outcome == PAWL_DONE ? f : NULL);
@@ -478,7 +499,8 @@ static int sink_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 }
 
 /* The target, with its files open, if it holds the batch as prepared. */
-static int holding(struct file_sink *s, const pawl_sink_batch *b, struct target **out, pawl_fault *f) {
+static int holding(struct file_sink *s, const pawl_sink_batch *b, struct target **out,
+                   pawl_fault *f) {
     struct target *t = find(s, b->stream_id, b->partition);
     if (t == NULL || strcmp(t->state.prepared, b->name) != 0)
         return PAWL_GONE;
@@ -499,7 +521,8 @@ static int committed_now(struct file_sink *s, struct target *t, pawl_fault *f) {
         return failed(s, f, "writing a state");
     tell(s, 0);
     if (due(s, t, false) && rotate(s, t) != 0)
-        s->whole = false; /* the batch is committed all the same; idle() reports what is the matter */
+        /* the batch is committed all the same; idle() reports what is the matter */
+        s->whole = false;
     return PAWL_DONE;
 }
 
@@ -523,7 +546,8 @@ static int sink_rollback_prepared(void *self, const pawl_sink_batch *b, pawl_fau
     return PAWL_DONE;
 }
 
-static int sink_list_prepared(void *self, const char *prefix, pawl_prepared_fn fn, void *arg, pawl_fault *f) {
+static int sink_list_prepared(void *self, const char *prefix, pawl_prepared_fn fn, void *arg,
+                              pawl_fault *f) {
     const struct file_sink *s = self;
     (void)f;
     for (size_t i = 0; i < s->count; i++)
@@ -589,7 +613,8 @@ static int sink_idle(void *self, pawl_fault *f) {
 static void sink_status(void *self, char *text, size_t size) {
     struct file_sink *s = self;
     pthread_mutex_lock(&s->mutex);
-    snprintf(text, size, "%s: %" PRIu64 " files made visible, %" PRIu64 " bytes committed and still hidden",
+    snprintf(text, size,
+             "%s: %" PRIu64 " files made visible, %" PRIu64 " bytes committed and still hidden",
              s->directory, s->files, s->hidden);
     pthread_mutex_unlock(&s->mutex);
 }
@@ -621,26 +646,30 @@ static bool name_part_ok(const char *text) {
 
 static int check(const pawl_settings *set, pawl_error *err) {
     const pawl_connector *c = &connect_sink_file;
-    const char *name = pawl_setting_text(c, set, "name"), *suffix = pawl_setting_text(c, set, "suffix");
+    const char *name = pawl_setting_text(c, set, "name"),
+               *suffix = pawl_setting_text(c, set, "suffix");
     int kind = (int)pawl_setting_number(c, set, "compress");
     uint64_t level = pawl_setting_number(c, set, "level");
     if (pawl_setting_text(c, set, "directory")[0] == 0)
         return connect_error(err, PAWL_INVALID, "file: directory is empty");
     if (!name_part_ok(name) || !name_part_ok(suffix) || (name != NULL && name[0] == '.'))
         return connect_error(
-            err, PAWL_INVALID, "file: name and suffix have 1 to 32 characters, no slash, and name no dot in front");
+            err, PAWL_INVALID,
+            "file: name and suffix have 1 to 32 characters, no slash, and name no dot in front");
     if (!compress_available(kind))
         return connect_error(err, PAWL_UNSUPPORTED, "file: this build has no %s",
                              kind == COMPRESS_GZIP ? "zlib" : "zstd");
     if (level > (kind == COMPRESS_ZSTD ? 19u : 9u))
-        return connect_error(err, PAWL_INVALID, "file: level goes to 9 for gzip and to 19 for zstd");
+        return connect_error(err, PAWL_INVALID,
+                             "file: level goes to 9 for gzip and to 19 for zstd");
     if (pawl_setting_number(c, set, "rotate_size") == 0)
         return connect_error(err, PAWL_INVALID, "file: rotate_size must not be 0");
     return 0;
 }
 
 static char *choose_suffix(const char *given, const struct file_sink *s) {
-    static const char *const by_format[] = {".log", ".jsonl", ".bin"}, *const by_kind[] = {"", ".gz", ".zst"};
+    static const char *const by_format[] = {".log", ".jsonl", ".bin"}, *const by_kind[] = {
+                                                                           "", ".gz", ".zst"};
     char text[16];
     snprintf(text, sizeof text, "%s%s", by_format[s->encoding.format], by_kind[s->compression]);
     return strdup(given != NULL ? given : text);
@@ -669,7 +698,8 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     if (s->compression != COMPRESS_NONE)
         s->compressor = compress_new(s->compression, (int)pawl_setting_number(c, set, "level"));
     if (s->behind == NULL || s->directory == NULL || s->suffix == NULL ||
-        (name != NULL && s->prefix == NULL) || (s->compression != COMPRESS_NONE && s->compressor == NULL)) {
+        (name != NULL && s->prefix == NULL) ||
+        (s->compression != COMPRESS_NONE && s->compressor == NULL)) {
         sink_destroy(s);
         return connect_error(err, PAWL_MEMORY, "no memory for a sink");
     }

@@ -2,13 +2,17 @@
  *
  * What the files of the file sink share. In the target directory, for each partition:
  *
- *   SINK-STREAM-PARTITION-FIRST.log   visible files; FIRST is the offset of the first record, 20 digits
- *   .SINK-STREAMID-PARTITION-FIRST.part   the hidden file that grows; its first `length` bytes are committed, what follows may be prepared
- *   .SINK-STREAMID-PARTITION.state    two slots, written in turn: how long the part is, how far the stream has come, what is prepared
+ *   SINK-STREAM-PARTITION-FIRST.log   visible files; FIRST is the offset of the first record, 20
+ *                                     digits
+ *   .SINK-STREAMID-PARTITION-FIRST.part   the hidden file that grows; its first `length` bytes are
+ *                                         committed, what follows may be prepared
+ *   .SINK-STREAMID-PARTITION.state    two slots, written in turn: how long the part is, how far the
+ *                                     stream has come, what is prepared
  *
- * A batch is appended to the part and made durable; then a slot says that it is prepared (with its name), later one that it is committed. A part that is large
- * or old enough, and has nothing prepared, becomes visible by a rename between two slots. The state, not the visible files, is what recovery goes
- * by: whoever consumes them may move them away at any time.
+ * A batch is appended to the part and made durable; then a slot says that it is prepared (with its
+ * name), later one that it is committed. A part that is large or old enough, and has nothing
+ * prepared, becomes visible by a rename between two slots. The state, not the visible files, is
+ * what recovery goes by: whoever consumes them may move them away at any time.
  */
 #ifndef PAWL_CONNECTORS_SINK_FILE_H
 #define PAWL_CONNECTORS_SINK_FILE_H
@@ -37,11 +41,13 @@ void file_state_encode(const struct file_state *s, char slot[FILE_SLOT]);
 /* False: no valid slot. */
 bool file_state_decode(struct file_state *s, const char slot[FILE_SLOT]);
 
-/* Reads both slots of an open state file and takes the newer valid one. 0, -1 with errno, 1: neither is valid. */
+/* Reads both slots of an open state file and takes the newer valid one. 0, -1 with errno, 1:
+ * neither is valid. */
 int file_state_read(int fd, struct file_state *s);
 /* Writes the next slot, durably. 0, or -1 with errno. */
 int file_state_write(int fd, struct file_state *s);
-/* Makes a state file, all at once, durably but for the directory. Its descriptor, or -1 with errno. */
+/* Makes a state file, all at once, durably but for the directory. Its descriptor, or -1 with
+ * errno. */
 int file_state_create(int dir, const char *name, struct file_state *s);
 
 #endif

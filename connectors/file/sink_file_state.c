@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The file sink's state file. A slot is text, so that a person can read it, ended by a line with the hash of what precedes.
+ * The file sink's state file. A slot is text, so that a person can read it, ended by a line with
+ * the hash of what precedes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -44,8 +45,8 @@ bool file_state_decode(struct file_state *s, const char slot[FILE_SLOT]) {
                "pawl file sink 1\nseq %" SCNu64 "\nlog %32[0-9a-f]\nstream %127s\nfirst %" SCNu64
                "\nlength %" SCNu64 "\nto %" SCNu64 "\nbegun %" SCNd64 "\nrotating %" SCNu32
                "\nprepared %199s %" SCNu64 " %" SCNu64,
-               &s->seq, id, s->stream, &s->first, &s->length, &s->to, &s->begun_ns, &s->rotating, s->prepared,
-               &s->prepared_to, &s->prepared_length) != 11 ||
+               &s->seq, id, s->stream, &s->first, &s->length, &s->to, &s->begun_ns, &s->rotating,
+               s->prepared, &s->prepared_to, &s->prepared_length) != 11 ||
         strlen(id) != 32)
         return false;
     for (size_t i = 0; i < 16; i++) {
@@ -56,7 +57,8 @@ bool file_state_decode(struct file_state *s, const char slot[FILE_SLOT]) {
     }
     if (strcmp(s->prepared, "-") == 0)
         s->prepared[0] = 0;
-    file_state_encode(s, again); /* valid if and only if it is what would be written, hash included */
+    /* valid if and only if it is what would be written, hash included */
+    file_state_encode(s, again);
     return memcmp(again, slot, FILE_SLOT) == 0;
 }
 
@@ -68,7 +70,8 @@ int file_state_read(int fd, struct file_state *s) {
         ssize_t got = pread(fd, slot, sizeof slot, (off_t)(i * FILE_SLOT_APART));
         if (got < 0)
             return -1;
-        if (got == (ssize_t)sizeof slot && file_state_decode(&one, slot) && (!found || one.seq > s->seq)) {
+        if (got == (ssize_t)sizeof slot && file_state_decode(&one, slot) &&
+            (!found || one.seq > s->seq)) {
             *s = one;
             found = true;
         }

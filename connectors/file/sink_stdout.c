@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Standard output as a sink: idempotent in kind, but nobody there drops what comes again. It is at-least-once; after a crash the last batch may come twice.
+ * Standard output as a sink: idempotent in kind, but nobody there drops what comes again. It is
+ * at-least-once; after a crash the last batch may come twice.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,7 +21,8 @@ static const pawl_setting_info settings[] = {
 };
 static int make_sink(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
 const pawl_connector connect_sink_stdout = {
-    "stdout", "standard output; at-least-once: a crash may write the last batch twice", settings, make_sink, NULL};
+    "stdout", "standard output; at-least-once: a crash may write the last batch twice", settings,
+    make_sink, NULL};
 
 static int out_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     (void)b, (void)f;
@@ -49,12 +51,16 @@ static int out_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         ssize_t put = write(STDOUT_FILENO, o->buffer.bytes + done, o->buffer.len - done);
         if (put < 0 && errno == EINTR)
             continue;
-        if (put < 0) /* trying again would write the first part twice for sure; the reader is gone, or someone has to look */
-            return pawl_fault_set(f, done == 0 && errno != EPIPE && errno != EBADF ? PAWL_RETRY : PAWL_FATAL,
-                                  "standard output: %s", strerror(errno));
+        /* trying again would write the first part twice for sure; the reader is gone, or someone
+         * has to look */
+        if (put < 0)
+            return pawl_fault_set(
+                f, done == 0 && errno != EPIPE && errno != EBADF ? PAWL_RETRY : PAWL_FATAL,
+                "standard output: %s", strerror(errno));
         done += (size_t)put;
     }
-    if (fdatasync(STDOUT_FILENO) != 0 && errno != EINVAL && errno != EROFS) /* a pipe or a terminal has nothing to sync */
+    /* a pipe or a terminal has nothing to sync */
+    if (fdatasync(STDOUT_FILENO) != 0 && errno != EINVAL && errno != EROFS)
         return pawl_fault_set(f, PAWL_FATAL, "standard output: fdatasync: %s", strerror(errno));
     return PAWL_DONE;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The source "dir": the files of one directory, each an item with a producer and a position of its own. New files are noticed; what is finished is
- * remembered by its position, and opened again when it grows. A file's item is its name where that has at most 60 bytes of A-Z a-z 0-9 . _ - and doesn't
- * begin with "h-", else "h-" and the hash of its name; so a file that is renamed is another file. A producer stays in the log for ever: at most `files` names are taken.
+ * The source "dir": the files of one directory, each an item with a producer and a position of its
+ * own. New files are noticed; what is finished is remembered by its position, and opened again when
+ * it grows. A file's item is its name where that has at most 60 bytes of A-Z a-z 0-9 . _ - and
+ * doesn't begin with "h-", else "h-" and the hash of its name; so a file that is renamed is another
+ * file. A producer stays in the log for ever: at most `files` names are taken.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -42,17 +44,21 @@ struct dir_source {
 
 static const pawl_setting_info settings[] = {
     {"path", PAWL_SETTING_TEXT, 1, NULL, NULL, "the directory"},
-    {"glob", PAWL_SETTING_TEXT, 0, NULL, "*", "pattern of the names; those that begin with a dot only if it does"},
+    {"glob", PAWL_SETTING_TEXT, 0, NULL, "*",
+     "pattern of the names; those that begin with a dot only if it does"},
     {"follow", PAWL_SETTING_BOOL, 0, NULL, "true",
-     "wait for more at the files' ends and for new files; else it ends when all that are there are read"},
+     "wait for more at the files' ends and for new files; else it ends when all that are there are "
+     "read"},
     {"scan", PAWL_SETTING_TIME, 0, NULL, "1s", "how often the directory is looked at"},
-    {"files", PAWL_SETTING_NUMBER, 0, NULL, "1000", "at most so many names; each is a producer in the log for ever"},
+    {"files", PAWL_SETTING_NUMBER, 0, NULL, "1000",
+     "at most so many names; each is a producer in the log for ever"},
     {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "lines end with CR LF: the CR is taken off too"},
     {"line_max", PAWL_SETTING_SIZE, 0, NULL, "1M", "the longest line"},
     {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",
      "a longer one goes by the source's poison policy, or is cut into parts"},
     {"on_replaced", PAWL_SETTING_CHOICE, 0, "read|stop", "read",
-     "if no file has the bytes before a position any more: read what is there from its start, or stop"},
+     "if no file has the bytes before a position any more: read what is there from its start, or "
+     "stop"},
     {0},
 };
 
@@ -70,8 +76,9 @@ static struct entry *entry_of(struct dir_source *s, const char *name, pawl_fault
             return &s->entries[i];
     if (s->count == s->files_max) {
         if (!s->told_full)
-            pawl_source_report(s->context, 2, "%s: more than %" PRIu64 " files; the others aren't read",
-                               s->path, s->files_max);
+            pawl_source_report(s->context, 2,
+                               "%s: more than %" PRIu64 " files; the others aren't read", s->path,
+                               s->files_max);
         s->told_full = true;
         return NULL;
     }
@@ -95,11 +102,12 @@ static int scan(struct dir_source *s, pawl_fault *f) {
     struct stat st;
     DIR *d = opendir(s->path);
     if (d == NULL)
-        return pawl_fault_set(f, errno == EACCES || errno == ENOENT || errno == ENOTDIR ? PAWL_FATAL : PAWL_RETRY,
-                              "%s: %s", s->path, strerror(errno));
+        return pawl_fault_set(
+            f, errno == EACCES || errno == ENOENT || errno == ENOTDIR ? PAWL_FATAL : PAWL_RETRY,
+            "%s: %s", s->path, strerror(errno));
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        if (fnmatch(s->pattern, e->d_name, FNM_PERIOD) != 0 || fstatat(dirfd(d), e->d_name, &st, 0) != 0 ||
-            !S_ISREG(st.st_mode))
+        if (fnmatch(s->pattern, e->d_name, FNM_PERIOD) != 0 ||
+            fstatat(dirfd(d), e->d_name, &st, 0) != 0 || !S_ISREG(st.st_mode))
             continue;
         (void)entry_of(s, e->d_name, f);
     }
@@ -130,8 +138,9 @@ static int open_file(struct dir_source *s, struct entry *e, pawl_fault *f) {
     char path[4096];
     uint8_t at[PAWL_SOURCE_POSITION_MAX];
     struct stat st;
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", s->path, e->name) >= sizeof path || stat(path, &st) != 0 ||
-        st.st_size == 0 || (e->size == (uint64_t)st.st_size && e->mtime == tail_mtime(&st.st_mtim)))
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", s->path, e->name) >= sizeof path ||
+        stat(path, &st) != 0 || st.st_size == 0 ||
+        (e->size == (uint64_t)st.st_size && e->mtime == tail_mtime(&st.st_mtim)))
         return PAWL_GONE;
     int len = pawl_source_position(s->context, e->item, at);
     if (len < 0)
@@ -155,8 +164,8 @@ static void turn(struct dir_source *s) {
 }
 
 /* The next batch of any file, if one has something. */
-static int read_files(struct dir_source *s, pawl_source_batch *out, size_t max_records, size_t max_bytes,
-                      pawl_fault *f) {
+static int read_files(struct dir_source *s, pawl_source_batch *out, size_t max_records,
+                      size_t max_bytes, pawl_fault *f) {
     if (s->reading != NULL && s->batches++ == BATCHES_MAX) {
         s->entries[s->turn].size = UINT64_MAX; /* not at its end yet */
         turn(s);
@@ -225,7 +234,8 @@ const pawl_connector connect_source_dir = {
 
 static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     const pawl_connector *c = &connect_source_dir;
-    uint64_t line_max = pawl_setting_number(c, g, "line_max"), files = pawl_setting_number(c, g, "files");
+    uint64_t line_max = pawl_setting_number(c, g, "line_max"),
+             files = pawl_setting_number(c, g, "files");
     if (line_max < 64 || line_max > 64u << 20 || files < 1 || files > 16000)
         return connect_error(err, PAWL_INVALID, "line_max must be 64 to 64M, files 1 to 16000");
     struct dir_source *s = calloc(1, sizeof *s);

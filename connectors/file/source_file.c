@@ -10,18 +10,22 @@
 static const pawl_setting_info settings[] = {
     {"path", PAWL_SETTING_TEXT, 1, NULL, NULL, "the file"},
     {"follow", PAWL_SETTING_BOOL, 0, NULL, "true",
-     "wait for more at its end, and go on with the next file when it is rotated; else it ends there"},
+     "wait for more at its end, and go on with the next file when it is rotated; else it ends "
+     "there"},
     {"start", PAWL_SETTING_CHOICE, 0, "beginning|oldest|end", "beginning",
      "where to begin the first time: the file, the oldest of its rotated files, or its end"},
-    {"rotated", PAWL_SETTING_TEXT, 0, NULL,
-     NULL, "pattern of the names that it gets by rotation, in the same directory (by default its name, then . or - and a digit; empty: none)"},
-    {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "1s", "how long a rotated file is still waited on for more"},
+    {"rotated", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "pattern of the names that it gets by rotation, in the same directory (by default its name, "
+     "then . or - and a digit; empty: none)"},
+    {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "1s",
+     "how long a rotated file is still waited on for more"},
     {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "lines end with CR LF: the CR is taken off too"},
     {"line_max", PAWL_SETTING_SIZE, 0, NULL, "1M", "the longest line"},
     {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",
      "a longer one goes by the source's poison policy, or is cut into parts"},
     {"on_replaced", PAWL_SETTING_CHOICE, 0, "read|stop", "read",
-     "if no file has the bytes before the position any more: read what is there from its start, or stop"},
+     "if no file has the bytes before the position any more: read what is there from its start, or "
+     "stop"},
     {0},
 };
 

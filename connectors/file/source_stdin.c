@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The source "stdin": lines of standard input, until its end. It can't go back: what was read and isn't durable at a crash is lost, and what is given to a
- * second run is taken as new. For a file use the source "file".
+ * The source "stdin": lines of standard input, until its end. It can't go back: what was read and
+ * isn't durable at a crash is lost, and what is given to a second run is taken as new. For a file
+ * use the source "file".
  */
 #include <errno.h>
 #include <poll.h>
@@ -51,7 +52,8 @@ static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max) {
     const uint8_t *from = s->buf + s->from, *next;
     size_t n = s->len - s->from;
     const uint8_t *last = n != 0 ? memrchr(from, '\n', n) : NULL;
-    if (s->skipping && last != NULL) { /* the end of a line that is too long, of which the beginning was given */
+    /* the end of a line that is too long, of which the beginning was given */
+    if (s->skipping && last != NULL) {
         const uint8_t *first = memchr(from, '\n', n);
         s->from += (size_t)(first - from) + 1;
         s->skipping = false;
@@ -61,8 +63,9 @@ static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max) {
         s->from = s->len = 0;
         return false;
     }
-    size_t count =
-        last != NULL ? lines_split(from, last + 1, s->records, max, s->line_max, s->crlf, lines_now(), &next) : 0;
+    size_t count = last != NULL ? lines_split(from, last + 1, s->records, max, s->line_max, s->crlf,
+                                              lines_now(), &next)
+                                : 0;
     if (count != 0) {
         s->from += (size_t)(next - from);
         give(s, out, count);

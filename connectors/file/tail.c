@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading one file. Each read begins with the window of bytes before the offset, which must be as they were.
+ * Reading one file. Each read begins with the window of bytes before the offset, which must be as
+ * they were.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -131,7 +132,8 @@ int tail_enter(struct tail *t, int fd, uint64_t at, uint8_t flags, pawl_fault *f
     tail_leave(t);
     t->fd = fd;
     t->before_len = at < TAIL_WINDOW ? (uint32_t)at : TAIL_WINDOW;
-    if (fstat(fd, &st) != 0 || ahead_read(fd, t->before, t->before_len, at - t->before_len) != (ssize_t)t->before_len)
+    if (fstat(fd, &st) != 0 ||
+        ahead_read(fd, t->before, t->before_len, at - t->before_len) != (ssize_t)t->before_len)
         return read_fault(t, f);
     t->device = st.st_dev;
     t->inode = st.st_ino;
@@ -153,8 +155,8 @@ static int first_time(struct tail *t, pawl_fault *f) {
         return PAWL_DONE;
     }
     if (fd < 0)
-        return pawl_fault_set(f, errno == EACCES || errno == ENOENT ? PAWL_FATAL : PAWL_RETRY, "%s: %s",
-                              t->path, strerror(errno));
+        return pawl_fault_set(f, errno == EACCES || errno == ENOENT ? PAWL_FATAL : PAWL_RETRY,
+                              "%s: %s", t->path, strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(fd);
         return pawl_fault_set(f, PAWL_FATAL, "%s is not a regular file", t->path);
@@ -162,7 +164,8 @@ static int first_time(struct tail *t, pawl_fault *f) {
     return tail_enter(t, fd, t->set.start == TAIL_END ? (uint64_t)st.st_size : 0, 0, f);
 }
 
-int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, int len, pawl_fault *f) {
+int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, int len,
+              pawl_fault *f) {
     t->context = x;
     tail_leave(t);
     if (t->set.ahead && t->ahead == NULL && (t->ahead = ahead_new()) == NULL)
@@ -173,7 +176,8 @@ int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, i
         return first_time(t, f);
     if (len != 32 || position[0] != 1)
         return pawl_fault_set(
-            f, PAWL_FATAL, "the position under this name was not written by a file source of this version");
+            f, PAWL_FATAL,
+            "the position under this name was not written by a file source of this version");
     struct tail_position p = {.flags = position[1],
                               .mtime = connect_get_le(position + 2, 6),
                               .inode = connect_get_le(position + 8, 8),
@@ -265,7 +269,8 @@ static int records_room(struct tail *t, size_t max, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-static void give(struct tail *t, const char *item, pawl_source_batch *out, size_t count, const uint8_t *behind) {
+static void give(struct tail *t, const char *item, pawl_source_batch *out, size_t count,
+                 const uint8_t *behind) {
     move(t, behind);
     t->flags &= (uint8_t)~TAIL_UNTERMINATED;
     encode(t, behind, out);
@@ -274,7 +279,8 @@ static void give(struct tail *t, const char *item, pawl_source_batch *out, size_
     out->count = count;
 }
 
-/* One record [from, from + len), position behind `behind`; with a header that says which part of its line it is. */
+/* One record [from, from + len), position behind `behind`; with a header that says which part of
+ * its line it is. */
 static void give_one(struct tail *t, const char *item, pawl_source_batch *out, const uint8_t *from,
                      size_t len, const char *part, const uint8_t *behind) {
     static const char name[] = "pawl-line-part";
@@ -296,7 +302,8 @@ static void plain_records(struct tail *t) {
 
 static int too_long(struct tail *t, uint64_t begin, uint64_t len, pawl_source_batch *out) {
     snprintf(t->why, sizeof t->why,
-             "a line of %" PRIu64 " bytes at offset %" PRIu64 " of %.100s is over line_max (%" PRIu64 ")",
+             "a line of %" PRIu64 " bytes at offset %" PRIu64
+             " of %.100s is over line_max (%" PRIu64 ")",
              len, begin, t->path, t->set.line_max);
     out->poison = t->why;
     return PAWL_DONE;
@@ -306,7 +313,8 @@ static size_t line_end(const struct tail *t, const uint8_t *from, size_t n) {
     return t->set.crlf && n != 0 && from[n - 1] == '\r' ? n - 1 : n;
 }
 
-/* The line at t->next, whose newline is there, is longer than line_max, or the rest of one that is cut. */
+/* The line at t->next, whose newline is there, is longer than line_max, or the rest of one that is
+ * cut. */
 static int give_long(struct tail *t, const char *item, pawl_source_batch *out) {
     const uint8_t *newline = memchr(t->next, '\n', (size_t)(t->end - t->next)), *from = t->next;
     size_t n = (size_t)(newline - from);
@@ -326,9 +334,11 @@ static int give_long(struct tail *t, const char *item, pawl_source_batch *out) {
     return too_long(t, begin, n, out);
 }
 
-static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, size_t max, size_t bytes) {
+static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, size_t max,
+                      size_t bytes) {
     const uint8_t *next, *end = t->end;
-    if (t->flags & TAIL_UNTERMINATED && *t->next == '\n') { /* that line was given when it seemed to be the last */
+    /* that line was given when it seemed to be the last */
+    if (t->flags & TAIL_UNTERMINATED && *t->next == '\n') {
         move(t, t->next + 1);
         t->flags &= (uint8_t)~TAIL_UNTERMINATED;
         if (t->next == t->end)
@@ -338,11 +348,12 @@ static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, 
         return give_long(t, item, out);
     if ((size_t)(end - t->next) > bytes) {
         const uint8_t *last = memrchr(t->next, '\n', bytes);
-        end = last != NULL ? last + 1 : (const uint8_t *)memchr(t->next, '\n', (size_t)(end - t->next)) + 1;
+        end = last != NULL ? last + 1
+                           : (const uint8_t *)memchr(t->next, '\n', (size_t)(end - t->next)) + 1;
     }
     plain_records(t);
-    size_t n =
-        lines_split(t->next, end, t->records, max, (size_t)t->set.line_max, t->set.crlf, lines_now(), &next);
+    size_t n = lines_split(t->next, end, t->records, max, (size_t)t->set.line_max, t->set.crlf,
+                           lines_now(), &next);
     if (n == 0)
         return give_long(t, item, out);
     give(t, item, out, n, next);
@@ -352,7 +363,8 @@ static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, 
 /* ---- a line whose end is far away */
 
 /* `n` bytes at t->next, no newline among them, and they fill the buffer. */
-static int begin_long(struct tail *t, const char *item, pawl_source_batch *out, size_t n, pawl_fault *f) {
+static int begin_long(struct tail *t, const char *item, pawl_source_batch *out, size_t n,
+                      pawl_fault *f) {
     if (t->set.on_long == TAIL_LONG_CUT) {
         const char *part = t->flags & TAIL_MIDDLE ? "middle" : "first";
         t->flags |= TAIL_MIDDLE;
@@ -381,8 +393,8 @@ static int end_long(struct tail *t, const char *item, pawl_source_batch *out, ui
     t->before_len = TAIL_WINDOW;
     t->flags = 0;
     encode(t, t->before + TAIL_WINDOW, out);
-    t->records[0] =
-        (pawl_record){.value = t->dead, .value_len = (uint32_t)t->dead_len, .timestamp_ns = lines_now()};
+    t->records[0] = (pawl_record){
+        .value = t->dead, .value_len = (uint32_t)t->dead_len, .timestamp_ns = lines_now()};
     out->item = item;
     out->records = t->records;
     out->count = 1;
@@ -409,7 +421,8 @@ static int scan(struct tail *t, const char *item, pawl_source_batch *out, pawl_f
 
 /* ---- the end of the file */
 
-/* Whether it is the last that will be written into this file: it isn't followed, or the path leads to another one since long enough. */
+/* Whether it is the last that will be written into this file: it isn't followed, or the path leads
+ * to another one since long enough. */
 static bool complete(struct tail *t) {
     struct stat st;
     if (!t->set.follow)
@@ -440,7 +453,8 @@ static int next_file(struct tail *t, const char *item, pawl_source_batch *out, p
 }
 
 /* `n` bytes without a newline are at t->next, and no more are there. */
-static int at_end(struct tail *t, const char *item, pawl_source_batch *out, size_t n, pawl_fault *f) {
+static int at_end(struct tail *t, const char *item, pawl_source_batch *out, size_t n,
+                  pawl_fault *f) {
     const uint8_t *from = t->next;
     if (!complete(t))
         return PAWL_DONE;
@@ -478,7 +492,8 @@ static int replaced(struct tail *t, pawl_fault *f) {
 }
 
 /* Reads on. DONE: lines are there, or something was given, or there is nothing now. */
-static int more(struct tail *t, const char *item, pawl_source_batch *out, size_t ask, pawl_fault *f) {
+static int more(struct tail *t, const char *item, pawl_source_batch *out, size_t ask,
+                pawl_fault *f) {
     struct stat st;
     size_t most = TAIL_WINDOW + (size_t)t->set.line_max + 2;
     keep_window(t);
@@ -520,13 +535,14 @@ static int more(struct tail *t, const char *item, pawl_source_batch *out, size_t
 static int find_again(struct tail *t, pawl_fault *f) {
     struct stat st;
     if (stat(t->path, &st) != 0)
-        return errno == ENOENT ? PAWL_DONE : pawl_fault_set(f, PAWL_RETRY, "%s: %s", t->path, strerror(errno));
+        return errno == ENOENT ? PAWL_DONE
+                               : pawl_fault_set(f, PAWL_RETRY, "%s: %s", t->path, strerror(errno));
     struct tail_position p = t->wanted;
     return t->have_wanted ? tail_find(t, &p, f) : PAWL_DONE;
 }
 
-int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records, size_t max_bytes,
-              pawl_fault *f) {
+int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records,
+              size_t max_bytes, pawl_fault *f) {
     int rc = records_room(t, max_records, f);
     if (rc == PAWL_DONE && t->fd < 0) {
         rc = find_again(t, f);

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One file, followed line by line through rotation and truncation. For the sources `file` and `dir`.
+ * One file, followed line by line through rotation and truncation. For the sources `file` and
+ * `dir`.
  *   tail.c         reading, the window that is compared, lines too long, the end of a file
  *   tail_find.c    which file a position means, and which comes after it
  *   tail_ahead.c   one read under way while the lines of the one before are appended
  *   lines.c        lines of a buffer
  *
- * POSITION (32 bytes, little-endian): [0] 1; [1] flags; [2..7] modification time of the file, in units of 65,536 ns; [8..15] inode;
- * [16..23] byte offset; [24..31] hash of the TAIL_WINDOW bytes before the offset (of all, if there are fewer).
+ * POSITION (32 bytes, little-endian): [0] 1; [1] flags; [2..7] modification time of the file, in
+ * units of 65,536 ns; [8..15] inode; [16..23] byte offset; [24..31] hash of the TAIL_WINDOW bytes
+ * before the offset (of all, if there are fewer).
  *
- * WHICH FILE. A position means the file that has these bytes before that offset: the one of that inode if they are there, else the path itself, else
- * one of the rotated files beside it, so renaming, copying and truncating, and restoring are all seen through. The same bytes are compared by every
- * read, so a file that was truncated or rewritten while it was followed isn't read on at an offset that means nothing.
+ * WHICH FILE. A position means the file that has these bytes before that offset: the one of that
+ * inode if they are there, else the path itself, else one of the rotated files beside it, so
+ * renaming, copying and truncating, and restoring are all seen through. The same bytes are compared
+ * by every read, so a file that was truncated or rewritten while it was followed isn't read on at
+ * an offset that means nothing.
  */
 #ifndef PAWL_CONNECTORS_TAIL_H
 #define PAWL_CONNECTORS_TAIL_H
@@ -25,10 +29,11 @@
 
 /* ---- lines.c */
 
-/* Finds lines (ended by \n) in [from, end), at most max; stops before one longer than line_max. `end` is behind a \n, and 64 more bytes may be read there.
- * Sets value and value_len (without \n, with crlf without \r\n) of the records, and their timestamp. *next: where it stopped. */
-size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max, size_t line_max,
-                   bool crlf, int64_t timestamp_ns, const uint8_t **next);
+/* Finds lines (ended by \n) in [from, end), at most max; stops before one longer than line_max.
+ * `end` is behind a \n, and 64 more bytes may be read there. Sets value and value_len (without \n,
+ * with crlf without \r\n) of the records, and their timestamp. *next: where it stopped. */
+size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max,
+                   size_t line_max, bool crlf, int64_t timestamp_ns, const uint8_t **next);
 int64_t lines_now(void);
 
 /* ---- tail_ahead.c: a thread that does one read at a time */
@@ -51,8 +56,10 @@ enum { TAIL_REPLACED_READ = 0, TAIL_REPLACED_STOP = 1 };
 enum { TAIL_MIDDLE = 1, TAIL_UNTERMINATED = 2 }; /* flags of a position */
 
 struct tail_settings {
-    const char *path;    /* copied */
-    const char *rotated; /* pattern of the rotated files' names; NULL: the path's name, . or -, and a digit; "": there are none. Copied */
+    const char *path; /* copied */
+    /* pattern of the rotated files' names; NULL: the path's name, . or -, and a digit; "": there
+     * are none. Copied */
+    const char *rotated;
     bool follow, crlf, ahead;
     int start, on_long, on_replaced;
     uint32_t rotate_wait_ms;
@@ -82,8 +89,9 @@ struct tail {
     dev_t device;
     ino_t inode;
     uint64_t mtime;
-    uint64_t at;        /* offset of the next byte */
-    uint64_t seen_size; /* where the file ended when it was read last; UINT64_MAX: it hasn't been read to its end */
+    uint64_t at; /* offset of the next byte */
+    /* where the file ended when it was read last; UINT64_MAX: it hasn't been read to its end */
+    uint64_t seen_size;
     uint8_t before[TAIL_WINDOW];
     uint32_t before_len;
     uint8_t flags;
@@ -110,10 +118,12 @@ struct tail {
 struct tail *tail_new(const struct tail_settings *s);
 void tail_free(struct tail *t);
 /* Goes to a committed position (len 0: none yet). */
-int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, int len, pawl_fault *f);
-/* Lines and the position behind them, without waiting. DONE with out->item NULL: none now. The item is the caller's. ENDED: not followed, and at its end. */
-int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records, size_t max_bytes,
+int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, int len,
               pawl_fault *f);
+/* Lines and the position behind them, without waiting. DONE with out->item NULL: none now. The item
+ * is the caller's. ENDED: not followed, and at its end. */
+int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records,
+              size_t max_bytes, pawl_fault *f);
 void tail_status(struct tail *t, char *text, size_t size);
 
 /* ---- between tail.c and tail_find.c */

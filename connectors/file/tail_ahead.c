@@ -53,7 +53,8 @@ static void *work(void *arg) {
         pthread_mutex_unlock(&a->mutex);
         ssize_t n = ahead_read(fd, a->buf, a->size, a->offset);
         int error = errno;
-        if (n > 0 && (fd != asked_fd || end + AHEAD_BYTES / 2 > asked || asked > end + 2 * AHEAD_BYTES)) {
+        if (n > 0 &&
+            (fd != asked_fd || end + AHEAD_BYTES / 2 > asked || asked > end + 2 * AHEAD_BYTES)) {
             posix_fadvise(fd, (off_t)end, AHEAD_BYTES, POSIX_FADV_WILLNEED);
             asked = end + AHEAD_BYTES;
             asked_fd = fd;

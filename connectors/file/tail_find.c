@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which file a position means, and which one comes after it. The path itself is always the newest. Rotated files whose names end in a number of at most
- * five digits are in order of that number: the largest is the oldest, as those have it who rename all at each rotation, unless most modification times
- * say that numbers are counted upwards. Others are in order of their modification time, then of their names.
+ * Which file a position means, and which one comes after it. The path itself is always the newest.
+ * Rotated files whose names end in a number of at most five digits are in order of that number: the
+ * largest is the oldest, as those have it who rename all at each rotation, unless most modification
+ * times say that numbers are counted upwards. Others are in order of their modification time, then
+ * of their names.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -56,8 +58,8 @@ static bool is_rotated(const struct tail *t, const char *name) {
         return false;
     if (t->rotated != NULL)
         return t->rotated[0] != 0 && fnmatch(t->rotated, name, FNM_PERIOD) == 0;
-    return strncmp(name, t->name, n) == 0 && (name[n] == '.' || name[n] == '-') && name[n + 1] >= '0' &&
-           name[n + 1] <= '9';
+    return strncmp(name, t->name, n) == 0 && (name[n] == '.' || name[n] == '-') &&
+           name[n + 1] >= '0' && name[n + 1] <= '9';
 }
 
 static long number_of(const struct tail *t, const char *name) {
@@ -155,12 +157,13 @@ static bool same(const struct files *a, const struct files *b) {
     return yes;
 }
 
-/* The files as they are, seen twice alike: a rotation that goes on while the directory is read would show one file under two names, or none. */
+/* The files as they are, seen twice alike: a rotation that goes on while the directory is read
+ * would show one file under two names, or none. */
 static int list(struct tail *t, struct files *l, pawl_fault *f) {
     struct files again = {0};
     if (look(t, l) != 0)
-        return pawl_fault_set(f, errno == EACCES || errno == ENOENT ? PAWL_FATAL : PAWL_RETRY, "%s: %s",
-                              t->directory, strerror(errno));
+        return pawl_fault_set(f, errno == EACCES || errno == ENOENT ? PAWL_FATAL : PAWL_RETRY,
+                              "%s: %s", t->directory, strerror(errno));
     for (int i = 0; i < TRIES_MAX; i++) {
         if (look(t, &again) != 0) {
             files_free(&again);
@@ -203,8 +206,10 @@ static int cannot_open(struct tail *t, const char *name, pawl_fault *f) {
     return pawl_fault_set(f, how, "%s/%s: %s", t->directory, name, strerror(errno));
 }
 
-/* Tries the files of one kind: 0 that inode in the path, 1 that inode rotated, 2 the path, 3 rotated ones. DONE: entered; GONE: none. */
-static int try_kind(struct tail *t, const struct files *l, int kind, const struct tail_position *p, pawl_fault *f) {
+/* Tries the files of one kind: 0 that inode in the path, 1 that inode rotated, 2 the path, 3
+ * rotated ones. DONE: entered; GONE: none. */
+static int try_kind(struct tail *t, const struct files *l, int kind, const struct tail_position *p,
+                    pawl_fault *f) {
     for (size_t i = l->count; i-- > 0;) {
         const struct file *e = &l->file[i];
         if (e->live != (kind % 2 == 0) || (e->inode == p->inode) != (kind < 2) || e->size < p->at ||
@@ -226,9 +231,11 @@ static int begin_file(struct tail *t, const struct file *e, pawl_fault *f) {
 }
 
 /* The file is gone or was rewritten: what is newer is read, and it is said. */
-static int lost(struct tail *t, const struct files *l, const struct tail_position *p, pawl_fault *f) {
-    const struct file *newer = NULL,
-                      *live = l->count != 0 && l->file[l->count - 1].live ? &l->file[l->count - 1] : NULL;
+static int lost(struct tail *t, const struct files *l, const struct tail_position *p,
+                pawl_fault *f) {
+    const struct file *newer = NULL, *live = l->count != 0 && l->file[l->count - 1].live
+                                                 ? &l->file[l->count - 1]
+                                                 : NULL;
     for (size_t i = 0; i < l->count && newer == NULL; i++)
         if (!l->file[i].live && l->file[i].mtime > p->mtime && l->file[i].inode != p->inode)
             newer = &l->file[i];
@@ -239,18 +246,19 @@ static int lost(struct tail *t, const struct files *l, const struct tail_positio
         return PAWL_DONE;
     }
     if (p->at != 0 && t->set.on_replaced == TAIL_REPLACED_STOP)
-        return pawl_fault_set(
-            f, PAWL_FATAL,
-            "%s: no file has the bytes before offset %" PRIu64
-            " any more: truncated, rewritten or removed; see to it, then start with on_replaced = read",
-            t->path, p->at);
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "%s: no file has the bytes before offset %" PRIu64
+                              " any more: truncated, rewritten or removed; see to it, then start "
+                              "with on_replaced = read",
+                              t->path, p->at);
     if (p->at != 0)
-        pawl_source_report(t->context, 2,
-                           "%s: no file has the bytes before offset %" PRIu64
-                           " any more: truncated, rewritten or removed; what followed them there and wasn't "
-                           "read yet is lost; "
-                           "reading goes on with %s from its start",
-                           t->path, p->at, newer->name);
+        pawl_source_report(
+            t->context, 2,
+            "%s: no file has the bytes before offset %" PRIu64
+            " any more: truncated, rewritten or removed; what followed them there and wasn't "
+            "read yet is lost; "
+            "reading goes on with %s from its start",
+            t->path, p->at, newer->name);
     return begin_file(t, newer, f);
 }
 
@@ -282,7 +290,8 @@ int tail_successor(struct tail *t, pawl_fault *f) {
     for (size_t i = 0; i < l.count; i++)
         if (l.file[i].inode == t->inode && l.file[i].device == t->device)
             after = i + 1;
-    if (after == 0) /* it has no name any more: what was written later is newer, and the path is newest */
+    /* it has no name any more: what was written later is newer, and the path is newest */
+    if (after == 0)
         while (after < l.count && !l.file[after].live && l.file[after].mtime <= t->mtime)
             after++;
     if (after < l.count)

@@ -5,13 +5,16 @@
  * PROTOCOL "numbered" (everything is lines of text ended by \n)
  *   sender     PAWL1 NAME           who it is: 1 to 40 bytes of A-Z a-z 0-9 . _ -
  *   source     OK N                 N: the last number of this sender that is durable; 0: none
- *   sender     N+1 TEXT             the next line, N+2 TEXT, ...; before any OK of its own, where it knows N
+ *   sender     N+1 TEXT             the next line, N+2 TEXT, ...; before any OK of its own, where
+ *                                   it knows N
  *   source     ACK N                lines up to N are durable and may be forgotten
  *   source     ERR WHY              and the connection ends
- * What is not acknowledged is sent again, under the same number, over a new connection: what is there already is passed over. A number that isn't the
- * one after the last is refused; the very first of a sender may be any. A new connection of a sender ends its older one.
+ * What is not acknowledged is sent again, under the same number, over a new connection: what is
+ * there already is passed over. A number that isn't the one after the last is refused; the very
+ * first of a sender may be any. A new connection of a sender ends its older one.
  *
- * PROTOCOL "plain": each line is a record. Nothing is answered, so what was received and is not durable at a crash is lost.
+ * PROTOCOL "plain": each line is a record. Nothing is answered, so what was received and is not
+ * durable at a crash is lost.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,12 +42,15 @@ struct socket_source {
 };
 
 static const pawl_setting_info settings[] = {
-    {"address", PAWL_SETTING_TEXT, 1, NULL, NULL, "HOST:PORT, PORT (on 127.0.0.1; 0: any) or unix:PATH"},
+    {"address", PAWL_SETTING_TEXT, 1, NULL, NULL,
+     "HOST:PORT, PORT (on 127.0.0.1; 0: any) or unix:PATH"},
     {"protocol", PAWL_SETTING_CHOICE, 0, "numbered|plain", "numbered",
      "with numbers and acknowledgements, or lines alone"},
     {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "a CR before the LF is taken off"},
-    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k", "the longest line; a longer one ends its connection"},
-    {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64", "at most so many at once; each has a buffer of line_max"},
+    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k",
+     "the longest line; a longer one ends its connection"},
+    {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64",
+     "at most so many at once; each has a buffer of line_max"},
     {"senders", PAWL_SETTING_NUMBER, 0, NULL, "256",
      "at most so many different names; each is a producer in the log for ever"},
     {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
@@ -107,7 +113,8 @@ static bool name_ok(const char *name, size_t n) {
 
 static void greet(struct socket_source *s, struct wire_connection *c, const char *line, size_t n) {
     char text[32];
-    if (n < 7 || n > 6 + WIRE_SENDER_MAX || memcmp(line, "PAWL1 ", 6) != 0 || !name_ok(line + 6, n - 6)) {
+    if (n < 7 || n > 6 + WIRE_SENDER_MAX || memcmp(line, "PAWL1 ", 6) != 0 ||
+        !name_ok(line + 6, n - 6)) {
         wire_refuse(s->wire, c, "expected: PAWL1 NAME");
         return;
     }
@@ -140,14 +147,15 @@ static void greet(struct socket_source *s, struct wire_connection *c, const char
 static size_t numbered(const uint8_t *line, size_t n, uint64_t *out) {
     size_t i = 0;
     for (*out = 0; i < n && line[i] >= '0' && line[i] <= '9'; i++)
-        if (__builtin_mul_overflow(*out, 10, out) || __builtin_add_overflow(*out, (uint64_t)(line[i] - '0'), out))
+        if (__builtin_mul_overflow(*out, 10, out) ||
+            __builtin_add_overflow(*out, (uint64_t)(line[i] - '0'), out))
             return 0;
     return i >= 1 && i < n && line[i] == ' ' && *out != 0 ? i + 1 : 0;
 }
 
 /* One line of a connection. True: it is a record. */
-static bool take_line(struct socket_source *s, struct wire_connection *c, const uint8_t *line, size_t n,
-                      pawl_record *r) {
+static bool take_line(struct socket_source *s, struct wire_connection *c, const uint8_t *line,
+                      size_t n, pawl_record *r) {
     uint64_t number;
     char why[64];
     size_t text = 0;
@@ -181,7 +189,8 @@ static bool take_line(struct socket_source *s, struct wire_connection *c, const 
 }
 
 /* Takes the whole lines of a connection. Returns the number of records. */
-static size_t take(struct socket_source *s, struct wire_connection *c, size_t max, size_t max_bytes) {
+static size_t take(struct socket_source *s, struct wire_connection *c, size_t max,
+                   size_t max_bytes) {
     size_t count = 0, bytes = 0;
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
@@ -277,10 +286,11 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     int rc = wire_address_check(pawl_setting_text(c, g, "address"), err);
     if (rc < 0)
         return rc;
-    if (w.connections_max < 1 || w.connections_max > WIRE_CONNECTIONS_MAX || senders < 1 || senders > 16000 ||
-        w.line_max < 64 || w.line_max > 4u << 20)
-        return connect_error(err, PAWL_INVALID,
-                             "connections must be 1 to 1024, senders 1 to 16000, line_max 64 to 4M");
+    if (w.connections_max < 1 || w.connections_max > WIRE_CONNECTIONS_MAX || senders < 1 ||
+        senders > 16000 || w.line_max < 64 || w.line_max > 4u << 20)
+        return connect_error(
+            err, PAWL_INVALID,
+            "connections must be 1 to 1024, senders 1 to 16000, line_max 64 to 4M");
     snprintf(w.address, sizeof w.address, "%s", pawl_setting_text(c, g, "address"));
     struct socket_source *s = calloc(1, sizeof *s);
     if (s != NULL) {

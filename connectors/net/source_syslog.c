@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The source "syslog": messages over UDP, TCP (counted by octets or ended by LF, told apart message by message, RFC 6587) or a Unix datagram socket. Syslog
- * knows no acknowledgement: what was received and isn't durable at a crash is lost, and while the log is full datagrams are dropped by the system.
+ * The source "syslog": messages over UDP, TCP (counted by octets or ended by LF, told apart message
+ * by message, RFC 6587) or a Unix datagram socket. Syslog knows no acknowledgement: what was
+ * received and isn't durable at a crash is lost, and while the log is full datagrams are dropped by
+ * the system.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,9 +12,9 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "connectors/text/encode.h"
 #include "connectors/net/syslog.h"
 #include "connectors/net/wire.h"
+#include "connectors/text/encode.h"
 
 #define BATCH_MAX 1024u
 #define HEADERS_MAX 9u
@@ -33,17 +35,23 @@ struct syslog_source {
 };
 
 static const pawl_setting_info settings[] = {
-    {"address", PAWL_SETTING_TEXT, 1, NULL, NULL, "HOST:PORT, PORT (on 127.0.0.1; 0: any) or unix:PATH (datagrams)"},
+    {"address", PAWL_SETTING_TEXT, 1, NULL, NULL,
+     "HOST:PORT, PORT (on 127.0.0.1; 0: any) or unix:PATH (datagrams)"},
     {"transport", PAWL_SETTING_CHOICE, 0, "both|udp|tcp", "both", "what is listened to"},
-    {"format", PAWL_SETTING_CHOICE, 0, "headers|json|raw",
-     "headers", "the fields become headers and the text the value; or all of it a JSON value; or the message as it came"},
-    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k", "the longest message over TCP; a longer one ends its connection"},
-    {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64", "at most so many at once; each has a buffer of line_max"},
-    {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s", "who leaves a message unfinished for so long is disconnected"},
+    {"format", PAWL_SETTING_CHOICE, 0, "headers|json|raw", "headers",
+     "the fields become headers and the text the value; or all of it a JSON value; or the message "
+     "as it came"},
+    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k",
+     "the longest message over TCP; a longer one ends its connection"},
+    {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64",
+     "at most so many at once; each has a buffer of line_max"},
+    {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
+     "who leaves a message unfinished for so long is disconnected"},
     {0},
 };
 
-static const char *const names[SYSLOG_FIELDS] = {"time", "host", "app", "procid", "msgid", "data", "text"};
+static const char *const names[SYSLOG_FIELDS] = {"time",  "host", "app", "procid",
+                                                 "msgid", "data", "text"};
 
 static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     struct syslog_source *s = self;
@@ -91,7 +99,8 @@ static size_t json_max(const struct syslog_message *m) {
 
 static void as_json(struct syslog_source *s, const struct syslog_message *m, pawl_record *r) {
     char *from = s->arena + s->used, *to = from;
-    to += snprintf(to, 100, "{\"facility\":%d,\"severity\":%d,\"rfc\":%d", m->facility, m->severity, m->version);
+    to += snprintf(to, 100, "{\"facility\":%d,\"severity\":%d,\"rfc\":%d", m->facility, m->severity,
+                   m->version);
     for (int i = 0; i < SYSLOG_FIELDS; i++)
         if (m->len[i] != 0 || i == SYSLOG_TEXT) {
             to += snprintf(to, 16, ",\"%s\":", names[i]);
@@ -105,7 +114,8 @@ static void as_json(struct syslog_source *s, const struct syslog_message *m, paw
 
 /* ---- headers */
 
-static void add_header(struct syslog_source *s, size_t index, const char *name, const char *value, size_t n) {
+static void add_header(struct syslog_source *s, size_t index, const char *name, const char *value,
+                       size_t n) {
     pawl_record *r = &s->records[index];
     size_t most = 16384; /* all together stay below a record's limit */
     s->headers[index][r->header_count++] =
@@ -123,7 +133,8 @@ static void as_headers(struct syslog_source *s, const struct syslog_message *m, 
         return;
     for (int i = 0; i < 2; i++) {
         int n = snprintf(s->numbers[index][i], 4, "%d", (i == 0 ? m->facility : m->severity) & 31);
-        add_header(s, index, i == 0 ? "syslog-facility" : "syslog-severity", s->numbers[index][i], (size_t)n);
+        add_header(s, index, i == 0 ? "syslog-facility" : "syslog-severity", s->numbers[index][i],
+                   (size_t)n);
     }
     size_t left = 40000;
     for (int i = 0; i < SYSLOG_TEXT; i++)
@@ -133,7 +144,8 @@ static void as_headers(struct syslog_source *s, const struct syslog_message *m, 
         }
 }
 
-/* One message; its bytes stay where they are until the next read. False: no room for it in this batch. */
+/* One message; its bytes stay where they are until the next read. False: no room for it in this
+ * batch. */
 static bool message(struct syslog_source *s, size_t index, const char *text, size_t n) {
     struct syslog_message m;
     pawl_record *r = &s->records[index];
@@ -153,8 +165,10 @@ static bool message(struct syslog_source *s, size_t index, const char *text, siz
 
 /* ---- TCP */
 
-/* The message at the buffer's beginning: its place and length, and how many bytes it takes. 0: not whole yet; -1: too long. */
-static long frame(const struct syslog_source *s, const struct wire_connection *c, const char **text, size_t *n) {
+/* The message at the buffer's beginning: its place and length, and how many bytes it takes. 0: not
+ * whole yet; -1: too long. */
+static long frame(const struct syslog_source *s, const struct wire_connection *c, const char **text,
+                  size_t *n) {
     const char *p = (const char *)c->buf + c->from;
     size_t have = c->len - c->from, len = 0, i = 0, most = s->wire->set.line_max;
     if (have == 0)
@@ -197,7 +211,8 @@ static size_t take(struct syslog_source *s, struct wire_connection *c, size_t ma
         wire_refuse(s->wire, c, "the message is too long");
     if (c->from != c->len && c->since_ns == 0)
         c->since_ns = connect_now(&(pawl_hooks){0});
-    if (count == 0 && used == 0 && c->closing && c->from != c->len) { /* the last one came without an end */
+    /* the last one came without an end */
+    if (count == 0 && used == 0 && c->closing && c->from != c->len) {
         (void)message(s, 0, (const char *)c->buf + c->from, c->len - c->from);
         c->from = c->len;
         count = 1;
@@ -293,7 +308,8 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         return rc;
     if (w.connections_max < 1 || w.connections_max > WIRE_CONNECTIONS_MAX || w.line_max < 480 ||
         w.line_max > 512u << 10)
-        return connect_error(err, PAWL_INVALID, "connections must be 1 to 1024, line_max 480 to 512k");
+        return connect_error(err, PAWL_INVALID,
+                             "connections must be 1 to 1024, line_max 480 to 512k");
     if (strncmp(address, "unix:", 5) == 0)
         w.stream = false;
     snprintf(w.address, sizeof w.address, "%s", address);

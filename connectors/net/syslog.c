@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RFC 5424:  <PRI>1 TIME HOST APP PROCID MSGID DATA [TEXT]      "-" means nothing; the text may begin with a byte-order mark
- * RFC 3164:  <PRI>Mmm dd hh:mm:ss HOST TAG[PID]: TEXT          seen in many variants: what is missing is left out
+ * RFC 5424:  <PRI>1 TIME HOST APP PROCID MSGID DATA [TEXT]      "-" means nothing; the text may
+ *                                                               begin with a byte-order mark
+ * RFC 3164:  <PRI>Mmm dd hh:mm:ss HOST TAG[PID]: TEXT          seen in many variants: what is
+ *                                                              missing is left out
  */
 #include "connectors/net/syslog.h"
 
@@ -80,15 +82,20 @@ static int64_t time_of(const char *p, size_t n) {
             }
     if (p < end && (*p == '+' || *p == '-')) {
         sign = *p++ == '-' ? -1 : 1;
-        if (!digits(&p, end, 2, &zone_hour) || !literal(&p, end, ':') || !digits(&p, end, 2, &zone_minute))
+        if (!digits(&p, end, 2, &zone_hour) || !literal(&p, end, ':') ||
+            !digits(&p, end, 2, &zone_minute))
             return 0;
     } else if (!literal(&p, end, 'Z'))
         return 0;
     if (p != end || year < 1970 || year > 2200 || month < 1 || month > 12 || day < 1 || day > 31 ||
         hour > 23 || minute > 59 || second > 60)
         return 0;
-    struct tm tm = {
-        .tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = hour, .tm_min = minute, .tm_sec = second};
+    struct tm tm = {.tm_year = year - 1900,
+                    .tm_mon = month - 1,
+                    .tm_mday = day,
+                    .tm_hour = hour,
+                    .tm_min = minute,
+                    .tm_sec = second};
     int64_t seconds = (int64_t)timegm(&tm) - sign * (zone_hour * 3600 + zone_minute * 60);
     return seconds * 1000000000 + fraction;
 }
@@ -155,14 +162,16 @@ static void old_kind(struct text *t, struct syslog_message *m) {
         t->at += 15;
         t->at += t->at < t->end && *t->at == ' ';
         size_t n = (size_t)(t->end - t->at);
-        const char *space = n != 0 ? memchr(t->at, ' ', n) : NULL, *colon = n != 0 ? memchr(t->at, ':', n) : NULL;
+        const char *space = n != 0 ? memchr(t->at, ' ', n) : NULL,
+                   *colon = n != 0 ? memchr(t->at, ':', n) : NULL;
         if (space != NULL && (colon == NULL || space < colon) && space != t->at) {
             put(m, SYSLOG_HOST, t->at, space);
             t->at = space + 1;
         }
     }
     const char *p = t->at;
-    while (p < t->end && p - t->at < 64 && *p != ':' && *p != '[' && *p != ' ' && isprint((unsigned char)*p))
+    while (p < t->end && p - t->at < 64 && *p != ':' && *p != '[' && *p != ' ' &&
+           isprint((unsigned char)*p))
         p++;
     const char *tag = p;
     const char *close = p < t->end && *p == '[' ? memchr(p, ']', (size_t)(t->end - p)) : NULL;

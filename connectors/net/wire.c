@@ -43,9 +43,11 @@ static bool split(const char *address, char host[200], char port[8]) {
 int wire_address_check(const char *address, pawl_error *err) {
     char host[200], port[8];
     struct sockaddr_un un;
-    if (is_unix(address) ? address[5] != 0 && strlen(address + 5) < sizeof un.sun_path : split(address, host, port))
+    if (is_unix(address) ? address[5] != 0 && strlen(address + 5) < sizeof un.sun_path
+                         : split(address, host, port))
         return 0;
-    return connect_error(err, PAWL_INVALID, "address must be HOST:PORT, PORT or unix:PATH, not \"%s\"", address);
+    return connect_error(err, PAWL_INVALID,
+                         "address must be HOST:PORT, PORT or unix:PATH, not \"%s\"", address);
 }
 
 struct wire *wire_new(const struct wire_settings *s) {
@@ -85,8 +87,8 @@ static int listen_unix(struct wire *w, int type, int *out, pawl_fault *f) {
         int error = errno;
         if (fd >= 0)
             close(fd);
-        return pawl_fault_set(f, error == EACCES ? PAWL_FATAL : PAWL_RETRY, "%s: %s", w->set.address,
-                              strerror(error));
+        return pawl_fault_set(f, error == EACCES ? PAWL_FATAL : PAWL_RETRY, "%s: %s",
+                              w->set.address, strerror(error));
     }
     *out = fd;
     return PAWL_DONE;
@@ -107,7 +109,8 @@ static int bind_one(const struct addrinfo *a, int type, const char *port, int *o
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     else
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){4 << 20}, sizeof(int));
-    if (bind(fd, (struct sockaddr *)&to, a->ai_addrlen) != 0 || (type == SOCK_STREAM && listen(fd, 64) != 0)) {
+    if (bind(fd, (struct sockaddr *)&to, a->ai_addrlen) != 0 ||
+        (type == SOCK_STREAM && listen(fd, 64) != 0)) {
         int error = errno;
         close(fd);
         errno = error;
@@ -148,8 +151,8 @@ static int listen_inet(struct wire *w, pawl_fault *f) {
     int error = errno;
     freeaddrinfo(list);
     if (rc != 0)
-        return pawl_fault_set(f, error == EACCES ? PAWL_FATAL : PAWL_RETRY, "%s: %s", w->set.address,
-                              strerror(error));
+        return pawl_fault_set(f, error == EACCES ? PAWL_FATAL : PAWL_RETRY, "%s: %s",
+                              w->set.address, strerror(error));
     pthread_mutex_lock(&w->mutex);
     snprintf(w->shown, sizeof w->shown, "listening on %.90s:%u", host,
              port_of(w->stream_fd >= 0 ? w->stream_fd : w->datagram_fd));
@@ -164,7 +167,8 @@ int wire_open(struct wire *w, pawl_fault *f) {
     if (!is_unix(w->set.address))
         return listen_inet(w, f);
     bool stream = w->set.stream;
-    int rc = listen_unix(w, stream ? SOCK_STREAM : SOCK_DGRAM, stream ? &w->stream_fd : &w->datagram_fd, f);
+    int rc = listen_unix(w, stream ? SOCK_STREAM : SOCK_DGRAM,
+                         stream ? &w->stream_fd : &w->datagram_fd, f);
     pthread_mutex_lock(&w->mutex);
     if (rc == PAWL_DONE)
         snprintf(w->shown, sizeof w->shown, "listening on %.110s", w->set.address);
@@ -230,7 +234,8 @@ static void accept_one(struct wire *w, uint64_t now) {
         w->refused++;
         return;
     }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* acknowledgements are small, and wanted at once */
+    /* acknowledgements are small, and wanted at once */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     w->connections[w->count++] = (struct wire_connection){.fd = fd, .buf = buf, .since_ns = now};
     w->accepted++;
 }
@@ -251,14 +256,16 @@ static void receive(struct wire *w, struct wire_connection *c, uint64_t now) {
         c->closing = true;
 }
 
-/* Those that are done for: nothing can be taken from them any more, which is so after the owner has looked at all of them. */
+/* Those that are done for: nothing can be taken from them any more, which is so after the owner has
+ * looked at all of them. */
 static void tidy(struct wire *w, uint64_t now) {
     uint64_t paused = now - w->looked_ns;
     for (uint32_t i = w->count; i-- > 0;) {
         struct wire_connection *c = &w->connections[i];
         if (c->since_ns != 0 && paused > PAUSE_NS)
             c->since_ns = now;
-        if (c->since_ns != 0 && !c->refused && now - c->since_ns > (uint64_t)w->set.timeout_ms * 1000000u)
+        if (c->since_ns != 0 && !c->refused &&
+            now - c->since_ns > (uint64_t)w->set.timeout_ms * 1000000u)
             wire_refuse(w, c, "too slow");
         if (c->refused || c->closing)
             drop(w, i);
@@ -275,7 +282,8 @@ bool wire_wait(struct wire *w, int timeout_ms) {
     for (uint32_t i = 0; i < n; i++) {
         struct wire_connection *c = &w->connections[i];
         bool full = c->len - c->from > w->set.line_max;
-        p[i] = (struct pollfd){c->fd, (short)((full ? 0 : in) | (c->out_len != 0 || c->owed ? POLLOUT : 0)), 0};
+        p[i] = (struct pollfd){
+            c->fd, (short)((full ? 0 : in) | (c->out_len != 0 || c->owed ? POLLOUT : 0)), 0};
     }
     p[n] = (struct pollfd){w->stream_fd, in, 0};
     p[n + 1] = (struct pollfd){w->datagram_fd, in, 0};

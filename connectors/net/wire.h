@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Listening, connections and their buffers, for the sources `socket` and `syslog`. One thread. Bounded: so many connections, one buffer each; who leaves a
- * line (or a greeting) unfinished for too long is disconnected. While nobody reads (the log is full), senders are held back by the system, and no clock runs.
+ * Listening, connections and their buffers, for the sources `socket` and `syslog`. One thread.
+ * Bounded: so many connections, one buffer each; who leaves a line (or a greeting) unfinished for
+ * too long is disconnected. While nobody reads (the log is full), senders are held back by the
+ * system, and no clock runs.
  */
 #ifndef PAWL_CONNECTORS_WIRE_H
 #define PAWL_CONNECTORS_WIRE_H
@@ -23,7 +25,8 @@ struct wire_connection {
     int fd;
     uint8_t *buf;
     size_t from, len; /* what is not taken yet: [from, len) */
-    bool closing; /* the other side has sent its last, or it is to be closed: once nothing can be taken from it */
+    /* the other side has sent its last, or it is to be closed: once nothing can be taken from it */
+    bool closing;
     bool refused;      /* at once */
     bool owed;         /* something to be told that didn't fit: see `tell` */
     uint64_t since_ns; /* unfinished line or greeting since; 0: none */
@@ -39,7 +42,8 @@ struct wire {
     uint32_t count, turn;
     uint64_t looked_ns;
     uint64_t accepted, refused;
-    void (*tell)(void *arg, struct wire_connection *c); /* the owed thing can be said now; may be NULL */
+    /* the owed thing can be said now; may be NULL */
+    void (*tell)(void *arg, struct wire_connection *c);
     void *tell_arg;
     pthread_mutex_t mutex; /* guards shown */
     char shown[128];
@@ -50,9 +54,11 @@ int wire_address_check(const char *address, pawl_error *err);
 struct wire *wire_new(const struct wire_settings *s);
 /* Binds and listens, if it doesn't yet. */
 int wire_open(struct wire *w, pawl_fault *f);
-/* Waits up to timeout_ms for anything, accepts, receives, sends, disconnects. True: a datagram can be received. Moves what is in buffers. */
+/* Waits up to timeout_ms for anything, accepts, receives, sends, disconnects. True: a datagram can
+ * be received. Moves what is in buffers. */
 bool wire_wait(struct wire *w, int timeout_ms);
-/* Sends as much as goes; what doesn't is sent later. False: what was said before is still under way, nothing is done. */
+/* Sends as much as goes; what doesn't is sent later. False: what was said before is still under
+ * way, nothing is done. */
 bool wire_say(struct wire_connection *c, const char *text);
 /* Says why, and disconnects. */
 void wire_refuse(struct wire *w, struct wire_connection *c, const char *why);

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The connection. libpq is used without blocking, and each wait has an end: the server's own time limits come first, and where it doesn't even
- * answer with those, the connection is given up. What was under way is then unknown; the runtime opens again and asks.
+ * The connection. libpq is used without blocking, and each wait has an end: the server's own time
+ * limits come first, and where it doesn't even answer with those, the connection is given up. What
+ * was under way is then unknown; the runtime opens again and asks.
  *
  *   SQLSTATE                                                             becomes
  *   none (connection lost, no answer in time), 08...                     RETRY
- *   22... data, 23... constraints, 44... view check, P0... raised,       POISON, where a record can be at fault: while rows are copied or
- *     38/39... in a routine, 54... too large                               inserted, and when the transaction is committed or prepared
+ *   22... data, 23... constraints, 44... view check, P0... raised,       POISON, where a record can
+ *                                                                        be at fault: while rows
+ *                                                                        are copied or
+ *     38/39... in a routine, 54... too large                               inserted, and when the
+ *                                                                          transaction is committed
+ *                                                                          or prepared
  *   25006 read-only (a standby), 25P03/57P05 idle too long, 40...        RETRY
  *     rolled back, 53... resources (disk full, connections), 55006 in
  *     use, 55P03 lock, 57... stopped or cancelled, 58... system
@@ -31,12 +36,9 @@ static _Thread_local char last_state[6];
 /* ---- what an answer means */
 
 static int outcome_of(const char *state, bool rows) {
-    static const char *const poison[] = {"22", "23", "38", "39", "44", "54", "P0"}, *const retry[] = {
-                                                                                        "08",    "25006",
-                                                                                        "25P03", "40",
-                                                                                        "53",    "55006",
-                                                                                        "55P03", "57",
-                                                                                        "58"};
+    static const char *const poison[] = {"22", "23", "38", "39", "44", "54", "P0"},
+                             *const retry[] = {"08",    "25006", "25P03", "40", "53",
+                                               "55006", "55P03", "57",    "58"};
     if (state == NULL || state[0] == 0)
         return PAWL_RETRY;
     for (size_t i = 0; rows && i < sizeof poison / sizeof poison[0]; i++)
@@ -56,12 +58,14 @@ static void set_state(const char *state) {
     snprintf(last_state, sizeof last_state, "%s", state != NULL ? state : "");
 }
 
-/* Which row it was, as the server's context says: "COPY TABLE, line N". Only for faults that come up while that very line is looked at. */
+/* Which row it was, as the server's context says: "COPY TABLE, line N". Only for faults that come
+ * up while that very line is looked at. */
 static uint64_t offset_of(const struct pg_link *l, const PGresult *r, const char *state) {
     const char *at = PQresultErrorField(r, PG_DIAG_CONTEXT);
     char begin[160];
     unsigned long long line;
-    if (strncmp(state, "22", 2) != 0 && strncmp(state, "23", 2) != 0 && strncmp(state, "P0", 2) != 0)
+    if (strncmp(state, "22", 2) != 0 && strncmp(state, "23", 2) != 0 &&
+        strncmp(state, "P0", 2) != 0)
         return UINT64_MAX;
     int n = snprintf(begin, sizeof begin, "COPY %s, line ", l->copied);
     for (; at != NULL && n < (int)sizeof begin; at = strchr(at, '\n')) {
@@ -87,7 +91,8 @@ int pg_lost(struct pg_link *l, const char *what, pawl_fault *f) {
     return pawl_fault_set(f, PAWL_RETRY, "%s: %s", what, text[0] != 0 ? text : "no connection");
 }
 
-static int answer(struct pg_link *l, const char *what, const PGresult *r, bool rows, pawl_fault *f) {
+static int answer(struct pg_link *l, const char *what, const PGresult *r, bool rows,
+                  pawl_fault *f) {
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
     if (state == NULL || state[0] == 0)
         return pg_lost(l, what, f);
@@ -97,8 +102,8 @@ static int answer(struct pg_link *l, const char *what, const PGresult *r, bool r
     set_state(state);
     if (outcome == PAWL_POISON && f != NULL)
         f->offset = l->rows == 1 ? l->first : offset_of(l, r, state);
-    return pawl_fault_set(f, outcome, "%s: %s (SQLSTATE %s)%s%s", what, text != NULL ? text : "", last_state,
-                          detail != NULL ? ": " : "", detail != NULL ? detail : "");
+    return pawl_fault_set(f, outcome, "%s: %s (SQLSTATE %s)%s%s", what, text != NULL ? text : "",
+                          last_state, detail != NULL ? ": " : "", detail != NULL ? detail : "");
 }
 
 /* ---- waiting */
@@ -163,7 +168,8 @@ static int next(struct pg_link *l, const char *what, PGresult **out, pawl_fault 
 
 /* ---- statements */
 
-/* All results of what was sent; the last one that is well in *last, if not NULL. After an error the rest is read and forgotten. */
+/* All results of what was sent; the last one that is well in *last, if not NULL. After an error the
+ * rest is read and forgotten. */
 static int results(struct pg_link *l, const char *what, bool rows, const char *tag, PGresult **last,
                    pawl_fault *f) {
     PGresult *r = NULL, *kept = NULL;
@@ -180,12 +186,14 @@ static int results(struct pg_link *l, const char *what, bool rows, const char *t
         if (status == PGRES_COPY_IN)
             break;
     }
-    for (PGresult *more = NULL; outcome != PAWL_DONE && l->conn != NULL && PQstatus(l->conn) == CONNECTION_OK;
+    for (PGresult *more = NULL;
+         outcome != PAWL_DONE && l->conn != NULL && PQstatus(l->conn) == CONNECTION_OK;
          PQclear(more))
         if (next(l, what, &more, NULL) != PAWL_DONE || more == NULL)
             break;
     if (outcome == PAWL_DONE && tag != NULL &&
-        (kept == NULL || strncmp(PQcmdStatus(kept), tag, strlen(tag)) != 0)) /* a failed transaction ends with ROLLBACK */
+        /* a failed transaction ends with ROLLBACK */
+        (kept == NULL || strncmp(PQcmdStatus(kept), tag, strlen(tag)) != 0))
         outcome = pawl_fault_set(f, PAWL_RETRY, "%s: the server answered %s", what,
                                  kept != NULL ? PQcmdStatus(kept) : "nothing");
     if (outcome == PAWL_DONE && last != NULL)
@@ -212,8 +220,8 @@ int pg_run_rows(struct pg_link *l, const char *sql, const char *tag, pawl_fault 
     return run(l, sql, tag, true, f);
 }
 
-int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values, PGresult **out,
-             pawl_fault *f) {
+int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values,
+             PGresult **out, pawl_fault *f) {
     char what[40];
     snprintf(what, sizeof what, "%.*s", (int)strcspn(sql, "'\"(;"), sql);
     trim(what);
@@ -233,7 +241,8 @@ int pg_copy_begin(struct pg_link *l, const char *sql, pawl_fault *f) {
     int outcome = results(l, "COPY", false, NULL, &r, f);
     l->copying = outcome == PAWL_DONE && PQresultStatus(r) == PGRES_COPY_IN;
     PQclear(r);
-    return outcome == PAWL_DONE && !l->copying ? pawl_fault_set(f, PAWL_RETRY, "COPY did not begin") : outcome;
+    return outcome == PAWL_DONE && !l->copying ? pawl_fault_set(f, PAWL_RETRY, "COPY did not begin")
+                                               : outcome;
 }
 
 int pg_copy_send(struct pg_link *l, pawl_fault *f) {
@@ -270,7 +279,8 @@ static void silent(void *arg, const char *message) {
     (void)message;
 }
 
-/* SQLSTATE out of a message "SEVERITY:  28P01: text", as libpq writes it when asked to be verbose; a failed connection has it nowhere else. */
+/* SQLSTATE out of a message "SEVERITY:  28P01: text", as libpq writes it when asked to be verbose;
+ *                                       a failed connection has it nowhere else. */
 static void state_of(const char *message, char out[6]) {
     out[0] = 0;
     for (const char *at = message; (at = strstr(at, ":  ")) != NULL; at += 3)
@@ -298,7 +308,8 @@ int pg_connect(struct pg_link *l, pawl_fault *f) {
     l->conn = PQconnectStartParams(names, values, 1);
     if (l->conn == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
-    if (PQstatus(l->conn) == CONNECTION_BAD) /* the string itself is wrong; or a socket's file isn't there */
+    /* the string itself is wrong; or a socket's file isn't there */
+    if (PQstatus(l->conn) == CONNECTION_BAD)
         return refused(l, f);
     PQsetErrorVerbosity(l->conn, PQERRORS_VERBOSE);
     PQsetNoticeProcessor(l->conn, silent, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A connection to PostgreSQL, for the sink and the source: nothing waits for ever, and what each answer means is told in one place.
+ * A connection to PostgreSQL, for the sink and the source: nothing waits for ever, and what each
+ * answer means is told in one place.
  */
 #ifndef PAWL_CONNECTORS_LINK_POSTGRES_H
 #define PAWL_CONNECTORS_LINK_POSTGRES_H
@@ -30,11 +31,12 @@ struct pg_link {
 /* Connects anew; the old connection is gone. */
 int pg_connect(struct pg_link *l, pawl_fault *f);
 void pg_disconnect(struct pg_link *l);
-/* A statement, or several joined by semicolons. DONE, or what its answer means; never POISON. `tag`: the last one's command tag must begin with it. */
+/* A statement, or several joined by semicolons. DONE, or what its answer means; never POISON.
+ * `tag`: the last one's command tag must begin with it. */
 int pg_run(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f);
 /* One statement with text parameters. DONE: *out is the result, to be cleared; it may be NULL. */
-int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values, PGresult **out,
-             pawl_fault *f);
+int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values,
+             PGresult **out, pawl_fault *f);
 /* As pg_run(), where a record may be at fault: then POISON. */
 int pg_run_rows(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f);
 /* The connection is lost: RETRY, with libpq's words. */
@@ -48,7 +50,8 @@ int pg_copy_send(struct pg_link *l, pawl_fault *f);
 /* why: NULL ends it well, else it is broken off. */
 int pg_copy_end(struct pg_link *l, const char *why, pawl_fault *f);
 
-/* Whether libpq understands the string, and "HOST/DATABASE" of it for status: no password shows there. 0, or INVALID, MEMORY. */
+/* Whether libpq understands the string, and "HOST/DATABASE" of it for status: no password shows
+ * there. 0, or INVALID, MEMORY. */
 int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err);
 
 /* Room for n more bytes. */

@@ -2,11 +2,12 @@
  *
  * Rows of a PostgreSQL table, through COPY.
  *
- *   transactional  rows are copied into the table; the position lies in a table beside it and is moved in the same transaction, only from where this
- *                  sink knows it to be
- *   two-phase      the same, but the transaction is prepared under the batch's name. The row of the position, moved with it, is what committed()
- *                  looks at
- *   idempotent     rows are copied into a temporary table, and from there INSERT ... ON CONFLICT (or MERGE) takes them into the table
+ *   transactional  rows are copied into the table; the position lies in a table beside it and is
+ *                  moved in the same transaction, only from where this sink knows it to be
+ *   two-phase      the same, but the transaction is prepared under the batch's name. The row of the
+ *                  position, moved with it, is what committed() looks at
+ *   idempotent     rows are copied into a temporary table, and from there INSERT ... ON CONFLICT
+ *                  (or MERGE) takes them into the table
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,8 @@ static int on_positions(struct pg_sink *s, const char *format, int count, const 
     const char *hole = strstr(format, "%s");
     if (s->full_positions == NULL || !bytes_room(&b, strlen(format) + strlen(s->full_positions)))
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
-    int n = snprintf(b.at, b.size, "%.*s%s%s", (int)(hole - format), format, s->full_positions, hole + 2);
+    int n = snprintf(b.at, b.size, "%.*s%s%s", (int)(hole - format), format, s->full_positions,
+                     hole + 2);
     int outcome = n > 0 ? pg_query(&s->link, b.at, count, p->values, &r, f) : PAWL_FATAL;
     free(b.at);
     if (changed != NULL)
@@ -92,25 +94,29 @@ static int move_position(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault
     place_of(s, b, b->to, t->at, &p);
     int outcome;
     if (!t->asked)
-        outcome = on_positions(s,
-                               "INSERT INTO %s AS p VALUES ($1, $2, $3, $4, $5) ON CONFLICT (log_id, sink, "
-                               "stream_id, partition) "
-                               "DO UPDATE SET position = excluded.position",
-                               5, &p, NULL, &changed, f);
+        outcome = on_positions(
+            s,
+            "INSERT INTO %s AS p VALUES ($1, $2, $3, $4, $5) ON CONFLICT (log_id, sink, "
+            "stream_id, partition) "
+            "DO UPDATE SET position = excluded.position",
+            5, &p, NULL, &changed, f);
     else if (t->there)
-        outcome = on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position = $6", 6, &p, NULL,
-                               &changed, f);
-    else
-        outcome = on_positions(s, "INSERT INTO %s VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", 5, &p,
+        outcome = on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position = $6", 6, &p,
                                NULL, &changed, f);
+    else
+        outcome =
+            on_positions(s, "INSERT INTO %s VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", 5,
+                         &p, NULL, &changed, f);
     if (outcome == PAWL_DONE && changed != 1)
-        return pawl_fault_set(f, PAWL_RETRY, "the position in %s was moved by someone else", s->full_positions);
+        return pawl_fault_set(f, PAWL_RETRY, "the position in %s was moved by someone else",
+                              s->full_positions);
     return outcome;
 }
 
 /* ---- batches */
 
-/* Two-phase: the row is there before, so that a missing one is never taken for a batch that was rolled back. */
+/* Two-phase: the row is there before, so that a missing one is never taken for a batch that was
+ * rolled back. */
 static int ensure_row(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
     struct stand *t = stands_of(&s->stands, b);
     struct place p;
@@ -119,8 +125,9 @@ static int ensure_row(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault *f
     if (t->there)
         return PAWL_DONE;
     place_of(s, b, 0, 0, &p);
-    int outcome = on_positions(s, "INSERT INTO %s VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", 5, &p,
-                               NULL, NULL, f);
+    int outcome =
+        on_positions(s, "INSERT INTO %s VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", 5, &p,
+                     NULL, NULL, f);
     t->there = outcome == PAWL_DONE;
     return outcome;
 }
@@ -132,7 +139,8 @@ static int pg_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     return outcome == PAWL_DONE ? pg_copy_begin(&s->link, s->copy, f) : outcome;
 }
 
-static int pg_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count, pawl_fault *f) {
+static int pg_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count,
+                    pawl_fault *f) {
     return pg_rows(self, b, r, count, f);
 }
 
@@ -144,7 +152,8 @@ static int pg_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
                                                   : move_position(s, b, f);
     if (outcome == PAWL_DONE)
         outcome = pg_run_rows(&s->link, "COMMIT", "COMMIT", f);
-    struct stand *t = outcome == PAWL_DONE && s->kind != PAWL_SINK_IDEMPOTENT ? stands_of(&s->stands, b) : NULL;
+    struct stand *t =
+        outcome == PAWL_DONE && s->kind != PAWL_SINK_IDEMPOTENT ? stands_of(&s->stands, b) : NULL;
     if (t != NULL) {
         t->there = true;
         t->at = b->to;
@@ -166,11 +175,14 @@ static void pg_abort(void *self) {
 /* ---- two-phase */
 
 /* "VERB 'name'": a statement that takes no parameters; names are of A-Z a-z 0-9 . _ - only. */
-static int with_name(struct pg_sink *s, const char *verb, const char *name, bool rows, pawl_fault *f) {
+static int with_name(struct pg_sink *s, const char *verb, const char *name, bool rows,
+                     pawl_fault *f) {
     char sql[256];
-    if (strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") != strlen(name) ||
+    if (strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") !=
+            strlen(name) ||
         strlen(name) > 199)
-        return pawl_fault_set(f, PAWL_FATAL, "\"%.60s\" can't be the name of a prepared transaction", name);
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "\"%.60s\" can't be the name of a prepared transaction", name);
     snprintf(sql, sizeof sql, "%s '%s'", verb, name);
     return rows ? pg_run_rows(&s->link, sql, verb, f) : pg_run(&s->link, sql, verb, f);
 }
@@ -183,13 +195,13 @@ static int pg_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome != PAWL_DONE)
         return outcome;
     place_of(s, b, b->to, b->from, &p);
-    outcome =
-        on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position <= $6", 6, &p, NULL, &changed, f);
+    outcome = on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position <= $6", 6, &p,
+                           NULL, &changed, f);
     if (outcome == PAWL_DONE && changed != 1)
-        return pawl_fault_set(
-            f, PAWL_FATAL,
-            "the position in %s is beyond %llu already: the log was restored, or the position set by hand",
-            s->full_positions, (unsigned long long)b->from);
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "the position in %s is beyond %llu already: the log was restored, or "
+                              "the position set by hand",
+                              s->full_positions, (unsigned long long)b->from);
     if (outcome == PAWL_DONE)
         outcome = with_name(s, "PREPARE TRANSACTION", b->name, true, f);
     if (outcome == PAWL_FATAL && strcmp(pg_state(), "42710") == 0)
@@ -198,7 +210,8 @@ static int pg_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 }
 
 /* DONE, GONE, RETRY, FATAL */
-static int end_prepared(struct pg_sink *s, const char *verb, const pawl_sink_batch *b, pawl_fault *f) {
+static int end_prepared(struct pg_sink *s, const char *verb, const pawl_sink_batch *b,
+                        pawl_fault *f) {
     int outcome = with_name(s, verb, b->name, false, f);
     if (outcome == PAWL_FATAL && strcmp(pg_state(), "42704") == 0)
         return PAWL_GONE;
@@ -215,22 +228,25 @@ static int pg_rollback_prepared(void *self, const pawl_sink_batch *b, pawl_fault
     return end_prepared(self, "ROLLBACK PREPARED", b, f);
 }
 
-static int pg_list_prepared(void *self, const char *prefix, pawl_prepared_fn fn, void *arg, pawl_fault *f) {
+static int pg_list_prepared(void *self, const char *prefix, pawl_prepared_fn fn, void *arg,
+                            pawl_fault *f) {
     struct pg_sink *s = self;
     PGresult *r = NULL;
-    int outcome = pg_query(&s->link, "SELECT current_setting('max_prepared_transactions')", 0, NULL, &r, f);
+    int outcome =
+        pg_query(&s->link, "SELECT current_setting('max_prepared_transactions')", 0, NULL, &r, f);
     bool none = outcome == PAWL_DONE && strcmp(PQgetvalue(r, 0, 0), "0") == 0;
     PQclear(r);
     if (none)
-        return pawl_fault_set(f, PAWL_FATAL,
-                              "the server's max_prepared_transactions is 0, which kind = \"two-phase\" can't "
-                              "work with: raise it and "
-                              "restart the server, or use another kind");
+        return pawl_fault_set(
+            f, PAWL_FATAL,
+            "the server's max_prepared_transactions is 0, which kind = \"two-phase\" can't "
+            "work with: raise it and "
+            "restart the server, or use another kind");
     if (outcome == PAWL_DONE)
-        outcome = pg_query(
-            &s->link,
-            "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, $1)",
-            1, (const char *const[]){prefix}, &r, f);
+        outcome = pg_query(&s->link,
+                           "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() "
+                           "AND starts_with(gid, $1)",
+                           1, (const char *const[]){prefix}, &r, f);
     if (outcome != PAWL_DONE)
         return outcome;
     for (int i = 0; i < PQntuples(r); i++)
@@ -253,7 +269,8 @@ static int pg_committed(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 
 static int pg_idle(void *self, pawl_fault *f) {
     struct pg_sink *s = self;
-    if (s->link.conn == NULL || PQconsumeInput(s->link.conn) == 0 || PQstatus(s->link.conn) != CONNECTION_OK)
+    if (s->link.conn == NULL || PQconsumeInput(s->link.conn) == 0 ||
+        PQstatus(s->link.conn) != CONNECTION_OK)
         return pg_lost(&s->link, "while idle", f);
     return PAWL_DONE;
 }
@@ -268,7 +285,8 @@ static void pg_destroy(void *self) {
     pg_disconnect(&s->link);
     pg_forget(s);
     columns_free(&s->columns);
-    char *all[] = {s->conninfo, s->schema, s->table, s->positions, s->setup, s->conflict, s->link.out.at};
+    char *all[] = {s->conninfo, s->schema,   s->table,      s->positions,
+                   s->setup,    s->conflict, s->link.out.at};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     free(s->stands.items);
@@ -293,23 +311,27 @@ static int fill(struct pg_sink *s, const pawl_settings *g, pawl_error *err) {
                         pawl_setting_number(c, g, "lock_timeout")};
     for (size_t i = 0; i < 3; i++)
         if (times[i] == 0 || times[i] > 3600000)
-            return connect_error(err, PAWL_INVALID,
-                                 "connect_timeout, statement_timeout and lock_timeout are 1ms to 1h");
+            return connect_error(
+                err, PAWL_INVALID,
+                "connect_timeout, statement_timeout and lock_timeout are 1ms to 1h");
     s->link.connect_ms = (uint32_t)times[0], s->link.statement_ms = (uint32_t)times[1],
     s->lock_ms = (uint32_t)times[2];
     int rc = columns_make(&s->columns, c, g, err);
     if (rc < 0)
         return rc;
-    if (!copy(&s->conninfo, g, "conninfo") || !copy(&s->schema, g, "schema") || !copy(&s->table, g, "table") ||
-        !copy(&s->positions, g, "position_table") || !copy(&s->setup, g, "setup") ||
-        !copy(&s->conflict, g, "conflict") || (s->values = calloc(s->columns.count, sizeof *s->values)) == NULL)
+    if (!copy(&s->conninfo, g, "conninfo") || !copy(&s->schema, g, "schema") ||
+        !copy(&s->table, g, "table") || !copy(&s->positions, g, "position_table") ||
+        !copy(&s->setup, g, "setup") || !copy(&s->conflict, g, "conflict") ||
+        (s->values = calloc(s->columns.count, sizeof *s->values)) == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
     char where[100];
     rc = pg_conninfo(s->conninfo, where, sizeof where, err);
     snprintf(s->target, sizeof s->target, "%.99s, table %.90s", rc == 0 ? where : "", s->table);
     s->link.conninfo = s->conninfo;
     s->link.copied = s->kind == PAWL_SINK_IDEMPOTENT ? STAGING : s->table;
-    return rc < 0 ? rc : columns_conflict(&s->columns, s->kind == PAWL_SINK_IDEMPOTENT, &s->conflict, err);
+    return rc < 0
+               ? rc
+               : columns_conflict(&s->columns, s->kind == PAWL_SINK_IDEMPOTENT, &s->conflict, err);
 }
 
 static int pg_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) {
@@ -324,7 +346,8 @@ static int pg_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) 
     *out = (pawl_sink_ops)PAWL_SINK_OPS_INIT;
     out->kind = s->kind, out->type = "postgres", out->self = s;
     out->open = pg_open, out->begin = pg_begin, out->write = pg_write, out->commit = pg_commit;
-    out->position = pg_position, out->prepare = pg_prepare, out->commit_prepared = pg_commit_prepared;
+    out->position = pg_position, out->prepare = pg_prepare,
+    out->commit_prepared = pg_commit_prepared;
     out->rollback_prepared = pg_rollback_prepared, out->list_prepared = pg_list_prepared,
     out->committed = pg_committed;
     out->abort = pg_abort, out->idle = pg_idle, out->status = pg_status, out->destroy = pg_destroy;
@@ -332,27 +355,33 @@ static int pg_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) 
 }
 
 static const pawl_setting_info settings[] = {
-    {"conninfo", PAWL_SETTING_TEXT, 1, NULL,
-     NULL, "the connection string or URI, as libpq takes it (TLS: sslmode, sslrootcert, ...; passwords: better in a passfile)"},
+    {"conninfo", PAWL_SETTING_TEXT, 1, NULL, NULL,
+     "the connection string or URI, as libpq takes it (TLS: sslmode, sslrootcert, ...; passwords: "
+     "better in a passfile)"},
     {"schema", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "of the table and the position table; without, the search path finds them"},
     {"table", PAWL_SETTING_TEXT, 1, NULL, NULL, "the table that gets a row a record"},
     {"kind", PAWL_SETTING_CHOICE, 0, "transactional|two-phase|idempotent", "transactional",
      "how exactly-once is kept"},
     {"conflict", PAWL_SETTING_TEXT, 0, NULL, NULL,
-     "idempotent: the columns of the unique index, joined by commas; without: the column that is \"id\""},
+     "idempotent: the columns of the unique index, joined by commas; without: the column that is "
+     "\"id\""},
     {"on_conflict", PAWL_SETTING_CHOICE, 0, "ignore|update", "ignore",
      "idempotent: what happens to a row that is there"},
     {"upsert", PAWL_SETTING_CHOICE, 0, "conflict|merge", "conflict",
      "idempotent: INSERT ... ON CONFLICT, or MERGE (15 and newer), which needs no unique index"},
     {"position_table", PAWL_SETTING_TEXT, 0, NULL, "pawl_positions",
      "transactional, two-phase: created where it is missing"},
-    {"setup", PAWL_SETTING_TEXT, 0, NULL, NULL, "SQL to run at each opening, such as CREATE TABLE IF NOT EXISTS"},
+    {"setup", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "SQL to run at each opening, such as CREATE TABLE IF NOT EXISTS"},
     {"connect_timeout", PAWL_SETTING_TIME, 0, NULL, "10s", "for a connection"},
-    {"statement_timeout", PAWL_SETTING_TIME, 0, NULL, "30s", "for a statement; a batch's COPY is one"},
+    {"statement_timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
+     "for a statement; a batch's COPY is one"},
     {"lock_timeout", PAWL_SETTING_TIME, 0, NULL, "5s", "for a lock in the server"},
     COLUMN_SETTINGS,
     {0}};
 
-const pawl_connector connect_sink_postgres = {
-    .type = "postgres", .help = "rows of a PostgreSQL table", .settings = settings, .make_sink = pg_make};
+const pawl_connector connect_sink_postgres = {.type = "postgres",
+                                              .help = "rows of a PostgreSQL table",
+                                              .settings = settings,
+                                              .make_sink = pg_make};

@@ -9,9 +9,9 @@
 #ifndef PAWL_CONNECTORS_SINK_POSTGRES_H
 #define PAWL_CONNECTORS_SINK_POSTGRES_H
 
-#include "connectors/text/columns.h"
 #include "connectors/postgres/link_postgres.h"
 #include "connectors/runtime/stands.h"
+#include "connectors/text/columns.h"
 
 #define STAGING "pawl_staging"
 
@@ -40,6 +40,7 @@ void pg_forget(struct pg_sink *s);
 /* ---- sink_postgres_rows.c */
 
 /* Appends the rows to link.out and sends now and then. */
-int pg_rows(struct pg_sink *s, const pawl_sink_batch *b, const pawl_record *r, size_t count, pawl_fault *f);
+int pg_rows(struct pg_sink *s, const pawl_sink_batch *b, const pawl_record *r, size_t count,
+            pawl_fault *f);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What is done with a new connection. In this order: limits; the lock that keeps a former session of this sink out (the server may still be at work for
- * a process that was killed: only when that session is over is it known what it did); then table, positions, staging.
+ * What is done with a new connection. In this order: limits; the lock that keeps a former session
+ * of this sink out (the server may still be at work for a process that was killed: only when that
+ * session is over is it known what it did); then table, positions, staging.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,18 +32,20 @@ static int session(struct pg_sink *s, pawl_fault *f) {
     snprintf(statement, sizeof statement, "%u", s->link.statement_ms);
     snprintf(lock, sizeof lock, "%u", s->lock_ms);
     const char *limits[] = {statement, lock};
-    int outcome =
-        pg_query(&s->link,
-                 "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "
-                 "set_config('idle_in_transaction_session_timeout', '0', false), CASE WHEN "
-                 "current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', "
-                 "false) END",
-                 2, limits, NULL, f);
+    int outcome = pg_query(
+        &s->link,
+        "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "
+        "set_config('idle_in_transaction_session_timeout', '0', false), CASE WHEN "
+        "current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', "
+        "false) END",
+        2, limits, NULL, f);
     if (outcome != PAWL_DONE)
         return outcome;
-    /* So that the server notices a client that is gone, also in the middle of a statement. Not every version and system has these. */
+    /* So that the server notices a client that is gone, also in the middle of a statement. Not
+     * every version and system has these. */
     (void)pg_run(&s->link,
-                 "SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '1000' ELSE "
+                 "SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN "
+                 "'1000' ELSE "
                  "'15' END, false) FROM pg_settings "
                  "WHERE name IN ('client_connection_check_interval', 'tcp_keepalives_idle', "
                  "'tcp_keepalives_interval')",
@@ -51,24 +54,27 @@ static int session(struct pg_sink *s, pawl_fault *f) {
     outcome = pg_query(&s->link, "SELECT pg_advisory_lock(hashtextextended($1, 0))", 1,
                        (const char *const[]){name}, NULL, f);
     if (outcome != PAWL_DONE && strcmp(pg_state(), "55P03") == 0)
-        return pawl_fault_set(f, PAWL_RETRY, "another session of sink %s is still at work in the server", s->name);
+        return pawl_fault_set(f, PAWL_RETRY,
+                              "another session of sink %s is still at work in the server", s->name);
     return outcome;
 }
 
 /* ---- the table */
 
-static int known_column(struct pg_sink *s, const PGresult *r, int row, bool seen[COLUMNS_MAX], pawl_fault *f) {
+static int known_column(struct pg_sink *s, const PGresult *r, int row, bool seen[COLUMNS_MAX],
+                        pawl_fault *f) {
     const char *name = PQgetvalue(r, row, 0), *type = PQgetvalue(r, row, 1);
     int i = columns_find(&s->columns, name, strlen(name));
     if (i < 0)
         return PAWL_DONE;
     if (PQgetvalue(r, row, 3)[0] != 0)
-        return pawl_fault_set(f, PAWL_FATAL, "column \"%s\" of %s is generated and can't be filled", name,
-                              s->full_table);
+        return pawl_fault_set(f, PAWL_FATAL, "column \"%s\" of %s is generated and can't be filled",
+                              name, s->full_table);
     seen[i] = true;
-    s->columns.items[i].as = strcmp(type, "bytea") == 0                                ? COLUMN_AS_BYTES
-                             : strcmp(type, "json") == 0 || strcmp(type, "jsonb") == 0 ? COLUMN_AS_JSON
-                                                                                       : COLUMN_AS_TEXT;
+    s->columns.items[i].as = strcmp(type, "bytea") == 0 ? COLUMN_AS_BYTES
+                             : strcmp(type, "json") == 0 || strcmp(type, "jsonb") == 0
+                                 ? COLUMN_AS_JSON
+                                 : COLUMN_AS_TEXT;
     s->types[i] = strdup(PQgetvalue(r, row, 2));
     return s->types[i] != NULL ? PAWL_DONE : no_memory(f);
 }
@@ -76,14 +82,16 @@ static int known_column(struct pg_sink *s, const PGresult *r, int row, bool seen
 static int look_at_table(struct pg_sink *s, pawl_fault *f) {
     bool seen[COLUMNS_MAX] = {0};
     PGresult *r = NULL;
-    int outcome = pg_query(&s->link,
-                           "SELECT a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::regtype::text, "
-                           "format_type(a.atttypid, a.atttypmod), a.attgenerated FROM pg_attribute a "
-                           "JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = $1::regclass AND "
-                           "a.attnum > 0 AND NOT a.attisdropped",
-                           1, (const char *const[]){s->full_table}, &r, f);
+    int outcome =
+        pg_query(&s->link,
+                 "SELECT a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::regtype::text, "
+                 "format_type(a.atttypid, a.atttypmod), a.attgenerated FROM pg_attribute a "
+                 "JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = $1::regclass AND "
+                 "a.attnum > 0 AND NOT a.attisdropped",
+                 1, (const char *const[]){s->full_table}, &r, f);
     if (outcome != PAWL_DONE && strcmp(pg_state(), "42P01") == 0)
-        return pawl_fault_set(f, PAWL_FATAL, "there is no table %s: create it (or give setup)", s->full_table);
+        return pawl_fault_set(f, PAWL_FATAL, "there is no table %s: create it (or give setup)",
+                              s->full_table);
     for (int i = 0; outcome == PAWL_DONE && i < PQntuples(r); i++)
         outcome = known_column(s, r, i, seen, f);
     PQclear(r);
@@ -111,14 +119,16 @@ static int make_positions(struct pg_sink *s, pawl_fault *f) {
         return outcome;
     struct bytes b = {0};
     if (!bytes_text(&b, "CREATE TABLE IF NOT EXISTS ") || !bytes_text(&b, s->full_positions) ||
-        !bytes_text(&b, " (log_id text NOT NULL, sink text NOT NULL, stream_id bigint NOT NULL, partition "
-                        "bigint NOT NULL, "
-                        "position bigint NOT NULL, PRIMARY KEY (log_id, sink, stream_id, partition))"))
+        !bytes_text(
+            &b, " (log_id text NOT NULL, sink text NOT NULL, stream_id bigint NOT NULL, partition "
+                "bigint NOT NULL, "
+                "position bigint NOT NULL, PRIMARY KEY (log_id, sink, stream_id, partition))"))
         outcome = no_memory(f);
     else
         outcome = pg_run(&s->link, b.at, NULL, f);
     free(b.at);
-    /* IF NOT EXISTS doesn't keep two creators from meeting: the later one fails (42710, 23505), and then the table is there. */
+    /* IF NOT EXISTS doesn't keep two creators from meeting: the later one fails (42710, 23505), and
+     * then the table is there. */
     if (outcome == PAWL_FATAL && there_is(s, s->full_positions, &there, NULL) == PAWL_DONE && there)
         return PAWL_DONE;
     return outcome;
@@ -129,7 +139,8 @@ static int make_positions(struct pg_sink *s, pawl_fault *f) {
 static bool list(const struct pg_sink *s, struct bytes *b, const char *before) {
     bool well = true;
     for (size_t i = 0; i < s->columns.count && well; i++)
-        well = (i == 0 || bytes_text(b, ", ")) && bytes_text(b, before) && bytes_name(b, s->columns.items[i].name);
+        well = (i == 0 || bytes_text(b, ", ")) && bytes_text(b, before) &&
+               bytes_name(b, s->columns.items[i].name);
     return well;
 }
 
@@ -173,8 +184,8 @@ static int join(void *arg, const char *name, size_t len) {
     if (!j->equal)
         well = well && bytes_name(j->b, column);
     else
-        well = well && bytes_text(j->b, "t.") && bytes_name(j->b, column) && bytes_text(j->b, " = s.") &&
-               bytes_name(j->b, column);
+        well = well && bytes_text(j->b, "t.") && bytes_name(j->b, column) &&
+               bytes_text(j->b, " = s.") && bytes_name(j->b, column);
     return well ? 0 : -1;
 }
 
@@ -184,7 +195,8 @@ static bool join_conflict(struct pg_sink *s, struct bytes *b, const char *betwee
 }
 
 /* "SET a = FROM.a, ..." of all columns but the key; *any: there are some. */
-static bool set_list(struct pg_sink *s, struct bytes *b, const char *begin, const char *from, bool *any) {
+static bool set_list(struct pg_sink *s, struct bytes *b, const char *begin, const char *from,
+                     bool *any) {
     bool well = true;
     *any = false;
     for (size_t i = 0; i < s->columns.count && well; i++) {
@@ -198,32 +210,38 @@ static bool set_list(struct pg_sink *s, struct bytes *b, const char *begin, cons
     return well;
 }
 
-/* Of rows with the same key within a batch one counts, the last to update and the first to insert: a statement may touch a row only once. Their order
- * is that of the staging table, which is empty before each batch. */
+/* Of rows with the same key within a batch one counts, the last to update and the first to insert:
+ * a statement may touch a row only once. Their order is that of the staging table, which is empty
+ * before each batch. */
 static bool select_staged(struct pg_sink *s, struct bytes *b) {
     int id = columns_id(&s->columns);
     bool unique = id >= 0 && columns_listed(s->conflict, s->columns.items[id].name);
     if (unique)
-        return bytes_text(b, "SELECT ") && list(s, b, "") && bytes_text(b, " FROM pg_temp." STAGING);
-    return bytes_text(b, "SELECT DISTINCT ON (") && join_conflict(s, b, ", ", false) && bytes_text(b, ") ") &&
-           list(s, b, "") && bytes_text(b, " FROM pg_temp." STAGING " ORDER BY ") &&
+        return bytes_text(b, "SELECT ") && list(s, b, "") &&
+               bytes_text(b, " FROM pg_temp." STAGING);
+    return bytes_text(b, "SELECT DISTINCT ON (") && join_conflict(s, b, ", ", false) &&
+           bytes_text(b, ") ") && list(s, b, "") &&
+           bytes_text(b, " FROM pg_temp." STAGING " ORDER BY ") &&
            join_conflict(s, b, ", ", false) && bytes_text(b, s->update ? ", ctid DESC" : ", ctid");
 }
 
 static bool insert_text(struct pg_sink *s, struct bytes *b) {
     bool any = false;
     return bytes_text(b, "INSERT INTO ") && bytes_text(b, s->full_table) && bytes_text(b, " (") &&
-           list(s, b, "") && bytes_text(b, ") ") && select_staged(s, b) && bytes_text(b, " ON CONFLICT (") &&
-           join_conflict(s, b, ", ", false) && bytes_text(b, ") DO ") &&
-           (!s->update || set_list(s, b, "UPDATE SET ", "excluded.", &any)) && (any || bytes_text(b, "NOTHING"));
+           list(s, b, "") && bytes_text(b, ") ") && select_staged(s, b) &&
+           bytes_text(b, " ON CONFLICT (") && join_conflict(s, b, ", ", false) &&
+           bytes_text(b, ") DO ") &&
+           (!s->update || set_list(s, b, "UPDATE SET ", "excluded.", &any)) &&
+           (any || bytes_text(b, "NOTHING"));
 }
 
 static bool merge_text(struct pg_sink *s, struct bytes *b) {
     bool any = false;
-    return bytes_text(b, "MERGE INTO ") && bytes_text(b, s->full_table) && bytes_text(b, " AS t USING (") &&
-           select_staged(s, b) && bytes_text(b, ") AS s ON ") && join_conflict(s, b, " AND ", true) &&
-           bytes_text(b, " WHEN NOT MATCHED THEN INSERT (") && list(s, b, "") &&
-           bytes_text(b, ") VALUES (") && list(s, b, "s.") && bytes_text(b, ")") &&
+    return bytes_text(b, "MERGE INTO ") && bytes_text(b, s->full_table) &&
+           bytes_text(b, " AS t USING (") && select_staged(s, b) && bytes_text(b, ") AS s ON ") &&
+           join_conflict(s, b, " AND ", true) && bytes_text(b, " WHEN NOT MATCHED THEN INSERT (") &&
+           list(s, b, "") && bytes_text(b, ") VALUES (") && list(s, b, "s.") &&
+           bytes_text(b, ")") &&
            (!s->update || set_list(s, b, " WHEN MATCHED THEN UPDATE SET ", "s.", &any));
 }
 
@@ -237,10 +255,11 @@ static int make_upsert(struct pg_sink *s, pawl_fault *f) {
     return make_staging(s, f);
 }
 
-/* One sink at a time runs its setup in a database: CREATE ... IF NOT EXISTS fails where two do it at once. A connection that is given up gives the lock
- * back too. */
+/* One sink at a time runs its setup in a database: CREATE ... IF NOT EXISTS fails where two do it
+ * at once. A connection that is given up gives the lock back too. */
 static int create(struct pg_sink *s, pawl_fault *f) {
-    int outcome = pg_run(&s->link, "SELECT pg_advisory_lock(hashtextextended('pawl-setup', 0))", NULL, f);
+    int outcome =
+        pg_run(&s->link, "SELECT pg_advisory_lock(hashtextextended('pawl-setup', 0))", NULL, f);
     if (outcome != PAWL_DONE && strcmp(pg_state(), "55P03") == 0)
         return pawl_fault_set(f, PAWL_RETRY, "another sink's setup is still at work in the server");
     if (outcome == PAWL_DONE && s->setup != NULL)
@@ -250,7 +269,8 @@ static int create(struct pg_sink *s, pawl_fault *f) {
     if (outcome == PAWL_DONE && s->kind != PAWL_SINK_IDEMPOTENT)
         outcome = make_positions(s, f);
     return outcome == PAWL_DONE
-               ? pg_run(&s->link, "SELECT pg_advisory_unlock(hashtextextended('pawl-setup', 0))", NULL, f)
+               ? pg_run(&s->link, "SELECT pg_advisory_unlock(hashtextextended('pawl-setup', 0))",
+                        NULL, f)
                : outcome;
 }
 

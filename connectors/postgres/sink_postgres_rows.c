@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Records as lines of COPY's text format: tab between columns, \N for null, a backslash before what has a meaning. The text format rather than
- * the binary one: each type's own input function judges what comes, so that any type of column can be filled.
+ * Records as lines of COPY's text format: tab between columns, \N for null, a backslash before what
+ * has a meaning. The text format rather than the binary one: each type's own input function judges
+ * what comes, so that any type of column can be filled.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,8 @@ static uint64_t has(uint64_t w, uint64_t c) {
     return (x - UINT64_C(0x0101010101010101)) & ~x & UINT64_C(0x8080808080808080);
 }
 
-/* How many bytes up to the first that needs a backslash. Below 0x10 there may be others: they are looked at one by one. */
+/* How many bytes up to the first that needs a backslash. Below 0x10 there may be others: they are
+ * looked at one by one. */
 static size_t plain(const char *at, size_t n) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -85,7 +87,8 @@ static bool put_row(struct pg_sink *s) {
     return true;
 }
 
-int pg_rows(struct pg_sink *s, const pawl_sink_batch *b, const pawl_record *r, size_t count, pawl_fault *f) {
+int pg_rows(struct pg_sink *s, const pawl_sink_batch *b, const pawl_record *r, size_t count,
+            pawl_fault *f) {
     for (; count > 0; count--, r++) {
         int outcome = columns_of(&s->columns, b, r, s->values, f);
         if (outcome != PAWL_DONE)

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The source "postgres": rows of a table, polled by a column that grows. The position is the last row's value of that column and, where there is one, of a
- * second column, so it can always be gone back to.
+ * The source "postgres": rows of a table, polled by a column that grows. The position is the last
+ * row's value of that column and, where there is one, of a second column, so it can always be gone
+ * back to.
  *
- * WHAT CAN BE MISSED. Values are handed out before their transactions commit: a row with a smaller value may become visible after one with a larger value
- * was read, and polling by that column alone never sees it.
- *   txid = COLUMN   the safe way: a column xid8 (or bigint) that holds the id of the row's transaction: DEFAULT pg_current_xact_id() (or
- *                   txid_current()). Rows are read in order of (txid, column), and only those of transactions older than every one that still runs:
- *                   none of these can add a row any more. Cost: a transaction that stays open holds everything back.
- *   lag = TIME      only for a timestamptz column: rows younger than that aren't read yet. Safe as long as no transaction takes longer, and clocks don't jump.
+ * WHAT CAN BE MISSED. Values are handed out before their transactions commit: a row with a smaller
+ * value may become visible after one with a larger value was read, and polling by that column alone
+ * never sees it.
+ *   txid = COLUMN   the safe way: a column xid8 (or bigint) that holds the id of the row's
+ *                   transaction: DEFAULT pg_current_xact_id() (or txid_current()). Rows are read in
+ *                   order of (txid, column), and only those of transactions older than every one
+ *                   that still runs: none of these can add a row any more. Cost: a transaction that
+ *                   stays open holds everything back.
+ *   lag = TIME      only for a timestamptz column: rows younger than that aren't read yet. Safe as
+ *                   long as no transaction takes longer, and clocks don't jump.
  *   neither         rows committed out of order are missed. For tables with one writer at a time.
- * TIES. Rows with the same value must have a second column `key` (integer, unique among them). Without, all rows of a value that are visible when it is read
- * are taken, and those that come later with that same value are missed.
- * Rows whose column is NULL (or an infinite time) are never read. Updates are not noticed, unless they raise the column.
+ * TIES. Rows with the same value must have a second column `key` (integer, unique among them).
+ * Without, all rows of a value that are visible when it is read are taken, and those that come
+ * later with that same value are missed. Rows whose column is NULL (or an infinite time) are never
+ * read. Updates are not noticed, unless they raise the column.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,15 +50,19 @@ static const pawl_setting_info settings[] = {
     {"conninfo", PAWL_SETTING_TEXT, 1, NULL, NULL, "how to connect, as libpq understands it"},
     {"schema", PAWL_SETTING_TEXT, 0, NULL, NULL, "schema of the table; else by the search path"},
     {"table", PAWL_SETTING_TEXT, 1, NULL, NULL, "the table or view"},
-    {"column", PAWL_SETTING_TEXT, 1, NULL, NULL, "the column that grows: an integer or timestamptz"},
-    {"key", PAWL_SETTING_TEXT, 0, NULL, NULL, "an integer column that tells rows of the same value apart"},
+    {"column", PAWL_SETTING_TEXT, 1, NULL, NULL,
+     "the column that grows: an integer or timestamptz"},
+    {"key", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "an integer column that tells rows of the same value apart"},
     {"txid", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "a column with the id of the row's transaction (xid8 or bigint): nothing is missed"},
-    {"lag", PAWL_SETTING_TIME, 0, NULL, "0", "rows younger than this aren't read yet (timestamptz only)"},
+    {"lag", PAWL_SETTING_TIME, 0, NULL, "0",
+     "rows younger than this aren't read yet (timestamptz only)"},
     {"record_key", PAWL_SETTING_TEXT, 0, NULL, NULL, "the column that becomes the record's key"},
     {"value", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "the column that becomes its value; else the whole row as a JSON object"},
-    {"fetch", PAWL_SETTING_NUMBER, 0, NULL, "1000", "rows a query at most; they are in memory together"},
+    {"fetch", PAWL_SETTING_NUMBER, 0, NULL, "1000",
+     "rows a query at most; they are in memory together"},
     {"poll", PAWL_SETTING_TIME, 0, NULL, "1s", "how often to ask when there was nothing new"},
     {"connect_timeout", PAWL_SETTING_TIME, 0, NULL, "10s", "how long connecting may take"},
     {"statement_timeout", PAWL_SETTING_TIME, 0, NULL, "30s", "how long a query may take"},
@@ -85,7 +95,8 @@ static int session(struct pg_source *s, pawl_fault *f) {
 /* ---- the query */
 
 /* What a column is, by what the server says of `SELECT column`; *kind 0: of another type. */
-static int kind_of(struct pg_source *s, const char *table, const char *column, int *kind, pawl_fault *f) {
+static int kind_of(struct pg_source *s, const char *table, const char *column, int *kind,
+                   pawl_fault *f) {
     char query[600];
     PGresult *r = NULL;
     snprintf(query, sizeof query, "SELECT %s FROM %s LIMIT 0", column, table);
@@ -168,16 +179,21 @@ static char *build(struct pg_source *s, const struct parts *p) {
     else
         snprintf(second, sizeof second, "0");
     if (!s->have)
-        snprintf(from, sizeof from, "t.%s IS NOT NULL%s%s%s AND $1::text IS NOT NULL AND $2::text IS NOT NULL",
-                 one, two != NULL ? " AND t." : "", two != NULL ? two : "", two != NULL ? " IS NOT NULL" : "");
+        snprintf(from, sizeof from,
+                 "t.%s IS NOT NULL%s%s%s AND $1::text IS NOT NULL AND $2::text IS NOT NULL", one,
+                 two != NULL ? " AND t." : "", two != NULL ? two : "",
+                 two != NULL ? " IS NOT NULL" : "");
     else if (two != NULL)
         snprintf(from, sizeof from, "(t.%s, t.%s) > (%s, $2::bigint)", one, two, typed);
     else
         snprintf(from, sizeof from, "t.%s > %s AND $2::bigint IS NOT NULL", one, typed);
-    if (asprintf(&query, "SELECT %s, %s, %s%s, %s%s FROM %s t WHERE %s%s ORDER BY t.%s%s%s LIMIT $3::bigint",
-                 first, second, p->record_key != NULL ? "t." : "NULL", p->record_key != NULL ? p->record_key : "",
-                 p->value != NULL ? "t." : "row_to_json(t)::text", p->value != NULL ? p->value : "", p->table,
-                 from, more, one, two != NULL ? ", t." : "", two != NULL ? two : "") < 0)
+    if (asprintf(
+            &query,
+            "SELECT %s, %s, %s%s, %s%s FROM %s t WHERE %s%s ORDER BY t.%s%s%s LIMIT $3::bigint",
+            first, second, p->record_key != NULL ? "t." : "NULL",
+            p->record_key != NULL ? p->record_key : "",
+            p->value != NULL ? "t." : "row_to_json(t)::text", p->value != NULL ? p->value : "",
+            p->table, from, more, one, two != NULL ? ", t." : "", two != NULL ? two : "") < 0)
         return NULL;
     return query;
 }
@@ -219,7 +235,8 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     if (n < 0)
         return connect_position_fault(n, f);
     if (n != 0 && (n != 17 || at[0] != shape(s)))
-        return pawl_fault_set(f, PAWL_FATAL, "the position under this name is of other columns (key, txid)");
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "the position under this name is of other columns (key, txid)");
     s->have = n != 0;
     if (s->have) {
         s->first = (int64_t)connect_get_le(at + 1, 8);
@@ -230,7 +247,8 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     return rc == PAWL_DONE ? prepare(s, f) : rc;
 }
 
-/* Without a second column a full result may end within rows of one value: those are left for the next query, which begins before them. */
+/* Without a second column a full result may end within rows of one value: those are left for the
+ * next query, which begins before them. */
 static int whole_values(struct pg_source *s, int rows, int most, pawl_fault *f) {
     if (shape(s) != 1 || rows < most)
         return rows;
@@ -240,8 +258,9 @@ static int whole_values(struct pg_source *s, int rows, int most, pawl_fault *f) 
         n--;
     if (n == 0)
         return -pawl_fault_set(
-            f, PAWL_FATAL, "%d rows and more have the same %s: raise fetch and batch_records, or give a key",
-            rows, s->column);
+            f, PAWL_FATAL,
+            "%d rows and more have the same %s: raise fetch and batch_records, or give a key", rows,
+            s->column);
     return n;
 }
 
@@ -317,7 +336,8 @@ static void source_status(void *self, char *text, size_t size) {
 
 static void source_destroy(void *self) {
     struct pg_source *s = self;
-    char *texts[] = {s->conninfo, s->schema, s->table, s->column, s->key, s->txid, s->record_key, s->value};
+    char *texts[] = {s->conninfo, s->schema, s->table,      s->column,
+                     s->key,      s->txid,   s->record_key, s->value};
     forget(s);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         free(texts[i]);
@@ -343,22 +363,26 @@ static bool copy(const pawl_settings *g, const char *name, char **out) {
 
 static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     const pawl_connector *c = &connect_source_postgres;
-    static const char *const names[] = {"table", "schema", "column", "key", "txid", "record_key", "value"};
+    static const char *const names[] = {"table", "schema",     "column", "key",
+                                        "txid",  "record_key", "value"};
     uint64_t fetch = pawl_setting_number(c, g, "fetch");
     uint64_t times[] = {pawl_setting_number(c, g, "connect_timeout"),
                         pawl_setting_number(c, g, "statement_timeout")};
     for (size_t i = 0; i < 2; i++)
         if (times[i] == 0 || times[i] > 3600000)
-            return connect_error(err, PAWL_INVALID, "connect_timeout and statement_timeout are 1ms to 1h");
+            return connect_error(err, PAWL_INVALID,
+                                 "connect_timeout and statement_timeout are 1ms to 1h");
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *text = pawl_setting_text(c, g, names[i]);
         if (text != NULL && strlen(text) > 63)
-            return connect_error(err, PAWL_INVALID, "%s: a name of PostgreSQL has at most 63 bytes", names[i]);
+            return connect_error(err, PAWL_INVALID, "%s: a name of PostgreSQL has at most 63 bytes",
+                                 names[i]);
     }
     if (fetch < 1 || fetch > FETCH_MAX)
         return connect_error(err, PAWL_INVALID, "fetch must be 1 to %u", FETCH_MAX);
     if (pawl_setting_text(c, g, "key") != NULL && pawl_setting_text(c, g, "txid") != NULL)
-        return connect_error(err, PAWL_INVALID, "with txid, the column itself tells rows apart: no key");
+        return connect_error(err, PAWL_INVALID,
+                             "with txid, the column itself tells rows apart: no key");
     struct pg_source *s = calloc(1, sizeof *s);
     if (s == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
@@ -371,8 +395,9 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     s->poll_ms = pawl_setting_number(c, g, "poll");
     s->records = calloc(fetch, sizeof *s->records);
     if (s->records == NULL || !copy(g, "conninfo", &s->conninfo) || !copy(g, "table", &s->table) ||
-        !copy(g, "schema", &s->schema) || !copy(g, "column", &s->column) || !copy(g, "key", &s->key) ||
-        !copy(g, "txid", &s->txid) || !copy(g, "record_key", &s->record_key) || !copy(g, "value", &s->value)) {
+        !copy(g, "schema", &s->schema) || !copy(g, "column", &s->column) ||
+        !copy(g, "key", &s->key) || !copy(g, "txid", &s->txid) ||
+        !copy(g, "record_key", &s->record_key) || !copy(g, "value", &s->value)) {
         source_destroy(s);
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
     }

@@ -137,7 +137,8 @@ static char *put_number(char *out, uint64_t n) {
 }
 
 /* Made for each record that a sink writes: no printf. */
-size_t pawl_message_id(const uint8_t log_id[16], const pawl_record *r, char out[PAWL_MESSAGE_ID_SIZE]) {
+size_t pawl_message_id(const uint8_t log_id[16], const pawl_record *r,
+                       char out[PAWL_MESSAGE_ID_SIZE]) {
     static const char hex[] = "0123456789abcdef";
     char *at = out;
     for (size_t i = 0; i < 16; i++) {
@@ -163,8 +164,9 @@ int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, cons
     snprintf(offset, sizeof offset, "%llu", (unsigned long long)r->offset);
     snprintf(length, sizeof length, "%u", r->value_len);
     bool cut = r->value_len > value_max;
-    const char *pairs[][2] = {{"pawl-processor", who}, {"pawl-stream", stream}, {"pawl-partition", partition},
-                              {"pawl-offset", offset}, {"pawl-error", why},     {"pawl-length", length}};
+    const char *pairs[][2] = {{"pawl-processor", who},       {"pawl-stream", stream},
+                              {"pawl-partition", partition}, {"pawl-offset", offset},
+                              {"pawl-error", why},           {"pawl-length", length}};
     pawl_header own[HEADERS_MAX];
     uint16_t n = 0;
     uint32_t bytes = 0;

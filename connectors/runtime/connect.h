@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the files of this folder share. It may include pawl.h and pawl_connect.h, nothing else of Pawl.
+ * What the files of this folder share. It may include pawl.h and pawl_connect.h, nothing else of
+ * Pawl.
  */
 #ifndef PAWL_CONNECTORS_CONNECT_H
 #define PAWL_CONNECTORS_CONNECT_H
@@ -12,7 +13,8 @@
 #include "pawl_connect.h"
 
 /* Fills *err (may be NULL) and returns code. */
-int connect_error(pawl_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int connect_error(pawl_error *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* The log's own last error, into *err (may be NULL); returns code. */
 int connect_log_error(pawl_error *err, int code);
 
@@ -20,10 +22,12 @@ int connect_log_error(pawl_error *err, int code);
 
 uint64_t connect_now(const pawl_hooks *h);
 void connect_point(const pawl_hooks *h, const char *point);
-/* Pause before attempt n (from 1): doubled each time, capped, a random 50 to 100 per cent of it. Changes *state. Milliseconds. */
+/* Pause before attempt n (from 1): doubled each time, capped, a random 50 to 100 per cent of it.
+ * Changes *state. Milliseconds. */
 uint32_t connect_pause(uint32_t n, uint32_t first_ms, uint32_t most_ms, uint64_t *state);
 uint64_t connect_seed(const pawl_hooks *h);
-/* A condition on the monotonic clock; and a wait of at most a second on it that a set *stop (changed with the mutex held; NULL: none) ends. */
+/* A condition on the monotonic clock; and a wait of at most a second on it that a set *stop
+ * (changed with the mutex held; NULL: none) ends. */
 void connect_condition(pthread_cond_t *c);
 void connect_wait(pthread_mutex_t *m, pthread_cond_t *c, _Atomic int *stop, int ms);
 /* What a source answers where pawl_source_position() answered code < 0. */
@@ -37,7 +41,8 @@ uint64_t connect_get_le(const uint8_t *from, int bytes);
 bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out);
 /* A name for a sink or source: 1 to 64 bytes of those that are allowed. */
 bool connect_name_ok(const char *name);
-/* Puts a dead letter for r, with the headers that a processor's has, into tx. At most `value_max` bytes of its value. */
+/* Puts a dead letter for r, with the headers that a processor's has, into tx. At most `value_max`
+ * bytes of its value. */
 int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, const char *stream,
                         const pawl_record *r, const char *why, uint32_t value_max);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The connectors compiled in. A new one is a file sink_NAME.c or source_NAME.c that defines `const pawl_connector connect_sink_NAME`, and one
- * line below: X(sink_NAME) where it is always built, or within the #if of the library it needs.
+ * The connectors compiled in. A new one is a file sink_NAME.c or source_NAME.c that defines `const
+ * pawl_connector connect_sink_NAME`, and one line below: X(sink_NAME) where it is always built, or
+ * within the #if of the library it needs.
  */
 #include <string.h>
 
@@ -36,7 +37,8 @@ const pawl_connector *pawl_connector_at(uint32_t index) {
 
 const pawl_connector *pawl_connector_find(const char *type, int is_source) {
     for (size_t i = 0; type != NULL && all[i] != NULL; i++)
-        if (strcmp(all[i]->type, type) == 0 && (is_source ? all[i]->make_source != NULL : all[i]->make_sink != NULL))
+        if (strcmp(all[i]->type, type) == 0 &&
+            (is_source ? all[i]->make_source != NULL : all[i]->make_sink != NULL))
             return all[i];
     return NULL;
 }
@@ -59,7 +61,8 @@ int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out,
     return c->make_sink(s, out, err);
 }
 
-int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out, pawl_error *err) {
+int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out,
+                     pawl_error *err) {
     const pawl_connector *c;
     int rc = make(type, s, 1, &c, err);
     if (rc < 0)

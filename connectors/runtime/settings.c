@@ -28,12 +28,15 @@ static const pawl_setting *given(const pawl_settings *s, const char *pattern) {
     return NULL;
 }
 
-/* A decimal number with one of the units, each "name" and its factor. False: no such number, or too large. */
-static bool number(const char *text, const char *const *units, const uint64_t *factors, uint64_t *out) {
+/* A decimal number with one of the units, each "name" and its factor. False: no such number, or too
+ * large. */
+static bool number(const char *text, const char *const *units, const uint64_t *factors,
+                   uint64_t *out) {
     uint64_t n = 0, factor = factors[0];
     const char *at = text;
     for (; *at >= '0' && *at <= '9'; at++)
-        if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (uint64_t)(*at - '0'), &n))
+        if (__builtin_mul_overflow(n, 10, &n) ||
+            __builtin_add_overflow(n, (uint64_t)(*at - '0'), &n))
             return false;
     if (at == text)
         return false;
@@ -81,7 +84,8 @@ static bool value_of(const pawl_setting_info *i, const char *text, uint64_t *out
 }
 
 static const char *wanted(const pawl_setting_info *i) {
-    static const char *const text[] = {"text", "a decimal number", "a size, such as 512, 64k, 16M or 1G",
+    static const char *const text[] = {"text", "a decimal number",
+                                       "a size, such as 512, 64k, 16M or 1G",
                                        "a time, such as 500ms, 10s, 5m or 1h", "true or false"};
     return i->kind == PAWL_SETTING_CHOICE ? i->choices : text[i->kind];
 }
@@ -94,17 +98,20 @@ int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_er
         const pawl_setting_info *i = info_of(c, g->name);
         uint64_t n;
         if (i == NULL)
-            return connect_error(err, PAWL_INVALID, "line %u: %s has no setting \"%s\"", g->line, c->type, g->name);
+            return connect_error(err, PAWL_INVALID, "line %u: %s has no setting \"%s\"", g->line,
+                                 c->type, g->name);
         for (size_t other = 0; other < k; other++)
             if (strcmp(s->items[other].name, g->name) == 0)
-                return connect_error(err, PAWL_INVALID, "line %u: \"%s\" is given twice", g->line, g->name);
+                return connect_error(err, PAWL_INVALID, "line %u: \"%s\" is given twice", g->line,
+                                     g->name);
         if (!value_of(i, g->value, &n))
-            return connect_error(err, PAWL_INVALID, "line %u: %s must be %s, not \"%s\"", g->line, g->name,
-                                 wanted(i), g->value);
+            return connect_error(err, PAWL_INVALID, "line %u: %s must be %s, not \"%s\"", g->line,
+                                 g->name, wanted(i), g->value);
     }
     for (const pawl_setting_info *i = c->settings; i != NULL && i->name != NULL; i++)
         if (i->required != 0 && given(s, i->name) == NULL)
-            return connect_error(err, PAWL_INVALID, "%s needs the setting \"%s\": %s", c->type, i->name, i->help);
+            return connect_error(err, PAWL_INVALID, "%s needs the setting \"%s\": %s", c->type,
+                                 i->name, i->help);
     return 0;
 }
 

@@ -2,9 +2,12 @@
  *
  * The log's side of a sink. Open decisions of the sink's processor are:
  *   pawl-LOGID-SINK-STREAM-PARTITION-FROM-TO   two-phase: this prepared batch is to be committed
- *   start-STREAM-PARTITION-FROM-TO             transactional: the target has stored no position yet; the log stands at TO
- *   gap-STREAM-PARTITION-FROM-TO               transactional: the target may stand at FROM while the log stands at TO, since what is between
- *                                              went to the dead-letter stream, was skipped or is lost in the log
+ *   start-STREAM-PARTITION-FROM-TO             transactional: the target has stored no position
+ *                                              yet; the log stands at TO
+ *   gap-STREAM-PARTITION-FROM-TO               transactional: the target may stand at FROM while
+ *                                              the log stands at TO, since what is between went to
+ *                                              the dead-letter stream, was skipped or is lost in
+ *                                              the log
  *   batch-STREAM-PARTITION-FROM-TO             stable: the next batch has exactly these bounds
  */
 #include <stdio.h>
@@ -26,8 +29,12 @@ void sink_prefix(const struct pawl_sink *s, char out[NAME_MAX_BYTES]) {
 
 void sink_batch(const struct pawl_sink *s, const struct part *t, uint64_t from, uint64_t to,
                 pawl_sink_batch *b, char name[NAME_MAX_BYTES]) {
-    *b = (pawl_sink_batch){
-        .sink = s->name, .stream = "", .name = name, .from = from, .to = to, .attempt = s->attempts};
+    *b = (pawl_sink_batch){.sink = s->name,
+                           .stream = "",
+                           .name = name,
+                           .from = from,
+                           .to = to,
+                           .attempt = s->attempts};
     memcpy(b->log_id, s->log_id, sizeof b->log_id);
     name[0] = 0;
     if (t == NULL)
@@ -54,7 +61,8 @@ static bool numbers(const char *text, unsigned long long n[4]) {
     return strcmp(again, text) == 0;
 }
 
-bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint64_t *from, uint64_t *to) {
+bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint64_t *from,
+                uint64_t *to) {
     char prefix[NAME_MAX_BYTES];
     unsigned long long n[4];
     sink_prefix(s, prefix);
@@ -99,8 +107,8 @@ bool sink_mark(const struct pawl_sink *s, const char *kind, const struct part *t
 static int fill_tx(struct pawl_sink *s, pawl_tx *tx, const struct log_change *c) {
     int rc = 0;
     if (c->dead != NULL)
-        rc = connect_dead_letter(s->log, tx, s->config.dead_letter, s->name, c->part->stream.name, c->dead,
-                                 c->why, UINT32_MAX);
+        rc = connect_dead_letter(s->log, tx, s->config.dead_letter, s->name, c->part->stream.name,
+                                 c->dead, c->why, UINT32_MAX);
     for (size_t i = 0; i < 2 && rc == 0; i++)
         if (c->finish[i] != NULL && c->finish[i][0] != 0)
             rc = pawl_finish(tx, s->id, c->finish[i]);

@@ -4,14 +4,18 @@
  *
  *   transactional  the target stands            then
  *                  where the log stands         go on
- *                  ahead of the log             its commit was the last thing that happened: the log follows
+ *                  ahead of the log             its commit was the last thing that happened: the
+ *                                               log follows
  *                  ahead of the log's end       another log, or one restored from a backup: stop
- *                  below, in an open gap        what is between went elsewhere: go on from the log's position
- *                  below otherwise              the target lost it: report, deliver again what the log still has, else stop
+ *                  below, in an open gap        what is between went elsewhere: go on from the
+ *                                               log's position
+ *                  below otherwise              the target lost it: report, deliver again what the
+ *                                               log still has, else stop
  *
  *   two-phase      prepared, decided            commit
  *                  prepared, not decided        roll back
- *                  decided, not prepared        ask the target: there: finish. Not there: on_lost. Can't be told: on_lost, never delivered again
+ *                  decided, not prepared        ask the target: there: finish. Not there: on_lost.
+ *                                               Can't be told: on_lost, never delivered again
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,18 +45,21 @@ static int behind(struct pawl_sink *s, struct part *t, uint64_t at, const pawl_b
     char text[400];
     if (b->first > at) {
         snprintf(text, sizeof text,
-                 "the target stands at offset %llu of %s/%u, but %llu were delivered, and the log keeps only "
+                 "the target stands at offset %llu of %s/%u, but %llu were delivered, and the log "
+                 "keeps only "
                  "what is from %llu on: the target "
                  "was restored or emptied, and records are gone; set its position by hand to go on",
-                 (unsigned long long)at, t->stream.name, t->partition, (unsigned long long)t->logged,
-                 (unsigned long long)b->first);
+                 (unsigned long long)at, t->stream.name, t->partition,
+                 (unsigned long long)t->logged, (unsigned long long)b->first);
         return stop(s, text);
     }
     sink_report(s, 2,
-                "the target stands at offset %llu of %s/%u, but %llu were delivered: it lost them (restored "
+                "the target stands at offset %llu of %s/%u, but %llu were delivered: it lost them "
+                "(restored "
                 "or emptied?); "
                 "they are delivered again",
-                (unsigned long long)at, t->stream.name, t->partition, (unsigned long long)t->logged);
+                (unsigned long long)at, t->stream.name, t->partition,
+                (unsigned long long)t->logged);
     stand_at(t, at);
     return 0;
 }
@@ -78,20 +85,26 @@ static int ask_position(struct pawl_sink *s, struct part *t) {
         if (start || t->logged == 0)
             return 0;
         if (s->config.start_at_end != 0) {
-            snprintf(text, sizeof text, "the target has no position for %s/%u, but %llu were delivered: it was restored or emptied; set its position by hand",
+            snprintf(text, sizeof text,
+                     "the target has no position for %s/%u, but %llu were delivered: it was "
+                     "restored or emptied; set its position by hand",
                      t->stream.name, t->partition, (unsigned long long)t->logged);
             return stop(s, text);
         }
         return behind(s, t, 0, &b);
     }
     if (at > b.durable) {
-        snprintf(text, sizeof text, "the target stands at offset %llu of %s/%u, beyond the log's end %llu: it belongs to another log, or the log was restored",
-                 (unsigned long long)at, t->stream.name, t->partition, (unsigned long long)b.durable);
+        snprintf(text, sizeof text,
+                 "the target stands at offset %llu of %s/%u, beyond the log's end %llu: it belongs "
+                 "to another log, or the log was restored",
+                 (unsigned long long)at, t->stream.name, t->partition,
+                 (unsigned long long)b.durable);
         return stop(s, text);
     }
     if (at > t->logged) {
-        rc = sink_log(s, &(struct log_change){
-                             .part = t, .from = t->logged, .to = at, .finish = {t->gap}, .durable = true});
+        rc = sink_log(
+            s, &(struct log_change){
+                   .part = t, .from = t->logged, .to = at, .finish = {t->gap}, .durable = true});
         if (rc < 0)
             return sink_log_answer(s, rc);
         t->gap[0] = 0;
@@ -126,11 +139,15 @@ static void collect(void *arg, const char *name) {
 }
 
 /* The target neither holds nor has it. */
-static int lost(struct pawl_sink *s, struct part *t, const char *name, uint64_t from, uint64_t to, int outcome) {
+static int lost(struct pawl_sink *s, struct part *t, const char *name, uint64_t from, uint64_t to,
+                int outcome) {
     char text[400];
-    snprintf(text, sizeof text, "%s was decided, but the target no longer holds it prepared, and %s: it was rolled back by hand, timed out or lost",
+    snprintf(text, sizeof text,
+             "%s was decided, but the target no longer holds it prepared, and %s: it was rolled "
+             "back by hand, timed out or lost",
              name,
-             outcome == PAWL_GONE ? "its records are not there" : "can't tell whether its records are there");
+             outcome == PAWL_GONE ? "its records are not there"
+                                  : "can't tell whether its records are there");
     if (s->config.on_lost == PAWL_LOST_ACCEPT) {
         sink_report(s, 2, "%s; accepted as told", text);
         COUNT(s, lost, to - from);
@@ -144,7 +161,8 @@ static int lost(struct pawl_sink *s, struct part *t, const char *name, uint64_t 
     return sink_redeliver(s, t, from, to);
 }
 
-int sink_settle(struct pawl_sink *s, struct part *t, const char *name, uint64_t from, uint64_t to, bool recovering) {
+int sink_settle(struct pawl_sink *s, struct part *t, const char *name, uint64_t from, uint64_t to,
+                bool recovering) {
     char again[NAME_MAX_BYTES];
     pawl_sink_batch batch;
     pawl_fault f = {.offset = NOWHERE};
@@ -165,7 +183,8 @@ int sink_settle(struct pawl_sink *s, struct part *t, const char *name, uint64_t 
     if (outcome != PAWL_DONE)
         return sink_answer(s, "commit_prepared", outcome, &f);
     connect_point(&s->config.hooks, "batch-committed");
-    if (s->finish[0] != 0 && strcmp(s->finish, name) != 0) { /* one rides with the next transaction, more don't */
+    /* one rides with the next transaction, more don't */
+    if (s->finish[0] != 0 && strcmp(s->finish, name) != 0) {
         int rc = sink_log(s, &(struct log_change){.finish = {s->finish}});
         if (rc < 0)
             return sink_log_answer(s, rc);
@@ -211,8 +230,10 @@ static int settle_all(struct pawl_sink *s, const struct names *held) {
         if (was_held)
             continue;
         if (!sink_parse(s, open.items[i], &t, &from, &to))
-            rc = stop(s, "a decided batch belongs to a stream that is not among this sink's inputs; add it "
-                         "to settle it");
+            rc = stop(
+                s,
+                "a decided batch belongs to a stream that is not among this sink's inputs; add it "
+                "to settle it");
         else
             rc = sink_settle(s, t, open.items[i], from, to, true);
     }

@@ -10,7 +10,8 @@
 
 #include "connectors/runtime/sink_runtime.h"
 
-#define WAIT_MS_MAX 20 /* how late a record may be noticed in a partition that isn't waited on, and a stop */
+/* how late a record may be noticed in a partition that isn't waited on, and a stop */
+#define WAIT_MS_MAX 20
 
 int64_t sink_realtime(void) {
     struct timespec t;
@@ -42,7 +43,10 @@ int sink_fail(struct pawl_sink *s, int code, const char *text) {
     pawl_error e;
     pawl_last_error(&e);
     s->opened = false;
-    sink_report(s, 3, "%s", text != NULL ? text : e.message[0] != 0 ? e.message : pawl_strerror(code));
+    sink_report(s, 3, "%s",
+                text != NULL        ? text
+                : e.message[0] != 0 ? e.message
+                                    : pawl_strerror(code));
     set_flow(s, PAWL_FLOW_FAILED, code);
     return code;
 }
@@ -51,7 +55,8 @@ int sink_fail(struct pawl_sink *s, int code, const char *text) {
 static int try_later(struct pawl_sink *s, const char *text) {
     s->opened = false;
     s->attempts++;
-    uint32_t pause = connect_pause(s->attempts, s->config.backoff_ms, s->config.backoff_max_ms, &s->jitter);
+    uint32_t pause =
+        connect_pause(s->attempts, s->config.backoff_ms, s->config.backoff_max_ms, &s->jitter);
     s->retry_at_ns = connect_now(&s->config.hooks) + (uint64_t)pause * 1000000u;
     pthread_mutex_lock(&s->mutex);
     s->status.flow = PAWL_FLOW_WAITING;
@@ -75,7 +80,8 @@ int sink_answer(struct pawl_sink *s, const char *call, int outcome, const pawl_f
     if (outcome == PAWL_FATAL)
         snprintf(text, sizeof text, "%s: %s", call, f->message);
     else
-        snprintf(text, sizeof text, "%s answered %d, which it may not: %.300s", call, outcome, f->message);
+        snprintf(text, sizeof text, "%s answered %d, which it may not: %.300s", call, outcome,
+                 f->message);
     return sink_fail(s, PAWL_PROCESSOR, text);
 }
 
@@ -96,8 +102,9 @@ static const char *config_fault(const pawl_sink_config *c, const pawl_sink_ops *
         return "a sink's name has 1 to 64 bytes of A-Z a-z 0-9 . _ -";
     if (c->inputs == NULL || c->input_count == 0 || c->input_count > 64)
         return "a sink needs 1 to 64 inputs";
-    if (c->guarantee < 0 || c->guarantee > 2 || c->on_poison < 0 || c->on_poison > 2 || c->on_lost < 0 ||
-        c->on_lost > 2 || o->kind < PAWL_SINK_TRANSACTIONAL || o->kind > PAWL_SINK_IDEMPOTENT)
+    if (c->guarantee < 0 || c->guarantee > 2 || c->on_poison < 0 || c->on_poison > 2 ||
+        c->on_lost < 0 || c->on_lost > 2 || o->kind < PAWL_SINK_TRANSACTIONAL ||
+        o->kind > PAWL_SINK_IDEMPOTENT)
         return "kind, guarantee, on_poison or on_lost has no such value";
     if (o->open == NULL || o->begin == NULL || o->write == NULL || o->abort == NULL)
         return "a sink needs open, begin, write and abort";
@@ -108,7 +115,8 @@ static const char *config_fault(const pawl_sink_config *c, const pawl_sink_ops *
     if (exactly && o->kind == PAWL_SINK_TWO_PHASE &&
         (o->prepare == NULL || o->commit_prepared == NULL || o->rollback_prepared == NULL ||
          o->list_prepared == NULL || o->committed == NULL))
-        return "a two-phase sink needs prepare, commit_prepared, rollback_prepared, list_prepared and "
+        return "a two-phase sink needs prepare, commit_prepared, rollback_prepared, list_prepared "
+               "and "
                "committed";
     return NULL;
 }
@@ -118,14 +126,18 @@ static int make_parts(struct pawl_sink *s, const pawl_sink_config *c, pawl_error
     pawl_stream_info info;
     for (uint32_t i = 0; i < c->input_count; i++) {
         if (!connect_stream(s->log, c->inputs[i], &info))
-            return connect_error(err, PAWL_NOT_FOUND, "sink %s: there is no stream %u", s->name, c->inputs[i]);
+            return connect_error(err, PAWL_NOT_FOUND, "sink %s: there is no stream %u", s->name,
+                                 c->inputs[i]);
         struct part *q = realloc(s->parts, (s->part_count + info.partitions) * sizeof *q);
         if (q == NULL)
             return connect_error(err, PAWL_MEMORY, "no memory for sink %s", s->name);
         s->parts = q;
         for (uint32_t k = 0; k < info.partitions; k++)
-            s->parts[s->part_count++] = (struct part){
-                .stream = info, .partition = k, .limit = NOWHERE, .promised = NOWHERE, .poison = NOWHERE};
+            s->parts[s->part_count++] = (struct part){.stream = info,
+                                                      .partition = k,
+                                                      .limit = NOWHERE,
+                                                      .promised = NOWHERE,
+                                                      .poison = NOWHERE};
     }
     return 0;
 }
@@ -177,7 +189,8 @@ static int set_up(struct pawl_sink *s, const pawl_sink_config *c, pawl_error *er
         return connect_log_error(err, rc);
     memcpy(s->log_id, status.log_id, sizeof s->log_id);
     if (c->on_poison == PAWL_ON_ERROR_DEAD_LETTER && !connect_stream(s->log, c->dead_letter, &info))
-        return connect_error(err, PAWL_NOT_FOUND, "sink %s: the dead-letter stream is not there", s->name);
+        return connect_error(err, PAWL_NOT_FOUND, "sink %s: the dead-letter stream is not there",
+                             s->name);
     rc = pawl_processor_register(s->log, s->name, &s->id);
     if (rc < 0)
         return connect_log_error(err, rc);
@@ -188,11 +201,13 @@ static int set_up(struct pawl_sink *s, const pawl_sink_config *c, pawl_error *er
     return rc < 0 ? connect_log_error(err, rc) : 0;
 }
 
-int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops, pawl_sink **out, pawl_error *err) {
+int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops, pawl_sink **out,
+                  pawl_error *err) {
     if (ops == NULL)
         return connect_error(err, PAWL_INVALID, "ops is NULL");
-    const char *fault = p == NULL || c == NULL || out == NULL ? "log, config or result pointer is NULL"
-                                                              : config_fault(c, ops);
+    const char *fault = p == NULL || c == NULL || out == NULL
+                            ? "log, config or result pointer is NULL"
+                            : config_fault(c, ops);
     struct pawl_sink *s = fault == NULL ? calloc(1, sizeof *s) : NULL;
     if (s == NULL) {
         if (ops->destroy != NULL)
@@ -322,7 +337,8 @@ int pawl_sink_status(pawl_sink *s, pawl_flow_status *out) {
     out->struct_size = sizeof *out;
     out->behind = behind;
     uint64_t now = connect_now(&s->config.hooks);
-    out->retry_in_ms = out->flow == PAWL_FLOW_WAITING && at > now ? (uint32_t)((at - now) / 1000000u) : 0;
+    out->retry_in_ms =
+        out->flow == PAWL_FLOW_WAITING && at > now ? (uint32_t)((at - now) / 1000000u) : 0;
     snprintf(out->name, sizeof out->name, "%s", s->name);
     snprintf(out->type, sizeof out->type, "%s", s->type);
     if (s->ops.status != NULL)

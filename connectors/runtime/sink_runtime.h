@@ -3,7 +3,8 @@
  * The sink runtime's own parts:
  *   sink_runtime.c   add, remove, the thread, status
  *   sink_step.c      one step: which partition is due, its records, the delivery by kind, poison
- *   sink_recover.c   after opening the target: where does it stand, what does it hold, what has the log decided
+ *   sink_recover.c   after opening the target: where does it stand, what does it hold, what has the
+ *                    log decided
  *   sink_log.c       the log's side: positions, decisions, names
  */
 #ifndef PAWL_CONNECTORS_SINK_RUNTIME_H
@@ -24,14 +25,18 @@ struct part {
     pawl_reader *reader; /* NULL: not open yet */
     pawl_batch chunk;    /* as read; `used` of it are done */
     size_t used;
-    uint64_t next;   /* offset of the next record to deliver */
-    uint64_t logged; /* the position in the log: above `next` while what the target lost is delivered again */
-    uint64_t limit;  /* the next batch ends here at the latest; NOWHERE: no such limit */
-    uint64_t promised;         /* stable batches: the next batch ends exactly here; NOWHERE: none promised */
+    uint64_t next; /* offset of the next record to deliver */
+    /* the position in the log: above `next` while what the target lost is delivered again */
+    uint64_t logged;
+    uint64_t limit; /* the next batch ends here at the latest; NOWHERE: no such limit */
+    /* stable batches: the next batch ends exactly here; NOWHERE: none promised */
+    uint64_t promised;
     uint64_t poison;           /* offset of a record known to be poison; NOWHERE: none */
     uint64_t waiting_since_ns; /* when a batch that is not full was first seen; 0: none */
     char why[400];             /* of the poison */
-    char gap[NAME_MAX_BYTES]; /* open decision "gap-..." or "start-...": the target may stand below the log over this interval; "" none */
+    /* open decision "gap-..." or "start-...": the target may stand below the log over this
+     * interval; "" none */
+    char gap[NAME_MAX_BYTES];
 };
 
 struct pawl_sink {
@@ -50,7 +55,8 @@ struct pawl_sink {
     uint64_t retry_at_ns; /* 0: at once */
     uint64_t idle_at_ns;  /* when idle() is due */
     uint64_t jitter;
-    char finish[NAME_MAX_BYTES]; /* committed in the target, its decision still open in the log; "" none */
+    /* committed in the target, its decision still open in the log; "" none */
+    char finish[NAME_MAX_BYTES];
 
     pthread_t thread;
     bool running;     /* by the thread of start and stop */
@@ -65,20 +71,23 @@ struct pawl_sink {
 
 /* ---- sink_log.c */
 
-/* Whether this delivery goes by the kind's protocol, or (guarantees below exactly-once) simply through commit(). */
+/* Whether this delivery goes by the kind's protocol, or (guarantees below exactly-once) simply
+ * through commit(). */
 bool sink_is(const struct pawl_sink *s, int kind);
 void sink_batch(const struct pawl_sink *s, const struct part *t, uint64_t from, uint64_t to,
                 pawl_sink_batch *b, char name[NAME_MAX_BYTES]);
 /* Prefix of the names of this sink's prepared batches. */
 void sink_prefix(const struct pawl_sink *s, char out[NAME_MAX_BYTES]);
 /* Takes a prepared batch's name apart. False: it is none of this sink's. */
-bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint64_t *from, uint64_t *to);
+bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint64_t *from,
+                uint64_t *to);
 /* Is the decision open in the log? */
 bool sink_decided(const struct pawl_sink *s, const char *name);
 /* Finds the open decision "KIND-STREAM-PARTITION-FROM-TO" of a partition. */
 bool sink_mark(const struct pawl_sink *s, const char *kind, const struct part *t, uint64_t *from,
                uint64_t *to, char name[NAME_MAX_BYTES]);
-/* One log transaction. All strings may be NULL. dead: record to dead-letter. durable: wait for it. On success t->logged is `to`. */
+/* One log transaction. All strings may be NULL. dead: record to dead-letter. durable: wait for it.
+ * On success t->logged is `to`. */
 struct log_change {
     struct part *part;
     uint64_t from, to; /* position; from == to: doesn't move */
@@ -95,12 +104,15 @@ int sink_log(struct pawl_sink *s, const struct log_change *c);
 
 /* Opens the target and settles what is in doubt. As outcomes() below. */
 int sink_recover(struct pawl_sink *s);
-/* Commits a decided batch in the target, and finds out what became of it where the target does not hold it. DONE: `finish` is set. */
-int sink_settle(struct pawl_sink *s, struct part *t, const char *name, uint64_t from, uint64_t to, bool recovering);
+/* Commits a decided batch in the target, and finds out what became of it where the target does not
+ * hold it. DONE: `finish` is set. */
+int sink_settle(struct pawl_sink *s, struct part *t, const char *name, uint64_t from, uint64_t to,
+                bool recovering);
 
 /* ---- sink_step.c */
 
-/* Delivers [from, to) again under the same name, as prepared and committed; the records are in the log and the decision is open. */
+/* Delivers [from, to) again under the same name, as prepared and committed; the records are in the
+ * log and the decision is open. */
 int sink_redeliver(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to);
 /* What one step came to. */
 enum step { STEP_MORE = 0, STEP_IDLE = 1 };
@@ -122,8 +134,8 @@ void sink_report(struct pawl_sink *s, int severity, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Stops for good with code and text (NULL: the log's last error). Returns code. */
 int sink_fail(struct pawl_sink *s, int code, const char *text);
-/* What a function of the sink or the log answered. DONE: 0; RETRY: aborts, plans the next attempt, returns 1; FATAL and what is not expected:
- * fails, < 0. POISON is handled by the caller before. */
+/* What a function of the sink or the log answered. DONE: 0; RETRY: aborts, plans the next attempt,
+ * returns 1; FATAL and what is not expected: fails, < 0. POISON is handled by the caller before. */
 int sink_answer(struct pawl_sink *s, const char *call, int outcome, const pawl_fault *f);
 int sink_log_answer(struct pawl_sink *s, int code);
 #define COUNT(s, field, n) \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One step of a sink: a batch of one partition. What is in memory is the reader's buffer; a target that is away or slow is not read for, its position
- * holds retention, and nothing piles up.
+ * One step of a sink: a batch of one partition. What is in memory is the reader's buffer; a target
+ * that is away or slow is not read for, its position holds retention, and nothing piles up.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,14 +10,16 @@
 
 #define IDLE_NS UINT64_C(1000000000)
 
-/* Records in t->chunk behind t->used? 1 yes, 0 none now, PAWL_LOST: t->chunk is an interval that the log has lost. */
+/* Records in t->chunk behind t->used? 1 yes, 0 none now, PAWL_LOST: t->chunk is an interval that
+ * the log has lost. */
 static int fill(struct pawl_sink *s, struct part *t, uint64_t at, int timeout_ms) {
     if (t->used < t->chunk.count)
         return 1;
     if (t->chunk.count == 0 && t->chunk.to > t->chunk.from)
         return PAWL_LOST;
     if (t->reader == NULL) {
-        int rc = pawl_reader_open(s->log, t->stream.id, t->partition, at, PAWL_READ_COMMITTED, &t->reader);
+        int rc = pawl_reader_open(s->log, t->stream.id, t->partition, at, PAWL_READ_COMMITTED,
+                                  &t->reader);
         if (rc < 0)
             return rc;
     }
@@ -46,7 +48,8 @@ static uint64_t bytes_of(const pawl_record *r) {
     return (uint64_t)r->key_len + r->value_len + r->raw_headers_len;
 }
 
-/* Writes records from *at on to the sink, to `end` at most or about `bytes`, as far as there are any. An outcome, or < 0 of the log. */
+/* Writes records from *at on to the sink, to `end` at most or about `bytes`, as far as there are
+ * any. An outcome, or < 0 of the log. */
 static int write_range(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, uint64_t end,
                        uint64_t bytes, uint64_t *at, uint64_t *written, pawl_fault *f) {
     *written = 0;
@@ -100,10 +103,12 @@ static bool in_dead_letters(struct pawl_sink *s, const struct part *t, uint64_t 
     return found;
 }
 
-/* Moves the log over [from, to), which the target doesn't get; `dead` goes to the dead-letter stream with it. Durably, since the target's position may
- * then pass it. */
-static int pass_over(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to, const pawl_record *dead) {
-    struct log_change c = {.part = t, .from = from, .to = to, .dead = dead, .why = t->why, .durable = true};
+/* Moves the log over [from, to), which the target doesn't get; `dead` goes to the dead-letter
+ * stream with it. Durably, since the target's position may then pass it. */
+static int pass_over(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to,
+                     const pawl_record *dead) {
+    struct log_change c = {
+        .part = t, .from = from, .to = to, .dead = dead, .why = t->why, .durable = true};
     char gap[NAME_MAX_BYTES], name[NAME_MAX_BYTES];
     uint64_t a = from, b = from;
     if (from < t->logged) { /* delivered again: the position is beyond it already */
@@ -115,8 +120,8 @@ static int pass_over(struct pawl_sink *s, struct part *t, uint64_t from, uint64_
         bool old = start || sink_mark(s, "gap", t, &a, &b, name);
         if (old)
             c.finish[0] = name;
-        snprintf(gap, sizeof gap, "%s-%u-%u-%llu-%llu", start ? "start" : "gap", t->stream.id, t->partition,
-                 (unsigned long long)(old ? a : from), (unsigned long long)to);
+        snprintf(gap, sizeof gap, "%s-%u-%u-%llu-%llu", start ? "start" : "gap", t->stream.id,
+                 t->partition, (unsigned long long)(old ? a : from), (unsigned long long)to);
         c.decide = gap;
     }
     if (t->promised != NOWHERE && from >= t->logged) {
@@ -148,7 +153,8 @@ static int move_poison(struct pawl_sink *s, struct part *t) {
     int rc = fill(s, t, at, 0);
     if (rc <= 0)
         return rc == 0 || rc == PAWL_LOST ? 0 : sink_log_answer(s, rc);
-    rc = pass_over(s, t, at, at + 1, s->config.on_poison == PAWL_ON_ERROR_DEAD_LETTER ? t->chunk.records : NULL);
+    rc = pass_over(s, t, at, at + 1,
+                   s->config.on_poison == PAWL_ON_ERROR_DEAD_LETTER ? t->chunk.records : NULL);
     if (rc != 0)
         return rc;
     t->used = 1;
@@ -171,10 +177,13 @@ static int drop_promise(struct pawl_sink *s, struct part *t) {
     return rc < 0 ? sink_log_answer(s, rc) : 0;
 }
 
-/* The sink refused a record of [from, at): which one is known, or is found by halves. Nothing of the batch remains in the target. */
-static int poisoned(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t at, const pawl_fault *f) {
+/* The sink refused a record of [from, at): which one is known, or is found by halves. Nothing of
+ * the batch remains in the target. */
+static int poisoned(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t at,
+                    const pawl_fault *f) {
     s->ops.abort(s->ops.self);
-    snprintf(t->why, sizeof t->why, "%s", f->message[0] != 0 ? f->message : "the target refused it");
+    snprintf(t->why, sizeof t->why, "%s",
+             f->message[0] != 0 ? f->message : "the target refused it");
     rewind_to(t, from);
     if (f->offset != NOWHERE && f->offset >= from && f->offset < at)
         t->poison = f->offset;
@@ -185,10 +194,11 @@ static int poisoned(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t
     return drop_promise(s, t);
 }
 
-/* ---- the ends of a batch, by kind: an outcome, 0 also where the log had its part; *log: what the log said */
+/* ---- the ends of a batch, by kind: an outcome, 0 also where the log had its part; *log: what the
+ * log said */
 
-static int end_transactional(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, pawl_fault *f,
-                             int *log) {
+static int end_transactional(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b,
+                             pawl_fault *f, int *log) {
     int outcome = s->ops.commit(s->ops.self, b, f);
     if (outcome != PAWL_DONE)
         return outcome;
@@ -196,21 +206,26 @@ static int end_transactional(struct pawl_sink *s, struct part *t, const pawl_sin
     if (b->to < t->logged)
         return PAWL_DONE;
     /* Not waited for: where the log is behind the target after a crash, it follows. */
-    *log = sink_log(s, &(struct log_change){.part = t, .from = t->logged, .to = b->to, .finish = {t->gap}});
+    *log = sink_log(
+        s, &(struct log_change){.part = t, .from = t->logged, .to = b->to, .finish = {t->gap}});
     if (*log == 0)
         t->gap[0] = 0;
     connect_point(&s->config.hooks, "log-advanced");
     return PAWL_DONE;
 }
 
-static int end_two_phase(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, pawl_fault *f, int *log) {
+static int end_two_phase(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b,
+                         pawl_fault *f, int *log) {
     int outcome = s->ops.prepare(s->ops.self, b, f);
     if (outcome != PAWL_DONE)
         return outcome;
     connect_point(&s->config.hooks, "batch-prepared");
-    *log = sink_log(
-        s, &(struct log_change){
-               .part = t, .from = b->from, .to = b->to, .decide = b->name, .finish = {s->finish}, .durable = true});
+    *log = sink_log(s, &(struct log_change){.part = t,
+                                            .from = b->from,
+                                            .to = b->to,
+                                            .decide = b->name,
+                                            .finish = {s->finish},
+                                            .durable = true});
     if (*log != 0)
         return PAWL_DONE;
     s->finish[0] = 0;
@@ -218,9 +233,11 @@ static int end_two_phase(struct pawl_sink *s, struct part *t, const pawl_sink_ba
     return PAWL_DONE;
 }
 
-static int end_idempotent(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, pawl_fault *f, int *log) {
+static int end_idempotent(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b,
+                          pawl_fault *f, int *log) {
     char promise[NAME_MAX_BYTES];
-    bool stable = (s->ops.flags & PAWL_SINK_STABLE) != 0 && s->config.guarantee == PAWL_EXACTLY_ONCE;
+    bool stable =
+        (s->ops.flags & PAWL_SINK_STABLE) != 0 && s->config.guarantee == PAWL_EXACTLY_ONCE;
     if (stable) {
         snprintf(promise, sizeof promise, "batch-%u-%u-%llu-%llu", t->stream.id, t->partition,
                  (unsigned long long)b->from, (unsigned long long)b->to);
@@ -236,20 +253,23 @@ static int end_idempotent(struct pawl_sink *s, struct part *t, const pawl_sink_b
         return outcome;
     connect_point(&s->config.hooks, "target-committed");
     if (s->config.guarantee != PAWL_AT_MOST_ONCE)
-        *log = sink_log(s, &(struct log_change){
-                               .part = t, .from = b->from, .to = b->to, .finish = {stable ? promise : NULL}});
+        *log = sink_log(
+            s, &(struct log_change){
+                   .part = t, .from = b->from, .to = b->to, .finish = {stable ? promise : NULL}});
     t->promised = NOWHERE;
     connect_point(&s->config.hooks, "log-advanced");
     return PAWL_DONE;
 }
 
-static int end_batch(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, pawl_fault *f, int *log) {
+static int end_batch(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, pawl_fault *f,
+                     int *log) {
     return sink_is(s, PAWL_SINK_TRANSACTIONAL) ? end_transactional(s, t, b, f, log)
            : sink_is(s, PAWL_SINK_TWO_PHASE)   ? end_two_phase(s, t, b, f, log)
                                                : end_idempotent(s, t, b, f, log);
 }
 
-static void delivered(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, uint64_t bytes) {
+static void delivered(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b,
+                      uint64_t bytes) {
     bool again = b->redelivery != 0;
     t->next = b->to;
     t->limit = NOWHERE;
@@ -286,7 +306,8 @@ static int deliver(struct pawl_sink *s, struct part *t) {
     bool most_once = s->config.guarantee == PAWL_AT_MOST_ONCE;
     if (most_once) {
         end = from + t->chunk.count - t->used < end ? from + t->chunk.count - t->used : end;
-        log = sink_log(s, &(struct log_change){.part = t, .from = from, .to = end, .durable = true});
+        log =
+            sink_log(s, &(struct log_change){.part = t, .from = from, .to = end, .durable = true});
         if (log < 0)
             return sink_log_answer(s, log);
     }
@@ -295,13 +316,15 @@ static int deliver(struct pawl_sink *s, struct part *t) {
     if (outcome == PAWL_DONE) {
         connect_point(&s->config.hooks, "batch-begun");
         bool whole = most_once || t->promised != NOWHERE;
-        outcome = write_range(s, t, &b, end, whole ? UINT64_MAX : s->config.batch_bytes, &at, &bytes, &f);
+        outcome =
+            write_range(s, t, &b, end, whole ? UINT64_MAX : s->config.batch_bytes, &at, &bytes, &f);
     }
     if (outcome < 0) {
         s->ops.abort(s->ops.self);
         return sink_log_answer(s, outcome);
     }
-    if (outcome == PAWL_DONE && t->promised != NOWHERE && at != t->promised) { /* the log lost a part of it */
+    /* the log lost a part of it */
+    if (outcome == PAWL_DONE && t->promised != NOWHERE && at != t->promised) {
         s->ops.abort(s->ops.self);
         rewind_to(t, from);
         t->limit = at;
@@ -315,7 +338,8 @@ static int deliver(struct pawl_sink *s, struct part *t) {
     if (most_once && outcome != PAWL_DONE)
         COUNT(s, lost, end - from);
     if (outcome == PAWL_POISON && !most_once) {
-        size_t n = t->used < t->chunk.count ? t->chunk.count - t->used : 0; /* handed to the write that failed */
+        /* handed to the write that failed */
+        size_t n = t->used < t->chunk.count ? t->chunk.count - t->used : 0;
         return poisoned(s, t, from, at + n < end ? at + n : end, &f);
     }
     if (outcome == PAWL_POISON)
@@ -394,8 +418,9 @@ static int step_part(struct pawl_sink *s, struct part *t) {
         if (rc != 0)
             return rc;
         COUNT(s, lost, to - t->chunk.from);
-        sink_report(s, 2, "%s/%u: offsets %llu to %llu are lost in the log: passed over", t->stream.name,
-                    t->partition, (unsigned long long)t->chunk.from, (unsigned long long)to);
+        sink_report(s, 2, "%s/%u: offsets %llu to %llu are lost in the log: passed over",
+                    t->stream.name, t->partition, (unsigned long long)t->chunk.from,
+                    (unsigned long long)to);
         t->chunk = (pawl_batch){0};
         return 0;
     }
@@ -444,7 +469,8 @@ int sink_idle_ms(struct pawl_sink *s) {
     if (s->retry_at_ns != 0)
         return s->retry_at_ns > now ? (int)((s->retry_at_ns - now + 999999) / 1000000) : 1;
     for (uint32_t i = 0; i < s->part_count; i++) {
-        uint64_t since = s->parts[i].waiting_since_ns, at = since + (uint64_t)s->config.linger_ms * 1000000u;
+        uint64_t since = s->parts[i].waiting_since_ns,
+                 at = since + (uint64_t)s->config.linger_ms * 1000000u;
         if (since != 0 && at < until)
             until = at;
     }
@@ -462,7 +488,8 @@ uint64_t sink_behind(struct pawl_sink *s) {
         pawl_bounds b;
         uint64_t at;
         if (pawl_partition_bounds(s->log, t->stream.id, t->partition, &b) == 0 &&
-            pawl_position_get(s->log, s->name, t->stream.id, t->partition, &at) == 0 && b.durable > at)
+            pawl_position_get(s->log, s->name, t->stream.id, t->partition, &at) == 0 &&
+            b.durable > at)
             n += b.durable - at;
     }
     return n;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sources: records and the position behind them in one commit, under a producer for each item. Commits are not waited for; what became durable
- * is acknowledged in order. While the log is full the batch at hand is kept and the source isn't read on.
+ * Sources: records and the position behind them in one commit, under a producer for each item.
+ * Commits are not waited for; what became durable is acknowledged in order. While the log is full
+ * the batch at hand is kept and the source isn't read on.
  */
 #include <pthread.h>
 #include <stdarg.h>
@@ -45,7 +46,8 @@ struct pawl_source {
     uint32_t item_count;
     pawl_source_batch batch; /* read, not yet appended */
     bool have, opened, ended;
-    bool moved;                          /* the batch is a position without records, not written yet */
+    /* the batch is a position without records, not written yet */
+    bool moved;
     struct pending pending[PENDING_MAX]; /* a ring */
     uint32_t pending_at, pending_count;
     uint32_t attempts;
@@ -96,7 +98,8 @@ static int fail_for_good(struct pawl_source *s, int code, const char *text) {
 }
 
 static int try_later(struct pawl_source *s, const char *text) {
-    uint32_t pause = connect_pause(++s->attempts, s->config.backoff_ms, s->config.backoff_max_ms, &s->jitter);
+    uint32_t pause =
+        connect_pause(++s->attempts, s->config.backoff_ms, s->config.backoff_max_ms, &s->jitter);
     s->retry_at_ns = connect_now(&s->config.hooks) + (uint64_t)pause * 1000000u;
     pthread_mutex_lock(&s->mutex);
     s->status.flow = PAWL_FLOW_WAITING;
@@ -154,13 +157,16 @@ int pawl_source_position(pawl_source_context *x, const char *item, void *buf) {
     if (x == NULL || item == NULL || buf == NULL)
         return PAWL_INVALID;
     int rc = item_of(x->source, item, &i);
-    return rc < 0 ? rc : pawl_producer_cookie(x->source->items[i].producer, buf, PAWL_SOURCE_POSITION_MAX);
+    return rc < 0
+               ? rc
+               : pawl_producer_cookie(x->source->items[i].producer, buf, PAWL_SOURCE_POSITION_MAX);
 }
 
 /* ---- appending */
 
 /* A record that the log can't take, or that the source doesn't want there, by policy. */
-static int poison(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, const char *why, uint64_t *poisoned) {
+static int poison(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, const char *why,
+                  uint64_t *poisoned) {
     ++*poisoned;
     if (s->config.on_poison == PAWL_ON_ERROR_SKIP)
         return 0;
@@ -170,8 +176,8 @@ static int poison(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, cons
     cut.partition = 0; /* it has neither partition nor offset */
     cut.offset = 0;
     cut.key_len = 0;
-    return connect_dead_letter(s->log, tx, s->config.dead_letter, s->name, s->stream.name, &cut, why,
-                               DEAD_VALUE_MAX);
+    return connect_dead_letter(s->log, tx, s->config.dead_letter, s->name, s->stream.name, &cut,
+                               why, DEAD_VALUE_MAX);
 }
 
 static int fill_tx(struct pawl_source *s, pawl_tx *tx, const struct item *item, uint64_t *bytes,
@@ -182,11 +188,13 @@ static int fill_tx(struct pawl_source *s, pawl_tx *tx, const struct item *item, 
         if (b->poison == NULL)
             rc = pawl_put(tx, s->config.stream, s->config.partition, &b->records[i]);
         if (b->poison != NULL || rc == PAWL_TOO_LARGE)
-            rc = poison(s, tx, &b->records[i], b->poison != NULL ? b->poison : pawl_strerror(rc), poisoned);
+            rc = poison(s, tx, &b->records[i], b->poison != NULL ? b->poison : pawl_strerror(rc),
+                        poisoned);
         *bytes += (uint64_t)b->records[i].value_len + b->records[i].key_len;
     }
     uint64_t next = pawl_producer_sequence(item->producer) + 1;
-    return rc < 0 ? rc : pawl_tx_sequence(tx, item->producer, next, next, b->position, b->position_len);
+    return rc < 0 ? rc
+                  : pawl_tx_sequence(tx, item->producer, next, next, b->position, b->position_len);
 }
 
 static void acknowledge_one(struct pawl_source *s) {
@@ -226,8 +234,9 @@ static int append(struct pawl_source *s) {
     rc = fill_tx(s, tx, &s->items[i], &bytes, &poisoned);
     if (rc < 0) {
         pawl_abort(tx);
-        return rc == PAWL_TOO_LARGE && s->batch.poison != NULL ? fail_for_good(s, rc, s->batch.poison)
-                                                               : log_answer(s, rc);
+        return rc == PAWL_TOO_LARGE && s->batch.poison != NULL
+                   ? fail_for_good(s, rc, s->batch.poison)
+                   : log_answer(s, rc);
     }
     rc = pawl_commit_async(tx, NULL, NULL, &receipt);
     if (rc == PAWL_FULL || rc == PAWL_MEMORY)
@@ -290,7 +299,8 @@ static int read_some(struct pawl_source *s) {
 
 static int step_once(struct pawl_source *s) {
     bool early = s->retry_at_ns > connect_now(&s->config.hooks);
-    int rc = acknowledge(s, early); /* whoever waits for that shall not wait for space in the log as well */
+    /* whoever waits for that shall not wait for space in the log as well */
+    int rc = acknowledge(s, early);
     if (rc < 0)
         return fail_for_good(s, rc, NULL);
     if (early)
@@ -309,7 +319,8 @@ static int step_once(struct pawl_source *s) {
     rc = s->ended ? 1 : read_some(s);
     if (rc == 0 && s->have)
         return append(s);
-    if (rc > 0 && s->retry_at_ns == 0 && s->pending_count != 0) { /* nothing else to do: see to what is on its way */
+    /* nothing else to do: see to what is on its way */
+    if (rc > 0 && s->retry_at_ns == 0 && s->pending_count != 0) {
         rc = acknowledge(s, true);
         return rc < 0 ? fail_for_good(s, rc, NULL) : 0;
     }
@@ -351,18 +362,22 @@ static int set_up(struct pawl_source *s, pawl_error *err) {
     if (rc < 0)
         return connect_log_error(err, rc);
     if (!connect_stream(s->log, s->config.stream, &s->stream))
-        return connect_error(err, PAWL_NOT_FOUND, "source %s: there is no stream %u", s->name, s->config.stream);
-    if (s->config.on_poison == PAWL_ON_ERROR_DEAD_LETTER && !connect_stream(s->log, s->config.dead_letter, &dead))
-        return connect_error(err, PAWL_NOT_FOUND, "source %s: the dead-letter stream is not there", s->name);
+        return connect_error(err, PAWL_NOT_FOUND, "source %s: there is no stream %u", s->name,
+                             s->config.stream);
+    if (s->config.on_poison == PAWL_ON_ERROR_DEAD_LETTER &&
+        !connect_stream(s->log, s->config.dead_letter, &dead))
+        return connect_error(err, PAWL_NOT_FOUND, "source %s: the dead-letter stream is not there",
+                             s->name);
     return 0;
 }
 
-int pawl_source_add(pawl *p, const pawl_source_config *c, const pawl_source_ops *ops, pawl_source **out,
-                    pawl_error *err) {
+int pawl_source_add(pawl *p, const pawl_source_config *c, const pawl_source_ops *ops,
+                    pawl_source **out, pawl_error *err) {
     if (ops == NULL)
         return connect_error(err, PAWL_INVALID, "ops is NULL");
-    const char *fault = p == NULL || c == NULL || out == NULL ? "log, config or result pointer is NULL"
-                                                              : config_fault(c, ops);
+    const char *fault = p == NULL || c == NULL || out == NULL
+                            ? "log, config or result pointer is NULL"
+                            : config_fault(c, ops);
     struct pawl_source *s = fault == NULL ? calloc(1, sizeof *s) : NULL;
     if (s == NULL) {
         if (ops->destroy != NULL)
@@ -426,7 +441,8 @@ static void *run(void *arg) {
         if (rc < 0 || (!stopping && s->ended && rc > 0))
             break;
         bool drained = !s->have && s->pending_count == 0;
-        if (stopping && (drained || connect_now(&(pawl_hooks){0}) >= atomic_load(&s->drain_until_ns)))
+        if (stopping &&
+            (drained || connect_now(&(pawl_hooks){0}) >= atomic_load(&s->drain_until_ns)))
             break;
         if (rc > 0 && s->retry_at_ns != 0)
             connect_wait(&s->mutex, &s->wake, stopping ? NULL : &s->stop,
@@ -475,7 +491,8 @@ int pawl_source_status(pawl_source *s, pawl_flow_status *out) {
     pthread_mutex_unlock(&s->mutex);
     out->struct_size = sizeof *out;
     uint64_t now = connect_now(&s->config.hooks);
-    out->retry_in_ms = out->flow == PAWL_FLOW_WAITING && at > now ? (uint32_t)((at - now) / 1000000u) : 0;
+    out->retry_in_ms =
+        out->flow == PAWL_FLOW_WAITING && at > now ? (uint32_t)((at - now) / 1000000u) : 0;
     snprintf(out->name, sizeof out->name, "%s", s->name);
     snprintf(out->type, sizeof out->type, "%s", s->ops.type != NULL ? s->ops.type : "");
     if (s->ops.status != NULL)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Where each partition's position in the target stood when a sink last looked, so that it is only moved from there.
+ * Where each partition's position in the target stood when a sink last looked, so that it is only
+ * moved from there.
  */
 #ifndef PAWL_CONNECTORS_STANDS_H
 #define PAWL_CONNECTORS_STANDS_H

@@ -2,8 +2,9 @@
  *
  * Rows of a SQLite table.
  *
- *   transactional  the position lies in a table of the same database, and each batch moves it in the same transaction, from where this sink
- *                  last knew it: were it moved by anyone else, the batch is rolled back and the position asked again
+ *   transactional  the position lies in a table of the same database, and each batch moves it in
+ *                  the same transaction, from where this sink last knew it: were it moved by anyone
+ *                  else, the batch is rolled back and the position asked again
  *   idempotent     INSERT ... ON CONFLICT; a commit is durable before the log hears of it
  *
  * Every open makes a new connection: what a fault left of the old one doesn't matter then.
@@ -20,8 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connectors/text/columns.h"
 #include "connectors/runtime/stands.h"
+#include "connectors/text/columns.h"
 
 extern const pawl_connector connect_sink_sqlite;
 
@@ -64,7 +65,8 @@ static int outcome_of(int code) {
 static int answer(struct sqlite_sink *s, const char *what, pawl_fault *f) {
     int code = s->db != NULL ? sqlite3_extended_errcode(s->db) : SQLITE_NOMEM;
     return pawl_fault_set(f, outcome_of(code), "%s %s: %s (%s)", what, s->path,
-                          s->db != NULL ? sqlite3_errmsg(s->db) : "no memory", sqlite3_errstr(code));
+                          s->db != NULL ? sqlite3_errmsg(s->db) : "no memory",
+                          sqlite3_errstr(code));
 }
 
 /* Anywhere but at a record nothing is poison. */
@@ -120,8 +122,9 @@ static int prepare_insert(struct sqlite_sink *s, pawl_fault *f) {
         int set = 0;
         for (size_t i = 0; s->update && i < s->columns.count; i++)
             if (!columns_listed(s->conflict, s->columns.items[i].name))
-                sqlite3_str_appendf(text, "%s\"%w\"=excluded.\"%w\"", set++ > 0 ? "," : "UPDATE SET ",
-                                    s->columns.items[i].name, s->columns.items[i].name);
+                sqlite3_str_appendf(text, "%s\"%w\"=excluded.\"%w\"",
+                                    set++ > 0 ? "," : "UPDATE SET ", s->columns.items[i].name,
+                                    s->columns.items[i].name);
         if (set == 0)
             sqlite3_str_appendall(text, "NOTHING");
     }
@@ -166,8 +169,9 @@ static int look_at_table(struct sqlite_sink *s, pawl_fault *f) {
             if (sqlite3_stricmp(s->columns.items[i].name, name) == 0) {
                 found += !seen[i];
                 seen[i] = true;
-                s->columns.items[i].as =
-                    type != NULL && sqlite3_stricmp(type, "BLOB") == 0 ? COLUMN_AS_BYTES : COLUMN_AS_TEXT;
+                s->columns.items[i].as = type != NULL && sqlite3_stricmp(type, "BLOB") == 0
+                                             ? COLUMN_AS_BYTES
+                                             : COLUMN_AS_TEXT;
             }
     }
     if (rc != SQLITE_DONE)
@@ -176,39 +180,45 @@ static int look_at_table(struct sqlite_sink *s, pawl_fault *f) {
     if (outcome != PAWL_DONE)
         return outcome;
     if (all == 0)
-        return pawl_fault_set(f, PAWL_FATAL, "%s has no table \"%s\": create it (or give setup)", s->path, s->table);
+        return pawl_fault_set(f, PAWL_FATAL, "%s has no table \"%s\": create it (or give setup)",
+                              s->path, s->table);
     for (size_t i = 0; i < s->columns.count && found < s->columns.count; i++)
         if (!seen[i])
-            return pawl_fault_set(f, PAWL_FATAL, "table \"%s\" of %s has no column \"%s\"", s->table, s->path,
-                                  s->columns.items[i].name);
+            return pawl_fault_set(f, PAWL_FATAL, "table \"%s\" of %s has no column \"%s\"",
+                                  s->table, s->path, s->columns.items[i].name);
     return PAWL_DONE;
 }
 
 static int exec(struct sqlite_sink *s, const char *what, const char *sql, pawl_fault *f) {
-    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? PAWL_DONE : answer_all(s, what, f);
+    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? PAWL_DONE
+                                                                   : answer_all(s, what, f);
 }
 
 static int prepare_positions(struct sqlite_sink *s, pawl_fault *f) {
-    char *sql = sqlite3_mprintf("CREATE TABLE IF NOT EXISTS \"%w\" (log_id TEXT NOT NULL, sink TEXT NOT "
-                                "NULL, stream_id INTEGER NOT NULL, "
-                                "partition INTEGER NOT NULL, position INTEGER NOT NULL, "
-                                "PRIMARY KEY (log_id, sink, stream_id, partition)) WITHOUT ROWID",
-                                s->positions);
+    char *sql =
+        sqlite3_mprintf("CREATE TABLE IF NOT EXISTS \"%w\" (log_id TEXT NOT NULL, sink TEXT NOT "
+                        "NULL, stream_id INTEGER NOT NULL, "
+                        "partition INTEGER NOT NULL, position INTEGER NOT NULL, "
+                        "PRIMARY KEY (log_id, sink, stream_id, partition)) WITHOUT ROWID",
+                        s->positions);
     int outcome = sql != NULL ? exec(s, "creating the position table in", sql, f)
                               : pawl_fault_set(f, PAWL_RETRY, "no memory");
     sqlite3_free(sql);
     if (outcome != PAWL_DONE)
         return outcome;
     sqlite3_str *text = sqlite3_str_new(s->db);
-    sqlite3_str_appendf(
-        text, "UPDATE \"%w\" SET position=?5 WHERE log_id=?1 AND sink=?2 AND stream_id=?3 AND partition=?4 AND position=?6",
-        s->positions);
+    sqlite3_str_appendf(text,
+                        "UPDATE \"%w\" SET position=?5 WHERE log_id=?1 AND sink=?2 AND "
+                        "stream_id=?3 AND partition=?4 AND position=?6",
+                        s->positions);
     outcome = prepare(s, &s->move, text, f);
     if (outcome != PAWL_DONE)
         return outcome;
     text = sqlite3_str_new(s->db);
-    sqlite3_str_appendf(text, "INSERT INTO \"%w\" VALUES (?1,?2,?3,?4,?5) ON CONFLICT DO UPDATE SET position=?5 WHERE ?6",
-                        s->positions);
+    sqlite3_str_appendf(
+        text,
+        "INSERT INTO \"%w\" VALUES (?1,?2,?3,?4,?5) ON CONFLICT DO UPDATE SET position=?5 WHERE ?6",
+        s->positions);
     return prepare(s, &s->put, text, f);
 }
 
@@ -217,7 +227,8 @@ static int sqlite_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     (void)b;
     disconnect(s);
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    if (sqlite3_open_v2(s->path, &s->db, flags | (s->setup != NULL ? SQLITE_OPEN_CREATE : 0), NULL) != SQLITE_OK)
+    if (sqlite3_open_v2(s->path, &s->db, flags | (s->setup != NULL ? SQLITE_OPEN_CREATE : 0),
+                        NULL) != SQLITE_OK)
         return answer_all(s, "opening", f);
     sqlite3_busy_timeout(s->db, (int)s->busy_ms);
     int outcome = PAWL_DONE;
@@ -259,8 +270,10 @@ static int sqlite_position(void *self, const pawl_sink_batch *b, uint64_t *offse
     if (t == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
     sqlite3_str *text = sqlite3_str_new(s->db);
-    sqlite3_str_appendf(text, "SELECT position FROM \"%w\" WHERE log_id=? AND sink=? AND stream_id=? AND partition=?",
-                        s->positions);
+    sqlite3_str_appendf(
+        text,
+        "SELECT position FROM \"%w\" WHERE log_id=? AND sink=? AND stream_id=? AND partition=?",
+        s->positions);
     int outcome = prepare(s, &q, text, f);
     if (outcome != PAWL_DONE)
         return outcome;
@@ -296,7 +309,8 @@ static int move_position(struct sqlite_sink *s, const pawl_sink_batch *b, pawl_f
     if (rc != SQLITE_OK)
         return answer_all(s, "moving the position in", f);
     if (changed != 1)
-        return pawl_fault_set(f, PAWL_RETRY, "the position in %s was moved by someone else", s->path);
+        return pawl_fault_set(f, PAWL_RETRY, "the position in %s was moved by someone else",
+                              s->path);
     return PAWL_DONE;
 }
 
@@ -323,7 +337,8 @@ static int bind(sqlite3_stmt *q, int i, const struct column *c, const struct col
     }
 }
 
-static int sqlite_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count, pawl_fault *f) {
+static int sqlite_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count,
+                        pawl_fault *f) {
     struct sqlite_sink *s = self;
     for (; count > 0; count--, r++) {
         int outcome = columns_of(&s->columns, b, r, s->values, f), rc = SQLITE_OK;
@@ -350,7 +365,8 @@ static int sqlite_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome != PAWL_DONE)
         return outcome;
     if (run(s, s->commit) != SQLITE_OK)
-        return answer(s, "committing in", f); /* a deferred constraint: which record, is found by halves */
+        /* a deferred constraint: which record, is found by halves */
+        return answer(s, "committing in", f);
     struct stand *t = s->idempotent ? NULL : stands_of(&s->stands, b);
     if (t != NULL) {
         t->there = true;
@@ -413,7 +429,8 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
     *out = (pawl_sink_ops)PAWL_SINK_OPS_INIT;
     out->kind = s->idempotent ? PAWL_SINK_IDEMPOTENT : PAWL_SINK_TRANSACTIONAL;
     out->type = "sqlite", out->self = s;
-    out->open = sqlite_open, out->begin = sqlite_begin, out->write = sqlite_write, out->commit = sqlite_commit;
+    out->open = sqlite_open, out->begin = sqlite_begin, out->write = sqlite_write,
+    out->commit = sqlite_commit;
     out->position = sqlite_position, out->abort = sqlite_abort;
     out->status = sqlite_status, out->destroy = sqlite_destroy;
     return 0;
@@ -422,18 +439,25 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
 static const pawl_setting_info settings[] = {
     {"path", PAWL_SETTING_TEXT, 1, NULL, NULL, "the database file"},
     {"table", PAWL_SETTING_TEXT, 1, NULL, NULL, "the table that gets a row a record"},
-    {"kind", PAWL_SETTING_CHOICE, 0, "transactional|idempotent", "transactional", "how exactly-once is kept"},
+    {"kind", PAWL_SETTING_CHOICE, 0, "transactional|idempotent", "transactional",
+     "how exactly-once is kept"},
     {"conflict", PAWL_SETTING_TEXT, 0, NULL, NULL,
-     "idempotent: the columns of the unique index, joined by commas; without: the column that is \"id\""},
+     "idempotent: the columns of the unique index, joined by commas; without: the column that is "
+     "\"id\""},
     {"on_conflict", PAWL_SETTING_CHOICE, 0, "ignore|update", "ignore",
      "idempotent: what happens to a row that is there"},
-    {"position_table", PAWL_SETTING_TEXT, 0, NULL, "pawl_positions", "transactional: created where it is missing"},
+    {"position_table", PAWL_SETTING_TEXT, 0, NULL, "pawl_positions",
+     "transactional: created where it is missing"},
     {"setup", PAWL_SETTING_TEXT, 0, NULL, NULL,
-     "SQL to run at each opening, such as CREATE TABLE IF NOT EXISTS; then the file is created too"},
+     "SQL to run at each opening, such as CREATE TABLE IF NOT EXISTS; then the file is created "
+     "too"},
     {"journal", PAWL_SETTING_CHOICE, 0, "wal|keep", "wal", "the journal mode to set"},
-    {"busy_timeout", PAWL_SETTING_TIME, 0, NULL, "5s", "how long to wait for another process's lock"},
+    {"busy_timeout", PAWL_SETTING_TIME, 0, NULL, "5s",
+     "how long to wait for another process's lock"},
     COLUMN_SETTINGS,
     {0}};
 
-const pawl_connector connect_sink_sqlite = {
-    .type = "sqlite", .help = "rows of a SQLite table", .settings = settings, .make_sink = sqlite_make};
+const pawl_connector connect_sink_sqlite = {.type = "sqlite",
+                                            .help = "rows of a SQLite table",
+                                            .settings = settings,
+                                            .make_sink = sqlite_make};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Mapping, and the check of texts. Nothing is changed silently: what a column cannot take is refused, or replaced where that was asked for.
+ * Mapping, and the check of texts. Nothing is changed silently: what a column cannot take is
+ * refused, or replaced where that was asked for.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,13 +11,26 @@
 #include "connectors/text/columns.h"
 #include "connectors/text/encode.h"
 
-enum { KEY, VALUE, ID, STREAM, PARTITION, OFFSET, TIMESTAMP, TIMESTAMP_MS, TIMESTAMP_NS, HEADER, PATH };
+enum {
+    KEY,
+    VALUE,
+    ID,
+    STREAM,
+    PARTITION,
+    OFFSET,
+    TIMESTAMP,
+    TIMESTAMP_MS,
+    TIMESTAMP_NS,
+    HEADER,
+    PATH
+};
 
 /* ---- settings */
 
 static int parse(struct columns *c, struct column *item, const pawl_setting *s, pawl_error *err) {
-    static const char *const words[] = {"key",    "value",     "id",           "stream",      "partition",
-                                        "offset", "timestamp", "timestamp_ms", "timestamp_ns"};
+    static const char *const words[] = {"key",       "value",        "id",
+                                        "stream",    "partition",    "offset",
+                                        "timestamp", "timestamp_ms", "timestamp_ns"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (strcmp(s->value, words[i]) == 0) {
             item->what = (int)i;
@@ -30,20 +44,24 @@ static int parse(struct columns *c, struct column *item, const pawl_setting *s, 
     if (s->value[0] != '$')
         return connect_error(
             err, PAWL_INVALID,
-            "line %u: %s can't be \"%s\": it is one of key, value, id, stream, partition, offset, timestamp, "
+            "line %u: %s can't be \"%s\": it is one of key, value, id, stream, partition, offset, "
+            "timestamp, "
             "timestamp_ms, timestamp_ns, header.NAME, or a path that begins with $",
             s->line, s->name, s->value);
     if (c->path_count == JSON_PATHS_MAX)
-        return connect_error(err, PAWL_INVALID, "line %u: more than %d columns are paths", s->line, JSON_PATHS_MAX);
+        return connect_error(err, PAWL_INVALID, "line %u: more than %d columns are paths", s->line,
+                             JSON_PATHS_MAX);
     const char *why = json_path_parse(&c->paths[c->path_count], s->value);
     if (why != NULL)
-        return connect_error(err, PAWL_INVALID, "line %u: %s = \"%s\": %s", s->line, s->name, s->value, why);
+        return connect_error(err, PAWL_INVALID, "line %u: %s = \"%s\": %s", s->line, s->name,
+                             s->value, why);
     item->what = PATH;
     item->path = c->path_count++;
     return 0;
 }
 
-int columns_make(struct columns *c, const pawl_connector *of, const pawl_settings *s, pawl_error *err) {
+int columns_make(struct columns *c, const pawl_connector *of, const pawl_settings *s,
+                 pawl_error *err) {
     static const char prefix[] = "columns.";
     *c = (struct columns){.replace = pawl_setting_number(of, s, "invalid_text") == 1};
     c->items = calloc(COLUMNS_MAX, sizeof *c->items);
@@ -54,10 +72,12 @@ int columns_make(struct columns *c, const pawl_connector *of, const pawl_setting
         if (strncmp(at->name, prefix, sizeof prefix - 1) != 0)
             continue;
         if (c->count == COLUMNS_MAX)
-            return connect_error(err, PAWL_INVALID, "line %u: more than %d columns", at->line, COLUMNS_MAX);
+            return connect_error(err, PAWL_INVALID, "line %u: more than %d columns", at->line,
+                                 COLUMNS_MAX);
         struct column *item = &c->items[c->count++];
         item->name = strdup(at->name + sizeof prefix - 1);
-        int rc = item->name != NULL ? parse(c, item, at, err) : connect_error(err, PAWL_MEMORY, "no memory");
+        int rc = item->name != NULL ? parse(c, item, at, err)
+                                    : connect_error(err, PAWL_MEMORY, "no memory");
         if (rc < 0)
             return rc;
     }
@@ -127,16 +147,20 @@ static int known(void *arg, const char *name, size_t len) {
 int columns_conflict(const struct columns *c, bool idempotent, char **conflict, pawl_error *err) {
     int id = columns_id(c);
     if (!idempotent)
-        return *conflict == NULL ? 0 : connect_error(err, PAWL_INVALID, "conflict is for kind = \"idempotent\"");
+        return *conflict == NULL
+                   ? 0
+                   : connect_error(err, PAWL_INVALID, "conflict is for kind = \"idempotent\"");
     if (*conflict == NULL && id >= 0 && (*conflict = strdup(c->items[id].name)) == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
     if (*conflict == NULL)
         return connect_error(
-            err, PAWL_INVALID, "an idempotent sink needs a column that is \"id\", or conflict = \"COLUMN,...\"");
+            err, PAWL_INVALID,
+            "an idempotent sink needs a column that is \"id\", or conflict = \"COLUMN,...\"");
     return columns_names(*conflict, known, (void *)(uintptr_t)c) == 0
                ? 0
                : connect_error(err, PAWL_INVALID,
-                               "conflict = \"%s\" names a column that is not among columns", *conflict);
+                               "conflict = \"%s\" names a column that is not among columns",
+                               *conflict);
 }
 
 /* ---- texts */
@@ -179,7 +203,8 @@ static size_t plain(const unsigned char *at, size_t n) {
     return i;
 }
 
-/* Length of the sequence at `at`; 0: none that a text column takes, which is what isn't UTF-8, and NUL. */
+/* Length of the sequence at `at`; 0: none that a text column takes, which is what isn't UTF-8, and
+ * NUL. */
 static size_t sequence(const unsigned char *at, size_t n) {
     return at[0] == 0 ? 0 : utf8_sequence(at, n);
 }
@@ -221,8 +246,8 @@ static int poison(pawl_fault *f, const pawl_record *r, const char *column, const
     return pawl_fault_set(f, PAWL_POISON, "column %.60s: %s", column, what);
 }
 
-static int check(struct columns *c, const struct column *item, const pawl_record *r, struct column_value *v,
-                 pawl_fault *f) {
+static int check(struct columns *c, const struct column *item, const pawl_record *r,
+                 struct column_value *v, pawl_fault *f) {
     size_t n = item->as == COLUMN_AS_BYTES ? v->len : valid((const unsigned char *)v->text, v->len);
     if (n == v->len)
         return PAWL_DONE;
@@ -230,7 +255,9 @@ static int check(struct columns *c, const struct column *item, const pawl_record
         return replace(c, v, n) == 0 ? PAWL_DONE : pawl_fault_set(f, PAWL_RETRY, "no memory");
     char what[80];
     snprintf(what, sizeof what,
-             v->text[n] == 0 ? "the text has a NUL at byte %zu" : "the text is not UTF-8 from byte %zu on", n);
+             v->text[n] == 0 ? "the text has a NUL at byte %zu"
+                             : "the text is not UTF-8 from byte %zu on",
+             n);
     return poison(f, r, item->name, what);
 }
 
@@ -268,8 +295,9 @@ static void timestamp(struct column_value *v, int64_t ns) {
     time_t s = floor_div(ns, 1000000000);
     struct tm t;
     gmtime_r(&s, &t);
-    int n = snprintf(v->own, sizeof v->own, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", t.tm_year + 1900, t.tm_mon + 1,
-                     t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, (int)(ns - (int64_t)s * 1000000000));
+    int n = snprintf(v->own, sizeof v->own, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", t.tm_year + 1900,
+                     t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec,
+                     (int)(ns - (int64_t)s * 1000000000));
     v->type = COLUMN_TEXT;
     v->text = v->own;
     v->len = (size_t)n;
@@ -339,8 +367,8 @@ static int json_value(struct columns *c, const struct column *item, const pawl_r
     }
 }
 
-static int one(struct columns *c, const struct column *item, const pawl_sink_batch *b, const pawl_record *r,
-               struct column_value *v, pawl_fault *f) {
+static int one(struct columns *c, const struct column *item, const pawl_sink_batch *b,
+               const pawl_record *r, struct column_value *v, pawl_fault *f) {
     v->type = COLUMN_NULL;
     switch (item->what) {
     case KEY:
@@ -390,16 +418,18 @@ static int one(struct columns *c, const struct column *item, const pawl_sink_bat
     return v->type == COLUMN_TEXT ? check(c, item, r, v, f) : PAWL_DONE;
 }
 
-int columns_of(struct columns *c, const pawl_sink_batch *b, const pawl_record *r, struct column_value *out,
-               pawl_fault *f) {
+int columns_of(struct columns *c, const pawl_sink_batch *b, const pawl_record *r,
+               struct column_value *out, pawl_fault *f) {
     new_record(c);
     if (c->path_count > 0) {
         size_t where;
-        const char *why = json_scan(r->value, r->value_len, c->paths, c->path_count, c->found, &where);
+        const char *why =
+            json_scan(r->value, r->value_len, c->paths, c->path_count, c->found, &where);
         if (why != NULL) {
             if (f != NULL)
                 f->offset = r->offset;
-            return pawl_fault_set(f, PAWL_POISON, "the value is not JSON: %s, at byte %zu", why, where);
+            return pawl_fault_set(f, PAWL_POISON, "the value is not JSON: %s, at byte %zu", why,
+                                  where);
         }
     }
     for (size_t i = 0; i < c->count; i++) {

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From a record to the columns of a table: which part of it goes where, and what is done with bytes that no text column takes. Settings:
+ * From a record to the columns of a table: which part of it goes where, and what is done with bytes
+ * that no text column takes. Settings:
  *
  *   columns.NAME = "key"            null where the record has none
  *                  "value"
  *                  "$.a.b[0]"       of the value as JSON; missing and null are null
  *                  "header.NAME"    the first of that name; null where there is none
- *                  "id"             the record's id, the same for ever: LOGID-STREAMID-PARTITION-OFFSET
+ *                  "id"             the record's id, the same for ever:
+ *                                   LOGID-STREAMID-PARTITION-OFFSET
  *                  "stream", "partition", "offset"
- *                  "timestamp"      2026-01-31T12:00:00.123456789Z;  "timestamp_ms", "timestamp_ns": since 1970
- *   invalid_text = "poison"         a value for a text column that is not UTF-8 or has a NUL: the record is refused
+ *                  "timestamp"      2026-01-31T12:00:00.123456789Z;  "timestamp_ms",
+ *                                                                    "timestamp_ns": since 1970
+ *   invalid_text = "poison"         a value for a text column that is not UTF-8 or has a NUL: the
+ *                                   record is refused
  *                  "replace"        each such byte becomes U+FFFD
  */
 #ifndef PAWL_CONNECTORS_COLUMNS_H
@@ -26,7 +30,8 @@
      1, \
      NULL, \
      NULL, \
-     "what goes into the column of that name: key, value, id, stream, partition, offset, timestamp, " \
+     "what goes into the column of that name: key, value, id, stream, partition, offset, " \
+     "timestamp, " \
      "timestamp_ms, " \
      "timestamp_ns, header.NAME, or a path into the JSON value such as $.user.name"}, \
     { \
@@ -78,21 +83,24 @@ struct columns {
 };
 
 /* From the settings. Errors: INVALID, MEMORY. Always leaves something for columns_free(). */
-int columns_make(struct columns *c, const pawl_connector *of, const pawl_settings *s, pawl_error *err);
+int columns_make(struct columns *c, const pawl_connector *of, const pawl_settings *s,
+                 pawl_error *err);
 void columns_free(struct columns *c);
 /* Index of the column, or -1. */
 int columns_find(const struct columns *c, const char *name, size_t len);
 /* Index of the first column that holds the record's id, or -1. */
 int columns_id(const struct columns *c);
 /* The values of a record, one each column. DONE, POISON (with the offset) or RETRY (no memory). */
-int columns_of(struct columns *c, const pawl_sink_batch *b, const pawl_record *r, struct column_value *out,
-               pawl_fault *f);
+int columns_of(struct columns *c, const pawl_sink_batch *b, const pawl_record *r,
+               struct column_value *out, pawl_fault *f);
 
 /* Is the name in such a list? */
 bool columns_listed(const char *list, const char *name);
-/* The columns of the unique index of an idempotent sink: as set, or that of the id. Sets *conflict. Errors: INVALID, MEMORY. */
+/* The columns of the unique index of an idempotent sink: as set, or that of the id. Sets *conflict.
+ * Errors: INVALID, MEMORY. */
 int columns_conflict(const struct columns *c, bool idempotent, char **conflict, pawl_error *err);
-/* Names joined by commas, blanks around them not counting: calls fn for each until it answers < 0, and returns that. */
+/* Names joined by commas, blanks around them not counting: calls fn for each until it answers < 0,
+ * and returns that. */
 int columns_names(const char *list, int (*fn)(void *arg, const char *name, size_t len), void *arg);
 
 #endif

@@ -63,8 +63,10 @@ static bool add_escaped(struct buffer *b, const char *at, size_t size) {
     return true;
 }
 
-static int add_line(struct buffer *b, const struct encoding *e, const pawl_record *r, pawl_fault *f) {
-    if (e->newline == NEWLINE_REFUSE && r->value_len != 0 && memchr(r->value, '\n', r->value_len) != NULL) {
+static int add_line(struct buffer *b, const struct encoding *e, const pawl_record *r,
+                    pawl_fault *f) {
+    if (e->newline == NEWLINE_REFUSE && r->value_len != 0 &&
+        memchr(r->value, '\n', r->value_len) != NULL) {
         if (f != NULL)
             f->offset = r->offset;
         return pawl_fault_set(f, PAWL_POISON, "the value has a newline in it");
@@ -133,7 +135,8 @@ static bool add_base64(struct buffer *b, const unsigned char *from, size_t size)
         three |= i + 1 < size ? (uint32_t)from[i + 1] << 8 : 0;
         three |= i + 2 < size ? (uint32_t)from[i + 2] : 0;
         char four[4] = {digits[three >> 18], digits[three >> 12 & 63],
-                        i + 1 < size ? digits[three >> 6 & 63] : '=', i + 2 < size ? digits[three & 63] : '='};
+                        i + 1 < size ? digits[three >> 6 & 63] : '=',
+                        i + 2 < size ? digits[three & 63] : '='};
         if (!buffer_add(b, four, 4))
             return false;
     }
@@ -151,10 +154,11 @@ static bool add_json(struct buffer *b, const pawl_record *r) {
     char numbers[128];
     pawl_header h;
     snprintf(numbers, sizeof numbers,
-             "{\"offset\":%" PRIu64 ",\"partition\":%" PRIu32 ",\"timestamp\":%" PRId64 ",", r->offset,
-             r->partition, r->timestamp_ns);
+             "{\"offset\":%" PRIu64 ",\"partition\":%" PRIu32 ",\"timestamp\":%" PRId64 ",",
+             r->offset, r->partition, r->timestamp_ns);
     bool good = add_text(b, numbers) &&
-                (r->key_len != 0 ? add_member(b, "key", r->key, r->key_len) : add_text(b, "\"key\":null")) &&
+                (r->key_len != 0 ? add_member(b, "key", r->key, r->key_len)
+                                 : add_text(b, "\"key\":null")) &&
                 add_text(b, ",") && add_member(b, "value", r->value, r->value_len) &&
                 add_text(b, ",\"headers\":[");
     for (uint32_t i = 0; good && pawl_record_header(r, i, &h) >= 0; i++)
@@ -178,6 +182,7 @@ int encode_record(struct buffer *b, const struct encoding *e, const pawl_record 
     if (outcome != PAWL_DONE)
         b->len = before;
     return outcome == PAWL_RETRY
-               ? pawl_fault_set(f, outcome, "no memory for a record of %" PRIu32 " bytes", r->value_len)
+               ? pawl_fault_set(f, outcome, "no memory for a record of %" PRIu32 " bytes",
+                                r->value_len)
                : outcome;
 }

@@ -2,8 +2,9 @@
  *
  * Records as bytes, for targets that are files, pipes or programs:
  *   text    the value and a newline
- *   json    {"offset":N,"partition":N,"timestamp":NS,"key":...,"value":...,"headers":[...]} and a newline, as `pawl cat --format json` writes it: what is
- *           not UTF-8 becomes "value_base64" and so on
+ *   json    {"offset":N,"partition":N,"timestamp":NS,"key":...,"value":...,"headers":[...]} and a
+ *           newline, as `pawl cat --format json` writes it: what is not UTF-8 becomes
+ *           "value_base64" and so on
  *   length  the value's length (4 bytes, little-endian) and the value
  */
 #ifndef PAWL_CONNECTORS_ENCODE_H
@@ -28,10 +29,17 @@ struct encoding {
 
 /* The settings that go with it, to be put into a connector's list. */
 #define ENCODE_SETTINGS \
-    {"format", PAWL_SETTING_CHOICE, 0, ENCODE_FORMATS, "text", "text: the value and a newline; json: a JSON object a line; length: 4 bytes of length, then the value"}, \
+    {"format", \
+     PAWL_SETTING_CHOICE, \
+     0, \
+     ENCODE_FORMATS, \
+     "text", \
+     "text: the value and a newline; json: a JSON object a line; length: 4 bytes of length, then " \
+     "the value"}, \
     { \
-        "newline", PAWL_SETTING_CHOICE, 0, ENCODE_NEWLINES, \
-            "keep", "text, for a value with a newline in it: keep it, escape it (and backslashes), or refuse the record" \
+        "newline", PAWL_SETTING_CHOICE, 0, ENCODE_NEWLINES, "keep", \
+            "text, for a value with a newline in it: keep it, escape it (and backslashes), or " \
+            "refuse the record" \
     }
 void encode_settings(const pawl_connector *c, const pawl_settings *s, struct encoding *out);
 
@@ -42,10 +50,12 @@ struct buffer {
 bool buffer_add(struct buffer *b, const void *bytes, size_t size);
 void buffer_free(struct buffer *b);
 
-/* Length of the UTF-8 sequence at `at`, of `left` >= 1 bytes; 0 if it is none: overlong forms, surrogates and what is beyond U+10FFFF are none. */
+/* Length of the UTF-8 sequence at `at`, of `left` >= 1 bytes; 0 if it is none: overlong forms,
+ * surrogates and what is beyond U+10FFFF are none. */
 size_t utf8_sequence(const unsigned char *at, size_t left);
 
-/* Appends the record. DONE; POISON (with its offset); RETRY: no memory. On anything but DONE the buffer is as it was. */
+/* Appends the record. DONE; POISON (with its offset); RETRY: no memory. On anything but DONE the
+ * buffer is as it was. */
 int encode_record(struct buffer *b, const struct encoding *e, const pawl_record *r, pawl_fault *f);
 
 #endif

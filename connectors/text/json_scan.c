@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The scanner goes down the text once. At each level it knows, as a bit each, which paths have matched so far; where none has, it only checks.
+ * The scanner goes down the text once. At each level it knows, as a bit each, which paths have
+ * matched so far; where none has, it only checks.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -230,9 +231,10 @@ static bool word(struct scan *s, const char *text) {
     return true;
 }
 
-/* Which of the paths in `active`, all matched down to `depth`, go on with this key or (key NULL) index. */
-static uint64_t step(const struct scan *s, uint64_t active, size_t depth, const char *key, size_t len,
-                     uint64_t index) {
+/* Which of the paths in `active`, all matched down to `depth`, go on with this key or (key NULL)
+ * index. */
+static uint64_t step(const struct scan *s, uint64_t active, size_t depth, const char *key,
+                     size_t len, uint64_t index) {
     uint64_t out = 0;
     for (uint64_t left = active; left != 0; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctzll(left);
@@ -241,13 +243,15 @@ static uint64_t step(const struct scan *s, uint64_t active, size_t depth, const 
             continue;
         const struct json_step *want = &p->steps[depth];
         bool same = key == NULL ? want->key == NULL && want->index == index
-                                : want->key != NULL && want->key_len == len && memcmp(want->key, key, len) == 0;
+                                : want->key != NULL && want->key_len == len &&
+                                      memcmp(want->key, key, len) == 0;
         out |= same ? left & -left : 0;
     }
     return out;
 }
 
-static uint64_t escaped_step(struct scan *s, uint64_t active, size_t depth, const char *key, size_t len) {
+static uint64_t escaped_step(struct scan *s, uint64_t active, size_t depth, const char *key,
+                             size_t len) {
     bool whole = true;
     char small[256], *plain = len <= sizeof small ? small : malloc(len);
     if (plain == NULL) {
@@ -281,7 +285,8 @@ static bool members(struct scan *s, uint64_t active, size_t depth) {
         uint64_t next = active == 0 ? 0
                         : escaped   ? escaped_step(s, active, depth, key, len)
                                     : step(s, active, depth, key, len, 0);
-        for (uint64_t left = next; left != 0; left &= left - 1) /* the name came before: the last one counts */
+        /* the name came before: the last one counts */
+        for (uint64_t left = next; left != 0; left &= left - 1)
             s->found[__builtin_ctzll(left)].type = FOUND_MISSING;
         blanks(s);
         if (s->why != NULL || s->at == s->end || *s->at != ':')

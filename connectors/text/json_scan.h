@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Values out of a JSON text by path, in one pass and without a tree: what is taken is the token as it stands there, so that a number keeps
- * its digits. The grammar is RFC 8259's, strictly; UTF-8 in strings is not judged here. Of equal names in an object the last one counts.
+ * Values out of a JSON text by path, in one pass and without a tree: what is taken is the token as
+ * it stands there, so that a number keeps its digits. The grammar is RFC 8259's, strictly; UTF-8 in
+ * strings is not judged here. Of equal names in an object the last one counts.
  */
 #ifndef PAWL_CONNECTORS_JSON_SCAN_H
 #define PAWL_CONNECTORS_JSON_SCAN_H
@@ -42,15 +43,18 @@ struct json_path {
     char *text; /* what the keys point to */
 };
 
-/* "$", "$.name", "$.a.b[0].c", "$['any name']". Returns NULL, or what is wrong with it (static); then nothing needs to be freed. */
+/* "$", "$.name", "$.a.b[0].c", "$['any name']". Returns NULL, or what is wrong with it (static);
+ * then nothing needs to be freed. */
 const char *json_path_parse(struct json_path *p, const char *text);
 void json_path_free(struct json_path *p);
 
-/* Fills found[i] for each path. Returns NULL, or what is wrong with the text (static), *where being the place. */
+/* Fills found[i] for each path. Returns NULL, or what is wrong with the text (static), *where being
+ * the place. */
 const char *json_scan(const char *text, size_t len, const struct json_path *paths, size_t count,
                       struct json_found *found, size_t *where);
 
-/* A string's value: at most as long as its token. *whole becomes false where half a surrogate pair was made U+FFFD. */
+/* A string's value: at most as long as its token. *whole becomes false where half a surrogate pair
+ * was made U+FFFD. */
 size_t json_unescape(const char *at, size_t len, char *out, bool *whole);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The JSON scanner accepts what RFC 8259 does, shown by asking Jansson about the same texts, broken ones above all; and it takes out of them
- * what Jansson finds under the same path, but with the digits that were there.
+ * The JSON scanner accepts what RFC 8259 does, shown by asking Jansson about the same texts, broken
+ * ones above all; and it takes out of them what Jansson finds under the same path, but with the
+ * digits that were there.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -47,7 +48,8 @@ static void paths(void **state) {
         {"{\"a\":1,\"a\":2}", "$.a", "2", FOUND_NUMBER},
         {"{\"a\":{\"b\":1},\"a\":2}", "$.a.b", NULL, FOUND_MISSING},
         {"{\"a\":{\"b\":1},\"a\":{\"b\":3}}", "$.a.b", "3", FOUND_NUMBER},
-        {"123456789012345678901234567890.10", "$", "123456789012345678901234567890.10", FOUND_NUMBER},
+        {"123456789012345678901234567890.10", "$", "123456789012345678901234567890.10",
+         FOUND_NUMBER},
         {"{\"\":5}", "$['']", "5", FOUND_NUMBER},
     };
     (void)state;
@@ -126,7 +128,8 @@ static uint32_t below(uint32_t n) {
     return (uint32_t)(seed >> 33) % n;
 }
 
-/* What Jansson refuses for reasons of its own: halves of surrogate pairs, U+0000 in names, numbers beyond what it can hold. */
+/* What Jansson refuses for reasons of its own: halves of surrogate pairs, U+0000 in names, numbers
+ * beyond what it can hold. */
 static bool its_own(const json_error_t *e) {
     return json_error_code(e) == json_error_numeric_overflow ||
            json_error_code(e) == json_error_null_byte_in_key || strstr(e->text, "Unicode") != NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The exec sink: what each exit status means, that a batch that comes again has its name and its records again, that a program which hangs is ended,
- * and that one which doesn't read is no trouble. And standard output.
+ * The exec sink: what each exit status means, that a batch that comes again has its name and its
+ * records again, that a program which hangs is ended, and that one which doesn't read is no
+ * trouble. And standard output.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,7 +54,8 @@ static struct fixture *new_fixture(void) {
     assert_int_equal(pawl_stream_create(f->log, "dead", 1, &f->dead), 0);
     for (uint32_t i = 0; i < COUNT; i++) {
         char text[16];
-        pawl_record r = {.value = text, .value_len = (uint32_t)snprintf(text, sizeof text, "n%u", i)};
+        pawl_record r = {.value = text,
+                         .value_len = (uint32_t)snprintf(text, sizeof text, "n%u", i)};
         assert_int_equal(pawl_append(f->log, f->in, 0, &r, NULL), 0);
     }
     return f;
@@ -115,8 +117,9 @@ static bool holds(const char *command) {
 static void once_each(void **state) {
     (void)state;
     struct fixture *f = new_fixture();
-    add_shell(f, "test \"$PAWL_STREAM $PAWL_PARTITION\" = 'in 0' && echo $PAWL_BATCH $PAWL_FROM $PAWL_TO "
-                 ">>names && cat >>all");
+    add_shell(
+        f, "test \"$PAWL_STREAM $PAWL_PARTITION\" = 'in 0' && echo $PAWL_BATCH $PAWL_FROM $PAWL_TO "
+           ">>names && cat >>all");
     assert_int_equal(drive(f, 100), 0);
     assert_true(holds("seq 0 19 | sed s/^/n/ | cmp - all"));
     assert_true(holds("test $(sort -u names | wc -l) = 4 && grep -q 'to-1-0-18-20 18 20$' names"));
@@ -126,8 +129,10 @@ static void once_each(void **state) {
 static void as_a_list(void **state) {
     (void)state;
     struct fixture *f = new_fixture();
-    pawl_setting s[] = {
-        {"command.0", "sh", 1}, {"command.1", "-c", 1}, {"command.2", "cat >>\"$0\"", 1}, {"command.3", "a b", 1}};
+    pawl_setting s[] = {{"command.0", "sh", 1},
+                        {"command.1", "-c", 1},
+                        {"command.2", "cat >>\"$0\"", 1},
+                        {"command.3", "a b", 1}};
     add(f, "exec", s, 4);
     assert_int_equal(drive(f, 100), 0);
     assert_true(holds("test $(wc -l <'a b') = 20"));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test-timeout: 300
  *
- * The file sink: killed before and after each of its calls to the system, each of them failing in turn, in every format and compression; the visible files
- * together are the stream, once.
+ * The file sink: killed before and after each of its calls to the system, each of them failing in
+ * turn, in every format and compression; the visible files together are the stream, once.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -79,12 +79,14 @@ static void after(void) {
         return rc; \
     }
 WRAP(ssize_t, pwrite, fd, (int fd, const void *b, size_t n, off_t at), (fd, b, n, at))
-WRAP(ssize_t, pwritev2, fd, (int fd, const struct iovec *v, int n, off_t at, int flags), (fd, v, n, at, flags))
+WRAP(ssize_t, pwritev2, fd, (int fd, const struct iovec *v, int n, off_t at, int flags),
+     (fd, v, n, at, flags))
 WRAP(int, fdatasync, fd, (int fd), (fd))
 WRAP(int, fsync, fd, (int fd), (fd))
 WRAP(int, ftruncate, fd, (int fd, off_t n), (fd, n))
 WRAP(int, renameat, a, (int a, const char *b, int c, const char *d), (a, b, c, d))
-WRAP(int, renameat2, a, (int a, const char *b, int c, const char *d, unsigned flags), (a, b, c, d, flags))
+WRAP(int, renameat2, a, (int a, const char *b, int c, const char *d, unsigned flags),
+     (a, b, c, d, flags))
 WRAP(int, unlinkat, d, (int d, const char *name, int flags), (d, name, flags))
 
 int __real_openat(int d, const char *name, int flags, ...);
@@ -150,7 +152,8 @@ static struct fixture *new_fixture(void) {
     assert_int_equal(pawl_begin(f->log, &tx), 0);
     for (uint32_t i = 0; i < COUNT; i++) {
         char text[16];
-        pawl_record r = {.value = text, .value_len = (uint32_t)snprintf(text, sizeof text, "n%u", i)};
+        pawl_record r = {.value = text,
+                         .value_len = (uint32_t)snprintf(text, sizeof text, "n%u", i)};
         assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
     }
     assert_int_equal(pawl_commit(tx, NULL), 0);
@@ -161,7 +164,8 @@ static void remove_files(const char *directory) {
     DIR *d = opendir(directory);
     const struct dirent *e;
     while (d != NULL && (e = readdir(d)) != NULL)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && unlinkat(dirfd(d), e->d_name, 0) != 0) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            unlinkat(dirfd(d), e->d_name, 0) != 0) {
             char path[PATH_MAX];
             snprintf(path, sizeof path, "%s/%s", directory, e->d_name);
             remove_files(path);
@@ -200,7 +204,8 @@ static void add(struct fixture *f) {
     c.on_lost = f->on_lost;
     c.guarantee = f->guarantee;
     c.hooks.now_ns = now, c.hooks.now_arg = f, c.hooks.seed = 1;
-    if (pawl_sink_make("file", &s, &ops, &e) != 0 || pawl_sink_add(f->log, &c, &ops, &f->sink, &e) != 0)
+    if (pawl_sink_make("file", &s, &ops, &e) != 0 ||
+        pawl_sink_add(f->log, &c, &ops, &f->sink, &e) != 0)
         fail_msg("%s", e.message);
 }
 
@@ -225,7 +230,8 @@ static int by_name(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-/* What all visible files hold, in order of their names; *hidden: how many others there are, states apart. */
+/* What all visible files hold, in order of their names; *hidden: how many others there are, states
+ * apart. */
 static char *visible(struct fixture *f, const char *filter, uint32_t *files, uint32_t *hidden) {
     struct dirent **names;
     char command[PATH_MAX + 300], *all = calloc(1, 1u << 20);
@@ -292,7 +298,8 @@ static void json_and_lengths(void **state) {
     for (int json = 0; json < 2; json++) {
         struct fixture *f = new_fixture();
         uint32_t files, hidden;
-        pawl_record r = {.key = "k\"", .key_len = 2, .value = "\xff\n", .value_len = 2, .timestamp_ns = 5};
+        pawl_record r = {
+            .key = "k\"", .key_len = 2, .value = "\xff\n", .value_len = 2, .timestamp_ns = 5};
         assert_int_equal(pawl_append(f->log, f->in, 0, &r, NULL), 0);
         set(f, "format", json ? "json" : "length");
         set(f, "rotate_size", "1M");
@@ -300,9 +307,10 @@ static void json_and_lengths(void **state) {
         assert_int_equal(drive(f), 0);
         close_all(f);
         char *got = visible(f, json ? "tail -n 1" : "tail -c 90", &files, &hidden);
-        const char *want = json ? "{\"offset\":40,\"partition\":0,\"timestamp\":5,\"key\":\"k\\\"\",\"value_"
-                                  "base64\":\"/wo=\",\"headers\":[]}\n"
-                                : "\x03";
+        const char *want =
+            json ? "{\"offset\":40,\"partition\":0,\"timestamp\":5,\"key\":\"k\\\"\",\"value_"
+                   "base64\":\"/wo=\",\"headers\":[]}\n"
+                 : "\x03";
         assert_int_equal(files, 1);
         if (json)
             assert_string_equal(want, got);
@@ -319,7 +327,8 @@ static void killed_at_each_call(void **state) {
         for (int nth = 0, more = 1; more; nth++) {
             struct fixture *f = new_fixture();
             char when[64];
-            snprintf(when, sizeof when, "killed %s call %d", mode == KILL_BEFORE ? "before" : "after", nth);
+            snprintf(when, sizeof when, "killed %s call %d",
+                     mode == KILL_BEFORE ? "before" : "after", nth);
             close_all(f);
             fflush(NULL);
             int child = fork(), rc;
@@ -367,7 +376,8 @@ static void each_call_fails(void **state) {
             more = trap.happened;
             trap.armed = 0;
             close_all(f);
-            open_log(f); /* what a failing call at the end left hidden is shown by the next clean end */
+            /* what a failing call at the end left hidden is shown by the next clean end */
+            open_log(f);
             add(f);
             assert_int_equal(drive(f), 0);
             close_all(f);
@@ -454,7 +464,8 @@ static void committed_bytes_removed(void **state) {
     free_fixture(f);
 }
 
-/* What a crash can leave, and nothing comes after: bytes behind what is committed, and a part that no state knows. Another sink's is left alone. */
+/* What a crash can leave, and nothing comes after: bytes behind what is committed, and a part that
+ * no state knows. Another sink's is left alone. */
 static void leftovers(void **state) {
     (void)state;
     struct fixture *f = with_hidden_part();
@@ -523,9 +534,9 @@ static void newline_refused(void **state) {
 }
 
 static void bad_settings(void **state) {
-    static const char *const bad[][2] = {{"compress", "lzma"}, {"level", "10"}, {"rotate_size", "0"},
-                                         {"name", "a/b"},      {"suffix", ""},  {"directory", ""},
-                                         {"nonsense", "1"}};
+    static const char *const bad[][2] = {
+        {"compress", "lzma"}, {"level", "10"},   {"rotate_size", "0"}, {"name", "a/b"},
+        {"suffix", ""},       {"directory", ""}, {"nonsense", "1"}};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         pawl_setting s[] = {{"directory", "/tmp", 1}, {bad[i][0], bad[i][1], 2}};

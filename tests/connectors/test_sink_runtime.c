@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test-timeout: 300
  *
- * Sinks of each kind: killed at every named point, with a target that goes away before or after each call took effect, with poison records, with
- * a target that was restored, with prepared batches that someone finished by hand. Every record arrives exactly once, or it is said that it didn't.
+ * Sinks of each kind: killed at every named point, with a target that goes away before or after
+ * each call took effect, with poison records, with a target that was restored, with prepared
+ * batches that someone finished by hand. Every record arrives exactly once, or it is said that it
+ * didn't.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -67,7 +69,8 @@ static struct fixture *new_fixture(int kind) {
     f->options = (pawl_options)PAWL_OPTIONS_INIT;
     f->options.flags = PAWL_OPEN_CREATE;
     f->options.segment_size = 1u << 20;
-    f->options.lock_wait_ms = 20000; /* a killed one may hold it until the last of its writes is done */
+    /* a killed one may hold it until the last of its writes is done */
+    f->options.lock_wait_ms = 20000;
     f->kind = kind;
     f->target = fake_new();
     open_log(f);
@@ -75,7 +78,8 @@ static struct fixture *new_fixture(int kind) {
     assert_int_equal(pawl_stream_create(f->log, "dead", 1, &f->dead), 0);
     for (uint32_t i = 0; i < COUNT; i++) {
         char text[16];
-        pawl_record r = {.value = text, .value_len = (uint32_t)snprintf(text, sizeof text, "%u", i)};
+        pawl_record r = {.value = text,
+                         .value_len = (uint32_t)snprintf(text, sizeof text, "%u", i)};
         pawl_tx *tx;
         assert_int_equal(pawl_begin(f->log, &tx), 0);
         assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
@@ -190,9 +194,11 @@ static void killed_at(int kind, const char *point, uint64_t poison) {
 }
 
 static void killed_anywhere(void **state) {
-    static const char *const common[] = {"sink-opened", "sink-recovered", "batch-begun", "batch-written"},
+    static const char *const common[] = {"sink-opened", "sink-recovered", "batch-begun",
+                                         "batch-written"},
                              *const one[] = {"target-committed", "log-advanced"},
-                             *const two[] = {"batch-prepared", "batch-decided", "batch-committed", "batch-finished"};
+                             *const two[] = {"batch-prepared", "batch-decided", "batch-committed",
+                                             "batch-finished"};
     (void)state;
     for (int kind = PAWL_SINK_TRANSACTIONAL; kind <= STABLE; kind++) {
         for (size_t i = 0; i < 4; i++)
@@ -404,7 +410,8 @@ static void what_nobody_decided_is_rolled_back(void **state) {
     struct fixture *f = decided();
     struct fake_prepared *p = &f->target->prepared[1], *q = &f->target->prepared[2];
     *p = f->target->prepared[0];
-    char *from = strrchr(f->target->prepared[0].name, '-') - 1; /* "...-0-7": another interval, and another sink's */
+    /* "...-0-7": another interval, and another sink's */
+    char *from = strrchr(f->target->prepared[0].name, '-') - 1;
     assert_memory_equal(from, "0-7", 3);
     strcpy(p->name + (from - f->target->prepared[0].name), "7-9");
     *q = *p;

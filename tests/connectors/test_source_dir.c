@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The files of a directory: each line once, new files noticed, finished ones remembered, names of any kind, also when killed again and again.
+ * The files of a directory: each line once, new files noticed, finished ones remembered, names of
+ * any kind, also when killed again and again.
  */
 #include "tests/support/source_help.h"
 
@@ -125,8 +126,8 @@ static void killed(void **state) {
         assert_true(child >= 0);
         if (child == 0) {
             setenv("PROG_SOURCE_BATCH", "13", 1);
-            execl(PAWL_BUILD_DIR "/tests/prog_source", "prog_source", log, "lines", "dir", path, "glob=*.log",
-                  "scan=1ms", NULL);
+            execl(PAWL_BUILD_DIR "/tests/prog_source", "prog_source", log, "lines", "dir", path,
+                  "glob=*.log", "scan=1ms", NULL);
             _exit(9);
         }
         for (int i = 0; i < 10; i++, pieces++) {

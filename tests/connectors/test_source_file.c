@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The file source sees through renaming, copying and truncating, rewriting; holds back what isn't a whole line; keeps to its memory with lines that
- * are too long. Each line is in the log once, or it is said that it isn't.
+ * The file source sees through renaming, copying and truncating, rewriting; holds back what isn't a
+ * whole line; keeps to its memory with lines that are too long. Each line is in the log once, or it
+ * is said that it isn't.
  */
 #include "tests/support/source_help.h"
 
@@ -136,8 +137,9 @@ static void numbered_upwards(void **state) {
                     flow_end(f);
                 snprintf(name, sizeof name, "-%d", 7 + i);
                 assert_int_equal(rename(f->path, beside(f, name)), 0);
-                assert_int_equal(
-                    utimes(beside(f, name), (const struct timeval[2]){{1000 + i, 0}, {1000 + i, 0}}), 0);
+                assert_int_equal(utimes(beside(f, name),
+                                        (const struct timeval[2]){{1000 + i, 0}, {1000 + i, 0}}),
+                                 0);
                 snprintf(text, sizeof text, "%d\n", i + 1);
                 put_file(f->path, text);
                 if (live || i < times / 2)
@@ -278,8 +280,10 @@ static void cut_into_parts(void **state) {
             assert_int_equal(bytes, sizes[i]);
             size_t parts = sizes[i] <= 100 ? 1 : (sizes[i] - 1) / 100 + 1;
             assert_int_equal(flow_status(f).records + (restart ? parts + 2 : 0), parts + 2);
-            assert_string_equal(flow_header(f, f->to, 1, "pawl-line-part"), parts > 1 ? "first" : "");
-            assert_string_equal(flow_header(f, f->to, parts, "pawl-line-part"), parts > 1 ? "last" : "");
+            assert_string_equal(flow_header(f, f->to, 1, "pawl-line-part"),
+                                parts > 1 ? "first" : "");
+            assert_string_equal(flow_header(f, f->to, parts, "pawl-line-part"),
+                                parts > 1 ? "last" : "");
             assert_string_equal(flow_header(f, f->to, parts + 1, "pawl-line-part"), "");
             if (parts > 2)
                 assert_string_equal(flow_header(f, f->to, 2, "pawl-line-part"), "middle");
@@ -322,7 +326,8 @@ static void a_line_of_100_mb(void **state) {
         int rc = flow_drive(f);
         if (policy == PAWL_ON_ERROR_STOP) {
             assert_int_equal(rc, PAWL_TOO_LARGE);
-            assert_non_null(strstr(flow_status(f).message, "a line of 104857600 bytes at offset 7"));
+            assert_non_null(
+                strstr(flow_status(f).message, "a line of 104857600 bytes at offset 7"));
             flow_holds(f, "before\n");
         } else if (cut) {
             assert_int_equal(flow_status(f).records, 102);

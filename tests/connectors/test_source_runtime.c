@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test-timeout: 300
  *
- * The source runtime, with a source that counts: killed at every named point, with a full log, with many items, with records that the log
- * can't take, stopped while it reads, and with its producer taken over. Every record is in the log once, in order, or it is said that it isn't.
+ * The source runtime, with a source that counts: killed at every named point, with a full log, with
+ * many items, with records that the log can't take, stopped while it reads, and with its producer
+ * taken over. Every record is in the log once, in order, or it is said that it isn't.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -63,7 +64,8 @@ static int counter_open(void *self, pawl_source_context *x, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-static int counter_read(void *self, pawl_source_batch *out, size_t max, size_t bytes, int wait, pawl_fault *f) {
+static int counter_read(void *self, pawl_source_batch *out, size_t max, size_t bytes, int wait,
+                        pawl_fault *f) {
     struct counter *c = self;
     (void)bytes;
     (void)wait;
@@ -217,14 +219,16 @@ static uint64_t in_order(struct fixture *f, uint32_t but, uint64_t seen[ITEMS_MA
             unsigned item;
             unsigned long long at;
             char text[32] = "";
-            memcpy(text, b.records[i].value, b.records[i].value_len < 31 ? b.records[i].value_len : 31);
+            memcpy(text, b.records[i].value,
+                   b.records[i].value_len < 31 ? b.records[i].value_len : 31);
             assert_int_equal(sscanf(text, "%u:%llu", &item, &at), 2);
             assert_true(item < ITEMS_MAX);
             if (bounds.first != 0 && seen[item] == 0)
                 seen[item] = at; /* what was before it is dropped */
             seen[item] += seen[item] == but;
             if (at != seen[item]++)
-                fail_msg("item %u: %llu instead of %llu", item, at, (unsigned long long)seen[item] - 1);
+                fail_msg("item %u: %llu instead of %llu", item, at,
+                         (unsigned long long)seen[item] - 1);
         }
     pawl_reader_close(r);
     return n;
@@ -252,12 +256,14 @@ static void kill_here(void *arg, const char *point) {
 }
 
 static void killed_at_every_point(void **state) {
-    static const char *const points[] = {"source-opened", "source-read", "source-appended", "source-acked"};
+    static const char *const points[] = {"source-opened", "source-read", "source-appended",
+                                         "source-acked"};
     (void)state;
     for (uint32_t items = 1; items <= ITEMS_MAX; items += 4)
         for (size_t i = 0; i < 4; i++) {
             struct fixture *f = new_fixture(items, 40, 0);
-            uint64_t *acked = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+            uint64_t *acked =
+                mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
             assert_true(acked != MAP_FAILED);
             close_all(f);
             int killed = 0;
@@ -467,7 +473,8 @@ static void a_taken_over_producer_ends_it(void **state) {
     free_fixture(f);
 }
 
-/* A process that was taken for dead has let the log go; whoever opens it next, goes on where the log stands. */
+/* A process that was taken for dead has let the log go; whoever opens it next, goes on where the
+ * log stands. */
 static void another_process_goes_on(void **state) {
     (void)state;
     struct fixture *f = new_fixture(1, 1000, 0);
@@ -517,10 +524,14 @@ static void bad_configurations_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(killed_at_every_point),    cmocka_unit_test(reads_are_tried_again),
-        cmocka_unit_test(a_full_log_is_waited_out), cmocka_unit_test(poison_goes_by_the_policy),
-        cmocka_unit_test(stopping_drains),          cmocka_unit_test(a_taken_over_producer_ends_it),
-        cmocka_unit_test(another_process_goes_on),  cmocka_unit_test(bad_configurations_are_refused),
+        cmocka_unit_test(killed_at_every_point),
+        cmocka_unit_test(reads_are_tried_again),
+        cmocka_unit_test(a_full_log_is_waited_out),
+        cmocka_unit_test(poison_goes_by_the_policy),
+        cmocka_unit_test(stopping_drains),
+        cmocka_unit_test(a_taken_over_producer_ends_it),
+        cmocka_unit_test(another_process_goes_on),
+        cmocka_unit_test(bad_configurations_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Lines from connections: acknowledged when durable, sent again without doubling, also when the source is killed; bounded with slow, greedy and
- * garbage-sending peers. And standard input.
+ * Lines from connections: acknowledged when durable, sent again without doubling, also when the
+ * source is killed; bounded with slow, greedy and garbage-sending peers. And standard input.
  */
 #include "tests/support/source_help.h"
 
@@ -204,7 +204,8 @@ static void garbage_does_no_harm(void **state) {
             size_t n = 1 + (size_t)round * 29;
             for (size_t i = 0; i < n; i++) {
                 x = x * 1664525u + 1013904223u;
-                text[i] = round % 3 == 0 ? (uint8_t) "0123456789 \n\rPAWL\0"[(x >> 24) % 18] : (uint8_t)(x >> 24);
+                text[i] = round % 3 == 0 ? (uint8_t) "0123456789 \n\rPAWL\0"[(x >> 24) % 18]
+                                         : (uint8_t)(x >> 24);
             }
             (void)!send(fd, text, n, MSG_NOSIGNAL);
             assert_true(pawl_source_step(f->source) >= 0);
@@ -280,7 +281,8 @@ static void a_sender_sends_again_after_kills(void **state) {
         uint64_t last = acked + 1500 + (x >> 20) % 1000, stop_at = acked + (x >> 16) % 1400;
         last = last < total ? last : total;
         for (uint64_t i = acked + 1; i <= last; i++) {
-            snprintf(line, sizeof line, "%llu line %llu\n", (unsigned long long)i, (unsigned long long)i);
+            snprintf(line, sizeof line, "%llu line %llu\n", (unsigned long long)i,
+                     (unsigned long long)i);
             if (send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
                 break;
             sent_most = i;
@@ -319,8 +321,9 @@ static void standard_input(void **state) {
     struct flow *f = flow_new("stdin");
     char command[600];
     f->options.segment_size = 0;
-    snprintf(command,
-             sizeof command, "{ printf 'a\\n\\nb\\r\\n'; seq 1 30000; printf 'the last'; } | '%s/tests/prog_source' %s/log lines stdin crlf=true",
+    snprintf(command, sizeof command,
+             "{ printf 'a\\n\\nb\\r\\n'; seq 1 30000; printf 'the last'; } | "
+             "'%s/tests/prog_source' %s/log lines stdin crlf=true",
              PAWL_BUILD_DIR, f->dir);
     assert_int_equal(system(command), 0);
     char *want;
@@ -335,8 +338,9 @@ static void standard_input(void **state) {
     flow_holds(f, want);
     flow_end(f);
     free(want);
-    snprintf(command,
-             sizeof command, "{ head -c 1000 /dev/zero | tr '\\0' x; echo; echo short; } | '%s/tests/prog_source' %s/log lines stdin line_max=100 2>/dev/null",
+    snprintf(command, sizeof command,
+             "{ head -c 1000 /dev/zero | tr '\\0' x; echo; echo short; } | '%s/tests/prog_source' "
+             "%s/log lines stdin line_max=100 2>/dev/null",
              PAWL_BUILD_DIR, f->dir);
     assert_int_not_equal(system(command), 0); /* poison stops it */
     flow_free(f);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Syslog over UDP and TCP: both RFCs taken apart, both framings, fields as headers or JSON, garbage taken as text.
+ * Syslog over UDP and TCP: both RFCs taken apart, both framings, fields as headers or JSON, garbage
+ * taken as text.
  */
 #include "tests/support/source_help.h"
 
@@ -16,21 +17,27 @@ static const struct {
     const char *field[SYSLOG_FIELDS];
 } cases[] = {
     /* the examples of RFC 5424 */
-    {"<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - \xEF\xBB\xBF'su root' failed",
+    {"<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - \xEF\xBB\xBF'su root' "
+     "failed",
      5424,
      4,
      2,
-     {"2003-10-11T22:14:15.003Z", "mymachine.example.com", "su", "", "ID47", "", "'su root' failed"}},
-    {"<165>1 2003-08-24T05:14:15.000003-07:00 192.0.2.1 myproc 8710 - - %% It's time to make the do-nuts.",
+     {"2003-10-11T22:14:15.003Z", "mymachine.example.com", "su", "", "ID47", "",
+      "'su root' failed"}},
+    {"<165>1 2003-08-24T05:14:15.000003-07:00 192.0.2.1 myproc 8710 - - %% It's time to make the "
+     "do-nuts.",
      5424,
      20,
      5,
-     {"2003-08-24T05:14:15.000003-07:00", "192.0.2.1", "myproc", "8710", "", "", "%% It's time to make the do-nuts."}},
-    {"<165>1 2003-10-11T22:14:15.003Z host evntslog - ID47 [a@1 iut=\"3\" x=\"]\\\"\"][b@2 c=\"1\"] text",
+     {"2003-08-24T05:14:15.000003-07:00", "192.0.2.1", "myproc", "8710", "", "",
+      "%% It's time to make the do-nuts."}},
+    {"<165>1 2003-10-11T22:14:15.003Z host evntslog - ID47 [a@1 iut=\"3\" x=\"]\\\"\"][b@2 "
+     "c=\"1\"] text",
      5424,
      20,
      5,
-     {"2003-10-11T22:14:15.003Z", "host", "evntslog", "", "ID47", "[a@1 iut=\"3\" x=\"]\\\"\"][b@2 c=\"1\"]", "text"}},
+     {"2003-10-11T22:14:15.003Z", "host", "evntslog", "", "ID47",
+      "[a@1 iut=\"3\" x=\"]\\\"\"][b@2 c=\"1\"]", "text"}},
     {"<0>1 - - - - - -", 5424, 0, 0, {"", "", "", "", "", "", ""}},
     /* of RFC 3164, and what is seen in the wild */
     {"<34>Oct 11 22:14:15 mymachine su: 'su root' failed",
@@ -58,7 +65,8 @@ static void messages_are_taken_apart(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct syslog_message m;
         syslog_parse(cases[i].message, strlen(cases[i].message), &m);
-        if (m.version != cases[i].version || m.facility != cases[i].facility || m.severity != cases[i].severity)
+        if (m.version != cases[i].version || m.facility != cases[i].facility ||
+            m.severity != cases[i].severity)
             fail_msg("%s: %d, %d.%d", cases[i].message, m.version, m.facility, m.severity);
         for (int k = 0; k < SYSLOG_FIELDS; k++)
             if (m.len[k] != strlen(cases[i].field[k]) ||
@@ -70,7 +78,8 @@ static void messages_are_taken_apart(void **state) {
     assert_int_equal(m.time_ns, 1061727255000003000);
 }
 
-/* Every beginning of every message, and with a byte changed: in memory that ends there, so that a sanitizer sees what is read beyond. */
+/* Every beginning of every message, and with a byte changed: in memory that ends there, so that a
+ * sanitizer sees what is read beyond. */
 static void broken_ones_do_no_harm(void **state) {
     (void)state;
     uint32_t x = 1;
@@ -159,7 +168,8 @@ static void garbage_does_no_harm(void **state) {
             int tcp = dial(f, SOCK_STREAM);
             for (size_t k = 0; k < sizeof text; k++) {
                 x = x * 1664525u + 1013904223u;
-                text[k] = round % 2 ? (uint8_t) "0123456789<>1 \n:[]\"Oct"[(x >> 24) % 22] : (uint8_t)(x >> 24);
+                text[k] = round % 2 ? (uint8_t) "0123456789<>1 \n:[]\"Oct"[(x >> 24) % 22]
+                                    : (uint8_t)(x >> 24);
             }
             (void)!send(tcp, text, sizeof text, MSG_NOSIGNAL);
             (void)!send(udp, text, (size_t)round * 15, MSG_NOSIGNAL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a repaired log must go on doing: a LOST frame earlier in the segment must not make later, whole frames look wrong. */
+/* What a repaired log must go on doing: a LOST frame earlier in the segment must not make later,
+ * whole frames look wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -142,7 +143,9 @@ static void spilled_transactions_behind_a_lost_frame_are_well(void **state) {
     pawl_tx *tx;
     log = reopen(f);
     assert_int_equal(pawl_begin(log, &tx), 0);
-    for (int i = 0; i < 5; i++) /* more than a transaction in a segment of 1 MiB holds in memory: several runs of one partition */
+    /* more than a transaction in a segment of 1 MiB holds in memory: several runs of one
+     * partition */
+    for (int i = 0; i < 5; i++)
         assert_int_equal(pawl_put(tx, s, 0, &r), 0);
     assert_int_equal(pawl_commit(tx, NULL), 0);
     assert_int_equal(pawl_close(log), 0);
@@ -241,7 +244,8 @@ static void a_lost_open_record_takes_nothing_with_it(void **state) {
     assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
 }
 
-/* Of the tail nothing is whole; several headers in it know that more was durable, the last one most. */
+/* Of the tail nothing is whole; several headers in it know that more was durable, the last one
+ * most. */
 static void a_lost_tail_is_taken_out_whole(void **state) {
     struct fixture *f = *state;
     uint64_t told;
@@ -293,7 +297,8 @@ static void what_is_lost_costs_no_memory(void **state) {
     assert_int_equal(read_all(f, 0, s, &told), 600 - c.lost_records);
 }
 
-/* Header, its copy and checkpoint of a segment are gone, also together with the end of the segment before. */
+/* Header, its copy and checkpoint of a segment are gone, also together with the end of the segment
+ * before. */
 static void a_segment_without_its_beginning_is_kept(void **state) {
     struct fixture *f = *state;
     for (int segment = 0; segment < 3; segment++) {
@@ -349,7 +354,8 @@ static int take(pawl_context *ctx, const pawl_record *records, size_t count, voi
     return 0;
 }
 
-/* Nothing follows in its partition that would show the gap: the next segment's tables do, and a processor passes it. */
+/* Nothing follows in its partition that would show the gap: the next segment's tables do, and a
+ * processor passes it. */
 static void a_partitions_lost_end_is_told(void **state) {
     struct fixture *f = *state;
     uint32_t s, t;
@@ -386,7 +392,8 @@ static void a_partitions_lost_end_is_told(void **state) {
     assert_int_equal(pawl_close(log), 0);
 }
 
-/* A sealed segment's index may name frames that repair took out: who begins to read there is told of the loss, and goes on behind it. */
+/* A sealed segment's index may name frames that repair took out: who begins to read there is told
+ * of the loss, and goes on behind it. */
 static void a_lost_place_of_the_index_is_passed(void **state) {
     struct fixture *f = *state;
     static char value[30000];
@@ -427,11 +434,13 @@ static void a_lost_place_of_the_index_is_passed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup, teardown),
+        cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_lost_spilled_part_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_partitions_lost_end_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_seal_is_passed, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_lost_seal_before_a_lost_checkpoint_is_passed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_seal_before_a_lost_checkpoint_is_passed, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_lost_open_record_takes_nothing_with_it, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_tail_is_taken_out_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_lost_costs_no_memory, setup, teardown),

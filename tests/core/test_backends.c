@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The same job gives the same log with each backend, direct or buffered, with threads or without, in little memory or much. */
+/* The same job gives the same log with each backend, direct or buffered, with threads or without,
+ * in little memory or much. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -89,7 +90,8 @@ static void job(void **state) {
     assert_non_null(mkdtemp(dir));
     pawl_options o = PAWL_OPTIONS_INIT;
     o.flags = PAWL_OPEN_CREATE, o.segment_size = MIB;
-    o.backend = v->backend, o.direct = v->direct, o.no_thread = v->no_thread, o.memory_cap = v->memory_cap;
+    o.backend = v->backend, o.direct = v->direct, o.no_thread = v->no_thread,
+    o.memory_cap = v->memory_cap;
     pawl *log;
     pawl_error e;
     int rc = pawl_open(dir, &o, &log, &e);
@@ -165,8 +167,10 @@ int main(void) {
         snprintf(names[i], sizeof names[i], "%s, %s, %s, %s, %s", i & 1 ? "posix" : "uring",
                  i & 2 ? "buffered" : "direct", i & 4 ? "no thread" : "threads",
                  i & 8 ? "2 MiB" : "default memory", variants[i].under);
-        tests[i] = (struct CMUnitTest){
-            .name = names[i], .test_func = job, .teardown_func = remove_dir, .initial_state = &variants[i]};
+        tests[i] = (struct CMUnitTest){.name = names[i],
+                                       .test_func = job,
+                                       .teardown_func = remove_dir,
+                                       .initial_state = &variants[i]};
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

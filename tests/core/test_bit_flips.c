@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every byte of a small closed log with one bit flipped: opening or reading says so, or the records are exactly those that were
- * written. And beyond it: the checks that each flip in an encoded header, directory or body is noticed.
+ * Every byte of a small closed log with one bit flipped: opening or reading says so, or the records
+ * are exactly those that were written. And beyond it: the checks that each flip in an encoded
+ * header, directory or body is noticed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,7 +29,8 @@ static void value_of(uint32_t n, char out[64]) {
 
 static int make(void) {
     /* In memory where that is possible: each opening syncs. */
-    snprintf(dir, sizeof dir, "%s/pawl-flips-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    snprintf(dir, sizeof dir, "%s/pawl-flips-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (mkdtemp(dir) == NULL)
         return -1;
     snprintf(file, sizeof file, "%s/0000000000000000.seg", dir);
@@ -77,7 +79,8 @@ static int remove_log(void **state) {
     return system(command);
 }
 
-/* 0: exactly what was written; 1: an error was reported, and what came before it was right; -1: a silent difference. */
+/* 0: exactly what was written; 1: an error was reported, and what came before it was right; -1: a
+ * silent difference. */
 static int read_all(void) {
     pawl_options o = PAWL_OPTIONS_INIT;
     o.flags = PAWL_OPEN_READ;
@@ -97,8 +100,9 @@ static int read_all(void) {
             for (size_t i = 0; i < b.count; i++, n++) {
                 char v[64];
                 value_of(n, v);
-                if (b.records[i].value_len != strlen(v) || memcmp(b.records[i].value, v, strlen(v)) != 0 ||
-                    b.records[i].offset != n || b.records[i].timestamp_ns != 1)
+                if (b.records[i].value_len != strlen(v) ||
+                    memcmp(b.records[i].value, v, strlen(v)) != 0 || b.records[i].offset != n ||
+                    b.records[i].timestamp_ns != 1)
                     rc = -1000;
             }
         pawl_reader_close(r);
@@ -135,7 +139,8 @@ static void each_flipped_bit_is_reported_or_harmless(void **state) {
     assert_int_equal(read_all(), 0);
 }
 
-/* Sealed segments, their indexes, headers and padding too: what verify calls well reads exactly, and what it doesn't is told. */
+/* Sealed segments, their indexes, headers and padding too: what verify calls well reads exactly,
+ * and what it doesn't is told. */
 static void verify_and_readers_agree_on_flips_across_segments(void **state) {
     (void)state;
     uint32_t reported = 0, harmless = 0;
@@ -153,7 +158,8 @@ static void verify_and_readers_agree_on_flips_across_segments(void **state) {
             int rc = read_all();
             if (rc < 0 || (rc > 0 && well))
                 fail_msg("segment %u, byte %lld: %s", segment, (long long)i,
-                         rc < 0 ? "a silent difference" : "reading fails where verify finds all well");
+                         rc < 0 ? "a silent difference"
+                                : "reading fails where verify finds all well");
             *(well ? &harmless : &reported) += 1;
             assert_int_equal(pwrite(fd, &byte, 1, i), 1);
         }
@@ -167,12 +173,18 @@ static void verify_and_readers_agree_on_flips_across_segments(void **state) {
 static void each_flip_of_a_frame_header_is_noticed(void **state) {
     (void)state;
     uint8_t out[FRAME_HEADER_SIZE];
-    struct frame_header h = {.kind = FRAME_COMMIT, .flags = 1, .lsn = 8192, .epoch = 3, .durable = 4096, .link = 99},
+    struct frame_header h = {.kind = FRAME_COMMIT,
+                             .flags = 1,
+                             .lsn = 8192,
+                             .epoch = 3,
+                             .durable = 4096,
+                             .link = 99},
                         got;
     frame_encode_header(out, &h, 7);
     assert_int_equal(frame_decode_header(out, 8192, MIB, 7, &got), FRAME_GOOD);
     assert_int_equal(frame_decode_header(out, 8200, MIB, 7, &got), FRAME_OTHER_LSN);
-    assert_int_equal(frame_decode_header(out, 8192, MIB, 8, &got), FRAME_BAD_HEADER); /* another log's seed */
+    /* another log's seed */
+    assert_int_equal(frame_decode_header(out, 8192, MIB, 8, &got), FRAME_BAD_HEADER);
     for (size_t i = 0; i < sizeof out * 8; i++) {
         out[i / 8] ^= (uint8_t)(1u << (i % 8));
         assert_int_not_equal(frame_decode_header(out, 8192, MIB, 7, &got), FRAME_GOOD);
@@ -183,7 +195,12 @@ static void each_flip_of_a_frame_header_is_noticed(void **state) {
 static void each_flip_of_a_segment_header_costs_one_copy(void **state) {
     (void)state;
     static uint8_t out[SEGMENT_HEADER_SIZE];
-    struct segment_header h = {.segment_size = MIB, .index = 5, .epoch = 2, .link = 1, .seal_lsn = 77}, got;
+    struct segment_header h = {.segment_size = MIB,
+                               .index = 5,
+                               .epoch = 2,
+                               .link = 1,
+                               .seal_lsn = 77},
+                          got;
     int bad;
     segment_encode(out, &h);
     assert_int_equal(segment_decode(out, 5, &got, &bad), SEGMENT_GOOD);
@@ -212,7 +229,11 @@ static void golden_bytes(void **state) {
     assert_int_equal(get64(out + 4088), format_hash(out, 4088, 0));
     /* XXH3-64 of nothing, seed 0: from the specification's test vectors. */
     assert_true(format_hash(NULL, 0, 0) == 0x2D06800538D394C2u);
-    pawl_record r = {.key = "k", .key_len = 1, .value = "vw", .value_len = 2, .timestamp_ns = 0x0102030405060708};
+    pawl_record r = {.key = "k",
+                     .key_len = 1,
+                     .value = "vw",
+                     .value_len = 2,
+                     .timestamp_ns = 0x0102030405060708};
     uint8_t rec[32] = {0};
     static const uint8_t want[] = {2, 0, 0, 0, 1, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 'k', 'v', 'w'};
     assert_int_equal(record_size(&r), sizeof want);
@@ -225,8 +246,10 @@ int main(void) {
         cmocka_unit_test(golden_bytes),
         cmocka_unit_test(each_flip_of_a_frame_header_is_noticed),
         cmocka_unit_test(each_flip_of_a_segment_header_costs_one_copy),
-        cmocka_unit_test_setup_teardown(each_flipped_bit_is_reported_or_harmless, make_log, remove_log),
-        cmocka_unit_test_setup_teardown(verify_and_readers_agree_on_flips_across_segments, make_segments, remove_log),
+        cmocka_unit_test_setup_teardown(each_flipped_bit_is_reported_or_harmless, make_log,
+                                        remove_log),
+        cmocka_unit_test_setup_teardown(verify_and_readers_agree_on_flips_across_segments,
+                                        make_segments, remove_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

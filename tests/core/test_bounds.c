@@ -124,7 +124,8 @@ static void a_reader_can_be_opened_while_segments_are_dropped(void **state) {
     f->drops = 1;
     assert_int_equal(pawl_retention_set(f->log, &keep), 0);
     assert_int_equal(pthread_create(&thread, NULL, apply_retention, f->log), 0);
-    sem_wait(&f->dropped); /* the oldest file is gone, and whoever removed it has not come back to say so */
+    /* the oldest file is gone, and whoever removed it has not come back to say so */
+    sem_wait(&f->dropped);
     int bounds = pawl_partition_bounds(f->log, f->b, 0, &b);
     int opened = bounds == 0 ? pawl_reader_open(f->log, f->b, 0, b.first, 0, &r) : -1;
     int trimmed = pawl_reader_open(f->log, f->a, 0, 0, 0, &(pawl_reader *){NULL});

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Closing a log while callbacks of asynchronous commits are due: each runs once, in order, and closing ends, whichever thread runs them. */
+/* Closing a log while callbacks of asynchronous commits are due: each runs once, in order, and
+ * closing ends, whichever thread runs them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -68,6 +69,7 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(closing_runs_what_is_due, setup, teardown)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(closing_runs_what_is_due, setup, teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

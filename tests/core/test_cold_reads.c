@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading what is no longer in memory keeps several large reads under way, whatever the sizes of frames, and gives the same bytes as plain reads do. */
+/* Reading what is no longer in memory keeps several large reads under way, whatever the sizes of
+ * frames, and gives the same bytes as plain reads do. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,7 +56,8 @@ static struct seam_req *failing_take(struct seam_reads *q) {
     return r;
 }
 
-/* From some bytes to two MiB, so that frames lie in one piece, across several, and are larger than all that is read ahead. */
+/* From some bytes to two MiB, so that frames lie in one piece, across several, and are larger than
+ * all that is read ahead. */
 static uint32_t length(uint32_t i) {
     return i % 10 == 3 ? 2000000 : i % 4 == 0 ? 700000 + i * 977 : i * 131;
 }
@@ -97,7 +99,8 @@ static int remove_log(void **state) {
     return system(command);
 }
 
-static struct seam *open_counting(const char *path, int backend, struct seam_req *(*take)(struct seam_reads *)) {
+static struct seam *open_counting(const char *path, int backend,
+                                  struct seam_req *(*take)(struct seam_reads *)) {
     struct seam *io;
     opened = put = largest_flight = flight = 0;
     assert_int_equal(seam_create(path, false, backend, PAWL_DIRECT_AUTO, &io), 0);
@@ -163,8 +166,8 @@ static void a_read_ahead_that_fails_is_read_plainly(void **state) {
     read_all(PAWL_BACKEND_AUTO, failing_take);
 }
 
-static void verify_finds(const char *path, int backend, struct seam_req *(*take)(struct seam_reads *),
-                         uint64_t records) {
+static void verify_finds(const char *path, int backend,
+                         struct seam_req *(*take)(struct seam_reads *), uint64_t records) {
     struct mem mem;
     mem_init(&mem, 0);
     pawl_check c = PAWL_CHECK_INIT;
@@ -236,7 +239,8 @@ static void write_and_follow(pawl *log, uint32_t stream, pawl_reader *r) {
     assert_int_equal(got, 200);
 }
 
-/* A reader that comes after the writer again and again: queue and memory for reading ahead are made once, and given up when memory is short. */
+/* A reader that comes after the writer again and again: queue and memory for reading ahead are made
+ * once, and given up when memory is short. */
 static void what_reads_ahead_is_kept_for_the_next(void **state) {
     char path[80];
     (void)state;

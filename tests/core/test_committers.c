@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Committers that come together, come and go, or wait for others' commits: each is answered when its commit is durable, and none waits for one who doesn't come. */
+/* Committers that come together, come and go, or wait for others' commits: each is answered when
+ * its commit is durable, and none waits for one who doesn't come. */
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -50,7 +51,8 @@ static void *commit_again_and_again(void *arg) {
         if (rc == 0 && async && c->number % 3 == 0)
             rc = pawl_sync(c->s->log);
         if (rc != 0 || receipt.offset != i ||
-            pawl_partition_bounds(c->s->log, c->s->stream, c->number, &b) != 0 || (!async && b.durable != i + 1))
+            pawl_partition_bounds(c->s->log, c->s->stream, c->number, &b) != 0 ||
+            (!async && b.durable != i + 1))
             c->s->wrong++;
         if (c->pause_us != 0 && rand_r(&seed) % 8 == 0)
             usleep((useconds_t)rand_r(&seed) % c->pause_us);
@@ -81,7 +83,8 @@ static void run(struct shared *s, uint32_t threads, uint32_t pause_us) {
 }
 
 static void each_is_answered(void **state) {
-    static const uint32_t threads[] = {1, 2, 3, 8, 16, 17, THREADS_MAX}, pauses_us[] = {0, 100, 2000};
+    static const uint32_t threads[] = {1, 2, 3, 8, 16, 17, THREADS_MAX},
+                          pauses_us[] = {0, 100, 2000};
     const char *dir = *state;
     alarm(45); /* for a failure, it would hang */
     for (uint32_t n = 0; n < sizeof threads / sizeof threads[0] * 3; n++) {
@@ -127,7 +130,8 @@ static void *commit_once(void *arg) {
     return NULL;
 }
 
-/* One leads, and the others' commits go out together behind his; nothing comes after, for which somebody would be woken too. */
+/* One leads, and the others' commits go out together behind his; nothing comes after, for which
+ * somebody would be woken too. */
 static void all_who_sleep_are_woken(void **state) {
     char path[200];
     struct seam *io;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The decision table, case by case: each label is reached by the evidence that its name says, and the table is complete and
- * never cuts what a witness knew, nor calls damaged what nobody knew.
+ * The decision table, case by case: each label is reached by the evidence that its name says, and
+ * the table is complete and never cuts what a witness knew, nor calls damaged what nobody knew.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,7 +70,8 @@ static void no_evidence_is_judged_against_its_witness(void **state) {
                 for (e.witness = WITNESS_NO; e.witness < WITNESS_ANY; e.witness++) {
                     const struct decision_case *c = decide(&e);
                     assert_non_null(c);
-                    int whole = e.head == HEAD_GOOD && e.payload == PAYLOAD_GOOD && e.chain == CHAIN_FOLLOWS;
+                    int whole = e.head == HEAD_GOOD && e.payload == PAYLOAD_GOOD &&
+                                e.chain == CHAIN_FOLLOWS;
                     assert_int_equal(c->action == ACCEPT, whole);
                     if (!whole)
                         assert_int_equal(c->action == DAMAGE, e.witness == WITNESS_YES);

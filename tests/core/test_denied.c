@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the system may refuse: io_uring by seccomp or by a limit on descriptors' memory, and bytes beyond a file size limit. Each in a process of its own. */
+/* What the system may refuse: io_uring by seccomp or by a limit on descriptors' memory, and bytes
+ * beyond a file size limit. Each in a process of its own. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -36,7 +37,8 @@ static int teardown(void **state) {
     return system(command);
 }
 
-/* Runs fn in a child; its answer is the exit code: 0 all well, else the line where it went wrong, and 77 to skip. */
+/* Runs fn in a child; its answer is the exit code: 0 all well, else the line where it went wrong,
+ * and 77 to skip. */
 static void in_child(int (*fn)(void)) {
     pid_t child = fork();
     assert_true(child >= 0);
@@ -95,7 +97,8 @@ static int deny_io_uring(int with_errno) {
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                   prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0
                ? 0
                : -1;
 }
@@ -141,7 +144,8 @@ static int child_no_locked_memory(void) {
     pawl *log;
     uint32_t stream;
     EXPECT(setrlimit(RLIMIT_MEMLOCK, &none) == 0);
-    EXPECT(open_log(PAWL_BACKEND_AUTO, &log) == 0); /* with io_uring or without: it works, and says which */
+    /* with io_uring or without: it works, and says which */
+    EXPECT(open_log(PAWL_BACKEND_AUTO, &log) == 0);
     pawl_status s = PAWL_STATUS_INIT;
     EXPECT(pawl_get_status(log, &s) == 0 && s.backend_note[0] != 0);
     EXPECT(pawl_stream_create(log, "s", 1, &stream) == 0);
@@ -169,7 +173,8 @@ static int child_cannot_create(void) {
     int rc = open_log(PAWL_BACKEND_AUTO, &log);
     EXPECT(rc == PAWL_FULL || rc == PAWL_IO);
     limit_file_size(RLIM_INFINITY);
-    EXPECT(open_log(PAWL_BACKEND_AUTO, &log) == 0); /* what the failed creation left is in nobody's way */
+    /* what the failed creation left is in nobody's way */
+    EXPECT(open_log(PAWL_BACKEND_AUTO, &log) == 0);
     EXPECT(pawl_close(log) == 0);
     return 0;
 }

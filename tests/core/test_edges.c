@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Promises at the edges: what is told to be durable, and what happens where memory or space ends at an awkward moment. */
+/* Promises at the edges: what is told to be durable, and what happens where memory or space ends at
+ * an awkward moment. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,7 +37,8 @@ static int setup(void **state) {
     f->options.no_thread = 1; /* nothing happens but what the test asks for */
     f->options.backend = PAWL_BACKEND_POSIX;
     *state = f;
-    return pawl_open(f->dir, &f->options, &f->log, NULL) != 0 || pawl_stream_create(f->log, "s", 1, &f->s) != 0;
+    return pawl_open(f->dir, &f->options, &f->log, NULL) != 0 ||
+           pawl_stream_create(f->log, "s", 1, &f->s) != 0;
 }
 
 static int teardown(void **state) {
@@ -217,7 +219,8 @@ static void open_with_threads(struct fixture *f, uint64_t disk_cap) {
     f->options.no_thread = 0;
     f->options.disk_cap = disk_cap;
     f->options.block_when_full = 1;
-    f->options.witness_ms = UINT32_MAX; /* the background thread has no reason of its own to wake up */
+    /* the background thread has no reason of its own to wake up */
+    f->options.witness_ms = UINT32_MAX;
     assert_int_equal(pawl_open(f->dir, &f->options, &f->log, NULL), 0);
     assert_int_equal(pawl_stream_create(f->log, "s", 1, &f->s), 0);
 }
@@ -228,7 +231,8 @@ static void on_commit(void *arg, int status, const pawl_receipt *receipt) {
     atomic_store((_Atomic int *)arg, 1);
 }
 
-/* The leader completes a group that nobody waits for, and goes away; behind it is an asynchronous commit that saw a leader. */
+/* The leader completes a group that nobody waits for, and goes away; behind it is an asynchronous
+ * commit that saw a leader. */
 static void an_asynchronous_commit_is_not_left_alone(void **state) {
     struct fixture *f = *state;
     _Atomic int done = 0;
@@ -238,7 +242,8 @@ static void an_asynchronous_commit_is_not_left_alone(void **state) {
     pawl *p = f->log;
     assert_int_equal(pawl_begin(p, &tx), 0);
     assert_int_equal(pawl_put(tx, f->s, 0, &r), 0);
-    usleep(100000); /* the background thread has gone to sleep by now; if not, the test is only easier to pass */
+    /* the background thread has gone to sleep by now; if not, the test is only easier to pass */
+    usleep(100000);
     pthread_mutex_lock(&p->mutex);
     p->leader = true;
     assert_int_equal(wal_append_mark(&p->wal, FRAME_WITNESS), 0);
@@ -345,13 +350,17 @@ static void null_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(only_durable_records_are_called_so, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_segment_is_sealed_without_memory_for_its_index, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_segment_is_sealed_without_memory_for_its_index, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(want_of_memory_for_a_checkpoint_passes, setup, teardown),
-        cmocka_unit_test_setup_teardown(memory_for_the_tables_is_had_before_the_append, setup, teardown),
-        cmocka_unit_test_setup_teardown(without_threads_work_resumes_too_once_there_is_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_for_the_tables_is_had_before_the_append, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(without_threads_work_resumes_too_once_there_is_space, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(an_asynchronous_commit_is_not_left_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_is_heard_by_who_waits_for_space, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_transaction_used_again_keeps_no_more_than_it_needs, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_transaction_used_again_keeps_no_more_than_it_needs, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(forgetting_gives_room_in_the_tables_back, setup, teardown),
         cmocka_unit_test_setup_teardown(null_is_refused, setup, teardown),
     };

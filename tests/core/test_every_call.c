@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test-timeout: 300
  *
- * Each call of the library to the system and each allocation fails in turn, once and for ever, on both backends, while a log is created,
- * written, read, rolled over, trimmed, closed and recovered. Whatever the library says then: what it acknowledged stays, exactly once, and
- * when the calls work again so does everything else.
+ * Each call of the library to the system and each allocation fails in turn, once and for ever, on
+ * both backends, while a log is created, written, read, rolled over, trimmed, closed and recovered.
+ * Whatever the library says then: what it acknowledged stays, exactly once, and when the calls work
+ * again so does everything else.
  *
- * The calls are caught by the linker (--wrap, in CMakeLists.txt), so that none is left out for want of a hook. A completion of io_uring
- * counts as a call: its answer is replaced.
+ * The calls are caught by the linker (--wrap, in CMakeLists.txt), so that none is left out for want
+ * of a hook. A completion of io_uring counts as a call: its answer is replaced.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -58,7 +59,8 @@ static bool due(enum kind kind, const char *name) {
     return true;
 }
 
-/* One line a call: WRAP(result, name, (parameters), (arguments), what it answers when it fails). The names are the linker's. */
+/* One line a call: WRAP(result, name, (parameters), (arguments), what it answers when it fails).
+ * The names are the linker's. */
 // NOLINTBEGIN(bugprone-reserved-identifier)
 #define WRAP(kind, type, name, parameters, arguments, failure) \
     type __real_##name parameters; \
@@ -70,7 +72,8 @@ static bool due(enum kind kind, const char *name) {
 WRAP(ALLOCATIONS, void *, calloc, (size_t n, size_t size), (n, size), NULL)
 WRAP(ALLOCATIONS, void *, malloc, (size_t size), (size), NULL)
 WRAP(ALLOCATIONS, void *, realloc, (void *p, size_t size), (p, size), NULL)
-WRAP(ALLOCATIONS, int, posix_memalign, (void **p, size_t align, size_t size), (p, align, size), ENOMEM)
+WRAP(ALLOCATIONS, int, posix_memalign, (void **p, size_t align, size_t size), (p, align, size),
+     ENOMEM)
 WRAP(ALLOCATIONS, char *, strdup, (const char *s), (s), NULL)
 WRAP(CALLS, ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at), -1)
 WRAP(CALLS, ssize_t, pwrite, (int fd, const void *p, size_t n, off_t at), (fd, p, n, at), -1)
@@ -91,12 +94,13 @@ WRAP(CALLS, int, fstatvfs, (int fd, struct statvfs *st), (fd, st), -1)
 WRAP(CALLS, int, mkdir, (const char *path, mode_t mode), (path, mode), -1)
 WRAP(CALLS, ssize_t, getrandom, (void *p, size_t n, unsigned flags), (p, n, flags), -1)
 WRAP(CALLS, int, eventfd, (unsigned value, int flags), (value, flags), -1)
-WRAP(CALLS, int, io_uring_queue_init_params, (unsigned n, struct io_uring *r, struct io_uring_params *p),
-     (n, r, p), -errno)
+WRAP(CALLS, int, io_uring_queue_init_params,
+     (unsigned n, struct io_uring *r, struct io_uring_params *p), (n, r, p), -errno)
 WRAP(CALLS, int, io_uring_submit, (struct io_uring * r), (r), -errno)
-WRAP(CALLS, int, io_uring_register, (unsigned fd, unsigned op, const void *p, unsigned n), (fd, op, p, n), -errno)
-WRAP(CALLS, int, io_uring_register_buffers, (struct io_uring * r, const struct iovec *v, unsigned n),
-     (r, v, n), -errno)
+WRAP(CALLS, int, io_uring_register, (unsigned fd, unsigned op, const void *p, unsigned n),
+     (fd, op, p, n), -errno)
+WRAP(CALLS, int, io_uring_register_buffers,
+     (struct io_uring * r, const struct iovec *v, unsigned n), (r, v, n), -errno)
 WRAP(CALLS, int, io_uring_register_files_update,
      (struct io_uring * r, unsigned at, const int *fd, unsigned n), (r, at, fd, n), -errno)
 WRAP(CALLS, struct io_uring_probe *, io_uring_get_probe_ring, (struct io_uring * r), (r), NULL)
@@ -160,8 +164,8 @@ static bool temporary(int rc) {
 
 /* What the handle says when something fails: one of these, or a mistake. */
 static void expect_honest(int rc, const char *what) {
-    if (rc >= 0 || rc == PAWL_IO || rc == PAWL_MEMORY || rc == PAWL_FULL || rc == PAWL_UNSUPPORTED ||
-        rc == PAWL_PERMISSION)
+    if (rc >= 0 || rc == PAWL_IO || rc == PAWL_MEMORY || rc == PAWL_FULL ||
+        rc == PAWL_UNSUPPORTED || rc == PAWL_PERMISSION)
         return;
     if (rc == PAWL_LOCKED && f.error == EAGAIN) /* what the lock's own call says of a holder */
         return;
@@ -187,7 +191,8 @@ static int append(struct work *w, pawl *p, uint32_t stream, pawl_producer *produ
     int rc = pawl_begin(p, &tx);
     if (rc < 0)
         return rc;
-    pawl_record r = {.key = "k", .key_len = 1, .value = value, .value_len = make_value(value, n, 'i')};
+    pawl_record r = {
+        .key = "k", .key_len = 1, .value = value, .value_len = make_value(value, n, 'i')};
     rc = pawl_put(tx, stream, 0, &r);
     if (rc == 0)
         rc = pawl_tx_sequence(tx, producer, n + 1, n + 1, NULL, 0);
@@ -202,8 +207,8 @@ static int append(struct work *w, pawl *p, uint32_t stream, pawl_producer *produ
 }
 
 /* The next records as one transaction with the position. */
-static int copy(struct work *w, pawl *p, pawl_reader *r, uint32_t in, uint32_t out, uint32_t processor,
-                uint64_t *at) {
+static int copy(struct work *w, pawl *p, pawl_reader *r, uint32_t in, uint32_t out,
+                uint32_t processor, uint64_t *at) {
     static uint8_t value[9000];
     pawl_batch b;
     int n = pawl_read(r, 3, 0, &b);
@@ -234,7 +239,8 @@ static int copy(struct work *w, pawl *p, pawl_reader *r, uint32_t in, uint32_t o
     return rc;
 }
 
-/* A transaction larger than a frame of this log: part of it goes to the log early. Then it is dropped. */
+/* A transaction larger than a frame of this log: part of it goes to the log early. Then it is
+ * dropped. */
 static int spill_and_abort(pawl *p, uint32_t stream) {
     static uint8_t value[9000];
     pawl_tx *tx;
@@ -331,7 +337,8 @@ static int on_handle(struct work *w, pawl *p) {
     return rc < 0 ? rc : 0;
 }
 
-/* Opens and works until all is done; with failing calls, gives up after a few times. Returns whether it is done. */
+/* Opens and works until all is done; with failing calls, gives up after a few times. Returns
+ * whether it is done. */
 static bool work(struct work *w) {
     for (int i = 0; i < OPEN_TRIES; i++) {
         struct seam *io;
@@ -339,8 +346,10 @@ static bool work(struct work *w) {
         int rc = seam_create(w->dir, true, w->v->backend, w->v->direct, &io);
         if (rc == 0) {
             pawl_options o = PAWL_OPTIONS_INIT;
-            o.flags = PAWL_OPEN_CREATE, o.segment_size = SEGMENT_SIZE_UNIT, o.no_thread = 1, o.memory_cap = 4 * MIB;
-            /* Unlocking may have failed too: the lock then goes with the last life's ring, some time later. */
+            o.flags = PAWL_OPEN_CREATE, o.segment_size = SEGMENT_SIZE_UNIT, o.no_thread = 1,
+            o.memory_cap = 4 * MIB;
+            /* Unlocking may have failed too: the lock then goes with the last life's ring, some
+             * time later. */
             o.lock_wait_ms = 10000;
             rc = engine_open(io, &o, &p);
             expect_honest(rc, "opening");
@@ -392,7 +401,8 @@ static uint64_t live(struct work *w, enum kind kind, uint64_t at, bool for_ever,
     f.armed = false;
     uint64_t seen = f.seen;
     if (!done && !for_ever)
-        wrong("%s: one failing %s, no. %llu, was not got over", w->v->name, f.name, (unsigned long long)at);
+        wrong("%s: one failing %s, no. %llu, was not got over", w->v->name, f.name,
+              (unsigned long long)at);
     if (!work(w))
         wrong("%s: after failing %s from no. %llu on the log is of no use", w->v->name, f.name,
               (unsigned long long)at);
@@ -402,8 +412,8 @@ static uint64_t live(struct work *w, enum kind kind, uint64_t at, bool for_ever,
     pawl_check c = PAWL_CHECK_INIT;
     pawl_error e;
     if (pawl_audit(w->dir, &c, &e) != 0)
-        wrong("%s: after failing %s no. %llu the audit finds: %s", w->v->name, f.name, (unsigned long long)at,
-              e.message);
+        wrong("%s: after failing %s no. %llu the audit finds: %s", w->v->name, f.name,
+              (unsigned long long)at, e.message);
     return seen;
 }
 
@@ -424,7 +434,8 @@ static void each_fails(void **state, enum kind kind) {
     static const struct {
         bool for_ever;
         int error;
-    } ways[] = {{false, EIO}, {true, EIO}, {false, ENOSPC}, {true, ENOSPC}, {false, EINTR}, {false, EAGAIN}};
+    } ways[] = {{false, EIO},   {true, EIO},    {false, ENOSPC},
+                {true, ENOSPC}, {false, EINTR}, {false, EAGAIN}};
     uint64_t lives = 0;
     for (size_t way = 0; way < (kind == CALLS ? 6 : 2); way++)
         for (uint64_t at = 0; at < calls; at++, lives++)
@@ -553,7 +564,8 @@ static unsigned mend(struct work *w) {
     if (pawl_repair(w->dir, &c, &e) != 0)
         wrong("repair, after failing %s no. %llu: %s", f.name, (unsigned long long)f.at, e.message);
     if (pawl_verify(w->dir, &c, &e) != 0)
-        wrong("verify after repair, after failing %s no. %llu: %s", f.name, (unsigned long long)f.at, e.message);
+        wrong("verify after repair, after failing %s no. %llu: %s", f.name,
+              (unsigned long long)f.at, e.message);
     assert_int_equal(open_to_read(w, PAWL_OPEN_READ, &p), 0);
     assert_int_equal(read_rest(p, "in", 'i', &count), 0);
     assert_int_equal(read_rest(p, "out", 'o', &count), 0);
@@ -589,7 +601,8 @@ static void each_fails_while_mending(void **state) {
                 restore_all(w->dir, &s);
                 int files = open_files();
                 memset(&f, 0, sizeof f);
-                f.kind = (enum kind)kind, f.at = at, f.for_ever = for_ever != 0, f.error = EIO, f.armed = true;
+                f.kind = (enum kind)kind, f.at = at, f.for_ever = for_ever != 0, f.error = EIO,
+                f.armed = true;
                 look(w);
                 f.armed = false;
                 more = f.failed != 0;
@@ -623,12 +636,18 @@ int main(int argc, char **argv) {
     static const struct variant uring = {"io_uring, direct", PAWL_BACKEND_URING, PAWL_DIRECT_ON},
                                 posix = {"posix, buffered", PAWL_BACKEND_POSIX, PAWL_DIRECT_OFF};
     const struct CMUnitTest tests[] = {
-        {"each call fails in turn, io_uring", each_call_fails_in_turn, setup, teardown, (void *)&uring},
-        {"each call fails in turn, posix", each_call_fails_in_turn, setup, teardown, (void *)&posix},
-        {"each allocation fails in turn, io_uring", each_allocation_fails_in_turn, setup, teardown, (void *)&uring},
-        {"each allocation fails in turn, posix", each_allocation_fails_in_turn, setup, teardown, (void *)&posix},
-        {"each fails while a log is mended, io_uring", each_fails_while_mending, setup, teardown, (void *)&uring},
-        {"each fails while a log is mended, posix", each_fails_while_mending, setup, teardown, (void *)&posix},
+        {"each call fails in turn, io_uring", each_call_fails_in_turn, setup, teardown,
+         (void *)&uring},
+        {"each call fails in turn, posix", each_call_fails_in_turn, setup, teardown,
+         (void *)&posix},
+        {"each allocation fails in turn, io_uring", each_allocation_fails_in_turn, setup, teardown,
+         (void *)&uring},
+        {"each allocation fails in turn, posix", each_allocation_fails_in_turn, setup, teardown,
+         (void *)&posix},
+        {"each fails while a log is mended, io_uring", each_fails_while_mending, setup, teardown,
+         (void *)&uring},
+        {"each fails while a log is mended, posix", each_fails_while_mending, setup, teardown,
+         (void *)&posix},
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Read-only handles beside a writer that drops segments, is in the middle of a write, or is killed: they never stand still for ever. */
+/* Read-only handles beside a writer that drops segments, is in the middle of a write, or is killed:
+ * they never stand still for ever. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -110,7 +111,8 @@ static void one_that_met_half_a_group_sees_the_other_half(void **state) {
     f->options.no_thread = 1; /* nobody takes completions out meanwhile */
     pawl *log = open_log(f, 0);
     f->options.no_thread = 0;
-    for (char i = 'a'; i < 'l'; i++) { /* eight groups of one go out at once; the others gather in a ninth meanwhile */
+    /* eight groups of one go out at once; the others gather in a ninth meanwhile */
+    for (char i = 'a'; i < 'l'; i++) {
         pawl_tx *tx;
         char value[] = {'v', 'a', 'l', 'u', 'e', i};
         pawl_record r = {.value = value, .value_len = sizeof value};
@@ -172,9 +174,12 @@ static void one_whose_writer_was_killed_sees_all_of_it(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(one_that_fell_behind_goes_on_at_what_is_kept, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_that_met_half_a_group_sees_the_other_half, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_whose_writer_was_killed_sees_all_of_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_that_fell_behind_goes_on_at_what_is_kept, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(one_that_met_half_a_group_sees_the_other_half, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(one_whose_writer_was_killed_sees_all_of_it, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

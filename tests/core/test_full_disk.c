@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A full disk: the cap, and a real file system that fills up; nothing is lost and work goes on once there is space. */
+/* A full disk: the cap, and a real file system that fills up; nothing is lost and work goes on once
+ * there is space. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,7 +47,8 @@ static int setup(void **state) {
     *state = f;
     if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
         return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 || pawl_stream_create(f->log, "b", 4, &f->b) != 0;
+    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
+           pawl_stream_create(f->log, "b", 4, &f->b) != 0;
 }
 
 static int teardown(void **state) {
@@ -220,13 +222,15 @@ static void a_processor_drains_a_full_log_and_retention_makes_room(void **state)
     struct sum s = {.to = f->b};
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     pawl_processor *p;
-    c.name = "sum", c.inputs = &f->a, c.input_count = 1, c.process = summarise, c.arg = &s, c.batch_max = 20;
+    c.name = "sum", c.inputs = &f->a, c.input_count = 1, c.process = summarise, c.arg = &s,
+    c.batch_max = 20;
     assert_int_equal(pawl_retention_set(f->log, &consumed), 0);
     assert_int_equal(pawl_processor_add(f->log, &c, &p), 0);
     uint64_t count = 0;
     for (int round = 0; round < 4; round++) {
         count = fill_up(f, count);
-        assert_int_equal(pawl_retention_apply(f->log), 0); /* nothing of what the processor has yet to read */
+        /* nothing of what the processor has yet to read */
+        assert_int_equal(pawl_retention_apply(f->log), 0);
         assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
         assert_int_equal(s.next, count);
         assert_true(pawl_retention_apply(f->log) >= 0);
@@ -258,7 +262,8 @@ static int setup_capped(void **state) {
     if (pawl_open(inner, &o, &f->log, NULL) != 0)
         return -1;
     strcpy(f->dir, inner);
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 || pawl_stream_create(f->log, "b", 1, &f->b) != 0;
+    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
+           pawl_stream_create(f->log, "b", 1, &f->b) != 0;
 }
 
 static int teardown_capped(void **state) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_histogram.c - shows that the bench's histogram answers as a sorted list of the values does, to within 0.1 %, and its maximum exactly.
+ * test_histogram.c - shows that the bench's histogram answers as a sorted list of the values does,
+ * to within 0.1 %, and its maximum exactly.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -48,7 +48,8 @@ static int setup(void **state) {
     *state = f;
     if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
         return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 || pawl_stream_create(f->log, "b", 4, &f->b) != 0;
+    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
+           pawl_stream_create(f->log, "b", 4, &f->b) != 0;
 }
 
 static int teardown(void **state) {
@@ -188,7 +189,8 @@ static void a_killed_holder_leaves_it_open_for_the_next(void **state) {
 
 static void *let_go(void *arg) {
     const int *fd = arg;
-    usleep(300000); /* long enough for the opener to find it locked; shorter would prove less, and pass as well */
+    /* long enough for the opener to find it locked; shorter would prove less, and pass as well */
+    usleep(300000);
     close(*fd);
     return NULL;
 }
@@ -246,7 +248,8 @@ static void follow(struct fixture *f, int in, int out) {
         say(out, 'b');
     }
     pawl_reader_close(r);
-    pawl_stream_info info; /* created by the writer after this one opened; known once the writer has witnessed it */
+    /* created by the writer after this one opened; known once the writer has witnessed it */
+    pawl_stream_info info;
     if (hear(in) != 's')
         _exit(7);
     int rc;
@@ -318,7 +321,8 @@ static void a_forked_handle_is_refused(void **state) {
             _exit(1);
         if (pawl_begin(f->log, &other) != PAWL_FORKED || pawl_get_status(f->log, &s) != PAWL_FORKED)
             _exit(2);
-        if (pawl_put(tx, f->a, 0, &r) != PAWL_FORKED || pawl_read(reader, 0, 0, &batch) != PAWL_FORKED)
+        if (pawl_put(tx, f->a, 0, &r) != PAWL_FORKED ||
+            pawl_read(reader, 0, 0, &batch) != PAWL_FORKED)
             _exit(3);
         if (pawl_commit(tx, NULL) != PAWL_FORKED || pawl_sync(f->log) != PAWL_FORKED)
             _exit(4);

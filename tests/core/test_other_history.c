@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two copies of a log went on separately, and a segment of one got into the other: whole in itself, of the same log, and not its own. Each
- * who comes from the segment before it says so. */
+/* Two copies of a log went on separately, and a segment of one got into the other: whole in itself,
+ * of the same log, and not its own. Each who comes from the segment before it says so. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -127,7 +127,8 @@ static void a_follower_stops_before_it(void **state) {
     assert_string_equal(letters, "0");
     go_apart();
     pawl_reader *r;
-    assert_int_equal(pawl_reader_open(log, stream, 0, 0, 0, &r), PAWL_DAMAGED); /* it looks for news first */
+    /* it looks for news first */
+    assert_int_equal(pawl_reader_open(log, stream, 0, 0, 0, &r), PAWL_DAMAGED);
     pawl_close(log);
 }
 

@@ -42,7 +42,8 @@ static int setup(void **state) {
     *state = f;
     if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
         return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 || pawl_stream_create(f->log, "b", 4, &f->b) != 0;
+    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
+           pawl_stream_create(f->log, "b", 4, &f->b) != 0;
 }
 
 static int teardown(void **state) {
@@ -66,8 +67,8 @@ static uint64_t durable(struct fixture *f, uint32_t stream, uint32_t partition) 
     return b.durable;
 }
 
-static int advance(struct fixture *f, uint32_t processor, uint32_t stream, uint32_t partition, uint64_t from,
-                   uint64_t to) {
+static int advance(struct fixture *f, uint32_t processor, uint32_t stream, uint32_t partition,
+                   uint64_t from, uint64_t to) {
     pawl_tx *tx;
     assert_int_equal(pawl_begin(f->log, &tx), 0);
     int rc = pawl_advance(tx, processor, stream, partition, from, to);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Processors: what each guarantee and each policy leaves in the log, across stops, failures and crashes. */
+/* Processors: what each guarantee and each policy leaves in the log, across stops, failures and
+ * crashes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -47,7 +48,8 @@ static int setup(void **state) {
     *state = f;
     if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
         return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 || pawl_stream_create(f->log, "b", 4, &f->b) != 0;
+    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
+           pawl_stream_create(f->log, "b", 4, &f->b) != 0;
 }
 
 static int teardown(void **state) {
@@ -85,7 +87,8 @@ static void append_numbers(struct fixture *f, uint32_t to_stream, uint32_t from,
 }
 
 /* How often each number below `count` is in the stream. Anything else fails. */
-static void tally(struct fixture *f, uint32_t of, uint32_t partitions, uint32_t *seen, uint32_t count) {
+static void tally(struct fixture *f, uint32_t of, uint32_t partitions, uint32_t *seen,
+                  uint32_t count) {
     memset(seen, 0, count * sizeof *seen);
     for (uint32_t k = 0; k < partitions; k++) {
         pawl_reader *r;
@@ -140,11 +143,12 @@ static int pass_on(pawl_context *ctx, const pawl_record *records, size_t count, 
     return pawl_emit_many(ctx, c->to, PAWL_ANY, records, count);
 }
 
-static pawl_processor *add(struct fixture *f, const char *name, const uint32_t *input, pawl_process_fn fn,
-                           void *arg) {
+static pawl_processor *add(struct fixture *f, const char *name, const uint32_t *input,
+                           pawl_process_fn fn, void *arg) {
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     pawl_processor *proc;
-    c.name = name, c.inputs = input, c.input_count = 1, c.process = fn, c.arg = arg, c.batch_max = 37;
+    c.name = name, c.inputs = input, c.input_count = 1, c.process = fn, c.arg = arg,
+    c.batch_max = 37;
     assert_int_equal(pawl_processor_add(f->log, &c, &proc), 0);
     return proc;
 }
@@ -154,7 +158,8 @@ static void two_stages_and_two_threads_process_each_once(void **state) {
     uint32_t in = stream(f, "in", 4), mid = stream(f, "mid", 3), out = stream(f, "out", 2);
     struct copy first = {.to = mid}, second = {.to = out};
     append_numbers(f, in, 0, MANY);
-    pawl_processor *p1 = add(f, "first", &in, copy_each, &first), *p2 = add(f, "second", &mid, pass_on, &second);
+    pawl_processor *p1 = add(f, "first", &in, copy_each, &first),
+                   *p2 = add(f, "second", &mid, pass_on, &second);
     assert_int_equal(pawl_run(f->log, 2, PAWL_RUN_UNTIL_IDLE), 0);
     expect_each_once(f, mid, 3, MANY);
     expect_each_once(f, out, 2, MANY);
@@ -261,12 +266,14 @@ static void append_with_bad(struct fixture *f) {
     assert_int_equal(pawl_commit(tx, NULL), 0);
 }
 
-static pawl_processor *add_failing(struct fixture *f, struct failing *c, int32_t policy, uint32_t dead_letter) {
+static pawl_processor *add_failing(struct fixture *f, struct failing *c, int32_t policy,
+                                   uint32_t dead_letter) {
     pawl_processor_config config = PAWL_PROCESSOR_INIT;
     pawl_processor *p;
-    config.name = "failing", config.inputs = &f->a, config.input_count = 1, config.process = fail_at_bad,
-    config.arg = c;
-    config.on_error = policy, config.dead_letter = dead_letter, config.retries = 2, config.backoff_ms = 0;
+    config.name = "failing", config.inputs = &f->a, config.input_count = 1,
+    config.process = fail_at_bad, config.arg = c;
+    config.on_error = policy, config.dead_letter = dead_letter, config.retries = 2,
+    config.backoff_ms = 0;
     assert_int_equal(pawl_processor_add(f->log, &config, &p), 0);
     return p;
 }
@@ -359,8 +366,9 @@ static void the_dead_letter_policy_moves_the_record(void **state) {
         bool found = false;
         pawl_header h;
         for (uint32_t k = 0; pawl_record_header(&batch.records[0], k, &h) == 0; k++)
-            found |= h.name_len == strlen(want[i][0]) && memcmp(h.name, want[i][0], h.name_len) == 0 &&
-                     h.value_len == strlen(want[i][1]) && memcmp(h.value, want[i][1], h.value_len) == 0;
+            found |=
+                h.name_len == strlen(want[i][0]) && memcmp(h.name, want[i][0], h.name_len) == 0 &&
+                h.value_len == strlen(want[i][1]) && memcmp(h.value, want[i][1], h.value_len) == 0;
         if (!found)
             fail_msg("header %s: %s is missing", want[i][0], want[i][1]);
     }
@@ -370,11 +378,13 @@ static void the_dead_letter_policy_moves_the_record(void **state) {
 /* ---- guarantees */
 
 #define BATCH 10u
-#define ALL 150u /* more batches than groups can be in flight, so that a write follows a completion */
+/* more batches than groups can be in flight, so that a write follows a completion */
+#define ALL 150u
 
 enum crash { IN_CALLBACK, AFTER_OUTPUTS };
 
-/* A backend whose process dies at the first write after something became durable since it was armed. */
+/* A backend whose process dies at the first write after something became durable since it was
+ * armed. */
 static struct seam_ops deadly_ops;
 static const struct seam_ops *real_ops;
 static pawl *watched;

@@ -44,7 +44,8 @@ static int setup(void **state) {
     *state = f;
     if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
         return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 || pawl_stream_create(f->log, "b", 4, &f->b) != 0;
+    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
+           pawl_stream_create(f->log, "b", 4, &f->b) != 0;
 }
 
 static int teardown(void **state) {
@@ -75,7 +76,8 @@ static pawl_producer *take_over(struct fixture *f, const char *name) {
 }
 
 /* Sends sequences first to last as one transaction, a record each. */
-static int send(struct fixture *f, pawl_producer *producer, uint64_t first, uint64_t last, pawl_receipt *receipt) {
+static int send(struct fixture *f, pawl_producer *producer, uint64_t first, uint64_t last,
+                pawl_receipt *receipt) {
     pawl_tx *tx;
     assert_int_equal(pawl_begin(f->log, &tx), 0);
     for (uint64_t i = first; i <= last; i++) {
@@ -147,7 +149,8 @@ static void skipping_and_overlapping_are_refused(void **state) {
     assert_int_equal(pawl_begin(f->log, &tx), 0);
     assert_int_equal(pawl_tx_sequence(tx, p, 0, 0, NULL, 0), PAWL_INVALID);
     assert_int_equal(pawl_tx_sequence(tx, p, 6, 5, NULL, 0), PAWL_INVALID);
-    assert_int_equal(pawl_tx_sequence(tx, p, 5, 5, "012345678901234567890123456789012", 33), PAWL_INVALID);
+    assert_int_equal(pawl_tx_sequence(tx, p, 5, 5, "012345678901234567890123456789012", 33),
+                     PAWL_INVALID);
     assert_int_equal(pawl_tx_sequence(tx, p, 5, 5, NULL, 0), 0);
     assert_int_equal(pawl_tx_sequence(tx, p, 6, 6, NULL, 0), PAWL_STATE);
     assert_int_equal(pawl_commit(tx, NULL), 0); /* a sequence without records counts too */
@@ -235,8 +238,10 @@ static void work_and_die(struct fixture *f, uint64_t count) {
     for (uint64_t i = begin + 1;; i++) {
         pawl_tx *tx;
         pawl_record r = text("crash");
-        int rc = pawl_begin(log, &tx) | pawl_put(tx, f->a, 0, &r) | pawl_tx_sequence(tx, p, i, i, &i, sizeof i);
-        if (rc != 0 || (i % 50 == 0 ? pawl_commit(tx, NULL) : pawl_commit_async(tx, NULL, NULL, NULL)) != 0)
+        int rc = pawl_begin(log, &tx) | pawl_put(tx, f->a, 0, &r) |
+                 pawl_tx_sequence(tx, p, i, i, &i, sizeof i);
+        if (rc != 0 ||
+            (i % 50 == 0 ? pawl_commit(tx, NULL) : pawl_commit_async(tx, NULL, NULL, NULL)) != 0)
             _exit(2);
         if (i >= begin + count + 20 && i % 50 == 20)
             _exit(0);
@@ -273,9 +278,12 @@ static void after_a_crash_the_sequence_equals_the_records(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        T(a_retry_does_nothing_and_tells_the_offset),     T(an_older_retry_is_a_duplicate_of_unknown_offset),
-        T(skipping_and_overlapping_are_refused),          T(the_newer_holder_fences_the_older),
-        T(cookie_and_sequence_survive_reopening),         T(a_duplicate_moves_nothing_else),
+        T(a_retry_does_nothing_and_tells_the_offset),
+        T(an_older_retry_is_a_duplicate_of_unknown_offset),
+        T(skipping_and_overlapping_are_refused),
+        T(the_newer_holder_fences_the_older),
+        T(cookie_and_sequence_survive_reopening),
+        T(a_duplicate_moves_nothing_else),
         T(after_a_crash_the_sequence_equals_the_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

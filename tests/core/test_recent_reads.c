@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What was written lately is read from the log's own memory, as much of it as the buffers hold; and what was given out from there stays as it is, however
- * much is written behind it. */
+/* What was written lately is read from the log's own memory, as much of it as the buffers hold; and
+ * what was given out from there stays as it is, however much is written behind it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,7 +59,8 @@ static void expect(const pawl_record *r, uint64_t n, uint32_t len) {
 
 /* From a single block to several write buffers' share, with no order in it. */
 static uint32_t length(uint64_t n) {
-    return n % 16 == 7 ? 300000 + (uint32_t)n % 1000 : 100 + (uint32_t)(n * 7919 % (n % 4 == 0 ? 60000 : 3000));
+    return n % 16 == 7 ? 300000 + (uint32_t)n % 1000
+                       : 100 + (uint32_t)(n * 7919 % (n % 4 == 0 ? 60000 : 3000));
 }
 
 static void count_reads(struct seam *io) {
@@ -153,7 +154,8 @@ static void what_was_given_out_stays(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_last_mebibytes_are_in_memory, open_log, remove_log),
-        cmocka_unit_test_setup_teardown(groups_of_all_sizes_are_read_as_they_were_written, open_log, remove_log),
+        cmocka_unit_test_setup_teardown(groups_of_all_sizes_are_read_as_they_were_written, open_log,
+                                        remove_log),
         cmocka_unit_test_setup_teardown(what_was_given_out_stays, open_log, remove_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

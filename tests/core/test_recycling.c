@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Segments that retention lets go become later ones: how many files there are, what readers of the old life see, and what is left behind the tail. */
+/* Segments that retention lets go become later ones: how many files there are, what readers of the
+ * old life see, and what is left behind the tail. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -93,7 +94,8 @@ static void fill(struct fixture *f, int count) {
     }
 }
 
-/* Many segments, with retention at work after each commit: as in the steady state of a log that keeps some segments. */
+/* Many segments, with retention at work after each commit: as in the steady state of a log that
+ * keeps some segments. */
 static void turn_over(struct fixture *f, int count) {
     for (int i = 0; i < count; i += 4) {
         fill(f, count - i < 4 ? count - i : 4);
@@ -252,7 +254,8 @@ static void a_linked_file_is_not_written_over(void **state) {
     assert_int_equal(segment_decode(header, 0, &h, &bad), SEGMENT_GOOD);
 }
 
-/* Whatever the old file holds by now, who reads it gets its records, or is told that they are gone; never other records, and never "damaged". */
+/* Whatever the old file holds by now, who reads it gets its records, or is told that they are gone;
+ * never other records, and never "damaged". */
 static void a_reader_of_the_old_life(void **state) {
     struct fixture *f = *state;
     assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 2 * MIB}), 0);
@@ -317,7 +320,8 @@ static void a_follower_that_slept(void **state) {
     }
 }
 
-/* Killed at any record over old bytes: the tail is found, and nothing of the old life comes back. */
+/* Killed at any record over old bytes: the tail is found, and nothing of the old life comes
+ * back. */
 static void killed_over_old_bytes(void **state) {
     struct fixture *f = *state;
     assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 2 * MIB}), 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What can't be opened is refused by each call that takes a directory, with the same code, and a message that says what, where and
- * what to do. Nothing is changed, and nothing outside the directory is touched. */
+/* What can't be opened is refused by each call that takes a directory, with the same code, and a
+ * message that says what, where and what to do. Nothing is changed, and nothing outside the
+ * directory is touched. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,15 +26,18 @@ static const struct refusal {
 } table[] = {
     {"missing", "true", PAWL_NOT_A_LOG, PAWL_NOT_A_LOG, "no such directory"},
     {"a file", "touch x", PAWL_NOT_A_LOG, PAWL_NOT_A_LOG, "not a directory"},
-    {"a symbolic link", "ln -s good x", PAWL_NOT_A_LOG, PAWL_NOT_A_LOG, "symbolic links are not followed"},
+    {"a symbolic link", "ln -s good x", PAWL_NOT_A_LOG, PAWL_NOT_A_LOG,
+     "symbolic links are not followed"},
     {"no log", "mkdir x; touch x/file", PAWL_NOT_A_LOG, PAWL_NOT_A_LOG, "holds no Pawl log"},
-    {"linked segment", "cp -r good x; mv x/*0.seg x/away; ln -s away x/0000000000000000.seg", PAWL_IO,
-     PAWL_IO, "0000000000000000.seg failed: Too many levels of symbolic links; it is a symbolic link"},
-    {"directory for a segment", "cp -r good x; rm x/*0.seg; mkdir x/0000000000000000.seg", PAWL_IO, PAWL_IO,
-     "0000000000000000.seg failed: Is a directory"},
-    {"pipe for a segment", "cp -r good x; rm x/*0.seg; mkfifo x/0000000000000000.seg", PAWL_IO, PAWL_IO,
-     "0000000000000000.seg failed"},
-    {"another log's segment", "cp -r good x; cp other/*1.seg x", PAWL_FOREIGN, PAWL_FOREIGN, "another log"},
+    {"linked segment", "cp -r good x; mv x/*0.seg x/away; ln -s away x/0000000000000000.seg",
+     PAWL_IO, PAWL_IO,
+     "0000000000000000.seg failed: Too many levels of symbolic links; it is a symbolic link"},
+    {"directory for a segment", "cp -r good x; rm x/*0.seg; mkdir x/0000000000000000.seg", PAWL_IO,
+     PAWL_IO, "0000000000000000.seg failed: Is a directory"},
+    {"pipe for a segment", "cp -r good x; rm x/*0.seg; mkfifo x/0000000000000000.seg", PAWL_IO,
+     PAWL_IO, "0000000000000000.seg failed"},
+    {"another log's segment", "cp -r good x; cp other/*1.seg x", PAWL_FOREIGN, PAWL_FOREIGN,
+     "another log"},
 };
 
 static void shell(const char *script) {
@@ -76,7 +80,8 @@ static int teardown(void **state) {
     return system(command);
 }
 
-static void expect(const char *name, const char *call, int got, int want, const pawl_error *e, const char *says) {
+static void expect(const char *name, const char *call, int got, int want, const pawl_error *e,
+                   const char *says) {
     if (got != want || e->code != want || strstr(e->message, says) == NULL)
         fail_msg("%s: %s answers %s (%s: %s), not %s: ...%s...", name, call, pawl_errname(got),
                  pawl_errname(e->code), e->message, pawl_errname(want), says);
@@ -107,18 +112,21 @@ static void each_call_says_why(void **state) {
         shell(t->make);
         shell("find good other x -type f -exec cksum {} + 2>/dev/null | sort -k3 >before; true");
         expect(t->name, "open", open_with(dir, 0, &e), t->code, &e, t->says);
-        expect(t->name, "open for reading", open_with(dir, PAWL_OPEN_READ, &e), t->code, &e, t->says);
+        expect(t->name, "open for reading", open_with(dir, PAWL_OPEN_READ, &e), t->code, &e,
+               t->says);
         expect(t->name, "verify", pawl_verify(dir, NULL, &e), t->code, &e, t->says);
         expect(t->name, "audit", pawl_audit(dir, NULL, &e), t->code, &e, t->says);
         expect(t->name, "dump", pawl_dump(dir, 0, no_frame, NULL, &e), t->code, &e, t->says);
         expect(t->name, "repair", pawl_repair(dir, NULL, &e), t->repair_code, &e, t->says);
         /* But for a file `lock`, which a writer's attempt leaves behind. */
-        shell("find good other x -type f -exec cksum {} + 2>/dev/null | grep -v x/lock | sort -k3 >after; "
+        shell("find good other x -type f -exec cksum {} + 2>/dev/null | grep -v x/lock | sort -k3 "
+              ">after; "
               "grep -v x/lock before | cmp - after");
     }
 }
 
-/* The lock is what keeps two writers apart, so it may not be somebody else's file. Whoever reads can't know then whether there is one. */
+/* The lock is what keeps two writers apart, so it may not be somebody else's file. Whoever reads
+ * can't know then whether there is one. */
 static void a_linked_lock_is_refused(void **state) {
     (void)state;
     char dir[96];

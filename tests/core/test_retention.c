@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What retention must never drop, in which order it drops, and that it goes on where repair took a checkpoint out. */
+/* What retention must never drop, in which order it drops, and that it goes on where repair took a
+ * checkpoint out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,7 +50,8 @@ static int setup(void **state) {
     *state = f;
     if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
         return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 || pawl_stream_create(f->log, "b", 1, &f->b) != 0;
+    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
+           pawl_stream_create(f->log, "b", 1, &f->b) != 0;
 }
 
 static int teardown(void **state) {
@@ -245,13 +247,15 @@ static void what_could_not_be_read_comes_again(void **state) {
     assert_in_range(refused, 10, 190);
 }
 
-/* Each segment holds a commit that refers to the one before it: they must not hang together for ever. */
+/* Each segment holds a commit that refers to the one before it: they must not hang together for
+ * ever. */
 static void a_chain_of_spilled_transactions_can_be_dropped(void **state) {
     struct fixture *f = *state;
     pawl_record r = big();
     pawl_tx *tx[2] = {NULL, NULL};
     pawl_status s = PAWL_STATUS_INIT;
-    for (int i = 0; i < 12; i++) { /* the older one commits when the newer one has spilled, in the next segment */
+    /* the older one commits when the newer one has spilled, in the next segment */
+    for (int i = 0; i < 12; i++) {
         assert_int_equal(pawl_begin(f->log, &tx[i % 2]), 0);
         for (int k = 0; k < 5; k++)
             assert_int_equal(pawl_put(tx[i % 2], f->b, 0, &r), 0);
@@ -266,7 +270,8 @@ static void a_chain_of_spilled_transactions_can_be_dropped(void **state) {
     assert_in_range(f->log->tables.span_count, 5, 20);
     assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 1}), 0);
     assert_in_range(pawl_retention_apply(f->log), last - 2, last);
-    for (int again = 0; again < 2; again++) { /* what is said to be kept can be read, in this handle and in the next */
+    /* what is said to be kept can be read, in this handle and in the next */
+    for (int again = 0; again < 2; again++) {
         pawl_bounds b;
         pawl_reader *reader;
         pawl_batch batch;
@@ -285,12 +290,16 @@ static void a_chain_of_spilled_transactions_can_be_dropped(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_open_transaction_keeps_what_it_spilled, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_position_lets_go_only_when_it_is_durable, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_position_lets_go_only_when_it_is_durable, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(segments_go_durably_one_by_one, setup, teardown),
-        cmocka_unit_test_setup_teardown(retention_goes_on_behind_a_lost_checkpoint, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_reader_that_misses_nothing_is_not_trimmed, setup, teardown),
+        cmocka_unit_test_setup_teardown(retention_goes_on_behind_a_lost_checkpoint, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_reader_that_misses_nothing_is_not_trimmed, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(what_could_not_be_read_comes_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_chain_of_spilled_transactions_can_be_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_chain_of_spilled_transactions_can_be_dropped, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Known failures of comparable systems, each with its situation brought about on Pawl. docs/testing.md has the list, and where the others are shown. */
+/* Known failures of comparable systems, each with its situation brought about on Pawl.
+ * docs/testing.md has the list, and where the others are shown. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -93,7 +94,8 @@ static int append(uint32_t stream, uint32_t n, uint32_t size) {
     return rc;
 }
 
-/* Reads a stream from its first kept offset; record k must be the k-th that was appended, of `size` bytes. How many there are. */
+/* Reads a stream from its first kept offset; record k must be the k-th that was appended, of `size`
+ * bytes. How many there are. */
 static uint64_t count(uint32_t stream, uint64_t *lost) {
     pawl_bounds bounds;
     pawl_reader *r;
@@ -145,7 +147,8 @@ static off_t durable_end(void) {
 
 /* ---------------------------------------------------------------- the scars */
 
-/* Vector 25570: a data file was removed before the record of its removal was durable; after a crash the reader looked for it for ever. */
+/* Vector 25570: a data file was removed before the record of its removal was durable; after a crash
+ * the reader looked for it for ever. */
 static void vector_25570_data_file_removed_before_its_record(void **state) {
     (void)state;
     open_log(dir);
@@ -177,7 +180,8 @@ static void vector_25570_data_file_removed_before_its_record(void **state) {
     }
 }
 
-/* Fluent Bit 6995: the position was saved, the chunk that it stood for was corrupt after a power loss. */
+/* Fluent Bit 6995: the position was saved, the chunk that it stood for was corrupt after a power
+ * loss. */
 static void fluentbit_6995_position_saved_but_data_corrupt(void **state) {
     (void)state;
     open_log(dir);
@@ -297,11 +301,13 @@ static void etcd_14098_unsynced_tail_lost(void **state) {
     for (off_t from = 0; from < 3 * 4096; from += 512)
         for (int junk = 0; junk < 2; junk++) {
             snapshot();
-            /* What was acknowledged by the next commit is known to be durable: to lose that is damage, and said so. */
+            /* What was acknowledged by the next commit is known to be durable: to lose that is
+             * damage, and said so. */
             size_t len = sizeof zeros - (size_t)from;
             patch(copy, 0, acknowledged + from, junk ? garbage : zeros, len);
             int rc = try_open(copy);
-            assert_int_equal(rc, 0); /* all of the tail is gone, and its witnesses with it: cut, and open */
+            /* all of the tail is gone, and its witnesses with it: cut, and open */
+            assert_int_equal(rc, 0);
             uint64_t n = count(in, NULL);
             assert_true(n >= 20 && n <= 23);
             close_log();
@@ -325,7 +331,8 @@ static void iggy_3946_cut_tail_comes_back(void **state) {
     peek(copy, 0, second, block, sizeof block);
     uint8_t last[4096];
     peek(copy, 0, third, last, sizeof last);
-    patch(copy, 0, second, zeros, sizeof zeros); /* the second never arrived; nor did what would have vouched for it */
+    /* the second never arrived; nor did what would have vouched for it */
+    patch(copy, 0, second, zeros, sizeof zeros);
     last[0] ^= 1;
     patch(copy, 0, third, last, sizeof last);
     open_log(copy);
@@ -343,7 +350,8 @@ static void iggy_3946_cut_tail_comes_back(void **state) {
     }
 }
 
-/* RocksDB 12918: recycled log files lost data: old bytes were taken for new ones, or new ones for old. */
+/* RocksDB 12918: recycled log files lost data: old bytes were taken for new ones, or new ones for
+ * old. */
 static void rocksdb_12918_old_bytes_in_a_new_segment(void **state) {
     (void)state;
     open_log(dir);
@@ -369,7 +377,8 @@ static void rocksdb_12918_old_bytes_in_a_new_segment(void **state) {
     assert_int_equal(pawl_verify(dir, &c, NULL), 0);
 }
 
-/* SQLite 3.7.0 to 3.51.3: a checkpoint at the moment the log wrapped around let a writer go on from a stale place. */
+/* SQLite 3.7.0 to 3.51.3: a checkpoint at the moment the log wrapped around let a writer go on from
+ * a stale place. */
 static _Atomic int writers_left;
 static void *write_on(void *arg) {
     static const uint8_t value[9000];
@@ -409,7 +418,8 @@ static void sqlite_wal_reset_race(void **state) {
     pthread_t w[3], r;
     uint64_t seen = 0;
     pawl_options o = PAWL_OPTIONS_INIT;
-    o.flags = PAWL_OPEN_CREATE, o.segment_size = MIB; /* a new segment every hundred records, with threads at it */
+    /* a new segment every hundred records, with threads at it */
+    o.flags = PAWL_OPEN_CREATE, o.segment_size = MIB;
     assert_int_equal(pawl_open(dir, &o, &log_, NULL), 0);
     assert_int_equal(pawl_stream_create(log_, "in", 1, &in), 0);
     atomic_store(&writers_left, 3);

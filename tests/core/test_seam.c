@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_seam.c - the production backends of the I/O seam, against the real system: each test runs with each backend, direct and buffered.
+ * test_seam.c - the production backends of the I/O seam, against the real system: each test runs
+ * with each backend, direct and buffered.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -100,7 +101,8 @@ static int make(struct fixture *f, const char *name) {
     return file;
 }
 
-static struct seam_req request(enum seam_op op, int file, void *data, uint32_t len, uint64_t offset) {
+static struct seam_req request(enum seam_op op, int file, void *data, uint32_t len,
+                               uint64_t offset) {
     struct seam_req r;
     memset(&r, 0, sizeof r);
     r.op = op, r.file = file, r.data = data, r.len = len, r.offset = offset, r.buffer = -1;
@@ -233,7 +235,8 @@ static void reap_with_nothing_under_way_returns_at_once(void **state) {
     assert_int_equal(f->s->ops->reap(f->s, &out, 1, false), 0);
 }
 
-/* Not a matter of timing: many slow background requests are put in first, and the foreground one must not come out last. */
+/* Not a matter of timing: many slow background requests are put in first, and the foreground one
+ * must not come out last. */
 static void background_does_not_delay_foreground(void **state) {
     struct fixture *f = get(state);
     int back = make(f, "back"), fore = make(f, "fore");
@@ -547,7 +550,8 @@ static void deny_io_uring(struct fixture *f) {
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {4, code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
         _exit(EXIT_SKIP);
     struct seam *s = NULL;
     CHILD_CHECK(seam_create(f->dir, false, PAWL_BACKEND_URING, f->v->direct, &s) == -EOPNOTSUPP);
@@ -586,7 +590,8 @@ static void refuse_registration(struct fixture *f) {
     s->ops->submit(s, &r);
     CHILD_CHECK(s->ops->reap(s, &out, 1, true) == 1 && r.result == B);
     s->ops->destroy(s);
-    CHILD_CHECK(seam_create(f->dir, false, PAWL_BACKEND_AUTO, f->v->direct, &s) == 0); /* with or without a ring */
+    /* with or without a ring */
+    CHILD_CHECK(seam_create(f->dir, false, PAWL_BACKEND_AUTO, f->v->direct, &s) == 0);
     s->ops->destroy(s);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the I/O seam answers on a bad day, on each backend: what was cut short is completed and synced anew, what failed is never forgiven. */
+/* What the I/O seam answers on a bad day, on each backend: what was cut short is completed and
+ * synced anew, what failed is never forgiven. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,7 +67,8 @@ static void fault_submit(struct seam *s, struct seam_req *r) {
             answered[answered_count++] = r;
             return;
         }
-        if (r->len > SEAM_BLOCK || f.fault == NEVER_WHOLE) { /* only a part is really written, by the real backend */
+        /* only a part is really written, by the real backend */
+        if (r->len > SEAM_BLOCK || f.fault == NEVER_WHOLE) {
             if (r->len == SEAM_BLOCK) {
                 r->result = 0;
                 answered[answered_count++] = r;
@@ -138,7 +140,8 @@ static int64_t fault_read(struct seam *s, int file, void *data, size_t len, uint
     (void)s;
     return REAL->read(f.real, file, data, len, offset);
 }
-static int64_t fault_write(struct seam *s, int file, const void *data, size_t len, uint64_t offset) {
+static int64_t fault_write(struct seam *s, int file, const void *data, size_t len,
+                           uint64_t offset) {
     (void)s;
     return REAL->write(f.real, file, data, len, offset);
 }
@@ -317,7 +320,8 @@ static void a_short_write_is_completed_and_synced_anew(void **state) {
         assert_int_equal(append(x, i), 0);
         assert_int_equal(f.countdown, -1); /* it did happen */
         assert_true(f.syncs > before);
-        assert_true(f.last_synced > f.last_written); /* the sync that counts began after the last byte */
+        /* the sync that counts began after the last byte */
+        assert_true(f.last_synced > f.last_written);
     }
     expect(x, 10, false);
 }
@@ -429,13 +433,15 @@ static void a_file_system_that_cannot_be_written_is_read(void **state) {
     pawl_close(x->log);
 }
 
-/* A killed writer's last bytes are in the cache, and the file system has gone read-only after an error: they will never be on the device. */
+/* A killed writer's last bytes are in the cache, and the file system has gone read-only after an
+ * error: they will never be on the device. */
 static void what_cannot_be_made_durable_is_not_shown(void **state) {
     struct fixture *x = *state;
     open_log(x, true);
     for (uint32_t i = 0; i < 3; i++)
         assert_int_equal(append(x, i), 0);
-    inject(ERROR, -EIO, 0, true); /* so that closing leaves no record that vouches for the last one */
+    /* so that closing leaves no record that vouches for the last one */
+    inject(ERROR, -EIO, 0, true);
     pawl_close(x->log);
     assert_int_equal(open_with(x, PAWL_OPEN_READ, -EROFS), 0);
     assert_int_equal(records_shown(x), 2);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Under a small memory cap everything that could be written can be read and processed: a transaction whose spilled runs are together larger
- * than what a reader may hold, and more partitions with a backlog than windows into the log fit (PAWL-11). */
+/* Under a small memory cap everything that could be written can be read and processed: a
+ * transaction whose spilled runs are together larger than what a reader may hold, and more
+ * partitions with a backlog than windows into the log fit (PAWL-11). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -127,8 +128,10 @@ static void more_backlogs_than_windows_fit_are_processed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_spilled_transaction_larger_than_memory_is_read, setup, teardown),
-        cmocka_unit_test_setup_teardown(more_backlogs_than_windows_fit_are_processed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_spilled_transaction_larger_than_memory_is_read, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(more_backlogs_than_windows_fit_are_processed, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,7 +49,8 @@ static int make(void **state, uint64_t segment_size) {
 static int with_streams(struct fixture *f) {
     if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
         return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 || pawl_stream_create(f->log, "b", 4, &f->b) != 0;
+    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
+           pawl_stream_create(f->log, "b", 4, &f->b) != 0;
 }
 
 static int setup(void **state) {
@@ -93,7 +94,8 @@ static uint64_t durable(struct fixture *f, uint32_t stream, uint32_t partition) 
     return b.durable;
 }
 
-static void expect(struct fixture *f, uint32_t stream, uint32_t partition, uint64_t offset, const char *s) {
+static void expect(struct fixture *f, uint32_t stream, uint32_t partition, uint64_t offset,
+                   const char *s) {
     pawl_reader *r;
     pawl_batch batch;
     assert_int_equal(pawl_reader_open(f->log, stream, partition, offset, 0, &r), 0);
@@ -286,7 +288,8 @@ struct told {
 
 static void on_commit(void *arg, int status, const pawl_receipt *receipt) {
     struct told *t = arg;
-    if (status != 0 || t->order->next != t->number || receipt->offset != t->number || receipt->lsn <= t->lsn)
+    if (status != 0 || t->order->next != t->number || receipt->offset != t->number ||
+        receipt->lsn <= t->lsn)
         t->order->wrong++;
     t->order->next++;
 }
@@ -337,7 +340,8 @@ static void callbacks_come_in_order_by_themselves(void **state) {
     assert_int_equal(durable(f, f->a, 0), 200);
 }
 
-/* After many that somebody waited for at once, one that nobody waits for is seen to as well: at whatever moment it comes. */
+/* After many that somebody waited for at once, one that nobody waits for is seen to as well: at
+ * whatever moment it comes. */
 static void nobody_need_wait_for_it(void **state) {
     struct fixture *f = *state;
     struct order order = {0, 0};
@@ -350,10 +354,12 @@ static void nobody_need_wait_for_it(void **state) {
             assert_int_equal(pawl_begin(f->log, &tx), 0);
             put(tx, f->b, 0, "input");
             assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
-            assert_int_equal(
-                pawl_append(f->log, f->b, 1, &(pawl_record){.value = "output", .value_len = 6}, NULL), 0);
+            assert_int_equal(pawl_append(f->log, f->b, 1,
+                                         &(pawl_record){.value = "output", .value_len = 6}, NULL),
+                             0);
         }
-        usleep(i % 16 == 15 ? 120000 : i % 4 * 150); /* the background thread may be awake, take a nap, or be asleep for good: all must do */
+        /* the background thread may be awake, take a nap, or be asleep for good: all must do */
+        usleep(i % 16 == 15 ? 120000 : i % 4 * 150);
         told[i] = (struct told){&order, i, 0};
         assert_int_equal(pawl_begin(f->log, &tx), 0);
         put(tx, f->a, 0, "async");
@@ -437,7 +443,11 @@ static void the_largest_value_and_one_byte_more(void **state) {
 static void headers_round_trip(void **state) {
     struct fixture *f = *state;
     pawl_header h[3] = {{"trace", "\0\1\2", 5, 3}, {"empty", NULL, 5, 0}, {"trace", "again", 5, 5}};
-    pawl_record r = {.value = "v", .value_len = 1, .headers = h, .header_count = 3, .timestamp_ns = 1234567890123};
+    pawl_record r = {.value = "v",
+                     .value_len = 1,
+                     .headers = h,
+                     .header_count = 3,
+                     .timestamp_ns = 1234567890123};
     pawl_reader *reader;
     pawl_batch batch;
     pawl_header got;
@@ -498,7 +508,8 @@ static void a_key_stays_in_its_partition(void **state) {
             char key[16];
             pawl_receipt receipt;
             snprintf(key, sizeof key, "key-%u", i);
-            pawl_record r = {.key = key, .key_len = (uint16_t)strlen(key), .value = "v", .value_len = 1};
+            pawl_record r = {
+                .key = key, .key_len = (uint16_t)strlen(key), .value = "v", .value_len = 1};
             assert_int_equal(pawl_append(f->log, f->b, PAWL_ANY, &r, &receipt), 0);
             assert_true(receipt.partition < 4);
             used |= 1u << receipt.partition;
@@ -533,8 +544,10 @@ static pawl_record *make_many(uint8_t *bytes, uint32_t size) {
     fill(bytes, size, 7);
     for (uint32_t i = 0; i < MANY; i++) {
         uint32_t len = i % 97 == 0 ? 0 : i % 501 == 0 ? 20000 : 1 + i % 700;
-        records[i] = (pawl_record){
-            .value = bytes + i, .value_len = len, .key = bytes + 3 * i, .key_len = (uint16_t)(1 + i % 5)};
+        records[i] = (pawl_record){.value = bytes + i,
+                                   .value_len = len,
+                                   .key = bytes + 3 * i,
+                                   .key_len = (uint16_t)(1 + i % 5)};
         records[i].timestamp_ns = 1000 + i;
         if (i % 97 == 0)
             records[i].value = NULL;
@@ -627,12 +640,14 @@ int main(void) {
         T(of_many_those_before_a_refused_one_are_in),
         T(an_abandoned_spill_is_invisible),
         T(an_empty_transaction_writes_nothing),
-        cmocka_unit_test_setup_teardown(callbacks_come_in_order_when_dispatched, setup_dispatch, teardown),
+        cmocka_unit_test_setup_teardown(callbacks_come_in_order_when_dispatched, setup_dispatch,
+                                        teardown),
         T(callbacks_come_in_order_by_themselves),
         cmocka_unit_test_setup_teardown(nobody_need_wait_for_it, setup_dispatch, teardown),
         T(uncommitted_reading_sees_what_is_appended),
         T(empty_keys_and_values),
-        cmocka_unit_test_setup_teardown(the_largest_value_and_one_byte_more, setup_default_sizes, teardown),
+        cmocka_unit_test_setup_teardown(the_largest_value_and_one_byte_more, setup_default_sizes,
+                                        teardown),
         T(headers_round_trip),
         T(any_bytes_are_kept),
         T(a_key_stays_in_its_partition),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Once warm, neither commits nor reads allocate: not large transactions, not a new segment, not one that retention lets go of, not a reader that is far behind. */
+/* Once warm, neither commits nor reads allocate: not large transactions, not a new segment, not one
+ * that retention lets go of, not a reader that is far behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +23,8 @@ static uint32_t processor;
 static int open_log(void **state) {
     pawl_retention keep = {.bytes = 64u << 20};
     (void)state;
-    return seam_log_open(&own, "warm", NULL) != 0 || pawl_processor_register(own.log, "p", &processor) != 0 ||
+    return seam_log_open(&own, "warm", NULL) != 0 ||
+                   pawl_processor_register(own.log, "p", &processor) != 0 ||
                    pawl_retention_set(own.log, &keep) != 0
                ? -1
                : 0;
@@ -51,7 +53,8 @@ static uint64_t write_some(void) {
         for (int k = 0; k < (i == 0 ? 4000 : 10); k++)
             assert_int_equal(pawl_put(tx, own.stream, 0, &r), 0);
         if (i == 3)
-            assert_int_equal(pawl_advance(tx, processor, own.stream, 0, position, receipt.offset), 0);
+            assert_int_equal(pawl_advance(tx, processor, own.stream, 0, position, receipt.offset),
+                             0);
         if (i == 3)
             position = receipt.offset;
         assert_int_equal(pawl_commit(tx, &receipt), 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * driver.c - runs a fuzz target over files and folders, where it isn't linked with libFuzzer: each corpus is an ordinary test.
+ * driver.c - runs a fuzz target over files and folders, where it isn't linked with libFuzzer: each
+ * corpus is an ordinary test.
  */
 #include <dirent.h>
 #include <stdint.h>
@@ -22,7 +23,8 @@ static int run_file(const char *path) {
     static uint8_t data[1 << 20];
     size_t n = fread(data, 1, sizeof data, f);
     fclose(f);
-    uint8_t *exact = malloc(n == 0 ? 1 : n); /* so that a read beyond the end is seen by a sanitizer */
+    /* so that a read beyond the end is seen by a sanitizer */
+    uint8_t *exact = malloc(n == 0 ? 1 : n);
     if (exact == NULL)
         return 1;
     memcpy(exact, data, n);

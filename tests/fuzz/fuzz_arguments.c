@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What people type: sizes, durations, times, numbers. What is read and written again is read the same. */
+/* What people type: sizes, durations, times, numbers. What is read and written again is read the
+ * same. */
 #include <stdlib.h>
 #include <string.h>
 

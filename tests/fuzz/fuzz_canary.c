@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A target with a bug in it, on purpose: if the fuzzer doesn't find this, its silence about the others means nothing. */
+/* A target with a bug in it, on purpose: if the fuzzer doesn't find this, its silence about the
+ * others means nothing. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A pipeline's file: whatever is in it, it is read or refused with a message; what is read is put to the types' own checks. Nothing is opened. */
+/* A pipeline's file: whatever is in it, it is read or refused with a message; what is read is put
+ * to the types' own checks. Nothing is opened. */
 #include <stdlib.h>
 #include <string.h>
 

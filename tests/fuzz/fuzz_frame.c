@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One frame: header, directory, every kind of run, its records, and what the tables make of it. Checksums are mended, so that everything behind them is reached. */
+/* One frame: header, directory, every kind of run, its records, and what the tables make of it.
+ * Checksums are mended, so that everything behind them is reached. */
 #include <stdlib.h>
 #include <string.h>
 

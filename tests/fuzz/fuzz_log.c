@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A whole log on the simulated machine, changed anywhere, its checksums and links mended or not: opening, reading, verifying, repairing and opening again. Whatever it is, it is
- * refused or used, and recovering twice is recovering once. */
+/* A whole log on the simulated machine, changed anywhere, its checksums and links mended or not:
+ * opening, reading, verifying, repairing and opening again. Whatever it is, it is refused or used,
+ * and recovering twice is recovering once. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,9 +18,10 @@ static struct model model;
 
 static void make_base(void) {
     static struct world w;
-    static const struct op ops[] = {{OP_COMMIT, 3}, {OP_TAKEOVER, 0}, {OP_PRODUCE, 0}, {OP_STEP, 1},
-                                    {OP_BIG, 3},    {OP_ABORT, 1},    {OP_DECIDE, 0},  {OP_REOPEN, 0},
-                                    {OP_STEP, 2},   {OP_TICK, 2},     {OP_COMMIT, 2},  {OP_TICK, 2}};
+    static const struct op ops[] = {{OP_COMMIT, 3}, {OP_TAKEOVER, 0}, {OP_PRODUCE, 0},
+                                    {OP_STEP, 1},   {OP_BIG, 3},      {OP_ABORT, 1},
+                                    {OP_DECIDE, 0}, {OP_REOPEN, 0},   {OP_STEP, 2},
+                                    {OP_TICK, 2},   {OP_COMMIT, 2},   {OP_TICK, 2}};
     sim_machine_init(&w.m, 1, 16 * SEGMENT_SIZE_UNIT);
     w.m.direct = w.m.calm = true;
     w.model = &model;
@@ -35,7 +37,8 @@ static void make_base(void) {
     base = w.m.disk;
 }
 
-/* All frames of a segment, as far as they hang together: checksums, and each one's link to the one before. */
+/* All frames of a segment, as far as they hang together: checksums, and each one's link to the one
+ * before. */
 static void mend(uint8_t *seg, uint64_t index) {
     struct segment_header sh;
     int bad;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Segment headers: any bytes, with their checksum mended if the last byte is odd. What is good must encode to the same bytes. */
+/* Segment headers: any bytes, with their checksum mended if the last byte is odd. What is good must
+ * encode to the same bytes. */
 #include <stdlib.h>
 #include <string.h>
 

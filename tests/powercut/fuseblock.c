@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fuseblock.c - a disk with a volatile write cache, as a FUSE file system of two files: `disk`, to lie under a loop device, and `control`.
+ * fuseblock.c - a disk with a volatile write cache, as a FUSE file system of two files: `disk`, to
+ * lie under a loop device, and `control`.
  *
- *     fuseblock MOUNTPOINT MIB SEED   serves in the foreground until it is unmounted, or its parent dies
+ *     fuseblock MOUNTPOINT MIB SEED   serves in the foreground until it is unmounted, or its parent
+ *                                     dies
  *
- * What is written is in the cache until an fsync (a flush of the block device) moves it to the medium. When the power goes, each sector of 512 bytes
- * that was not flushed is what the medium last held or what was last written, or any state between, each by chance; from then on everything
- * fails with EIO until the power is on again. Commands, one a write to `control`; reading it tells the state:
+ * What is written is in the cache until an fsync (a flush of the block device) moves it to the
+ * medium. When the power goes, each sector of 512 bytes that was not flushed is what the medium
+ * last held or what was last written, or any state between, each by chance; from then on everything
+ * fails with EIO until the power is on again. Commands, one a write to `control`; reading it tells
+ * the state:
  *
  *     on                        power; what is then read is what survived
- *     cut N PERCENT             the power goes at the N-th write or flush from now (0: now, in this very command); PERCENT is how likely it is, sector
- *                               by sector, that a write from now on survives without a flush. The write that is cut is there in part
- *     fail write|flush N COUNT  the N-th from now and COUNT - 1 more get EIO; a failed write is there in part, a failed flush flushes nothing
+ *     cut N PERCENT             the power goes at the N-th write or flush from now (0: now, in this
+ *                               very command); PERCENT is how likely it is, sector by sector, that
+ *                               a write from now on survives without a flush. The write that is cut
+ *                               is there in part
+ *     fail write|flush N COUNT  the N-th from now and COUNT - 1 more get EIO; a failed write is
+ *                               there in part, a failed flush flushes nothing
  *
- * One thread serves, so requests have an order, and the arrays need no lock. Whether a sector survives is drawn as it is written, not at the cut.
+ * One thread serves, so requests have an order, and the arrays need no lock. Whether a sector
+ * survives is drawn as it is written, not at the cut.
  */
 #define FUSE_USE_VERSION 31
 #include <errno.h>
@@ -126,8 +134,8 @@ static int get_attributes(const char *path, struct stat *st, struct fuse_file_in
     return 0;
 }
 
-static int read_dir(const char *path, void *buf, fuse_fill_dir_t fill, off_t at, struct fuse_file_info *fi,
-                    enum fuse_readdir_flags flags) {
+static int read_dir(const char *path, void *buf, fuse_fill_dir_t fill, off_t at,
+                    struct fuse_file_info *fi, enum fuse_readdir_flags flags) {
     (void)at, (void)fi, (void)flags;
     if (strcmp(path, "/") != 0)
         return -ENOENT;
@@ -150,10 +158,11 @@ static int truncate_file(const char *path, off_t size, struct fuse_file_info *fi
 
 static int tell_state(char *buf, size_t size, off_t at) {
     char text[256];
-    int len = snprintf(text, sizeof text,
-                       "power %s writes %" PRIu64 " flushes %" PRIu64 " cuts %" PRIu64 " lost %" PRIu64
-                       " kept %" PRIu64 " injected %" PRIu64 "\n",
-                       power ? "on" : "off", writes, flushes, cuts, lost_sectors, kept_sectors, injected);
+    int len =
+        snprintf(text, sizeof text,
+                 "power %s writes %" PRIu64 " flushes %" PRIu64 " cuts %" PRIu64 " lost %" PRIu64
+                 " kept %" PRIu64 " injected %" PRIu64 "\n",
+                 power ? "on" : "off", writes, flushes, cuts, lost_sectors, kept_sectors, injected);
     if (at >= len)
         return 0;
     size_t n = (size_t)len - (size_t)at < size ? (size_t)len - (size_t)at : size;
@@ -161,7 +170,8 @@ static int tell_state(char *buf, size_t size, off_t at) {
     return (int)n;
 }
 
-static int read_file(const char *path, char *buf, size_t size, off_t at, struct fuse_file_info *fi) {
+static int read_file(const char *path, char *buf, size_t size, off_t at,
+                     struct fuse_file_info *fi) {
     (void)fi;
     if (is_control(path))
         return tell_state(buf, size, at);
@@ -197,7 +207,8 @@ static int obey(const char *buf, size_t size) {
     return (int)size;
 }
 
-static int write_file(const char *path, const char *buf, size_t size, off_t at, struct fuse_file_info *fi) {
+static int write_file(const char *path, const char *buf, size_t size, off_t at,
+                      struct fuse_file_info *fi) {
     (void)fi;
     if (is_control(path))
         return obey(buf, size);
@@ -236,7 +247,8 @@ static void *nothing_kept(struct fuse_conn_info *conn, struct fuse_config *confi
 }
 
 static void *zeros(size_t size) {
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     if (p == MAP_FAILED) {
         perror("fuseblock: mmap");
         exit(1);

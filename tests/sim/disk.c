@@ -8,7 +8,8 @@
 #define SECTORS (DISK_PAGE / DISK_SECTOR)
 #define ALL_SECTORS 0xffu
 
-/* ---------------------------------------------------------------- pages and inodes, shared and counted */
+/* ---------------------------------------------------------------- pages and inodes, shared and
+ * counted */
 
 static struct page *spare; /* freed pages are used again: most of the work is here */
 static struct inode *spare_inode;
@@ -291,7 +292,8 @@ int disk_allocate(struct disk *d, int inode, uint64_t size) {
     if (size > i->size && disk_used(d) - i->size + size > d->space)
         return -ENOSPC;
     for (unsigned n = 0; n < size / DISK_PAGE; n++) {
-        struct page *p = d->stale[n % DISK_STALE]; /* an honest file system shows zeros: this one is not honest */
+        /* an honest file system shows zeros: this one is not honest */
+        struct page *p = d->stale[n % DISK_STALE];
         if (i->slot[n].now == NULL && p != NULL) {
             page_set(&i->slot[n].now, p);
             page_set(&i->slot[n].disk, p);
@@ -301,7 +303,8 @@ int disk_allocate(struct disk *d, int inode, uint64_t size) {
     return 0;
 }
 
-uint32_t disk_read(const struct disk *d, int inode, bool medium, void *data, uint32_t len, uint64_t offset) {
+uint32_t disk_read(const struct disk *d, int inode, bool medium, void *data, uint32_t len,
+                   uint64_t offset) {
     const struct inode *i = d->inode[inode];
     uint8_t *out = data;
     if (offset >= i->size)
@@ -318,7 +321,8 @@ uint32_t disk_read(const struct disk *d, int inode, bool medium, void *data, uin
             memcpy(out + done, p->data + in, n);
         else
             memset(out + done, 0, n);
-        /* A direct read goes to the medium: it differs from the cache where a failed sync left them apart. */
+        /* A direct read goes to the medium: it differs from the cache where a failed sync left them
+         * apart. */
         for (uint32_t at = in; medium && s->now != s->disk && at < in + n; at += DISK_SECTOR) {
             if ((s->dirty >> at / DISK_SECTOR & 1) != 0)
                 continue;
@@ -332,7 +336,8 @@ uint32_t disk_read(const struct disk *d, int inode, bool medium, void *data, uin
     return len;
 }
 
-void disk_write(struct disk *d, int inode, struct page *const *page, uint32_t len, uint64_t offset, bool durable) {
+void disk_write(struct disk *d, int inode, struct page *const *page, uint32_t len, uint64_t offset,
+                bool durable) {
     struct inode *i = inode_own(&d->inode[inode]);
     if (offset + len > DISK_PAGES * DISK_PAGE)
         abort();
@@ -526,7 +531,8 @@ void disk_cut(struct disk *d, disk_fate_fn fate, void *arg) {
             }
 }
 
-/* A killed process's write is done or not; done, it is in the cache, and only with luck on the medium. */
+/* A killed process's write is done or not; done, it is in the cache, and only with luck on the
+ * medium. */
 static void kill_flight(struct disk *d, int flight, enum disk_fate fate) {
     struct flight *f = &d->flight[flight];
     if (fate == FATE_NEW)
@@ -554,7 +560,8 @@ void disk_spoil(struct disk *d, int inode, uint64_t offset) {
 }
 
 bool disk_unreadable(const struct disk *d, int inode, uint64_t offset, uint64_t len) {
-    return d->bad_inode == inode && offset < d->bad_offset + DISK_SECTOR && d->bad_offset < offset + len;
+    return d->bad_inode == inode && offset < d->bad_offset + DISK_SECTOR &&
+           d->bad_offset < offset + len;
 }
 
 void disk_misdirect(struct disk *d, int from, uint64_t from_offset, int to, uint64_t to_offset) {

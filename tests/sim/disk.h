@@ -2,9 +2,9 @@
  *
  * disk.h - a storage device with a file system, in memory. Knows nothing of Pawl.
  *
- * Each file has what processes see (`now`) and what a power cut leaves (`disk`), page by page, with the sectors in which they may
- * differ. Names are kept twice in the same way. Pages and inodes are shared between copies of a disk and copied when written,
- * so a copy costs some pointers.
+ * Each file has what processes see (`now`) and what a power cut leaves (`disk`), page by page, with
+ * the sectors in which they may differ. Names are kept twice in the same way. Pages and inodes are
+ * shared between copies of a disk and copied when written, so a copy costs some pointers.
  */
 #ifndef PAWL_SIM_DISK_H
 #define PAWL_SIM_DISK_H
@@ -48,9 +48,11 @@ struct names {
     struct name name[DISK_NAMES];
 };
 
-/* A change of the directory that is not durable yet. On its own it may survive a power cut or not, whatever came before or after it. */
+/* A change of the directory that is not durable yet. On its own it may survive a power cut or not,
+ * whatever came before or after it. */
 struct pending {
-    char gone[24], there[24]; /* a name that vanishes, and one that stands for `inode` from then on; "" none */
+    /* a name that vanishes, and one that stands for `inode` from then on; "" none */
+    char gone[24], there[24];
     int inode;
 };
 
@@ -66,15 +68,18 @@ struct flight {
 
 struct disk {
     struct inode *inode[DISK_INODES];
-    uint8_t open[DISK_INODES]; /* handles of a process: what is unlinked stays until they are closed */
+    /* handles of a process: what is unlinked stays until they are closed */
+    uint8_t open[DISK_INODES];
     struct names now, durable;
     struct pending pending[DISK_PENDING];
     int pending_count;
     struct flight flight[DISK_FLIGHTS];
-    struct page *stale[DISK_STALE]; /* bytes of files that are gone: what a torn write may bring back */
+    /* bytes of files that are gone: what a torn write may bring back */
+    struct page *stale[DISK_STALE];
     unsigned stale_at;
     uint64_t space; /* bytes that files may take together */
-    int bad_inode;  /* a file with a sector that can't be read any more, until it is written; -1 none */
+    /* a file with a sector that can't be read any more, until it is written; -1 none */
+    int bad_inode;
     uint64_t bad_offset;
 };
 
@@ -84,7 +89,8 @@ enum disk_fate { FATE_OLD, FATE_NEW, FATE_ZERO, FATE_STALE };
 typedef enum disk_fate (*disk_fate_fn)(void *arg, enum disk_thing thing);
 
 void disk_init(struct disk *d, uint64_t space);
-void disk_copy(struct disk *to, const struct disk *from); /* without the handles: they are the process's */
+/* without the handles: they are the process's */
+void disk_copy(struct disk *to, const struct disk *from);
 void disk_free(struct disk *d);
 
 int disk_find(const struct disk *d, const char *name); /* inode or -1 */
@@ -92,14 +98,19 @@ int disk_create(struct disk *d, const char *name);     /* inode, -EEXIST, -ENOSP
 int disk_rename(struct disk *d, const char *from, const char *to);
 int disk_unlink(struct disk *d, const char *name);
 void disk_sync_names(struct disk *d);
-int disk_allocate(struct disk *d, int inode, uint64_t size); /* what was never written reads as garbage */
+/* what was never written reads as garbage */
+int disk_allocate(struct disk *d, int inode, uint64_t size);
 uint64_t disk_used(const struct disk *d);
 
-uint32_t disk_read(const struct disk *d, int inode, bool medium, void *data, uint32_t len, uint64_t offset);
-/* Makes `len` bytes from page-aligned pages (as flight.page) what processes see. With durable: and what the disk holds. */
-void disk_write(struct disk *d, int inode, struct page *const *page, uint32_t len, uint64_t offset, bool durable);
+uint32_t disk_read(const struct disk *d, int inode, bool medium, void *data, uint32_t len,
+                   uint64_t offset);
+/* Makes `len` bytes from page-aligned pages (as flight.page) what processes see. With durable: and
+ * what the disk holds. */
+void disk_write(struct disk *d, int inode, struct page *const *page, uint32_t len, uint64_t offset,
+                bool durable);
 void disk_sync(struct disk *d, int inode);
-/* A sync that failed: the kernel forgets that these sectors have to be written, processes go on seeing them. */
+/* A sync that failed: the kernel forgets that these sectors have to be written, processes go on
+ * seeing them. */
 void disk_sync_fails(struct disk *d, int inode);
 
 /* What processes see is read anew from the disk, but for what is still to be written. */
@@ -113,9 +124,11 @@ int disk_begin(struct disk *d, const struct flight *f); /* takes f->page over; s
 /* Ends a flight: `done` bytes of a write were written; a sync took effect if `done` is not 0. */
 void disk_end(struct disk *d, int flight, uint32_t done);
 
-/* Power cut: all that isn't durable meets its fate. Nothing is in flight afterwards, and `now` equals `disk`. */
+/* Power cut: all that isn't durable meets its fate. Nothing is in flight afterwards, and `now`
+ * equals `disk`. */
 void disk_cut(struct disk *d, disk_fate_fn fate, void *arg);
-/* The process is killed: each flight doesn't happen (FATE_OLD), reaches the cache (FATE_NEW), or the medium too; what processes see stays. */
+/* The process is killed: each flight doesn't happen (FATE_OLD), reaches the cache (FATE_NEW), or
+ * the medium too; what processes see stays. */
 void disk_kill(struct disk *d, disk_fate_fn fate, void *arg);
 
 /* Media damage. */
@@ -124,6 +137,7 @@ void disk_flip(struct disk *d, int inode, uint64_t offset, uint8_t mask);
 void disk_spoil(struct disk *d, int inode, uint64_t offset);
 /* Does [offset, offset + len) of the file hold a sector that can't be read? */
 bool disk_unreadable(const struct disk *d, int inode, uint64_t offset, uint64_t len);
-void disk_misdirect(struct disk *d, int from, uint64_t from_offset, int to, uint64_t to_offset); /* one sector */
+/* one sector */
+void disk_misdirect(struct disk *d, int from, uint64_t from_offset, int to, uint64_t to_offset);
 
 #endif

@@ -16,7 +16,8 @@ struct lot {
     struct rng *rng;
     unsigned fresh_of_8;  /* chance that a sector, size or name is the new one */
     unsigned junk_one_in; /* chance of a zeroed or stale sector; 0 never */
-    int single;           /* if not negative: the single-th thing is the exception to fresh_of_8 of 0 or 8 */
+    /* if not negative: the single-th thing is the exception to fresh_of_8 of 0 or 8 */
+    int single;
     int seen;
 };
 
@@ -65,7 +66,8 @@ static void on_step(void *arg, struct sim_machine *m) {
 
 static void wrong(struct explore *e, const struct world *w, const char *when, int depth) {
     if (e->why[0] == 0)
-        snprintf(e->why, sizeof e->why, "%s, depth %d: %s", when, depth, w->why[0] != 0 ? w->why : w->m.note);
+        snprintf(e->why, sizeof e->why, "%s, depth %d: %s", when, depth,
+                 w->why[0] != 0 ? w->why : w->m.note);
 }
 
 static bool is_wrong(const struct world *w) {
@@ -73,7 +75,8 @@ static bool is_wrong(const struct world *w) {
 }
 
 /* A fresh machine with a copy of the disk of another. */
-static void clone(struct explore *e, struct world *w, const struct sim_machine *m, const struct model *model) {
+static void clone(struct explore *e, struct world *w, const struct sim_machine *m,
+                  const struct model *model) {
     memset(w, 0, sizeof *w);
     sim_machine_init(&w->m, rng_next(&e->rng), m->disk.space);
     w->m.direct = m->direct;
@@ -137,7 +140,8 @@ static void go_on(struct explore *e, struct world *w, int count, int depth) {
     free(own);
 }
 
-/* `living`: the machine wasn't switched off, so that much is in its cache only: then a log's further life tells more. */
+/* `living`: the machine wasn't switched off, so that much is in its cache only: then a log's
+ * further life tells more. */
 static void try_state(struct explore *e, struct world *w, struct bounds b, int depth, bool living) {
     e->states++;
     e->by_depth[depth]++;
@@ -160,7 +164,8 @@ static void try_state(struct explore *e, struct world *w, struct bounds b, int d
 
 void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model,
                     struct bounds b, int depth) {
-    pawl_error kept; /* this happens in the middle of a call of the library, whose error it must not touch */
+    /* this happens in the middle of a call of the library, whose error it must not touch */
+    pawl_error kept;
     fail_copy(&kept);
     unsigned images = depth == 1 ? e->images : 1;
     for (unsigned i = 0; i < images && e->why[0] == 0; i++) {
@@ -175,7 +180,8 @@ void explore_moment(struct explore *e, const struct sim_machine *m, const struct
 
 /* ---------------------------------------------------------------- all states */
 
-/* Things number `first` to first + count - 1 have their fate from `code`, in base `fates`; the others share one. */
+/* Things number `first` to first + count - 1 have their fate from `code`, in base `fates`; the
+ * others share one. */
 struct subset {
     uint64_t code;
     int first, count, at;
@@ -208,8 +214,8 @@ static void enumerate(struct explore *e, const struct sim_machine *m, const stru
     }
 }
 
-bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model, struct bounds b,
-                 int limit) {
+bool explore_all(struct explore *e, const struct sim_machine *m, const struct model *model,
+                 struct bounds b, int limit) {
     struct world w;
     struct subset s = {.fates = 2};
     clone(e, &w, m, model);
@@ -245,14 +251,16 @@ static const char *name_of(const struct disk *d, int inode) {
 }
 
 static uint64_t any_place(struct explore *e) {
-    unsigned pages = rng_chance(&e->rng, 3) ? 3 : DISK_PAGES; /* headers and checkpoints more often */
+    /* headers and checkpoints more often */
+    unsigned pages = rng_chance(&e->rng, 3) ? 3 : DISK_PAGES;
     return (uint64_t)rng_below(&e->rng, pages) * DISK_PAGE + rng_below(&e->rng, DISK_PAGE);
 }
 
 enum damage { A_BIT_FLIPPED, A_SECTOR_OF_ANOTHER_PLACE, A_SECTOR_UNREADABLE };
 
 static void do_damage(struct explore *e, struct disk *d, char *what, size_t size) {
-    static const char *const name[] = {"a bit flipped", "a sector of another place", "a sector unreadable"};
+    static const char *const name[] = {"a bit flipped", "a sector of another place",
+                                       "a sector unreadable"};
     int file = any_file(e, d), other = any_file(e, d);
     uint64_t at = any_place(e), from = any_place(e) / DISK_SECTOR * DISK_SECTOR;
     enum damage how = (enum damage)(rng_below(&e->rng, 4) % 3);
@@ -262,8 +270,8 @@ static void do_damage(struct explore *e, struct disk *d, char *what, size_t size
         disk_spoil(d, file, at);
     else
         disk_flip(d, file, at, (uint8_t)(1u << rng_below(&e->rng, 8)));
-    snprintf(what, size, "with damage (%s in %s at %llu, from %s at %llu)", name[how], name_of(d, file),
-             (unsigned long long)at, name_of(d, other), (unsigned long long)from);
+    snprintf(what, size, "with damage (%s in %s at %llu, from %s at %llu)", name[how],
+             name_of(d, file), (unsigned long long)at, name_of(d, other), (unsigned long long)from);
 }
 
 static int any_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
@@ -287,7 +295,8 @@ static uint64_t kept_aside(const struct disk *d) {
     return sum;
 }
 
-/* A log that was refused: verify finds why, repair mends it, durably, and what is left then is exact. */
+/* A log that was refused: verify finds why, repair mends it, durably, and what is left then is
+ * exact. */
 static void mend(struct explore *e, struct world *w) {
     pawl_check found = PAWL_CHECK_INIT, check = PAWL_CHECK_INIT, again = PAWL_CHECK_INIT;
     struct mem m;
@@ -317,7 +326,8 @@ static void mend(struct explore *e, struct world *w) {
     if (rc < 0) {
         w->log = NULL;
         pawl_last_error(&error);
-        world_wrong(w, "mended and verified, but opening: %s (%s)", pawl_errname(rc), error.message);
+        world_wrong(w, "mended and verified, but opening: %s (%s)", pawl_errname(rc),
+                    error.message);
         return;
     }
     world_check_remains(w);
@@ -328,14 +338,15 @@ static bool use_damaged(struct explore *e, struct world *w, const struct model *
     int rc = world_open(w, rng_chance(&e->rng, 2));
     if (rc < 0) {
         w->log = NULL;
-        if (rc != PAWL_DAMAGED && rc != PAWL_FOREIGN && rc != PAWL_VERSION && rc != PAWL_NOT_A_LOG &&
-            !(rc == PAWL_IO && w->m.fault_hits > 0))
+        if (rc != PAWL_DAMAGED && rc != PAWL_FOREIGN && rc != PAWL_VERSION &&
+            rc != PAWL_NOT_A_LOG && !(rc == PAWL_IO && w->m.fault_hits > 0))
             world_wrong(w, "a damaged log is refused with %s", pawl_errname(rc));
         return true;
     }
     /* Opening reads the newest segment; older ones are judged when they are read. */
     int n = world_check(w, (struct bounds){model->acknowledged, model->count});
-    bool refused = n < 0 && (w->failed || strstr(w->why, "DAMAGED") != NULL || strstr(w->why, "FOREIGN") != NULL);
+    bool refused = n < 0 && (w->failed || strstr(w->why, "DAMAGED") != NULL ||
+                             strstr(w->why, "FOREIGN") != NULL);
     if (refused)
         w->why[0] = 0;
     return refused;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sim - the simulator's command. `sim walk` runs plans made from seeds; `sim replay` runs plans from a file; `sim all` enumerates small workloads
- * with every subset of what isn't durable at each moment. Exit code 1 and a plan to replay if anything is wrong.
+ * sim - the simulator's command. `sim walk` runs plans made from seeds; `sim replay` runs plans
+ * from a file; `sim all` enumerates small workloads with every subset of what isn't durable at each
+ * moment. Exit code 1 and a plan to replay if anything is wrong.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,8 +16,8 @@
 #include "plan.h"
 
 struct total {
-    uint64_t plans, states, by_depth[EXPLORE_DEPTH + 1], continued, damaged, refused, exact, mended, steps,
-        commits, crashes, faults, moments, skipped;
+    uint64_t plans, states, by_depth[EXPLORE_DEPTH + 1], continued, damaged, refused, exact, mended,
+        steps, commits, crashes, faults, moments, skipped;
     uint64_t wrong;
 };
 
@@ -44,18 +45,20 @@ static void add(struct total *t, const struct outcome *o) {
 }
 
 static void print(const struct total *t, double took) {
-    printf("plans %" PRIu64 ", steps %" PRIu64 ", commits %" PRIu64 ", crashes lived through %" PRIu64
-           ", faults met %" PRIu64 "\n",
+    printf("plans %" PRIu64 ", steps %" PRIu64 ", commits %" PRIu64
+           ", crashes lived through %" PRIu64 ", faults met %" PRIu64 "\n",
            t->plans, t->steps, t->commits, t->crashes, t->faults);
-    printf("crash states recovered %" PRIu64 " (while working %" PRIu64 ", while recovering %" PRIu64
-           ", once more %" PRIu64 "), written on %" PRIu64 "\n",
+    printf("crash states recovered %" PRIu64 " (while working %" PRIu64
+           ", while recovering %" PRIu64 ", once more %" PRIu64 "), written on %" PRIu64 "\n",
            t->states, t->by_depth[1], t->by_depth[2], t->by_depth[3], t->continued);
     if (t->moments + t->skipped != 0)
-        printf("moments with all their subsets %" PRIu64 ", with a part of them %" PRIu64 "\n", t->moments,
-               t->skipped);
-    printf("damaged states %" PRIu64 ": refused %" PRIu64 " (of these mended %" PRIu64 "), exact %" PRIu64 "\n",
+        printf("moments with all their subsets %" PRIu64 ", with a part of them %" PRIu64 "\n",
+               t->moments, t->skipped);
+    printf("damaged states %" PRIu64 ": refused %" PRIu64 " (of these mended %" PRIu64
+           "), exact %" PRIu64 "\n",
            t->damaged, t->refused, t->mended, t->exact);
-    printf("%.1f s, %.0f states/s: %s\n", took, (double)t->states / took, t->wrong == 0 ? "all is well" : "WRONG");
+    printf("%.1f s, %.0f states/s: %s\n", took, (double)t->states / took,
+           t->wrong == 0 ? "all is well" : "WRONG");
 }
 
 static void tell(struct plan *p, struct outcome *o, bool shrink) {
@@ -81,7 +84,8 @@ struct walk {
 };
 
 static void run_seeds(const struct walk *k, unsigned job, struct total *t) {
-    for (uint64_t s = k->from + job; s < k->from + k->count && seconds() < k->until && t->wrong == 0; s += k->jobs) {
+    for (uint64_t s = k->from + job;
+         s < k->from + k->count && seconds() < k->until && t->wrong == 0; s += k->jobs) {
         struct plan p;
         struct outcome o, again;
         plan_make(&p, s);
@@ -139,9 +143,10 @@ static void walk_job(const void *what, unsigned job, struct total *t) {
 
 /* ---------------------------------------------------------------- all */
 
-static const struct op alphabet[] = {{OP_COMMIT, 1},     {OP_ASYNC, 2},   {OP_BIG, 1},      {OP_STEP, 2},
-                                     {OP_STEP_ASYNC, 1}, {OP_PRODUCE, 1}, {OP_TAKEOVER, 0}, {OP_DECIDE, 0},
-                                     {OP_TICK, 2},       {OP_RETAIN, 0},  {OP_REOPEN, 0},   {OP_ABORT, 1}};
+static const struct op alphabet[] = {{OP_COMMIT, 1},   {OP_ASYNC, 2},      {OP_BIG, 1},
+                                     {OP_STEP, 2},     {OP_STEP_ASYNC, 1}, {OP_PRODUCE, 1},
+                                     {OP_TAKEOVER, 0}, {OP_DECIDE, 0},     {OP_TICK, 2},
+                                     {OP_RETAIN, 0},   {OP_REOPEN, 0},     {OP_ABORT, 1}};
 #define LETTERS (sizeof alphabet / sizeof alphabet[0])
 
 struct all {
@@ -189,7 +194,10 @@ static void run_word(const struct all *a, const struct op *word, unsigned len, s
         world_do(&w, word[i]);
     h.on = false;
     struct outcome o = {.found = h.e, .steps = w.m.steps, .commits = (uint64_t)model.count};
-    snprintf(o.why, sizeof o.why, "%s", w.why[0] != 0 ? w.why : w.m.note[0] != 0 ? w.m.note : h.e.why);
+    snprintf(o.why, sizeof o.why, "%s",
+             w.why[0] != 0      ? w.why
+             : w.m.note[0] != 0 ? w.m.note
+                                : h.e.why);
     add(t, &o);
     if (o.why[0] != 0) {
         printf("WRONG:");
@@ -219,11 +227,12 @@ static void all_job(const void *what, unsigned job, struct total *t) {
 
 /* Something of everything, over several segments, with recoveries. */
 static const struct op everything[] = {
-    {OP_COMMIT, 3}, {OP_TAKEOVER, 0},   {OP_PRODUCE, 1}, {OP_STEP, 2},  {OP_BIG, 40},     {OP_RUN, 1},
-    {OP_ABORT, 5},  {OP_DECIDE, 0},     {OP_TICK, 2},    {OP_ASYNC, 2}, {OP_DISPATCH, 0}, {OP_READ, 0},
-    {OP_KILL, 0},   {OP_STEP_ASYNC, 3}, {OP_BIG, 61},    {OP_RUN, 2},   {OP_RETAIN, 0},   {OP_FOLLOW, 0},
-    {OP_POWER, 0},  {OP_REPEAT, 1},     {OP_REOPEN, 0},  {OP_BIG, 30},  {OP_STEP, 1},     {OP_RETAIN, 1},
-    {OP_TICK, 1},   {OP_READ, 0}};
+    {OP_COMMIT, 3},   {OP_TAKEOVER, 0}, {OP_PRODUCE, 1}, {OP_STEP, 2},       {OP_BIG, 40},
+    {OP_RUN, 1},      {OP_ABORT, 5},    {OP_DECIDE, 0},  {OP_TICK, 2},       {OP_ASYNC, 2},
+    {OP_DISPATCH, 0}, {OP_READ, 0},     {OP_KILL, 0},    {OP_STEP_ASYNC, 3}, {OP_BIG, 61},
+    {OP_RUN, 2},      {OP_RETAIN, 0},   {OP_FOLLOW, 0},  {OP_POWER, 0},      {OP_REPEAT, 1},
+    {OP_REOPEN, 0},   {OP_BIG, 30},     {OP_STEP, 1},    {OP_RETAIN, 1},     {OP_TICK, 1},
+    {OP_READ, 0}};
 
 struct calls {
     unsigned jobs;
@@ -303,11 +312,12 @@ static int replay(const char *path, bool verbose) {
 }
 
 static int usage(void) {
-    fprintf(stderr,
-            "usage: sim walk [--from SEED] [--count N] [--seconds S] [--jobs J] [--twice] [--shrink]\n"
-            "       sim all [--length L] [--limit SECTORS] [--seconds S] [--jobs J]\n"
-            "       sim calls [--seconds S] [--jobs J]\n"
-            "       sim replay FILE [--shrink]\n");
+    fprintf(
+        stderr,
+        "usage: sim walk [--from SEED] [--count N] [--seconds S] [--jobs J] [--twice] [--shrink]\n"
+        "       sim all [--length L] [--limit SECTORS] [--seconds S] [--jobs J]\n"
+        "       sim calls [--seconds S] [--jobs J]\n"
+        "       sim replay FILE [--shrink]\n");
     return 2;
 }
 

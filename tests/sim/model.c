@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* All values are parts of this: to be compared where they lie, as that is done for each record of each state. */
+/* All values are parts of this: to be compared where they lie, as that is done for each record of
+ * each state. */
 #define TEXT_SIZE 8192u
 static uint8_t text[TEXT_SIZE];
 
@@ -50,7 +51,8 @@ uint64_t model_cookie(int producer, uint64_t sequence) {
     return (sequence + 3) * 0x9e3779b97f4a7c15u ^ (uint64_t)producer;
 }
 
-bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len, int64_t time) {
+bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value,
+                   size_t value_len, int64_t time) {
     struct model_record want;
     model_make(id, &want);
     return key_len == want.key_len && value_len == want.value_len && time == want.time &&

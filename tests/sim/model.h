@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * model.h - what a log must hold: an ordered list of commits. Shares nothing with the library, not even a header.
+ * model.h - what a log must hold: an ordered list of commits. Shares nothing with the library, not
+ * even a header.
  *
- * A log keeps a prefix of what was committed, in order, and at least what was acknowledged or shown. So all that must be known of a recovered log is which prefix it holds; everything else follows,
- * and is compared.
+ * A log keeps a prefix of what was committed, in order, and at least what was acknowledged or
+ * shown. So all that must be known of a recovered log is which prefix it holds; everything else
+ * follows, and is compared.
  */
 #ifndef PAWL_SIM_MODEL_H
 #define PAWL_SIM_MODEL_H
@@ -34,13 +36,15 @@ struct model_place {
 };
 
 struct model {
-    int count;                                   /* commits submitted */
-    int acknowledged;                            /* of those, so many must be there */
-    struct model_view after[MODEL_COMMITS + 1];  /* after[n]: what n commits make */
-    uint32_t id[MODEL_PARTS][MODEL_RECORDS];     /* of the record at an offset */
-    uint16_t commit[MODEL_PARTS][MODEL_RECORDS]; /* and the number of the commit that it came with */
+    int count;                                  /* commits submitted */
+    int acknowledged;                           /* of those, so many must be there */
+    struct model_view after[MODEL_COMMITS + 1]; /* after[n]: what n commits make */
+    uint32_t id[MODEL_PARTS][MODEL_RECORDS];    /* of the record at an offset */
+    /* and the number of the commit that it came with */
+    uint16_t commit[MODEL_PARTS][MODEL_RECORDS];
     uint32_t next_id;
-    struct model_place produced[2][MODEL_COMMITS + 1]; /* by producer and sequence: where its record went */
+    /* by producer and sequence: where its record went */
+    struct model_place produced[2][MODEL_COMMITS + 1];
 };
 
 /* A record of the model: the bytes follow from its id. */
@@ -55,7 +59,8 @@ void model_init(struct model *m);
 /* Copies what counts. */
 void model_copy(struct model *to, const struct model *from);
 void model_make(uint32_t id, struct model_record *r);
-bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value, size_t value_len, int64_t time);
+bool model_matches(uint32_t id, const void *key, size_t key_len, const void *value,
+                   size_t value_len, int64_t time);
 uint64_t model_cookie(int producer, uint64_t sequence);
 
 /* A new commit, equal to the last; the caller changes what it returns and adds records. */

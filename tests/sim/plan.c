@@ -13,7 +13,8 @@
 
 /* How often each kind of operation comes, in three moods. */
 static const uint8_t weight[3][OP_KINDS] = {
-    /* commit async big abort step step_async run produce repeat takeover decide tick dispatch read follow retain reopen kill power */
+    /* commit async big abort step step_async run produce repeat takeover decide tick dispatch read
+     * follow retain reopen kill power */
     {10, 6, 1, 1, 6, 4, 2, 4, 2, 1, 2, 4, 3, 2, 2, 1, 1, 1, 1},
     {3, 20, 2, 0, 2, 10, 1, 6, 1, 1, 1, 2, 3, 1, 1, 1, 0, 1, 2},
     {6, 3, 4, 2, 8, 6, 3, 2, 1, 1, 1, 3, 1, 1, 2, 6, 2, 2, 2},
@@ -46,11 +47,13 @@ void plan_make(struct plan *p, uint64_t seed) {
         p->op[i] = (struct op){draw_kind(&r, w), (uint32_t)(rng_next(&r) >> 44)};
     if (rng_chance(&r, 2))
         return;
-    bool mild = rng_chance(&r, 2); /* only those that must be without consequence, and more of them */
+    /* only those that must be without consequence, and more of them */
+    bool mild = rng_chance(&r, 2);
     p->fault_count = (int)(1 + rng_below(&r, mild ? SIM_FAULTS_MAX : 12));
     for (int i = 0; i < p->fault_count; i++) {
         static const enum sim_fault_kind often[2] = {FAULT_EIO, FAULT_SHORT};
-        enum sim_fault_kind any = (enum sim_fault_kind)rng_below(&r, mild ? FAULT_ENOSPC : FAULT_KINDS);
+        enum sim_fault_kind any =
+            (enum sim_fault_kind)rng_below(&r, mild ? FAULT_ENOSPC : FAULT_KINDS);
         p->fault[i] = (struct sim_fault){40 + rng_below(&r, (unsigned)p->op_count * 6),
                                          rng_chance(&r, 2) ? often[mild] : any};
     }
@@ -73,7 +76,8 @@ static void on_step(void *arg, struct sim_machine *m) {
     h->e->rng.state = h->p->seed ^ (m->steps * 0x9e3779b97f4a7c15u);
     rng_next(&h->e->rng);
     if (rng_chance(&h->e->rng, h->p->one_in))
-        explore_moment(h->e, m, h->w->model, (struct bounds){h->w->model->acknowledged, h->w->model->count}, 1);
+        explore_moment(h->e, m, h->w->model,
+                       (struct bounds){h->w->model->acknowledged, h->w->model->count}, 1);
 }
 
 /* After an opening that would have waited for ever: somebody killed it. */
@@ -110,7 +114,8 @@ static void start(struct world *w) {
         pawl_last_error(&e);
         w->log = NULL;
         revive(w);
-        if (w->m.fault_hits == hits || (rc != PAWL_IO && rc != PAWL_FULL && rc != PAWL_PERMISSION)) {
+        if (w->m.fault_hits == hits ||
+            (rc != PAWL_IO && rc != PAWL_FULL && rc != PAWL_PERMISSION)) {
             world_wrong(w, "opening: %s (%s)", pawl_errname(rc), e.message);
             return;
         }
@@ -138,12 +143,14 @@ static void end_of_run(const struct plan *p, struct world *w, struct explore *e)
     world_do(w, (struct op){OP_REOPEN, 0});
     if (w->why[0] != 0 || w->failed)
         return;
-    for (int i = 0; i < 4; i++) { /* idle, and known to be durable: from here on no damage may go unseen */
+    /* idle, and known to be durable: from here on no damage may go unseen */
+    for (int i = 0; i < 4; i++) {
         w->m.clock_ns += 1000000000u;
         pawl_tick(w->log);
     }
     pawl_status s = PAWL_STATUS_INIT;
-    bool full = pawl_get_status(w->log, &s) != 0 || s.full != 0; /* then there may have been no room for a witness */
+    /* then there may have been no room for a witness */
+    bool full = pawl_get_status(w->log, &s) != 0 || s.full != 0;
     world_abandon(w);
     for (int i = 0; i < 12 && !full && p->one_in != 0 && e->why[0] == 0; i++)
         explore_damage(e, &w->m, w->model);
@@ -183,7 +190,8 @@ void plan_run(const struct plan *p, struct outcome *o) {
         else if (is_set_up(w))
             world_do(w, *op);
     }
-    if (w->log != NULL && w->why[0] == 0 && w->m.note[0] == 0 && o->found.why[0] == 0 && is_set_up(w))
+    if (w->log != NULL && w->why[0] == 0 && w->m.note[0] == 0 && o->found.why[0] == 0 &&
+        is_set_up(w))
         end_of_run(p, w, &o->found);
     o->steps = w->m.steps;
     o->trace = w->m.trace ^ o->found.states * 0x9fb21c651e98df25u ^ o->found.rng.state;
@@ -238,15 +246,15 @@ void plan_shrink(struct plan *p, struct outcome *o) {
 /* ---------------------------------------------------------------- as text */
 
 void plan_print(const struct plan *p, char *out, size_t size) {
-    size_t n =
-        (size_t)snprintf(out, size, "seed=%" PRIu64 " segments=%u direct=%d images=%u one_in=%u ops=", p->seed,
-                         p->segments, p->direct, p->images, p->one_in);
+    size_t n = (size_t)snprintf(
+        out, size, "seed=%" PRIu64 " segments=%u direct=%d images=%u one_in=%u ops=", p->seed,
+        p->segments, p->direct, p->images, p->one_in);
     for (int i = 0; i < p->op_count && n < size; i++)
-        n += (size_t)snprintf(out + n, size - n, "%s%s:%u", i == 0 ? "" : ",", op_name[p->op[i].kind],
-                              p->op[i].arg);
+        n += (size_t)snprintf(out + n, size - n, "%s%s:%u", i == 0 ? "" : ",",
+                              op_name[p->op[i].kind], p->op[i].arg);
     for (int i = 0; i < p->fault_count && n < size; i++)
-        n += (size_t)snprintf(out + n, size - n, "%s%u:%d", i == 0 ? " faults=" : ",", p->fault[i].step,
-                              (int)p->fault[i].kind);
+        n += (size_t)snprintf(out + n, size - n, "%s%u:%d", i == 0 ? " faults=" : ",",
+                              p->fault[i].step, (int)p->fault[i].kind);
     if (p->for_ever && n < size)
         snprintf(out + n, size - n, " for_ever");
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan.h - everything that a simulated run depends on, as data: made from a seed, written as a line of text, cut down when it fails.
+ * plan.h - everything that a simulated run depends on, as data: made from a seed, written as a line
+ * of text, cut down when it fails.
  */
 #ifndef PAWL_SIM_PLAN_H
 #define PAWL_SIM_PLAN_H

@@ -129,13 +129,15 @@ static int sim_open(struct seam *s, const char *name, uint32_t flags) {
     int fault = (flags & SEAM_CREATE) != 0 ? step(x->m) : -1;
     if (fails_for_good(fault))
         return errno_of(fault);
-    int inode = (flags & SEAM_CREATE) != 0 ? disk_create(&x->m->disk, name) : disk_find(&x->m->disk, name);
+    int inode =
+        (flags & SEAM_CREATE) != 0 ? disk_create(&x->m->disk, name) : disk_find(&x->m->disk, name);
     trace(x->m, 1, hash_name(name), (uint64_t)inode);
     if (inode < 0)
         return (flags & SEAM_CREATE) != 0 ? inode : -ENOENT;
     for (int i = 0; i < SIM_HANDLES; i++)
         if (!x->handle[i].used) {
-            x->handle[i] = (struct handle){true, (flags & SEAM_RDWR) != 0, (flags & SEAM_BUFFERED) != 0, inode};
+            x->handle[i] = (struct handle){true, (flags & SEAM_RDWR) != 0,
+                                           (flags & SEAM_BUFFERED) != 0, inode};
             x->m->disk.open[inode]++;
             return i;
         }
@@ -154,7 +156,8 @@ static void sim_close(struct seam *s, int file) {
 }
 
 static int inode_of(struct sim *x, int file, bool write) {
-    if (file < 0 || file >= SIM_HANDLES || !x->handle[file].used || (write && !x->handle[file].writable)) {
+    if (file < 0 || file >= SIM_HANDLES || !x->handle[file].used ||
+        (write && !x->handle[file].writable)) {
         broken_rule(x->m, "a handle is used that is not open, or not for writing");
         return -EBADF;
     }
@@ -293,9 +296,11 @@ static void sim_submit(struct seam *s, struct seam_req *r) {
             r->offset + r->len > x->m->disk.inode[i]->size)
             broken_rule(x->m, "a request is not aligned, empty, or ends beyond the file");
         disk_take_pages(f.page, r->data, r->len);
-        if (!x->m->calm && rng_chance(&x->m->rng, 2)) /* others may see it before it is durable, whole or in part */
+        /* others may see it before it is durable, whole or in part */
+        if (!x->m->calm && rng_chance(&x->m->rng, 2))
             disk_write(&x->m->disk, i, f.page,
-                       r->len / (1 + rng_below(&x->m->rng, 3)) / DISK_SECTOR * DISK_SECTOR, r->offset, false);
+                       r->len / (1 + rng_below(&x->m->rng, 3)) / DISK_SECTOR * DISK_SECTOR,
+                       r->offset, false);
     }
     trace(x->m, 9, r->offset, r->op == SEAM_WRITE ? hash_bytes(r->data, r->len) : 1);
     x->flight[x->queued] = disk_begin(&x->m->disk, &f);
@@ -308,7 +313,8 @@ static int sim_kick(struct seam *s) {
     return 0;
 }
 
-static int64_t answer_write(struct sim_machine *m, const struct seam_req *r, int fault, uint32_t *done) {
+static int64_t answer_write(struct sim_machine *m, const struct seam_req *r, int fault,
+                            uint32_t *done) {
     *done = r->len;
     switch (fault) {
     case -1:
@@ -340,7 +346,8 @@ static int64_t answer(struct sim *x, int at, int fault) {
     uint32_t done = 1;
     if (r->op == SEAM_WRITE) {
         result = answer_write(m, r, fault, &done);
-        if (result != (int64_t)r->len && (fault != FAULT_EIO || m->direct)) /* a part that was written was not made durable */
+        /* a part that was written was not made durable */
+        if (result != (int64_t)r->len && (fault != FAULT_EIO || m->direct))
             f->durable = false;
     } else if (fault == FAULT_EAGAIN || fault == FAULT_EINTR || fault == FAULT_ECANCELED) {
         done = 0;
@@ -353,7 +360,8 @@ static int64_t answer(struct sim *x, int at, int fault) {
     }
     int inode = f->inode;
     bool write_back_failed = r->op == SEAM_WRITE && fault == FAULT_EIO && f->durable && !m->direct;
-    if (write_back_failed) { /* the bytes got as far as the cache, where everybody sees them, and stay there, clean */
+    /* the bytes got as far as the cache, where everybody sees them, and stay there, clean */
+    if (write_back_failed) {
         done = r->len;
         f->durable = false;
     }
@@ -374,7 +382,8 @@ static int next_answer(struct sim *x) {
     return -1;
 }
 
-/* The process waits for ever. It can't be left there: it goes on as a dead one, and what it does then doesn't count. */
+/* The process waits for ever. It can't be left there: it goes on as a dead one, and what it does
+ * then doesn't count. */
 static void hang(struct sim_machine *m) {
     m->hung = m->dead = true;
     disk_copy(&m->hung_disk, &m->disk);
@@ -432,7 +441,8 @@ static void sim_buffers(struct seam *s, void *const *data, size_t each, int coun
 
 /* ---------------------------------------------------------------- reading ahead */
 
-static struct seam_reads *sim_reads_open(struct seam *s, unsigned depth, void *memory, size_t size) {
+static struct seam_reads *sim_reads_open(struct seam *s, unsigned depth, void *memory,
+                                         size_t size) {
     (void)memory, (void)size;
     struct seam_reads *q = calloc(1, sizeof *q);
     if (q != NULL)

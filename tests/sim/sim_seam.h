@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sim_seam.h - the simulator as a backend of wal/seam.h: a disk in memory, a clock that moves when something is done, faults by plan, and a hook
- * at every step where a crash could come.
+ * sim_seam.h - the simulator as a backend of wal/seam.h: a disk in memory, a clock that moves when
+ * something is done, faults by plan, and a hook at every step where a crash could come.
  */
 #ifndef PAWL_SIM_SEAM_H
 #define PAWL_SIM_SEAM_H
@@ -24,7 +24,8 @@ enum sim_fault_kind {
     FAULT_EROFS,
     FAULT_EIO,      /* a part may be written all the same */
     FAULT_NO_DSYNC, /* -EOPNOTSUPP */
-    FAULT_NEVER, /* an asynchronous request is never answered: whoever waits for it alone waits until a crash */
+    /* an asynchronous request is never answered: whoever waits for it alone waits until a crash */
+    FAULT_NEVER,
     FAULT_KINDS
 };
 
@@ -51,8 +52,9 @@ struct sim_machine {
     int fault_count;
     bool for_ever; /* from the first fault's step on every call meets it */
     int fault_hits;
-    bool failed_sync;                               /* a write or sync failed for good */
-    void (*step)(void *arg, struct sim_machine *m); /* before each change of the disk, and before each answer; may be NULL */
+    bool failed_sync; /* a write or sync failed for good */
+    /* before each change of the disk, and before each answer; may be NULL */
+    void (*step)(void *arg, struct sim_machine *m);
     void *arg;
     char note[96]; /* what broke a rule of the seam itself; "" nothing */
 };

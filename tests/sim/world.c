@@ -12,9 +12,10 @@
 #define WITNESS_MS 20
 #define MEMORY_CAP (768u * 1024u)
 
-const char *const op_name[OP_KINDS] = {
-    "commit", "async", "big",      "abort", "step",   "step-async", "run",    "produce", "repeat", "takeover",
-    "decide", "tick",  "dispatch", "read",  "follow", "retain",     "reopen", "kill",    "power"};
+const char *const op_name[OP_KINDS] = {"commit",     "async",  "big",      "abort",  "step",
+                                       "step-async", "run",    "produce",  "repeat", "takeover",
+                                       "decide",     "tick",   "dispatch", "read",   "follow",
+                                       "retain",     "reopen", "kill",     "power"};
 
 static const int part_stream[MODEL_PARTS] = {0, 0, 1};
 static const uint32_t part_number[MODEL_PARTS] = {0, 1, 0};
@@ -35,7 +36,8 @@ static void answered(struct world *w, const char *call, int rc) {
     if (rc >= 0)
         return;
     pawl_last_error(&e);
-    if ((rc == PAWL_IO || rc == PAWL_PERMISSION) && w->m.fault_hits > 0) /* EROFS is a matter of permission */
+    /* EROFS is a matter of permission */
+    if ((rc == PAWL_IO || rc == PAWL_PERMISSION) && w->m.fault_hits > 0)
         w->failed = true;
     else if (rc != PAWL_FULL && rc != PAWL_MEMORY)
         world_wrong(w, "%s: %s (%s)", call, pawl_errname(rc), e.message);
@@ -102,7 +104,8 @@ void world_set_up(struct world *w) {
         if (rc == 0)
             continue;
         model_submit(m)->streams++;
-        ended(w, "stream_create", pawl_stream_create(w->log, name[i], i == 0 ? 2 : 1, &w->stream[i]), m->count);
+        ended(w, "stream_create",
+              pawl_stream_create(w->log, name[i], i == 0 ? 2 : 1, &w->stream[i]), m->count);
         if (w->refused)
             return;
     }
@@ -117,7 +120,8 @@ void world_set_up(struct world *w) {
     uint64_t at;
     if (w->failed || rc < 0 || pawl_position_get(w->log, "p", w->stream[0], 1, &at) == 0)
         return;
-    pawl_tx *tx = begin(w); /* empty intervals, so that retention knows what the processor has yet to read */
+    /* empty intervals, so that retention knows what the processor has yet to read */
+    pawl_tx *tx = begin(w);
     if (tx == NULL)
         return;
     model_submit(m)->started = 1;
@@ -229,12 +233,16 @@ static void drop_records(struct world *w, uint32_t arg) {
     pawl_abort(tx);
 }
 
-/* Compares what a reader gives from `from` on with the model; at most `max` records. How many came, or -1. */
-static int compare(struct world *w, pawl *log, int part, uint64_t from, int max, uint32_t flags, int *newest) {
+/* Compares what a reader gives from `from` on with the model; at most `max` records. How many came,
+ * or -1. */
+static int compare(struct world *w, pawl *log, int part, uint64_t from, int max, uint32_t flags,
+                   int *newest) {
     const struct model *m = w->model;
     pawl_reader *r;
     pawl_batch b;
-    int rc = pawl_reader_open(log, w->stream[part_stream[part]], part_number[part], from, flags, &r), total = 0;
+    int rc =
+            pawl_reader_open(log, w->stream[part_stream[part]], part_number[part], from, flags, &r),
+        total = 0;
     if (rc < 0) {
         answered(w, "reader_open", rc);
         return -1;
@@ -244,11 +252,12 @@ static int compare(struct world *w, pawl *log, int part, uint64_t from, int max,
             const pawl_record *x = &b.records[i];
             uint64_t o = from + (uint64_t)total;
             if (x->offset != o || o >= model_last(m)->end[part])
-                world_wrong(w, "part %d: offset %llu where %llu of %llu is due", part, (unsigned long long)x->offset,
-                            (unsigned long long)o, (unsigned long long)model_last(m)->end[part]);
+                world_wrong(w, "part %d: offset %llu where %llu of %llu is due", part,
+                            (unsigned long long)x->offset, (unsigned long long)o,
+                            (unsigned long long)model_last(m)->end[part]);
             else if (!is_record(m->id[part][o], x))
-                world_wrong(w, "part %d: another record than %u at offset %llu", part, m->id[part][o],
-                            (unsigned long long)o);
+                world_wrong(w, "part %d: another record than %u at offset %llu", part,
+                            m->id[part][o], (unsigned long long)o);
             else if (m->commit[part][o] > *newest)
                 *newest = m->commit[part][o];
             total++;
@@ -277,7 +286,9 @@ static void process(struct world *w, uint32_t arg, bool async) {
     if (arg % 5 != 0) /* a position alone, now and then */
         for (int i = 0; i < n; i++)
             put(w, tx, 2, model_add_record(w->model, 2));
-    answered(w, "advance", pawl_advance(tx, w->processor, w->stream[0], (uint32_t)part, from, from + (uint64_t)n));
+    answered(
+        w, "advance",
+        pawl_advance(tx, w->processor, w->stream[0], (uint32_t)part, from, from + (uint64_t)n));
     finish(w, tx, async);
 }
 
@@ -296,7 +307,8 @@ static int on_batch(pawl_context *ctx, const pawl_record *records, size_t count,
     for (size_t i = 0; i < count; i++) {
         struct model_record r;
         if (committed)
-            model_acknowledge(w->model, w->model->commit[part][records[i].offset]); /* it was shown: it must never go away */
+            /* it was shown: it must never go away */
+            model_acknowledge(w->model, w->model->commit[part][records[i].offset]);
         if (!is_record(w->model->id[part][records[i].offset], &records[i]))
             world_wrong(w, "part %d: the processor gets another record at %llu", part,
                         (unsigned long long)records[i].offset);
@@ -384,7 +396,8 @@ static void check_cookie(struct world *w, int i, uint64_t sequence) {
     uint64_t cookie = 0, due = model_cookie(i, sequence);
     int len = pawl_producer_cookie(w->producer[i], &cookie, sizeof cookie);
     if (sequence == 0 ? len != 0 : len != sizeof cookie || cookie != due)
-        world_wrong(w, "producer %d at sequence %llu has another cookie", i, (unsigned long long)sequence);
+        world_wrong(w, "producer %d at sequence %llu has another cookie", i,
+                    (unsigned long long)sequence);
 }
 
 static void produce(struct world *w, uint32_t arg, bool again) {
@@ -396,7 +409,8 @@ static void produce(struct world *w, uint32_t arg, bool again) {
         return;
     if (pawl_producer_sequence(w->producer[i]) > last)
         world_wrong(w, "a producer is at sequence %llu, not %llu",
-                    (unsigned long long)pawl_producer_sequence(w->producer[i]), (unsigned long long)last);
+                    (unsigned long long)pawl_producer_sequence(w->producer[i]),
+                    (unsigned long long)last);
     int part = (int)(arg / 2 % 2);
     check_cookie(w, i, last);
     pawl_tx *tx = begin(w);
@@ -411,7 +425,8 @@ static void produce(struct world *w, uint32_t arg, bool again) {
     } else {
         put(w, tx, 0, 1);
     }
-    answered(w, "sequence", pawl_tx_sequence(tx, w->producer[i], sequence, sequence, &cookie, sizeof cookie));
+    answered(w, "sequence",
+             pawl_tx_sequence(tx, w->producer[i], sequence, sequence, &cookie, sizeof cookie));
     if (!again) {
         finish(w, tx, arg % 3 == 0);
         return;
@@ -422,10 +437,12 @@ static void produce(struct world *w, uint32_t arg, bool again) {
     if (rc == 0 && !receipt.duplicate)
         world_wrong(w, "a repeated sequence is written again");
     const struct model_place *first = &w->model->produced[i][sequence];
-    if (rc == 0 && (receipt.offset != first->offset || receipt.partition != part_number[first->part]))
-        world_wrong(w, "a repeated sequence is answered with offset %llu of partition %u, not %llu of %u",
-                    (unsigned long long)receipt.offset, receipt.partition, (unsigned long long)first->offset,
-                    part_number[first->part]);
+    if (rc == 0 &&
+        (receipt.offset != first->offset || receipt.partition != part_number[first->part]))
+        world_wrong(
+            w, "a repeated sequence is answered with offset %llu of partition %u, not %llu of %u",
+            (unsigned long long)receipt.offset, receipt.partition,
+            (unsigned long long)first->offset, part_number[first->part]);
     if (rc == PAWL_FULL || rc == PAWL_MEMORY)
         pawl_abort(tx);
     if (rc == 0) /* a duplicate's answer says that the first is durable */
@@ -440,20 +457,23 @@ static void decide_or_finish(struct world *w) {
     if (tx == NULL)
         return;
     bool finishing = now->finished < now->decided;
-    snprintf(name, sizeof name, "t%llu", (unsigned long long)(finishing ? now->finished : now->decided));
+    snprintf(name, sizeof name, "t%llu",
+             (unsigned long long)(finishing ? now->finished : now->decided));
     struct model_view *v = model_submit(w->model);
     if (finishing)
         v->finished++;
     else
         v->decided++;
-    answered(w, "decide", finishing ? pawl_finish(tx, w->processor, name) : pawl_decide(tx, w->processor, name));
+    answered(w, "decide",
+             finishing ? pawl_finish(tx, w->processor, name) : pawl_decide(tx, w->processor, name));
     finish(w, tx, false);
 }
 
 static void read_committed(struct world *w, pawl *log, bool follower) {
     for (int part = 0; part < MODEL_PARTS && w->why[0] == 0 && !w->failed; part++) {
         pawl_bounds b;
-        int newest = 0, rc = pawl_partition_bounds(log, w->stream[part_stream[part]], part_number[part], &b);
+        int newest = 0,
+            rc = pawl_partition_bounds(log, w->stream[part_stream[part]], part_number[part], &b);
         if (rc == PAWL_NOT_FOUND && follower)
             return; /* another process doesn't know of it yet */
         answered(w, "bounds", rc);
@@ -617,7 +637,8 @@ static void observe(struct world *w, struct model_view *v) {
         else
             v->position[i] = 0;
     pawl_producer_info pi;
-    for (; v->producers < 2 && pawl_producer_at(w->log, (uint32_t)v->producers, &pi) == 0; v->producers++) {
+    for (; v->producers < 2 && pawl_producer_at(w->log, (uint32_t)v->producers, &pi) == 0;
+         v->producers++) {
         v->sequence[v->producers] = pi.sequence;
         v->epoch[v->producers] = pi.epoch;
     }
@@ -638,13 +659,17 @@ static int find(const struct model *m, const struct model_view *seen, struct bou
 }
 
 static void print_view(char *out, size_t size, const struct model_view *v) {
-    snprintf(out, size, "[%llu streams, %llu processors, %llu producers, retention %llu, ends %llu %llu %llu, positions %llu %llu, sequences %llu %llu, epochs %llu %llu, %llu+%llu decided]",
+    snprintf(out, size,
+             "[%llu streams, %llu processors, %llu producers, retention %llu, ends %llu %llu %llu, "
+             "positions %llu %llu, sequences %llu %llu, epochs %llu %llu, %llu+%llu decided]",
              (unsigned long long)v->streams, (unsigned long long)v->processors,
-             (unsigned long long)v->producers, (unsigned long long)v->retention, (unsigned long long)v->end[0],
-             (unsigned long long)v->end[1], (unsigned long long)v->end[2], (unsigned long long)v->position[0],
+             (unsigned long long)v->producers, (unsigned long long)v->retention,
+             (unsigned long long)v->end[0], (unsigned long long)v->end[1],
+             (unsigned long long)v->end[2], (unsigned long long)v->position[0],
              (unsigned long long)v->position[1], (unsigned long long)v->sequence[0],
              (unsigned long long)v->sequence[1], (unsigned long long)v->epoch[0],
-             (unsigned long long)v->epoch[1], (unsigned long long)v->decided, (unsigned long long)v->finished);
+             (unsigned long long)v->epoch[1], (unsigned long long)v->decided,
+             (unsigned long long)v->finished);
 }
 
 int world_check(struct world *w, struct bounds b) {
@@ -658,7 +683,8 @@ int world_check(struct world *w, struct bounds b) {
         print_view(a, sizeof a, &seen);
         print_view(l, sizeof l, &w->model->after[b.low]);
         print_view(h, sizeof h, &w->model->after[b.high]);
-        world_wrong(w, "the log holds %s; acknowledged %d commits %s, submitted %d %s", a, b.low, l, b.high, h);
+        world_wrong(w, "the log holds %s; acknowledged %d commits %s, submitted %d %s", a, b.low, l,
+                    b.high, h);
         return -1;
     }
     for (int part = 0; part < MODEL_PARTS; part++) {
@@ -666,14 +692,16 @@ int world_check(struct world *w, struct bounds b) {
         int newest = 0;
         if ((uint64_t)part_stream[part] >= seen.streams)
             continue;
-        int rc = pawl_partition_bounds(w->log, w->stream[part_stream[part]], part_number[part], &pb);
+        int rc =
+            pawl_partition_bounds(w->log, w->stream[part_stream[part]], part_number[part], &pb);
         uint64_t count = rc == 0 ? pb.end - pb.first : 0;
         if (rc == 0 && part < 2 && pb.first > seen.position[part])
             world_wrong(w, "part %d begins at %llu, but its processor has only got to %llu", part,
                         (unsigned long long)pb.first, (unsigned long long)seen.position[part]);
         if (rc < 0)
             answered(w, "bounds", rc);
-        else if (compare(w, w->log, part, pb.first, 100000, 0, &newest) != (int)count && !w->failed && !w->refused)
+        else if (compare(w, w->log, part, pb.first, 100000, 0, &newest) != (int)count &&
+                 !w->failed && !w->refused)
             world_wrong(w, "part %d: offsets %llu to %llu can't all be read", part,
                         (unsigned long long)pb.first, (unsigned long long)pb.end);
     }
@@ -688,7 +716,8 @@ static void remains(struct world *w, int part) {
     pawl_batch batch;
     int rc = pawl_partition_bounds(w->log, w->stream[part_stream[part]], part_number[part], &b);
     if (rc == 0)
-        rc = pawl_reader_open(w->log, w->stream[part_stream[part]], part_number[part], b.first, 0, &r);
+        rc = pawl_reader_open(w->log, w->stream[part_stream[part]], part_number[part], b.first, 0,
+                              &r);
     if (rc < 0)
         return; /* its very name is lost */
     if (b.end > model_last(m)->end[part])
@@ -698,7 +727,8 @@ static void remains(struct world *w, int part) {
     while (w->why[0] == 0 && ((rc = pawl_read(r, 0, 0, &batch)) > 0 || rc == PAWL_LOST)) {
         if (batch.from != next || batch.to > b.end)
             world_wrong(w, "part %d, mended: a batch of %llu to %llu where %llu is due", part,
-                        (unsigned long long)batch.from, (unsigned long long)batch.to, (unsigned long long)next);
+                        (unsigned long long)batch.from, (unsigned long long)batch.to,
+                        (unsigned long long)next);
         for (size_t i = 0; rc > 0 && i < batch.count && w->why[0] == 0; i++) {
             const pawl_record *x = &batch.records[i];
             if (!is_record(m->id[part][x->offset], x))
@@ -711,8 +741,8 @@ static void remains(struct world *w, int part) {
     if (rc < 0)
         answered(w, "reading what is left", rc);
     else if (w->why[0] == 0 && next != b.end)
-        world_wrong(w, "part %d, mended: it ends at %llu, not at %llu", part, (unsigned long long)next,
-                    (unsigned long long)b.end);
+        world_wrong(w, "part %d, mended: it ends at %llu, not at %llu", part,
+                    (unsigned long long)next, (unsigned long long)b.end);
 }
 
 void world_check_remains(struct world *w) {

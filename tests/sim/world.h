@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * world.h - a process that uses Pawl on a simulated machine, told what to do by a list of operations, with the model kept beside it.
+ * world.h - a process that uses Pawl on a simulated machine, told what to do by a list of
+ * operations, with the model kept beside it.
  */
 #ifndef PAWL_SIM_WORLD_H
 #define PAWL_SIM_WORLD_H
@@ -66,9 +67,11 @@ void world_set_up(struct world *w);
 void world_do(struct world *w, struct op o);
 /* Compares the whole open log with the model. The number of commits it holds, or -1 and w->why. */
 int world_check(struct world *w, struct bounds b);
-/* After a writer has recovered: the newest begun segment's header stands there twice, both copies equal. */
+/* After a writer has recovered: the newest begun segment's header stands there twice, both copies
+ * equal. */
 void world_check_header(struct world *w);
-/* Reads what a mended log has left: each record as written, the others told to be lost; nothing beyond what was committed. */
+/* Reads what a mended log has left: each record as written, the others told to be lost; nothing
+ * beyond what was committed. */
 void world_check_remains(struct world *w);
 void world_wrong(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

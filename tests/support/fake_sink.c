@@ -7,7 +7,8 @@
 #include "tests/support/fake_sink.h"
 
 struct fake *fake_new(void) {
-    struct fake *f = mmap(NULL, sizeof *f, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct fake *f =
+        mmap(NULL, sizeof *f, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert(f != MAP_FAILED);
     f->position = f->poison = UINT64_MAX;
     return f;
@@ -43,7 +44,8 @@ static int fake_begin(void *self, const pawl_sink_batch *b, pawl_fault *e) {
     return PAWL_DONE;
 }
 
-static int fake_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count, pawl_fault *e) {
+static int fake_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count,
+                      pawl_fault *e) {
     struct fake *f = self;
     (void)b;
     assert(f->begun && count > 0);
@@ -136,12 +138,14 @@ static int fake_rollback_prepared(void *self, const pawl_sink_batch *b, pawl_fau
     return PAWL_DONE;
 }
 
-static int fake_list(void *self, const char *prefix, pawl_prepared_fn fn, void *arg, pawl_fault *e) {
+static int fake_list(void *self, const char *prefix, pawl_prepared_fn fn, void *arg,
+                     pawl_fault *e) {
     struct fake *f = self;
     if (due(f, false))
         return away(e);
     for (size_t i = 0; i < FAKE_PREPARED; i++)
-        if (f->prepared[i].name[0] != 0 && strncmp(f->prepared[i].name, prefix, strlen(prefix)) == 0)
+        if (f->prepared[i].name[0] != 0 &&
+            strncmp(f->prepared[i].name, prefix, strlen(prefix)) == 0)
             fn(arg, f->prepared[i].name);
     return PAWL_DONE;
 }

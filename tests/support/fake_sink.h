@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A target in shared memory, which outlives the process that writes to it: what a database would hold. One sink for all three kinds.
+ * A target in shared memory, which outlives the process that writes to it: what a database would
+ * hold. One sink for all three kinds.
  */
 #ifndef PAWL_TESTS_FAKE_SINK_H
 #define PAWL_TESTS_FAKE_SINK_H
@@ -20,9 +21,10 @@ struct fake_prepared {
 
 struct fake {
     /* durable in the target */
-    uint32_t rows[FAKE_RECORDS]; /* times the record of this offset is there; idempotent: times it came */
-    uint64_t position;           /* UINT64_MAX: none */
-    uint64_t marker;             /* two-phase: end of the last batch committed */
+    /* times the record of this offset is there; idempotent: times it came */
+    uint32_t rows[FAKE_RECORDS];
+    uint64_t position; /* UINT64_MAX: none */
+    uint64_t marker;   /* two-phase: end of the last batch committed */
     struct fake_prepared prepared[FAKE_PREPARED];
     /* the session */
     uint8_t open[FAKE_RECORDS];

@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * prog_powercut.c - the writer whose power is cut, and the one who looks afterwards. Every record is a function of (seed, kind, partition, number), so
- * the checker derives what must be there by itself; what was acknowledged goes to a file on another file system that is not cut.
+ * prog_powercut.c - the writer whose power is cut, and the one who looks afterwards. Every record
+ * is a function of (seed, kind, partition, number), so the checker derives what must be there by
+ * itself; what was acknowledged goes to a file on another file system that is not cut.
  *
- *     prog_powercut work DIR ACKS SEED BACKEND DIRECT COUNT  writes until an error, or COUNT records a partition; 0, or 3 stopped by PAWL_IO, 4 full
- *     prog_powercut check DIR ACKS SEED BACKEND DIRECT       recovers and compares; what it has seen counts as acknowledged from now on
- *     prog_powercut cut MOUNT DIR modify|rename N            shuts the file system down at the N-th such event in DIR; prints "ready" when it watches
+ *     prog_powercut work DIR ACKS SEED BACKEND DIRECT COUNT  writes until an error, or COUNT
+ *                                                            records a partition; 0, or 3 stopped
+ *                                                            by PAWL_IO, 4 full
+ *     prog_powercut check DIR ACKS SEED BACKEND DIRECT       recovers and compares; what it has
+ *                                                            seen counts as acknowledged from now
+ *                                                            on
+ *     prog_powercut cut MOUNT DIR modify|rename N            shuts the file system down at the N-th
+ *                                                            such event in DIR; prints "ready" when
+ *                                                            it watches
  *
- * Streams: "in" and "pair", written together in one transaction each (PAWL-2, PAWL-3), and "out", which the processor "digest" derives from "in".
+ * Streams: "in" and "pair", written together in one transaction each (PAWL-2, PAWL-3), and "out",
+ * which the processor "digest" derives from "in".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -251,7 +259,8 @@ static int work(char **argv) {
     int rc = open_log(argv[0], argv[3], argv[4]);
     if (rc != 0) {
         pawl_close(the_log);
-        /* A cut during recovery or creation; with the journal gone, the file system is read-only. */
+        /* A cut during recovery or creation; with the journal gone, the file system is
+         * read-only. */
         return rc == PAWL_FULL ? FULL : rc == PAWL_IO || rc == PAWL_PERMISSION ? STOPPED : WRONG;
     }
     pthread_t threads[PARTS + 1];
@@ -302,7 +311,8 @@ static void wrong(const char *stream, uint32_t part, uint64_t number, const char
     exit(WRONG);
 }
 
-/* The partition holds what was derived for it: each number once, in order, byte for byte. Returns how many. */
+/* The partition holds what was derived for it: each number once, in order, byte for byte. Returns
+ * how many. */
 static uint64_t check_partition(const char *name, uint32_t stream, uint32_t part) {
     static uint8_t want[VALUE_MAX];
     pawl_reader *r;
@@ -336,7 +346,8 @@ static void check_producer(uint64_t want) {
     if (pawl_producer_open(the_log, "p0", &p) != 0)
         die("producer");
     if (pawl_producer_sequence(p) != want)
-        wrong("in", 0, pawl_producer_sequence(p), "the producer's sequence is not the number of its records");
+        wrong("in", 0, pawl_producer_sequence(p),
+              "the producer's sequence is not the number of its records");
     pawl_producer_close(p);
 }
 
@@ -356,7 +367,8 @@ static int check(char **argv) {
         if (pawl_position_get(the_log, "digest", in, part, &at) != 0)
             at = 0;
         if (at != m || m > n)
-            wrong("out", part, at, "the processor's position and its outputs don't agree (PAWL-3, PAWL-4)");
+            wrong("out", part, at,
+                  "the processor's position and its outputs don't agree (PAWL-3, PAWL-4)");
         acknowledge("in", part, n);
         acknowledge("out", part, m);
         sum += n, sum_acked += acked_in[part], derived += m;
@@ -382,7 +394,8 @@ static int cut(char **argv) {
     long left = strtol(argv[3], NULL, 10);
     _Alignas(struct inotify_event) char events[4096];
     if (fd < 0 || watch < 0 ||
-        inotify_add_watch(watch, argv[1], strcmp(argv[2], "rename") == 0 ? IN_MOVED_TO : IN_MODIFY) < 0)
+        inotify_add_watch(watch, argv[1],
+                          strcmp(argv[2], "rename") == 0 ? IN_MOVED_TO : IN_MODIFY) < 0)
         die("watching the directory");
     puts("ready");
     fflush(stdout);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * prog_sink LOG SINK STREAM TYPE [OPTION=VALUE ...] : [SETTING=VALUE ...] - delivers what is in the stream through a connector until
- * nothing is left, and prints the sink's status, a name and value a line. On the way, for tests:
- *   at=POINT:N:COMMAND   at the N-th visit of that point (from 1) runs COMMAND with sh; "kill -9 $PPID" kills this process there
+ * prog_sink LOG SINK STREAM TYPE [OPTION=VALUE ...] : [SETTING=VALUE ...] - delivers what is in the
+ * stream through a connector until nothing is left, and prints the sink's status, a name and value
+ * a line. On the way, for tests:
+ *   at=POINT:N:COMMAND   at the N-th visit of that point (from 1) runs COMMAND with sh; "kill -9
+ *                        $PPID" kills this process there
  *   at=+MS:COMMAND       in the background, so many milliseconds after the start
  * Exit: 0 all delivered, 3 the sink has stopped, 4 the limit is over.
  */
@@ -31,7 +33,8 @@ static bool quiet;
 static void on_point(void *arg, const char *point) {
     (void)arg;
     for (size_t i = 0; i < action_count; i++)
-        if (strcmp(actions[i].point, point) == 0 && --actions[i].left == 0 && system(actions[i].command) != 0)
+        if (strcmp(actions[i].point, point) == 0 && --actions[i].left == 0 &&
+            system(actions[i].command) != 0)
             fprintf(stderr, "prog_sink: at %s: the command failed\n", point);
 }
 
@@ -65,11 +68,11 @@ static void report(void *arg, const char *name, int severity, const char *messag
 static void print(pawl_sink *sink) {
     pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
     pawl_sink_status(sink, &s);
-    printf("flow=%s\nrecords=%" PRIu64 "\nbatches=%" PRIu64 "\nretries=%" PRIu64 "\npoisoned=%" PRIu64
-           "\nredelivered=%" PRIu64 "\nlost=%" PRIu64 "\nbehind=%" PRIu64 "\nrecovered=%" PRIu64
-           "\nrolled_back=%" PRIu64 "\nmessage=%s\ntarget=%s\n",
-           pawl_flow_name(s.flow), s.records, s.batches, s.retries, s.poisoned, s.redelivered, s.lost,
-           s.behind, s.recovered, s.rolled_back, s.message, s.target);
+    printf("flow=%s\nrecords=%" PRIu64 "\nbatches=%" PRIu64 "\nretries=%" PRIu64
+           "\npoisoned=%" PRIu64 "\nredelivered=%" PRIu64 "\nlost=%" PRIu64 "\nbehind=%" PRIu64
+           "\nrecovered=%" PRIu64 "\nrolled_back=%" PRIu64 "\nmessage=%s\ntarget=%s\n",
+           pawl_flow_name(s.flow), s.records, s.batches, s.retries, s.poisoned, s.redelivered,
+           s.lost, s.behind, s.recovered, s.rolled_back, s.message, s.target);
 }
 
 static uint64_t now_ms(void) {
@@ -106,7 +109,8 @@ static uint32_t stream_id(pawl *log, const char *name) {
     return info.id;
 }
 
-static void option(pawl *log, pawl_sink_config *c, uint64_t *limit_ms, const char *name, const char *value) {
+static void option(pawl *log, pawl_sink_config *c, uint64_t *limit_ms, const char *name,
+                   const char *value) {
     uint32_t n = (uint32_t)strtoul(value, NULL, 10);
     if (strcmp(name, "batch") == 0) {
         c->batch_records = n;

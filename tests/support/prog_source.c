@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Until the source ends, or SIGTERM: then what was read is drained. To be killed. Says on
- * standard output where it listens.
+ * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Until the source ends, or
+ * SIGTERM: then what was read is drained. To be killed. Says on standard output where it listens.
  * With PROG_SOURCE_BATCH in the environment: so many records a batch.
  */
 #include <signal.h>
@@ -59,7 +59,8 @@ int main(int argc, char **argv) {
     c.hooks.report = told;
     const char *batch = getenv("PROG_SOURCE_BATCH");
     c.batch_records = batch != NULL ? (uint32_t)strtoul(batch, NULL, 10) : 0;
-    if (pawl_source_make(argv[3], &s, &ops, &e) != 0 || pawl_source_add(log, &c, &ops, &source, &e) != 0)
+    if (pawl_source_make(argv[3], &s, &ops, &e) != 0 ||
+        pawl_source_add(log, &c, &ops, &source, &e) != 0)
         return fail("source", e.message);
     if (pawl_source_start(source) != 0)
         return fail("start", "no thread");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A log of a test's own, in a new directory, over a seam that the test may have changed. For tests that look behind the public header.
+ * A log of a test's own, in a new directory, over a seam that the test may have changed. For tests
+ * that look behind the public header.
  */
 #ifndef PAWL_TESTS_SEAM_LOG_H
 #define PAWL_TESTS_SEAM_LOG_H
@@ -16,17 +17,22 @@ struct seam_log {
     uint32_t stream; /* "s", with one partition */
 };
 
-/* `name`: of the test; `change`: what is done to the seam before the log is opened, or NULL. 0 or -1. */
-static inline int seam_log_open(struct seam_log *l, const char *name, void (*change)(struct seam *)) {
+/* `name`: of the test; `change`: what is done to the seam before the log is opened, or NULL. 0 or
+ * -1. */
+static inline int seam_log_open(struct seam_log *l, const char *name,
+                                void (*change)(struct seam *)) {
     struct seam *io;
     pawl_options o = PAWL_OPTIONS_INIT;
     snprintf(l->dir, sizeof l->dir, "/var/tmp/test_%s.XXXXXX", name);
-    if (mkdtemp(l->dir) == NULL || seam_create(l->dir, true, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io) != 0)
+    if (mkdtemp(l->dir) == NULL ||
+        seam_create(l->dir, true, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io) != 0)
         return -1;
     if (change != NULL)
         change(io);
     o.flags = PAWL_OPEN_CREATE, o.segment_size = 16u << 20;
-    return engine_open(io, &o, &l->log) != 0 || pawl_stream_create(l->log, "s", 1, &l->stream) != 0 ? -1 : 0;
+    return engine_open(io, &o, &l->log) != 0 || pawl_stream_create(l->log, "s", 1, &l->stream) != 0
+               ? -1
+               : 0;
 }
 
 static inline int seam_log_remove(struct seam_log *l) {

@@ -120,7 +120,8 @@ void flow_holds(struct flow *f, const char *text) {
     size_t n;
     char *got = flow_text(f, f->to, &n);
     if (n != strlen(text) || memcmp(got, text, n) != 0)
-        fail_msg("it holds %zu bytes:\n%.2000s\ninstead of %zu:\n%.2000s", n, got, strlen(text), text);
+        fail_msg("it holds %zu bytes:\n%.2000s\ninstead of %zu:\n%.2000s", n, got, strlen(text),
+                 text);
     free(got);
 }
 

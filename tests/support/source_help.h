@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * For tests of sources: a log in a temporary directory, a source by type and settings, and what it put into the log.
+ * For tests of sources: a log in a temporary directory, a source by type and settings, and what it
+ * put into the log.
  */
 #ifndef PAWL_TESTS_SOURCE_HELP_H
 #define PAWL_TESTS_SOURCE_HELP_H

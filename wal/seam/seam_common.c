@@ -67,7 +67,8 @@ int common_fd(struct common *c, int file) {
 
 /* O_NOFOLLOW guards the last component only, so there must be no other. */
 static bool name_ok(const char *name) {
-    return name[0] != 0 && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    return name[0] != 0 && strchr(name, '/') == NULL && strcmp(name, ".") != 0 &&
+           strcmp(name, "..") != 0;
 }
 
 int common_open_regular(int dir, const char *name, int flags) {
@@ -86,7 +87,8 @@ int common_open_regular(int dir, const char *name, int flags) {
         rc = -errno;
     else if (!S_ISREG(st.st_mode))
         rc = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-    else if (fcntl(fd, F_SETFL, 0) != 0) /* with O_NONBLOCK io_uring would answer -EAGAIN instead of waiting */
+    /* with O_NONBLOCK io_uring would answer -EAGAIN instead of waiting */
+    else if (fcntl(fd, F_SETFL, 0) != 0)
         rc = -errno;
     if (rc == 0)
         return fd;
@@ -94,7 +96,8 @@ int common_open_regular(int dir, const char *name, int flags) {
     return rc;
 }
 
-/* Direct I/O is switched on after the open, because some file systems create the file before they refuse O_DIRECT. */
+/* Direct I/O is switched on after the open, because some file systems create the file before they
+ * refuse O_DIRECT. */
 static int make_direct(struct common *c, int fd, bool *direct) {
     if (fcntl(fd, F_SETFL, O_DIRECT) == 0) {
         *direct = true;
@@ -130,7 +133,8 @@ int common_open(struct seam *s, const char *name, uint32_t flags) {
     if (file < 0)
         return file;
     int how = (flags & (SEAM_RDWR | SEAM_CREATE)) != 0 ? O_RDWR : O_RDONLY;
-    int fd = common_open_regular(c->dir, name, how | ((flags & SEAM_CREATE) != 0 ? O_CREAT | O_EXCL : 0));
+    int fd = common_open_regular(c->dir, name,
+                                 how | ((flags & SEAM_CREATE) != 0 ? O_CREAT | O_EXCL : 0));
     bool direct = false;
     int rc = fd < 0 ? fd : 0;
     if (rc == 0 && s->direct && (flags & SEAM_BUFFERED) == 0) {
@@ -209,7 +213,9 @@ int common_unlink(struct seam *s, const char *name) {
 
 static int sync_fd(int fd, int (*how)(int)) {
     int rc;
-    do /* EINTR is "not done", not a failed write-back: the one error that may be tried again (PAWL-7) */
+    /* EINTR is "not done", not a failed write-back: the one error that may be tried again
+     * (PAWL-7) */
+    do
         rc = how(fd);
     while (rc != 0 && errno == EINTR);
     return rc != 0 ? -errno : 0;
@@ -284,7 +290,8 @@ int64_t common_read(struct seam *s, int file, void *data, size_t len, uint64_t o
         if (n < 0)
             return -errno;
         done += (size_t)n;
-        /* A direct read that ends inside a block has met the end of the file, and could not go on from there anyway. */
+        /* A direct read that ends inside a block has met the end of the file, and could not go on
+         * from there anyway. */
         if (n == 0 || (c->file_direct[file] && (size_t)n % SEAM_BLOCK != 0))
             break;
     }
@@ -306,9 +313,12 @@ int64_t common_write(struct seam *s, int file, const void *data, size_t len, uin
         if (n < 0)
             return -errno;
         size_t whole = (size_t)n;
-        if (c->file_direct[file]) /* direct I/O goes on at a block's start only, so a cut block is written again */
+        /* direct I/O goes on at a block's start only, so a cut block is written again */
+        if (c->file_direct[file])
             whole -= whole % SEAM_BLOCK;
-        if (whole == 0) /* only a full disk, a quota or a limit cuts the first block of a write, and it would again */
+        /* only a full disk, a quota or a limit cuts the first block of a write, and it would
+         * again */
+        if (whole == 0)
             return -ENOSPC;
         done += whole;
     }

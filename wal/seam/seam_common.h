@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * seam_common.h - what the production backends of seam.h share: everything but the asynchronous requests.
- * Private to seam_*.c.
+ * seam_common.h - what the production backends of seam.h share: everything but the asynchronous
+ * requests. Private to seam_*.c.
  */
 #ifndef PAWL_WAL_SEAM_COMMON_H
 #define PAWL_WAL_SEAM_COMMON_H
@@ -12,13 +12,15 @@
 
 #include "wal/seam/seam.h"
 
-/* Every function that can be called from outside begins with this: errno is the application's (STYLE 4). */
+/* Every function that can be called from outside begins with this: errno is the application's
+ * (STYLE 4). */
 #define KEEP_ERRNO int kept_errno_ __attribute__((unused, cleanup(common_restore_errno))) = errno
 static inline void common_restore_errno(const int *kept) {
     errno = *kept;
 }
 
-#define SLOT_LOCK SEAM_FILES_MAX /* the lock's place in a backend's table of descriptors, behind the files */
+/* the lock's place in a backend's table of descriptors, behind the files */
+#define SLOT_LOCK SEAM_FILES_MAX
 #define SLOTS (SEAM_FILES_MAX + 1)
 
 #define FD_FREE (-1)
@@ -28,8 +30,9 @@ struct common {
     struct seam seam; /* first: a `struct seam *` is a `struct common *` */
     int dir;          /* constant */
     int direct;       /* enum pawl_direct, constant */
-    /* Backend's hook: `slot` stands for descriptor `fd` from now on, or for none if fd is -1. May be NULL; constant. Called by
-     * the thread that opens or closes, for different slots by different threads at once. */
+    /* Backend's hook: `slot` stands for descriptor `fd` from now on, or for none if fd is -1. May
+     * be NULL; constant. Called by the thread that opens or closes, for different slots by
+     * different threads at once. */
     void (*slot)(struct common *c, int slot, int fd);
 
     pthread_mutex_t mutex; /* guards the choice of a free place in fd[] */
@@ -40,7 +43,8 @@ struct common {
     int lock_fd; /* -1: not held. The caller's lock() and unlock() never run at once. */
 };
 
-/* What seam_create() found out and hands to a backend, which owns `dir` once its constructor has succeeded. */
+/* What seam_create() found out and hands to a backend, which owns `dir` once its constructor has
+ * succeeded. */
 struct start {
     int dir;
     int direct_option;
@@ -54,7 +58,8 @@ int uring_create(const struct start *st, struct common **out, const char **why);
 int common_init(struct common *c, const struct start *st);
 void common_end(struct common *c); /* gives up the lock, closes every descriptor */
 
-/* Makes a descriptor one that is above 2, so that a stray write to a closed stderr can never reach the log. Takes fd over; -errno. */
+/* Makes a descriptor one that is above 2, so that a stray write to a closed stderr can never reach
+ * the log. Takes fd over; -errno. */
 int common_fd_high(int fd);
 /* Opens a regular file of the directory and nothing else, buffered; -errno. */
 int common_open_regular(int dir, const char *name, int flags);
@@ -84,10 +89,11 @@ int common_free_space(struct seam *s, uint64_t *bytes);
 
 #define COMMON_OPS \
     .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
-    .names = common_names, .allocate = common_allocate, .rename = common_rename, .unlink = common_unlink, \
-    .sync_dir = common_sync_dir, .read = common_read, .write = common_write, .sync = common_sync, \
-    .drop_cache = common_drop_cache, .lock = common_lock, .unlock = common_unlock, .holder = common_holder, \
-    .now = common_now, .realtime = common_realtime, .sleep = common_sleep, .random = common_random, \
+    .names = common_names, .allocate = common_allocate, .rename = common_rename, \
+    .unlink = common_unlink, .sync_dir = common_sync_dir, .read = common_read, \
+    .write = common_write, .sync = common_sync, .drop_cache = common_drop_cache, \
+    .lock = common_lock, .unlock = common_unlock, .holder = common_holder, .now = common_now, \
+    .realtime = common_realtime, .sleep = common_sleep, .random = common_random, \
     .free_space = common_free_space
 
 /* First in, first out, linked through the requests themselves. Zeroed is empty. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * seam_create.c - opens the directory, and chooses between the backends and between direct and buffered I/O.
+ * seam_create.c - opens the directory, and chooses between the backends and between direct and
+ * buffered I/O.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,7 +13,8 @@
 #include "pawl.h"
 #include "wal/seam/seam_common.h"
 
-/* Makes the directory's own name durable. Done even if the directory was there: whoever made it may have crashed before. */
+/* Makes the directory's own name durable. Done even if the directory was there: whoever made it may
+ * have crashed before. */
 static int sync_parent(int dir, bool made) {
     int fd = common_fd_high(openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd < 0)
@@ -22,7 +24,8 @@ static int sync_parent(int dir, bool made) {
     return made ? rc : 0;
 }
 
-/* Linux says ENOTDIR for O_DIRECTORY | O_NOFOLLOW on a symbolic link, and follows it where a slash comes after the name. */
+/* Linux says ENOTDIR for O_DIRECTORY | O_NOFOLLOW on a symbolic link, and follows it where a slash
+ * comes after the name. */
 static int open_dir(const char *path, bool create) {
     char *name = strdup(path);
     if (name == NULL)
@@ -47,8 +50,8 @@ static int open_dir(const char *path, bool create) {
     return fd;
 }
 
-/* Tries one direct write into a file without a name. Where that can't be tried (read-only directory, no O_TMPFILE, disk full) each
- * file finds out for itself when it is opened. */
+/* Tries one direct write into a file without a name. Where that can't be tried (read-only
+ * directory, no O_TMPFILE, disk full) each file finds out for itself when it is opened. */
 static bool direct_works(int dir) {
     int fd = common_fd_high(openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (fd < 0)
@@ -60,7 +63,8 @@ static bool direct_works(int dir) {
     } else if (posix_memalign(&block, SEAM_BLOCK, SEAM_BLOCK) == 0) {
         memset(block, 0, SEAM_BLOCK);
         ssize_t n = pwrite(fd, block, SEAM_BLOCK, 0);
-        works = n >= 0 || (errno != EINVAL && errno != EOPNOTSUPP); /* EINVAL: the device's blocks are larger */
+        /* EINVAL: the device's blocks are larger */
+        works = n >= 0 || (errno != EINVAL && errno != EOPNOTSUPP);
     }
     free(block);
     close(fd);
@@ -77,7 +81,8 @@ static int create_backend(const struct start *st, int backend, struct common **c
             return 0;
         }
         if (backend == PAWL_BACKEND_URING)
-            return -EOPNOTSUPP; /* ENOMEM too: it mostly means RLIMIT_MEMLOCK, which newer kernels charge the ring to */
+            /* ENOMEM too: it mostly means RLIMIT_MEMLOCK, which newer kernels charge the ring to */
+            return -EOPNOTSUPP;
         const char *text = strerrordesc_np(-rc);
         snprintf(reason, sizeof reason, ": %s: %s", why, text != NULL ? text : "unknown error");
     }
@@ -98,7 +103,8 @@ int seam_create(const char *dir, bool create, int backend, int direct, struct se
         return st.dir;
     st.direct = direct != PAWL_DIRECT_OFF && direct_works(st.dir);
     struct common *c = NULL;
-    int rc = direct == PAWL_DIRECT_ON && !st.direct ? -EOPNOTSUPP : create_backend(&st, backend, &c);
+    int rc =
+        direct == PAWL_DIRECT_ON && !st.direct ? -EOPNOTSUPP : create_backend(&st, backend, &c);
     if (rc < 0) {
         close(st.dir);
         return rc;

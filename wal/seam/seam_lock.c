@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * seam_lock.c - one writer (PAWL-10): flock() on the file `lock`, with the holder's pid as text in it.
+ * seam_lock.c - one writer (PAWL-10): flock() on the file `lock`, with the holder's pid as text in
+ * it.
  *
- * flock() and not fcntl(): it belongs to the open file description, so a second open in the same process is refused too, closing
- * some other descriptor of the file doesn't lose it, and the io_uring backend can hand the description to the kernel (its
- * slot hook), which keeps it, and the lock with it, until the last request of a killed writer has landed.
- * The file is never unlinked: two writers could each hold a lock on a file of that name.
+ * flock() and not fcntl(): it belongs to the open file description, so a second open in the same
+ * process is refused too, closing some other descriptor of the file doesn't lose it, and the
+ * io_uring backend can hand the description to the kernel (its slot hook), which keeps it, and the
+ * lock with it, until the last request of a killed writer has landed. The file is never unlinked:
+ * two writers could each hold a lock on a file of that name.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -51,7 +53,8 @@ static void write_pid(int fd) {
     }
 }
 
-/* Was it a process that is gone? Then the kernel keeps the lock until its last requests have landed, which takes a while on a machine with much to do. */
+/* Was it a process that is gone? Then the kernel keeps the lock until its last requests have
+ * landed, which takes a while on a machine with much to do. */
 static bool holder_gone(int fd) {
     int pid = read_pid(fd);
     return pid > 0 && kill(pid, 0) != 0 && errno == ESRCH;
@@ -70,7 +73,8 @@ int common_lock(struct seam *s, uint64_t wait_ns, int *pid) {
         uint64_t waited = common_now(s) - start;
         if (waited >= wait_ns && (waited >= GONE_NS || !holder_gone(fd)))
             break;
-        common_sleep(s, waited < wait_ns && wait_ns - waited < RETRY_NS ? wait_ns - waited : RETRY_NS);
+        common_sleep(s,
+                     waited < wait_ns && wait_ns - waited < RETRY_NS ? wait_ns - waited : RETRY_NS);
     }
     if (rc < 0) {
         if (rc == -EWOULDBLOCK)
@@ -95,14 +99,15 @@ void common_unlock(struct seam *s) {
     }
     if (c->slot != NULL)
         c->slot(c, SLOT_LOCK, -1);
-    /* Said and not left to close(): the kernel may keep its own reference to the description for some milliseconds more. */
+    /* Said and not left to close(): the kernel may keep its own reference to the description for
+     * some milliseconds more. */
     flock(c->lock_fd, LOCK_UN);
     close(c->lock_fd);
     c->lock_fd = -1;
 }
 
-/* Asks by taking a shared lock for a microsecond, since flock() has no way to ask. A writer that tries in that microsecond is
- * refused once; it tries again for 250 ms, so that is harmless. */
+/* Asks by taking a shared lock for a microsecond, since flock() has no way to ask. A writer that
+ * tries in that microsecond is refused once; it tries again for 250 ms, so that is harmless. */
 int common_holder(struct seam *s) {
     KEEP_ERRNO;
     struct common *c = (struct common *)s;

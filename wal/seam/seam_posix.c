@@ -2,8 +2,9 @@
  *
  * seam_posix.c - backend of plain system calls, for where io_uring is missing or forbidden.
  *
- * Foreground requests are done by the thread that reaps, one in each round, so that each is reported as soon as it is done and
- * there is no hand-off. Background ones are done by a helper thread, started with the first of them.
+ * Foreground requests are done by the thread that reaps, one in each round, so that each is
+ * reported as soon as it is done and there is no hand-off. Background ones are done by a helper
+ * thread, started with the first of them.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -80,7 +81,8 @@ static void *helper(void *arg) {
     return NULL;
 }
 
-/* The helper takes no signals: they are the application's. If it can't be started, reap() does its work, when it has no other. */
+/* The helper takes no signals: they are the application's. If it can't be started, reap() does its
+ * work, when it has no other. */
 static void start_helper(struct posix *p) {
     sigset_t all, old;
     sigfillset(&all);

@@ -2,12 +2,14 @@
  *
  * seam_uring.c - backend of io_uring.
  *
- * A request is `queued` (in a list of ours), then `staged` (in the submission ring, not taken by the kernel yet), then in the kernel, then in the
- * completion ring. There are never more of them staged or beyond than the completion ring holds: an overflow would cost a
- * system call, or on old kernels the completion itself.
+ * A request is `queued` (in a list of ours), then `staged` (in the submission ring, not taken by
+ * the kernel yet), then in the kernel, then in the completion ring. There are never more of them
+ * staged or beyond than the completion ring holds: an overflow would cost a system call, or on old
+ * kernels the completion itself.
  *
- * The submission side is shared by submit(), kick() and reap(), under `mutex`. The completion side belongs to the thread that reaps, and
- * it waits there with no lock held, so that others go on submitting.
+ * The submission side is shared by submit(), kick() and reap(), under `mutex`. The completion side
+ * belongs to the thread that reaps, and it waits there with no lock held, so that others go on
+ * submitting.
  */
 #include <liburing.h>
 #include <stdlib.h>
@@ -21,15 +23,16 @@
 
 #define ENTRIES 128
 #define BATCH 64
-#define NAP_NS \
-    500000u /* when the kernel has no memory for a submission, and nothing in flight whose end would help */
+/* when the kernel has no memory for a submission, and nothing in flight whose end would help */
+#define NAP_NS 500000u
 
 struct uring {
     struct common c;
     struct io_uring ring;
     unsigned capacity; /* of the completion ring; constant */
     bool fixed_files;  /* constant */
-    /* Is the place in the kernel's table filled? Written by the hook below while the handle isn't known to anyone. */
+    /* Is the place in the kernel's table filled? Written by the hook below while the handle isn't
+     * known to anyone. */
     _Atomic bool fixed[SLOTS];
 
     pthread_mutex_t mutex; /* guards all below and the submission ring */
@@ -46,8 +49,9 @@ static struct uring *self(struct seam *s) {
 
 /* ---------------------------------------------------------------- registration */
 
-/* The lock's descriptor is in the table too: the table lives until the ring's last request is done, also when the process is killed,
- * and so does the description in it, and so does the flock. A killed writer's last write can't land in a new owner's log. */
+/* The lock's descriptor is in the table too: the table lives until the ring's last request is done,
+ * also when the process is killed, and so does the description in it, and so does the flock. A
+ * killed writer's last write can't land in a new owner's log. */
 static void set_slot(struct common *c, int slot, int fd) {
     struct uring *u = (struct uring *)c;
     if (!u->fixed_files)
@@ -61,7 +65,8 @@ static void register_files(struct uring *u) {
     for (int i = 0; i < SLOTS; i++)
         none[i] = -1;
     /* Not liburing's own function, which would raise the process's RLIMIT_NOFILE. */
-    u->fixed_files = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_FILES, none, SLOTS) >= 0;
+    u->fixed_files =
+        io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_FILES, none, SLOTS) >= 0;
 }
 
 static void uring_buffers(struct seam *s, void *const *data, size_t each, int count) {
@@ -75,7 +80,8 @@ static void uring_buffers(struct seam *s, void *const *data, size_t each, int co
     for (int i = 0; v != NULL && i < count; i++)
         v[i] = (struct iovec){.iov_base = data[i], .iov_len = each};
     if (v != NULL && io_uring_register_buffers(&u->ring, v, (unsigned)count) == 0)
-        u->fixed_buffers = count; /* else ENOMEM by RLIMIT_MEMLOCK, mostly: the same writes, a little dearer */
+        /* else ENOMEM by RLIMIT_MEMLOCK, mostly: the same writes, a little dearer */
+        u->fixed_buffers = count;
     pthread_mutex_unlock(&u->mutex);
     free(v);
 }
@@ -85,7 +91,8 @@ static void uring_buffers(struct seam *s, void *const *data, size_t each, int co
 static void fill(struct uring *u, struct io_uring_sqe *sqe, struct seam_req *r) {
     bool fixed = r->file >= 0 && r->file < SEAM_FILES_MAX &&
                  atomic_load_explicit(&u->fixed[r->file], memory_order_acquire);
-    int fd = fixed ? r->file : common_fd(&u->c, r->file); /* no such handle: the kernel answers -EBADF */
+    /* no such handle: the kernel answers -EBADF */
+    int fd = fixed ? r->file : common_fd(&u->c, r->file);
     switch (r->op) {
     case SEAM_WRITE:
         if (r->buffer >= 0 && r->buffer < u->fixed_buffers)
@@ -101,13 +108,16 @@ static void fill(struct uring *u, struct io_uring_sqe *sqe, struct seam_req *r) 
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     }
-    /* A kernel thread begins background requests: what submitting costs is not the submitting thread's. */
-    unsigned flags = (fixed ? IOSQE_FIXED_FILE : 0u) | ((r->flags & SEAM_BACKGROUND) != 0 ? IOSQE_ASYNC : 0u);
+    /* A kernel thread begins background requests: what submitting costs is not the submitting
+     * thread's. */
+    unsigned flags =
+        (fixed ? IOSQE_FIXED_FILE : 0u) | ((r->flags & SEAM_BACKGROUND) != 0 ? IOSQE_ASYNC : 0u);
     sqe->flags = (unsigned char)flags;
     io_uring_sqe_set_data(sqe, r);
 }
 
-/* Background requests may fill half of the ring only, so that there is always room for the others. */
+/* Background requests may fill half of the ring only, so that there is always room for the
+ * others. */
 static struct seam_req *next_request(struct uring *u) {
     if (u->in_flight >= u->capacity)
         return NULL;
@@ -141,7 +151,8 @@ static void refuse_all(struct uring *u, struct req_queue *q, int error) {
     }
 }
 
-/* The ring itself failed. What the kernel hasn't taken it never will, as nothing is submitted any more, so it can be answered. */
+/* The ring itself failed. What the kernel hasn't taken it never will, as nothing is submitted any
+ * more, so it can be answered. */
 static int give_up(struct uring *u, int error) {
     u->broken = error;
     u->in_flight -= u->staged_count;
@@ -152,7 +163,8 @@ static int give_up(struct uring *u, int error) {
     return error;
 }
 
-/* Hands over what can be. What the kernel has no room for at the moment stays and goes with the next call. */
+/* Hands over what can be. What the kernel has no room for at the moment stays and goes with the
+ * next call. */
 static int flush(struct uring *u) {
     if (u->broken != 0)
         return give_up(u, u->broken);
@@ -193,7 +205,8 @@ static int uring_kick(struct seam *s) {
 
 /* ---------------------------------------------------------------- completion */
 
-/* Takes out what is finished. Only then looks whether more can be handed over, so that what came is not delayed by it. */
+/* Takes out what is finished. Only then looks whether more can be handed over, so that what came is
+ * not delayed by it. */
 static int harvest(struct uring *u, struct seam_req **out, int max) {
     struct io_uring_cqe *cqe[BATCH];
     int n = 0;
@@ -203,7 +216,8 @@ static int harvest(struct uring *u, struct seam_req **out, int max) {
         out[n++] = r;
     unsigned found = 0;
     if (n < max)
-        found = io_uring_peek_batch_cqe(&u->ring, cqe, (unsigned)(max - n < BATCH ? max - n : BATCH));
+        found =
+            io_uring_peek_batch_cqe(&u->ring, cqe, (unsigned)(max - n < BATCH ? max - n : BATCH));
     for (unsigned i = 0; i < found; i++) {
         r = io_uring_cqe_get_data(cqe[i]);
         r->result = cqe[i]->res;
@@ -223,7 +237,8 @@ static int uring_reap(struct seam *s, struct seam_req **out, int max, bool wait)
     for (;;) {
         pthread_mutex_lock(&u->mutex);
         flush(u);
-        /* Only this thread takes completions out, so what is in the kernel now will still wake it up below. */
+        /* Only this thread takes completions out, so what is in the kernel now will still wake it
+         * up below. */
         unsigned in_kernel = u->in_flight - u->staged_count;
         bool rest = u->staged_count > 0 || u->queued.head != NULL || u->queued_back.head != NULL;
         pthread_mutex_unlock(&u->mutex);
@@ -253,7 +268,8 @@ struct seam_reads {
 
 static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsigned *completions);
 
-static struct seam_reads *uring_reads_open(struct seam *s, unsigned depth, void *memory, size_t size) {
+static struct seam_reads *uring_reads_open(struct seam *s, unsigned depth, void *memory,
+                                           size_t size) {
     KEEP_ERRNO;
     struct seam_reads *q = calloc(1, sizeof *q);
     unsigned completions;
@@ -265,7 +281,8 @@ static struct seam_reads *uring_reads_open(struct seam *s, unsigned depth, void 
         return NULL;
     }
     struct iovec v = {.iov_base = memory, .iov_len = size};
-    q->fixed = io_uring_register_buffers(&q->ring, &v, 1) == 0; /* refused by RLIMIT_MEMLOCK, mostly */
+    /* refused by RLIMIT_MEMLOCK, mostly */
+    q->fixed = io_uring_register_buffers(&q->ring, &v, 1) == 0;
     return q;
 }
 
@@ -288,7 +305,8 @@ static void uring_reads_put(struct seam_reads *q, struct seam_req *r) {
         q->in_flight++;
         return;
     }
-    /* Not taken by the kernel: what is staged must not be read later into memory that is somebody else's by then. */
+    /* Not taken by the kernel: what is staged must not be read later into memory that is somebody
+     * else's by then. */
     if (sqe != NULL) {
         io_uring_prep_nop(sqe);
         io_uring_sqe_set_data(sqe, NULL);
@@ -318,7 +336,9 @@ static void uring_reads_close(struct seam_reads *q) {
     KEEP_ERRNO;
     while (uring_reads_take(q) != NULL) {
     }
-    if (q->fixed) /* the ring goes some time after queue_exit(); what it counts against RLIMIT_MEMLOCK is given back now */
+    /* the ring goes some time after queue_exit(); what it counts against RLIMIT_MEMLOCK is given
+     * back now */
+    if (q->fixed)
         io_uring_unregister_buffers(&q->ring);
     io_uring_queue_exit(&q->ring);
     free(q);
@@ -376,7 +396,8 @@ static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsi
 }
 
 static bool has_operations(struct uring *u) {
-    static const int needed[] = {IORING_OP_WRITE, IORING_OP_READ, IORING_OP_FSYNC, IORING_OP_WRITE_FIXED};
+    static const int needed[] = {IORING_OP_WRITE, IORING_OP_READ, IORING_OP_FSYNC,
+                                 IORING_OP_WRITE_FIXED};
     struct io_uring_probe *probe = io_uring_get_probe_ring(&u->ring);
     bool all = probe != NULL;
     for (size_t i = 0; all && i < sizeof needed / sizeof needed[0]; i++)
