@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 COLOURS = {"pawl": "#c0392b", "two-phase floor": "#555555", "F1": "#555555", "SQLite": "#2980b9", "LMDB": "#27ae60", "RocksDB": "#8e44ad"}
@@ -44,6 +45,11 @@ def table(head, rows):
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
 
 
+def wrapped(text):
+    """A paragraph in lines of at most 100 columns."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
 class Results:
     def __init__(self, docs):
         self.docs = docs
@@ -63,7 +69,7 @@ class Results:
 
     def machine(self):
         b = self.bench
-        return (
+        return wrapped(
             f"{b['date'][:10]}; {b['processors']} processors, {b['processor']}; Linux {b['kernel']}, {b['file_system']}. "
             f"{b['rounds']} rounds of {b['slices']} slices of {b['slice_s'] * 1000:.0f} ms. The floor's best forms: {b['floor']}. "
             f"{self.load()} One durable write was {b['flushes_per_durable_write']:.2f} flushes, as the device counted them."
