@@ -191,21 +191,23 @@ typedef struct pawl_options {
 /* Opens the log in directory `dir`; `o` may be NULL (open an existing log for writing, all
  * defaults). Opening for writing recovers: finds the tail, makes it durable, begins a new
  * incarnation durably. `*out` is the handle, to be given to pawl_close(); NULL on error. `err` may
- * be NULL; else it tells all. Errors: INVALID, MEMORY, IO, LOCKED, NOT_A_LOG, VERSION, DAMAGED,
- * FOREIGN, EXISTS, UNSUPPORTED, PERMISSION, FULL (creation only). */
+ * be NULL; else it tells all.
+ * Errors: INVALID, MEMORY, IO, LOCKED, NOT_A_LOG, VERSION, DAMAGED, FOREIGN, EXISTS, UNSUPPORTED,
+ * PERMISSION, FULL (creation only). */
 PAWL_API int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *err);
 
 /* Makes everything appended durable, marks the log as cleanly closed, releases all. Transactions,
  * readers and producers of the handle must be finished before. The handle is gone whatever is
- * returned. Safe with NULL. Errors: IO (what was not acknowledged may be lost), FORKED. */
+ * returned. Safe with NULL.
+ * Errors: IO (what was not acknowledged may be lost), FORKED. */
 PAWL_API int pawl_close(pawl *p);
 
 /* The error of the last failing call of this thread on any handle; the sticky one after PAWL_IO.
  * Always succeeds. */
 PAWL_API void pawl_last_error(pawl_error *out);
 
-/* Waits until everything appended so far is durable. Errors: IO (also when the handle failed
- * before, whatever was durable by then), FORKED. */
+/* Waits until everything appended so far is durable.
+ * Errors: IO (also when the handle failed before, whatever was durable by then), FORKED. */
 PAWL_API int pawl_sync(pawl *p);
 
 /* With no_thread: does what a background thread would (prepares segments, writes the witness,
@@ -225,12 +227,15 @@ typedef struct pawl_stream_info {
     char name[128];
 } pawl_stream_info;
 
-/* Creates a stream; durable on return. `id` may be NULL. Errors: INVALID (name), EXISTS (then *id
- * is the existing one's), LIMIT, FULL, IO, READ_ONLY, FORKED. */
+/* Creates a stream; durable on return. `id` may be NULL.
+ * Errors: INVALID (name), EXISTS (then *id is the existing one's), LIMIT, FULL, IO, READ_ONLY,
+ * FORKED. */
 PAWL_API int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t *id);
-/* Finds a stream by name. Errors: NOT_FOUND. */
+/* Finds a stream by name.
+ * Errors: NOT_FOUND. */
 PAWL_API int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out);
-/* The index-th stream in order of id, from 0. Errors: NOT_FOUND when there are no more. */
+/* The index-th stream in order of id, from 0.
+ * Errors: NOT_FOUND when there are no more. */
 PAWL_API int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out);
 
 typedef struct pawl_bounds {
@@ -269,7 +274,8 @@ typedef struct pawl_record {
     uint16_t raw_headers_len; /* as read; or to write with raw_headers */
 } pawl_record;
 
-/* The index-th header of a record as read. Errors: NOT_FOUND when there are no more. */
+/* The index-th header of a record as read.
+ * Errors: NOT_FOUND when there are no more. */
 PAWL_API int pawl_record_header(const pawl_record *r, uint32_t index, pawl_header *out);
 
 /* ---------------------------------------------------------------- transactions */
@@ -291,62 +297,67 @@ typedef struct pawl_receipt {
 
 /* Begins a transaction: any number of records to any streams, positions, producer sequences; all of
  * it becomes visible and durable together, or nothing. It blocks nobody while open, and holds
- * memory up to a share of the cap; beyond that it spills to the log. Errors: MEMORY, READ_ONLY, IO,
- * FORKED. */
+ * memory up to a share of the cap; beyond that it spills to the log.
+ * Errors: MEMORY, READ_ONLY, IO, FORKED. */
 PAWL_API int pawl_begin(pawl *p, pawl_tx **out);
-/* Adds a record; its bytes are copied. Errors: NOT_FOUND, RANGE, TOO_LARGE, INVALID (headers),
- * MEMORY, FULL, IO, STATE. After an error the transaction can go on or be aborted; the failing
- * record is not in it. */
+/* Adds a record; its bytes are copied.
+ * Errors: NOT_FOUND, RANGE, TOO_LARGE, INVALID (headers), MEMORY, FULL, IO, STATE. After an error
+ * the transaction can go on or be aborted; the failing record is not in it. */
 PAWL_API int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r);
 /* Adds `count` records to one stream, in order, as so many calls of pawl_put() would, but at half
  * the cost of each. PAWL_ANY chooses for each record. Those without a timestamp get one and the
- * same. Errors as pawl_put(): then those before the one concerned are in the transaction. */
+ * same.
+ * Errors: as pawl_put(): then those before the one concerned are in the transaction. */
 PAWL_API int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition,
                            const pawl_record *records, size_t count);
 /* Moves a processor's position over the input interval [from, to). `from` must be the committed
- * position at the time of commit. Errors: NOT_FOUND, RANGE (also: to beyond the partition's end, to
- * < from), LIMIT, MEMORY, STATE. TILING comes from the commit. */
+ * position at the time of commit.
+ * Errors: NOT_FOUND, RANGE (also: to beyond the partition's end, to < from), LIMIT, MEMORY, STATE.
+ * TILING comes from the commit. */
 PAWL_API int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
                           uint64_t from, uint64_t to);
 /* Says that this transaction is the producer's sequence numbers first to last. `cookie` (at most 32
  * bytes, may be NULL) is kept with the sequence, for instance how far the source has been read.
- * Once per transaction. Errors: INVALID, FENCED, STATE. SEQUENCE comes from the commit. */
+ * Once per transaction.
+ * Errors: INVALID, FENCED, STATE. SEQUENCE comes from the commit. */
 PAWL_API int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last,
                               const void *cookie, size_t cookie_len);
 
 /* Commits; durable on return. `receipt` may be NULL. The transaction is gone whatever is returned,
- * except after PAWL_FULL and PAWL_MEMORY (space or memory may come: commit again, or abort).
+ * except after PAWL_FULL and PAWL_MEMORY (space or memory may come: commit again, or abort). An
+ * empty transaction commits without writing.
  * Errors: FULL, MEMORY, TILING, SEQUENCE, FENCED, RANGE, TOO_LARGE, IO, FORKED. After an error
- * nothing of it is in the log. IO: whether it is, is known only after reopening. An empty
- * transaction commits without writing. */
+ * nothing of it is in the log. IO: whether it is, is known only after reopening. */
 PAWL_API int pawl_commit(pawl_tx *tx, pawl_receipt *receipt);
 
 /* Called once for every pawl_commit_async() that returned 0: status 0, durable; or PAWL_IO. It must
  * not block; it may begin, put and commit_async. */
 typedef void (*pawl_commit_fn)(void *arg, int status, const pawl_receipt *receipt);
 /* Commits without waiting: 0 means appended, in order, not yet durable; `fn` (may be NULL) tells
- * when it is. Waits while all write buffers are under way (back-pressure). Errors as pawl_commit();
- * then `fn` is not called. */
+ * when it is. Waits while all write buffers are under way (back-pressure).
+ * Errors: as pawl_commit(); then `fn` is not called. */
 PAWL_API int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *receipt);
 /* Drops the transaction. Safe with NULL. */
 PAWL_API void pawl_abort(pawl_tx *tx);
 
-/* One record, durable on return. Errors as begin, put and commit. */
+/* One record, durable on return.
+ * Errors: as pawl_begin(), pawl_put() and pawl_commit(). */
 PAWL_API int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record *r,
                          pawl_receipt *receipt);
 
 /* A descriptor that becomes readable when callbacks are due (app_dispatch) or new records became
- * durable, for poll(), select() or epoll. It is owned by the handle. Errors: UNSUPPORTED (also on a
- * read-only handle, where nothing would ring it), FORKED. */
+ * durable, for poll(), select() or epoll. It is owned by the handle.
+ * Errors: UNSUPPORTED (also on a read-only handle, where nothing would ring it), FORKED. */
 PAWL_API int pawl_eventfd(pawl *p);
-/* Runs the callbacks that are due and clears the descriptor. Returns how many ran. Errors:
- * FORKED. */
+/* Runs the callbacks that are due and clears the descriptor. Returns how many ran.
+ * Errors: FORKED. */
 PAWL_API int pawl_dispatch(pawl *p);
 
 /* ---------------------------------------------------------------- producers */
 
 /* Takes a producer over by name (creating it), durably: an older holder's commits fail with
- * PAWL_FENCED from now on. Errors: INVALID, LIMIT, FULL, MEMORY, IO, READ_ONLY, FORKED. */
+ * PAWL_FENCED from now on.
+ * Errors: INVALID, LIMIT, FULL, MEMORY, IO, READ_ONLY, FORKED. */
 PAWL_API int pawl_producer_open(pawl *p, const char *name, pawl_producer **out);
 /* Last committed sequence (0: none yet). The next is one more. */
 PAWL_API uint64_t pawl_producer_sequence(const pawl_producer *producer);
@@ -361,7 +372,8 @@ typedef struct pawl_producer_info {
     uint64_t sequence;
     char name[128];
 } pawl_producer_info;
-/* The index-th producer in order of id. Errors: NOT_FOUND. */
+/* The index-th producer in order of id.
+ * Errors: NOT_FOUND. */
 PAWL_API int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out);
 
 /* ---------------------------------------------------------------- readers */
@@ -381,17 +393,19 @@ typedef struct pawl_batch {
     uint64_t from, to;
 } pawl_batch;
 
-/* Reads one partition in order from offset `from`. Errors: NOT_FOUND, RANGE (beyond the end),
- * TRIMMED (err tells the first kept), MEMORY. */
+/* Reads one partition in order from offset `from`.
+ * Errors: NOT_FOUND, RANGE (beyond the end), TRIMMED (err tells the first kept), MEMORY. */
 PAWL_API int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from,
                               uint32_t flags, pawl_reader **out);
 /* The next records, at most `max` (0 = no limit but the buffer's), waiting up to timeout_ms for the
  * first (0 = don't, -1 = for ever). The batch lives until the next call on this reader. Returns the
- * count; 0 if nothing came in time. Errors: IO, DAMAGED (nothing is passed over: call again and get
- * it again), TRIMMED, LOST (records were taken out by repair or, with SALVAGE, can't be read:
- * batch->from and to tell which; the next call goes on behind them), STOPPED, FORKED. */
+ * count; 0 if nothing came in time.
+ * Errors: IO, DAMAGED (nothing is passed over: call again and get it again), TRIMMED, LOST (records
+ * were taken out by repair or, with SALVAGE, can't be read: batch->from and to tell which; the next
+ * call goes on behind them), STOPPED, FORKED. */
 PAWL_API int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch);
-/* Goes to another offset. Errors as pawl_reader_open(). */
+/* Goes to another offset.
+ * Errors: as pawl_reader_open(). */
 PAWL_API int pawl_reader_seek(pawl_reader *r, uint64_t offset);
 /* Offset of the next record. */
 PAWL_API uint64_t pawl_reader_position(const pawl_reader *r);
@@ -409,7 +423,8 @@ typedef struct pawl_context pawl_context;
 typedef int (*pawl_process_fn)(pawl_context *ctx, const pawl_record *records, size_t count,
                                void *arg);
 
-/* Emits a record into the batch's transaction; its bytes are copied. Errors as pawl_put(). */
+/* Emits a record into the batch's transaction; its bytes are copied.
+ * Errors: as pawl_put(). */
 PAWL_API int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition,
                        const pawl_record *r);
 /* Emits `count` records, as pawl_put_many(). */
@@ -464,8 +479,9 @@ typedef struct pawl_processor_config {
     { sizeof(pawl_processor_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 0, 0, 0 }
 
 /* Adds a processor to the handle and registers its name durably. Strings and arrays are copied;
- * `arg` must live until pawl_processor_remove() or close. Not while pawl_run() runs. Errors:
- * INVALID, NOT_FOUND, EXISTS (added already), LIMIT, FULL, MEMORY, IO, READ_ONLY, BUSY, FORKED. */
+ * `arg` must live until pawl_processor_remove() or close. Not while pawl_run() runs.
+ * Errors: INVALID, NOT_FOUND, EXISTS (added already), LIMIT, FULL, MEMORY, IO, READ_ONLY, BUSY,
+ * FORKED. */
 PAWL_API int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor **out);
 /* Takes it out of the handle and frees it; pawl_close() does so with those that are left. Not while
  * pawl_run() runs. NULL: does nothing. */
@@ -478,10 +494,10 @@ enum pawl_run_flags {
 };
 /* Runs all processors added, with `threads` worker threads (0: in the calling thread). Blocks. A
  * stage consumes what the stage before has appended but not yet made durable, so a chain of stages
- * costs one flush. Returns 0 when idle or stopped, all of it durable. Errors: PROCESSOR
- * (pawl_last_error() has the reason), FULL (the log is full and the processor can't go on), IO,
- * DAMAGED, TRIMMED, MEMORY, BUSY, FORKED. What pawl_repair() took out is passed over: the position
- * moves behind it. */
+ * costs one flush. Returns 0 when idle or stopped, all of it durable. What pawl_repair() took out
+ * is passed over: the position moves behind it.
+ * Errors: PROCESSOR (pawl_last_error() has the reason), FULL (the log is full and the processor
+ * can't go on), IO, DAMAGED, TRIMMED, MEMORY, BUSY, FORKED. */
 PAWL_API int pawl_run(pawl *p, uint32_t threads, uint32_t flags);
 /* Asks pawl_run() and waiting readers to end after the batch at hand; safe in a signal handler.
  * Stays in force until pawl_run() has returned. */
@@ -489,11 +505,11 @@ PAWL_API void pawl_stop(pawl *p);
 
 /* Registers a processor's name without a callback, for positions that you move yourself with
  * pawl_advance(). Durable. `id` may be NULL. Existing: its id. It holds back retention in a
- * partition from its first advance there on; an empty one, from n to n, will do. Errors: INVALID,
- * LIMIT, FULL, IO, READ_ONLY. */
+ * partition from its first advance there on; an empty one, from n to n, will do.
+ * Errors: INVALID, LIMIT, FULL, IO, READ_ONLY. */
 PAWL_API int pawl_processor_register(pawl *p, const char *name, uint32_t *id);
-/* Forgets a processor and its positions, so that it no longer holds back retention. Errors:
- * NOT_FOUND, BUSY (running), FULL, IO. */
+/* Forgets a processor and its positions, so that it no longer holds back retention.
+ * Errors: NOT_FOUND, BUSY (running), FULL, IO. */
 PAWL_API int pawl_processor_forget(pawl *p, const char *name);
 
 typedef struct pawl_position {
@@ -503,28 +519,33 @@ typedef struct pawl_position {
     uint64_t offset; /* the next offset it will consume */
     char name[128];  /* the processor's */
 } pawl_position;
-/* Position of a processor; NOT_FOUND if it has none there yet. */
+/* Position of a processor.
+ * Errors: NOT_FOUND if it has none there yet. */
 PAWL_API int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t partition,
                                uint64_t *offset);
-/* The index-th position in ascending order of ids. Errors: NOT_FOUND. */
+/* The index-th position in ascending order of ids.
+ * Errors: NOT_FOUND. */
 PAWL_API int pawl_position_at(pawl *p, uint32_t index, pawl_position *out);
-/* Name of the index-th registered processor. Errors: NOT_FOUND. */
+/* Name of the index-th registered processor.
+ * Errors: NOT_FOUND. */
 PAWL_API int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]);
 
 /* ---------------------------------------------------------------- two-phase sinks: the decision */
 
 /* In a transaction: decides that the sink's prepared transaction `name` (1 to 200 bytes) is to be
  * committed. Once this commit is durable, it is decided for ever; after a crash pawl_decision_at()
- * still lists it, until pawl_finish() is durable. Errors: NOT_FOUND, INVALID, EXISTS, LIMIT,
- * MEMORY, STATE. */
+ * still lists it, until pawl_finish() is durable.
+ * Errors: NOT_FOUND, INVALID, EXISTS, LIMIT, MEMORY, STATE. */
 PAWL_API int pawl_decide(pawl_tx *tx, uint32_t processor, const char *name);
-/* In a transaction: the sink has committed it. Errors: NOT_FOUND, MEMORY, STATE. */
+/* In a transaction: the sink has committed it.
+ * Errors: NOT_FOUND, MEMORY, STATE. */
 PAWL_API int pawl_finish(pawl_tx *tx, uint32_t processor, const char *name);
 typedef struct pawl_decision {
     uint32_t processor;
     char name[208];
 } pawl_decision;
-/* The index-th decided and unfinished one. Errors: NOT_FOUND. */
+/* The index-th decided and unfinished one.
+ * Errors: NOT_FOUND. */
 PAWL_API int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out);
 
 /* ---------------------------------------------------------------- retention and status */
@@ -537,8 +558,8 @@ typedef struct pawl_retention {
     uint32_t consumed;
 } pawl_retention;
 /* Sets the log's retention, durably. Whole segments are dropped, oldest first, never one that a
- * processor has yet to read. All zero (the start): nothing is ever dropped. Errors: FULL, IO,
- * READ_ONLY, FORKED. */
+ * processor has yet to read. All zero (the start): nothing is ever dropped.
+ * Errors: FULL, IO, READ_ONLY, FORKED. */
 PAWL_API int pawl_retention_set(pawl *p, const pawl_retention *r);
 PAWL_API int pawl_retention_get(pawl *p, pawl_retention *out);
 /* Applies retention now instead of within a second. Returns the number of segments dropped. */
@@ -580,8 +601,7 @@ typedef struct pawl_status {
 /* Errors: FORKED. */
 PAWL_API int pawl_get_status(pawl *p, pawl_status *out);
 
-/* ---------------------------------------------------------------- looking into a log (read-only,
- * whole log) */
+/* ---------------------------------------------------------------- looking into a whole log */
 
 /* What verify, audit and repair tell, one call each finding. Pointers live during the call. */
 typedef struct pawl_finding {
@@ -614,11 +634,13 @@ typedef struct pawl_check {
     { .struct_size = sizeof(pawl_check) }
 
 /* Reads every byte of every segment and checks all of docs/format.md. Returns 0 if all is well (a
- * torn tail is well), PAWL_DAMAGED, PAWL_FOREIGN or PAWL_VERSION if not; or the error that kept it
- * from checking (NOT_A_LOG, PERMISSION, IO, MEMORY). */
+ * torn tail is well).
+ * Errors: DAMAGED, FOREIGN or VERSION if not; NOT_A_LOG, PERMISSION, IO or MEMORY if it could not
+ * check. */
 PAWL_API int pawl_verify(const char *dir, pawl_check *c, pawl_error *err);
 /* Verifies, and shows that each processor's intervals tile each input and each partition's offsets
- * run without a gap. Returns as pawl_verify(), or PAWL_TILING. */
+ * run without a gap.
+ * Errors: as pawl_verify(), and TILING. */
 PAWL_API int pawl_audit(const char *dir, pawl_check *c, pawl_error *err);
 /* Mends what verify finds: takes damaged bytes out into lost-….bin files beside the segments, puts
  * LOST frames in their place, restores header copies; everything behind the damage stays. Needs the
@@ -634,9 +656,10 @@ typedef struct pawl_frame_info {
     uint32_t runs;
     const char *text; /* its runs, readable, a line each */
 } pawl_frame_info;
-/* Calls fn for each frame from the one at or after `from` (0: the oldest); a non-zero answer ends
- * it. Goes on to what ends the chain. Errors as pawl_verify(). */
 typedef int (*pawl_frame_fn)(void *arg, const pawl_frame_info *f);
+/* Calls fn for each frame from the one at or after `from` (0: the oldest); a non-zero answer ends
+ * it. Goes on to what ends the chain.
+ * Errors: as pawl_verify(). */
 PAWL_API int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *arg,
                        pawl_error *err);
 

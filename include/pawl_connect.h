@@ -241,8 +241,8 @@ typedef struct pawl_sink pawl_sink;
 
 /* Registers the name durably, with a position in every partition of the inputs, so that retention
  * keeps what the sink has yet to read. Copies config, strings and ops. Doesn't open the target yet.
- * On error ops->destroy() has been called. Errors: INVALID, NOT_FOUND (stream), LIMIT, FULL,
- * MEMORY, IO, READ_ONLY, FORKED. */
+ * On error ops->destroy() has been called.
+ * Errors: INVALID, NOT_FOUND (stream), LIMIT, FULL, MEMORY, IO, READ_ONLY, FORKED. */
 PAWL_API int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops,
                            pawl_sink **out, pawl_error *err);
 
@@ -252,7 +252,8 @@ PAWL_API int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_o
  * a code of the log. For tests and for owners with a loop of their own. */
 PAWL_API int pawl_sink_step(pawl_sink *s);
 
-/* Runs it in a thread of its own. Errors: BUSY (it runs), MEMORY, STATE (it failed). */
+/* Runs it in a thread of its own.
+ * Errors: BUSY (it runs), MEMORY, STATE (it failed). */
 PAWL_API int pawl_sink_start(pawl_sink *s);
 /* Ends the thread: delivers what is durable in the log now, for at most drain_ms (0: only the batch
  * at hand). Returns 0 when the thread has ended; TIMEOUT if something was left (it will be
@@ -295,7 +296,8 @@ typedef struct pawl_flow_status {
 } pawl_flow_status;
 #define PAWL_FLOW_STATUS_INIT \
     { .struct_size = sizeof(pawl_flow_status) }
-/* Any thread, at any time between add and remove. Errors: INVALID. */
+/* Any thread, at any time between add and remove.
+ * Errors: INVALID. */
 PAWL_API int pawl_sink_status(pawl_sink *s, pawl_flow_status *out);
 /* Short name of an enum pawl_flow: "waiting". Never NULL, static. */
 PAWL_API const char *pawl_flow_name(int flow);
@@ -390,8 +392,9 @@ typedef struct pawl_source pawl_source;
 
 /* As the sink's. Records and position are in one commit (pawl_tx_sequence); commits are not waited
  * for, ack() tells when they are durable. A full log is waited out: the source isn't read on.
- * Errors of add: INVALID, NOT_FOUND, MEMORY, READ_ONLY, FORKED. stop(): reads no more, and waits
- * until what was read is durable and acknowledged, at most drain_ms (TIMEOUT). */
+ * stop(): reads no more, and waits until what was read is durable and acknowledged, at most
+ * drain_ms (TIMEOUT).
+ * Errors: INVALID, NOT_FOUND, MEMORY, READ_ONLY, FORKED (pawl_source_add()). */
 PAWL_API int pawl_source_add(pawl *p, const pawl_source_config *c, const pawl_source_ops *ops,
                              pawl_source **out, pawl_error *err);
 PAWL_API int pawl_source_step(pawl_source *s);
@@ -446,11 +449,11 @@ typedef struct pawl_connector {
 PAWL_API const pawl_connector *pawl_connector_at(uint32_t index);
 /* By type, among the sinks or (is_source) the sources. NULL: not compiled in. */
 PAWL_API const pawl_connector *pawl_connector_find(const char *type, int is_source);
-/* Checks the settings against the connector's list: unknown names, required ones, kinds. Errors:
- * INVALID, err tells which and its line. */
+/* Checks the settings against the connector's list: unknown names, required ones, kinds.
+ * Errors: INVALID, err tells which and its line. */
 PAWL_API int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_error *err);
-/* Finds, checks, makes. Errors: NOT_FOUND (no such type in this build), INVALID, MEMORY, and what
- * the connector says. */
+/* Finds, checks, makes.
+ * Errors: NOT_FOUND (no such type in this build), INVALID, MEMORY, and what the connector says. */
 PAWL_API int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out,
                             pawl_error *err);
 PAWL_API int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out,
