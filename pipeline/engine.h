@@ -3,7 +3,11 @@
  * engine.h - the handle behind pawl.h: the log's state machine and tables under one lock, and the
  * thin shell of threads around them.
  *
- * shell.c      the lock, who waits for I/O (the leader), background threads
+ * lock.c       entry and release of the lock, waiting and waking
+ * lead.c       who waits for the device (the leader), commits that wait, the background thread
+ * async.c      asynchronous commits and their callbacks, the event descriptor
+ * chores.c     maintenance: segments are prepared and dropped
+ * event.c      futex and eventfd
  * open.c       opening, closing      follow.c   read-only handles that follow a live writer
  * tx*.c        transactions          catalog.c  streams, producers, processors' names, settings
  * reader.c     reading partitions    locate.c   from an offset to a place in the log
@@ -144,7 +148,7 @@ struct pawl {
     bool clean;
 };
 
-/* -- shell.c */
+/* -- lock.c */
 /* Entry of every public call: fork and state check, then the lock. */
 int engine_enter(pawl *p);
 int engine_enter_writer(pawl *p); /* PAWL_READ_ONLY on a read-only handle */
@@ -171,6 +175,7 @@ static inline bool engine_did_due(pawl *p) {
 }
 int engine_check_fork(const pawl *p);
 uint64_t engine_fork_generation(void);
+uint64_t engine_now(const pawl *p);        /* monotonic ns */
 extern _Atomic uint64_t engine_generation; /* counts the forks that led to this process */
 int engine_refuse(pawl *p);                /* why engine_check_writer() says no */
 /* As engine_enter_writer(), without the lock. */
@@ -180,13 +185,26 @@ static inline int engine_check_writer(pawl *p) {
         !p->read_only && atomic_load_explicit(&p->wal.failed, memory_order_relaxed) == 0;
     return well ? 0 : engine_refuse(p);
 }
+/* Under the lock: asks for what the background thread does, or the maintenance thread. */
+void engine_poke(pawl *p);
+void engine_ask_chores(pawl *p);
+/* Under the lock: something became durable, was appended, or failed: wakes all threads that wait
+ * for it, and moves the callbacks that are due. */
+void engine_progress(pawl *p);
+/* Under the lock: sleeps on one of the handle's conditions, at most until `deadline` (monotonic ns;
+ * UINT64_MAX: none). False when it passed. */
+bool engine_sleep(pawl *p, pthread_cond_t *cond, uint64_t deadline);
+/* Under the lock: waits for progress, at most until `deadline`. False when it passed. */
+bool engine_wait_until(pawl *p, uint64_t deadline);
+
+/* -- lead.c */
+/* Under the lock, released inside: waits for the device once, as the leader. There must be no other
+ * leader, and something in flight. */
+void engine_lead(pawl *p);
 /* Under the lock: lets I/O go on: leads if nobody does, else waits for whoever does. */
 void engine_wait(pawl *p);
 /* Under the lock: waits for space in a full log, but not so long that pawl_stop() isn't heard. */
 void engine_wait_space(pawl *p);
-/* Under the lock: waits for progress, at most until `deadline` (monotonic ns; UINT64_MAX: none).
- * False when it passed. */
-bool engine_wait_until(pawl *p, uint64_t deadline);
 /* Under the lock: until everything below lsn is durable, or the log failed. */
 int engine_wait_durable(pawl *p, uint64_t lsn);
 /* The same for what was appended last, but the lock is free on return, and who is woken need not
@@ -195,21 +213,25 @@ int engine_commit_wait(pawl *p, uint64_t lsn);
 /* Under the lock: a commit was appended that nobody waits for yet: sees to it that it gets to the
  * device. */
 void engine_async_came(pawl *p);
-/* Under the lock: asks for what the background thread does. */
-void engine_poke(pawl *p);
-void engine_ask_chores(pawl *p);
-/* Under the lock, released around callbacks: runs those that are due. Returns how many. */
-int engine_dispatch(pawl *p);
 int engine_start_threads(pawl *p);
 void engine_stop_threads(pawl *p);
-/* Under the lock: takes durable commits off the async queue, wakes everybody. */
-void engine_progress(pawl *p);
-/* Under the lock (released inside): prepares a segment or drops old ones, if wanted. True if it did
+
+/* -- async.c */
+/* Under the lock: commits that are durable, or failed with the log, leave the queue; those with a
+ * callback move to the ready list. */
+void engine_async_due(pawl *p);
+/* Under the lock, released around callbacks: runs those that are due. Returns how many. */
+int engine_dispatch(pawl *p);
+/* Makes the event descriptor readable, if the application has asked for one. */
+void engine_ring(pawl *p);
+
+/* -- chores.c */
+/* Under the lock, released inside: prepares a segment or drops old ones, if wanted. True if it did
  * something. */
 bool engine_chore(pawl *p);
-uint64_t engine_now(const pawl *p);
+void *engine_maintenance(void *p); /* the maintenance thread's function */
 
-/* -- shell_event.c: the doorbell for the application's own poll loop */
+/* -- event.c: the doorbell for the application's own poll loop */
 int event_open(void); /* a descriptor, or negative */
 void event_ring(int fd);
 void event_clear(int fd);

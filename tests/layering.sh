@@ -69,9 +69,10 @@ system_header_allowed() {
     *) return 0 ;;                                   # programs like any other
     esac
     case $file in
-    pipeline/shell*.c)                               # the thin shell: threads, their clocks and sleep, the eventfd
-        [[ $name =~ ^(pthread|time|fcntl|unistd|sys/eventfd|sys/syscall|linux/futex)\.h$ ]] && return 0 ;;
-    pipeline/*) [ "$name" = pthread.h ] && return 0 ;; # the engine's lock
+    pipeline/engine.h) [ "$name" = pthread.h ] && return 0 ;; # the handle's lock
+    pipeline/lock.c) [ "$name" = time.h ] && return 0 ;;      # threads sleep with a deadline
+    pipeline/event.c)                                          # the futex and the eventfd
+        [[ $name =~ ^(fcntl|unistd|sys/eventfd|sys/syscall|linux/futex)\.h$ ]] && return 0 ;;
     esac
     [[ $name == xxhash.h && $file == wal/* ]] || [[ $name =~ ^($pure)\.h$ ]]
 }
@@ -120,7 +121,9 @@ allowed wal/b.c '#include "wal/a.h"'
 allowed wal/seam/x.c '#include <unistd.h>'
 allowed recovery/a.h '#include "wal/a.h"'
 allowed pipeline/a.c '#include "recovery/a.h"'
-allowed pipeline/shell_x.c '#include <sys/eventfd.h>'
+allowed pipeline/event.c '#include <sys/eventfd.h>'
+allowed pipeline/lock.c '#include <time.h>'
+allowed pipeline/engine.h '#include <pthread.h>'
 allowed connectors/text/a.h '#include "pawl_connect.h"'
 allowed connectors/file/a.h '#include "connectors/text/a.h"'
 allowed connectors/file/a.c '#include "connectors/file/a.h"'
@@ -153,7 +156,9 @@ forbidden recovery/threads.c '#include <pthread.h>'
 forbidden pipeline/up.c '#include "cli/a.h"'
 forbidden pipeline/files.c '#include <unistd.h>'
 forbidden pipeline/clock.c '#include <time.h>'
-forbidden pipeline/shell_ring.c '#include <liburing.h>'
+forbidden pipeline/lead.c '#include <unistd.h>'
+forbidden pipeline/threads.c '#include <pthread.h>'
+forbidden pipeline/ring.c '#include <liburing.h>'
 forbidden bench/inside.c '#include "wal/a.h"'
 forbidden cli/jobs.c '#include "bench/bench.h"'
 forbidden cli/inside.c '#include "wal/a.h"'

@@ -34,9 +34,9 @@ MUTANTS = [
     ("commit-answers-at-once", "PAWL-1", "pipeline/tx_commit.c",
      "rc = engine_wait_durable(p, receipt->lsn);", "rc = 0;"),
 
-    ("callback-before-durable", "PAWL-1", "pipeline/shell.c",
+    ("callback-before-durable", "PAWL-1", "pipeline/async.c",
      "        bool durable = a->lsn <= p->wal.durable;\n", "        bool durable = true;\n"),
-    ("callback-for-all-that-is-appended", "PAWL-1", "pipeline/shell.c",
+    ("callback-for-all-that-is-appended", "PAWL-1", "pipeline/async.c",
      "p->async_head->lsn <= p->wal.durable)", "p->async_head->lsn <= p->wal.tail)"),
     ("lent-buffer-written-and-lent", "PAWL-2", "wal/wal_append.c",
      "        *loan = fresh;\n", "        (void)fresh;\n"),
@@ -48,11 +48,11 @@ MUTANTS = [
      "            before->lsn + before->len == g->lsn && ", "            "),
 
     # ---- every commit is answered
-    ("woken-wake-nobody", "PAWL-1", "pipeline/shell.c",
+    ("woken-wake-nobody", "PAWL-1", "pipeline/lead.c",
      "atomic_load(&p->sleepers) > 1)", "atomic_load(&p->sleepers) > 1000)"),
-    ("held-group-never-goes", "PAWL-1", "pipeline/shell.c",
+    ("held-group-never-goes", "PAWL-1", "pipeline/lead.c",
      "p->wal.in_flight == 0 && now < p->hold_until)", "p->wal.in_flight == 0 && now != 0)"),
-    ("nobody-looks-after-what-is-held", "PAWL-1", "pipeline/shell.c",
+    ("nobody-looks-after-what-is-held", "PAWL-1", "pipeline/lead.c",
      "if (p->bg_wakes_at > p->hold_until + FOLLOW_NS)", "if (p->bg_wakes_at > UINT64_MAX)"),
 
     # ---- segments
@@ -153,7 +153,7 @@ MUTANTS = [
      "if (p == NULL || p->epoch != tx->sequence.epoch)", "if (p == NULL)"),
     ("repeated-sequence-written-again", "PAWL-3", "pipeline/tx_commit.c",
      "if (tx->sequence.last <= p->sequence) {", "if (0) {"),
-    ("retention-by-positions-not-durable", "PAWL-11", "pipeline/shell.c",
+    ("retention-by-positions-not-durable", "PAWL-11", "pipeline/chores.c",
      "if (engine_wait_durable(p, p->wal.tail) < 0 || p->wal.dropping ||",
      "if (p->wal.dropping ||"),
     ("segments-dropped-together", "PAWL-8", "wal/wal_prepare.c",
@@ -162,7 +162,7 @@ MUTANTS = [
     ("recycled-name-not-synced", "PAWL-8", "wal/wal_prepare.c",
      "    rc = io->ops->sync_dir(io);\n    if (rc < 0 && *file >= 0) {",
      "    rc = *file < 0 ? io->ops->sync_dir(io) : 0;\n    if (rc < 0 && *file >= 0) {"),
-    ("recycled-out-of-order", "PAWL-8", "pipeline/shell.c",
+    ("recycled-out-of-order", "PAWL-8", "pipeline/chores.c",
      "wal_drop_file(p->io, &w->hooks.points, n, w->segment_size, to, &file);",
      "wal_drop_file(p->io, &w->hooks.points, from + keep - 1 - n, w->segment_size, to, &file);"),
     ("copied-file-written-over", "PAWL-5", "wal/wal_prepare.c",

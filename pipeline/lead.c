@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The shell of threads. One lock; whoever needs durability first and finds nobody waiting for the
- * device does so itself (the leader), with the lock released, so a lone committer has no hand-off
- * to another thread.
+ * Who waits for the device. One thread at a time does, with the lock released: the leader. It is
+ * whoever needs durability first, so that a lone committer has no hand-off to another thread. The
+ * background thread leads when nobody else does.
  */
-#include <errno.h>
-#include <time.h>
-
 #include "pipeline/engine.h"
 
-#define FULL_RETRY_NS 1000000000u
 #define FOLLOW_NS 250000u /* a waiter comes soon if it comes within that */
 #define FOLLOWED_MANY 4
 #define COMPANY_NS 150000u /* so long a group waits for the next of those who are expected in it */
@@ -23,66 +19,6 @@
 #define ALONE_MIN 4u
 #define ALONE_MAX 1024u
 #define STOP_LOOK_NS 100000000u /* pawl_stop() rings no bell */
-
-_Atomic uint64_t engine_generation = 1;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void in_child(void) {
-    atomic_fetch_add(&engine_generation, 1);
-}
-static void install(void) {
-    pthread_atfork(NULL, NULL, in_child);
-}
-
-uint64_t engine_fork_generation(void) {
-    pthread_once(&once, install);
-    return atomic_load(&engine_generation);
-}
-
-int engine_check_fork(const pawl *p) {
-    if (p->fork_generation != atomic_load_explicit(&engine_generation, memory_order_relaxed))
-        return fail(PAWL_FORKED,
-                    "this handle belongs to the parent process; open the log anew after fork()");
-    return 0;
-}
-
-int engine_enter(pawl *p) {
-    if (p == NULL)
-        return fail(PAWL_INVALID, "the handle is NULL");
-    TRY(engine_check_fork(p));
-    pthread_mutex_lock(&p->mutex);
-    return 0;
-}
-
-int engine_refuse(pawl *p) {
-    TRY(engine_check_fork(p));
-    pthread_mutex_lock(&p->mutex); /* the error is written under it */
-    int rc =
-        p->read_only ? fail(PAWL_READ_ONLY, "the log was opened read-only") : wal_error(&p->wal);
-    engine_leave(p);
-    return rc;
-}
-
-int engine_enter_writer(pawl *p) {
-    TRY(engine_enter(p));
-    if (!p->read_only && p->wal.failed == 0)
-        return 0;
-    engine_leave(p);
-    return engine_refuse(p);
-}
-
-uint64_t engine_now(const pawl *p) {
-    return p->io->ops->now(p->io);
-}
-
-void engine_poke(pawl *p) {
-    pthread_cond_signal(&p->work);
-}
-
-void engine_ask_chores(pawl *p) {
-    p->chores_asked = true;
-    pthread_cond_signal(&p->chores);
-}
 
 /* The background thread looks when hold_until is over, at the latest. */
 static void keep_time(pawl *p) {
@@ -184,93 +120,8 @@ static bool held(pawl *p, uint64_t now) {
     return false;
 }
 
-/* Commits whose callback is due move to the ready list. */
-static void settle_async(pawl *p) {
-    bool any = false;
-    while (p->async_head != NULL && (p->wal.failed != 0 || p->async_head->lsn <= p->wal.durable)) {
-        struct async_commit *a = p->async_head;
-        bool durable = a->lsn <= p->wal.durable;
-        p->async_head = a->next;
-        if (p->async_head == NULL)
-            p->async_tail = NULL;
-        a->next = NULL;
-        if (a->fn == NULL) {
-            a->next = p->async_free;
-            p->async_free = a;
-            p->async_count--;
-            continue;
-        }
-        if (!durable)
-            a->lsn = NO_LSN; /* tells dispatch that it failed */
-        if (p->ready_tail != NULL)
-            p->ready_tail->next = a;
-        else
-            p->ready_head = a;
-        p->ready_tail = a;
-        any = true;
-    }
-    if (any && !p->app_dispatch)
-        engine_poke(p);
-}
-
-int engine_dispatch(pawl *p) {
-    int n = 0;
-    if (p->dispatching)
-        return 0; /* callbacks run one at a time, in order */
-    p->dispatching = true;
-    while (p->ready_head != NULL) { /* all that are due, with one release of the lock */
-        struct async_commit *head = p->ready_head, *tail = p->ready_tail;
-        uint32_t count = 0;
-        p->ready_head = p->ready_tail = NULL;
-        engine_leave(p);
-        for (struct async_commit *a = head; a != NULL; a = a->next, count++)
-            a->fn(a->arg, a->lsn == NO_LSN ? PAWL_IO : 0, &a->receipt);
-        pthread_mutex_lock(&p->mutex);
-        tail->next = p->async_free;
-        p->async_free = head;
-        p->async_count -= count;
-        n += (int)count;
-        if (p->async_count + count >= ASYNC_MAX)
-            pthread_cond_broadcast(&p->progress); /* who waits for room among them */
-    }
-    p->dispatching = false;
-    if (n != 0)
-        pthread_cond_broadcast(&p->progress);
-    return n;
-}
-
-void engine_after(pawl *p, bool kick, uint32_t wake) {
-    int rc = kick ? p->io->ops->kick(p->io) : 0;
-    if (wake != 0)
-        event_wake(&p->progress_count, wake);
-    if (rc >= 0)
-        return;
-    pthread_mutex_lock(&p->mutex);
-    wal_fail(&p->wal, -rc, "submit", p->wal.durable);
-    engine_progress(p);
-    engine_leave(p);
-}
-
-static void ring_event(pawl *p) {
-    if (atomic_load_explicit(&p->event_used, memory_order_relaxed))
-        event_ring(p->event_fd);
-}
-
-void engine_progress(pawl *p) {
-    settle_async(p);
-    ring_event(p);
-    atomic_store_explicit(&p->durable_lsn, p->wal.durable, memory_order_release);
-    atomic_fetch_add(&p->progress_count, 1);
-    if (atomic_load(&p->sleepers) != 0)
-        p->wake_due |= p->wal.failed != 0 ? UINT32_MAX : p->wal.done_mask;
-    p->wal.done_mask = 0;
-    pthread_cond_broadcast(&p->progress);
-    if (wal_wants_next(&p->wal))
-        engine_ask_chores(p);
-}
-
 /* Waits for the device once, as the leader. */
-static void lead(pawl *p) {
+void engine_lead(pawl *p) {
     struct seam_req *done[32];
     p->leader = true;
     engine_leave(p);
@@ -286,28 +137,9 @@ static void lead(pawl *p) {
     engine_progress(p);
 }
 
-static struct timespec absolute(const pawl *p, uint64_t deadline) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    uint64_t now = engine_now(p), left = deadline > now ? deadline - now : 0;
-    uint64_t ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + left;
-    return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-}
-
-bool engine_wait_until(pawl *p, uint64_t deadline) {
-    if (engine_did_due(p))
-        return true;
-    if (deadline == UINT64_MAX) {
-        pthread_cond_wait(&p->progress, &p->mutex);
-        return true;
-    }
-    struct timespec t = absolute(p, deadline);
-    return pthread_cond_timedwait(&p->progress, &p->mutex, &t) != ETIMEDOUT;
-}
-
 void engine_wait(pawl *p) {
     if (p->wal.in_flight != 0 && !p->leader) {
-        lead(p);
+        engine_lead(p);
         /* The caller may not want durability but room, and go away: whoever committed
          * asynchronously meanwhile saw a leader. */
         if (p->async_head != NULL && !p->no_thread)
@@ -466,7 +298,7 @@ static void *background_main(void *arg) {
         if (p->closing)
             break;
         if (p->wal.in_flight != 0 && !p->leader) {
-            lead(p);
+            engine_lead(p);
             continue;
         }
         /* Another thread that runs callbacks runs all of them, and needs the lock for it: this one
@@ -477,112 +309,9 @@ static void *background_main(void *arg) {
             continue;
         p->bg_idle = at == UINT64_MAX;
         p->bg_wakes_at = at;
-        if (p->bg_idle) {
-            pthread_cond_wait(&p->work, &p->mutex);
-        } else {
-            struct timespec t = absolute(p, at);
-            pthread_cond_timedwait(&p->work, &p->mutex, &t);
-        }
+        engine_sleep(p, &p->work, at);
         p->bg_idle = false;
         p->bg_wakes_at = 0;
-    }
-    engine_leave(p);
-    return NULL;
-}
-
-/* Segments are gone: what tied them to later ones is too. */
-static void forget_segments(pawl *p, uint64_t first) {
-    p->wal.first_segment = first;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < p->tables.span_count; i++)
-        if (p->tables.spans[i].segment >= first)
-            p->tables.spans[kept++] = p->tables.spans[i];
-    p->tables.checkpoint_bytes -= (uint64_t)(p->tables.span_count - kept) * C_SPAN_SIZE;
-    p->tables.span_count = kept;
-    if (p->wal.next == NEXT_FULL)
-        p->wal.next = NEXT_NONE;
-}
-
-/* One by one, each durably: a power cut may keep any of several removals, and a gap would look like
- * loss. What is wanted ahead of need becomes of them first. */
-static bool drop_segments(pawl *p, uint64_t keep) {
-    struct wal *w = &p->wal;
-    uint64_t from = w->first_segment, n = from;
-    w->dropping = true;
-    p->drop_to = keep; /* nobody shall look for what is in them any more */
-    int rc = 0, file;
-    for (; n < keep && rc == 0; n++) {
-        uint64_t to = wal_recycle_begin(w);
-        engine_leave(p);
-        rc = wal_drop_file(p->io, &w->hooks.points, n, w->segment_size, to, &file);
-        pthread_mutex_lock(&p->mutex);
-        if (rc < 0)
-            wal_fail(w, -rc, "fsync (directory)", n * w->segment_size);
-        if (rc <= 0)
-            forget_segments(p, n + 1);
-        wal_recycle_end(w, to, file);
-        engine_progress(p); /* somebody may wait for it */
-        if (rc > 0)
-            break; /* it stays; tried again later */
-    }
-    w->dropping = false;
-    p->drop_to = 0;
-    engine_progress(p);
-    return n > from;
-}
-
-static bool prepare_next(pawl *p) {
-    struct wal *w = &p->wal;
-    uint64_t index = w->segment + 1, size = w->segment_size;
-    w->next = NEXT_MAKING;
-    engine_leave(p);
-    int file = wal_prepare_file(p->io, &w->hooks.points, index, size);
-    pthread_mutex_lock(&p->mutex);
-    wal_next_done(w, file);
-    p->full_since = engine_now(p);
-    engine_progress(p);
-    return true;
-}
-
-/* Under the lock (released inside): the first segment that must be kept, as far as that is durable:
- * a position or setting which a power cut takes back must not have let go of anything. */
-static uint64_t keep_durably(pawl *p) {
-    uint64_t keep, again, nothing = p->wal.first_segment;
-    if (retention_keep_from(p, &keep) < 0 || keep == nothing || p->wal.durable == p->wal.tail)
-        return keep;
-    if (engine_wait_durable(p, p->wal.tail) < 0 || p->wal.dropping ||
-        retention_keep_from(p, &again) < 0)
-        return nothing;
-    /* what came meanwhile may need more, but lets go of nothing yet */
-    return again < keep ? again : keep;
-}
-
-bool engine_chore(pawl *p) {
-    bool did = false;
-    if (p->wal.failed != 0)
-        return false;
-    uint64_t keep = p->wal.dropping ? 0 : keep_durably(p);
-    if (!p->wal.dropping && keep > p->wal.first_segment)
-        did = drop_segments(p, keep);
-    if (p->wal.next == NEXT_FULL && engine_now(p) - p->full_since >= FULL_RETRY_NS)
-        p->wal.next = NEXT_NONE; /* somebody may have freed space: work resumes by itself */
-    if (wal_wants_next(&p->wal))
-        did |= prepare_next(p);
-    return did;
-}
-
-static void *maintenance_main(void *arg) {
-    pawl *p = arg;
-    pthread_mutex_lock(&p->mutex);
-    while (!p->closing) {
-        p->chores_asked = false;
-        engine_chore(p);
-        if (p->closing || p->chores_asked)
-            continue;
-        if (engine_did_due(p))
-            continue;
-        struct timespec t = absolute(p, engine_now(p) + FULL_RETRY_NS);
-        pthread_cond_timedwait(&p->chores, &p->mutex, &t);
     }
     engine_leave(p);
     return NULL;
@@ -594,7 +323,7 @@ int engine_start_threads(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     p->bg_running = pthread_create(&p->bg, NULL, background_main, p) == 0;
     p->chores_running =
-        p->bg_running && pthread_create(&p->maintenance, NULL, maintenance_main, p) == 0;
+        p->bg_running && pthread_create(&p->maintenance, NULL, engine_maintenance, p) == 0;
     bool both = p->chores_running;
     engine_leave(p);
     return both ? 0 : fail(PAWL_MEMORY, "cannot start the threads of the handle");
@@ -620,7 +349,7 @@ int pawl_tick(pawl *p) {
     if (p->no_thread && !p->read_only) {
         uint64_t at = background(p), now = engine_now(p);
         while (p->wal.in_flight != 0 && !p->leader)
-            lead(p);
+            engine_lead(p);
         engine_chore(p);
         if (!p->app_dispatch)
             engine_dispatch(p);
@@ -629,32 +358,6 @@ int pawl_tick(pawl *p) {
     }
     engine_leave(p);
     return ms;
-}
-
-int pawl_dispatch(pawl *p) {
-    TRY(engine_enter(p));
-    if (p->event_fd >= 0)
-        event_clear(p->event_fd);
-    if (p->no_thread && p->wal.in_flight != 0 && !p->leader)
-        lead(p);
-    int n = engine_dispatch(p);
-    engine_leave(p);
-    return n;
-}
-
-int pawl_eventfd(pawl *p) {
-    TRY(engine_enter(p));
-    if (p->read_only) { /* nothing in this process would ring it */
-        engine_leave(p);
-        return fail(PAWL_UNSUPPORTED,
-                    "a read-only handle has no event descriptor; use pawl_read() with a timeout");
-    }
-    if (p->event_fd < 0)
-        p->event_fd = event_open();
-    int fd = p->event_fd;
-    atomic_store(&p->event_used, fd >= 0);
-    engine_leave(p);
-    return fd >= 0 ? fd : fail(PAWL_UNSUPPORTED, "no event descriptor can be had");
 }
 
 int pawl_sync(pawl *p) {

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The handle's lock: the check that every public call begins with, what is done once the lock is
+ * released, and how a thread waits under it and is woken.
+ */
+#include <errno.h>
+#include <time.h>
+
+#include "pipeline/engine.h"
+
+_Atomic uint64_t engine_generation = 1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void in_child(void) {
+    atomic_fetch_add(&engine_generation, 1);
+}
+
+static void install(void) {
+    pthread_atfork(NULL, NULL, in_child);
+}
+
+uint64_t engine_fork_generation(void) {
+    pthread_once(&once, install);
+    return atomic_load(&engine_generation);
+}
+
+int engine_check_fork(const pawl *p) {
+    if (p->fork_generation != atomic_load_explicit(&engine_generation, memory_order_relaxed))
+        return fail(PAWL_FORKED,
+                    "this handle belongs to the parent process; open the log anew after fork()");
+    return 0;
+}
+
+int engine_enter(pawl *p) {
+    if (p == NULL)
+        return fail(PAWL_INVALID, "the handle is NULL");
+    TRY(engine_check_fork(p));
+    pthread_mutex_lock(&p->mutex);
+    return 0;
+}
+
+int engine_refuse(pawl *p) {
+    TRY(engine_check_fork(p));
+    pthread_mutex_lock(&p->mutex); /* the error is written under it */
+    int rc =
+        p->read_only ? fail(PAWL_READ_ONLY, "the log was opened read-only") : wal_error(&p->wal);
+    engine_leave(p);
+    return rc;
+}
+
+int engine_enter_writer(pawl *p) {
+    TRY(engine_enter(p));
+    if (!p->read_only && p->wal.failed == 0)
+        return 0;
+    engine_leave(p);
+    return engine_refuse(p);
+}
+
+uint64_t engine_now(const pawl *p) {
+    return p->io->ops->now(p->io);
+}
+
+void engine_poke(pawl *p) {
+    pthread_cond_signal(&p->work);
+}
+
+void engine_ask_chores(pawl *p) {
+    p->chores_asked = true;
+    pthread_cond_signal(&p->chores);
+}
+
+void engine_after(pawl *p, bool kick, uint32_t wake) {
+    int rc = kick ? p->io->ops->kick(p->io) : 0;
+    if (wake != 0)
+        event_wake(&p->progress_count, wake);
+    if (rc >= 0)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    wal_fail(&p->wal, -rc, "submit", p->wal.durable);
+    engine_progress(p);
+    engine_leave(p);
+}
+
+void engine_progress(pawl *p) {
+    engine_async_due(p);
+    engine_ring(p);
+    atomic_store_explicit(&p->durable_lsn, p->wal.durable, memory_order_release);
+    atomic_fetch_add(&p->progress_count, 1);
+    if (atomic_load(&p->sleepers) != 0)
+        p->wake_due |= p->wal.failed != 0 ? UINT32_MAX : p->wal.done_mask;
+    p->wal.done_mask = 0;
+    pthread_cond_broadcast(&p->progress);
+    if (wal_wants_next(&p->wal))
+        engine_ask_chores(p);
+}
+
+/* The deadline is one of the seam's clock, and the condition's clock is the system's. */
+bool engine_sleep(pawl *p, pthread_cond_t *cond, uint64_t deadline) {
+    if (deadline == UINT64_MAX)
+        return pthread_cond_wait(cond, &p->mutex) == 0;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t now = engine_now(p), left = deadline > now ? deadline - now : 0;
+    uint64_t ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + left;
+    t = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    return pthread_cond_timedwait(cond, &p->mutex, &t) != ETIMEDOUT;
+}
+
+bool engine_wait_until(pawl *p, uint64_t deadline) {
+    if (engine_did_due(p))
+        return true;
+    return engine_sleep(p, &p->progress, deadline);
+}
