@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# check-install.sh BUILD_DIR CC CXX - installs into an empty directory, and from there compiles and runs a user's program: in C
-# and in C++, through pkg-config (shared and static) and through CMake's find_package().
+# check-install.sh BUILD_DIR CC CXX - installs into an empty directory, and from there compiles and
+# runs a user's program: in C and in C++, through pkg-config (shared, static archives, and -static
+# altogether) and through CMake's find_package().
 set -euo pipefail
 build=$1 cc=$2 cxx=$3
 work=$(mktemp -d)
@@ -12,8 +13,8 @@ cmake --install "$build" --prefix "$work/prefix" >/dev/null
 library=$(dirname "$(find "$work/prefix" -name libpawl.so -print -quit)")
 export PKG_CONFIG_PATH=$library/pkgconfig LD_LIBRARY_PATH=$library
 header=$work/prefix/include/pawl.h
-for file in "$work/prefix/bin/pawl" "$header" "$library/libpawl.a" "$library/libpawl.so.0" "$library/pkgconfig/pawl.pc" \
-    "$work/prefix/include/pawl_connect.h" "$library/libpawl_connect.a" "$library/libpawl_connect.so.0" "$library/pkgconfig/pawl_connect.pc"; do
+for file in "$work/prefix/bin/pawl" "$header" "$work/prefix/include/pawl_connect.h" \
+    "$library"/libpawl{,_connect}.{a,so.0} "$library"/pkgconfig/pawl{,_connect}.pc; do
     [ -e "$file" ] || { echo "not installed: ${file#"$work/prefix/"}"; exit 1; }
 done
 
@@ -59,9 +60,62 @@ else
     echo "no C++ compiler: the header was not tried from C++"
 fi
 # The archive by its name, because -lpawl would take the shared one.
-read -ra flags <<<"$(pkg-config --static --cflags --libs pawl_connect | sed "s|-lpawl_connect|$library/libpawl_connect.a|; s|-lpawl\b|$library/libpawl.a|")"
+read -ra flags <<<"$(pkg-config --static --cflags --libs pawl_connect |
+    sed "s|-lpawl_connect|$library/libpawl_connect.a|; s|-lpawl\b|$library/libpawl.a|")"
 "$cc" -std=c11 "$work/user.c" -o "$work/user-static" "${flags[@]}"
 env -u LD_LIBRARY_PATH "$work/user-static"
+
+# Wholly static: what a program on a small device may want. It has to use the log, since a program
+# that only reads constants would leave the library out.
+cat >"$work/whole.c" <<'C'
+#include <pawl.h>
+#include <stdio.h>
+int main(int argc, char **argv)
+{
+    pawl *log;
+    pawl_error error;
+    pawl_options options = PAWL_OPTIONS_INIT;
+    options.flags = PAWL_OPEN_CREATE;
+    options.segment_size = 1 << 20;
+    if (argc != 2 || pawl_open(argv[1], &options, &log, &error) < 0)
+        return 1;
+    static char text[1000];
+    uint32_t stream;
+    pawl_record record = { .value = text, .value_len = sizeof text };
+    int code = pawl_stream_create(log, "s", 1, &stream);
+    if (code == 0)
+        code = pawl_append(log, stream, PAWL_ANY, &record, NULL);
+    return pawl_close(log) < 0 || code < 0;
+}
+C
+archived() { # archived LIBRARY: is there a static one?
+    [ "$("$cc" -print-file-name="lib$1.a")" != "lib$1.a" ]
+}
+if archived uring && archived xxhash; then
+    read -ra flags <<<"$(pkg-config --static --cflags --libs pawl)"
+    "$cc" -std=c11 -static "$work/whole.c" -o "$work/whole" "${flags[@]}"
+    "$work/whole" "$work/data"
+    "$work/prefix/bin/pawl" verify "$work/data" >/dev/null
+else
+    echo "liburing or xxHash has no static library here: pawl was not linked with -static"
+fi
+# libpq needs Kerberos and LDAP, which distributions have as shared libraries only.
+without=()
+read -ra flags <<<"$(pkg-config --static --libs pawl_connect)"
+for flag in "${flags[@]}"; do
+    name=${flag#-l}
+    [ "$name" != "$flag" ] && [ "${name#pawl}" = "$name" ] || continue
+    if [ "$name" = pq ] || ! archived "$name"; then
+        without+=("$name")
+    fi
+done
+if [ "${#without[@]}" -eq 0 ]; then
+    read -ra flags <<<"$(pkg-config --static --cflags --libs pawl_connect)"
+    "$cc" -std=c11 -static "$work/user.c" -o "$work/user-whole" "${flags[@]}"
+    "$work/user-whole"
+else
+    echo "pawl_connect was not linked with -static: no static library of ${without[*]}"
+fi
 
 cat >"$work/CMakeLists.txt" <<'CMAKE'
 cmake_minimum_required(VERSION 3.25)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# check-symbols.sh LIBRARY [NAME] - shows that the public header, the symbol map and what the shared library really exports are the
-# same list: nothing internal leaks out, and nothing that is promised is missing.
+# check-symbols.sh NAME LIBRARY [ARCHIVE] - shows that the public header (include/NAME.h), the symbol
+# map, what the shared library exports and the global names of the static one are the same list:
+# nothing internal leaks out, and nothing that is promised is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source_dir=$(dirname "$here")
-library=$1
-name=${2:-pawl} # of header and map
+name=$1 library=$2 archive=${3:-}
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 export LC_ALL=C
@@ -31,5 +31,9 @@ compare() { # compare FILE NAME FILE NAME
 }
 compare "$work/header" "include/$name.h" "$work/map" "lib$name.map"
 compare "$work/map" "lib$name.map" "$work/library" "exported by $(basename "$library")"
-[ "$failed" -eq 0 ] && echo "$found functions: header, map and library agree"
+if [ -n "$archive" ]; then
+    nm -g --defined-only "$archive" | awk 'NF == 3 { print $3 }' | sort >"$work/archive"
+    compare "$work/map" "lib$name.map" "$work/archive" "global in $(basename "$archive")"
+fi
+[ "$failed" -eq 0 ] && echo "$found functions: header, map and libraries agree"
 exit "$failed"
