@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/format.h"
+#include "cli/record_text.h"
 
 enum { PARTITION, FROM, FOLLOW, FORMAT };
 static const cli_option options[] = {
@@ -31,7 +31,7 @@ typedef struct job {
     uint32_t first, last; /* partitions, both included */
     uint64_t from;        /* UINT64_MAX: the oldest kept */
     bool follow;
-    format_fn format;
+    record_text_fn format;
     bool lost; /* some records were lost to damage, and that was told */
 } job;
 
@@ -221,7 +221,7 @@ static int run(cli_args *a) {
         (!cli_parse_number(text, &j.from) || j.from == UINT64_MAX))
         return cli_usage(a, "--from takes an offset, not '%s'", text);
     text = a->value[FORMAT];
-    j.format = format_by_name(text != NULL ? text : "text");
+    j.format = record_text_by_name(text != NULL ? text : "text");
     if (j.format == NULL)
         return cli_usage(a, "--format takes text, json or raw, not '%s'", text);
     int exit_code = cli_open(a, j.dir, PAWL_OPEN_READ, &j.log);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * format.c - see format.h.
+ * record_text.c - see record_text.h.
  */
-#include "cli/format.h"
+#include "cli/record_text.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -10,11 +10,11 @@
 
 #include "cli/cli.h"
 
-static bool format_text(const pawl_record *r) {
+static bool write_text(const pawl_record *r) {
     return cli_write(r->value, r->value_len) && cli_write("\n", 1);
 }
 
-static bool format_raw(const pawl_record *r) {
+static bool write_raw(const pawl_record *r) {
     unsigned char length[4];
     for (int i = 0; i < 4; i++)
         length[i] = (unsigned char)(r->value_len >> (8 * i));
@@ -74,7 +74,7 @@ static int write_part(const char *part, size_t size, void *arg) {
     return cli_write(part, size) ? 0 : -1;
 }
 
-static bool format_json(const pawl_record *r) {
+static bool write_json(const pawl_record *r) {
     json_t *o = json_object();
     bool good =
         json_object_set_new(o, "offset", json_integer((json_int_t)r->offset)) == 0 &&
@@ -91,11 +91,11 @@ static bool format_json(const pawl_record *r) {
     return good;
 }
 
-format_fn format_by_name(const char *name) {
+record_text_fn record_text_by_name(const char *name) {
     static const struct {
         const char *name;
-        format_fn format;
-    } all[] = {{"text", format_text}, {"json", format_json}, {"raw", format_raw}};
+        record_text_fn format;
+    } all[] = {{"text", write_text}, {"json", write_json}, {"raw", write_raw}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (strcmp(name, all[i].name) == 0)
             return all[i].format;
