@@ -107,15 +107,4 @@ const char *matcher_group_name(const matcher *m, uint32_t index);
 bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, size_t *from,
                    size_t *to);
 
-/* ---- text that grows; after a failed allocation it stays short and `failed` is set */
-
-typedef struct growing {
-    char *bytes;
-    size_t len, room;
-    bool failed;
-} growing;
-void text_add(growing *t, const void *bytes, size_t size);
-/* As a JSON string, quotes included; what is not UTF-8 becomes U+FFFD, one for each byte. */
-void text_add_json(growing *t, const char *bytes, size_t size);
-
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/text/json_text.h"
 #include "processors/proc.h"
 
 enum no_match { DROP, FAIL };
@@ -75,8 +76,23 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     return find_key(x, s, err);
 }
 
-static int one(proc *p, pawl_context *ctx, const pawl_record *r, matcher_space *space, growing *t,
-               const char **why) {
+static bool make_object(const matcher *m, const matcher_space *space, const char *value,
+                        struct buffer *t) {
+    size_t from, to;
+    bool good = true;
+    t->len = 0;
+    for (uint32_t i = 0; good && i < matcher_groups(m); i++) {
+        const char *name = matcher_group_name(m, i);
+        good = buffer_add_text(t, i == 0 ? "{" : ",") && json_add_string(t, name, strlen(name)) &&
+               buffer_add_text(t, ":") &&
+               (matcher_group(m, space, i, &from, &to) ? json_add_string(t, value + from, to - from)
+                                                       : buffer_add_text(t, "null"));
+    }
+    return good && buffer_add_text(t, "}");
+}
+
+static int one(proc *p, pawl_context *ctx, const pawl_record *r, matcher_space *space,
+               struct buffer *t, const char **why) {
     const regex *x = p->self;
     size_t from, to;
     int got = matcher_run(x->pattern, space, r->value, r->value_len, why);
@@ -88,20 +104,8 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, matcher_space *
         *why = "the pattern does not match";
         return x->no_match == FAIL ? PAWL_PROCESSOR : 0;
     }
-    t->len = 0;
-    for (uint32_t i = 0; i < matcher_groups(x->pattern); i++) {
-        const char *name = matcher_group_name(x->pattern, i);
-        text_add(t, i == 0 ? "{" : ",", 1);
-        text_add_json(t, name, strlen(name));
-        text_add(t, ":", 1);
-        if (matcher_group(x->pattern, space, i, &from, &to))
-            text_add_json(t, (const char *)r->value + from, to - from);
-        else
-            text_add(t, "null", 4);
-    }
-    text_add(t, "}", 1);
     *why = "out of memory";
-    if (t->failed || t->len > UINT32_MAX)
+    if (!make_object(x->pattern, space, r->value, t) || t->len > UINT32_MAX)
         return PAWL_MEMORY;
     pawl_record out = *r;
     out.value = t->bytes;
@@ -122,7 +126,7 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
     const regex *x = p->self;
     matcher_space *space = matcher_space_new(x->pattern);
     const char *why = "out of memory";
-    growing t = {0};
+    struct buffer t = {0};
     int rc = space != NULL ? 0 : PAWL_MEMORY;
     if (rc < 0)
         pawl_fail(ctx, 0, why);
@@ -132,7 +136,7 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
             pawl_fail(ctx, i, why);
     }
     matcher_space_free(space);
-    free(t.bytes);
+    buffer_free(&t);
     return rc < 0 ? rc : 0;
 }
 

@@ -6,7 +6,8 @@
 #ifndef PAWL_CONNECTORS_BEHIND_H
 #define PAWL_CONNECTORS_BEHIND_H
 
-#include "connectors/text/encode.h"
+#include "connectors/runtime/connect.h"
+#include "connectors/text/buffer.h"
 
 struct behind;
 /* NULL: no memory. The thread begins with the first job. */

@@ -6,7 +6,8 @@
 #ifndef PAWL_CONNECTORS_COMPRESS_H
 #define PAWL_CONNECTORS_COMPRESS_H
 
-#include "connectors/text/encode.h"
+#include "connectors/runtime/connect.h"
+#include "connectors/text/buffer.h"
 
 enum compress_kind { COMPRESS_NONE = 0, COMPRESS_GZIP = 1, COMPRESS_ZSTD = 2 };
 #define COMPRESS_KINDS "none|gzip|zstd"

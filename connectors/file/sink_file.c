@@ -23,6 +23,7 @@
 #include "connectors/file/behind.h"
 #include "connectors/file/compress.h"
 #include "connectors/file/sink_file.h"
+#include "connectors/text/encode.h"
 
 #define PIECE ((size_t)1 << 20) /* written at once */
 

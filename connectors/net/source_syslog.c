@@ -14,7 +14,7 @@
 
 #include "connectors/net/syslog.h"
 #include "connectors/net/wire.h"
-#include "connectors/text/encode.h"
+#include "connectors/text/json_text.h"
 
 #define BATCH_MAX 1024u
 #define HEADERS_MAX 9u
@@ -66,24 +66,21 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
 
 /* ---- JSON */
 
-/* A quoted string, at most 6 n + 2 bytes; what isn't UTF-8 becomes U+FFFD. */
+/* A quoted string, at most 6 n + 2 bytes. */
 static char *quote(char *to, const char *text, size_t n) {
-    const uint8_t *p = (const uint8_t *)text, *end = p + n;
     *to++ = '"';
-    while (p < end) {
-        size_t len = utf8_sequence(p, (size_t)(end - p));
-        if (len == 0) {
-            static const char replacement[] = {'\xEF', '\xBF', '\xBD'};
-            memcpy(to, replacement, sizeof replacement);
-            to += sizeof replacement;
-            p++;
-        } else if (len == 1 && (*p < 0x20 || *p == '"' || *p == '\\' || *p == 0x7F)) {
-            to += snprintf(to, 7, *p == '"' || *p == '\\' ? "\\%c" : "\\u%04x", *p);
-            p++;
-        } else {
-            memcpy(to, p, len);
+    while (n > 0) {
+        char escaped[JSON_ESCAPE_MAX];
+        size_t plain = json_plain(text, n);
+        memcpy(to, text, plain);
+        to += plain;
+        text += plain;
+        n -= plain;
+        if (n > 0) {
+            size_t len = json_escape((unsigned char)*text++, escaped);
+            memcpy(to, escaped, len);
             to += len;
-            p += len;
+            n--;
         }
     }
     *to++ = '"';

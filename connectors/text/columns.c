@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "connectors/text/columns.h"
-#include "connectors/text/encode.h"
+#include "connectors/text/utf8.h"
 
 enum {
     KEY,
@@ -189,38 +189,6 @@ static void new_record(struct columns *c) {
     c->blocks->next = NULL;
 }
 
-/* How many bytes from `at` on are plain ASCII without a NUL. */
-static size_t plain(const unsigned char *at, size_t n) {
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        uint64_t w;
-        memcpy(&w, at + i, 8);
-        if (((w - UINT64_C(0x0101010101010101)) | w) & UINT64_C(0x8080808080808080))
-            break;
-    }
-    while (i < n && at[i] != 0 && at[i] < 0x80)
-        i++;
-    return i;
-}
-
-/* Length of the sequence at `at`; 0: none that a text column takes, which is what isn't UTF-8, and
- * NUL. */
-static size_t sequence(const unsigned char *at, size_t n) {
-    return at[0] == 0 ? 0 : utf8_sequence(at, n);
-}
-
-/* Length of the valid beginning. */
-static size_t valid(const unsigned char *at, size_t n) {
-    size_t i = 0;
-    while ((i += plain(at + i, n - i)) < n) {
-        size_t len = sequence(at + i, n - i);
-        if (len == 0)
-            break;
-        i += len;
-    }
-    return i;
-}
-
 static int replace(struct columns *c, struct column_value *v, size_t from) {
     char *out = room(c, from + (v->len - from) * 3), *to = out;
     if (out == NULL)
@@ -230,8 +198,9 @@ static int replace(struct columns *c, struct column_value *v, size_t from) {
     const unsigned char *at = (const unsigned char *)v->text + from,
                         *end = (const unsigned char *)v->text + v->len;
     while (at < end) {
-        size_t len = sequence(at, (size_t)(end - at));
-        memcpy(to, len > 0 ? (const char *)at : "\xEF\xBF\xBD", len > 0 ? len : 3);
+        /* a text column takes no NUL either */
+        size_t len = *at != 0 ? utf8_sequence(at, (size_t)(end - at)) : 0;
+        memcpy(to, len > 0 ? (const char *)at : UTF8_REPLACEMENT, len > 0 ? len : 3);
         to += len > 0 ? len : 3;
         at += len > 0 ? len : 1;
     }
@@ -248,7 +217,7 @@ static int poison(pawl_fault *f, const pawl_record *r, const char *column, const
 
 static int check(struct columns *c, const struct column *item, const pawl_record *r,
                  struct column_value *v, pawl_fault *f) {
-    size_t n = item->as == COLUMN_AS_BYTES ? v->len : valid((const unsigned char *)v->text, v->len);
+    size_t n = item->as == COLUMN_AS_BYTES ? v->len : utf8_valid(v->text, v->len);
     if (n == v->len)
         return PAWL_DONE;
     if (c->replace)

@@ -11,6 +11,7 @@
 #define PAWL_CONNECTORS_ENCODE_H
 
 #include "connectors/runtime/connect.h"
+#include "connectors/text/buffer.h"
 
 enum encode_format { ENCODE_TEXT = 0, ENCODE_JSON = 1, ENCODE_LENGTH = 2 };
 #define ENCODE_FORMATS "text|json|length"
@@ -42,17 +43,6 @@ struct encoding {
             "refuse the record" \
     }
 void encode_settings(const pawl_connector *c, const pawl_settings *s, struct encoding *out);
-
-struct buffer {
-    char *bytes;
-    size_t len, room;
-};
-bool buffer_add(struct buffer *b, const void *bytes, size_t size);
-void buffer_free(struct buffer *b);
-
-/* Length of the UTF-8 sequence at `at`, of `left` >= 1 bytes; 0 if it is none: overlong forms,
- * surrogates and what is beyond U+10FFFF are none. */
-size_t utf8_sequence(const unsigned char *at, size_t left);
 
 /* Appends the record. DONE; POISON (with its offset); RETRY: no memory. On anything but DONE the
  * buffer is as it was. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "connectors/text/json_scan.h"
+#include "connectors/text/utf8.h"
 
 /* ---- paths */
 
@@ -85,29 +86,6 @@ static int hex4(const char *at) {
     return n;
 }
 
-static size_t put_utf8(char *out, uint32_t c) {
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (char)(0xC0 | c >> 6);
-        out[1] = (char)(0x80 | (c & 0x3F));
-        return 2;
-    }
-    if (c < 0x10000) {
-        out[0] = (char)(0xE0 | c >> 12);
-        out[1] = (char)(0x80 | (c >> 6 & 0x3F));
-        out[2] = (char)(0x80 | (c & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | c >> 18);
-    out[1] = (char)(0x80 | (c >> 12 & 0x3F));
-    out[2] = (char)(0x80 | (c >> 6 & 0x3F));
-    out[3] = (char)(0x80 | (c & 0x3F));
-    return 4;
-}
-
 size_t json_unescape(const char *at, size_t len, char *out, bool *whole) {
     const char *end = at + len;
     char *to = out;
@@ -138,7 +116,7 @@ size_t json_unescape(const char *at, size_t len, char *out, bool *whole) {
             c = 0xFFFD;
             *whole = false;
         }
-        to += put_utf8(to, c);
+        to += utf8_put(to, c);
     }
     return (size_t)(to - out);
 }
