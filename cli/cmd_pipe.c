@@ -10,11 +10,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "processors/child.h"
+#include "connectors/exec/child.h"
 
 enum { NAME, FROM, TO, BATCH, FOLLOW, GUARANTEE };
 static const cli_option options[] = {
@@ -98,21 +97,6 @@ static char *join_values(const pawl_record *records, size_t count, size_t *size)
     return all;
 }
 
-static void say_why(job *j, const child_result *r, const emission *e) {
-    const char *program = j->args->program[0];
-    if (r->start_errno != 0)
-        snprintf(j->why, sizeof j->why, "%s cannot be run: %s", program, strerror(r->start_errno));
-    else if (r->refused)
-        snprintf(j->why, sizeof j->why,
-                 "%s wrote a line of %zu bytes that stream %s did not take: %s", program,
-                 e->refused_size, j->to.name, pawl_strerror(e->code));
-    else if (WIFSIGNALED(r->status))
-        snprintf(j->why, sizeof j->why, "%s was ended by signal %d (%s)", program,
-                 WTERMSIG(r->status), strsignal(WTERMSIG(r->status)));
-    else
-        snprintf(j->why, sizeof j->why, "%s ended with status %d", program, WEXITSTATUS(r->status));
-}
-
 static int process(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
     job *j = arg;
     uint32_t partition = pawl_context_partition(ctx);
@@ -126,14 +110,14 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
         j->env[j->env_count + i] = variables[i];
 
     emission e = {.job = j, .ctx = ctx, .partition = partition % j->to.partitions};
-    child_result result = {.start_errno = ENOMEM};
-    size_t size;
-    char *input = join_values(records, count, &size);
+    struct child_job c = {.program = j->args->program, .env = j->env, .line = emit_line, .arg = &e};
+    struct child_result result = {.error = ENOMEM};
+    char *input = join_values(records, count, &c.input_size);
+    c.input = input;
     if (input != NULL)
-        child_run(j->args->program, j->env, input, size, 0, emit_line, &e, &result);
+        child_run(&c, &result);
     free(input);
-    if (result.start_errno == 0 && !result.refused && WIFEXITED(result.status) &&
-        WEXITSTATUS(result.status) == 0) {
+    if (child_succeeded(&result)) {
         j->batches++;
         j->taken += count;
         j->emitted += e.lines;
@@ -144,7 +128,11 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
     j->failed_partition = partition;
     j->failed_from = from;
     j->failed_to = to;
-    say_why(j, &result, &e);
+    child_why(&c, &result, j->why, sizeof j->why);
+    if (result.refused)
+        snprintf(j->why, sizeof j->why,
+                 "%s wrote a line of %zu bytes that stream %s did not take: %s", c.program[0],
+                 e.refused_size, j->to.name, pawl_strerror(e.code));
     /* which record it was, CMD doesn't tell: none of the batch is good */
     pawl_fail(ctx, 0, j->why);
     return result.refused ? e.code : PAWL_PROCESSOR;

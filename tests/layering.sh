@@ -9,7 +9,7 @@
 #   recovery/      pawl.h, wal/, recovery/
 #   pipeline/      pawl.h, wal/, recovery/, pipeline/
 #   connectors/    pawl.h, pawl_connect.h; runtime/ and text/ of connectors/, and the including file's own folder
-#   processors/    pawl.h, pawl_connect.h, processors/, connectors/text/
+#   processors/    pawl.h, pawl_connect.h, processors/; connectors/runtime/connect.h, connectors/text/, connectors/exec/
 #   cli/           pawl.h, pawl_connect.h, cli/ (cli/run/ and cli/crashtest/ only from within), processors/;
 #                  cli/cmd_bench.c also bench/bench.h
 #   examples/      pawl.h, pawl_connect.h, files beside the including one
@@ -50,12 +50,13 @@ may_include() {
     recovery/*) [[ $name == wal/* || $name == recovery/* ]] ;;
     pipeline/*) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
     connectors/*) [[ $name == pawl_connect.h || $name == connectors/runtime/* || $name == connectors/text/* || ${name%/*} == "${file%/*}" ]] ;;
-    processors/*) [[ $name == pawl_connect.h || $name == processors/* || $name == connectors/text/* ]] ;;
+    processors/*) [[ $name == pawl_connect.h || $name == processors/* || $name == connectors/text/* || $name == connectors/exec/* ||
+        $name == connectors/runtime/connect.h ]] ;;
     cli/cmd_bench.c) [[ $name == cli/cli.h || $name == bench/bench.h ]] ;;
     cli/run/* | cli/cmd_run.c | cli/cmd_check.c | cli/cmd_status.c)
         [[ $name == pawl_connect.h || $name == cli/cli.h || $name == cli/run/* || $name == processors/* ]] ;;
     cli/crashtest/* | cli/cmd_crashtest.c) [[ $name == cli/cli.h || $name == cli/crashtest/* ]] ;;
-    cli/*) [[ $name == pawl_connect.h || ($name == cli/* && $name != cli/*/*) || $name == processors/child.h ]] ;;
+    cli/*) [[ $name == pawl_connect.h || ($name == cli/* && $name != cli/*/*) || $name == connectors/exec/child.h ]] ;;
     bench/*) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     *) [[ $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * child.c - see child.h.
+ */
+#include "connectors/exec/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { READ_SIZE = 64 * 1024 };
+
+struct flow {
+    const struct child_job *job;
+    int in, out; /* our ends of its standard input and output; -1: closed */
+    const char *input;
+    size_t left;
+    char *buffer; /* output that has no newline yet: `held` bytes */
+    size_t held, capacity;
+    uint64_t end_ns; /* 0: no limit */
+};
+
+static void close_end(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* Signals that we ignore would be ignored by the program too; without SIGPIPE `yes | head` never
+ * ends. Returns 0 or an errno. */
+static int spawn(const struct child_job *j, int in, int out, pid_t *pid) {
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t defaults, none;
+    int error = posix_spawn_file_actions_init(&actions);
+    if (error != 0)
+        return error;
+    error = posix_spawnattr_init(&attributes);
+    if (error == 0) {
+        sigemptyset(&none);
+        sigfillset(&defaults);
+        sigdelset(&defaults, SIGKILL);
+        sigdelset(&defaults, SIGSTOP);
+        error = posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
+        if (error == 0)
+            error = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+        posix_spawnattr_setsigdefault(&attributes, &defaults);
+        posix_spawnattr_setsigmask(&attributes, &none);
+        posix_spawnattr_setpgroup(&attributes, 0);
+        posix_spawnattr_setflags(
+            &attributes,
+            (short)(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP));
+        if (error == 0)
+            error = posix_spawnp(pid, j->program[0], &actions, &attributes, j->program, j->env);
+        posix_spawnattr_destroy(&attributes);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    return error;
+}
+
+/* Returns 0 or an errno; *pid is -1 if it was not started. */
+static int start(struct flow *f, pid_t *pid) {
+    int to[2] = {-1, -1}, from[2] = {-1, -1}, error = 0;
+    *pid = -1;
+    if (pipe2(to, O_CLOEXEC) != 0 || (f->job->line != NULL && pipe2(from, O_CLOEXEC) != 0))
+        error = errno;
+    if (error == 0)
+        error = spawn(f->job, to[0], from[1] >= 0 ? from[1] : STDERR_FILENO, pid);
+    if (error != 0)
+        *pid = -1;
+    close_end(&to[0]);
+    close_end(&from[1]);
+    f->in = to[1];
+    f->out = from[0];
+    if (error == 0 && (fcntl(f->in, F_SETFL, O_NONBLOCK) != 0 ||
+                       (f->out >= 0 && fcntl(f->out, F_SETFL, O_NONBLOCK) != 0)))
+        error = errno;
+    return error;
+}
+
+static int feed(struct flow *f) {
+    ssize_t put = f->left > 0 ? write(f->in, f->input, f->left) : 0;
+    if (put >= 0) {
+        f->input += put;
+        f->left -= (size_t)put;
+    } else if (errno == EPIPE) {
+        f->left = 0; /* it has read enough, like `head` */
+    } else if (errno != EAGAIN && errno != EINTR) {
+        return errno;
+    }
+    if (f->left == 0)
+        close_end(&f->in);
+    return 0;
+}
+
+/* Hands out the whole lines in the buffer; `fresh` bytes at its end have not been looked at. */
+static bool hand_out(struct flow *f, size_t fresh) {
+    char *begin = f->buffer, *end = f->buffer + f->held, *look = end - fresh, *newline;
+    while (look < end && (newline = memchr(look, '\n', (size_t)(end - look))) != NULL) {
+        if (!f->job->line(f->job->arg, begin, (size_t)(newline - begin)))
+            return false;
+        begin = look = newline + 1;
+    }
+    f->held = (size_t)(end - begin);
+    memmove(f->buffer, begin, f->held);
+    return true;
+}
+
+static int drain(struct flow *f, bool *refused) {
+    if (f->capacity - f->held < READ_SIZE) {
+        size_t capacity = f->capacity * 2 + READ_SIZE;
+        char *larger = realloc(f->buffer, capacity);
+        if (larger == NULL)
+            return ENOMEM;
+        f->buffer = larger;
+        f->capacity = capacity;
+    }
+    ssize_t got = read(f->out, f->buffer + f->held, f->capacity - f->held);
+    if (got < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : errno;
+    if (got == 0) {
+        close_end(&f->out);
+        /* a last line needs no newline */
+        *refused = f->held > 0 && !f->job->line(f->job->arg, f->buffer, f->held);
+        return 0;
+    }
+    f->held += (size_t)got;
+    *refused = !hand_out(f, (size_t)got);
+    return 0;
+}
+
+/* Milliseconds until the time is over, at most a second; 0: it is. */
+static int left_ms(const struct flow *f) {
+    uint64_t now = connect_now(&(pawl_hooks){0}), left;
+    if (f->end_ns == 0)
+        return 1000;
+    left = f->end_ns > now ? (f->end_ns - now + 999999) / 1000000 : 0;
+    return left > 1000 ? 1000 : (int)left;
+}
+
+/* Until both ends are closed: a program may close its output and go on reading, and its input must
+ * be whole all the same. */
+static void let_flow(struct flow *f, struct child_result *r) {
+    while (r->error == 0 && !r->refused && !r->late && (f->out >= 0 || f->in >= 0)) {
+        /* poll() passes over a descriptor of -1 */
+        struct pollfd ends[2] = {{.fd = f->out, .events = POLLIN},
+                                 {.fd = f->in, .events = POLLOUT}};
+        int wait = left_ms(f);
+        r->late = wait == 0;
+        if (poll(ends, 2, wait) < 0) {
+            r->error = errno == EINTR ? 0 : errno;
+            continue;
+        }
+        if (ends[1].revents != 0)
+            r->error = feed(f);
+        if (r->error == 0 && ends[0].revents != 0)
+            r->error = drain(f, &r->refused);
+    }
+}
+
+/* Waits for its end; kills it when the time is over. */
+static void wait_for(pid_t pid, const struct flow *f, struct child_result *r) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0); /* an old kernel has none: look every 5 ms */
+    pid_t got;
+    while ((got = waitpid(pid, &r->status, WNOHANG)) == 0 || (got < 0 && errno == EINTR)) {
+        struct pollfd end = {.fd = fd, .events = POLLIN};
+        int wait = left_ms(f);
+        if (wait == 0) {
+            r->late = true;
+            kill(-pid, SIGKILL);
+            while (waitpid(pid, &r->status, 0) < 0 && errno == EINTR) {
+            }
+            break;
+        }
+        poll(&end, 1, fd >= 0 || wait < 5 ? wait : 5);
+    }
+    close_end(&fd);
+}
+
+void child_run(const struct child_job *j, struct child_result *r) {
+    struct flow f = {.job = j, .in = -1, .out = -1, .input = j->input, .left = j->input_size};
+    sigset_t pipes, before, pending;
+    pid_t pid;
+    *r = (struct child_result){0};
+    if (j->timeout_ms != 0)
+        f.end_ns = connect_now(&(pawl_hooks){0}) + j->timeout_ms * 1000000u;
+    sigemptyset(&pipes);
+    sigaddset(&pipes, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipes, &before);
+    sigpending(&pending);
+    r->error = start(&f, &pid);
+    let_flow(&f, r);
+    close_end(&f.in);
+    close_end(&f.out);
+    free(f.buffer);
+    while (sigismember(&pending, SIGPIPE) == 0 &&
+           sigtimedwait(&pipes, NULL, &(struct timespec){0}) == SIGPIPE) {
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (pid > 0 && (r->error != 0 || r->refused || r->late))
+        kill(-pid, SIGKILL); /* its group: what it started must not go on either */
+    if (pid > 0)
+        wait_for(pid, &f, r);
+}
+
+bool child_succeeded(const struct child_result *r) {
+    return r->error == 0 && !r->refused && !r->late && WIFEXITED(r->status) &&
+           WEXITSTATUS(r->status) == 0;
+}
+
+void child_why(const struct child_job *j, const struct child_result *r, char *text, size_t size) {
+    const char *name = j->program[0];
+    if (r->error != 0)
+        snprintf(text, size, "%s cannot be run: %s", name, strerror(r->error));
+    else if (r->refused)
+        snprintf(text, size, "%s wrote a line that was not taken", name);
+    else if (r->late)
+        snprintf(text, size, "%s took longer than %" PRIu64 " ms and was killed", name,
+                 j->timeout_ms);
+    else if (WIFSIGNALED(r->status))
+        snprintf(text, size, "%s was ended by signal %d (%s)", name, WTERMSIG(r->status),
+                 strsignal(WTERMSIG(r->status)));
+    else
+        snprintf(text, size, "%s ended with status %d", name, WEXITSTATUS(r->status));
+}
