@@ -411,6 +411,50 @@ PAWL_API int pawl_reader_seek(pawl_reader *r, uint64_t offset);
 PAWL_API uint64_t pawl_reader_position(const pawl_reader *r);
 PAWL_API void pawl_reader_close(pawl_reader *r);
 
+/* A reader of any number of partitions, of one or several streams, with one wait for all of them.
+ * Like a pawl_reader it belongs to one thread at a time. It keeps the order within a partition;
+ * between partitions it takes turns, batch by batch, so that none is starved. */
+typedef struct pawl_any pawl_any;
+
+/* A place in a partition: of the record at `offset`. */
+typedef struct pawl_place {
+    uint32_t stream, partition;
+    uint64_t offset;
+} pawl_place;
+
+/* Opens a reader of `count` partitions, each from its offset on (PAWL_END: the durable end now).
+ * `count` may be 0: add them later. `flags` are those of pawl_reader_open().
+ * Errors: as pawl_reader_open(); EXISTS (a partition is named twice). */
+PAWL_API int pawl_any_open(pawl *p, const pawl_place *from, size_t count, uint32_t flags,
+                           pawl_any **out);
+/* Reads one more partition from now on, or one less.
+ * Errors: add: as pawl_reader_open(); EXISTS (it is being read). Remove: NOT_FOUND (it isn't). */
+PAWL_API int pawl_any_add(pawl_any *a, const pawl_place *from);
+PAWL_API int pawl_any_remove(pawl_any *a, uint32_t stream, uint32_t partition);
+/* The next records of one partition that has some: at most `max`, waiting up to timeout_ms for the
+ * first, as pawl_read(). `at` (may be NULL) tells the partition that the batch or the error is of,
+ * and the batch's first offset. The batch lives until the next call on this reader. Returns the
+ * count; 0 if nothing came in time.
+ * Waiting makes no system call until records come that this reader reads, or the time is over. On a
+ * read-only handle nothing rings when another process appends: there it looks every 10 ms.
+ * Errors: as pawl_read(). After an error of one partition, the next call goes on with the others
+ * first. */
+PAWL_API int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch,
+                           pawl_place *at);
+/* Goes to another offset in one of its partitions.
+ * Errors: as pawl_reader_open(); NOT_FOUND also where it doesn't read the partition. */
+PAWL_API int pawl_any_seek(pawl_any *a, const pawl_place *to);
+/* Offset of the next record of a partition; PAWL_END if it doesn't read it. */
+PAWL_API uint64_t pawl_any_position(const pawl_any *a, uint32_t stream, uint32_t partition);
+/* A descriptor that is readable while there is something to read, for poll(), select() or epoll:
+ * durable records, or with PAWL_READ_UNCOMMITTED appended ones. It is cleared by a call of
+ * pawl_read_any() that returns 0: so read until then before you poll again. It is owned by the
+ * reader.
+ * Errors: UNSUPPORTED (also on a read-only handle, where nothing would ring it), FORKED. */
+PAWL_API int pawl_any_fd(pawl_any *a);
+/* Safe with NULL. */
+PAWL_API void pawl_any_close(pawl_any *a);
+
 /* ---------------------------------------------------------------- processors */
 
 typedef struct pawl_processor pawl_processor;

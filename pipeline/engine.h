@@ -10,7 +10,8 @@
  * event.c      futex and eventfd
  * open.c       opening, closing      follow.c   read-only handles that follow a live writer
  * tx*.c        transactions          catalog.c  streams, producers, processors' names, settings
- * reader.c     reading partitions    locate.c   from an offset to a place in the log
+ * reader.c     reading a partition   locate.c   from an offset to a place in the log
+ * any.c        reading several partitions with one wait
  * processor.c  one step of a processor    runtime.c  pawl_run()
  * retention.c  what may be dropped        status.c   figures
  * inspect*.c   dump, explain, audit       repair.c, verify.c are in recovery/
@@ -109,6 +110,12 @@ struct pawl {
     _Atomic int stop; /* pawl_stop() */
     int event_fd;
     _Atomic bool event_used;
+
+    struct pawl_any *any;      /* readers of several partitions: any.c */
+    uint32_t any_opened;       /* a count */
+    uint32_t any_watched;      /* those to be told when something can be read */
+    uint32_t any_watched_tail; /* of them, those that read what is appended */
+    _Atomic uint32_t any_word; /* changes whenever one of them is told */
 
     struct async_commit *async_head, *async_tail; /* in LSN order */
     struct async_commit *ready_head, *ready_tail; /* durable, callback due */
@@ -240,6 +247,11 @@ void event_close(int fd);
  * few of those who sleep with each bit; who is woken wakes the next few. */
 bool event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bit);
 void event_wake(_Atomic uint32_t *word, uint32_t bits);
+/* Sleeps while *word is `seen`, for `ns` at most (UINT64_MAX: no limit), or until one of its bits
+ * is woken; it may return earlier. event_wake_all() wakes everybody who sleeps with one of the
+ * bits, and may be called by a signal handler. */
+void event_sleep_for(_Atomic uint32_t *word, uint32_t seen, uint32_t bit, uint64_t ns);
+void event_wake_all(_Atomic uint32_t *word, uint32_t bits);
 void event_yield(void); /* the processor goes to another thread that wants it */
 
 /* -- open.c */
@@ -416,6 +428,18 @@ uint64_t reader_limit(const pawl *p, uint32_t flags);
 void reader_rest(pawl_reader *r);
 /* Lets go of what its last batch took of the log's memory, if nothing of that is left to read. */
 void reader_unpin(pawl_reader *r);
+
+/* Under the lock: would a read without waiting give records, or an error? */
+bool reader_ready(const pawl_reader *r);
+/* Has it gathered records that are not given out yet? */
+bool reader_pending(const pawl_reader *r);
+
+/* -- any.c */
+/* Under the lock, where any_watched is not 0: records became durable, or the log failed; or
+ * (`appended`, any_watched_tail) records were appended. Wakes the readers that can go on. */
+void any_tell(pawl *p, bool appended);
+/* Without the lock: all waiting ones look at p->stop. */
+void any_stop(pawl *p);
 
 /* -- runtime.c */
 void engine_forget_tasks(pawl *p);

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pipeline/engine.h"
@@ -36,6 +37,22 @@ void event_close(int fd) {
 
 bool event_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bit) {
     return syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, NULL, NULL, bit) == 0;
+}
+
+void event_sleep_for(_Atomic uint32_t *word, uint32_t seen, uint32_t bit, uint64_t ns) {
+    struct timespec t;
+    if (ns == UINT64_MAX) {
+        event_sleep(word, seen, bit);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t until = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + ns;
+    t = (struct timespec){(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, &t, NULL, bit);
+}
+
+void event_wake_all(_Atomic uint32_t *word, uint32_t bits) {
+    syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL, bits);
 }
 
 void event_yield(void) {

@@ -84,6 +84,8 @@ void engine_after(pawl *p, bool kick, uint32_t wake) {
 void engine_progress(pawl *p) {
     engine_async_due(p);
     engine_ring(p);
+    if (p->any_watched != 0)
+        any_tell(p, false);
     atomic_store_explicit(&p->durable_lsn, p->wal.durable, memory_order_release);
     atomic_fetch_add(&p->progress_count, 1);
     if (atomic_load(&p->sleepers) != 0)

@@ -566,6 +566,15 @@ static uint64_t end_below(const struct pawl_reader *r, uint64_t limit) {
     return p->read_only || limit >= p->wal.tail ? part->next : tables_durable_next(part, limit);
 }
 
+bool reader_ready(const pawl_reader *r) {
+    return reader_pending(r) || tables_stream(&r->p->tables, r->stream) == NULL ||
+           r->want < end_below(r, reader_limit(r->p, r->flags));
+}
+
+bool reader_pending(const pawl_reader *r) {
+    return r->piece_at != r->piece_count;
+}
+
 /* Gathers runs until there is enough or no more. Lock held on entry and return. */
 static int gather(struct pawl_reader *r, size_t max) {
     pawl *p = r->p;

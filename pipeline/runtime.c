@@ -343,6 +343,8 @@ int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
 }
 
 void pawl_stop(pawl *p) {
-    if (p != NULL)
-        atomic_store(&p->stop, 1);
+    if (p == NULL)
+        return;
+    atomic_store(&p->stop, 1);
+    any_stop(p);
 }

@@ -228,6 +228,8 @@ static int follow_up(pawl *p, const struct tx_build *b) {
     locate_index_add(p, h, p->wal.last_frame + FRAME_HEADER_SIZE);
     p->commits++;
     p->payload_bytes += b->len;
+    if (p->any_watched_tail != 0)
+        any_tell(p, true);
     return 0;
 }
 

@@ -72,8 +72,8 @@ system_header_allowed() {
     case $file in
     pipeline/engine.h) [ "$name" = pthread.h ] && return 0 ;; # the handle's lock
     pipeline/lock.c) [ "$name" = time.h ] && return 0 ;;      # threads sleep with a deadline
-    pipeline/event.c)                                          # the futex and the eventfd
-        [[ $name =~ ^(fcntl|unistd|sys/eventfd|sys/syscall|linux/futex)\.h$ ]] && return 0 ;;
+    pipeline/event.c)                                         # the futex and the eventfd
+        [[ $name =~ ^(fcntl|time|unistd|sys/eventfd|sys/syscall|linux/futex)\.h$ ]] && return 0 ;;
     esac
     [[ $name == xxhash.h && $file == wal/* ]] || [[ $name =~ ^($pure)\.h$ ]]
 }

@@ -182,4 +182,6 @@ MUTANTS = [
      "        reserve = w->segment_size / 4;", "        reserve = 0;"),
     ("lock-not-taken", "PAWL-10", "wal/seam/seam_lock.c",
      "rc = flock(fd, how | LOCK_NB);", "rc = fd < 0 || how == 77;"),
+    ("any-reader-misses-a-wake-up", "PAWL-17", "pipeline/any.c",
+     "        watch(a, a->fd >= 0);", "        watch(a, false);"),
 ]

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A reader of several partitions: an ordinary reader for each, taken in turn, and one wait for all.
+ *
+ * Between calls such a reader may be *watched*: its last call found nothing to read. Whoever makes
+ * records readable then looks through its partitions, under the lock, and wakes its thread or rings
+ * its descriptor, once: after that it is not watched until a call finds nothing again. So readers
+ * of other partitions sleep on, and where no reader is watched a commit pays for one comparison.
+ *
+ * The fields of a reader belong to its thread while it is not watched, and are guarded by the
+ * handle's lock while it is.
+ */
+#include <assert.h>
+
+#include "pipeline/engine.h"
+
+#define FOLLOW_STEP_NS 10000000u /* a follower looks for more so often */
+
+struct any_entry {
+    uint32_t stream, partition;
+    pawl_reader *reader;
+};
+
+struct pawl_any {
+    pawl *p;
+    uint32_t flags;
+    struct any_entry *entries;
+    uint32_t count, cap;
+    uint32_t turn;     /* the entry that is looked at first */
+    pawl_reader *last; /* the one whose batch the caller may still have */
+    int fd;            /* -1: nobody asked for it */
+    bool rung;         /* the descriptor is readable */
+    bool watched;
+    bool asleep;  /* its thread is in event_sleep_for() */
+    uint32_t bit; /* of that sleep */
+    struct pawl_any *next;
+};
+
+static bool tail_too(const struct pawl_any *a) {
+    return (a->flags & PAWL_READ_UNCOMMITTED) != 0;
+}
+
+/* Under the lock. */
+static void watch(struct pawl_any *a, bool yes) {
+    pawl *p = a->p;
+    if (a->watched == yes)
+        return;
+    a->watched = yes;
+    p->any_watched += yes ? 1u : UINT32_MAX;
+    if (tail_too(a))
+        p->any_watched_tail += yes ? 1u : UINT32_MAX;
+}
+
+/* Under the lock: the next entry in turn that has something to read, or an error to tell; NULL:
+ * none. */
+static struct any_entry *ready_entry(const struct pawl_any *a) {
+    for (uint32_t i = 0; i < a->count; i++) {
+        struct any_entry *e = &a->entries[(a->turn + i) % a->count];
+        if (reader_ready(e->reader))
+            return e;
+    }
+    return NULL;
+}
+
+/* Under the lock. */
+static void ring(struct pawl_any *a) {
+    if (a->fd >= 0 && !a->rung)
+        event_ring(a->fd);
+    a->rung = a->fd >= 0;
+}
+
+void any_tell(pawl *p, bool appended) {
+    uint32_t bits = 0;
+    for (struct pawl_any *a = p->any; a != NULL; a = a->next) {
+        if (!a->watched || (appended && !tail_too(a)) ||
+            (p->wal.failed == 0 && ready_entry(a) == NULL))
+            continue;
+        watch(a, false);
+        ring(a);
+        if (a->asleep)
+            bits |= a->bit;
+    }
+    if (bits == 0)
+        return;
+    atomic_fetch_add(&p->any_word, 1);
+    event_wake_all(&p->any_word, bits);
+}
+
+/* pawl_stop() may be called by a signal handler: so it takes no lock. */
+void any_stop(pawl *p) {
+    atomic_fetch_add(&p->any_word, 1);
+    event_wake_all(&p->any_word, UINT32_MAX);
+}
+
+static struct any_entry *find(const struct pawl_any *a, uint32_t stream, uint32_t partition) {
+    for (uint32_t i = 0; i < a->count; i++)
+        if (a->entries[i].stream == stream && a->entries[i].partition == partition)
+            return &a->entries[i];
+    return NULL;
+}
+
+/* Under the lock: what was found out before may not hold any more. */
+static void look_again(struct pawl_any *a) {
+    if (a->watched && ready_entry(a) != NULL) {
+        watch(a, false);
+        ring(a);
+    }
+}
+
+static int enter(pawl_any *a) {
+    return a == NULL ? fail(PAWL_INVALID, "the reader is NULL") : engine_enter(a->p);
+}
+
+static int make_room(struct pawl_any *a) {
+    if (a->count < a->cap)
+        return 0;
+    uint32_t want = a->cap == 0 ? 8 : a->cap * 2;
+    void *q =
+        mem_grow(&a->p->mem, a->entries, a->cap * sizeof *a->entries, want * sizeof *a->entries);
+    if (q == NULL)
+        return fail(PAWL_MEMORY, "no memory for a reader of %u partitions", want);
+    a->entries = q;
+    a->cap = want;
+    return 0;
+}
+
+int pawl_any_add(pawl_any *a, const pawl_place *from) {
+    if (from == NULL)
+        return fail(PAWL_INVALID, "the place to read from is NULL");
+    TRY(enter(a));
+    int rc = find(a, from->stream, from->partition) != NULL
+                 ? fail(PAWL_EXISTS, "partition %u of stream %u is being read already",
+                        from->partition, from->stream)
+                 : make_room(a);
+    engine_leave(a->p);
+    TRY(rc);
+    pawl_reader *r;
+    TRY(pawl_reader_open(a->p, from->stream, from->partition, from->offset, a->flags, &r));
+    pthread_mutex_lock(&a->p->mutex);
+    a->entries[a->count++] = (struct any_entry){from->stream, from->partition, r};
+    look_again(a);
+    engine_leave(a->p);
+    return 0;
+}
+
+/* Under the lock; the caller closes the reader. */
+static pawl_reader *take_out(struct pawl_any *a, struct any_entry *e) {
+    pawl_reader *r = e->reader;
+    uint32_t i = (uint32_t)(e - a->entries);
+    a->last = a->last == r ? NULL : a->last;
+    a->count--;
+    memmove(e, e + 1, (a->count - i) * sizeof *e);
+    if (a->turn > i)
+        a->turn--;
+    return r;
+}
+
+int pawl_any_remove(pawl_any *a, uint32_t stream, uint32_t partition) {
+    TRY(enter(a));
+    struct any_entry *e = find(a, stream, partition);
+    pawl_reader *r = e != NULL ? take_out(a, e) : NULL;
+    engine_leave(a->p);
+    if (r == NULL)
+        return fail(PAWL_NOT_FOUND, "partition %u of stream %u is not being read", partition,
+                    stream);
+    pawl_reader_close(r);
+    return 0;
+}
+
+int pawl_any_open(pawl *p, const pawl_place *from, size_t count, uint32_t flags, pawl_any **out) {
+    if (out == NULL || (from == NULL && count != 0))
+        return fail(PAWL_INVALID, "places or result pointer is NULL");
+    *out = NULL;
+    TRY(engine_enter(p));
+    struct pawl_any *a = mem_alloc(&p->mem, sizeof *a);
+    if (a != NULL) {
+        *a = (struct pawl_any){.p = p, .flags = flags, .fd = -1, .next = p->any};
+        a->bit = 1u << p->any_opened++ % 32;
+        p->any = a;
+    }
+    engine_leave(p);
+    if (a == NULL)
+        return fail(PAWL_MEMORY, "no memory for a reader");
+    for (size_t i = 0; i < count; i++) {
+        int rc = pawl_any_add(a, &from[i]);
+        if (rc < 0) {
+            pawl_error e;
+            fail_copy(&e);
+            pawl_any_close(a);
+            return fail_again(&e);
+        }
+    }
+    *out = a;
+    return 0;
+}
+
+void pawl_any_close(pawl_any *a) {
+    if (a == NULL || engine_check_fork(a->p) < 0)
+        return;
+    pawl *p = a->p;
+    pthread_mutex_lock(&p->mutex);
+    watch(a, false);
+    struct pawl_any **at = &p->any;
+    while (*at != a)
+        at = &(*at)->next;
+    *at = a->next;
+    engine_leave(p);
+    for (uint32_t i = 0; i < a->count; i++)
+        pawl_reader_close(a->entries[i].reader);
+    event_close(a->fd);
+    mem_free(&p->mem, a->entries, a->cap * sizeof *a->entries);
+    mem_free(&p->mem, a, sizeof *a);
+}
+
+int pawl_any_seek(pawl_any *a, const pawl_place *to) {
+    if (to == NULL)
+        return fail(PAWL_INVALID, "the place to go to is NULL");
+    TRY(enter(a));
+    struct any_entry *e = find(a, to->stream, to->partition);
+    watch(a, false); /* the reader changes without the lock */
+    engine_leave(a->p);
+    int rc = e != NULL ? pawl_reader_seek(e->reader, to->offset)
+                       : fail(PAWL_NOT_FOUND, "partition %u of stream %u is not being read",
+                              to->partition, to->stream);
+    pthread_mutex_lock(&a->p->mutex);
+    ring(a); /* the next call finds out whether there is something to read */
+    engine_leave(a->p);
+    return rc;
+}
+
+uint64_t pawl_any_position(const pawl_any *a, uint32_t stream, uint32_t partition) {
+    const struct any_entry *e = a != NULL ? find(a, stream, partition) : NULL;
+    return e != NULL ? pawl_reader_position(e->reader) : PAWL_END;
+}
+
+int pawl_any_fd(pawl_any *a) {
+    TRY(enter(a));
+    if (a->p->read_only) { /* nothing in this process would ring it */
+        engine_leave(a->p);
+        return fail(PAWL_UNSUPPORTED, "a read-only handle has no event descriptor; use "
+                                      "pawl_read_any() with a timeout");
+    }
+    if (a->fd < 0) {
+        a->fd = event_open();
+        ring(a);
+    }
+    int fd = a->fd;
+    engine_leave(a->p);
+    return fd >= 0 ? fd : fail(PAWL_UNSUPPORTED, "no event descriptor can be had");
+}
+
+/* Under the lock, released inside: nothing is there to read. True: look again; false: the time is
+ * over. */
+static bool wait_for_any(struct pawl_any *a, uint64_t deadline) {
+    pawl *p = a->p;
+    if (p->no_thread && p->wal.in_flight != 0 && !p->leader) {
+        engine_wait(p); /* nobody else may be there to finish it */
+        return true;
+    }
+    uint64_t now = deadline == UINT64_MAX ? 0 : engine_now(p),
+             left = deadline == UINT64_MAX ? UINT64_MAX : deadline - now;
+    if (deadline != UINT64_MAX && now >= deadline)
+        return false;
+    if (p->read_only) {
+        engine_leave(p);
+        p->io->ops->sleep(p->io, left < FOLLOW_STEP_NS ? left : FOLLOW_STEP_NS);
+        pthread_mutex_lock(&p->mutex);
+        return true;
+    }
+    uint32_t seen = atomic_load(&p->any_word);
+    watch(a, true);
+    a->asleep = true;
+    if (!atomic_load(&p->stop)) {
+        engine_leave(p);
+        event_sleep_for(&p->any_word, seen, a->bit, left);
+        pthread_mutex_lock(&p->mutex);
+    }
+    a->asleep = false;
+    watch(a, false);
+    return true;
+}
+
+/* Waits until an entry has something to read. 1: *index is its number; 0: the time is over; or an
+ * error. */
+static int wait_ready(struct pawl_any *a, int timeout_ms, uint32_t *index) {
+    pawl *p = a->p;
+    TRY(engine_enter(p));
+    watch(a, false);
+    uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : engine_now(p);
+    if (timeout_ms > 0)
+        deadline += (uint64_t)timeout_ms * 1000000u;
+    int rc = 0;
+    struct any_entry *e;
+    while ((e = ready_entry(a)) == NULL && rc == 0) {
+        rc = p->read_only ? follow_refresh(p) : 0;
+        if (rc > 0) {
+            rc = 0;
+            continue;
+        }
+        if (rc == 0 && atomic_load(&p->stop))
+            rc = fail(PAWL_STOPPED, "stopped on request");
+        else if (rc == 0 && p->wal.failed != 0)
+            rc = wal_error(&p->wal);
+        else if (rc == 0 && (timeout_ms == 0 || !wait_for_any(a, deadline)))
+            break;
+    }
+    if (e != NULL) {
+        *index = (uint32_t)(e - a->entries);
+        a->turn = (*index + 1) % a->count;
+        ring(a); /* it stays readable until a call finds nothing */
+    } else if (rc == 0) {
+        if (a->rung)
+            event_clear(a->fd);
+        a->rung = false;
+        watch(a, a->fd >= 0);
+    }
+    engine_leave(p);
+    return rc < 0 ? rc : e != NULL;
+}
+
+/* The batch before this one is over. A reader that has nothing left gives its memory back when it
+ * is another one's turn: so idle partitions cost nothing. */
+static void end_last(struct pawl_any *a, const pawl_reader *now) {
+    pawl_reader *r = a->last;
+    if (r == NULL)
+        return;
+    reader_unpin(r);
+    if (r != now && !reader_pending(r))
+        reader_rest(r);
+    a->last = NULL;
+}
+
+/* Memory is short: what the other readers keep may be what is missing. */
+static void rest_all(struct pawl_any *a) {
+    for (uint32_t i = 0; i < a->count; i++)
+        reader_rest(a->entries[i].reader);
+}
+
+int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch, pawl_place *at) {
+    if (a == NULL || batch == NULL)
+        return fail(PAWL_INVALID, "reader or batch is NULL");
+    memset(batch, 0, sizeof *batch);
+    if (at != NULL)
+        memset(at, 0, sizeof *at);
+    for (uint32_t i = 0, tries = 0;; tries++) {
+        int rc = wait_ready(a, timeout_ms, &i);
+        if (rc <= 0) {
+            end_last(a, NULL);
+            return rc;
+        }
+        struct any_entry *e = &a->entries[i];
+        end_last(a, e->reader);
+        rc = pawl_read(e->reader, max, 0, batch);
+        if (rc == PAWL_MEMORY) {
+            rest_all(a);
+            rc = pawl_read(e->reader, max, 0, batch);
+        }
+        a->last = e->reader;
+        if (at != NULL)
+            *at = (pawl_place){e->stream, e->partition, batch->from};
+        if (rc != 0 || tries >= a->count)
+            return rc;
+    }
+}
