@@ -134,4 +134,9 @@ fi
 "$work/user-build/user_shared"
 "$work/user-build/user_static"
 "$work/prefix/bin/pawl" --version >/dev/null
+if command -v python3 >/dev/null; then
+    for page in man1/pawl.1 man3/pawl.3 man3/pawl_open.3 man3/pawl_sink_add.3; do
+        [ -e "$work/prefix/share/man/$page" ] || { echo "not installed: share/man/$page"; exit 1; }
+    done
+fi
 echo "the installed library works from C, C++, pkg-config and CMake"
