@@ -72,7 +72,8 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
     else if (t->stream_count >= STREAMS_MAX || t->partition_count + partitions > PARTITIONS_MAX)
         rc = fail(PAWL_LIMIT, "a log has at most 4,096 streams and 16,384 partitions");
     else
-        rc = tables_room(t, align_up(16 + strlen(name), 8) + (uint64_t)partitions * C_NEXT_SIZE);
+        rc = tables_room(t, c_stream_size((uint32_t)strlen(name)) +
+                                (uint64_t)partitions * C_NEXT_SIZE);
     uint32_t fresh = t->stream_count + 1;
     if (rc == 0)
         rc = change(p, &(struct catalog_entry){CATALOG_STREAM, fresh, partitions, 0, name,

@@ -10,12 +10,7 @@
 /* Segments are gone: what tied them to later ones is too. */
 static void forget_segments(pawl *p, uint64_t first) {
     p->wal.first_segment = first;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < p->tables.span_count; i++)
-        if (p->tables.spans[i].segment >= first)
-            p->tables.spans[kept++] = p->tables.spans[i];
-    p->tables.checkpoint_bytes -= (uint64_t)(p->tables.span_count - kept) * C_SPAN_SIZE;
-    p->tables.span_count = kept;
+    tables_drop_spans(&p->tables, first);
     if (p->wal.next == NEXT_FULL)
         p->wal.next = NEXT_NONE;
 }

@@ -8,6 +8,7 @@
  * async.c      asynchronous commits and their callbacks, the event descriptor
  * chores.c     maintenance: segments are prepared and dropped
  * event.c      futex and eventfd
+ * apply.c      what a frame changes, whoever wrote it
  * open.c       opening, closing      follow.c   read-only handles that follow a live writer
  * tx*.c        transactions          catalog.c  streams, producers, processors' names, settings
  * reader.c     reading a partition   locate.c   from an offset to a place in the log
@@ -398,6 +399,13 @@ int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
 /* Under the lock: commits a new epoch of a producer, which fences its older holders. */
 int tx_takeover(struct pawl_tx *tx, uint32_t producer);
 
+/* -- apply.c */
+/* Under the lock: the tables and the index follow a frame, whoever wrote it. `lost`: damage was
+ * passed over since the last checkpoint. Errors: as tables_apply(). */
+int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bool lost);
+/* Under the lock: a segment begins, with nothing in its index. */
+void engine_begin_segment(pawl *p);
+
 /* -- locate.c */
 /* Under the lock: if `first` is the oldest segment kept, the first one whose records are all there:
  * older ones may hold commits that refer to spilled parts in segments that are gone. */
@@ -406,7 +414,8 @@ uint64_t locate_whole_from(const pawl *p, uint64_t first);
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
 /* Under the lock: an LSN from which a walk meets the offset, and its segment. */
 int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *lsn);
-void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *dir);
+/* Under the lock: notes where a commit's runs lie in the newest segment. */
+void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *frame);
 /* Next offset of a partition as segment `index` began (PAWL_LOST if its checkpoint is gone). */
 int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next);
 /* Tells where each partition stood as segment `index` began, until `each` answers false. The

@@ -8,19 +8,6 @@
 
 #include "pipeline/engine.h"
 
-static int on_frame(pawl *p, const struct scan_frame *f, bool lost) {
-    /* a checkpoint, or LOST in its place */
-    bool first = f->header.lsn % p->header.segment_size == SEGMENT_HEADER_SIZE;
-    if (first)
-        p->index_count = 0;
-    TRY(tables_apply(&p->tables, &f->header, f->bytes, lost));
-    if (first)
-        tables_begin_segment(&p->tables);
-    if (f->header.kind == FRAME_COMMIT)
-        locate_index_add(p, &f->header, f->bytes + FRAME_HEADER_SIZE);
-    return 0;
-}
-
 /* Opens segment `index` for one of the walks, closing what it had. */
 static int enter_segment(pawl *p, struct scan *s, int *file, uint64_t index) {
     struct segment_header h;
@@ -139,7 +126,7 @@ static int apply_known(pawl *p) {
         scan_forget(&fo->apply);
         int rc;
         while ((rc = scan_next(&fo->apply, &f)) == 1) {
-            TRY(on_frame(p, &f, fo->apply.after_lost));
+            TRY(engine_apply(p, &f.header, f.bytes, fo->apply.after_lost));
             any = 1;
         }
         if (rc < 0)

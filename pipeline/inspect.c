@@ -31,7 +31,8 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
     bytes_init(&b, j->mem);
     tables_init(&theirs, j->mem, j->tables.segment_size);
     int rc = tables_apply(&theirs, h, frame, false);
-    theirs.span_count = j->tables.span_count = 0;
+    tables_drop_spans(&theirs, UINT64_MAX);
+    tables_drop_spans(&j->tables, UINT64_MAX);
     if (rc == 0)
         rc = tables_checkpoint(&theirs, &a, runs, &count);
     if (rc == 0)
@@ -84,13 +85,14 @@ static void find_lost(struct judge *j, const struct frame_header *h, const uint8
             if (r.base > next)
                 tell_lost(j, h, r.stream, r.partition, next, r.base);
         }
-        for (uint32_t k = 0; r.type == RUN_C_NEXT && k < r.count && (k + 1) * C_NEXT_SIZE <= r.len;
-             k++) {
-            const uint8_t *e = data + k * C_NEXT_SIZE;
-            const struct stream *s = tables_stream(&j->tables, get32(e));
-            uint32_t partition = get32(e + 4);
-            if (s != NULL && partition < s->partitions && get64(e + 8) > s->parts[partition].next)
-                tell_lost(j, h, get32(e), partition, s->parts[partition].next, get64(e + 8));
+        struct c_next e;
+        uint32_t at = 0;
+        for (uint32_t k = 0; r.type == RUN_C_NEXT && k < r.count; k++) {
+            if (!c_next_decode(data, r.len, &at, &e))
+                break;
+            const struct stream *s = tables_stream(&j->tables, e.stream);
+            if (s != NULL && e.partition < s->partitions && e.next > s->parts[e.partition].next)
+                tell_lost(j, h, e.stream, e.partition, s->parts[e.partition].next, e.next);
         }
     }
 }

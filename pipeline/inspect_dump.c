@@ -26,18 +26,6 @@ static void say(struct text *t, const char *format, ...) {
         t->len = sizeof t->data - 1;
 }
 
-static const char *run_name(uint16_t type) {
-    static const char *const low[] = {"?",         "RECORDS", "SPILLED", "POSITIONS",
-                                      "PRODUCERS", "STATE",   "CATALOG", "SINKS"};
-    static const char *const high[] = {"C_STREAMS",   "C_NEXT",     "C_PRODUCERS", "C_PROCESSORS",
-                                       "C_POSITIONS", "C_SETTINGS", "C_SINKS",     "C_SPANS"};
-    if (type < 8)
-        return low[type];
-    if (type >= RUN_C_STREAMS && type <= RUN_C_SPANS)
-        return high[type - RUN_C_STREAMS];
-    return type == RUN_INDEX ? "INDEX" : "unknown";
-}
-
 static void describe_entries(struct text *t, const struct run *r, const uint8_t *data) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count && i < 16; i++) {
@@ -68,7 +56,7 @@ static void describe(struct text *t, const struct frame_header *h, const uint8_t
         struct run r;
         const uint8_t *data;
         frame_run(frame, h, i, &r, &data);
-        say(t, "  %s", run_name(r.type));
+        say(t, "  %s", run_type_name(r.type));
         if (r.type == RUN_RECORDS || r.type == RUN_SPILLED || r.type == RUN_STATE)
             say(t, " stream %u/%u", r.stream, r.partition);
         if (r.base != NO_OFFSET && (r.type == RUN_RECORDS || r.type == RUN_SPILLED))

@@ -18,10 +18,11 @@ static uint64_t index_cap(const pawl *p) {
     return (n > MIB ? MIB : n) / INDEX_ENTRY_SIZE;
 }
 
-void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *dir) {
+void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *frame) {
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
-        run_decode(dir + i * RUN_SIZE, &r);
+        const uint8_t *ignored;
+        frame_run(frame, h, i, &r, &ignored);
         if (r.type != RUN_RECORDS && r.type != RUN_SPILLED)
             continue;
         struct stream *s = tables_stream(&p->tables, r.stream);
@@ -77,11 +78,13 @@ static int tell_nexts(const struct scan_frame *f, locate_next_fn each, void *ctx
         frame_run(f->bytes, &f->header, i, &r, &data);
         if (r.type != RUN_C_NEXT)
             continue;
-        if (r.count > r.len / C_NEXT_SIZE)
-            return fail(PAWL_DAMAGED, "a checkpoint entry does not fit its run");
-        for (uint32_t k = 0; k < r.count; k++, data += C_NEXT_SIZE)
-            if (!each(ctx, get32(data), get32(data + 4), get64(data + 8)))
+        struct c_next e;
+        for (uint32_t k = 0, at = 0; k < r.count; k++) {
+            if (!c_next_decode(data, r.len, &at, &e))
+                return fail(PAWL_DAMAGED, "a checkpoint entry does not fit its run");
+            if (!each(ctx, e.stream, e.partition, e.next))
                 return 0;
+        }
     }
     return 0;
 }

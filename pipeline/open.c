@@ -26,8 +26,7 @@ static int hook_index(void *ctx, struct bytes *body, size_t max) {
 static void hook_begun(void *ctx, uint64_t index) {
     pawl *p = ctx;
     (void)index;
-    p->index_count = 0;
-    tables_begin_segment(&p->tables);
+    engine_begin_segment(p);
     if (!p->no_thread)
         engine_ask_chores(p);
 }
@@ -38,17 +37,7 @@ struct wal_hooks engine_hooks(pawl *p) {
 
 static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame,
                     bool after_lost) {
-    pawl *p = ctx;
-    bool first = segment_offset(h->lsn, p->tables.segment_size) ==
-                 SEGMENT_HEADER_SIZE; /* a checkpoint, or what repair put in its place */
-    if (first)
-        p->index_count = 0;
-    TRY(tables_apply(&p->tables, h, frame, after_lost));
-    if (first)
-        tables_begin_segment(&p->tables);
-    if (h->kind == FRAME_COMMIT)
-        locate_index_add(p, h, frame + FRAME_HEADER_SIZE);
-    return 0;
+    return engine_apply(ctx, h, frame, after_lost);
 }
 
 static int check_options(const pawl_options *o) {

@@ -344,16 +344,7 @@ static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const
 static bool headers_well_formed(const pawl_record *r) {
     if (r->raw_headers == NULL)
         return r->header_count == 0 || r->headers != NULL;
-    const uint8_t *h = r->raw_headers;
-    uint32_t left = r->raw_headers_len;
-    while (left != 0) {
-        if (left < 4 || (uint32_t)get16(h) + get16(h + 2) > left - 4)
-            return false;
-        uint32_t size = 4u + get16(h) + get16(h + 2);
-        h += size;
-        left -= size;
-    }
-    return true;
+    return record_headers_whole(r->raw_headers, r->raw_headers_len);
 }
 
 /* Where a record of so many bytes goes, or NULL. */

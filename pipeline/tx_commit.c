@@ -223,9 +223,7 @@ static int check_takeover(const struct pawl_tx *tx) {
 /* Tables, index and figures follow the frame that was appended. They take it from the frame's own
  * bytes, as recovery does. */
 static int follow_up(pawl *p, const struct tx_build *b) {
-    const struct frame_header *h = &p->wal.last;
-    TRY(tables_apply(&p->tables, h, p->wal.last_frame, false));
-    locate_index_add(p, h, p->wal.last_frame + FRAME_HEADER_SIZE);
+    TRY(engine_apply(p, &p->wal.last, p->wal.last_frame, false));
     p->commits++;
     p->payload_bytes += b->len;
     if (p->any_watched_tail != 0)

@@ -131,21 +131,17 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
     bool padding_only =
         link == s->link && q < (s->index + 1) * s->segment_size && q - align_up(p, BLOCK) == 0;
     uint8_t head[FRAME_HEADER_SIZE];
-    struct frame_header h = {.kind = FRAME_LOST,
-                             .flags = FRAME_FLAG_REQUIRED,
-                             .lsn = p,
+    struct frame_header h = {.lsn = p,
                              .epoch = s->epoch,
                              .durable = p,
                              .time_ns = r->io->ops->realtime(r->io),
-                             .link = s->link,
-                             .dir_hash = link,
-                             .body_len = (uint32_t)(q - p - FRAME_HEADER_SIZE)};
+                             .link = s->link};
     if (!padding_only && q - p < FRAME_HEADER_SIZE)
         return fail_at(PAWL_DAMAGED, 0, "", "", p,
                        "the damaged place at LSN %llu is too small for a LOST frame",
                        (unsigned long long)p);
     if (!padding_only)
-        frame_encode_header(head, &h, s->seed);
+        frame_encode_lost(head, &h, q, link, s->seed);
     TRY(overwrite(r, s, p, q, head, padding_only ? 0 : sizeof head));
     r->check->repaired++;
     verify_tell(r->check, 0, s->index, p, q - p, padding_only ? "padding-mended" : "taken-out",

@@ -18,14 +18,6 @@ void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64
         c->finding(c->arg, &f);
 }
 
-/* Every record of a run must decode, and there must be as many as the directory says. */
-static bool run_whole(const struct run *r, const uint8_t *data) {
-    uint32_t at = 0, n = 0;
-    while (n < r->count && record_skip(data, r->len, &at))
-        n++;
-    return n == r->count && at == r->len;
-}
-
 /* Counts what is in a frame. Do its records fit their runs? */
 static bool count(pawl_check *c, const struct frame_header *h, const uint8_t *frame) {
     bool whole = true, commit = h->kind == FRAME_COMMIT;
@@ -37,7 +29,7 @@ static bool count(pawl_check *c, const struct frame_header *h, const uint8_t *fr
         const uint8_t *data;
         frame_run(frame, h, i, &r, &data);
         if (r.type == RUN_RECORDS)
-            whole &= run_whole(&r, data);
+            whole &= records_whole(&r, data);
         if (commit && (r.type == RUN_RECORDS || r.type == RUN_SPILLED))
             c->records += r.count;
         if (commit && r.type == RUN_POSITIONS)

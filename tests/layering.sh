@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # layering.sh - shows that no file includes what its folder may not know, at any depth; that the I/O seam is the only way to the
-# system (PAWL-12); and that files are short and carry their licence.
+# system (PAWL-12); that what is on disk is encoded and decoded in wal/format* only; and that files are short and carry their
+# licence.
 #
 #   folder         may include, besides the standard library
 #   wal/           pawl.h, wal/
@@ -78,6 +79,12 @@ system_header_allowed() {
     [[ $name == xxhash.h && $file == wal/* ]] || [[ $name =~ ^($pure)\.h$ ]]
 }
 
+# Integers as they are on disk (wal/bytes.h), runs and headers as bytes: for wal/format* only.
+on_disk='\b(get|put)(16|32|64)\(|\b(run_encode|run_decode|frame_encode_header)\('
+knows_bytes() {
+    find wal recovery pipeline -name '*.[ch]' ! -path 'wal/format*' ! -path wal/bytes.h -exec grep -lE "$on_disk" {} +
+}
+
 # check_tree: checks the current folder; prints a line a fault
 check_tree() {
     local file include
@@ -86,6 +93,9 @@ check_tree() {
             may_include "$file" "$include" || echo "$file: may not include $include"
         done < <(includes "$file")
     done < <(find $ours -name '*.[ch]' | sort)
+    while read -r file; do
+        echo "$file: encodes or decodes what is on disk"
+    done < <(knows_bytes | sort)
     while read -r file; do
         [ "$(wc -l <"$file")" -lt "$lines_max" ] || echo "$file: $lines_max lines or more"
         case $file in
@@ -136,6 +146,10 @@ allowed cli/run/a.h '#include "processors/a.h"'
 allowed cli/crashtest/a.h '#include "pawl.h"'
 allowed cli/cmd_bench.c '#include "bench/bench.h"'
 allowed bench/peers/a.c '#include "bench/bench.h"'
+allowed wal/format_x.c 'uint32_t f(const void *p) { return get32(p); }'
+forbidden recovery/decodes.c 'uint32_t f(const void *p) { return get32(p); }'
+forbidden pipeline/encodes.c 'void f(void *p) { put64(p, 1); }'
+forbidden wal/encodes.c 'void f(void *p, const struct run *r) { run_encode(p, r); }'
 forbidden pipeline/sinks.c '#include "pawl_connect.h"'
 forbidden wal/sinks.c '#include <pawl_connect.h>'
 forbidden connectors/file/command.c '#include "cli/a.h"'

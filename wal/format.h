@@ -17,10 +17,7 @@
 #include <string.h>
 
 #include "pawl.h"
-
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the encoders assume a little-endian machine"
-#endif
+#include "wal/bytes.h"
 
 #define FORMAT_VERSION 1u
 #define BLOCK 4096u
@@ -37,38 +34,10 @@
 #define SINK_NAME_MAX 200u
 #define NO_OFFSET UINT64_MAX
 
-static inline uint64_t align_up(uint64_t x, uint64_t n) {
-    return (x + n - 1) / n * n;
-}
 /* Where in its segment an LSN is. Asked for with every frame, and a division is slow. */
 static inline uint64_t segment_offset(uint64_t lsn, uint64_t segment_size) {
     return (segment_size & (segment_size - 1)) == 0 ? lsn & (segment_size - 1) : lsn % segment_size;
 }
-static inline uint16_t get16(const void *p) {
-    uint16_t v;
-    memcpy(&v, p, 2);
-    return v;
-}
-static inline uint32_t get32(const void *p) {
-    uint32_t v;
-    memcpy(&v, p, 4);
-    return v;
-}
-static inline uint64_t get64(const void *p) {
-    uint64_t v;
-    memcpy(&v, p, 8);
-    return v;
-}
-static inline void put16(void *p, uint16_t v) {
-    memcpy(p, &v, 2);
-}
-static inline void put32(void *p, uint32_t v) {
-    memcpy(p, &v, 4);
-}
-static inline void put64(void *p, uint64_t v) {
-    memcpy(p, &v, 8);
-}
-
 struct piece {
     const void *data;
     size_t len;
@@ -76,7 +45,6 @@ struct piece {
 uint64_t format_hash(const void *data, size_t len, uint64_t seed);
 /* of all, one behind the other */
 uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed);
-bool all_zero(const void *data, size_t len);
 
 /* ---- segments (format_segment.c) */
 
@@ -154,12 +122,22 @@ static inline uint64_t frame_size(uint32_t runs, uint64_t body_len) {
 static inline uint64_t frame_bytes(const struct frame_header *h) {
     return frame_size(h->runs, h->body_len);
 }
+uint8_t frame_flags_of(uint8_t kind); /* as this version writes them */
 void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed);
-/* Judges a header alone, at LSN `lsn` of segments of this size. *h is filled for GOOD and
- * OTHER_LSN. */
+struct run;
+/* A whole frame at `out`, which has room: the body is the pieces, one after the other. `h` says
+ * everything but the directory's hash and its own, which are set. */
+void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
+                  const struct piece *pieces, uint32_t piece_count, uint64_t seed);
+/* The header of a LOST frame from h->lsn up to `end`; the frame after it carries `next_link`. `h`
+ * says epoch, durable, time and link. */
+void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t end,
+                       uint64_t next_link, uint64_t seed);
 /* Offset of the first multiple of 8 in `at`, which is `len` bytes at LSN `lsn`, where the header of
  * a frame of that place may stand; `len` if there is none. */
 uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len);
+/* Judges a header alone, at LSN `lsn` of segments of this size. *h is filled for GOOD and
+ * OTHER_LSN. */
 enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
                                        uint64_t segment_size, uint64_t seed,
                                        struct frame_header *h);
@@ -217,31 +195,8 @@ static inline void frame_run(const uint8_t *frame, const struct frame_header *h,
     run_decode(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE, r);
     *data = frame + FRAME_HEADER_SIZE + (size_t)h->runs * RUN_SIZE + r->start;
 }
+const char *run_type_name(uint16_t type); /* "unknown" if it isn't known */
 bool run_type_known(uint16_t type);
-
-/* Bytes being built: grows by itself; `failed` stays set once memory was refused. */
-struct mem;
-struct bytes {
-    uint8_t *data;
-    size_t len, cap;
-    struct mem *mem;
-    bool failed;
-};
-void bytes_init(struct bytes *b, struct mem *m);
-void bytes_free(struct bytes *b);
-uint8_t *bytes_add(struct bytes *b, size_t len);  /* zeroed space, or NULL */
-uint8_t *bytes_grow(struct bytes *b, size_t len); /* space that is not zeroed, or NULL */
-bool bytes_put(struct bytes *b, const void *data, size_t len);
-static inline uint8_t *bytes_room(struct bytes *b, size_t len) { /* as bytes_grow() */
-    if (b->failed || len > b->cap - b->len)
-        return bytes_grow(b, len);
-    uint8_t *at = b->data + b->len;
-    b->len += len;
-    return at;
-}
-/* A long copy in pieces that the C library does with vector moves: what it does with longer ones
- * (`rep movsb`) is no faster here. */
-void copy_long(uint8_t *to, const uint8_t *from, size_t len);
 
 struct position_entry {
     uint32_t processor, stream, partition;
@@ -299,6 +254,32 @@ struct c_producer {
     uint32_t name_len;
 };
 
+struct c_processor {
+    uint32_t id;
+    const char *name; /* not terminated when decoded */
+    uint32_t name_len;
+};
+struct c_next {
+    uint32_t stream, partition;
+    uint64_t next;
+};
+struct c_position {
+    uint32_t processor, stream, partition;
+    uint64_t offset;
+};
+#define SETTINGS_CONSUMED 1u /* flag: drop what every processor has consumed */
+struct c_settings {
+    uint64_t retain_bytes, retain_ms, flags;
+};
+struct c_sink {
+    uint32_t processor;
+    const char *name; /* not terminated when decoded */
+    uint16_t name_len;
+};
+struct c_span {
+    uint64_t segment, oldest;
+};
+
 #define POSITION_ENTRY_SIZE 32u
 #define PRODUCER_ENTRY_SIZE 64u
 #define SPILLED_ENTRY_SIZE 24u
@@ -307,6 +288,18 @@ struct c_producer {
 #define C_POSITION_SIZE 24u
 #define C_SETTINGS_SIZE 24u
 #define C_SPAN_SIZE 16u
+static inline size_t c_stream_size(uint32_t name_len) {
+    return (size_t)align_up(16u + name_len, 8);
+}
+static inline size_t c_producer_size(uint32_t name_len) {
+    return (size_t)align_up(72u + name_len, 8);
+}
+static inline size_t c_processor_size(uint32_t name_len) {
+    return (size_t)align_up(8u + name_len, 8);
+}
+static inline size_t c_sink_size(uint32_t name_len) {
+    return (size_t)align_up(8u + name_len, 8);
+}
 
 /* Encoders append to b; decoders read the entry at *at in a run of `len` bytes, move *at behind it,
  * and return false where it does not fit. */
@@ -322,13 +315,23 @@ void spilled_encode(struct bytes *b, const struct spilled_entry *e);
 bool spilled_decode(const uint8_t *data, uint32_t len, struct spilled_entry *e);
 void index_encode(struct bytes *b, const struct index_entry *e);
 bool index_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct index_entry *e);
+/* Entries of a checkpoint, in the same way (format_checkpoint.c). */
 void c_stream_encode(struct bytes *b, const struct c_stream *e);
 bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_stream *e);
 void c_producer_encode(struct bytes *b, const struct c_producer *e);
 bool c_producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_producer *e);
-void c_processor_encode(struct bytes *b, uint32_t id, const char *name, uint32_t name_len);
-bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id,
-                        const char **name, uint32_t *name_len);
+void c_processor_encode(struct bytes *b, const struct c_processor *e);
+bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_processor *e);
+void c_next_encode(struct bytes *b, const struct c_next *e);
+bool c_next_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_next *e);
+void c_position_encode(struct bytes *b, const struct c_position *e);
+bool c_position_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_position *e);
+void c_settings_encode(struct bytes *b, const struct c_settings *e);
+bool c_settings_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_settings *e);
+void c_sink_encode(struct bytes *b, const struct c_sink *e);
+bool c_sink_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_sink *e);
+void c_span_encode(struct bytes *b, const struct c_span *e);
+bool c_span_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_span *e);
 
 /* Encoded length of a record, or 0 if a part is beyond its limit. */
 uint64_t record_size(const pawl_record *r);
@@ -355,6 +358,10 @@ static inline bool record_skip(const uint8_t *data, uint32_t len, uint32_t *at) 
     *at += (uint32_t)size;
     return true;
 }
+/* Do the run's bytes hold as many whole records as it says, and nothing else? */
+bool records_whole(const struct run *r, const uint8_t *data);
+/* Are these whole headers in their encoded form? */
+bool record_headers_whole(const uint8_t *raw, uint32_t len);
 /* The same, and fills key, value, raw headers and timestamp. */
 static inline bool record_decode(const uint8_t *data, uint32_t len, uint32_t *at, pawl_record *r) {
     uint32_t from = *at;

@@ -3,6 +3,8 @@
  * Frames and their directory; docs/format.md, sections 3 and 5. Offsets are those of the tables
  * there.
  */
+#include <assert.h>
+
 #include "wal/format.h"
 
 static const uint8_t frame_magic[4] = {0x50, 0x57, 0x4C, 0x46};
@@ -50,6 +52,40 @@ void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h,
     put32(out + AT_ZERO, 0);
     h->hash = format_hash(out, AT_HASH, seed);
     put64(out + AT_HASH, h->hash);
+}
+
+uint8_t frame_flags_of(uint8_t kind) {
+    return (uint8_t)(kind == FRAME_WITNESS ? 0 : FRAME_FLAG_REQUIRED);
+}
+
+void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
+                  const struct piece *pieces, uint32_t piece_count, uint64_t seed) {
+    uint8_t *dir = out + FRAME_HEADER_SIZE;
+    for (uint32_t i = 0; i < h->runs; i++)
+        run_encode(dir + (size_t)i * RUN_SIZE, &runs[i]);
+    uint8_t *at = dir + (size_t)h->runs * RUN_SIZE;
+    for (uint32_t i = 0; i < piece_count; i++) {
+        if (pieces[i].data != at)
+            copy_long(at, pieces[i].data, pieces[i].len);
+        at += pieces[i].len;
+    }
+    size_t size = (size_t)frame_bytes(h);
+    assert(at == dir + (size_t)h->runs * RUN_SIZE + h->body_len); /* PAWL-2 */
+    memset(at, 0, size - (size_t)(at - out));
+    h->dir_hash = format_hash(dir, (size_t)h->runs * RUN_SIZE, seed);
+    frame_encode_header(out, h, seed);
+}
+
+void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t end,
+                       uint64_t next_link, uint64_t seed) {
+    h->kind = FRAME_LOST;
+    h->flags = frame_flags_of(FRAME_LOST);
+    h->runs = 0;
+    h->body_len = (uint32_t)(end - h->lsn - FRAME_HEADER_SIZE);
+    h->dir_hash = next_link;
+    h->body_hash = 0;
+    assert(h->lsn + frame_bytes(h) == end);
+    frame_encode_header(out, h, seed);
 }
 
 uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len) {
@@ -132,4 +168,17 @@ void run_encode(uint8_t out[RUN_SIZE], const struct run *r) {
 bool run_type_known(uint16_t type) {
     return (type >= RUN_RECORDS && type <= RUN_SINKS) || type == RUN_INDEX ||
            (type >= RUN_C_STREAMS && type <= RUN_C_SPANS);
+}
+
+const char *run_type_name(uint16_t type) {
+    static const char *const of_commit[] = {"RECORDS", "SPILLED", "POSITIONS", "PRODUCERS",
+                                            "STATE",   "CATALOG", "SINKS"};
+    static const char *const of_checkpoint[] = {"C_STREAMS",    "C_NEXT",      "C_PRODUCERS",
+                                                "C_PROCESSORS", "C_POSITIONS", "C_SETTINGS",
+                                                "C_SINKS",      "C_SPANS"};
+    if (type >= RUN_RECORDS && type <= RUN_SINKS)
+        return of_commit[type - RUN_RECORDS];
+    if (type >= RUN_C_STREAMS && type <= RUN_C_SPANS)
+        return of_checkpoint[type - RUN_C_STREAMS];
+    return type == RUN_INDEX ? "INDEX" : "unknown";
 }

@@ -5,76 +5,6 @@
  * before use.
  */
 #include "wal/format.h"
-#include "wal/mem.h"
-
-void bytes_init(struct bytes *b, struct mem *m) {
-    memset(b, 0, sizeof *b);
-    b->mem = m;
-}
-
-void bytes_free(struct bytes *b) {
-    mem_free(b->mem, b->data, b->cap);
-    b->data = NULL;
-    b->len = b->cap = 0;
-}
-
-uint8_t *bytes_grow(struct bytes *b, size_t len) {
-    if (b->failed)
-        return NULL;
-    if (b->len + len > b->cap) {
-        size_t cap = b->cap < 256 ? 256 : b->cap * 2;
-        while (cap < b->len + len)
-            cap *= 2;
-        uint8_t *p = mem_grow(b->mem, b->data, b->cap, cap);
-        if (p == NULL && cap > b->len + len) {
-            cap = b->len + len; /* near the memory cap, take no more than is needed */
-            p = mem_grow(b->mem, b->data, b->cap, cap);
-        }
-        if (p == NULL) {
-            b->failed = true;
-            return NULL;
-        }
-        b->data = p;
-        b->cap = cap;
-    }
-    uint8_t *at = b->data + b->len;
-    b->len += len;
-    return at;
-}
-
-uint8_t *bytes_add(struct bytes *b, size_t len) {
-    uint8_t *at = bytes_room(b, len);
-    if (at != NULL)
-        memset(at, 0, len);
-    return at;
-}
-
-/* The C library's own, which knows the processor's vectors: the compiler would put `rep movsq` in
- * its place. */
-static void *(*const volatile library_memcpy)(void *, const void *, size_t) = memcpy;
-
-void copy_long(uint8_t *to, const uint8_t *from, size_t len) {
-    while (len != 0) {
-        size_t n = len < 2048 ? len : 2048;
-        library_memcpy(to, from, n);
-        to += n;
-        from += n;
-        len -= n;
-    }
-}
-
-bool bytes_put(struct bytes *b, const void *data, size_t len) {
-    uint8_t *at = bytes_room(b, len);
-    if (at == NULL)
-        return false;
-    copy_long(at, data, len);
-    return true;
-}
-
-/* Space left from *at for an entry of `size`? */
-static bool fits(uint32_t len, uint32_t at, uint64_t size) {
-    return at <= len && size <= len - at;
-}
 
 void position_encode(struct bytes *b, const struct position_entry *e) {
     uint8_t *p = bytes_add(b, POSITION_ENTRY_SIZE);
@@ -88,7 +18,7 @@ void position_encode(struct bytes *b, const struct position_entry *e) {
 }
 
 bool position_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct position_entry *e) {
-    if (!fits(len, *at, POSITION_ENTRY_SIZE))
+    if (!bytes_fit(len, *at, POSITION_ENTRY_SIZE))
         return false;
     const uint8_t *p = data + *at;
     e->processor = get32(p);
@@ -113,7 +43,7 @@ void producer_encode(struct bytes *b, const struct producer_entry *e) {
 }
 
 bool producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct producer_entry *e) {
-    if (!fits(len, *at, PRODUCER_ENTRY_SIZE))
+    if (!bytes_fit(len, *at, PRODUCER_ENTRY_SIZE))
         return false;
     const uint8_t *p = data + *at;
     e->producer = get32(p);
@@ -140,7 +70,7 @@ void catalog_encode(struct bytes *b, const struct catalog_entry *e) {
 }
 
 bool catalog_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct catalog_entry *e) {
-    if (!fits(len, *at, 24))
+    if (!bytes_fit(len, *at, 24))
         return false;
     const uint8_t *p = data + *at;
     e->op = get16(p);
@@ -150,7 +80,7 @@ bool catalog_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct cata
     e->b = get64(p + 16);
     e->name = (const char *)p + 24;
     uint64_t size = align_up(24u + e->name_len, 8);
-    if (e->name_len > NAME_LEN_MAX || !fits(len, *at, size))
+    if (e->name_len > NAME_LEN_MAX || !bytes_fit(len, *at, size))
         return false;
     *at += (uint32_t)size;
     return true;
@@ -167,7 +97,7 @@ void sink_encode(struct bytes *b, const struct sink_entry *e) {
 }
 
 bool sink_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct sink_entry *e) {
-    if (!fits(len, *at, 8))
+    if (!bytes_fit(len, *at, 8))
         return false;
     const uint8_t *p = data + *at;
     e->processor = get32(p);
@@ -175,7 +105,7 @@ bool sink_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct sink_en
     e->name_len = get16(p + 6);
     e->name = (const char *)p + 8;
     uint64_t size = align_up(8u + e->name_len, 8);
-    if (e->name_len == 0 || e->name_len > SINK_NAME_MAX || !fits(len, *at, size))
+    if (e->name_len == 0 || e->name_len > SINK_NAME_MAX || !bytes_fit(len, *at, size))
         return false;
     *at += (uint32_t)size;
     return true;
@@ -210,7 +140,7 @@ void index_encode(struct bytes *b, const struct index_entry *e) {
 }
 
 bool index_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct index_entry *e) {
-    if (!fits(len, *at, INDEX_ENTRY_SIZE))
+    if (!bytes_fit(len, *at, INDEX_ENTRY_SIZE))
         return false;
     const uint8_t *p = data + *at;
     e->stream = get32(p);
@@ -218,90 +148,6 @@ bool index_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct index_
     e->base = get64(p + 8);
     e->lsn = get64(p + 16);
     *at += INDEX_ENTRY_SIZE;
-    return true;
-}
-
-void c_stream_encode(struct bytes *b, const struct c_stream *e) {
-    uint8_t *p = bytes_add(b, (size_t)align_up(16u + e->name_len, 8));
-    if (p == NULL)
-        return;
-    put32(p, e->id);
-    put32(p + 4, e->partitions);
-    put32(p + 8, e->name_len);
-    memcpy(p + 16, e->name, e->name_len);
-}
-
-bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_stream *e) {
-    if (!fits(len, *at, 16))
-        return false;
-    const uint8_t *p = data + *at;
-    e->id = get32(p);
-    e->partitions = get32(p + 4);
-    e->name_len = get32(p + 8);
-    e->name = (const char *)p + 16;
-    if (e->name_len > NAME_LEN_MAX || !fits(len, *at, align_up(16u + e->name_len, 8)))
-        return false;
-    *at += (uint32_t)align_up(16u + e->name_len, 8);
-    return true;
-}
-
-void c_producer_encode(struct bytes *b, const struct c_producer *e) {
-    uint8_t *p = bytes_add(b, (size_t)align_up(72u + e->name_len, 8));
-    if (p == NULL)
-        return;
-    put32(p, e->id);
-    put32(p + 4, e->epoch);
-    put64(p + 8, e->sequence);
-    put32(p + 16, e->stream);
-    put32(p + 20, e->partition);
-    put64(p + 24, e->offset);
-    put32(p + 32, e->cookie_len);
-    put32(p + 36, e->name_len);
-    memcpy(p + 40, e->cookie, COOKIE_MAX);
-    memcpy(p + 72, e->name, e->name_len);
-}
-
-bool c_producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_producer *e) {
-    if (!fits(len, *at, 72))
-        return false;
-    const uint8_t *p = data + *at;
-    e->id = get32(p);
-    e->epoch = get32(p + 4);
-    e->sequence = get64(p + 8);
-    e->stream = get32(p + 16);
-    e->partition = get32(p + 20);
-    e->offset = get64(p + 24);
-    e->cookie_len = get32(p + 32);
-    e->name_len = get32(p + 36);
-    memcpy(e->cookie, p + 40, COOKIE_MAX);
-    e->name = (const char *)p + 72;
-    if (e->cookie_len > COOKIE_MAX || e->name_len > NAME_LEN_MAX ||
-        !fits(len, *at, align_up(72u + e->name_len, 8)))
-        return false;
-    *at += (uint32_t)align_up(72u + e->name_len, 8);
-    return true;
-}
-
-void c_processor_encode(struct bytes *b, uint32_t id, const char *name, uint32_t name_len) {
-    uint8_t *p = bytes_add(b, (size_t)align_up(8u + name_len, 8));
-    if (p == NULL)
-        return;
-    put32(p, id);
-    put32(p + 4, name_len);
-    memcpy(p + 8, name, name_len);
-}
-
-bool c_processor_decode(const uint8_t *data, uint32_t len, uint32_t *at, uint32_t *id,
-                        const char **name, uint32_t *name_len) {
-    if (!fits(len, *at, 8))
-        return false;
-    const uint8_t *p = data + *at;
-    *id = get32(p);
-    *name_len = get32(p + 4);
-    *name = (const char *)p + 8;
-    if (*name_len > NAME_LEN_MAX || !fits(len, *at, align_up(8u + *name_len, 8)))
-        return false;
-    *at += (uint32_t)align_up(8u + *name_len, 8);
     return true;
 }
 
@@ -354,6 +200,24 @@ void record_encode(uint8_t *out, const pawl_record *r, int64_t timestamp_ns) {
     if (r->raw_headers != NULL || r->header_count != 0)
         out = encode_headers(out, r);
     copy(out, r->value, r->value_len);
+}
+
+bool record_headers_whole(const uint8_t *raw, uint32_t len) {
+    while (len != 0) {
+        if (len < 4 || (uint32_t)get16(raw) + get16(raw + 2) > len - 4)
+            return false;
+        uint32_t size = 4u + get16(raw) + get16(raw + 2);
+        raw += size;
+        len -= size;
+    }
+    return true;
+}
+
+bool records_whole(const struct run *r, const uint8_t *data) {
+    uint32_t at = 0, n = 0;
+    while (n < r->count && record_skip(data, r->len, &at))
+        n++;
+    return n == r->count && at == r->len;
 }
 
 int pawl_record_header(const pawl_record *r, uint32_t index, pawl_header *out) {

@@ -24,13 +24,6 @@ enum {
     AT_HASH = 4088
 };
 
-bool all_zero(const void *data, size_t len) {
-    const uint8_t *p = data;
-    if (len == 0)
-        return true;
-    return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
-}
-
 uint64_t format_seed(const uint8_t log_id[16]) {
     return format_hash(log_id, 16, 0);
 }

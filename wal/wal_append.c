@@ -54,25 +54,13 @@ bool wal_is_full(struct wal *w) {
 
 void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h,
                       uint64_t seed) {
-    uint8_t *dir = out + FRAME_HEADER_SIZE;
-    for (uint32_t i = 0; i < f->run_count; i++)
-        run_encode(dir + i * RUN_SIZE, &f->runs[i]);
-    uint8_t *at = dir + (size_t)f->run_count * RUN_SIZE;
-    for (uint32_t i = 0; i < f->piece_count; i++) {
-        if (f->pieces[i].data != at)
-            copy_long(at, f->pieces[i].data, f->pieces[i].len);
-        at += f->pieces[i].len;
-    }
     h->kind = f->kind;
-    h->flags = (uint8_t)(f->kind == FRAME_WITNESS ? 0 : FRAME_FLAG_REQUIRED);
+    h->flags = frame_flags_of(f->kind);
     h->runs = (uint16_t)f->run_count;
     h->body_len = f->body_len;
     h->time_ns = f->time_ns;
-    h->dir_hash = format_hash(dir, (size_t)f->run_count * RUN_SIZE, seed);
     h->body_hash = f->body_hash;
-    size_t size = (size_t)frame_bytes(h);
-    memset(at, 0, size - (size_t)(at - out));
-    frame_encode_header(out, h, seed);
+    frame_encode(out, h, f->runs, f->pieces, f->piece_count, seed);
 }
 
 /* For a new group: a free place, or that of the oldest bytes. */

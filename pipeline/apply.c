@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * apply.c - what a frame changes. Committing, recovering and following a live writer all come
+ * through here with the frame's own bytes, so that they can't disagree about what a frame means.
+ *
+ * tables_apply()  the tables alone; verify and audit judge a log with tables of their own
+ * engine_apply()  the tables of a handle, and the index of its newest segment
+ */
+#include <assert.h>
+
+#include "pipeline/engine.h"
+
+static int damaged(const struct frame_header *h, const char *what) {
+    return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
+                   "the frame at LSN %llu contradicts the log before it: %s",
+                   (unsigned long long)h->lsn, what);
+}
+
+static int unknown_change(const struct frame_header *h, const char *what, uint32_t op) {
+    return fail_at(PAWL_VERSION, 0, "", "", h->lsn,
+                   "%s %u at LSN %llu is not known to this version of Pawl; use a newer one", what,
+                   op, (unsigned long long)h->lsn);
+}
+
+/* ---- COMMIT */
+
+/* Where damage was passed over, what forgot the processor may be lost: its id is used again. */
+static int apply_processor(struct tables *t, const struct catalog_entry *e, bool lost) {
+    if (lost && tables_has_processor(t, e->id))
+        tables_forget(t, e->id);
+    return tables_add_processor(t, e->id, e->name, e->name_len);
+}
+
+static int apply_catalog(struct tables *t, const struct frame_header *h, const struct run *r,
+                         const uint8_t *data, bool lost) {
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct catalog_entry e;
+        if (!catalog_decode(data, r->len, &at, &e))
+            return damaged(h, "a catalog entry does not fit its run");
+        switch (e.op) {
+        case CATALOG_STREAM:
+            TRY(tables_add_stream(t, e.id, e.a > UINT32_MAX ? 0 : (uint32_t)e.a, e.name,
+                                  e.name_len));
+            break;
+        case CATALOG_PRODUCER:
+            TRY(tables_add_producer(t, e.id, e.name, e.name_len));
+            break;
+        case CATALOG_PROCESSOR:
+            TRY(apply_processor(t, &e, lost));
+            break;
+        case CATALOG_FORGET:
+            if (tables_has_processor(t, e.id))
+                tables_forget(t, e.id);
+            break;
+        case CATALOG_RETAIN:
+            t->retain_bytes = e.a;
+            t->retain_ms = e.b;
+            break;
+        case CATALOG_CONSUMED:
+            t->consumed = e.a != 0;
+            break;
+        default:
+            return unknown_change(h, "catalog change", e.op);
+        }
+    }
+    return 0;
+}
+
+static int apply_records(struct tables *t, const struct frame_header *h, const struct run *r,
+                         bool lost) {
+    struct stream *s = tables_stream(t, r->stream);
+    if (s == NULL || r->partition >= s->partitions) {
+        if (!lost)
+            return damaged(h, "records of a stream or partition that was never created");
+        return 0;
+    }
+    struct partition *p = &s->parts[r->partition];
+    if (r->base != p->next && !(lost && r->base > p->next))
+        return damaged(h, "record offsets do not join");
+    if (r->count >= NO_OFFSET - r->base)
+        return damaged(h, "record offsets are out of range");
+    uint64_t end = h->lsn + frame_bytes(h);
+    if (p->last_end != end) { /* the first run of this commit here */
+        p->safe = tables_durable_next(p, h->durable);
+        if (p->mid_end <= h->durable) {
+            p->mid = p->next;
+            p->mid_end = p->last_end;
+        }
+        p->last_end = end;
+    }
+    p->next = r->base + r->count;
+    t->records += r->count;
+    /* PAWL-1: nothing counts as durable that was not appended; PAWL-4: offsets only grow */
+    assert(p->safe <= p->mid && p->mid <= p->next && r->base <= p->next);
+    return 0;
+}
+
+static int apply_positions(struct tables *t, const struct frame_header *h, const struct run *r,
+                           const uint8_t *data, bool lost) {
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct position_entry e;
+        if (!position_decode(data, r->len, &at, &e))
+            return damaged(h, "a position does not fit its run");
+        assert(e.from <= e.to); /* PAWL-4 */
+        struct position_row *p = tables_position(t, e.processor, e.stream, e.partition);
+        if (p == NULL) {
+            TRY(tables_set_position(t, e.processor, e.stream, e.partition, e.to));
+            continue;
+        }
+        if (p->offset != e.from && !(lost && e.from > p->offset))
+            return damaged(h, "an interval does not begin where the one before ended");
+        assert(p->offset <= e.to); /* PAWL-4: a position only grows */
+        p->offset = e.to;
+    }
+    return 0;
+}
+
+/* The answer kept for a producer's last sequence: where the commit's first record went. */
+static void set_answer(struct producer *p, const struct frame_header *h, const uint8_t *frame) {
+    p->stream = p->partition = 0;
+    p->offset = 0;
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *ignored;
+        frame_run(frame, h, i, &r, &ignored);
+        if (r.type == RUN_RECORDS || r.type == RUN_SPILLED) {
+            p->stream = r.stream;
+            p->partition = r.partition;
+            p->offset = r.base;
+            return;
+        }
+    }
+}
+
+static int apply_producers(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                           const struct run *r, const uint8_t *data, bool lost) {
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct producer_entry e;
+        if (!producer_decode(data, r->len, &at, &e))
+            return damaged(h, "a producer entry does not fit its run");
+        struct producer *p = tables_producer(t, e.producer);
+        if (p == NULL) {
+            if (lost)
+                continue;
+            return damaged(h, "a producer that was never created");
+        }
+        if (e.epoch < p->epoch || (e.first != p->sequence + 1 && !(lost && e.first > p->sequence)))
+            return damaged(h, "a producer's sequence does not continue");
+        p->epoch = e.epoch;
+        if (e.last < e.first)
+            continue;                 /* only a new holder */
+        assert(e.last > p->sequence); /* PAWL-3: a sequence is committed once */
+        p->sequence = e.last;
+        p->cookie_len = e.cookie_len;
+        memcpy(p->cookie, e.cookie, COOKIE_MAX);
+        set_answer(p, h, frame);
+    }
+    return 0;
+}
+
+static int apply_sinks(struct tables *t, const struct frame_header *h, const struct run *r,
+                       const uint8_t *data) {
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct sink_entry e;
+        if (!sink_decode(data, r->len, &at, &e))
+            return damaged(h, "a sink decision does not fit its run");
+        if (e.op != SINK_DECIDED && e.op != SINK_FINISHED)
+            return unknown_change(h, "sink decision", e.op);
+        TRY(tables_set_decision(t, &e));
+    }
+    return 0;
+}
+
+static int apply_spilled(struct tables *t, const struct frame_header *h, const struct run *r,
+                         const uint8_t *data) {
+    struct spilled_entry e;
+    if (!spilled_decode(data, r->len, &e) || e.lsn >= h->lsn)
+        return damaged(h, "a reference to a spilled run is not well formed");
+    uint64_t from = e.lsn / t->segment_size, to = h->lsn / t->segment_size;
+    return from != to ? tables_set_span(t, to, from) : 0;
+}
+
+static int apply_run(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                     const struct run *r, const uint8_t *data, bool lost) {
+    switch (r->type) {
+    case RUN_SPILLED:
+        TRY(apply_spilled(t, h, r, data));
+        return apply_records(t, h, r, lost);
+    case RUN_RECORDS:
+        return apply_records(t, h, r, lost);
+    case RUN_POSITIONS:
+        return apply_positions(t, h, r, data, lost);
+    case RUN_PRODUCERS:
+        return apply_producers(t, h, frame, r, data, lost);
+    case RUN_SINKS:
+        return apply_sinks(t, h, r, data);
+    case RUN_STATE:
+    case RUN_CATALOG:
+        return 0;
+    default:
+        return (r->type & RUN_OPTIONAL) != 0 ? 0 : unknown_change(h, "run type", r->type);
+    }
+}
+
+static int apply_commit(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                        bool lost) {
+    struct run r;
+    const uint8_t *data;
+    /* the catalog first: other runs may need what it makes */
+    for (uint32_t i = 0; i < h->runs; i++) {
+        frame_run(frame, h, i, &r, &data);
+        if (r.type == RUN_CATALOG)
+            TRY(apply_catalog(t, h, &r, data, lost));
+    }
+    for (uint32_t i = 0; i < h->runs; i++) {
+        frame_run(frame, h, i, &r, &data);
+        TRY(apply_run(t, h, frame, &r, data, lost));
+    }
+    t->commits++;
+    return 0;
+}
+
+/* ---- CHECKPOINT */
+
+static int load_producer(struct tables *t, const struct c_producer *e) {
+    TRY(tables_add_producer(t, e->id, e->name, e->name_len));
+    struct producer *p = tables_producer(t, e->id);
+    p->epoch = e->epoch;
+    p->sequence = e->sequence;
+    p->stream = e->stream;
+    p->partition = e->partition;
+    p->offset = e->offset;
+    p->cookie_len = e->cookie_len;
+    memcpy(p->cookie, e->cookie, COOKIE_MAX);
+    return 0;
+}
+
+static int load_next(struct tables *t, const struct c_next *e) {
+    struct stream *s = tables_stream(t, e->stream);
+    if (s == NULL || e->partition >= s->partitions)
+        return fail(PAWL_DAMAGED, "a checkpoint names a partition that is not there");
+    struct partition *p = &s->parts[e->partition];
+    p->next = p->safe = p->mid = p->base = e->next;
+    return 0;
+}
+
+/* The entry at *at. 1: loaded, 0: it doesn't fit its run, negative: error. */
+static int load_entry(struct tables *t, const struct run *r, const uint8_t *data, uint32_t *at) {
+    union {
+        struct c_stream stream;
+        struct c_next next;
+        struct c_producer producer;
+        struct c_processor processor;
+        struct c_position position;
+        struct c_settings settings;
+        struct c_sink sink;
+        struct c_span span;
+    } e;
+    int rc = 0;
+    switch (r->type) {
+    case RUN_C_STREAMS:
+        if (!c_stream_decode(data, r->len, at, &e.stream))
+            return 0;
+        rc = tables_add_stream(t, e.stream.id, e.stream.partitions, e.stream.name,
+                               e.stream.name_len);
+        break;
+    case RUN_C_NEXT:
+        if (!c_next_decode(data, r->len, at, &e.next))
+            return 0;
+        rc = load_next(t, &e.next);
+        break;
+    case RUN_C_PRODUCERS:
+        if (!c_producer_decode(data, r->len, at, &e.producer))
+            return 0;
+        rc = load_producer(t, &e.producer);
+        break;
+    case RUN_C_PROCESSORS:
+        if (!c_processor_decode(data, r->len, at, &e.processor))
+            return 0;
+        rc = tables_add_processor(t, e.processor.id, e.processor.name, e.processor.name_len);
+        break;
+    case RUN_C_POSITIONS:
+        if (!c_position_decode(data, r->len, at, &e.position))
+            return 0;
+        rc = tables_set_position(t, e.position.processor, e.position.stream, e.position.partition,
+                                 e.position.offset);
+        break;
+    case RUN_C_SETTINGS:
+        if (!c_settings_decode(data, r->len, at, &e.settings))
+            return 0;
+        t->retain_bytes = e.settings.retain_bytes;
+        t->retain_ms = e.settings.retain_ms;
+        t->consumed = (e.settings.flags & SETTINGS_CONSUMED) != 0;
+        break;
+    case RUN_C_SINKS:
+        if (!c_sink_decode(data, r->len, at, &e.sink))
+            return 0;
+        rc = tables_set_decision(
+            t, &(struct sink_entry){e.sink.processor, SINK_DECIDED, e.sink.name, e.sink.name_len});
+        break;
+    default:
+        assert(r->type == RUN_C_SPANS);
+        if (!c_span_decode(data, r->len, at, &e.span))
+            return 0;
+        rc = tables_set_span(t, e.span.segment, e.span.oldest);
+    }
+    return rc < 0 ? rc : 1;
+}
+
+static int load_run(struct tables *t, const struct frame_header *h, const struct run *r,
+                    const uint8_t *data) {
+    if (r->type < RUN_C_STREAMS || r->type > RUN_C_SPANS)
+        return (r->type & RUN_OPTIONAL) != 0 || r->count == 0
+                   ? 0
+                   : unknown_change(h, "run type", r->type);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < r->count; i++) {
+        int rc = load_entry(t, r, data, &at);
+        if (rc <= 0)
+            return rc < 0 ? rc : damaged(h, "a checkpoint entry does not fit its run");
+    }
+    return 0;
+}
+
+/* A checkpoint replaces the tables. */
+static int load(struct tables *t, const struct frame_header *h, const uint8_t *frame) {
+    uint64_t commits = t->commits, records = t->records;
+    tables_free(t);
+    t->commits = commits;
+    t->records = records;
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(frame, h, i, &r, &data);
+        TRY(load_run(t, h, &r, data));
+    }
+    return 0;
+}
+
+int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    if (h->kind == FRAME_CHECKPOINT)
+        return load(t, h, frame);
+    return h->kind == FRAME_COMMIT ? apply_commit(t, h, frame, lost) : 0;
+}
+
+/* ---- a handle */
+
+void engine_begin_segment(pawl *p) {
+    p->index_count = 0;
+    tables_begin_segment(&p->tables);
+}
+
+int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    TRY(tables_apply(&p->tables, h, frame, lost));
+    /* a checkpoint, or what repair put in its place */
+    if (segment_offset(h->lsn, p->tables.segment_size) == SEGMENT_HEADER_SIZE)
+        engine_begin_segment(p);
+    else if (h->kind == FRAME_COMMIT)
+        locate_index_add(p, h, frame);
+    return 0;
+}

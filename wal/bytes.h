@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bytes.h - little-endian integers in memory, and a string of bytes that grows. What the integers
+ * mean on disk is known in wal/format*.c only (tests/layering.sh).
+ */
+#ifndef PAWL_WAL_BYTES_H
+#define PAWL_WAL_BYTES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the encoders assume a little-endian machine"
+#endif
+
+static inline uint64_t align_up(uint64_t x, uint64_t n) {
+    return (x + n - 1) / n * n;
+}
+static inline uint16_t get16(const void *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t get32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t get64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+static inline void put16(void *p, uint16_t v) {
+    memcpy(p, &v, 2);
+}
+static inline void put32(void *p, uint32_t v) {
+    memcpy(p, &v, 4);
+}
+static inline void put64(void *p, uint64_t v) {
+    memcpy(p, &v, 8);
+}
+
+bool all_zero(const void *data, size_t len);
+/* Do `size` bytes at `at` lie within `len`? */
+static inline bool bytes_fit(uint64_t len, uint64_t at, uint64_t size) {
+    return at <= len && size <= len - at;
+}
+
+/* A string of bytes that grows as it is added to. `failed` stays set once memory was refused. */
+struct mem;
+struct bytes {
+    uint8_t *data;
+    size_t len, cap;
+    struct mem *mem;
+    bool failed;
+};
+void bytes_init(struct bytes *b, struct mem *m);
+void bytes_free(struct bytes *b);
+uint8_t *bytes_add(struct bytes *b, size_t len);  /* zeroed space, or NULL */
+uint8_t *bytes_grow(struct bytes *b, size_t len); /* space that is not zeroed, or NULL */
+bool bytes_put(struct bytes *b, const void *data, size_t len);
+static inline uint8_t *bytes_room(struct bytes *b, size_t len) { /* as bytes_grow() */
+    if (b->failed || len > b->cap - b->len)
+        return bytes_grow(b, len);
+    uint8_t *at = b->data + b->len;
+    b->len += len;
+    return at;
+}
+/* A long copy in pieces that the C library does with vector moves: what it does with longer ones
+ * (`rep movsb`) is no faster here. */
+void copy_long(uint8_t *to, const uint8_t *from, size_t len);
+
+#endif
