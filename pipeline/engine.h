@@ -84,27 +84,6 @@ struct pawl {
     _Atomic uint32_t sleepers; /* threads in engine_commit_wait() that may have to be woken */
     _Atomic uint32_t progress_count;
     _Atomic uint64_t durable_lsn; /* wal.durable, for them */
-    bool bg_idle;                 /* the background thread sleeps without a deadline */
-    /* until when it sleeps (monotonic ns; UINT64_MAX: bg_idle); 0: it is awake */
-    uint64_t bg_wakes_at;
-    /* Asynchronous commits that somebody waits for at once, together with what comes after them,
-     * are left to whoever that is: engine_async_came() */
-    uint64_t async_since; /* when the first one came after the last wait; 0: none did */
-    /* so long the background thread leaves what has gathered; 0: it doesn't */
-    uint64_t hold_until;
-    uint32_t followed; /* how often in a row such a waiter came, up to a few */
-    /* Committers that come together: engine_commit_wait() */
-    _Atomic uint32_t waiting; /* threads that are in it */
-    _Atomic int32_t crowded;  /* so many commits sleep at once, since others want the processors */
-    /* so many shall be in the next group, until hold_until; 0: nobody is waited for */
-    uint32_t expected;
-    uint32_t gathered;    /* are in it, and */
-    uint64_t gathered_in; /* which one that is (wal.groups_written) */
-    /* completions after which nobody is waited for yet, since it was in vain; and how many the next
-     * time */
-    uint32_t alone;
-    uint32_t alone_next;
-    uint64_t nap_commits; /* commits when the background thread took its last nap */
     bool bg_running, chores_running;
     bool chores_asked;
     pthread_t bg, maintenance;

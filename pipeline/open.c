@@ -163,7 +163,7 @@ static int begin_incarnation(pawl *p, const struct wal_start *start) {
     p->spill_bytes = spill_at(p);
     pthread_mutex_lock(&p->mutex);
     int rc = 0;
-    wal_flush(&p->wal, true);
+    wal_submit(&p->wal, true);
     while (rc == 0 && p->wal.in_flight != 0) {
         engine_wait(p);
         rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;

@@ -84,7 +84,7 @@ bool task_idle(const struct task *t) {
 }
 
 void task_flush(pawl *p) {
-    wal_flush(&p->wal, false);
+    wal_submit(&p->wal, false);
     if (!p->leader && !p->no_thread)
         engine_poke(p);
 }

@@ -186,7 +186,7 @@ static bool wait_for_work(struct run_control *run) {
         go_on = false;
         pthread_cond_broadcast(&p->progress);
     } else if (lonely(run) && (p->wal.in_flight != 0 || p->wal.gathering != NULL)) {
-        wal_flush(&p->wal, false);
+        wal_submit(&p->wal, false);
         engine_wait(p); /* what is on its way may be the input that is waited for */
     } else {
         if (p->wal.in_flight != 0 || p->wal.gathering != NULL)

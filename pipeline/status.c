@@ -20,8 +20,8 @@ static void fill_writer(pawl *p, pawl_status *s) {
     s->full = wal_is_full(&p->wal);
     s->in_flight = w->in_flight;
     s->recycled = w->recycled;
-    s->group_pace = (uint32_t)w->pace;
-    s->group_wait = (uint32_t)wal_group_wait(w);
+    s->group_pace = (uint32_t)pace_mean(&w->pace);
+    s->group_wait = (uint32_t)pace_group_wait(&w->pace);
 }
 
 static void fill_reader(pawl *p, pawl_status *s) {

@@ -335,7 +335,7 @@ int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt) {
     int rc = tx_append(tx, receipt, p->block_when_full);
     if (rc == 0)
         rc = engine_wait_durable(p, receipt->lsn);
-    if (p->bg_idle)
+    if (pace_sleeps_long(&p->wal.pace))
         engine_poke(p);
     return rc;
 }
@@ -416,7 +416,7 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
             p->async_tail = a;
             p->async_count++;
             if (p->leader || p->no_thread)
-                wal_flush(&p->wal, false);
+                wal_submit(&p->wal, false);
             if (receipt->lsn <= p->wal.durable)
                 engine_progress(p);
             else

@@ -6,16 +6,18 @@
  * wal_append.c  frames into groups, room and reserves, sealing and beginning of segments
  * wal_group.c   groups to the device: submission, completion, the durable LSN
  * wal_prepare.c segment files made ready ahead of need, and removed
+ * pace.c        when groups go (the policy; wal_group.c carries it out)
  *
- * Concurrency: a struct wal is guarded by its owner's lock: every function here is called under it,
- * except wal_prepare_file(), which touches only the seam, and seam reap(), which the owner runs
- * without the lock in one thread at a time (the leader) and whose results it gives to
- * wal_complete() under the lock.
+ * Concurrency: the owner's lock guards a struct wal, and every function here is called under it.
+ * There are three exceptions. wal_prepare_file() and wal_drop_file() touch only the seam, and run
+ * without the lock. The seam's reap() is called without the lock by one thread at a time, the
+ * leader, which then gives the results to wal_complete() under the lock. `failed` and two fields of
+ * `pace` are atomic.
  *
- * Life of a byte: append copies it into the gathering group; flush pads the group to whole blocks
- * and submits it; complete() sees it written and synced; once every earlier group is too, `durable`
- * moves over it (PAWL-1). The group's memory goes on serving readers until it is needed for a new
- * group.
+ * Life of a byte: wal_append() copies it into the gathering group. wal_submit() pads the group to
+ * whole blocks and hands it to the device. wal_complete() sees it written and synced. Once every
+ * earlier group is durable too, `durable` moves over it (PAWL-1). The group's memory serves readers
+ * until a new group needs it.
  */
 #ifndef PAWL_WAL_WAL_H
 #define PAWL_WAL_WAL_H
@@ -23,6 +25,7 @@
 #include "wal/error.h"
 #include "wal/format.h"
 #include "wal/mem.h"
+#include "wal/pace.h"
 #include "wal/points.h"
 #include "wal/seam/seam.h"
 
@@ -145,10 +148,10 @@ struct wal {
     uint64_t link;          /* header hash of the last frame appended */
     uint64_t seal_lsn;      /* of the last SEAL, for the next segment's header */
     uint8_t last_kind;
-    /* frames other than a witness have been appended since the last flush */
+    /* frames other than a witness have been appended since the last group went */
     bool fresh;
-    uint64_t last_flush_ns; /* monotonic time of the last flush that had such a frame */
-    /* of the last frame appended, and its bytes, which are there until the next flush */
+    uint64_t last_fresh_ns; /* monotonic time when the last group with such a frame went */
+    /* of the last frame appended, and its bytes, which are there until the next group goes */
     struct frame_header last;
     const uint8_t *last_frame;
 
@@ -180,8 +183,7 @@ struct wal {
     uint32_t number; /* of the group that the last frame went to */
     /* groups that became durable or failed: bit number % 32; cleared by the owner */
     uint32_t done_mask;
-    uint64_t company; /* committers who come together; 0: they don't */
-    uint64_t pace;    /* frames that come while a group is on its way, a running mean */
+    struct pace pace; /* when groups go; it has a concurrency argument of its own */
 
     /* 0, or the code of `error` (PAWL-7). Written under the lock, read anywhere */
     _Atomic int failed;
@@ -207,7 +209,7 @@ struct wal_start {
 };
 
 /* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable
- * after the next flush and completion). Buffers take `buffer_bytes`. */
+ * once the next group is done). Buffers take `buffer_bytes`. */
 int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks,
              const struct wal_start *start, uint64_t buffer_bytes);
 /* Frees what it holds. Nothing may be in flight. */
@@ -229,11 +231,9 @@ int wal_append_mark(struct wal *w, uint8_t kind);
 /* Would an ordinary append of new input get PAWL_FULL now? */
 bool wal_is_full(struct wal *w);
 
-/* Submits what has gathered: at once if nothing is in flight or `force`, else if a further group
- * beside those in flight is worth it. The owner must then kick (kick_due). */
-void wal_flush(struct wal *w, bool force);
-/* How many frames a further group gathers before it goes out beside others; 0: it doesn't wait. */
-uint64_t wal_group_wait(const struct wal *w);
+/* Submits what has gathered, if `force` or pace_group_goes(). It waits for nothing; the owner must
+ * then kick (kick_due). */
+void wal_submit(struct wal *w, bool force);
 /* Takes a finished request back, moves the durable LSN, goes on with sealing. */
 void wal_complete(struct wal *w, struct seam_req *r);
 /* Goes on with sealing or beginning where it can. */

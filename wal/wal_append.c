@@ -161,7 +161,7 @@ static void start_group(struct wal *w, struct group *g) {
  * there is one. */
 static int space(struct wal *w, uint64_t size, struct wal_loan *loan, uint8_t **out) {
     if (w->gathering != NULL && (loan != NULL || w->gathering->cap - w->gathering->len < size))
-        wal_flush(w, true);
+        wal_submit(w, true);
     if (w->failed != 0)
         return wal_error(w);
     if (w->gathering == NULL) {
@@ -237,7 +237,7 @@ static void seal(struct wal *w) {
         w->seal_lsn = lsn;
         w->state = WAL_SEALING;
         point(&w->hooks.points, "seal-appended");
-        wal_flush(w, true);
+        wal_submit(w, true);
     }
     scratch_done(w);
 }
@@ -292,7 +292,7 @@ static int begin(struct wal *w) {
     assert(rc == 0);
     scratch_done(w);
     w->state = WAL_BEGINNING;
-    wal_flush(w, true);
+    wal_submit(w, true);
     point(&w->hooks.points, "header-submitted");
     return 0;
 }

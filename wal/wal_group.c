@@ -11,7 +11,6 @@
 #include "wal/wal.h"
 
 #define TRIES_MAX 1000
-#define PACE_FEW 8
 
 int wal_error(const struct wal *w) {
     return fail_again(&w->error);
@@ -53,30 +52,21 @@ static void submit(struct wal *w, struct group *g) {
     w->io->ops->submit(w->io, r);
 }
 
-/* While few frames come, each gets the device at once, beside what is under way. When many come,
- * groups would be small and many: each waits for half of what comes in the time of a write, so that
- * about two are under way. */
-uint64_t wal_group_wait(const struct wal *w) {
-    return w->company != 0 ? w->company : w->pace < PACE_FEW ? 0 : w->pace / 2;
+static bool goes(const struct wal *w, const struct group *g) {
+    struct pace_group pg = {.in_flight = w->in_flight,
+                            .in_flight_max = w->in_flight_max,
+                            .frames = w->frames - g->first_frame,
+                            .len = g->len,
+                            .buffer_size = w->group_size};
+    return pace_group_goes(&w->pace, &pg);
 }
 
-/* Is a further group worth its system calls? Large ones are in any case, the larger the more there
- * are, since the device takes long writes best. */
-static bool worth_it(const struct wal *w, const struct group *g) {
-    if (w->in_flight == 0)
-        return true;
-    if (w->in_flight >= w->in_flight_max)
-        return false;
-    return w->frames - g->first_frame >= wal_group_wait(w) ||
-           g->len >= w->group_size / 4 * w->in_flight;
-}
-
-void wal_flush(struct wal *w, bool force) {
+void wal_submit(struct wal *w, bool force) {
     struct group *g = w->gathering;
-    if (w->failed != 0 || g == NULL || (!force && !worth_it(w, g)))
+    if (w->failed != 0 || g == NULL || (!force && !goes(w, g)))
         return;
     if (w->fresh)
-        w->last_flush_ns = w->io->ops->now(w->io);
+        w->last_fresh_ns = w->io->ops->now(w->io);
     w->fresh = false;
     uint32_t whole = (uint32_t)align_up(g->len, BLOCK);
     memset(g->data + g->len, 0, whole - g->len);
@@ -97,6 +87,7 @@ void wal_flush(struct wal *w, bool force) {
     w->gathering = NULL;
     w->in_flight++;
     w->groups_written++;
+    pace_group_went(&w->pace);
     w->bytes_written += whole;
     g->need_sync = !w->dsync;
     g->frames_then = w->frames;
@@ -199,7 +190,7 @@ void wal_complete(struct wal *w, struct seam_req *r) {
     if (g->state != GROUP_DONE) {
         w->kick_due = true;
     } else if (w->failed == 0) {
-        w->pace = (3 * w->pace + w->frames - g->frames_then) / 4;
+        pace_group_done(&w->pace, w->frames - g->frames_then);
         point(&w->hooks.points, "group-completed");
     }
     advance_durable(w);

@@ -247,7 +247,7 @@ static void an_asynchronous_commit_is_not_left_alone(void **state) {
     pthread_mutex_lock(&p->mutex);
     p->leader = true;
     assert_int_equal(wal_append_mark(&p->wal, FRAME_WITNESS), 0);
-    wal_flush(&p->wal, true);
+    wal_submit(&p->wal, true);
     engine_leave(p);
     assert_int_equal(pawl_commit_async(tx, on_commit, &done, NULL), 0);
     pthread_mutex_lock(&p->mutex);

@@ -20,7 +20,7 @@ from table import MUTANTS  # noqa: E402
 
 LIMIT_S = 180  # of a machine that does other things too; none takes more than 60 on one that doesn't
 C_TESTS = [
-    "seam_faults", "one_writer", "processors", "positions", "producers", "full_disk",
+    "pace", "seam_faults", "one_writer", "processors", "positions", "producers", "full_disk",
     "transactions", "bit_flips", "decision_table", "recycling", "after_repair", "followers",
     "committers", "recent_reads", "retention", "edges", "scars", "other_history", "any",
 ]

@@ -50,10 +50,26 @@ MUTANTS = [
     # ---- every commit is answered
     ("woken-wake-nobody", "PAWL-1", "pipeline/lead.c",
      "atomic_load(&p->sleepers) > 1)", "atomic_load(&p->sleepers) > 1000)"),
-    ("held-group-never-goes", "PAWL-1", "pipeline/lead.c",
-     "p->wal.in_flight == 0 && now < p->hold_until)", "p->wal.in_flight == 0 && now != 0)"),
-    ("nobody-looks-after-what-is-held", "PAWL-1", "pipeline/lead.c",
-     "if (p->bg_wakes_at > p->hold_until + FOLLOW_NS)", "if (p->bg_wakes_at > UINT64_MAX)"),
+    ("held-group-never-goes", "PAWL-1", "wal/pace.c",
+     "!(still && now < p->async_until)", "!(still && now != 0)"),
+    ("nobody-looks-after-what-is-held", "PAWL-1", "wal/pace.c",
+     "p->wakes_at > until + PACE_FOLLOW_NS", "p->wakes_at > until + UINT64_MAX / 2"),
+
+    # ---- the pace of the group commit
+    ("company-held-for-ever", "PAWL-1", "wal/pace.c",
+     "!(still && now < p->company_until)", "!still"),
+    ("nap-longer-than-the-hold", "PAWL-1", "wal/pace.c",
+     "return company < async ? company : async;", "return company > async ? company : async;"),
+    ("each-frame-beside-others-at-once", "pace", "wal/pace.c",
+     "p->mean < PACE_FEW ? 0 : p->mean / 2", "0"),
+    ("pause-after-a-hold-in-vain-stays", "pace", "wal/pace.c",
+     "p->alone_next = 2 * p->alone_next;", "p->alone_next = PACE_ALONE_MIN;"),
+    ("many-committers-held-too", "pace", "wal/pace.c",
+     "if (waiting > PACE_COMPANY_MAX)", "if (waiting > 100 * PACE_COMPANY_MAX)"),
+    ("late-waiter-counts-as-soon", "pace", "wal/pace.c",
+     "now - p->async_since < PACE_FOLLOW_NS", "now >= p->async_since"),
+    ("crowded-threads-yield", "pace", "wal/pace.c",
+     "    if (ns > count * t->long_ns)\n", "    if (ns > count * t->long_ns * 1000)\n"),
 
     # ---- segments
     ("prepared-segment-not-synced", "PAWL-8", "wal/wal_prepare.c",
