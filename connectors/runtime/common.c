@@ -91,27 +91,6 @@ uint32_t connect_pause(uint32_t n, uint32_t first_ms, uint32_t most_ms, uint64_t
     return (uint32_t)(pause - z % (pause / 2 + 1));
 }
 
-void connect_condition(pthread_cond_t *c) {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
-void connect_wait(pthread_mutex_t *m, pthread_cond_t *c, _Atomic int *stop, int ms) {
-    struct timespec t;
-    ms = ms > 1000 ? 1000 : ms;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    pthread_mutex_lock(m);
-    if (stop == NULL || !atomic_load(stop))
-        pthread_cond_timedwait(c, m, &t);
-    pthread_mutex_unlock(m);
-}
-
 bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out) {
     for (uint32_t i = 0; pawl_stream_at(p, i, out) == 0; i++)
         if (out->id == id)

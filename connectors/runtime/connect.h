@@ -7,7 +7,6 @@
 #define PAWL_CONNECTORS_CONNECT_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "pawl_connect.h"
@@ -26,10 +25,6 @@ void connect_point(const pawl_hooks *h, const char *point);
  * Changes *state. Milliseconds. */
 uint32_t connect_pause(uint32_t n, uint32_t first_ms, uint32_t most_ms, uint64_t *state);
 uint64_t connect_seed(const pawl_hooks *h);
-/* A condition on the monotonic clock; and a wait of at most a second on it that a set *stop
- * (changed with the mutex held; NULL: none) ends. */
-void connect_condition(pthread_cond_t *c);
-void connect_wait(pthread_mutex_t *m, pthread_cond_t *c, _Atomic int *stop, int ms);
 /* What a source answers where pawl_source_position() answered code < 0. */
 int connect_position_fault(int code, pawl_fault *f);
 /* For a read() with nothing to give: lets the time pass. */

@@ -10,10 +10,13 @@
  *                                              the log
  *   batch-STREAM-PARTITION-FROM-TO             stable: the next batch has exactly these bounds
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "connectors/runtime/sink_runtime.h"
+
+/* ---- names */
 
 bool sink_is(const struct pawl_sink *s, int kind) {
     int as = s->config.guarantee == PAWL_EXACTLY_ONCE ? s->ops.kind : PAWL_SINK_IDEMPOTENT;
@@ -24,17 +27,17 @@ void sink_prefix(const struct pawl_sink *s, char out[NAME_MAX_BYTES]) {
     char hex[33];
     for (size_t i = 0; i < 16; i++)
         snprintf(hex + 2 * i, 3, "%02x", s->log_id[i]);
-    snprintf(out, NAME_MAX_BYTES, "pawl-%s-%s-", hex, s->name);
+    snprintf(out, NAME_MAX_BYTES, "pawl-%s-%s-", hex, s->flow.name);
 }
 
 void sink_batch(const struct pawl_sink *s, const struct part *t, uint64_t from, uint64_t to,
                 pawl_sink_batch *b, char name[NAME_MAX_BYTES]) {
-    *b = (pawl_sink_batch){.sink = s->name,
+    *b = (pawl_sink_batch){.sink = s->flow.name,
                            .stream = "",
                            .name = name,
                            .from = from,
                            .to = to,
-                           .attempt = s->attempts};
+                           .attempt = s->flow.attempts};
     memcpy(b->log_id, s->log_id, sizeof b->log_id);
     name[0] = 0;
     if (t == NULL)
@@ -79,9 +82,58 @@ bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint6
     return false;
 }
 
+/* ---- records */
+
+int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at, int timeout_ms) {
+    if (t->used < t->chunk.count)
+        return 1;
+    if (t->chunk.count == 0 && t->chunk.to > t->chunk.from)
+        return PAWL_LOST;
+    if (t->reader == NULL) {
+        int rc = pawl_reader_open(s->flow.log, t->stream.id, t->partition, at, PAWL_READ_COMMITTED,
+                                  &t->reader);
+        if (rc < 0)
+            return rc;
+    }
+    t->used = 0;
+    t->chunk = (pawl_batch){0};
+    int rc = pawl_read(t->reader, s->config.batch_records, timeout_ms, &t->chunk);
+    if (rc == PAWL_LOST) {
+        t->chunk.count = 0;
+        return rc;
+    }
+    if (rc <= 0)
+        t->chunk = (pawl_batch){0};
+    return rc == PAWL_STOPPED ? 0 : rc < 0 ? rc : rc > 0;
+}
+
+void sink_rewind(struct part *t, uint64_t offset) {
+    pawl_reader_close(t->reader);
+    t->reader = NULL;
+    t->chunk = (pawl_batch){0};
+    t->used = 0;
+    t->next = offset;
+}
+
+uint64_t sink_lag(struct pawl_sink *s) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < s->part_count; i++) {
+        const struct part *t = &s->parts[i];
+        pawl_bounds b;
+        uint64_t at;
+        if (pawl_partition_bounds(s->flow.log, t->stream.id, t->partition, &b) == 0 &&
+            pawl_position_get(s->flow.log, s->flow.name, t->stream.id, t->partition, &at) == 0 &&
+            b.durable > at)
+            n += b.durable - at;
+    }
+    return n;
+}
+
+/* ---- positions and decisions */
+
 bool sink_decided(const struct pawl_sink *s, const char *name) {
     pawl_decision d;
-    for (uint32_t i = 0; pawl_decision_at(s->log, i, &d) == 0; i++)
+    for (uint32_t i = 0; pawl_decision_at(s->flow.log, i, &d) == 0; i++)
         if (d.processor == s->id && strcmp(d.name, name) == 0)
             return true;
     return false;
@@ -92,7 +144,7 @@ bool sink_mark(const struct pawl_sink *s, const char *kind, const struct part *t
     pawl_decision d;
     size_t len = strlen(kind);
     unsigned long long n[4];
-    for (uint32_t i = 0; pawl_decision_at(s->log, i, &d) == 0; i++) {
+    for (uint32_t i = 0; pawl_decision_at(s->flow.log, i, &d) == 0; i++) {
         if (d.processor != s->id || strncmp(d.name, kind, len) != 0 || d.name[len] != '-' ||
             !numbers(d.name + len + 1, n) || n[0] != t->stream.id || n[1] != t->partition)
             continue;
@@ -107,8 +159,8 @@ bool sink_mark(const struct pawl_sink *s, const char *kind, const struct part *t
 static int fill_tx(struct pawl_sink *s, pawl_tx *tx, const struct log_change *c) {
     int rc = 0;
     if (c->dead != NULL)
-        rc = connect_dead_letter(s->log, tx, s->config.dead_letter, s->name, c->part->stream.name,
-                                 c->dead, c->why, UINT32_MAX);
+        rc = connect_dead_letter(s->flow.log, tx, s->config.dead_letter, s->flow.name,
+                                 c->part->stream.name, c->dead, c->why, UINT32_MAX);
     for (size_t i = 0; i < 2 && rc == 0; i++)
         if (c->finish[i] != NULL && c->finish[i][0] != 0)
             rc = pawl_finish(tx, s->id, c->finish[i]);
@@ -121,7 +173,9 @@ static int fill_tx(struct pawl_sink *s, pawl_tx *tx, const struct log_change *c)
 
 int sink_log(struct pawl_sink *s, const struct log_change *c) {
     pawl_tx *tx;
-    int rc = pawl_begin(s->log, &tx);
+    assert(c->from == c->to || (c->from == c->part->logged && c->from < c->to)); /* PAWL-4 */
+    assert(c->decide == NULL || c->durable);                                     /* PAWL-6 */
+    int rc = pawl_begin(s->flow.log, &tx);
     if (rc < 0)
         return rc;
     rc = fill_tx(s, tx, c);
@@ -135,4 +189,37 @@ int sink_log(struct pawl_sink *s, const struct log_change *c) {
     if (rc == 0 && c->from != c->to)
         c->part->logged = c->to;
     return rc;
+}
+
+int sink_drop_promise(struct pawl_sink *s, struct part *t) {
+    char name[NAME_MAX_BYTES];
+    uint64_t from, to;
+    if (t->promised == NOWHERE)
+        return 0;
+    t->promised = NOWHERE;
+    if (!sink_mark(s, "batch", t, &from, &to, name))
+        return 0;
+    int rc = sink_log(s, &(struct log_change){.finish = {name}, .durable = true});
+    return rc < 0 ? sink_log_answer(s, rc) : 0;
+}
+
+/* ---- answers that end a step */
+
+/* After any fault the target is opened again, and what is in doubt resolved: after a lost
+ * connection nobody knows whether the last call took effect. */
+static void leave_target(struct pawl_sink *s) {
+    s->ops.abort(s->ops.self);
+    s->flow.opened = false;
+}
+
+int sink_answer(struct pawl_sink *s, const char *call, int outcome, const pawl_fault *f) {
+    if (outcome == PAWL_DONE)
+        return 0;
+    leave_target(s);
+    return flow_answer(&s->flow, call, outcome, f);
+}
+
+int sink_log_answer(struct pawl_sink *s, int code) {
+    leave_target(s);
+    return flow_log_answer(&s->flow, code);
 }

@@ -9,17 +9,17 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-static struct flow *begin(const char *follow) {
-    struct flow *f = flow_new("dir");
+static struct feed *begin(const char *follow) {
+    struct feed *f = feed_new("dir");
     assert_int_equal(mkdir(f->path, 0700), 0);
-    flow_set(f, "path", f->path);
-    flow_set(f, "glob", "*.log");
-    flow_set(f, "scan", "0ms");
-    flow_set(f, "follow", follow);
+    feed_set(f, "path", f->path);
+    feed_set(f, "glob", "*.log");
+    feed_set(f, "scan", "0ms");
+    feed_set(f, "follow", follow);
     return f;
 }
 
-static const char *in(struct flow *f, const char *name) {
+static const char *in(struct feed *f, const char *name) {
     static char path[4][300];
     static int turn;
     char *p = path[turn++ % 4];
@@ -32,9 +32,9 @@ static int by_text(const void *a, const void *b) {
 }
 
 /* The stream's lines, sorted. */
-static void holds_sorted(struct flow *f, const char *want) {
+static void holds_sorted(struct feed *f, const char *want) {
     size_t n, count = 0;
-    char *got = flow_text(f, f->to, &n), *lines[1000], *all = calloc(1, n + 1);
+    char *got = feed_text(f, f->to, &n), *lines[1000], *all = calloc(1, n + 1);
     for (char *p = strtok(got, "\n"); p != NULL && count < 1000; p = strtok(NULL, "\n"))
         lines[count++] = p;
     qsort(lines, count, sizeof *lines, by_text);
@@ -48,16 +48,16 @@ static void holds_sorted(struct flow *f, const char *want) {
 }
 
 /* Until nothing comes: time passes between two looks. */
-static void drive(struct flow *f) {
+static void drive(struct feed *f) {
     for (int i = 0; i < 3; i++) {
-        assert_true(flow_drive(f) >= 0);
+        assert_true(feed_drive(f) >= 0);
         usleep(20000);
     }
 }
 
 static void new_files_and_growing_ones(void **state) {
     (void)state;
-    struct flow *f = begin("true");
+    struct feed *f = begin("true");
     char strange[220] = "a name with spaces and \xC3\xA4 ";
     memset(strange + strlen(strange), 'n', 150);
     strcat(strange, ".log");
@@ -65,7 +65,7 @@ static void new_files_and_growing_ones(void **state) {
     put_file(in(f, "no.txt"), "no\n");
     put_file(in(f, "empty.log"), "");
     put_file(in(f, strange), "s1\n");
-    flow_begin(f);
+    feed_begin(f);
     drive(f);
     holds_sorted(f, "a1\na2\ns1\n");
     add_file(in(f, "a.log"), "-a3\n");
@@ -73,10 +73,10 @@ static void new_files_and_growing_ones(void **state) {
     put_file(in(f, "h-0123456789abcdef.log"), "h1\n");
     drive(f);
     holds_sorted(f, "a1\na2\nb1\nh1\nhalf-a3\ns1\n");
-    flow_end(f);
+    feed_end(f);
     add_file(in(f, "b.log"), "b2\n");
     add_file(in(f, strange), "s2\n");
-    flow_begin(f);
+    feed_begin(f);
     drive(f);
     holds_sorted(f, "a1\na2\nb1\nb2\nh1\nhalf-a3\ns1\ns2\n");
     pawl_producer_info p;
@@ -85,36 +85,36 @@ static void new_files_and_growing_ones(void **state) {
         producers++;
     assert_int_equal(producers, 4); /* a, b, and two by their hash */
     assert_int_equal(f->warnings, 0);
-    flow_free(f);
+    feed_free(f);
 }
 
 static void ends_where_all_is_read(void **state) {
     (void)state;
-    struct flow *f = begin("false");
+    struct feed *f = begin("false");
     put_file(in(f, "1.log"), "a\nb");
     put_file(in(f, "2.log"), "c\n");
     for (int i = 0; i < 2; i++) {
-        flow_begin(f);
-        flow_drive(f);
-        assert_int_equal(flow_status(f).flow, PAWL_FLOW_ENDED);
+        feed_begin(f);
+        feed_drive(f);
+        assert_int_equal(feed_status(f).flow, PAWL_FLOW_ENDED);
         holds_sorted(f, i == 0 ? "a\nb\nc\n" : "a\nb\nc\nd\n");
-        flow_end(f);
+        feed_end(f);
         put_file(in(f, "3.log"), "d\n");
     }
-    flow_set(f, "files", "2");
-    flow_begin(f);
-    flow_drive(f);
+    feed_set(f, "files", "2");
+    feed_begin(f);
+    feed_drive(f);
     assert_int_equal(f->warnings, 1);
-    flow_end(f);
-    flow_set(f, "path", "/tmp/no-such-directory-here");
-    flow_begin(f);
-    assert_int_equal(flow_drive(f), PAWL_PROCESSOR);
-    flow_free(f);
+    feed_end(f);
+    feed_set(f, "path", "/tmp/no-such-directory-here");
+    feed_begin(f);
+    assert_int_equal(feed_drive(f), PAWL_PROCESSOR);
+    feed_free(f);
 }
 
 static void killed(void **state) {
     (void)state;
-    struct flow *f = begin("true");
+    struct feed *f = begin("true");
     char log[80], path[160];
     uint32_t x = 3;
     snprintf(log, sizeof log, "%s/log", f->dir);
@@ -144,10 +144,10 @@ static void killed(void **state) {
         assert_true(WIFSIGNALED(rc));
     }
     f->options.segment_size = 0;
-    flow_begin(f);
+    feed_begin(f);
     drive(f);
     size_t n;
-    char *got = flow_text(f, f->to, &n);
+    char *got = feed_text(f, f->to, &n);
     int lines = 0, last[7];
     memset(last, -1, sizeof last);
     for (char *p = strtok(got, "\n"); p != NULL; p = strtok(NULL, "\n"), lines++) {
@@ -158,7 +158,7 @@ static void killed(void **state) {
     }
     assert_int_equal(lines, pieces * 100);
     free(got);
-    flow_free(f);
+    feed_free(f);
 }
 
 int main(void) {

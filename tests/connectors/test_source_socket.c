@@ -13,17 +13,17 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-static struct flow *begin(const char *address, const char *protocol) {
-    struct flow *f = flow_new("socket");
-    flow_set(f, "address", address);
-    flow_set(f, "protocol", protocol);
-    flow_begin(f);
-    flow_drive(f);
+static struct feed *begin(const char *address, const char *protocol) {
+    struct feed *f = feed_new("socket");
+    feed_set(f, "address", address);
+    feed_set(f, "protocol", protocol);
+    feed_begin(f);
+    feed_drive(f);
     return f;
 }
 
-static uint16_t port_of(struct flow *f) {
-    pawl_flow_status s = flow_status(f);
+static uint16_t port_of(struct feed *f) {
+    pawl_flow_status s = feed_status(f);
     const char *colon = strrchr(s.target, ':');
     assert_non_null(colon);
     return (uint16_t)atoi(colon + 1);
@@ -42,7 +42,7 @@ static int dial_port(uint16_t port) {
     return fd;
 }
 
-static int dial(struct flow *f) {
+static int dial(struct feed *f) {
     int fd = dial_port(port_of(f));
     assert_true(fd >= 0);
     return fd;
@@ -53,17 +53,17 @@ static void say(int fd, const char *text) {
 }
 
 /* What the source has answered so far. Static. */
-static const char *heard(struct flow *f, int fd) {
+static const char *heard(struct feed *f, int fd) {
     static char text[4096];
-    flow_drive(f);
+    feed_drive(f);
     ssize_t n = recv(fd, text, sizeof text - 1, MSG_DONTWAIT);
     text[n > 0 ? n : 0] = 0;
     return text;
 }
 
-static bool ended(struct flow *f, int fd) {
+static bool ended(struct feed *f, int fd) {
     char c;
-    flow_drive(f);
+    feed_drive(f);
     while (recv(fd, &c, 1, MSG_DONTWAIT) > 0)
         ;
     ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
@@ -72,7 +72,7 @@ static bool ended(struct flow *f, int fd) {
 
 static void numbered_lines_are_acknowledged(void **state) {
     (void)state;
-    struct flow *f = begin("127.0.0.1:0", "numbered");
+    struct feed *f = begin("127.0.0.1:0", "numbered");
     int a = dial(f), b;
     say(a, "PAWL1 meter-1\n");
     assert_string_equal(heard(f, a), "OK 0\n");
@@ -93,43 +93,43 @@ static void numbered_lines_are_acknowledged(void **state) {
     assert_true(ended(f, a));
     close(a);
     close(b);
-    flow_holds(f, "one\ntwo\nthree\nfour\nof another\n");
-    flow_end(f);
-    flow_begin(f);
-    flow_drive(f);
+    feed_holds(f, "one\ntwo\nthree\nfour\nof another\n");
+    feed_end(f);
+    feed_begin(f);
+    feed_drive(f);
     a = dial(f);
     say(a, "PAWL1 meter-1\n");
     assert_string_equal(heard(f, a), "OK 4\n");
     say(a, "4 four\n5 five\n");
     assert_non_null(strstr(heard(f, a), "ACK 5\n"));
-    flow_holds(f, "one\ntwo\nthree\nfour\nof another\nfive\n");
+    feed_holds(f, "one\ntwo\nthree\nfour\nof another\nfive\n");
     close(a);
-    flow_free(f);
+    feed_free(f);
 }
 
 static void plain_lines(void **state) {
     (void)state;
-    struct flow *f = flow_new("socket");
+    struct feed *f = feed_new("socket");
     char address[160];
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     snprintf(to.sun_path, sizeof to.sun_path, "%s/socket", f->dir);
     snprintf(address, sizeof address, "unix:%s", to.sun_path);
-    flow_set(f, "address", address);
-    flow_set(f, "protocol", "plain");
+    feed_set(f, "address", address);
+    feed_set(f, "protocol", "plain");
     for (int i = 0; i < 2; i++) {
-        flow_begin(f);
-        flow_drive(f);
+        feed_begin(f);
+        feed_drive(f);
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
         say(fd, "a\n\nb\nlast");
-        flow_drive(f);
+        feed_drive(f);
         close(fd);
-        flow_drive(f);
-        flow_end(f);
+        feed_drive(f);
+        feed_end(f);
     }
-    flow_begin(f);
-    flow_holds(f, "a\n\nb\nlast\na\n\nb\nlast\n");
-    flow_free(f);
+    feed_begin(f);
+    feed_holds(f, "a\n\nb\nlast\na\n\nb\nlast\n");
+    feed_free(f);
 }
 
 static void bad_peers_are_bounded(void **state) {
@@ -143,14 +143,14 @@ static void bad_peers_are_bounded(void **state) {
                                       "PAWL1 x\n18446744073709551616 big\n",
                                       "\n"};
     (void)state;
-    struct flow *f = flow_new("socket");
-    flow_set(f, "address", "127.0.0.1:0");
-    flow_set(f, "line_max", "100");
-    flow_set(f, "connections", "3");
-    flow_set(f, "senders", "2");
-    flow_set(f, "timeout", "50ms");
-    flow_begin(f);
-    flow_drive(f);
+    struct feed *f = feed_new("socket");
+    feed_set(f, "address", "127.0.0.1:0");
+    feed_set(f, "line_max", "100");
+    feed_set(f, "connections", "3");
+    feed_set(f, "senders", "2");
+    feed_set(f, "timeout", "50ms");
+    feed_begin(f);
+    feed_drive(f);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         int fd = dial(f);
         say(fd, bad[i]);
@@ -169,8 +169,8 @@ static void bad_peers_are_bounded(void **state) {
     int many[4];
     for (int i = 0; i < 4; i++)
         many[i] = dial(f);
-    flow_drive(f);
-    flow_drive(f);
+    feed_drive(f);
+    feed_drive(f);
     assert_string_equal(heard(f, many[3]), "ERR too many connections\n");
     close(many[3]);
     for (int i = 0; i < 3; i++) {
@@ -187,14 +187,14 @@ static void bad_peers_are_bounded(void **state) {
     assert_true(ended(f, many[0]));
     for (int i = 0; i < 3; i++)
         close(many[i]);
-    flow_holds(f, "");
-    flow_free(f);
+    feed_holds(f, "");
+    feed_free(f);
 }
 
 static void garbage_does_no_harm(void **state) {
     (void)state;
     for (int plain = 0; plain <= 1; plain++) {
-        struct flow *f = begin("127.0.0.1:0", plain ? "plain" : "numbered");
+        struct feed *f = begin("127.0.0.1:0", plain ? "plain" : "numbered");
         uint32_t x = 12345;
         for (int round = 0; round < 100; round++) {
             uint8_t text[3000];
@@ -210,17 +210,17 @@ static void garbage_does_no_harm(void **state) {
             (void)!send(fd, text, n, MSG_NOSIGNAL);
             assert_true(pawl_source_step(f->source) >= 0);
             close(fd);
-            assert_true(flow_drive(f) >= 0);
+            assert_true(feed_drive(f) >= 0);
         }
         int fd = dial(f); /* and it still works */
         say(fd, plain ? "well\n" : "PAWL1 good\n1 well\n");
-        flow_drive(f);
+        feed_drive(f);
         size_t n;
-        char *got = flow_text(f, f->to, &n);
+        char *got = feed_text(f, f->to, &n);
         assert_true(n >= 5 && memcmp(got + n - 5, "well\n", 5) == 0);
         free(got);
         close(fd);
-        flow_free(f);
+        feed_free(f);
     }
 }
 
@@ -231,7 +231,7 @@ struct run {
     uint16_t port;
 };
 
-static struct run start(struct flow *f) {
+static struct run start(struct feed *f) {
     int ends[2];
     char log[80];
     struct run r = {0};
@@ -259,11 +259,11 @@ static struct run start(struct flow *f) {
 
 static void a_sender_sends_again_after_kills(void **state) {
     (void)state;
-    struct flow *f = flow_new("socket");
+    struct feed *f = feed_new("socket");
     uint64_t acked = 0, total = 20000, sent_most = 0;
     uint32_t x = 7;
     int kills = 0;
-    flow_set(f, "address", "127.0.0.1:0");
+    feed_set(f, "address", "127.0.0.1:0");
     while (acked < total) {
         struct run r = start(f);
         int fd = dial_port(r.port), rc;
@@ -308,17 +308,17 @@ static void a_sender_sends_again_after_kills(void **state) {
         fprintf(out, "line %llu\n", (unsigned long long)i);
     fclose(out);
     f->options.segment_size = 0;
-    flow_begin(f);
-    flow_holds(f, want);
+    feed_begin(f);
+    feed_holds(f, want);
     free(want);
-    flow_free(f);
+    feed_free(f);
 }
 
 /* ---- standard input */
 
 static void standard_input(void **state) {
     (void)state;
-    struct flow *f = flow_new("stdin");
+    struct feed *f = feed_new("stdin");
     char command[600];
     f->options.segment_size = 0;
     snprintf(command, sizeof command,
@@ -334,16 +334,16 @@ static void standard_input(void **state) {
         fprintf(out, "%d\n", i);
     fputs("the last\n", out);
     fclose(out);
-    flow_begin(f);
-    flow_holds(f, want);
-    flow_end(f);
+    feed_begin(f);
+    feed_holds(f, want);
+    feed_end(f);
     free(want);
     snprintf(command, sizeof command,
              "{ head -c 1000 /dev/zero | tr '\\0' x; echo; echo short; } | '%s/tests/prog_source' "
              "%s/log lines stdin line_max=100 2>/dev/null",
              PAWL_BUILD_DIR, f->dir);
     assert_int_not_equal(system(command), 0); /* poison stops it */
-    flow_free(f);
+    feed_free(f);
 }
 
 int main(void) {

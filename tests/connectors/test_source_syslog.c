@@ -100,8 +100,8 @@ static void broken_ones_do_no_harm(void **state) {
             }
 }
 
-static int dial(struct flow *f, int type) {
-    pawl_flow_status s = flow_status(f);
+static int dial(struct feed *f, int type) {
+    pawl_flow_status s = feed_status(f);
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     to.sin_port = htons((uint16_t)strtoul(strrchr(s.target, ':') + 1, NULL, 10));
     int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
@@ -113,54 +113,54 @@ static void say(int fd, const char *text) {
     assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
 }
 
-static struct flow *begin(const char *format) {
-    struct flow *f = flow_new("syslog");
-    flow_set(f, "address", "0");
-    flow_set(f, "format", format);
-    flow_set(f, "line_max", "1000");
-    flow_begin(f);
-    flow_drive(f);
+static struct feed *begin(const char *format) {
+    struct feed *f = feed_new("syslog");
+    feed_set(f, "address", "0");
+    feed_set(f, "format", format);
+    feed_set(f, "line_max", "1000");
+    feed_begin(f);
+    feed_drive(f);
     return f;
 }
 
 static void over_udp_and_tcp(void **state) {
     (void)state;
-    struct flow *f = begin("headers");
+    struct feed *f = begin("headers");
     int udp = dial(f, SOCK_DGRAM), tcp = dial(f, SOCK_STREAM);
     say(udp, cases[4].message);
-    flow_drive(f);
+    feed_drive(f);
     say(udp, "garbage\xFF");
-    flow_drive(f);
+    feed_drive(f);
     say(tcp, "<34>Oct 11 22:14:15 h a: one\n11 <7>two\nlinex<7>three\n\n5 <7>fo");
-    flow_drive(f);
+    feed_drive(f);
     say(tcp, "7 <7>five");
-    flow_drive(f);
-    flow_holds(f, "'su root' failed\ngarbage\xFF\none\ntwo\nline\nx<7>three\nfo\nfive\n");
-    assert_string_equal(flow_header(f, f->to, 0, "syslog-host"), "mymachine");
-    assert_string_equal(flow_header(f, f->to, 0, "syslog-severity"), "2");
-    assert_string_equal(flow_header(f, f->to, 0, "syslog-facility"), "4");
-    assert_string_equal(flow_header(f, f->to, 1, "syslog-facility"), "");
-    assert_string_equal(flow_header(f, f->to, 2, "syslog-app"), "a");
+    feed_drive(f);
+    feed_holds(f, "'su root' failed\ngarbage\xFF\none\ntwo\nline\nx<7>three\nfo\nfive\n");
+    assert_string_equal(feed_header(f, f->to, 0, "syslog-host"), "mymachine");
+    assert_string_equal(feed_header(f, f->to, 0, "syslog-severity"), "2");
+    assert_string_equal(feed_header(f, f->to, 0, "syslog-facility"), "4");
+    assert_string_equal(feed_header(f, f->to, 1, "syslog-facility"), "");
+    assert_string_equal(feed_header(f, f->to, 2, "syslog-app"), "a");
     close(udp);
     close(tcp);
-    flow_free(f);
+    feed_free(f);
 
     f = begin("json");
     udp = dial(f, SOCK_DGRAM);
     say(udp, "<13>Feb  5 17:32:18 h cron[123]: \"q\" \\ \x01 \xC3\xA9 \xFF");
-    flow_drive(f);
-    flow_holds(f, "{\"facility\":1,\"severity\":5,\"rfc\":3164,\"time\":\"Feb  5 "
+    feed_drive(f);
+    feed_holds(f, "{\"facility\":1,\"severity\":5,\"rfc\":3164,\"time\":\"Feb  5 "
                   "17:32:18\",\"host\":\"h\",\"app\":\"cron\",\"procid\":"
                   "\"123\",\"text\":\"\\\"q\\\" \\\\ \\u0001 \xC3\xA9 \xEF\xBF\xBD\"}\n");
     close(udp);
-    flow_free(f);
+    feed_free(f);
 }
 
 static void garbage_does_no_harm(void **state) {
     (void)state;
     static const char *const formats[] = {"headers", "json", "raw"};
     for (size_t i = 0; i < 3; i++) {
-        struct flow *f = begin(formats[i]);
+        struct feed *f = begin(formats[i]);
         int udp = dial(f, SOCK_DGRAM);
         uint32_t x = 99;
         for (int round = 0; round < 100; round++) {
@@ -173,19 +173,19 @@ static void garbage_does_no_harm(void **state) {
             }
             (void)!send(tcp, text, sizeof text, MSG_NOSIGNAL);
             (void)!send(udp, text, (size_t)round * 15, MSG_NOSIGNAL);
-            assert_true(flow_drive(f) >= 0);
+            assert_true(feed_drive(f) >= 0);
             close(tcp);
         }
         int tcp = dial(f, SOCK_STREAM);
         say(tcp, "12 <34>it works");
-        flow_drive(f);
+        feed_drive(f);
         size_t n;
-        char *got = flow_text(f, f->to, &n);
+        char *got = feed_text(f, f->to, &n);
         assert_non_null(memmem(got, n, "it works", 8));
         free(got);
         close(tcp);
         close(udp);
-        flow_free(f);
+        feed_free(f);
     }
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/support/source_help.h"
 
-struct flow *flow_new(const char *type) {
-    struct flow *f = calloc(1, sizeof *f);
+struct feed *feed_new(const char *type) {
+    struct feed *f = calloc(1, sizeof *f);
     assert_non_null(f);
     strcpy(f->dir, "/tmp/test_source.XXXXXX");
     assert_non_null(mkdtemp(f->dir));
@@ -16,7 +16,7 @@ struct flow *flow_new(const char *type) {
     return f;
 }
 
-void flow_set(struct flow *f, const char *name, const char *value) {
+void feed_set(struct feed *f, const char *name, const char *value) {
     pawl_setting *s = NULL;
     for (size_t i = 0; i < f->setting_count; i++)
         if (strcmp(f->settings[i].name, name) == 0)
@@ -31,7 +31,7 @@ void flow_set(struct flow *f, const char *name, const char *value) {
 }
 
 static void told(void *arg, const char *name, int severity, const char *message) {
-    struct flow *f = arg;
+    struct feed *f = arg;
     (void)name;
     if (severity < 2)
         return;
@@ -39,7 +39,7 @@ static void told(void *arg, const char *name, int severity, const char *message)
     snprintf(f->warning, sizeof f->warning, "%s", message);
 }
 
-void flow_begin(struct flow *f) {
+void feed_begin(struct feed *f) {
     char log[80];
     pawl_error e;
     pawl_source_ops ops;
@@ -60,17 +60,17 @@ void flow_begin(struct flow *f) {
         fail_msg("%s", e.message);
 }
 
-void flow_end(struct flow *f) {
+void feed_end(struct feed *f) {
     pawl_source_remove(f->source);
     f->source = NULL;
     assert_int_equal(pawl_close(f->log), 0);
     f->log = NULL;
 }
 
-void flow_free(struct flow *f) {
+void feed_free(struct feed *f) {
     char command[96];
     if (f->log != NULL)
-        flow_end(f);
+        feed_end(f);
     snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
     assert_int_equal(system(command), 0);
     for (size_t i = 0; i < f->setting_count; i++) {
@@ -80,7 +80,7 @@ void flow_free(struct flow *f) {
     free(f);
 }
 
-int flow_drive(struct flow *f) {
+int feed_drive(struct feed *f) {
     int idle = 0, rc = 0;
     for (int i = 0; i < 1000000 && idle < 3; i++) {
         rc = pawl_source_step(f->source);
@@ -92,13 +92,13 @@ int flow_drive(struct flow *f) {
     return rc;
 }
 
-pawl_flow_status flow_status(struct flow *f) {
+pawl_flow_status feed_status(struct feed *f) {
     pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
     assert_int_equal(pawl_source_status(f->source, &s), 0);
     return s;
 }
 
-char *flow_text(struct flow *f, uint32_t stream, size_t *size) {
+char *feed_text(struct feed *f, uint32_t stream, size_t *size) {
     pawl_reader *r;
     pawl_batch b;
     char *text = NULL;
@@ -116,16 +116,16 @@ char *flow_text(struct flow *f, uint32_t stream, size_t *size) {
     return text;
 }
 
-void flow_holds(struct flow *f, const char *text) {
+void feed_holds(struct feed *f, const char *text) {
     size_t n;
-    char *got = flow_text(f, f->to, &n);
+    char *got = feed_text(f, f->to, &n);
     if (n != strlen(text) || memcmp(got, text, n) != 0)
         fail_msg("it holds %zu bytes:\n%.2000s\ninstead of %zu:\n%.2000s", n, got, strlen(text),
                  text);
     free(got);
 }
 
-const char *flow_header(struct flow *f, uint32_t stream, uint64_t index, const char *name) {
+const char *feed_header(struct feed *f, uint32_t stream, uint64_t index, const char *name) {
     static char value[1024];
     pawl_reader *r;
     pawl_batch b;

@@ -20,7 +20,7 @@
 
 #include "pawl_connect.h"
 
-struct flow {
+struct feed {
     char dir[64];   /* holds "log", and whatever the test puts there */
     char path[128]; /* dir/in */
     pawl_options options;
@@ -35,23 +35,23 @@ struct flow {
     char warning[512]; /* the last */
 };
 
-struct flow *flow_new(const char *type);
+struct feed *feed_new(const char *type);
 /* Text is copied. */
-void flow_set(struct flow *f, const char *name, const char *value);
+void feed_set(struct feed *f, const char *name, const char *value);
 /* Opens the log, makes and adds the source. */
-void flow_begin(struct flow *f);
+void feed_begin(struct feed *f);
 /* Removes it and closes the log; what it appended is durable. */
-void flow_end(struct flow *f);
-void flow_free(struct flow *f);
+void feed_end(struct feed *f);
+void feed_free(struct feed *f);
 /* Steps until nothing comes any more, n times in a row. Returns the last step's answer. */
-int flow_drive(struct flow *f);
-pawl_flow_status flow_status(struct flow *f);
+int feed_drive(struct feed *f);
+pawl_flow_status feed_status(struct feed *f);
 /* All values of the stream, each with a \n behind, NUL-terminated; to be freed. */
-char *flow_text(struct flow *f, uint32_t stream, size_t *size);
+char *feed_text(struct feed *f, uint32_t stream, size_t *size);
 /* The stream holds these lines. */
-void flow_holds(struct flow *f, const char *text);
+void feed_holds(struct feed *f, const char *text);
 /* Value of a header of the index-th record of the stream; "" if it has none. Static. */
-const char *flow_header(struct flow *f, uint32_t stream, uint64_t index, const char *name);
+const char *feed_header(struct feed *f, uint32_t stream, uint64_t index, const char *name);
 
 void put_file(const char *path, const char *text);
 void add_file(const char *path, const char *text);
