@@ -201,6 +201,8 @@ static int resolve_open(struct pawl_sink *s, const struct names *held) {
         if (d.processor == s->id && strncmp(d.name, "pawl-", 5) == 0 && !has(held, d.name) &&
             strcmp(d.name, s->finish) != 0)
             collect(&open, d.name);
+    if (open.failed != 0)
+        rc = not_whole(s, &open, "the log has decided on");
     for (size_t i = 0; i < open.count && rc == 0; i++) {
         if (!sink_parse(s, open.items[i], &t, &from, &to))
             rc = stop(s, "a decided batch belongs to a stream that is not among this sink's "

@@ -426,6 +426,39 @@ static void what_nobody_decided_is_rolled_back(void **state) {
     free_fixture(f);
 }
 
+/* The next allocation of this size fails; 0: none does. */
+static size_t fail_realloc;
+void *__real_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size) {
+    if (size != 0 && size == fail_realloc) {
+        fail_realloc = 0;
+        return NULL;
+    }
+    return __real_realloc(p, size);
+}
+
+/* Decided batches are collected from the log, and there is no memory for it: that they aren't in
+ * the list must not be taken for that there are none. */
+static void decisions_that_cannot_be_listed_are_not_passed_over(void **state) {
+    (void)state;
+    struct fixture *f = decided();
+    for (uint32_t i = 0; i < 7; i++)
+        f->target->rows[i]++;
+    f->target->marker = 7;
+    f->target->prepared[0].name[0] = 0;
+    add(f);
+    fail_realloc = 16 * 208; /* the first 16 names */
+    assert_true(pawl_sink_step(f->sink) > 0);
+    assert_int_equal(fail_realloc, 0);
+    assert_int_equal(status(f).flow, PAWL_FLOW_WAITING);
+    assert_int_equal(status(f).records, 0);
+    drive(f);
+    all_there(f, UINT64_MAX, "no memory to list");
+    no_decision_is_open(f, "no memory to list");
+    free_fixture(f);
+}
+
 /* ---- a thread of its own */
 
 static void a_thread_drains_what_is_there(void **state) {
@@ -455,6 +488,7 @@ int main(void) {
         cmocka_unit_test(rolled_back_by_hand_is_told),
         cmocka_unit_test(committed_by_hand_is_recognised),
         cmocka_unit_test(what_nobody_decided_is_rolled_back),
+        cmocka_unit_test(decisions_that_cannot_be_listed_are_not_passed_over),
         cmocka_unit_test(a_thread_drains_what_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
