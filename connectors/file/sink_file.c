@@ -20,9 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "connectors/file/behind.h"
 #include "connectors/file/compress.h"
 #include "connectors/file/sink_file.h"
+#include "connectors/file/writer_thread.h"
 #include "connectors/text/encode.h"
 
 #define PIECE ((size_t)1 << 20) /* written at once */
@@ -52,7 +52,7 @@ struct file_sink {
     uint64_t written;  /* where the batch's next byte goes */
     struct buffer plain, packed;
     struct compressor *compressor;
-    struct behind *behind; /* writes to the part of the batch begun */
+    struct writer *writer; /* writes to the part of the batch begun */
     pthread_mutex_t mutex; /* for status */
     uint64_t files, hidden;
 };
@@ -119,8 +119,8 @@ static int failed(struct file_sink *s, pawl_fault *f, const char *doing) {
 }
 
 static void close_files(struct file_sink *s) {
-    if (s->behind != NULL) /* of a batch that was given up */
-        (void)behind_wait(s->behind);
+    if (s->writer != NULL) /* of a batch that was given up */
+        (void)writer_wait(s->writer);
     if (s->part >= 0)
         close(s->part);
     if (s->state >= 0)
@@ -232,8 +232,8 @@ static bool due(const struct file_sink *s, const struct target *t, bool any_age)
 
 /* ---- opening */
 
-/* A part as the state wants it: FATAL if committed bytes are gone. */
-static int settle_part(struct file_sink *s, struct target *t, pawl_fault *f) {
+/* Makes a part agree with its state. FATAL if committed bytes are gone. */
+static int agree_with_state(struct file_sink *s, struct target *t, pawl_fault *f) {
     struct file_state *st = &t->state;
     struct stat info;
     char name[256];
@@ -264,7 +264,7 @@ static int settle_part(struct file_sink *s, struct target *t, pawl_fault *f) {
     uint64_t keep = st->prepared[0] != 0 ? st->prepared_length : st->length;
     int bad = fd >= 0 && ((size > keep && ftruncate(fd, (off_t)keep) != 0) || fdatasync(fd) != 0);
     if (bad)
-        (void)failed(s, f, "settling a part");
+        (void)failed(s, f, "cutting a part");
     if (fd >= 0)
         close(fd);
     if (!bad && keep == 0)
@@ -289,7 +289,7 @@ static int load(struct file_sink *s, struct target *t, pawl_fault *f) {
             "%s in %s belongs to another log: give the sink another name or directory", name,
             s->directory);
     if (outcome == PAWL_DONE && t->state.first != FILE_NONE)
-        outcome = settle_part(s, t, f);
+        outcome = agree_with_state(s, t, f);
     /* What was read may be in the page cache only; written anew it is durable. */
     if (outcome == PAWL_DONE && file_state_write(fd, &t->state) != 0)
         outcome = failed(s, f, "writing a state");
@@ -436,10 +436,10 @@ static int flush(struct file_sink *s, bool end, pawl_fault *f) {
     if (!end) { /* the device works while the next piece is made */
         uint64_t at = s->written;
         s->written += out->len;
-        return behind_write(s->behind, s->part, out, at) == 0 ? PAWL_DONE
+        return writer_write(s->writer, s->part, out, at) == 0 ? PAWL_DONE
                                                               : failed(s, f, "writing a part");
     }
-    if (behind_wait(s->behind) != 0 || write_whole(s->part, out, s->written) != 0)
+    if (writer_wait(s->writer) != 0 || write_whole(s->part, out, s->written) != 0)
         return failed(s, f, "writing a part");
     s->written += out->len;
     out->len = 0;
@@ -459,7 +459,7 @@ static int sink_write(void *self, const pawl_sink_batch *b, const pawl_record *r
     return outcome;
 }
 
-/* The batch's bytes on their way to the device, and no others behind them. make_durable() waits for
+/* The batch's bytes on their way to the device, and no others after them. make_durable() waits for
  * them. */
 static int finish_part(struct file_sink *s, pawl_fault *f) {
     struct stat info;
@@ -468,13 +468,13 @@ static int finish_part(struct file_sink *s, pawl_fault *f) {
         return outcome;
     if (fstat(s->part, &info) != 0 ||
         ((uint64_t)info.st_size > s->written && ftruncate(s->part, (off_t)s->written) != 0) ||
-        behind_sync(s->behind, s->part) != 0)
+        writer_sync(s->writer, s->part) != 0)
         return failed(s, f, "syncing a part");
     return PAWL_DONE;
 }
 
 static int make_durable(struct file_sink *s, pawl_fault *f) {
-    if (behind_wait(s->behind) != 0)
+    if (writer_wait(s->writer) != 0)
         return failed(s, f, "syncing a part");
     if (s->fresh && fsync(s->dir) != 0)
         return failed(s, f, "syncing the directory");
@@ -585,7 +585,7 @@ static void sink_abort(void *self) {
     struct file_state *st = &s->targets[s->at].state;
     s->begun = false;
     s->plain.len = s->packed.len = 0;
-    (void)behind_wait(s->behind);
+    (void)writer_wait(s->writer);
     if (!s->fresh && s->part >= 0 && ftruncate(s->part, (off_t)st->length) != 0)
         s->whole = false; /* cut when the next batch or open() comes to it */
     if (s->fresh) {
@@ -627,7 +627,7 @@ static void sink_destroy(void *self) {
     close_files(s);
     if (s->dir >= 0)
         close(s->dir);
-    behind_free(s->behind);
+    writer_free(s->writer);
     compress_free(s->compressor);
     buffer_free(&s->plain);
     buffer_free(&s->packed);
@@ -688,7 +688,7 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     s->dir = s->part = s->state = -1;
     s->at = SIZE_MAX;
     pthread_mutex_init(&s->mutex, NULL);
-    s->behind = behind_new();
+    s->writer = writer_new();
     encode_settings(c, set, &s->encoding);
     s->compression = (int)pawl_setting_number(c, set, "compress");
     s->rotate_bytes = pawl_setting_number(c, set, "rotate_size");
@@ -698,7 +698,7 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     s->suffix = choose_suffix(pawl_setting_text(c, set, "suffix"), s);
     if (s->compression != COMPRESS_NONE)
         s->compressor = compress_new(s->compression, (int)pawl_setting_number(c, set, "level"));
-    if (s->behind == NULL || s->directory == NULL || s->suffix == NULL ||
+    if (s->writer == NULL || s->directory == NULL || s->suffix == NULL ||
         (name != NULL && s->prefix == NULL) ||
         (s->compression != COMPRESS_NONE && s->compressor == NULL)) {
         sink_destroy(s);

@@ -72,7 +72,7 @@ static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err) {
         .follow = pawl_setting_number(c, s, "follow") != 0,
         .start = (int)pawl_setting_number(c, s, "start"),
         .crlf = pawl_setting_number(c, s, "crlf") != 0,
-        .ahead = true,
+        .prefetch = true,
         .on_long = (int)pawl_setting_number(c, s, "on_long"),
         .on_replaced = (int)pawl_setting_number(c, s, "on_replaced"),
         .rotate_wait_ms = (uint32_t)pawl_setting_number(c, s, "rotate_wait"),

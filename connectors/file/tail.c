@@ -38,15 +38,15 @@ uint64_t tail_mtime(const struct timespec *t) {
     return ((uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec) >> 16;
 }
 
-/* `behind`: the position's place in memory, with the window before it. */
-static void encode(const struct tail *t, const uint8_t *behind, pawl_source_batch *out) {
+/* `after`: the place in memory of the offset, with the window before it. */
+static void encode(const struct tail *t, const uint8_t *after, pawl_source_batch *out) {
     size_t n = t->at < TAIL_WINDOW ? (size_t)t->at : TAIL_WINDOW;
     out->position[0] = 1;
     out->position[1] = t->flags;
     connect_put_le(out->position + 2, t->mtime, 6);
     connect_put_le(out->position + 8, t->inode, 8);
     connect_put_le(out->position + 16, t->at, 8);
-    connect_put_le(out->position + 24, tail_hash(behind - n, n), 8);
+    connect_put_le(out->position + 24, tail_hash(after - n, n), 8);
     out->position_len = 32;
 }
 
@@ -90,14 +90,14 @@ struct tail *tail_new(const struct tail_settings *s) {
     return t;
 }
 
-static void settle(struct tail *t) {
+static void end_prefetch(struct tail *t) {
     if (t->submitted)
-        (void)ahead_wait(t->ahead);
+        (void)prefetch_wait(t->prefetch);
     t->submitted = false;
 }
 
 void tail_leave(struct tail *t) {
-    settle(t);
+    end_prefetch(t);
     if (t->fd >= 0)
         close(t->fd);
     t->fd = -1;
@@ -111,7 +111,7 @@ void tail_free(struct tail *t) {
     if (t == NULL)
         return;
     tail_leave(t);
-    ahead_free(t->ahead);
+    prefetch_free(t->prefetch);
     free(t->chunk[0].buf);
     free(t->chunk[1].buf);
     free(t->records);
@@ -133,7 +133,7 @@ int tail_enter(struct tail *t, int fd, uint64_t at, uint8_t flags, pawl_fault *f
     t->fd = fd;
     t->before_len = at < TAIL_WINDOW ? (uint32_t)at : TAIL_WINDOW;
     if (fstat(fd, &st) != 0 ||
-        ahead_read(fd, t->before, t->before_len, at - t->before_len) != (ssize_t)t->before_len)
+        read_whole(fd, t->before, t->before_len, at - t->before_len) != (ssize_t)t->before_len)
         return read_fault(t, f);
     t->device = st.st_dev;
     t->inode = st.st_ino;
@@ -168,7 +168,7 @@ int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, i
               pawl_fault *f) {
     t->context = x;
     tail_leave(t);
-    if (t->set.ahead && t->ahead == NULL && (t->ahead = ahead_new()) == NULL)
+    if (t->set.prefetch && t->prefetch == NULL && (t->prefetch = prefetch_new()) == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory for a thread");
     if (len == 0 && t->set.start == TAIL_OLDEST)
         return tail_find(t, &(struct tail_position){0}, f);
@@ -206,7 +206,7 @@ static int fetch(struct tail *t, size_t cap, pawl_fault *f) {
     struct chunk *c = &t->chunk[0], *ahead = &t->chunk[1];
     ssize_t n;
     if (t->submitted) {
-        n = ahead_wait(t->ahead);
+        n = prefetch_wait(t->prefetch);
         t->submitted = false;
         if (n >= 0 && ahead->from == t->at && ahead->window == t->before_len) {
             struct chunk other = *c;
@@ -222,29 +222,29 @@ static int fetch(struct tail *t, size_t cap, pawl_fault *f) {
     c->from = t->at;
     c->window = t->before_len;
     c->asked = cap;
-    n = ahead_read(t->fd, c->buf, cap, t->at - c->window);
+    n = read_whole(t->fd, c->buf, cap, t->at - c->window);
     if (n < 0)
         return read_fault(t, f);
     c->len = (size_t)n;
     return PAWL_DONE;
 }
 
-/* Begins to read what comes behind the whole lines of the chunk at hand. */
-static void fetch_ahead(struct tail *t, size_t cap) {
+/* Begins to read the bytes after the whole lines of the chunk at hand. */
+static void begin_prefetch(struct tail *t, size_t cap) {
     struct chunk *c = &t->chunk[1];
-    if (t->ahead == NULL || room(c, cap, NULL) != PAWL_DONE)
+    if (t->prefetch == NULL || room(c, cap, NULL) != PAWL_DONE)
         return;
     c->from = t->at + (uint64_t)(t->end - t->next);
     c->window = c->from < TAIL_WINDOW ? (size_t)c->from : TAIL_WINDOW;
     c->asked = cap;
-    ahead_submit(t->ahead, t->fd, c->buf, cap, c->from - c->window);
+    prefetch_submit(t->prefetch, t->fd, c->buf, cap, c->from - c->window);
     t->submitted = true;
 }
 
-/* The offset moves to `behind`, a place in the chunk at hand. */
-static void move(struct tail *t, const uint8_t *behind) {
-    t->at += (uint64_t)(behind - t->next);
-    t->next = behind;
+/* The offset moves to `after`, a place in the chunk at hand. */
+static void move(struct tail *t, const uint8_t *after) {
+    t->at += (uint64_t)(after - t->next);
+    t->next = after;
     t->before_len = t->at < TAIL_WINDOW ? (uint32_t)t->at : TAIL_WINDOW;
 }
 
@@ -270,19 +270,19 @@ static int records_room(struct tail *t, size_t max, pawl_fault *f) {
 }
 
 static void give(struct tail *t, const char *item, pawl_source_batch *out, size_t count,
-                 const uint8_t *behind) {
-    move(t, behind);
+                 const uint8_t *after) {
+    move(t, after);
     t->flags &= (uint8_t)~TAIL_UNTERMINATED;
-    encode(t, behind, out);
+    encode(t, after, out);
     out->item = item;
     out->records = t->records;
     out->count = count;
 }
 
-/* One record [from, from + len), position behind `behind`; with a header that says which part of
+/* One record [from, from + len), position after `after`; with a header that says which part of
  * its line it is. */
 static void give_one(struct tail *t, const char *item, pawl_source_batch *out, const uint8_t *from,
-                     size_t len, const char *part, const uint8_t *behind) {
+                     size_t len, const char *part, const uint8_t *after) {
     static const char name[] = "pawl-line-part";
     pawl_record *r = &t->records[0];
     *r = (pawl_record){.value = from, .value_len = (uint32_t)len, .timestamp_ns = lines_now()};
@@ -291,7 +291,7 @@ static void give_one(struct tail *t, const char *item, pawl_source_batch *out, c
         r->headers = &t->part;
         r->header_count = 1;
     }
-    give(t, item, out, 1, behind);
+    give(t, item, out, 1, after);
 }
 
 /* lines_split() leaves the other fields as they are. */
@@ -381,15 +381,15 @@ static int begin_long(struct tail *t, const char *item, pawl_source_batch *out, 
     return PAWL_DONE;
 }
 
-/* The end of the long line is at offset `newline` (behind it: `behind`). */
+/* The long line ends at offset `newline`, the next begins at `after`. */
 static int end_long(struct tail *t, const char *item, pawl_source_batch *out, uint64_t newline,
-                    uint64_t behind, pawl_fault *f) {
+                    uint64_t after, pawl_fault *f) {
     uint64_t begin = t->at;
-    if (ahead_read(t->fd, t->before, TAIL_WINDOW, behind - TAIL_WINDOW) != (ssize_t)TAIL_WINDOW)
+    if (read_whole(t->fd, t->before, TAIL_WINDOW, after - TAIL_WINDOW) != (ssize_t)TAIL_WINDOW)
         return read_fault(t, f);
     t->scan_at = 0;
     t->next = t->end = NULL;
-    t->at = behind;
+    t->at = after;
     t->before_len = TAIL_WINDOW;
     t->flags = 0;
     encode(t, t->before + TAIL_WINDOW, out);
@@ -405,7 +405,7 @@ static int end_long(struct tail *t, const char *item, pawl_source_batch *out, ui
 static int scan(struct tail *t, const char *item, pawl_source_batch *out, pawl_fault *f) {
     struct chunk *c = &t->chunk[0];
     for (;;) {
-        ssize_t n = ahead_read(t->fd, c->buf, c->cap, t->scan_at);
+        ssize_t n = read_whole(t->fd, c->buf, c->cap, t->scan_at);
         if (n < 0)
             return read_fault(t, f);
         if (n == 0)
@@ -520,7 +520,7 @@ static int more(struct tail *t, const char *item, pawl_source_batch *out, size_t
         const uint8_t *last = n != 0 ? memrchr(t->next, '\n', n) : NULL;
         t->end = last != NULL ? last + 1 : t->next;
         if (last != NULL && full)
-            fetch_ahead(t, ask);
+            begin_prefetch(t, ask);
         if (last != NULL)
             return PAWL_DONE;
         if (!full)

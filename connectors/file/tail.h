@@ -4,7 +4,7 @@
  * `dir`.
  *   tail.c         reading, the window that is compared, lines too long, the end of a file
  *   tail_find.c    which file a position means, and which comes after it
- *   tail_ahead.c   one read under way while the lines of the one before are appended
+ *   tail_prefetch.c   one read under way while the lines of the one before are appended
  *   lines.c        lines of a buffer
  *
  * POSITION (32 bytes, little-endian): [0] 1; [1] flags; [2..7] modification time of the file, in
@@ -30,23 +30,23 @@
 /* ---- lines.c */
 
 /* Finds lines (ended by \n) in [from, end), at most max; stops before one longer than line_max.
- * `end` is behind a \n, and 64 more bytes may be read there. Sets value and value_len (without \n,
- * with crlf without \r\n) of the records, and their timestamp. *next: where it stopped. */
+ * `end` comes after a \n, and 64 more bytes may be read there. Sets value and value_len (without
+ * \n, with crlf without \r\n) of the records, and their timestamp. *next: where it stopped. */
 size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max,
                    size_t line_max, bool crlf, int64_t timestamp_ns, const uint8_t **next);
 int64_t lines_now(void);
 
-/* ---- tail_ahead.c: a thread that does one read at a time */
+/* ---- tail_prefetch.c: a thread that does one read at a time */
 
-struct ahead;
+struct prefetch;
 /* NULL: no memory. */
-struct ahead *ahead_new(void);
-void ahead_submit(struct ahead *a, int fd, void *buf, size_t size, uint64_t offset);
+struct prefetch *prefetch_new(void);
+void prefetch_submit(struct prefetch *a, int fd, void *buf, size_t size, uint64_t offset);
 /* What became of it: bytes read, or -1 with errno. */
-ssize_t ahead_wait(struct ahead *a);
-void ahead_free(struct ahead *a);
+ssize_t prefetch_wait(struct prefetch *a);
+void prefetch_free(struct prefetch *a);
 /* Reads until size bytes are there or the file ends. */
-ssize_t ahead_read(int fd, void *buf, size_t size, uint64_t offset);
+ssize_t read_whole(int fd, void *buf, size_t size, uint64_t offset);
 
 /* ---- tail.c */
 
@@ -60,7 +60,7 @@ struct tail_settings {
     /* pattern of the rotated files' names; NULL: the path's name, . or -, and a digit; "": there
      * are none. Copied */
     const char *rotated;
-    bool follow, crlf, ahead;
+    bool follow, crlf, prefetch;
     int start, on_long, on_replaced;
     uint32_t rotate_wait_ms;
     uint64_t line_max;
@@ -102,7 +102,7 @@ struct tail {
     struct chunk chunk[2];     /* [0]: at hand; [1]: being read */
     const uint8_t *next, *end; /* in chunk[0]: whole lines not given yet */
     bool submitted;
-    struct ahead *ahead;
+    struct prefetch *prefetch;
     pawl_record *records;
     size_t record_max;
     pawl_header part;
@@ -120,7 +120,7 @@ void tail_free(struct tail *t);
 /* Goes to a committed position (len 0: none yet). */
 int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, int len,
               pawl_fault *f);
-/* Lines and the position behind them, without waiting. DONE with out->item NULL: none now. The item
+/* Lines and the position after them, without waiting. DONE with out->item NULL: none now. The item
  * is the caller's. ENDED: not followed, and at its end. */
 int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records,
               size_t max_bytes, pawl_fault *f);

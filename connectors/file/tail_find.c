@@ -198,7 +198,7 @@ static int open_file(struct tail *t, const struct file *e) {
 static bool matches(int fd, const struct tail_position *p) {
     uint8_t window[TAIL_WINDOW];
     size_t n = p->at < TAIL_WINDOW ? (size_t)p->at : TAIL_WINDOW;
-    return ahead_read(fd, window, n, p->at - n) == (ssize_t)n && tail_hash(window, n) == p->hash;
+    return read_whole(fd, window, n, p->at - n) == (ssize_t)n && tail_hash(window, n) == p->hash;
 }
 
 static int cannot_open(struct tail *t, const char *name, pawl_fault *f) {

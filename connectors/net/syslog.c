@@ -175,12 +175,12 @@ static void old_kind(struct text *t, struct syslog_message *m) {
         p++;
     const char *tag = p;
     const char *close = p < t->end && *p == '[' ? memchr(p, ']', (size_t)(t->end - p)) : NULL;
-    const char *behind = close != NULL ? close + 1 : p;
-    if (tag != t->at && behind < t->end && *behind == ':') {
+    const char *after = close != NULL ? close + 1 : p;
+    if (tag != t->at && after < t->end && *after == ':') {
         put(m, SYSLOG_APP, t->at, tag);
         if (close != NULL)
             put(m, SYSLOG_PROCID, tag + 1, close);
-        t->at = behind + 1;
+        t->at = after + 1;
         t->at += t->at < t->end && *t->at == ' ';
     }
     put(m, SYSLOG_TEXT, t->at, t->end);
@@ -197,10 +197,10 @@ void syslog_parse(const char *message, size_t n, struct syslog_message *out) {
         put(out, SYSLOG_TEXT, whole.at, whole.end);
         return;
     }
-    struct text behind = t;
+    struct text after = t;
     struct syslog_message kept = *out;
     if (new_kind(&t, out))
         return;
     *out = kept;
-    old_kind(&behind, out);
+    old_kind(&after, out);
 }

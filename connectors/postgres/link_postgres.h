@@ -59,7 +59,7 @@ bool bytes_room(struct bytes *b, size_t n);
 /* Appends a text, or a quoted identifier. False: no memory. */
 bool bytes_text(struct bytes *b, const char *text);
 bool bytes_name(struct bytes *b, const char *name);
-/* A name as an identifier, behind a schema's (or NULL), to be freed. NULL: no memory. */
+/* A name as an identifier, after a schema's (or NULL), to be freed. NULL: no memory. */
 char *pg_name(const char *schema, const char *name);
 
 #endif

@@ -205,7 +205,7 @@ static int pg_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome == PAWL_DONE)
         outcome = with_name(s, "PREPARE TRANSACTION", b->name, true, f);
     if (outcome == PAWL_FATAL && strcmp(pg_state(), "42710") == 0)
-        return PAWL_RETRY; /* the name is taken: recovery settles what bears it */
+        return PAWL_RETRY; /* the name is taken: recovery resolves the batch that bears it */
     return outcome;
 }
 

@@ -11,7 +11,7 @@
 
 #define CHUNK 65536 /* bytes a message of COPY */
 
-/* What stands behind the backslash; 0: the byte needs none. */
+/* What comes after the backslash; 0: the byte needs none. */
 static const char escapes[256] = {['\\'] = '\\', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
 
 /* Eight bytes at once: does one of them equal c? */

@@ -157,7 +157,7 @@ int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, cons
     for (uint32_t i = 0; n < HEADERS_MAX && pawl_record_header(r, i, &own[n]) == 0; i++) {
         bytes += 4u + own[n].name_len + own[n].value_len;
         if (bytes > UINT16_MAX)
-            break; /* ours come first; what does not fit behind them is left out */
+            break; /* ours come first; what does not fit after them is left out */
         n++;
     }
     pawl_record out = *r;

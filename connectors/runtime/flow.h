@@ -57,8 +57,8 @@ void flow_free(struct flow *f);
 
 /* Runs main(arg) in a thread. Errors: BUSY (it runs), MEMORY, STATE (the flow has failed). */
 int flow_start(struct flow *f, void *(*main)(void *), void *arg);
-/* Tells the thread to stop, after draining for at most drain_ms, and waits for its end. False: there
- * was none. */
+/* Tells the thread to stop, after draining for at most drain_ms, and waits for its end. False:
+ * there was none. */
 bool flow_stop(struct flow *f, uint32_t drain_ms);
 /* Asked by the thread: is it to stop; and is the time for draining over? */
 bool flow_stopping(const struct flow *f);

@@ -70,8 +70,9 @@ bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint6
 
 /* ---- sink_log.c: records */
 
-/* Is there a record at t->next, as t->chunk.records[t->used]? 1 yes, 0 none now, PAWL_LOST: t->chunk
- * is an interval that the log has lost; or another error of the log. Waits for at most timeout_ms. */
+/* Is there a record at t->next, as t->chunk.records[t->used]? 1 yes, 0 none now, PAWL_LOST:
+ * t->chunk is an interval that the log has lost; or another error of the log. Waits for at most
+ * timeout_ms. */
 int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at, int timeout_ms);
 /* The next record to deliver is that at `offset`, which is read again. */
 void sink_rewind(struct part *t, uint64_t offset);
@@ -95,8 +96,8 @@ struct log_change {
     const char *why;
     bool durable; /* wait until it is; else it becomes durable with a later commit */
 };
-/* On success part->logged is `to`. Returns 0 or a PAWL_ code; PAWL_FULL and PAWL_MEMORY can be tried
- * again. */
+/* On success part->logged is `to`. Returns 0 or a PAWL_ code; PAWL_FULL and PAWL_MEMORY can be
+ * tried again. */
 int sink_log(struct pawl_sink *s, const struct log_change *c);
 /* Takes back the promise of the next batch's bounds: they can't be kept, and nothing has been
  * committed under them. A step, as below. */
@@ -114,9 +115,9 @@ int sink_log_answer(struct pawl_sink *s, int code);
 
 /* Delivers the records from t->next on, one batch. A step. */
 int sink_deliver(struct pawl_sink *s, struct part *t);
-/* Commits a decided batch [from, to) in the target, and finds out what became of it where the target
- * doesn't hold it. DONE: `finish` is set. Else an outcome, with its text in *f, or < 0: a code of the
- * log. */
+/* Commits a decided batch [from, to) in the target, and finds out what became of it where the
+ * target doesn't hold it. DONE: `finish` is set. Else an outcome, with its text in *f, or < 0: a
+ * code of the log. */
 int sink_commit_decided(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to,
                         bool recovering, pawl_fault *f);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sources: records and the position behind them in one commit, under a producer for each item.
+ * Sources: records and the position after them in one commit, under a producer for each item.
  * Commits are not waited for; what became durable is acknowledged in order. While the log is full
  * the batch at hand is kept and the source isn't read on.
  */

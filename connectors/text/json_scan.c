@@ -144,7 +144,7 @@ static bool is_hex(char c) {
     return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
 }
 
-/* At the opening quote; afterwards behind the closing one. */
+/* At the opening quote; afterwards after the closing one. */
 static bool string(struct scan *s, bool *escaped) {
     *escaped = false;
     for (s->at++; s->at < s->end; s->at++) {
@@ -189,7 +189,7 @@ static bool number(struct scan *s) {
     if (s->at < s->end && *s->at == '.') {
         s->at++;
         if (digits(s) == 0)
-            return fail(s, "a number without digits behind its point");
+            return fail(s, "a number without digits after its point");
     }
     if (s->at < s->end && (*s->at | 0x20) == 'e') {
         s->at++;

@@ -9,9 +9,9 @@
 
 #include "connectors/file/tail.h"
 
-#define AHEAD_BYTES (8u << 20) /* what the kernel is asked to have ready behind a read */
+#define PREFETCH_BYTES (8u << 20) /* what the kernel is asked to have ready after a read */
 
-struct ahead {
+struct prefetch {
     pthread_t thread;
     pthread_mutex_t mutex; /* guards all below */
     pthread_cond_t change;
@@ -23,7 +23,7 @@ struct ahead {
     ssize_t result;
 };
 
-ssize_t ahead_read(int fd, void *buf, size_t size, uint64_t offset) {
+ssize_t read_whole(int fd, void *buf, size_t size, uint64_t offset) {
     size_t done = 0;
     while (done < size) {
         ssize_t n = pread(fd, (char *)buf + done, size - done, (off_t)(offset + done));
@@ -39,7 +39,7 @@ ssize_t ahead_read(int fd, void *buf, size_t size, uint64_t offset) {
 }
 
 static void *work(void *arg) {
-    struct ahead *a = arg;
+    struct prefetch *a = arg;
     uint64_t asked = 0;
     int asked_fd = -1;
     pthread_mutex_lock(&a->mutex);
@@ -51,12 +51,12 @@ static void *work(void *arg) {
         int fd = a->fd;
         uint64_t end = a->offset + a->size;
         pthread_mutex_unlock(&a->mutex);
-        ssize_t n = ahead_read(fd, a->buf, a->size, a->offset);
+        ssize_t n = read_whole(fd, a->buf, a->size, a->offset);
         int error = errno;
-        if (n > 0 &&
-            (fd != asked_fd || end + AHEAD_BYTES / 2 > asked || asked > end + 2 * AHEAD_BYTES)) {
-            posix_fadvise(fd, (off_t)end, AHEAD_BYTES, POSIX_FADV_WILLNEED);
-            asked = end + AHEAD_BYTES;
+        if (n > 0 && (fd != asked_fd || end + PREFETCH_BYTES / 2 > asked ||
+                      asked > end + 2 * PREFETCH_BYTES)) {
+            posix_fadvise(fd, (off_t)end, PREFETCH_BYTES, POSIX_FADV_WILLNEED);
+            asked = end + PREFETCH_BYTES;
             asked_fd = fd;
         }
         pthread_mutex_lock(&a->mutex);
@@ -70,8 +70,8 @@ static void *work(void *arg) {
     return NULL;
 }
 
-struct ahead *ahead_new(void) {
-    struct ahead *a = calloc(1, sizeof *a);
+struct prefetch *prefetch_new(void) {
+    struct prefetch *a = calloc(1, sizeof *a);
     if (a == NULL)
         return NULL;
     pthread_mutex_init(&a->mutex, NULL);
@@ -84,7 +84,7 @@ struct ahead *ahead_new(void) {
     return NULL;
 }
 
-void ahead_submit(struct ahead *a, int fd, void *buf, size_t size, uint64_t offset) {
+void prefetch_submit(struct prefetch *a, int fd, void *buf, size_t size, uint64_t offset) {
     pthread_mutex_lock(&a->mutex);
     a->fd = fd;
     a->buf = buf;
@@ -96,7 +96,7 @@ void ahead_submit(struct ahead *a, int fd, void *buf, size_t size, uint64_t offs
     pthread_mutex_unlock(&a->mutex);
 }
 
-ssize_t ahead_wait(struct ahead *a) {
+ssize_t prefetch_wait(struct prefetch *a) {
     pthread_mutex_lock(&a->mutex);
     while (!a->done)
         pthread_cond_wait(&a->change, &a->mutex);
@@ -106,7 +106,7 @@ ssize_t ahead_wait(struct ahead *a) {
     return n;
 }
 
-void ahead_free(struct ahead *a) {
+void prefetch_free(struct prefetch *a) {
     if (a == NULL)
         return;
     pthread_mutex_lock(&a->mutex);
