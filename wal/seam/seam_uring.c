@@ -14,6 +14,7 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -25,6 +26,9 @@
 #define BATCH 64
 /* when the kernel has no memory for a submission, and nothing in flight whose end would help */
 #define NAP_NS 500000u
+/* How long a new ring is waited for while the kernel still charges the last one's memory. */
+#define CHARGED_NS 250000000u
+#define RING_BYTES 65536u /* more than a ring takes: with a lower limit waiting is of no use */
 
 struct uring {
     struct common c;
@@ -356,6 +360,9 @@ static void uring_destroy(struct seam *s) {
             u->in_flight--;
         }
     }
+    /* As in uring_reads_close(): the next handle needs the locked memory now. */
+    if (u->fixed_buffers > 0)
+        io_uring_unregister_buffers(&u->ring);
     common_end(&u->c);
     io_uring_queue_exit(&u->ring);
     pthread_mutex_destroy(&u->mutex);
@@ -395,6 +402,23 @@ static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsi
     return rc;
 }
 
+/* Since 6.14 the kernel charges a ring's memory to the user's RLIMIT_MEMLOCK, and it gives that
+ * back some milliseconds after the ring was closed. A program that opens log after log would be
+ * refused. */
+static int make_ring_patiently(struct uring *u) {
+    struct seam *s = &u->c.seam;
+    struct rlimit limit = {0, 0};
+    uint64_t start = common_now(s);
+    int rc;
+    while ((rc = make_ring(u->c.dir, ENTRIES, &u->ring, &u->capacity)) == -ENOMEM) {
+        if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur < RING_BYTES ||
+            common_now(s) - start >= CHARGED_NS)
+            break;
+        common_sleep(s, 4 * NAP_NS);
+    }
+    return rc;
+}
+
 static bool has_operations(struct uring *u) {
     static const int needed[] = {IORING_OP_WRITE, IORING_OP_READ, IORING_OP_FSYNC,
                                  IORING_OP_WRITE_FIXED};
@@ -417,7 +441,7 @@ int uring_create(const struct start *st, struct common **out, const char **why) 
         return rc;
     }
     *why = "io_uring_setup";
-    rc = make_ring(u->c.dir, ENTRIES, &u->ring, &u->capacity);
+    rc = make_ring_patiently(u);
     if (rc == 0 && !has_operations(u)) {
         *why = "io_uring probe";
         rc = -EOPNOTSUPP;
