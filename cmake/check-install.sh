@@ -2,21 +2,34 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # check-install.sh BUILD_DIR CC CXX - installs into an empty directory, and from there compiles and
-# runs a user's program: in C and in C++, through pkg-config (shared, static archives, and -static
-# altogether) and through CMake's find_package().
+# runs the README's program and a user's: in C and in C++, through pkg-config (shared, static
+# archives, and -static altogether) and through CMake's find_package(). Nothing tells the run-time
+# linker where the library is but what pkg-config and CMake say.
 set -euo pipefail
 build=$1 cc=$2 cxx=$3
+source=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
 library=$(dirname "$(find "$work/prefix" -name libpawl.so -print -quit)")
-export PKG_CONFIG_PATH=$library/pkgconfig LD_LIBRARY_PATH=$library
+export PKG_CONFIG_PATH=$library/pkgconfig
+unset LD_LIBRARY_PATH
 header=$work/prefix/include/pawl.h
 for file in "$work/prefix/bin/pawl" "$header" "$work/prefix/include/pawl_connect.h" \
     "$library"/libpawl{,_connect}.{a,so.0} "$library"/pkgconfig/pawl{,_connect}.pc; do
     [ -e "$file" ] || { echo "not installed: ${file#"$work/prefix/"}"; exit 1; }
 done
+if ldd "$library/libpawl_connect.so" | grep 'libpawl.*not found'; then
+    echo "libpawl_connect does not find libpawl beside it"
+    exit 1
+fi
+
+sed -n '/^## In a C program/,/^## /{/^```c$/,/^```$/{/^```/!p}}' "$source/README.md" >"$work/readme.c"
+read -ra flags <<<"$(pkg-config --cflags --libs pawl)"
+"$cc" "$work/readme.c" -o "$work/readme" "${flags[@]}"
+(cd "$work" && ./readme)
+"$work/prefix/bin/pawl" audit "$work/data" >/dev/null
 
 cat >"$work/user.c" <<'C'
 #include <pawl.h>
@@ -63,7 +76,7 @@ fi
 read -ra flags <<<"$(pkg-config --static --cflags --libs pawl_connect |
     sed "s|-lpawl_connect|$library/libpawl_connect.a|; s|-lpawl\b|$library/libpawl.a|")"
 "$cc" -std=c11 "$work/user.c" -o "$work/user-static" "${flags[@]}"
-env -u LD_LIBRARY_PATH "$work/user-static"
+"$work/user-static"
 
 # Wholly static: what a program on a small device may want. It has to use the log, since a program
 # that only reads constants would leave the library out.
@@ -126,7 +139,10 @@ target_link_libraries(user_shared PRIVATE pawl::pawl_connect)
 add_executable(user_static user.c)
 target_link_libraries(user_static PRIVATE pawl::pawl_connect_static)
 CMAKE
-if ! { cmake -S "$work" -B "$work/user-build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$work/prefix" &&
+# With the tool that made the library: there may be no make.
+cached() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
+if ! { cmake -G "$(cached CMAKE_GENERATOR)" -DCMAKE_MAKE_PROGRAM="$(cached CMAKE_MAKE_PROGRAM)" \
+    -S "$work" -B "$work/user-build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$work/prefix" &&
     cmake --build "$work/user-build"; } >"$work/log" 2>&1; then
     cat "$work/log"
     exit 1
