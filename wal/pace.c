@@ -106,6 +106,8 @@ enum pace_decision pace_reaped(struct pace *p, uint32_t in_flight, uint64_t now)
         p->company = waiting;
         return PACE_SUBMIT;
     }
+    if (p->gathered >= waiting)
+        return PACE_SUBMIT; /* all are in the group already */
     if (p->alone != 0) {
         p->alone--;
         return PACE_SUBMIT;

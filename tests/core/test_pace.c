@@ -121,6 +121,7 @@ static const struct sequence sequences[] = {
       {WAIT, .want = 0}}},
     {"after a hold in vain none is held for 4 completions, then for 8",
      {{COMMITTER, .a = 1000, .want = 1, .times = 2},
+      {.what = WENT},
       {REAPED, .a = 0, .b = 1000 * US, .want = HOLD},
       {LOOKED, .a = 1, .b = 0, .c = 1150 * US, .want = SUBMIT},
       {REAPED, .a = 0, .b = 2000 * US, .want = SUBMIT, .times = 4},
@@ -154,6 +155,7 @@ static const struct sequence sequences[] = {
       {REAPED, .a = 0, .b = 2000 * US, .want = HOLD}}},
     {"a group went meanwhile: the hold ends",
      {{COMMITTER, .a = 1000, .want = 1, .times = 2},
+      {.what = WENT},
       {REAPED, .a = 0, .b = 1000 * US, .want = HOLD},
       {LOOKED, .a = 1, .b = 1, .c = 1001 * US, .want = SUBMIT},
       {HOLDS, .want = 0}}},
@@ -164,6 +166,12 @@ static const struct sequence sequences[] = {
       {HOLDS, .want = 0},
       {WAIT, .want = 17},
       {.what = LEFT},
+      {REAPED, .a = 0, .b = 2000 * US, .want = HOLD}}},
+    {"all that wait are in the gathering group: none is held",
+     {{COMMITTER, .a = 1000, .want = 1, .times = 2},
+      {REAPED, .a = 0, .b = 1000 * US, .want = SUBMIT},
+      {.what = WENT},
+      {COMMITTER, .a = 2000, .want = 1},
       {REAPED, .a = 0, .b = 2000 * US, .want = HOLD}}},
     {"other groups are in flight: none is held",
      {{COMMITTER, .a = 1000, .want = 1, .times = 3},
@@ -178,6 +186,7 @@ static const struct sequence sequences[] = {
       {WAIT, .want = 0}}},
     {"a thread that wants all durable now ends the hold",
      {{COMMITTER, .a = 1000, .want = 1, .times = 3},
+      {.what = WENT},
       {REAPED, .a = 0, .b = 1000 * US, .want = HOLD},
       {SYNC, .a = 1001 * US, .want = 0},
       {LOOKED, .a = 1, .b = 0, .c = 1002 * US, .want = SUBMIT}}},
@@ -227,6 +236,7 @@ static const struct sequence sequences[] = {
       {ASYNC, .a = 0, .b = 1000 * US, .want = POKE}, {SYNC, .a = 1000 * US, .want = 0},
       {ASYNC, .a = 0, .b = 1000 * US, .want = POKE}, {SYNC, .a = 1000 * US, .want = 0},
       {COMMITTER, .a = 2000 * US, .want = 1, .times = 2},
+      {.what = WENT},
       {REAPED, .a = 0, .b = 3000 * US, .want = HOLD},
       {ASYNC, .a = 0, .b = 3100 * US, .want = HOLD},
       {NAP, .a = 4, .b = 3100 * US, .want = 3150 * US},
@@ -251,6 +261,7 @@ static const struct sequence sequences[] = {
     /* ---- 5. naps */
     {"a thread that sleeps for too long is woken for a hold",
      {{COMMITTER, .a = 1000, .want = 1, .times = 2},
+      {.what = WENT},
       {SLEEPS, .a = NEVER},
       {REAPED, .a = 0, .b = 1000 * US, .want = POKE},
       {WAKES, .want = 1},
@@ -258,6 +269,7 @@ static const struct sequence sequences[] = {
       {NAP, .a = 2, .b = 1001 * US, .want = 1150 * US}}},
     {"a thread that looks soon after the hold's end is left alone",
      {{COMMITTER, .a = 1000, .want = 1, .times = 2},
+      {.what = WENT},
       {SLEEPS, .a = 1400 * US},
       {REAPED, .a = 0, .b = 1000 * US, .want = HOLD},
       {WAKES, .want = 0},
@@ -372,6 +384,7 @@ static void the_pause_is_bounded(void **state) {
     memset(&p, 0, sizeof p);
     pace_committer_came(&p, now);
     pace_committer_came(&p, now);
+    pace_group_went(&p);
     for (uint32_t round = 0, pause = PACE_ALONE_MIN; round < 12; round++) {
         assert_int_equal(pace_reaped(&p, 0, now), PACE_HOLD);
         now += PACE_COMPANY_NS;
