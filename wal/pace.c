@@ -152,6 +152,6 @@ struct pace_turns pace_yields(struct pace *p) {
 
 void pace_yielded(struct pace *p, const struct pace_turns *t, uint32_t count, uint64_t ns) {
     assert(count <= t->count);
-    if (ns > count * t->long_ns)
+    if (count != 0 && ns > count * t->long_ns)
         atomic_store_explicit(&p->crowded, PACE_CROWDED, memory_order_relaxed);
 }

@@ -69,7 +69,7 @@ MUTANTS = [
     ("late-waiter-counts-as-soon", "pace", "wal/pace.c",
      "now - p->async_since < PACE_FOLLOW_NS", "now >= p->async_since"),
     ("crowded-threads-yield", "pace", "wal/pace.c",
-     "    if (ns > count * t->long_ns)\n", "    if (ns > count * t->long_ns * 1000)\n"),
+     "ns > count * t->long_ns)", "ns > count * t->long_ns * 1000)"),
 
     # ---- segments
     ("prepared-segment-not-synced", "PAWL-8", "wal/wal_prepare.c",
