@@ -96,8 +96,8 @@ static void explain_flow(const flow_config *w) {
         cli_printf("%s %s", i > 0 ? "," : "", w->inputs[i]);
     if (w->kind == FLOW_SOURCE)
         cli_printf(" -> %s\n", w->to);
-    for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->p.output_count; i++)
-        cli_printf("%s %s", i > 0 ? "," : " ->", w->p.outputs[i].name);
+    for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->ops.output_count; i++)
+        cli_printf("%s %s", i > 0 ? "," : " ->", w->ops.outputs[i].value);
     if (w->kind == FLOW_SOURCE)
         cli_printf(
             "    %s\n",
@@ -134,12 +134,12 @@ static void print_type(const char *kind, const pawl_connector *c) {
 
 static int print_types(void) {
     const pawl_connector *c;
-    const proc_type *t;
     for (uint32_t i = 0; (c = pawl_connector_at(i)) != NULL; i++)
         if (c->make_source != NULL)
             print_type("source", c);
-    for (size_t i = 0; (t = proc_type_at(i)) != NULL; i++)
-        print_type("processor", &t->info);
+    for (uint32_t i = 0; (c = pawl_connector_at(i)) != NULL; i++)
+        if (c->make_processor != NULL)
+            print_type("processor", c);
     for (uint32_t i = 0; (c = pawl_connector_at(i)) != NULL; i++)
         if (c->make_sink != NULL)
             print_type("sink", c);

@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * cmd_pipe.c - `pawl pipe`: any program as a processor. A batch of records goes to its stdin, a
- * line each; all lines of its stdout are committed together with the position, or nothing is.
- *
- * Only durable input is given to it (committed_input): it may act on the world, and that must not
- * happen for records that a power cut takes back.
+ * line each; all lines of its stdout are committed together with the position, or nothing is. The
+ * work is done by the library's processor exec.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
-#include "connectors/exec/child.h"
+#include "pawl_connect.h"
 
 enum { NAME, FROM, TO, BATCH, FOLLOW, GUARANTEE };
 static const cli_option options[] = {
@@ -31,111 +27,53 @@ typedef struct job {
     const char *dir;
     pawl *log;
     pawl_stream_info from, to;
-    char **env; /* this process's without PAWL_ variables, then room for VARIABLES of ours */
-    size_t env_count;
+    pawl_processor_ops exec;
     cli_progress progress;
     uint64_t todo, batches, taken, emitted; /* in records, but batches */
-    char why[256];                          /* of the last failure */
-    uint64_t failed_from, failed_to;
-    uint32_t failed_partition;
 } job;
 
-/* ---- the environment of CMD */
-
-enum { VARIABLES = 4 };
-
-static bool make_environment(job *j) {
-    size_t count = 0;
-    while (environ[count] != NULL)
-        count++;
-    j->env = calloc(count + VARIABLES + 1, sizeof *j->env);
-    for (size_t i = 0; j->env != NULL && i < count; i++) {
-        static const char *const ours[] = {
-            "PAWL_STREAM=", "PAWL_PARTITION=", "PAWL_FROM=", "PAWL_TO="};
-        bool replaced = false;
-        for (size_t k = 0; k < VARIABLES; k++)
-            replaced = replaced || strncmp(environ[i], ours[k], strlen(ours[k])) == 0;
-        if (!replaced)
-            j->env[j->env_count++] = environ[i];
+/* The processor exec, of the program after "--". */
+static int make_exec(job *j, pawl_error *err) {
+    size_t n = 0;
+    while (j->args->program[n] != NULL)
+        n++;
+    pawl_setting *items = calloc(n + 1, sizeof *items);
+    char(*names)[32] = calloc(n, sizeof *names);
+    int rc = items != NULL && names != NULL ? 0 : PAWL_MEMORY;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        snprintf(names[i], sizeof names[i], "command.%zu", i);
+        items[i] = (pawl_setting){names[i], j->args->program[i], 0};
     }
-    return j->env != NULL;
+    if (rc == 0) {
+        items[n] = (pawl_setting){"to", j->to.name, 0};
+        rc = pawl_processor_make("exec", &(pawl_settings){items, n + 1}, &j->exec, err);
+    }
+    free(names);
+    free(items);
+    return rc;
 }
 
-/* ---- one batch */
+/* Around the processor: counts, and shows how far it is. */
 
-typedef struct emission {
-    job *job;
-    pawl_context *ctx;
-    uint32_t partition; /* of the output */
-    uint64_t lines;
-    int code; /* why an emit failed */
-    size_t refused_size;
-} emission;
-
-static bool emit_line(void *arg, const char *line, size_t size) {
-    emission *e = arg;
-    pawl_record r = {.value = line, .value_len = (uint32_t)size};
-    e->code =
-        size > UINT32_MAX ? PAWL_TOO_LARGE : pawl_emit(e->ctx, e->job->to.id, e->partition, &r);
-    e->refused_size = size;
-    e->lines += e->code >= 0;
-    return e->code >= 0;
+static int start(void *self, pawl *log, const pawl_processor_place *at, pawl_error *err) {
+    const job *j = self;
+    return j->exec.start(j->exec.self, log, at, err);
 }
 
-static char *join_values(const pawl_record *records, size_t count, size_t *size) {
-    size_t total = 0;
-    for (size_t i = 0; i < count; i++)
-        total += (size_t)records[i].value_len + 1;
-    char *all = malloc(total), *to = all;
-    for (size_t i = 0; all != NULL && i < count; i++) {
-        if (records[i].value_len > 0)
-            memcpy(to, records[i].value, records[i].value_len);
-        to += records[i].value_len;
-        *to++ = '\n';
-    }
-    *size = total;
-    return all;
-}
-
-static int process(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
-    job *j = arg;
-    uint32_t partition = pawl_context_partition(ctx);
-    uint64_t from = records[0].offset, to = records[count - 1].offset + 1;
-    char variables[VARIABLES][160];
-    snprintf(variables[0], sizeof variables[0], "PAWL_STREAM=%s", j->from.name);
-    snprintf(variables[1], sizeof variables[1], "PAWL_PARTITION=%" PRIu32, partition);
-    snprintf(variables[2], sizeof variables[2], "PAWL_FROM=%" PRIu64, from);
-    snprintf(variables[3], sizeof variables[3], "PAWL_TO=%" PRIu64, to);
-    for (size_t i = 0; i < VARIABLES; i++)
-        j->env[j->env_count + i] = variables[i];
-
-    emission e = {.job = j, .ctx = ctx, .partition = partition % j->to.partitions};
-    struct child_job c = {.program = j->args->program, .env = j->env, .line = emit_line, .arg = &e};
-    struct child_result result = {.error = ENOMEM};
-    char *input = join_values(records, count, &c.input_size);
-    c.input = input;
-    if (input != NULL)
-        child_run(&c, &result);
-    free(input);
-    if (child_succeeded(&result)) {
-        j->batches++;
-        j->taken += count;
-        j->emitted += e.lines;
-        if (j->todo > 0)
-            cli_progress_show(&j->progress, j->taken, j->todo);
-        return 0;
-    }
-    j->failed_partition = partition;
-    j->failed_from = from;
-    j->failed_to = to;
-    child_why(&c, &result, j->why, sizeof j->why);
-    if (result.refused)
-        snprintf(j->why, sizeof j->why,
-                 "%s wrote a line of %zu bytes that stream %s did not take: %s", c.program[0],
-                 e.refused_size, j->to.name, pawl_strerror(e.code));
-    /* which record it was, CMD doesn't tell: none of the batch is good */
-    pawl_fail(ctx, 0, j->why);
-    return result.refused ? e.code : PAWL_PROCESSOR;
+static int process(pawl_context *ctx, const pawl_record *records, size_t count, void *self) {
+    job *j = self;
+    uint64_t taken, before, after;
+    j->exec.counts(j->exec.self, &taken, &before);
+    int rc = j->exec.process(ctx, records, count, j->exec.self);
+    if (rc < 0)
+        return rc;
+    j->exec.counts(j->exec.self, &taken, &after);
+    j->emitted += after - before;
+    j->batches++;
+    j->taken += count;
+    if (j->todo > 0)
+        cli_progress_show(&j->progress, j->taken, j->todo);
+    return 0;
 }
 
 /* ---- the run */
@@ -155,36 +93,22 @@ static uint64_t count_todo(const job *j) {
     return todo;
 }
 
-static int run_processor(job *j, int32_t guarantee, uint32_t batch) {
-    pawl_processor_config c = PAWL_PROCESSOR_INIT;
-    c.name = j->args->value[NAME];
-    c.inputs = &j->from.id;
-    c.input_count = 1;
-    c.guarantee = guarantee;
-    c.process = process;
-    c.arg = j;
-    c.batch_max = batch;
-    c.committed_input = 1;
-    c.on_error = PAWL_ON_ERROR_STOP;
-    pawl_processor *processor;
-    int code = pawl_processor_add(j->log, &c, &processor);
-    if (code < 0)
-        return cli_library_error(code, "adding processor '%s' to %s", c.name, j->dir);
-    bool follow = j->args->value[FOLLOW] != NULL;
+static int run_attached(job *j, bool follow) {
+    int exit_code = CLI_OK;
     j->todo = follow ? 0 : count_todo(j);
     cli_progress_begin(&j->progress, "piping");
-    int exit_code = CLI_OK;
     /* A stop that comes before pawl_run() is still in force in it. */
-    code = pawl_run(j->log, 0, follow ? 0 : PAWL_RUN_UNTIL_IDLE);
+    int code = pawl_run(j->log, 0, follow ? 0 : PAWL_RUN_UNTIL_IDLE);
     cli_progress_clear(&j->progress);
-    if (code == PAWL_PROCESSOR && j->why[0] != '\0') {
-        cli_error(
-            "%s, on %s partition %" PRIu32 " offsets %" PRIu64 " to %" PRIu64
-            "; nothing of that batch was kept. Mend the cause and run this again: it goes on there",
-            j->why, j->from.name, j->failed_partition, j->failed_from, j->failed_to - 1);
+    if (code == PAWL_PROCESSOR) {
+        pawl_error e;
+        pawl_last_error(&e);
+        cli_error("%s; nothing of that batch was kept. Mend the cause and run this again: it goes "
+                  "on there",
+                  e.message);
         exit_code = CLI_PROBLEM;
     } else if (code < 0 && code != PAWL_STOPPED) {
-        exit_code = cli_library_error(code, "processor '%s' in %s", c.name, j->dir);
+        exit_code = cli_library_error(code, "processor '%s' in %s", j->args->value[NAME], j->dir);
     } else if (cli_stopping() && !follow) {
         cli_error("stopped on request, before it had caught up; run it again to go on");
         exit_code = CLI_PROBLEM;
@@ -192,8 +116,38 @@ static int run_processor(job *j, int32_t guarantee, uint32_t batch) {
     fprintf(stderr,
             "piped %" PRIu64 " records of %s in %" PRIu64 " batches into %" PRIu64 " of %s\n",
             j->taken, j->from.name, j->batches, j->emitted, j->to.name);
-    pawl_processor_remove(processor);
     return exit_code;
+}
+
+static int run_processor(job *j, int32_t guarantee, uint32_t batch) {
+    pawl_error e = {0};
+    pawl_processor *processor;
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    c.name = j->args->value[NAME];
+    c.inputs = &j->from.id;
+    c.input_count = 1;
+    c.guarantee = guarantee;
+    c.batch_max = batch;
+    c.on_error = PAWL_ON_ERROR_STOP;
+    int code = make_exec(j, &e);
+    if (code < 0) {
+        cli_error("%s", e.message[0] != 0 ? e.message : pawl_strerror(code));
+        return code == PAWL_INVALID ? CLI_USAGE : CLI_PROBLEM;
+    }
+    pawl_processor_ops around = j->exec;
+    around.self = j;
+    around.start = start;
+    around.process = process;
+    code = pawl_processor_attach(j->log, &c, &around, &processor, &e);
+    if (code < 0) {
+        cli_error("adding processor '%s' to %s: %s", c.name, j->dir, e.message);
+        code = code == PAWL_INVALID ? CLI_USAGE : CLI_PROBLEM;
+    } else {
+        code = run_attached(j, j->args->value[FOLLOW] != NULL);
+        pawl_processor_remove(processor);
+    }
+    j->exec.destroy(j->exec.self);
+    return code;
 }
 
 static int parse_guarantee(const char *text, int32_t *out) {
@@ -234,13 +188,8 @@ static int run(cli_args *a) {
     exit_code = cli_find_stream(j.log, j.dir, a->value[FROM], &j.from);
     if (exit_code == CLI_OK)
         exit_code = cli_find_stream(j.log, j.dir, a->value[TO], &j.to);
-    if (exit_code == CLI_OK && !make_environment(&j)) {
-        cli_error("out of memory for the environment");
-        exit_code = CLI_PROBLEM;
-    }
     if (exit_code == CLI_OK)
         exit_code = run_processor(&j, guarantee, (uint32_t)batch);
-    free(j.env);
     return cli_close(j.log, j.dir, exit_code);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pawl_connect.h - sources and sinks: exactly-once past the log's edge.
+ * pawl_connect.h - sources and sinks: exactly-once past the log's edge; and processors by name.
  *
  * A second library beside libpawl (link pawl_connect and pawl; CMake: pawl::pawl_connect). It uses
  * pawl.h only. A *sink* carries the records of streams to a target (a database, files, a program),
@@ -15,6 +15,13 @@
  *     c.name = "to-db", c.inputs = &stream, c.input_count = 1;
  *     pawl_sink_add(log, &c, &ops, &sink, &err);
  *     pawl_sink_start(sink);  ...  pawl_sink_stop(sink, 10000);  pawl_sink_remove(sink);
+ *
+ * Processors that come with it (regex, json, filter, route, dedup, exec, plugin; docs/run.md) are
+ * made by name and settings as sinks and sources are; examples/builtin.c.
+ *
+ *     pawl_processor_make("regex", &settings, &ops, &err);
+ *     pawl_processor_attach(log, &config, &ops, &processor, &err);
+ *     pawl_run(log, 0, 0);  pawl_processor_remove(processor);  ops.destroy(ops.self);
  *
  * CONVENTIONS are those of pawl.h: codes, names, struct sizes, times, sizes, forks. What differs:
  *   Errors      Functions return PAWL_ codes; where they take a `pawl_error *err` (may be NULL) it
@@ -403,7 +410,7 @@ PAWL_API int pawl_source_stop(pawl_source *s, uint32_t drain_ms);
 PAWL_API void pawl_source_remove(pawl_source *s);
 PAWL_API int pawl_source_status(pawl_source *s, pawl_flow_status *out);
 
-/* ---------------------------------------------------------------- connectors by name */
+/* ---------------------------------------------------------------- settings */
 
 /* A setting as text. Of a configuration file: tables joined by dots ("columns.id"), elements of
  * arrays by number ("paths.0"). */
@@ -434,30 +441,95 @@ typedef struct pawl_setting_info {
     const char *help;     /* a sentence */
 } pawl_setting_info;
 
-/* A kind of sink or source as compiled in. make_*() checks the settings' meaning, allocates self
- * and fills ops; it connects to nothing. On error err has the text, with the line. Exactly one of
- * the two is not NULL. */
+/* ---------------------------------------------------------------- processors as functions */
+
+enum pawl_processor_flags {
+    /* acts on the world outside the log: it gets durable records only */
+    PAWL_PROCESSOR_ACTS_OUTSIDE = 1 << 0,
+    /* reads its state back from its output: exactly-once only, with one input, and one output of as
+     * many partitions that nothing else writes to */
+    PAWL_PROCESSOR_KEEPS_STATE = 1 << 1
+};
+
+/* Where a processor is attached. All of it lives during start() only. */
+typedef struct pawl_processor_place {
+    const char *name;                /* of the processor */
+    const pawl_stream_info *inputs;  /* in the order of the config's */
+    const pawl_stream_info *outputs; /* in the order of the ops' */
+    uint32_t input_count;
+    uint32_t output_count;
+} pawl_processor_place;
+
+/* A processor as functions, from pawl_processor_make() or your own. It belongs to whoever made it:
+ * after pawl_processor_remove() (or pawl_close()) that one calls destroy(). It is attached to one
+ * log at a time, and may be attached again after it was removed. */
+typedef struct pawl_processor_ops {
+    size_t struct_size;
+    uint32_t flags;        /* enum pawl_processor_flags */
+    uint32_t output_count; /* at most 64 */
+    const char *type;      /* "regex", ...; static */
+    void *self;
+    /* The streams that it writes, each once: `value` is the stream, `name` the setting that named
+     * it, `line` that setting's line. They live as long as self. */
+    const pawl_setting *outputs;
+    /* With the log open and its streams known, before anything runs. Opens, reads state back. May
+     * be NULL. On an error err has the text. */
+    int (*start)(void *self, pawl *p, const pawl_processor_place *at, pawl_error *err);
+    /* A batch; `arg` is self. Called by one thread at a time for a partition, by several for
+     * different ones. */
+    pawl_process_fn process;
+    /* Records of the batches that it has processed, and records emitted, since it was made; what
+     * was done again counts again. Any thread, at any time. May be NULL. */
+    void (*counts)(void *self, uint64_t *taken, uint64_t *emitted);
+    /* Frees self. Not while it is attached. */
+    void (*destroy)(void *self);
+} pawl_processor_ops;
+#define PAWL_PROCESSOR_OPS_INIT \
+    { sizeof(pawl_processor_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Adds a processor to the log, as pawl_processor_add(): finds the output streams by name, checks
+ * that none of them is an input, checks what the flags ask for, calls start(). Of the config,
+ * `process` and `arg` are not looked at, and `committed_input` is set where the processor acts
+ * outside. Copies config and strings; `ops` itself need not live on, its self must. Not while
+ * pawl_run() runs. `out` and `err` may be NULL. An error leaves ops with you.
+ * Errors: NOT_FOUND (a stream that isn't there; make it first), INVALID, MEMORY, those of
+ * pawl_processor_add(), and what start() answers. */
+PAWL_API int pawl_processor_attach(pawl *p, const pawl_processor_config *c,
+                                   const pawl_processor_ops *ops, pawl_processor **out,
+                                   pawl_error *err);
+
+/* ---------------------------------------------------------------- connectors by name */
+
+enum pawl_connector_kind { PAWL_KIND_SINK = 0, PAWL_KIND_SOURCE = 1, PAWL_KIND_PROCESSOR = 2 };
+
+/* A kind of sink, source or processor as compiled in. make_*() checks the settings' meaning,
+ * allocates self and fills ops; it connects to nothing. On error err has the text, with the line.
+ * Exactly one of the three is not NULL. */
 typedef struct pawl_connector {
     const char *type; /* "postgres" */
     const char *help;
     const pawl_setting_info *settings;
     int (*make_sink)(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
     int (*make_source)(const pawl_settings *s, pawl_source_ops *out, pawl_error *err);
+    int (*make_processor)(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
 } pawl_connector;
 
 /* The index-th connector; NULL when there are no more. Static. */
 PAWL_API const pawl_connector *pawl_connector_at(uint32_t index);
-/* By type, among the sinks or (is_source) the sources. NULL: not compiled in. */
-PAWL_API const pawl_connector *pawl_connector_find(const char *type, int is_source);
+/* By type, among those of a kind (enum pawl_connector_kind). NULL: not compiled in. */
+PAWL_API const pawl_connector *pawl_connector_find(const char *type, int kind);
 /* Checks the settings against the connector's list: unknown names, required ones, kinds.
  * Errors: INVALID, err tells which and its line. */
 PAWL_API int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_error *err);
-/* Finds, checks, makes.
+/* Finds, checks, makes. The settings (NULL: none) need to live during the call only. Of a processor
+ * they are those of a pipeline file that belong to its type, `to` included (docs/run.md).
  * Errors: NOT_FOUND (no such type in this build), INVALID, MEMORY, and what the connector says. */
 PAWL_API int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out,
                             pawl_error *err);
 PAWL_API int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out,
                               pawl_error *err);
+PAWL_API int pawl_processor_make(const char *type, const pawl_settings *s, pawl_processor_ops *out,
+                                 pawl_error *err);
 
 /* Value of a setting: as given, else the fallback, else NULL. For connectors. */
 PAWL_API const char *pawl_setting_text(const pawl_connector *c, const pawl_settings *s,
@@ -466,6 +538,8 @@ PAWL_API const char *pawl_setting_text(const pawl_connector *c, const pawl_setti
  * if it has neither value nor fallback. The settings must have been checked. */
 PAWL_API uint64_t pawl_setting_number(const pawl_connector *c, const pawl_settings *s,
                                       const char *name);
+/* Line of a setting; 0: it isn't given, or its line is unknown. */
+PAWL_API uint32_t pawl_setting_line(const pawl_settings *s, const char *name);
 
 #ifdef __cplusplus
 }

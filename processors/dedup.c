@@ -40,6 +40,7 @@ typedef struct dedup {
 } dedup;
 
 static const pawl_setting_info settings[] = {
+    PROC_TO,
     {"id", PAWL_SETTING_TEXT, 0, NULL, "key",
      "what makes records the same: key, value, json:PATH or header:NAME; a record without it is "
      "let through"},
@@ -47,32 +48,45 @@ static const pawl_setting_info settings[] = {
      "how many ids are remembered in each partition, 1 to 10000000; 24 bytes or so each"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
+const pawl_connector connect_processor_dedup = {
+    .type = "dedup",
+    .help = "drops records whose id came before, within a window",
+    .settings = settings,
+    .make_processor = make_processor,
+};
 
-static void destroy(void *self) {
-    dedup *x = self;
+static void forget_parts(dedup *x) {
     for (uint32_t i = 0; i < x->part_count; i++) {
         free(x->parts[i].ring);
         free(x->parts[i].table);
         free(x->parts[i].old);
     }
     free(x->parts);
+    x->parts = NULL;
+    x->part_count = 0;
+}
+
+static void destroy(void *self) {
+    dedup *x = self;
+    forget_parts(x);
+    selector_free(&x->id);
     free(x);
 }
 
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
-    const pawl_connector *c = &proc_dedup.info;
+    const pawl_connector *c = &connect_processor_dedup;
     dedup *x = calloc(1, sizeof *x);
     if (x == NULL)
-        return proc_error(err, PAWL_MEMORY, "no memory");
+        return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
     x->window = pawl_setting_number(c, s, "window");
-    if (!selector_parse(&x->id, pawl_setting_text(c, s, "id")))
-        return proc_error(err, PAWL_INVALID,
-                          "line %u: id must be key, value, json:PATH or header:NAME",
-                          proc_line(s, "id"));
+    int rc = selector_make(&x->id, c, s, "id", err);
+    if (rc < 0)
+        return rc;
     if (x->window < 1 || x->window > 10000000)
-        return proc_error(err, PAWL_INVALID, "line %u: window must be from 1 to 10000000",
-                          proc_line(s, "window"));
+        return connect_error(err, PAWL_INVALID, "line %u: window must be from 1 to 10000000",
+                             pawl_setting_line(s, "window"));
     for (x->slots = 16; x->slots < 2 * x->window; x->slots *= 2) {
     }
     return 0;
@@ -149,8 +163,8 @@ static void take_back(const dedup *x, part *t) {
 
 /* ---- holding the window back from retention */
 
-static int move(const dedup *x, pawl *log, const proc_stream *to, uint32_t partition, uint64_t from,
-                uint64_t at, bool wait) {
+static int move(const dedup *x, pawl *log, const struct proc_stream *to, uint32_t partition,
+                uint64_t from, uint64_t at, bool wait) {
     pawl_tx *tx;
     int rc = pawl_begin(log, &tx);
     if (rc < 0)
@@ -166,7 +180,7 @@ static int move(const dedup *x, pawl *log, const proc_stream *to, uint32_t parti
     return rc;
 }
 
-static int hold(dedup *x, part *t, const proc *p, pawl *log, const proc_stream *to,
+static int hold(dedup *x, part *t, const proc *p, pawl *log, const struct proc_stream *to,
                 uint32_t partition) {
     char name[80];
     pawl_bounds b;
@@ -182,7 +196,8 @@ static int hold(dedup *x, part *t, const proc *p, pawl *log, const proc_stream *
 }
 
 /* Now and then; that it fails (a full log) only keeps more. */
-static void let_go(const dedup *x, part *t, pawl *log, const proc_stream *to, uint32_t partition) {
+static void let_go(const dedup *x, part *t, pawl *log, const struct proc_stream *to,
+                   uint32_t partition) {
     pawl_bounds b;
     if (pawl_partition_bounds(log, to->id, partition, &b) == 0 &&
         b.durable > t->held + 2 * x->window &&
@@ -192,7 +207,7 @@ static void let_go(const dedup *x, part *t, pawl *log, const proc_stream *to, ui
 
 /* ---- reading it back */
 
-static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32_t partition,
+static int read_back(dedup *x, part *t, pawl *log, const struct proc_stream *to, uint32_t partition,
                      int again) {
     pawl_bounds b;
     pawl_reader *r;
@@ -207,6 +222,7 @@ static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32
         return read_back(x, t, log, to, partition, again - 1);
     if (rc < 0)
         return rc;
+    struct buffer own = {0};
     while (rc >= 0 && pawl_reader_position(r) < b.end) {
         pawl_batch batch;
         rc = pawl_read(r, 0, 1000, &batch);
@@ -214,18 +230,17 @@ static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32
             rc = 0;
         for (size_t i = 0; rc > 0 && i < batch.count; i++) {
             const char *bytes, *why;
-            char *owned;
             size_t size;
             uint64_t h[2];
-            if (selector_get(&x->id, &batch.records[i], &bytes, &size, &owned, &why) == 1)
+            if (selector_get(&x->id, &batch.records[i], &own, &bytes, &size, &why) == 1)
                 hash(bytes, size, h);
             else
                 no_id(t, h);
             if (t->table[slot_of(x, t, h)] == 0)
                 add(x, t, h);
-            free(owned);
         }
     }
+    buffer_free(&own);
     pawl_reader_close(r);
     t->before = t->count;
     return rc < 0 ? rc : 0;
@@ -233,12 +248,9 @@ static int read_back(dedup *x, part *t, pawl *log, const proc_stream *to, uint32
 
 static int start(proc *p, pawl *log, pawl_error *err) {
     dedup *x = p->self;
-    const proc_stream *to = &p->outputs[0];
-    uint32_t partitions = p->inputs[0].partitions;
-    if (p->input_count != 1 || to->partitions != partitions)
-        return proc_error(err, PAWL_INVALID,
-                          "dedup %s needs one input, and an output with as many partitions",
-                          p->name);
+    const struct proc_stream *to = &p->to[0];
+    uint32_t partitions = to->partitions; /* as many as the input's: it keeps state */
+    forget_parts(x);                      /* of an earlier start */
     x->parts = calloc(partitions, sizeof *x->parts);
     for (uint32_t i = 0; x->parts != NULL && i < partitions; i++) {
         part *t = &x->parts[i];
@@ -246,15 +258,15 @@ static int start(proc *p, pawl *log, pawl_error *err) {
         t->ring = calloc(2 * x->window, sizeof *t->ring);
         t->table = calloc(x->slots, sizeof *t->table);
         if (t->ring == NULL || t->table == NULL)
-            return proc_error(err, PAWL_MEMORY, "no memory for the window of %s", p->name);
+            return connect_error(err, PAWL_MEMORY, "no memory for the window of %s", p->name);
         int rc = hold(x, t, p, log, to, i);
         if (rc == 0)
             rc = read_back(x, t, log, to, i, 20);
         if (rc < 0)
-            return proc_error(err, rc, "reading back what %s let through: %s", p->name,
-                              pawl_strerror(rc));
+            return connect_error(err, rc, "reading back what %s let through: %s", p->name,
+                                 pawl_strerror(rc));
     }
-    return x->parts != NULL ? 0 : proc_error(err, PAWL_MEMORY, "no memory for %s", p->name);
+    return x->parts != NULL ? 0 : connect_error(err, PAWL_MEMORY, "no memory for %s", p->name);
 }
 
 /* ---- a batch */
@@ -274,48 +286,58 @@ static bool begin_batch(const dedup *x, part *t, const pawl_record *records, siz
     return true;
 }
 
+static int one(proc *p, part *t, pawl_context *ctx, const pawl_record *r, struct buffer *own,
+               const char **why) {
+    const dedup *x = p->self;
+    const char *bytes;
+    size_t size;
+    uint64_t h[2];
+    int got = selector_get(&x->id, r, own, &bytes, &size, why);
+    if (got < 0)
+        return PAWL_PROCESSOR;
+    if (got == 1)
+        hash(bytes, size, h);
+    else
+        no_id(t, h);
+    if (got == 1 && t->table[slot_of(x, t, h)] != 0)
+        return 0; /* seen */
+    if (t->count >= x->window)
+        memcpy(&t->old[2 * (t->count - t->before)], &t->ring[2 * (t->count % x->window)], 16);
+    add(x, t, h);
+    *why = "it could not be emitted";
+    return proc_emit(p, ctx, 0, r, false);
+}
+
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
     dedup *x = p->self;
     part *t = &x->parts[pawl_context_partition(ctx)];
+    struct buffer own = {0};
+    int rc = 0;
     if (!begin_batch(x, t, records, count)) {
         pawl_fail(ctx, 0, "out of memory");
         return PAWL_MEMORY;
     }
-    for (size_t i = 0; i < count; i++) {
-        const char *bytes, *why;
-        char *owned;
-        size_t size;
-        uint64_t h[2];
-        int got = selector_get(&x->id, &records[i], &bytes, &size, &owned, &why), rc = 0;
-        bool seen = false;
-        if (got == 1) {
-            hash(bytes, size, h);
-            seen = t->table[slot_of(x, t, h)] != 0;
-        } else {
-            no_id(t, h);
-        }
-        free(owned);
-        if (got >= 0 && !seen) {
-            if (t->count >= x->window)
-                memcpy(&t->old[2 * (t->count - t->before)], &t->ring[2 * (t->count % x->window)],
-                       16);
-            add(x, t, h);
-        }
-        if (got < 0 || (!seen && (rc = proc_emit(p, ctx, 0, &records[i], false)) < 0)) {
-            pawl_fail(ctx, i, got < 0 ? why : "it could not be emitted");
-            return got < 0 ? PAWL_PROCESSOR : rc;
-        }
+    for (size_t i = 0; i < count && rc >= 0; i++) {
+        const char *why;
+        rc = one(p, t, ctx, &records[i], &own, &why);
+        if (rc < 0)
+            pawl_fail(ctx, i, why);
     }
-    let_go(x, t, pawl_context_log(ctx), &p->outputs[0], pawl_context_partition(ctx));
+    buffer_free(&own);
+    if (rc < 0)
+        return rc;
+    let_go(x, t, pawl_context_log(ctx), &p->to[0], pawl_context_partition(ctx));
     return 0;
 }
 
-const proc_type proc_dedup = {
-    .info = {"dedup", "drops records whose id came before, within a window", settings, NULL, NULL},
-    .needs_to = true,
-    .keeps_state = true,
+static const proc_type type = {
+    .flags = PAWL_PROCESSOR_KEEPS_STATE,
     .make = make,
     .start = start,
     .process = process,
     .destroy = destroy,
 };
+
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err) {
+    return proc_make(&connect_processor_dedup, &type, s, out, err);
+}

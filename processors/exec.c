@@ -18,10 +18,19 @@ typedef struct exec {
 } exec;
 
 static const pawl_setting_info settings[] = {
+    PROC_TO,
     CHILD_SETTINGS,
     {"timeout", PAWL_SETTING_TIME, 0, NULL, "0",
      "a run that takes longer is ended and fails; 0: it may take as long as it likes"},
     {NULL, 0, 0, NULL, NULL, NULL},
+};
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
+const pawl_connector connect_processor_exec = {
+    .type = "exec",
+    .help = "any program: a batch on its standard input, a record for each line of its standard "
+            "output",
+    .settings = settings,
+    .make_processor = make_processor,
 };
 
 static void destroy(void *self) {
@@ -32,9 +41,9 @@ static void destroy(void *self) {
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     exec *x = calloc(1, sizeof *x);
     if (x == NULL)
-        return proc_error(err, PAWL_MEMORY, "no memory");
+        return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
-    x->timeout_ms = pawl_setting_number(&proc_exec.info, s, "timeout");
+    x->timeout_ms = pawl_setting_number(&connect_processor_exec, s, "timeout");
     return child_program(s, &x->program, err);
 }
 
@@ -113,14 +122,13 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
     return r.refused ? e.code : PAWL_PROCESSOR;
 }
 
-const proc_type proc_exec = {
-    .info = {"exec",
-             "any program: a batch on its standard input, a record for each line of its standard "
-             "output",
-             settings, NULL, NULL},
-    .acts_outside = true,
-    .needs_to = true,
+static const proc_type type = {
+    .flags = PAWL_PROCESSOR_ACTS_OUTSIDE,
     .make = make,
     .process = process,
     .destroy = destroy,
 };
+
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err) {
+    return proc_make(&connect_processor_exec, &type, s, out, err);
+}

@@ -15,6 +15,7 @@ typedef struct filter {
 } filter;
 
 static const pawl_setting_info settings[] = {
+    PROC_TO,
     {"of", PAWL_SETTING_TEXT, 0, NULL, "value",
      "what is looked at: value, key, json:PATH or header:NAME; a record without it doesn't match"},
     {"match", PAWL_SETTING_TEXT, 0, NULL, NULL, "a regular expression (PCRE2, on bytes)"},
@@ -25,29 +26,36 @@ static const pawl_setting_info settings[] = {
      "steps that a match may take; beyond, the record fails"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
+const pawl_connector connect_processor_filter = {
+    .type = "filter",
+    .help = "keeps the records that match",
+    .settings = settings,
+    .make_processor = make_processor,
+};
 
 static void destroy(void *self) {
     filter *x = self;
+    selector_free(&x->of);
     matcher_free(x->pattern);
     free(x->equals);
     free(x);
 }
 
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
-    const pawl_connector *c = &proc_filter.info;
+    const pawl_connector *c = &connect_processor_filter;
     const char *match = pawl_setting_text(c, s, "match"),
                *equals = pawl_setting_text(c, s, "equals");
     filter *x = calloc(1, sizeof *x);
     if (x == NULL)
-        return proc_error(err, PAWL_MEMORY, "no memory");
+        return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
     x->invert = pawl_setting_number(c, s, "invert") != 0;
-    if (!selector_parse(&x->of, pawl_setting_text(c, s, "of")))
-        return proc_error(err, PAWL_INVALID,
-                          "line %u: of must be value, key, json:PATH or header:NAME",
-                          proc_line(s, "of"));
+    int rc = selector_make(&x->of, c, s, "of", err);
+    if (rc < 0)
+        return rc;
     if ((match != NULL) == (equals != NULL))
-        return proc_error(err, PAWL_INVALID, "filter needs either match or equals");
+        return connect_error(err, PAWL_INVALID, "filter needs either match or equals");
     if (equals != NULL)
         x->equals = strdup(equals);
     pawl_error why;
@@ -55,32 +63,33 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
         x->pattern = matcher_new(match, pawl_setting_number(c, s, "caseless") != 0,
                                  pawl_setting_number(c, s, "match_limit"), &why);
     if (match != NULL && x->pattern == NULL)
-        return proc_error(err, why.code, "line %u: %s", proc_line(s, "match"), why.message);
-    return match != NULL || x->equals != NULL ? 0 : proc_error(err, PAWL_MEMORY, "no memory");
+        return connect_error(err, why.code, "line %u: %s", pawl_setting_line(s, "match"),
+                             why.message);
+    return match != NULL || x->equals != NULL ? 0 : connect_error(err, PAWL_MEMORY, "no memory");
 }
 
 /* 1 keep, 0 not, -1 *why */
-static int keep(const filter *x, const pawl_record *r, matcher_space *space, const char **why) {
+static int keep(const filter *x, const pawl_record *r, matcher_space *space, struct buffer *own,
+                const char **why) {
     const char *bytes;
-    char *owned;
     size_t size;
-    int got = selector_get(&x->of, r, &bytes, &size, &owned, why);
+    int got = selector_get(&x->of, r, own, &bytes, &size, why);
     if (got == 1)
         got = x->pattern != NULL ? matcher_run(x->pattern, space, bytes, size, why)
                                  : strlen(x->equals) == size && memcmp(x->equals, bytes, size) == 0;
-    free(owned);
     return got < 0 ? got : got != (int)x->invert;
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
     const filter *x = p->self;
     matcher_space *space = x->pattern != NULL ? matcher_space_new(x->pattern) : NULL;
+    struct buffer own = {0};
     const char *why = "out of memory";
     int rc = x->pattern == NULL || space != NULL ? 0 : PAWL_MEMORY;
     if (rc < 0)
         pawl_fail(ctx, 0, why);
     for (size_t i = 0; i < count && rc >= 0; i++) {
-        int got = keep(x, &records[i], space, &why);
+        int got = keep(x, &records[i], space, &own, &why);
         rc = got < 0 ? PAWL_PROCESSOR : 0;
         if (got > 0) {
             why = "it could not be emitted";
@@ -90,13 +99,16 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
             pawl_fail(ctx, i, why);
     }
     matcher_space_free(space);
+    buffer_free(&own);
     return rc < 0 ? rc : 0;
 }
 
-const proc_type proc_filter = {
-    .info = {"filter", "keeps the records that match", settings, NULL, NULL},
-    .needs_to = true,
+static const proc_type type = {
     .make = make,
     .process = process,
     .destroy = destroy,
 };
+
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err) {
+    return proc_make(&connect_processor_filter, &type, s, out, err);
+}

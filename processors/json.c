@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * json.c - picks members of a JSON value into a new, flat object.
+ * json.c - picks members of a JSON value into a new, flat object. Each is copied as it stands, so
+ * that a number keeps its digits; only the blanks between tokens go.
  */
-#include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/text/json_text.h"
 #include "processors/proc.h"
 
 enum missing { MISSING_NULL, MISSING_SKIP, MISSING_FAIL };
 
-typedef struct field {
-    char *name, *path;
-} field;
-
 typedef struct pick {
-    field *fields;
-    size_t count;
+    char **names;            /* of the new members */
+    struct json_path *paths; /* of the members, then that of the key if it is wanted */
+    size_t count, path_count;
     int missing;
-    char *key; /* path of what becomes the key, or NULL */
 } pick;
 
 static const pawl_setting_info settings[] = {
+    PROC_TO,
     {"fields.*", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "a member of the new object: its name, and where it comes from, as user.name or list.0"},
     {"missing", PAWL_SETTING_CHOICE, 0, "null|skip|fail", "null",
@@ -30,123 +27,151 @@ static const pawl_setting_info settings[] = {
     {"key", PAWL_SETTING_TEXT, 0, NULL, NULL, "where the record's key comes from"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
+const pawl_connector connect_processor_json = {
+    .type = "json",
+    .help = "picks members of a JSON value into a new object",
+    .settings = settings,
+    .make_processor = make_processor,
+};
 
 static void destroy(void *self) {
     pick *x = self;
-    for (size_t i = 0; i < x->count; i++) {
-        free(x->fields[i].name);
-        free(x->fields[i].path);
-    }
-    free(x->fields);
-    free(x->key);
+    for (size_t i = 0; i < x->count; i++)
+        free(x->names[i]);
+    for (size_t i = 0; i < x->path_count; i++)
+        json_path_free(&x->paths[i]);
+    free(x->names);
+    free(x->paths);
     free(x);
 }
 
+static int parse(pick *x, const pawl_setting *s, pawl_error *err) {
+    const char *why = json_path_parse_short(&x->paths[x->path_count], s->value);
+    x->path_count += why == NULL;
+    return why == NULL ? 0
+                       : connect_error(err, PAWL_INVALID, "line %u: %s = \"%.60s\": %s", s->line,
+                                       s->name, s->value, why);
+}
+
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
-    const char *key = pawl_setting_text(&proc_json.info, s, "key");
     pick *x = calloc(1, sizeof *x);
+    const pawl_setting *key = NULL;
+    int rc = 0;
     if (x == NULL)
-        return proc_error(err, PAWL_MEMORY, "no memory");
+        return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
-    x->missing = (int)pawl_setting_number(&proc_json.info, s, "missing");
-    x->fields = calloc(s->count + 1, sizeof *x->fields);
-    x->key = key != NULL ? strdup(key) : NULL;
-    for (size_t i = 0; x->fields != NULL && i < s->count; i++)
-        if (strncmp(s->items[i].name, "fields.", 7) == 0) {
-            x->fields[x->count].name = strdup(s->items[i].name + 7);
-            x->fields[x->count++].path = strdup(s->items[i].value);
-        }
-    if (x->count == 0)
-        return proc_error(err, PAWL_INVALID, "json needs fields: a name and a place for each");
-    return 0;
-}
-
-static json_t *follow(json_t *at, const char *path) {
-    char step[256];
-    while (at != NULL && *path != 0) {
-        size_t n = strcspn(path, ".");
-        if (n >= sizeof step)
-            return NULL;
-        memcpy(step, path, n);
-        step[n] = 0;
-        path += n + (path[n] == '.');
-        at = json_is_array(at) ? json_array_get(at, strtoul(step, NULL, 10))
-                               : json_object_get(at, step);
+    x->missing = (int)pawl_setting_number(&connect_processor_json, s, "missing");
+    x->names = calloc(s->count + 1, sizeof *x->names);
+    x->paths = calloc(s->count + 1, sizeof *x->paths);
+    if (x->names == NULL || x->paths == NULL)
+        return connect_error(err, PAWL_MEMORY, "no memory");
+    for (size_t i = 0; rc == 0 && i < s->count; i++) {
+        const pawl_setting *at = &s->items[i];
+        if (strcmp(at->name, "key") == 0)
+            key = at;
+        if (strncmp(at->name, "fields.", 7) != 0)
+            continue;
+        if ((x->names[x->count] = strdup(at->name + 7)) == NULL)
+            return connect_error(err, PAWL_MEMORY, "no memory");
+        x->count++;
+        rc = parse(x, at, err);
     }
-    return at;
+    if (rc == 0 && x->count == 0)
+        return connect_error(err, PAWL_INVALID, "json needs fields: a name and a place for each");
+    return rc == 0 && key != NULL ? parse(x, key, err) : rc;
 }
 
-/* The new object; NULL with *why. */
-static json_t *picked(const pick *x, json_t *root, const char **why) {
-    json_t *out = json_object();
-    for (size_t i = 0; out != NULL && i < x->count; i++) {
-        json_t *found = follow(root, x->fields[i].path);
-        if (found == NULL && x->missing == MISSING_FAIL) {
-            *why = "a member that is wanted is missing";
-            json_decref(out);
-            return NULL;
-        }
-        if (found != NULL)
-            json_object_set(out, x->fields[i].name, found);
-        else if (x->missing == MISSING_NULL)
-            json_object_set_new(out, x->fields[i].name, json_null());
+static bool add_member(const pick *x, size_t index, const struct json_found *f,
+                       struct buffer *out) {
+    size_t quotes = f->type == FOUND_STRING;
+    const char *name = x->names[index];
+    return buffer_add_text(out, out->len == 0 ? "{" : ",") &&
+           json_add_string(out, name, strlen(name)) && buffer_add_text(out, ":") &&
+           (f->type == FOUND_MISSING ? buffer_add_text(out, "null")
+                                     : json_add_compact(out, f->at - quotes, f->len + 2 * quotes));
+}
+
+/* The new object, and what stands at the last path. The scanner finds at most JSON_PATHS_MAX values
+ * at once. 0, or an error with *why. */
+static int pick_members(const pick *x, const pawl_record *r, struct buffer *out,
+                        struct json_found *last, const char **why) {
+    struct json_found found[JSON_PATHS_MAX];
+    out->len = 0;
+    for (size_t i = 0; i < x->path_count; i++) {
+        size_t left = x->path_count - i;
+        *why = "the value is not JSON";
+        if (i % JSON_PATHS_MAX == 0 &&
+            !value_scan(r, x->paths + i, left < JSON_PATHS_MAX ? left : JSON_PATHS_MAX, found))
+            return PAWL_PROCESSOR;
+        *last = found[i % JSON_PATHS_MAX];
+        *why = "a member that is wanted is missing";
+        if (i < x->count && last->type == FOUND_MISSING && x->missing == MISSING_FAIL)
+            return PAWL_PROCESSOR;
+        *why = "out of memory";
+        if (i < x->count && !(last->type == FOUND_MISSING && x->missing == MISSING_SKIP) &&
+            !add_member(x, i, last, out))
+            return PAWL_MEMORY;
     }
-    return out;
+    return buffer_add_text(out, out->len == 0 ? "{}" : "}") ? 0 : PAWL_MEMORY;
 }
 
-static int one(proc *p, pawl_context *ctx, const pawl_record *r, const char **why) {
+/* A value that is a number or a text has no members to pick. */
+static bool has_members(const pawl_record *r) {
+    const char *at = r->value;
+    size_t i = 0;
+    while (i < r->value_len && strchr(" \n\r\t", at[i]) != NULL && at[i] != 0)
+        i++;
+    return i < r->value_len && (at[i] == '{' || at[i] == '[');
+}
+
+static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct buffer *value,
+               struct buffer *own, const char **why) {
     const pick *x = p->self;
-    json_error_t e;
-    *why = "the value is not JSON";
-    json_t *root = json_loadb(r->value_len != 0 ? r->value : "", r->value_len, JSON_ALLOW_NUL, &e);
-    if (root == NULL)
-        return PAWL_PROCESSOR;
-    json_t *out = picked(x, root, why), *key = x->key != NULL ? follow(root, x->key) : NULL;
-    char *bytes = out != NULL ? json_dumps(out, JSON_COMPACT) : NULL, *key_bytes = NULL;
-    int rc = bytes != NULL ? 0 : PAWL_PROCESSOR;
-    pawl_record made = *r;
-    if (rc == 0) {
-        made.value = bytes;
-        made.value_len = (uint32_t)strlen(bytes);
-    }
-    if (rc == 0 && x->key != NULL) {
-        key_bytes = key == NULL || json_is_null(key) ? NULL
-                    : json_is_string(key)
-                        ? strdup(json_string_value(key))
-                        : json_dumps(key, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
-        size_t len = key_bytes != NULL ? strlen(key_bytes) : 0;
+    struct json_found last;
+    pawl_record out = *r;
+    *why = "the value is not a JSON object or list";
+    int rc = has_members(r) ? pick_members(x, r, value, &last, why) : PAWL_PROCESSOR;
+    if (rc < 0)
+        return rc;
+    *why = "the new value would be longer than 4 GiB";
+    if (value->len > UINT32_MAX)
+        return PAWL_TOO_LARGE;
+    out.value = value->bytes;
+    out.value_len = (uint32_t)value->len;
+    bool by_key = x->path_count > x->count;
+    if (by_key) {
+        const char *bytes;
+        size_t size;
+        int got = value_text(&last, own, &bytes, &size, why);
+        if (got < 0)
+            return PAWL_PROCESSOR;
         *why = "the key would be longer than 65,535 bytes";
-        rc = len > UINT16_MAX ? PAWL_TOO_LARGE : 0;
-        made.key = len > 0 ? key_bytes : NULL;
-        made.key_len = (uint16_t)len;
+        if (got == 1 && size > UINT16_MAX)
+            return PAWL_TOO_LARGE;
+        out.key = got == 1 && size > 0 ? bytes : NULL;
+        out.key_len = got == 1 ? (uint16_t)size : 0;
     }
-    if (rc == 0) {
-        *why = "it could not be emitted";
-        rc = proc_emit(p, ctx, 0, &made, x->key != NULL);
-    }
-    free(bytes);
-    free(key_bytes);
-    json_decref(out);
-    json_decref(root);
-    return rc;
+    *why = "it could not be emitted";
+    return proc_emit(p, ctx, 0, &out, by_key);
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
-    for (size_t i = 0; i < count; i++) {
+    struct buffer value = {0}, own = {0};
+    int rc = 0;
+    for (size_t i = 0; i < count && rc >= 0; i++) {
         const char *why;
-        int rc = one(p, ctx, &records[i], &why);
-        if (rc < 0) {
+        rc = one(p, ctx, &records[i], &value, &own, &why);
+        if (rc < 0)
             pawl_fail(ctx, i, why);
-            return rc;
-        }
     }
-    return 0;
+    buffer_free(&value);
+    buffer_free(&own);
+    return rc < 0 ? rc : 0;
 }
 
-const proc_type proc_json = {
-    .info = {"json", "picks members of a JSON value into a new object", settings, NULL, NULL},
-    .needs_to = true,
-    .make = make,
-    .process = process,
-    .destroy = destroy,
-};
+static const proc_type type = {.make = make, .process = process, .destroy = destroy};
+
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err) {
+    return proc_make(&connect_processor_json, &type, s, out, err);
+}

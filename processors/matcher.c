@@ -4,13 +4,17 @@
  * is given up and told as such: a pattern that explodes on some line costs a bounded time, and is
  * an error of that record.
  */
+#if PAWL_WITH_PCRE2
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "processors/proc.h"
+
+#if PAWL_WITH_PCRE2
 
 #define HEAP_KIB 4096
 
@@ -31,7 +35,7 @@ matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_er
     PCRE2_SIZE at;
     matcher *m = calloc(1, sizeof *m);
     if (m == NULL) {
-        proc_error(err, PAWL_MEMORY, "no memory for a pattern");
+        connect_error(err, PAWL_MEMORY, "no memory for a pattern");
         return NULL;
     }
     pcre2_compile_context *c = pcre2_compile_context_create(NULL);
@@ -44,8 +48,8 @@ matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_er
     if (m->code == NULL) {
         PCRE2_UCHAR text[160];
         pcre2_get_error_message(code, text, sizeof text);
-        proc_error(err, PAWL_INVALID, "the pattern does not compile: %s, at character %zu of it",
-                   (char *)text, at + 1);
+        connect_error(err, PAWL_INVALID, "the pattern does not compile: %s, at character %zu of it",
+                      (char *)text, at + 1);
         free(m);
         return NULL;
     }
@@ -121,3 +125,49 @@ bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, siz
     *to = at[2 * number + 1];
     return *from != PCRE2_UNSET && *to >= *from;
 }
+
+#else /* all that is ever called is matcher_new(), and matcher_free(NULL) */
+
+matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_error *err) {
+    (void)pattern, (void)caseless, (void)limit;
+    connect_error(err, PAWL_NOT_FOUND, "this build has no regular expressions (PCRE2)");
+    return NULL;
+}
+
+void matcher_free(matcher *m) {
+    (void)m;
+}
+
+matcher_space *matcher_space_new(const matcher *m) {
+    (void)m;
+    return NULL;
+}
+
+void matcher_space_free(matcher_space *s) {
+    (void)s;
+}
+
+int matcher_run(const matcher *m, matcher_space *s, const char *bytes, size_t size,
+                const char **why) {
+    (void)m, (void)s, (void)bytes, (void)size;
+    *why = "this build has no regular expressions (PCRE2)";
+    return -1;
+}
+
+uint32_t matcher_groups(const matcher *m) {
+    (void)m;
+    return 0;
+}
+
+const char *matcher_group_name(const matcher *m, uint32_t index) {
+    (void)m, (void)index;
+    return "";
+}
+
+bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, size_t *from,
+                   size_t *to) {
+    (void)m, (void)s, (void)index, (void)from, (void)to;
+    return false;
+}
+
+#endif

@@ -41,13 +41,28 @@ static const pawl_setting_info settings[] = {
     {"options.*", PAWL_SETTING_TEXT, 0, NULL, NULL, "what SYMBOL_open() gets"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
+const pawl_connector connect_processor_plugin = {
+    .type = "plugin",
+    .help = "a function of a shared object",
+    .settings = settings,
+    .make_processor = make_processor,
+};
 
-static void destroy(void *self) {
-    plugin *x = self;
+static void unload(plugin *x) {
     if (x->opened && x->close != NULL)
         x->close(x->arg);
     if (x->object != NULL)
         dlclose(x->object);
+    x->opened = false;
+    x->object = NULL;
+    x->close = NULL;
+    x->arg = NULL;
+}
+
+static void destroy(void *self) {
+    plugin *x = self;
+    unload(x);
     for (size_t i = 0; i < x->count; i++) {
         free((char *)(uintptr_t)x->options[i].name);
         free((char *)(uintptr_t)x->options[i].value);
@@ -61,23 +76,23 @@ static void destroy(void *self) {
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     plugin *x = calloc(1, sizeof *x);
     if (x == NULL)
-        return proc_error(err, PAWL_MEMORY, "no memory");
+        return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
-    x->library = strdup(pawl_setting_text(&proc_plugin.info, s, "library"));
-    x->symbol = strdup(pawl_setting_text(&proc_plugin.info, s, "symbol"));
+    x->library = strdup(pawl_setting_text(&connect_processor_plugin, s, "library"));
+    x->symbol = strdup(pawl_setting_text(&connect_processor_plugin, s, "symbol"));
     x->options = calloc(s->count + 1, sizeof *x->options);
     for (size_t i = 0; x->options != NULL && i < s->count; i++) {
         if (strncmp(s->items[i].name, "options.", 8) == 0)
             x->options[x->count++] = (pawl_setting){strdup(s->items[i].name + 8),
                                                     strdup(s->items[i].value), s->items[i].line};
-        if (strncmp(s->items[i].name, "outputs.", 8) == 0 &&
-            proc_output(p, s->items[i].value, s->items[i].line) < 0)
-            return proc_error(err, PAWL_LIMIT, "line %u: more than %d outputs", s->items[i].line,
-                              PROC_OUTPUTS_MAX);
+        int rc =
+            strncmp(s->items[i].name, "outputs.", 8) == 0 ? proc_output(p, &s->items[i], err) : 0;
+        if (rc < 0)
+            return rc;
     }
     return x->library != NULL && x->symbol != NULL && x->options != NULL
                ? 0
-               : proc_error(err, PAWL_MEMORY, "no memory");
+               : connect_error(err, PAWL_MEMORY, "no memory");
 }
 
 /* ISO C has no conversion between pointers to objects and to functions; dlsym() gives the one for
@@ -93,19 +108,20 @@ static bool find(void *object, const char *symbol, const char *end, void *functi
 static int start(proc *p, pawl *log, pawl_error *err) {
     plugin *x = p->self;
     open_fn opening;
+    unload(x); /* of an earlier start */
     x->object = dlopen(x->library, RTLD_NOW | RTLD_LOCAL);
     if (x->object == NULL)
-        return proc_error(err, PAWL_NOT_FOUND, "processor %s: %s", p->name, dlerror());
+        return connect_error(err, PAWL_NOT_FOUND, "processor %s: %s", p->name, dlerror());
     if (!find(x->object, x->symbol, "", &x->process))
-        return proc_error(err, PAWL_NOT_FOUND, "processor %s: %s has no function %s", p->name,
-                          x->library, x->symbol);
+        return connect_error(err, PAWL_NOT_FOUND, "processor %s: %s has no function %s", p->name,
+                             x->library, x->symbol);
     (void)find(x->object, x->symbol, "_close", &x->close);
     if (find(x->object, x->symbol, "_open", &opening)) {
         pawl_error why = {0};
         int rc = opening(log, &(pawl_settings){x->options, x->count}, &x->arg, &why);
         if (rc < 0)
-            return proc_error(err, rc, "processor %s: %s_open: %.300s", p->name, x->symbol,
-                              why.message[0] != 0 ? why.message : pawl_strerror(rc));
+            return connect_error(err, rc, "processor %s: %s_open: %.300s", p->name, x->symbol,
+                                 why.message[0] != 0 ? why.message : pawl_strerror(rc));
     }
     x->opened = true;
     return 0;
@@ -116,10 +132,13 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
     return x->process(ctx, records, count, x->arg);
 }
 
-const proc_type proc_plugin = {
-    .info = {"plugin", "a function of a shared object", settings, NULL, NULL},
+static const proc_type type = {
     .make = make,
     .start = start,
     .process = process,
     .destroy = destroy,
 };
+
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err) {
+    return proc_make(&connect_processor_plugin, &type, s, out, err);
+}

@@ -1,96 +1,105 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * proc.h - the processors built into `pawl run`. Each type is a file NAME.c and a row in
- * make.c. All are exactly-once by themselves: what they emit goes into the batch's own transaction,
- * with the position; what they remember is either nothing or can be read back from what they
- * emitted.
+ * proc.h - what the built-in processors share. They are a part of libpawl_connect: C programs and
+ * pipeline files make them by name, see pawl_processor_make().
+ *
+ * All are exactly-once by themselves: what they emit goes into the batch's own transaction, with
+ * the position. What they remember is either nothing, or can be read back from what they emitted.
+ *
+ * A new type is a file NAME.c that defines `const pawl_connector connect_processor_NAME`, and its
+ * row in connectors/runtime/registry.c. A file of this folder may include pawl.h, pawl_connect.h,
+ * this folder's headers, connectors/runtime/connect.h, connectors/text/ and connectors/exec/.
  */
 #ifndef PAWL_PROCESSORS_PROC_H
 #define PAWL_PROCESSORS_PROC_H
 
 #include <stdatomic.h>
-#include <stdbool.h>
 
-#include "pawl_connect.h"
+#include "connectors/runtime/connect.h"
+#include "connectors/text/buffer.h"
+#include "connectors/text/json_scan.h"
 
 #define PROC_OUTPUTS_MAX 64
 
 typedef struct proc proc;
 
+/* What a type does. One thread at a time calls process() for a partition, several may for
+ * different ones. */
 typedef struct proc_type {
-    pawl_connector info; /* type, help, settings; neither makes a sink nor a source */
-    bool acts_outside;   /* gets durable input only */
-    bool needs_to;       /* the setting `to` */
-    bool keeps_state;    /* exactly-once only, and alone on its output */
-    /* Checks the settings' meaning, names its output streams by proc_output(), allocates p->self.
-     * Opens nothing. */
+    uint32_t flags; /* enum pawl_processor_flags */
+    /* Checks what the settings mean, names output streams by proc_output(), allocates p->self.
+     * Opens nothing. The settings live during the call only. After an error self is destroyed. */
     int (*make)(proc *p, const pawl_settings *s, pawl_error *err);
-    /* With the log open and p's streams known, before anything runs. May be NULL. */
+    /* With the log open and p's streams known, before anything runs. May be called again after
+     * the processor was removed. May be NULL. */
     int (*start)(proc *p, pawl *log, pawl_error *err);
-    /* As pawl_process_fn. */
     int (*process)(proc *p, pawl_context *ctx, const pawl_record *records, size_t count);
-    void (*destroy)(void *self); /* p->self, if it isn't NULL */
+    void (*destroy)(void *self); /* p->self; not called if it is NULL */
 } proc_type;
-
-typedef struct proc_stream {
-    const char *name; /* of the settings */
-    uint32_t line, id, partitions;
-} proc_stream;
 
 struct proc {
     const proc_type *type;
-    const char *name;
     void *self;
-    const char *to; /* NULL: none */
-    proc_stream outputs[PROC_OUTPUTS_MAX];
+    pawl_setting outputs[PROC_OUTPUTS_MAX]; /* as in pawl_processor_ops; the strings are ours */
     uint32_t output_count;
-    proc_stream inputs[64]; /* filled in before start() */
+    /* From start() on: */
+    char *name;
+    pawl_stream_info *inputs;
     uint32_t input_count;
-    /* records, of batches that were processed; some of them again */
+    struct proc_stream {
+        uint32_t id, partitions;
+    } to[PROC_OUTPUTS_MAX]; /* in the order of outputs */
+    /* records of batches that were processed, some of them again; and records emitted */
     _Atomic uint64_t taken, emitted;
 };
 
-extern const proc_type proc_regex, proc_json, proc_filter, proc_route, proc_dedup, proc_exec,
-    proc_plugin;
+/* The setting of a type with one main output, which is output 0. */
+#define PROC_TO \
+    { "to", PAWL_SETTING_TEXT, 1, NULL, NULL, "the stream that it writes" }
 
-/* The index-th type, NULL when there are no more. */
-const proc_type *proc_type_at(size_t index);
-const proc_type *proc_type_find(const char *name);
-
-/* Checks the settings and makes p->self. */
-int proc_make(proc *p, const pawl_settings *s, uint32_t to_line, pawl_error *err);
-void proc_destroy(proc *p);
-/* In the form that pawl_processor_config wants; arg is the proc. */
-int proc_process(pawl_context *ctx, const pawl_record *records, size_t count, void *arg);
+/* make_processor() of a pawl_connector: makes a proc of that type as the ops' self. */
+int proc_make(const pawl_connector *c, const proc_type *type, const pawl_settings *s,
+              pawl_processor_ops *out, pawl_error *err);
 
 /* ---- for the types */
 
-int proc_error(pawl_error *err, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-/* Line of a setting, 0 if it isn't given. */
-uint32_t proc_line(const pawl_settings *s, const char *name);
-/* Index of an output stream, added if need be; -1: too many. */
-int proc_output(proc *p, const char *stream, uint32_t line);
+/* Index of the output stream that the setting names; it is added unless another setting named it
+ * before. Errors: LIMIT, MEMORY. */
+int proc_output(proc *p, const pawl_setting *s, pawl_error *err);
+/* As above, for a setting by its name; -1 in *index: not given. */
+int proc_output_of(proc *p, const pawl_settings *s, const char *name, int *index, pawl_error *err);
 /* Emits into an output: in the input's partition modulo the output's, or by_key: where its key
  * belongs. */
 int proc_emit(proc *p, pawl_context *ctx, uint32_t output, const pawl_record *r, bool by_key);
 
-/* A part of a record: "value", "key", "json:PATH" (a member of a JSON value; PATH like a.b.0) or
+/* A part of a record: "value", "key", "json:PATH" (a member of a JSON value, see json_scan.h) or
  * "header:NAME". */
 typedef struct selector {
     int what;
-    char name[128];
+    char *header;
+    struct json_path path;
 } selector;
-bool selector_parse(selector *s, const char *text);
-/* The bytes; *owned (to be freed) holds them where they were made. 1, 0: the record has none; -1:
- * it can't be told (no JSON; *why tells). */
-int selector_get(const selector *s, const pawl_record *r, const char **bytes, size_t *size,
-                 char **owned, const char **why);
+/* From a setting. To be freed also after an error. Errors: INVALID, MEMORY. */
+int selector_make(selector *s, const pawl_connector *c, const pawl_settings *settings,
+                  const char *name, pawl_error *err);
+void selector_free(selector *s);
+/* The bytes, which belong to the record or to `own`. 1: there they are; 0: the record has none; -1:
+ * it can't be told, *why says why not. */
+int selector_get(const selector *s, const pawl_record *r, struct buffer *own, const char **bytes,
+                 size_t *size, const char **why);
+/* Takes values out of a record's value as json_scan() does; false: it is no JSON. */
+bool value_scan(const pawl_record *r, const struct json_path *paths, size_t count,
+                struct json_found *found);
+/* A found value as text: a string's content, or the token without blanks. As selector_get(); null
+ * and missing are 0. */
+int value_text(const struct json_found *f, struct buffer *own, const char **bytes, size_t *size,
+               const char **why);
 
 /* ---- a regular expression with limits */
 
 typedef struct matcher matcher;
-/* The pattern, compiled; NULL with the error. limit: steps that a match may take. */
+/* The pattern, compiled; NULL with the error. limit: steps that a match may take. NOT_FOUND: this
+ * build has no PCRE2. */
 matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_error *err);
 void matcher_free(matcher *m);
 /* 1 matches, 0 doesn't, -1 can't be told: *why. Several threads may use one matcher, each with its

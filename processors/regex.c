@@ -20,6 +20,7 @@ typedef struct regex {
 } regex;
 
 static const pawl_setting_info settings[] = {
+    PROC_TO,
     {"pattern", PAWL_SETTING_TEXT, 1, NULL, NULL,
      "regular expression (PCRE2, on bytes) with named groups, as (?<user>\\S+)"},
     {"caseless", PAWL_SETTING_BOOL, 0, NULL, "false", "upper and lower case are the same"},
@@ -32,6 +33,13 @@ static const pawl_setting_info settings[] = {
      "steps that a match may take; beyond, the record fails"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
+const pawl_connector connect_processor_regex = {
+    .type = "regex",
+    .help = "parses by a regular expression: each named group becomes a member of a JSON object",
+    .settings = settings,
+    .make_processor = make_processor,
+};
 
 static void destroy(void *self) {
     matcher_free(((regex *)self)->pattern);
@@ -39,40 +47,43 @@ static void destroy(void *self) {
 }
 
 static int find_key(regex *x, const pawl_settings *s, pawl_error *err) {
-    const char *key = pawl_setting_text(&proc_regex.info, s, "key");
+    const char *key = pawl_setting_text(&connect_processor_regex, s, "key");
     x->key = -1;
     for (uint32_t i = 0; key != NULL && i < matcher_groups(x->pattern); i++)
         if (strcmp(matcher_group_name(x->pattern, i), key) == 0)
             x->key = (int)i;
     return key != NULL && x->key < 0
-               ? proc_error(err, PAWL_INVALID, "line %u: the pattern has no group \"%s\"",
-                            proc_line(s, "key"), key)
+               ? connect_error(err, PAWL_INVALID, "line %u: the pattern has no group \"%s\"",
+                               pawl_setting_line(s, "key"), key)
                : 0;
 }
 
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
-    const pawl_connector *c = &proc_regex.info;
-    const char *rest = pawl_setting_text(c, s, "rest");
+    const pawl_connector *c = &connect_processor_regex;
     regex *x = calloc(1, sizeof *x);
     if (x == NULL)
-        return proc_error(err, PAWL_MEMORY, "no memory");
+        return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
     x->no_match = (int)pawl_setting_number(c, s, "no_match");
-    x->rest = rest != NULL ? proc_output(p, rest, proc_line(s, "rest")) : -1;
-    if (rest != NULL && proc_line(s, "no_match") != 0)
-        return proc_error(err, PAWL_INVALID, "line %u: no_match has no meaning beside rest",
-                          proc_line(s, "no_match"));
+    int rc = proc_output_of(p, s, "rest", &x->rest, err);
+    if (rc < 0)
+        return rc;
+    if (x->rest >= 0 && pawl_setting_line(s, "no_match") != 0)
+        return connect_error(err, PAWL_INVALID, "line %u: no_match has no meaning beside rest",
+                             pawl_setting_line(s, "no_match"));
     pawl_error why;
     x->pattern =
         matcher_new(pawl_setting_text(c, s, "pattern"), pawl_setting_number(c, s, "caseless") != 0,
                     pawl_setting_number(c, s, "match_limit"), &why);
     if (x->pattern == NULL)
-        return proc_error(err, why.code, "line %u: %s", proc_line(s, "pattern"), why.message);
+        return connect_error(err, why.code, "line %u: %s", pawl_setting_line(s, "pattern"),
+                             why.message);
     if (matcher_groups(x->pattern) == 0)
-        return proc_error(err, PAWL_INVALID,
-                          "line %u: the pattern has no named group, so nothing would be taken; to "
-                          "choose records use the type filter",
-                          proc_line(s, "pattern"));
+        return connect_error(
+            err, PAWL_INVALID,
+            "line %u: the pattern has no named group, so nothing would be taken; to "
+            "choose records use the type filter",
+            pawl_setting_line(s, "pattern"));
     return find_key(x, s, err);
 }
 
@@ -140,12 +151,12 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
     return rc < 0 ? rc : 0;
 }
 
-const proc_type proc_regex = {
-    .info = {"regex",
-             "parses by a regular expression: each named group becomes a member of a JSON object",
-             settings, NULL, NULL},
-    .needs_to = true,
+static const proc_type type = {
     .make = make,
     .process = process,
     .destroy = destroy,
 };
+
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err) {
+    return proc_make(&connect_processor_regex, &type, s, out, err);
+}

@@ -25,71 +25,85 @@ static const pawl_setting_info settings[] = {
      "the stream for all others; dropped if not given"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
+const pawl_connector connect_processor_route = {
+    .type = "route",
+    .help = "sends each record to the stream that belongs to its key, or to another part of it",
+    .settings = settings,
+    .make_processor = make_processor,
+};
 
 static void destroy(void *self) {
     route *x = self;
     for (size_t i = 0; i < x->count; i++)
         free(x->ways[i].text);
     free(x->ways);
+    selector_free(&x->by);
     free(x);
 }
 
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
-    const pawl_connector *c = &proc_route.info;
-    const char *otherwise = pawl_setting_text(c, s, "otherwise");
+    const pawl_connector *c = &connect_processor_route;
     route *x = calloc(1, sizeof *x);
     if (x == NULL)
-        return proc_error(err, PAWL_MEMORY, "no memory");
+        return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
     x->ways = calloc(s->count + 1, sizeof *x->ways);
-    x->otherwise = otherwise != NULL ? proc_output(p, otherwise, proc_line(s, "otherwise")) : -1;
-    if (!selector_parse(&x->by, pawl_setting_text(c, s, "by")))
-        return proc_error(err, PAWL_INVALID,
-                          "line %u: by must be key, value, json:PATH or header:NAME",
-                          proc_line(s, "by"));
-    for (size_t i = 0; x->ways != NULL && i < s->count; i++) {
+    if (x->ways == NULL)
+        return connect_error(err, PAWL_MEMORY, "no memory");
+    int rc = proc_output_of(p, s, "otherwise", &x->otherwise, err);
+    if (rc == 0)
+        rc = selector_make(&x->by, c, s, "by", err);
+    for (size_t i = 0; rc == 0 && i < s->count; i++) {
         if (strncmp(s->items[i].name, "routes.", 7) != 0)
             continue;
         struct way *w = &x->ways[x->count++];
         w->text = strdup(s->items[i].name + 7);
-        w->output = proc_output(p, s->items[i].value, s->items[i].line);
-        if (w->text == NULL || w->output < 0)
-            return proc_error(err, PAWL_LIMIT, "line %u: a route goes to %d streams at most",
-                              s->items[i].line, PROC_OUTPUTS_MAX);
+        if (w->text == NULL)
+            return connect_error(err, PAWL_MEMORY, "no memory");
+        w->output = proc_output(p, &s->items[i], err);
+        rc = w->output < 0 ? w->output : 0;
     }
-    return x->count != 0
-               ? 0
-               : proc_error(err, PAWL_INVALID, "route needs routes: a text and a stream for each");
+    if (rc == 0 && x->count == 0)
+        return connect_error(err, PAWL_INVALID, "route needs routes: a text and a stream for each");
+    return rc;
+}
+
+/* Index of the output that the record goes to; -1: dropped; -2: it can't be told, *why. */
+static int choose(const route *x, const pawl_record *r, struct buffer *own, const char **why) {
+    const char *bytes;
+    size_t size;
+    int got = selector_get(&x->by, r, own, &bytes, &size, why);
+    for (size_t k = 0; got == 1 && k < x->count; k++)
+        if (strlen(x->ways[k].text) == size && memcmp(x->ways[k].text, bytes, size) == 0)
+            return x->ways[k].output;
+    return got < 0 ? -2 : x->otherwise;
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
-    const route *x = p->self;
-    for (size_t i = 0; i < count; i++) {
-        const char *bytes, *why;
-        char *owned;
-        size_t size;
-        int got = selector_get(&x->by, &records[i], &bytes, &size, &owned, &why),
-            output = x->otherwise, rc = 0;
-        for (size_t k = 0; got == 1 && k < x->count; k++)
-            if (strlen(x->ways[k].text) == size && memcmp(x->ways[k].text, bytes, size) == 0) {
-                output = x->ways[k].output;
-                break;
-            }
-        free(owned);
-        if (got < 0 ||
-            (output >= 0 && (rc = proc_emit(p, ctx, (uint32_t)output, &records[i], false)) < 0)) {
-            pawl_fail(ctx, i, got < 0 ? why : "it could not be emitted");
-            return got < 0 ? PAWL_PROCESSOR : rc;
+    struct buffer own = {0};
+    int rc = 0;
+    for (size_t i = 0; i < count && rc >= 0; i++) {
+        const char *why;
+        int output = choose(p->self, &records[i], &own, &why);
+        rc = output == -2 ? PAWL_PROCESSOR : 0;
+        if (output >= 0) {
+            why = "it could not be emitted";
+            rc = proc_emit(p, ctx, (uint32_t)output, &records[i], false);
         }
+        if (rc < 0)
+            pawl_fail(ctx, i, why);
     }
-    return 0;
+    buffer_free(&own);
+    return rc < 0 ? rc : 0;
 }
 
-const proc_type proc_route = {
-    .info = {"route",
-             "sends each record to the stream that belongs to its key, or to another part of it",
-             settings, NULL, NULL},
+static const proc_type type = {
     .make = make,
     .process = process,
     .destroy = destroy,
 };
+
+static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err) {
+    return proc_make(&connect_processor_route, &type, s, out, err);
+}

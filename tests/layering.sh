@@ -11,8 +11,8 @@
 #   pipeline/      pawl.h, wal/, recovery/, pipeline/
 #   connectors/    pawl.h, pawl_connect.h; runtime/ and text/ of connectors/, and the including file's own folder
 #   processors/    pawl.h, pawl_connect.h, processors/; connectors/runtime/connect.h, connectors/text/, connectors/exec/
-#   cli/           pawl.h, pawl_connect.h, cli/ (cli/run/ and cli/crashtest/ only from within), processors/;
-#                  cli/cmd_bench.c also bench/bench.h
+#   cli/           pawl.h, pawl_connect.h, cli/ (cli/run/ and cli/crashtest/ only from within and from their
+#                  commands); cli/cmd_bench.c also bench/bench.h
 #   examples/      pawl.h, pawl_connect.h, files beside the including one
 #   bench/         pawl.h, pawl_connect.h, bench/
 #
@@ -55,9 +55,9 @@ may_include() {
         $name == connectors/runtime/connect.h ]] ;;
     cli/cmd_bench.c) [[ $name == cli/cli.h || $name == bench/bench.h ]] ;;
     cli/run/* | cli/cmd_run.c | cli/cmd_check.c | cli/cmd_status.c)
-        [[ $name == pawl_connect.h || $name == cli/cli.h || $name == cli/run/* || $name == processors/* ]] ;;
+        [[ $name == pawl_connect.h || $name == cli/cli.h || $name == cli/run/* ]] ;;
     cli/crashtest/* | cli/cmd_crashtest.c) [[ $name == cli/cli.h || $name == cli/crashtest/* ]] ;;
-    cli/*) [[ $name == pawl_connect.h || ($name == cli/* && $name != cli/*/*) || $name == connectors/exec/child.h ]] ;;
+    cli/*) [[ $name == pawl_connect.h || ($name == cli/* && $name != cli/*/*) ]] ;;
     bench/*) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     *) [[ $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac
@@ -139,10 +139,12 @@ allowed connectors/text/a.h '#include "pawl_connect.h"'
 allowed connectors/file/a.h '#include "connectors/text/a.h"'
 allowed connectors/file/a.c '#include "connectors/file/a.h"'
 allowed processors/a.h '#include "connectors/text/a.h"'
+allowed processors/b.c '#include "connectors/exec/a.h"'
+allowed processors/c.c '#include "connectors/runtime/connect.h"'
 allowed cli/a.h '#include <unistd.h>'
 allowed cli/b.c '#include "cli/a.h"'
 allowed cli/c.c '#include <pawl_connect.h>'
-allowed cli/run/a.h '#include "processors/a.h"'
+allowed cli/run/a.h '#include "pawl_connect.h"'
 allowed cli/crashtest/a.h '#include "pawl.h"'
 allowed cli/cmd_bench.c '#include "bench/bench.h"'
 allowed bench/peers/a.c '#include "bench/bench.h"'
@@ -158,6 +160,7 @@ forbidden connectors/file/inside.c '#include "pipeline/a.h"'
 forbidden connectors/runtime/processors.c '#include "processors/a.h"'
 forbidden processors/inside.c '#include "pipeline/a.h"'
 forbidden processors/file.c '#include "connectors/file/a.h"'
+forbidden processors/flow.c '#include "connectors/runtime/flow.h"'
 forbidden wal/up.c '#include "recovery/a.h"'
 forbidden wal/seam/up.c '#include "pipeline/a.h"'
 forbidden wal/angle.c '#include <pipeline/a.h>'
@@ -179,6 +182,8 @@ forbidden cli/jobs.c '#include "bench/bench.h"'
 forbidden cli/inside.c '#include "wal/a.h"'
 forbidden cli/deep.c '#include "cli/crashtest/a.h"'
 forbidden cli/run/inside.c '#include "wal/a.h"'
+forbidden cli/run/processors.c '#include "processors/a.h"'
+forbidden cli/cmd_pipe.c '#include "connectors/exec/a.h"'
 forbidden cli/crashtest/run.c '#include "cli/run/a.h"'
 forbidden examples/inside.c '#include <wal/a.h>'
 plant wal/long.c "$(yes '' | head -n $lines_max | sed 's/^/;/')"

@@ -82,7 +82,6 @@ static const pawl_setting_info source_settings[] = {
 static const pawl_setting_info processor_settings[] = {
     {"type", PAWL_SETTING_TEXT, 1, NULL, NULL, "which kind of processor"},
     FLOW_SETTINGS,
-    {"to", PAWL_SETTING_TEXT, 0, NULL, NULL, "the stream that it writes"},
     ERROR_SETTINGS,
     BATCH_SETTINGS,
     BACKOFF_SETTINGS,
@@ -102,12 +101,12 @@ static const pawl_setting_info sink_settings[] = {
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static const pawl_connector sections[] = {
-    {"the configuration", "", top_settings, NULL, NULL},
-    {"log", "", log_settings, NULL, NULL},
-    {"a stream", "", stream_settings, NULL, NULL},
-    {"a source", "", source_settings, NULL, NULL},
-    {"a processor", "", processor_settings, NULL, NULL},
-    {"a sink", "", sink_settings, NULL, NULL},
+    {.type = "the configuration", .settings = top_settings},
+    {.type = "log", .settings = log_settings},
+    {.type = "a stream", .settings = stream_settings},
+    {.type = "a source", .settings = source_settings},
+    {.type = "a processor", .settings = processor_settings},
+    {.type = "a sink", .settings = sink_settings},
 };
 enum section { TOP, LOG, STREAM, SOURCE, PROCESSOR, SINK };
 
@@ -311,7 +310,7 @@ static void read_top(config_reading *r, const tree_node *doc) {
         if (name != NULL)
             c->name = name->text;
         if (number(TOP, &f, "threads") > 64)
-            config_problem(r, proc_line(&(pawl_settings){f.items, f.count}, "threads"), 1,
+            config_problem(r, pawl_setting_line(&(pawl_settings){f.items, f.count}, "threads"), 1,
                            "threads must be from 0 to 64");
     }
     flat_free(&f);
@@ -342,15 +341,15 @@ static void read_log(config_reading *r, const tree_node *doc) {
                              .consumed = (uint32_t)number(LOG, &f, "retention.consumed")};
         if (c->segment_size % (1u << 20) != 0 || c->segment_size < 1u << 20 ||
             c->segment_size > UINT64_C(4) << 30)
-            config_problem(r, proc_line(&s, "segment_size"), 1,
+            config_problem(r, pawl_setting_line(&s, "segment_size"), 1,
                            "segment_size must be a multiple of 1M, from 1M to 4G");
         if (c->disk_cap != 0 && c->disk_cap < 4 * c->segment_size)
-            config_problem(r, proc_line(&s, "disk_cap"), 1,
+            config_problem(r, pawl_setting_line(&s, "disk_cap"), 1,
                            "disk_cap must be at least four segments");
         if (c->memory < 2u << 20)
-            config_problem(r, proc_line(&s, "memory"), 1, "memory must be at least 2M");
+            config_problem(r, pawl_setting_line(&s, "memory"), 1, "memory must be at least 2M");
         if (c->directory[0] == 0)
-            config_problem(r, proc_line(&s, "directory"), 1, "directory is empty");
+            config_problem(r, pawl_setting_line(&s, "directory"), 1, "directory is empty");
     }
     flat_free(&f);
 }
@@ -405,9 +404,9 @@ static void read_own(config_reading *r, flow_config *w, enum section which, cons
     pawl_settings s = {own->items, own->count};
     const pawl_connector *c = &sections[which];
     w->to = pawl_setting_text(c, &s, "to");
-    w->to_line = proc_line(&s, "to");
+    w->to_line = pawl_setting_line(&s, "to");
     w->dead_letter = pawl_setting_text(c, &s, "dead_letter");
-    w->dead_letter_line = proc_line(&s, "dead_letter");
+    w->dead_letter_line = pawl_setting_line(&s, "dead_letter");
     w->on_error = pawl_setting_text(c, &s, "on_error") != NULL
                       ? (int32_t)number(which, own, "on_error")
                   : w->dead_letter != NULL ? PAWL_ON_ERROR_DEAD_LETTER
@@ -443,25 +442,23 @@ static void read_own(config_reading *r, flow_config *w, enum section which, cons
                        w->name);
 }
 
+static int connector_kind(enum flow_kind kind) {
+    return kind == FLOW_SOURCE      ? PAWL_KIND_SOURCE
+           : kind == FLOW_PROCESSOR ? PAWL_KIND_PROCESSOR
+                                    : PAWL_KIND_SINK;
+}
+
 static void list_types(enum flow_kind kind, const char **names, size_t *n) {
     const pawl_connector *c;
-    const proc_type *t;
     *n = 0;
-    for (size_t i = 0; kind == FLOW_PROCESSOR && (t = proc_type_at(i)) != NULL && *n < 64; i++)
-        names[(*n)++] = t->info.type;
-    for (uint32_t i = 0; kind != FLOW_PROCESSOR && (c = pawl_connector_at(i)) != NULL && *n < 64;
-         i++)
-        if (kind == FLOW_SINK ? c->make_sink != NULL : c->make_source != NULL)
+    for (uint32_t i = 0; (c = pawl_connector_at(i)) != NULL && *n < 64; i++)
+        if (pawl_connector_find(c->type, connector_kind(kind)) == c)
             names[(*n)++] = c->type;
 }
 
 static const pawl_setting_info *type_settings(config_reading *r, flow_config *w, enum section which,
                                               uint32_t line) {
-    const proc_type *t = w->kind == FLOW_PROCESSOR ? proc_type_find(w->type) : NULL;
-    const pawl_connector *c = w->kind == FLOW_PROCESSOR
-                                  ? (t != NULL ? &t->info : NULL)
-                                  : pawl_connector_find(w->type, w->kind == FLOW_SOURCE);
-    w->p.type = t;
+    const pawl_connector *c = pawl_connector_find(w->type, connector_kind(w->kind));
     if (c != NULL)
         return c->settings;
     const char *names[64];
@@ -617,8 +614,8 @@ void config_free(config_file *f) {
         config *c = &f->pipelines[i];
         for (size_t k = 0; k < c->flow_count; k++) {
             flow_config *w = &c->flows[k];
-            if (w->p.type != NULL)
-                proc_destroy(&w->p);
+            if (w->ops.self != NULL)
+                w->ops.destroy(w->ops.self);
             for (size_t m = 0; m < w->owned_count; m++)
                 free(w->owned[m]);
             free(w->owned);

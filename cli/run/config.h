@@ -7,7 +7,7 @@
 #define PAWL_CLI_CONFIG_H
 
 #include "cli/run/tree.h"
-#include "processors/proc.h"
+#include "pawl_connect.h"
 
 enum flow_kind { FLOW_SOURCE, FLOW_PROCESSOR, FLOW_SINK };
 
@@ -23,7 +23,7 @@ typedef struct flow_config {
     uint32_t line;
     const char *inputs[64];
     uint32_t input_lines[64], input_count;
-    const char *to; /* source: its stream; processor: its output, NULL: none */
+    const char *to; /* source: its stream */
     uint32_t to_line;
     const char *dead_letter;
     uint32_t dead_letter_line;
@@ -34,8 +34,8 @@ typedef struct flow_config {
     size_t setting_count;
     char **owned; /* names and values that were joined */
     size_t owned_count;
-    proc p;            /* processor: made */
-    int32_t sink_kind; /* sink: enum pawl_sink_kind */
+    pawl_processor_ops ops; /* processor: made, unless self is NULL */
+    int32_t sink_kind;      /* sink: enum pawl_sink_kind */
     uint32_t sink_flags, source_flags;
 } flow_config;
 

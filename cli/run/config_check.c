@@ -51,8 +51,8 @@ static void check_streams(config_reading *r, const flow_config *w) {
         want_stream(r, w->to, w->to_line);
     if (w->dead_letter != NULL)
         want_stream(r, w->dead_letter, w->dead_letter_line);
-    for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->p.output_count; i++)
-        want_stream(r, w->p.outputs[i].name, w->p.outputs[i].line);
+    for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->ops.output_count; i++)
+        want_stream(r, w->ops.outputs[i].value, w->ops.outputs[i].line);
 }
 
 /* What the type says to its settings. Connectors are made and thrown away: that connects to
@@ -62,9 +62,9 @@ static void make(config_reading *r, flow_config *w) {
     pawl_error e = {0};
     int rc;
     if (w->kind == FLOW_PROCESSOR) {
-        w->p.name = w->name;
-        w->p.to = w->to;
-        rc = proc_make(&w->p, &s, w->to_line, &e);
+        rc = pawl_processor_make(w->type, &s, &w->ops, &e);
+        if (rc < 0)
+            w->ops = (pawl_processor_ops){0};
     } else if (w->kind == FLOW_SINK) {
         pawl_sink_ops ops;
         rc = pawl_sink_make(w->type, &s, &ops, &e);
@@ -94,8 +94,8 @@ static bool writes(const flow_config *w, const char *stream) {
         return true;
     if (w->dead_letter != NULL && strcmp(w->dead_letter, stream) == 0)
         return true;
-    for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->p.output_count; i++)
-        if (strcmp(w->p.outputs[i].name, stream) == 0)
+    for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->ops.output_count; i++)
+        if (strcmp(w->ops.outputs[i].value, stream) == 0)
             return true;
     return false;
 }
@@ -108,19 +108,20 @@ static bool reads(const flow_config *w, const char *stream) {
 }
 
 static void check_state(config_reading *r, const flow_config *w) {
-    if (w->kind != FLOW_PROCESSOR || !w->p.type->keeps_state)
+    if (w->kind != FLOW_PROCESSOR || (w->ops.flags & PAWL_PROCESSOR_KEEPS_STATE) == 0)
         return;
+    const char *output = w->ops.outputs[0].value;
     if (w->guarantee != PAWL_EXACTLY_ONCE)
         config_problem(r, w->line, 1,
                        "\"%s\" reads its state back from what it wrote, so it must be exactly-once",
                        w->name);
     for (size_t i = 0; i < r->c->flow_count; i++)
-        if (&r->c->flows[i] != w && writes(&r->c->flows[i], w->to))
+        if (&r->c->flows[i] != w && writes(&r->c->flows[i], output))
             config_problem(
                 r, r->c->flows[i].line, 1,
                 "\"%s\" must not write to \"%s\": \"%s\" reads its state back from there",
-                r->c->flows[i].name, w->to, w->name);
-    const stream_config *from = find_stream(r->c, w->inputs[0]), *to = find_stream(r->c, w->to);
+                r->c->flows[i].name, output, w->name);
+    const stream_config *from = find_stream(r->c, w->inputs[0]), *to = find_stream(r->c, output);
     if (w->input_count != 1 || (from != NULL && to != NULL && from->partitions != to->partitions))
         config_problem(r, w->line, 1,
                        "\"%s\" needs one input, and an output with as many partitions", w->name);

@@ -99,34 +99,21 @@ static void inputs_of(const pipeline *p, const flow_config *w, uint32_t ids[64])
 
 /* ---- adding */
 
-static int add_processor(pipeline *p, flow_config *w) {
+static int add_processor(pipeline *p, const flow_config *w) {
     uint32_t ids[64];
     pawl_error e = {0};
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     inputs_of(p, w, ids);
-    w->p.input_count = w->input_count;
-    for (uint32_t i = 0; i < w->input_count; i++)
-        w->p.inputs[i] = (proc_stream){w->inputs[i], 0, ids[i], stream(p, w->inputs[i]).partitions};
-    for (uint32_t i = 0; i < w->p.output_count; i++) {
-        pawl_stream_info info = stream(p, w->p.outputs[i].name);
-        w->p.outputs[i].id = info.id;
-        w->p.outputs[i].partitions = info.partitions;
-    }
-    int code = w->p.type->start != NULL ? w->p.type->start(&w->p, p->log, &e) : 0;
-    if (code < 0)
-        return cannot(p, w->name, code, &e);
     c.name = w->name, c.inputs = ids, c.input_count = w->input_count;
     c.guarantee = w->guarantee;
-    c.process = proc_process, c.arg = &w->p;
     c.batch_max = w->batch_records, c.batch_bytes = w->batch_bytes;
     c.on_error = w->on_error, c.dead_letter = stream(p, w->dead_letter).id;
     c.retries = w->retries;
     c.backoff_ms = w->backoff_ms != 0 ? w->backoff_ms : c.backoff_ms;
     c.start_at_end = w->start_at_end;
-    c.committed_input = w->p.type->acts_outside;
-    code = pawl_processor_add(p->log, &c, &p->processors[p->processor_count]);
+    int code = pawl_processor_attach(p->log, &c, &w->ops, &p->processors[p->processor_count], &e);
     if (code < 0)
-        return cannot(p, w->name, code, NULL);
+        return cannot(p, w->name, code, &e);
     p->processor_count++;
     return CLI_OK;
 }
@@ -200,7 +187,7 @@ static int build(pipeline *p) {
     if (p->sources == NULL || p->sinks == NULL || p->processors == NULL)
         return cannot(p, "", PAWL_MEMORY, NULL);
     for (size_t i = 0; code == CLI_OK && i < c->flow_count; i++) {
-        flow_config *w = &c->flows[i];
+        const flow_config *w = &c->flows[i];
         code = w->kind == FLOW_PROCESSOR ? add_processor(p, w)
                : w->kind == FLOW_SINK    ? add_sink(p, w)
                                          : add_source(p, w);
@@ -458,12 +445,14 @@ json_t *pipeline_status(pipeline *p) {
             append(flows, flow_json(&s, "source"));
     for (size_t i = 0; quiet && i < p->c->flow_count; i++) {
         const flow_config *w = &p->c->flows[i];
-        if (w->kind == FLOW_PROCESSOR)
-            append(flows, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "kind", "processor", "name",
-                                    w->name, "type", w->type, "state",
-                                    atomic_load(&p->run_ended) != 0 ? "failed" : "running",
-                                    "records", (json_int_t)atomic_load(&w->p.taken), "emitted",
-                                    (json_int_t)atomic_load(&w->p.emitted)));
+        uint64_t taken, emitted;
+        if (w->kind != FLOW_PROCESSOR)
+            continue;
+        w->ops.counts(w->ops.self, &taken, &emitted);
+        append(flows,
+               json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "kind", "processor", "name", w->name, "type",
+                         w->type, "state", atomic_load(&p->run_ended) != 0 ? "failed" : "running",
+                         "records", (json_int_t)taken, "emitted", (json_int_t)emitted));
     }
     for (size_t i = 0; i < p->sink_count; i++)
         if (pawl_sink_status(p->sinks[i], &s) == 0)

@@ -37,7 +37,11 @@ static const pawl_setting_info settings[] = {
 };
 static int make_sink(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
 const pawl_connector connect_sink_exec = {
-    "exec", "a program that is given each batch on its standard input", settings, make_sink, NULL};
+    .type = "exec",
+    .help = "a program that is given each batch on its standard input",
+    .settings = settings,
+    .make_sink = make_sink,
+};
 
 /* ---- running it */
 

@@ -75,7 +75,11 @@ static const pawl_setting_info settings[] = {
 };
 static int make_sink(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
 const pawl_connector connect_sink_file = {
-    "file", "rotating files, each visible once all of it is committed", settings, make_sink, NULL};
+    .type = "file",
+    .help = "rotating files, each visible once all of it is committed",
+    .settings = settings,
+    .make_sink = make_sink,
+};
 
 /* ---- names and answers */
 

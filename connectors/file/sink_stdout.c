@@ -21,8 +21,11 @@ static const pawl_setting_info settings[] = {
 };
 static int make_sink(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
 const pawl_connector connect_sink_stdout = {
-    "stdout", "standard output; at-least-once: a crash may write the last batch twice", settings,
-    make_sink, NULL};
+    .type = "stdout",
+    .help = "standard output; at-least-once: a crash may write the last batch twice",
+    .settings = settings,
+    .make_sink = make_sink,
+};
 
 static int out_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     (void)b, (void)f;

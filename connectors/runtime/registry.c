@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The connectors compiled in. A new one is a file sink_NAME.c or source_NAME.c that defines `const
- * pawl_connector connect_sink_NAME`, and one line below: X(sink_NAME) where it is always built, or
- * within the #if of the library it needs.
+ * The sinks, sources and processors compiled in. A new one is a file that defines `const
+ * pawl_connector connect_sink_NAME` (source, processor), and one row below: X(sink_NAME) where it
+ * is always built, or within the #if of the library it needs.
  */
 #include <string.h>
 
@@ -10,6 +10,15 @@
 
 #define ALWAYS(X) X(sink_file) X(sink_stdout) X(sink_exec)
 #define SOURCES(X) X(source_file) X(source_dir) X(source_stdin) X(source_socket) X(source_syslog)
+
+#define PROCESSORS(X) \
+    X(processor_regex) \
+    X(processor_json) \
+    X(processor_filter) \
+    X(processor_route) \
+    X(processor_dedup) \
+    X(processor_exec) \
+    X(processor_plugin)
 
 #if PAWL_WITH_SQLITE
 #define SQLITE(X) X(sink_sqlite)
@@ -23,7 +32,7 @@
 #define POSTGRES(X)
 #endif
 
-#define CONNECTORS(X) ALWAYS(X) SOURCES(X) SQLITE(X) POSTGRES(X)
+#define CONNECTORS(X) ALWAYS(X) SOURCES(X) PROCESSORS(X) SQLITE(X) POSTGRES(X)
 
 #define DECLARE(name) extern const pawl_connector connect_##name;
 CONNECTORS(DECLARE)
@@ -35,26 +44,35 @@ const pawl_connector *pawl_connector_at(uint32_t index) {
     return index < sizeof all / sizeof all[0] ? all[index] : NULL;
 }
 
-const pawl_connector *pawl_connector_find(const char *type, int is_source) {
+static bool is_kind(const pawl_connector *c, int kind) {
+    return (kind == PAWL_KIND_SINK && c->make_sink != NULL) ||
+           (kind == PAWL_KIND_SOURCE && c->make_source != NULL) ||
+           (kind == PAWL_KIND_PROCESSOR && c->make_processor != NULL);
+}
+
+const pawl_connector *pawl_connector_find(const char *type, int kind) {
     for (size_t i = 0; type != NULL && all[i] != NULL; i++)
-        if (strcmp(all[i]->type, type) == 0 &&
-            (is_source ? all[i]->make_source != NULL : all[i]->make_sink != NULL))
+        if (strcmp(all[i]->type, type) == 0 && is_kind(all[i], kind))
             return all[i];
     return NULL;
 }
 
-static int make(const char *type, const pawl_settings *s, int is_source, const pawl_connector **out,
+/* Finds the type and checks the settings. */
+static int find(const char *type, const pawl_settings **s, int kind, const pawl_connector **out,
                 pawl_error *err) {
-    *out = pawl_connector_find(type, is_source);
+    static const char *const kinds[] = {"sink", "source", "processor"};
+    static const pawl_settings none = {NULL, 0};
+    *s = *s != NULL ? *s : &none;
+    *out = pawl_connector_find(type, kind);
     if (*out == NULL)
         return connect_error(err, PAWL_NOT_FOUND, "there is no %s of type \"%s\" in this build",
-                             is_source ? "source" : "sink", type != NULL ? type : "");
-    return pawl_settings_check(*out, s, err);
+                             kinds[kind], type != NULL ? type : "");
+    return pawl_settings_check(*out, *s, err);
 }
 
 int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out, pawl_error *err) {
     const pawl_connector *c;
-    int rc = make(type, s, 0, &c, err);
+    int rc = find(type, &s, PAWL_KIND_SINK, &c, err);
     if (rc < 0)
         return rc;
     *out = (pawl_sink_ops)PAWL_SINK_OPS_INIT;
@@ -64,9 +82,19 @@ int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out,
 int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out,
                      pawl_error *err) {
     const pawl_connector *c;
-    int rc = make(type, s, 1, &c, err);
+    int rc = find(type, &s, PAWL_KIND_SOURCE, &c, err);
     if (rc < 0)
         return rc;
     *out = (pawl_source_ops)PAWL_SOURCE_OPS_INIT;
     return c->make_source(s, out, err);
+}
+
+int pawl_processor_make(const char *type, const pawl_settings *s, pawl_processor_ops *out,
+                        pawl_error *err) {
+    const pawl_connector *c;
+    int rc = find(type, &s, PAWL_KIND_PROCESSOR, &c, err);
+    if (rc < 0)
+        return rc;
+    *out = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
+    return c->make_processor(s, out, err);
 }

@@ -115,6 +115,11 @@ int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_er
     return 0;
 }
 
+uint32_t pawl_setting_line(const pawl_settings *s, const char *name) {
+    const pawl_setting *g = given(s, name);
+    return g != NULL ? g->line : 0;
+}
+
 const char *pawl_setting_text(const pawl_connector *c, const pawl_settings *s, const char *name) {
     const pawl_setting *g = given(s, name);
     const pawl_setting_info *i = info_of(c, name);

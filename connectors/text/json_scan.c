@@ -24,18 +24,28 @@ static const char *quoted_key(const char **at, char **out) {
     return NULL;
 }
 
+static bool read_index(struct json_step *s, const char *at, size_t len) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (at[i] < '0' || at[i] > '9')
+            return false;
+        n = n * 10 + (uint64_t)(at[i] - '0');
+    }
+    s->is_index = len > 0 && len <= 18;
+    s->index = s->is_index ? n : 0;
+    return s->is_index;
+}
+
 static const char *bracket(const char **at, char **out, struct json_step *s) {
     ++*at;
     s->key = *out;
     if (**at == '\'' || **at == '"')
         return quoted_key(at, out);
     s->key = NULL;
-    size_t digits = 0;
-    for (; **at >= '0' && **at <= '9'; ++*at, digits++)
-        s->index = s->index * 10 + (uint64_t)(**at - '0');
-    if (digits == 0 || digits > 18 || **at != ']')
+    size_t len = strcspn(*at, "]");
+    if (!read_index(s, *at, len) || (*at)[len] != ']')
         return "[ ] needs a number or a quoted name";
-    ++*at;
+    *at += len + 1;
     return NULL;
 }
 
@@ -54,6 +64,7 @@ const char *json_path_parse(struct json_path *p, const char *text) {
             size_t len = strcspn(++at, ".[");
             memcpy(out, at, len);
             s->key = out;
+            (void)read_index(s, at, len);
             out += len;
             at += len;
             why = len == 0 ? "a name is empty" : NULL;
@@ -66,6 +77,20 @@ const char *json_path_parse(struct json_path *p, const char *text) {
         why = "too deep";
     if (why != NULL)
         json_path_free(p);
+    return why;
+}
+
+const char *json_path_parse_short(struct json_path *p, const char *text) {
+    if (text[0] == '$')
+        return json_path_parse(p, text);
+    size_t n = strlen(text);
+    char *whole = malloc(n + 3);
+    if (whole == NULL)
+        return "no memory";
+    memcpy(whole, text[0] == '[' ? "$" : "$.", 2);
+    memcpy(whole + (text[0] == '[' ? 1 : 2), text, n + 1);
+    const char *why = json_path_parse(p, whole);
+    free(whole);
     return why;
 }
 
@@ -220,7 +245,7 @@ static uint64_t step(const struct scan *s, uint64_t active, size_t depth, const 
         if (p->count <= depth)
             continue;
         const struct json_step *want = &p->steps[depth];
-        bool same = key == NULL ? want->key == NULL && want->index == index
+        bool same = key == NULL ? want->is_index && want->index == index
                                 : want->key != NULL && want->key_len == len &&
                                       memcmp(want->key, key, len) == 0;
         out |= same ? left & -left : 0;

@@ -33,8 +33,9 @@ struct json_found {
 };
 
 struct json_step {
-    const char *key; /* NULL: an array's element */
+    const char *key; /* NULL: an array's element only */
     size_t key_len;
+    bool is_index; /* with a key too: ".0" is a member of an object or an element of an array */
     uint64_t index;
 };
 struct json_path {
@@ -43,9 +44,11 @@ struct json_path {
     char *text; /* what the keys point to */
 };
 
-/* "$", "$.name", "$.a.b[0].c", "$['any name']". Returns NULL, or what is wrong with it (static);
- * then nothing needs to be freed. */
+/* "$", "$.name", "$.a.b[0].c", "$.a.0", "$['any name']". Returns NULL, or what is wrong with it
+ * (static); then nothing needs to be freed. */
 const char *json_path_parse(struct json_path *p, const char *text);
+/* Where nothing but a path can stand, "$." may be left out: "a.b[0]" is "$.a.b[0]". */
+const char *json_path_parse_short(struct json_path *p, const char *text);
 void json_path_free(struct json_path *p);
 
 /* Fills found[i] for each path. Returns NULL, or what is wrong with the text (static), *where being

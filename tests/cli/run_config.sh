@@ -114,8 +114,8 @@ grep -q 'p.yaml:1[78]: the log log belongs to another pipeline already' err || {
 # No type has a setting that `pawl run` would take for its own.
 "$pawl" check --types | awk '
     /^(source|processor|sink) / { kind = $1; type = $2; next }
-    { own = "type to on_error dead_letter batch_records batch_bytes backoff"
-      own = own (kind == "source" ? " backoff_max" : " from guarantee start") (kind == "sink" ? " backoff_max linger on_lost" : kind == "processor" ? " retries" : "")
+    { own = "type on_error dead_letter batch_records batch_bytes backoff"
+      own = own (kind == "source" ? " to backoff_max" : " from guarantee start") (kind == "sink" ? " backoff_max linger on_lost" : kind == "processor" ? " retries" : "")
       if (index(" " own " ", " " $1 " ")) { print kind, type ": its setting " $1 " can never be given"; bad = 1 } }
     END { exit bad }' || failed=1
 

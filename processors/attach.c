@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * attach.c - pawl_processor_attach(): from functions and names of streams to a processor of the
+ * log. It keeps nothing: what runs is the log's own processor.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/runtime/connect.h"
+
+static int check_arguments(const pawl *p, const pawl_processor_config *c,
+                           const pawl_processor_ops *ops, pawl_error *err) {
+    if (p == NULL || c == NULL || ops == NULL)
+        return connect_error(err, PAWL_INVALID, "log, config or ops is NULL");
+    if (c->struct_size != sizeof *c || ops->struct_size != sizeof *ops)
+        return connect_error(
+            err, PAWL_INVALID,
+            "config or ops doesn't begin with PAWL_PROCESSOR_INIT or PAWL_PROCESSOR_OPS_INIT");
+    if (c->name == NULL || c->inputs == NULL || c->input_count < 1 || c->input_count > 64)
+        return connect_error(err, PAWL_INVALID, "a processor needs a name and 1 to 64 inputs");
+    if (ops->process == NULL || (ops->output_count != 0 && ops->outputs == NULL))
+        return connect_error(err, PAWL_INVALID,
+                             "processor %s: the ops have no process() or outputs", c->name);
+    return 0;
+}
+
+static int find_streams(pawl *p, const pawl_processor_config *c, const pawl_processor_ops *ops,
+                        pawl_stream_info *inputs, pawl_stream_info *outputs, pawl_error *err) {
+    for (uint32_t i = 0; i < c->input_count; i++)
+        if (!connect_stream(p, c->inputs[i], &inputs[i]))
+            return connect_error(err, PAWL_NOT_FOUND,
+                                 "processor %s: there is no stream with the id %u", c->name,
+                                 c->inputs[i]);
+    for (uint32_t i = 0; i < ops->output_count; i++) {
+        const pawl_setting *s = &ops->outputs[i];
+        int rc = pawl_stream_find(p, s->value, &outputs[i]);
+        if (rc < 0)
+            return connect_error(err, rc, "line %u: processor %s: %s names the stream \"%s\": %s",
+                                 s->line, c->name, s->name, s->value, pawl_strerror(rc));
+        for (uint32_t k = 0; k < c->input_count; k++)
+            if (outputs[i].id == inputs[k].id)
+                return connect_error(
+                    err, PAWL_INVALID,
+                    "line %u: processor %s reads the stream \"%s\" and writes to it: no end",
+                    s->line, c->name, s->value);
+    }
+    return 0;
+}
+
+/* A processor whose state is its output. */
+static int check_state(const pawl_processor_config *c, const pawl_processor_ops *ops,
+                       const pawl_stream_info *inputs, const pawl_stream_info *outputs,
+                       pawl_error *err) {
+    if ((ops->flags & PAWL_PROCESSOR_KEEPS_STATE) == 0)
+        return 0;
+    if (c->guarantee != PAWL_EXACTLY_ONCE)
+        return connect_error(
+            err, PAWL_INVALID,
+            "processor %s reads its state back from what it wrote, so it must be exactly-once",
+            c->name);
+    if (c->input_count != 1 || ops->output_count != 1 ||
+        inputs[0].partitions != outputs[0].partitions)
+        return connect_error(err, PAWL_INVALID,
+                             "processor %s needs one input, and an output with as many partitions",
+                             c->name);
+    return 0;
+}
+
+int pawl_processor_attach(pawl *p, const pawl_processor_config *c, const pawl_processor_ops *ops,
+                          pawl_processor **out, pawl_error *err) {
+    int rc = check_arguments(p, c, ops, err);
+    if (rc < 0)
+        return rc;
+    pawl_processor_config own = *c;
+    pawl_stream_info *inputs = calloc(c->input_count, sizeof *inputs),
+                     *outputs = calloc(ops->output_count + 1u, sizeof *outputs);
+    const pawl_processor_place at = {c->name, inputs, outputs, c->input_count, ops->output_count};
+    own.process = ops->process;
+    own.arg = ops->self;
+    own.committed_input |= (ops->flags & PAWL_PROCESSOR_ACTS_OUTSIDE) != 0;
+    rc = inputs != NULL && outputs != NULL
+             ? find_streams(p, c, ops, inputs, outputs, err)
+             : connect_error(err, PAWL_MEMORY, "no memory for processor %s", c->name);
+    if (rc == 0)
+        rc = check_state(c, ops, inputs, outputs, err);
+    if (rc == 0 && ops->start != NULL)
+        rc = ops->start(ops->self, p, &at, err);
+    if (rc == 0 && (rc = pawl_processor_add(p, &own, out)) < 0)
+        (void)connect_log_error(err, rc);
+    free(inputs);
+    free(outputs);
+    return rc;
+}
