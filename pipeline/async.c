@@ -3,10 +3,64 @@
  * Asynchronous commits: the queue of those that are not durable yet, their callbacks, and the event
  * descriptor for the application's own poll loop.
  */
+#include <assert.h>
+
 #include "pipeline/engine.h"
 
-/* Commits whose callback is due move to the ready list. */
-void engine_async_due(pawl *p) {
+struct async_commit *async_take(pawl *p) {
+    while (p->async_count >= ASYNC_MAX && p->wal.failed == 0 && !p->dispatching)
+        engine_wait(p);
+    struct async_commit *a = p->async_free;
+    if (a != NULL)
+        p->async_free = a->next;
+    else
+        a = mem_alloc(&p->mem, sizeof *a);
+    return a;
+}
+
+void async_give_back(pawl *p, struct async_commit *a) {
+    a->next = p->async_free;
+    p->async_free = a;
+}
+
+void async_free(pawl *p) {
+    while (p->async_free != NULL) {
+        struct async_commit *a = p->async_free;
+        p->async_free = a->next;
+        mem_free(&p->mem, a, sizeof *a);
+    }
+}
+
+/* Sees to it that what was appended gets to the device: the leader submits when it is back; without
+ * threads, pawl_tick() does. */
+static void hand_over(pawl *p) {
+    struct wal *w = &p->wal;
+    if (p->leader || p->no_thread)
+        return;
+    uint64_t now = pace_needs_clock(&w->pace, PACE_ASYNC_CAME) ? engine_now(p) : 0;
+    if (pace_async_came(&w->pace, w->in_flight, now) == PACE_POKE)
+        engine_poke(p);
+}
+
+void async_add(pawl *p, struct async_commit *a) {
+    assert(a->lsn <= p->wal.tail); /* PAWL-1 */
+    a->next = NULL;
+    if (p->async_tail != NULL)
+        p->async_tail->next = a;
+    else
+        p->async_head = a;
+    p->async_tail = a;
+    p->async_count++;
+    if (p->leader || p->no_thread)
+        wal_submit(&p->wal, false);
+    if (a->lsn <= p->wal.durable)
+        engine_progress(p);
+    else
+        pthread_cond_broadcast(&p->progress); /* readers of what is not yet durable */
+    hand_over(p);
+}
+
+void async_due(pawl *p) {
     bool any = false;
     while (p->async_head != NULL && (p->wal.failed != 0 || p->async_head->lsn <= p->wal.durable)) {
         struct async_commit *a = p->async_head;
@@ -16,8 +70,7 @@ void engine_async_due(pawl *p) {
             p->async_tail = NULL;
         a->next = NULL;
         if (a->fn == NULL) {
-            a->next = p->async_free;
-            p->async_free = a;
+            async_give_back(p, a);
             p->async_count--;
             continue;
         }
@@ -47,12 +100,13 @@ int engine_dispatch(pawl *p) {
         for (struct async_commit *a = head; a != NULL; a = a->next, count++)
             a->fn(a->arg, a->lsn == NO_LSN ? PAWL_IO : 0, &a->receipt);
         pthread_mutex_lock(&p->mutex);
+        assert(count <= p->async_count);
         tail->next = p->async_free;
         p->async_free = head;
         p->async_count -= count;
         n += (int)count;
         if (p->async_count + count >= ASYNC_MAX)
-            pthread_cond_broadcast(&p->progress); /* who waits for room among them */
+            pthread_cond_broadcast(&p->progress); /* threads that wait for room among them */
     }
     p->dispatching = false;
     if (n != 0)

@@ -97,10 +97,12 @@ struct pawl {
     uint32_t any_watched_tail; /* of them, those that read what is appended */
     _Atomic uint32_t any_word; /* changes whenever one of them is told */
 
-    struct async_commit *async_head, *async_tail; /* in LSN order */
-    struct async_commit *ready_head, *ready_tail; /* durable, callback due */
-    struct async_commit *async_free;
-    uint32_t async_count;
+    /* Asynchronous commits that are not durable, in the order of the calls. An empty one waits for
+     * those before it, though its LSN is durable. */
+    struct async_commit *async_head, *async_tail;
+    struct async_commit *ready_head, *ready_tail; /* durable or failed, callback due */
+    struct async_commit *async_free;              /* memory for later ones */
+    uint32_t async_count;                         /* of all but the free ones */
     bool dispatching;
 
     struct index_entry *index; /* sparse, of the active segment */
@@ -139,8 +141,8 @@ struct pawl {
 /* Entry of every public call: fork and state check, then the lock. */
 int engine_enter(pawl *p);
 int engine_enter_writer(pawl *p); /* PAWL_READ_ONLY on a read-only handle */
-/* What is done once the lock is free: hands queued requests to the kernel, wakes who sleeps in
- * engine_commit_wait(). */
+/* Once the lock is released: hands queued requests to the kernel, and wakes the threads that sleep
+ * in engine_commit_wait(). */
 void engine_after(pawl *p, bool kick, uint32_t wake);
 static inline void engine_leave(pawl *p) {
     bool kick = p->wal.kick_due;
@@ -188,25 +190,28 @@ bool engine_wait_until(pawl *p, uint64_t deadline);
 /* Under the lock, released inside: waits for the device once, as the leader. There must be no other
  * leader, and something in flight. */
 void engine_lead(pawl *p);
-/* Under the lock: lets I/O go on: leads if nobody does, else waits for whoever does. */
+/* Under the lock: waits for I/O once: leads if no thread does, else waits for progress. */
 void engine_wait(pawl *p);
-/* Under the lock: waits for space in a full log, but not so long that pawl_stop() isn't heard. */
+/* Under the lock: waits for space in a full log, but briefly enough to notice pawl_stop(). */
 void engine_wait_space(pawl *p);
 /* Under the lock: until everything below lsn is durable, or the log failed. */
 int engine_wait_durable(pawl *p, uint64_t lsn);
-/* The same for what was appended last, but the lock is free on return, and who is woken need not
- * take it: for many committers at once. */
+/* The same for the commit that was appended last, and releases the lock. A thread that is woken
+ * doesn't take the lock again, so many committers can wait at once. */
 int engine_commit_wait(pawl *p, uint64_t lsn);
-/* Under the lock: a commit was appended that nobody waits for yet: sees to it that it gets to the
- * device. */
-void engine_async_came(pawl *p);
 int engine_start_threads(pawl *p);
 void engine_stop_threads(pawl *p);
 
 /* -- async.c */
+/* Under the lock: memory for one more commit, once there is room among them. NULL: no memory. */
+struct async_commit *async_take(pawl *p);
+void async_give_back(pawl *p, struct async_commit *a);
+/* Under the lock: an appended commit joins the queue, and gets to the device. */
+void async_add(pawl *p, struct async_commit *a);
 /* Under the lock: commits that are durable, or failed with the log, leave the queue; those with a
  * callback move to the ready list. */
-void engine_async_due(pawl *p);
+void async_due(pawl *p);
+void async_free(pawl *p); /* the memory of commits that have ended */
 /* Under the lock, released around callbacks: runs those that are due. Returns how many. */
 int engine_dispatch(pawl *p);
 /* Makes the event descriptor readable, if the application has asked for one. */

@@ -13,14 +13,6 @@ static uint64_t time_for(const pawl *p, enum pace_event e) {
     return pace_needs_clock(&p->wal.pace, e) ? engine_now(p) : 0;
 }
 
-void engine_async_came(pawl *p) {
-    struct wal *w = &p->wal;
-    if (p->leader || p->no_thread)
-        return; /* the leader submits when it comes back; without threads, pawl_tick() does */
-    if (pace_async_came(&w->pace, w->in_flight, time_for(p, PACE_ASYNC_CAME)) == PACE_POKE)
-        engine_poke(p);
-}
-
 /* The leader is back from the device: does the gathering group go? Holds need a thread that looks
  * after them. */
 static void submit_next(pawl *p) {
@@ -180,7 +172,7 @@ static uint64_t background(pawl *p) {
     uint64_t at = witness_at(p), now = engine_now(p);
     if (pace_looked(&w->pace, w->gathering != NULL, w->in_flight, now) == PACE_SUBMIT)
         wal_submit(w, false);
-    if (at <= now && wal_settled(w) && wal_append_mark(w, FRAME_WITNESS) == 0)
+    if (at <= now && wal_quiet(w) && wal_append_mark(w, FRAME_WITNESS) == 0)
         wal_submit(w, true);
     if (w->in_flight != 0 && !p->leader)
         return now; /* no thread waits for the device: this one must */

@@ -82,7 +82,7 @@ void engine_after(pawl *p, bool kick, uint32_t wake) {
 }
 
 void engine_progress(pawl *p) {
-    engine_async_due(p);
+    async_due(p);
     engine_ring(p);
     if (p->any_watched != 0)
         any_tell(p, false);

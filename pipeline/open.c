@@ -101,11 +101,7 @@ static void destroy(pawl *p) {
     follow_close(p);
     tables_free(&p->tables);
     mem_free(&p->mem, p->index, p->index_cap * sizeof *p->index);
-    while (p->async_free != NULL) {
-        struct async_commit *a = p->async_free;
-        p->async_free = a->next;
-        mem_free(&p->mem, a, sizeof *a);
-    }
+    async_free(p);
     event_close(p->event_fd);
     ahead_drop(&p->read_ahead);
     mem_drop_kept(&p->mem);

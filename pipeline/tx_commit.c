@@ -379,15 +379,6 @@ int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
     return rc;
 }
 
-static struct async_commit *new_async(pawl *p) {
-    struct async_commit *a = p->async_free;
-    if (a != NULL)
-        p->async_free = a->next;
-    else
-        a = mem_alloc(&p->mem, sizeof *a);
-    return a;
-}
-
 int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *receipt) {
     if (tx == NULL)
         return fail(PAWL_INVALID, "the transaction is NULL");
@@ -401,30 +392,15 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
     if (rc == 0)
         rc = engine_enter_writer(p);
     if (rc == 0) {
-        while (p->async_count >= ASYNC_MAX && p->wal.failed == 0 && !p->dispatching)
-            engine_wait(p);
-        struct async_commit *a = new_async(p);
+        struct async_commit *a = async_take(p);
         rc = a == NULL ? fail(PAWL_MEMORY, "no memory for an asynchronous commit")
                        : tx_append(tx, receipt, p->block_when_full);
         if (rc == 0) {
             *a = (struct async_commit){
                 .lsn = receipt->lsn, .fn = fn, .arg = arg, .receipt = *receipt};
-            if (p->async_tail != NULL)
-                p->async_tail->next = a;
-            else
-                p->async_head = a;
-            p->async_tail = a;
-            p->async_count++;
-            if (p->leader || p->no_thread)
-                wal_submit(&p->wal, false);
-            if (receipt->lsn <= p->wal.durable)
-                engine_progress(p);
-            else
-                pthread_cond_broadcast(&p->progress); /* readers of what is not yet durable */
-            engine_async_came(p);
+            async_add(p, a);
         } else if (a != NULL) {
-            a->next = p->async_free;
-            p->async_free = a;
+            async_give_back(p, a);
         }
         engine_leave(p);
     }

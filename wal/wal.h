@@ -170,7 +170,7 @@ struct wal {
     uint32_t group_size; /* bytes of a buffer */
     int rest;            /* the buffer that the last group left much of, or -1 */
     uint32_t rest_at;    /* where that begins */
-    uint32_t held;       /* the group that a reader found its bytes in last */
+    uint32_t found;      /* index of the group that a reader found its bytes in last */
     uint32_t in_flight_max;
     struct group *gathering;
     struct group *flight_head, *flight_tail;
@@ -239,7 +239,7 @@ void wal_complete(struct wal *w, struct seam_req *r);
 /* Goes on with sealing or beginning where it can. */
 void wal_step(struct wal *w);
 /* Is everything appended durable, and no segment change under way? */
-bool wal_settled(const struct wal *w);
+bool wal_quiet(const struct wal *w);
 
 /* Bytes at an LSN if they are still in memory: pointer valid while the lock is held, *avail of
  * them; else NULL. */

@@ -197,7 +197,7 @@ void wal_complete(struct wal *w, struct seam_req *r) {
     wal_step(w);
 }
 
-bool wal_settled(const struct wal *w) {
+bool wal_quiet(const struct wal *w) {
     return w->in_flight == 0 && w->gathering == NULL && w->state == WAL_RUNNING;
 }
 
@@ -207,11 +207,11 @@ static bool holds(const struct group *g, uint64_t lsn) {
 
 /* Readers mostly go on where they were. */
 static struct group *holder(struct wal *w, uint64_t lsn) {
-    if (holds(&w->groups[w->held], lsn))
-        return &w->groups[w->held];
+    if (holds(&w->groups[w->found], lsn))
+        return &w->groups[w->found];
     for (uint32_t i = 0; i < WAL_GROUPS_MAX; i++)
         if (holds(&w->groups[i], lsn)) {
-            w->held = i;
+            w->found = i;
             return &w->groups[i];
         }
     return NULL;
