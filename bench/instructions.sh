@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# instructions.sh - how many instructions a record costs, by valgrind's callgrind: the same whatever else the machine does.
-# Each way is run twice, with N and with 3 N records; the difference, divided by 2 N, is free of what opening and closing cost.
+# instructions.sh - how many instructions a record costs, by valgrind's callgrind: the same whatever
+# else the machine does. Each way is run twice, with N and with 3 N records; the difference, divided
+# by 2 N, is free of what opening and closing cost.
 #
-# Valgrind counts a "rep movsb" of n bytes as n instructions, and glibc copies with it from some 2 KiB up: a copy of 100 KB would count as 100,000
-# where the processor does it with a few thousand moves. So glibc is told to copy with vectors, at 32 bytes an instruction.
+# Valgrind counts a "rep movsb" of n bytes as n instructions, and glibc copies with it from some 2
+# KiB up: a copy of 100 KB would count as 100,000 where the processor does it with a few thousand
+# moves. So glibc is told to copy with vectors, at 32 bytes an instruction.
 #
 # usage: instructions.sh PROGRAM OUTPUT-DIRECTORY [WAY:BATCH:BYTES...]
 #   leaves OUTPUT-DIRECTORY/instructions.json, and callgrind.WAY-BATCH-BYTES for callgrind_annotate

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 #
-# report.py - from the bench's JSON to the pictures in docs/bench/ and the figures in docs/performance.md, which stand between the marks
-# "<!-- figures: NAME -->" and "<!-- end -->" and are written by nothing else.
+# report.py - from the bench's JSON to the pictures in docs/bench/ and the figures in
+# docs/performance.md, which stand between the marks "<!-- figures: NAME -->" and "<!-- end -->" and
+# are written by nothing else.
 #
 # usage: report.py [--check] DOCS
 #   DOCS/bench/bench.json, tune.json and instructions.json are read (those that are there); pictures need gnuplot.

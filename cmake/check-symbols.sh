@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# check-symbols.sh NAME LIBRARY [ARCHIVE] - shows that the public header (include/NAME.h), the symbol
-# map, what the shared library exports and the global names of the static one are the same list:
-# nothing internal leaks out, and nothing that is promised is missing.
+# check-symbols.sh NAME LIBRARY [ARCHIVE] - shows that the public header (include/NAME.h), the
+# symbol map, what the shared library exports and the global names of the static one are the same
+# list: nothing internal leaks out, and nothing that is promised is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source_dir=$(dirname "$here")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# What every target of this project is compiled with. Warnings are errors unless CMAKE_COMPILE_WARNING_AS_ERROR is off.
+# What every target of this project is compiled with. Warnings are errors unless
+# CMAKE_COMPILE_WARNING_AS_ERROR is off.
 
 add_library(pawl_compile INTERFACE)
 target_compile_features(pawl_compile INTERFACE c_std_11)

@@ -1,10 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# demo.sh PAWL EXAMPLES [LOGFILE] - what `./dev demo` runs. PAWL is the command, EXAMPLES the directory of the built examples.
+# demo.sh PAWL EXAMPLES [LOGFILE] - what `./dev demo` runs. PAWL is the command, EXAMPLES the
+# directory of the built examples.
 #
-# An SSH server's log is ingested and sorted by a two-stage topology, everything is killed with -9 again and again at random
-# moments, and in the end the log is audited and every output compared, line by line, with what grep and sort say.
+# An SSH server's log is ingested and sorted by a two-stage topology, everything is killed with -9
+# again and again at random moments, and in the end the log is audited and every output compared,
+# line by line, with what grep and sort say.
 set -u
 export LC_ALL=C
 
@@ -79,7 +81,8 @@ note_recovery() {
     slowest=$(printf '%s\n%s\n' "$slowest" "$recovered" | sort -g | tail -n 1)
 }
 
-# Runs a program until it has finished after at least `want` kills. If it finishes sooner, its input grows and it is run again.
+# Runs a program until it has finished after at least `want` kills. If it finishes sooner, its input
+# grows and it is run again.
 killed_on_the_way() { # want, input file, name, program and arguments...
     local want=$1 file=$2 name=$3 killed=0 limit=60 delay status
     shift 3
@@ -149,7 +152,8 @@ for stream in failed by-address; do
     same "$stream, sorted" "$work/want" "$work/got"
 done
 
-# Within a partition the order is the input's: of the wanted lines, those whose address is in the partition.
+# Within a partition the order is the input's: of the wanted lines, those whose address is in the
+# partition.
 for ((p = 0; p < 4; p++)); do
     out by-address --partition $p >"$work/got"
     sort -u "$work/got" >"$work/here"

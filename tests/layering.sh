@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# layering.sh - shows that no file includes what its folder may not know, at any depth; that the I/O seam is the only way to the
-# system (PAWL-12); that what is on disk is encoded and decoded in wal/format* only; and that files are short and carry their
-# licence.
+# layering.sh - shows that no file includes what its folder may not know, at any depth; that the I/O
+# seam is the only way to the system (PAWL-12); that what is on disk is encoded and decoded in
+# wal/format* only; and that files are short and carry their licence.
 #
 #   folder         may include, besides the standard library
 #   wal/           pawl.h, wal/
@@ -16,14 +16,16 @@
 #   examples/      pawl.h, pawl_connect.h, files beside the including one
 #   bench/         pawl.h, pawl_connect.h, bench/
 #
-# First the rules are tried on a planted tree in which every rule is broken once: a check that finds nothing there is no check.
+# First the rules are tried on a planted tree in which every rule is broken once: a check that finds
+# nothing there is no check.
 set -uo pipefail
 export LC_ALL=C
 source_dir=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/.." && pwd)}
 lines_max=800
-ours='wal recovery pipeline processors connectors cli examples bench'
+ours=(wal recovery pipeline processors connectors cli examples bench)
 
-# Headers of the C library that make no system call; the only ones above the seam in wal/, recovery/ and pipeline/.
+# Headers of the C library that make no system call; the only ones above the seam in wal/, recovery/
+# and pipeline/.
 pure='assert|ctype|errno|inttypes|limits|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string'
 
 # includes FILE: its includes, one a line, as "name" or <name>
@@ -92,7 +94,7 @@ check_tree() {
         while read -r include; do
             may_include "$file" "$include" || echo "$file: may not include $include"
         done < <(includes "$file")
-    done < <(find $ours -name '*.[ch]' | sort)
+    done < <(find "${ours[@]}" -name '*.[ch]' | sort)
     while read -r file; do
         echo "$file: encodes or decodes what is on disk"
     done < <(knows_bytes | sort)
@@ -101,8 +103,9 @@ check_tree() {
         case $file in
         *.[ch]) head -n 1 "$file" ;;
         *) head -n 2 "$file" ;; # scripts have their interpreter first
-        esac | grep -q 'SPDX-License-Identifier: Apache-2\.0' || echo "$file: does not start with the SPDX line"
-    done < <(find $ours include tests cmake -type f \
+        esac | grep -q 'SPDX-License-Identifier: Apache-2\.0' ||
+            echo "$file: does not start with the SPDX line"
+    done < <(find "${ours[@]}" include tests cmake -type f \
         \( -name '*.[ch]' -o -name '*.sh' -o -name '*.py' \) 2>/dev/null | sort)
 }
 

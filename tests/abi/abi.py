@@ -93,6 +93,12 @@ def planted():
         sys.exit(f"abi.py: the measure itself is wrong; it sees\n{seen}")
 
 
+def tell_changed(what, golden):
+    print(f"{what} is not as in tests/abi/{golden.name}. If the change is meant: ./dev abi, and "
+          "commit what it writes")
+    return 1
+
+
 def compare(golden, now, what):
     if golden.is_file():
         old = golden.read_text(encoding="utf-8")
@@ -102,8 +108,7 @@ def compare(golden, now, what):
         diff = difflib.unified_diff(old.splitlines(), now.splitlines(), golden.name, "now",
                                     lineterm="")
         print("\n".join(diff))
-    print(f"{what} is not as in tests/abi/{golden.name}. If that is meant: ./dev abi, and commit it")
-    return 1
+    return tell_changed(what, golden)
 
 
 def command_layout(write):
@@ -133,13 +138,11 @@ def command_library(write, libraries):
         golden = HERE / f"{name}.abi"
         if write:
             subprocess.run(["abidw", *only, "--headers-dir", INCLUDE, "--no-show-locs",
-                            "--no-corpus-path", "--no-comp-dir-path", "--out-file", golden, library],
-                           check=True)
+                            "--no-corpus-path", "--no-comp-dir-path", "--out-file", golden,
+                            library], check=True)
         elif subprocess.run(["abidiff", *only, "--headers-dir2", INCLUDE, golden, library],
                             check=False).returncode != 0:
-            print(f"{name} is not as in tests/abi/{golden.name}. If that is meant: ./dev abi, and "
-                  "commit it")
-            failed = 1
+            failed = tell_changed(name, golden)
         else:
             print(f"{name}: as in {golden.name}")
     return failed

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# bench.sh - shows that the bench runs: every case with every contender, a few milliseconds each; that no result is missing and records are counted right;
-# that a contender that doesn't sync is found out; and that nothing is left behind, also when it is interrupted. Timings are not looked at.
-# test-label: slow
-# test-timeout: 600
+# bench.sh - shows that the bench runs: every case with every contender, a few milliseconds each;
+# that no result is missing and records are counted right; that a contender that doesn't sync is
+# found out; and that nothing is left behind, also when it is interrupted. Timings are not looked
+# at. test-label: slow test-timeout: 600
 set -uo pipefail
 export LC_ALL=C
 pawl=$1

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Each wrong use of the command ends with the documented code (1 a problem found, 2 wrong usage, 3 cannot open) and a message that names
-# what is wrong and where; right use ends with 0. Standard output stays empty when it fails.
+# Each wrong use of the command ends with the documented code (1 a problem found, 2 wrong usage, 3
+# cannot open) and a message that names what is wrong and where; right use ends with 0. Standard
+# output stays empty when it fails.
 set -u
 pawl=$1
 dir=$(mktemp -d "${TMPDIR:-/tmp}/exits.XXXXXX")

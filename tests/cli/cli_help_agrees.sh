@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Shows that `pawl help` and the man page tell of the same commands and the same long options, command by command.
-# usage: cli_help_agrees.sh PAWL MAN-PAGE
+# Shows that `pawl help` and the man page tell of the same commands and the same long options,
+# command by command. usage: cli_help_agrees.sh PAWL MAN-PAGE
 set -u
 LC_ALL=C
 export LC_ALL
@@ -42,7 +42,8 @@ while read -r command; do
     "$pawl" help "$command" >"$work/one" || { echo "pawl help $command fails"; bad=1; continue; }
     "$pawl" "$command" --help | cmp -s - "$work/one" || { echo "pawl $command --help differs from pawl help $command"; bad=1; }
     options <"$work/one" | grep -vxF -f "$work/common" >"$work/a"
-    # A command's part of the page: from each .It Cm of its name to the next .It Cm of another command (or the end).
+    # A command's part of the page: from each .It Cm of its name to the next .It Cm of another
+    # command (or the end).
     awk -v c="$command" '/^\.Sh/ { on = 0 } /^\.It Cm / { on = $3 == c } on' "$page" >"$work/part"
     page_options <"$work/part" >"$work/b"
     compare "$command" "$work/a" "$work/b"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-label: slow
-# pawl crashtest: the built-in pipeline and an example survive kills; the weaker guarantees show their weakness; and each deliberate fault, from a
-# doubled output to a flipped bit, is found. A checker that finds nothing there is no checker.
+# test-label: slow pawl crashtest: the built-in pipeline and an example survive kills; the weaker
+# guarantees show their weakness; and each deliberate fault, from a doubled output to a flipped bit,
+# is found. A checker that finds nothing there is no checker.
 set -u
 pawl=${1:-${PAWL_COMMAND:-}}
 source_dir=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}

@@ -21,7 +21,8 @@ seq 300000 | awk '{ printf("%sline %d of the file, %x", (NR > 1 ? "\n" : ""), $1
 [ "$(wc -l <"$file")" = 299999 ] || bad "the file has not 300,000 lines"
 [ "$(tail -c 1 "$file" | od -An -c | tr -d ' ')" != '\n' ] || bad "the file ends with a newline"
 
-# Runs the command, kills it after a random time up to $1 ms. Sets `killed`; fails if the command ended by itself with an error.
+# Runs the command, kills it after a random time up to $1 ms. Sets `killed`; fails if the command
+# ended by itself with an error.
 killed=0
 run_and_kill() {
     local most=$1 ms status

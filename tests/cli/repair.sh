@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-timeout: 240
-# Damage as a table {name, damage, expected}: verify reports it, repair mends it, everything but the damaged frames stays readable, in
-# order, and the log goes on from there.
+# test-timeout: 240 Damage as a table {name, damage, expected}: verify reports it, repair mends it,
+# everything but the damaged frames stays readable, in order, and the log goes on from there.
 set -euo pipefail
 export PYTHONDONTWRITEBYTECODE=1
 python3 - "$1" <<'PY'

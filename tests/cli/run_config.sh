@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What can be wrong with a pipeline's file: each is told with its line and, where something is alike, with a suggestion. Nothing is opened.
+# What can be wrong with a pipeline's file: each is told with its line and, where something is
+# alike, with a suggestion. Nothing is opened.
 set -u
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
 root=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}

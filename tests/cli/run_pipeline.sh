@@ -3,8 +3,9 @@
 # test-label: slow
 # test-timeout: 300
 #
-# `pawl run` on a whole pipeline, killed with -9 again and again: log lines through a regular expression, a filter, a route and a window of ids into rotating files, compared
-# with what sed, awk and sort say. Then its signals: a drain, a second one, a reload; and its status.
+# `pawl run` on a whole pipeline, killed with -9 again and again: log lines through a regular
+# expression, a filter, a route and a window of ids into rotating files, compared with what sed, awk
+# and sort say. Then its signals: a drain, a second one, a reload; and its status.
 set -u
 export LC_ALL=C
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
@@ -71,7 +72,7 @@ done
 child=
 "$pawl" run p.yaml --until-idle 2>err || bad "the last run"
 [ "$killed" -ge 5 ] || bad "killed $killed times only"
-ls -A out | grep -vE '\.state$' | grep '^\.' && bad "leftovers"
+find out -mindepth 1 -name '.*' ! -name '*.state' | grep . && bad "leftovers"
 cat out/tagged-* | sort | cmp - want.tagged || bad "tagged"
 [ "$(cat out/oks-* | wc -l)" = "$(cat want.oks)" ] && [ "$(cat out/oks-* | sort -u | wc -l)" = "$(cat want.oks)" ] || bad "oks"
 # a window is of one partition: each holds each id at most once

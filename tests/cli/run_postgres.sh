@@ -3,8 +3,9 @@
 # test-label: slow
 # test-timeout: 300
 #
-# A real log, written and rotated while it is followed, through file -> regex -> PostgreSQL by each of the three kinds at once, while `pawl run` and
-# the server are killed with -9. Then the tables are what SQL itself computes from the raw bytes. Without the real log one like it is made.
+# A real log, written and rotated while it is followed, through file -> regex -> PostgreSQL by each
+# of the three kinds at once, while `pawl run` and the server are killed with -9. Then the tables
+# are what SQL itself computes from the raw bytes. Without the real log one like it is made.
 set -u
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,7 +21,13 @@ bad() { echo "FAILED: $*"; tail -5 "$work/err" 2>/dev/null; exit 1; }
 sql() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 child=
 writer=
-trap 'for p in $child $writer; do kill -9 "$p" 2>/dev/null; done; cd /; pg_remove' EXIT
+cleanup() {
+    local process
+    for process in $child $writer; do kill -9 "$process" 2>/dev/null; done
+    cd /
+    pg_remove
+}
+trap cleanup EXIT
 real=$(realpath -m "$here/../../../shared/data/OpenSSH_2k.log")
 if [ -r "$real" ]; then
     cp "$real" once

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# The unit file is one that systemd takes, and leaves little to attack; and `pawl run` speaks its protocol: ready, status, signs of life, reloading, stopping.
+# The unit file is one that systemd takes, and leaves little to attack; and `pawl run` speaks its
+# protocol: ready, status, signs of life, reloading, stopping.
 set -u
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
 root=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}
@@ -47,15 +48,19 @@ wait "$child" || bad "it ended with $?"
 child=
 echo "the protocol: well"
 
-command -v systemd-analyze >/dev/null || { echo "SKIPPED in part: systemd-analyze is not installed, so the unit file is not looked into"; exit 0; }
+if ! command -v systemd-analyze >/dev/null; then
+    echo "SKIPPED in part: systemd-analyze is not installed, so the unit file is not looked into"
+    exit 0
+fi
 mkdir -p unit
 sed "s|/usr/bin/pawl|$pawl|" "$root/packaging/pawl@.service" >unit/pawl@.service
-systemd-analyze verify "$work/unit/pawl@test.service" >verify 2>&1 # its own status counts the man page, which may not be installed
-grep -i 'pawl@' verify | grep -v "'man pawl(1)'" && bad "systemd-analyze verify"
-if systemd-analyze security --offline=true "$work/unit/pawl@test.service" >security 2>&1; then
-    score=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' security)
+systemd-analyze verify "$work/unit/pawl@test.service" >verify.txt 2>&1
+# Its own status counts the man page, which may not be installed.
+grep -i 'pawl@' verify.txt | grep -v "'man pawl(1)'" && bad "systemd-analyze verify"
+if systemd-analyze security --offline=true "$work/unit/pawl@test.service" >security.txt 2>&1; then
+    score=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' security.txt)
     awk -v s="$score" 'BEGIN { exit !(s != "" && s < 3) }' || bad "exposure '$score'"
     echo "the unit file: exposure $score of 10"
 else
-    echo "SKIPPED in part: systemd-analyze security --offline is not possible here: $(tail -1 security)"
+    echo "SKIPPED in part: systemd-analyze security --offline is not possible here: $(tail -1 security.txt)"
 fi

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # test-timeout: 240
 #
-# Real parts together: a followed file that is rotated, through a regular expression into files and SQLite, killed with -9; a pattern that explodes; a program and a shared object as
-# processors; what SQL counts is what awk counts.
+# Real parts together: a followed file that is rotated, through a regular expression into files and
+# SQLite, killed with -9; a pattern that explodes; a program and a shared object as processors; what
+# SQL counts is what awk counts.
 set -u
 export LC_ALL=C
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
@@ -83,7 +84,7 @@ Y
 printf 'aaa\n%sb\naa\n' "$(printf 'a%.0s' $(seq 60))" >in
 "$pawl" ingest log lines in 2>err || bad ingest
 "$pawl" run q.yaml --until-idle 2>err || bad "run q"
-[ "$(cat dead.txt | wc -l)" = 1 ] && grep -q b dead.txt || bad "dead letters"
+[ "$(wc -l <dead.txt)" = 1 ] && grep -q b dead.txt || bad "dead letters"
 "$pawl" cat log dead --format json | grep -q match_limit || bad "the reason"
 "$pawl" cat log a | tr '\n' ' ' | grep -qF '{"x":"aaa"} {"x":"aa"} ' || bad "the others"
 "$pawl" cat log up | cmp - <(tr a-z A-Z <in) || bad "the program"

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-label: slow
-# test-timeout: 600
-# guarantees.sh PAWL [ROUNDS] - the three guarantees, seen; `./dev guarantees` prints the same table after more kills. At-most-once must lose rows,
+# test-label: slow test-timeout: 600 guarantees.sh PAWL [ROUNDS] - the three guarantees, seen;
+# `./dev guarantees` prints the same table after more kills. At-most-once must lose rows,
 # at-least-once double some, exactly-once do neither.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)

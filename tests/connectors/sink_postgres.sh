@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-label: slow
-# test-timeout: 600
-# The PostgreSQL sink: what columns take; each fault of the target, with what becomes of it (the table in connectors/postgres/link_postgres.c): a clear
-# error or a documented conversion, nothing lost, nothing doubled; prepared transactions that someone finished, rolled back or left by hand.
+# test-label: slow test-timeout: 600 The PostgreSQL sink: what columns take; each fault of the
+# target, with what becomes of it (the table in connectors/postgres/link_postgres.c): a clear error
+# or a documented conversion, nothing lost, nothing doubled; prepared transactions that someone
+# finished, rolled back or left by hand.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 prog=$(dirname "$1")/tests/prog_sink
@@ -179,7 +179,8 @@ os.kill(int(pid), signal.SIGCONT)
 r = sink("transactional", ["batch=1000"], T)
 whole("a session that was stopped", "transactional")
 
-# ---- connection cut in the middle of COPY (a sequence remembers across the rollback that it has happened)
+# ---- connection cut in the middle of COPY (a sequence remembers across the rollback that it has
+# happened)
 for kind in KINDS:
     new_log(values)
     table = "t" if kind == "idempotent" else "u"
@@ -189,7 +190,8 @@ for kind in KINDS:
     whole("cut in COPY", kind)
     check("cut in COPY", r["retries"] == "2", r)
 
-# ---- server killed while it prepares (a deferred trigger kills its session, and the server goes down with it) and while it commits
+# ---- server killed while it prepares (a deferred trigger kills its session, and the server goes
+# down with it) and while it commits
 for kind in ("transactional", "two-phase"):
     new_log(values)
     fresh("create function die() returns trigger language plpgsql as $$begin if (select size from pg_stat_file('%s/died', true)) is null then "
@@ -202,7 +204,8 @@ for kind in ("transactional", "two-phase"):
     check("it died", os.path.exists(died) and int(r["retries"]) > 0, r)
     whole("server killed in " + ("PREPARE" if kind == "two-phase" else "COMMIT"), kind)
 
-# ---- the same after the commit took effect and before the answer: the session waits for a standby that never comes
+# ---- the same after the commit took effect and before the answer: the session waits for a standby
+# that never comes
 for kind in KINDS:
     new_log(values)
     fresh()

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-label: slow
-# test-timeout: 900
-# The PostgreSQL sink of each kind while the pipeline, the server, or one session of the server is killed with -9: at every named point, and at
-# random. Afterwards the table is what SQL makes of the raw file: no row is missing, none is there twice.
+# test-label: slow test-timeout: 900 The PostgreSQL sink of each kind while the pipeline, the
+# server, or one session of the server is killed with -9: at every named point, and at random.
+# Afterwards the table is what SQL makes of the raw file: no row is missing, none is there twice.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 prog=$(dirname "$1")/tests/prog_sink

@@ -3,8 +3,9 @@
 # test-label: slow
 # test-timeout: 120
 #
-# TLS as libpq does it, on loopback: rows go in over an encrypted connection whose certificate is checked; a server with another certificate, or one that
-# doesn't encrypt, is refused by the settings that ask for it, and nothing is sent to it.
+# TLS as libpq does it, on loopback: rows go in over an encrypted connection whose certificate is
+# checked; a server with another certificate, or one that doesn't encrypt, is refused by the
+# settings that ask for it, and nothing is sent to it.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-label: slow
-# test-timeout: 300
-# The SQLite sink: both kinds killed at every point and at random, what columns take, and each fault of the target: an error that says what it
-# is, nothing lost, nothing doubled. Python's sqlite3 looks at the result.
+# test-label: slow test-timeout: 300 The SQLite sink: both kinds killed at every point and at
+# random, what columns take, and each fault of the target: an error that says what it is, nothing
+# lost, nothing doubled. Python's sqlite3 looks at the result.
 set -euo pipefail
 prog=$(dirname "$1")/tests/prog_sink
 if [ ! -x "$prog" ]; then echo "SKIPPED: no test programs (libcmocka-dev)"; exit 77; fi

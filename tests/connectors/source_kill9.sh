@@ -3,7 +3,8 @@
 # test-label: slow
 # test-timeout: 300
 #
-# A followed file, rotated by renaming or by copying and truncating while its source is killed with -9 again and again: every line is in the log once, in order.
+# A followed file, rotated by renaming or by copying and truncating while its source is killed with
+# -9 again and again: every line is in the log once, in order.
 set -u
 pawl=${1:-${PAWL_COMMAND:-}}
 source=${PAWL_BUILD_DIR:-build}/tests/prog_source

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-label: slow
-# test-timeout: 300
-# The PostgreSQL source: rows written by several sessions, out of order, some rolled back, come once each while source and server are killed; what
-# polling by a sequence alone misses, and txid doesn't; ties, lag, bad settings.
+# test-label: slow test-timeout: 300 The PostgreSQL source: rows written by several sessions, out of
+# order, some rolled back, come once each while source and server are killed; what polling by a
+# sequence alone misses, and txid doesn't; ties, lag, bad settings.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 pawl=$1
@@ -59,7 +58,7 @@ for way in id txid; do
     wait "$late"
     rm "$work/late"
     sql -c "INSERT INTO ev (body) VALUES ('last')"
-    until_lines $([ $way = id ] && echo 2 || echo 3)
+    until_lines "$([ "$way" = id ] && echo 2 || echo 3)"
     end
     want=$([ $way = id ] && echo "early last" || echo "late early last") # the order of txid
     [ "$(got | tr '\n' ' ')" = "$want " ] || bad "$way: $(got | tr '\n' ' ')"

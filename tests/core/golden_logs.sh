@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Golden logs, good and bad, written by the oracle from docs/format.md alone: the command reads from them exactly what was put in, and refuses or
-# reports what is not right. Then the other way round: logs written by the command, read by the oracle, agree byte for byte.
+# Golden logs, good and bad, written by the oracle from docs/format.md alone: the command reads from
+# them exactly what was put in, and refuses or reports what is not right. Then the other way round:
+# logs written by the command, read by the oracle, agree byte for byte.
 set -euo pipefail
 pawl=$1
 oracle=$PAWL_SOURCE_DIR/tests/oracle

@@ -3,8 +3,8 @@
 # test-label: slow
 # test-timeout: 300
 #
-# The models of docs/model hold in every state that spin can reach, and each deliberate fault in them is found.
-# `model.sh --table` prints the table of docs/model/README.md.
+# The models of docs/model hold in every state that spin can reach, and each deliberate fault in
+# them is found. `model.sh --table` prints the table of docs/model/README.md.
 set -u
 root=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}
 for tool in spin gcc; do

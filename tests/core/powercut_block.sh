@@ -3,9 +3,11 @@
 # test-label: slow
 # test-timeout: 900
 #
-# A disk that loses power for real: ext4 and XFS on a loop device on a FUSE file with a volatile write cache (powercut/fuseblock.c). It is cut at the
-# N-th write or flush, while a writer works or while it recovers from the cut before; sectors that were not flushed survive by chance. And it
-# fails single or all writes or flushes: the writer stops for good (PAWL-7), and what it had acknowledged is there when the log is opened again.
+# A disk that loses power for real: ext4 and XFS on a loop device on a FUSE file with a volatile
+# write cache (powercut/fuseblock.c). It is cut at the N-th write or flush, while a writer works or
+# while it recovers from the cut before; sectors that were not flushed survive by chance. And it
+# fails single or all writes or flushes: the writer stops for good (PAWL-7), and what it had
+# acknowledged is there when the log is opened again.
 set -u
 # shellcheck source=tests/support/lib_powercut.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../support/lib_powercut.sh"
@@ -56,7 +58,8 @@ work_until() { # work_until COUNT: sets `status`
 }
 fresh_log() { rm -rf -- "$log" "$acks"; sync; }
 
-# The cut at the N-th write or flush; now and then another one while recovering from it, soon after it, or both.
+# The cut at the N-th write or flush; now and then another one while recovering from it, soon after
+# it, or both.
 cut_round() { # cut_round ROUND
     local percents=(50 0 90 100 10) again
     [ $(($1 % 4)) -eq 0 ] && fresh_log
@@ -74,7 +77,8 @@ cut_round() { # cut_round ROUND
     check_everything
 }
 
-# One failed write or flush, or all from one on. Where it hit the file system's own, the writer may not notice.
+# One failed write or flush, or all from one on. Where it hit the file system's own, the writer may
+# not notice.
 fault_round() { # fault_round ROUND
     local what=write count=1
     fresh_log
@@ -87,7 +91,8 @@ fault_round() { # fault_round ROUND
     tell on
     case $status in 3) stopped=$((stopped + 1)) ;; 0) ;; *) bad "the writer ended with $status: $(cat "$work/out")" ;; esac
     faults=$((faults + 1))
-    # In the same way on the same file system, if it still can: what the page cache holds may differ from the medium now.
+    # In the same way on the same file system, if it still can: what the page cache holds may differ
+    # from the medium now.
     if touch "$mnt/probe" 2>/dev/null && sync -f "$mnt/probe" 2>/dev/null; then
         check_everything "$backend" "$direct"
         reopened=$((reopened + 1))

@@ -3,14 +3,16 @@
 # test-label: slow
 # test-timeout: 900
 #
-# ext4 and XFS, shut down without flushing their journal while a writer works: what was not synced is gone, as after a power cut with a
-# device that keeps what it was given. Then mounted again and looked at: every acknowledged record is there once.
+# ext4 and XFS, shut down without flushing their journal while a writer works: what was not synced
+# is gone, as after a power cut with a device that keeps what it was given. Then mounted again and
+# looked at: every acknowledged record is there once.
 set -u
 # shellcheck source=tests/support/lib_powercut.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../support/lib_powercut.sh"
 
 cuts=0
-# Runs a command until the file system goes down at the N-th event in the log's directory. Sets `status`.
+# Runs a command until the file system goes down at the N-th event in the log's directory. Sets
+# `status`.
 run_and_cut() { # run_and_cut modify|rename N COMMAND...
     local cutter line
     mkdir -p "$log"
@@ -45,6 +47,7 @@ writer_round() { # writer_round ROUND
     run_and_cut $event "$n" "$prog" work "$log" "$acks" 7 "$backend" "$direct" 100000
     case $status in 3 | 4) ;; *) cat "$work/out"; bad "the writer ended with $status" ;; esac
     remount
+    # shellcheck disable=SC2119 # with no argument: any backend
     check_everything
 }
 

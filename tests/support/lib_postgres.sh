@@ -1,16 +1,19 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# A PostgreSQL server of a test's own: in a temporary directory, on a Unix socket in it, never on the network. Only processes that were started
-# here are ever ended. Sourced by a test; or, from within one, as a command on the server that PG_DIR names:
+# A PostgreSQL server of a test's own: in a temporary directory, on a Unix socket in it, never on
+# the network. Only processes that were started here are ever ended. Sourced by a test; or, from
+# within one, as a command on the server that PG_DIR names:
 #   bash lib_postgres.sh start | kill | stop | restart
-# After pg_new, psql and libpq find the server by PGHOST, PGUSER and PGDATABASE. Settings for it: PG_OPTIONS="-c name=value ...".
+# After pg_new, psql and libpq find the server by PGHOST, PGUSER and PGDATABASE. Settings for it:
+# PG_OPTIONS="-c name=value ...".
 
 pg_skip() { echo "SKIPPED: $*"; exit 77; }
 
 pg_programs() { # the newest version that is installed
     local initdb
-    initdb=$(ls -d /usr/lib/postgresql/*/bin/initdb /usr/local/pgsql/bin/initdb 2>/dev/null | sort -V | tail -1)
+    initdb=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb /usr/local/pgsql/bin/initdb |
+        while read -r initdb; do [ ! -x "$initdb" ] || echo "$initdb"; done | sort -V | tail -1)
     [ -n "$initdb" ] || initdb=$(command -v initdb) || return 1
     PG_BIN=$(dirname "$initdb")
     export PG_BIN
@@ -42,12 +45,14 @@ pg_new() {
 
 pg_start() {
     local i
-    # What is killed here is processes, never the machine: nothing needs to be synced. PG_OPTIONS may say otherwise.
+    # What is killed here is processes, never the machine: nothing needs to be synced. PG_OPTIONS
+    # may say otherwise.
     # shellcheck disable=SC2086,SC2093
     (
         cd /
-        set -- "$PG_BIN/postgres" -D "$PG_DIR/data" -k "$PG_DIR" -p 5432 -c listen_addresses= -c max_prepared_transactions=20 \
-            -c fsync=off -c max_connections=40 -c shared_buffers=32MB ${PG_OPTIONS:-}
+        set -- "$PG_BIN/postgres" -D "$PG_DIR/data" -k "$PG_DIR" -p 5432 -c listen_addresses= \
+            -c max_prepared_transactions=20 -c fsync=off -c max_connections=40 \
+            -c shared_buffers=32MB ${PG_OPTIONS:-}
         [ "$(id -u)" -ne 0 ] || set -- setpriv --reuid=postgres --regid=postgres --init-groups -- "$@"
         exec "$@"
     ) >>"$PG_DIR/server.log" 2>&1 </dev/null &

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What the tests with real file systems that lose power have in common. A test sources this with its own arguments, right after `set -u`.
-# Everything happens in a mount namespace of its own, so that nothing stays mounted, however the test ends; loop devices are detached by
-# the kernel when their file system goes.
+# What the tests with real file systems that lose power have in common. A test sources this with its
+# own arguments, right after `set -u`. Everything happens in a mount namespace of its own, so that
+# nothing stays mounted, however the test ends; loop devices are detached by the kernel when their
+# file system goes.
 
 skip() { echo "SKIPPED: $*"; exit 77; }
 bad() {
@@ -33,7 +34,8 @@ seed=${PAWL_TORTURE_SEED:-$([ -n "${PAWL_TORTURE_SECONDS:-}" ] && date +%s || ec
 RANDOM=$seed
 # Sets `n`: in a subshell, the numbers would not be those of the seed.
 between() { n=$(($1 + (RANDOM * 32768 + RANDOM) % ($2 - $1 + 1))); }
-# A long run has PAWL_TORTURE_SECONDS, shared out to its parts; a quick one does each part so many times.
+# A long run has PAWL_TORTURE_SECONDS, shared out to its parts; a quick one does each part so many
+# times.
 share() { deadline=$((SECONDS + ${PAWL_TORTURE_SECONDS:-0} / $1)); } # share PARTS
 more() { # more DONE WANTED
     [ "$1" -lt "$2" ] || { [ -n "${PAWL_TORTURE_SECONDS:-}" ] && [ "$SECONDS" -lt "$deadline" ]; }
@@ -90,7 +92,8 @@ verify_all() { # verify_all WHEN
     "$pawl" audit "$log" >"$work/out" 2>&1 || bad "audit, $1: $(cat "$work/out")"
 }
 
-# So does the oracle, which shares no code with the library; and it finds at least as many records as were acknowledged.
+# So does the oracle, which shares no code with the library; and it finds at least as many records
+# as were acknowledged.
 ask_oracle() { # ask_oracle WHEN
     python3 "$oracle" check "$log" >"$work/out" 2>&1 || bad "the oracle, $1: $(cat "$work/out")"
     local found wanted
@@ -99,8 +102,9 @@ ask_oracle() { # ask_oracle WHEN
     [ "$found" -ge "$wanted" ] || bad "the oracle, $1: $found records, of $wanted acknowledged"
 }
 
-# After a cut, with the file system mounted again: everything that was acknowledged to the writer is there once, before recovery and after. What
-# the check has seen counts as acknowledged from then on.
+# After a cut, with the file system mounted again: everything that was acknowledged to the writer is
+# there once, before recovery and after. What the check has seen counts as acknowledged from then
+# on.
 all_records=0 all_cut_bytes=0
 check_everything() { # check_everything [BACKEND DIRECT]
     : >>"$acks"
