@@ -40,7 +40,8 @@ static void add(const char *name, uint32_t from, const char *type, const pawl_se
     pawl_error e = {0};
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     c.name = name, c.inputs = &from, c.input_count = 1;
-    need(pawl_processor_make(type, &(pawl_settings){settings, count}, ops, &e), name, &e);
+    need(pawl_processor_make(type, &(pawl_settings){.items = settings, .count = count}, ops, &e),
+         name, &e);
     need(pawl_processor_attach(log_, &c, ops, NULL, &e), name, &e);
 }
 
@@ -69,7 +70,7 @@ static void print(uint32_t from, uint64_t first) {
 
 int main(int argc, char **argv) {
     pawl_options o = PAWL_OPTIONS_INIT;
-    pawl_processor_ops parse, once;
+    pawl_processor_ops parse = PAWL_PROCESSOR_OPS_INIT, once = PAWL_PROCESSOR_OPS_INIT;
     pawl_bounds before;
     pawl_error e = {0};
     if (argc != 2)
@@ -78,9 +79,10 @@ int main(int argc, char **argv) {
     o.lock_wait_ms = 2000; /* a killed one may hold the lock for a moment */
     need(pawl_open(argv[1], &o, &log_, &e), "opening", &e);
     uint32_t lines = stream("lines"), parsed = stream("parsed"), fresh = stream("new");
-    const pawl_setting pattern[] = {{"to", "parsed", 0},
-                                    {"pattern", "^(?<verb>\\w+) (?<path>\\S+) id=(?<id>\\d+)", 0}};
-    const pawl_setting window[] = {{"to", "new", 0}, {"id", "json:id", 0}, {"window", "1000", 0}};
+    const pawl_setting pattern[] = {
+        {"to", "parsed", 0, 0}, {"pattern", "^(?<verb>\\w+) (?<path>\\S+) id=(?<id>\\d+)", 0, 0}};
+    const pawl_setting window[] = {
+        {"to", "new", 0, 0}, {"id", "json:id", 0, 0}, {"window", "1000", 0, 0}};
     add("parse", lines, "regex", pattern, 2, &parse);
     add("once", parsed, "dedup", window, 3, &once);
     need(pawl_partition_bounds(log_, fresh, 0, &before), "new", &e);

@@ -66,6 +66,7 @@ enum pawl_outcome {
 typedef struct pawl_fault {
     uint64_t offset;   /* POISON: the record's offset; UINT64_MAX: not known */
     char message[400]; /* one sentence: what, and what to do */
+    uint64_t reserved[4];
 } pawl_fault;
 
 /* Sets the text (printf-like; cut if too long) and returns `outcome`: return pawl_fault_set(f,
@@ -109,6 +110,7 @@ typedef struct pawl_sink_batch {
     const char *name;
     uint32_t redelivery; /* 1: the target may have it already (idempotent), or had it and lost it */
     uint32_t attempt;    /* earlier attempts in a row that ended with RETRY */
+    uint64_t reserved[4];
 } pawl_sink_batch;
 
 #define PAWL_MESSAGE_ID_SIZE 80
@@ -208,6 +210,7 @@ typedef struct pawl_hooks {
     void *on_point_arg;
     pawl_report_fn report;
     void *report_arg;
+    void *reserved[4]; /* NULL */
 } pawl_hooks;
 
 typedef struct pawl_sink_config {
@@ -235,7 +238,9 @@ typedef struct pawl_sink_config {
 #define PAWL_SINK_CONFIG_INIT \
     { \
         sizeof(pawl_sink_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { \
-            0, 0, 0, 0, 0, 0, 0 \
+            0, 0, 0, 0, 0, 0, 0, { \
+                0 \
+            } \
         } \
     }
 
@@ -250,22 +255,22 @@ typedef struct pawl_sink pawl_sink;
  * keeps what the sink has yet to read. Copies config, strings and ops. Doesn't open the target yet.
  * On error ops->destroy() has been called.
  * Errors: INVALID, NOT_FOUND (stream), LIMIT, FULL, MEMORY, IO, READ_ONLY, FORKED. */
-PAWL_API int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops,
-                           pawl_sink **out, pawl_error *err);
+PAWL_API PAWL_CHECKED int pawl_sink_add(pawl *p, const pawl_sink_config *c,
+                                        const pawl_sink_ops *ops, pawl_sink **out, pawl_error *err);
 
 /* Does one thing: opens and recovers, or delivers one batch, or moves one poison record. Returns 0:
  * there is more to do at once; n > 0: nothing to do for n milliseconds (or until records come); <
  * 0: it has stopped for good, the status tells why: PROCESSOR (the target's fault, or a policy), or
  * a code of the log. For tests and for owners with a loop of their own. */
-PAWL_API int pawl_sink_step(pawl_sink *s);
+PAWL_API PAWL_CHECKED int pawl_sink_step(pawl_sink *s);
 
 /* Runs it in a thread of its own.
  * Errors: BUSY (it runs), MEMORY, STATE (it failed). */
-PAWL_API int pawl_sink_start(pawl_sink *s);
+PAWL_API PAWL_CHECKED int pawl_sink_start(pawl_sink *s);
 /* Ends the thread: delivers what is durable in the log now, for at most drain_ms (0: only the batch
  * at hand). Returns 0 when the thread has ended; TIMEOUT if something was left (it will be
  * delivered by the next start). Without a thread: 0. */
-PAWL_API int pawl_sink_stop(pawl_sink *s, uint32_t drain_ms);
+PAWL_API PAWL_CHECKED int pawl_sink_stop(pawl_sink *s, uint32_t drain_ms);
 /* Stops, calls destroy() and frees. The name stays registered and holds back retention:
  * pawl_processor_forget() ends that. Safe with NULL. */
 PAWL_API void pawl_sink_remove(pawl_sink *s);
@@ -302,10 +307,14 @@ typedef struct pawl_flow_status {
     char target[256];  /* what the sink or source says of itself */
 } pawl_flow_status;
 #define PAWL_FLOW_STATUS_INIT \
-    { .struct_size = sizeof(pawl_flow_status) }
+    { \
+        sizeof(pawl_flow_status), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}, { \
+            0 \
+        } \
+    }
 /* Any thread, at any time between add and remove.
  * Errors: INVALID. */
-PAWL_API int pawl_sink_status(pawl_sink *s, pawl_flow_status *out);
+PAWL_API PAWL_CHECKED int pawl_sink_status(pawl_sink *s, pawl_flow_status *out);
 /* Short name of an enum pawl_flow: "waiting". Never NULL, static. */
 PAWL_API const char *pawl_flow_name(int flow);
 
@@ -324,7 +333,7 @@ typedef struct pawl_source_context pawl_source_context;
 /* The committed position of an item: what came with its last durable records. Returns its length, 0
  * if there is none yet; or < 0 as pawl_producer_open(). To be asked in open() or read(), before the
  * item's first record is given. Takes the item's producer over. */
-PAWL_API int pawl_source_position(pawl_source_context *x, const char *item, void *buf);
+PAWL_API PAWL_CHECKED int pawl_source_position(pawl_source_context *x, const char *item, void *buf);
 
 /* Tells of something that someone should know (severity as in pawl_report_fn), and shows it in the
  * status. To be called by the source's functions only. */
@@ -349,6 +358,7 @@ typedef struct pawl_source_batch {
     uint32_t position_len; /* at most 32; > 0 */
     /* NULL; else why none of these records may go to the stream: they go by on_poison */
     const char *poison;
+    uint64_t reserved[4];
 } pawl_source_batch;
 
 typedef struct pawl_source_ops {
@@ -391,7 +401,9 @@ typedef struct pawl_source_config {
 #define PAWL_SOURCE_CONFIG_INIT \
     { \
         sizeof(pawl_source_config), 0, 0, PAWL_ANY, 0, 0, 0, 0, 0, 0, { \
-            0, 0, 0, 0, 0, 0, 0 \
+            0, 0, 0, 0, 0, 0, 0, { \
+                0 \
+            } \
         } \
     }
 
@@ -402,13 +414,14 @@ typedef struct pawl_source pawl_source;
  * stop(): reads no more, and waits until what was read is durable and acknowledged, at most
  * drain_ms (TIMEOUT).
  * Errors: INVALID, NOT_FOUND, MEMORY, READ_ONLY, FORKED (pawl_source_add()). */
-PAWL_API int pawl_source_add(pawl *p, const pawl_source_config *c, const pawl_source_ops *ops,
-                             pawl_source **out, pawl_error *err);
-PAWL_API int pawl_source_step(pawl_source *s);
-PAWL_API int pawl_source_start(pawl_source *s);
-PAWL_API int pawl_source_stop(pawl_source *s, uint32_t drain_ms);
+PAWL_API PAWL_CHECKED int pawl_source_add(pawl *p, const pawl_source_config *c,
+                                          const pawl_source_ops *ops, pawl_source **out,
+                                          pawl_error *err);
+PAWL_API PAWL_CHECKED int pawl_source_step(pawl_source *s);
+PAWL_API PAWL_CHECKED int pawl_source_start(pawl_source *s);
+PAWL_API PAWL_CHECKED int pawl_source_stop(pawl_source *s, uint32_t drain_ms);
 PAWL_API void pawl_source_remove(pawl_source *s);
-PAWL_API int pawl_source_status(pawl_source *s, pawl_flow_status *out);
+PAWL_API PAWL_CHECKED int pawl_source_status(pawl_source *s, pawl_flow_status *out);
 
 /* ---------------------------------------------------------------- settings */
 
@@ -417,11 +430,13 @@ PAWL_API int pawl_source_status(pawl_source *s, pawl_flow_status *out);
 typedef struct pawl_setting {
     const char *name;
     const char *value;
-    uint32_t line; /* where it was read, 0 if unknown; for messages */
+    uint32_t line;     /* where it was read, 0 if unknown; for messages */
+    uint32_t reserved; /* 0 */
 } pawl_setting;
 typedef struct pawl_settings {
     const pawl_setting *items;
     size_t count;
+    size_t reserved[2]; /* 0 */
 } pawl_settings;
 
 enum pawl_setting_kind {
@@ -433,9 +448,9 @@ enum pawl_setting_kind {
     PAWL_SETTING_CHOICE = 5  /* one of the words of `choices` */
 };
 typedef struct pawl_setting_info {
-    const char *name; /* NULL ends the list. "columns.*": any name below columns */
-    int32_t kind;     /* enum pawl_setting_kind */
-    int32_t required;
+    const char *name;     /* NULL ends the list. "columns.*": any name below columns */
+    int32_t kind;         /* enum pawl_setting_kind */
+    int32_t required;     /* 1: must be given. The other bits are room to grow: 0 */
     const char *choices;  /* "text|json" */
     const char *fallback; /* what holds where it isn't given, or NULL */
     const char *help;     /* a sentence */
@@ -494,9 +509,9 @@ typedef struct pawl_processor_ops {
  * pawl_run() runs. `out` and `err` may be NULL. An error leaves ops with you.
  * Errors: NOT_FOUND (a stream that isn't there; make it first), INVALID, MEMORY, those of
  * pawl_processor_add(), and what start() answers. */
-PAWL_API int pawl_processor_attach(pawl *p, const pawl_processor_config *c,
-                                   const pawl_processor_ops *ops, pawl_processor **out,
-                                   pawl_error *err);
+PAWL_API PAWL_CHECKED int pawl_processor_attach(pawl *p, const pawl_processor_config *c,
+                                                const pawl_processor_ops *ops, pawl_processor **out,
+                                                pawl_error *err);
 
 /* ---------------------------------------------------------------- connectors by name */
 
@@ -520,16 +535,18 @@ PAWL_API const pawl_connector *pawl_connector_at(uint32_t index);
 PAWL_API const pawl_connector *pawl_connector_find(const char *type, int kind);
 /* Checks the settings against the connector's list: unknown names, required ones, kinds.
  * Errors: INVALID, err tells which and its line. */
-PAWL_API int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_error *err);
-/* Finds, checks, makes. The settings (NULL: none) need to live during the call only. Of a processor
+PAWL_API PAWL_CHECKED int pawl_settings_check(const pawl_connector *c, const pawl_settings *s,
+                                              pawl_error *err);
+/* Finds, checks, makes. `*out` must have been initialised with
+ * its _INIT macro. The settings (NULL: none) need to live during the call only. Of a processor
  * they are those of a pipeline file that belong to its type, `to` included (docs/run.md).
  * Errors: NOT_FOUND (no such type in this build), INVALID, MEMORY, and what the connector says. */
-PAWL_API int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out,
-                            pawl_error *err);
-PAWL_API int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out,
-                              pawl_error *err);
-PAWL_API int pawl_processor_make(const char *type, const pawl_settings *s, pawl_processor_ops *out,
-                                 pawl_error *err);
+PAWL_API PAWL_CHECKED int pawl_sink_make(const char *type, const pawl_settings *s,
+                                         pawl_sink_ops *out, pawl_error *err);
+PAWL_API PAWL_CHECKED int pawl_source_make(const char *type, const pawl_settings *s,
+                                           pawl_source_ops *out, pawl_error *err);
+PAWL_API PAWL_CHECKED int pawl_processor_make(const char *type, const pawl_settings *s,
+                                              pawl_processor_ops *out, pawl_error *err);
 
 /* Value of a setting: as given, else the fallback, else NULL. For connectors. */
 PAWL_API const char *pawl_setting_text(const pawl_connector *c, const pawl_settings *s,

@@ -142,6 +142,7 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
                   s->partitions, partition);
     } else {
         const struct partition *part = &s->parts[partition];
+        memset(out, 0, sizeof *out);
         out->end = part->next;
         out->durable = p->read_only ? part->next : tables_durable_next(part, p->wal.durable);
         rc = locate_first(p, stream, partition, &out->first);
@@ -338,6 +339,9 @@ int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
 int pawl_retention_set(pawl *p, const pawl_retention *r) {
     if (r == NULL)
         return fail(PAWL_INVALID, "the settings are NULL");
+    if ((r->reserved | r->reserved2[0] | r->reserved2[1] | r->reserved2[2] | r->reserved2[3]) != 0)
+        return fail(PAWL_UNSUPPORTED,
+                    "a reserved field of pawl_retention is not 0; begin with = {0}");
     TRY(enter_catalog(p));
     struct pawl_tx *tx;
     int rc = tx_new(p, &tx);
@@ -358,7 +362,8 @@ int pawl_retention_get(pawl *p, pawl_retention *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
-    *out = (pawl_retention){p->tables.retain_bytes, p->tables.retain_ms, p->tables.consumed};
+    *out = (pawl_retention){
+        .bytes = p->tables.retain_bytes, .ms = p->tables.retain_ms, .consumed = p->tables.consumed};
     engine_leave(p);
     return 0;
 }

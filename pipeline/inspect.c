@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "pipeline/engine.h"
+#include "pipeline/struct_size.h"
 #include "recovery/verify.h"
 
 struct judge {
@@ -118,16 +119,10 @@ static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *f
 
 static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
     int saved = errno;
-    pawl_check local = PAWL_CHECK_INIT;
     struct mem mem;
     struct seam *io = NULL;
-    if (c == NULL)
-        c = &local;
-    fail_clear();
-    bool asked_well = dir != NULL && c->struct_size == sizeof *c;
-    int rc = asked_well ? seam_create(dir, false, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io)
-                        : fail(PAWL_INVALID, "no directory, or pawl_check without PAWL_CHECK_INIT");
-    if (asked_well && rc < 0)
+    int rc = seam_create(dir, false, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io);
+    if (rc < 0)
         rc = open_error(rc, dir, false);
     c->segments = c->frames = c->commits = c->records = c->bytes = c->problems = c->torn_bytes = 0;
     c->intervals = c->positions = c->repaired = c->lost_records = 0;
@@ -175,7 +170,7 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
 
 /* The first problem found decides what is returned. */
 struct first {
-    pawl_check *user;
+    const pawl_check *user;
     pawl_finding_fn finding;
     void *arg;
     int code;
@@ -193,19 +188,28 @@ static int pass_progress(void *arg, uint64_t done, uint64_t total) {
 }
 
 static int check_all(const char *dir, pawl_check *c, bool repair, pawl_error *err, int *found) {
-    pawl_check local = PAWL_CHECK_INIT;
-    if (c == NULL)
-        c = &local;
-    struct first x = {c, c->finding, c->arg, 0};
-    pawl_check inner = *c;
+    pawl_check own = PAWL_CHECK_INIT;
+    fail_clear();
+    int rc = dir == NULL ? fail(PAWL_INVALID, "the directory is NULL")
+             : c != NULL ? pawl_struct_take(&own, sizeof own, c, CHECK_FIRST, "pawl_check")
+                         : 0;
+    *found = 0;
+    if (rc < 0) {
+        if (err != NULL)
+            fail_copy(err);
+        return rc;
+    }
+    struct first x = {&own, own.finding, own.arg, 0};
+    pawl_check inner = own;
     inner.finding = keep_first;
-    inner.progress = c->progress != NULL ? pass_progress : NULL;
+    inner.progress = own.progress != NULL ? pass_progress : NULL;
     inner.arg = &x;
-    int rc = check(dir, &inner, repair, err);
-    inner.finding = c->finding;
-    inner.progress = c->progress;
-    inner.arg = c->arg;
-    *c = inner;
+    rc = check(dir, &inner, repair, err);
+    inner.finding = own.finding;
+    inner.progress = own.progress;
+    inner.arg = own.arg;
+    if (c != NULL)
+        TRY(pawl_struct_give(c, CHECK_FIRST, &inner, sizeof inner, "pawl_check"));
     *found = x.code;
     return rc;
 }

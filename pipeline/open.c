@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "pipeline/engine.h"
+#include "pipeline/struct_size.h"
 
 #define MEMORY_DEFAULT (32ull * MIB)
 #define MEMORY_MIN (2ull * MIB)
@@ -41,10 +42,6 @@ static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *fram
 }
 
 static int check_options(const pawl_options *o) {
-    if (o->struct_size != sizeof *o)
-        return fail(
-            PAWL_INVALID,
-            "pawl_options was not initialised with PAWL_OPTIONS_INIT, or is of another version");
     if (o->segment_size != 0 &&
         (o->segment_size < MIB || o->segment_size > 4096ull * MIB || o->segment_size % MIB != 0))
         return fail(PAWL_INVALID,
@@ -268,17 +265,18 @@ int engine_open(struct seam *io, const pawl_options *o, pawl **out) {
 }
 
 int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *err) {
-    static const pawl_options defaults = PAWL_OPTIONS_INIT;
+    pawl_options own = PAWL_OPTIONS_INIT;
     int saved = errno;
-    if (o == NULL)
-        o = &defaults;
     fail_clear();
     if (out != NULL)
         *out = NULL;
     int rc = dir == NULL || out == NULL ? fail(PAWL_INVALID, "directory or result pointer is NULL")
-                                        : check_options(o);
+             : o != NULL ? pawl_struct_take(&own, sizeof own, o, OPTIONS_FIRST, "pawl_options")
+                         : 0;
     if (rc == 0)
-        rc = open_on(dir, NULL, o, out);
+        rc = check_options(&own);
+    if (rc == 0)
+        rc = open_on(dir, NULL, &own, out);
     if (err != NULL)
         fail_copy(err);
     errno = saved;

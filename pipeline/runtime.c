@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "pipeline/processor.h"
+#include "pipeline/struct_size.h"
 
 struct worker {
     struct run_control *run;
@@ -22,9 +23,8 @@ struct run_control {
 };
 
 static int check_config(const pawl_processor_config *c) {
-    if (c == NULL || c->struct_size != sizeof *c || c->process == NULL || c->inputs == NULL ||
-        c->input_count == 0 || c->input_count > 64 || c->guarantee < 0 || c->guarantee > 2 ||
-        c->on_error < 0 || c->on_error > 2)
+    if (c->process == NULL || c->inputs == NULL || c->input_count == 0 || c->input_count > 64 ||
+        c->guarantee < 0 || c->guarantee > 2 || c->on_error < 0 || c->on_error > 2)
         return fail(
             PAWL_INVALID,
             "a processor needs a name, 1 to 64 inputs, a callback, and PAWL_PROCESSOR_INIT");
@@ -73,7 +73,10 @@ static int dead_letter_known(pawl *p, const pawl_processor_config *c) {
     return fail(PAWL_NOT_FOUND, "the dead-letter stream is not there");
 }
 
-int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor **out) {
+int pawl_processor_add(pawl *p, const pawl_processor_config *given, pawl_processor **out) {
+    pawl_processor_config own;
+    const pawl_processor_config *c = &own;
+    TRY(pawl_struct_take(&own, sizeof own, given, PROCESSOR_FIRST, "pawl_processor_config"));
     TRY(check_config(c));
     uint32_t id;
     bool stale = false;

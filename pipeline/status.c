@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "pipeline/engine.h"
+#include "pipeline/struct_size.h"
 
 static void fill_writer(pawl *p, pawl_status *s) {
     const struct wal *w = &p->wal;
@@ -34,11 +35,7 @@ static void fill_reader(pawl *p, pawl_status *s) {
     s->writer_pid = f->writer < 0 ? -1 : f->writer;
 }
 
-int pawl_get_status(pawl *p, pawl_status *out) {
-    if (out == NULL || out->struct_size != sizeof *out)
-        return fail(PAWL_INVALID, "pawl_status was not initialised with PAWL_STATUS_INIT");
-    TRY(engine_enter(p));
-    *out = (pawl_status)PAWL_STATUS_INIT;
+static void fill(pawl *p, pawl_status *out) {
     memcpy(out->log_id, p->header.log_id, 16);
     out->segment_size = p->header.segment_size;
     out->disk_cap = p->header.disk_cap;
@@ -58,6 +55,12 @@ int pawl_get_status(pawl *p, pawl_status *out) {
     out->direct = p->io->direct;
     out->clean = p->clean;
     snprintf(out->backend_note, sizeof out->backend_note, "%s", p->io->note);
+}
+
+int pawl_get_status(pawl *p, pawl_status *out) {
+    pawl_status own = PAWL_STATUS_INIT;
+    TRY(engine_enter(p));
+    fill(p, &own);
     engine_leave(p);
-    return 0;
+    return pawl_struct_give(out, STATUS_FIRST, &own, sizeof own, "pawl_status");
 }

@@ -8,14 +8,18 @@
 
 #include "connectors/runtime/connect.h"
 
-static int check_arguments(const pawl *p, const pawl_processor_config *c,
-                           const pawl_processor_ops *ops, pawl_error *err) {
-    if (p == NULL || c == NULL || ops == NULL)
-        return connect_error(err, PAWL_INVALID, "log, config or ops is NULL");
-    if (c->struct_size != sizeof *c || ops->struct_size != sizeof *ops)
-        return connect_error(
-            err, PAWL_INVALID,
-            "config or ops doesn't begin with PAWL_PROCESSOR_INIT or PAWL_PROCESSOR_OPS_INIT");
+/* Takes config and ops, and checks them. */
+static int check_arguments(const pawl *p, pawl_processor_config *c,
+                           const pawl_processor_config *config, pawl_processor_ops *ops,
+                           const pawl_processor_ops *given, pawl_error *err) {
+    int rc =
+        pawl_struct_take(c, sizeof *c, config, PROCESSOR_CONFIG_FIRST, "pawl_processor_config");
+    if (rc == 0)
+        rc = pawl_struct_take(ops, sizeof *ops, given, PROCESSOR_OPS_FIRST, "pawl_processor_ops");
+    if (rc < 0)
+        return connect_log_error(err, rc);
+    if (p == NULL)
+        return connect_error(err, PAWL_INVALID, "the log is NULL");
     if (c->name == NULL || c->inputs == NULL || c->input_count < 1 || c->input_count > 64)
         return connect_error(err, PAWL_INVALID, "a processor needs a name and 1 to 64 inputs");
     if (ops->process == NULL || (ops->output_count != 0 && ops->outputs == NULL))
@@ -66,12 +70,15 @@ static int check_state(const pawl_processor_config *c, const pawl_processor_ops 
     return 0;
 }
 
-int pawl_processor_attach(pawl *p, const pawl_processor_config *c, const pawl_processor_ops *ops,
-                          pawl_processor **out, pawl_error *err) {
-    int rc = check_arguments(p, c, ops, err);
+int pawl_processor_attach(pawl *p, const pawl_processor_config *config,
+                          const pawl_processor_ops *given, pawl_processor **out, pawl_error *err) {
+    pawl_processor_config own;
+    pawl_processor_ops taken;
+    int rc = check_arguments(p, &own, config, &taken, given, err);
     if (rc < 0)
         return rc;
-    pawl_processor_config own = *c;
+    const pawl_processor_config *c = &own;
+    const pawl_processor_ops *ops = &taken;
     pawl_stream_info *inputs = calloc(c->input_count, sizeof *inputs),
                      *outputs = calloc(ops->output_count + 1u, sizeof *outputs);
     const pawl_processor_place at = {c->name, inputs, outputs, c->input_count, ops->output_count};

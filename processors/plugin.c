@@ -84,7 +84,7 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     for (size_t i = 0; x->options != NULL && i < s->count; i++) {
         if (strncmp(s->items[i].name, "options.", 8) == 0)
             x->options[x->count++] = (pawl_setting){strdup(s->items[i].name + 8),
-                                                    strdup(s->items[i].value), s->items[i].line};
+                                                    strdup(s->items[i].value), s->items[i].line, 0};
         int rc =
             strncmp(s->items[i].name, "outputs.", 8) == 0 ? proc_output(p, &s->items[i], err) : 0;
         if (rc < 0)
@@ -118,7 +118,8 @@ static int start(proc *p, pawl *log, pawl_error *err) {
     (void)find(x->object, x->symbol, "_close", &x->close);
     if (find(x->object, x->symbol, "_open", &opening)) {
         pawl_error why = {0};
-        int rc = opening(log, &(pawl_settings){x->options, x->count}, &x->arg, &why);
+        int rc =
+            opening(log, &(pawl_settings){.items = x->options, .count = x->count}, &x->arg, &why);
         if (rc < 0)
             return connect_error(err, rc, "processor %s: %s_open: %.300s", p->name, x->symbol,
                                  why.message[0] != 0 ? why.message : pawl_strerror(rc));

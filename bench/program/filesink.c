@@ -96,11 +96,11 @@ static int cat_batch(const struct job *j) {
 
 static int sink_batch(const struct job *j) {
     pawl_flow_status before = PAWL_FLOW_STATUS_INIT, after = PAWL_FLOW_STATUS_INIT;
-    pawl_sink_status(j->sink, &before);
+    if (pawl_sink_status(j->sink, &before) < 0)
+        return -1;
     do {
-        if (pawl_sink_step(j->sink) < 0)
+        if (pawl_sink_step(j->sink) < 0 || pawl_sink_status(j->sink, &after) < 0)
             return -1;
-        pawl_sink_status(j->sink, &after);
     } while (after.batches == before.batches);
     return after.records - before.records == j->records ? 0 : -1;
 }
@@ -170,18 +170,17 @@ int main(int argc, char **argv) {
         return die(e.message);
     if (pawl_stream_create(j.log, "lines", 1, &j.stream) < 0 || open_files(&j) != 0)
         return die("making stream and files");
-    pawl_setting s[] = {{"directory", files, 0}, {"rotate_size", "1G", 0}};
-    pawl_sink_ops ops;
+    pawl_setting s[] = {{"directory", files, 0, 0}, {"rotate_size", "1G", 0, 0}};
+    pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
     pawl_sink_config c = PAWL_SINK_CONFIG_INIT;
     c.name = "bench", c.inputs = &j.stream, c.input_count = 1;
     c.batch_records = (uint32_t)j.records, c.batch_bytes = UINT64_MAX;
-    if (pawl_sink_make("file", &(pawl_settings){s, 2}, &ops, &e) < 0 ||
+    if (pawl_sink_make("file", &(pawl_settings){.items = s, .count = 2}, &ops, &e) < 0 ||
         pawl_sink_add(j.log, &c, &ops, &j.sink, &e) < 0)
         return die(e.message);
     int code = measure(&j);
     pawl_flow_status status = PAWL_FLOW_STATUS_INIT;
-    pawl_sink_status(j.sink, &status);
-    if (code != 0)
+    if (pawl_sink_status(j.sink, &status) < 0 || code != 0)
         die(status.message[0] != 0 ? status.message : "a call failed");
     pawl_sink_remove(j.sink);
     return pawl_close(j.log) < 0 || code != 0;

@@ -94,8 +94,8 @@ static double sink_run(pawl *log, uint32_t stream, const char *type, const pawl_
                        size_t count) {
     static unsigned number;
     char name[32];
-    pawl_settings settings = {items, count};
-    pawl_sink_ops ops;
+    pawl_settings settings = {.items = items, .count = count};
+    pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
     pawl_sink *sink = NULL;
     pawl_error e;
     pawl_sink_config c = PAWL_SINK_CONFIG_INIT;
@@ -109,12 +109,12 @@ static double sink_run(pawl *log, uint32_t stream, const char *type, const pawl_
     while ((rc = pawl_sink_step(sink)) == 0)
         ;
     pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
-    pawl_sink_status(sink, &s);
-    if (rc < 0 || s.records != records)
+    if (pawl_sink_status(sink, &s) < 0 || rc < 0 || s.records != records)
         stop(type, s.message);
     double took = now_s() - begun;
     pawl_sink_remove(sink);
-    pawl_processor_forget(log, name);
+    if (pawl_processor_forget(log, name) < 0)
+        stop(type, "the sink's name can't be forgotten");
     return took;
 }
 
@@ -214,20 +214,20 @@ static double run(int which, pawl *log, uint32_t stream, char (*values)[128]) {
     bool postgres = which > PSQL, json = which == PG_JSON || which == SQLITE_JSON,
          id = kind[0] == 'i';
     pawl_setting items[8] = {
-        {postgres ? "conninfo" : "path", postgres ? conninfo : database, 0},
+        {postgres ? "conninfo" : "path", postgres ? conninfo : database, 0, 0},
         {"table",
          id     ? "keyed"
          : json ? "parsed"
                 : "rows",
-         0},
-        {"kind", kind, 0},
-        {json ? "columns.n" : "columns.off", json ? "$.n" : "offset", 0},
-        {json ? "columns.level" : "columns.value", json ? "$.level" : "value", 0}};
+         0, 0},
+        {"kind", kind, 0, 0},
+        {json ? "columns.n" : "columns.off", json ? "$.n" : "offset", 0, 0},
+        {json ? "columns.level" : "columns.value", json ? "$.level" : "value", 0, 0}};
     size_t count = 5;
     if (json)
-        items[count++] = (pawl_setting){"columns.text", "$.text", 0};
+        items[count++] = (pawl_setting){"columns.text", "$.text", 0, 0};
     if (id)
-        items[count++] = (pawl_setting){"columns.id", "id", 0};
+        items[count++] = (pawl_setting){"columns.id", "id", 0, 0};
     switch (which) {
     case BARE:
         return bare_sqlite(values);
@@ -288,6 +288,5 @@ int main(int argc, char **argv) {
         printf("\n");
     }
     free(values);
-    pawl_close(log);
-    return missed != 0;
+    return pawl_close(log) < 0 || missed != 0;
 }

@@ -106,15 +106,15 @@ static double with_source(uint64_t lines) {
     pawl *log;
     pawl_error e;
     pawl_source *s = NULL;
-    pawl_source_ops ops;
+    pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
     pawl_source_config c = PAWL_SOURCE_CONFIG_INIT;
-    pawl_setting set[] = {{"path", path, 0}, {"follow", "false", 0}};
+    pawl_setting set[] = {{"path", path, 0, 0}, {"follow", "false", 0, 0}};
     fresh_log(&log, &c.stream);
     c.name = "src";
     const char *bytes = getenv("BATCH_BYTES"), *records = getenv("BATCH_RECORDS");
     c.batch_bytes = bytes != NULL ? strtoull(bytes, NULL, 10) : 0;
     c.batch_records = records != NULL ? (uint32_t)strtoul(records, NULL, 10) : 0;
-    if (pawl_source_make("file", &(pawl_settings){set, 2}, &ops, &e) != 0 ||
+    if (pawl_source_make("file", &(pawl_settings){.items = set, .count = 2}, &ops, &e) != 0 ||
         pawl_source_add(log, &c, &ops, &s, &e) != 0)
         die("source");
     double begun = now();
@@ -126,11 +126,11 @@ static double with_source(uint64_t lines) {
     if (rc < 0 || pawl_sync(log) != 0)
         die("step");
     double took = now() - begun;
-    pawl_source_status(s, &st);
-    if (st.records != lines)
+    if (pawl_source_status(s, &st) < 0 || st.records != lines)
         die("lines");
     pawl_source_remove(s);
-    pawl_close(log);
+    if (pawl_close(log) < 0)
+        die("close");
     return took;
 }
 
@@ -141,7 +141,8 @@ static double from_memory(uint64_t lines, size_t line) {
     double begun = now();
     put_lines(log, stream, lines, line);
     double took = now() - begun;
-    pawl_close(log);
+    if (pawl_close(log) < 0)
+        die("close");
     return took;
 }
 

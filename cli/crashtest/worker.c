@@ -170,10 +170,11 @@ static int make_tables(worker *w) {
         code = pawl_producer_open(w->log, "crashtest", &w->producer);
     if (code >= 0)
         code = add_processor(w);
+    pawl_status s = PAWL_STATUS_INIT;
+    if (code >= 0)
+        code = pawl_get_status(w->log, &s);
     if (code < 0)
         return give_up(w, "making streams, producer and processor", code);
-    pawl_status s = PAWL_STATUS_INIT;
-    pawl_get_status(w->log, &s);
     w->next = pawl_producer_sequence(w->producer);
     w->room = s.end_lsn + (w->work->big ? CT_LIFE_BYTES : below(w, CT_LIFE_BYTES / 8));
     return 0;

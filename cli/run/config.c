@@ -216,7 +216,7 @@ static bool flat_add(flat *f, char *name, const char *value, uint32_t line) {
         }
         f->owned = owned;
     }
-    f->items[f->count++] = (pawl_setting){name, value, line};
+    f->items[f->count++] = (pawl_setting){name, value, line, 0};
     f->owned[f->owned_count++] = name;
     return true;
 }
@@ -268,13 +268,14 @@ static bool read_section(config_reading *r, const tree_node *n, enum section whi
             unknown(r, f->items[i].line, c->type, f->items[i].name, c->settings, NULL);
     pawl_error e;
     if (r->file->problems == before &&
-        pawl_settings_check(c, &(pawl_settings){f->items, f->count}, &e) < 0)
+        pawl_settings_check(c, &(pawl_settings){.items = f->items, .count = f->count}, &e) < 0)
         config_pawl_problem(r, n->line, "", &e);
     return r->file->problems == before;
 }
 
 static uint64_t number(enum section which, const flat *f, const char *name) {
-    return pawl_setting_number(&sections[which], &(pawl_settings){f->items, f->count}, name);
+    return pawl_setting_number(&sections[which],
+                               &(pawl_settings){.items = f->items, .count = f->count}, name);
 }
 
 /* ---- top, log, streams */
@@ -310,8 +311,10 @@ static void read_top(config_reading *r, const tree_node *doc) {
         if (name != NULL)
             c->name = name->text;
         if (number(TOP, &f, "threads") > 64)
-            config_problem(r, pawl_setting_line(&(pawl_settings){f.items, f.count}, "threads"), 1,
-                           "threads must be from 0 to 64");
+            config_problem(
+                r,
+                pawl_setting_line(&(pawl_settings){.items = f.items, .count = f.count}, "threads"),
+                1, "threads must be from 0 to 64");
     }
     flat_free(&f);
     free(own.children);
@@ -326,7 +329,7 @@ static void read_log(config_reading *r, const tree_node *doc) {
         return;
     }
     if (read_section(r, n, LOG, &f)) {
-        pawl_settings s = {f.items, f.count};
+        pawl_settings s = {.items = f.items, .count = f.count};
         c->directory = tree_get(n, "directory")->text;
         c->create = number(LOG, &f, "create") != 0;
         c->segment_size = number(LOG, &f, "segment_size");
@@ -401,7 +404,7 @@ static uint32_t small(uint64_t n) {
 }
 
 static void read_own(config_reading *r, flow_config *w, enum section which, const flat *own) {
-    pawl_settings s = {own->items, own->count};
+    pawl_settings s = {.items = own->items, .count = own->count};
     const pawl_connector *c = &sections[which];
     w->to = pawl_setting_text(c, &s, "to");
     w->to_line = pawl_setting_line(&s, "to");
@@ -510,7 +513,8 @@ static void read_flow(config_reading *r, const tree_node *n, flow_config *w, enu
     w->owned_count = all.owned_count;
     pawl_error e;
     if (r->file->problems == before &&
-        pawl_settings_check(&sections[which], &(pawl_settings){own.items, own.count}, &e) < 0)
+        pawl_settings_check(&sections[which],
+                            &(pawl_settings){.items = own.items, .count = own.count}, &e) < 0)
         config_pawl_problem(r, w->line, w->name, &e);
     if (r->file->problems == before)
         read_own(r, w, which, &own);

@@ -58,15 +58,16 @@ static void check_streams(config_reading *r, const flow_config *w) {
 /* What the type says to its settings. Connectors are made and thrown away: that connects to
  * nothing. */
 static void make(config_reading *r, flow_config *w) {
-    pawl_settings s = {w->settings, w->setting_count};
+    pawl_settings s = {.items = w->settings, .count = w->setting_count};
     pawl_error e = {0};
     int rc;
     if (w->kind == FLOW_PROCESSOR) {
+        w->ops = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
         rc = pawl_processor_make(w->type, &s, &w->ops, &e);
         if (rc < 0)
             w->ops = (pawl_processor_ops){0};
     } else if (w->kind == FLOW_SINK) {
-        pawl_sink_ops ops;
+        pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
         rc = pawl_sink_make(w->type, &s, &ops, &e);
         if (rc == 0) {
             w->sink_kind = ops.kind;
@@ -75,7 +76,7 @@ static void make(config_reading *r, flow_config *w) {
                 ops.destroy(ops.self);
         }
     } else {
-        pawl_source_ops ops;
+        pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
         rc = pawl_source_make(w->type, &s, &ops, &e);
         if (rc == 0) {
             w->source_flags = ops.flags;

@@ -6,6 +6,7 @@
  */
 #include "cli/run/pipeline.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,8 +88,9 @@ static int make_streams(pipeline *p) {
 
 static pawl_stream_info stream(const pipeline *p, const char *name) {
     pawl_stream_info info = {0};
-    if (name != NULL)
-        (void)pawl_stream_find(p->log, name, &info); /* make_streams() has seen to it */
+    bool found = name == NULL || pawl_stream_find(p->log, name, &info) == 0;
+    assert(found); /* make_streams() has seen to it */
+    (void)found;
     return info;
 }
 
@@ -120,10 +122,11 @@ static int add_processor(pipeline *p, const flow_config *w) {
 
 static int add_sink(pipeline *p, const flow_config *w) {
     uint32_t ids[64];
-    pawl_sink_ops ops;
+    pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
     pawl_error e = {0};
     pawl_sink_config c = PAWL_SINK_CONFIG_INIT;
-    int code = pawl_sink_make(w->type, &(pawl_settings){w->settings, w->setting_count}, &ops, &e);
+    int code = pawl_sink_make(
+        w->type, &(pawl_settings){.items = w->settings, .count = w->setting_count}, &ops, &e);
     inputs_of(p, w, ids);
     c.name = w->name, c.inputs = ids, c.input_count = w->input_count;
     c.guarantee = w->guarantee;
@@ -143,10 +146,11 @@ static int add_sink(pipeline *p, const flow_config *w) {
 }
 
 static int add_source(pipeline *p, const flow_config *w) {
-    pawl_source_ops ops;
+    pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
     pawl_error e = {0};
     pawl_source_config c = PAWL_SOURCE_CONFIG_INIT;
-    int code = pawl_source_make(w->type, &(pawl_settings){w->settings, w->setting_count}, &ops, &e);
+    int code = pawl_source_make(
+        w->type, &(pawl_settings){.items = w->settings, .count = w->setting_count}, &ops, &e);
     c.name = w->name;
     c.stream = stream(p, w->to).id;
     c.batch_records = w->batch_records, c.batch_bytes = w->batch_bytes;
@@ -232,7 +236,7 @@ static void stop_processors(pipeline *p) {
 static void take_down(pipeline *p) {
     bool left = false;
     for (size_t i = 0; i < p->source_count; i++)
-        (void)pawl_source_stop(p->sources[i], left_ms(p));
+        left = pawl_source_stop(p->sources[i], left_ms(p)) == PAWL_TIMEOUT || left;
     if (p->log != NULL)
         stop_processors(p);
     for (size_t i = 0; i < p->sink_count; i++)

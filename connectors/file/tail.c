@@ -287,7 +287,7 @@ static void give_one(struct tail *t, const char *item, pawl_source_batch *out, c
     pawl_record *r = &t->records[0];
     *r = (pawl_record){.value = from, .value_len = (uint32_t)len, .timestamp_ns = lines_now()};
     if (part != NULL) {
-        t->part = (pawl_header){name, part, sizeof name - 1, (uint16_t)strlen(part)};
+        t->part = (pawl_header){name, part, sizeof name - 1, (uint16_t)strlen(part), 0};
         r->headers = &t->part;
         r->header_count = 1;
     }

@@ -19,6 +19,18 @@ int connect_log_error(pawl_error *err, int code);
 
 /* ---- for the runtimes */
 
+/* The sizes that the public structs had in the first release (pawl_struct_take()). */
+#define CONNECT_END(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
+#define SINK_OPS_FIRST CONNECT_END(pawl_sink_ops, destroy)
+#define SINK_CONFIG_FIRST CONNECT_END(pawl_sink_config, hooks)
+#define SOURCE_OPS_FIRST CONNECT_END(pawl_source_ops, destroy)
+#define SOURCE_CONFIG_FIRST CONNECT_END(pawl_source_config, hooks)
+#define PROCESSOR_OPS_FIRST CONNECT_END(pawl_processor_ops, destroy)
+#define PROCESSOR_CONFIG_FIRST CONNECT_END(pawl_processor_config, batch_bytes)
+#define FLOW_STATUS_FIRST CONNECT_END(pawl_flow_status, target)
+/* Are the reserved fields 0? UNSUPPORTED where they aren't. */
+int connect_hooks_known(const pawl_hooks *h, pawl_error *err);
+
 uint64_t connect_now(const pawl_hooks *h);
 void connect_point(const pawl_hooks *h, const char *point);
 /* Pause before attempt n (from 1): doubled each time, capped, a random 50 to 100 per cent of it.

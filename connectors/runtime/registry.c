@@ -61,7 +61,7 @@ const pawl_connector *pawl_connector_find(const char *type, int kind) {
 static int find(const char *type, const pawl_settings **s, int kind, const pawl_connector **out,
                 pawl_error *err) {
     static const char *const kinds[] = {"sink", "source", "processor"};
-    static const pawl_settings none = {NULL, 0};
+    static const pawl_settings none = {.items = NULL};
     *s = *s != NULL ? *s : &none;
     *out = pawl_connector_find(type, kind);
     if (*out == NULL)
@@ -75,8 +75,12 @@ int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out,
     int rc = find(type, &s, PAWL_KIND_SINK, &c, err);
     if (rc < 0)
         return rc;
-    *out = (pawl_sink_ops)PAWL_SINK_OPS_INIT;
-    return c->make_sink(s, out, err);
+    pawl_sink_ops own = PAWL_SINK_OPS_INIT, theirs;
+    rc = pawl_struct_take(&theirs, sizeof theirs, out, SINK_OPS_FIRST, "pawl_sink_ops");
+    if (rc < 0)
+        return connect_log_error(err, rc);
+    rc = c->make_sink(s, &own, err);
+    return rc < 0 ? rc : pawl_struct_give(out, SINK_OPS_FIRST, &own, sizeof own, "pawl_sink_ops");
 }
 
 int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out,
@@ -85,8 +89,13 @@ int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *
     int rc = find(type, &s, PAWL_KIND_SOURCE, &c, err);
     if (rc < 0)
         return rc;
-    *out = (pawl_source_ops)PAWL_SOURCE_OPS_INIT;
-    return c->make_source(s, out, err);
+    pawl_source_ops own = PAWL_SOURCE_OPS_INIT, theirs;
+    rc = pawl_struct_take(&theirs, sizeof theirs, out, SOURCE_OPS_FIRST, "pawl_source_ops");
+    if (rc < 0)
+        return connect_log_error(err, rc);
+    rc = c->make_source(s, &own, err);
+    return rc < 0 ? rc
+                  : pawl_struct_give(out, SOURCE_OPS_FIRST, &own, sizeof own, "pawl_source_ops");
 }
 
 int pawl_processor_make(const char *type, const pawl_settings *s, pawl_processor_ops *out,
@@ -95,6 +104,12 @@ int pawl_processor_make(const char *type, const pawl_settings *s, pawl_processor
     int rc = find(type, &s, PAWL_KIND_PROCESSOR, &c, err);
     if (rc < 0)
         return rc;
-    *out = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
-    return c->make_processor(s, out, err);
+    pawl_processor_ops own = PAWL_PROCESSOR_OPS_INIT, theirs;
+    rc = pawl_struct_take(&theirs, sizeof theirs, out, PROCESSOR_OPS_FIRST, "pawl_processor_ops");
+    if (rc < 0)
+        return connect_log_error(err, rc);
+    rc = c->make_processor(s, &own, err);
+    return rc < 0
+               ? rc
+               : pawl_struct_give(out, PROCESSOR_OPS_FIRST, &own, sizeof own, "pawl_processor_ops");
 }

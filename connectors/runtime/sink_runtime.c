@@ -12,8 +12,6 @@
 
 static const char *config_fault(const pawl_sink_config *c, const pawl_sink_ops *o) {
     bool exactly = c->guarantee == PAWL_EXACTLY_ONCE;
-    if (c->struct_size != sizeof *c || o->struct_size != sizeof *o)
-        return "config and ops need PAWL_SINK_CONFIG_INIT and PAWL_SINK_OPS_INIT";
     if (!connect_name_ok(c->name))
         return "a sink's name has 1 to 64 bytes of A-Z a-z 0-9 . _ -";
     if (c->inputs == NULL || c->input_count == 0 || c->input_count > 64)
@@ -116,26 +114,42 @@ static int set_up(struct pawl_sink *s, const pawl_sink_config *c, pawl_error *er
     return rc < 0 ? connect_log_error(err, rc) : 0;
 }
 
-int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops, pawl_sink **out,
-                  pawl_error *err) {
-    if (ops == NULL)
-        return connect_error(err, PAWL_INVALID, "ops is NULL");
-    const char *fault = p == NULL || c == NULL || out == NULL
-                            ? "log, config or result pointer is NULL"
-                            : config_fault(c, ops);
-    struct pawl_sink *s = fault == NULL ? calloc(1, sizeof *s) : NULL;
-    if (s == NULL) {
-        if (ops->destroy != NULL)
-            ops->destroy(ops->self);
-        return connect_error(err, fault != NULL ? PAWL_INVALID : PAWL_MEMORY, "%s",
-                             fault != NULL ? fault : "no memory for a sink");
+/* Takes config and ops, and checks them. ops->destroy is set as soon as it may be called. */
+static int check(pawl *p, pawl_sink_config *c, const pawl_sink_config *config, pawl_sink_ops *ops,
+                 const pawl_sink_ops *given, pawl_error *err) {
+    int rc = pawl_struct_take(ops, sizeof *ops, given, SINK_OPS_FIRST, "pawl_sink_ops");
+    if (rc == PAWL_UNSUPPORTED)
+        ops->destroy = given->destroy, ops->self = given->self;
+    if (rc == 0)
+        rc = pawl_struct_take(c, sizeof *c, config, SINK_CONFIG_FIRST, "pawl_sink_config");
+    if (rc < 0)
+        return connect_log_error(err, rc);
+    const char *fault = p == NULL ? "the log is NULL" : config_fault(c, ops);
+    return fault != NULL ? connect_error(err, PAWL_INVALID, "%s", fault)
+                         : connect_hooks_known(&c->hooks, err);
+}
+
+int pawl_sink_add(pawl *p, const pawl_sink_config *config, const pawl_sink_ops *given,
+                  pawl_sink **out, pawl_error *err) {
+    pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
+    pawl_sink_config c;
+    struct pawl_sink *s = NULL;
+    int rc = out == NULL ? connect_error(err, PAWL_INVALID, "the result pointer is NULL") : 0;
+    if (rc == 0)
+        rc = check(p, &c, config, &ops, given, err);
+    if (rc == 0 && (s = calloc(1, sizeof *s)) == NULL)
+        rc = connect_error(err, PAWL_MEMORY, "no memory for a sink");
+    if (rc < 0) {
+        if (ops.destroy != NULL)
+            ops.destroy(ops.self);
+        return rc;
     }
-    s->config = *c;
-    s->ops = *ops;
+    s->config = c;
+    s->ops = ops;
     defaults(&s->config);
-    flow_init(&s->flow, p, c->name, ops->type, &c->hooks);
-    flow_backoff(&s->flow, c->backoff_ms, c->backoff_max_ms);
-    int rc = set_up(s, c, err);
+    flow_init(&s->flow, p, c.name, ops.type, &c.hooks);
+    flow_backoff(&s->flow, c.backoff_ms, c.backoff_max_ms);
+    rc = set_up(s, &c, err);
     if (rc < 0) {
         pawl_sink_remove(s);
         return rc;
@@ -147,7 +161,7 @@ int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops, 
 void pawl_sink_remove(pawl_sink *s) {
     if (s == NULL)
         return;
-    pawl_sink_stop(s, 0);
+    flow_stop(&s->flow, 0);
     for (uint32_t i = 0; i < s->part_count; i++)
         pawl_reader_close(s->parts[i].reader);
     if (s->finish[0] != 0) /* else the next open asks the target about it */
@@ -204,13 +218,14 @@ int pawl_sink_stop(pawl_sink *s, uint32_t drain_ms) {
     return flow_stop(&s->flow, drain_ms) && sink_lag(s) != 0 ? PAWL_TIMEOUT : 0;
 }
 
-int pawl_sink_status(pawl_sink *s, pawl_flow_status *out) {
-    if (s == NULL || out == NULL || out->struct_size != sizeof *out)
+int pawl_sink_status(pawl_sink *s, pawl_flow_status *given) {
+    if (s == NULL)
         return PAWL_INVALID;
+    pawl_flow_status own = PAWL_FLOW_STATUS_INIT, *out = &own;
     uint64_t lag = sink_lag(s);
     flow_status(&s->flow, out);
     out->behind = lag;
     if (s->ops.status != NULL)
         s->ops.status(s->ops.self, out->target, sizeof out->target);
-    return 0;
+    return pawl_struct_give(given, FLOW_STATUS_FIRST, out, sizeof *out, "pawl_flow_status");
 }

@@ -265,8 +265,6 @@ int pawl_source_step(pawl_source *s) {
 /* ---- add and remove, the thread */
 
 static const char *config_fault(const pawl_source_config *c, const pawl_source_ops *o) {
-    if (c->struct_size != sizeof *c || o->struct_size != sizeof *o)
-        return "config and ops need PAWL_SOURCE_CONFIG_INIT and PAWL_SOURCE_OPS_INIT";
     if (!connect_name_ok(c->name))
         return "a source's name has 1 to 64 bytes of A-Z a-z 0-9 . _ -";
     if (o->open == NULL || o->read == NULL)
@@ -290,28 +288,48 @@ static int set_up(struct pawl_source *s, pawl_error *err) {
     return 0;
 }
 
-int pawl_source_add(pawl *p, const pawl_source_config *c, const pawl_source_ops *ops,
+/* Takes config and ops, and checks them. ops->destroy is set as soon as it may be called. */
+static int check(pawl *p, pawl_source_config *c, const pawl_source_config *config,
+                 pawl_source_ops *ops, const pawl_source_ops *given, pawl_error *err) {
+    int rc = pawl_struct_take(ops, sizeof *ops, given, SOURCE_OPS_FIRST, "pawl_source_ops");
+    if (rc == PAWL_UNSUPPORTED)
+        ops->destroy = given->destroy, ops->self = given->self;
+    if (rc == 0)
+        rc = pawl_struct_take(c, sizeof *c, config, SOURCE_CONFIG_FIRST, "pawl_source_config");
+    if (rc < 0)
+        return connect_log_error(err, rc);
+    const char *fault = p == NULL ? "the log is NULL" : config_fault(c, ops);
+    return fault != NULL ? connect_error(err, PAWL_INVALID, "%s", fault)
+                         : connect_hooks_known(&c->hooks, err);
+}
+
+static void defaults(pawl_source_config *c) {
+    c->batch_records = c->batch_records != 0 ? c->batch_records : 10000;
+    c->batch_bytes = c->batch_bytes != 0 ? c->batch_bytes : UINT64_C(1) << 20;
+}
+
+int pawl_source_add(pawl *p, const pawl_source_config *config, const pawl_source_ops *given,
                     pawl_source **out, pawl_error *err) {
-    if (ops == NULL)
-        return connect_error(err, PAWL_INVALID, "ops is NULL");
-    const char *fault = p == NULL || c == NULL || out == NULL
-                            ? "log, config or result pointer is NULL"
-                            : config_fault(c, ops);
-    struct pawl_source *s = fault == NULL ? calloc(1, sizeof *s) : NULL;
-    if (s == NULL) {
-        if (ops->destroy != NULL)
-            ops->destroy(ops->self);
-        return connect_error(err, fault != NULL ? PAWL_INVALID : PAWL_MEMORY, "%s",
-                             fault != NULL ? fault : "no memory for a source");
+    pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
+    pawl_source_config c;
+    struct pawl_source *s = NULL;
+    int rc = out == NULL ? connect_error(err, PAWL_INVALID, "the result pointer is NULL") : 0;
+    if (rc == 0)
+        rc = check(p, &c, config, &ops, given, err);
+    if (rc == 0 && (s = calloc(1, sizeof *s)) == NULL)
+        rc = connect_error(err, PAWL_MEMORY, "no memory for a source");
+    if (rc < 0) {
+        if (ops.destroy != NULL)
+            ops.destroy(ops.self);
+        return rc;
     }
-    s->config = *c;
-    s->ops = *ops;
+    s->config = c;
+    s->ops = ops;
     s->context.source = s;
-    s->config.batch_records = c->batch_records != 0 ? c->batch_records : 10000;
-    s->config.batch_bytes = c->batch_bytes != 0 ? c->batch_bytes : UINT64_C(1) << 20;
-    flow_init(&s->flow, p, c->name, ops->type, &c->hooks);
-    flow_backoff(&s->flow, c->backoff_ms, c->backoff_max_ms);
-    int rc = set_up(s, err);
+    defaults(&s->config);
+    flow_init(&s->flow, p, c.name, ops.type, &c.hooks);
+    flow_backoff(&s->flow, c.backoff_ms, c.backoff_max_ms);
+    rc = set_up(s, err);
     if (rc < 0) {
         pawl_source_remove(s);
         return rc;
@@ -323,7 +341,7 @@ int pawl_source_add(pawl *p, const pawl_source_config *c, const pawl_source_ops 
 void pawl_source_remove(pawl_source *s) {
     if (s == NULL)
         return;
-    pawl_source_stop(s, 0);
+    flow_stop(&s->flow, 0);
     for (uint32_t i = 0; i < s->item_count; i++)
         pawl_producer_close(s->items[i].producer);
     if (s->ops.destroy != NULL)
@@ -374,11 +392,12 @@ int pawl_source_stop(pawl_source *s, uint32_t drain_ms) {
     return ran && (s->have || s->pending_count != 0) ? PAWL_TIMEOUT : 0;
 }
 
-int pawl_source_status(pawl_source *s, pawl_flow_status *out) {
-    if (s == NULL || out == NULL || out->struct_size != sizeof *out)
+int pawl_source_status(pawl_source *s, pawl_flow_status *given) {
+    if (s == NULL)
         return PAWL_INVALID;
+    pawl_flow_status own = PAWL_FLOW_STATUS_INIT, *out = &own;
     flow_status(&s->flow, out);
     if (s->ops.status != NULL)
         s->ops.status(s->ops.self, out->target, sizeof out->target);
-    return 0;
+    return pawl_struct_give(given, FLOW_STATUS_FIRST, out, sizeof *out, "pawl_flow_status");
 }

@@ -81,9 +81,10 @@ static int make(const char *type, const char *const *texts, pawl_processor_ops *
         snprintf(copies[n], sizeof copies[n], "%s", texts[n]);
         char *value = strchr(copies[n], '=');
         *value = 0;
-        items[n] = (pawl_setting){copies[n], value + 1, 11 + (uint32_t)n};
+        items[n] = (pawl_setting){copies[n], value + 1, 11 + (uint32_t)n, 0};
     }
-    int rc = pawl_processor_make(type, &(pawl_settings){items, n}, out, e);
+    *out = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
+    int rc = pawl_processor_make(type, &(pawl_settings){.items = items, .count = n}, out, e);
     memset(copies, 'x', sizeof copies); /* they need not live on */
     return rc;
 }
@@ -102,7 +103,7 @@ static void attach(struct fixture *f, const char *name, const char *from, const 
 }
 
 static void append(struct fixture *f, const char *key, const char *value) {
-    pawl_header h = {"kind", "even", 4, 4};
+    pawl_header h = {"kind", "even", 4, 4, 0};
     pawl_record r = {.key = key,
                      .value = value,
                      .key_len = (uint16_t)strlen(key),
@@ -301,7 +302,7 @@ static void wrong_places(void **state) {
     c.name = NULL;
     refused(f, &c, o, PAWL_INVALID, "needs a name");
     c.name = "p", c.struct_size--;
-    refused(f, &c, o, PAWL_INVALID, "PAWL_PROCESSOR_INIT");
+    refused(f, &c, o, PAWL_INVALID, "pawl_processor_config was not initialised");
     c.struct_size++;
     assert_int_equal(pawl_processor_attach(f->log, &c, o, &f->processors[0], NULL), 0);
     refused(f, &c, o, PAWL_EXISTS, "added already");

@@ -123,7 +123,7 @@ static void set(struct fixture *f, const char *name, const char *value) {
             f->settings[i].value = value;
             return;
         }
-    f->settings[f->setting_count++] = (pawl_setting){name, value, 1};
+    f->settings[f->setting_count++] = (pawl_setting){name, value, 1, 0};
 }
 
 static void open_log(struct fixture *f) {
@@ -196,8 +196,8 @@ static uint64_t now(void *arg) {
 
 static void add(struct fixture *f) {
     pawl_error e = {0};
-    pawl_sink_ops ops;
-    pawl_settings s = {f->settings, f->setting_count};
+    pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
+    pawl_settings s = {.items = f->settings, .count = f->setting_count};
     pawl_sink_config c = PAWL_SINK_CONFIG_INIT;
     c.name = "files", c.inputs = &f->in, c.input_count = 1;
     c.batch_records = f->batch_records;
@@ -539,11 +539,12 @@ static void bad_settings(void **state) {
         {"suffix", ""},       {"directory", ""}, {"nonsense", "1"}};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        pawl_setting s[] = {{"directory", "/tmp", 1}, {bad[i][0], bad[i][1], 2}};
-        pawl_sink_ops ops;
+        pawl_setting s[] = {{"directory", "/tmp", 1, 0}, {bad[i][0], bad[i][1], 2, 0}};
+        pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
         pawl_error e = {0};
         bool own = strcmp(bad[i][0], "directory") == 0;
-        if (pawl_sink_make("file", &(pawl_settings){own ? s + 1 : s, own ? 1 : 2}, &ops, &e) == 0 ||
+        if (pawl_sink_make("file", &(pawl_settings){.items = own ? s + 1 : s, .count = own ? 1 : 2},
+                           &ops, &e) == 0 ||
             e.message[0] == 0)
             fail_msg("%s = %s was taken", bad[i][0], bad[i][1]);
     }

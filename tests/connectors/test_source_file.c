@@ -269,7 +269,7 @@ static void cut_into_parts(void **state) {
             feed_begin(f);
             if (restart) /* after each step */
                 for (int n = 0; n < 40; n++) {
-                    pawl_source_step(f->source);
+                    assert_true(pawl_source_step(f->source) >= 0);
                     again(f);
                 }
             feed_drive(f);
@@ -379,14 +379,17 @@ static void many_lines_of_every_length(void **state) {
 
 static void bad_settings_and_places(void **state) {
     (void)state;
-    pawl_source_ops ops;
+    pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
     pawl_error e;
-    pawl_setting bad[] = {{"path", "/tmp/x", 3}, {"line_max", "1", 4}};
-    assert_int_equal(pawl_source_make("file", &(pawl_settings){bad, 2}, &ops, &e), PAWL_INVALID);
-    bad[1] = (pawl_setting){"follows", "true", 4};
-    assert_int_equal(pawl_source_make("file", &(pawl_settings){bad, 2}, &ops, &e), PAWL_INVALID);
+    pawl_setting bad[] = {{"path", "/tmp/x", 3, 0}, {"line_max", "1", 4, 0}};
+    assert_int_equal(pawl_source_make("file", &(pawl_settings){.items = bad, .count = 2}, &ops, &e),
+                     PAWL_INVALID);
+    bad[1] = (pawl_setting){"follows", "true", 4, 0};
+    assert_int_equal(pawl_source_make("file", &(pawl_settings){.items = bad, .count = 2}, &ops, &e),
+                     PAWL_INVALID);
     assert_non_null(strstr(e.message, "line 4"));
-    assert_int_equal(pawl_source_make("file", &(pawl_settings){bad, 0}, &ops, &e), PAWL_INVALID);
+    assert_int_equal(pawl_source_make("file", &(pawl_settings){.items = bad, .count = 0}, &ops, &e),
+                     PAWL_INVALID);
     struct feed *f = follow();
     assert_int_equal(mkdir(f->path, 0700), 0);
     feed_begin(f);

@@ -107,7 +107,8 @@ static int read_all(void) {
             }
         pawl_reader_close(r);
     }
-    pawl_close(log);
+    if (pawl_close(log) != 0)
+        return -1;
     if (rc == -1000 || (rc == 0 && n != record_count))
         return -1;
     return rc < 0 ? 1 : 0;

@@ -202,7 +202,7 @@ static int limited(int backend) {
     EXPECT(acknowledged > 5 && acknowledged < 20);
     limit_file_size(RLIM_INFINITY);
     EXPECT(append(log, stream, 99) == PAWL_IO); /* sticky, though the limit is gone */
-    pawl_close(log);
+    EXPECT(pawl_close(log) == PAWL_IO);
     EXPECT(open_log(backend, &log) == 0);
     uint32_t n = count(log, stream);
     EXPECT(n == acknowledged || n == acknowledged + 1);

@@ -530,7 +530,7 @@ static void look(struct work *w) {
         expect_honest(damage_told(rc) ? 0 : rc, "salvaging");
         rc = read_rest(p, "out", 'o', &count);
         expect_honest(damage_told(rc) ? 0 : rc, "salvaging");
-        pawl_close(p);
+        assert_int_equal(pawl_close(p), 0);
     }
     pawl_check c = PAWL_CHECK_INIT;
     rc = pawl_verify(w->dir, &c, NULL);
@@ -539,7 +539,8 @@ static void look(struct work *w) {
     assert_int_not_equal(rc, 0);
     rc = pawl_dump(w->dir, 0, ignore_frame, NULL, NULL);
     expect_honest(damage_told(rc) ? 0 : rc, "dumping");
-    pawl_repair(w->dir, &c, NULL);
+    rc = pawl_repair(w->dir, &c, NULL);
+    expect_honest(damage_told(rc) ? 0 : rc, "repairing");
 }
 
 enum { SAVED_FILES = 16 };

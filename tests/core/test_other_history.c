@@ -114,7 +114,7 @@ static void a_reader_stops_before_it(void **state) {
     read_letters(log, letters, &code);
     assert_int_equal(code, PAWL_DAMAGED);
     assert_string_equal(letters, "0a");
-    pawl_close(log);
+    assert_int_equal(pawl_close(log), 0);
 }
 
 static void a_follower_stops_before_it(void **state) {
@@ -129,7 +129,7 @@ static void a_follower_stops_before_it(void **state) {
     pawl_reader *r;
     /* it looks for news first */
     assert_int_equal(pawl_reader_open(log, stream, 0, 0, 0, &r), PAWL_DAMAGED);
-    pawl_close(log);
+    assert_int_equal(pawl_close(log), 0);
 }
 
 int main(void) {

@@ -256,7 +256,7 @@ static int fail_at_bad(pawl_context *ctx, const pawl_record *records, size_t cou
 static void append_with_bad(struct fixture *f) {
     const char *values[] = {"one", "two", "bad", "four", "five"};
     pawl_tx *tx;
-    pawl_header h = {"own", "header", 3, 6};
+    pawl_header h = {"own", "header", 3, 6, 0};
     assert_int_equal(pawl_begin(f->log, &tx), 0);
     for (size_t i = 0; i < 5; i++) {
         pawl_record r = text(values[i]);
@@ -434,8 +434,8 @@ static void run_and_die(struct fixture *f, int32_t guarantee, enum crash crash, 
     c.batch_max = BATCH, c.guarantee = guarantee;
     if (pawl_processor_add(f->log, &c, NULL) != 0)
         _exit(2);
-    pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE);
-    _exit(3); /* should have died before */
+    int rc = pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE);
+    _exit(rc == 0 ? 3 : 4); /* should have died before */
 }
 
 /* What each number of the second batch counts in the end; all the others count 1. */

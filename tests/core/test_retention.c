@@ -107,7 +107,7 @@ static void an_open_transaction_keeps_what_it_spilled(void **state) {
     assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 2 * MIB}), 0);
     assert_int_equal(pawl_retention_apply(f->log), 0);
     assert_int_equal(pawl_commit(tx, NULL), 0);
-    pawl_retention_apply(f->log);
+    assert_true(pawl_retention_apply(f->log) >= 0);
     assert_int_equal(count_of(f, f->b), 6);
     reopen(f);
     assert_int_equal(count_of(f, f->b), 6);
@@ -117,7 +117,7 @@ static void an_open_transaction_keeps_what_it_spilled(void **state) {
         assert_int_equal(pawl_put(tx, f->b, 0, &r), 0);
     pawl_abort(tx);
     fill(f, f->a, 90);
-    pawl_retention_apply(f->log);
+    assert_true(pawl_retention_apply(f->log) >= 0);
     assert_int_equal(pawl_get_status(f->log, &s), 0);
     assert_in_range(s.last_segment - s.first_segment, 0, 2);
 }

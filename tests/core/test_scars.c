@@ -229,7 +229,8 @@ static void fluentbit_10952_acknowledged_then_killed(void **state) {
             if (in == 0 && pawl_stream_create(log_, "in", 1, &in) != 0)
                 _exit(2);
             pawl_bounds b;
-            pawl_partition_bounds(log_, in, 0, &b);
+            if (pawl_partition_bounds(log_, in, 0, &b) != 0)
+                _exit(1);
             for (uint32_t n = (uint32_t)b.end;; n++) {
                 if (append(in, n, 300) != 0 || write(ends[1], &n, sizeof n) != sizeof n)
                     _exit(3);
@@ -407,7 +408,7 @@ static void *read_on(void *arg) {
             abort();
         if (last)
             break;
-        pawl_sync(log_);
+        assert_int_equal(pawl_sync(log_), 0);
     } while (1);
     pawl_reader_close(r);
     return NULL;

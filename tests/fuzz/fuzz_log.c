@@ -112,7 +112,8 @@ static uint64_t read_everything(pawl *log) {
                     sum = sum * 31 + batch.records[k].value_len + batch.records[k].offset;
             pawl_reader_close(r);
             pawl_origin o;
-            pawl_explain(log, info.id, p, b.first, &o);
+            if (pawl_explain(log, info.id, p, b.first, &o) == 0)
+                sum = sum * 31 + o.input_count;
         }
     pawl_position pos;
     for (uint32_t i = 0; pawl_position_at(log, i, &pos) == 0; i++)
@@ -130,7 +131,9 @@ static uint64_t use(struct world *w, bool read_only) {
     sum = read_everything(w->log) | 1;
     if (!read_only) {
         pawl_record r = {.value = "x", .value_len = 1};
-        pawl_append(w->log, 1, 0, &r, NULL);
+        pawl_receipt receipt;
+        if (pawl_append(w->log, 1, 0, &r, &receipt) == 0)
+            sum += receipt.offset;
         pawl_tick(w->log);
     }
     world_abandon(w);

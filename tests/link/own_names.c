@@ -74,7 +74,7 @@ static int use_log(pawl *log) {
 /* A sink made from settings, and dropped again: the second library works too. */
 static int use_connectors(void) {
     static const pawl_setting format = {.name = "format", .value = "text"};
-    const pawl_settings settings = {&format, 1};
+    const pawl_settings settings = {.items = &format, .count = 1};
     pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
     pawl_error error;
     int code = pawl_sink_make("stdout", &settings, &ops, &error);

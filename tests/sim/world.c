@@ -72,7 +72,9 @@ void world_abandon(struct world *w) {
         disk_copy(&kept, &w->m.disk);
     w->m.dead = true;
     close_producers(w);
-    pawl_close(w->log);
+    int rc = pawl_close(w->log);
+    if (rc != 0 && rc != PAWL_IO) /* the machine is dead */
+        world_wrong(w, "closing answers %s", pawl_errname(rc));
     w->log = NULL;
     sim_machine_revive(&w->m);
     w->m.dead = w->m.locked = false;
@@ -492,7 +494,8 @@ static void follow(struct world *w) {
     if (world_open(w, true) == 0) {
         pawl *follower = w->log;
         read_committed(w, follower, true);
-        pawl_close(follower);
+        if (pawl_close(follower) != 0)
+            world_wrong(w, "a follower can't close");
     } else {
         pawl_error e;
         pawl_last_error(&e);

@@ -258,7 +258,9 @@ static int work(char **argv) {
     count_max = strtoull(argv[5], NULL, 10);
     int rc = open_log(argv[0], argv[3], argv[4]);
     if (rc != 0) {
-        pawl_close(the_log);
+        int closed = pawl_close(the_log);
+        if (closed != 0)
+            printf("closing: %s\n", pawl_errname(closed));
         /* A cut during recovery or creation; with the journal gone, the file system is
          * read-only. */
         return rc == PAWL_FULL ? FULL : rc == PAWL_IO || rc == PAWL_PERMISSION ? STOPPED : WRONG;

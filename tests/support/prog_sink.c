@@ -67,7 +67,8 @@ static void report(void *arg, const char *name, int severity, const char *messag
 
 static void print(pawl_sink *sink) {
     pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
-    pawl_sink_status(sink, &s);
+    if (pawl_sink_status(sink, &s) != 0)
+        exit(3);
     printf("flow=%s\nrecords=%" PRIu64 "\nbatches=%" PRIu64 "\nretries=%" PRIu64
            "\npoisoned=%" PRIu64 "\nredelivered=%" PRIu64 "\nlost=%" PRIu64 "\nbehind=%" PRIu64
            "\nrecovered=%" PRIu64 "\nrolled_back=%" PRIu64 "\nmessage=%s\ntarget=%s\n",
@@ -88,7 +89,8 @@ static int run(pawl_sink *sink, uint64_t limit_ms) {
         pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
         if (rc == 0)
             continue;
-        pawl_sink_status(sink, &s);
+        if (pawl_sink_status(sink, &s) != 0)
+            return 3;
         if (rc < 0)
             return 3;
         if (s.flow == PAWL_FLOW_IDLE)
@@ -141,7 +143,7 @@ static void option(pawl *log, pawl_sink_config *c, uint64_t *limit_ms, const cha
 
 int main(int argc, char **argv) {
     pawl_setting items[SETTINGS_MAX];
-    pawl_settings settings = {items, 0};
+    pawl_settings settings = {.items = items};
     pawl_error e;
     pawl *log;
     pawl_options o = PAWL_OPTIONS_INIT;
@@ -169,7 +171,7 @@ int main(int argc, char **argv) {
             if (options)
                 option(log, &c, &limit_ms, argv[i], equals + 1);
             else
-                items[settings.count++] = (pawl_setting){argv[i], equals + 1, (uint32_t)i};
+                items[settings.count++] = (pawl_setting){argv[i], equals + 1, (uint32_t)i, 0};
         }
     }
     pawl_sink_ops ops = PAWL_SINK_OPS_INIT;

@@ -34,9 +34,9 @@ int main(int argc, char **argv) {
     pawl *log;
     pawl_error e;
     pawl_source *source;
-    pawl_source_ops ops;
+    pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
     pawl_setting settings[32];
-    pawl_settings s = {settings, 0};
+    pawl_settings s = {.items = settings};
     pawl_options o = PAWL_OPTIONS_INIT;
     pawl_source_config c = PAWL_SOURCE_CONFIG_INIT;
     if (argc < 4 || argc > 32)
@@ -46,7 +46,7 @@ int main(int argc, char **argv) {
         if (value == NULL)
             return fail(argv[i], "is not NAME=VALUE");
         *value++ = 0;
-        settings[s.count++] = (pawl_setting){argv[i], value, (uint32_t)i};
+        settings[s.count++] = (pawl_setting){argv[i], value, (uint32_t)i, 0};
     }
     o.flags = PAWL_OPEN_CREATE;
     signal(SIGTERM, on_signal);
@@ -67,7 +67,8 @@ int main(int argc, char **argv) {
     pawl_flow_status st = PAWL_FLOW_STATUS_INIT;
     for (bool shown = false;;) {
         usleep(2000);
-        pawl_source_status(source, &st);
+        if (pawl_source_status(source, &st) != 0)
+            return 3;
         if (!shown && strncmp(st.target, "listening", 9) == 0) {
             puts(st.target);
             fflush(stdout);

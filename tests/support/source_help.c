@@ -42,13 +42,15 @@ static void told(void *arg, const char *name, int severity, const char *message)
 void feed_begin(struct feed *f) {
     char log[80];
     pawl_error e;
-    pawl_source_ops ops;
-    pawl_settings s = {f->settings, f->setting_count};
+    pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
+    pawl_settings s = {.items = f->settings, .count = f->setting_count};
     snprintf(log, sizeof log, "%s/log", f->dir);
     if (pawl_open(log, &f->options, &f->log, &e) != 0)
         fail_msg("%s", e.message);
-    (void)pawl_stream_create(f->log, "lines", 1, &f->to);
-    (void)pawl_stream_create(f->log, "dead", 1, &f->dead);
+    int lines = pawl_stream_create(f->log, "lines", 1, &f->to);
+    int dead = pawl_stream_create(f->log, "dead", 1, &f->dead);
+    if ((lines != 0 && lines != PAWL_EXISTS) || (dead != 0 && dead != PAWL_EXISTS))
+        fail_msg("creating the streams: %d, %d", lines, dead);
     if (pawl_source_make(f->type, &s, &ops, &e) != 0)
         fail_msg("%s", e.message);
     f->config.stream = f->to;

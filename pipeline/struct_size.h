@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * struct_size.h - the sizes that the public structs had in the first release: what a caller's
+ * struct_size is at least. A struct grows at its end; these never change.
+ */
+#ifndef PAWL_PIPELINE_STRUCT_SIZE_H
+#define PAWL_PIPELINE_STRUCT_SIZE_H
+
+#include "pawl.h"
+
+#define STRUCT_END(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
+#define OPTIONS_FIRST STRUCT_END(pawl_options, on_point_arg)
+#define PROCESSOR_FIRST STRUCT_END(pawl_processor_config, batch_bytes)
+#define STATUS_FIRST STRUCT_END(pawl_status, recycled)
+#define CHECK_FIRST STRUCT_END(pawl_check, live)
+
+#endif
