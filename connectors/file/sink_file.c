@@ -611,8 +611,15 @@ static int rotate_all(struct file_sink *s, bool any_age, pawl_fault *f) {
     return PAWL_DONE;
 }
 
+/* GONE: no part grows old. */
 static int sink_idle(void *self, pawl_fault *f) {
-    return rotate_all(self, false, f);
+    struct file_sink *s = self;
+    int outcome = rotate_all(s, false, f);
+    bool waits = false;
+    for (size_t i = 0; i < s->count; i++)
+        waits =
+            waits || (s->targets[i].state.first != FILE_NONE && s->targets[i].state.length != 0);
+    return outcome == PAWL_DONE && (!waits || s->rotate_ms == 0) ? PAWL_GONE : outcome;
 }
 
 static void sink_status(void *self, char *text, size_t size) {

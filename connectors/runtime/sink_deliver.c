@@ -120,7 +120,7 @@ static int write_records(struct pawl_sink *s, struct delivery *d) {
     if (rc == PAWL_DONE)
         flow_point(&s->flow, "batch-begun");
     while (rc == PAWL_DONE && d->at < d->end && d->bytes < d->bytes_max) {
-        int have = sink_fetch(s, t, d->at, 0);
+        int have = sink_fetch(s, t, d->at);
         if (have == 0 || have == PAWL_LOST)
             break;
         if (have < 0)
@@ -236,6 +236,7 @@ static int delivered(struct pawl_sink *s, const struct delivery *d) {
     t->next = d->at;
     t->limit = NOWHERE;
     t->waiting_since_ns = 0;
+    s->nothing_open = false;
     flow_arrived(&s->flow, &(pawl_flow_status){.records = again ? 0 : n,
                                                .redelivered = again ? n : 0,
                                                .bytes = d->bytes});

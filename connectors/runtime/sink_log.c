@@ -84,7 +84,7 @@ bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint6
 
 /* ---- records */
 
-int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at, int timeout_ms) {
+int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at) {
     if (t->used < t->chunk.count)
         return 1;
     if (t->chunk.count == 0 && t->chunk.to > t->chunk.from)
@@ -97,7 +97,7 @@ int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at, int timeout_ms)
     }
     t->used = 0;
     t->chunk = (pawl_batch){0};
-    int rc = pawl_read(t->reader, s->config.batch_records, timeout_ms, &t->chunk);
+    int rc = pawl_read(t->reader, s->config.batch_records, 0, &t->chunk);
     if (rc == PAWL_LOST) {
         t->chunk.count = 0;
         return rc;

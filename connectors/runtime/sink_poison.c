@@ -84,7 +84,7 @@ int sink_move_poison(struct pawl_sink *s, struct part *t) {
     }
     uint64_t at = t->next;
     sink_rewind(t, at);
-    int rc = sink_fetch(s, t, at, 0);
+    int rc = sink_fetch(s, t, at);
     if (rc <= 0)
         return rc == 0 || rc == PAWL_LOST ? 0 : sink_log_answer(s, rc);
     rc = pass_over(s, t, at, at + 1,

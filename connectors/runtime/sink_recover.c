@@ -253,6 +253,7 @@ int sink_recover(struct pawl_sink *s) {
     rc = sink_is(s, PAWL_SINK_TWO_PHASE) ? resolve(s) : 0;
     if (rc == 0) {
         s->flow.opened = true;
+        s->nothing_open = false;
         flow_point(&s->flow, "sink-recovered");
     }
     return rc;

@@ -49,6 +49,7 @@ static int make_parts(struct pawl_sink *s, const pawl_sink_config *c, pawl_error
         for (uint32_t k = 0; k < info.partitions; k++)
             s->parts[s->part_count++] = (struct part){.stream = info,
                                                       .partition = k,
+                                                      .watched = NOWHERE,
                                                       .limit = NOWHERE,
                                                       .promised = NOWHERE,
                                                       .poison = NOWHERE};
@@ -164,6 +165,7 @@ void pawl_sink_remove(pawl_sink *s) {
     flow_stop(&s->flow, 0);
     for (uint32_t i = 0; i < s->part_count; i++)
         pawl_reader_close(s->parts[i].reader);
+    pawl_any_close(s->any);
     if (s->finish[0] != 0) /* else the next open asks the target about it */
         (void)sink_log(s, &(struct log_change){.finish = {s->finish}});
     if (s->ops.destroy != NULL)
@@ -200,10 +202,8 @@ static void *run(void *arg) {
             break;
         if (rc > 0 && stopping)
             flow_wait(&s->flow, -1, rc > FLOW_DRAIN_MS ? FLOW_DRAIN_MS : rc);
-        else if (rc > 0 && s->flow.retry_at_ns != 0)
-            flow_wait(&s->flow, -1, rc);
         else if (rc > 0)
-            sink_wait(s, rc);
+            sink_wait(s);
     }
     return NULL;
 }

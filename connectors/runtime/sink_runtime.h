@@ -25,7 +25,8 @@ struct part {
     pawl_reader *reader; /* NULL: not open yet */
     pawl_batch chunk;    /* records read; the first `used` of them are written to the target */
     size_t used;
-    uint64_t next; /* offset of the next record to deliver */
+    uint64_t next;    /* offset of the next record to deliver */
+    uint64_t watched; /* where s->any reads the partition; NOWHERE: it doesn't */
     /* the position in the log: above `next` while records that the target has lost are delivered
      * again */
     uint64_t logged;
@@ -50,6 +51,8 @@ struct pawl_sink {
     uint32_t part_count, part_at;
     bool draining;       /* no lingering */
     uint64_t idle_at_ns; /* when idle() is due */
+    bool nothing_open;   /* idle() said so: it isn't called until something is delivered */
+    pawl_any *any; /* the one wait for all parts; nothing is delivered from it. NULL: not yet */
     /* committed in the target, its decision still open in the log; "" none */
     char finish[NAME_MAX_BYTES];
 };
@@ -71,9 +74,9 @@ bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint6
 /* ---- sink_log.c: records */
 
 /* Is there a record at t->next, as t->chunk.records[t->used]? 1 yes, 0 none now, PAWL_LOST:
- * t->chunk is an interval that the log has lost; or another error of the log. Waits for at most
- * timeout_ms. */
-int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at, int timeout_ms);
+ * t->chunk is an interval that the log has lost; or another error of the log. `at` is t->next, or
+ * the offset after the records of a batch that are written. */
+int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at);
 /* The next record to deliver is that at `offset`, which is read again. */
 void sink_rewind(struct part *t, uint64_t offset);
 /* How many records are durable in the log and not delivered. Any thread. */
@@ -138,7 +141,8 @@ int sink_recover(struct pawl_sink *s);
 int sink_step_once(struct pawl_sink *s);
 /* Milliseconds until something is due, after STEP_IDLE. */
 int sink_idle_ms(const struct pawl_sink *s);
-/* Waits until there may be a record, something is due, or stop wakes it. */
-void sink_wait(struct pawl_sink *s, int ms);
+/* Waits until there may be a record, something is due, or stop wakes it. An idle sink sleeps here,
+ * without a time limit if it has nothing open. */
+void sink_wait(struct pawl_sink *s);
 
 #endif

@@ -6,7 +6,8 @@
 #include "connectors/runtime/sink_runtime.h"
 
 #define IDLE_NS UINT64_C(1000000000)
-/* how late a record may be noticed in a partition that isn't waited on, and a stop */
+/* While a batch gathers records, or the log can't tell of new ones (it is being stopped, or has
+ * failed), the sink looks for more this often. */
 #define POLL_MS 20
 
 /* 1: a batch of it is due; 0: not now. */
@@ -29,7 +30,7 @@ static int due(struct pawl_sink *s, struct part *t, uint64_t now) {
 static int step_part(struct pawl_sink *s, struct part *t) {
     if (t->poison == t->next)
         return sink_move_poison(s, t);
-    int have = sink_fetch(s, t, t->next, 0);
+    int have = sink_fetch(s, t, t->next);
     if (have == PAWL_LOST)
         return sink_pass_lost(s, t);
     if (have < 0)
@@ -44,11 +45,13 @@ static int idle(struct pawl_sink *s, uint64_t now) {
             return sink_log_answer(s, rc);
         s->finish[0] = 0;
     }
-    if (s->ops.idle == NULL || now < s->idle_at_ns)
+    if (s->ops.idle == NULL || s->nothing_open || now < s->idle_at_ns)
         return 0;
     pawl_fault f = {.offset = NOWHERE};
     s->idle_at_ns = now + IDLE_NS;
-    return sink_answer(s, "idle", s->ops.idle(s->ops.self, &f), &f);
+    int outcome = s->ops.idle(s->ops.self, &f);
+    s->nothing_open = outcome == PAWL_GONE;
+    return s->nothing_open ? 0 : sink_answer(s, "idle", outcome, &f);
 }
 
 int sink_step_once(struct pawl_sink *s) {
@@ -86,13 +89,58 @@ int sink_idle_ms(const struct pawl_sink *s) {
     return until > now ? (int)((until - now + 999999) / 1000000) : 1;
 }
 
-/* Waits on one partition, which wakes at once; the others are looked at when the time is over. */
-void sink_wait(struct pawl_sink *s, int ms) {
-    struct part *t = &s->parts[s->part_at];
-    ms = ms > POLL_MS ? POLL_MS : ms;
-    uint64_t begun = connect_now(&(pawl_hooks){0});
-    bool waits = s->flow.opened && t->waiting_since_ns == 0 && t->used == t->chunk.count &&
-                 sink_fetch(s, t, t->next, ms) >= 0;
-    if (!waits || connect_now(&(pawl_hooks){0}) - begun < 100000)
-        flow_wait(&s->flow, -1, waits ? 1 : ms);
+/* ---- waiting */
+
+/* Makes s->any tell when there is a record for the sink. 1: there is one already; 0: it will tell;
+ * < 0: it can't. */
+static int watch(struct pawl_sink *s) {
+    pawl_batch batch;
+    pawl_place at;
+    int rc = s->any != NULL ? 0 : pawl_any_open(s->flow.log, NULL, 0, 0, &s->any);
+    for (uint32_t i = 0; i < s->part_count && rc == 0; i++) {
+        struct part *t = &s->parts[i];
+        at = (pawl_place){t->stream.id, t->partition, t->next};
+        if (t->watched == NOWHERE)
+            rc = pawl_any_add(s->any, &at);
+        else if (t->watched != t->next)
+            rc = pawl_any_seek(s->any, &at);
+        if (rc == 0)
+            t->watched = t->next;
+    }
+    if (rc == 0)
+        rc = pawl_read_any(s->any, 1, 0, &batch, &at);
+    if (rc > 0) /* the record is not for this reader: gives its memory back */
+        (void)pawl_any_seek(s->any, &at);
+    return rc;
+}
+
+/* Milliseconds until the sink has something to do besides delivering records; -1: never. */
+static int timer_ms(const struct pawl_sink *s) {
+    if (s->flow.retry_at_ns != 0)
+        return flow_retry_ms(&s->flow);
+    if (s->ops.idle == NULL || s->nothing_open)
+        return -1;
+    uint64_t now = flow_now(&s->flow);
+    return s->idle_at_ns > now ? (int)((s->idle_at_ns - now + 999999) / 1000000) : 1;
+}
+
+static bool gathers(const struct pawl_sink *s) {
+    for (uint32_t i = 0; i < s->part_count; i++)
+        if (s->parts[i].waiting_since_ns != 0)
+            return true;
+    return false;
+}
+
+void sink_wait(struct pawl_sink *s) {
+    int ms = timer_ms(s), fd = -1;
+    if (s->flow.opened && s->flow.retry_at_ns == 0) {
+        int rc = gathers(s) ? -1 : watch(s);
+        if (rc > 0)
+            return;
+        if (rc == 0)
+            fd = pawl_any_fd(s->any);
+        if (fd < 0)
+            ms = ms < 0 || ms > POLL_MS ? POLL_MS : ms;
+    }
+    flow_wait(&s->flow, fd, ms);
 }
