@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fnmatch.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,9 +36,10 @@ struct dir_source {
     pawl_source_context *context;
     struct entry *entries;
     size_t count, turn;
-    struct tail *reading;  /* file of entries[turn]; NULL: none is open */
-    uint32_t batches;      /* of it, in a row */
-    uint64_t look_at_ns;   /* not before then */
+    struct tail *reading; /* file of entries[turn]; NULL: none is open */
+    uint32_t batches;     /* of it, in a row */
+    uint64_t look_at_ns;  /* not before then */
+    struct watch watch;
     pthread_mutex_t mutex; /* guards shown */
     char shown[200];
 };
@@ -182,6 +184,27 @@ static int read_files(struct dir_source *s, pawl_source_batch *out, size_t max_r
     return PAWL_DONE;
 }
 
+/* Nothing is there to read. Waits until something has changed, or a scan is due. */
+static void wait_for_change(struct dir_source *s, int ms) {
+    uint64_t now = connect_now(&(pawl_hooks){0}), scan = s->scanned_ns + s->scan_ms * 1000000u,
+             left_ms = scan > now ? (scan - now) / 1000000 + 1 : 0;
+    int told = watch_directory(&s->watch, s->path, true);
+    if (told > 0)
+        return;
+    if (told < 0) {
+        connect_idle(s->context, ms < TAIL_LOOK_MS ? ms : TAIL_LOOK_MS);
+        return;
+    }
+    ms = (uint64_t)ms < left_ms ? ms : (int)left_ms;
+    struct pollfd p[2] = {{connect_wake_fd(s->context), POLLIN, 0}, {s->watch.fd, POLLIN, 0}};
+    if (poll(p, 2, ms) <= 0 || p[1].revents == 0)
+        return;
+    now = connect_now(&(pawl_hooks){0});
+    if (now < s->look_at_ns)
+        connect_idle(s->context, (int)((s->look_at_ns - now) / 1000000) + 1);
+    watch_clear(&s->watch);
+}
+
 static int source_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
                        int timeout_ms, pawl_fault *f) {
     struct dir_source *s = self;
@@ -200,7 +223,8 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
         if (!s->tail.follow)
             return PAWL_ENDED;
     }
-    connect_idle(timeout_ms);
+    if (timeout_ms > 0)
+        wait_for_change(s, timeout_ms);
     return PAWL_DONE;
 }
 
@@ -214,6 +238,7 @@ static void source_status(void *self, char *text, size_t size) {
 static void source_destroy(void *self) {
     struct dir_source *s = self;
     close_file(s);
+    watch_end(&s->watch);
     for (size_t i = 0; i < s->count; i++)
         free(s->entries[i].name);
     free(s->entries);
@@ -242,6 +267,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     if (s == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
     pthread_mutex_init(&s->mutex, NULL);
+    s->watch = (struct watch)WATCH_INIT;
     s->path = strdup(pawl_setting_text(c, g, "path"));
     s->pattern = strdup(pawl_setting_text(c, g, "glob"));
     s->files_max = files;

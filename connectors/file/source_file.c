@@ -41,7 +41,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
                        int timeout_ms, pawl_fault *f) {
     int rc = tail_read(self, "", out, max_records, max_bytes, f);
     if (rc == PAWL_DONE && out->item == NULL && timeout_ms > 0) {
-        connect_idle(timeout_ms);
+        tail_wait(self, timeout_ms);
         rc = tail_read(self, "", out, max_records, max_bytes, f);
     }
     return rc;

@@ -13,6 +13,7 @@
 #include "connectors/file/tail.h"
 
 struct stdin_source {
+    pawl_source_context *context;
     uint64_t lines, line_max;
     bool crlf, ended, skipping;
     uint8_t *buf; /* cap, and 64 more bytes */
@@ -31,6 +32,7 @@ static const pawl_setting_info settings[] = {
 static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     struct stdin_source *s = self;
     uint8_t at[PAWL_SOURCE_POSITION_MAX] = {0};
+    s->context = x;
     int n = pawl_source_position(x, "", at);
     if (n < 0)
         return connect_position_fault(n, f);
@@ -102,8 +104,8 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     memmove(s->buf, s->buf + s->from, s->len - s->from);
     s->len -= s->from;
     s->from = 0;
-    struct pollfd p = {STDIN_FILENO, POLLIN, 0};
-    if (poll(&p, 1, timeout_ms) <= 0)
+    struct pollfd p[2] = {{STDIN_FILENO, POLLIN, 0}, {connect_wake_fd(s->context), POLLIN, 0}};
+    if (poll(p, 2, timeout_ms) <= 0 || p[0].revents == 0)
         return PAWL_DONE;
     ssize_t n = read(STDIN_FILENO, s->buf + s->len, s->cap - s->len);
     if (n < 0 && errno != EINTR && errno != EAGAIN)

@@ -76,6 +76,7 @@ struct tail *tail_new(const struct tail_settings *s) {
     pthread_mutex_init(&t->mutex, NULL);
     t->set = *s;
     t->fd = -1;
+    t->watch = (struct watch)WATCH_INIT;
     t->path = strdup(s->path);
     t->rotated = s->rotated != NULL ? strdup(s->rotated) : NULL;
     const char *slash = strrchr(s->path, '/');
@@ -111,6 +112,7 @@ void tail_free(struct tail *t) {
     if (t == NULL)
         return;
     tail_leave(t);
+    watch_end(&t->watch);
     prefetch_free(t->prefetch);
     free(t->chunk[0].buf);
     free(t->chunk[1].buf);

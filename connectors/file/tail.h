@@ -22,6 +22,7 @@
 
 #include <sys/types.h>
 
+#include "connectors/file/watch.h"
 #include "connectors/runtime/connect.h"
 
 #define TAIL_WINDOW 4096u
@@ -85,7 +86,12 @@ struct tail {
     char *path, *directory, *rotated;
     const char *name; /* in path */
     pawl_source_context *context;
-    int fd; /* -1: none */
+    struct watch watch; /* of the directory, and the file that was read then */
+    bool watched;
+    dev_t watched_device;
+    ino_t watched_inode;
+    uint64_t watched_ns; /* when it was set up */
+    int fd;              /* -1: none */
     dev_t device;
     ino_t inode;
     uint64_t mtime;
@@ -125,6 +131,14 @@ int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, i
 int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records,
               size_t max_bytes, pawl_fault *f);
 void tail_status(struct tail *t, char *text, size_t size);
+
+/* ---- tail_wait.c */
+
+/* Where nothing tells of changes, or they come one after the other, files are looked at this
+ * often. */
+#define TAIL_LOOK_MS 20
+/* After a tail_read() that found nothing: waits until it may find something, at most ms. */
+void tail_wait(struct tail *t, int ms);
 
 /* ---- between tail.c and tail_find.c */
 

@@ -223,6 +223,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
                        int timeout_ms, pawl_fault *f) {
     struct socket_source *s = self;
     struct wire *w = s->wire;
+    w->wake_fd = connect_wake_fd(s->context);
     (void)f;
     max_records = max_records < BATCH_MAX ? max_records : BATCH_MAX;
     for (int round = 0; round < 2; round++) {

@@ -251,6 +251,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
                        int timeout_ms, pawl_fault *f) {
     struct syslog_source *s = self;
     struct wire *w = s->wire;
+    w->wake_fd = connect_wake_fd(s->context);
     size_t n = 0;
     (void)max_bytes;
     (void)f;

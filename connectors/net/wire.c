@@ -273,12 +273,24 @@ static void tidy(struct wire *w, uint64_t now) {
     w->looked_ns = now;
 }
 
+/* No longer than until the first connection is too slow. */
+static int until_slow(const struct wire *w, uint64_t now, int timeout_ms) {
+    for (uint32_t i = 0; i < w->count; i++) {
+        uint64_t since = w->connections[i].since_ns,
+                 end = since + (uint64_t)w->set.timeout_ms * 1000000u;
+        if (since != 0 && end < now + (uint64_t)timeout_ms * 1000000u)
+            timeout_ms = end > now ? (int)((end - now) / 1000000) + 1 : 0;
+    }
+    return timeout_ms;
+}
+
 bool wire_wait(struct wire *w, int timeout_ms) {
     static const short in = POLLIN;
-    struct pollfd p[WIRE_CONNECTIONS_MAX + 2];
+    struct pollfd p[WIRE_CONNECTIONS_MAX + 3];
+    uint64_t now = connect_now(&(pawl_hooks){0});
+    tidy(w, now);
     uint32_t n = w->count;
-    tidy(w, connect_now(&(pawl_hooks){0}));
-    n = w->count;
+    timeout_ms = until_slow(w, now, timeout_ms);
     for (uint32_t i = 0; i < n; i++) {
         struct wire_connection *c = &w->connections[i];
         bool full = c->len - c->from > w->set.line_max;
@@ -287,9 +299,11 @@ bool wire_wait(struct wire *w, int timeout_ms) {
     }
     p[n] = (struct pollfd){w->stream_fd, in, 0};
     p[n + 1] = (struct pollfd){w->datagram_fd, in, 0};
-    if (poll(p, n + 2, timeout_ms) <= 0)
+    p[n + 2] = (struct pollfd){w->wake_fd, in, 0};
+    int ready = poll(p, n + 3, timeout_ms);
+    now = w->looked_ns = connect_now(&(pawl_hooks){0}); /* waiting here is no pause */
+    if (ready <= 0)
         return false;
-    uint64_t now = connect_now(&(pawl_hooks){0});
     for (uint32_t i = 0; i < n; i++) {
         struct wire_connection *c = &w->connections[i];
         if (p[i].revents & POLLOUT) {

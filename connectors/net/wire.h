@@ -38,6 +38,7 @@ struct wire_connection {
 struct wire {
     struct wire_settings set;
     int stream_fd, datagram_fd; /* -1: none */
+    int wake_fd;                /* ends wire_wait(); -1: none */
     struct wire_connection *connections;
     uint32_t count, turn;
     uint64_t looked_ns;
@@ -54,7 +55,7 @@ int wire_address_check(const char *address, pawl_error *err);
 struct wire *wire_new(const struct wire_settings *s);
 /* Binds and listens, if it doesn't yet. */
 int wire_open(struct wire *w, pawl_fault *f);
-/* Waits up to timeout_ms for anything, accepts, receives, sends, disconnects. True: a datagram can
+/* Waits up to timeout_ms, or until w->wake_fd is readable, for anything, accepts, receives, sends, disconnects. True: a datagram can
  * be received. Moves what is in buffers. */
 bool wire_wait(struct wire *w, int timeout_ms);
 /* Sends as much as goes; what doesn't is sent later. False: what was said before is still under

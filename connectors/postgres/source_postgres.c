@@ -32,6 +32,7 @@
 enum { INTEGER = 1, TIMESTAMP = 2, XID8 = 3 };
 
 struct pg_source {
+    pawl_source_context *context;
     char *conninfo, *schema, *table, *column, *key, *txid, *record_key, *value;
     uint64_t lag_ms, poll_ms, fetch;
     struct pg_link link;
@@ -231,6 +232,7 @@ static uint8_t shape(const struct pg_source *s) {
 static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     struct pg_source *s = self;
     uint8_t at[PAWL_SOURCE_POSITION_MAX];
+    s->context = x;
     int n = pawl_source_position(x, "", at);
     if (n < 0)
         return connect_position_fault(n, f);
@@ -307,7 +309,8 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     uint64_t now = connect_now(&(pawl_hooks){0});
     (void)max_bytes; /* `fetch` is what bounds it */
     if (now < s->poll_at_ns) {
-        connect_idle(timeout_ms);
+        uint64_t left_ms = (s->poll_at_ns - now) / 1000000 + 1;
+        connect_idle(s->context, (uint64_t)timeout_ms < left_ms ? timeout_ms : (int)left_ms);
         return PAWL_DONE;
     }
     int outcome = s->query == NULL ? prepare(s, f) : PAWL_DONE;

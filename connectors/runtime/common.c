@@ -60,11 +60,6 @@ int connect_position_fault(int code, pawl_fault *f) {
                           "position: %s", pawl_strerror(code));
 }
 
-void connect_idle(int timeout_ms) {
-    if (timeout_ms > 0)
-        nanosleep(&(struct timespec){timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000}, NULL);
-}
-
 void connect_put_le(uint8_t *to, uint64_t n, int bytes) {
     for (int i = 0; i < bytes; i++)
         to[i] = (uint8_t)(n >> (8 * i));

@@ -39,8 +39,12 @@ uint32_t connect_pause(uint32_t n, uint32_t first_ms, uint32_t most_ms, uint64_t
 uint64_t connect_seed(const pawl_hooks *h);
 /* What a source answers where pawl_source_position() answered code < 0. */
 int connect_position_fault(int code, pawl_fault *f);
-/* For a read() with nothing to give: lets the time pass. */
-void connect_idle(int timeout_ms);
+/* For a source's read(): a descriptor that becomes readable when read() should return early, since
+ * the source is to stop; -1: none (its owner steps it). A source that has asked for it gets long
+ * timeouts. It is the runtime's. */
+int connect_wake_fd(pawl_source_context *x);
+/* For a read() with nothing to give: lets the time pass, until the source is to stop. */
+void connect_idle(pawl_source_context *x, int timeout_ms);
 /* Little-endian numbers of 1 to 8 bytes, in positions. */
 void connect_put_le(uint8_t *to, uint64_t n, int bytes);
 uint64_t connect_get_le(const uint8_t *from, int bytes);

@@ -4,6 +4,7 @@
  * Commits are not waited for; what became durable is acknowledged in order. While the log is full
  * the batch at hand is kept and the source isn't read on.
  */
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,10 @@
 #include "connectors/runtime/flow.h"
 
 #define PENDING_MAX 64u /* commits not yet durable */
+/* What read() may wait for its first record, which is also how late a stop is noticed; and a source
+ * that watches connect_wake_fd(). */
 #define READ_WAIT_MS 20
+#define READ_WAIT_LONG_MS 60000
 #define DEAD_VALUE_MAX 65536u
 
 struct item {
@@ -29,6 +33,7 @@ struct pending { /* appended, not yet acknowledged */
 
 struct pawl_source_context {
     struct pawl_source *source;
+    bool wakes; /* it watches connect_wake_fd() */
 };
 
 /* Only the thread that steps uses what follows `flow`. */
@@ -46,7 +51,7 @@ struct pawl_source {
     bool moved;
     struct pending pending[PENDING_MAX]; /* a ring */
     uint32_t pending_at, pending_count;
-    int wait_ms;
+    bool waits; /* read() may wait: the source has a thread */
 };
 
 void pawl_source_report(pawl_source_context *x, int severity, const char *format, ...) {
@@ -56,6 +61,17 @@ void pawl_source_report(pawl_source_context *x, int severity, const char *format
     va_start(args, format);
     flow_report_args(&x->source->flow, severity, format, args);
     va_end(args);
+}
+
+int connect_wake_fd(pawl_source_context *x) {
+    x->wakes = true;
+    return x->source->waits ? x->source->flow.wake_fd : -1;
+}
+
+void connect_idle(pawl_source_context *x, int timeout_ms) {
+    struct pollfd p = {connect_wake_fd(x), POLLIN, 0};
+    if (timeout_ms > 0)
+        (void)poll(&p, 1, timeout_ms);
 }
 
 /* ---- items */
@@ -186,13 +202,20 @@ static int append(struct pawl_source *s) {
 
 /* ---- steps: 0 more, 1 nothing now, < 0 failed */
 
+/* Commits that aren't acknowledged come first. */
+static int wait_ms(const struct pawl_source *s) {
+    if (!s->waits || s->pending_count != 0)
+        return 0;
+    return s->context.wakes ? READ_WAIT_LONG_MS : READ_WAIT_MS;
+}
+
 static int read_some(struct pawl_source *s) {
     pawl_fault f = {.offset = UINT64_MAX};
     pawl_source_batch *b = &s->batch;
     *b = (pawl_source_batch){0};
     s->moved = false;
-    int outcome = s->ops.read(s->ops.self, b, s->config.batch_records, s->config.batch_bytes,
-                              s->pending_count != 0 ? 0 : s->wait_ms, &f);
+    int outcome =
+        s->ops.read(s->ops.self, b, s->config.batch_records, s->config.batch_bytes, wait_ms(s), &f);
     if (outcome == PAWL_ENDED) {
         s->ended = true;
         return 0;
@@ -365,7 +388,7 @@ static int drain_once(struct pawl_source *s) {
 
 static void *run(void *arg) {
     struct pawl_source *s = arg;
-    s->wait_ms = READ_WAIT_MS;
+    s->waits = true;
     for (;;) {
         bool stopping = flow_stopping(&s->flow);
         int rc = stopping ? drain_once(s) : pawl_source_step(s);
@@ -377,7 +400,7 @@ static void *run(void *arg) {
         if (rc > 0 && s->flow.retry_at_ns != 0)
             flow_wait(&s->flow, -1, stopping && rc > FLOW_DRAIN_MS ? FLOW_DRAIN_MS : rc);
     }
-    s->wait_ms = 0;
+    s->waits = false;
     return NULL;
 }
 

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Waiting at the end of a file.
+ */
+#include <poll.h>
+
+#include "connectors/file/tail.h"
+
+static int shorter(int a, int b) {
+    return a < b ? a : b;
+}
+
+static uint64_t now_ns(void) {
+    return connect_now(&(pawl_hooks){0});
+}
+
+/* Watches the file that is read, and its name. 0: whatever comes will be told; 1: so it will from
+ * now on, but something may have come before; -1: it can't be told. */
+static int watch(struct tail *t) {
+    uint64_t now = now_ns();
+    if (t->watched_inode == t->inode && t->watched_device == t->device &&
+        now - t->watched_ns < WATCH_LOOK_MS * UINT64_C(1000000))
+        return t->watched ? 0 : -1;
+    int name = watch_directory(&t->watch, t->directory, false),
+        file = name >= 0 && t->fd >= 0 ? watch_file(&t->watch, t->fd) : name;
+    t->watched = name >= 0 && file >= 0;
+    t->watched_inode = t->inode;
+    t->watched_device = t->device;
+    t->watched_ns = now;
+    return !t->watched ? -1 : name > 0 || file > 0 ? 1 : 0;
+}
+
+void tail_wait(struct tail *t, int ms) {
+    int told = t->gone_since_ns != 0 ? -1 : watch(t); /* a rotated file has a clock of its own */
+    if (told > 0)
+        return;
+    if (told < 0) {
+        connect_idle(t->context, shorter(ms, TAIL_LOOK_MS));
+        return;
+    }
+    struct pollfd p[2] = {{connect_wake_fd(t->context), POLLIN, 0}, {t->watch.fd, POLLIN, 0}};
+    uint64_t begun = now_ns();
+    if (poll(p, 2, shorter(ms, WATCH_LOOK_MS)) <= 0 || p[1].revents == 0)
+        return;
+    /* Writes that follow each other closely are read together: a commit for each would cost more
+     * than they do. */
+    uint64_t waited_ms = (now_ns() - begun) / 1000000;
+    if (waited_ms < TAIL_LOOK_MS)
+        connect_idle(t->context, shorter(ms, TAIL_LOOK_MS - (int)waited_ms));
+    watch_clear(&t->watch);
+}
