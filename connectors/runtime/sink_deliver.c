@@ -26,6 +26,7 @@ struct delivery {
     uint64_t at;        /* the target has taken the records below */
     uint64_t handed;    /* the records below have been handed to it */
     uint64_t bytes;
+    uint64_t last_lsn; /* of the frame that holds the last of them */
     bool at_most_once;
     bool decided; /* two-phase: nothing but the target can stop it now */
     pawl_fault fault;
@@ -108,10 +109,11 @@ static size_t some(struct delivery *d) {
     return n;
 }
 
-static bool is_durable(struct pawl_sink *s, const struct part *t, uint64_t offset) {
-    pawl_bounds b;
-    return pawl_partition_bounds(s->flow.log, t->stream.id, t->partition, &b) < 0 ||
-           offset <= b.durable;
+/* PAWL-1: only durable records leave the log. */
+static bool durable(struct pawl_sink *s, const struct delivery *d) {
+    pawl_status status = PAWL_STATUS_INIT;
+    return d->at == d->from || pawl_get_status(s->flow.log, &status) < 0 ||
+           d->last_lsn < status.durable_lsn;
 }
 
 static int write_records(struct pawl_sink *s, struct delivery *d) {
@@ -131,10 +133,11 @@ static int write_records(struct pawl_sink *s, struct delivery *d) {
         if (rc == PAWL_DONE) {
             t->used += n;
             d->at += n;
+            d->last_lsn = t->chunk.records[t->used - 1].lsn;
         }
     }
-    bool durable = is_durable(s, t, d->at);
-    assert(durable); /* PAWL-1: only durable records leave the log */
+    bool all_durable = durable(s, d);
+    assert(all_durable);
     return rc;
 }
 
