@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -30,7 +31,9 @@ static const cli_option options[] = {
     {NULL, NULL, NULL},
 };
 
-#define TICK_MS 100
+#define TICK_MS 100    /* while something ends, is reloaded, or is waited on to be idle */
+#define SHOW_MS 1000   /* the line on a terminal */
+#define NOTIFY_MS 5000 /* the status that the service manager shows */
 #define HARD_END_MS 2000
 
 typedef struct runner {
@@ -41,6 +44,7 @@ typedef struct runner {
     pipeline *pipelines;
     size_t count;
     int signals; /* signalfd */
+    int wake;    /* eventfd: a pipeline has something to tell */
     int ends;    /* how many signals asked for an end */
     uint64_t hard_end_ns;
     uint64_t notified_ns, shown_ns, watchdog_ns, last_records, last_ns;
@@ -137,6 +141,10 @@ static void reload(runner *r) {
 
 /* ---- what is shown */
 
+static bool has_line(const runner *r) {
+    return r->args->value[QUIET] == NULL && isatty(STDERR_FILENO);
+}
+
 static void show(runner *r, uint64_t now) {
     char text[300] = "";
     uint64_t records = 0;
@@ -163,9 +171,9 @@ static void show(runner *r, uint64_t now) {
                  (double)(records - r->last_records) * 1e9 / (double)(now - r->last_ns));
     r->last_records = records;
     r->last_ns = now;
-    if (isatty(STDERR_FILENO) && r->args->value[QUIET] == NULL)
+    if (has_line(r))
         run_line(text);
-    if (now - r->notified_ns > UINT64_C(5000000000)) {
+    if (now - r->notified_ns >= NOTIFY_MS * UINT64_C(1000000)) {
         run_notify("STATUS=%s", text);
         r->notified_ns = now;
     }
@@ -211,7 +219,7 @@ static void tick(runner *r) {
         if (r->args->value[UNTIL_IDLE] != NULL && pipeline_idle(&r->pipelines[i]))
             pipeline_end(&r->pipelines[i], true);
     }
-    if (now - r->shown_ns > UINT64_C(1000000000)) {
+    if (now - r->shown_ns >= SHOW_MS * UINT64_C(1000000) && (has_line(r) || run_notifies())) {
         show(r, now);
         r->shown_ns = now;
     }
@@ -227,8 +235,24 @@ static void tick(runner *r) {
     }
 }
 
+/* How long nothing has to be done if nothing happens; -1: for ever. */
+static int quiet_ms(const runner *r) {
+    uint64_t watchdog_ms = run_watchdog_us() / 1000;
+    int ms = has_line(r) ? SHOW_MS : run_notifies() ? NOTIFY_MS : -1;
+    if (watchdog_ms != 0 && (ms < 0 || watchdog_ms / 3 < (uint64_t)ms))
+        ms = (int)(watchdog_ms / 3) + 1;
+    bool busy = r->args->value[UNTIL_IDLE] != NULL || r->hard_end_ns != 0;
+    for (size_t i = 0; i < r->count; i++) {
+        int state = atomic_load(&r->pipelines[i].state);
+        busy = busy || (state != PIPELINE_RUNNING && state != PIPELINE_ENDED) ||
+               atomic_load(&r->pipelines[i].reloading) != 0;
+    }
+    return busy ? TICK_MS : ms;
+}
+
 static void loop(runner *r) {
-    struct pollfd *fds = calloc(r->count + 1, sizeof *fds);
+    struct pollfd *fds = calloc(r->count + 2, sizeof *fds);
+    uint64_t rung;
     while (fds != NULL && !all_ended(r)) {
         fds[0] = (struct pollfd){.fd = r->signals, .events = POLLIN};
         for (size_t i = 0; i < r->count; i++) {
@@ -236,13 +260,16 @@ static void loop(runner *r) {
             fds[i + 1] =
                 (struct pollfd){.fd = running ? r->pipelines[i].listener : -1, .events = POLLIN};
         }
-        if (poll(fds, r->count + 1, TICK_MS) > 0) {
+        fds[r->count + 1] = (struct pollfd){.fd = r->wake, .events = POLLIN};
+        if (poll(fds, r->count + 2, quiet_ms(r)) > 0) {
             for (size_t i = 0; i < r->count; i++)
                 if (fds[i + 1].revents != 0) {
                     json_t *s = pipeline_status(&r->pipelines[i]);
                     run_socket_answer(fds[i + 1].fd, s);
                     json_decref(s);
                 }
+            if (fds[r->count + 1].revents != 0)
+                (void)!read(r->wake, &rung, sizeof rung);
             if (fds[0].revents != 0)
                 take_signals(r);
         }
@@ -260,7 +287,7 @@ static int start_all(runner *r) {
     r->pipelines = calloc(wanted, sizeof *r->pipelines);
     r->count = 0;
     for (size_t i = 0; r->pipelines != NULL && i < wanted && code == CLI_OK; i++) {
-        code = pipeline_start(&r->pipelines[i], nth(r, r->files, i), r->args);
+        code = pipeline_start(&r->pipelines[i], nth(r, r->files, i), r->args, r->wake);
         if (code == CLI_OK)
             r->count++;
         else
@@ -285,6 +312,7 @@ static int run(cli_args *a) {
     int code = load_files(&r, &r.files);
     if (code == CLI_OK) {
         r.signals = block_signals();
+        r.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         code = start_all(&r);
         if (code == CLI_OK)
             run_notify("READY=1\nSTATUS=running");
@@ -297,6 +325,7 @@ static int run(cli_args *a) {
             code = code == CLI_OK ? one : code;
         }
         close(r.signals);
+        close(r.wake);
     }
     free(r.pipelines);
     free_files(&r, r.files);

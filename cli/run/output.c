@@ -64,6 +64,10 @@ void run_notify(const char *format, ...) {
     close(fd);
 }
 
+bool run_notifies(void) {
+    return getenv("NOTIFY_SOCKET") != NULL;
+}
+
 uint64_t run_watchdog_us(void) {
     const char *us = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
     uint64_t n;

@@ -10,6 +10,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+static void wake_main_loop(const pipeline *p) {
+    (void)!write(p->wake, &(uint64_t){1}, sizeof(uint64_t));
+}
 
 static void remember(pipeline *p, const char *name, const char *text) {
     pthread_mutex_lock(&p->mutex);
@@ -17,6 +22,7 @@ static void remember(pipeline *p, const char *name, const char *text) {
         snprintf(p->why, sizeof p->why, "%s: %s", name, text);
     pthread_mutex_unlock(&p->mutex);
     atomic_store(&p->failed, 1);
+    wake_main_loop(p);
 }
 
 static int cannot(pipeline *p, const char *name, int code, const pawl_error *e) {
@@ -33,6 +39,8 @@ static int cannot(pipeline *p, const char *name, int code, const pawl_error *e) 
 static void report(void *arg, const char *name, int severity, const char *message) {
     const pipeline *p = arg;
     run_say(severity, p->c->name, name, "%s", message);
+    if (severity == 3)
+        wake_main_loop(p);
 }
 
 /* ---- the log and its streams */
@@ -272,8 +280,8 @@ static void close_log(pipeline *p) {
         (void)cannot(p, "closing", code, NULL);
 }
 
-int pipeline_start(pipeline *p, config *c, const cli_args *a) {
-    *p = (pipeline){.c = c, .args = a, .listener = -1};
+int pipeline_start(pipeline *p, config *c, const cli_args *a, int wake) {
+    *p = (pipeline){.c = c, .args = a, .listener = -1, .wake = wake};
     pthread_mutex_init(&p->mutex, NULL);
     int code = open_log(p);
     if (code != CLI_OK)
@@ -294,6 +302,7 @@ static void *end_thread(void *arg) {
     take_down(p);
     close_log(p);
     atomic_store(&p->state, PIPELINE_ENDED);
+    wake_main_loop(p);
     return NULL;
 }
 
@@ -325,6 +334,7 @@ static void *reload_thread(void *arg) {
     if (build(p) == CLI_OK)
         run_say(1, p->c->name, "", "reloaded");
     atomic_store(&p->reloading, 0);
+    wake_main_loop(p); /* what has failed meanwhile was not noticed */
     return NULL;
 }
 

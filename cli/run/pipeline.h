@@ -40,17 +40,20 @@ typedef struct pipeline {
     char why[600]; /* of the first failure */
     pthread_mutex_t mutex;
     int listener; /* of the status socket; -1: none */
+    int wake;     /* an eventfd that the main loop waits on; its owner closes it */
 } pipeline;
 
 /* Opens the log, makes the streams, adds everything and starts it. CLI_OK, or an exit code after a
- * message; then nothing is left open. */
-int pipeline_start(pipeline *p, config *c, const cli_args *a);
+ * message; then nothing is left open. Where pipeline_tick() has something to notice, `wake` is made
+ * readable. */
+int pipeline_start(pipeline *p, config *c, const cli_args *a, int wake);
 /* Begins to end it in a thread: sources first, then what is in the log goes through processors and
  * sinks, for at most the file's `drain`; or without `drain` only the batches at hand. */
 void pipeline_end(pipeline *p, bool drain);
 /* Begins to put `c` in the place of what runs, the log staying open. */
 void pipeline_reload(pipeline *p, config *c);
-/* To be called some times a second. Notices failures, drives the deadline. */
+/* Notices failures, drives the deadline. To be called when `wake` is readable, and some times a
+ * second while the pipeline is ending or being reloaded. */
 void pipeline_tick(pipeline *p);
 /* Whether there is nothing to do any more: sources idle or ended, processors and sinks at the end
  * of the log. */
@@ -66,6 +69,7 @@ void run_say(int severity, const char *where, const char *name, const char *form
 void run_line(const char *text);
 /* To the service manager, if there is one; "READY=1" and so on. */
 void run_notify(const char *format, ...) __attribute__((format(printf, 1, 2)));
+bool run_notifies(void); /* is there one? */
 /* Microseconds between two signs of life that the service manager wants; 0: it doesn't. */
 uint64_t run_watchdog_us(void);
 
