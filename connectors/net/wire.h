@@ -55,8 +55,8 @@ int wire_address_check(const char *address, pawl_error *err);
 struct wire *wire_new(const struct wire_settings *s);
 /* Binds and listens, if it doesn't yet. */
 int wire_open(struct wire *w, pawl_fault *f);
-/* Waits up to timeout_ms, or until w->wake_fd is readable, for anything, accepts, receives, sends, disconnects. True: a datagram can
- * be received. Moves what is in buffers. */
+/* Waits for anything, up to timeout_ms or until w->wake_fd is readable: accepts, receives, sends,
+ * disconnects. True: a datagram can be received. Moves what is in buffers. */
 bool wire_wait(struct wire *w, int timeout_ms);
 /* Sends as much as goes; what doesn't is sent later. False: what was said before is still under
  * way, nothing is done. */
