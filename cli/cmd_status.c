@@ -20,6 +20,10 @@ static json_t *number(uint64_t n) {
     return json_integer(n <= INT64_MAX ? (json_int_t)n : INT64_MAX);
 }
 
+static json_t *bits(uint64_t n) {
+    return json_sprintf("0x%" PRIx64, n);
+}
+
 /* ---- gathering */
 
 static json_t *gather_partition(pawl *log, uint32_t stream, uint32_t partition) {
@@ -104,6 +108,9 @@ static json_t *gather_log(const char *dir, const pawl_status *s) {
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         json_object_set_new(o, numbers[i].name, number(numbers[i].value));
+    json_object_set_new(o, "features_read", bits(s->features_read));
+    json_object_set_new(o, "features_write", bits(s->features_write));
+    json_object_set_new(o, "features_ignore", bits(s->features_ignore));
     return o;
 }
 
@@ -155,6 +162,11 @@ static void print_log(const json_t *o) {
     if (get(o, "cut_bytes") != 0)
         cli_printf(", %s of unacknowledged tail", size_of(o, "cut_bytes", b));
     cli_printf("\n");
+    const char *read = text(o, "features_read"), *write = text(o, "features_write"),
+               *ignore = text(o, "features_ignore");
+    if (strcmp(read, "0x0") != 0 || strcmp(write, "0x0") != 0 || strcmp(ignore, "0x0") != 0)
+        cli_printf("features   %s to read, %s to write, %s that may be ignored\n", read, write,
+                   ignore);
     const json_t *r = json_object_get(o, "retention");
     bool bytes = get(r, "bytes") != 0, ms = get(r, "ms") != 0,
          consumed = json_is_true(json_object_get(r, "consumed"));

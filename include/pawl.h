@@ -690,11 +690,15 @@ typedef struct pawl_status {
     uint32_t group_wait;
     /* segments let go by retention whose files became later ones, since this open */
     uint64_t recycled;
+    /* Features of the log, one bit each (docs/format.md): those that must be understood to read, to
+     * write, and those that may be ignored. A bit that this version doesn't know in the second: the
+     * log can be opened read-only here. */
+    uint64_t features_read, features_write, features_ignore;
 } pawl_status;
 #define PAWL_STATUS_INIT \
     { \
         sizeof(pawl_status), {0}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, 0, {0}, 0, 0, 0 \
+            0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, 0, 0 \
     }
 /* Errors: FORKED. */
 PAWL_API PAWL_CHECKED int pawl_get_status(pawl *p, pawl_status *out);

@@ -22,6 +22,13 @@ static int unknown_change(const struct frame_header *h, const char *what, uint32
                    op, (unsigned long long)h->lsn);
 }
 
+/* A run that says nothing to the tables. Recovery has judged it before (frame_judge_features()). */
+static int skip_run(const struct frame_header *h, const struct run *r) {
+    if (run_type_known(r->type))
+        return damaged(h, "a run of a type that does not belong in such a frame");
+    return (r->type & RUN_SKIP_READING) != 0 ? 0 : unknown_change(h, "run type", r->type);
+}
+
 /* ---- COMMIT */
 
 /* Where damage was passed over, what forgot the processor may be lost: its id is used again. */
@@ -202,7 +209,7 @@ static int apply_run(struct tables *t, const struct frame_header *h, const uint8
     case RUN_CATALOG:
         return 0;
     default:
-        return (r->type & RUN_OPTIONAL) != 0 ? 0 : unknown_change(h, "run type", r->type);
+        return skip_run(h, r);
     }
 }
 
@@ -314,9 +321,7 @@ static int load_entry(struct tables *t, const struct run *r, const uint8_t *data
 static int load_run(struct tables *t, const struct frame_header *h, const struct run *r,
                     const uint8_t *data) {
     if (r->type < RUN_C_STREAMS || r->type > RUN_C_SPANS)
-        return (r->type & RUN_OPTIONAL) != 0 || r->count == 0
-                   ? 0
-                   : unknown_change(h, "run type", r->type);
+        return skip_run(h, r);
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count; i++) {
         int rc = load_entry(t, r, data, &at);

@@ -52,11 +52,24 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
 }
 
 static void describe(struct text *t, const struct frame_header *h, const uint8_t *frame) {
+    struct format_unknown u = {0};
+    frame_judge_features(h, frame, &u);
+    if (!frame_kind_known(h->kind))
+        say(t, "  kind %u\n", h->kind);
+    if (h->flags != 0)
+        say(t, "  flags 0x%x\n", h->flags);
+    if (u.need != NEED_NOTHING)
+        say(t, "  %s 0x%llx must be understood to %s\n", u.what, (unsigned long long)u.value,
+            u.need == NEED_TO_READ ? "read the log" : "write to the log");
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         const uint8_t *data;
         frame_run(frame, h, i, &r, &data);
         say(t, "  %s", run_type_name(r.type));
+        if (!run_type_known(r.type))
+            say(t, " type 0x%x", r.type);
+        if (r.flags != 0)
+            say(t, " flags 0x%x", r.flags);
         if (r.type == RUN_RECORDS || r.type == RUN_SPILLED || r.type == RUN_STATE)
             say(t, " stream %u/%u", r.stream, r.partition);
         if (r.base != NO_OFFSET && (r.type == RUN_RECORDS || r.type == RUN_SPILLED))
@@ -129,6 +142,7 @@ static int dump(struct seam *io, struct mem *m, uint64_t from, pawl_frame_fn fn,
         }
         struct scan s;
         scan_begin(&s, io, m, file, &h, n == x.last);
+        s.refuses = NEED_NEVER; /* chain and lengths mean the same whatever the flags say */
         rc = dump_segment(&s, from, fn, arg, t, &over);
         scan_end(&s);
         io->ops->close(io, file);

@@ -39,6 +39,9 @@ static void fill(pawl *p, pawl_status *out) {
     memcpy(out->log_id, p->header.log_id, 16);
     out->segment_size = p->header.segment_size;
     out->disk_cap = p->header.disk_cap;
+    out->features_read = p->header.features.read;
+    out->features_write = p->header.features.write;
+    out->features_ignore = p->header.features.ignore;
     if (p->read_only) {
         follow_refresh(p);
         fill_reader(p, out);

@@ -246,35 +246,107 @@ static int rebuild_header(struct repair *r, uint64_t index, const struct segment
     return rc;
 }
 
-/* Headers first: without them nothing can be walked. */
-static int repair_headers(struct repair *r) {
-    struct segment_list l;
-    struct segment_header like = {0}, h;
-    enum segment_verdict v;
-    int bad, rc = 0;
-    TRY(segment_list_read(r->io, r->mem, &l, true));
-    for (int pass = 0; pass < 2 && rc == 0; pass++) /* find a good one; then mend the others */
-        for (size_t i = 0; i < l.count && rc == 0; i++) {
-            char name[24];
-            segment_name(name, l.index[i], "seg");
-            int file = r->io->ops->open(r->io, name, SEAM_RDWR);
-            if (file < 0) {
-                rc = fail_sys(file, "open", name, NO_LSN);
-                break;
-            }
-            rc = scan_header(r->io, r->mem, file, l.index[i], &h, &v, &bad);
-            bool good = v == SEGMENT_GOOD || v == SEGMENT_ONE_COPY;
-            uint64_t witness = NO_LSN;
-            if (rc == 0 && pass == 0 && good)
-                like = h;
-            if (rc == 0 && pass == 1 && !good && v != SEGMENT_UNKNOWN && like.segment_size != 0)
-                rc = scan_for_begun(r->io, r->mem, file, l.index[i], like.segment_size,
-                                    format_seed(like.log_id), &witness);
-            if (rc == 0 && witness != NO_LSN)
-                rc = rebuild_header(r, l.index[i], &like, file);
-            r->io->ops->close(r->io, file);
+/* All frames of one segment, past whatever damage there is. */
+static int look_at_frames(struct repair *r, int file, const struct segment_header *h) {
+    struct scan s;
+    struct scan_frame f;
+    uint64_t lsn;
+    scan_begin(&s, r->io, r->mem, file, h, true);
+    scan_whole(&s);
+    s.refuses = NEED_TO_WRITE;
+    int rc = scan_jump(&s, s.at);
+    while (rc == 0) {
+        while ((rc = scan_next(&s, &f)) == 1) {
         }
-    segment_list_free(&l);
+        if (rc < 0 || scan_sealed(&s))
+            break;
+        rc = scan_resync(&s, s.at, &lsn);
+        if (rc < 0 || lsn == NO_LSN)
+            break;
+        rc = scan_jump(&s, lsn);
+    }
+    scan_end(&s);
+    return rc == PAWL_VERSION ? rc : 0; /* what can't be read is for the repair itself */
+}
+
+struct headers {
+    struct segment_list list;
+    struct segment_header like; /* a good one; segment_size 0: there is none */
+};
+
+/* What is done with each segment; `good`: the header was valid, and is *h. */
+typedef int (*header_fn)(struct repair *r, struct headers *all, int file, bool good,
+                         struct segment_header *h);
+
+static int each_header(struct repair *r, struct headers *all, uint32_t mode, header_fn fn) {
+    int rc = 0;
+    for (size_t i = 0; i < all->list.count && rc == 0; i++) {
+        struct segment_header h;
+        enum segment_verdict v;
+        int bad;
+        uint64_t index = all->list.index[i];
+        char name[24];
+        segment_name(name, index, "seg");
+        int file = r->io->ops->open(r->io, name, mode);
+        if (file < 0)
+            return fail_sys(file, "open", name, NO_LSN);
+        rc = scan_header(r->io, r->mem, file, index, &h, &v, &bad);
+        if (rc == 0 && v == SEGMENT_UNKNOWN)
+            rc = segment_header_error(index, v, &h, h.segment_size);
+        bool good = v == SEGMENT_GOOD || v == SEGMENT_ONE_COPY;
+        if (rc == 0 && !good) {
+            h = all->like;
+            h.index = index;
+            h.epoch = 0;
+        }
+        if (rc == 0)
+            rc = fn(r, all, file, good, &h);
+        r->io->ops->close(r->io, file);
+    }
+    return rc;
+}
+
+static int find_good(struct repair *r, struct headers *all, int file, bool good,
+                     struct segment_header *h) {
+    (void)r;
+    (void)file;
+    if (!good)
+        return 0;
+    all->like = *h;
+    return segment_check_writable(h);
+}
+
+static int look_at_segment(struct repair *r, struct headers *all, int file, bool good,
+                           struct segment_header *h) {
+    (void)all;
+    (void)good;
+    return h->segment_size != 0 ? look_at_frames(r, file, h) : 0;
+}
+
+static int rebuild(struct repair *r, struct headers *all, int file, bool good,
+                   struct segment_header *h) {
+    uint64_t witness = NO_LSN;
+    if (good || h->segment_size == 0)
+        return 0;
+    TRY(scan_for_begun(r->io, r->mem, file, h->index, h->segment_size, format_seed(h->log_id),
+                       &witness));
+    return witness != NO_LSN ? rebuild_header(r, h->index, &all->like, file) : 0;
+}
+
+/* Nothing is changed before the whole log was looked at: one with anything that this version must
+ * not write to stays as it is (docs/format.md, section 8). Then the headers, without which nothing
+ * can be walked. */
+static int repair_headers(struct repair *r) {
+    struct headers all = {.like = {.segment_size = 0}};
+    TRY(segment_list_read(r->io, r->mem, &all.list));
+    int rc = each_header(r, &all, 0, find_good);
+    if (rc == 0)
+        rc = each_header(r, &all, 0, look_at_segment);
+    if (rc == 0) {
+        segment_remove_tmp(r->io, r->mem);
+        rc = each_header(r, &all, SEAM_RDWR, rebuild);
+    }
+    segment_list_free(&all.list);
     return rc;
 }
 

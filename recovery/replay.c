@@ -6,7 +6,7 @@
 
 struct lister {
     struct segment_list *list;
-    struct segment_list tmp;
+    const char *suffix;
     int rc;
 };
 
@@ -28,10 +28,8 @@ static int on_name(void *arg, const char *name) {
     uint64_t index;
     if (strlen(name) != 20)
         return 0;
-    if (segment_parse_name(name, "seg", &index))
+    if (segment_parse_name(name, x->suffix, &index))
         x->rc = add_index(x->list, index);
-    else if (segment_parse_name(name, "tmp", &index))
-        x->rc = add_index(&x->tmp, index);
     return x->rc;
 }
 
@@ -40,24 +38,37 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l, bool remove_tmp) {
+static int list(struct seam *io, struct mem *m, const char *suffix, struct segment_list *l) {
     *l = (struct segment_list){.mem = m};
-    struct lister x = {.list = l, .tmp = {.mem = m}};
+    struct lister x = {.list = l, .suffix = suffix};
     int rc = io->ops->list(io, on_name, &x);
     if (rc < 0 && x.rc == 0)
         rc = fail_sys(rc, "readdir", NULL, NO_LSN);
-    for (size_t i = 0; remove_tmp && rc == 0 && i < x.tmp.count; i++) {
-        char name[24];
-        segment_name(name, x.tmp.index[i], "tmp");
-        /* whether it works or not: never read, and its space comes back later */
-        io->ops->unlink(io, name);
-    }
-    segment_list_free(&x.tmp);
     if (rc < 0)
         segment_list_free(l);
     else if (l->count > 1)
         qsort(l->index, l->count, sizeof *l->index, by_value);
     return rc < 0 ? rc : 0;
+}
+
+int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l) {
+    return list(io, m, "seg", l);
+}
+
+void segment_remove_tmp(struct seam *io, struct mem *m) {
+    struct segment_list l;
+    pawl_error saved;
+    fail_copy(&saved);
+    if (list(io, m, "tmp", &l) < 0) {
+        fail_again(&saved);
+        return;
+    }
+    for (size_t i = 0; i < l.count; i++) {
+        char name[24];
+        segment_name(name, l.index[i], "tmp");
+        io->ops->unlink(io, name);
+    }
+    segment_list_free(&l);
 }
 
 void segment_list_free(struct segment_list *l) {
@@ -73,9 +84,16 @@ static int open_file(struct seam *io, uint64_t index, bool writable) {
     return file < 0 ? fail_sys(file, "open", name, NO_LSN) : file;
 }
 
-static int header_error(uint64_t index, enum segment_verdict v, uint64_t size) {
+/* `h`: what the header says, if it is of this format; `size`: of the log's segments. */
+int segment_header_error(uint64_t index, enum segment_verdict v, const struct segment_header *h,
+                         uint64_t size) {
     char name[24];
+    struct format_unknown u = {0};
     segment_name(name, index, "seg");
+    if (v == SEGMENT_UNKNOWN && h != NULL && h->segment_size != 0) {
+        segment_judge_features(h, &u);
+        return unknown_error(&u, name);
+    }
     if (v == SEGMENT_UNKNOWN)
         return fail_at(PAWL_VERSION, 0, "open", name, index * size,
                        "%s was written in a format this version of Pawl (format %u) doesn't know; "
@@ -85,6 +103,14 @@ static int header_error(uint64_t index, enum segment_verdict v, uint64_t size) {
                    "segment-header-damaged: both copies of the header of %s are damaged; run 'pawl "
                    "verify', then 'pawl repair'",
                    name);
+}
+
+int segment_check_writable(const struct segment_header *h) {
+    char name[24];
+    struct format_unknown u = {0};
+    segment_name(name, h->index, "seg");
+    segment_judge_features(h, &u);
+    return u.need >= NEED_TO_WRITE ? unknown_error(&u, name) : 0;
 }
 
 static int not_there(uint64_t index) {
@@ -121,7 +147,7 @@ int segment_open_judged(struct seam *io, struct mem *m, uint64_t index,
     int rc = scan_header(io, m, file, index, h, &v, bad_copy);
     if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) {
         int there = segment_there(io, index);
-        rc = there > 0    ? header_error(index, v, like->segment_size)
+        rc = there > 0    ? segment_header_error(index, v, h, like->segment_size)
              : there == 0 ? not_there(index)
                           : there;
     } else if (rc == 0 && (memcmp(h->log_id, like->log_id, 16) != 0 ||
@@ -149,7 +175,7 @@ static int check_unbegun(struct seam *io, struct mem *m, uint64_t index,
         scan_for_begun(io, m, file, index, like->segment_size, format_seed(like->log_id), &lsn);
     io->ops->close(io, file);
     if (rc == 0 && lsn != NO_LSN)
-        rc = header_error(index, SEGMENT_BAD, like->segment_size);
+        rc = segment_header_error(index, SEGMENT_BAD, NULL, like->segment_size);
     return rc;
 }
 
@@ -172,7 +198,7 @@ static int find_newest(struct seam *io, struct mem *m, const struct segment_list
     while (i > 0) {
         TRY(judge_file(io, m, l->index[i - 1], &x->newest, &v));
         if (v == SEGMENT_UNKNOWN)
-            return header_error(l->index[i - 1], v, MIB);
+            return segment_header_error(l->index[i - 1], v, &x->newest, MIB);
         if (v == SEGMENT_GOOD || v == SEGMENT_ONE_COPY)
             break;
         if (v == SEGMENT_BAD)
@@ -181,7 +207,7 @@ static int find_newest(struct seam *io, struct mem *m, const struct segment_list
     }
     if (i == 0)
         return worst == SEGMENT_BAD
-                   ? header_error(l->index[l->count - 1], SEGMENT_BAD, MIB)
+                   ? segment_header_error(l->index[l->count - 1], SEGMENT_BAD, NULL, MIB)
                    : fail(PAWL_NOT_A_LOG,
                           "the directory holds no Pawl log; create one with 'pawl init'");
     *at = i - 1;
@@ -193,12 +219,16 @@ static int find_newest(struct seam *io, struct mem *m, const struct segment_list
     return 0;
 }
 
-static int extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x) {
+static int extent_find(struct seam *io, struct mem *m, bool writable, struct log_extent *x) {
     struct segment_list l;
     memset(x, 0, sizeof *x);
-    TRY(segment_list_read(io, m, &l, remove_tmp));
+    TRY(segment_list_read(io, m, &l));
     size_t at = 0;
     int rc = find_newest(io, m, &l, x, &at);
+    if (rc == 0 && writable)
+        rc = segment_check_writable(&x->newest);
+    if (writable && (rc == 0 || rc == PAWL_NOT_A_LOG))
+        segment_remove_tmp(io, m);
     if (rc < 0) {
         segment_list_free(&l);
         return rc;
@@ -237,11 +267,11 @@ static int extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct l
 /* Times that a writer may rename or remove what was just listed. */
 #define LISTINGS_MAX 100
 
-int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x) {
+int log_extent_find(struct seam *io, struct mem *m, bool writable, struct log_extent *x) {
     int rc = 0;
     for (int i = 0; i < LISTINGS_MAX; i++) {
         pawl_error e;
-        rc = extent_find(io, m, remove_tmp, x);
+        rc = extent_find(io, m, writable, x);
         fail_copy(&e);
         if (rc == 0 || e.sys_errno != ENOENT)
             break;
@@ -326,6 +356,7 @@ static int begin_reading(struct seam *io, struct mem *m, const struct log_extent
     if (g->file < 0)
         return g->file;
     scan_begin(&g->scan, io, m, g->file, &g->header, n == x->last);
+    g->scan.refuses = writable ? NEED_TO_WRITE : NEED_TO_READ;
     scan_whole(&g->scan);
     return 0;
 }
@@ -419,7 +450,7 @@ static int sync_files(struct seam *io, struct seam_req *req, size_t count) {
 
 int replay_settle(struct seam *io, struct mem *m, bool *stuck) {
     struct segment_list l;
-    TRY(segment_list_read(io, m, &l, false));
+    TRY(segment_list_read(io, m, &l));
     struct seam_req req[UNSETTLED];
     size_t count = 0;
     int rc = 0;
@@ -548,6 +579,7 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, struct log
     memcpy(st->log_id, x->newest.log_id, 16);
     st->segment_size = x->newest.segment_size;
     st->disk_cap = x->newest.disk_cap;
+    st->features = x->newest.features;
     st->segment = x->last;
     st->first_segment = x->first;
     if (rc == 0 && mode == REPLAY_WRITE)

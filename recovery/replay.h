@@ -17,7 +17,9 @@ struct segment_list {
     size_t count, cap;
     struct mem *mem;
 };
-int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l, bool remove_tmp);
+int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l);
+/* Removes what an earlier writer was preparing. Whether it works or not: never read. */
+void segment_remove_tmp(struct seam *io, struct mem *m);
 void segment_list_free(struct segment_list *l);
 
 typedef int (*replay_fn)(void *ctx, const struct frame_header *h, const uint8_t *frame,
@@ -48,7 +50,14 @@ struct log_extent {
     bool prepared; /* last + 1 is there, prepared */
     bool spare;    /* and last + 2 */
 };
-int log_extent_find(struct seam *io, struct mem *m, bool remove_tmp, struct log_extent *x);
+/* `writable`: for a writer. It removes what an earlier one was preparing, and is refused a log with
+ * features that this version must not write to. */
+int log_extent_find(struct seam *io, struct mem *m, bool writable, struct log_extent *x);
+/* The error for a header that isn't good. `h`: what it says, if it is of this format. */
+int segment_header_error(uint64_t index, enum segment_verdict v, const struct segment_header *h,
+                         uint64_t size);
+/* The segment's features, where they are more than this version may write to: PAWL_VERSION. */
+int segment_check_writable(const struct segment_header *h);
 
 /* Is segment `index` still there? 1, 0, or the error of looking. Beside a writer, who finds bytes
  * that don't fit asks this before he calls it damage: a file that retention lets go gets another

@@ -150,6 +150,24 @@ const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc) 
     return s->window.data + (offset - s->window.at);
 }
 
+int unknown_error(const struct format_unknown *u, const char *name) {
+    const char *run = strcmp(u->what, "run type") == 0 && run_type_known((uint16_t)u->value)
+                          ? run_type_name((uint16_t)u->value)
+                          : "";
+    if (u->need == NEED_TO_READ)
+        return fail_at(PAWL_VERSION, 0, "open", name, u->lsn,
+                       "the log can't be read without understanding %s 0x%llx at LSN %llu, which "
+                       "this version of Pawl (format %u) doesn't know; use a newer one",
+                       u->what, (unsigned long long)u->value, (unsigned long long)u->lsn,
+                       FORMAT_VERSION);
+    return fail_at(PAWL_VERSION, 0, "open", name, u->lsn,
+                   "this version of Pawl (format %u) may read the log but not write to it: %s "
+                   "0x%llx%s%s%s at LSN %llu would get lost; open it read-only, or write with a "
+                   "newer version",
+                   FORMAT_VERSION, u->what, (unsigned long long)u->value, run[0] != 0 ? " (" : "",
+                   run, run[0] != 0 ? ")" : "", (unsigned long long)u->lsn);
+}
+
 int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h,
                 enum segment_verdict *v, int *bad_copy) {
     uint8_t *head = mem_alloc_block(m, SEGMENT_HEADER_SIZE);
@@ -176,16 +194,25 @@ int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segm
     return 0;
 }
 
+/* The good copy's bytes, whatever a later version may have put there, over the bad one. */
+static int64_t copy_header(struct seam *io, int file, uint8_t block[BLOCK], int bad_copy) {
+    int64_t n = io->ops->read(io, file, block, BLOCK, (uint64_t)(1 - bad_copy) * BLOCK);
+    if (n < 0)
+        return n;
+    if (n < (int64_t)BLOCK)
+        return -EIO;
+    return io->ops->write(io, file, block, BLOCK, (uint64_t)bad_copy * BLOCK);
+}
+
 int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h,
                      int bad_copy) {
-    uint8_t *head = mem_alloc_block(m, SEGMENT_HEADER_SIZE);
+    uint8_t *block = mem_alloc_block(m, BLOCK);
     char name[24];
-    if (head == NULL)
+    if (block == NULL)
         return fail(PAWL_MEMORY, "no memory to mend a segment header");
-    segment_encode(head, h);
-    int64_t n = io->ops->write(io, file, head, BLOCK, (uint64_t)bad_copy * BLOCK);
+    int64_t n = copy_header(io, file, block, bad_copy);
     int rc = n < 0 ? (int)n : io->ops->sync(io, file);
-    mem_free(m, head, SEGMENT_HEADER_SIZE);
+    mem_free(m, block, BLOCK);
     segment_name(name, h->index, "seg");
     return rc < 0 ? fail_sys(rc, n < 0 ? "write" : "fdatasync", name, h->index * h->segment_size)
                   : 0;
@@ -211,6 +238,8 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
     s->segment_size = h->segment_size;
     s->seed = format_seed(h->log_id);
     s->newest = newest;
+    s->refuses = NEED_TO_READ;
+    segment_judge_features(h, &s->unknown);
     scan_rewind(s, h);
     uint64_t chunk = SCAN_CHUNK;
     /* a small segment: most of what is asked for lies at its head or its end */
@@ -344,10 +373,11 @@ int scan_next(struct scan *s, struct scan_frame *f) {
         return rc;
     }
     const struct frame_header *h = &f->header;
-    if (!frame_kind_known(h->kind) && (h->flags & FRAME_FLAG_REQUIRED) != 0)
-        return fail_at(PAWL_VERSION, 0, "", "", h->lsn,
-                       "frame kind %u at LSN %llu is not known to this version of Pawl", h->kind,
-                       (unsigned long long)h->lsn);
+    frame_judge_features(h, f->bytes, &s->unknown);
+    if (s->unknown.need >= s->refuses) {
+        s->at = p;
+        return unknown_error(&s->unknown, "");
+    }
     s->link = h->kind == FRAME_LOST ? h->dir_hash : h->hash;
     s->epoch = h->epoch;
     s->kind = h->kind;

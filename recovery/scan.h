@@ -44,6 +44,12 @@ struct scan {
     /* a reader is behind by several windows: as if they had been read one behind the other */
     bool much;
     bool whole; /* the segment will be read to its end: reading ahead begins at once */
+
+    /* What of a later version was met in the segment's header or a frame: the strictest. A frame of
+     * the need `refuses`, or a stricter one, ends the walk. The owner may set it after
+     * scan_begin(); it is NEED_TO_READ otherwise. */
+    struct format_unknown unknown;
+    enum format_need refuses;
 };
 
 struct scan_frame {
@@ -87,7 +93,7 @@ void scan_whole_after(struct scan *s, struct scan *before);
 /* Back to the first frame; what was read stays. */
 void scan_rewind(struct scan *s, const struct segment_header *h);
 /* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading,
- * or PAWL_VERSION for a required kind that isn't known. */
+ * or PAWL_VERSION for what must be understood and isn't (`refuses`). */
 int scan_next(struct scan *s, struct scan_frame *f);
 /* Did the walk reach the segment's end: its SEAL, or a LOST frame in its place? */
 bool scan_sealed(const struct scan *s);
@@ -104,6 +110,8 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
 int scan_jump(struct scan *s, uint64_t lsn);
 /* Goes on behind a frame that was accepted before. */
 void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch);
+/* The error for what a version must understand. `name`: of the segment's file, or "". */
+int unknown_error(const struct format_unknown *u, const char *name);
 void scan_end(struct scan *s);
 /* Drops what was read: the file may have grown, or was changed. */
 void scan_forget(struct scan *s);

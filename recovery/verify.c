@@ -162,6 +162,19 @@ static int walk(struct verify *v, const struct log_extent *x, struct scan *s, bo
     }
 }
 
+/* What a later version put there is no problem, but it keeps this one from writing. */
+static void tell_unknown(struct verify *v, const struct scan *s) {
+    pawl_error saved, e;
+    if (s->unknown.need == NEED_NOTHING || v->told_unknown)
+        return;
+    v->told_unknown = true;
+    fail_copy(&saved);
+    unknown_error(&s->unknown, "");
+    fail_copy(&e);
+    fail_again(&saved);
+    verify_tell(v->check, 0, s->index, s->unknown.lsn, 0, "not-for-writing", "%s", e.message);
+}
+
 /* *s is the scan of the segment before, if there is one, and then of this one. */
 static int check_segment(struct verify *v, const struct log_extent *x, uint64_t n, struct scan *s,
                          uint64_t total) {
@@ -171,6 +184,8 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
     int rc = take_next(v, x, n, &seg);
     if (rc == 0) {
         scan_begin(s, v->io, v->mem, seg.file, &seg.header, n == x->last);
+        if (v->writable)
+            s->refuses = NEED_TO_WRITE;
         if (first)
             scan_whole(s);
         else
@@ -197,6 +212,8 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
                     (unsigned long long)n);
     if (rc >= 0)
         rc = walk(v, x, s, behind_damage, total);
+    if (rc >= 0)
+        tell_unknown(v, s);
     v->check->segments++;
     return rc;
 }

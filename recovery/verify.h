@@ -30,6 +30,7 @@ struct verify {
     void *ctx;
     struct verify_next next; /* the segment that follows, opened while this one is read */
     uint64_t segment_size;   /* set by verify_log() */
+    bool told_unknown;       /* that this version must not write to the log */
     /* damage reaches to the end of the segment just walked: nothing is known of what the next one
      * follows */
     bool cut_off;

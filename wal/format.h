@@ -5,8 +5,13 @@
  *
  * A frame is valid if and only if its header is good at its LSN, its directory and body hash as the
  * header says, its padding is zero, and it follows its predecessor (link and epoch).
- * format_segment.c: segment headers. format_frame.c: frames and their directory. format_runs.c:
- * entries of runs. Little-endian machines only (checked at compile time).
+ * format_segment.c     segment headers
+ * format_frame.c       frames and their directory
+ * format_features.c    what of a later version must be understood to read, or to write
+ * format_runs.c        entries of runs, and records
+ * format_checkpoint.c  entries of a checkpoint's runs
+ */
+/* Little-endian machines only (checked at compile time).
  */
 #ifndef PAWL_WAL_FORMAT_H
 #define PAWL_WAL_FORMAT_H
@@ -46,6 +51,41 @@ uint64_t format_hash(const void *data, size_t len, uint64_t seed);
 /* of all, one behind the other */
 uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed);
 
+/* ---- what of a later version must be understood (format_features.c) */
+
+/* What a version that doesn't know something must not do; the greater, the stricter. */
+enum format_need {
+    NEED_NOTHING,
+    NEED_TO_WRITE,
+    NEED_TO_READ,
+    NEED_NEVER /* no need is so strict */
+};
+/* The strictest thing met that this version doesn't know. */
+struct format_unknown {
+    enum format_need need;
+    const char *what; /* "frame flags", "run type", ... */
+    uint64_t value;   /* the bits, or the number */
+    uint64_t lsn;     /* of the frame, or of the segment's header */
+};
+
+/* In a segment's header, carried over into that of each following segment. */
+#define FEATURES_CARRIED_SIZE 144u
+struct features {
+    uint64_t read, write, ignore;
+    uint8_t
+        carried[FEATURES_CARRIED_SIZE]; /* reserved: zeros until a feature gives them a meaning */
+};
+/* Bits that this version knows. */
+#define FEATURES_READ_KNOWN 0ull
+#define FEATURES_WRITE_KNOWN 0ull
+
+struct frame_header;
+struct segment_header;
+/* Adds what this version doesn't know of a header, or of a good frame. */
+void segment_judge_features(const struct segment_header *h, struct format_unknown *u);
+void frame_judge_features(const struct frame_header *h, const uint8_t *frame,
+                          struct format_unknown *u);
+
 /* ---- segments (format_segment.c) */
 
 struct segment_header {
@@ -57,20 +97,21 @@ struct segment_header {
     uint64_t seal_lsn;
     uint64_t created_ns;
     uint64_t disk_cap;
-    uint64_t features;
+    struct features features;
 };
 
 enum segment_verdict {
     SEGMENT_GOOD,     /* both copies are valid and alike */
     SEGMENT_ONE_COPY, /* one is valid: usable, and to be mended */
     SEGMENT_PREPARED, /* no header for this name: zeros or another index's bytes */
-    SEGMENT_UNKNOWN,  /* a good hash, but another version or unknown features */
-    SEGMENT_BAD,      /* neither zeros nor anything valid */
+    /* a good hash, but another version (*h is all zeros), or features that a reader must know */
+    SEGMENT_UNKNOWN,
+    SEGMENT_BAD, /* neither zeros nor anything valid */
 };
 
 void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h);
-/* Judges the first two blocks of the file named `index`. *h is filled for GOOD, ONE_COPY and (index
- * of another name) PREPARED; *bad_copy is 0 or 1 for ONE_COPY. */
+/* Judges the first two blocks of the file named `index`. *h is filled for GOOD, ONE_COPY, UNKNOWN
+ * and (index of another name) PREPARED; *bad_copy is 0 or 1 for ONE_COPY. */
 enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index,
                                     struct segment_header *h, int *bad_copy);
 uint64_t format_seed(const uint8_t log_id[16]);
@@ -89,11 +130,16 @@ enum frame_kind {
     FRAME_SEAL = 7,
     FRAME_LOST = 8,
 };
-#define FRAME_FLAG_REQUIRED 1u
+/* kind flags: may a version that doesn't know the kind read the log, may it write to it? */
+#define KIND_TO_READ 1u
+#define KIND_TO_WRITE 2u
+/* frame flags: which must be understood; the others may be ignored */
+#define FRAME_FLAGS_TO_READ 0x00000fffu
+#define FRAME_FLAGS_TO_WRITE 0x00fff000u
 
 struct frame_header {
     uint8_t kind;
-    uint8_t flags;
+    uint8_t kind_flags;
     uint16_t runs;
     uint32_t body_len;
     uint64_t lsn;
@@ -104,12 +150,13 @@ struct frame_header {
     uint64_t dir_hash; /* LOST: the link that the next frame carries */
     uint64_t body_hash;
     uint64_t hash; /* of the header: set by encode and decode */
+    uint32_t flags;
 };
 
 enum frame_verdict {
     FRAME_GOOD,
     FRAME_NO_MAGIC,   /* what stands here isn't a frame */
-    FRAME_BAD_HEADER, /* header hash, reserved field or bounds */
+    FRAME_BAD_HEADER, /* header hash or bounds */
     FRAME_OTHER_LSN,  /* a good header of another place: stale or misplaced */
     FRAME_BAD_DIR,
     FRAME_BAD_BODY,
@@ -122,7 +169,7 @@ static inline uint64_t frame_size(uint32_t runs, uint64_t body_len) {
 static inline uint64_t frame_bytes(const struct frame_header *h) {
     return frame_size(h->runs, h->body_len);
 }
-uint8_t frame_flags_of(uint8_t kind); /* as this version writes them */
+uint8_t frame_kind_flags(uint8_t kind); /* as this version writes them */
 void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed);
 struct run;
 /* A whole frame at `out`, which has room: the body is the pieces, one after the other. `h` says
@@ -166,7 +213,12 @@ enum run_type {
     RUN_C_SINKS = 70,
     RUN_C_SPANS = 71,
 };
-#define RUN_OPTIONAL 0x8000u /* a reader that doesn't know the type may skip it */
+/* in a run's type: a version that doesn't know it may skip the run when reading, and also write */
+#define RUN_SKIP_READING 0x8000u
+#define RUN_SKIP_WRITING 0x4000u
+/* run flags: which must be understood; the others may be ignored */
+#define RUN_FLAGS_TO_READ 0x003fu
+#define RUN_FLAGS_TO_WRITE 0x0fc0u
 
 struct run {
     uint16_t type;

@@ -11,7 +11,7 @@ static const uint8_t frame_magic[4] = {0x50, 0x57, 0x4C, 0x46};
 
 enum {
     AT_KIND = 4,
-    AT_FLAGS = 5,
+    AT_KIND_FLAGS = 5,
     AT_RUNS = 6,
     AT_LSN = 8,
     AT_EPOCH = 16,
@@ -21,7 +21,7 @@ enum {
     AT_DIR_HASH = 48,
     AT_BODY_HASH = 56,
     AT_BODY_LEN = 64,
-    AT_ZERO = 68,
+    AT_FLAGS = 68,
     AT_HASH = 72
 };
 _Static_assert(AT_HASH + 8 == FRAME_HEADER_SIZE, "header layout");
@@ -39,7 +39,7 @@ bool frame_kind_known(uint8_t kind) {
 void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed) {
     memcpy(out, frame_magic, 4);
     out[AT_KIND] = h->kind;
-    out[AT_FLAGS] = h->flags;
+    out[AT_KIND_FLAGS] = h->kind_flags;
     put16(out + AT_RUNS, h->runs);
     put64(out + AT_LSN, h->lsn);
     put64(out + AT_EPOCH, h->epoch);
@@ -49,13 +49,13 @@ void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h,
     put64(out + AT_DIR_HASH, h->dir_hash);
     put64(out + AT_BODY_HASH, h->body_hash);
     put32(out + AT_BODY_LEN, h->body_len);
-    put32(out + AT_ZERO, 0);
+    put32(out + AT_FLAGS, h->flags);
     h->hash = format_hash(out, AT_HASH, seed);
     put64(out + AT_HASH, h->hash);
 }
 
-uint8_t frame_flags_of(uint8_t kind) {
-    return (uint8_t)(kind == FRAME_WITNESS ? 0 : FRAME_FLAG_REQUIRED);
+uint8_t frame_kind_flags(uint8_t kind) {
+    return (uint8_t)(kind == FRAME_WITNESS ? 0 : KIND_TO_READ);
 }
 
 void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
@@ -79,7 +79,8 @@ void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
 void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t end,
                        uint64_t next_link, uint64_t seed) {
     h->kind = FRAME_LOST;
-    h->flags = frame_flags_of(FRAME_LOST);
+    h->kind_flags = frame_kind_flags(FRAME_LOST);
+    h->flags = 0;
     h->runs = 0;
     h->body_len = (uint32_t)(end - h->lsn - FRAME_HEADER_SIZE);
     h->dir_hash = next_link;
@@ -105,7 +106,7 @@ enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint
     if (format_hash(in, AT_HASH, seed) != h->hash)
         return FRAME_BAD_HEADER;
     h->kind = in[AT_KIND];
-    h->flags = in[AT_FLAGS];
+    h->kind_flags = in[AT_KIND_FLAGS];
     h->runs = get16(in + AT_RUNS);
     h->lsn = get64(in + AT_LSN);
     h->epoch = get64(in + AT_EPOCH);
@@ -115,10 +116,10 @@ enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint
     h->dir_hash = get64(in + AT_DIR_HASH);
     h->body_hash = get64(in + AT_BODY_HASH);
     h->body_len = get32(in + AT_BODY_LEN);
+    h->flags = get32(in + AT_FLAGS);
     if (h->lsn != lsn)
         return FRAME_OTHER_LSN;
-    if (get32(in + AT_ZERO) != 0 || h->durable > lsn ||
-        frame_bytes(h) > segment_size - segment_offset(lsn, segment_size))
+    if (h->durable > lsn || frame_bytes(h) > segment_size - segment_offset(lsn, segment_size))
         return FRAME_BAD_HEADER;
     if (h->kind == FRAME_LOST && h->runs != 0)
         return FRAME_BAD_HEADER;

@@ -19,10 +19,14 @@ enum {
     AT_SEAL = 64,
     AT_CREATED = 72,
     AT_CAP = 80,
-    AT_FEATURES = 88,
-    AT_RESERVED = 96,
+    AT_FEATURES_READ = 88,
+    AT_FEATURES_WRITE = 96,
+    AT_FEATURES_IGNORE = 104,
+    AT_CARRIED = 112,
+    AT_RESERVED = 256, /* zeros, and not looked at */
     AT_HASH = 4088
 };
+_Static_assert(AT_CARRIED + FEATURES_CARRIED_SIZE == AT_RESERVED, "header layout");
 
 uint64_t format_seed(const uint8_t log_id[16]) {
     return format_hash(log_id, 16, 0);
@@ -41,7 +45,10 @@ void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_heade
     put64(out + AT_SEAL, h->seal_lsn);
     put64(out + AT_CREATED, h->created_ns);
     put64(out + AT_CAP, h->disk_cap);
-    put64(out + AT_FEATURES, h->features);
+    put64(out + AT_FEATURES_READ, h->features.read);
+    put64(out + AT_FEATURES_WRITE, h->features.write);
+    put64(out + AT_FEATURES_IGNORE, h->features.ignore);
+    memcpy(out + AT_CARRIED, h->features.carried, FEATURES_CARRIED_SIZE);
     put64(out + AT_HASH, format_hash(out, AT_HASH, 0));
     memcpy(out + BLOCK, out, BLOCK);
 }
@@ -56,7 +63,7 @@ static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index,
         return all_zero(in, BLOCK) ? SEGMENT_PREPARED : SEGMENT_BAD;
     if (format_hash(in, AT_HASH, 0) != get64(in + AT_HASH))
         return SEGMENT_BAD;
-    if (get32(in + AT_VERSION) != FORMAT_VERSION || get64(in + AT_FEATURES) != 0)
+    if (get32(in + AT_VERSION) != FORMAT_VERSION)
         return SEGMENT_UNKNOWN;
     memcpy(h->log_id, in + AT_ID, 16);
     h->segment_size = get64(in + AT_SIZE);
@@ -66,12 +73,16 @@ static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index,
     h->seal_lsn = get64(in + AT_SEAL);
     h->created_ns = get64(in + AT_CREATED);
     h->disk_cap = get64(in + AT_CAP);
-    h->features = 0;
+    h->features.read = get64(in + AT_FEATURES_READ);
+    h->features.write = get64(in + AT_FEATURES_WRITE);
+    h->features.ignore = get64(in + AT_FEATURES_IGNORE);
+    memcpy(h->features.carried, in + AT_CARRIED, FEATURES_CARRIED_SIZE);
     if (get32(in + AT_BLOCK) != BLOCK || !size_allowed(h->segment_size) ||
-        h->index > UINT64_MAX / h->segment_size - 1 ||
-        !all_zero(in + AT_RESERVED, AT_HASH - AT_RESERVED))
+        h->index > UINT64_MAX / h->segment_size - 1)
         return SEGMENT_BAD;
-    return h->index == index ? SEGMENT_GOOD : SEGMENT_PREPARED;
+    if (h->index != index)
+        return SEGMENT_PREPARED;
+    return (h->features.read & ~FEATURES_READ_KNOWN) != 0 ? SEGMENT_UNKNOWN : SEGMENT_GOOD;
 }
 
 enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index,
@@ -93,6 +104,8 @@ enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint6
         *h = second;
         return SEGMENT_ONE_COPY;
     }
+    if (a != SEGMENT_UNKNOWN && b == SEGMENT_UNKNOWN)
+        *h = second;
     if (a == SEGMENT_UNKNOWN || b == SEGMENT_UNKNOWN)
         return SEGMENT_UNKNOWN;
     if (a == SEGMENT_PREPARED && b == SEGMENT_PREPARED)

@@ -133,6 +133,7 @@ struct wal {
     uint64_t seed;
     uint64_t segment_size;
     uint64_t disk_cap;
+    struct features features; /* of the log, for each new segment's header */
     uint64_t epoch;
 
     enum wal_state state;
@@ -197,6 +198,7 @@ struct wal {
 struct wal_start {
     uint8_t log_id[16];
     uint64_t segment_size, disk_cap;
+    struct features features;
     uint64_t epoch; /* of the last frame; the new incarnation is one more */
     uint64_t segment, first_segment;
     int file;      /* of the active segment, open for writing; the wal owns it from here on */

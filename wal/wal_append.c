@@ -55,7 +55,8 @@ bool wal_is_full(struct wal *w) {
 void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h,
                       uint64_t seed) {
     h->kind = f->kind;
-    h->flags = frame_flags_of(f->kind);
+    h->kind_flags = frame_kind_flags(f->kind);
+    h->flags = 0;
     h->runs = (uint16_t)f->run_count;
     h->body_len = f->body_len;
     h->time_ns = f->time_ns;
@@ -274,7 +275,8 @@ static int begin(struct wal *w) {
                                 .link = old_link,
                                 .seal_lsn = w->seal_lsn,
                                 .created_ns = now,
-                                .disk_cap = w->disk_cap};
+                                .disk_cap = w->disk_cap,
+                                .features = w->features};
     memcpy(sh.log_id, w->log_id, 16);
     segment_encode(g->data, &sh);
     g->len = (uint32_t)first;

@@ -121,18 +121,23 @@ static const uint8_t *at(const ct_window *w, uint64_t lsn) {
 
 typedef struct header {
     uint64_t segment_size, index, epoch, link, seal_lsn;
+    uint64_t to_read; /* features without which the log can't be read */
     uint8_t log_id[16];
 } header;
 
 static bool header_valid(const uint8_t *p, uint64_t n, header *h) {
     static const uint8_t magic[8] = {0x50, 0x41, 0x57, 0x4C, 0x0D, 0x0A, 0x1A, 0x0A};
-    *h = (header){ct_get(p + 32, 8), ct_get(p + 40, 8), ct_get(p + 48, 8),
-                  ct_get(p + 56, 8), ct_get(p + 64, 8), {0}};
+    *h = (header){ct_get(p + 32, 8),
+                  ct_get(p + 40, 8),
+                  ct_get(p + 48, 8),
+                  ct_get(p + 56, 8),
+                  ct_get(p + 64, 8),
+                  ct_get(p + 88, 8),
+                  {0}};
     memcpy(h->log_id, p + 16, 16);
     return memcmp(p, magic, 8) == 0 && ct_get(p + 8, 4) == 1 && ct_get(p + 12, 4) == BLOCK &&
            ct_get(p + 4088, 8) == XXH3_64bits_withSeed(p, 4088, 0) && h->segment_size >= 65536 &&
-           h->segment_size <= 4096 * MIB && h->segment_size % 65536 == 0 && h->index == n &&
-           ct_get(p + 88, 8) == 0;
+           h->segment_size <= 4096 * MIB && h->segment_size % 65536 == 0 && h->index == n;
 }
 
 /* 1: segment n has begun; 0: not, or it isn't there; -1: a problem. Leaves its first two blocks in
@@ -160,13 +165,15 @@ static bool header_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uin
                     .link = ct_get(p + 40, 8),
                     .hash = ct_get(p + 72, 8),
                     .kind = p[4],
+                    .kind_flags = p[5],
+                    .flags = (uint32_t)ct_get(p + 68, 4),
                     .runs = (uint16_t)ct_get(p + 6, 2),
                     .body_len = (uint32_t)ct_get(p + 64, 4),
                     .dir = p + FRAME_HEADER};
     f->body = f->dir + (size_t)f->runs * RUN;
     f->end = lsn + up(FRAME_HEADER + (uint64_t)f->runs * RUN + f->body_len, 8);
     return f->hash == XXH3_64bits_withSeed(p, 72, c->seed) && f->lsn == lsn && f->durable <= lsn &&
-           ct_get(p + 68, 4) == 0 && f->end <= limit;
+           f->end <= limit;
 }
 
 static bool frame_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uint64_t limit,
@@ -202,7 +209,32 @@ static bool next_frame(const ct_chain *c, ct_frame *f) {
     return zeros(at(&c->window, p), (size_t)(q - p)) || f->epoch > c->epoch;
 }
 
+/* Section 8: what must be understood to read, and is not described in docs/format.md. */
+static int understood(const ct_chain *c, const ct_frame *f) {
+    bool known = f->kind >= CT_COMMIT && f->kind <= CT_LOST;
+    if (!known && (f->kind_flags & 1) == 0)
+        return 0; /* skipped whole */
+    if (!known || (f->kind_flags & 0xfc) != 0 || (f->flags & 0xfff) != 0)
+        return ct_wrong(c->problem,
+                        "the frame at LSN %" PRIu64
+                        " is of a later version: kind %u, kind flags 0x%x, flags 0x%x",
+                        f->lsn, f->kind, f->kind_flags, f->flags);
+    for (uint16_t i = 0; i < f->runs; i++) {
+        const uint8_t *run = f->dir + (size_t)i * RUN;
+        uint64_t type = ct_get(run, 2), flags = ct_get(run + 2, 2);
+        bool of_known = (type >= 1 && type <= 7) || type == 32 || (type >= 64 && type <= 71);
+        if (of_known ? (flags & 0x3f) != 0 : (type & 0x8000) == 0)
+            return ct_wrong(c->problem,
+                            "the frame at LSN %" PRIu64
+                            " has a run of a later version: type %" PRIu64 ", flags 0x%" PRIx64,
+                            f->lsn, type, flags);
+    }
+    return 0;
+}
+
 static int accept(ct_chain *c, const ct_frame *f) {
+    if (understood(c, f) < 0)
+        return -1;
     if (f->kind == CT_LOST)
         return ct_wrong(c->problem, "expected no damage, found a LOST frame at LSN %" PRIu64,
                         f->lsn);
@@ -257,6 +289,11 @@ static int learn(ct_chain *c, const header *h) {
 }
 
 static int check_header(ct_chain *c, const header *h, bool first) {
+    if (h->to_read != 0)
+        return ct_wrong(c->problem,
+                        "segment %" PRIu64 " needs features 0x%" PRIx64
+                        " of a later version to be read",
+                        h->index, h->to_read);
     if (memcmp(h->log_id, c->log_id, 16) != 0 || h->segment_size != c->segment_size)
         return ct_wrong(c->problem, "segment %" PRIu64 " belongs to another log", h->index);
     if (h->link != c->link || h->epoch < c->epoch || (!first && h->seal_lsn != c->last_lsn))

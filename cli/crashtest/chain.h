@@ -36,7 +36,8 @@ int ct_wrong(ct_problem *p, const char *format, ...) __attribute__((format(print
 
 typedef struct ct_frame {
     uint64_t lsn, end, epoch, durable, link, hash;
-    uint8_t kind;
+    uint32_t flags;
+    uint8_t kind, kind_flags;
     uint16_t runs;
     uint32_t body_len;
     const uint8_t *dir, *body;

@@ -53,6 +53,18 @@ for path in names:
                                                                    got.stderr.decode()[:200]))
             if name.startswith("lost") and not set(values(got.stdout)) <= set(want):
                 wrong.append("%s: %s/%s: a value that nobody wrote" % (name, stream, partition))
+    # A log that is not for writing by this version stays as it is, byte for byte.
+    if not expect.get("writable", True):
+        def content():
+            return {file: open(os.path.join(log, file), "rb").read() for file in os.listdir(log) if file.endswith(".seg")}
+        before = content()
+        for command in (["stream", "create", log, "new-stream"], ["repair", log]):
+            refused = run(*command)
+            if refused.returncode == 0 or b"may read the log but not write to it" not in refused.stderr + refused.stdout:
+                wrong.append("%s: %s is not refused: %s" % (name, command[0], refused.stderr.decode()[:200]))
+        if content() != before:
+            wrong.append("%s: a writer that was refused changed the log" % name)
+        continue
     # A writer recovers it, goes on from there, and what was there stays.
     if name == "tables":
         pass  # its retention settings drop old segments as soon as a writer comes

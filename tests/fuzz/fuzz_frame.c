@@ -31,8 +31,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 4 || size > CAP)
         return 0;
     h.kind = (uint8_t)(1 + data[0] % 9);
-    h.flags = data[1];
+    h.kind_flags = data[1];
     h.runs = (uint16_t)(data[2] % 40);
+    h.flags = data[3] * 0x01010101u;
     data += 4, size -= 4;
     size_t dir = (size_t)h.runs * RUN_SIZE;
     if (dir > size || h.kind == FRAME_LOST)
@@ -47,6 +48,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (frame_decode_header(frame, LSN, MIB, SEED, &seen) != FRAME_GOOD ||
         frame_check(frame, &seen, SEED) != FRAME_GOOD)
         return 0;
+    struct format_unknown u = {0};
+    frame_judge_features(&seen, frame, &u);
+    if (frame_kind_known(seen.kind) && (seen.flags & FRAME_FLAGS_TO_READ) != 0 &&
+        u.need != NEED_TO_READ)
+        abort();
     for (uint32_t i = 0; i < seen.runs; i++) {
         struct run r;
         const uint8_t *at;
@@ -60,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct tables t;
     mem_init(&m, 16u * MIB);
     tables_init(&t, &m, MIB);
-    if (tables_apply(&t, &seen, frame, (h.flags & 2) != 0) == 0)
+    if (tables_apply(&t, &seen, frame, (h.kind_flags & 2) != 0) == 0)
         tables_apply(&t, &seen, frame, true);
     tables_free(&t);
     if (m.used != 0)

@@ -22,7 +22,7 @@ LIMIT_S = 180  # of a machine that does other things too; none takes more than 6
 C_TESTS = [
     "pace", "seam_faults", "one_writer", "processors", "positions", "producers", "full_disk",
     "transactions", "bit_flips", "decision_table", "recycling", "after_repair", "followers",
-    "committers", "recent_reads", "retention", "edges", "scars", "other_history", "any",
+    "committers", "recent_reads", "retention", "edges", "scars", "other_history", "features", "any",
 ]
 
 

@@ -123,6 +123,25 @@ MUTANTS = [
     ("partition-by-seeded-hash", "PAWL-3", "pipeline/tx.c",
      "format_hash(r->key, r->key_len, 0)", "format_hash(r->key, r->key_len, p->wal.seed)"),
 
+    # ---- what of a later version must be understood
+    ("unknown-features-read-anyway", "PAWL-2", "wal/format_segment.c",
+     "(h->features.read & ~FEATURES_READ_KNOWN) != 0 ? SEGMENT_UNKNOWN : SEGMENT_GOOD;", "SEGMENT_GOOD;"),
+    ("unknown-features-written-over", "PAWL-8", "wal/format_features.c",
+     "    if (write != 0)\n        note(u, NEED_TO_WRITE, \"features\"", "    if (0)\n        note(u, NEED_TO_WRITE, \"features\""),
+    ("features-not-carried-over", "PAWL-8", "wal/wal_append.c",
+     ".features = w->features};", ".features = {.read = 0}};"),
+    ("state-lost-by-a-writer", "PAWL-3", "wal/format_features.c",
+     "return type != RUN_STATE && run_type_known(type);", "return run_type_known(type);"),
+    ("writer-goes-over-unknown-frames", "PAWL-8", "recovery/replay.c",
+     "g->scan.refuses = writable ? NEED_TO_WRITE : NEED_TO_READ;", "g->scan.refuses = NEED_TO_READ;"),
+    ("repair-mends-before-it-looks", "PAWL-5", "recovery/repair.c",
+     "rc = each_header(r, &all, 0, look_at_segment);", "(void)look_at_segment;"),
+    ("mended-copy-loses-what-is-reserved", "PAWL-5", "recovery/scan.c",
+     "    return io->ops->write(io, file, block, BLOCK, (uint64_t)bad_copy * BLOCK);",
+     "    memset(block + 256, 0, BLOCK - 256 - 8);\n"
+     "    put64(block + BLOCK - 8, format_hash(block, BLOCK - 8, 0));\n"
+     "    return io->ops->write(io, file, block, BLOCK, (uint64_t)bad_copy * BLOCK);"),
+
     # ---- repair, and segments that don't belong together
     ("side-file-not-synced", "PAWL-8", "recovery/repair.c",
      "    int synced = r->io->ops->sync(r->io, file);", "    int synced = 0;"),
@@ -189,7 +208,7 @@ MUTANTS = [
     ("recycled-segment-not-found-again", "PAWL-11", "recovery/replay.c",
      "if (rc == 0 && st->next_file >= 0 && x->spare)", "if (0)"),
     ("header-of-another-index", "PAWL-8", "wal/format_segment.c",
-     "return h->index == index ? SEGMENT_GOOD : SEGMENT_PREPARED;", "return SEGMENT_GOOD;"),
+     "    if (h->index != index)\n        return SEGMENT_PREPARED;\n", ""),
     ("retention-ignores-positions", "PAWL-11", "pipeline/retention.c",
      "if (!later.passed || !wanted_gone(p, *keep, &h))", "if (!wanted_gone(p, *keep, &h))"),
     ("retention-ignores-spilled-parts", "PAWL-11", "pipeline/locate.c",

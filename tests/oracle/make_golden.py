@@ -13,7 +13,8 @@ For each log there is DIR/NAME/, the log's directory, and DIR/NAME.json:
                           doesn't tell the two apart may take either
                "damaged"  bytes that were durable are gone
                "foreign"  segments of different logs: refused
-               "version"  made by a later version (header, features, run type or frame kind): refused
+               "version"  made by a later version, and not to be read without knowing it: refused
+    writable   false: to be read, and not to be written to by a version that knows no more than docs/format.md
     at_lsn     where the chain ends (torn) or the damage begins (damaged)
     witness    damaged: the lowest LSN of a witness, if one is what tells
     bad_header_copies  [[segment, block]] that `verify` must report though the log is read without them
@@ -29,6 +30,7 @@ import json
 import os
 import sys
 
+import golden_features  # noqa: F401
 import golden_recycled  # noqa: F401
 import pawl_writer as pw
 from golden_base import GOLDEN, OTHER_ID, add, damaged_at, encode, golden, with_stream, writer
@@ -428,29 +430,6 @@ def torn_beginning_block_1():
     return begun_with_one_copy(1)
 
 
-@golden("Runs of a type of a later version that may be skipped (bit 15), between two RECORDS runs.")
-def unknown_run_skipped():
-    w = with_stream()
-    t = w.txn()
-    t.records("s", 0, [rec(b"x")])
-    t.run(0x8000 | 99, b"from the future", stream=7, partition=8, count=3, base=9)
-    t.records("s", 0, [rec(b"y")])
-    t.commit()
-    w.close()
-    return w
-
-
-@golden("A frame of a later version that may be skipped (flag bit 0 clear).")
-def unknown_kind_skipped():
-    w = with_stream()
-    add(w, b"x")
-    w.put(77, [pw.RunBytes(99, 1, 2, 3, 4, b"what no one knows")], flags=0)
-    w.flush()
-    add(w, b"y")
-    w.close()
-    return w
-
-
 @golden("A LOST frame in the place of two transactions: offsets, positions and sequences jump, a spilled part is gone with it.")
 def lost():
     w = with_stream()
@@ -654,32 +633,6 @@ def damaged_gap():
 @golden("Both header blocks are of version 2.", "version")
 def version_2():
     w = with_stream(version=2)
-    w.close()
-    return w
-
-
-@golden("The header asks for a feature that version 1 does not know.", "version")
-def unknown_feature():
-    w = with_stream(features=1 << 63)
-    w.close()
-    return w
-
-
-@golden("A run of a type of a later version that must be understood.", "version")
-def unknown_run():
-    w = with_stream()
-    t = w.txn()
-    t.run(99, b"from the future")
-    t.commit()
-    w.close()
-    return w
-
-
-@golden("A frame of a later version that must be understood.", "version")
-def unknown_kind():
-    w = with_stream()
-    w.put(77, flags=1)
-    w.flush()
     w.close()
     return w
 

@@ -23,7 +23,9 @@ RUN_ENTRY = 32
 NO_BASE = 0xFFFFFFFFFFFFFFFF
 MAX_VALUE = 16 * MIB
 MAX_COOKIE = 32
-SKIPPABLE = 0x8000
+SKIP_READING = 0x8000  # in a run's type
+SKIP_WRITING = 0x4000
+KNOWN_FEATURES = 0
 
 COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = range(1, 9)
 KIND_NAMES = {COMMIT: "COMMIT", SPILL: "SPILL", WITNESS: "WITNESS", OPEN: "OPEN", CLOSE: "CLOSE",
@@ -75,9 +77,10 @@ def nonzero_at(buffer, start, end):
 
 # ---- Segment headers -------------------------------------------------------------------------------------------------
 
-SegmentHeader = namedtuple("SegmentHeader", "log_id segment_size index epoch link seal_lsn created cap features zeros")
-_SEGMENT = struct.Struct("<8sII16s8Q")
-assert _SEGMENT.size == 96
+SegmentHeader = namedtuple("SegmentHeader", "log_id segment_size index epoch link seal_lsn created cap to_read to_write "
+                                            "to_ignore carried")
+_SEGMENT = struct.Struct("<8sII16s10Q144s")
+assert _SEGMENT.size == 256
 
 
 def parse_segment_block(block, index):
@@ -87,7 +90,7 @@ def parse_segment_block(block, index):
     """
     if len(block) < BLOCK:
         return None, "too short"
-    magic, version, block_size, log_id, size, own, epoch, link, seal, created, cap, features = _SEGMENT.unpack_from(block)
+    magic, version, block_size, log_id, size, own, epoch, link, seal, created, cap, *features = _SEGMENT.unpack_from(block)
     if magic != SEGMENT_MAGIC:
         return None, "no magic"
     if struct.unpack_from("<Q", block, BLOCK - 8)[0] != xxh3_64(block[:BLOCK - 8]):
@@ -100,7 +103,7 @@ def parse_segment_block(block, index):
         return None, "segment size %d is out of range" % size
     if own != index:
         return None, "index is %d" % own
-    return SegmentHeader(log_id, size, own, epoch, link, seal, created, cap, features, is_zero(block[96:BLOCK - 8])), None
+    return SegmentHeader(log_id, size, own, epoch, link, seal, created, cap, *features), None
 
 
 # ---- Frames ----------------------------------------------------------------------------------------------------------
@@ -131,7 +134,7 @@ class Frame:
     """A frame whose header is good. `end` is the LSN behind it, its padding to 8 included."""
     lsn: int
     kind: int
-    flags: int
+    kind_flags: int
     run_count: int
     epoch: int
     durable: int
@@ -140,6 +143,7 @@ class Frame:
     directory_hash: int
     body_hash: int
     body_length: int
+    flags: int
     hash: int
     end: int
     runs: list = field(default_factory=list)
@@ -163,14 +167,15 @@ def parse_frame_header(buffer, at, lsn, segment_end, seed):
     if lsn + FRAME_HEADER > segment_end or len(buffer) < at + FRAME_HEADER or buffer[at:at + 4] != FRAME_MAGIC:
         return None
     raw = buffer[at:at + FRAME_HEADER]
-    (_, kind, flags, runs, own, epoch, durable, time, link, directory_hash, body_hash, body_length, reserved,
+    (_, kind, kind_flags, runs, own, epoch, durable, time, link, directory_hash, body_hash, body_length, flags,
      header_hash) = _FRAME.unpack(raw)
-    if own != lsn or durable > lsn or reserved or xxh3_64(raw[:72], seed) != header_hash:
+    if own != lsn or durable > lsn or xxh3_64(raw[:72], seed) != header_hash:
         return None
     end = lsn + align(FRAME_HEADER + RUN_ENTRY * runs + body_length, 8)
     if end > segment_end:
         return None
-    return Frame(lsn, kind, flags, runs, epoch, durable, time, link, directory_hash, body_hash, body_length, header_hash, end)
+    return Frame(lsn, kind, kind_flags, runs, epoch, durable, time, link, directory_hash, body_hash, body_length, flags, header_hash,
+                 end)
 
 
 def parse_frame(buffer, at, lsn, segment_end, seed):
@@ -192,18 +197,61 @@ def parse_frame(buffer, at, lsn, segment_end, seed):
     return frame
 
 
+Need = namedtuple("Need", "to text")  # to: "read" or "write"
+
+
+def _flag_needs(what, flags, read, write):
+    if flags & read:
+        yield Need("read", "%s %#x must be understood to read" % (what, flags & read))
+    elif flags & write:
+        yield Need("write", "%s %#x must be understood to write" % (what, flags & write))
+
+
+def header_needs(header):
+    """What in a segment's header this version doesn't know and would have to (section 8)."""
+    for to, bits in (("read", header.to_read), ("write", header.to_write)):
+        if bits & ~KNOWN_FEATURES:
+            yield Need(to, "features %#x in the header of segment %d must be understood to %s" % (bits, header.index, to))
+
+
+def needs(frame, body):
+    """What in a frame this version doesn't know and would have to (section 8)."""
+    where = " at LSN %d" % frame.lsn
+    if frame.kind not in KIND_NAMES:
+        if frame.kind_flags & 3:
+            to = "read" if frame.kind_flags & 1 else "write"
+            yield Need(to, "frame kind %d%s must be understood to %s" % (frame.kind, where, to))
+        return
+    yield from _flag_needs("kind flags%s" % where, frame.kind_flags, 0xfc, 0)
+    yield from _flag_needs("frame flags%s" % where, frame.flags, 0xfff, 0xfff000)
+    for run in frame.runs:
+        if run.type == STATE:
+            yield Need("write", "a STATE run%s is not carried over into checkpoints" % where)
+        if run.type in RUN_NAMES:
+            yield from _flag_needs("run flags%s" % where, run.flags, 0x3f, 0xfc0)
+        elif not run.type & SKIP_READING:
+            yield Need("read", "run type %#x%s must be understood to read" % (run.type, where))
+        elif not run.type & SKIP_WRITING:
+            yield Need("write", "run type %#x%s must be understood to write" % (run.type, where))
+        if run.type == C_SETTINGS and run.length == 24:
+            flags = struct.unpack_from("<Q", body, run.start + 16)[0] & ~1
+            if flags:
+                yield Need("write", "settings flags %#x%s must be understood to write" % (flags, where))
+
+
 def check_frame(frame, body):
     """What of the frame's fixed fields and directory breaks the rules, as texts.
 
     Raises CannotOpen where the format says that a reader must refuse the log.
     """
     problems = []
+    for need in needs(frame, body):
+        if need.to == "read":
+            raise CannotOpen("version", need.text)
     if frame.kind not in KIND_NAMES:
-        if frame.flags & 1:
-            raise CannotOpen("version", "frame of unknown kind %d at LSN %d must be understood" % (frame.kind, frame.lsn))
         return problems
-    if frame.flags != (0 if frame.kind == WITNESS else 1):
-        problems.append("flags of a %s are %d" % (frame.name, frame.flags))
+    if frame.kind_flags != (0 if frame.kind == WITNESS else 1):
+        problems.append("kind flags of a %s are %d" % (frame.name, frame.kind_flags))
     if frame.kind == LOST:
         if frame.run_count or frame.body_hash:
             problems.append("a LOST frame has runs or a body hash")
@@ -213,10 +261,7 @@ def check_frame(frame, body):
     at = 0
     for number, run in enumerate(frame.runs):
         where = "run %d (%s)" % (number, run.name)
-        if run.type not in RUN_NAMES:
-            if not run.type & SKIPPABLE:
-                raise CannotOpen("version", "run of unknown type %d at LSN %d must be understood" % (run.type, frame.lsn))
-        elif run.type not in RUNS_OF_KIND[frame.kind]:
+        if run.type in RUN_NAMES and run.type not in RUNS_OF_KIND[frame.kind]:
             problems.append("%s does not belong in a %s" % (where, frame.name))
         if run.start != at:
             problems.append("%s starts at %d instead of %d" % (where, run.start, at))
@@ -231,8 +276,6 @@ def check_frame(frame, body):
 
 
 def _check_run_fields(frame, run):
-    if run.flags:
-        yield "flags are %d" % run.flags
     if run.type in (RECORDS, SPILLED):
         if not run.stream:
             yield "no stream"

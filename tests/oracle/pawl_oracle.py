@@ -58,6 +58,8 @@ def cmd_check(log, args):
         print("problem: segment %d LSN %d: %s: %s" % (problem.segment, problem.lsn, problem.kind, problem.text))
     for note in log.notes:
         print("note: " + note)
+    for reason in log.not_for_writing:
+        print("note: not for writing: " + reason)
     if log.end.status == "torn":
         print("note: torn tail: " + log.end.reason)
     return 1 if log.problems else 0

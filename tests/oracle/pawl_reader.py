@@ -136,8 +136,11 @@ class Log:
         if len({header.segment_size for header in headers}) > 1:
             raise CannotOpen("invalid", "segments of different sizes")
         for header in headers:
-            if header.features:
-                raise CannotOpen("version", "features %#x are unknown" % header.features)
+            for need in f.header_needs(header):
+                if need.to == "read":
+                    raise CannotOpen("version", need.text)
+        # A writer judges the newest header, and the frames from the newest checkpoint on.
+        self.not_for_writing = [need.text for need in f.header_needs(headers[-1])]
         self.log_id = headers[0].log_id
         self.size = headers[0].segment_size
         self.seed = xxh3_64(self.log_id)
@@ -149,8 +152,6 @@ class Log:
                     self.notes.append("segment %d: %s: its beginning was cut off" % (index, message))
                 else:
                     self._problem("header", base, message)
-            if not file.header.zeros:
-                self._problem("invalid", index * self.size, "reserved bytes of the header are not zeros")
             if file.size != self.size:
                 self._problem("invalid", index * self.size, "the file has %d bytes instead of %d" % (file.size, self.size))
             if not index and (file.header.link or file.header.seal_lsn):
@@ -347,6 +348,10 @@ class SegmentState:
             log._problem("invalid", frame.lsn, "%s at LSN %d: %s" % (frame.name, frame.lsn, message))
 
         log.frames.append(frame)
+        if frame.kind == f.CHECKPOINT and self.index == log.begun[-1]:
+            log.not_for_writing = [need.text for need in f.header_needs(self.file_header)]
+        log.not_for_writing += [need.text for need in f.needs(frame, log.bytes_at(frame.body_lsn, frame.body_length))
+                                if need.to == "write"]
         log.kinds[frame.name] += 1
         try:
             for message in f.check_frame(frame, log.bytes_at(frame.body_lsn, frame.body_length)):

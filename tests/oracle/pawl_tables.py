@@ -91,8 +91,7 @@ class Tables:
 
     def _apply_catalog(self, row, complain):
         if row.op not in (1, 2, 3, 4, 5, 6):
-            complain("CATALOG op %d is unknown" % row.op)
-            return
+            raise f.CannotOpen("version", "CATALOG op %d must be understood to read" % row.op)
         if row.op in (1, 2, 3):
             table = (self.streams, self.producers, self.processors)[row.op - 1]
             what = ("stream", "producer", "processor")[row.op - 1]
@@ -197,7 +196,7 @@ class Tables:
                 complain("sink transaction %r is finished but was not decided" % row.name)
             self.sinks.discard(key)
         else:
-            complain("SINKS op %d is unknown" % row.op)
+            raise f.CannotOpen("version", "SINKS op %d must be understood to read" % row.op)
 
     def _apply_state(self, run, row, complain):
         if run.stream not in self.processors and not self.unsure:
@@ -253,8 +252,6 @@ class Tables:
                 self.positions[row[:3]] = row.position
             elif run.type == f.C_SETTINGS:
                 self.settings = tuple(row)
-                if row.flags > 1:
-                    complain("C_SETTINGS flags are %#x" % row.flags)
             elif run.type == f.C_SINKS:
                 self.sinks.add((row.processor, row.name))
             elif run.type == f.C_SPANS:

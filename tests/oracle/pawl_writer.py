@@ -30,7 +30,7 @@ R_RECORDS, R_SPILLED, R_POSITIONS, R_PRODUCERS, R_STATE, R_CATALOG, R_SINKS, R_I
 R_C_STREAMS = 64
 
 Rec = namedtuple("Rec", "value key headers timestamp")
-RunBytes = namedtuple("RunBytes", "type stream partition count base data")
+RunBytes = namedtuple("RunBytes", "type stream partition count base data flags", defaults=(0,))
 SpillRef = namedtuple("SpillRef", "lsn hash number stream partition records")
 Written = namedtuple("Written", "lsn end kind epoch hash link")
 
@@ -53,9 +53,9 @@ def record_bytes(record):
         + record.key + headers + record.value
 
 
-def segment_header(log_id, size, index, epoch, link, seal, time, cap=0, version=1, features=0):
-    head = struct.pack("<8sII16s8Q", b"PAWL\r\n\x1a\n", version, BLOCK, log_id, size, index, epoch, link, seal, time, cap,
-                       features)
+def segment_header(log_id, size, index, epoch, link, seal, time, cap=0, version=1, features=(0, 0, 0), carried=b""):
+    head = struct.pack("<8sII16s10Q144s", b"PAWL\r\n\x1a\n", version, BLOCK, log_id, size, index, epoch, link, seal, time,
+                       cap, *features, carried)
     head += bytes(BLOCK - 8 - len(head))
     return head + struct.pack("<Q", xxh3_64(head))
 
@@ -86,10 +86,11 @@ class State:
 
 
 class Writer:
-    def __init__(self, log_id, time, segment_size=1 << 20, step=1000, cap=0, version=1, features=0, opened=True,
-                 index_every=4, settings=(0, 0, 0)):
+    def __init__(self, log_id, time, segment_size=1 << 20, step=1000, cap=0, version=1, features=(0, 0, 0), opened=True,
+                 index_every=4, settings=(0, 0, 0), carried=b""):
         self.log_id, self.size, self.step, self.cap = log_id, segment_size, step, cap
         self.version, self.features, self.index_every = version, features, index_every
+        self.carried = carried
         self.seed = xxh3_64(log_id)
         self.images = {}
         self.other_files = {}
@@ -123,7 +124,7 @@ class Writer:
 
     # ---- Frames and groups -------------------------------------------------------------------------------------------
 
-    def put(self, kind, runs=(), flags=None, durable=None, epoch=None, link=None):
+    def put(self, kind, runs=(), kind_flags=None, durable=None, epoch=None, link=None, flags=0):
         """A frame at the end of the current group, which it begins if there is none."""
         s = self.s
         if s.group_start is None:
@@ -133,19 +134,20 @@ class Writer:
             durable = min(s.synced, s.pos)
         directory, body = bytearray(), bytearray()
         for run in runs:
-            directory += struct.pack("<HHIIIQII", run.type, 0, run.stream, run.partition, run.count, run.base, len(body),
+            directory += struct.pack("<HHIIIQII", run.type, run.flags, run.stream, run.partition, run.count, run.base, len(body),
                                      len(run.data))
             body += run.data
         link = s.link if link is None else link
         epoch = s.epoch if epoch is None else epoch
-        return self._put_bytes(kind, (0 if kind == WITNESS else 1) if flags is None else flags, len(runs), epoch, durable,
-                               link, xxh3_64(bytes(directory), self.seed), xxh3_64(bytes(body), self.seed),
-                               bytes(directory), bytes(body))
+        if kind_flags is None:
+            kind_flags = 0 if kind == WITNESS else 1
+        return self._put_bytes(kind, kind_flags, len(runs), epoch, durable, link, xxh3_64(bytes(directory), self.seed),
+                               xxh3_64(bytes(body), self.seed), bytes(directory), bytes(body), flags)
 
-    def _put_bytes(self, kind, flags, runs, epoch, durable, link, directory_hash, body_hash, directory, body):
+    def _put_bytes(self, kind, kind_flags, runs, epoch, durable, link, directory_hash, body_hash, directory, body, flags=0):
         s = self.s
-        head = struct.pack("<4sBBHQQQQQQQII", b"PWLF", kind, flags, runs, s.pos, epoch, durable, s.time, link,
-                           directory_hash, body_hash, len(body), 0)
+        head = struct.pack("<4sBBHQQQQQQQII", b"PWLF", kind, kind_flags, runs, s.pos, epoch, durable, s.time, link,
+                           directory_hash, body_hash, len(body), flags)
         own = xxh3_64(head, self.seed)
         data = padded(head + struct.pack("<Q", own) + directory + body)
         if s.pos + len(data) > (s.segment + 1) * self.size:
@@ -201,7 +203,7 @@ class Writer:
     def _begin_segment(self, link, seal_lsn):
         s = self.s
         header = segment_header(self.log_id, self.size, s.segment, s.epoch, link, seal_lsn, s.time, self.cap, self.version,
-                                self.features)
+                                self.features, self.carried)
         start = s.segment * self.size
         self.poke(start, header + header)
         s.pos, s.group_start, s.index = start + HEADER_BLOCKS, None, []
@@ -362,7 +364,7 @@ class Writer:
                                             "next": [s.next.get((ident, p), 0) for p in range(count)]}
                             for name, (ident, count) in s.streams.items()},
                 "producers": producers, "processors": processors,
-                "settings": {"retain_bytes": s.settings[0], "retain_ms": s.settings[1], "drop_consumed": bool(s.settings[2])},
+                "settings": {"retain_bytes": s.settings[0], "retain_ms": s.settings[1], "drop_consumed": bool(s.settings[2] & 1)},
                 "sinks": sorted([names[processor], name.decode()] for processor, name in s.sinks),
                 "spans": {str(segment): oldest for segment, oldest in s.spans.items()}}
 
@@ -398,9 +400,14 @@ class Txn:
         else:
             self.runs.append(RunBytes(kind, stream, partition, count, base, data))
 
-    def run(self, kind, data, stream=0, partition=0, count=1, base=0):
+    def run(self, kind, data, stream=0, partition=0, count=1, base=0, flags=0):
         """A run of any type and content."""
         self._run(kind, data, stream, partition, count, base, join=False)
+        self.runs[-1] = self.runs[-1]._replace(flags=flags)
+
+    def flag_runs(self, flags):
+        """Flags for every run so far."""
+        self.runs = [run._replace(flags=flags) for run in self.runs]
 
     def catalog(self, op, ident, a, b, name):
         self._run(R_CATALOG, padded(struct.pack("<HHIQQ", op, len(name), ident, a, b) + name))
@@ -491,7 +498,7 @@ class Txn:
             self.s.sinks.append(key)
         self._run(R_SINKS, padded(struct.pack("<IHH", key[0], 2 if finished else 1, len(key[1])) + key[1]))
 
-    def commit(self, durable=None):
+    def commit(self, durable=None, flags=0, kind_flags=None):
         """Put the frame. The transaction must have been begun behind the last one that was committed."""
         w = self.w
         for p in self.answers:
@@ -500,7 +507,7 @@ class Txn:
         w._make_room(size)
         for name in ("streams", "next", "producers", "processors", "positions", "settings", "sinks", "ids", "shown"):
             setattr(w.s, name, getattr(self.s, name))
-        frame = w.put(COMMIT, self.runs, durable=durable)
+        frame = w.put(COMMIT, self.runs, durable=durable, flags=flags, kind_flags=kind_flags)
         w.s.shown = [row if -1 not in row[4] else (*row[:4], row[4] - {-1} | {frame.lsn}) for row in w.s.shown]
         w.s.index += [(*base, frame.lsn) for base in self.bases]
         for segment in self.spans:
