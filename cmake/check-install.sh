@@ -70,7 +70,7 @@ if command -v "$cxx" >/dev/null; then
     "$cxx" -std=c++11 -Wall -Wextra -Wno-missing-field-initializers -Werror "$work/user.cc" -o "$work/user-cxx" "${flags[@]}"
     "$work/user-cxx"
 else
-    echo "no C++ compiler: the header was not tried from C++"
+    echo "SKIPPED in part: no C++ compiler: the header was not tried from C++"
 fi
 # The archive by its name, because -lpawl would take the shared one.
 read -ra flags <<<"$(pkg-config --static --cflags --libs pawl_connect |
@@ -110,7 +110,7 @@ if archived uring && archived xxhash; then
     "$work/whole" "$work/data"
     "$work/prefix/bin/pawl" verify "$work/data" >/dev/null
 else
-    echo "liburing or xxHash has no static library here: pawl was not linked with -static"
+    echo "SKIPPED in part: liburing or xxHash has no static library here: pawl was not linked with -static"
 fi
 # libpq needs Kerberos and LDAP, which distributions have as shared libraries only.
 without=()
@@ -127,7 +127,7 @@ if [ "${#without[@]}" -eq 0 ]; then
     "$cc" -std=c11 -static "$work/user.c" -o "$work/user-whole" "${flags[@]}"
     "$work/user-whole"
 else
-    echo "pawl_connect was not linked with -static: no static library of ${without[*]}"
+    echo "SKIPPED in part: pawl_connect was not linked with -static: no static library of ${without[*]}"
 fi
 
 cat >"$work/CMakeLists.txt" <<'CMAKE'

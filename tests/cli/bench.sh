@@ -19,7 +19,7 @@ fail() {
 }
 
 skip() {
-    echo "skipped: $*"
+    echo "SKIPPED: $*"
     exit 77
 }
 

@@ -19,6 +19,7 @@
 #endif
 
 #include "connectors/text/json_scan.h"
+#include "tests/support/skip.h"
 
 static const char *scan(const char *text, const char *path, struct json_found *f) {
     struct json_path p;
@@ -190,7 +191,7 @@ static void as_jansson(void **state) {
 #else
 static void as_jansson(void **state) {
     (void)state;
-    skip(); /* libjansson-dev is not installed */
+    SKIP("libjansson-dev is not installed");
 }
 #endif
 

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "pawl_connect.h"
+#include "tests/support/skip.h"
 
 #define COUNT 40u
 enum { KILL_BEFORE, KILL_AFTER, FAIL };
@@ -390,14 +391,14 @@ static void each_call_fails(void **state) {
 static void full_disk(void **state) {
     (void)state;
     if (geteuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0)
-        skip();
+        SKIP("mounting a small file system needs root");
     struct fixture *f = new_fixture();
     char command[300];
     assert_int_equal(mkdir(f->target, 0700), 0);
     snprintf(command, sizeof command, "mount -t tmpfs -o size=16k none %s 2>/dev/null", f->target);
     if (system(command) != 0) {
         free_fixture(f);
-        skip();
+        SKIP("no tmpfs can be mounted here");
     }
     set(f, "rotate_size", "1M");
     add(f);

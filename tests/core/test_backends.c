@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/skip.h"
 
 #define MIB (1024u * 1024u)
 #define INPUTS 300u
@@ -83,8 +84,7 @@ static void job(void **state) {
     struct stat st;
     dir[0] = 0;
     if (stat(v->under, &st) != 0) {
-        print_message("SKIPPED: there is no %s\n", v->under);
-        skip();
+        SKIP("there is no %s", v->under);
     }
     snprintf(dir, sizeof dir, "%s/test_backends.XXXXXX", v->under);
     assert_non_null(mkdtemp(dir));
@@ -96,8 +96,7 @@ static void job(void **state) {
     pawl_error e;
     int rc = pawl_open(dir, &o, &log, &e);
     if (rc == PAWL_UNSUPPORTED) {
-        print_message("SKIPPED: %s\n", e.message);
-        skip();
+        SKIP("%s", e.message);
     }
     if (rc != 0)
         fail_msg("%s", e.message);

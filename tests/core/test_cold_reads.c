@@ -15,6 +15,7 @@
 #undef fail /* the library has one of its own */
 #include "pipeline/engine.h"
 #include "recovery/verify.h"
+#include "tests/support/skip.h"
 
 #define RECORDS 60u
 
@@ -146,8 +147,7 @@ static void several_reads_are_under_way(void **state) {
     (void)state;
     struct seam *io;
     if (seam_create(dir, false, PAWL_BACKEND_URING, PAWL_DIRECT_AUTO, &io) != 0) {
-        print_message("SKIPPED: no io_uring here\n");
-        skip();
+        SKIP("no io_uring here");
     }
     io->ops->destroy(io);
     read_all(PAWL_BACKEND_URING, count_take);
@@ -251,8 +251,7 @@ static void what_reads_ahead_is_kept_for_the_next(void **state) {
     io = open_counting(path, PAWL_BACKEND_AUTO, count_take);
     if (real->reads_open == NULL) {
         io->ops->destroy(io);
-        print_message("SKIPPED: no reading ahead here\n");
-        skip();
+        SKIP("no reading ahead here");
     }
     pawl_options o = PAWL_OPTIONS_INIT;
     o.flags = PAWL_OPEN_CREATE;

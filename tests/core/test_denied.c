@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/skip.h"
 
 static char dir[64];
 
@@ -38,8 +39,8 @@ static int teardown(void **state) {
 }
 
 /* Runs fn in a child; its answer is the exit code: 0 all well, else the line where it went wrong,
- * and 77 to skip. */
-static void in_child(int (*fn)(void)) {
+ * and 77 to skip, for the reason given. */
+static void in_child(int (*fn)(void), const char *skipped) {
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
@@ -48,7 +49,7 @@ static void in_child(int (*fn)(void)) {
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == 77)
-        skip();
+        SKIP("%s", skipped);
     if (WEXITSTATUS(status) != 0)
         fail_msg("the child went wrong at line %d (modulo 256)", WEXITSTATUS(status));
 }
@@ -132,11 +133,11 @@ static int child_enosys(void) {
 
 static void io_uring_forbidden_by_seccomp(void **state) {
     (void)state;
-    in_child(child_eperm);
+    in_child(child_eperm, "no filter of system calls can be set here");
 }
 static void io_uring_unknown_to_the_kernel(void **state) {
     (void)state;
-    in_child(child_enosys);
+    in_child(child_enosys, "no filter of system calls can be set here");
 }
 
 static int child_no_locked_memory(void) {
@@ -158,7 +159,7 @@ static int child_no_locked_memory(void) {
 
 static void no_locked_memory(void **state) {
     (void)state;
-    in_child(child_no_locked_memory);
+    in_child(child_no_locked_memory, "");
 }
 
 static void limit_file_size(rlim_t bytes) {
@@ -181,7 +182,7 @@ static int child_cannot_create(void) {
 
 static void creation_beyond_the_file_size_limit(void **state) {
     (void)state;
-    in_child(child_cannot_create);
+    in_child(child_cannot_create, "");
 }
 
 /* Within the log's life: writes into a segment beyond the limit are cut short, then refused. */
@@ -220,11 +221,11 @@ static int child_limited_posix(void) {
 
 static void short_writes_at_the_file_size_limit_uring(void **state) {
     (void)state;
-    in_child(child_limited_uring);
+    in_child(child_limited_uring, "no io_uring here");
 }
 static void short_writes_at_the_file_size_limit_posix(void **state) {
     (void)state;
-    in_child(child_limited_posix);
+    in_child(child_limited_posix, "");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

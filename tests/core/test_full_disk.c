@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/skip.h"
 
 #define MIB (1024u * 1024u)
 
@@ -308,14 +309,12 @@ static void a_real_full_file_system(void **state) {
     struct fixture *f = *state;
     struct fixture on = *f;
     if (geteuid() != 0) {
-        print_message("SKIPPED: mounting a small file system needs root\n");
-        skip();
+        SKIP("mounting a small file system needs root");
     }
     if (shell("mkdir '%s/mnt' && truncate -s 12M '%s/image'", f->dir) != 0 ||
         shell("mkfs.ext4 -q -F '%s/image' >/dev/null 2>&1", f->dir) != 0 ||
         shell("mount -o loop '%s/image' '%s/mnt' 2>/dev/null", f->dir) != 0) {
-        print_message("SKIPPED: no small ext4 file system can be made and mounted here\n");
-        skip();
+        SKIP("no small ext4 file system can be made and mounted here");
     }
     char ballast[96];
     snprintf(ballast, sizeof ballast, "%s/mnt/ballast", f->dir);

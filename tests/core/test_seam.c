@@ -29,6 +29,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/skip.h"
 #include "wal/seam/seam.h"
 
 #define B SEAM_BLOCK
@@ -78,8 +79,6 @@ static int setup(void **state) {
         return -1;
     *state = f;
     int rc = seam_create(f->dir, false, f->v->backend, f->v->direct, &f->s);
-    if (rc == -EOPNOTSUPP)
-        print_message("SKIPPED, not available here: %s\n", f->v->name);
     return rc == -EOPNOTSUPP ? 0 : rc;
 }
 
@@ -87,7 +86,7 @@ static int setup(void **state) {
 static struct fixture *get(void **state) {
     struct fixture *f = *state;
     if (f->s == NULL)
-        skip();
+        SKIP("%s is not to be had here", f->v->name);
     return f;
 }
 
@@ -155,8 +154,7 @@ static int in_child(void (*fn)(struct fixture *f), struct fixture *f) {
 
 static void check_child(int status, const char *why) {
     if (status == EXIT_SKIP) {
-        print_message("SKIPPED: %s\n", why);
-        skip();
+        SKIP("%s", why);
     }
     assert_int_equal(status, 0);
 }

@@ -15,6 +15,7 @@
 #include "pawl.h"
 #undef fail /* the library has one of its own */
 #include "pipeline/engine.h"
+#include "tests/support/skip.h"
 
 enum fault { NONE, SHORT, NOTHING, ERROR, NEVER_WHOLE };
 
@@ -246,8 +247,7 @@ static int open_with(struct fixture *x, uint32_t flags, int file_sync) {
     answered_count = 0;
     int rc = seam_create(x->dir, false, x->v->backend, x->v->direct, &f.real);
     if (rc == -EOPNOTSUPP) {
-        print_message("SKIPPED, not available here: %s\n", x->v->name);
-        skip();
+        SKIP("%s is not to be had here", x->v->name);
     }
     assert_int_equal(rc, 0);
     f.seam = *f.real;
