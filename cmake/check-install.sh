@@ -25,7 +25,8 @@ if ldd "$library/libpawl_connect.so" | grep 'libpawl.*not found'; then
     exit 1
 fi
 
-sed -n '/^## In a C program/,/^## /{/^```c$/,/^```$/{/^```/!p}}' "$source/README.md" >"$work/readme.c"
+sed -n '/^## In a C program/,/^## /{/^```c$/,/^```$/{/^```/!p}}' "$source/README.md" \
+    >"$work/readme.c"
 read -ra flags <<<"$(pkg-config --cflags --libs pawl)"
 "$cc" "$work/readme.c" -o "$work/readme" "${flags[@]}"
 (cd "$work" && ./readme)
@@ -110,7 +111,7 @@ if archived uring && archived xxhash; then
     "$work/whole" "$work/data"
     "$work/prefix/bin/pawl" verify "$work/data" >/dev/null
 else
-    echo "SKIPPED in part: liburing or xxHash has no static library here: pawl was not linked with -static"
+    echo "SKIPPED in part: no static library of liburing or xxHash: not linked with -static"
 fi
 # libpq needs Kerberos and LDAP, which distributions have as shared libraries only.
 without=()
@@ -127,7 +128,7 @@ if [ "${#without[@]}" -eq 0 ]; then
     "$cc" -std=c11 -static "$work/user.c" -o "$work/user-whole" "${flags[@]}"
     "$work/user-whole"
 else
-    echo "SKIPPED in part: pawl_connect was not linked with -static: no static library of ${without[*]}"
+    echo "SKIPPED in part: no static library of ${without[*]}: connectors not linked with -static"
 fi
 
 cat >"$work/CMakeLists.txt" <<'CMAKE'

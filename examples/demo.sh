@@ -50,6 +50,10 @@ choose_log() { # prints the name of a log with failed logins in it, or nothing: 
     done
 }
 
+if [ $# -gt 2 ] && ! { [ -f "$3" ] && [ -r "$3" ]; }; then
+    echo "demo: $3 is no file that can be read" >&2
+    exit 2
+fi
 source=${3:-$(realpath -m "$root/../shared/data/OpenSSH_2k.log")}
 [ -r "$source" ] || source=$(choose_log /var/log/*.log)
 if [ -n "$source" ]; then

@@ -19,6 +19,8 @@ function flush() { # reasons that belong to no case
 }
 
 /^[0-9]+\/[0-9]+ Testing: / { test = $3; reasons = 0; case_name = "" }
+/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: .*\*\*\*Skipped/ { sub(/.*#[0-9]+: /, ""); whole[$1] }
+test == "" { next } # ctest shows what a failed test printed, too
 /^\[ RUN      \] / { flush(); case_name = substr($0, 14) }
 /^\[ +(OK|FAILED) +\] / { if (case_name != "") reasons = 0; case_name = "" }
 /^SKIPPED/ {
@@ -31,7 +33,6 @@ function flush() { # reasons that belong to no case
     case_name = ""
 }
 /^<end of output>/ { flush() }
-/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: .*\*\*\*Skipped/ { sub(/.*#[0-9]+: /, ""); whole[$1] }
 END {
     for (test in whole)
         say("", "")

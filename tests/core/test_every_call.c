@@ -444,7 +444,7 @@ static void need_backend(struct work *w) {
     struct seam *io;
     int rc = create_seam(w, &io);
     if (rc == -EOPNOTSUPP)
-        SKIP("%s is not to be had here", w->v->name);
+        SKIP("%s is not available here", w->v->name);
     assert_int_equal(rc, 0);
     io->ops->destroy(io);
 }

@@ -82,11 +82,11 @@ static int setup(void **state) {
     return rc == -EOPNOTSUPP ? 0 : rc;
 }
 
-/* The fixture, or the end of the test where the variant can't be had. */
+/* The fixture, or the end of the test where the variant is not available. */
 static struct fixture *get(void **state) {
     struct fixture *f = *state;
     if (f->s == NULL)
-        SKIP("%s is not to be had here", f->v->name);
+        SKIP("%s is not available here", f->v->name);
     return f;
 }
 
@@ -621,14 +621,13 @@ static void refused_buffer_registration_is_no_error(void **state) {
     check_child(in_child(refuse_registration, f), "the kernel does not refuse to register buffers");
 }
 
-/* A user with room for one registration: f->data fits into the limit once. Each has a number of its
- * own, so that what one child had is not charged to the next. */
+/* A user with room for one registration: f->data fits into the limit once. Each child is a user of
+ * its own, so that it is not charged for what others have: only root can see to that. */
 static void ordinary_user(struct fixture *f) {
     struct rlimit limit = {MANY * B * 3 / 2, MANY * B * 3 / 2};
     uid_t user = 1000000u + (uid_t)getpid();
     CHILD_CHECK(chmod(f->dir, 0777) == 0);
-    if ((geteuid() == 0 && setresuid(user, user, user) != 0) ||
-        setrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+    if (setresuid(user, user, user) != 0 || setrlimit(RLIMIT_MEMLOCK, &limit) != 0)
         _exit(EXIT_SKIP);
 }
 
@@ -653,7 +652,7 @@ static void give_locked_memory_back(struct fixture *f) {
 
 static void locked_memory_is_given_back_at_once(void **state) {
     struct fixture *f = get(state);
-    check_child(in_child(give_locked_memory_back, f), "io_uring is not to be had");
+    check_child(in_child(give_locked_memory_back, f), "needs root and io_uring");
 }
 
 static void *let_go_later(void *ring) {
@@ -694,7 +693,7 @@ static void open_when_locked_memory_comes_free(struct fixture *f) {
 static void locked_memory_is_waited_for(void **state) {
     struct fixture *f = get(state);
     check_child(in_child(open_when_locked_memory_comes_free, f),
-                "this kernel does not charge a ring to RLIMIT_MEMLOCK");
+                "needs root, and a kernel that charges a ring to RLIMIT_MEMLOCK");
 }
 
 static const struct variant variants[] = {

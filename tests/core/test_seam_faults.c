@@ -247,7 +247,7 @@ static int open_with(struct fixture *x, uint32_t flags, int file_sync) {
     answered_count = 0;
     int rc = seam_create(x->dir, false, x->v->backend, x->v->direct, &f.real);
     if (rc == -EOPNOTSUPP) {
-        SKIP("%s is not to be had here", x->v->name);
+        SKIP("%s is not available here", x->v->name);
     }
     assert_int_equal(rc, 0);
     f.seam = *f.real;
