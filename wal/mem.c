@@ -2,11 +2,11 @@
 #include "wal/mem.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "wal/seam/seam.h"
 
 #define KEPT_LARGEST ((size_t)2 << 20)
+_Static_assert(KEPT_LARGEST / SEAM_BLOCK < SEAM_BLOCK, "a size fits beside an address");
 
 void mem_init(struct mem *m, uint64_t cap) {
     atomic_init(&m->used, 0);
@@ -16,7 +16,7 @@ void mem_init(struct mem *m, uint64_t cap) {
     m->keeps = false;
     atomic_init(&m->kept_turn, 0);
     for (size_t i = 0; i < MEM_KEPT; i++)
-        atomic_init(&m->kept[i], NULL);
+        atomic_init(&m->kept[i], 0);
 }
 
 static bool fits(struct mem *m, size_t size) {
@@ -40,28 +40,29 @@ static bool take(struct mem *m, size_t size) {
     return fits(m, size);
 }
 
-/* A kept block has its size in its first bytes. */
-static size_t size_of(const void *kept) {
-    size_t size;
-    memcpy(&size, kept, sizeof size);
-    return size;
+/* A kept block is its address and, in the bits that are zero there, its size in units of the
+ * alignment: so a block is taken only by a thread that wants its size, and is never missing
+ * meanwhile. */
+static uintptr_t kept_block(void *p, size_t size) {
+    return (uintptr_t)p | size / SEAM_BLOCK;
+}
+
+static void free_kept(struct mem *m, uintptr_t kept) {
+    if (kept != 0)
+        mem_free(m, (void *)(kept & ~(uintptr_t)(SEAM_BLOCK - 1)), kept % SEAM_BLOCK * SEAM_BLOCK);
 }
 
 void mem_drop_kept(struct mem *m) {
-    for (size_t i = 0; i < MEM_KEPT; i++) {
-        void *p = atomic_exchange(&m->kept[i], NULL);
-        if (p != NULL)
-            mem_free(m, p, size_of(p));
-    }
+    for (size_t i = 0; i < MEM_KEPT; i++)
+        free_kept(m, atomic_exchange(&m->kept[i], 0));
 }
 
 static void *take_kept(struct mem *m, size_t size) {
     for (size_t i = 0; i < MEM_KEPT && m->keeps; i++) {
-        void *p = atomic_exchange(&m->kept[i], NULL);
-        if (p != NULL && size_of(p) == size)
-            return p;
-        if (p != NULL)
-            mem_keep(m, p, size_of(p));
+        uintptr_t kept = atomic_load(&m->kept[i]);
+        if (kept != 0 && kept % SEAM_BLOCK * SEAM_BLOCK == size &&
+            atomic_compare_exchange_strong(&m->kept[i], &kept, 0))
+            return (void *)(kept & ~(uintptr_t)(SEAM_BLOCK - 1));
     }
     return NULL;
 }
@@ -69,17 +70,18 @@ static void *take_kept(struct mem *m, size_t size) {
 void mem_keep(struct mem *m, void *p, size_t size) {
     if (p == NULL)
         return;
-    memcpy(p, &size, sizeof size);
-    for (size_t i = 0; i < MEM_KEPT && m->keeps && size <= KEPT_LARGEST; i++) {
-        void *none = NULL;
-        if (atomic_compare_exchange_strong(&m->kept[i], &none, p))
+    if (!m->keeps || size > KEPT_LARGEST || size % SEAM_BLOCK != 0) {
+        mem_free(m, p, size);
+        return;
+    }
+    for (size_t i = 0; i < MEM_KEPT; i++) {
+        uintptr_t none = 0;
+        if (atomic_compare_exchange_strong(&m->kept[i], &none, kept_block(p, size)))
             return;
     }
     /* what lies there may be of a size that nobody asks for any more */
-    if (m->keeps && size <= KEPT_LARGEST)
-        p = atomic_exchange(&m->kept[atomic_fetch_add(&m->kept_turn, 1) % MEM_KEPT], p);
-    if (p != NULL)
-        mem_free(m, p, size_of(p));
+    size_t turn = atomic_fetch_add(&m->kept_turn, 1) % MEM_KEPT;
+    free_kept(m, atomic_exchange(&m->kept[turn], kept_block(p, size)));
 }
 
 void *mem_alloc(struct mem *m, size_t size) {

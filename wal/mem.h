@@ -11,13 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MEM_KEPT 4
+#define MEM_KEPT 6
 
 struct mem {
     _Atomic uint64_t used;
-    uint64_t cap; /* bytes; 0 = none */
-    bool keeps;   /* mem_keep() does; then mem_drop_kept() must come last */
-    _Atomic(void *) kept[MEM_KEPT];
+    uint64_t cap;                     /* bytes; 0 = none */
+    bool keeps;                       /* mem_keep() does; then mem_drop_kept() must come last */
+    _Atomic uintptr_t kept[MEM_KEPT]; /* blocks of mem_keep(), with their sizes */
     _Atomic unsigned kept_turn;
     /* Gives back what can be had again, when an allocation doesn't fit; NULL: there is nothing. Any
      * thread, with or without its owner's lock. */
