@@ -331,12 +331,7 @@ static int load_run(struct tables *t, const struct frame_header *h, const struct
     return 0;
 }
 
-/* A checkpoint replaces the tables. */
-static int load(struct tables *t, const struct frame_header *h, const uint8_t *frame) {
-    uint64_t commits = t->commits, records = t->records;
-    tables_free(t);
-    t->commits = commits;
-    t->records = records;
+static int load_runs(struct tables *t, const struct frame_header *h, const uint8_t *frame) {
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         const uint8_t *data;
@@ -344,6 +339,28 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
         TRY(load_run(t, h, &r, data));
     }
     return 0;
+}
+
+/* What no checkpoint says: where the partitions begin. */
+static void keep_firsts(struct tables *t, const struct tables *old) {
+    for (uint32_t i = 0; i < t->stream_count && i < old->stream_count; i++)
+        for (uint32_t k = 0; k < t->streams[i].partitions && k < old->streams[i].partitions; k++) {
+            struct partition *p = &t->streams[i].parts[k];
+            uint64_t first = old->streams[i].parts[k].first;
+            p->first = first < p->next ? first : p->next;
+        }
+}
+
+/* A checkpoint replaces the tables. */
+static int load(struct tables *t, const struct frame_header *h, const uint8_t *frame) {
+    struct tables old = *t;
+    tables_init(t, old.mem, old.segment_size);
+    t->commits = old.commits;
+    t->records = old.records;
+    int rc = load_runs(t, h, frame);
+    keep_firsts(t, &old);
+    tables_free(&old);
+    return rc;
 }
 
 int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {

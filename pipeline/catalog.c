@@ -3,6 +3,7 @@
  * Streams, producers, processors' names and settings: small transactions of catalog changes, each
  * durable on return.
  */
+#include <assert.h>
 #include <stdio.h>
 
 #include "pipeline/engine.h"
@@ -134,6 +135,7 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
         return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
     struct stream *s = tables_stream(&p->tables, stream);
+    uint64_t first = 0;
     int rc = 0;
     if (s == NULL) {
         rc = fail(PAWL_NOT_FOUND, "there is no stream with id %u", stream);
@@ -141,11 +143,16 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
         rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name,
                   s->partitions, partition);
     } else {
+        rc = locate_first(p, stream, partition, &first);
+        s = tables_stream(&p->tables, stream); /* the lock may have been free meanwhile */
+    }
+    if (rc == 0) {
         const struct partition *part = &s->parts[partition];
         memset(out, 0, sizeof *out);
+        out->first = first;
         out->end = part->next;
         out->durable = p->read_only ? part->next : tables_durable_next(part, p->wal.durable);
-        rc = locate_first(p, stream, partition, &out->first);
+        assert(out->first <= out->end && out->durable <= out->end); /* PAWL-1 */
     }
     engine_leave(p);
     return rc;

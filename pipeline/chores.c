@@ -3,6 +3,8 @@
  * Maintenance: the next segment is prepared ahead of need, and old ones are dropped. It takes long,
  * so it is done without the lock, and by a thread of its own.
  */
+#include <assert.h>
+
 #include "pipeline/engine.h"
 
 #define FULL_RETRY_NS 1000000000u
@@ -15,14 +17,27 @@ static void forget_segments(pawl *p, uint64_t first) {
         p->wal.next = NEXT_NONE;
 }
 
+/* PAWL-11: what goes has been passed by every processor. */
+static void assert_passed(const pawl *p) {
+    for (uint32_t i = 0; i < p->tables.position_count; i++) {
+        const struct position_row *row = &p->tables.positions[i];
+        const struct stream *s = tables_stream(&p->tables, row->stream);
+        assert(s == NULL || row->partition >= s->partitions ||
+               row->offset >= s->parts[row->partition].first); /* PAWL-11 */
+    }
+}
+
 /* One by one, each durably: a power cut may keep any of several removals, and a gap would look like
  * loss. What is wanted ahead of need becomes of them first. */
-static bool drop_segments(pawl *p, uint64_t keep) {
+static bool drop_segments(pawl *p, const struct droppable *d) {
     struct wal *w = &p->wal;
-    uint64_t from = w->first_segment, n = from;
-    w->dropping = true;
-    p->drop_to = keep; /* nobody shall look for what is in them any more */
+    uint64_t keep = d->keep, from = w->first_segment, n = from;
     int rc = 0, file;
+    /* nobody shall look for what is in them any more */
+    p->drop_to = keep;
+    if (locate_firsts_are(p, d->at.segment, &d->at) < 0)
+        return false;
+    assert_passed(p);
     for (; n < keep && rc == 0; n++) {
         uint64_t to = wal_recycle_begin(w);
         engine_leave(p);
@@ -37,7 +52,6 @@ static bool drop_segments(pawl *p, uint64_t keep) {
         if (rc > 0)
             break; /* it stays; tried again later */
     }
-    w->dropping = false;
     p->drop_to = 0;
     engine_progress(p);
     return n > from;
@@ -56,26 +70,37 @@ static bool prepare_next(pawl *p) {
     return true;
 }
 
-/* Under the lock (released inside): the first segment that must be kept, as far as that is durable:
- * a position or setting which a power cut takes back must not have let go of anything. */
-static uint64_t keep_durably(pawl *p) {
-    uint64_t keep, again, nothing = p->wal.first_segment;
-    if (retention_keep_from(p, &keep) < 0 || keep == nothing || p->wal.durable == p->wal.tail)
-        return keep;
-    if (engine_wait_durable(p, p->wal.tail) < 0 || p->wal.dropping ||
-        retention_keep_from(p, &again) < 0)
-        return nothing;
-    /* what came meanwhile may need more, but lets go of nothing yet */
-    return again < keep ? again : keep;
+/* Under the lock (released inside): drops what may go, as far as that is durable: a position or
+ * setting that a power cut takes back must not have let go of anything. */
+static bool drop_durably(pawl *p) {
+    struct droppable d;
+    bool did = false;
+    if (retention_find(p, &d) &&
+        (p->wal.durable == p->wal.tail || engine_wait_durable(p, p->wal.tail) == 0) &&
+        retention_holds(p, &d))
+        did = drop_segments(p, &d);
+    engine_leave(p);
+    checkpoint_free(p, &d.at);
+    pthread_mutex_lock(&p->mutex);
+    return did;
+}
+
+/* One thread at a time: it lets go of the lock while it reads and removes. */
+static bool drop(pawl *p) {
+    if (p->wal.dropping || !retention_is_set(p))
+        return false;
+    p->wal.dropping = true;
+    bool did = drop_durably(p);
+    p->wal.dropping = false;
+    if (p->drop_waiters != 0)
+        pthread_cond_broadcast(&p->progress);
+    return did;
 }
 
 bool engine_chore(pawl *p) {
-    bool did = false;
     if (p->wal.failed != 0)
         return false;
-    uint64_t keep = p->wal.dropping ? 0 : keep_durably(p);
-    if (!p->wal.dropping && keep > p->wal.first_segment)
-        did = drop_segments(p, keep);
+    bool did = drop(p);
     if (p->wal.next == NEXT_FULL && engine_now(p) - p->full_since >= FULL_RETRY_NS)
         p->wal.next = NEXT_NONE; /* somebody may have freed space: work resumes by itself */
     if (wal_wants_next(&p->wal))

@@ -47,7 +47,10 @@ struct async_commit {
 struct follow {
     struct scan ahead, apply;
     uint64_t known; /* durable LSN as witnessed */
-    uint64_t index; /* segment of `apply` */
+    /* Guarded by the lock, the fields above by `busy`: segment, end and epoch of the newest frame
+     * that the tables hold. */
+    uint64_t index, shown, epoch;
+    bool busy; /* a thread looks for more */
     int ahead_file, apply_file;
     bool begun;
     int writer; /* pid of the live writer, 0 none */
@@ -112,8 +115,13 @@ struct pawl {
     _Atomic uint16_t partitions_of[STREAMS_MAX + 1];
     /* (constant): a record's largest size; a transaction spills beyond */
     uint64_t record_max, spill_bytes;
-    uint64_t drop_to;    /* segments below this are being removed */
-    uint64_t full_since; /* when there was no space for a segment */
+    uint64_t drop_to; /* segments below this are being removed */
+    /* partition.first is right, as long as the first whole segment is no later than this one:
+     * locate_first() */
+    uint64_t firsts_from;
+    bool firsts_known;
+    uint32_t drop_waiters; /* threads that wait until wal.dropping is false */
+    uint64_t full_since;   /* when there was no space for a segment */
 
     struct pawl_processor *processors; /* added ones, a list */
     bool running;
@@ -395,22 +403,40 @@ void engine_begin_segment(pawl *p);
 /* Under the lock: if `first` is the oldest segment kept, the first one whose records are all there:
  * older ones may hold commits that refer to spilled parts in segments that are gone. */
 uint64_t locate_whole_from(const pawl *p, uint64_t first);
-/* Under the lock: oldest offset kept of a partition. */
+/* The first frame of a segment, as it is on disk: where each partition stood as it began. */
+struct checkpoint {
+    uint64_t segment;
+    struct segment_header header;
+    int file; /* -1: nothing is held */
+    struct scan scan;
+    struct scan_frame frame; /* its bytes lie in the scan's window */
+};
+/* Without the lock: reads the checkpoint of a segment. Errors: PAWL_LOST (repair took it out),
+ * PAWL_TRIMMED (the segment has been dropped), PAWL_DAMAGED, PAWL_IO; then there is nothing to
+ * free. */
+int checkpoint_read(pawl *p, uint64_t index, struct checkpoint *c);
+void checkpoint_free(pawl *p, struct checkpoint *c); /* without the lock */
+/* Tells each partition's next offset, until `each` answers false. Reads nothing. */
+typedef bool (*checkpoint_fn)(void *ctx, uint32_t stream, uint32_t partition, uint64_t next);
+int checkpoint_each(const struct checkpoint *c, checkpoint_fn each, void *ctx);
+
+/* Under the lock: from now on the partitions begin where the checkpoint `c` of `segment` says
+ * (NULL: at 0). Whoever drops segments says so before it begins. */
+int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c);
+/* Under the lock: oldest offset kept of a partition. It is in memory; the lock is released, and the
+ * disk read, only by the first call after the log was opened. A read-only handle looks each time
+ * whether the oldest segment is still there, also without the lock. */
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
-/* Under the lock: an LSN from which a walk meets the offset, and its segment. */
-int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *lsn);
+/* Under the lock, released while it reads: an LSN from which a walk meets the offset. 1: the offset
+ * is no longer kept. *first is the oldest that is. */
+int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *first,
+           uint64_t *lsn);
 /* Under the lock: notes where a commit's runs lie in the newest segment. */
 void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *frame);
-/* Next offset of a partition as segment `index` began (PAWL_LOST if its checkpoint is gone). */
-int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next);
-/* Tells where each partition stood as segment `index` began, until `each` answers false. The
- * same. */
-typedef bool (*locate_next_fn)(void *ctx, uint32_t stream, uint32_t partition, uint64_t next);
-int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_fn each, void *ctx);
 
 /* -- follow.c */
 int follow_open(pawl *p);
-/* Under the lock: looks for more. 1 if there was any, 0, or an error. */
+/* Under the lock, released while it reads: looks for more. 1 if there was any, 0, or an error. */
 int follow_refresh(pawl *p);
 void follow_close(pawl *p);
 
@@ -440,7 +466,18 @@ void engine_forget_tasks(pawl *p);
 void engine_free_processors(pawl *p); /* those that the application left to pawl_close() */
 
 /* -- retention.c */
-/* Under the lock: first segment that must be kept. */
-int retention_keep_from(pawl *p, uint64_t *keep);
+/* What may be dropped, and what says so. */
+struct droppable {
+    uint64_t keep;        /* the first segment that must be kept */
+    uint64_t asked;       /* the segment whose size and age were looked at */
+    struct checkpoint at; /* of the first segment that is whole without those before `keep` */
+};
+bool retention_is_set(const pawl *p);
+/* Under the lock, released while it reads: is there anything that may be dropped now? To be freed
+ * without the lock in any case: checkpoint_free(&d->at). */
+bool retention_find(pawl *p, struct droppable *d);
+/* Under the lock: may that still be dropped? Positions, settings and transactions may have come
+ * since. */
+bool retention_holds(const pawl *p, const struct droppable *d);
 
 #endif

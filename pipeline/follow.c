@@ -3,7 +3,11 @@
  * Read-only handles. Beside a living writer, a frame is shown only when a later one says that it is
  * durable (PAWL-1 across processes, without shared memory). Where no writer lives, the files are
  * synced first, and then the whole chain counts.
+ *
+ * One thread at a time looks for more (`follow.busy`), without the lock: only what it finds is
+ * shown under it, frame by frame. The two walks belong to that thread.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "pipeline/engine.h"
@@ -55,7 +59,6 @@ static int start_at(pawl *p, uint64_t first, uint64_t last) {
         uint64_t known = checkpoint ? f.header.lsn + frame_bytes(&f.header) : 0;
         TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
         TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, n));
-        fo->index = n;
         if (known > fo->known)
             fo->known = known;
         return 0;
@@ -71,7 +74,10 @@ static int catch_up(pawl *p) {
     int rc = log_extent_find(p->io, &p->mem, false, &x);
     if (rc == 0 && x.first > p->follow.apply.index) {
         rc = start_at(p, x.first, x.last);
-        p->wal.first_segment = x.first;
+        pthread_mutex_lock(&p->mutex);
+        if (x.first > p->wal.first_segment)
+            p->wal.first_segment = x.first;
+        engine_leave(p);
         if (rc == 0)
             return 1;
     }
@@ -113,6 +119,24 @@ static int look_ahead(pawl *p) {
     }
 }
 
+/* A frame that is known to be durable. */
+static int show(pawl *p, const struct scan_frame *f) {
+    struct follow *fo = &p->follow;
+    pthread_mutex_lock(&p->mutex);
+    if (fo->apply.index != fo->index) /* the checkpoint does so itself, unless it can't be read */
+        engine_begin_segment(p);
+    fo->index = fo->apply.index;
+    int rc = engine_apply(p, &f->header, f->bytes, fo->apply.after_lost);
+    if (rc == 0) {
+        assert(fo->apply.accepted_end > fo->shown);  /* PAWL-1: nothing is taken back, */
+        assert(fo->apply.accepted_end <= fo->known); /* and nothing is shown too early */
+        fo->shown = fo->apply.accepted_end;
+        fo->epoch = fo->apply.epoch;
+    }
+    engine_leave(p);
+    return rc;
+}
+
 /* Applies what is known to be durable. 1 if there was anything. */
 static int apply_known(pawl *p) {
     struct follow *fo = &p->follow;
@@ -126,7 +150,7 @@ static int apply_known(pawl *p) {
         scan_forget(&fo->apply);
         int rc;
         while ((rc = scan_next(&fo->apply, &f)) == 1) {
-            TRY(engine_apply(p, &f.header, f.bytes, fo->apply.after_lost));
+            TRY(show(p, &f));
             any = 1;
         }
         if (rc < 0)
@@ -149,7 +173,6 @@ static int apply_known(pawl *p) {
         if (!is_begun(p, fo->apply.index + 1, &gone) && gone)
             return catch_up(p) == 1 ? 1 : any;
         TRY(enter_segment(p, &fo->apply, &fo->apply_file, fo->apply.index + 1));
-        fo->index = fo->apply.index;
     }
 }
 
@@ -170,13 +193,31 @@ static int trust_the_rest(pawl *p) {
     return 0;
 }
 
-int follow_refresh(pawl *p) {
-    if (!p->follow.begun)
-        return 0;
-    p->follow.writer = p->io->ops->holder(p->io);
+/* Without the lock. */
+static int refresh(pawl *p) {
+    int writer = p->io->ops->holder(p->io);
+    pthread_mutex_lock(&p->mutex);
+    p->follow.writer = writer;
+    engine_leave(p);
     TRY(look_ahead(p));
     TRY(trust_the_rest(p));
     return apply_known(p);
+}
+
+int follow_refresh(pawl *p) {
+    struct follow *fo = &p->follow;
+    if (!fo->begun)
+        return 0;
+    /* what another thread finds may have been read before this one asked */
+    while (fo->busy)
+        pthread_cond_wait(&p->progress, &p->mutex);
+    fo->busy = true;
+    engine_leave(p);
+    int rc = refresh(p);
+    pthread_mutex_lock(&p->mutex);
+    fo->busy = false;
+    pthread_cond_broadcast(&p->progress);
+    return rc;
 }
 
 static int trust_all(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
@@ -220,6 +261,7 @@ int follow_open(pawl *p) {
         }
     }
     TRY(start_at(p, x.first, x.last));
+    fo->index = fo->apply.index;
     fo->begun = true;
     if (!alone || fo->index != x.last) {
         uint64_t known = fo->known;

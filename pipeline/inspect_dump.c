@@ -226,27 +226,26 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
     if (rc == 0)
         return fail(PAWL_RANGE, "there is no record at offset %llu yet",
                     (unsigned long long)offset);
-    TRY(engine_enter(p));
     struct segment_header h;
     struct scan s;
     struct scan_frame f = {0};
     int file = segment_open(p->io, &p->mem, lsn / p->header.segment_size, &p->header, false, &h);
-    if (file < 0) {
-        engine_leave(p);
+    if (file < 0)
         return file;
-    }
     scan_begin(&s, p->io, &p->mem, file, &h, true);
     rc = scan_jump(&s, lsn);
     if (rc == 0)
         rc = scan_next(&s, &f);
-    if (rc == 1)
+    if (rc == 1) {
+        pthread_mutex_lock(&p->mutex); /* for the names */
         fill_origin(&p->tables, &f.header, f.bytes, out);
-    else if (rc == 0 && (rc = segment_there(p->io, lsn / p->header.segment_size)) >= 0)
+        engine_leave(p);
+    } else if (rc == 0 && (rc = segment_there(p->io, lsn / p->header.segment_size)) >= 0) {
         rc = rc > 0 ? fail(PAWL_DAMAGED, "the frame at LSN %llu can't be read again",
                            (unsigned long long)lsn)
                     : fail(PAWL_TRIMMED, "the segment being read has been dropped by retention");
+    }
     scan_end(&s);
     p->io->ops->close(p->io, file);
-    engine_leave(p);
     return rc < 0 ? rc : 0;
 }

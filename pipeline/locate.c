@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * From an offset to a place in the log: the segment by its checkpoint's next offsets, the place in
- * it by its index.
+ * it by its index. And the oldest offset that each partition keeps.
+ *
+ * Files are read without the log's lock (PAWL-17). A segment may be dropped meanwhile: then its
+ * file is gone, the answer is PAWL_TRIMMED, and the caller looks again at what is kept now.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "pipeline/engine.h"
@@ -55,8 +59,11 @@ static uint64_t first_segment(const pawl *p) {
     return p->drop_to > p->wal.first_segment ? p->drop_to : p->wal.first_segment;
 }
 
+/* The segment that the tables' bases and the index are of. */
 static uint64_t last_segment(const pawl *p) {
-    return p->read_only ? p->follow.index : p->wal.segment;
+    if (p->read_only)
+        return p->follow.index;
+    return p->wal.state == WAL_BEGINNING ? p->wal.segment - 1 : p->wal.segment;
 }
 
 static int dropped(uint64_t index) {
@@ -70,8 +77,8 @@ static int trimmed(int rc, uint64_t index) {
     return rc < 0 && e.sys_errno == ENOENT ? dropped(index) : rc;
 }
 
-/* The run of a checkpoint that tells where each partition stood. */
-static int tell_nexts(const struct scan_frame *f, locate_next_fn each, void *ctx) {
+int checkpoint_each(const struct checkpoint *c, checkpoint_fn each, void *ctx) {
+    const struct scan_frame *f = &c->frame;
     for (uint32_t i = 0; i < f->header.runs; i++) {
         struct run r;
         const uint8_t *data;
@@ -89,18 +96,16 @@ static int tell_nexts(const struct scan_frame *f, locate_next_fn each, void *ctx
     return 0;
 }
 
-int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_fn each,
-                 void *ctx) {
-    int file = segment_open(p->io, &p->mem, index, &p->header, false, h);
-    if (file < 0)
-        return trimmed(file, index);
-    struct scan s;
-    struct scan_frame f;
-    scan_begin(&s, p->io, &p->mem, file, h, false);
-    s.chunk = 64 * 1024;
-    int rc = scan_next(&s, &f);
+int checkpoint_read(pawl *p, uint64_t index, struct checkpoint *c) {
+    *c = (struct checkpoint){.segment = index};
+    c->file = segment_open(p->io, &p->mem, index, &p->header, false, &c->header);
+    if (c->file < 0)
+        return trimmed(c->file, index);
+    scan_begin(&c->scan, p->io, &p->mem, c->file, &c->header, false);
+    c->scan.chunk = 64 * 1024;
+    int rc = scan_next(&c->scan, &c->frame);
     if (rc == 1)
-        rc = f.header.kind == FRAME_CHECKPOINT ? tell_nexts(&f, each, ctx) : PAWL_LOST;
+        rc = c->frame.header.kind == FRAME_CHECKPOINT ? 0 : PAWL_LOST;
     else if (rc == 0 && (rc = segment_there(p->io, index)) > 0)
         rc = fail_at(
             PAWL_DAMAGED, 0, "", "", first_frame(p, index),
@@ -108,9 +113,17 @@ int locate_nexts(pawl *p, uint64_t index, struct segment_header *h, locate_next_
             (unsigned long long)index);
     else if (rc == 0)
         rc = dropped(index);
-    scan_end(&s);
-    p->io->ops->close(p->io, file);
+    if (rc < 0)
+        checkpoint_free(p, c);
     return rc;
+}
+
+void checkpoint_free(pawl *p, struct checkpoint *c) {
+    if (c->file < 0)
+        return;
+    scan_end(&c->scan);
+    p->io->ops->close(p->io, c->file);
+    c->file = -1;
 }
 
 struct sought {
@@ -126,10 +139,13 @@ static bool is_sought(void *ctx, uint32_t stream, uint32_t partition, uint64_t n
     return false;
 }
 
-int locate_next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next) {
+/* Without the lock: where a partition stood as segment `index` began. */
+static int next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next) {
     struct sought s = {stream, partition, 0};
-    struct segment_header h;
-    int rc = locate_nexts(p, index, &h, is_sought, &s);
+    struct checkpoint c;
+    TRY(checkpoint_read(p, index, &c));
+    int rc = checkpoint_each(&c, is_sought, &s);
+    checkpoint_free(p, &c);
     *next = s.next;
     return rc;
 }
@@ -144,22 +160,96 @@ uint64_t locate_whole_from(const pawl *p, uint64_t first) {
     return from;
 }
 
+static bool set_first(void *ctx, uint32_t stream, uint32_t partition, uint64_t next) {
+    pawl *p = ctx;
+    struct stream *s = tables_stream(&p->tables, stream);
+    if (s != NULL && partition < s->partitions) {
+        struct partition *part = &s->parts[partition];
+        part->first = next < part->next ? next : part->next;
+    }
+    return true;
+}
+
+static void set_first_to_base(pawl *p) {
+    for (uint32_t i = 0; i < p->tables.stream_count; i++)
+        for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
+            p->tables.streams[i].parts[k].first = p->tables.streams[i].parts[k].base;
+}
+
+int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c) {
+    for (uint32_t i = 0; i < p->tables.stream_count; i++)
+        for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
+            p->tables.streams[i].parts[k].first = 0;
+    p->firsts_from = segment;
+    p->firsts_known = true;
+    return c != NULL ? checkpoint_each(c, set_first, p) : 0;
+}
+
+/* Under the lock, released inside; of a read-only handle: has the writer dropped the oldest segment
+ * that this handle knows of? Then it knows better afterwards: 1; else 0, or an error. */
+static int oldest_is_gone(pawl *p) {
+    uint64_t n = p->wal.first_segment;
+    if (!p->read_only || n >= last_segment(p))
+        return 0;
+    engine_leave(p);
+    int there = segment_there(p->io, n);
+    pthread_mutex_lock(&p->mutex);
+    if (there == 0 && p->wal.first_segment == n)
+        p->wal.first_segment = n + 1;
+    return there < 0 ? there : there == 0;
+}
+
+/* Under the lock, released while it reads: sees to it that `first` is right in all partitions. It
+ * is read when somebody asks for it, and after that it is kept up to date by whoever drops
+ * segments. */
+static int know_firsts(pawl *p) {
+    for (;;) {
+        int gone = oldest_is_gone(p);
+        if (gone < 0)
+            return gone;
+        if (gone > 0)
+            continue;
+        uint64_t oldest = first_segment(p), n = locate_whole_from(p, oldest);
+        if (p->firsts_known && p->firsts_from >= n)
+            return 0;
+        if (n == 0)
+            return locate_firsts_are(p, 0, NULL);
+        if (n == last_segment(p)) {
+            TRY(locate_firsts_are(p, n, NULL));
+            set_first_to_base(p);
+            return 0;
+        }
+        struct checkpoint c;
+        engine_leave(p);
+        int rc = checkpoint_read(p, n, &c);
+        pthread_mutex_lock(&p->mutex);
+        /* dropped meanwhile: by the writer in another process, or by a thread that has told */
+        if (rc == PAWL_TRIMMED && p->read_only && n < last_segment(p) && p->wal.first_segment <= n)
+            p->wal.first_segment = n + 1;
+        else if (rc == PAWL_TRIMMED && first_segment(p) == oldest)
+            return rc;
+        else if (rc == PAWL_LOST) /* nothing tells: the walk finds out */
+            rc = locate_firsts_are(p, n, NULL);
+        else if (rc == 0 && (!p->firsts_known || p->firsts_from < n))
+            rc = locate_firsts_are(p, n, &c);
+        if (c.file >= 0) {
+            engine_leave(p);
+            checkpoint_free(p, &c);
+            pthread_mutex_lock(&p->mutex);
+        }
+        if (rc < 0 && rc != PAWL_TRIMMED)
+            return rc;
+    }
+}
+
 int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first) {
-    uint64_t n = locate_whole_from(p, first_segment(p));
-    *first = 0;
-    if (n == 0)
-        return 0;
-    if (n == last_segment(p)) {
-        *first = tables_stream(&p->tables, stream)->parts[partition].base;
-        return 0;
-    }
-    int rc = locate_next_at(p, n, stream, partition, first);
-    /* the writer dropped it meanwhile */
-    while (p->read_only && rc == PAWL_TRIMMED && ++n < last_segment(p)) {
-        p->wal.first_segment = n;
-        rc = locate_next_at(p, n, stream, partition, first);
-    }
-    return rc == PAWL_LOST ? 0 : rc;
+    TRY(know_firsts(p));
+    const struct stream *s = tables_stream(&p->tables, stream);
+    if (s == NULL)
+        return fail(PAWL_NOT_FOUND, "there is no stream with id %u any more", stream);
+    *first = s->parts[partition].first;
+    assert(*first <= s->parts[partition].next); /* first <= end */
+    return 0;
 }
 
 /* The last entry of a sealed segment's index at or below the offset; its first frame if there is
@@ -198,22 +288,12 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
     return rc < 0 ? rc : 0; /* a damaged index only costs time: the walk checks everything itself */
 }
 
-int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *lsn) {
-    const struct partition *part = &tables_stream(&p->tables, stream)->parts[partition];
-    uint64_t last = last_segment(p);
-    if (offset >= part->base) {
-        *lsn = first_frame(p, last);
-        for (uint32_t i = 0; i < p->index_count; i++) {
-            const struct index_entry *e = &p->index[i];
-            if (e->stream == stream && e->partition == partition && e->base <= offset)
-                *lsn = e->lsn;
-        }
-        return 0;
-    }
-    uint64_t lo = first_segment(p), hi = last; /* the offset lies in [lo, hi) */
+/* Without the lock: the offset lies in one of the segments [lo, hi). */
+static int in_segments(pawl *p, uint64_t lo, uint64_t hi, uint32_t stream, uint32_t partition,
+                       uint64_t offset, uint64_t *lsn) {
     while (hi - lo > 1) {
         uint64_t mid = lo + (hi - lo) / 2, next;
-        int rc = locate_next_at(p, mid, stream, partition, &next);
+        int rc = next_at(p, mid, stream, partition, &next);
         if (rc == PAWL_LOST) { /* no checkpoint to tell: begin earlier */
             hi = mid;
             continue;
@@ -225,4 +305,44 @@ int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64
             hi = mid;
     }
     return in_sealed(p, lo, stream, partition, offset, lsn);
+}
+
+/* Under the lock, released while it reads. */
+static int locate_now(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset,
+                      uint64_t *lsn) {
+    const struct stream *s = tables_stream(&p->tables, stream);
+    if (s == NULL)
+        return fail(PAWL_NOT_FOUND, "there is no stream with id %u any more", stream);
+    uint64_t first = first_segment(p), last = last_segment(p);
+    if (offset >= s->parts[partition].base) {
+        *lsn = first_frame(p, last);
+        for (uint32_t i = 0; i < p->index_count; i++) {
+            const struct index_entry *e = &p->index[i];
+            if (e->stream == stream && e->partition == partition && e->base <= offset)
+                *lsn = e->lsn;
+        }
+        return 0;
+    }
+    engine_leave(p);
+    int rc = in_segments(p, first, last, stream, partition, offset, lsn);
+    pthread_mutex_lock(&p->mutex);
+    return rc;
+}
+
+int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *first,
+           uint64_t *lsn) {
+    for (;;) {
+        TRY(locate_first(p, stream, partition, first));
+        if (offset < *first)
+            return 1;
+        uint64_t oldest = first_segment(p);
+        int rc = locate_now(p, stream, partition, offset, lsn);
+        if (rc != PAWL_TRIMMED)
+            return rc;
+        pawl_error e;
+        fail_copy(&e);
+        TRY(know_firsts(p));
+        if (first_segment(p) == oldest) /* it isn't retention that took the file */
+            return fail_again(&e);
+    }
 }

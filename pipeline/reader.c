@@ -39,6 +39,13 @@ struct pawl_reader {
     uint64_t link, epoch;
     uint64_t segment; /* of the open scan */
     int file;         /* -1: none open */
+    /* the scan is not where the walk is; it is to be closed as soon as the lock is free */
+    bool astray;
+    struct away { /* a spilled run that is to be read from disk */
+        struct run run;
+        struct spilled_entry at;
+        uint64_t lsn;
+    } away;
     struct scan scan;
     struct bytes buf;
     int pins[PINS_MAX]; /* groups of the log's memory that the pieces lie in */
@@ -52,11 +59,13 @@ struct pawl_reader {
 
 uint64_t reader_limit(const pawl *p, uint32_t flags) {
     if (p->read_only)
-        return p->follow.apply.accepted_end;
+        return p->follow.shown;
     return (flags & PAWL_READ_UNCOMMITTED) != 0 ? p->wal.tail : p->wal.durable;
 }
 
+/* Without the lock: the scan may have reads under way. */
 static void close_file(struct pawl_reader *r) {
+    r->astray = false;
     if (r->file < 0)
         return;
     scan_end(&r->scan);
@@ -90,9 +99,10 @@ static bool pin(struct pawl_reader *r, uint64_t lsn) {
     return true;
 }
 
-/* Under the lock: settles where to start. */
-static int seek(struct pawl_reader *r, uint64_t offset) {
-    pawl *p = r->p;
+/* Under the lock: is the offset one that can be asked for? *offset: PAWL_END becomes the end
+ * now. */
+static int check_offset(const struct pawl_reader *r, uint64_t *offset) {
+    const pawl *p = r->p;
     const struct stream *s = tables_stream(&p->tables, r->stream);
     if (s == NULL)
         return fail(PAWL_NOT_FOUND, "there is no stream with id %u", r->stream);
@@ -101,22 +111,32 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
                     s->partitions, r->partition);
     const struct partition *part = &s->parts[r->partition];
     uint64_t end = part->next;
-    if (offset == PAWL_END)
-        offset = p->read_only ? end : tables_durable_next(part, p->wal.durable);
-    if (offset > end)
+    if (*offset == PAWL_END)
+        *offset = p->read_only ? end : tables_durable_next(part, p->wal.durable);
+    if (*offset > end)
         return fail(PAWL_RANGE, "offset %llu is beyond the end of %s/%u, which is %llu",
-                    (unsigned long long)offset, s->name, r->partition, (unsigned long long)end);
-    uint64_t first;
-    TRY(locate_first(p, r->stream, r->partition, &first));
-    if (offset < first)
+                    (unsigned long long)*offset, s->name, r->partition, (unsigned long long)end);
+    return 0;
+}
+
+/* Under the lock, released while it reads: settles where to start. */
+static int seek(struct pawl_reader *r, uint64_t offset) {
+    pawl *p = r->p;
+    uint64_t first, lsn;
+    TRY(check_offset(r, &offset));
+    int rc = locate(p, r->stream, r->partition, offset, &first, &lsn);
+    if (rc > 0)
         return fail(PAWL_TRIMMED,
                     "offset %llu of %s/%u has been dropped by retention; the first kept is %llu",
-                    (unsigned long long)offset, s->name, r->partition, (unsigned long long)first);
-    close_file(r);
+                    (unsigned long long)offset, tables_stream(&p->tables, r->stream)->name,
+                    r->partition, (unsigned long long)first);
+    TRY(rc);
+    r->astray = r->file >= 0;
     drop_pieces(r);
     r->next = r->want = offset;
     r->linked = false;
-    return locate(p, r->stream, r->partition, offset, &r->lsn);
+    r->lsn = lsn;
+    return 0;
 }
 
 int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from, uint32_t flags,
@@ -181,6 +201,8 @@ int pawl_reader_seek(pawl_reader *r, uint64_t offset) {
     TRY(engine_enter(r->p));
     int rc = seek(r, offset);
     engine_leave(r->p);
+    if (r->astray)
+        close_file(r);
     return rc;
 }
 
@@ -280,9 +302,12 @@ static int spilled_from_memory(struct pawl_reader *r, const struct run *run,
     return 1;
 }
 
-static int spilled_from_disk(struct pawl_reader *r, const struct run *run,
-                             const struct spilled_entry *e, uint64_t lsn) {
+/* Without the lock. */
+static int spilled_from_disk(struct pawl_reader *r, const struct away *away) {
     pawl *p = r->p;
+    const struct run *run = &away->run;
+    const struct spilled_entry *e = &away->at;
+    uint64_t lsn = away->lsn;
     struct segment_header sh;
     struct scan s;
     struct scan_frame f = {0};
@@ -315,26 +340,32 @@ static int spilled_from_disk(struct pawl_reader *r, const struct run *run,
     return rc;
 }
 
-/* A spilled run: from memory under the lock, else from its segment. `locked` tells whether the lock
- * is held. */
+/* A spilled run: from memory, under the lock, else from its segment, without it. `locked` tells
+ * whether the lock is held; then AWAY, with r->away, where it has to be read from disk. */
+enum { AWAY = 2 };
 static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data,
                        uint64_t lsn, bool locked) {
     pawl *p = r->p;
-    struct spilled_entry e;
-    if (!spilled_decode(data, run->len, &e))
+    struct away away = {.run = *run, .lsn = lsn};
+    if (!spilled_decode(data, run->len, &away.at))
         return fail_at(PAWL_DAMAGED, 0, "", "", lsn,
                        "a reference to a spilled run is not well formed");
     if (!locked)
         pthread_mutex_lock(&p->mutex);
-    int rc = spilled_from_memory(r, run, &e, lsn);
+    int rc = spilled_from_memory(r, run, &away.at, lsn);
     if (!locked)
         engine_leave(p);
-    return rc == 0 ? spilled_from_disk(r, run, &e, lsn) : rc < 0 ? rc : 0;
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    if (!locked)
+        return spilled_from_disk(r, &away);
+    r->away = away;
+    return AWAY;
 }
 
 /* Takes this partition's runs out of a good frame: 1, or 0 if enough is gathered before all are, as
  * a transaction's spilled runs may be many times what memory allows; then the frame is to be looked
- * at again. PAWL_LOST where offsets jump. */
+ * at again. PAWL_LOST where offsets jump. With the lock held also AWAY, as add_spilled(). */
 static int take_frame(struct pawl_reader *r, const struct frame_header *h, const uint8_t *frame,
                       bool locked) {
     if (h->kind != FRAME_COMMIT)
@@ -353,13 +384,17 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
         }
         if (r->buf.len >= gather_bytes(r->p))
             return 0;
-        TRY(run.type == RUN_RECORDS ? add_piece(r, &run, data, h->lsn, locked ? h->lsn : NO_LSN)
-                                    : add_spilled(r, &run, data, h->lsn, locked));
+        int rc = run.type == RUN_RECORDS
+                     ? add_piece(r, &run, data, h->lsn, locked ? h->lsn : NO_LSN)
+                     : add_spilled(r, &run, data, h->lsn, locked);
+        if (rc != 0)
+            return rc;
     }
     return 1;
 }
 
-/* Under the lock: walks in memory. 1: moved on or gathered; 0: not in memory. */
+/* Under the lock: walks in memory. 1: moved on or gathered; 0: not in memory; AWAY: go on with
+ * r->away. */
 static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     pawl *p = r->p;
     uint64_t avail;
@@ -378,9 +413,9 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     if (size > avail || r->lsn + size > limit)
         return fail(PAWL_STATE, "a frame reaches beyond what was appended");
     int taken = take_frame(r, &h, at, true);
-    if (taken <= 0)
-        return taken < 0 ? taken : 1;
-    close_file(r);
+    if (taken != 1)
+        return taken != 0 ? taken : 1;
+    r->astray = r->file >= 0;
     r->linked = true;
     r->link = h.hash;
     r->epoch = h.epoch;
@@ -419,7 +454,7 @@ static int begin_scan(struct pawl_reader *r, int file, const struct segment_head
 static int open_scan(struct pawl_reader *r, uint64_t limit) {
     pawl *p = r->p;
     uint64_t segment = r->lsn / p->header.segment_size;
-    if (r->file < 0 || r->segment != segment) {
+    if (r->file < 0 || r->astray || r->segment != segment) {
         close_file(r);
         struct segment_header h;
         int file = segment_open(p->io, &p->mem, segment, &p->header, false, &h);
@@ -532,19 +567,17 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
                    (unsigned long long)batch->from, (unsigned long long)batch->to - 1);
 }
 
-/* Under the lock: retention has dropped the segment at hand. If it holds nothing that is still
- * wanted, reading goes on behind it. */
+/* Under the lock, released while it reads: retention has dropped the segment at hand. If it holds
+ * nothing that is still wanted, reading goes on after it. */
 static int relocate(struct pawl_reader *r) {
     pawl_error e;
     fail_copy(&e);
     uint64_t first, lsn;
-    TRY(locate_first(r->p, r->stream, r->partition, &first));
-    if (r->want < first)
+    int rc = locate(r->p, r->stream, r->partition, r->want, &first, &lsn);
+    TRY(rc);
+    if (rc > 0 || lsn <= r->lsn)
         return fail_again(&e);
-    TRY(locate(r->p, r->stream, r->partition, r->want, &lsn));
-    if (lsn <= r->lsn)
-        return fail_again(&e);
-    close_file(r);
+    r->astray = r->file >= 0;
     r->lsn = lsn;
     r->linked = false;
     return 1;
@@ -575,7 +608,8 @@ bool reader_pending(const pawl_reader *r) {
     return r->piece_at != r->piece_count;
 }
 
-/* Gathers runs until there is enough or no more. Lock held on entry and return. */
+/* Gathers runs until there is enough or no more. Lock held on entry and return, released while it
+ * reads from disk. */
 static int gather(struct pawl_reader *r, size_t max) {
     pawl *p = r->p;
     drop_pieces(r);
@@ -588,7 +622,11 @@ static int gather(struct pawl_reader *r, size_t max) {
         if (r->lsn >= limit || enough(r, max))
             return 0;
         int rc = gather_memory(r, limit);
-        if (rc == 0) {
+        if (rc == AWAY) {
+            engine_leave(p);
+            rc = spilled_from_disk(r, &r->away);
+            pthread_mutex_lock(&p->mutex);
+        } else if (rc == 0) {
             /* What is not in memory is durable; bytes behind that may still change, and must not
              * get into the window. */
             uint64_t settled = p->read_only || limit < p->wal.durable ? limit : p->wal.durable;
@@ -698,10 +736,14 @@ int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
             engine_leave(p);
             if (atomic_load(&p->tight))
                 reader_rest(r);
+            else if (r->astray)
+                close_file(r);
             return 0;
         }
     }
     engine_leave(p);
+    if (r->astray)
+        close_file(r);
     if (rc == PAWL_MEMORY) {
         atomic_store(&p->tight, true);
         reader_rest(r);

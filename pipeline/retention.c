@@ -2,7 +2,11 @@
  *
  * What may be dropped: whole segments, oldest first, never one that a processor has yet to read
  * (PAWL-11). Where a transaction's spilled part goes, its records go too, though their commit's
- * segment stays: the partitions then begin behind that one (locate_whole_from()).
+ * segment stays: the partitions then begin after that one (locate_whole_from()).
+ *
+ * Checkpoints are read without the lock. What they say never changes, but positions, settings and
+ * transactions do: so all that depends on them is judged again under the lock, right before
+ * anything is dropped.
  */
 #include "pipeline/engine.h"
 
@@ -23,6 +27,11 @@ static bool passed_there(void *ctx, uint32_t stream, uint32_t partition, uint64_
     return g->passed;
 }
 
+bool retention_is_set(const pawl *p) {
+    const struct tables *t = &p->tables;
+    return t->consumed || t->retain_bytes != 0 || t->retain_ms != 0;
+}
+
 static bool wanted_gone(const pawl *p, uint64_t n, const struct segment_header *next) {
     const struct tables *t = &p->tables;
     if (t->consumed)
@@ -35,37 +44,65 @@ static bool wanted_gone(const pawl *p, uint64_t n, const struct segment_header *
            (now - next->created_ns) / 1000000 > t->retain_ms;
 }
 
-int retention_keep_from(pawl *p, uint64_t *keep) {
-    const struct tables *t = &p->tables;
-    *keep = p->wal.first_segment;
-    if (!t->consumed && t->retain_bytes == 0 && t->retain_ms == 0)
-        return 0;
-    uint64_t spilled = tx_oldest_spill(p);
-    for (uint64_t n = *keep; n < p->wal.segment && n < spilled && p->wal.state == WAL_RUNNING;
-         n++) {
-        uint64_t whole = locate_whole_from(p, n + 1);
-        if (whole > p->wal.segment)
-            return 0; /* the active segment refers to what would go */
-        struct passing later = {p, true};
-        struct segment_header h;
-        int rc = locate_nexts(p, whole, &h, passed_there, &later);
+bool retention_holds(const pawl *p, const struct droppable *d) {
+    struct passing later = {p, true};
+    return d->at.file >= 0 && d->keep > p->wal.first_segment &&
+           d->keep <= tx_oldest_spill((pawl *)p) &&
+           locate_whole_from(p, d->keep) == d->at.segment &&
+           checkpoint_each(&d->at, passed_there, &later) == 0 && later.passed &&
+           wanted_gone(p, d->asked, &d->at.header);
+}
+
+/* Under the lock, released while it reads: can all below `d->keep` go? 1: yes, 0: no. *d is held
+ * until checkpoint_free() in any case. */
+static int judge(pawl *p, struct droppable *d) {
+    uint64_t whole = locate_whole_from(p, d->keep);
+    d->at.file = -1;
+    if (whole > p->wal.segment)
+        return 0; /* the active segment refers to what would go */
+    engine_leave(p);
+    int rc = checkpoint_read(p, whole, &d->at);
+    pthread_mutex_lock(&p->mutex);
+    return rc < 0 ? rc : retention_holds(p, d);
+}
+
+static void let_go(pawl *p, struct droppable *d) {
+    if (d->at.file < 0)
+        return;
+    engine_leave(p);
+    checkpoint_free(p, &d->at);
+    pthread_mutex_lock(&p->mutex);
+}
+
+bool retention_find(pawl *p, struct droppable *d) {
+    struct droppable found = {.keep = p->wal.first_segment, .asked = p->wal.first_segment};
+    uint64_t asked = found.asked;
+    for (uint64_t n = found.keep;
+         p->wal.state == WAL_RUNNING && n < p->wal.segment && n < tx_oldest_spill(p); n++) {
+        *d = (struct droppable){.keep = n + 1, .asked = asked};
+        int rc = judge(p, d);
+        let_go(p, d);
         if (rc == PAWL_LOST)
             /* nothing tells what it begins with: it goes together with the next one, or not at
              * all */
             continue;
-        TRY(rc);
-        if (!later.passed || !wanted_gone(p, *keep, &h))
-            return 0;
-        *keep = n + 1;
+        if (rc <= 0)
+            break; /* where that is an error, what was found before it may go */
+        found = *d;
+        asked = n + 1;
     }
-    return 0;
+    *d = found;
+    d->at.file = -1;
+    return d->keep > p->wal.first_segment && judge(p, d) > 0;
 }
 
 int pawl_retention_apply(pawl *p) {
     TRY(engine_enter_writer(p));
     uint64_t before = p->wal.first_segment;
+    p->drop_waiters++;
     while (p->wal.dropping)
         engine_wait_until(p, UINT64_MAX);
+    p->drop_waiters--;
     engine_chore(p);
     int n = (int)(p->wal.first_segment - before);
     engine_leave(p);

@@ -30,8 +30,8 @@ static void fill_reader(pawl *p, pawl_status *s) {
     s->first_segment = p->wal.first_segment;
     s->last_segment = f->index;
     s->disk_bytes = (f->index - p->wal.first_segment + 1) * p->header.segment_size;
-    s->durable_lsn = s->end_lsn = f->apply.accepted_end;
-    s->epoch = f->apply.epoch;
+    s->durable_lsn = s->end_lsn = f->shown;
+    s->epoch = f->epoch;
     s->writer_pid = f->writer < 0 ? -1 : f->writer;
 }
 

@@ -26,6 +26,7 @@ struct partition {
     uint64_t mid;
     uint64_t mid_end;
     uint64_t base;      /* `next` when the active segment began */
+    uint64_t first;     /* oldest offset kept, where that is known: locate_first() */
     uint64_t index_lsn; /* of the last index entry in the active segment; 0 none */
 };
 struct stream {
