@@ -17,7 +17,8 @@ program=$1
 out=$2
 shift 2
 ways=("$@")
-[ "${#ways[@]}" -gt 0 ] || ways=(step:1000:100 step:1000:1024 each:1000:100 run:1000:100 async:1:100 commit:1:100)
+[ "${#ways[@]}" -gt 0 ] || ways=(step:1000:100 step:1000:1024 each:1000:100 run:1000:100 \
+    async:1:100 commit:1:100)
 mkdir -p "$out"
 work=$(mktemp -d "$out/instructions.XXXXXX")
 trap 'rm -rf -- "$work"' EXIT
@@ -26,7 +27,8 @@ export GLIBC_TUNABLES=glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86
 
 count() { # count WAY BATCH BYTES RECORDS PROFILE: instructions of one run
     rm -rf "$work/log"
-    valgrind --tool=callgrind --callgrind-out-file="$5" --dump-instr=no "$program" "$1" "$4" "$2" "$3" "$work/log" 2>"$work/said" ||
+    valgrind --tool=callgrind --callgrind-out-file="$5" --dump-instr=no "$program" "$1" "$4" "$2" \
+        "$3" "$work/log" 2>"$work/said" ||
         { cat "$work/said" >&2; return 1; }
     sed -n 's/^totals: \([0-9]*\).*/\1/p; s/^summary: \([0-9]*\).*/\1/p' "$5" | head -n 1
 }
@@ -38,7 +40,9 @@ costs() { # costs PROFILE: instructions and function, a line each
 
 functions() { # functions SHORT LONG RECORDS: what takes the most, in instructions a record, as JSON
     { costs "$1" | sed 's/^/-/'; costs "$2"; } |
-        awk -v n="$3" '{ cost[$2] += $1 } END { for (f in cost) printf "%.2f %s\n", cost[f] / n, f }' | sort -rn | head -n 16 |
+        awk -v n="$3" \
+            '{ cost[$2] += $1 } END { for (f in cost) printf "%.2f %s\n", cost[f] / n, f }' |
+            sort -rn | head -n 16 |
         awk '{ printf "%s{\"function\": \"%s\", \"instructions\": %s}", (NR > 1 ? ", " : ""), $2, $1 }'
 }
 
@@ -54,9 +58,12 @@ functions() { # functions SHORT LONG RECORDS: what takes the most, in instructio
         short=$(count "$way" "$batch" "$bytes" "$n" "$work/short")
         long=$(count "$way" "$batch" "$bytes" $((3 * n)) "$profile")
         each=$(((long - short) / (2 * n)))
-        printf '%-8s batches of %-5s %5s B: %6d instructions a record\n' "$way" "$batch" "$bytes" "$each" >&2
-        printf '%s{"way": "%s", "batch": %d, "bytes": %d, "instructions": %d,\n "functions": [%s]}' \
-            "$comma" "$way" "$batch" "$bytes" "$each" "$(functions "$work/short" "$profile" $((2 * n)))"
+        printf '%-8s batches of %-5s %5s B: %6d instructions a record\n' "$way" "$batch" "$bytes" \
+            "$each" >&2
+        printf \
+            '%s{"way": "%s", "batch": %d, "bytes": %d, "instructions": %d,\n "functions": [%s]}' \
+            "$comma" "$way" "$batch" "$bytes" "$each" \
+                "$(functions "$work/short" "$profile" $((2 * n)))"
         comma=$',\n'
     done
     echo ']}'

@@ -16,7 +16,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-COLOURS = {"pawl": "#c0392b", "two-phase floor": "#555555", "F1": "#555555", "SQLite": "#2980b9", "LMDB": "#27ae60", "RocksDB": "#8e44ad"}
+COLOURS = {
+    "pawl": "#c0392b",
+    "two-phase floor": "#555555",
+    "F1": "#555555",
+    "SQLite": "#2980b9",
+    "LMDB": "#27ae60",
+    "RocksDB": "#8e44ad",
+}
 
 
 def scaled(value, digits=3):
@@ -64,7 +71,14 @@ class Results:
         return json.loads(path.read_text()) if path.exists() else None
 
     def side(self, case, name):
-        return next((s for s in self.cases.get(case, {"contenders": []})["contenders"] if s["name"] == name and "failed" not in s), None)
+        return next(
+            (
+                s
+                for s in self.cases.get(case, {"contenders": []})["contenders"]
+                if s["name"] == name and "failed" not in s
+            ),
+            None,
+        )
 
     # ---- figures, by their marks
 
@@ -94,7 +108,16 @@ class Results:
                 sign = "≥" if "at_least" in ratio else "≤"
                 unit = "" if nanoseconds else " " + ratio["measured_in"]
                 if "median" not in ratio:
-                    rows.append((case["title"], unit.strip(), "not measured", "", f"{sign} {show(limit)}", ""))
+                    rows.append(
+                        (
+                            case["title"],
+                            unit.strip(),
+                            "not measured",
+                            "",
+                            f"{sign} {show(limit)}",
+                            "",
+                        )
+                    )
                     continue
                 rows.append(
                     (
@@ -115,22 +138,44 @@ class Results:
                 continue
             for side in case["contenders"]:
                 if "failed" in side:
-                    rows.append((case["title"], side["name"], "failed: " + side["failed"], *[""] * 7))
+                    rows.append(
+                        (case["title"], side["name"], "failed: " + side["failed"], *[""] * 7)
+                    )
                     continue
                 latency = side["p50_us"] > 0
                 rows.append(
                     (
                         case["title"] if side is case["contenders"][0] else "",
-                        side["name"] + ("" if side["syncs"] or not side["peer"] else " (not durable)"),
+                        side["name"]
+                        + ("" if side["syncs"] or not side["peer"] else " (not durable)"),
                         value_text(case, side["value"]),
-                        *(microseconds(side[f"{p}_us"]) if latency else "" for p in ("p50", "p99", "p99.9", "max")),
-                        f"{side['cpu_ns_per_record'] / 1000:.3g}" if side["cpu_ns_per_record"] else "",
+                        *(
+                            microseconds(side[f"{p}_us"]) if latency else ""
+                            for p in ("p50", "p99", "p99.9", "max")
+                        ),
+                        (
+                            f"{side['cpu_ns_per_record'] / 1000:.3g}"
+                            if side["cpu_ns_per_record"]
+                            else ""
+                        ),
                         f"{side['flushes_per_commit']:.3g}" if side["flushes_per_commit"] else "",
                         f"{side['written_per_byte']:.3g}" if side["written_per_byte"] else "",
                         f"{side['peak_mib']:.0f}",
                     )
                 )
-        head = ("", "", "", "p50 µs", "p99", "p99.9", "max", "CPU µs a record", "flushes a commit", "bytes written a byte", "MiB")
+        head = (
+            "",
+            "",
+            "",
+            "p50 µs",
+            "p99",
+            "p99.9",
+            "max",
+            "CPU µs a record",
+            "flushes a commit",
+            "bytes written a byte",
+            "MiB",
+        )
         return table(head, rows)
 
     def commits(self):
@@ -167,19 +212,53 @@ class Results:
                     f"{side['log_memory_mib']:.2f}",
                 )
             )
-        head = ("", "records", "bytes written a record", "a day", "peak resident MiB, beyond the empty process", "the log's own account, MiB")
+        head = (
+            "",
+            "records",
+            "bytes written a record",
+            "a day",
+            "peak resident MiB, beyond the empty process",
+            "the log's own account, MiB",
+        )
         return table(head, rows)
 
     def memory(self):
         rows = []
-        for case, name in (("memory", "pawl, 2 MiB"), ("memory", "pawl, 32 MiB"), ("batch-100-1000", "pawl"), ("async-100-2", "pawl"), ("commit-100", "pawl"), ("day", "pawl")):
+        for case, name in (
+            ("memory", "pawl, 2 MiB"),
+            ("memory", "pawl, 32 MiB"),
+            ("batch-100-1000", "pawl"),
+            ("async-100-2", "pawl"),
+            ("commit-100", "pawl"),
+            ("day", "pawl"),
+        ):
             side = self.side(case, name)
             if side:
-                rows.append((self.cases[case]["title"], name, f"{side['peak_mib']:.1f}", f"{side['log_memory_mib']:.2f}", f"{max(side['allocations_per_record'], 0):.3g}"))
-        return table(("", "", "peak resident MiB, beyond the empty process", "the log's own account, MiB", "allocations a record"), rows)
+                rows.append(
+                    (
+                        self.cases[case]["title"],
+                        name,
+                        f"{side['peak_mib']:.1f}",
+                        f"{side['log_memory_mib']:.2f}",
+                        f"{max(side['allocations_per_record'], 0):.3g}",
+                    )
+                )
+        return table(
+            (
+                "",
+                "",
+                "peak resident MiB, beyond the empty process",
+                "the log's own account, MiB",
+                "allocations a record",
+            ),
+            rows,
+        )
 
     def instruction_counts(self):
-        rows = [(w["way"], w["batch"], f"{w['bytes']} B", f"{w['instructions']:,}") for w in self.instructions["ways"]]
+        rows = [
+            (w["way"], w["batch"], f"{w['bytes']} B", f"{w['instructions']:,}")
+            for w in self.instructions["ways"]
+        ]
         return table(("way", "records a transaction", "record", "instructions a record"), rows)
 
     def instruction_tree(self):
@@ -187,8 +266,18 @@ class Results:
         for way in self.instructions["ways"]:
             if (way["way"], way["bytes"]) not in (("step", 100), ("async", 100)):
                 continue
-            rows = [(f"`{f['function']}`", f"{f['instructions']:.1f}", f"{f['instructions'] / way['instructions'] * 100:.1f} %") for f in way["functions"]]
-            parts.append(f"`{way['way']}`, {way['batch']} records of {way['bytes']} B a transaction:\n\n" + table(("function", "instructions a record, its own", "share"), rows))
+            rows = [
+                (
+                    f"`{f['function']}`",
+                    f"{f['instructions']:.1f}",
+                    f"{f['instructions'] / way['instructions'] * 100:.1f} %",
+                )
+                for f in way["functions"]
+            ]
+            parts.append(
+                f"`{way['way']}`, {way['batch']} records of {way['bytes']} B a transaction:\n\n"
+                + table(("function", "instructions a record, its own", "share"), rows)
+            )
         return "\n\n".join(parts)
 
     def tuning(self):
@@ -197,14 +286,30 @@ class Results:
             for i, side in enumerate(case["contenders"]):
                 if "failed" in side:
                     continue
-                note = "used" if i == 0 else "not durable" if side["peer"] and not side["syncs"] else ""
-                rows.append((case["title"] if i == 0 else "", side["name"], value_text(case, side["value"]), f"{side['flushes_per_commit']:.3g}", note))
+                note = (
+                    "used"
+                    if i == 0
+                    else "not durable" if side["peer"] and not side["syncs"] else ""
+                )
+                rows.append(
+                    (
+                        case["title"] if i == 0 else "",
+                        side["name"],
+                        value_text(case, side["value"]),
+                        f"{side['flushes_per_commit']:.3g}",
+                        note,
+                    )
+                )
         return table(("", "", "", "flushes a commit", ""), rows)
 
     # ---- the document
 
     def figures(self, name):
-        source = {"instruction_counts": self.instructions, "instruction_tree": self.instructions, "tuning": self.tune}.get(name, self.bench)
+        source = {
+            "instruction_counts": self.instructions,
+            "instruction_tree": self.instructions,
+            "tuning": self.tune,
+        }.get(name, self.bench)
         return getattr(self, name)() if source else "Not measured yet."
 
     def document(self, text):
@@ -218,7 +323,10 @@ class Results:
     def plot(self, name, script, size="900,560"):
         b = self.bench
         where = f"{b['date'][:10]}, Linux {b['kernel']}, {b['file_system']}, {b['processors']} x {b['processor']}"
-        for terminal, ending in ((f"pngcairo size {size} font 'sans,11'", "png"), (f"svg size {size} font 'sans,11' background '#ffffff'", "svg")):
+        for terminal, ending in (
+            (f"pngcairo size {size} font 'sans,11'", "png"),
+            (f"svg size {size} font 'sans,11' background '#ffffff'", "svg"),
+        ):
             lines = [
                 f"set terminal {terminal}",
                 f"set output '{self.docs}/bench/{name}.{ending}'",
@@ -240,10 +348,14 @@ class Results:
         """gnuplot data blocks and the plot command for {name: [(x, y, least, most)]}"""
         blocks, plots = [], []
         for i, (name, points) in enumerate(series.items()):
-            blocks.append(f"$d{i} << EOD\n" + "\n".join(" ".join(str(v) for v in p) for p in points) + "\nEOD")
+            blocks.append(
+                f"$d{i} << EOD\n" + "\n".join(" ".join(str(v) for v in p) for p in points) + "\nEOD"
+            )
             colour = COLOURS.get(name, "#333333")
             dash = " dt 2" if name in ("two-phase floor", "F1") else ""
-            plots.append(f"$d{i} using 1:2:3:4 with yerrorlines lw 2{dash} pt 7 ps 0.6 lc '{colour}' title '{name}'")
+            plots.append(
+                f"$d{i} using 1:2:3:4 with yerrorlines lw 2{dash} pt 7 ps 0.6 lc '{colour}' title '{name}'"
+            )
         return "\n".join(blocks) + "\nplot " + ", ".join(plots)
 
     @staticmethod
@@ -276,8 +388,14 @@ class Results:
         if not case:
             return
         sides = [s for s in case["contenders"] if "failed" not in s]
-        rows = "\n".join(f"\"{p}\" " + " ".join(str(s[f"{p}_us"]) for s in sides) for p in ("p50", "p99", "p99.9", "max"))
-        plots = ", ".join(f"$d using {i + 2}:xtic(1) lc '{COLOURS.get(s['name'], '#333333')}' title '{s['name']}'" for i, s in enumerate(sides))
+        rows = "\n".join(
+            f"\"{p}\" " + " ".join(str(s[f"{p}_us"]) for s in sides)
+            for p in ("p50", "p99", "p99.9", "max")
+        )
+        plots = ", ".join(
+            f"$d using {i + 2}:xtic(1) lc '{COLOURS.get(s['name'], '#333333')}' title '{s['name']}'"
+            for i, s in enumerate(sides)
+        )
         self.plot(
             f"latency-{record}",
             f"set title 'One committer, waiting for each {record} B record'; set style data histograms; set style fill solid 0.85 noborder; set logscale y; set ylabel 'microseconds'\n$d << EOD\n{rows}\nEOD\nplot {plots}",
@@ -286,7 +404,9 @@ class Results:
     def plot_instructions(self):
         way = self.instructions["ways"][0]
         functions = way["functions"][::-1]
-        rows = "\n".join(f"{i} {f['instructions']} \"{f['function']}\"" for i, f in enumerate(functions))
+        rows = "\n".join(
+            f"{i} {f['instructions']} \"{f['function']}\"" for i, f in enumerate(functions)
+        )
         self.plot(
             "instructions",
             f"set title 'Where the {way['instructions']} instructions a record go ({way['way']}, {way['batch']} records of {way['bytes']} B a transaction)'; unset key; set lmargin 34; set style fill solid 0.85; set xrange [0:*]; set xlabel 'instructions a record'; set grid xtics lc '#dddddd'; set termoption noenhanced\n$d << EOD\n{rows}\nEOD\nplot $d using ($2/2):1:($2/2):(0.4):ytic(3) with boxxyerror lc '#c0392b'",
@@ -302,7 +422,11 @@ def main():
     text = page.read_text()
     wanted = results.document(text)
     if "--check" in sys.argv:
-        sys.exit(0 if text == wanted else f"{page} is not what {results.docs}/bench/*.json gives: run bench/report.py {results.docs}")
+        sys.exit(
+            0
+            if text == wanted
+            else f"{page} is not what {results.docs}/bench/*.json gives: run bench/report.py {results.docs}"
+        )
     page.write_text(wanted)
     if results.bench and shutil.which("gnuplot"):
         results.pictures()

@@ -68,7 +68,8 @@ read -ra flags <<<"$(pkg-config --cflags --libs pawl_connect)"
 "$cc" -std=c11 -Wall -Wextra -Wpedantic -Werror "$work/user.c" -o "$work/user-c" "${flags[@]}"
 "$work/user-c"
 if command -v "$cxx" >/dev/null; then
-    "$cxx" -std=c++11 -Wall -Wextra -Wno-missing-field-initializers -Werror "$work/user.cc" -o "$work/user-cxx" "${flags[@]}"
+    "$cxx" -std=c++11 -Wall -Wextra -Wno-missing-field-initializers -Werror "$work/user.cc" \
+        -o "$work/user-cxx" "${flags[@]}"
     "$work/user-cxx"
 else
     echo "SKIPPED in part: no C++ compiler: the header was not tried from C++"

@@ -13,8 +13,10 @@ trap 'rm -rf -- "$work"' EXIT
 export LC_ALL=C
 
 "$here/public-symbols.sh" "$source_dir/include/$name.h" >"$work/header"
-sed -n '/global:/,/local:/s/^ *\([A-Za-z_][A-Za-z0-9_]*\);.*/\1/p' "$source_dir/lib$name.map" | sort >"$work/map"
-nm -D --defined-only "$library" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort >"$work/library"
+sed -n '/global:/,/local:/s/^ *\([A-Za-z_][A-Za-z0-9_]*\);.*/\1/p' "$source_dir/lib$name.map" |
+    sort >"$work/map"
+nm -D --defined-only "$library" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' |
+    sort >"$work/library"
 
 declared=$(grep -c '^PAWL_API ' "$source_dir/include/$name.h")
 found=$(wc -l <"$work/header")

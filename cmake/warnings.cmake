@@ -7,7 +7,8 @@ add_library(pawl_compile INTERFACE)
 target_compile_features(pawl_compile INTERFACE c_std_11)
 target_compile_definitions(pawl_compile INTERFACE _GNU_SOURCE)
 target_compile_options(pawl_compile INTERFACE
-    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef)
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
+    -Wundef)
 
 # Assertions state what must hold; they stay on in release builds too, and cost little.
 if(PAWL_ASSERTS)

@@ -41,7 +41,8 @@ may_include() {
     *..*) return 1 ;;
     wal/* | recovery/* | pipeline/* | processors/* | connectors/* | cli/* | examples/* | bench/* | tests/*) ;; # however quoted
     *)
-        if [ "${include:0:1}" = '<' ] && [ "$name" != pawl.h ] && [ "$name" != pawl_connect.h ]; then
+        if [ "${include:0:1}" = '<' ] && [ "$name" != pawl.h ] &&
+            [ "$name" != pawl_connect.h ]; then
             system_header_allowed "$file" "$name"
             return
         fi
@@ -52,15 +53,18 @@ may_include() {
     wal/*) [[ $name == wal/* ]] ;;
     recovery/*) [[ $name == wal/* || $name == recovery/* ]] ;;
     pipeline/*) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
-    connectors/*) [[ $name == pawl_connect.h || $name == connectors/runtime/* || $name == connectors/text/* || ${name%/*} == "${file%/*}" ]] ;;
-    processors/*) [[ $name == pawl_connect.h || $name == processors/* || $name == connectors/text/* || $name == connectors/exec/* ||
+    connectors/*) [[ $name == pawl_connect.h || $name == connectors/runtime/* ||
+        $name == connectors/text/* || ${name%/*} == "${file%/*}" ]] ;;
+    processors/*) [[ $name == pawl_connect.h || $name == processors/* ||
+        $name == connectors/text/* || $name == connectors/exec/* ||
         $name == connectors/runtime/connect.h ]] ;;
     cli/cmd_bench.c) [[ $name == cli/cli.h || $name == bench/bench.h ]] ;;
     cli/run/* | cli/cmd_run.c | cli/cmd_check.c | cli/cmd_status.c)
         [[ $name == pawl_connect.h || $name == cli/cli.h || $name == cli/run/* ]] ;;
     cli/crashtest/* | cli/cmd_crashtest.c) [[ $name == cli/cli.h || $name == cli/crashtest/* ]] ;;
     cli/*) [[ $name == pawl_connect.h || ($name == cli/* && $name != cli/*/*) ]] ;;
-    bench/*) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
+    bench/*) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* &&
+        -f ${file%/*}/$name) ]] ;;
     *) [[ $name == pawl_connect.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac
 }
@@ -84,7 +88,8 @@ system_header_allowed() {
 # Integers as they are on disk (wal/bytes.h), runs and headers as bytes: for wal/format* only.
 on_disk='\b(get|put)(16|32|64)\(|\b(run_encode|run_decode|frame_encode_header)\('
 knows_bytes() {
-    find wal recovery pipeline -name '*.[ch]' ! -path 'wal/format*' ! -path wal/bytes.h -exec grep -lE "$on_disk" {} +
+    find wal recovery pipeline -name '*.[ch]' ! -path 'wal/format*' ! -path wal/bytes.h -exec grep \
+        -lE "$on_disk" {} +
 }
 
 # check_tree: checks the current folder; prints a line a fault

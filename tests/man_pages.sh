@@ -11,8 +11,9 @@ make_man=$source_dir/docs/make_man.py
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 
-command -v python3 >/dev/null || { echo "SKIPPED: python3 is not installed"; exit 77; }
-command -v mandoc >/dev/null || { echo "SKIPPED: mandoc is not installed (Debian package: mandoc)"; exit 77; }
+skip() { echo "SKIPPED: $1"; exit 77; }
+command -v python3 >/dev/null || skip "python3 is not installed"
+command -v mandoc >/dev/null || skip "mandoc is not installed (Debian package: mandoc)"
 
 # ---- planted headers
 

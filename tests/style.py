@@ -189,7 +189,7 @@ def read_ratchet(path):
 
 
 def write_ratchet(path, numbers):
-    head = ("# What tests/style.py allows. The numbers may only get better: assert.* grow, all others\n"
+    head = ("# What tests/style.py allows. The numbers may only get better: assert.* grow, the others\n"
             "# shrink. `python3 tests/style.py --tighten` writes them.\n")
     body = "".join(f"{name} {number:g}\n" for name, number in sorted(numbers.items()))
     path.write_text(head + body, encoding="utf-8")
@@ -202,8 +202,8 @@ def planted():
     long = "x" * (WIDTH + 1)
     body = "    f();\n" * (FUNCTION_LINES - 2)
     files = {
-        "wal/a.c": f"/* {long} */\nint g(void) {{\n    assert(1);\n}}\nint f(int a,\n      int b) {{\n"
-                   + body + "}\n",
+        "wal/a.c": f"/* {long} */\nint g(void) {{\n    assert(1);\n}}\n"
+                   "int f(int a,\n      int b) {\n" + body + "}\n",
         "wal/a.h": "/* Who waits for\n * this, and so\n * many more. */\nstruct s {\n};\n",
         "recovery/b.c": "int x; \n",
         "s.sh": f"# {long}\n: wanting is no comment\n",

@@ -114,7 +114,7 @@ def compare(golden, now, what):
 def command_layout(write):
     golden = HERE / "layout.txt"
     if sys.maxsize < 2 ** 32:
-        print("skipped: the golden file is that of 64-bit systems")
+        print("SKIPPED: the golden file is that of 64-bit systems")
         return SKIPPED
     planted()
     now = layout(INCLUDE, HEADERS)
@@ -126,11 +126,11 @@ def command_layout(write):
 
 def command_library(write, libraries):
     if platform.machine() != "x86_64":
-        print("skipped: the baseline was taken on x86-64")
+        print("SKIPPED: the baseline was taken on x86-64")
         return SKIPPED
     for tool in ("abidw", "abidiff"):
         if not shutil.which(tool):
-            print(f"skipped: no {tool} (Debian package: abigail-tools)")
+            print(f"SKIPPED: no {tool} (Debian package: abigail-tools)")
             return SKIPPED
     only = ["--exported-interfaces-only", "--drop-private-types"]
     failed = 0

@@ -9,7 +9,8 @@ set -uo pipefail
 export LC_ALL=C
 pawl=$1
 bench=${PAWL_BUILD_DIR:-$(dirname "$pawl")}/bench/bench
-work=$(mktemp -d "$(dirname "$pawl")/bench-test.XXXXXX") # beside the build: /tmp may have no O_DIRECT
+# beside the build: /tmp may have no O_DIRECT
+work=$(mktemp -d "$(dirname "$pawl")/bench-test.XXXXXX")
 trap 'rm -rf -- "$work"' EXIT
 bad=0
 
@@ -78,7 +79,8 @@ PYTHON
 
 # ---- one that doesn't sync
 
-if "$bench" --tiny --tune --seconds 0.1 --json "$work/tune.json" "$work/disk" F1 SQLite-1 >"$work/out" 2>&1; then
+if "$bench" --tiny --tune --seconds 0.1 --json "$work/tune.json" "$work/disk" F1 SQLite-1 \
+    >"$work/out" 2>&1; then
     if grep -q '^SQLite-1:' "$work/out"; then
         sed -n '/^SQLite-1:/,/^$/p' "$work/out" | grep 'synchronous=OFF' | grep -q 'NOT DURABLE' ||
             fail "SQLite with synchronous=OFF passes for durable: $(sed -n '/^SQLite-1:/,/^$/p' "$work/out")"
@@ -90,11 +92,14 @@ fi
 
 # ---- the command
 
-"$pawl" bench "$work/disk" --case commit-100 --rounds 1 --time 50ms --json >"$work/pawl.json" || fail "pawl bench failed"
+"$pawl" bench "$work/disk" --case commit-100 --rounds 1 --time 50ms --json >"$work/pawl.json" ||
+    fail "pawl bench failed"
 python3 -c 'import json, sys; assert [c["name"] for c in json.load(open(sys.argv[1]))["cases"]] == ["commit-100"]' "$work/pawl.json" ||
     fail "pawl bench: other cases than asked for"
-"$pawl" bench "$work/disk" --case commit-100 --rounds 1 --time 50ms >"$work/text" || fail "pawl bench failed"
-grep -q 'x F1' "$work/text" && grep -q 'goals are reached' "$work/text" || fail "pawl bench says: $(cat "$work/text")"
+"$pawl" bench "$work/disk" --case commit-100 --rounds 1 --time 50ms >"$work/text" ||
+    fail "pawl bench failed"
+grep -q 'x F1' "$work/text" && grep -q 'goals are reached' "$work/text" ||
+    fail "pawl bench says: $(cat "$work/text")"
 "$pawl" bench "$work/disk" --case nonsense 2>/dev/null
 [ $? -eq 2 ] || fail "a case that there isn't: exit code $?"
 
@@ -106,6 +111,7 @@ while [ -z "$(ls "$work/disk")" ] && kill -0 $pid 2>/dev/null; do sleep 0.02; do
 kill -INT $pid
 wait $pid
 code=$?
-[ "$code" -eq 1 ] && grep -q stopped "$work/errors" || fail "interrupted: exit code $code, $(cat "$work/errors")"
+[ "$code" -eq 1 ] && grep -q stopped "$work/errors" ||
+    fail "interrupted: exit code $code, $(cat "$work/errors")"
 [ -z "$(ls "$work/disk")" ] || fail "interrupted, it left behind: $(ls "$work/disk")"
 exit $bad

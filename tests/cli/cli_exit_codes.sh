@@ -17,7 +17,8 @@ expect() { # expect CODE WORDS ARGUMENTS...: WORDS must be in what it says
     "$pawl" "$@" >out 2>err </dev/null
     got=$?
     tried=$((tried + 1))
-    if [ "$got" -ne "$code" ] || { [ -n "$words" ] && ! grep -qF -- "$words" err; } || { [ "$code" -gt 1 ] && [ -s out ]; }; then
+    if [ "$got" -ne "$code" ] || { [ -n "$words" ] && ! grep -qF -- "$words" err; } ||
+        { [ "$code" -gt 1 ] && [ -s out ]; }; then
         echo "pawl $*: ended with $got, not $code ($words): $(cat err)"
         wrong=$((wrong + 1))
     fi

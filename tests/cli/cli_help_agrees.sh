@@ -29,7 +29,8 @@ compare() { # what, help's list, page's list
 
 "$pawl" help >"$work/help" || exit 1
 sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' "$work/help" | sort -u >"$work/commands"
-sed -n '/^\.Sh COMMANDS/,/^\.Sh OPTIONS/s/^\.It Cm \([a-z]*\).*/\1/p' "$page" | sort -u >"$work/page-commands"
+sed -n '/^\.Sh COMMANDS/,/^\.Sh OPTIONS/s/^\.It Cm \([a-z]*\).*/\1/p' "$page" |
+    sort -u >"$work/page-commands"
 [ -s "$work/commands" ] || { echo "pawl help lists no commands"; exit 1; }
 compare "commands" "$work/commands" "$work/page-commands"
 
@@ -40,7 +41,8 @@ sed -n '/^Options of every/,/^$/p' "$work/help" | sed 1d | options >"$work/openi
 while read -r command; do
     [ "$command" = help ] && continue
     "$pawl" help "$command" >"$work/one" || { echo "pawl help $command fails"; bad=1; continue; }
-    "$pawl" "$command" --help | cmp -s - "$work/one" || { echo "pawl $command --help differs from pawl help $command"; bad=1; }
+    "$pawl" "$command" --help | cmp -s - "$work/one" ||
+        { echo "pawl $command --help differs from pawl help $command"; bad=1; }
     options <"$work/one" | grep -vxF -f "$work/common" >"$work/a"
     # A command's part of the page: from each .It Cm of its name to the next .It Cm of another
     # command (or the end).
@@ -49,7 +51,8 @@ while read -r command; do
     compare "$command" "$work/a" "$work/b"
     # Both in the synopsis and in the list of options.
     while read -r option; do
-        [ "$(grep -c -e "^ *$option" "$work/one")" -ge 1 ] || { echo "$command: $option is not described by its help"; bad=1; }
+        [ "$(grep -c -e "^ *$option" "$work/one")" -ge 1 ] ||
+            { echo "$command: $option is not described by its help"; bad=1; }
     done <"$work/b"
 done <"$work/commands"
 

@@ -18,7 +18,8 @@ bad() { echo "FAILED: $*"; [ -f "$work/err" ] && cat "$work/err"; exit 1; }
 
 # The oracle shares nothing with the library, not even the public header.
 for file in "$source_dir"/cli/crashtest/{chain,oracle,record}.[ch]; do
-    grep -E '#include "' "$file" | grep -vE '"cli/crashtest/(chain|oracle|record)\.h"' && bad "$file includes what it must not"
+    grep -E '#include "' "$file" | grep -vE '"cli/crashtest/(chain|oracle|record)\.h"' &&
+        bad "$file includes what it must not"
 done
 
 run() { # run STATUS ARGS...: runs crashtest in $work/log and expects that exit status
@@ -27,7 +28,8 @@ run() { # run STATUS ARGS...: runs crashtest in $work/log and expects that exit 
     rm -rf -- "$work/log"
     "$pawl" crashtest "$work/log" "$@" >"$work/out" 2>"$work/err"
     status=$?
-    [ "$status" -eq "$want" ] || bad "crashtest $* ended with $status, not $want: $(cat "$work/out")"
+    [ "$status" -eq "$want" ] || bad \
+        "crashtest $* ended with $status, not $want: $(cat "$work/out")"
 }
 number() { # number NAME: the first such field of the JSON
     sed -nE "s/^ *\"$1\": ([0-9]+).*/\1/p" "$work/out" | head -n 1
@@ -39,17 +41,22 @@ of() { # of GUARANTEE NAME
 run 0 --kills 150 --seed 7 --json
 [ -e "$work/log" ] && bad "the directory is left behind after a good run"
 [ "$(number kills)" -ge 150 ] || bad "fewer than 150 kills: $(number kills)"
-[ $(($(number recovery_kills) * 5)) -ge 150 ] || bad "fewer than a fifth of the kills came while it opened: $(number recovery_kills)"
-[ "$(of exactly-once lost)" -eq 0 ] && [ "$(of exactly-once doubled)" -eq 0 ] || bad "exactly-once is not"
-[ "$(of at-least-once lost)" -eq 0 ] && [ "$(of at-least-once doubled)" -gt 0 ] || bad "at-least-once shows no duplicate"
-[ "$(of at-most-once lost)" -gt 0 ] && [ "$(of at-most-once doubled)" -eq 0 ] || bad "at-most-once shows no loss"
+[ $(($(number recovery_kills) * 5)) -ge 150 ] ||
+    bad "fewer than a fifth of the kills came while it opened: $(number recovery_kills)"
+[ "$(of exactly-once lost)" -eq 0 ] && [ "$(of exactly-once doubled)" -eq 0 ] ||
+    bad "exactly-once is not"
+[ "$(of at-least-once lost)" -eq 0 ] && [ "$(of at-least-once doubled)" -gt 0 ] ||
+    bad "at-least-once shows no duplicate"
+[ "$(of at-most-once lost)" -gt 0 ] && [ "$(of at-most-once doubled)" -eq 0 ] ||
+    bad "at-most-once shows no loss"
 points=$(sed -n '/"points"/,/}/p' "$work/out" | grep -c '": [0-9]')
 [ "$points" -ge 8 ] || bad "kills at only $points named points"
 echo "150 kills: exactly once; $(of at-least-once doubled) doubled at least once, $(of at-most-once lost) lost at most once; $points points"
 
 for fault in wrong-input wrong-output double-output lost-output early-ack; do
     PAWL_CRASHTEST_FAULT=$fault run 1 --kills 400 --seed 3 --guarantee exactly-once
-    grep -q 'seed 3, cycle [0-9]*: expected .* found' "$work/err" || bad "$fault: no report of what was expected and found"
+    grep -q 'seed 3, cycle [0-9]*: expected .* found' "$work/err" ||
+        bad "$fault: no report of what was expected and found"
     [ -d "$work/log/exactly-once-0" ] || bad "$fault: the log is not kept"
     echo "found: $fault: $(sed -n 's/.*cycle/cycle/p' "$work/err" | cut -c 1-120)"
 done

@@ -17,7 +17,9 @@ bad() { echo "FAILED: $*"; exit 1; }
 
 file=$work/file
 log=$work/log
-seq 300000 | awk '{ printf("%sline %d of the file, %x", (NR > 1 ? "\n" : ""), $1, ($1 * 40503) % 65521) }' >"$file"
+seq 300000 | awk \
+    '{ printf("%sline %d of the file, %x", (NR > 1 ? "\n" : ""), $1, ($1 * 40503) % 65521) }' \
+    >"$file"
 [ "$(wc -l <"$file")" = 299999 ] || bad "the file has not 300,000 lines"
 [ "$(tail -c 1 "$file" | od -An -c | tr -d ' ')" != '\n' ] || bad "the file ends with a newline"
 

@@ -50,13 +50,16 @@ wrong() {
 base >p.yaml
 "$pawl" check p.yaml >out 2>err || { cat err; exit 1; }
 wrong 's/^sinks/sinkz/' 'p.yaml:12: the configuration has no setting "sinkz"; did you mean "sinks"?'
-wrong 's/partitions: 2/partitoins: 2/' 'p.yaml:3: a stream has no setting "partitoins"; did you mean "partitions"?'
+wrong 's/partitions: 2/partitoins: 2/' \
+    'p.yaml:3: a stream has no setting "partitoins"; did you mean "partitions"?'
 wrong 's/partitions: 2/partitions: two/' 'p.yaml:3: partitions must be a decimal number, not "two"'
 wrong 's/partitions: 2/partitions: 0/' 'p.yaml:3: partitions must be from 1 to 1024'
 wrong 's/pattern:/patern:/' 'p.yaml:11: regex has no setting "patern"; did you mean "pattern"?'
 wrong 's/type: regex/type: regexp/' 'did you mean "regex"'
-wrong 's/type: file/type: flie/' 'p.yaml:14: a sink of type "flie" is not in this build; did you mean "file"?'
-wrong 's/from: lines/from: line/' 'p.yaml:9: there is no stream "line" under streams; did you mean "lines"?'
+wrong 's/type: file/type: flie/' \
+    'p.yaml:14: a sink of type "flie" is not in this build; did you mean "file"?'
+wrong 's/from: lines/from: line/' \
+    'p.yaml:9: there is no stream "line" under streams; did you mean "lines"?'
 wrong 's/to: parsed/to: parsd/' 'p.yaml:10: there is no stream "parsd"'
 wrong 's/to: parsed/to: lines/' 'p.yaml:7: what "parse" writes comes back to it'
 wrong 's/  out:/  parse:/' 'p.yaml:13: the name "parse" is taken by the processor in line 7'
@@ -67,16 +70,22 @@ wrong 's/directory: out/directory:/' 'p.yaml:16: "directory" has no value'
 wrong '/directory: out/d' 'file needs the setting "directory"'
 wrong 's/^log.*/log: {}/' 'needs the setting "directory"'
 wrong 's/^log.*//' 'there is no section log'
-wrong 's/^log.*/log: {directory: log, segment_size: 1000}/' 'p.yaml:1: segment_size must be a multiple of 1M'
+wrong 's/^log.*/log: {directory: log, segment_size: 1000}/' \
+    'p.yaml:1: segment_size must be a multiple of 1M'
 wrong 's/^log.*/log: {directory: log, disk_cap: 64M}/' 'disk_cap must be at least four segments'
 wrong 's/^log.*/log: {directory: log, memory: lots}/' 'memory must be a size'
 wrong 's/type: file/type: [file]/' 'must be a map of settings, with a type'
-wrong 's/^log.*/guarantee: perhaps/' 'guarantee must be exactly-once|at-least-once|at-most-once, not "perhaps"'
+wrong 's/^log.*/guarantee: perhaps/' \
+    'guarantee must be exactly-once|at-least-once|at-most-once, not "perhaps"'
 wrong 's/directory: out/directory: out\n    on_error: dead-letter/' 'needs dead_letter'
-wrong 's/directory: out/directory: out\n    dead_letter: deed/' 'p.yaml:17: there is no stream "deed" under streams; did you mean "dead"?'
-wrong 's/directory: out/directory: out\n    compress: lzma/' 'p.yaml:17: out: compress must be none|gzip|zstd, not "lzma"'
-wrong 's/directory: out/directory: out\n    rotate_age: 5 parsecs/' 'p.yaml:17: out: rotate_age must be a time'
-wrong 's/to: parsed/to: parsed\n    dead_letter: lines/' 'p.yaml:7: what "parse" writes comes back to it'
+wrong 's/directory: out/directory: out\n    dead_letter: deed/' \
+    'p.yaml:17: there is no stream "deed" under streams; did you mean "dead"?'
+wrong 's/directory: out/directory: out\n    compress: lzma/' \
+    'p.yaml:17: out: compress must be none|gzip|zstd, not "lzma"'
+wrong 's/directory: out/directory: out\n    rotate_age: 5 parsecs/' \
+    'p.yaml:17: out: rotate_age must be a time'
+wrong 's/to: parsed/to: parsed\n    dead_letter: lines/' \
+    'p.yaml:7: what "parse" writes comes back to it'
 wrong 's/from: lines/from: [lines, lines]/' 'reads the stream "lines" twice'
 wrong 's/from: lines//' '"parse" needs "from"'
 wrong '5s/  dead:/  "a b":/' 'can'"'"'t be a stream'"'"'s name'
@@ -86,10 +95,12 @@ wrong 's/to: parsed/to: *x/' 'p.yaml:10: aliases have no meaning here'
 wrong 's/to: parsed/to: !!str parsed/' 'p.yaml:10: tags and anchors'
 wrong 's/to: parsed/to: "a\\0b"/' 'p.yaml:10: a text must not have a NUL in it'
 wrong 's/to: parsed/to: [parsed/' 'p.yaml:11: '
-wrong 's/type: regex/type: dedup/; /pattern/d' '"parse" needs one input, and an output with as many partitions'
+wrong 's/type: regex/type: dedup/; /pattern/d' \
+    '"parse" needs one input, and an output with as many partitions'
 wrong 's/type: regex/type: dedup\n    guarantee: at-least-once/; /pattern/d; s/  parsed:/  parsed: {partitions: 2}/' 'must be exactly-once'
 wrong 's/type: regex/type: exec/; /pattern/d' 'exec needs a command'
-wrong 's/type: regex/type: filter/; s/pattern/of: nose\n    match/' 'of must be value, key, json:PATH or header:NAME'
+wrong 's/type: regex/type: filter/; s/pattern/of: nose\n    match/' \
+    'of must be value, key, json:PATH or header:NAME'
 wrong 's/.*//' 'there is nothing in it'
 wrong '1,$d; $a\- a' 'there is nothing in it'
 
@@ -107,10 +118,12 @@ grep -q '^not-there.yaml: cannot be read: No such file' err || { cat err; failed
 
 # Two documents, two pipelines; not with one log.
 { base; echo ---; base | sed 's/directory: log/directory: log2/'; } >p.yaml
-[ "$("$pawl" check p.yaml 2>/dev/null | grep -c '^pipeline')" = 2 ] || { echo "two documents are not two pipelines"; failed=1; }
+[ "$("$pawl" check p.yaml 2>/dev/null | grep -c '^pipeline')" = 2 ] ||
+    { echo "two documents are not two pipelines"; failed=1; }
 { base; echo ---; base; } >p.yaml
 "$pawl" check p.yaml >out 2>err && { echo "taken: two pipelines on a log"; failed=1; }
-grep -q 'p.yaml:1[78]: the log log belongs to another pipeline already' err || { cat err; failed=1; }
+grep -q 'p.yaml:1[78]: the log log belongs to another pipeline already' err ||
+    { cat err; failed=1; }
 
 # No type has a setting that `pawl run` would take for its own.
 "$pawl" check --types | awk '

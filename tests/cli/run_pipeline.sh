@@ -49,7 +49,8 @@ Y
 grep -q 'processor parse (regex): lines -> parsed, rest' told || bad "check explains nothing"
 
 # the oracle
-sed -nE 's/^t=([0-9]+) user=(\S+) fail "(.*)"$/\2 \3/p' input | sed 's/\\/\\\\/g; s/"/\\"/g' | awk '{ printf("{\"who\":\"%s\",\"x\":\"%s\"}\n", $1, $2) }' | sort >want.tagged
+sed -nE 's/^t=([0-9]+) user=(\S+) fail "(.*)"$/\2 \3/p' input | sed 's/\\/\\\\/g; s/"/\\"/g' |
+    awk '{ printf("{\"who\":\"%s\",\"x\":\"%s\"}\n", $1, $2) }' | sort >want.tagged
 grep -c ' ok ' input >want.oks
 grep noise input | sort -u >want.ids
 
@@ -74,7 +75,8 @@ child=
 [ "$killed" -ge 5 ] || bad "killed $killed times only"
 find out -mindepth 1 -name '.*' ! -name '*.state' | grep . && bad "leftovers"
 cat out/tagged-* | sort | cmp - want.tagged || bad "tagged"
-[ "$(cat out/oks-* | wc -l)" = "$(cat want.oks)" ] && [ "$(cat out/oks-* | sort -u | wc -l)" = "$(cat want.oks)" ] || bad "oks"
+[ "$(cat out/oks-* | wc -l)" = "$(cat want.oks)" ] &&
+    [ "$(cat out/oks-* | sort -u | wc -l)" = "$(cat want.oks)" ] || bad "oks"
 # a window is of one partition: each holds each id at most once
 cat out/ids-ids-0-* | sort >ids.0
 cat out/ids-ids-1-* | sort >ids.1
@@ -95,7 +97,9 @@ running() { "$pawl" status log | grep -q '^pipeline whole .*: running'; }
 child=$!
 wait_for running
 "$pawl" status log --json | grep -q '"type": "regex"' || bad "status --json"
-"$pawl" status log | grep -Eq '^writes +[0-9]+ groups of frames, .*(each goes at once|waits for [0-9]+)$' || bad "status: how groups are chosen"
+"$pawl" status log | grep -Eq \
+    '^writes +[0-9]+ groups of frames, .*(each goes at once|waits for [0-9]+)$' ||
+    bad "status: how groups are chosen"
 sed -i 's/equals: nobody/equals: u1/' p.yaml
 kill -HUP "$child"
 wait_for grep -q reloaded err
@@ -126,6 +130,7 @@ wait "$child"
 child=
 kill -9 "$(cat hang)"
 sed -i '$d' p.yaml
-"$pawl" processor list log >/dev/null && "$pawl" run p.yaml --until-idle 2>err || bad "after the hard end"
+"$pawl" processor list log >/dev/null && "$pawl" run p.yaml --until-idle 2>err ||
+    bad "after the hard end"
 "$pawl" audit log >/dev/null || bad "audit in the end"
 echo "signals: well"

@@ -11,7 +11,8 @@ export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
 [ -x "$pawl" ] || { echo "SKIPPED: no command pawl"; exit 77; }
-if ! "$pawl" check --types | grep -q '^sink postgres:'; then echo "SKIPPED: built without libpq"; exit 77; fi
+if ! "$pawl" check --types | grep -q '^sink postgres:'; then echo "SKIPPED: built without libpq"; \
+    exit 77; fi
 . "$here/../support/lib_postgres.sh"
 pg_new
 work=$PG_DIR/work

@@ -11,7 +11,8 @@ child=
 trap '[ -n "$child" ] && kill -9 "$child" 2>/dev/null; rm -rf -- "$work"' EXIT
 bad() { echo "FAILED: $*"; cat "$work"/err "$work"/said 2>/dev/null | tail -20; exit 1; }
 cd "$work" || exit 1
-command -v python3 >/dev/null || { echo "SKIPPED: no python3, which plays the service manager"; exit 77; }
+command -v python3 >/dev/null || { echo "SKIPPED: no python3, which plays the service manager"; \
+    exit 77; }
 
 cat >p.yaml <<'Y'
 log: {directory: log, segment_size: 1M}

@@ -99,12 +99,16 @@ streams: [lines, out, dead]
 processors: {once: {type: dedup, from: lines, to: out, id: json:x, window: 2, dead_letter: dead}}
 Y
 "$pawl" init log --segment-size 1M && "$pawl" stream create log lines || bad "set-up"
-printf '%s\n' '{"x":1}' '{"x":2}' odd '{"x":1}' '{"y":0}' '{"x":3}' '{"x":3}' '{"x":1}' '{"x":4}' >in
+printf '%s\n' '{"x":1}' '{"x":2}' odd '{"x":1}' '{"y":0}' '{"x":3}' '{"x":3}' '{"x":1}' '{"x":4}' \
+    >in
 "$pawl" ingest log lines in 2>err && "$pawl" run d.yaml --until-idle 2>err || bad "run d"
-echo '{"x":4}' | "$pawl" ingest log lines 2>err && "$pawl" run d.yaml --until-idle 2>err || bad "run d again"
-"$pawl" cat log out | cmp - <(printf '{"%s}\n' x\":1 x\":2 y\":0 x\":3 x\":1 x\":4) || bad "the window: $("$pawl" cat log out | tr '\n' ' ')"
+echo '{"x":4}' | "$pawl" ingest log lines 2>err && "$pawl" run d.yaml --until-idle 2>err ||
+    bad "run d again"
+"$pawl" cat log out | cmp - <(printf '{"%s}\n' x\":1 x\":2 y\":0 x\":3 x\":1 x\":4) ||
+    bad "the window: $("$pawl" cat log out | tr '\n' ' ')"
 [ "$("$pawl" cat log dead)" = odd ] || bad "the record that failed"
-"$pawl" audit log >/dev/null && "$pawl" processor list log | grep -q 'once.window' || bad "what holds the window"
+"$pawl" audit log >/dev/null && "$pawl" processor list log | grep -q 'once.window' ||
+    bad "what holds the window"
 echo "a window of ids: well"
 
 # ---- a failing part ends its pipeline, with 1

@@ -5,13 +5,15 @@
 set -u
 pawl=${1:-${PAWL_COMMAND:-}}
 sink=$(dirname "$pawl")/examples/sink
-[ -x "$pawl" ] && [ -x "$sink" ] || { echo "SKIPPED: the command or the examples are not built"; exit 77; }
+[ -x "$pawl" ] && [ -x "$sink" ] || { echo "SKIPPED: the command or the examples are not built"; \
+    exit 77; }
 work=$(mktemp -d) || exit 1
 trap 'rm -rf -- "$work"' EXIT
 bad() { echo "FAILED: $*"; exit 1; }
 
 seq 60000 | awk '{ printf("line %d%s\n", $1, substr("..........", 1, $1 % 10)) }' >"$work/file"
-"$pawl" init "$work/log" && "$pawl" stream create "$work/log" lines --partitions 3 && mkdir "$work/target" || bad "set-up"
+"$pawl" init "$work/log" && "$pawl" stream create "$work/log" lines --partitions 3 &&
+    mkdir "$work/target" || bad "set-up"
 "$pawl" ingest "$work/log" lines --producer p "$work/file" 2>/dev/null || bad ingest
 killed=0
 for ((i = 0; i < 60; i++)); do
@@ -23,7 +25,9 @@ for ((i = 0; i < 60; i++)); do
     case $? in
     137) killed=$((killed + 1)) ;;
     0) break ;;
-    *) grep -q 'another writer' "$work/err" || bad "the sink ended: $(cat "$work/err")" ;; # the killed one's last writes hold the lock a little past its death
+    *) grep -q 'another writer' "$work/err" ||
+        bad "the sink ended: $(cat "$work/err")" ;; \
+        # the killed one's last writes hold the lock a little past its death
     esac
 done
 for ((i = 0; i < 100; i++)); do

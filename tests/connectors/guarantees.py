@@ -3,6 +3,7 @@
 
 guarantees.py PAWL PROG_SINK [ROUNDS], with a server that lib_postgres.sh started. Exit 1 if exactly-once lost or doubled anything, or if the
 kills showed no loss with at-most-once or no double with at-least-once: then they were none."""
+
 import os
 import random
 import shutil
@@ -33,7 +34,12 @@ def psql(sql):
         r = run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql)
         if r.returncode == 0:
             return r.stdout.decode().strip()
-        if b"connect" not in r.stderr and b"starting up" not in r.stderr and b"recovery" not in r.stderr and b"terminat" not in r.stderr:
+        if (
+            b"connect" not in r.stderr
+            and b"starting up" not in r.stderr
+            and b"recovery" not in r.stderr
+            and b"terminat" not in r.stderr
+        ):
             sys.exit(r.stderr.decode())
 
 
@@ -55,16 +61,25 @@ class Postgres:
     settings = ["conninfo=host=%s user=postgres dbname=postgres" % os.environ.get("PGHOST")]
 
     def fresh(self):
-        psql("drop schema public cascade; create schema public; create table rows(id text unique, n int, text text)")
+        psql(
+            "drop schema public cascade; create schema public; create table rows(id text unique, n int, text text)"
+        )
 
     def count(self):
         psql("create table raw(line text)")
-        r = run("psql", "-XAtq", "-c", "\\copy raw from '%s' with (format csv, delimiter E'\\x01', quote E'\\x02')" % raw)
+        r = run(
+            "psql",
+            "-XAtq",
+            "-c",
+            "\\copy raw from '%s' with (format csv, delimiter E'\\x01', quote E'\\x02')" % raw,
+        )
         if r.returncode != 0:
             sys.exit(r.stderr.decode())
-        sql = ("with e as (select (line::jsonb->>'n')::int, line::jsonb->>'text' from raw), t as (select n, text from rows) "
-               "select (select count(*) from (select * from e except all select * from t) x) || ' ' || "
-               "(select count(*) from (select * from t except all select * from e) y)")
+        sql = (
+            "with e as (select (line::jsonb->>'n')::int, line::jsonb->>'text' from raw), t as (select n, text from rows) "
+            "select (select count(*) from (select * from e except all select * from t) x) || ' ' || "
+            "(select count(*) from (select * from t except all select * from e) y)"
+        )
         return [int(n) for n in psql(sql).split()]
 
 
@@ -99,7 +114,12 @@ def deliver(target, guarantee, kind):
     """A round: the server goes at the second visit of a point, a session of it at the fifth, the pipeline at the eighth."""
     target.fresh()
     new_log()
-    settings = target.settings + ["kind=" + kind, "table=rows", "columns.n=$.n", "columns.text=$.text"]
+    settings = target.settings + [
+        "kind=" + kind,
+        "table=rows",
+        "columns.n=$.n",
+        "columns.text=$.text",
+    ]
     settings += ["columns.id=id"] if kind == "idempotent" else []
     died = {"server": 0, "session": 0, "pipeline": 0}
     points = POINTS[kind] if guarantee == "exactly-once" and kind in POINTS else OTHERS
@@ -108,27 +128,64 @@ def deliver(target, guarantee, kind):
         whom = {"pipeline": "kill -9 $PPID"}
         if target.name == "PostgreSQL":
             whom = {"server": server("restart"), "session": server("backend"), **whom}
-        at = ["at=%s:%d:%s" % (points[(i + k) % len(points)], 2 + 3 * k + random.randrange(2), c) for k, c in enumerate(whom.values())]
+        at = [
+            "at=%s:%d:%s" % (points[(i + k) % len(points)], 2 + 3 * k + random.randrange(2), c)
+            for k, c in enumerate(whom.values())
+        ]
         r = run(prog, log, "to-db", "in", target.type, *base, *at, ":", *settings)
         if r.returncode != -signal.SIGKILL:
-            sys.exit("it was not killed: %d\n%s\n%s" % (r.returncode, r.stdout.decode(), r.stderr.decode()))
+            sys.exit(
+                "it was not killed: %d\n%s\n%s"
+                % (r.returncode, r.stdout.decode(), r.stderr.decode())
+            )
         for name in whom:
             died[name] += 1
     r = run(prog, log, "to-db", "in", target.type, *base, ":", *settings)
     if r.returncode != 0:
-        sys.exit("it did not come to its end: %d\n%s\n%s" % (r.returncode, r.stdout.decode(), r.stderr.decode()))
+        sys.exit(
+            "it did not come to its end: %d\n%s\n%s"
+            % (r.returncode, r.stdout.decode(), r.stderr.decode())
+        )
     return died, *target.count()
 
 
 failed = False
-print("%d records, batches of %d, kill -9 of the pipeline, of the server with all its processes, and of one session of it\n" % (records, BATCH))
-print("%-11s %-14s %-14s %8s %7s %8s %7s %8s" % ("target", "guarantee", "kind", "pipeline", "server", "session", "lost", "doubled"))
+print(
+    "%d records, batches of %d, kill -9 of the pipeline, of the server with all its processes, and of one session of it\n"
+    % (records, BATCH)
+)
+print(
+    "%-11s %-14s %-14s %8s %7s %8s %7s %8s"
+    % ("target", "guarantee", "kind", "pipeline", "server", "session", "lost", "doubled")
+)
 for target in (Postgres(), SQLite()):
-    kinds = ["transactional", "two-phase", "idempotent"] if target.name == "PostgreSQL" else ["transactional", "idempotent"]
-    for guarantee, kind in [("at-most-once", kinds[0]), ("at-least-once", kinds[0])] + [("exactly-once", k) for k in kinds]:
+    kinds = (
+        ["transactional", "two-phase", "idempotent"]
+        if target.name == "PostgreSQL"
+        else ["transactional", "idempotent"]
+    )
+    for guarantee, kind in [("at-most-once", kinds[0]), ("at-least-once", kinds[0])] + [
+        ("exactly-once", k) for k in kinds
+    ]:
         died, lost, doubled = deliver(target, guarantee, kind)
-        print("%-11s %-14s %-14s %8d %7d %8d %7d %8d" % (target.name, guarantee, kind, died["pipeline"], died["server"], died["session"], lost, doubled), flush=True)
-        well = {"at-most-once": lost > 0 and doubled == 0, "at-least-once": lost == 0 and doubled > 0}.get(guarantee, (lost, doubled) == (0, 0))
+        print(
+            "%-11s %-14s %-14s %8d %7d %8d %7d %8d"
+            % (
+                target.name,
+                guarantee,
+                kind,
+                died["pipeline"],
+                died["server"],
+                died["session"],
+                lost,
+                doubled,
+            ),
+            flush=True,
+        )
+        well = {
+            "at-most-once": lost > 0 and doubled == 0,
+            "at-least-once": lost == 0 and doubled > 0,
+        }.get(guarantee, (lost, doubled) == (0, 0))
         if not well:
             print("  this is not what %s promises, or the kills met nothing" % guarantee)
             failed = True

@@ -51,7 +51,8 @@ for how in rename copytruncate; do
     writer=$!
     killed=0
     while [ ! -e "$work/written" ]; do
-        PROG_SOURCE_BATCH=$((RANDOM % 300 + 1)) "$source" "$work/log" lines file "path=$in" start=oldest rotate_wait=20ms 2>>"$work/err.txt" &
+        PROG_SOURCE_BATCH=$((RANDOM % 300 + 1)) "$source" "$work/log" lines file "path=$in" \
+            start=oldest rotate_wait=20ms 2>>"$work/err.txt" &
         child=$!
         sleep "0.$(printf '%03d' $((RANDOM % 400)))"
         kill -9 "$child" 2>/dev/null && killed=$((killed + 1))
@@ -60,7 +61,8 @@ for how in rename copytruncate; do
     wait "$writer"
     writer=
     [ "$killed" -ge 8 ] || bad "killed $killed times only"
-    "$source" "$work/log" lines file "path=$in" start=oldest rotate_wait=20ms follow=false 2>>"$work/err.txt" || bad "the last run"
+    "$source" "$work/log" lines file "path=$in" start=oldest rotate_wait=20ms follow=false \
+        2>>"$work/err.txt" || bad "the last run"
     child=
     "$pawl" cat "$work/log" lines >"$work/got" || bad cat
     seq 0 199999 | awk '{ printf("line %d %x\n", $1, ($1 * 40503) % 65521) }' >"$work/want"

@@ -114,7 +114,8 @@ for key in "" key=n; do
     start table=ti column=at value=n fetch=7 $key
     until_lines 100
     end
-    [ "$(got | sort -n | tr '\n' ' ')" = "$(seq 0 99 | tr '\n' ' ')" ] || bad "ties $key: $(got | tr '\n' ' ')"
+    [ "$(got | sort -n | tr '\n' ' ')" = "$(seq 0 99 | tr '\n' ' ')" ] ||
+        bad "ties $key: $(got | tr '\n' ' ')"
 done
 log=json
 sql -c "DELETE FROM ti WHERE n <> 5"

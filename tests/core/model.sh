@@ -48,7 +48,8 @@ check() {
 }
 
 check log holds
-for fault in ACK_BEFORE_SYNC ACK_OUT_OF_ORDER NO_NEW_EPOCH OPEN_NOT_DURABLE NO_SYNC_OF_TAIL IGNORE_WITNESS RETRY_FAILED_SYNC; do
+for fault in ACK_BEFORE_SYNC ACK_OUT_OF_ORDER NO_NEW_EPOCH OPEN_NOT_DURABLE NO_SYNC_OF_TAIL \
+    IGNORE_WITNESS RETRY_FAILED_SYNC; do
     check log fails "-D$fault"
 done
 check pipeline holds
@@ -56,7 +57,8 @@ check pipeline holds -DAT_LEAST_ONCE
 check pipeline holds -DAT_MOST_ONCE
 check pipeline fails -DAT_LEAST_ONCE -DSTRICT
 check pipeline fails -DAT_MOST_ONCE -DSTRICT
-for fault in POSITION_SPLIT EFFECT_BEFORE_DECISION NO_RESOLUTION RESOLVE_BY_GUESS STAGE_TWO_UNORDERED; do
+for fault in POSITION_SPLIT EFFECT_BEFORE_DECISION NO_RESOLUTION RESOLVE_BY_GUESS \
+    STAGE_TWO_UNORDERED; do
     check pipeline fails "-D$fault"
 done
 exit "$failed"

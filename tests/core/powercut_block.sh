@@ -53,7 +53,8 @@ power_cycle() {
 
 work_until() { # work_until COUNT: sets `status`
     status=0
-    timeout 60 "$prog" work "$log" "$acks" 7 "$backend" "$direct" "$1" >"$work/out" 2>&1 || status=$?
+    timeout 60 "$prog" work "$log" "$acks" 7 "$backend" "$direct" "$1" >"$work/out" 2>&1 ||
+        status=$?
     [ $status -ne 124 ] || bad "the writer hangs"
 }
 fresh_log() { rm -rf -- "$log" "$acks"; sync; }
@@ -89,7 +90,8 @@ fault_round() { # fault_round ROUND
     tell "fail $what $n $count"
     work_until 400
     tell on
-    case $status in 3) stopped=$((stopped + 1)) ;; 0) ;; *) bad "the writer ended with $status: $(cat "$work/out")" ;; esac
+    case $status in 3) stopped=$((stopped + 1)) ;; 0) ;; *) bad \
+        "the writer ended with $status: $(cat "$work/out")" ;; esac
     faults=$((faults + 1))
     # In the same way on the same file system, if it still can: what the page cache holds may differ
     # from the medium now.

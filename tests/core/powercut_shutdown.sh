@@ -56,22 +56,28 @@ command_rounds() { # command_rounds ROUNDS
     local round io
     rm -rf -- "$log"
     : >"$acks"
-    "$pawl" init "$log" --segment-size 1M && "$pawl" stream create "$log" lines && "$pawl" stream create "$log" out || bad init
+    "$pawl" init "$log" --segment-size 1M && "$pawl" stream create "$log" lines &&
+        "$pawl" stream create "$log" out || bad init
     for ((round = 0; round < $1; round++)); do
         variant "$round"
         io=(--backend "$backend" --direct "$([ "$direct" = direct ] && echo on || echo off)")
         between 1 90
-        run_and_cut modify "$n" "$pawl" ingest "${io[@]}" "$log" lines --producer p --batch 20 "$work/lines"
+        run_and_cut modify "$n" "$pawl" ingest "${io[@]}" "$log" lines --producer p --batch 20 \
+            "$work/lines"
         remount
         between 1 30
-        run_and_cut modify "$n" "$pawl" pipe "${io[@]}" "$log" --name up --from lines --to out --batch 300 -- tr a-z A-Z
+        run_and_cut modify "$n" "$pawl" pipe "${io[@]}" "$log" --name up --from lines --to out \
+            --batch 300 -- tr a-z A-Z
         remount
         verify_all "before recovery"
     done
-    "$pawl" ingest "$log" lines --producer p "$work/lines" >"$work/out" 2>&1 || bad "ingest: $(cat "$work/out")"
-    "$pawl" pipe "$log" --name up --from lines --to out -- tr a-z A-Z >"$work/out" 2>&1 || bad "pipe: $(cat "$work/out")"
+    "$pawl" ingest "$log" lines --producer p "$work/lines" >"$work/out" 2>&1 ||
+        bad "ingest: $(cat "$work/out")"
+    "$pawl" pipe "$log" --name up --from lines --to out -- tr a-z A-Z >"$work/out" 2>&1 ||
+        bad "pipe: $(cat "$work/out")"
     "$pawl" cat "$log" lines | cmp - "$work/lines" || bad "the lines are not those of the file"
-    tr a-z A-Z <"$work/lines" | cmp - <("$pawl" cat "$log" out) || bad "the output is not that of the lines"
+    tr a-z A-Z <"$work/lines" | cmp - <("$pawl" cat "$log" out) ||
+        bad "the output is not that of the lines"
     verify_all "at the end"
     ask_oracle "at the end"
 }

@@ -31,14 +31,16 @@ pg_as() {
 
 pg_new() {
     pg_programs || pg_skip "PostgreSQL is not installed (Debian package: postgresql-15)"
-    if [ "$(id -u)" -eq 0 ] && ! id postgres >/dev/null 2>&1; then pg_skip "PostgreSQL can't run as root, and there is no user postgres"; fi
+    if [ "$(id -u)" -eq 0 ] && ! id postgres >/dev/null 2>&1; then pg_skip \
+        "PostgreSQL can't run as root, and there is no user postgres"; fi
     PG_DIR=$(mktemp -d "${TMPDIR:-/tmp}/pawl-pg.XXXXXX") || exit 1
     export PG_DIR PGHOST=$PG_DIR PGUSER=postgres PGDATABASE=postgres PGPORT=5432
     unset PGPASSWORD PGSERVICE PGHOSTADDR PGSSLMODE PGOPTIONS
     [ "$(id -u)" -ne 0 ] || chown postgres: "$PG_DIR"
     chmod 755 "$PG_DIR"
     trap pg_remove EXIT
-    (cd / && pg_as "$PG_BIN/initdb" -D "$PG_DIR/data" -U postgres -A trust -E UTF8 --no-locale -N) >"$PG_DIR/initdb.log" 2>&1 ||
+    (cd / && pg_as "$PG_BIN/initdb" -D "$PG_DIR/data" -U postgres -A trust -E UTF8 --no-locale -N) \
+        >"$PG_DIR/initdb.log" 2>&1 ||
         { cat "$PG_DIR/initdb.log"; pg_skip "initdb does not work here"; }
     pg_start || { echo "the server does not start"; tail -20 "$PG_DIR/server.log"; exit 1; }
 }
@@ -53,7 +55,8 @@ pg_start() {
         set -- "$PG_BIN/postgres" -D "$PG_DIR/data" -k "$PG_DIR" -p 5432 -c listen_addresses= \
             -c max_prepared_transactions=20 -c fsync=off -c max_connections=40 \
             -c shared_buffers=32MB ${PG_OPTIONS:-}
-        [ "$(id -u)" -ne 0 ] || set -- setpriv --reuid=postgres --regid=postgres --init-groups -- "$@"
+        [ "$(id -u)" -ne 0 ] || set -- setpriv --reuid=postgres --regid=postgres --init-groups -- \
+            "$@"
         exec "$@"
     ) >>"$PG_DIR/server.log" 2>&1 </dev/null &
     echo $! >"$PG_DIR/pid" # exec all the way: it is the server's own
@@ -69,7 +72,8 @@ pg_start() {
 pg_gone() { # pg_gone PID...: until none of them lives
     local pid
     for pid in "$@"; do
-        while kill -0 "$pid" 2>/dev/null && [ "$(ps -o stat= -p "$pid" 2>/dev/null | cut -c1)" != Z ]; do sleep 0.02; done
+        while kill -0 "$pid" 2>/dev/null &&
+            [ "$(ps -o stat= -p "$pid" 2>/dev/null | cut -c1)" != Z ]; do sleep 0.02; done
     done
 }
 
@@ -89,7 +93,8 @@ pg_kill() {
 # kill -9 of one session of the server: it then ends all others, and recovers
 pg_kill_backend() {
     local pid
-    pid=$(psql -XAtc "SELECT pid FROM pg_stat_activity WHERE application_name = 'pawl' LIMIT 1" 2>/dev/null)
+    pid=$(psql -XAtc "SELECT pid FROM pg_stat_activity WHERE application_name = 'pawl' LIMIT 1" \
+        2>/dev/null)
     if [ -n "$pid" ]; then kill -9 "$pid" 2>/dev/null; fi
     return 0
 }

@@ -43,7 +43,8 @@ more() { # more DONE WANTED
 
 # Images lie in memory where they can: what a disk makes of its writes is not what is tested here.
 scratch=/dev/shm
-[ -w "$scratch" ] && [ "$(df --output=avail -k "$scratch" | tail -1)" -gt 524288 ] || scratch=${TMPDIR:-/tmp}
+[ -w "$scratch" ] && [ "$(df --output=avail -k "$scratch" | tail -1)" -gt 524288 ] ||
+    scratch=${TMPDIR:-/tmp}
 work=$(mktemp -d "$scratch/powercut.XXXXXX") || exit 1
 mnt=$work/mnt
 log=$mnt/log
@@ -63,7 +64,8 @@ trap clean_up EXIT
 # io_uring gives its files back some time after the process that used it has ended.
 umount_now() {
     local tries
-    grep -qF " $mnt " /proc/self/mounts || return 0 # not mountpoint(1), which takes a file system that is shut down for none
+    # not mountpoint(1), which takes a file system that is shut down for none
+    grep -qF " $mnt " /proc/self/mounts || return 0
     for ((tries = 0; tries < 200; tries++)); do
         umount "$mnt" 2>"$work/umount.err" && return 0
         sleep 0.05
@@ -82,7 +84,8 @@ make_fs() { # make_fs ext4|xfs FILE: without what would only take time
 
 # Sets backend and direct of this round, so that each follows each other in the same log.
 variant() { # variant ROUND
-    local all=("uring direct" "posix direct" "uring buffered" "posix buffered" "posix direct" "uring buffered" "uring direct" "posix buffered")
+    local all=("uring direct" "posix direct" "uring buffered" "posix buffered" "posix direct" \
+        "uring buffered" "uring direct" "posix buffered")
     read -r backend direct <<<"${all[$(($1 % 8))]}"
 }
 
