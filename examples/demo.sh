@@ -42,10 +42,12 @@ generate() {
         } }'
 }
 
-choose_log() { # prints the name of a log with failed logins in it, or nothing: without them little would be shown
+# prints the name of a log with failed logins in it, or nothing: without them little would be shown
+choose_log() {
     local candidate
     for candidate in "$@"; do
-        [ -f "$candidate" ] && [ -r "$candidate" ] && [ "$(head -n 500 "$candidate" | wc -l)" -ge 500 ] || continue
+        [ -f "$candidate" ] && [ -r "$candidate" ] &&
+            [ "$(head -n 500 "$candidate" | wc -l)" -ge 500 ] || continue
         grep -aq 'Failed password' "$candidate" && { echo "$candidate"; return; }
     done
 }
@@ -57,7 +59,8 @@ fi
 source=${3:-$(realpath -m "$root/../shared/data/OpenSSH_2k.log")}
 [ -r "$source" ] || source=$(choose_log /var/log/*.log)
 if [ -n "$source" ]; then
-    { head -c 4000000 "$source"; echo; } | sed '$ { /^$/d }' >"$work/one" # whole lines, not too many
+    # whole lines, not too many
+    { head -c 4000000 "$source"; echo; } | sed '$ { /^$/d }' >"$work/one"
 else
     source="a generated log"
     generate >"$work/one"
@@ -111,9 +114,11 @@ killed_on_the_way() { # want, input file, name, program and arguments...
         0)
             crashed=0
             ((killed >= want)) && return
-            append_copies "$file" 10 # too quick for us: the log file has grown meanwhile, as log files do
+            # too quick for us: the log file has grown meanwhile, as log files do
+            append_copies "$file" 10
             ((limit = limit > 8 ? limit * 2 / 3 : limit))
-            (($(wc -l <"$file") < 5000000)) || fail "$name can't be caught: it always ends before it is killed"
+            (($(wc -l <"$file") < 5000000)) ||
+                fail "$name can't be caught: it always ends before it is killed"
             ;;
         *)
             cat "$work/messages"
@@ -123,7 +128,8 @@ killed_on_the_way() { # want, input file, name, program and arguments...
     done
 }
 
-killed_on_the_way $((3 + RANDOM % 3)) "$first" "pawl ingest" "$pawl" ingest "$data" lines --producer sshd "$first"
+killed_on_the_way $((3 + RANDOM % 3)) "$first" "pawl ingest" "$pawl" ingest "$data" lines \
+    --producer sshd "$first"
 say "ingested:     $(tail -n 1 "$work/messages")"
 killed_on_the_way $((4 + RANDOM % 3)) "$second" failed_logins "$failed_logins" "$data" "$second"
 say "processed:    killed $kills times in all, reopened after a crash $recoveries times, slowest ${slowest} ms"
@@ -143,7 +149,8 @@ sed 's/.*Failed password.* from \([^ ][^ ]*\).*/\1/' "$work/want-failed" >"$work
 cp "$work/addresses" "$work/want-by-address"
 
 same() { # what, wanted, got
-    cmp -s "$2" "$3" || { diff -a "$2" "$3" | head -n 5; fail "$1: differs from what grep and sort say"; }
+    cmp -s "$2" "$3" || { diff -a "$2" "$3" |
+        head -n 5; fail "$1: differs from what grep and sort say"; }
     say "$(printf '%-44s %9d lines agree' "$1" "$(wc -l <"$3")")"
 }
 out() { "$pawl" cat "$data" "$@" || fail "pawl cat $* failed"; }
@@ -164,7 +171,8 @@ for ((p = 0; p < 4; p++)); do
     awk 'NR == FNR { here[$0]; next } $0 in here' "$work/here" "$work/want-by-address" >"$work/want"
     same "by-address, partition $p, in order" "$work/want" "$work/got"
     paste -d '\t' "$work/addresses" "$work/want-failed" |
-        awk -F '\t' 'NR == FNR { here[$0]; next } $1 in here' "$work/here" - | cut -f 2- >"$work/want"
+        awk -F '\t' 'NR == FNR { here[$0]; next } $1 in here' "$work/here" - |
+            cut -f 2- >"$work/want"
     out failed --partition $p >"$work/got"
     same "failed, partition $p, in order" "$work/want" "$work/got"
 done

@@ -95,7 +95,8 @@ log=$dir/log
 "$pawl" stream create "$log" lines --partitions 3
 "$pawl" stream create "$log" out
 for round in 1 2 3; do
-    seq "$((round * 7000))" "$((round * 7000 + 6999))" | sed 's/$/ a line of some length, so that segments fill/' >>"$dir/input"
+    seq "$((round * 7000))" "$((round * 7000 + 6999))" |
+        sed 's/$/ a line of some length, so that segments fill/' >>"$dir/input"
     "$pawl" ingest "$log" lines --producer p --batch 37 "$dir/input" 2>/dev/null
     "$pawl" pipe "$log" --name up --from lines --to out --batch 500 -- tr a-z A-Z 2>/dev/null
 done

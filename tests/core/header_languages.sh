@@ -36,7 +36,8 @@ done
 
 # A dropped result that hides a loss is a warning.
 printf '#include <pawl.h>\nvoid f(pawl *p);\nvoid f(pawl *p) { pawl_sync(p); }\n' >"$work/dropped.c"
-if cc -std=c11 -Werror -c -o /dev/null -I "$source_dir/include" "$work/dropped.c" 2>"$work/said"; then
+if cc -std=c11 -Werror -c -o /dev/null -I "$source_dir/include" "$work/dropped.c" 2>"$work/said"; \
+    then
     echo "the result of pawl_sync() can be dropped without a warning"
     exit 1
 fi
