@@ -39,11 +39,11 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
 
 static int source_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
                        int timeout_ms, pawl_fault *f) {
-    int rc = tail_read(self, "", out, max_records, max_bytes, f);
-    if (rc == PAWL_DONE && out->item == NULL && timeout_ms > 0) {
-        tail_wait(self, timeout_ms);
-        rc = tail_read(self, "", out, max_records, max_bytes, f);
-    }
+    struct tail *t = self;
+    if (timeout_ms > 0 && t->at_end) /* it was looked at just now */
+        tail_wait(t, timeout_ms);
+    int rc = tail_read(t, "", out, max_records, max_bytes, f);
+    t->at_end = rc == PAWL_DONE && out->item == NULL;
     return rc;
 }
 

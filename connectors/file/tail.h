@@ -86,8 +86,8 @@ struct tail {
     char *path, *directory, *rotated;
     const char *name; /* in path */
     pawl_source_context *context;
-    struct watch watch; /* of the directory, and the file that was read then */
-    bool watched;
+    struct watch watch;   /* of the directory, and the file that was read then */
+    bool watched, at_end; /* at_end: the owner's, for tail_wait() */
     dev_t watched_device;
     ino_t watched_inode;
     uint64_t watched_ns; /* when it was set up */

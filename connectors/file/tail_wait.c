@@ -19,7 +19,7 @@ static uint64_t now_ns(void) {
 static int watch(struct tail *t) {
     uint64_t now = now_ns();
     if (t->watched_inode == t->inode && t->watched_device == t->device &&
-        now - t->watched_ns < WATCH_LOOK_MS * UINT64_C(1000000))
+        now - t->watched_ns < WATCH_AGAIN_MS * UINT64_C(1000000))
         return t->watched ? 0 : -1;
     int name = watch_directory(&t->watch, t->directory, false),
         file = name >= 0 && t->fd >= 0 ? watch_file(&t->watch, t->fd) : name;

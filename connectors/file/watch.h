@@ -14,6 +14,8 @@
 #include <stdbool.h>
 
 #define WATCH_LOOK_MS 2000
+/* A path may lead to another directory meanwhile: it is watched anew this often. */
+#define WATCH_AGAIN_MS 30000
 
 struct watch {
     int fd; /* of inotify; -1: none */
