@@ -56,7 +56,7 @@ void async_add(pawl *p, struct async_commit *a) {
     if (a->lsn <= p->wal.durable)
         engine_progress(p);
     else
-        pthread_cond_broadcast(&p->progress); /* readers of what is not yet durable */
+        engine_tell(p); /* readers of what is not yet durable */
     hand_over(p);
 }
 
@@ -106,11 +106,11 @@ int engine_dispatch(pawl *p) {
         p->async_count -= count;
         n += (int)count;
         if (p->async_count + count >= ASYNC_MAX)
-            pthread_cond_broadcast(&p->progress); /* threads that wait for room among them */
+            engine_tell(p); /* threads that wait for room among them */
     }
     p->dispatching = false;
     if (n != 0)
-        pthread_cond_broadcast(&p->progress);
+        engine_tell(p);
     return n;
 }
 

@@ -44,7 +44,7 @@ static int enter_catalog(pawl *p) {
 
 static void leave_catalog(pawl *p) {
     p->catalog_busy = false;
-    pthread_cond_broadcast(&p->progress);
+    engine_tell(p);
     engine_leave(p);
 }
 

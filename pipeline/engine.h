@@ -90,7 +90,10 @@ struct pawl {
     bool bg_running, chores_running;
     bool chores_asked;
     pthread_t bg, maintenance;
-    _Atomic int stop; /* pawl_stop() */
+    _Atomic int stop;   /* pawl_stop() */
+    uint32_t stoppable; /* threads in engine_wait_or_stop() */
+    _Atomic uint32_t
+        stop_word; /* changes with each progress while there are any, and with a stop */
     int event_fd;
     _Atomic bool event_used;
 
@@ -191,6 +194,13 @@ void engine_progress(pawl *p);
 /* Under the lock: sleeps on one of the handle's conditions, at most until `deadline` (monotonic ns;
  * UINT64_MAX: none). False when it passed. */
 bool engine_sleep(pawl *p, pthread_cond_t *cond, uint64_t deadline);
+/* Under the lock: wakes all threads that wait for progress. */
+void engine_tell(pawl *p);
+/* Wakes those in engine_wait_or_stop(). A signal handler may call it: it takes no lock. */
+void engine_tell_stop(pawl *p);
+/* Under the lock: waits for progress or pawl_stop(), at most until `deadline`. False when it had
+ * passed. The condition `progress` can't do that: a signal handler may not use it. */
+bool engine_wait_or_stop(pawl *p, uint64_t deadline);
 /* Under the lock: waits for progress, at most until `deadline`. False when it passed. */
 bool engine_wait_until(pawl *p, uint64_t deadline);
 
@@ -200,7 +210,7 @@ bool engine_wait_until(pawl *p, uint64_t deadline);
 void engine_lead(pawl *p);
 /* Under the lock: waits for I/O once: leads if no thread does, else waits for progress. */
 void engine_wait(pawl *p);
-/* Under the lock: waits for space in a full log, but briefly enough to notice pawl_stop(). */
+/* Under the lock: waits for space in a full log, for a short time, or until pawl_stop(). */
 void engine_wait_space(pawl *p);
 /* Under the lock: until everything below lsn is durable, or the log failed. */
 int engine_wait_durable(pawl *p, uint64_t lsn);

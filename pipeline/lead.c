@@ -6,7 +6,7 @@
  */
 #include "pipeline/engine.h"
 
-#define STOP_LOOK_NS 100000000u /* pawl_stop() wakes no thread */
+#define FULL_LOOK_NS 100000000u /* space may be freed by others */
 
 /* The time, if the policy of group commit needs it for this event: reading the clock isn't free. */
 static uint64_t time_for(const pawl *p, enum pace_event e) {
@@ -67,7 +67,7 @@ void engine_wait_space(pawl *p) {
     }
     if (wal_wants_next(&p->wal))
         engine_ask_chores(p);
-    engine_wait_until(p, engine_now(p) + STOP_LOOK_NS);
+    engine_wait_or_stop(p, engine_now(p) + FULL_LOOK_NS);
 }
 
 /* A thread that goes away hands the device on: those that came late must not wait for a leader that
@@ -225,7 +225,7 @@ void engine_stop_threads(pawl *p) {
     p->closing = true;
     pthread_cond_broadcast(&p->work);
     pthread_cond_broadcast(&p->chores);
-    pthread_cond_broadcast(&p->progress);
+    engine_tell(p);
     engine_leave(p);
     if (p->bg_running)
         pthread_join(p->bg, NULL);

@@ -91,9 +91,20 @@ void engine_progress(pawl *p) {
     if (atomic_load(&p->sleepers) != 0)
         p->wake_due |= p->wal.failed != 0 ? UINT32_MAX : p->wal.done_mask;
     p->wal.done_mask = 0;
-    pthread_cond_broadcast(&p->progress);
+    engine_tell(p);
     if (wal_wants_next(&p->wal))
         engine_ask_chores(p);
+}
+
+void engine_tell(pawl *p) {
+    pthread_cond_broadcast(&p->progress);
+    if (p->stoppable != 0)
+        engine_tell_stop(p);
+}
+
+void engine_tell_stop(pawl *p) {
+    atomic_fetch_add(&p->stop_word, 1);
+    event_wake_all(&p->stop_word, UINT32_MAX);
 }
 
 /* The deadline is one of the seam's clock, and the condition's clock is the system's. */
@@ -106,6 +117,27 @@ bool engine_sleep(pawl *p, pthread_cond_t *cond, uint64_t deadline) {
     uint64_t ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + left;
     t = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
     return pthread_cond_timedwait(cond, &p->mutex, &t) != ETIMEDOUT;
+}
+
+bool engine_wait_or_stop(pawl *p, uint64_t deadline) {
+    uint64_t left = UINT64_MAX;
+    if (engine_did_due(p))
+        return true;
+    if (deadline != UINT64_MAX) {
+        uint64_t now = engine_now(p);
+        if (now >= deadline)
+            return false;
+        left = deadline - now;
+    }
+    uint32_t seen = atomic_load(&p->stop_word);
+    p->stoppable++;
+    if (!atomic_load(&p->stop)) {
+        engine_leave(p);
+        event_sleep_for(&p->stop_word, seen, UINT32_MAX, left);
+        pthread_mutex_lock(&p->mutex);
+    }
+    p->stoppable--;
+    return true;
 }
 
 bool engine_wait_until(pawl *p, uint64_t deadline) {

@@ -103,7 +103,7 @@ static int append(struct task *t, bool durable) {
             rc = engine_wait_durable(p, receipt.lsn);
         else if (engine_now(p) - t->round_ns >= ROUND_LONG_NS)
             task_flush(p);
-        pthread_cond_broadcast(&p->progress);
+        engine_tell(p);
     }
     engine_leave(p);
     if (rc == 0)

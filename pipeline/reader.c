@@ -694,7 +694,7 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
 static bool wait_for_more(struct pawl_reader *r, uint64_t deadline) {
     pawl *p = r->p;
     if (!p->read_only && !p->no_thread)
-        return engine_wait_until(p, deadline);
+        return engine_wait_or_stop(p, deadline);
     if (!p->read_only && p->wal.in_flight != 0) {
         engine_wait(p);
         return true;

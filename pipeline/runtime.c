@@ -8,6 +8,8 @@
 #include "pipeline/processor.h"
 #include "pipeline/struct_size.h"
 
+#define LOOK_NS 100000000u /* where a task has input that it can't take yet */
+
 struct worker {
     struct run_control *run;
     pthread_t thread;
@@ -157,7 +159,7 @@ static void end_run(struct run_control *run, int rc) {
     int none = 0;
     if (atomic_compare_exchange_strong(&run->result, &none, rc))
         run->error = e;
-    pthread_cond_broadcast(&run->p->progress);
+    engine_tell(run->p);
     engine_leave(run->p);
 }
 
@@ -173,13 +175,23 @@ static bool all_idle(const struct run_control *run) {
     return true;
 }
 
+/* Under the lock: of the tasks of one worker. A record that comes from now on wakes it. */
+static bool own_idle(const struct worker *w) {
+    const pawl *p = w->run->p;
+    for (uint32_t i = w->number; i < p->task_count; i += w->run->worker_count)
+        if (!task_idle(&p->tasks[i]))
+            return false;
+    return true;
+}
+
 /* Nobody is there to wait for the device but this worker, or nobody else needs to. */
 static bool lonely(const struct run_control *run) {
     return run->p->no_thread || (run->worker_count == 1 && (run->flags & PAWL_RUN_UNTIL_IDLE) != 0);
 }
 
 /* Nothing to do for this worker now. False: the run is over. */
-static bool wait_for_work(struct run_control *run) {
+static bool wait_for_work(const struct worker *w) {
+    struct run_control *run = w->run;
     pawl *p = run->p;
     bool go_on = true;
     pthread_mutex_lock(&p->mutex);
@@ -187,7 +199,7 @@ static bool wait_for_work(struct run_control *run) {
         go_on = false;
     } else if ((run->flags & PAWL_RUN_UNTIL_IDLE) != 0 && all_idle(run)) {
         go_on = false;
-        pthread_cond_broadcast(&p->progress);
+        engine_tell(p);
     } else if (lonely(run) && (p->wal.in_flight != 0 || p->wal.gathering != NULL)) {
         wal_submit(&p->wal, false);
         engine_wait(p); /* what is on its way may be the input that is waited for */
@@ -196,8 +208,7 @@ static bool wait_for_work(struct run_control *run) {
             /* another thread waits for the device, so that this one sees input that comes
              * meanwhile */
             task_flush(p);
-        /* a stop from a signal handler rings no bell */
-        engine_wait_until(p, engine_now(p) + 100000000u);
+        engine_wait_or_stop(p, own_idle(w) ? UINT64_MAX : engine_now(p) + LOOK_NS);
     }
     engine_leave(p);
     return go_on;
@@ -225,7 +236,7 @@ static void *worker_main(void *arg) {
         }
         if (any)
             flush_round(run->p);
-        else if (!wait_for_work(run))
+        else if (!wait_for_work(w))
             break;
     }
     return NULL;
@@ -349,5 +360,6 @@ void pawl_stop(pawl *p) {
     if (p == NULL)
         return;
     atomic_store(&p->stop, 1);
+    engine_tell_stop(p);
     any_stop(p);
 }

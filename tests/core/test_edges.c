@@ -287,6 +287,59 @@ static void a_stop_is_heard_by_who_waits_for_space(void **state) {
     assert_ptr_equal(answer, f);
 }
 
+static int stopped_reading;
+
+static void *read_for_ever(void *arg) {
+    pawl_batch batch;
+    stopped_reading = pawl_read(arg, 0, -1, &batch);
+    return NULL;
+}
+
+static int process_nothing(pawl_context *c, const pawl_record *r, size_t count, void *arg) {
+    (void)c, (void)r, (void)count, (void)arg;
+    return 0;
+}
+
+static void *run_for_ever(void *arg) {
+    return pawl_run(arg, 2, 0) == 0 ? arg : NULL;
+}
+
+/* Threads that wait without a limit, for a stop or for progress. */
+static void wait_for_sleepers(pawl *p, uint32_t n) {
+    for (uint32_t asleep = 0; asleep != n;) {
+        usleep(1000);
+        pthread_mutex_lock(&p->mutex);
+        asleep = p->stoppable;
+        engine_leave(p);
+    }
+}
+
+static void a_stop_wakes_a_reader_and_idle_workers(void **state) {
+    struct fixture *f = *state;
+    pthread_t reader, runner;
+    void *answer;
+    pawl_reader *r;
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    open_with_threads(f, 64 * MIB);
+    c.name = "p", c.inputs = &f->s, c.input_count = 1, c.process = process_nothing;
+    assert_int_equal(pawl_processor_add(f->log, &c, NULL), 0);
+    assert_int_equal(pawl_reader_open(f->log, f->s, 0, PAWL_END, 0, &r), 0);
+    alarm(20); /* neither has a clock to wake it */
+    assert_int_equal(pthread_create(&reader, NULL, read_for_ever, r), 0);
+    wait_for_sleepers(f->log, 1);
+    pawl_stop(f->log);
+    assert_int_equal(pthread_join(reader, &answer), 0);
+    assert_int_equal(stopped_reading, PAWL_STOPPED);
+    assert_int_equal(pawl_run(f->log, 2, 0), 0); /* the stop is in force until a run has ended */
+    assert_int_equal(pthread_create(&runner, NULL, run_for_ever, f->log), 0);
+    wait_for_sleepers(f->log, 2);
+    pawl_stop(f->log);
+    assert_int_equal(pthread_join(runner, &answer), 0);
+    assert_ptr_equal(answer, f->log);
+    alarm(0);
+    pawl_reader_close(r);
+}
+
 static void a_transaction_used_again_keeps_no_more_than_it_needs(void **state) {
     struct fixture *f = *state;
     static char value[100000];
@@ -359,6 +412,7 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(an_asynchronous_commit_is_not_left_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stop_is_heard_by_who_waits_for_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stop_wakes_a_reader_and_idle_workers, setup, teardown),
         cmocka_unit_test_setup_teardown(a_transaction_used_again_keeps_no_more_than_it_needs, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(forgetting_gives_room_in_the_tables_back, setup, teardown),
