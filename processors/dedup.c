@@ -286,13 +286,14 @@ static bool begin_batch(const dedup *x, part *t, const pawl_record *records, siz
     return true;
 }
 
-static int one(proc *p, part *t, pawl_context *ctx, const pawl_record *r, struct buffer *own,
+static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
                const char **why) {
     const dedup *x = p->self;
+    part *t = &x->parts[pawl_context_partition(ctx)];
     const char *bytes;
     size_t size;
     uint64_t h[2];
-    int got = selector_get(&x->id, r, own, &bytes, &size, why);
+    int got = selector_get(&x->id, r, &s->own, &bytes, &size, why);
     if (got < 0)
         return PAWL_PROCESSOR;
     if (got == 1)
@@ -311,19 +312,11 @@ static int one(proc *p, part *t, pawl_context *ctx, const pawl_record *r, struct
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
     dedup *x = p->self;
     part *t = &x->parts[pawl_context_partition(ctx)];
-    struct buffer own = {0};
-    int rc = 0;
     if (!begin_batch(x, t, records, count)) {
         pawl_fail(ctx, 0, "out of memory");
         return PAWL_MEMORY;
     }
-    for (size_t i = 0; i < count && rc >= 0; i++) {
-        const char *why;
-        rc = one(p, t, ctx, &records[i], &own, &why);
-        if (rc < 0)
-            pawl_fail(ctx, i, why);
-    }
-    buffer_free(&own);
+    int rc = proc_each(p, ctx, records, count, NULL, one);
     if (rc < 0)
         return rc;
     let_go(x, t, pawl_context_log(ctx), &p->to[0], pawl_context_partition(ctx));

@@ -68,39 +68,23 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     return match != NULL || x->equals != NULL ? 0 : connect_error(err, PAWL_MEMORY, "no memory");
 }
 
-/* 1 keep, 0 not, -1 *why */
-static int keep(const filter *x, const pawl_record *r, matcher_space *space, struct buffer *own,
-                const char **why) {
+static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
+               const char **why) {
+    const filter *x = p->self;
     const char *bytes;
     size_t size;
-    int got = selector_get(&x->of, r, own, &bytes, &size, why);
+    int got = selector_get(&x->of, r, &s->own, &bytes, &size, why);
     if (got == 1)
-        got = x->pattern != NULL ? matcher_run(x->pattern, space, bytes, size, why)
+        got = x->pattern != NULL ? matcher_run(x->pattern, s->space, bytes, size, why)
                                  : strlen(x->equals) == size && memcmp(x->equals, bytes, size) == 0;
-    return got < 0 ? got : got != (int)x->invert;
+    if (got < 0)
+        return PAWL_PROCESSOR;
+    *why = "it could not be emitted";
+    return got != (int)x->invert ? proc_emit(p, ctx, 0, r, false) : 0;
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
-    const filter *x = p->self;
-    matcher_space *space = x->pattern != NULL ? matcher_space_new(x->pattern) : NULL;
-    struct buffer own = {0};
-    const char *why = "out of memory";
-    int rc = x->pattern == NULL || space != NULL ? 0 : PAWL_MEMORY;
-    if (rc < 0)
-        pawl_fail(ctx, 0, why);
-    for (size_t i = 0; i < count && rc >= 0; i++) {
-        int got = keep(x, &records[i], space, &own, &why);
-        rc = got < 0 ? PAWL_PROCESSOR : 0;
-        if (got > 0) {
-            why = "it could not be emitted";
-            rc = proc_emit(p, ctx, 0, &records[i], false);
-        }
-        if (rc < 0)
-            pawl_fail(ctx, i, why);
-    }
-    matcher_space_free(space);
-    buffer_free(&own);
-    return rc < 0 ? rc : 0;
+    return proc_each(p, ctx, records, count, ((const filter *)p->self)->pattern, one);
 }
 
 static const proc_type type = {

@@ -125,9 +125,10 @@ static bool has_members(const pawl_record *r) {
     return i < r->value_len && (at[i] == '{' || at[i] == '[');
 }
 
-static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct buffer *value,
-               struct buffer *own, const char **why) {
+static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
+               const char **why) {
     const pick *x = p->self;
+    struct buffer *value = &s->value;
     struct json_found last;
     pawl_record out = *r;
     *why = "the value is not a JSON object or list";
@@ -143,7 +144,7 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct buffer *
     if (by_key) {
         const char *bytes;
         size_t size;
-        int got = value_text(&last, own, &bytes, &size, why);
+        int got = value_text(&last, &s->own, &bytes, &size, why);
         if (got < 0)
             return PAWL_PROCESSOR;
         *why = "the key would be longer than 65,535 bytes";
@@ -157,17 +158,7 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct buffer *
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
-    struct buffer value = {0}, own = {0};
-    int rc = 0;
-    for (size_t i = 0; i < count && rc >= 0; i++) {
-        const char *why;
-        rc = one(p, ctx, &records[i], &value, &own, &why);
-        if (rc < 0)
-            pawl_fail(ctx, i, why);
-    }
-    buffer_free(&value);
-    buffer_free(&own);
-    return rc < 0 ? rc : 0;
+    return proc_each(p, ctx, records, count, NULL, one);
 }
 
 static const proc_type type = {.make = make, .process = process, .destroy = destroy};

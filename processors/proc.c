@@ -107,3 +107,21 @@ int proc_emit(proc *p, pawl_context *ctx, uint32_t output, const pawl_record *r,
         atomic_fetch_add_explicit(&p->emitted, 1, memory_order_relaxed);
     return rc;
 }
+
+int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
+              const matcher *m, proc_one_fn one) {
+    struct scratch s = {.space = m != NULL ? matcher_space_new(m) : NULL};
+    const char *why = "out of memory";
+    int rc = m == NULL || s.space != NULL ? 0 : PAWL_MEMORY;
+    if (rc < 0)
+        pawl_fail(ctx, 0, why);
+    for (size_t i = 0; i < count && rc >= 0; i++) {
+        rc = one(p, ctx, &records[i], &s, &why);
+        if (rc < 0)
+            pawl_fail(ctx, i, why);
+    }
+    matcher_space_free(s.space);
+    buffer_free(&s.value);
+    buffer_free(&s.own);
+    return rc < 0 ? rc : 0;
+}

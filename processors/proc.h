@@ -116,4 +116,19 @@ const char *matcher_group_name(const matcher *m, uint32_t index);
 bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, size_t *from,
                    size_t *to);
 
+/* ---- a batch */
+
+/* Memory of a batch, kept from one record to the next. */
+struct scratch {
+    matcher_space *space; /* of the matcher that was given */
+    struct buffer value, own;
+};
+/* Handles a record: 0, or an error with *why. */
+typedef int (*proc_one_fn)(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
+                           const char **why);
+/* Calls it for each record of a batch, up to the first error, which is told by pawl_fail(). m may
+ * be NULL. */
+int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
+              const matcher *m, proc_one_fn one);
+
 #endif

@@ -102,28 +102,31 @@ static bool make_object(const matcher *m, const matcher_space *space, const char
     return good && buffer_add_text(t, "}");
 }
 
-static int one(proc *p, pawl_context *ctx, const pawl_record *r, matcher_space *space,
-               struct buffer *t, const char **why) {
+static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
+               const char **why) {
     const regex *x = p->self;
+    struct buffer *t = &s->value;
     size_t from, to;
-    int got = matcher_run(x->pattern, space, r->value, r->value_len, why);
+    int got = matcher_run(x->pattern, s->space, r->value, r->value_len, why);
     if (got < 0)
         return PAWL_PROCESSOR;
-    if (got == 0 && x->rest >= 0)
+    if (got == 0 && x->rest >= 0) {
+        *why = "it could not be emitted";
         return proc_emit(p, ctx, (uint32_t)x->rest, r, false);
+    }
     if (got == 0) {
         *why = "the pattern does not match";
         return x->no_match == FAIL ? PAWL_PROCESSOR : 0;
     }
     *why = "out of memory";
-    if (!make_object(x->pattern, space, r->value, t) || t->len > UINT32_MAX)
+    if (!make_object(x->pattern, s->space, r->value, t) || t->len > UINT32_MAX)
         return PAWL_MEMORY;
     pawl_record out = *r;
     out.value = t->bytes;
     out.value_len = (uint32_t)t->len;
     if (x->key >= 0) {
         *why = "the key would be longer than 65,535 bytes";
-        bool set = matcher_group(x->pattern, space, (uint32_t)x->key, &from, &to);
+        bool set = matcher_group(x->pattern, s->space, (uint32_t)x->key, &from, &to);
         if (set && to - from > UINT16_MAX)
             return PAWL_TOO_LARGE;
         out.key = set && to > from ? (const char *)r->value + from : NULL;
@@ -134,21 +137,7 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, matcher_space *
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
-    const regex *x = p->self;
-    matcher_space *space = matcher_space_new(x->pattern);
-    const char *why = "out of memory";
-    struct buffer t = {0};
-    int rc = space != NULL ? 0 : PAWL_MEMORY;
-    if (rc < 0)
-        pawl_fail(ctx, 0, why);
-    for (size_t i = 0; i < count && rc >= 0; i++) {
-        rc = one(p, ctx, &records[i], space, &t, &why);
-        if (rc < 0)
-            pawl_fail(ctx, i, why);
-    }
-    matcher_space_free(space);
-    buffer_free(&t);
-    return rc < 0 ? rc : 0;
+    return proc_each(p, ctx, records, count, ((const regex *)p->self)->pattern, one);
 }
 
 static const proc_type type = {

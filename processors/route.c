@@ -69,33 +69,25 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     return rc;
 }
 
-/* Index of the output that the record goes to; -1: dropped; -2: it can't be told, *why. */
-static int choose(const route *x, const pawl_record *r, struct buffer *own, const char **why) {
+static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
+               const char **why) {
+    const route *x = p->self;
     const char *bytes;
     size_t size;
-    int got = selector_get(&x->by, r, own, &bytes, &size, why);
+    int got = selector_get(&x->by, r, &s->own, &bytes, &size, why), output = x->otherwise;
+    if (got < 0)
+        return PAWL_PROCESSOR;
     for (size_t k = 0; got == 1 && k < x->count; k++)
-        if (strlen(x->ways[k].text) == size && memcmp(x->ways[k].text, bytes, size) == 0)
-            return x->ways[k].output;
-    return got < 0 ? -2 : x->otherwise;
+        if (strlen(x->ways[k].text) == size && memcmp(x->ways[k].text, bytes, size) == 0) {
+            output = x->ways[k].output;
+            break;
+        }
+    *why = "it could not be emitted";
+    return output >= 0 ? proc_emit(p, ctx, (uint32_t)output, r, false) : 0;
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
-    struct buffer own = {0};
-    int rc = 0;
-    for (size_t i = 0; i < count && rc >= 0; i++) {
-        const char *why;
-        int output = choose(p->self, &records[i], &own, &why);
-        rc = output == -2 ? PAWL_PROCESSOR : 0;
-        if (output >= 0) {
-            why = "it could not be emitted";
-            rc = proc_emit(p, ctx, (uint32_t)output, &records[i], false);
-        }
-        if (rc < 0)
-            pawl_fail(ctx, i, why);
-    }
-    buffer_free(&own);
-    return rc < 0 ? rc : 0;
+    return proc_each(p, ctx, records, count, NULL, one);
 }
 
 static const proc_type type = {
