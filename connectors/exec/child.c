@@ -140,7 +140,7 @@ static int drain(struct flow *f, bool *refused) {
 
 /* Milliseconds until the time is over, at most a second; 0: it is. */
 static int left_ms(const struct flow *f) {
-    uint64_t now = connect_now(&(pawl_hooks){0}), left;
+    uint64_t now = connect_now(NULL), left;
     if (f->end_ns == 0)
         return 1000;
     left = f->end_ns > now ? (f->end_ns - now + 999999) / 1000000 : 0;
@@ -192,7 +192,7 @@ void child_run(const struct child_job *j, struct child_result *r) {
     pid_t pid;
     *r = (struct child_result){0};
     if (j->timeout_ms != 0)
-        f.end_ns = connect_now(&(pawl_hooks){0}) + j->timeout_ms * 1000000u;
+        f.end_ns = connect_now(NULL) + j->timeout_ms * 1000000u;
     sigemptyset(&pipes);
     sigaddset(&pipes, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &pipes, &before);

@@ -3,7 +3,6 @@
  * Lines of a buffer: 64 bytes at a time become a mask of where the newlines are.
  */
 #include <string.h>
-#include <time.h>
 
 #include "connectors/file/tail.h"
 
@@ -27,12 +26,6 @@ static inline uint64_t newlines(const uint8_t *p) {
     return mask;
 }
 #endif
-
-int64_t lines_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max,
                    size_t line_max, bool crlf, int64_t timestamp_ns, const uint8_t **next) {

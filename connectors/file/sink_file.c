@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "connectors/file/compress.h"
@@ -225,11 +224,9 @@ static int rotate(struct file_sink *s, struct target *t) {
 
 static bool due(const struct file_sink *s, const struct target *t, bool any_age) {
     const struct file_state *st = &t->state;
-    struct timespec now;
     if (st->first == FILE_NONE || st->length == 0 || st->prepared[0] != 0)
         return false;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t age_ms = ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec - st->begun_ns) / 1000000;
+    int64_t age_ms = (connect_wall_ns() - st->begun_ns) / 1000000;
     return any_age || st->length >= s->rotate_bytes ||
            (s->rotate_ms != 0 && (age_ms < 0 || (uint64_t)age_ms >= s->rotate_ms));
 }
@@ -408,10 +405,8 @@ static int sink_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         return failed(s, f, "making a part visible");
     s->fresh = t->state.first == FILE_NONE;
     if (s->fresh) { /* in memory only, until it is prepared */
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
         t->state.first = b->from;
-        t->state.begun_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+        t->state.begun_ns = connect_wall_ns();
         part_name(s, t, name);
         if (s->part >= 0)
             close(s->part);

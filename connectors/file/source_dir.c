@@ -114,7 +114,7 @@ static int scan(struct dir_source *s, pawl_fault *f) {
         (void)entry_of(s, e->d_name, f);
     }
     closedir(d);
-    s->scanned_ns = connect_now(&(pawl_hooks){0});
+    s->scanned_ns = connect_now(NULL);
     pthread_mutex_lock(&s->mutex);
     snprintf(s->shown, sizeof s->shown, "%.100s: %zu files", s->path, s->count);
     pthread_mutex_unlock(&s->mutex);
@@ -210,7 +210,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     struct dir_source *s = self;
     size_t before = s->count;
     int rc = PAWL_DONE;
-    uint64_t now = connect_now(&(pawl_hooks){0});
+    uint64_t now = connect_now(NULL);
     if (s->reading != NULL || timeout_ms == 0 || now >= s->look_at_ns) {
         rc = read_files(s, out, max_records, max_bytes, f);
         if (rc != PAWL_DONE || out->item != NULL)

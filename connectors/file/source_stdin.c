@@ -66,7 +66,7 @@ static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max) {
         return false;
     }
     size_t count = last != NULL ? lines_split(from, last + 1, s->records, max, s->line_max, s->crlf,
-                                              lines_now(), &next)
+                                              connect_wall_ns(), &next)
                                 : 0;
     if (count != 0) {
         s->from += (size_t)(next - from);
@@ -78,7 +78,7 @@ static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max) {
         return false;
     s->records[0].value = from;
     s->records[0].value_len = (uint32_t)(full ? s->line_max : n);
-    s->records[0].timestamp_ns = lines_now();
+    s->records[0].timestamp_ns = connect_wall_ns();
     out->poison = full ? "a line of standard input is over line_max" : NULL;
     s->skipping = full;
     s->from += full ? s->line_max : n;

@@ -287,7 +287,8 @@ static void give_one(struct tail *t, const char *item, pawl_source_batch *out, c
                      size_t len, const char *part, const uint8_t *after) {
     static const char name[] = "pawl-line-part";
     pawl_record *r = &t->records[0];
-    *r = (pawl_record){.value = from, .value_len = (uint32_t)len, .timestamp_ns = lines_now()};
+    *r =
+        (pawl_record){.value = from, .value_len = (uint32_t)len, .timestamp_ns = connect_wall_ns()};
     if (part != NULL) {
         t->part = (pawl_header){name, part, sizeof name - 1, (uint16_t)strlen(part), 0};
         r->headers = &t->part;
@@ -355,7 +356,7 @@ static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, 
     }
     plain_records(t);
     size_t n = lines_split(t->next, end, t->records, max, (size_t)t->set.line_max, t->set.crlf,
-                           lines_now(), &next);
+                           connect_wall_ns(), &next);
     if (n == 0)
         return give_long(t, item, out);
     give(t, item, out, n, next);
@@ -396,7 +397,7 @@ static int end_long(struct tail *t, const char *item, pawl_source_batch *out, ui
     t->flags = 0;
     encode(t, t->before + TAIL_WINDOW, out);
     t->records[0] = (pawl_record){
-        .value = t->dead, .value_len = (uint32_t)t->dead_len, .timestamp_ns = lines_now()};
+        .value = t->dead, .value_len = (uint32_t)t->dead_len, .timestamp_ns = connect_wall_ns()};
     out->item = item;
     out->records = t->records;
     out->count = 1;
@@ -433,7 +434,7 @@ static bool complete(struct tail *t) {
         t->gone_since_ns = 0;
         return false;
     }
-    uint64_t now = connect_now(&(pawl_hooks){0});
+    uint64_t now = connect_now(NULL);
     if (t->gone_since_ns == 0)
         t->gone_since_ns = now;
     return now - t->gone_since_ns >= (uint64_t)t->set.rotate_wait_ms * 1000000u;

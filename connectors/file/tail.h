@@ -35,7 +35,6 @@
  * \n, with crlf without \r\n) of the records, and their timestamp. *next: where it stopped. */
 size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max,
                    size_t line_max, bool crlf, int64_t timestamp_ns, const uint8_t **next);
-int64_t lines_now(void);
 
 /* ---- tail_prefetch.c: a thread that does one read at a time */
 

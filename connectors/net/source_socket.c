@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "connectors/net/wire.h"
 
@@ -192,21 +191,20 @@ static bool take_line(struct socket_source *s, struct wire_connection *c, const 
 static size_t take(struct socket_source *s, struct wire_connection *c, size_t max,
                    size_t max_bytes) {
     size_t count = 0, bytes = 0;
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
+    int64_t now_ns = connect_wall_ns();
     while (count < max && bytes < max_bytes && !c->refused) {
         const uint8_t *line = c->buf + c->from, *newline = memchr(line, '\n', c->len - c->from);
         if (newline == NULL)
             break;
         pawl_record *r = &s->records[count];
-        r->timestamp_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+        r->timestamp_ns = now_ns;
         count += take_line(s, c, line, (size_t)(newline - line), r);
         c->from = (size_t)(newline - c->buf) + 1;
         bytes += (size_t)(newline - line);
         c->since_ns = 0;
     }
     if (c->from != c->len && c->since_ns == 0)
-        c->since_ns = connect_now(&(pawl_hooks){0});
+        c->since_ns = connect_now(NULL);
     if (c->from == 0 && c->len > s->wire->set.line_max && !c->refused)
         wire_refuse(s->wire, c, "the line is too long");
     if (count == 0 && s->plain && c->closing && c->from != c->len &&

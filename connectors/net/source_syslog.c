@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "connectors/net/syslog.h"
 #include "connectors/net/wire.h"
@@ -146,13 +145,11 @@ static void as_headers(struct syslog_source *s, const struct syslog_message *m, 
 static bool message(struct syslog_source *s, size_t index, const char *text, size_t n) {
     struct syslog_message m;
     pawl_record *r = &s->records[index];
-    struct timespec t;
     syslog_parse(text, n, &m);
     if (s->format == AS_JSON && json_max(&m) > ARENA - s->used)
         return false;
-    clock_gettime(CLOCK_REALTIME, &t);
     *r = (pawl_record){.value = text, .value_len = (uint32_t)n};
-    r->timestamp_ns = m.time_ns > 0 ? m.time_ns : (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    r->timestamp_ns = m.time_ns > 0 ? m.time_ns : connect_wall_ns();
     if (s->format == AS_JSON)
         as_json(s, &m, r);
     else if (s->format == AS_HEADERS)
@@ -207,7 +204,7 @@ static size_t take(struct syslog_source *s, struct wire_connection *c, size_t ma
     if (used < 0)
         wire_refuse(s->wire, c, "the message is too long");
     if (c->from != c->len && c->since_ns == 0)
-        c->since_ns = connect_now(&(pawl_hooks){0});
+        c->since_ns = connect_now(NULL);
     /* the last one came without an end */
     if (count == 0 && used == 0 && c->closing && c->from != c->len) {
         (void)message(s, 0, (const char *)c->buf + c->from, c->len - c->from);

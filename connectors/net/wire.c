@@ -161,7 +161,7 @@ static int listen_inet(struct wire *w, pawl_fault *f) {
 }
 
 int wire_open(struct wire *w, pawl_fault *f) {
-    w->looked_ns = connect_now(&(pawl_hooks){0});
+    w->looked_ns = connect_now(NULL);
     if ((!w->set.stream || w->stream_fd >= 0) && (!w->set.datagram || w->datagram_fd >= 0))
         return PAWL_DONE;
     if (!is_unix(w->set.address))
@@ -287,7 +287,7 @@ static int until_slow(const struct wire *w, uint64_t now, int timeout_ms) {
 bool wire_wait(struct wire *w, int timeout_ms) {
     static const short in = POLLIN;
     struct pollfd p[WIRE_CONNECTIONS_MAX + 3];
-    uint64_t now = connect_now(&(pawl_hooks){0});
+    uint64_t now = connect_now(NULL);
     tidy(w, now);
     uint32_t n = w->count;
     timeout_ms = until_slow(w, now, timeout_ms);
@@ -301,7 +301,7 @@ bool wire_wait(struct wire *w, int timeout_ms) {
     p[n + 1] = (struct pollfd){w->datagram_fd, in, 0};
     p[n + 2] = (struct pollfd){w->wake_fd, in, 0};
     int ready = poll(p, n + 3, timeout_ms);
-    now = w->looked_ns = connect_now(&(pawl_hooks){0}); /* waiting here is no pause */
+    now = w->looked_ns = connect_now(NULL); /* waiting here is no pause */
     if (ready <= 0)
         return false;
     for (uint32_t i = 0; i < n; i++) {

@@ -24,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "connectors/postgres/link_postgres.h"
 
@@ -109,9 +108,7 @@ static int answer(struct pg_link *l, const char *what, const PGresult *r, bool r
 /* ---- waiting */
 
 static uint64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    return connect_now(NULL) / 1000000;
 }
 
 static uint64_t limit(const struct pg_link *l) {

@@ -23,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "connectors/postgres/link_postgres.h"
 
@@ -267,13 +266,12 @@ static int whole_values(struct pg_source *s, int rows, int most, pawl_fault *f) 
 }
 
 static int give(struct pg_source *s, int rows, pawl_source_batch *out) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
+    int64_t now_ns = connect_wall_ns();
     for (int i = 0; i < rows; i++) {
         int key = PQgetlength(s->rows, i, 2);
         s->records[i] = (pawl_record){.value = PQgetvalue(s->rows, i, 3),
                                       .value_len = (uint32_t)PQgetlength(s->rows, i, 3),
-                                      .timestamp_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec};
+                                      .timestamp_ns = now_ns};
         if (!PQgetisnull(s->rows, i, 2)) {
             s->records[i].key = PQgetvalue(s->rows, i, 2);
             s->records[i].key_len = (uint16_t)(key < 65535 ? key : 65535);
@@ -306,7 +304,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     char first[24], second[24], limit[24];
     const char *values[] = {first, second, limit};
     int most = (int)(max_records < s->fetch ? max_records : s->fetch);
-    uint64_t now = connect_now(&(pawl_hooks){0});
+    uint64_t now = connect_now(NULL);
     (void)max_bytes; /* `fetch` is what bounds it */
     if (now < s->poll_at_ns) {
         uint64_t left_ms = (s->poll_at_ns - now) / 1000000 + 1;

@@ -48,11 +48,17 @@ int connect_hooks_known(const pawl_hooks *h, pawl_error *err) {
 }
 
 uint64_t connect_now(const pawl_hooks *h) {
-    if (h->now_ns != NULL)
+    if (h != NULL && h->now_ns != NULL)
         return h->now_ns(h->now_arg);
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int64_t connect_wall_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 int connect_position_fault(int code, pawl_fault *f) {

@@ -31,7 +31,10 @@ int connect_log_error(pawl_error *err, int code);
 /* Are the reserved fields 0? UNSUPPORTED where they aren't. */
 int connect_hooks_known(const pawl_hooks *h, pawl_error *err);
 
+/* Nanoseconds of a clock that never goes back. NULL: the system's. */
 uint64_t connect_now(const pawl_hooks *h);
+/* Nanoseconds since 1970. */
+int64_t connect_wall_ns(void);
 void connect_point(const pawl_hooks *h, const char *point);
 /* Pause before attempt n (from 1): doubled each time, capped, a random 50 to 100 per cent of it.
  * Changes *state. Milliseconds. */

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- life */
@@ -175,8 +174,6 @@ int flow_log_answer(struct flow *f, int code) {
 }
 
 void flow_arrived(struct flow *f, const pawl_flow_status *more) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
     f->attempts = 0;
     pthread_mutex_lock(&f->mutex);
     f->status.records += more->records;
@@ -185,7 +182,7 @@ void flow_arrived(struct flow *f, const pawl_flow_status *more) {
     f->status.bytes += more->bytes;
     f->status.batches++;
     f->status.attempts = 0;
-    f->status.last_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    f->status.last_ns = connect_wall_ns();
     pthread_mutex_unlock(&f->mutex);
 }
 
