@@ -97,8 +97,11 @@ int engine_dispatch(pawl *p) {
         uint32_t count = 0;
         p->ready_head = p->ready_tail = NULL;
         engine_leave(p);
-        for (struct async_commit *a = head; a != NULL; a = a->next, count++)
-            a->fn(a->arg, a->lsn == NO_LSN ? PAWL_IO : 0, &a->receipt);
+        for (struct async_commit *a = head; a != NULL; a = a->next, count++) {
+            bool failed = a->lsn == NO_LSN;
+            assert(failed || a->lsn <= atomic_load_explicit(&p->durable_lsn, memory_order_relaxed));
+            a->fn(a->arg, failed ? PAWL_IO : 0, &a->receipt); /* PAWL-1 */
+        }
         pthread_mutex_lock(&p->mutex);
         assert(count <= p->async_count);
         tail->next = p->async_free;

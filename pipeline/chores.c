@@ -11,6 +11,7 @@
 
 /* Segments are gone: what tied them to later ones is too. */
 static void forget_segments(pawl *p, uint64_t first) {
+    assert(first == p->wal.first_segment + 1 && first <= p->wal.segment); /* PAWL-8: in order */
     p->wal.first_segment = first;
     tables_drop_spans(&p->tables, first);
     if (p->wal.next == NEXT_FULL)

@@ -4,6 +4,8 @@
  * whoever needs durability first, so that a lone committer has no hand-off to another thread. The
  * background thread leads when nobody else does.
  */
+#include <assert.h>
+
 #include "pipeline/engine.h"
 
 #define FULL_LOOK_NS 100000000u /* space may be freed by others */
@@ -28,10 +30,12 @@ static void submit_next(pawl *p) {
 
 void engine_lead(pawl *p) {
     struct seam_req *done[32];
+    assert(!p->leader && p->wal.in_flight != 0);
     p->leader = true;
     engine_leave(p);
     int n = p->io->ops->reap(p->io, done, 32, true);
     pthread_mutex_lock(&p->mutex);
+    assert(p->leader);
     p->leader = false;
     if (n < 0)
         wal_fail(&p->wal, -n, "reap", p->wal.durable);
@@ -79,6 +83,7 @@ static void hand_on(pawl *p, bool wanted) {
 
 int engine_wait_durable(pawl *p, uint64_t lsn) {
     struct wal *w = &p->wal;
+    assert(lsn <= w->tail); /* PAWL-1: what is waited for was appended */
     pace_sync_came(&w->pace, time_for(p, PACE_WAITER_CAME));
     while (w->durable < lsn) {
         if (w->failed != 0)
@@ -129,6 +134,7 @@ int engine_commit_wait(pawl *p, uint64_t lsn) {
     struct wal *w = &p->wal;
     int rc = 0;
     uint32_t bit = 1u << w->number % 32;
+    assert(lsn <= w->tail); /* PAWL-1: what is waited for was appended */
     pace_committer_came(&w->pace, time_for(p, PACE_WAITER_CAME));
     while (w->durable < lsn && rc == 0) {
         if (pace_committer_submits(&w->pace, w->in_flight))

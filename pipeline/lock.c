@@ -3,6 +3,7 @@
  * The handle's lock: the check that every public call begins with, what is done once the lock is
  * released, and how a thread waits under it and is woken.
  */
+#include <assert.h>
 #include <errno.h>
 #include <time.h>
 
@@ -86,6 +87,8 @@ void engine_progress(pawl *p) {
     engine_ring(p);
     if (p->any_watched != 0)
         any_tell(p, false);
+    assert(p->wal.durable >=
+           atomic_load_explicit(&p->durable_lsn, memory_order_relaxed)); /* PAWL-1 */
     atomic_store_explicit(&p->durable_lsn, p->wal.durable, memory_order_release);
     atomic_fetch_add(&p->progress_count, 1);
     if (atomic_load(&p->sleepers) != 0)

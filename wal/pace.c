@@ -19,10 +19,6 @@ bool pace_group_worth(const struct pace *p, const struct pace_group *g) {
     return g->frames >= pace_group_wait(p) || g->len >= g->buffer_size / 4 * g->in_flight;
 }
 
-void pace_group_done(struct pace *p, uint64_t frames) {
-    p->mean = (3 * p->mean + frames) / 4;
-}
-
 /* ---- 5. naps */
 
 /* A hold has begun that ends at `until`. The background thread may look a little later. */
@@ -57,6 +53,7 @@ enum pace_decision pace_async_came(struct pace *p, uint32_t in_flight, uint64_t 
 static void waiter_came(struct pace *p, uint64_t now) {
     if (p->async_since == 0)
         return;
+    assert(now >= p->async_since); /* the clock is monotonic */
     bool soon = now - p->async_since < PACE_FOLLOW_NS;
     p->followed = !soon ? 0 : p->followed < PACE_FOLLOWED_MANY ? p->followed + 1 : p->followed;
     p->async_since = p->async_until = 0;
@@ -118,6 +115,7 @@ enum pace_decision pace_reaped(struct pace *p, uint32_t in_flight, uint64_t now)
 }
 
 enum pace_decision pace_looked(struct pace *p, bool gathered, uint32_t in_flight, uint64_t now) {
+    assert(p->async_until == 0 || p->async_since != 0);
     if (!pace_holds(p))
         return PACE_SUBMIT;
     bool still = gathered && in_flight == 0;

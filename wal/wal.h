@@ -33,7 +33,7 @@
 
 #define WAL_BUFFERS 14    /* write buffers that groups gather in */
 #define WAL_LOANS 2       /* and further ones, which large transactions fill themselves */
-#define WAL_ALIVE_MAX 22  /* groups that gather or are on their way */
+#define WAL_ALIVE_MAX 22  /* groups that gather or are in flight; below 32: see wal.done_mask */
 #define WAL_GROUPS_MAX 40 /* and those whose bytes serve readers */
 /* so many groups may be kept for readers: the writer always has the other buffers */
 #define WAL_PINNED_MAX 4

@@ -74,7 +74,8 @@ static struct group *place(struct wal *w) {
         if (g->state == GROUP_IDLE && g->pins == 0 && (oldest == NULL || g->lsn < oldest->lsn))
             oldest = g;
     }
-    return oldest; /* there is one: no more are alive or pinned than there are places */
+    assert(oldest != NULL); /* fewer are alive or pinned than there are places */
+    return oldest;
 }
 
 /* The buffer that nothing was written to for longest, so that recent bytes stay readable; what
@@ -96,9 +97,13 @@ static int free_buffer(struct wal *w) {
     for (int i = 0; i < COUNT; i++)
         if (!busy[i] && (best < 0 || newest[i] < newest[best]))
             best = i;
-    for (int i = 0; i < WAL_GROUPS_MAX && best >= 0; i++)
-        if (w->groups[i].buffer == best && !w->groups[i].own)
-            w->groups[i].state = GROUP_FREE;
+    for (int i = 0; i < WAL_GROUPS_MAX && best >= 0; i++) {
+        struct group *g = &w->groups[i];
+        if (g->state == GROUP_FREE || g->buffer != best || g->own)
+            continue;
+        assert(g->state == GROUP_IDLE && g->pins == 0); /* PAWL-5: no reader, not in flight */
+        g->state = GROUP_FREE;
+    }
     if (best >= 0 && best == w->rest)
         w->rest = -1;
     return best;
@@ -137,6 +142,7 @@ static struct group *new_group(struct wal *w, uint64_t size, struct wal_loan *lo
         struct wal_loan fresh = {w->buffers[buffer], buffer};
         w->for_loans[buffer] = true;
         buffer = loan->number;
+        assert(w->for_loans[buffer] && w->buffers[buffer] == loan->data);
         w->for_loans[buffer] = false;
         *loan = fresh;
     }
@@ -148,7 +154,9 @@ static struct group *new_group(struct wal *w, uint64_t size, struct wal_loan *lo
     return g;
 }
 
-static void start_group(struct wal *w, struct group *g) {
+static inline void start_group(struct wal *w, struct group *g) {
+    assert(w->gathering == NULL && g->pins == 0);
+    assert(w->tail % BLOCK == 0); /* PAWL-5: whole blocks */
     g->state = GROUP_GATHERING;
     g->lsn = w->tail;
     g->len = g->done = g->tries = 0;
@@ -189,11 +197,15 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
     int rc = space(w, size, f->loan, &out);
     if (rc != 0)
         return rc;
+    struct group *g = w->gathering;
+    assert(g->lsn + g->len == w->tail && g->len + size <= g->cap);  /* PAWL-2: LSN is place */
+    assert(w->durable <= w->tail);                                  /* PAWL-9: the witness */
+    assert(w->link == w->last.hash);                                /* PAWL-2: the chain */
+    assert(w->state == WAL_RUNNING || f->kind == FRAME_CHECKPOINT); /* PAWL-9 */
     struct frame_header h = {
         .lsn = w->tail, .epoch = w->epoch, .durable = w->durable, .link = w->link};
-    assert(out != NULL && w->durable <= w->tail);
     wal_encode_frame(out, f, &h, w->seed);
-    w->gathering->len += (uint32_t)size;
+    g->len += (uint32_t)size;
     w->tail += size;
     w->link = h.hash;
     w->last_kind = f->kind;
@@ -219,6 +231,7 @@ static void scratch_done(struct wal *w) {
 }
 
 static void seal(struct wal *w) {
+    assert(w->state == WAL_RUNNING);
     struct bytes *body = scratch(w);
     if (w->hooks.index(w->hooks.ctx, body, index_max(w->segment_size)) != 0)
         body->len = 0; /* no memory for an index: the segment is then read from its first frame */
@@ -245,6 +258,8 @@ static void seal(struct wal *w) {
 
 /* Builds header and checkpoint of the next segment in one group and submits it. */
 static int begin(struct wal *w) {
+    assert(w->durable == w->tail);                      /* PAWL-9: all before is durable */
+    assert(w->next == NEXT_READY && w->next_file >= 0); /* PAWL-8: and the file is prepared */
     struct bytes *body = scratch(w);
     struct run runs[16];
     uint32_t count = 0;
@@ -312,7 +327,8 @@ void wal_step(struct wal *w) {
             w->io->ops->close(w->io, old);
     }
     if (w->state == WAL_BEGINNING && w->in_flight == 0) {
-        /* only now may frames go in: a torn tail is always in the newest segment */
+        /* Only now may frames go in: a torn tail is always in the newest segment. */
+        assert(w->durable == w->tail); /* PAWL-9 */
         w->state = WAL_RUNNING;
         w->needs_open = false;
         point(&w->hooks.points, "segment-begun");

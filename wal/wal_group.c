@@ -31,16 +31,19 @@ int wal_fail(struct wal *w, int sys_errno, const char *call, uint64_t lsn) {
 }
 
 static void submit(struct wal *w, struct group *g) {
+    assert(g->lsn >= w->durable); /* PAWL-5: durable bytes are not written again */
     struct seam_req *r = &g->req;
     memset(r, 0, sizeof *r);
     r->owner = g;
     r->file = w->file;
     r->buffer = g->buffer;
     if (g->state == GROUP_SYNCING) {
+        assert(g->done == g->len); /* PAWL-1: a sync before the last byte proves nothing */
         r->op = SEAM_SYNC;
         w->syncs++;
     } else {
-        uint32_t from = g->done / BLOCK * BLOCK; /* O_DIRECT wants whole blocks again */
+        assert(g->done < g->len);
+        uint32_t from = g->done / BLOCK * BLOCK; /* O_DIRECT needs whole blocks again */
         r->op = SEAM_WRITE;
         r->flags = w->dsync ? SEAM_DSYNC : 0;
         r->data = g->data + from;
@@ -68,7 +71,10 @@ void wal_submit(struct wal *w, bool force) {
     if (w->fresh)
         w->last_fresh_ns = w->io->ops->now(w->io);
     w->fresh = false;
+    assert(g->state == GROUP_GATHERING && g->lsn + g->len == w->tail);
+    assert(w->flight_tail == NULL || w->flight_tail->lsn + w->flight_tail->len == g->lsn);
     uint32_t whole = (uint32_t)align_up(g->len, BLOCK);
+    assert(whole <= g->cap);
     memset(g->data + g->len, 0, whole - g->len);
     w->tail += whole - g->len;
     g->len = whole;
@@ -99,6 +105,7 @@ void wal_submit(struct wal *w, bool force) {
 /* What becomes of a group that is through: it joins the one before it in memory and in the log, if
  * that is through too. */
 static void leave_flight(struct wal *w, struct group *g) {
+    assert(g->state == GROUP_DONE && g != w->gathering);
     g->state = GROUP_IDLE;
     if (g->own) {
         mem_free(w->mem, g->data, g->cap);
@@ -115,6 +122,11 @@ static void leave_flight(struct wal *w, struct group *g) {
     }
 }
 
+/* Does it follow the end of the segment before? */
+static bool begins_segment(const struct wal *w, const struct group *g) {
+    return g->lsn > w->durable && g->lsn == wal_base(w);
+}
+
 static void advance_durable(struct wal *w) {
     uint64_t before = w->durable;
     while (w->flight_head != NULL && w->flight_head->state == GROUP_DONE) {
@@ -122,12 +134,17 @@ static void advance_durable(struct wal *w) {
         w->flight_head = g->next;
         if (w->flight_head == NULL)
             w->flight_tail = NULL;
-        if (w->failed == 0)
+        if (w->failed == 0) {
+            assert(g->done == g->len);                            /* PAWL-1: it is whole */
+            assert(g->lsn == w->durable || begins_segment(w, g)); /* and nothing is left out */
             w->durable = g->lsn + g->len;
+        }
+        assert(w->in_flight != 0);
         w->in_flight--;
         w->done_mask |= 1u << g->number % 32;
         leave_flight(w, g);
     }
+    assert(w->durable <= w->tail); /* PAWL-1 */
     if (w->durable != before)
         point(&w->hooks.points, "durable-advanced");
 }
@@ -155,6 +172,7 @@ static void wrote(struct wal *w, struct group *g, int64_t n) {
         g->state = GROUP_DONE;
         return;
     }
+    assert((uint64_t)n <= g->req.len); /* no backend writes more than it was asked to */
     g->done += (uint32_t)n;
     if (g->done < g->len) {
         g->tries++;
@@ -175,6 +193,7 @@ static void wrote(struct wal *w, struct group *g, int64_t n) {
 
 void wal_complete(struct wal *w, struct seam_req *r) {
     struct group *g = r->owner;
+    assert(g->state == GROUP_WRITING || g->state == GROUP_SYNCING);
     if (g->state == GROUP_SYNCING) {
         int64_t n = r->result;
         if ((n == -EAGAIN || n == -EINTR || n == -ECANCELED) && ++g->tries <= TRIES_MAX) {
@@ -221,6 +240,8 @@ const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail) {
     const struct group *g = holder(w, lsn);
     if (g == NULL)
         return NULL;
+    assert(g->lsn + g->len <= w->tail); /* PAWL-2: nothing after the tail is shown */
+    assert(g != w->gathering || g->lsn >= w->durable);
     *avail = g->lsn + g->len - lsn;
     return g->data + (lsn - g->lsn);
 }
@@ -229,13 +250,16 @@ int wal_pin(struct wal *w, uint64_t lsn) {
     struct group *g = holder(w, lsn);
     if (g == NULL || g->own || (g->pins == 0 && w->pinned >= WAL_PINNED_MAX))
         return -1;
+    assert(g->pins != 0 || w->pinned < WAL_PINNED_MAX); /* the writer has the other buffers */
     w->pinned += g->pins++ == 0;
     return (int)(g - w->groups);
 }
 
 void wal_unpin(struct wal *w, int group) {
+    assert(group >= 0 && group < WAL_GROUPS_MAX);
     struct group *g = &w->groups[group];
-    assert(g->pins > 0);
+    assert(g->pins > 0 && w->pinned > 0);
+    assert(g->state != GROUP_FREE && !g->own); /* PAWL-2: its bytes stayed what they were */
     w->pinned -= --g->pins == 0;
 }
 
@@ -243,11 +267,13 @@ bool wal_lend(struct wal *w, struct wal_loan *loan) {
     if (w->loan_count == 0)
         return false;
     *loan = w->loans[--w->loan_count];
+    assert(w->for_loans[loan->number] && w->buffers[loan->number] == loan->data);
     return true;
 }
 
 void wal_give_back(struct wal *w, struct wal_loan *loan) {
     assert(w->loan_count < WAL_LOANS);
+    assert(w->for_loans[loan->number] && w->buffers[loan->number] == loan->data);
     w->loans[w->loan_count++] = *loan;
     *loan = (struct wal_loan){NULL, -1};
 }
@@ -322,7 +348,7 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->file = start->file;
     w->tail = align_up(start->tail, BLOCK);
     w->durable = w->tail;
-    w->link = start->link;
+    w->link = w->last.hash = start->link;
     w->seal_lsn = start->seal_lsn;
     w->next_file = start->next_file;
     w->spare_file = start->spare_file;

@@ -4,12 +4,16 @@
  * file-system journal commit when a group is synced into it, which doubles the syncs a second.
  * Where retention lets a segment go, its file is such a one: it is renamed, and written over.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 
 #include "wal/wal.h"
 
 uint64_t wal_segments_on_disk(const struct wal *w) {
+    assert(w->first_segment <= w->segment);
+    assert((w->next == NEXT_READY) == (w->next_file >= 0));
+    assert(w->spare_file < 0 || w->next == NEXT_READY);
     /* what is being recycled counts as kept until then */
     bool making = w->next == NEXT_MAKING && !w->recycling;
     return w->segment - w->first_segment + 1 + (w->next == NEXT_READY || making) +
@@ -22,7 +26,7 @@ bool wal_wants_next(struct wal *w) {
     return w->disk_cap == 0 || (wal_segments_on_disk(w) + 1) * w->segment_size <= w->disk_cap;
 }
 
-/* Never written: costs no memory, and preparing can't fail for want of it. */
+/* Never written, so it costs no memory, and preparing can't fail for lack of it. */
 static _Alignas(BLOCK) const uint8_t zeros[MIB / 4];
 
 static int fill(struct seam *io, int file, uint64_t size) {
@@ -82,6 +86,7 @@ int wal_prepare_file(struct seam *io, const struct points *points, uint64_t inde
 }
 
 void wal_next_done(struct wal *w, int file_or_errno) {
+    assert(w->next == NEXT_MAKING && w->next_file < 0 && w->spare_file < 0);
     if (file_or_errno >= 0) {
         w->next = NEXT_READY;
         w->next_file = file_or_errno;
@@ -102,6 +107,7 @@ void wal_next_done(struct wal *w, int file_or_errno) {
 uint64_t wal_recycle_begin(struct wal *w) {
     if (w->failed != 0 || w->next == NEXT_MAKING || w->spare_file >= 0)
         return 0;
+    assert(!w->recycling); /* one thread at a time drops segments */
     w->recycling = true;
     if (w->next == NEXT_READY)
         return w->segment + 2;
@@ -153,6 +159,7 @@ int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, 
 void wal_recycle_end(struct wal *w, uint64_t to, int file) {
     if (to == 0)
         return;
+    assert(w->recycling && (to == w->segment + 1 || to == w->segment + 2));
     w->recycling = false;
     w->recycled += file >= 0;
     /* it was so from the start, or the one before has been begun meanwhile */
@@ -162,6 +169,7 @@ void wal_recycle_end(struct wal *w, uint64_t to, int file) {
         else
             w->next = NEXT_NONE;
     } else {
+        assert(w->next == NEXT_READY && w->spare_file < 0);
         w->spare_file = file;
     }
 }

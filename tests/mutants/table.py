@@ -176,7 +176,7 @@ MUTANTS = [
      "        g->state = GROUP_SYNCING;\n        if (g == w->flight_head)\n            w->durable = g->lsn + g->len;\n"
      "        submit(w, g);\n    } else {"),
     ("durable-moves-over-a-failed-group", "PAWL-7", "wal/wal_group.c",
-     "        if (w->failed == 0)\n            w->durable = g->lsn + g->len;", "        w->durable = g->lsn + g->len;"),
+     "        if (w->failed == 0) {\n", "        {\n"),
 
     # ---- pipeline
     ("position-in-a-frame-of-its-own", "PAWL-3", "pipeline/processor.c",
