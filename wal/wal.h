@@ -175,6 +175,7 @@ struct wal {
     uint32_t in_flight_max;
     struct group *gathering;
     struct group *flight_head, *flight_tail;
+    struct group *left_last; /* the group that left the flight last, as far as it is still there */
     uint32_t in_flight;
     uint32_t pinned; /* groups with pins */
     bool dsync;      /* RWF_DSYNC works here */

@@ -102,8 +102,14 @@ void wal_submit(struct wal *w, bool force) {
     point(&w->hooks.points, "group-submitted");
 }
 
-/* What becomes of a group that is through: it joins the one before it in memory and in the log, if
- * that is through too. */
+/* Is g the continuation of `before`, in memory and in the log? */
+static bool continues(const struct group *g, const struct group *before) {
+    return before != NULL && before->state == GROUP_IDLE && before->lsn + before->len == g->lsn &&
+           before->buffer == g->buffer && before->data + before->len == g->data;
+}
+
+/* Groups leave in the log's order, so the one that left last is the one before g. Readers see both
+ * as one run of bytes. */
 static void leave_flight(struct wal *w, struct group *g) {
     assert(g->state == GROUP_DONE && g != w->gathering);
     g->state = GROUP_IDLE;
@@ -111,15 +117,12 @@ static void leave_flight(struct wal *w, struct group *g) {
         mem_free(w->mem, g->data, g->cap);
         g->own = false;
         g->state = GROUP_FREE;
+    } else if (g->pins == 0 && continues(g, w->left_last)) {
+        w->left_last->len += g->len;
+        g->state = GROUP_FREE;
+        return;
     }
-    for (int i = 0; i < WAL_GROUPS_MAX && g->state == GROUP_IDLE && g->pins == 0; i++) {
-        struct group *before = &w->groups[i];
-        if (before->state == GROUP_IDLE && before->data + before->len == g->data &&
-            before->lsn + before->len == g->lsn && before->buffer == g->buffer) {
-            before->len += g->len;
-            g->state = GROUP_FREE;
-        }
-    }
+    w->left_last = g;
 }
 
 /* Does it follow the end of the segment before? */

@@ -45,7 +45,7 @@ MUTANTS = [
     ("groups-overlap-in-a-buffer", "PAWL-2", "wal/wal_group.c",
      "        w->rest_at = end;\n", "        w->rest_at = end - BLOCK;\n"),
     ("groups-joined-across-segments", "PAWL-2", "wal/wal_group.c",
-     "            before->lsn + before->len == g->lsn && ", "            "),
+     "before->lsn + before->len == g->lsn &&", "before->lsn <= g->lsn &&"),
 
     # ---- every commit is answered
     ("woken-wake-nobody", "PAWL-1", "pipeline/lead.c",
