@@ -22,6 +22,7 @@ struct any_entry {
 };
 
 struct pawl_any {
+    uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */
     pawl *p;
     uint32_t flags;
     struct any_entry *entries;
@@ -108,7 +109,8 @@ static void look_again(struct pawl_any *a) {
 }
 
 static int enter(pawl_any *a) {
-    return a == NULL ? fail(PAWL_INVALID, "the reader is NULL") : engine_enter(a->p);
+    TRY(handle_live(a, "reader"));
+    return engine_enter(a->p);
 }
 
 static int make_room(struct pawl_any *a) {
@@ -174,7 +176,8 @@ int pawl_any_open(pawl *p, const pawl_place *from, size_t count, uint32_t flags,
     TRY(engine_enter(p));
     struct pawl_any *a = mem_alloc(&p->mem, sizeof *a);
     if (a != NULL) {
-        *a = (struct pawl_any){.p = p, .flags = flags, .fd = -1, .next = p->any};
+        *a = (struct pawl_any){
+            .live = HANDLE_LIVE, .p = p, .flags = flags, .fd = -1, .next = p->any};
         a->bit = 1u << p->any_opened++ % 32;
         p->any = a;
     }
@@ -195,9 +198,10 @@ int pawl_any_open(pawl *p, const pawl_place *from, size_t count, uint32_t flags,
 }
 
 void pawl_any_close(pawl_any *a) {
-    if (a == NULL || engine_check_fork(a->p) < 0)
+    if (a == NULL || handle_live(a, "reader") < 0 || engine_check_fork(a->p) < 0)
         return;
     pawl *p = a->p;
+    a->live = HANDLE_ENDED;
     pthread_mutex_lock(&p->mutex);
     watch(a, false);
     struct pawl_any **at = &p->any;
@@ -209,7 +213,9 @@ void pawl_any_close(pawl_any *a) {
         pawl_reader_close(a->entries[i].reader);
     event_close(a->fd);
     mem_free(&p->mem, a->entries, a->cap * sizeof *a->entries);
-    mem_free(&p->mem, a, sizeof *a);
+    pthread_mutex_lock(&p->mutex);
+    ended_keep(p, a, sizeof *a);
+    engine_leave(p);
 }
 
 int pawl_any_seek(pawl_any *a, const pawl_place *to) {
@@ -229,7 +235,7 @@ int pawl_any_seek(pawl_any *a, const pawl_place *to) {
 }
 
 uint64_t pawl_any_position(const pawl_any *a, uint32_t stream, uint32_t partition) {
-    const struct any_entry *e = a != NULL ? find(a, stream, partition) : NULL;
+    const struct any_entry *e = handle_live(a, "reader") == 0 ? find(a, stream, partition) : NULL;
     return e != NULL ? pawl_reader_position(e->reader) : PAWL_END;
 }
 
@@ -337,8 +343,9 @@ static void rest_all(struct pawl_any *a) {
 }
 
 int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch, pawl_place *at) {
-    if (a == NULL || batch == NULL)
-        return fail(PAWL_INVALID, "reader or batch is NULL");
+    TRY(handle_live(a, "reader"));
+    if (batch == NULL)
+        return fail(PAWL_INVALID, "the batch is NULL");
     memset(batch, 0, sizeof *batch);
     if (at != NULL)
         memset(at, 0, sizeof *at);

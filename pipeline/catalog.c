@@ -190,13 +190,16 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     }
     if (rc == 0) {
         const struct producer *row = tables_producer(t, id);
-        *pr = (pawl_producer){.p = p,
+        *pr = (pawl_producer){.live = HANDLE_LIVE,
+                              .p = p,
+                              .refs = 1,
                               .id = id,
                               .epoch = row->epoch,
                               .sequence = row->sequence,
                               .cookie_len = row->cookie_len};
         memcpy(pr->cookie, row->cookie, COOKIE_MAX);
         *out = pr;
+        p->open_producers++;
     } else if (pr != NULL) {
         mem_free(&p->mem, pr, sizeof *pr);
     }
@@ -206,20 +209,34 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
 }
 
 uint64_t pawl_producer_sequence(const pawl_producer *producer) {
-    return producer == NULL ? 0 : producer->sequence;
+    return handle_live(producer, "producer") < 0 ? 0 : producer->sequence;
 }
 
 int pawl_producer_cookie(const pawl_producer *producer, void *buf, size_t size) {
-    if (producer == NULL || buf == NULL)
-        return fail(PAWL_INVALID, "producer or buffer is NULL");
+    TRY(handle_live(producer, "producer"));
+    if (buf == NULL)
+        return fail(PAWL_INVALID, "the buffer is NULL");
     size_t n = producer->cookie_len < size ? producer->cookie_len : size;
     memcpy(buf, producer->cookie, n);
     return (int)n;
 }
 
+void producer_release(pawl_producer *producer) {
+    pawl *p = producer->p;
+    if (atomic_fetch_sub(&producer->refs, 1) != 1)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    ended_keep(p, producer, sizeof *producer);
+    engine_leave(p);
+}
+
 void pawl_producer_close(pawl_producer *producer) {
-    if (producer != NULL && engine_check_fork(producer->p) == 0)
-        mem_free(&producer->p->mem, producer, sizeof *producer);
+    if (producer == NULL || handle_live(producer, "producer") < 0 || engine_enter(producer->p) < 0)
+        return;
+    producer->live = HANDLE_ENDED;
+    producer->p->open_producers--;
+    engine_leave(producer->p);
+    producer_release(producer);
 }
 
 int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {

@@ -59,6 +59,13 @@ struct follow {
 struct run_control;
 struct task;
 
+/* Memory of a reader, producer or processor that was closed: ended.c. */
+#define ENDED_MAX 32
+struct ended {
+    void *what;
+    size_t size;
+};
+
 struct pawl {
     struct seam *io;        /* (constant) */
     struct mem mem;         /* (atomic inside) */
@@ -96,6 +103,11 @@ struct pawl {
         stop_word; /* changes with each progress while there are any, and with a stop */
     int event_fd;
     _Atomic bool event_used;
+
+    _Atomic uint32_t open_txs;             /* transactions that have not ended */
+    uint32_t open_readers, open_producers; /* not closed */
+    struct ended ended[ENDED_MAX];         /* closed last; a ring */
+    uint32_t ended_count;
 
     struct pawl_any *any;      /* readers of several partitions: any.c */
     uint32_t any_opened;       /* a count */
@@ -147,6 +159,21 @@ struct pawl {
     uint64_t recovered_bytes, cut_bytes, recovery_ns;
     bool clean;
 };
+
+/* -- ended.c */
+/* The first word of what an application holds and ends: a transaction, reader, producer or
+ * processor. */
+enum { HANDLE_LIVE = 0x6576696c, HANDLE_ENDED = 0x6e65646f };
+int ended_refuse(const void *what, const char *kind);
+/* PAWL_STATE for what has ended, PAWL_INVALID for NULL. `what` begins with that word. */
+static inline int handle_live(const void *what, const char *kind) {
+    return what != NULL && *(const uint32_t *)what == HANDLE_LIVE ? 0 : ended_refuse(what, kind);
+}
+/* Under the lock: what was closed, marked as ended, is freed some time later. */
+void ended_keep(pawl *p, void *what, size_t size);
+void ended_free(pawl *p);
+/* PAWL_BUSY while a transaction, reader or producer is open. */
+int ended_all(pawl *p);
 
 /* -- lock.c */
 /* Entry of every public call: fork and state check, then the lock. */
@@ -297,6 +324,7 @@ struct tx_build {
     uint64_t hash;
 };
 struct pawl_tx {
+    uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */
     pawl *p;
     struct tx_run *runs;
     /* those from run_count to run_made hold nothing but memory */
@@ -325,7 +353,10 @@ struct pawl_tx {
     uint64_t pool_bytes; /* what it holds in the pool */
 };
 struct pawl_producer {
+    uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */
     pawl *p;
+    /* open transactions with a sequence of it, and one for its owner: the last one frees it */
+    _Atomic uint32_t refs;
     uint32_t id, epoch;
     uint64_t sequence;
     uint32_t cookie_len;
@@ -333,6 +364,7 @@ struct pawl_producer {
 };
 #define TX_MANY_SIZE(cap) ((cap) * (sizeof(struct piece) + sizeof(struct run)))
 int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
+void producer_release(pawl_producer *producer);
 void tx_pool_drain(pawl *p);
 /* When a record is from; *now: what one without a time of its own gets; 0: the clock is still to be
  * read. */

@@ -93,6 +93,7 @@ static int init_sync(pawl *p) {
 
 static void destroy(pawl *p) {
     engine_free_processors(p);
+    ended_free(p);
     tx_pool_drain(p);
     wal_free(&p->wal);
     follow_close(p);
@@ -308,12 +309,23 @@ static int close_writer(pawl *p) {
     return rc;
 }
 
+/* Is nothing of the handle in use any more? What the last pawl_run() kept goes. */
+static int close_allowed(pawl *p) {
+    pthread_mutex_lock(&p->mutex);
+    bool running = p->running;
+    engine_leave(p);
+    if (running)
+        return fail(PAWL_BUSY, "pawl_run() runs: stop it and wait until it has returned");
+    engine_forget_tasks(p);
+    return ended_all(p);
+}
+
 int pawl_close(pawl *p) {
     if (p == NULL)
         return 0;
     int saved = errno;
     TRY(engine_check_fork(p));
-    engine_forget_tasks(p);
+    TRY(close_allowed(p));
     point(&p->points, "close-begun");
     int rc = p->read_only ? 0 : close_writer(p);
     if (rc == 0)

@@ -22,6 +22,7 @@ struct task {
 };
 
 struct pawl_processor {
+    uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */
     pawl *p;
     pawl_processor_config config;
     uint32_t id;

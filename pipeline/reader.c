@@ -29,6 +29,7 @@ struct span { /* a run */
 };
 
 struct pawl_reader {
+    uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */
     pawl *p;
     uint32_t stream, partition, flags;
     uint64_t next;       /* offset of the next record to give */
@@ -150,14 +151,18 @@ int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from
     if (rc >= 0 && r == NULL)
         rc = fail(PAWL_MEMORY, "no memory for a reader");
     if (rc >= 0) {
-        *r = (struct pawl_reader){
-            .p = p, .stream = stream, .partition = partition, .flags = flags, .file = -1};
+        *r = (struct pawl_reader){.live = HANDLE_LIVE,
+                                  .p = p,
+                                  .stream = stream,
+                                  .partition = partition,
+                                  .flags = flags,
+                                  .file = -1};
         bytes_init(&r->buf, &p->mem);
         rc = seek(r, from);
         if (rc < 0)
             mem_free(&p->mem, r, sizeof *r);
         else
-            *out = r;
+            *out = r, p->open_readers++;
     }
     engine_leave(p);
     return rc < 0 ? rc : 0;
@@ -175,17 +180,19 @@ void reader_rest(pawl_reader *r) {
 }
 
 void pawl_reader_close(pawl_reader *r) {
-    if (r == NULL || engine_check_fork(r->p) < 0)
+    if (r == NULL || handle_live(r, "reader") < 0 || engine_check_fork(r->p) < 0)
         return;
-    struct mem *m = &r->p->mem;
+    pawl *p = r->p;
+    r->live = HANDLE_ENDED;
     close_file(r);
-    pthread_mutex_lock(&r->p->mutex);
-    drop_pieces(r);
-    engine_leave(r->p);
     bytes_free(&r->buf);
-    mem_free(m, r->pieces, r->piece_cap * sizeof *r->pieces);
-    mem_free(m, r->records, r->record_cap * sizeof *r->records);
-    mem_free(m, r, sizeof *r);
+    mem_free(&p->mem, r->records, r->record_cap * sizeof *r->records);
+    pthread_mutex_lock(&p->mutex);
+    drop_pieces(r);
+    mem_free(&p->mem, r->pieces, r->piece_cap * sizeof *r->pieces);
+    p->open_readers--;
+    ended_keep(p, r, sizeof *r);
+    engine_leave(p);
 }
 
 void reader_unpin(pawl_reader *r) {
@@ -196,8 +203,7 @@ void reader_unpin(pawl_reader *r) {
 }
 
 int pawl_reader_seek(pawl_reader *r, uint64_t offset) {
-    if (r == NULL)
-        return fail(PAWL_INVALID, "the reader is NULL");
+    TRY(handle_live(r, "reader"));
     TRY(engine_enter(r->p));
     int rc = seek(r, offset);
     engine_leave(r->p);
@@ -207,7 +213,7 @@ int pawl_reader_seek(pawl_reader *r, uint64_t offset) {
 }
 
 uint64_t pawl_reader_position(const pawl_reader *r) {
-    return r == NULL ? 0 : r->next;
+    return handle_live(r, "reader") < 0 ? 0 : r->next;
 }
 
 /* `at`: LSN of the frame that the bytes are in if they are in the log's memory and the lock is
@@ -709,8 +715,9 @@ static bool wait_for_more(struct pawl_reader *r, uint64_t deadline) {
 }
 
 int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
-    if (r == NULL || batch == NULL)
-        return fail(PAWL_INVALID, "reader or batch is NULL");
+    TRY(handle_live(r, "reader"));
+    if (batch == NULL)
+        return fail(PAWL_INVALID, "the batch is NULL");
     pawl *p = r->p;
     memset(batch, 0, sizeof *batch);
     batch->from = batch->to = r->next;

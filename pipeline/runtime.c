@@ -88,7 +88,8 @@ int pawl_processor_add(pawl *p, const pawl_processor_config *given, pawl_process
     uint32_t *inputs = mem_alloc(&p->mem, c->input_count * sizeof *inputs);
     int rc = proc == NULL || inputs == NULL ? fail(PAWL_MEMORY, "no memory for a processor") : 0;
     if (rc == 0) {
-        *proc = (struct pawl_processor){.p = p, .config = *c, .id = id, .inputs = inputs};
+        *proc = (struct pawl_processor){
+            .live = HANDLE_LIVE, .p = p, .config = *c, .id = id, .inputs = inputs};
         memcpy(inputs, c->inputs, c->input_count * sizeof *inputs);
         memcpy(proc->name, c->name, strlen(c->name) + 1);
         proc->config.inputs = inputs;
@@ -124,10 +125,11 @@ int pawl_processor_add(pawl *p, const pawl_processor_config *given, pawl_process
     return 0;
 }
 
+/* Under the lock. */
 static void free_processor(struct pawl_processor *proc) {
-    struct mem *m = &proc->p->mem;
-    mem_free(m, proc->inputs, proc->config.input_count * sizeof *proc->inputs);
-    mem_free(m, proc, sizeof *proc);
+    mem_free(&proc->p->mem, proc->inputs, proc->config.input_count * sizeof *proc->inputs);
+    proc->live = HANDLE_ENDED;
+    ended_keep(proc->p, proc, sizeof *proc);
 }
 
 void engine_free_processors(pawl *p) {
@@ -139,9 +141,14 @@ void engine_free_processors(pawl *p) {
 }
 
 void pawl_processor_remove(pawl_processor *proc) {
-    if (proc == NULL || engine_enter(proc->p) < 0)
+    if (proc == NULL || handle_live(proc, "processor") < 0 || engine_enter(proc->p) < 0)
         return;
     pawl *p = proc->p;
+    if (p->running) {
+        engine_leave(p);
+        fail_set(PAWL_BUSY, "processor %s can't be removed while pawl_run() runs", proc->name);
+        return;
+    }
     for (struct pawl_processor **q = &p->processors; *q != NULL; q = &(*q)->next)
         if (*q == proc) {
             *q = proc->next;
@@ -149,7 +156,9 @@ void pawl_processor_remove(pawl_processor *proc) {
         }
     engine_leave(p);
     engine_forget_tasks(p);
+    pthread_mutex_lock(&p->mutex);
     free_processor(proc);
+    engine_leave(p);
 }
 
 static void end_run(struct run_control *run, int rc) {

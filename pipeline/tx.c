@@ -22,7 +22,8 @@ static int grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t eac
     return 0;
 }
 
-static void destroy(struct pawl_tx *tx) {
+/* Gives back all that it holds. */
+static void strip(struct pawl_tx *tx) {
     struct mem *m = &tx->p->mem;
     for (uint32_t i = 0; i < tx->run_made; i++)
         bytes_free(&tx->runs[i].data);
@@ -33,7 +34,19 @@ static void destroy(struct pawl_tx *tx) {
     bytes_free(&tx->sinks);
     bytes_free(&tx->build.own);
     mem_free(m, tx->build.many, TX_MANY_SIZE(tx->build.many_cap));
+}
+
+static void destroy(struct pawl_tx *tx) {
+    struct mem *m = &tx->p->mem;
+    strip(tx);
     mem_free(m, tx, sizeof *tx);
+}
+
+static void init(struct pawl_tx *tx, pawl *p) {
+    *tx = (struct pawl_tx){.live = HANDLE_ENDED, .p = p};
+    bytes_init(&tx->catalog, &p->mem);
+    bytes_init(&tx->sinks, &p->mem);
+    bytes_init(&tx->build.own, &p->mem);
 }
 
 static uint64_t held(const struct pawl_tx *tx) {
@@ -46,7 +59,9 @@ static uint64_t held(const struct pawl_tx *tx) {
     return n;
 }
 
-/* The pool may hold an eighth of the memory; it gives that back where memory is missing. */
+/* The pool may hold an eighth of the memory; it gives that back where memory is missing. Beyond
+ * that a transaction stays without its memory, the last to be used again, so that its use after its
+ * end can be told. */
 static bool pool_put(struct pawl_tx *tx) {
     pawl *p = tx->p;
     while (tx->run_made > RUNS_KEPT)
@@ -54,11 +69,18 @@ static bool pool_put(struct pawl_tx *tx) {
     tx->pool_bytes = held(tx);
     if (atomic_flag_test_and_set_explicit(&p->tx_pool_busy, memory_order_acquire))
         return false;
-    bool room = p->tx_pool_count < POOL_MAX &&
-                (p->mem.cap == 0 || p->tx_pool_bytes + tx->pool_bytes <= p->mem.cap / 8);
+    bool room = p->tx_pool_count < POOL_MAX;
     if (room) {
-        tx->pool_next = p->tx_pool;
-        p->tx_pool = tx;
+        struct pawl_tx **at = &p->tx_pool;
+        if (p->mem.cap != 0 && p->tx_pool_bytes + tx->pool_bytes > p->mem.cap / 8) {
+            strip(tx);
+            init(tx, p);
+            tx->pool_bytes = sizeof *tx;
+            while (*at != NULL)
+                at = &(*at)->pool_next;
+        }
+        tx->pool_next = *at;
+        *at = tx;
         p->tx_pool_count++;
         p->tx_pool_bytes += tx->pool_bytes;
     }
@@ -87,18 +109,16 @@ void tx_pool_drain(pawl *p) {
 
 int tx_new(pawl *p, struct pawl_tx **out) {
     struct pawl_tx *tx = pool_get(p);
-    if (tx != NULL) {
-        *out = tx;
-        return 0;
-    }
-    tx = mem_alloc(&p->mem, sizeof *tx);
     *out = tx;
-    if (tx == NULL)
-        return fail(PAWL_MEMORY, "no memory for a transaction");
-    tx->p = p;
-    bytes_init(&tx->catalog, &p->mem);
-    bytes_init(&tx->sinks, &p->mem);
-    bytes_init(&tx->build.own, &p->mem);
+    if (tx == NULL) {
+        *out = tx = mem_alloc(&p->mem, sizeof *tx);
+        if (tx == NULL)
+            return fail(PAWL_MEMORY, "no memory for a transaction");
+        init(tx, p);
+    }
+    assert(tx->live == HANDLE_ENDED); /* nobody has it */
+    tx->live = HANDLE_LIVE;
+    atomic_fetch_add_explicit(&p->open_txs, 1, memory_order_relaxed);
     return 0;
 }
 
@@ -187,6 +207,8 @@ void tx_reset(struct pawl_tx *tx) {
     tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
     tx->catalog.len = tx->sinks.len = 0;
+    if (tx->producer != NULL)
+        producer_release(tx->producer);
     tx->producer = NULL;
     tx->takeover = tx->for_input = false;
     tx->bytes = tx->records = 0;
@@ -196,6 +218,9 @@ void tx_free(struct pawl_tx *tx) {
     if (tx == NULL)
         return;
     tx_reset(tx);
+    assert(tx->live == HANDLE_LIVE);
+    tx->live = HANDLE_ENDED;
+    atomic_fetch_sub_explicit(&tx->p->open_txs, 1, memory_order_relaxed);
     if (!pool_put(tx))
         destroy(tx);
 }
@@ -211,7 +236,7 @@ int pawl_begin(pawl *p, pawl_tx **out) {
 }
 
 void pawl_abort(pawl_tx *tx) {
-    if (tx != NULL && engine_check_fork(tx->p) == 0)
+    if (tx != NULL && handle_live(tx, "transaction") == 0 && engine_check_fork(tx->p) == 0)
         tx_free(tx);
 }
 
@@ -425,18 +450,20 @@ int tx_put_many(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const p
 }
 
 int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r) {
-    if (tx == NULL || r == NULL)
-        return fail(PAWL_INVALID, "the transaction or the record is NULL");
+    if (r == NULL)
+        return fail(PAWL_INVALID, "the record is NULL");
     int64_t now = 0;
+    TRY(handle_live(tx, "transaction"));
     TRY(engine_check_writer(tx->p));
     return tx_put(tx, stream, partition, r, &now);
 }
 
 int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
                   size_t count) {
-    if (tx == NULL || (records == NULL && count != 0))
-        return fail(PAWL_INVALID, "the transaction is NULL, or there are no records");
+    if (records == NULL && count != 0)
+        return fail(PAWL_INVALID, "there are no records");
     int64_t now = 0;
+    TRY(handle_live(tx, "transaction"));
     TRY(engine_check_writer(tx->p));
     return tx_put_many(tx, stream, partition, records, count, &now);
 }
@@ -463,8 +490,7 @@ int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uin
 
 int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
                  uint64_t from, uint64_t to) {
-    if (tx == NULL)
-        return fail(PAWL_INVALID, "the transaction is NULL");
+    TRY(handle_live(tx, "transaction"));
     if (from > to)
         return fail(PAWL_RANGE, "an interval can't end before it begins");
     TRY(engine_enter_writer(tx->p));
@@ -482,13 +508,18 @@ int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t part
 
 int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last,
                      const void *cookie, size_t cookie_len) {
-    if (tx == NULL || producer == NULL || first == 0 || last < first || last == UINT64_MAX ||
-        cookie_len > COOKIE_MAX || (cookie == NULL && cookie_len != 0))
+    TRY(handle_live(tx, "transaction"));
+    TRY(handle_live(producer, "producer"));
+    if (tx->p != producer->p)
+        return fail(PAWL_INVALID, "the producer belongs to another handle than the transaction");
+    if (first == 0 || last < first || last == UINT64_MAX || cookie_len > COOKIE_MAX ||
+        (cookie == NULL && cookie_len != 0))
         return fail(PAWL_INVALID, "sequences start at 1, last must not be below first, and a "
                                   "cookie has at most 32 bytes");
     if (tx->producer != NULL)
         return fail(PAWL_STATE, "the transaction has a producer sequence already");
     tx->producer = producer;
+    atomic_fetch_add(&producer->refs, 1);
     tx->sequence = (struct producer_entry){.producer = producer->id,
                                            .epoch = producer->epoch,
                                            .first = first,
@@ -507,7 +538,8 @@ int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e) {
 
 static int add_sink(struct pawl_tx *tx, uint32_t processor, const char *name, uint16_t op) {
     size_t len = name == NULL ? 0 : strlen(name);
-    if (tx == NULL || len == 0 || len > SINK_NAME_MAX)
+    TRY(handle_live(tx, "transaction"));
+    if (len == 0 || len > SINK_NAME_MAX)
         return fail(PAWL_INVALID, "a prepared transaction's name has 1 to 200 bytes");
     TRY(engine_enter_writer(tx->p));
     struct tables *t = &tx->p->tables;

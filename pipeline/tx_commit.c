@@ -355,8 +355,7 @@ int tx_takeover(struct pawl_tx *tx, uint32_t producer) {
 }
 
 int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
-    if (tx == NULL)
-        return fail(PAWL_INVALID, "the transaction is NULL");
+    TRY(handle_live(tx, "transaction"));
     pawl *p = tx->p;
     pawl_receipt local;
     if (receipt == NULL)
@@ -380,8 +379,7 @@ int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
 }
 
 int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *receipt) {
-    if (tx == NULL)
-        return fail(PAWL_INVALID, "the transaction is NULL");
+    TRY(handle_live(tx, "transaction"));
     pawl *p = tx->p;
     pawl_receipt local;
     if (receipt == NULL)

@@ -109,9 +109,11 @@ static int watch(struct pawl_sink *s) {
     }
     if (rc == 0)
         rc = pawl_read_any(s->any, 1, 0, &batch, &at);
-    if (rc > 0) /* the record is not for this reader: gives its memory back */
-        (void)pawl_any_seek(s->any, &at);
-    return rc;
+    if (rc <= 0)
+        return rc;
+    /* the record is not for this reader: gives its memory back */
+    int back = pawl_any_seek(s->any, &at);
+    return back < 0 ? back : rc;
 }
 
 /* Milliseconds until the sink has something to do besides delivering records; -1: never. */

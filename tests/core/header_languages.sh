@@ -1,25 +1,28 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# header_languages.sh - the public headers and their _INIT macros compile without a warning in C11 and in C++17, by each compiler
-# that is here, with the warnings that a careful user turns on.
+# header_languages.sh - the public headers and their _INIT macros compile without a warning in C11
+# and in C++17, by each compiler that is here, with the warnings that a careful user turns on.
 set -euo pipefail
 source_dir=${PAWL_SOURCE_DIR:?}
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 {
     echo '#include <pawl_connect.h>'
+    echo '#define USE(type, init) int use_##type(void); int use_##type(void) { \'
+    echo '    type s = init; static type t = init; return s.struct_size == t.struct_size; }'
     # every _INIT macro, with the type that its sizeof() names
     cat "$source_dir"/include/*.h | tr '\n' ' ' |
         grep -oE '#define PAWL_[A-Z_]+_INIT [^}]*sizeof\([a-z_]+\)' |
-        sed -E 's/#define (PAWL_[A-Z_]+_INIT) .*sizeof\(([a-z_]+)\)/int use_\2(void);\nint use_\2(void) { \2 s = \1; static \2 t = \1; return s.struct_size == t.struct_size; }/'
+        sed -E 's/#define (PAWL_[A-Z_]+_INIT) .*sizeof\(([a-z_]+)\)/USE(\2, \1)/'
 } >"$work/user.c"
 cp "$work/user.c" "$work/user.cc"
-macros=$(grep -c ' s = ' "$work/user.c")
+macros=$(grep -c '^USE(' "$work/user.c")
 [ "$macros" -eq "$(cat "$source_dir"/include/*.h | grep -c '^#define PAWL_[A-Z_]*_INIT')" ] ||
     { echo "only $macros _INIT macros were found"; exit 1; }
 
-warnings='-Wall -Wextra -Wpedantic -Wmissing-field-initializers -Wmissing-braces -Werror -fsyntax-only'
+warnings='-Wall -Wextra -Wpedantic -Wmissing-field-initializers -Wmissing-braces -Werror'
+warnings+=' -fsyntax-only'
 tried=0
 try() { # try COMPILER STANDARD FILE
     command -v "$1" >/dev/null || return 0

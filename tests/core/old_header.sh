@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# old_header.sh - a program built against the headers of each release works with the library of today.
+# old_header.sh - a program built against the headers of each release works with today's library.
 set -euo pipefail
 build=${PAWL_BUILD_DIR:?} source_dir=${PAWL_SOURCE_DIR:?}
 frozen=$source_dir/tests/frozen

@@ -18,6 +18,10 @@
  *               do.
  *   Threads     A `pawl *` may be used by any number of threads at once. A transaction, reader,
  *               producer or batch belongs to one thread at a time.
+ *   Misuse      What has ended (a transaction committed or aborted; a reader, producer or processor
+ *               closed) may not be used again. Where it is all the same, the answer is
+ *               PAWL_STATE, as long as it can be told: the memory of what ended last is kept for
+ *               that.
  *   Fork        A child of fork() must not use a handle of its parent: every call answers
  *               PAWL_FORKED.
  *   One writer  A directory is opened for writing by one process at a time (PAWL_LOCKED names the
@@ -230,9 +234,10 @@ PAWL_API PAWL_CHECKED int pawl_open(const char *dir, const pawl_options *o, pawl
                                     pawl_error *err);
 
 /* Makes everything appended durable, marks the log as cleanly closed, releases all. Transactions,
- * readers and producers of the handle must be finished before. The handle is gone whatever is
- * returned. Safe with NULL.
- * Errors: IO (what was not acknowledged may be lost), FORKED. */
+ * readers and producers of the handle must be finished before, else the answer is BUSY and nothing
+ * has changed: finish them and close again. After any other answer but FORKED the handle is gone.
+ * Processors that are left are removed. Safe with NULL.
+ * Errors: IO (what was not acknowledged may be lost), BUSY (also while pawl_run() runs), FORKED. */
 PAWL_API PAWL_CHECKED int pawl_close(pawl *p);
 
 /* The error of the last failing call of this thread on any handle; the sticky one after PAWL_IO.
@@ -346,7 +351,7 @@ PAWL_API PAWL_CHECKED int pawl_begin(pawl *p, pawl_tx **out);
  * the transaction can go on or be aborted; the failing record is not in it. */
 PAWL_API PAWL_CHECKED int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition,
                                    const pawl_record *r);
-/* Adds `count` records to one stream, in order, as so many calls of pawl_put() would, but at half
+/* Adds `count` records to one stream, in order, as `count` calls of pawl_put() would, but at half
  * the cost of each. PAWL_ANY chooses for each record. Those without a timestamp get one and the
  * same.
  * Errors: as pawl_put(): then those before the one concerned are in the transaction. */
@@ -461,7 +466,7 @@ PAWL_API void pawl_reader_close(pawl_reader *r);
  * between partitions it takes turns, batch by batch, so that none is starved. */
 typedef struct pawl_any pawl_any;
 
-/* A place in a partition: of the record at `offset`. */
+/* A place in a partition: of the record at `offset`. It is whole, and never grows. */
 typedef struct pawl_place {
     uint32_t stream, partition;
     uint64_t offset;
@@ -470,12 +475,12 @@ typedef struct pawl_place {
 /* Opens a reader of `count` partitions, each from its offset on (PAWL_END: the durable end now).
  * `count` may be 0: add them later. `flags` are those of pawl_reader_open().
  * Errors: as pawl_reader_open(); EXISTS (a partition is named twice). */
-PAWL_API int pawl_any_open(pawl *p, const pawl_place *from, size_t count, uint32_t flags,
-                           pawl_any **out);
+PAWL_API PAWL_CHECKED int pawl_any_open(pawl *p, const pawl_place *from, size_t count,
+                                        uint32_t flags, pawl_any **out);
 /* Reads one more partition from now on, or one less.
  * Errors: add: as pawl_reader_open(); EXISTS (it is being read). Remove: NOT_FOUND (it isn't). */
-PAWL_API int pawl_any_add(pawl_any *a, const pawl_place *from);
-PAWL_API int pawl_any_remove(pawl_any *a, uint32_t stream, uint32_t partition);
+PAWL_API PAWL_CHECKED int pawl_any_add(pawl_any *a, const pawl_place *from);
+PAWL_API PAWL_CHECKED int pawl_any_remove(pawl_any *a, uint32_t stream, uint32_t partition);
 /* The next records of one partition that has some: at most `max`, waiting up to timeout_ms for the
  * first, as pawl_read(). `at` (may be NULL) tells the partition that the batch or the error is of,
  * and the batch's first offset. The batch lives until the next call on this reader. Returns the
@@ -484,11 +489,11 @@ PAWL_API int pawl_any_remove(pawl_any *a, uint32_t stream, uint32_t partition);
  * read-only handle nothing rings when another process appends: there it looks every 10 ms.
  * Errors: as pawl_read(). After an error of one partition, the next call goes on with the others
  * first. */
-PAWL_API int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch,
-                           pawl_place *at);
+PAWL_API PAWL_CHECKED int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch,
+                                        pawl_place *at);
 /* Goes to another offset in one of its partitions.
  * Errors: as pawl_reader_open(); NOT_FOUND also where it doesn't read the partition. */
-PAWL_API int pawl_any_seek(pawl_any *a, const pawl_place *to);
+PAWL_API PAWL_CHECKED int pawl_any_seek(pawl_any *a, const pawl_place *to);
 /* Offset of the next record of a partition; PAWL_END if it doesn't read it. */
 PAWL_API uint64_t pawl_any_position(const pawl_any *a, uint32_t stream, uint32_t partition);
 /* A descriptor that is readable while there is something to read, for poll(), select() or epoll:
@@ -496,7 +501,7 @@ PAWL_API uint64_t pawl_any_position(const pawl_any *a, uint32_t stream, uint32_t
  * pawl_read_any() that returns 0: so read until then before you poll again. It is owned by the
  * reader.
  * Errors: UNSUPPORTED (also on a read-only handle, where nothing would ring it), FORKED. */
-PAWL_API int pawl_any_fd(pawl_any *a);
+PAWL_API PAWL_CHECKED int pawl_any_fd(pawl_any *a);
 /* Safe with NULL. */
 PAWL_API void pawl_any_close(pawl_any *a);
 
@@ -690,11 +695,15 @@ typedef struct pawl_status {
     uint32_t group_wait;
     /* segments let go by retention whose files became later ones, since this open */
     uint64_t recycled;
+    /* Features of the log, one bit each (docs/format.md): those that must be understood to read, to
+     * write, and those that may be ignored. A bit that this version doesn't know in the second: the
+     * log can be opened read-only here. */
+    uint64_t features_read, features_write, features_ignore;
 } pawl_status;
 #define PAWL_STATUS_INIT \
     { \
         sizeof(pawl_status), {0}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, 0, {0}, 0, 0, 0 \
+            0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, 0, 0 \
     }
 /* Errors: FORKED. */
 PAWL_API PAWL_CHECKED int pawl_get_status(pawl *p, pawl_status *out);
@@ -721,7 +730,7 @@ typedef struct pawl_check {
     void *arg;                 /* for both */
     /* results */
     uint64_t segments, frames, commits, records, bytes, problems, torn_bytes;
-    /* audit: intervals checked, of so many (processor, stream, partition) */
+    /* audit: intervals checked, and their (processor, stream, partition)s */
     uint64_t intervals, positions;
     uint64_t repaired;     /* repair: mended places */
     uint64_t lost_records; /* repair: records known to be lost */

@@ -57,7 +57,7 @@ enum pawl_outcome {
     /* stop: someone has to look (table missing, permission denied, wrong settings) */
     PAWL_FATAL = 3,
     /* position(): none stored. commit_prepared(), rollback_prepared(): not held. committed(): its
-     * effect isn't there */
+     * effect isn't there. idle(): nothing is open */
     PAWL_GONE = 4,
     PAWL_UNKNOWN = 5, /* committed(): can't be told */
     PAWL_ENDED = 6    /* read() of a source: there will be no more */
@@ -170,8 +170,9 @@ typedef struct pawl_sink_ops {
     int (*committed)(void *self, const pawl_sink_batch *batch, pawl_fault *f);
     /* T2I  Drops the batch begun, if any. Can't fail: what is left is found by open(). */
     void (*abort)(void *self);
-    /* -    Nothing to deliver just now (about every second): close what is too old, keep the
-     *      connection alive. */
+    /* -    Nothing to deliver just now: close what is too old, keep the connection alive. Called
+     *      about every second, until it answers GONE: nothing is open that needs it. Then it isn't
+     *      called again before the next batch. */
     int (*idle)(void *self, pawl_fault *f);
     /* -    A short text for status; called by any thread at any time. */
     void (*status)(void *self, char *text, size_t size);
