@@ -509,7 +509,7 @@ static int begin_earlier(struct pawl_reader *r) {
     uint64_t first = r->segment * p->header.segment_size + SEGMENT_HEADER_SIZE;
     if (r->linked || r->lsn == first)
         return 0;
-    TRY(scan_header(p->io, &p->mem, r->file, r->segment, &h, &v, &bad));
+    TRY(segment_header_read(p->io, &p->mem, r->file, r->segment, &h, &v, &bad));
     if ((v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) || !was_taken_out(p, r->file, &h, r->lsn))
         return 0;
     close_file(r);

@@ -101,14 +101,12 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
         *q = align_up(end->witnessed_to, BLOCK);
         return 0;
     }
-    char name[24];
-    segment_name(name, s->index + 1, "seg");
-    int file = r->io->ops->open(r->io, name, 0);
+    int file = segment_open_file(r->io, s->index + 1, false);
     enum segment_verdict v;
     int bad;
     if (file < 0)
-        return fail_sys(file, "open", name, stop);
-    rc = scan_header(r->io, r->mem, file, s->index + 1, &next, &v, &bad);
+        return file;
+    rc = segment_header_read(r->io, r->mem, file, s->index + 1, &next, &v, &bad);
     r->io->ops->close(r->io, file);
     if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY)
         rc = fail(
@@ -156,7 +154,7 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
 
 static int on_header(void *ctx, int file, const struct segment_header *h, int bad_copy) {
     struct repair *r = ctx;
-    TRY(scan_header_mend(r->io, r->mem, file, h, bad_copy));
+    TRY(segment_header_mend(r->io, r->mem, file, h, bad_copy));
     r->check->repaired++;
     return 0;
 }
@@ -278,19 +276,17 @@ struct headers {
 typedef int (*header_fn)(struct repair *r, struct headers *all, int file, bool good,
                          struct segment_header *h);
 
-static int each_header(struct repair *r, struct headers *all, uint32_t mode, header_fn fn) {
+static int each_header(struct repair *r, struct headers *all, bool writable, header_fn fn) {
     int rc = 0;
     for (size_t i = 0; i < all->list.count && rc == 0; i++) {
         struct segment_header h;
         enum segment_verdict v;
         int bad;
         uint64_t index = all->list.index[i];
-        char name[24];
-        segment_name(name, index, "seg");
-        int file = r->io->ops->open(r->io, name, mode);
+        int file = segment_open_file(r->io, index, writable);
         if (file < 0)
-            return fail_sys(file, "open", name, NO_LSN);
-        rc = scan_header(r->io, r->mem, file, index, &h, &v, &bad);
+            return file;
+        rc = segment_header_read(r->io, r->mem, file, index, &h, &v, &bad);
         if (rc == 0 && v == SEGMENT_UNKNOWN)
             rc = segment_header_error(index, v, &h, h.segment_size);
         bool good = v == SEGMENT_GOOD || v == SEGMENT_ONE_COPY;
@@ -339,12 +335,12 @@ static int rebuild(struct repair *r, struct headers *all, int file, bool good,
 static int repair_headers(struct repair *r) {
     struct headers all = {.like = {.segment_size = 0}};
     TRY(segment_list_read(r->io, r->mem, &all.list));
-    int rc = each_header(r, &all, 0, find_good);
+    int rc = each_header(r, &all, false, find_good);
     if (rc == 0)
-        rc = each_header(r, &all, 0, look_at_segment);
+        rc = each_header(r, &all, false, look_at_segment);
     if (rc == 0) {
         segment_remove_tmp(r->io, r->mem);
-        rc = each_header(r, &all, SEAM_RDWR, rebuild);
+        rc = each_header(r, &all, true, rebuild);
     }
     segment_list_free(&all.list);
     return rc;

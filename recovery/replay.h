@@ -9,18 +9,8 @@
 #include <errno.h>
 
 #include "recovery/scan.h"
+#include "recovery/segments.h"
 #include "wal/wal.h"
-
-/* The segments of a directory. */
-struct segment_list {
-    uint64_t *index; /* ascending */
-    size_t count, cap;
-    struct mem *mem;
-};
-int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l);
-/* Removes what an earlier writer was preparing. Whether it works or not: never read. */
-void segment_remove_tmp(struct seam *io, struct mem *m);
-void segment_list_free(struct segment_list *l);
 
 typedef int (*replay_fn)(void *ctx, const struct frame_header *h, const uint8_t *frame,
                          bool after_lost);
@@ -42,35 +32,6 @@ struct recovered {
     uint64_t scanned, cut;           /* bytes */
     const struct decision_case *end; /* how the chain ended; NULL: sealed */
 };
-
-/* Which segments count: newest begun, oldest contiguous, their headers. Also for followers. */
-struct log_extent {
-    struct segment_header newest, oldest;
-    uint64_t first, last;
-    bool prepared; /* last + 1 is there, prepared */
-    bool spare;    /* and last + 2 */
-};
-/* `writable`: for a writer. It removes what an earlier one was preparing, and is refused a log with
- * features that this version must not write to. */
-int log_extent_find(struct seam *io, struct mem *m, bool writable, struct log_extent *x);
-/* The error for a header that isn't good. `h`: what it says, if it is of this format. */
-int segment_header_error(uint64_t index, enum segment_verdict v, const struct segment_header *h,
-                         uint64_t size);
-/* The segment's features, where they are more than this version may write to: PAWL_VERSION. */
-int segment_check_writable(const struct segment_header *h);
-
-/* Is segment `index` still there? 1, 0, or the error of looking. Beside a writer, who finds bytes
- * that don't fit asks this before he calls it damage: a file that retention lets go gets another
- * name first, and then other bytes (PAWL-9). */
-int segment_there(struct seam *io, uint64_t index);
-/* Opens segment `index` and checks that it is of this log. Handle or error code, with ENOENT if it
- * is not there. */
-int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
-                 bool writable, struct segment_header *h);
-/* The same; *bad_copy is the copy of the header that isn't good, or -1. */
-int segment_open_judged(struct seam *io, struct mem *m, uint64_t index,
-                        const struct segment_header *like, bool writable, struct segment_header *h,
-                        int *bad_copy);
 
 /* Makes durable what a killed writer may have left in the page cache only, and has it read from the
  * medium from then on: what an earlier failed sync left in the cache, clean and never written, is

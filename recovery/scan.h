@@ -8,6 +8,7 @@
 
 #include "recovery/ahead.h"
 #include "recovery/decide.h"
+#include "recovery/segments.h"
 #include "wal/error.h"
 #include "wal/format.h"
 #include "wal/mem.h"
@@ -66,17 +67,6 @@ struct scan_end {
     uint64_t witnessed_to;
 };
 
-/* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an
- * error of reading. */
-int scan_header(struct seam *io, struct mem *m, int file, uint64_t index, struct segment_header *h,
-                enum segment_verdict *v, int *bad_copy);
-/* With one copy bad: *torn if nothing in the segment knew it durable, so that a cut may have left
- * it half begun. Else it was damaged. */
-int scan_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h,
-                     bool *torn);
-/* Writes a bad copy anew, durably. */
-int scan_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h,
-                     int bad_copy);
 int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
                const struct segment_header *h, bool newest);
 /* Right behind scan_begin(): all of the segment is going to be read, in order. Takes more memory,
@@ -110,8 +100,6 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
 int scan_jump(struct scan *s, uint64_t lsn);
 /* Goes on behind a frame that was accepted before. */
 void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch);
-/* The error for what a version must understand. `name`: of the segment's file, or "". */
-int unknown_error(const struct format_unknown *u, const char *name);
 void scan_end(struct scan *s);
 /* Drops what was read: the file may have grown, or was changed. */
 void scan_forget(struct scan *s);

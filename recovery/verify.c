@@ -111,7 +111,7 @@ static int on_bad_copy(struct verify *v, int file, const struct segment_header *
                        int bad_copy) {
     bool torn = false;
     if (newest)
-        TRY(scan_header_torn(v->io, v->mem, file, h, &torn));
+        TRY(segment_header_torn(v->io, v->mem, file, h, &torn));
     verify_tell(v->check, torn ? 0 : PAWL_DAMAGED, h->index, h->index * h->segment_size, BLOCK,
                 torn ? "header-copy-torn" : "header-copy-damaged",
                 torn ? "copy %d of the header of segment %016llx was not written any more; the "

@@ -116,7 +116,7 @@ MUTANTS = [
      "return rc >= 0 || rc == -EINVAL;", "return rc >= 0 || rc == -EINVAL || rc == -EROFS;"),
 
     ("torn-header-copy-not-mended", "PAWL-8", "recovery/replay.c",
-     "return torn ? scan_header_mend(", "return 0 && torn ? scan_header_mend("),
+     "return torn ? segment_header_mend(", "return 0 && torn ? segment_header_mend("),
     ("committed-input-ignored", "PAWL-6", "pipeline/processor.c",
      "committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED",
      "committed_input(proc) ? PAWL_READ_UNCOMMITTED : PAWL_READ_UNCOMMITTED"),
@@ -135,8 +135,8 @@ MUTANTS = [
     ("writer-goes-over-unknown-frames", "PAWL-8", "recovery/replay.c",
      "g->scan.refuses = writable ? NEED_TO_WRITE : NEED_TO_READ;", "g->scan.refuses = NEED_TO_READ;"),
     ("repair-mends-before-it-looks", "PAWL-5", "recovery/repair.c",
-     "rc = each_header(r, &all, 0, look_at_segment);", "(void)look_at_segment;"),
-    ("mended-copy-loses-what-is-reserved", "PAWL-5", "recovery/scan.c",
+     "rc = each_header(r, &all, false, look_at_segment);", "(void)look_at_segment;"),
+    ("mended-copy-loses-what-is-reserved", "PAWL-5", "recovery/segments.c",
      "    return io->ops->write(io, file, block, BLOCK, (uint64_t)bad_copy * BLOCK);",
      "    memset(block + 256, 0, BLOCK - 256 - 8);\n"
      "    put64(block + BLOCK - 8, format_hash(block, BLOCK - 8, 0));\n"
