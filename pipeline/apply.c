@@ -87,7 +87,7 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
         return damaged(h, "record offsets do not join");
     if (r->count >= NO_OFFSET - r->base)
         return damaged(h, "record offsets are out of range");
-    uint64_t end = h->lsn + frame_bytes(h);
+    uint64_t end = h->lsn + frame_length(h);
     if (p->last_end != end) { /* the first run of this commit here */
         p->safe = tables_durable_next(p, h->durable);
         if (p->mid_end <= h->durable) {

@@ -42,16 +42,16 @@ struct async_commit {
     struct async_commit *next;
 };
 
-/* Read-only handle: two walks over the newest segment. `ahead` verifies all there is and learns
+/* Read-only handle: two walks over the newest segment. `front` verifies all there is and learns
  * what later frames know to be durable; `apply` changes the tables, and never passes that. */
 struct follow {
-    struct scan ahead, apply;
+    struct scan front, apply;
     uint64_t known; /* durable LSN as witnessed */
     /* Guarded by the lock, the fields above by `busy`: segment, end and epoch of the newest frame
      * that the tables hold. */
     uint64_t index, shown, epoch;
     bool busy; /* a thread looks for more */
-    int ahead_file, apply_file;
+    int front_file, apply_file;
     bool begun;
     int writer; /* pid of the live writer, 0 none */
 };
@@ -67,9 +67,9 @@ struct ended {
 };
 
 struct pawl {
-    struct seam *io;        /* (constant) */
-    struct mem mem;         /* (atomic inside) */
-    ahead_spare read_ahead; /* of readers; given up when memory is short */
+    struct seam *io;           /* (constant) */
+    struct mem mem;            /* (atomic inside) */
+    readahead_spare readahead; /* of readers; given up when memory is short */
     /* a reader met want of memory: since then they keep nothing between calls that can be had
      * again */
     atomic_bool tight;

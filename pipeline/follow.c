@@ -56,9 +56,9 @@ static int start_at(pawl *p, uint64_t first, uint64_t last) {
             continue;
         /* It says nothing but what was durable when the segment before was sealed, so it may be
          * believed at once. */
-        uint64_t known = checkpoint ? f.header.lsn + frame_bytes(&f.header) : 0;
+        uint64_t known = checkpoint ? f.header.lsn + frame_length(&f.header) : 0;
         TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
-        TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, n));
+        TRY(enter_segment(p, &fo->front, &fo->front_file, n));
         if (known > fo->known)
             fo->known = known;
         return 0;
@@ -86,36 +86,36 @@ static int catch_up(pawl *p) {
 }
 
 /* Moves the verifying walk to the end of what is there. */
-static int look_ahead(pawl *p) {
+static int advance_front(pawl *p) {
     struct follow *fo = &p->follow;
     struct scan_frame f;
     for (;;) {
         int rc;
-        scan_forget(&fo->ahead); /* the file may have grown */
-        while ((rc = scan_next(&fo->ahead, &f)) == 1)
+        scan_forget(&fo->front); /* the file may have grown */
+        while ((rc = scan_next(&fo->front, &f)) == 1)
             if (f.header.durable > fo->known)
                 fo->known = f.header.durable;
         if (rc < 0)
             return rc;
         bool gone;
-        if (!scan_sealed(&fo->ahead)) {
-            int there = segment_there(p->io, fo->ahead.index);
+        if (!scan_sealed(&fo->front)) {
+            int there = segment_there(p->io, fo->front.index);
             if (there != 0 || catch_up(p) == 0)
                 return there < 0 ? there : 0;
             continue; /* it was dropped, and its file may be another segment by now */
         }
-        if (!is_begun(p, fo->ahead.index + 1, &gone)) {
+        if (!is_begun(p, fo->front.index + 1, &gone)) {
             if (!gone || catch_up(p) == 0)
                 return 0;
             continue;
         }
-        uint64_t link = fo->ahead.link, epoch = fo->ahead.epoch;
-        TRY(enter_segment(p, &fo->ahead, &fo->ahead_file, fo->ahead.index + 1));
-        if (fo->ahead.link != link || fo->ahead.epoch < epoch)
+        uint64_t link = fo->front.link, epoch = fo->front.epoch;
+        TRY(enter_segment(p, &fo->front, &fo->front_file, fo->front.index + 1));
+        if (fo->front.link != link || fo->front.epoch < epoch)
             return fail(PAWL_DAMAGED, "segment %016llx does not continue the one before it",
-                        (unsigned long long)fo->ahead.index);
+                        (unsigned long long)fo->front.index);
         /* its header says that all before is durable */
-        fo->known = fo->ahead.index * p->header.segment_size;
+        fo->known = fo->front.index * p->header.segment_size;
     }
 }
 
@@ -126,7 +126,7 @@ static int show(pawl *p, const struct scan_frame *f) {
     if (fo->apply.index != fo->index) /* the checkpoint does so itself, unless it can't be read */
         engine_begin_segment(p);
     fo->index = fo->apply.index;
-    int rc = engine_apply(p, &f->header, f->bytes, fo->apply.after_lost);
+    int rc = engine_apply(p, &f->header, f->data, fo->apply.after_lost);
     if (rc == 0) {
         assert(fo->apply.accepted_end > fo->shown);  /* PAWL-1: nothing is taken back, */
         assert(fo->apply.accepted_end <= fo->known); /* and nothing is shown too early */
@@ -158,7 +158,7 @@ static int apply_known(pawl *p) {
         int there = scan_sealed(&fo->apply) ? 1 : segment_there(p->io, fo->apply.index);
         if (there <= 0)
             return there < 0 ? there : catch_up(p) == 1 ? 1 : any;
-        if (!scan_sealed(&fo->apply) || fo->ahead.index == fo->apply.index) {
+        if (!scan_sealed(&fo->apply) || fo->front.index == fo->apply.index) {
             if (!p->salvage || fo->apply.at + BLOCK > fo->known)
                 return any;
             uint64_t lsn; /* salvage: pass over what can't be read */
@@ -180,16 +180,16 @@ static int apply_known(pawl *p) {
  * it but the device. */
 static int trust_the_rest(pawl *p) {
     struct follow *fo = &p->follow;
-    if (fo->writer != 0 || fo->ahead.accepted_end <= fo->known)
+    if (fo->writer != 0 || fo->front.accepted_end <= fo->known)
         return 0;
-    int rc = p->io->ops->sync(p->io, fo->ahead_file);
+    int rc = p->io->ops->sync(p->io, fo->front_file);
     /* read-only after an error, with bytes that it can't write: nobody vouches for them */
     if (rc == -EROFS)
         return 0;
-    if (!settled(rc))
+    if (!synced(rc))
         return fail_sys(rc, "fsync", NULL, NO_LSN);
     if (p->io->ops->holder(p->io) == 0) /* else these may be a new writer's, on their way */
-        fo->known = fo->ahead.accepted_end;
+        fo->known = fo->front.accepted_end;
     return 0;
 }
 
@@ -199,7 +199,7 @@ static int refresh(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     p->follow.writer = writer;
     engine_leave(p);
-    TRY(look_ahead(p));
+    TRY(advance_front(p));
     TRY(trust_the_rest(p));
     return apply_known(p);
 }
@@ -222,7 +222,7 @@ int follow_refresh(pawl *p) {
 
 static int trust_all(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
     pawl *p = ctx;
-    p->follow.known = h->lsn + frame_bytes(h);
+    p->follow.known = h->lsn + frame_length(h);
     (void)frame;
     (void)lost;
     return 0;
@@ -235,7 +235,7 @@ int follow_open(pawl *p) {
     bool alone = fo->writer == 0;
     if (alone) {
         bool stuck = false;
-        TRY(replay_settle(p->io, &p->mem, &stuck));
+        TRY(replay_sync(p->io, &p->mem, &stuck));
         alone = !stuck;
     }
     TRY(log_extent_find(p->io, &p->mem, false, &x));
@@ -265,7 +265,7 @@ int follow_open(pawl *p) {
     fo->begun = true;
     if (!alone || fo->index != x.last) {
         uint64_t known = fo->known;
-        TRY(look_ahead(p));
+        TRY(advance_front(p));
         if (known > fo->known)
             fo->known = known;
     }
@@ -277,13 +277,13 @@ void follow_close(pawl *p) {
     struct follow *fo = &p->follow;
     if (!p->read_only)
         return;
-    if (fo->ahead.mem != NULL)
-        scan_end(&fo->ahead);
+    if (fo->front.mem != NULL)
+        scan_end(&fo->front);
     if (fo->apply.mem != NULL)
         scan_end(&fo->apply);
-    if (fo->ahead_file >= 0)
-        p->io->ops->close(p->io, fo->ahead_file);
+    if (fo->front_file >= 0)
+        p->io->ops->close(p->io, fo->front_file);
     if (fo->apply_file >= 0)
         p->io->ops->close(p->io, fo->apply_file);
-    fo->ahead_file = fo->apply_file = -1;
+    fo->front_file = fo->apply_file = -1;
 }

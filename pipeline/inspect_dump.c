@@ -86,7 +86,7 @@ static int show(struct text *t, const struct frame_header *h, const uint8_t *fra
     t->data[0] = 0;
     if (frame != NULL)
         describe(t, h, frame);
-    pawl_frame_info info = {h->lsn,     frame != NULL ? frame_bytes(h) : 0,
+    pawl_frame_info info = {h->lsn,     frame != NULL ? frame_length(h) : 0,
                             h->epoch,   h->durable,
                             h->time_ns, h->link,
                             h->hash,    frame != NULL ? frame_kind_name(h->kind) : "-",
@@ -100,7 +100,7 @@ static int dump_segment(struct scan *s, uint64_t from, pawl_frame_fn fn, void *a
     struct scan_frame f;
     int rc;
     while ((rc = scan_next(s, &f)) == 1)
-        if (f.header.lsn >= from && show(t, &f.header, f.bytes, "good", fn, arg) != 0) {
+        if (f.header.lsn >= from && show(t, &f.header, f.data, "good", fn, arg) != 0) {
             *over = true;
             return 0;
         }
@@ -238,7 +238,7 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
         rc = scan_next(&s, &f);
     if (rc == 1) {
         pthread_mutex_lock(&p->mutex); /* for the names */
-        fill_origin(&p->tables, &f.header, f.bytes, out);
+        fill_origin(&p->tables, &f.header, f.data, out);
         engine_leave(p);
     } else if (rc == 0 && (rc = segment_there(p->io, lsn / p->header.segment_size)) >= 0) {
         rc = rc > 0 ? fail(PAWL_DAMAGED, "the frame at LSN %llu can't be read again",

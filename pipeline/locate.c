@@ -82,7 +82,7 @@ int checkpoint_each(const struct checkpoint *c, checkpoint_fn each, void *ctx) {
     for (uint32_t i = 0; i < f->header.runs; i++) {
         struct run r;
         const uint8_t *data;
-        frame_run(f->bytes, &f->header, i, &r, &data);
+        frame_run(f->data, &f->header, i, &r, &data);
         if (r.type != RUN_C_NEXT)
             continue;
         struct c_next e;
@@ -276,7 +276,7 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
     if (rc == 1 && f.header.kind == FRAME_SEAL && f.header.runs == 1) {
         struct run r;
         const uint8_t *data;
-        frame_run(f.bytes, &f.header, 0, &r, &data);
+        frame_run(f.data, &f.header, 0, &r, &data);
         struct index_entry e;
         for (uint32_t at = 0; index_decode(data, r.len, &at, &e);)
             if (e.stream == stream && e.partition == partition && e.base <= offset &&

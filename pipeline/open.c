@@ -101,7 +101,7 @@ static void destroy(pawl *p) {
     mem_free(&p->mem, p->index, p->index_cap * sizeof *p->index);
     async_free(p);
     event_close(p->event_fd);
-    ahead_drop(&p->read_ahead);
+    readahead_drop(&p->readahead);
     mem_drop_kept(&p->mem);
     if (p->io != NULL)
         p->io->ops->destroy(p->io);
@@ -170,7 +170,7 @@ static int begin_incarnation(pawl *p, const struct wal_start *start) {
 
 static int open_writer(pawl *p, const pawl_options *o) {
     TRY(take_lock(p, o));
-    TRY(replay_settle(p->io, &p->mem, NULL));
+    TRY(replay_sync(p->io, &p->mem, NULL));
     point(&p->points, "recovery-synced");
     struct replay r = {on_frame, p, o->progress, o->progress_arg};
     struct recovered out;
@@ -190,7 +190,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
 
 static void reclaim(void *ctx) {
     pawl *p = ctx;
-    ahead_drop(&p->read_ahead);
+    readahead_drop(&p->readahead);
 }
 
 static pawl *new_handle(const pawl_options *o) {
@@ -213,7 +213,7 @@ static pawl *new_handle(const pawl_options *o) {
     p->event_fd = -1;
     atomic_flag_clear(&p->tx_pool_busy);
     p->wal.file = p->wal.next_file = p->wal.spare_file = -1;
-    p->follow.ahead_file = p->follow.apply_file = -1;
+    p->follow.front_file = p->follow.apply_file = -1;
     if (init_sync(p) != 0) {
         free(p);
         return NULL;

@@ -18,7 +18,7 @@ static size_t gather_bytes(const pawl *p) {
 #define PINS_MAX 2
 #define RECORDS_MAX 16384u /* gathered at once */
 
-struct span { /* a run */
+struct run_piece { /* a run */
     /* where it lies in the log's memory; NULL: in the buffer, from `start` on */
     const uint8_t *pinned;
     size_t start;
@@ -52,7 +52,7 @@ struct pawl_reader {
     int pins[PINS_MAX]; /* groups of the log's memory that the pieces lie in */
     uint32_t pin_count;
     size_t gathered, gathered_records; /* of all pieces */
-    struct span *pieces;
+    struct run_piece *pieces;
     uint32_t piece_count, piece_at, piece_cap;
     pawl_record *records;
     size_t record_cap;
@@ -229,7 +229,7 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
         r->pieces = q;
         r->piece_cap = want;
     }
-    struct span piece = {
+    struct run_piece piece = {
         .start = r->buf.len, .len = run->len, .count = run->count, .offset = run->base, .lsn = lsn};
     while (piece.offset < r->want && piece.count != 0) { /* a start in the middle of a run */
         pawl_record ignored;
@@ -302,7 +302,7 @@ static int spilled_from_memory(struct pawl_reader *r, const struct run *run,
     const uint8_t *frame = p->read_only ? NULL : wal_peek(&p->wal, e->lsn, &avail);
     if (frame == NULL || avail < FRAME_HEADER_SIZE ||
         frame_decode_header(frame, e->lsn, p->wal.segment_size, p->wal.seed, &h) != FRAME_GOOD ||
-        frame_bytes(&h) > avail)
+        frame_length(&h) > avail)
         return 0;
     TRY(take_spilled(r, run, e, &h, frame, lsn, true));
     return 1;
@@ -333,7 +333,7 @@ static int spilled_from_disk(struct pawl_reader *r, const struct away *away) {
     if (rc == 0)
         rc = scan_next(&s, &f);
     if (rc == 1)
-        rc = take_spilled(r, run, e, &f.header, f.bytes, lsn, false);
+        rc = take_spilled(r, run, e, &f.header, f.data, lsn, false);
     else if (rc == 0 && (rc = still_there(p, e->lsn / p->header.segment_size)) > 0)
         rc = fail_at(PAWL_DAMAGED, 0, "", "", e->lsn, "the spilled frame at LSN %llu is damaged",
                      (unsigned long long)e->lsn);
@@ -415,7 +415,7 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
         r->lsn = align_up(r->lsn + 1, BLOCK); /* the group's padding */
         return 1;
     }
-    uint64_t size = frame_bytes(&h);
+    uint64_t size = frame_length(&h);
     if (size > avail || r->lsn + size > limit)
         return fail(PAWL_STATE, "a frame reaches beyond what was appended");
     int taken = take_frame(r, &h, at, true);
@@ -436,7 +436,7 @@ static int begin_scan(struct pawl_reader *r, int file, const struct segment_head
     pawl *p = r->p;
     int rc = 0;
     scan_begin(&r->scan, p->io, &p->mem, file, h, true);
-    r->scan.spare = &p->read_ahead;
+    r->scan.spare = &p->readahead;
     bool first = r->lsn % h->segment_size == SEGMENT_HEADER_SIZE;
     if (!first && r->linked) {
         scan_resume(&r->scan, r->lsn, r->link, r->epoch);
@@ -551,7 +551,7 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
         return 1;
     }
     uint64_t behind = r->scan.at;
-    rc = take_frame(r, &f.header, f.bytes, false);
+    rc = take_frame(r, &f.header, f.data, false);
     if (rc <= 0) {
         close_file(r); /* nothing is passed over: the next call looks at this frame again */
         r->lsn = f.header.lsn;
@@ -668,7 +668,7 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     }
     batch->from = r->next;
     while (n < max && r->piece_at < r->piece_count) {
-        struct span *piece = &r->pieces[r->piece_at];
+        struct run_piece *piece = &r->pieces[r->piece_at];
         const uint8_t *data = piece->pinned != NULL ? piece->pinned : r->buf.data + piece->start;
         uint32_t count = piece->count < max - n ? piece->count : (uint32_t)(max - n),
                  at = piece->at;

@@ -35,7 +35,7 @@ static int save(struct repair *r, struct scan *s, uint64_t from, uint64_t to) {
     uint64_t base = s->index * s->segment_size;
     for (uint64_t at = from; at < to && rc == 0;) {
         size_t len = (size_t)(to - at < SCAN_CHUNK / 4 ? to - at : SCAN_CHUNK / 4);
-        const uint8_t *bytes = scan_bytes(s, at - base, len, &rc);
+        const uint8_t *bytes = scan_read(s, at - base, len, &rc);
         int64_t n = 0;
         if (bytes != NULL)
             n = r->io->ops->write(r->io, file, bytes, len, at - from);
@@ -86,8 +86,7 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
     int rc;
     if (*q != NO_LSN) {
         struct frame_header h;
-        const uint8_t *head =
-            scan_bytes(s, *q - s->index * s->segment_size, FRAME_HEADER_SIZE, &rc);
+        const uint8_t *head = scan_read(s, *q - s->index * s->segment_size, FRAME_HEADER_SIZE, &rc);
         if (head == NULL ||
             frame_decode_header(head, *q, s->segment_size, s->seed, &h) != FRAME_GOOD)
             return fail(PAWL_IO, "the frame behind the damage can't be read again");
@@ -196,7 +195,7 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
     int rc = 0;
     scan_begin(&s, r->io, r->mem, file, guess, true);
     s.epoch = 0;
-    const uint8_t *head = scan_bytes(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc);
+    const uint8_t *head = scan_read(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc);
     bool whole =
         head != NULL && frame_decode_header(head, first, s.segment_size, s.seed, &h) == FRAME_GOOD;
     if (!whole && rc == 0)
@@ -205,7 +204,7 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
         rc = fail(PAWL_DAMAGED, "nothing whole is left of segment %016llx: that can't be mended",
                   (unsigned long long)guess->index);
     if (!whole && rc == 0) {
-        head = scan_bytes(&s, lsn % s.segment_size, FRAME_HEADER_SIZE, &rc);
+        head = scan_read(&s, lsn % s.segment_size, FRAME_HEADER_SIZE, &rc);
         if (head == NULL ||
             frame_decode_header(head, lsn, s.segment_size, s.seed, &h) != FRAME_GOOD)
             rc =

@@ -41,7 +41,7 @@ static int walk(struct scan *s, const struct replay *r, bool salvage, struct sca
             if (f.header.kind == FRAME_CHECKPOINT)
                 *checkpoint = true;
             if (r->frame != NULL)
-                TRY(r->frame(r->ctx, &f.header, f.bytes, s->after_lost));
+                TRY(r->frame(r->ctx, &f.header, f.data, s->after_lost));
             if (r->progress != NULL)
                 r->progress(r->progress_arg, s->at % s->segment_size, s->segment_size);
         }
@@ -147,7 +147,7 @@ static int check_after_seal(struct seam *io, struct mem *m, const struct log_ext
 
 /* Files that a writer may have left unsynced: the newest begun segment and the one before; behind
  * them there may be two prepared ones. */
-#define UNSETTLED 4u
+#define UNSYNCED_MAX 4u
 
 /* All at once, the directory too: a device that is busy takes as long for four flushes at a time as
  * for one. */
@@ -156,10 +156,10 @@ static int sync_files(struct seam *io, struct seam_req *req, size_t count) {
         io->ops->submit(io, &req[i]);
     io->ops->kick(io);
     int rc = io->ops->sync_dir(io);
-    rc = settled(rc) ? 0 : rc;
+    rc = synced(rc) ? 0 : rc;
     for (size_t left = count; left > 0;) {
-        struct seam_req *done[UNSETTLED];
-        int n = io->ops->reap(io, done, UNSETTLED, true);
+        struct seam_req *done[UNSYNCED_MAX];
+        int n = io->ops->reap(io, done, UNSYNCED_MAX, true);
         left -= n > 0 ? (size_t)n : 0;
     }
     for (size_t i = 0; i < count; i++) {
@@ -167,19 +167,20 @@ static int sync_files(struct seam *io, struct seam_req *req, size_t count) {
         /* not begun: no sync that failed (PAWL-7) */
         if (result == -EINTR || result == -EAGAIN || result == -ECANCELED)
             result = io->ops->sync(io, req[i].file);
-        if (!settled((int)result) && (rc == 0 || rc == -EROFS))
+        if (!synced((int)result) && (rc == 0 || rc == -EROFS))
             rc = (int)result;
     }
     return rc;
 }
 
-int replay_settle(struct seam *io, struct mem *m, bool *stuck) {
+int replay_sync(struct seam *io, struct mem *m, bool *stuck) {
     struct segment_list l;
     TRY(segment_list_read(io, m, &l));
-    struct seam_req req[UNSETTLED];
+    struct seam_req req[UNSYNCED_MAX];
     size_t count = 0;
     int rc = 0;
-    for (size_t i = l.count > UNSETTLED ? l.count - UNSETTLED : 0; i < l.count && rc == 0; i++) {
+    for (size_t i = l.count > UNSYNCED_MAX ? l.count - UNSYNCED_MAX : 0; i < l.count && rc == 0;
+         i++) {
         int file = segment_open_file(io, l.index[i], false);
         if (file >= 0)
             req[count++] = (struct seam_req){.op = SEAM_SYNC, .file = file, .buffer = -1};

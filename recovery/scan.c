@@ -12,16 +12,16 @@ static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
 /* Windows read one behind the other before reading ahead begins: openings and short looks need
  * none. */
 #define SEQUENTIAL_MIN 2u
-#define AHEAD_SLOTS 4u
-#define AHEAD_SLOT_MIN (64u * 1024u)
+#define READAHEAD_SLOTS 4u
+#define READAHEAD_SLOT_MIN (64u * 1024u)
 
 static uint64_t offset_of(const struct scan *s, uint64_t lsn) {
     return lsn - s->index * s->segment_size;
 }
 
 void scan_forget(struct scan *s) {
-    ahead_end(s->ahead);
-    s->ahead = NULL;
+    readahead_end(s->readahead);
+    s->readahead = NULL;
     s->sequential = 0;
     s->window = (struct window){0};
 }
@@ -72,20 +72,21 @@ static int read_window(struct scan *s, uint64_t offset, size_t len) {
 }
 
 static void announce(struct scan *s) {
-    if (s->ahead != NULL && s->then >= 0)
-        ahead_then(s->ahead, s->then, SEGMENT_HEADER_SIZE, s->segment_size);
+    if (s->readahead != NULL && s->then >= 0)
+        readahead_then(s->readahead, s->then, SEGMENT_HEADER_SIZE, s->segment_size);
 }
 
 /* After some windows in a row, or where it is known that the whole is wanted: the following ones
  * come while this one is worked on. */
-static void read_ahead(struct scan *s) {
+static void begin_readahead(struct scan *s) {
     uint64_t from = s->window.at + s->window.len, end = readable_end(s) / BLOCK * BLOCK;
     size_t slot = s->chunk / 2 / BLOCK * BLOCK;
-    bool wanted = s->whole ? slot != 0
-                           : (s->much || s->sequential >= SEQUENTIAL_MIN) && slot >= AHEAD_SLOT_MIN;
+    bool wanted = s->whole
+                      ? slot != 0
+                      : (s->much || s->sequential >= SEQUENTIAL_MIN) && slot >= READAHEAD_SLOT_MIN;
     if (wanted && from % BLOCK == 0 && from + slot <= end)
-        s->ahead = ahead_begin(s->io, s->mem, s->spare, s->file, slot,
-                               s->whole ? AHEAD_SLOTS_MAX : AHEAD_SLOTS, from, end);
+        s->readahead = readahead_begin(s->io, s->mem, s->spare, s->file, slot,
+                                       s->whole ? READAHEAD_SLOTS_MAX : READAHEAD_SLOTS, from, end);
     announce(s);
 }
 
@@ -104,10 +105,10 @@ void scan_then(struct scan *s, int file) {
 
 void scan_whole_after(struct scan *s, struct scan *before) {
     s->whole = true;
-    if (before->ahead == NULL || !ahead_turn(before->ahead, s->file, &s->window))
+    if (before->readahead == NULL || !readahead_turn(before->readahead, s->file, &s->window))
         return;
-    s->ahead = before->ahead;
-    before->ahead = NULL;
+    s->readahead = before->readahead;
+    before->readahead = NULL;
     scan_forget(before); /* its window was in there */
 }
 
@@ -116,31 +117,31 @@ static int window(struct scan *s, uint64_t offset, size_t len) {
     uint64_t end = s->window.at + s->window.len;
     if (offset >= s->window.at && offset + len <= end)
         return 0;
-    if ((s->whole || s->much) && s->ahead == NULL && s->window.len == 0) {
+    if ((s->whole || s->much) && s->readahead == NULL && s->window.len == 0) {
         s->window.at = end = offset / BLOCK * BLOCK;
-        read_ahead(s);
+        begin_readahead(s);
         end = offset; /* the window is empty: anything goes on from there */
     }
-    if (s->ahead != NULL) {
-        if (offset <= end && ahead_extend(s->ahead, offset, offset + len, &s->window))
+    if (s->readahead != NULL) {
+        if (offset <= end && readahead_extend(s->readahead, offset, offset + len, &s->window))
             return 0;
         scan_forget(s);
     }
     TRY(read_window(s, offset, len));
-    read_ahead(s);
+    begin_readahead(s);
     return 0;
 }
 
-/* scan_bytes() where the window has them, which it mostly does. */
+/* scan_read() where the window has them, which it mostly does. */
 static inline const uint8_t *bytes_at(struct scan *s, uint64_t offset, size_t len, int *rc) {
     const struct window *w = &s->window;
     if (offset < w->at || offset - w->at > w->len || len > w->len - (offset - w->at))
-        return scan_bytes(s, offset, len, rc);
+        return scan_read(s, offset, len, rc);
     *rc = 0;
     return w->data + (offset - w->at);
 }
 
-const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc) {
+const uint8_t *scan_read(struct scan *s, uint64_t offset, size_t len, int *rc) {
     *rc = 0;
     if (offset > s->segment_size || len > s->segment_size - offset)
         return NULL;
@@ -242,14 +243,14 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
     e->chain = chain_of(s, &f->header);
     /* nothing in it counts but the header, and it may be very large */
     if (f->header.kind == FRAME_LOST) {
-        f->bytes = head;
+        f->data = head;
         e->payload = PAYLOAD_GOOD;
         return 0;
     }
-    f->bytes = bytes_at(s, offset_of(s, p), (size_t)frame_bytes(&f->header), &rc);
+    f->data = bytes_at(s, offset_of(s, p), (size_t)frame_length(&f->header), &rc);
     if (rc < 0)
         return rc;
-    e->payload = f->bytes != NULL && frame_check(f->bytes, &f->header, s->seed) == FRAME_GOOD
+    e->payload = f->data != NULL && frame_check(f->data, &f->header, s->seed) == FRAME_GOOD
                      ? PAYLOAD_GOOD
                      : PAYLOAD_BAD;
     return 0;
@@ -305,7 +306,7 @@ int scan_next(struct scan *s, struct scan_frame *f) {
         return rc;
     }
     const struct frame_header *h = &f->header;
-    frame_judge_features(h, f->bytes, &s->unknown);
+    frame_judge_features(h, f->data, &s->unknown);
     if (s->unknown.need >= s->refuses) {
         s->at = p;
         return unknown_error(&s->unknown, "");
@@ -314,7 +315,7 @@ int scan_next(struct scan *s, struct scan_frame *f) {
     s->epoch = h->epoch;
     s->kind = h->kind;
     s->after_lost |= h->kind == FRAME_LOST;
-    s->at = s->accepted_end = h->lsn + frame_bytes(h);
+    s->at = s->accepted_end = h->lsn + frame_length(h);
     if (h->durable > s->durable)
         s->durable = h->durable;
     return 1;
@@ -403,8 +404,8 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
             *lsn = NO_LSN;
             return 0;
         }
-        size_t len = h.kind == FRAME_LOST ? FRAME_HEADER_SIZE : (size_t)frame_bytes(&h);
-        const uint8_t *bytes = scan_bytes(s, offset_of(s, *lsn), len, &rc);
+        size_t len = h.kind == FRAME_LOST ? FRAME_HEADER_SIZE : (size_t)frame_length(&h);
+        const uint8_t *bytes = scan_read(s, offset_of(s, *lsn), len, &rc);
         if (rc < 0)
             return rc;
         if (bytes != NULL && h.epoch >= s->epoch && frame_check(bytes, &h, s->seed) == FRAME_GOOD)
@@ -416,7 +417,7 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
 static int trust(struct scan *s, uint64_t p) {
     int rc;
     struct frame_header h;
-    const uint8_t *head = scan_bytes(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
+    const uint8_t *head = scan_read(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
     if (head == NULL || frame_decode_header(head, p, s->segment_size, s->seed, &h) != FRAME_GOOD)
         return rc;
     s->link = h.link;

@@ -6,8 +6,8 @@
 #ifndef PAWL_RECOVERY_SCAN_H
 #define PAWL_RECOVERY_SCAN_H
 
-#include "recovery/ahead.h"
 #include "recovery/decide.h"
+#include "recovery/readahead.h"
 #include "recovery/segments.h"
 #include "wal/error.h"
 #include "wal/format.h"
@@ -33,13 +33,13 @@ struct scan {
 
     /* if not 0: file offset from which on bytes may still change, and are not to be kept */
     uint64_t limit;
-    struct window window; /* of the file: in buf, or in ahead's memory */
+    struct window window; /* of the file: in buf, or in the readahead's memory */
     uint8_t *buf;
     size_t buf_cap;
     size_t chunk;
-    struct ahead *ahead; /* NULL: not reading ahead */
+    struct readahead *readahead; /* NULL: not reading ahead */
     /* NULL, or set by the owner behind scan_begin(): where that comes from and goes to */
-    ahead_spare *spare;
+    readahead_spare *spare;
     int then;            /* file of the segment that is read after this one, or -1 */
     unsigned sequential; /* windows read one behind the other */
     /* a reader is behind by several windows: as if they had been read one behind the other */
@@ -55,7 +55,7 @@ struct scan {
 
 struct scan_frame {
     struct frame_header header;
-    const uint8_t *bytes; /* the whole frame; valid until the next call */
+    const uint8_t *data; /* the whole frame; valid until the next call */
 };
 
 /* What ended the chain. */
@@ -105,7 +105,7 @@ void scan_end(struct scan *s);
 void scan_forget(struct scan *s);
 /* `len` bytes at a file offset, through the window; NULL with *rc set if they can't be read. Fewer
  * than len at the end of the file: NULL and *rc = 0. */
-const uint8_t *scan_bytes(struct scan *s, uint64_t offset, size_t len, int *rc);
+const uint8_t *scan_read(struct scan *s, uint64_t offset, size_t len, int *rc);
 /* A prepared or headerless file: is there a witness in it that says it was begun? *lsn is its place
  * or UINT64_MAX. */
 int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,

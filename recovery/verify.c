@@ -22,7 +22,7 @@ void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64
 static bool count(pawl_check *c, const struct frame_header *h, const uint8_t *frame) {
     bool whole = true, commit = h->kind == FRAME_COMMIT;
     c->frames++;
-    c->bytes += frame_bytes(h);
+    c->bytes += frame_length(h);
     c->commits += commit;
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
@@ -40,12 +40,12 @@ static bool count(pawl_check *c, const struct frame_header *h, const uint8_t *fr
 
 static void on_good(struct verify *v, const struct scan_frame *f, bool lost) {
     pawl_check *c = v->check;
-    if (!count(c, &f->header, f->bytes))
+    if (!count(c, &f->header, f->data))
         verify_tell(c, PAWL_DAMAGED, f->header.lsn / v->segment_size, f->header.lsn,
-                    frame_bytes(&f->header), "records-malformed",
+                    frame_length(&f->header), "records-malformed",
                     "the frame at LSN %llu has a right checksum but its records don't fit",
                     (unsigned long long)f->header.lsn);
-    if (v->frame != NULL && v->frame(v->ctx, &f->header, f->bytes, lost) < 0) {
+    if (v->frame != NULL && v->frame(v->ctx, &f->header, f->data, lost) < 0) {
         pawl_error e;
         fail_copy(&e);
         bool tiling = strstr(e.message, "interval") != NULL;

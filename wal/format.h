@@ -166,7 +166,7 @@ const char *frame_kind_name(uint8_t kind);
 static inline uint64_t frame_size(uint32_t runs, uint64_t body_len) {
     return align_up(FRAME_HEADER_SIZE + (uint64_t)RUN_SIZE * runs + body_len, 8);
 }
-static inline uint64_t frame_bytes(const struct frame_header *h) {
+static inline uint64_t frame_length(const struct frame_header *h) {
     return frame_size(h->runs, h->body_len);
 }
 uint8_t frame_kind_flags(uint8_t kind); /* as this version writes them */

@@ -69,7 +69,7 @@ void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
             copy_long(at, pieces[i].data, pieces[i].len);
         at += pieces[i].len;
     }
-    size_t size = (size_t)frame_bytes(h);
+    size_t size = (size_t)frame_length(h);
     assert(at == dir + (size_t)h->runs * RUN_SIZE + h->body_len); /* PAWL-2 */
     memset(at, 0, size - (size_t)(at - out));
     h->dir_hash = format_hash(dir, (size_t)h->runs * RUN_SIZE, seed);
@@ -85,7 +85,7 @@ void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, u
     h->body_len = (uint32_t)(end - h->lsn - FRAME_HEADER_SIZE);
     h->dir_hash = next_link;
     h->body_hash = 0;
-    assert(h->lsn + frame_bytes(h) == end);
+    assert(h->lsn + frame_length(h) == end);
     frame_encode_header(out, h, seed);
 }
 
@@ -119,7 +119,7 @@ enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint
     h->flags = get32(in + AT_FLAGS);
     if (h->lsn != lsn)
         return FRAME_OTHER_LSN;
-    if (h->durable > lsn || frame_bytes(h) > segment_size - segment_offset(lsn, segment_size))
+    if (h->durable > lsn || frame_length(h) > segment_size - segment_offset(lsn, segment_size))
         return FRAME_BAD_HEADER;
     if (h->kind == FRAME_LOST && h->runs != 0)
         return FRAME_BAD_HEADER;
@@ -149,7 +149,7 @@ enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h, 
         return FRAME_BAD_DIR;
     if (format_hash(body, h->body_len, seed) != h->body_hash)
         return FRAME_BAD_BODY;
-    size_t pad = (size_t)(frame_bytes(h) - FRAME_HEADER_SIZE - dir_len - h->body_len);
+    size_t pad = (size_t)(frame_length(h) - FRAME_HEADER_SIZE - dir_len - h->body_len);
     if (!all_zero(body + h->body_len, pad))
         return FRAME_BAD_BODY;
     return runs_join(in, h) ? FRAME_GOOD : FRAME_BAD_DIR;

@@ -269,11 +269,11 @@ static void what_reads_ahead_is_kept_for_the_next(void **state) {
     assert_int_equal(opened, 1);
     assert_true(plain <= 4); /* one behind the last whole piece, each time */
     assert_true(put > 50);
-    assert_non_null(atomic_load(&log->read_ahead));
+    assert_non_null(atomic_load(&log->readahead));
     size_t more = (size_t)(log->mem.cap - atomic_load(&log->mem.used)) + 1;
     void *memory = mem_alloc(&log->mem, more);
     assert_non_null(memory);
-    assert_null(atomic_load(&log->read_ahead));
+    assert_null(atomic_load(&log->readahead));
     mem_free(&log->mem, memory, more);
     write_and_follow(log, s, r);
     assert_int_equal(opened, 2);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "recovery/ahead.h"
+#include "recovery/readahead.h"
 
 #include <string.h>
 
@@ -10,9 +10,9 @@ struct slot {
     bool done;
 };
 
-struct ahead {
+struct readahead {
     struct mem *mem;
-    ahead_spare *spare;
+    readahead_spare *spare;
     const struct seam_ops *ops;
     struct seam_reads *reads;
     int file; /* that the window shows */
@@ -26,19 +26,19 @@ struct ahead {
     unsigned head;      /* the oldest slot in the window */
     unsigned used;      /* slots in the window, from head on */
     unsigned flying;    /* reads put in and not shown yet, behind those */
-    struct slot slots[AHEAD_SLOTS_MAX];
+    struct slot slots[READAHEAD_SLOTS_MAX];
 };
 
-static size_t memory_size(const struct ahead *a) {
+static size_t memory_size(const struct readahead *a) {
     return a->slot * (a->count + CARRY_SLOTS);
 }
 
-static uint8_t *slot_data(const struct ahead *a, unsigned i) {
+static uint8_t *slot_data(const struct readahead *a, unsigned i) {
     return a->memory + a->slot * (CARRY_SLOTS + i);
 }
 
 /* Is there anything left to read? */
-static bool more(struct ahead *a) {
+static bool more(struct readahead *a) {
     if (a->next == a->end && a->then >= 0 && !a->turned) {
         a->next = a->then_from;
         a->end = a->then_end;
@@ -47,7 +47,7 @@ static bool more(struct ahead *a) {
     return a->next < a->end;
 }
 
-static void fill(struct ahead *a) {
+static void fill(struct readahead *a) {
     while (a->used + a->flying < a->count && more(a)) {
         unsigned i = (a->head + a->used + a->flying) % a->count;
         struct slot *s = &a->slots[i];
@@ -65,7 +65,7 @@ static void fill(struct ahead *a) {
     }
 }
 
-static void destroy(struct ahead *a) {
+static void destroy(struct readahead *a) {
     if (a == NULL)
         return;
     if (a->reads != NULL)
@@ -74,11 +74,11 @@ static void destroy(struct ahead *a) {
     mem_free(a->mem, a, sizeof *a);
 }
 
-static struct ahead *make(struct seam *io, struct mem *m, size_t slot, unsigned slots) {
-    struct ahead *a = mem_alloc(m, sizeof *a);
+static struct readahead *make(struct seam *io, struct mem *m, size_t slot, unsigned slots) {
+    struct readahead *a = mem_alloc(m, sizeof *a);
     if (a == NULL)
         return NULL;
-    *a = (struct ahead){.mem = m, .ops = io->ops, .slot = slot, .count = slots};
+    *a = (struct readahead){.mem = m, .ops = io->ops, .slot = slot, .count = slots};
     a->memory = mem_alloc_block(m, memory_size(a));
     if (a->memory != NULL)
         a->reads = io->ops->reads_open(io, slots, a->memory, memory_size(a));
@@ -88,11 +88,11 @@ static struct ahead *make(struct seam *io, struct mem *m, size_t slot, unsigned 
     return NULL;
 }
 
-struct ahead *ahead_begin(struct seam *io, struct mem *m, ahead_spare *spare, int file, size_t slot,
-                          unsigned slots, uint64_t from, uint64_t end) {
+struct readahead *readahead_begin(struct seam *io, struct mem *m, readahead_spare *spare, int file,
+                                  size_t slot, unsigned slots, uint64_t from, uint64_t end) {
     if (io->ops->reads_open == NULL || from >= end)
         return NULL;
-    struct ahead *a = spare != NULL ? atomic_exchange(spare, NULL) : NULL;
+    struct readahead *a = spare != NULL ? atomic_exchange(spare, NULL) : NULL;
     if (a != NULL && (a->slot != slot || a->count != slots)) {
         destroy(a);
         a = NULL;
@@ -110,7 +110,7 @@ struct ahead *ahead_begin(struct seam *io, struct mem *m, ahead_spare *spare, in
     return a;
 }
 
-static bool take_one(struct ahead *a) {
+static bool take_one(struct readahead *a) {
     struct seam_req *r = a->ops->reads_take(a->reads);
     if (r == NULL)
         return false;
@@ -118,7 +118,7 @@ static bool take_one(struct ahead *a) {
     return true;
 }
 
-static bool come(struct ahead *a, const struct slot *s) {
+static bool come(struct readahead *a, const struct slot *s) {
     while (!s->done)
         if (!take_one(a))
             return false;
@@ -126,7 +126,7 @@ static bool come(struct ahead *a, const struct slot *s) {
 }
 
 /* Adds slot i to the window. False when what must be kept doesn't fit in front of it. */
-static bool show(struct ahead *a, unsigned i, uint64_t keep, struct window *w) {
+static bool show(struct readahead *a, unsigned i, uint64_t keep, struct window *w) {
     uint8_t *data = slot_data(a, i);
     uint64_t end = w->at + w->len;
     if (a->used != 0 && i != 0) { /* right behind what is shown */
@@ -148,7 +148,7 @@ static bool show(struct ahead *a, unsigned i, uint64_t keep, struct window *w) {
 }
 
 /* Slots that lie wholly below `keep` are free for the next reads. */
-static void release(struct ahead *a, uint64_t keep, struct window *w) {
+static void release(struct readahead *a, uint64_t keep, struct window *w) {
     while (a->used > 1) {
         const struct seam_req *r = &a->slots[a->head].req;
         uint64_t end = r->offset + r->len;
@@ -161,7 +161,7 @@ static void release(struct ahead *a, uint64_t keep, struct window *w) {
     }
 }
 
-bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w) {
+bool readahead_extend(struct readahead *a, uint64_t keep, uint64_t to, struct window *w) {
     if (keep < w->at)
         return false;
     while (w->at + w->len < to) {
@@ -180,7 +180,7 @@ bool ahead_extend(struct ahead *a, uint64_t keep, uint64_t to, struct window *w)
     return true;
 }
 
-void ahead_then(struct ahead *a, int file, uint64_t from, uint64_t end) {
+void readahead_then(struct readahead *a, int file, uint64_t from, uint64_t end) {
     if (a->then >= 0 || from >= end)
         return;
     a->then = file;
@@ -189,7 +189,7 @@ void ahead_then(struct ahead *a, int file, uint64_t from, uint64_t end) {
     fill(a);
 }
 
-bool ahead_turn(struct ahead *a, int file, struct window *w) {
+bool readahead_turn(struct readahead *a, int file, struct window *w) {
     if (a->then != file)
         return false;
     a->head = (a->head + a->used) % a->count;
@@ -211,17 +211,17 @@ bool ahead_turn(struct ahead *a, int file, struct window *w) {
     return true;
 }
 
-void ahead_end(struct ahead *a) {
+void readahead_end(struct readahead *a) {
     if (a == NULL)
         return;
     bool quiet = a->spare != NULL;
     for (unsigned i = 0; i < a->flying && quiet; i++)
         quiet = come(a, &a->slots[(a->head + a->used + i) % a->count]);
-    struct ahead *none = NULL;
+    struct readahead *none = NULL;
     if (!quiet || !atomic_compare_exchange_strong(a->spare, &none, a))
         destroy(a);
 }
 
-void ahead_drop(ahead_spare *spare) {
+void readahead_drop(readahead_spare *spare) {
     destroy(atomic_exchange(spare, NULL));
 }
