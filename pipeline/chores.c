@@ -9,7 +9,7 @@
 
 #define FULL_RETRY_NS 1000000000u
 
-/* Segments are gone: what tied them to later ones is too. */
+/* Segments below `first` are gone, and so is what the tables know of them. */
 static void forget_segments(pawl *p, uint64_t first) {
     assert(first == p->wal.first_segment + 1 && first <= p->wal.segment); /* PAWL-8: in order */
     p->wal.first_segment = first;
@@ -28,14 +28,13 @@ static void assert_passed(const pawl *p) {
     }
 }
 
-/* One by one, each durably: a power cut may keep any of several removals, and a gap would look like
- * loss. What is wanted ahead of need becomes of them first. */
+/* One by one, each durably: of several removals a power cut may take back any, and a gap would look
+ * like loss. The first ones become the segments that are wanted ahead of need. */
 static bool drop_segments(pawl *p, const struct droppable *d) {
     struct wal *w = &p->wal;
     uint64_t keep = d->keep, from = w->first_segment, n = from;
     int rc = 0, file;
-    /* nobody shall look for what is in them any more */
-    p->drop_to = keep;
+    p->drop_to = keep; /* from here on no thread looks into them */
     if (locate_firsts_are(p, d->at.segment, &d->at) < 0)
         return false;
     assert_passed(p);
@@ -49,7 +48,7 @@ static bool drop_segments(pawl *p, const struct droppable *d) {
         if (rc <= 0)
             forget_segments(p, n + 1);
         wal_recycle_end(w, to, file);
-        engine_progress(p); /* somebody may wait for it */
+        engine_progress(p); /* threads may wait for space */
         if (rc > 0)
             break; /* it stays; tried again later */
     }
@@ -103,7 +102,7 @@ bool engine_chore(pawl *p) {
         return false;
     bool did = drop(p);
     if (p->wal.next == NEXT_FULL && engine_now(p) - p->full_since >= FULL_RETRY_NS)
-        p->wal.next = NEXT_NONE; /* somebody may have freed space: work resumes by itself */
+        p->wal.next = NEXT_NONE; /* space may have been freed: work resumes by itself */
     if (wal_wants_next(&p->wal))
         did |= prepare_next(p);
     return did;

@@ -4,7 +4,8 @@
  * thin shell of threads around them.
  *
  * lock.c       entry and release of the lock, waiting and waking
- * lead.c       who waits for the device (the leader), commits that wait, the background thread
+ * lead.c       the thread that waits for the device (the leader), commits that wait, the
+ *              background thread
  * async.c      asynchronous commits and their callbacks, the event descriptor
  * chores.c     maintenance: segments are prepared and dropped
  * event.c      futex and eventfd

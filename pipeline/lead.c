@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Who waits for the device. One thread at a time does, with the lock released: the leader. It is
- * whoever needs durability first, so that a lone committer has no hand-off to another thread. The
- * background thread leads when nobody else does.
+ * Waiting for the device. One thread at a time does it, with the lock released: the leader. It is
+ * the first thread that needs durability, so a single committer has no hand-off to another thread.
+ * The background thread leads when no other thread does.
+ *
+ * wal/pace.c decides when a group goes; this file tells it what happens and carries its decisions
+ * out.
  */
 #include <assert.h>
 
@@ -48,8 +51,8 @@ void engine_lead(pawl *p) {
 void engine_wait(pawl *p) {
     if (p->wal.in_flight != 0 && !p->leader) {
         engine_lead(p);
-        /* The caller may not want durability but room, and go away: whoever committed
-         * asynchronously meanwhile saw a leader. */
+        /* The caller may have needed room, not durability, and may go away now. An asynchronous
+         * commit that came meanwhile saw a leader, and woke no thread. */
         if (p->async_head != NULL && !p->no_thread)
             engine_poke(p);
     } else if (p->no_thread && !p->leader) {
@@ -74,8 +77,8 @@ void engine_wait_space(pawl *p) {
     engine_wait_or_stop(p, engine_now(p) + FULL_LOOK_NS);
 }
 
-/* A thread that goes away hands the device on: those that came late must not wait for a leader that
- * left. */
+/* A thread that goes away hands the device on: commits that came later must not wait for a leader
+ * that has left. */
 static void hand_on(pawl *p, bool wanted) {
     if (wanted && !p->leader && !p->no_thread)
         engine_poke(p);

@@ -32,13 +32,13 @@
 #define WAL_WAIT 1 /* not now: complete() something, or prepare a segment, then try again */
 
 #define WAL_BUFFERS 14    /* write buffers that groups gather in */
-#define WAL_LOANS 2       /* and further ones, which large transactions fill themselves */
+#define WAL_LOANS 2       /* and those that large transactions borrow and fill themselves */
 #define WAL_ALIVE_MAX 22  /* groups that gather or are in flight; below 32: see wal.done_mask */
 #define WAL_GROUPS_MAX 40 /* and those whose bytes serve readers */
-/* so many groups may be kept for readers: the writer always has the other buffers */
+/* At most this many groups are pinned at once: the writer always has the other buffers. */
 #define WAL_PINNED_MAX 4
-/* what a loan keeps free at its beginning: a frame of one run then lies there as it is to be
- * written */
+/* A loan's first bytes stay free for the header and directory of a frame with one run, so that the
+ * frame is complete where it lies. */
 #define WAL_LOAN_HEAD (FRAME_HEADER_SIZE + RUN_SIZE)
 
 enum wal_class {                /* who may use the last bytes before the log is full (PAWL-11) */
@@ -47,15 +47,15 @@ enum wal_class {                /* who may use the last bytes before the log is 
                  WAL_POSITIONS, /* positions and catalog only: may use the reserve */
 };
 
-/* A write buffer that somebody else fills. */
+/* A write buffer that a transaction has borrowed and fills. */
 struct wal_loan {
     uint8_t *data; /* group_size bytes; NULL: none */
     int number;    /* of the buffer, or -1 */
 };
 
-/* A frame to be appended. The body is the pieces one behind the other. With a loan it has one run
- * and one piece, which lies behind the loan's head: nothing is copied, the buffer becomes a group's
- * and the loan gets another. */
+/* A frame to be appended. The body is the pieces, one after the other. With a loan it has one run
+ * and one piece, which begins after the loan's head. Nothing is copied then: the buffer becomes the
+ * group's, and the loan gets another one. */
 struct wal_frame {
     uint8_t kind;
     enum wal_class class;
@@ -69,30 +69,35 @@ struct wal_frame {
     uint64_t time_ns;
 };
 
+/* FREE -> GATHERING -> WRITING (-> SYNCING) -> DONE -> IDLE -> FREE; a short write leads back to
+ * WRITING, and a group of its own memory goes from DONE to FREE. */
 enum group_state {
     GROUP_FREE,
     GROUP_GATHERING,
     GROUP_WRITING,
     GROUP_SYNCING,
-    GROUP_DONE, /* durable (or failed), but perhaps not the groups before it */
+    GROUP_DONE, /* durable (or failed), but groups before it may not be */
     GROUP_IDLE, /* left the flight; its bytes serve readers until the buffer is used again */
 };
 
-/* A run of whole blocks on its way to the device, and then, joined to the one before it, for
- * readers. Small ones lie one behind the other in a buffer. */
+/* A run of whole blocks in a write buffer. Small groups share a buffer, one after the other. Once
+ * durable, a group joins the one before it, so that readers see one run of bytes.
+ *
+ * Concurrency: the log's lock guards the fields. While the group is WRITING or SYNCING, the device
+ * reads `data` and the seam writes `req` without the lock; the log changes neither until
+ * wal_complete() gets `req` back. While `pins` is not 0, readers read `data` without the lock. */
 struct group {
     struct seam_req req;
     uint8_t *data;
     uint64_t lsn; /* of its first byte */
     uint32_t cap;
-    uint32_t len;   /* filled; a multiple of the block once submitted */
-    uint32_t done;  /* written so far */
-    uint32_t tries; /* consecutive answers without progress */
-    int buffer;     /* in which it lies, as it was registered; or -1 */
-    bool own;       /* made for one large frame: freed when done */
-    /* readers that use its bytes where they are: not to be gathered in until they are done */
-    uint32_t pins;
-    uint32_t number;      /* counts groups; fewer than 32 gather or are on their way at a time */
+    uint32_t len;    /* filled; a multiple of the block once submitted */
+    uint32_t done;   /* written so far */
+    uint32_t tries;  /* consecutive answers without progress */
+    int buffer;      /* number of its buffer, as registered with the seam; -1: memory of its own */
+    bool own;        /* allocated for one large frame, freed when done */
+    uint32_t pins;   /* readers that use its bytes in place: it isn't used again meanwhile */
+    uint32_t number; /* counts groups; fewer than 32 gather or are in flight at once */
     uint64_t first_frame; /* count of frames before its first */
     uint64_t frames_then; /* count of frames when it was submitted */
     bool need_sync;       /* the write alone doesn't make it durable: a fresh sync follows */
@@ -107,7 +112,7 @@ enum wal_state {
 };
 
 enum next_state {
-    NEXT_NONE,   /* not there, nobody at it */
+    NEXT_NONE,   /* there is none, and no thread prepares one */
     NEXT_MAKING, /* a thread prepares it, or gives a dropped segment's file its name */
     NEXT_READY,  /* prepared, named and durable */
     NEXT_FULL,   /* no space or cap reached; tried again when asked */
@@ -125,6 +130,9 @@ struct wal_hooks {
     struct points points;
 };
 
+/* Concurrency: the owner's lock guards the fields. Without it, threads read `failed`, which is
+ * atomic, what `pace` declares atomic, and io, hooks.points and segment_size, which don't change
+ * after wal_init(). */
 struct wal {
     struct seam *io;
     struct mem *mem;
@@ -158,30 +166,28 @@ struct wal {
 
     enum next_state next;
     int next_file;
-    int spare_file; /* prepared too, behind the next one: -1 none. Only where that is ready */
+    int spare_file; /* of the segment after the next one, or -1; only if the next one is ready */
     bool dropping;  /* a thread is removing old segments */
-    bool recycling; /* ... and gives one's file the name of a later one */
+    bool recycling; /* and is giving the file of one the name of a later segment */
     uint64_t recycled;
 
     struct group groups[WAL_GROUPS_MAX];
-    uint8_t *buffers[WAL_BUFFERS + WAL_LOANS]; /* all of them, whoever has them now */
-    bool for_loans[WAL_BUFFERS + WAL_LOANS];   /* not for groups */
-    struct wal_loan loans[WAL_LOANS];          /* those of them that nobody has */
+    uint8_t *buffers[WAL_BUFFERS + WAL_LOANS]; /* all write buffers, lent ones too */
+    bool for_loans[WAL_BUFFERS + WAL_LOANS];   /* of these, those that groups don't use */
+    struct wal_loan loans[WAL_LOANS];          /* of these, those that aren't lent */
     int loan_count;
     uint32_t group_size; /* bytes of a buffer */
-    int rest;            /* the buffer that the last group left much of, or -1 */
-    uint32_t rest_at;    /* where that begins */
+    int rest;            /* the buffer that the last group left half of or more, or -1 */
+    uint32_t rest_at;    /* where the free part begins */
     uint32_t found;      /* index of the group that a reader found its bytes in last */
     uint32_t in_flight_max;
     struct group *gathering;
     struct group *flight_head, *flight_tail;
-    struct group *left_last; /* the group that left the flight last, as far as it is still there */
+    struct group *left_last; /* the place of the group that left the flight last */
     uint32_t in_flight;
     uint32_t pinned; /* groups with pins */
     bool dsync;      /* RWF_DSYNC works here */
-    /* requests are queued: the owner calls io->kick once it has left its lock, since that takes
-     * long */
-    bool kick_due;
+    bool kick_due;   /* requests are queued: once the lock is free, the owner calls io->kick */
     uint32_t number; /* of the group that the last frame went to */
     /* groups that became durable or failed: bit number % 32; cleared by the owner */
     uint32_t done_mask;
@@ -208,7 +214,7 @@ struct wal_start {
     uint64_t seal_lsn;
     bool sealed;    /* the last frame is a SEAL */
     int next_file;  /* a prepared segment was found: its handle, else -1 */
-    int spare_file; /* and one behind it */
+    int spare_file; /* the same for the segment after that */
 };
 
 /* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable
@@ -228,8 +234,8 @@ uint64_t wal_usable_end(uint64_t segment_size);
 static inline uint64_t wal_base(const struct wal *w) {
     return w->segment * w->segment_size;
 }
-/* Appends a frame without runs (WITNESS, CLOSE). WAL_WAIT: the segment is full; the next one is
- * being begun if the state isn't WAL_RUNNING, and else none is there to begin. */
+/* Appends a frame without runs (WITNESS, CLOSE). WAL_WAIT: the segment is full. If the state isn't
+ * WAL_RUNNING, the next one is being begun; else there is none to begin. */
 int wal_append_mark(struct wal *w, uint8_t kind);
 /* Would an ordinary append of new input get PAWL_FULL now? */
 bool wal_is_full(struct wal *w);
@@ -249,7 +255,7 @@ bool wal_quiet(const struct wal *w);
 const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail);
 
 /* Keeps the memory that holds an LSN as it is until wal_unpin(). -1: it isn't in a write buffer, or
- * as many are kept as may be. */
+ * WAL_PINNED_MAX groups are pinned. */
 int wal_pin(struct wal *w, uint64_t lsn);
 void wal_unpin(struct wal *w, int group);
 
@@ -271,9 +277,10 @@ void wal_next_done(struct wal *w, int file_or_errno);
 /* A segment is about to be let go: the index that its file is to be prepared for, 0 if none is
  * wanted. To be followed by wal_recycle_end(). */
 uint64_t wal_recycle_begin(struct wal *w);
-/* Lets segment `index` go, durably: its file becomes the prepared segment `to` as it is (not if 0,
- * or where that can't be), else it is removed. Without the lock. *file: the handle, or -1. 0; 1: it
- * couldn't be removed, and stays; negative: the directory can't be synced, so nobody knows. */
+/* Lets segment `index` go, durably. Its file becomes the prepared segment `to` as it is; if `to` is
+ * 0, or the file can't be used, it is removed. Without the lock. *file: the handle, or -1.
+ * Returns 0; 1: the file could be neither renamed nor removed, and stays; negative: the directory
+ * can't be synced, so it is unknown what a power cut would leave. */
 int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size,
                   uint64_t to, int *file);
 void wal_recycle_end(struct wal *w, uint64_t to, int file);

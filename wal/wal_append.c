@@ -64,7 +64,7 @@ void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_head
     frame_encode(out, h, f->runs, f->pieces, f->piece_count, seed);
 }
 
-/* For a new group: a free place, or that of the oldest bytes. */
+/* A place for a new group: a free one, or the one with the oldest bytes. */
 static struct group *place(struct wal *w) {
     struct group *oldest = NULL;
     for (int i = 0; i < WAL_GROUPS_MAX; i++) {
@@ -78,8 +78,8 @@ static struct group *place(struct wal *w) {
     return oldest;
 }
 
-/* The buffer that nothing was written to for longest, so that recent bytes stay readable; what
- * readers had of it is gone. -1: all are in use. */
+/* The buffer that was written least recently, so that recent bytes stay readable. Its groups are
+ * freed. -1: all are in use. */
 static int free_buffer(struct wal *w) {
     enum { COUNT = WAL_BUFFERS + WAL_LOANS };
     bool busy[COUNT];
@@ -122,8 +122,9 @@ static struct group *own_group(struct wal *w, uint64_t size) {
     return g;
 }
 
-/* A place for a group of at least `size` bytes, with memory: what the last one left, if that is
- * enough, or a buffer; in exchange for it, that of a loan. NULL: none now. */
+/* A place for a group of at least `size` bytes, with memory: the rest of the last group's buffer,
+ * if that is enough, or a buffer. With a loan, it is the loan's buffer, and the loan gets the other
+ * one in exchange. NULL: none now. */
 static struct group *new_group(struct wal *w, uint64_t size, struct wal_loan *loan) {
     if (w->in_flight >= (size > w->group_size ? WAL_ALIVE_MAX : WAL_BUFFERS))
         return NULL;
@@ -190,7 +191,7 @@ static int space(struct wal *w, uint64_t size, struct wal_loan *loan, uint8_t **
     return 0;
 }
 
-/* Puts a frame at the tail, room having been checked. */
+/* Puts a frame at the tail. The caller has checked that there is room. */
 static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end) {
     uint64_t size = frame_size(f->run_count, f->body_len);
     uint8_t *out = NULL;

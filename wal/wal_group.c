@@ -85,7 +85,7 @@ void wal_submit(struct wal *w, bool force) {
     else
         w->flight_head = g;
     w->flight_tail = g;
-    if (!g->own) { /* a group has half a buffer at least, if it wants that much */
+    if (!g->own) { /* less than half a buffer isn't worth keeping for the next group */
         uint32_t end = (uint32_t)(g->data - w->buffers[g->buffer]) + whole;
         w->rest = w->group_size - end >= w->group_size / 2 ? g->buffer : -1;
         w->rest_at = end;
@@ -253,8 +253,8 @@ int wal_pin(struct wal *w, uint64_t lsn) {
     struct group *g = holder(w, lsn);
     if (g == NULL || g->own || (g->pins == 0 && w->pinned >= WAL_PINNED_MAX))
         return -1;
-    assert(g->pins != 0 || w->pinned < WAL_PINNED_MAX); /* the writer has the other buffers */
     w->pinned += g->pins++ == 0;
+    assert(w->pinned <= WAL_PINNED_MAX); /* the writer has the other buffers */
     return (int)(g - w->groups);
 }
 
@@ -302,15 +302,15 @@ static int make_buffers(struct wal *w, uint64_t bytes) {
     }
     w->in_flight_max = 8;
     w->io->ops->buffers(w->io, (void *const *)w->buffers, (size_t)size, COUNT);
-    /* every page there before it is needed; where the buffers were registered that took a third of
-     * the time */
+    /* Touches every page before it is needed. With registered buffers, page faults took a third of
+     * the time. */
     for (int i = 0; i < 8; i++)
         memset(w->buffers[i], 0, (size_t)size);
     return 0;
 }
 
-/* The first frame of this incarnation: OPEN; or the checkpoint, where a segment's creation got as
- * far as its header. */
+/* The first frame of this incarnation: OPEN, or the checkpoint if the segment has only its header.
+ */
 static int append_first(struct wal *w) {
     struct bytes body;
     struct run runs[16];

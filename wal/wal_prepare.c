@@ -37,7 +37,7 @@ static int fill(struct seam *io, int file, uint64_t size) {
     return rc < 0 ? (int)rc : io->ops->sync(io, file);
 }
 
-/* An unnamed-yet segment: a `.tmp` file, filled with zeros and durable. */
+/* A segment without its name: a `.tmp` file, filled with zeros and durable. */
 static int make_tmp(struct seam *io, const struct points *points, const char *tmp, uint64_t size) {
     int rc = io->ops->unlink(io, tmp);
     if (rc < 0 && rc != -ENOENT)
@@ -100,9 +100,9 @@ void wal_next_done(struct wal *w, int file_or_errno) {
         wal_fail(w, e, "prepare", (w->segment + 1) * w->segment_size);
 }
 
-/* ---- recycling. The old header stays: under the new name it isn't one, and a power cut that takes
- * the rename back finds the old segment whole, as nothing is written to it before the rename is
- * durable. */
+/* ---- recycling. The old header stays. Under the new name it isn't a valid one. Nothing is written
+ * to the file before the rename is durable, so a power cut that takes the rename back leaves the
+ * old segment whole. */
 
 uint64_t wal_recycle_begin(struct wal *w) {
     if (w->failed != 0 || w->next == NEXT_MAKING || w->spare_file >= 0)
@@ -115,7 +115,8 @@ uint64_t wal_recycle_begin(struct wal *w) {
     return w->segment + 1;
 }
 
-/* The file of a segment, if it can be used again. A file with other names is somebody's copy. */
+/* The file of a segment, if it can be used again. A file with further names (hard links) is a copy
+ * that someone keeps. */
 static int open_used(struct seam *io, const char *name, uint64_t want) {
     uint64_t size = 0;
     int file = io->ops->open(io, name, SEAM_RDWR);
@@ -162,7 +163,7 @@ void wal_recycle_end(struct wal *w, uint64_t to, int file) {
     assert(w->recycling && (to == w->segment + 1 || to == w->segment + 2));
     w->recycling = false;
     w->recycled += file >= 0;
-    /* it was so from the start, or the one before has been begun meanwhile */
+    /* It was to be the next one from the start, or the log has gone on to the segment before it. */
     if (to == w->segment + 1) {
         if (file >= 0)
             wal_next_done(w, file);
