@@ -19,6 +19,7 @@
  * Processors that come with it (regex, json, filter, route, dedup, exec, plugin; docs/run.md) are
  * made by name and settings as sinks and sources are; examples/builtin.c.
  *
+ *     pawl_processor_ops ops = PAWL_PROCESSOR_OPS_INIT;
  *     pawl_processor_make("regex", &settings, &ops, &err);
  *     pawl_processor_attach(log, &config, &ops, &processor, &err);
  *     pawl_run(log, 0, 0);  pawl_processor_remove(processor);  ops.destroy(ops.self);
@@ -467,7 +468,7 @@ enum pawl_processor_flags {
     PAWL_PROCESSOR_KEEPS_STATE = 1 << 1
 };
 
-/* Where a processor is attached. All of it lives during start() only. */
+/* Where a processor is attached. All of it lives during start() only. It may grow at its end. */
 typedef struct pawl_processor_place {
     const char *name;                /* of the processor */
     const pawl_stream_info *inputs;  /* in the order of the config's */

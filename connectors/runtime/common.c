@@ -22,13 +22,18 @@ int pawl_fault_set(pawl_fault *f, int outcome, const char *format, ...) {
     return outcome;
 }
 
+/* Messages begin with the setting's line; a program that sets none has no lines. */
 int connect_error(pawl_error *err, int code, const char *format, ...) {
+    static const char unknown[] = "line 0: ";
     va_list args;
     if (err != NULL) {
         *err = (pawl_error){.code = code, .lsn = UINT64_MAX};
         va_start(args, format);
         vsnprintf(err->message, sizeof err->message, format, args);
         va_end(args);
+        if (strncmp(err->message, unknown, strlen(unknown)) == 0)
+            memmove(err->message, err->message + strlen(unknown),
+                    strlen(err->message) - strlen(unknown) + 1);
     }
     return code;
 }
