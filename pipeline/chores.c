@@ -8,6 +8,7 @@
 #include "pipeline/engine.h"
 
 #define FULL_RETRY_NS 1000000000u
+#define LOOK_NS 1000000000u /* between two looks for what may be dropped */
 
 /* Segments below `first` are gone, and so is what the tables know of them. */
 static void forget_segments(pawl *p, uint64_t first) {
@@ -93,7 +94,7 @@ static bool drop(pawl *p) {
     bool did = drop_durably(p);
     p->wal.dropping = false;
     if (p->drop_waiters != 0)
-        pthread_cond_broadcast(&p->progress);
+        engine_tell(p);
     return did;
 }
 
@@ -108,17 +109,35 @@ bool engine_chore(pawl *p) {
     return did;
 }
 
+/* Under the lock: when there may be something to do that nobody asks for; UINT64_MAX: not before
+ * the log grows. `looked` is the log's tail at the last look. What may be dropped depends on
+ * positions and settings, that is on what was appended since; on the age of segments; and on open
+ * transactions with a part in the log, which may be given up. */
+static uint64_t next_look(pawl *p, uint64_t looked) {
+    if (p->wal.failed != 0)
+        return UINT64_MAX;
+    if (p->wal.next == NEXT_FULL)
+        return p->full_since + FULL_RETRY_NS;
+    if (!retention_is_set(p) || p->wal.first_segment == p->wal.segment)
+        return UINT64_MAX; /* a new segment asks for its successor */
+    bool again =
+        p->wal.tail != looked || p->tables.retain_ms != 0 || tx_oldest_spill(p) != UINT64_MAX;
+    p->chores_wait = !again;
+    return again ? engine_now(p) + LOOK_NS : UINT64_MAX;
+}
+
 void *engine_maintenance(void *arg) {
     pawl *p = arg;
     pthread_mutex_lock(&p->mutex);
     while (!p->closing) {
-        p->chores_asked = false;
+        p->chores_asked = p->chores_wait = false;
+        uint64_t tail = p->wal.tail;
         engine_chore(p);
         if (p->closing || p->chores_asked)
             continue;
         if (engine_did_due(p))
             continue;
-        engine_sleep(p, &p->chores, engine_now(p) + FULL_RETRY_NS);
+        engine_sleep(p, &p->chores, next_look(p, tail));
     }
     engine_leave(p);
     return NULL;

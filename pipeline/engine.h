@@ -97,6 +97,7 @@ struct pawl {
     _Atomic uint64_t durable_lsn; /* wal.durable, for them */
     bool bg_running, chores_running;
     bool chores_asked;
+    bool chores_wait; /* the maintenance thread sleeps until there is progress */
     pthread_t bg, maintenance;
     _Atomic int stop;   /* pawl_stop() */
     uint32_t stoppable; /* threads in engine_wait_or_stop() */

@@ -67,6 +67,7 @@ void engine_poke(pawl *p) {
 
 void engine_ask_chores(pawl *p) {
     p->chores_asked = true;
+    p->chores_wait = false;
     pthread_cond_signal(&p->chores);
 }
 
@@ -95,7 +96,7 @@ void engine_progress(pawl *p) {
         p->wake_due |= p->wal.failed != 0 ? UINT32_MAX : p->wal.done_mask;
     p->wal.done_mask = 0;
     engine_tell(p);
-    if (wal_wants_next(&p->wal))
+    if (p->chores_wait || wal_wants_next(&p->wal))
         engine_ask_chores(p);
 }
 
