@@ -98,6 +98,8 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     }
     p->next = r->base + r->count;
     t->records += r->count;
+    /* the tables against the frame: its records end where the partition does now */
+    assert(p->next == r->base + r->count && p->last_end == end);
     /* PAWL-1: nothing counts as durable that was not appended; PAWL-4: offsets only grow */
     assert(p->safe <= p->mid && p->mid <= p->next && r->base <= p->next);
     return 0;

@@ -46,6 +46,7 @@ void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *fram
             p->index = q;
             p->index_cap = want;
         }
+        assert(p->index_count == 0 || p->index[p->index_count - 1].lsn <= h->lsn); /* ascending */
         p->index[p->index_count++] = (struct index_entry){r.stream, r.partition, r.base, h->lsn};
         part->index_lsn = h->lsn;
     }

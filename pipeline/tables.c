@@ -154,17 +154,20 @@ int tables_add_processor(struct tables *t, uint32_t id, const char *name, uint32
     return 0;
 }
 
+static bool before(const struct position_row *p, uint32_t processor, uint32_t stream,
+                   uint32_t partition) {
+    return p->processor != processor ? p->processor < processor
+           : p->stream != stream     ? p->stream < stream
+                                     : p->partition < partition;
+}
+
 /* Where (processor, stream, partition) is, or would be, in the ascending array. */
 static uint32_t position_place(const struct tables *t, uint32_t processor, uint32_t stream,
                                uint32_t partition) {
     uint32_t lo = 0, hi = t->position_count;
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
-        const struct position_row *p = &t->positions[mid];
-        bool less = p->processor != processor ? p->processor < processor
-                    : p->stream != stream     ? p->stream < stream
-                                              : p->partition < partition;
-        if (less)
+        if (before(&t->positions[mid], processor, stream, partition))
             lo = mid + 1;
         else
             hi = mid;
@@ -193,6 +196,7 @@ int tables_set_position(struct tables *t, uint32_t processor, uint32_t stream, u
     memmove(&t->positions[i + 1], &t->positions[i], (t->position_count - i) * sizeof *t->positions);
     t->positions[i] = (struct position_row){processor, stream, partition, offset};
     t->position_count++;
+    assert(i == 0 || before(&t->positions[i - 1], processor, stream, partition)); /* ascending */
     t->checkpoint_bytes += C_POSITION_SIZE;
     return 0;
 }

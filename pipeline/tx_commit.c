@@ -4,6 +4,8 @@
  * is judged, offsets, LSN and header are settled and the bytes copied, so a refused transaction
  * leaves no trace.
  */
+#include <assert.h>
+
 #include "pipeline/engine.h"
 
 static bool tx_empty(const struct pawl_tx *tx) {
@@ -223,6 +225,7 @@ static int check_takeover(const struct pawl_tx *tx) {
 /* Tables, index and figures follow the frame that was appended. They take it from the frame's own
  * bytes, as recovery does. */
 static int follow_up(pawl *p, const struct tx_build *b) {
+    assert(p->wal.last.lsn + frame_length(&p->wal.last) == p->wal.tail); /* PAWL-3: this frame */
     TRY(engine_apply(p, &p->wal.last, p->wal.last_frame, false));
     p->commits++;
     p->payload_bytes += b->len;

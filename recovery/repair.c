@@ -4,6 +4,7 @@
  * behind it stays. The only place of Pawl that rewrites durable bytes (PAWL-5), asked for by name,
  * under the writer's lock.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -62,6 +63,8 @@ static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint
         return fail(PAWL_MEMORY, "no memory to repair");
     uint64_t base = s->index * s->segment_size;
     int rc = 0;
+    assert(base < from && from < to &&
+           to <= base + s->segment_size); /* PAWL-5: and no other bytes */
     for (uint64_t at = from / BLOCK * BLOCK; at < to && rc == 0; at += BLOCK) {
         memset(block, 0, BLOCK);
         /* an unreadable block becomes zeros */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recovery/replay.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -249,6 +250,8 @@ static void note_end(const struct scan *s, const struct scan_end *end, struct re
     out->clean = s->kind == FRAME_CLOSE;
     bool cut = end->decision != NULL && end->decision->action == CUT && !scan_leftover(s, end);
     out->cut = cut ? align_up(s->at + 1, BLOCK) - s->at : 0;
+    /* PAWL-8, PAWL-9: all that a frame knew durable is there */
+    assert(s->accepted_end >= s->durable && s->accepted_end <= s->at);
     st->tail = s->accepted_end;
     st->link = s->link;
     st->epoch = s->epoch;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recovery/scan.h"
 
+#include <assert.h>
 #include <errno.h>
 
 static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
@@ -311,6 +312,9 @@ int scan_next(struct scan *s, struct scan_frame *f) {
         s->at = p;
         return unknown_error(&s->unknown, "");
     }
+    assert(h->lsn == s->at && h->durable <= h->lsn);                      /* PAWL-9 */
+    assert(h->link == s->link && h->epoch >= s->epoch);                   /* PAWL-2: the chain */
+    assert(h->lsn + frame_length(h) <= (s->index + 1) * s->segment_size); /* PAWL-2 */
     s->link = h->kind == FRAME_LOST ? h->dir_hash : h->hash;
     s->epoch = h->epoch;
     s->kind = h->kind;
@@ -386,6 +390,10 @@ int scan_judge(struct scan *s, struct scan_end *end) {
             break; /* all of it was durable */
     }
     end->decision = decide(&e);
+    /* PAWL-9: nothing that was durable is cut, and nothing is called damage without a witness */
+    bool durable = e.witness == WITNESS_YES;
+    assert(end->decision->action == ACCEPT || (end->decision->action == DAMAGE) == durable);
+    assert(end->witness_lsn == NO_LSN || (end->witness_lsn > end->lsn && durable));
     return 0;
 }
 

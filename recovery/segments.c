@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recovery/segments.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -336,6 +337,9 @@ static int extent_find(struct seam *io, struct mem *m, bool writable, struct log
     }
     if (x->first == x->last)
         x->oldest = x->newest;
+    /* PAWL-8: what is begun is contiguous; only after it there may be prepared files */
+    assert(x->first <= x->last && x->newest.index == x->last && x->oldest.index == x->first);
+    assert(x->prepared || !x->spare);
     return 0;
 }
 

@@ -3,9 +3,12 @@
  * Entries of a checkpoint's runs; docs/format.md, section 5 (types from 64). Lengths are untrusted,
  * as in format_runs.c.
  */
+#include <assert.h>
+
 #include "wal/format.h"
 
 void c_stream_encode(struct bytes *b, const struct c_stream *e) {
+    assert(e->name_len <= NAME_LEN_MAX); /* as the decoder checks; so in the following ones */
     uint8_t *p = bytes_add(b, c_stream_size(e->name_len));
     if (p == NULL)
         return;
@@ -30,6 +33,7 @@ bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_s
 }
 
 void c_producer_encode(struct bytes *b, const struct c_producer *e) {
+    assert(e->name_len <= NAME_LEN_MAX && e->cookie_len <= COOKIE_MAX);
     uint8_t *p = bytes_add(b, c_producer_size(e->name_len));
     if (p == NULL)
         return;
@@ -67,6 +71,7 @@ bool c_producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c
 }
 
 void c_processor_encode(struct bytes *b, const struct c_processor *e) {
+    assert(e->name_len <= NAME_LEN_MAX);
     uint8_t *p = bytes_add(b, c_processor_size(e->name_len));
     if (p == NULL)
         return;
@@ -143,6 +148,7 @@ bool c_settings_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c
 }
 
 void c_sink_encode(struct bytes *b, const struct c_sink *e) {
+    assert(e->name_len != 0 && e->name_len <= SINK_NAME_MAX);
     uint8_t *p = bytes_add(b, c_sink_size(e->name_len));
     if (p == NULL)
         return;
@@ -164,6 +170,7 @@ bool c_sink_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_sin
 }
 
 void c_span_encode(struct bytes *b, const struct c_span *e) {
+    assert(e->oldest < e->segment); /* PAWL-11: only such pairs tie segments together */
     uint8_t *p = bytes_add(b, C_SPAN_SIZE);
     if (p == NULL)
         return;
@@ -177,5 +184,5 @@ bool c_span_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_spa
     const uint8_t *p = data + *at;
     *e = (struct c_span){get64(p), get64(p + 8)};
     *at += C_SPAN_SIZE;
-    return true;
+    return e->oldest < e->segment;
 }

@@ -4,9 +4,14 @@
  * whose hash is right may still have been written by a faulty program, so decoders check each bound
  * before use.
  */
+#include <assert.h>
+
 #include "wal/format.h"
 
+/* What an encoder asserts, its decoder checks. */
+
 void position_encode(struct bytes *b, const struct position_entry *e) {
+    assert(e->from <= e->to); /* PAWL-4 */
     uint8_t *p = bytes_add(b, POSITION_ENTRY_SIZE);
     if (p == NULL)
         return;
@@ -31,6 +36,7 @@ bool position_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct pos
 }
 
 void producer_encode(struct bytes *b, const struct producer_entry *e) {
+    assert(e->first >= 1 && e->last + 1 >= e->first && e->cookie_len <= COOKIE_MAX); /* PAWL-3 */
     uint8_t *p = bytes_add(b, PRODUCER_ENTRY_SIZE);
     if (p == NULL)
         return;
@@ -57,6 +63,7 @@ bool producer_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct pro
 }
 
 void catalog_encode(struct bytes *b, const struct catalog_entry *e) {
+    assert(e->name_len <= NAME_LEN_MAX);
     uint8_t *p = bytes_add(b, (size_t)align_up(24u + e->name_len, 8));
     if (p == NULL)
         return;
@@ -87,6 +94,7 @@ bool catalog_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct cata
 }
 
 void sink_encode(struct bytes *b, const struct sink_entry *e) {
+    assert(e->name_len != 0 && e->name_len <= SINK_NAME_MAX);
     uint8_t *p = bytes_add(b, (size_t)align_up(8u + e->name_len, 8));
     if (p == NULL)
         return;

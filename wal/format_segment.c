@@ -2,6 +2,7 @@
  *
  * Segment headers; docs/format.md, sections 1 and 2. Offsets are those of the table there.
  */
+#include <assert.h>
 #include <stdio.h>
 
 #include "wal/format.h"
@@ -32,7 +33,14 @@ uint64_t format_seed(const uint8_t log_id[16]) {
     return format_hash(log_id, 16, 0);
 }
 
+static bool size_allowed(uint64_t size) {
+    return size >= SEGMENT_SIZE_UNIT && size <= 4096ull * MIB && size % SEGMENT_SIZE_UNIT == 0;
+}
+
 void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h) {
+    /* as decode_copy() wants it; the seal is one of an older segment */
+    assert(size_allowed(h->segment_size) && h->index <= UINT64_MAX / h->segment_size - 1);
+    assert(h->seal_lsn == 0 || h->seal_lsn < h->index * h->segment_size);
     memset(out, 0, BLOCK);
     memcpy(out, segment_magic, 8);
     put32(out + AT_VERSION, FORMAT_VERSION);
@@ -51,10 +59,6 @@ void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_heade
     memcpy(out + AT_CARRIED, h->features.carried, FEATURES_CARRIED_SIZE);
     put64(out + AT_HASH, format_hash(out, AT_HASH, 0));
     memcpy(out + BLOCK, out, BLOCK);
-}
-
-static bool size_allowed(uint64_t size) {
-    return size >= SEGMENT_SIZE_UNIT && size <= 4096ull * MIB && size % SEGMENT_SIZE_UNIT == 0;
 }
 
 static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index,

@@ -351,6 +351,9 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->file = start->file;
     w->tail = align_up(start->tail, BLOCK);
     w->durable = w->tail;
+    /* PAWL-8: it goes on where recovery ended, after everything that is there */
+    assert(w->first_segment <= w->segment && start->tail > wal_base(w));
+    assert(w->tail <= wal_base(w) + w->segment_size);
     w->link = w->last.hash = start->link;
     w->seal_lsn = start->seal_lsn;
     w->next_file = start->next_file;
