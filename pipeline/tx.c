@@ -49,7 +49,7 @@ static void init(struct pawl_tx *tx, pawl *p) {
     bytes_init(&tx->build.own, &p->mem);
 }
 
-static uint64_t held(const struct pawl_tx *tx) {
+static uint64_t memory_of(const struct pawl_tx *tx) {
     uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs +
                  tx->spilled_cap * sizeof *tx->spilled + tx->position_cap * sizeof *tx->positions +
                  tx->catalog.cap + tx->sinks.cap + tx->build.own.cap +
@@ -66,7 +66,7 @@ static bool pool_put(struct pawl_tx *tx) {
     pawl *p = tx->p;
     while (tx->run_made > RUNS_KEPT)
         bytes_free(&tx->runs[--tx->run_made].data);
-    tx->pool_bytes = held(tx);
+    tx->pool_bytes = memory_of(tx);
     if (atomic_flag_test_and_set_explicit(&p->tx_pool_busy, memory_order_acquire))
         return false;
     bool room = p->tx_pool_count < POOL_MAX;
