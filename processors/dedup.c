@@ -216,8 +216,8 @@ static int read_back(dedup *x, part *t, pawl *log, const struct proc_stream *to,
         return rc;
     uint64_t from = b.end > x->window && b.end - x->window > b.first ? b.end - x->window : b.first;
     rc = pawl_reader_open(log, to->id, partition, from, PAWL_READ_UNCOMMITTED, &r);
-    /* What was first is dropped just now: that can be where the window was not held yet, or has
-     * grown. */
+    /* Retention has just dropped the first record: the window was not held yet, or it was made
+     * larger. */
     if (rc == PAWL_TRIMMED && again > 0)
         return read_back(x, t, log, to, partition, again - 1);
     if (rc < 0)

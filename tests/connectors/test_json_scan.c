@@ -19,6 +19,8 @@
 #endif
 
 #include "connectors/text/json_scan.h"
+#include "connectors/text/json_text.h"
+#include "connectors/text/utf8.h"
 #include "tests/support/skip.h"
 
 static const char *scan(const char *text, const char *path, struct json_found *f) {
@@ -52,6 +54,10 @@ static void paths(void **state) {
         {"123456789012345678901234567890.10", "$", "123456789012345678901234567890.10",
          FOUND_NUMBER},
         {"{\"\":5}", "$['']", "5", FOUND_NUMBER},
+        {"{\"a\":[7,8]}", "$.a.1", "8", FOUND_NUMBER},
+        {"{\"a\":{\"1\":8}}", "$.a.1", "8", FOUND_NUMBER},
+        {"{\"a\":{\"1\":8}}", "$.a[1]", NULL, FOUND_MISSING},
+        {"{\"a\":[7,8]}", "$.a['1']", NULL, FOUND_MISSING},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -112,6 +118,26 @@ static void strings(void **state) {
     assert_memory_equal(out, "a\0b", 3);
 }
 
+/* "$." may be left out. */
+static void short_paths(void **state) {
+    static const char *const cases[] = {"a.b[1]", "$.a.b[1]", "['a'].b.1"};
+    static const char text[] = "{\"a\":{\"b\":[0,true]}}";
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct json_path p;
+        struct json_found f;
+        size_t where;
+        assert_null(json_path_parse_short(&p, cases[i]));
+        assert_null(json_scan(text, strlen(text), &p, 1, &f, &where));
+        assert_int_equal(f.type, FOUND_TRUE);
+        json_path_free(&p);
+    }
+    struct json_path p;
+    assert_non_null(json_path_parse_short(&p, ""));
+    assert_non_null(json_path_parse_short(&p, "$a"));
+    assert_non_null(json_path_parse_short(&p, "a..b"));
+}
+
 static void depth_is_bounded(void **state) {
     (void)state;
     size_t n = 1000000, where;
@@ -134,6 +160,50 @@ static uint32_t below(uint32_t n) {
 static bool its_own(const json_error_t *e) {
     return json_error_code(e) == json_error_numeric_overflow ||
            json_error_code(e) == json_error_null_byte_in_key || strstr(e->text, "Unicode") != NULL;
+}
+
+/* Without blanks it is the same value, on one line. */
+static void compact_is_the_same(json_t *tree, const char *text, size_t n) {
+    struct buffer b = {0}, again = {0};
+    assert_true(json_add_compact(&b, text, n));
+    assert_null(memchr(b.bytes, '\n', b.len));
+    assert_true(b.len <= n && json_add_compact(&again, b.bytes, b.len));
+    assert_int_equal(again.len, b.len);
+    json_t *other = json_loadb(b.bytes, b.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    assert_true(json_equal(tree, other));
+    json_decref(other);
+    buffer_free(&b);
+    buffer_free(&again);
+}
+
+/* Any bytes become a string that Jansson reads; it has these bytes if they are UTF-8. */
+static void written_strings(void **state) {
+    static const char letters[] =
+        "ab \"\\\n\x01\x1F\x7F\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\xED\xA0\xFF";
+    unsigned good = 0, bad = 0;
+    (void)state;
+    for (int i = 0; i < 50000; i++) {
+        char text[16];
+        size_t n = below(sizeof text);
+        for (size_t k = 0; k < n; k++)
+            text[k] = letters[below(sizeof letters)]; /* NUL too */
+        struct buffer b = {0};
+        assert_true(json_add_string(&b, text, n));
+        json_t *read = json_loadb(b.bytes, b.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+        json_t *same = json_stringn(text, n);
+        assert_non_null(read);
+        assert_int_equal(utf8_is(text, n), same != NULL);
+        if (same != NULL)
+            assert_true(json_equal(read, same));
+        else
+            assert_non_null(memmem(b.bytes, b.len, UTF8_REPLACEMENT, 3));
+        good += same != NULL;
+        bad += same == NULL;
+        json_decref(read);
+        json_decref(same);
+        buffer_free(&b);
+    }
+    assert_true(good > 5000 && bad > 5000);
 }
 
 static void as_jansson(void **state) {
@@ -181,8 +251,10 @@ static void as_jansson(void **state) {
         accepted += tree != NULL;
         refused += tree == NULL;
         json_t *found = json_object_get(json_object_get(tree, "b"), "c");
-        if (tree != NULL)
+        if (tree != NULL) {
             assert_int_equal(f.type != FOUND_MISSING, found != NULL);
+            compact_is_the_same(tree, text, n);
+        }
         json_decref(tree);
     }
     json_path_free(&p);
@@ -191,14 +263,23 @@ static void as_jansson(void **state) {
 #else
 static void as_jansson(void **state) {
     (void)state;
-    SKIP("libjansson-dev is not installed");
+    print_message("libjansson-dev is not installed\n");
+    skip();
+}
+static void written_strings(void **state) {
+    as_jansson(state);
 }
 #endif
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths),      cmocka_unit_test(bad_paths),        cmocka_unit_test(strings),
-        cmocka_unit_test(as_jansson), cmocka_unit_test(depth_is_bounded),
+        cmocka_unit_test(paths),
+        cmocka_unit_test(bad_paths),
+        cmocka_unit_test(strings),
+        cmocka_unit_test(as_jansson),
+        cmocka_unit_test(depth_is_bounded),
+        cmocka_unit_test(short_paths),
+        cmocka_unit_test(written_strings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
