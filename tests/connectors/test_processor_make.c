@@ -398,17 +398,41 @@ static void once_through_failures(void **state) {
     free_fixture(f);
 }
 
-/* A program that closes its output and hangs is ended in time, and what it started with it. */
+/* A program that hangs is ended in time, also one that has closed its output. */
 static void late_program(void **state) {
+    static const char *const commands[] = {"command=exec >&-; sleep 1000", "command=sleep 1000"};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture *f = new_fixture();
+        pawl_error e;
+        append(f, "", "a");
+        attach(f, "p", "in", "exec",
+               (const char *[]){commands[i], "to=out", "timeout=200ms", NULL});
+        assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), PAWL_PROCESSOR);
+        pawl_last_error(&e);
+        assert_non_null(strstr(e.message, "took longer than 200 ms and was killed"));
+        free_fixture(f);
+    }
+}
+
+/* The window of ids moves on: what left it may come again, what is in it may not. */
+static void window_moves_on(void **state) {
     (void)state;
     struct fixture *f = new_fixture();
-    append(f, "", "a");
-    attach(f, "p", "in", "exec",
-           (const char *[]){"command=exec >&-; sleep 1000", "to=out", "timeout=200ms", NULL});
-    assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), PAWL_PROCESSOR);
-    pawl_error e;
-    pawl_last_error(&e);
-    assert_non_null(strstr(e.message, "took longer than 200 ms and was killed"));
+    char value[16];
+    for (unsigned i = 0; i < 100; i++) {
+        snprintf(value, sizeof value, "%u", i);
+        append(f, "", value);
+    }
+    append(f, "", "97");
+    append(f, "", "96");
+    append(f, "", "98");
+    attach(f, "p", "in", "dedup", (const char *[]){"to=out", "id=value", "window=3", NULL});
+    assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+    const char *all = content(f, "out");
+    static const char end[] = " :97 :98 :99 :96 ";
+    assert_true(strlen(all) > strlen(end));
+    assert_string_equal(all + strlen(all) - strlen(end), end);
     free_fixture(f);
 }
 
@@ -454,6 +478,7 @@ int main(void) {
         cmocka_unit_test(once_through_reopening),
         cmocka_unit_test(once_through_failures),
         cmocka_unit_test(late_program),
+        cmocka_unit_test(window_moves_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
