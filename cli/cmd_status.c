@@ -50,10 +50,7 @@ static json_t *gather_streams(pawl *log) {
 }
 
 static const char *stream_name(pawl *log, uint32_t id, pawl_stream_info *s) {
-    for (uint32_t i = 0; pawl_stream_at(log, i, s) >= 0; i++)
-        if (s->id == id)
-            return s->name;
-    return "?";
+    return pawl_stream_get(log, id, s) == 0 ? s->name : "?";
 }
 
 static json_t *gather_positions(pawl *log) {

@@ -274,6 +274,9 @@ PAWL_API PAWL_CHECKED int pawl_stream_create(pawl *p, const char *name, uint32_t
 /* Finds a stream by name.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out);
+/* Finds a stream by its id.
+ * Errors: NOT_FOUND. */
+PAWL_API PAWL_CHECKED int pawl_stream_get(pawl *p, uint32_t id, pawl_stream_info *out);
 /* The index-th stream in order of id, from 0.
  * Errors: NOT_FOUND when there are no more. */
 PAWL_API PAWL_CHECKED int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out);
@@ -417,13 +420,23 @@ PAWL_API void pawl_producer_close(pawl_producer *producer);
 typedef struct pawl_producer_info {
     uint32_t id;
     uint32_t epoch;
-    uint64_t sequence;
+    uint64_t sequence; /* the last one committed; 0: none yet */
     char name[128];
-    uint64_t reserved[4];
+    /* of the first record of the last sequence's transaction; stream 0: it had none */
+    uint64_t offset;
+    uint32_t stream, partition;
+    uint32_t cookie_len; /* of the last sequence */
+    uint32_t reserved[3];
 } pawl_producer_info;
 /* The index-th producer in order of id.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out);
+/* Finds a producer by name, without taking it over: its holder goes on. Also on a read-only handle.
+ * `cookie` gets the last sequence's cookie, at most `size` bytes of it; it may be NULL with a size
+ * of 0.
+ * Errors: NOT_FOUND. */
+PAWL_API PAWL_CHECKED int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out,
+                                             void *cookie, size_t size);
 
 /* ---------------------------------------------------------------- readers */
 

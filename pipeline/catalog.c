@@ -116,6 +116,17 @@ int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out) {
     return id != 0 ? 0 : fail(PAWL_NOT_FOUND, "there is no stream %s", name);
 }
 
+int pawl_stream_get(pawl *p, uint32_t id, pawl_stream_info *out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
+    TRY(refreshed(p));
+    bool found = tables_stream(&p->tables, id) != NULL;
+    if (found)
+        fill_stream(&p->tables, id, out);
+    engine_leave(p);
+    return found ? 0 : fail(PAWL_NOT_FOUND, "there is no stream with id %u", id);
+}
+
 int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
@@ -239,6 +250,17 @@ void pawl_producer_close(pawl_producer *producer) {
     producer_release(producer);
 }
 
+static void fill_producer(const struct producer *row, uint32_t id, pawl_producer_info *out) {
+    *out = (pawl_producer_info){.id = id,
+                                .epoch = row->epoch,
+                                .sequence = row->sequence,
+                                .offset = row->offset,
+                                .stream = row->stream,
+                                .partition = row->partition,
+                                .cookie_len = row->cookie_len};
+    memcpy(out->name, row->name, sizeof row->name);
+}
+
 int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
@@ -247,16 +269,28 @@ int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
     for (uint32_t id = 1; id <= p->tables.producer_count && rc != 0; id++) {
         const struct producer *row = tables_producer(&p->tables, id);
         if (row != NULL && index-- == 0) {
-            memset(out, 0, sizeof *out);
-            out->id = id;
-            out->epoch = row->epoch;
-            out->sequence = row->sequence;
-            memcpy(out->name, row->name, sizeof row->name);
+            fill_producer(row, id, out);
             rc = 0;
         }
     }
     engine_leave(p);
     return rc;
+}
+
+int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out, void *cookie,
+                       size_t size) {
+    if (name == NULL || out == NULL || (cookie == NULL && size != 0))
+        return fail(PAWL_INVALID, "name, result or cookie pointer is NULL");
+    TRY(refreshed(p));
+    uint32_t id = tables_find_producer(&p->tables, name);
+    if (id != 0) {
+        const struct producer *row = tables_producer(&p->tables, id);
+        fill_producer(row, id, out);
+        if (size != 0)
+            memcpy(cookie, row->cookie, row->cookie_len < size ? row->cookie_len : size);
+    }
+    engine_leave(p);
+    return id != 0 ? 0 : fail(PAWL_NOT_FOUND, "there is no producer %s", name);
 }
 
 int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {

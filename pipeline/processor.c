@@ -181,15 +181,14 @@ static void back_off(struct task *t, uint32_t n) {
 
 static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
     const struct pawl_processor *proc = t->processor;
-    char partition[16], offset[24], stream[128] = "";
+    char partition[16], offset[24];
     pawl_stream_info info, target;
-    for (uint32_t i = 0; pawl_stream_at(proc->p, i, &info) == 0; i++)
-        if (info.id == t->stream)
-            memcpy(stream, info.name, sizeof stream);
+    TRY(pawl_stream_get(proc->p, t->stream, &info));
+    TRY(pawl_stream_get(proc->p, proc->config.dead_letter, &target));
     snprintf(partition, sizeof partition, "%u", t->partition);
     snprintf(offset, sizeof offset, "%llu", (unsigned long long)r->offset);
     const char *pairs[][2] = {{"pawl-processor", proc->name},
-                              {"pawl-stream", stream},
+                              {"pawl-stream", info.name},
                               {"pawl-partition", partition},
                               {"pawl-offset", offset},
                               {"pawl-error", why}};
@@ -211,11 +210,7 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
     out.raw_headers = NULL;
     out.headers = own;
     out.header_count = n;
-    uint32_t to = PAWL_ANY;
-    for (uint32_t i = 0; pawl_stream_at(proc->p, i, &target) == 0; i++)
-        if (target.id == proc->config.dead_letter)
-            to = t->partition % target.partitions;
-    return pawl_put(t->tx, proc->config.dead_letter, to, &out);
+    return pawl_put(t->tx, target.id, t->partition % target.partitions, &out);
 }
 
 /* One record that goes on failing, retries being used up. */

@@ -41,9 +41,7 @@ static int make_positions(struct pawl_processor *proc) {
     int rc = 0;
     for (uint32_t i = 0; i < proc->config.input_count && rc == 0; i++) {
         pawl_stream_info info;
-        uint32_t n = 0;
-        while ((rc = pawl_stream_at(p, n++, &info)) == 0 && info.id != proc->inputs[i]) {
-        }
+        rc = pawl_stream_get(p, proc->inputs[i], &info);
         for (uint32_t k = 0; rc == 0 && k < info.partitions; k++) {
             uint64_t at;
             pawl_bounds b;
@@ -69,10 +67,9 @@ static int dead_letter_known(pawl *p, const pawl_processor_config *c) {
     pawl_stream_info info;
     if (c->on_error != PAWL_ON_ERROR_DEAD_LETTER)
         return 0;
-    for (uint32_t i = 0; pawl_stream_at(p, i, &info) == 0; i++)
-        if (info.id == c->dead_letter)
-            return 0;
-    return fail(PAWL_NOT_FOUND, "the dead-letter stream is not there");
+    return pawl_stream_get(p, c->dead_letter, &info) == 0
+               ? 0
+               : fail(PAWL_NOT_FOUND, "the dead-letter stream is not there");
 }
 
 int pawl_processor_add(pawl *p, const pawl_processor_config *given, pawl_processor **out) {

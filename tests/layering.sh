@@ -22,6 +22,10 @@ set -uo pipefail
 export LC_ALL=C
 source_dir=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/.." && pwd)}
 lines_max=800
+# The library's header is its manual: half of it is text.
+lines_of() {
+    [ "$1" = include/pawl.h ] && echo 1000 || echo "$lines_max"
+}
 ours=(wal recovery pipeline processors connectors cli examples bench)
 
 # Headers of the C library that make no system call; the only ones above the seam in wal/, recovery/
@@ -104,7 +108,7 @@ check_tree() {
         echo "$file: encodes or decodes what is on disk"
     done < <(knows_bytes | sort)
     while read -r file; do
-        [ "$(wc -l <"$file")" -lt "$lines_max" ] || echo "$file: $lines_max lines or more"
+        [ "$(wc -l <"$file")" -lt "$(lines_of "$file")" ] || echo "$file: $(lines_of "$file") lines or more"
         case $file in
         *.[ch]) head -n 1 "$file" ;;
         *) head -n 2 "$file" ;; # scripts have their interpreter first

@@ -106,10 +106,7 @@ uint32_t connect_pause(uint32_t n, uint32_t first_ms, uint32_t most_ms, uint64_t
 }
 
 bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out) {
-    for (uint32_t i = 0; pawl_stream_at(p, i, out) == 0; i++)
-        if (out->id == id)
-            return true;
-    return false;
+    return pawl_stream_get(p, id, out) == 0;
 }
 
 bool connect_name_ok(const char *name) {

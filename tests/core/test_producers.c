@@ -274,6 +274,55 @@ static void after_a_crash_the_sequence_equals_the_records(void **state) {
     }
 }
 
+/* Looking takes nothing over: the holder goes on. By a follower too, and for streams by their
+ * id. */
+static void looking_fences_nobody(void **state) {
+    struct fixture *f = *state;
+    pawl_producer *p = take_over(f, "p");
+    pawl_producer_info info;
+    pawl_stream_info stream;
+    uint64_t cookie = 0;
+    assert_int_equal(pawl_producer_find(f->log, "p", &info, &cookie, sizeof cookie), 0);
+    assert_int_equal(info.sequence, 0);
+    assert_int_equal(info.stream, 0);
+    assert_int_equal(info.cookie_len, 0);
+    assert_int_equal(send(f, p, 1, 3, NULL), 0);
+    assert_int_equal(send(f, p, 4, 5, NULL), 0);
+    pawl_options o = PAWL_OPTIONS_INIT;
+    pawl *follower;
+    pawl_record later = text("it tells a follower that the commit before is durable");
+    assert_int_equal(pawl_append(f->log, f->b, 0, &later, NULL), 0);
+    o.flags = PAWL_OPEN_READ;
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(again != 0 ? pawl_open(f->dir, &o, &follower, NULL) : 0, 0);
+        pawl *log = again != 0 ? follower : f->log;
+        assert_int_equal(pawl_producer_find(log, "p", &info, &cookie, sizeof cookie), 0);
+        assert_string_equal(info.name, "p");
+        assert_int_equal(info.id, 1);
+        assert_int_equal(info.epoch, 1);
+        assert_int_equal(info.sequence, 5);
+        assert_int_equal(info.stream, f->a);
+        assert_int_equal(info.partition, 0);
+        assert_int_equal(info.offset, 3);
+        assert_int_equal(info.cookie_len, sizeof cookie);
+        assert_int_equal(cookie, 5);
+        assert_int_equal(pawl_producer_find(log, "p", &info, NULL, 0), 0);
+        assert_int_equal(pawl_producer_find(log, "q", &info, NULL, 0), PAWL_NOT_FOUND);
+        assert_int_equal(pawl_producer_find(log, NULL, &info, NULL, 0), PAWL_INVALID);
+        assert_int_equal(pawl_producer_find(log, "p", NULL, NULL, 0), PAWL_INVALID);
+        assert_int_equal(pawl_producer_find(log, "p", &info, NULL, 1), PAWL_INVALID);
+        assert_int_equal(pawl_stream_get(log, f->b, &stream), 0);
+        assert_string_equal(stream.name, "b");
+        assert_int_equal(stream.partitions, 4);
+        assert_int_equal(pawl_stream_get(log, 3, &stream), PAWL_NOT_FOUND);
+        assert_int_equal(pawl_stream_get(log, 0, &stream), PAWL_NOT_FOUND);
+        assert_int_equal(pawl_stream_get(log, f->b, NULL), PAWL_INVALID);
+        assert_int_equal(again != 0 ? pawl_close(follower) : 0, 0);
+    }
+    assert_int_equal(send(f, p, 6, 6, NULL), 0);
+    pawl_producer_close(p);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void) {
@@ -285,6 +334,7 @@ int main(void) {
         T(cookie_and_sequence_survive_reopening),
         T(a_duplicate_moves_nothing_else),
         T(after_a_crash_the_sequence_equals_the_records),
+        T(looking_fences_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
