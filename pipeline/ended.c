@@ -5,6 +5,8 @@
  * it can be told, instead of reading freed memory. Ended transactions stay in their pool (tx.c).
  * And the log isn't closed while anything of it is in use.
  */
+#include <stdlib.h>
+
 #include "pipeline/engine.h"
 
 int ended_refuse(const void *what, const char *kind) {
@@ -14,16 +16,15 @@ int ended_refuse(const void *what, const char *kind) {
 }
 
 void ended_keep(pawl *p, void *what, size_t size) {
-    struct ended *at = &p->ended[p->ended_count++ % ENDED_MAX];
-    mem_free(&p->mem, at->what, at->size);
-    *at = (struct ended){what, size};
+    void **at = &p->ended[p->ended_count++ % ENDED_MAX];
+    atomic_fetch_sub(&p->mem.used, size); /* a few hundred bytes each: no part of the cap */
+    free(*at);
+    *at = what;
 }
 
 void ended_free(pawl *p) {
-    for (uint32_t i = 0; i < ENDED_MAX; i++) {
-        mem_free(&p->mem, p->ended[i].what, p->ended[i].size);
-        p->ended[i] = (struct ended){NULL, 0};
-    }
+    for (uint32_t i = 0; i < ENDED_MAX; i++)
+        free(p->ended[i]);
 }
 
 int ended_all(pawl *p) {

@@ -60,12 +60,7 @@ struct follow {
 struct run_control;
 struct task;
 
-/* Memory of a reader, producer or processor that was closed: ended.c. */
-#define ENDED_MAX 32
-struct ended {
-    void *what;
-    size_t size;
-};
+#define ENDED_MAX 32 /* readers, producers and processors: ended.c */
 
 struct pawl {
     struct seam *io;           /* (constant) */
@@ -108,7 +103,7 @@ struct pawl {
 
     _Atomic uint32_t open_txs;             /* transactions that have not ended */
     uint32_t open_readers, open_producers; /* not closed */
-    struct ended ended[ENDED_MAX];         /* closed last; a ring */
+    void *ended[ENDED_MAX];                /* what was closed last; a ring */
     uint32_t ended_count;
 
     struct pawl_any *any;      /* readers of several partitions: any.c */
@@ -416,6 +411,11 @@ static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition
                : tx_put_many(tx, stream, partition, r, 1, now);
 }
 void tx_build_free(struct pawl_tx *tx);
+/* Without the lock: writes the records held as a SPILL frame. */
+int tx_spill(struct pawl_tx *tx);
+/* Is the record that it holds spilled too? A commit that refers to spilled frames has no large one
+ * of its own: reading them would need memory for both. */
+bool tx_must_spill(const struct pawl_tx *tx);
 /* Without the lock: encodes and hashes what tx_append() will append. Nothing may be added
  * afterwards. */
 int tx_prepare(struct pawl_tx *tx);

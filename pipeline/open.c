@@ -191,6 +191,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
 static void reclaim(void *ctx) {
     pawl *p = ctx;
     readahead_drop(&p->readahead);
+    tx_pool_drain(p);
 }
 
 static pawl *new_handle(const pawl_options *o) {

@@ -347,7 +347,8 @@ static int spilled_from_disk(struct pawl_reader *r, const struct away *away) {
 }
 
 /* A spilled run: from memory, under the lock, else from its segment, without it. `locked` tells
- * whether the lock is held; then AWAY, with r->away, where it has to be read from disk. */
+ * whether the lock is held. AWAY, with r->away, where it has to be read from disk without the lock,
+ * or without what the walk holds of the file, since memory is short. */
 enum { AWAY = 2 };
 static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data,
                        uint64_t lsn, bool locked) {
@@ -364,14 +365,16 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
     if (rc != 0)
         return rc < 0 ? rc : 0;
     if (!locked)
-        return spilled_from_disk(r, &away);
+        rc = spilled_from_disk(r, &away);
+    if (!locked && rc != PAWL_MEMORY)
+        return rc;
     r->away = away;
     return AWAY;
 }
 
 /* Takes this partition's runs out of a good frame: 1, or 0 if enough is gathered before all are, as
  * a transaction's spilled runs may be many times what memory allows; then the frame is to be looked
- * at again. PAWL_LOST where offsets jump. With the lock held also AWAY, as add_spilled(). */
+ * at again. PAWL_LOST where offsets jump. AWAY as add_spilled(). */
 static int take_frame(struct pawl_reader *r, const struct frame_header *h, const uint8_t *frame,
                       bool locked) {
     if (h->kind != FRAME_COMMIT)
@@ -552,9 +555,11 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     }
     uint64_t behind = r->scan.at;
     rc = take_frame(r, &f.header, f.data, false);
-    if (rc <= 0) {
+    if (rc <= 0 || rc == AWAY) {
         close_file(r); /* nothing is passed over: the next call looks at this frame again */
         r->lsn = f.header.lsn;
+        if (rc == AWAY)
+            rc = spilled_from_disk(r, &r->away);
         return rc < 0 ? rc : 1;
     }
     r->linked = f.header.kind != FRAME_LOST; /* what it stands for may have begun an incarnation */

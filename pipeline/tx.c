@@ -185,24 +185,33 @@ uint64_t tx_oldest_spill(pawl *p) {
     return oldest;
 }
 
+/* Its empty runs keep memory for what comes next, but not for every partition that ever was the
+ * large one. */
+static void keep_some(struct pawl_tx *tx) {
+    uint64_t kept = 0, most = 2 * tx->p->spill_bytes;
+    for (uint32_t i = 0; i < tx->run_made; i++) {
+        struct tx_run *r = &tx->runs[i];
+        if (r->loan.data != NULL || r->data.len != 0)
+            continue;
+        kept += r->data.cap;
+        if (kept > most) {
+            kept -= r->data.cap;
+            bytes_free(&r->data);
+            bytes_init(&r->data, &tx->p->mem);
+        }
+    }
+}
+
 void tx_reset(struct pawl_tx *tx) {
     release_spill(tx);
     if (tx->built)
         tx_build_free(tx);
-    uint64_t kept = 0, most = 2 * tx->p->spill_bytes;
     for (uint32_t i = 0; i < tx->run_made; i++) {
-        struct bytes *data = &tx->runs[i].data;
-        data->len = 0;
-        /* the memory stays for the next batch, but not for every partition that ever was the large
-         * one */
+        tx->runs[i].data.len = 0;
         give_back(tx->p, &tx->runs[i]);
-        kept += data->cap;
-        if (kept > most) {
-            kept -= data->cap;
-            bytes_free(data);
-        }
         tx->runs[i].count = 0;
     }
+    keep_some(tx);
     tx->run_count = 0;
     tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
@@ -261,7 +270,7 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
 }
 
 /* Writes the records held as a SPILL frame, which means nothing until the commit refers to it. */
-static int spill(struct pawl_tx *tx) {
+int tx_spill(struct pawl_tx *tx) {
     pawl *p = tx->p;
     struct run runs[64];
     struct piece pieces[64];
@@ -301,9 +310,16 @@ static int spill(struct pawl_tx *tx) {
         rc = engine_enter_writer(p);
     if (rc == 0) {
         f.time_ns = p->io->ops->realtime(p->io);
+        bool drained = false;
         while ((rc = wal_append(&p->wal, &f, &lsn, &end)) == WAL_WAIT ||
-               (rc == PAWL_FULL && p->block_when_full && !atomic_load(&p->stop)))
-            rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
+               (rc == PAWL_FULL && p->block_when_full && !atomic_load(&p->stop)) ||
+               (rc == PAWL_MEMORY && !drained)) {
+            drained |= rc == PAWL_MEMORY;
+            if (rc == PAWL_MEMORY)
+                tx_pool_drain(p); /* what the pool keeps may be what is missing */
+            else
+                rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
+        }
         hash = p->wal.link;
         if (rc == 0 && !tx->spilling)
             hold_spill(tx, lsn);
@@ -326,7 +342,12 @@ static int spill(struct pawl_tx *tx) {
     tx->bytes = 0;
     for (uint32_t i = 0; i < tx->run_count; i++)
         tx->bytes += tx->runs[i].data.len;
+    keep_some(tx);
     return 0;
+}
+
+bool tx_must_spill(const struct pawl_tx *tx) {
+    return tx->spilled_count != 0 && tx->bytes > tx->p->spill_bytes;
 }
 
 /* The number of partitions of a stream that isn't known to be there, or of one that the partition
@@ -382,7 +403,42 @@ static bool headers_well_formed(const pawl_record *r) {
     return record_headers_whole(r->raw_headers, r->raw_headers_len);
 }
 
-/* Where a record of so many bytes goes, or NULL. */
+/* Waits until no group is being written any more. */
+static void wait_for_groups(pawl *p) {
+    pthread_mutex_lock(&p->mutex);
+    wal_submit(&p->wal, true);
+    while (p->wal.in_flight != 0 && p->wal.failed == 0)
+        engine_wait(p);
+    engine_leave(p);
+}
+
+/* Gives the memory of empty runs back. */
+static void free_empty(struct pawl_tx *tx) {
+    for (uint32_t i = 0; i < tx->run_made; i++) {
+        struct tx_run *r = &tx->runs[i];
+        if (r->loan.data == NULL && r->data.len == 0) {
+            bytes_free(&r->data);
+            bytes_init(&r->data, &tx->p->mem);
+        }
+    }
+}
+
+/* Room for a record that is larger than what is spilled: not more memory than it needs. */
+static uint8_t *large_room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
+    struct mem *m = &tx->p->mem;
+    if (run->data.len == 0 && size > run->data.cap && size > tx->p->spill_bytes) {
+        bytes_free(&run->data);
+        bytes_init(&run->data, m);
+        run->data.data = mem_alloc(m, size);
+        run->data.cap = run->data.data != NULL ? size : 0;
+        if (run->data.data == NULL)
+            return NULL;
+    }
+    return bytes_room(&run->data, size);
+}
+
+/* Where a record of `size` bytes goes, or NULL. Memory that is missing may be what the pool keeps,
+ * what this transaction holds, or what is being written. */
 static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
     pawl *p = tx->p;
     bool grows = size > run->data.cap - run->data.len;
@@ -392,18 +448,25 @@ static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
     else if (grows && run->data.cap >= p->wal.group_size / 4 &&
              run->data.len + size <= p->spill_bytes)
         borrow(p, run);
-    uint8_t *out = bytes_room(&run->data, size);
-    if (out == NULL) { /* what the pool keeps may be what is missing */
+    for (int step = 0;; step++) {
+        uint8_t *out = large_room(tx, run, size);
+        if (out != NULL)
+            return out;
         run->data.failed = false;
-        tx_pool_drain(p);
-        out = bytes_room(&run->data, size);
+        if (step == 0) {
+            tx_pool_drain(p);
+        } else if (step == 1) {
+            if (tx->bytes != 0 && tx_spill(tx) < 0)
+                return NULL;
+        } else if (step == 2) {
+            free_empty(tx);
+            wait_for_groups(p);
+        } else {
+            fail_set(PAWL_MEMORY,
+                     "the memory cap is reached: raise memory_cap, or finish other transactions");
+            return NULL;
+        }
     }
-    if (out == NULL) {
-        run->data.failed = false;
-        fail_set(PAWL_MEMORY,
-                 "the memory cap is reached: raise memory_cap, or finish other transactions");
-    }
-    return out;
 }
 
 static int too_large(const pawl *p, const pawl_record *r) {
@@ -429,7 +492,7 @@ static int put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, cons
     if (size == 0 || size > p->record_max)
         return too_large(p, r);
     while (tx->bytes + size > p->spill_bytes && tx->bytes != 0)
-        TRY(spill(tx));
+        TRY(tx_spill(tx));
     struct tx_run *run = find_run(tx, stream, partition);
     uint8_t *out = run == NULL ? NULL : room(tx, run, (size_t)size);
     if (out == NULL)

@@ -56,7 +56,7 @@ static int make_room(pawl *p, struct tx_build *b, uint32_t count) {
     return 0;
 }
 
-/* The one run of a transaction that has nothing which must lie before it, and memory that can
+/* The one run of a transaction that has nothing which must lie before it, and memory that may
  * grow. */
 static struct tx_run *only_run(const struct pawl_tx *tx) {
     struct tx_run *only = NULL;
@@ -69,7 +69,8 @@ static struct tx_run *only_run(const struct pawl_tx *tx) {
             return NULL;
         only = &tx->runs[i];
     }
-    return only != NULL && only->loan.data == NULL ? only : NULL;
+    bool small = only != NULL && only->data.len <= tx->p->spill_bytes;
+    return small && only->loan.data == NULL ? only : NULL;
 }
 
 /* The frame's body: catalog changes, spilled runs, records, then positions, the producer,
@@ -242,7 +243,7 @@ static enum wal_class class_of(const struct pawl_tx *tx) {
     return tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST;
 }
 
-int tx_prepare(struct pawl_tx *tx) {
+static int prepare(struct pawl_tx *tx) {
     if (tx->built || tx_empty(tx))
         return 0;
     int rc = build(tx, &tx->build);
@@ -252,12 +253,18 @@ int tx_prepare(struct pawl_tx *tx) {
     return rc;
 }
 
+int tx_prepare(struct pawl_tx *tx) {
+    if (!tx->built && tx_must_spill(tx))
+        TRY(tx_spill(tx));
+    return prepare(tx);
+}
+
 int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
     pawl *p = tx->p;
     *receipt = (pawl_receipt){.lsn = p->wal.durable, .offset = NO_OFFSET};
     if (tx_empty(tx))
         return 0;
-    int rc = tx_prepare(tx);
+    int rc = prepare(tx);
     if (rc < 0)
         return rc;
     struct tx_build *b = &tx->build;
