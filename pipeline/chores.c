@@ -36,8 +36,10 @@ static bool drop_segments(pawl *p, const struct droppable *d) {
     uint64_t keep = d->keep, from = w->first_segment, n = from;
     int rc = 0, file;
     p->drop_to = keep; /* from here on no thread looks into them */
-    if (locate_firsts_are(p, d->at.segment, &d->at) < 0)
+    if (locate_firsts_are(p, d->at.segment, &d->at) < 0) {
+        p->drop_to = 0; /* nothing is removed */
         return false;
+    }
     assert_passed(p);
     for (; n < keep && rc == 0; n++) {
         uint64_t to = wal_recycle_begin(w);
