@@ -236,7 +236,8 @@ PAWL_API PAWL_CHECKED int pawl_open(const char *dir, const pawl_options *o, pawl
 /* Makes everything appended durable, marks the log as cleanly closed, releases all. Transactions,
  * readers and producers of the handle must be finished before, else the answer is BUSY and nothing
  * has changed: finish them and close again. After any other answer but FORKED the handle is gone.
- * Processors that are left are removed. Safe with NULL.
+ * Processors that are left are removed. 0: all is durable, and so is the mark, unless disk or
+ * memory had no room for it; then the next opening recovers as after a crash. Safe with NULL.
  * Errors: IO (what was not acknowledged may be lost), BUSY (also while pawl_run() runs), FORKED. */
 PAWL_API PAWL_CHECKED int pawl_close(pawl *p);
 

@@ -302,6 +302,8 @@ static int close_writer(pawl *p) {
         }
     if (rc == 0 && mark == 0)
         rc = engine_wait_durable(p, p->wal.tail);
+    else if (rc == 0 && p->wal.failed != 0) /* all is durable but the mark: PAWL-7 all the same */
+        rc = wal_error(&p->wal);
     while (p->wal.in_flight != 0 && !p->leader)
         engine_wait(p);
     engine_progress(p);

@@ -360,6 +360,20 @@ static int create_seam(struct work *w, struct seam **io) {
     return rc;
 }
 
+/* PAWL-7: closing answers 0 only if the log's end says so. Else the mark is missing for a reason
+ * that nobody was told. */
+static void expect_marked(struct work *w, int closed) {
+    pawl_check c = PAWL_CHECK_INIT;
+    bool armed = f.armed;
+    if (closed != 0 || f.kind != CALLS)
+        return;
+    f.armed = false;
+    if (pawl_verify(w->dir, &c, NULL) != 0 || c.clean != 1)
+        wrong("closing answered 0 without its mark, with failing %s no. %llu", f.name,
+              (unsigned long long)f.at);
+    f.armed = armed;
+}
+
 /* Opens and works until all is done; with failing calls, gives up after a few times. Returns
  * whether it is done. */
 static bool work(struct work *w) {
@@ -383,6 +397,7 @@ static bool work(struct work *w) {
         expect_honest(worked, "working");
         rc = pawl_close(p);
         expect_honest(rc, "closing");
+        expect_marked(w, rc);
         if (worked == 0)
             return true;
     }
