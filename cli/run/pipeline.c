@@ -240,6 +240,21 @@ static void stop_processors(pipeline *p) {
         (void)cannot(p, "processors", code, NULL);
 }
 
+enum { FAILED_MAX = 700 };
+
+/* Names a source or a sink that has stopped for good, and why; "" if there is none. Under the
+ * mutex. */
+static void find_failed(pipeline *p, char failed[FAILED_MAX]) {
+    pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    failed[0] = 0;
+    for (size_t i = 0; i < p->source_count; i++)
+        if (pawl_source_status(p->sources[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED)
+            snprintf(failed, FAILED_MAX, "%s: %s", s.name, s.message);
+    for (size_t i = 0; i < p->sink_count; i++)
+        if (pawl_sink_status(p->sinks[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED)
+            snprintf(failed, FAILED_MAX, "%s: %s", s.name, s.message);
+}
+
 /* Sources, then processors, then sinks; each has what the one before left it. */
 static void take_down(pipeline *p) {
     bool left = false;
@@ -251,7 +266,9 @@ static void take_down(pipeline *p) {
         left = pawl_sink_stop(p->sinks[i], left_ms(p)) == PAWL_TIMEOUT || left;
     if (left && atomic_load(&p->reloading) == 0)
         run_say(1, p->c->name, "", "not everything is delivered; the next start goes on");
+    char failed[FAILED_MAX];
     pthread_mutex_lock(&p->mutex);
+    find_failed(p, failed);
     for (size_t i = 0; i < p->source_count; i++)
         pawl_source_remove(p->sources[i]);
     for (size_t i = 0; i < p->processor_count; i++)
@@ -266,6 +283,8 @@ static void take_down(pipeline *p) {
     p->processors = NULL;
     p->sinks = NULL;
     pthread_mutex_unlock(&p->mutex);
+    if (failed[0] != 0 && atomic_load(&p->reloading) == 0) /* while it was drained */
+        remember(p, "stopped", failed);
 }
 
 static void close_log(pipeline *p) {
@@ -359,20 +378,14 @@ int pipeline_finish(pipeline *p) {
 /* ---- watching */
 
 void pipeline_tick(pipeline *p) {
-    pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    char failed[FAILED_MAX];
     if (atomic_load(&p->draining) != 0 && left_ms(p) == 0)
         pawl_stop(p->log);
     if (atomic_load(&p->state) != PIPELINE_RUNNING || atomic_load(&p->reloading) != 0)
         return;
     if (pthread_mutex_trylock(&p->mutex) != 0)
         return;
-    char failed[700] = "";
-    for (size_t i = 0; i < p->source_count; i++)
-        if (pawl_source_status(p->sources[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED)
-            snprintf(failed, sizeof failed, "%s: %s", s.name, s.message);
-    for (size_t i = 0; i < p->sink_count; i++)
-        if (pawl_sink_status(p->sinks[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED)
-            snprintf(failed, sizeof failed, "%s: %s", s.name, s.message);
+    find_failed(p, failed);
     pthread_mutex_unlock(&p->mutex);
     if (failed[0] != 0)
         remember(p, "stopped", failed);

@@ -114,9 +114,26 @@ child=
 "$pawl" status log | grep -q '^pipeline' && bad "the socket answers after the end"
 "$pawl" verify log | grep -q 'closed in good order' || bad "not closed in good order"
 
-# ---- a second signal: a sink that hangs
+# ---- a sink that fails for good while it is drained
 
 sed -i 's/filtre/filter/' p.yaml
+cat >>p.yaml <<'Y'
+  last: {type: exec, from: rest, command: ': >took; while [ ! -e go ]; do sleep 0.02; done; exit 78'}
+Y
+echo 'noise for the last' | "$pawl" ingest log lines 2>err || bad "ingest for the last"
+"$pawl" run p.yaml 2>err &
+child=$!
+wait_for test -e took
+kill -TERM "$child"
+sleep 0.5 # where it isn't draining yet, this shows nothing, and fails nothing
+touch go
+wait "$child"
+[ $? = 1 ] && grep -q 'ended with status 78' err || bad "a sink that fails while it is drained"
+child=
+sed -i '$d' p.yaml
+
+# ---- a second signal: a sink that hangs
+
 echo "  hang: {type: exec, from: lines, start: beginning, command: 'echo \$\$ >hang; exec sleep 100', timeout: 1h}" >>p.yaml
 echo 'one more noise' | "$pawl" ingest log lines 2>err || bad "ingest one more"
 "$pawl" run p.yaml 2>err &
