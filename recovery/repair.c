@@ -66,12 +66,18 @@ static int overwrite(struct repair *r, const struct scan *s, uint64_t from, uint
     assert(base < from && from < to &&
            to <= base + s->segment_size); /* PAWL-5: and no other bytes */
     for (uint64_t at = from / BLOCK * BLOCK; at < to && rc == 0; at += BLOCK) {
+        bool whole = from <= at && at + BLOCK <= to;
         memset(block, 0, BLOCK);
-        /* an unreadable block becomes zeros */
-        r->io->ops->read(r->io, s->file, block, BLOCK, at - base);
+        /* A block that can never be read is damaged as a whole, and so isn't read here. The others
+         * have good bytes beside the damage: they aren't given up for one failing read (PAWL-8). */
+        int64_t n = whole ? 0 : r->io->ops->read(r->io, s->file, block, BLOCK, at - base);
+        if (n < 0) {
+            rc = fail_sys((int)n, "read", NULL, at);
+            break;
+        }
         for (uint64_t i = at < from ? from : at; i < to && i < at + BLOCK; i++)
             block[i - at] = i - from < head_len ? head[i - from] : 0;
-        int64_t n = r->io->ops->write(r->io, s->file, block, BLOCK, at - base);
+        n = r->io->ops->write(r->io, s->file, block, BLOCK, at - base);
         if (n < 0)
             rc = fail_sys((int)n, "write", NULL, at);
     }
