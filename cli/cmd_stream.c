@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_stream.c - `pawl stream create` and `pawl stream list`.
+ * cmd_stream.c - `pawl stream create`, `pawl stream delete` and `pawl stream list`.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -37,6 +37,22 @@ static int create(cli_args *a) {
     return cli_close(log, dir, exit_code);
 }
 
+static int delete (cli_args *a) {
+    if (a->count != 3)
+        return cli_usage(a, "delete takes DIR and NAME");
+    if (a->value[PARTITIONS] != NULL)
+        return cli_usage(a, "--partitions goes with create");
+    const char *dir = a->positional[1], *name = a->positional[2];
+    pawl *log;
+    int exit_code = cli_open(a, dir, 0, &log);
+    if (exit_code != CLI_OK)
+        return exit_code;
+    int code = pawl_stream_delete(log, name);
+    if (code < 0)
+        exit_code = cli_library_error(code, "deleting stream '%s' in %s", name, dir);
+    return cli_close(log, dir, exit_code);
+}
+
 static int list(cli_args *a) {
     if (a->count != 2)
         return cli_usage(a, "list takes DIR only");
@@ -66,14 +82,18 @@ static int run(cli_args *a) {
         return create(a);
     if (strcmp(a->positional[0], "list") == 0)
         return list(a);
-    return cli_usage(a, "'%s' is neither create nor list", a->positional[0]);
+    if (strcmp(a->positional[0], "delete") == 0)
+        return delete (a);
+    return cli_usage(a, "'%s' is not create, delete or list", a->positional[0]);
 }
 
 const cli_command cli_stream = {
     .name = "stream",
-    .synopsis = "create DIR NAME [--partitions N]\nlist DIR",
-    .summary = "Create a stream, or list the streams",
-    .details = "A name is 1 to 127 bytes of A-Z a-z 0-9 . _ -",
+    .synopsis = "create DIR NAME [--partitions N]\ndelete DIR NAME\nlist DIR",
+    .summary = "Create or delete a stream, or list the streams",
+    .details =
+        "A name is 1 to 127 bytes of A-Z a-z 0-9 . _ - Deleting also drops the positions of\n"
+        "processors in the stream; its space comes back as retention drops segments.",
     .options = options,
     .min = 2,
     .max = 3,

@@ -50,8 +50,9 @@
  *               memory cap: just below 8 MiB at the default cap of 32 MiB; 16 MiB values need
  *               segments of 64 MiB (the default) and a memory cap of 72 MiB (PAWL_TOO_LARGE)
  *   names       1 to 127 bytes of A-Z a-z 0-9 . _ - (PAWL_INVALID)
- *   tables      4,096 streams, 1,024 partitions a stream, 16,384 partitions, 16,384 producers,
- *               1,024 processors, and all tables together an eighth of a segment (PAWL_LIMIT)
+ *   tables      4,096 streams (deleted ones count), 1,024 partitions a stream, 16,384 partitions,
+ *               16,384 producers, 1,024 processors, and all tables together an eighth of a segment
+ *               (PAWL_LIMIT)
  */
 #ifndef PAWL_H
 #define PAWL_H
@@ -272,6 +273,14 @@ typedef struct pawl_stream_info {
  * FORKED. */
 PAWL_API PAWL_CHECKED int pawl_stream_create(pawl *p, const char *name, uint32_t partitions,
                                              uint32_t *id);
+/* Deletes a stream; durable on return. Its records can't be read any more, its positions are
+ * dropped, and retention keeps nothing for it: the space comes back as segments are dropped. Open
+ * readers of it get NOT_FOUND, and so do transactions that put records into it or move positions in
+ * it. Its id is not used again; a new stream of this name gets a new id, and begins at offset 0.
+ * What producers last committed stays known.
+ * Errors: NOT_FOUND, BUSY (a processor added to this handle reads it, or puts dead letters into
+ * it), FULL, IO, READ_ONLY, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_stream_delete(pawl *p, const char *name);
 /* Finds a stream by name.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out);
@@ -676,6 +685,11 @@ typedef struct pawl_retention {
  * Errors: FULL, IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_retention_set(pawl *p, const pawl_retention *r);
 PAWL_API PAWL_CHECKED int pawl_retention_get(pawl *p, pawl_retention *out);
+/* Sets the bytes that all segments together may take, at least 4 segments; 0: no cap. Durable on
+ * return, and kept when the log is reopened. It may be less than what is used now: files that are
+ * there are still used up, then appends get FULL until retention has dropped enough.
+ * Errors: INVALID, FULL (no room is left even for this), IO, READ_ONLY, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_disk_cap_set(pawl *p, uint64_t bytes);
 /* Applies retention now instead of within a second. Returns the number of segments dropped. */
 PAWL_API PAWL_CHECKED int pawl_retention_apply(pawl *p);
 

@@ -365,6 +365,11 @@ int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch, pa
         a->last = e->reader;
         if (at != NULL)
             *at = (pawl_place){e->stream, e->partition, batch->from};
+        if (rc == PAWL_NOT_FOUND) { /* it stays so: told once */
+            pawl_error error;
+            fail_copy(&error);
+            return pawl_any_remove(a, e->stream, e->partition) < 0 ? rc : fail_again(&error);
+        }
         if (rc != 0 || tries >= a->count)
             return rc;
     }

@@ -67,6 +67,14 @@ static int apply_catalog(struct tables *t, const struct frame_header *h, const s
         case CATALOG_CONSUMED:
             t->consumed = e.a != 0;
             break;
+        case CATALOG_DISK_CAP:
+            t->disk_cap_set = true;
+            t->disk_cap = e.a;
+            break;
+        case CATALOG_DELETE:
+            if (tables_stream(t, e.id) != NULL)
+                tables_delete_stream(t, e.id);
+            break;
         default:
             return unknown_change(h, "catalog change", e.op);
         }
@@ -274,8 +282,10 @@ static int load_entry(struct tables *t, const struct run *r, const uint8_t *data
     case RUN_C_STREAMS:
         if (!c_stream_decode(data, r->len, at, &e.stream))
             return 0;
-        rc = tables_add_stream(t, e.stream.id, e.stream.partitions, e.stream.name,
-                               e.stream.name_len);
+        rc = e.stream.partitions == 0 && e.stream.name_len == 0
+                 ? tables_use_streams(t, e.stream.id)
+                 : tables_add_stream(t, e.stream.id, e.stream.partitions, e.stream.name,
+                                     e.stream.name_len);
         break;
     case RUN_C_NEXT:
         if (!c_next_decode(data, r->len, at, &e.next))
@@ -385,5 +395,8 @@ int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bo
         engine_begin_segment(p);
     else if (h->kind == FRAME_COMMIT)
         locate_index_add(p, h, frame);
+    /* the next segment's header is to say so too */
+    if (p->tables.disk_cap_set)
+        p->wal.disk_cap = p->tables.disk_cap;
     return 0;
 }

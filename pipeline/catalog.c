@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "pipeline/engine.h"
+#include "pipeline/processor.h"
 
 /* Under the lock: commits one catalog change (and what else the transaction holds). */
 static int commit_change(struct pawl_tx *tx, const struct catalog_entry *e) {
@@ -71,7 +71,8 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
     if (existing != 0)
         rc = fail(PAWL_EXISTS, "there is a stream %s already", name);
     else if (t->stream_count >= STREAMS_MAX || t->partition_count + partitions > PARTITIONS_MAX)
-        rc = fail(PAWL_LIMIT, "a log has at most 4,096 streams and 16,384 partitions");
+        rc = fail(PAWL_LIMIT, "a log has at most 4,096 streams, deleted ones included, and 16,384 "
+                              "partitions");
     else
         rc = tables_room(t, c_stream_size((uint32_t)strlen(name)) +
                                 (uint64_t)partitions * C_NEXT_SIZE);
@@ -81,6 +82,42 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
                                                (uint16_t)strlen(name)});
     if (id != NULL)
         *id = existing != 0 ? existing : fresh;
+    leave_catalog(p);
+    return rc;
+}
+
+/* Under the lock: does a processor of this handle read the stream, or put dead letters into it? */
+static bool processed(const pawl *p, uint32_t id) {
+    for (const struct pawl_processor *q = p->processors; q != NULL; q = q->next) {
+        if (q->config.on_error == PAWL_ON_ERROR_DEAD_LETTER && q->config.dead_letter == id)
+            return true;
+        for (uint32_t i = 0; i < q->config.input_count; i++)
+            if (q->inputs[i] == id)
+                return true;
+    }
+    return false;
+}
+
+int pawl_stream_delete(pawl *p, const char *name) {
+    if (name == NULL)
+        return fail(PAWL_INVALID, "the name is NULL");
+    TRY(enter_catalog(p));
+    uint32_t id = tables_find_stream(&p->tables, name);
+    int rc;
+    if (id == 0)
+        rc = fail(PAWL_NOT_FOUND, "there is no stream %s", name);
+    else if (processed(p, id))
+        rc = fail(PAWL_BUSY, "a processor of this handle uses stream %s; remove it first", name);
+    else
+        rc = change(p, &(struct catalog_entry){CATALOG_DELETE, id, 0, 0, NULL, 0});
+    if (id != 0)
+        atomic_store_explicit(&p->partitions_of[id], 0, memory_order_relaxed);
+    if (rc == 0) {
+        assert(tables_stream(&p->tables, id) == NULL && p->tables.stream_count >= id);
+        engine_ask_chores(p); /* retention may not need what it held */
+        if (p->any_watched != 0)
+            any_tell(p, false); /* their readers are told */
+    }
     leave_catalog(p);
     return rc;
 }
@@ -424,4 +461,28 @@ int pawl_retention_get(pawl *p, pawl_retention *out) {
         .bytes = p->tables.retain_bytes, .ms = p->tables.retain_ms, .consumed = p->tables.consumed};
     engine_leave(p);
     return 0;
+}
+
+int pawl_disk_cap_set(pawl *p, uint64_t bytes) {
+    TRY(enter_catalog(p));
+    uint64_t before = p->wal.disk_cap;
+    int rc = 0;
+    if (bytes != 0 && bytes / 4 < p->wal.segment_size)
+        rc = fail(PAWL_INVALID, "the disk cap must be at least four segments (%llu bytes)",
+                  (unsigned long long)(4 * p->wal.segment_size));
+    if (rc == 0) {
+        /* in a full log, a larger cap makes the room that its own entry needs */
+        if (before != 0 && (bytes == 0 || bytes > before))
+            p->wal.disk_cap = bytes;
+        rc = change(p, &(struct catalog_entry){CATALOG_DISK_CAP, 0, bytes, 0, NULL, 0});
+        if (rc < 0 && p->wal.failed == 0)
+            p->wal.disk_cap = before;
+    }
+    if (rc == 0) {
+        assert(p->wal.disk_cap == bytes); /* PAWL-11 */
+        if (wal_wants_next(&p->wal))
+            engine_ask_chores(p);
+    }
+    leave_catalog(p);
+    return rc;
 }

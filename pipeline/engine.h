@@ -47,7 +47,8 @@ struct async_commit {
  * what later frames know to be durable; `apply` changes the tables, and never passes that. */
 struct follow {
     struct scan front, apply;
-    uint64_t known; /* durable LSN as witnessed */
+    uint64_t known;    /* durable LSN as witnessed */
+    uint64_t disk_cap; /* as the header of the segment of `apply` says */
     /* Guarded by the lock, the fields above by `busy`: segment, end and epoch of the newest frame
      * that the tables hold. */
     uint64_t index, shown, epoch;

@@ -23,6 +23,8 @@ static int enter_segment(pawl *p, struct scan *s, int *file, uint64_t index) {
     if (*file >= 0)
         p->io->ops->close(p->io, *file);
     *file = fresh;
+    if (s == &p->follow.apply)
+        p->follow.disk_cap = h.disk_cap;
     return scan_begin(s, p->io, &p->mem, fresh, &h, true);
 }
 
@@ -125,6 +127,8 @@ static int show(pawl *p, const struct scan_frame *f) {
     pthread_mutex_lock(&p->mutex);
     if (fo->apply.index != fo->index) /* the checkpoint does so itself, unless it can't be read */
         engine_begin_segment(p);
+    if (fo->apply.index != fo->index)
+        p->wal.disk_cap = fo->disk_cap;
     fo->index = fo->apply.index;
     int rc = engine_apply(p, &f->header, f->data, fo->apply.after_lost);
     if (rc == 0) {
@@ -262,6 +266,7 @@ int follow_open(pawl *p) {
     }
     TRY(start_at(p, x.first, x.last));
     fo->index = fo->apply.index;
+    p->wal.disk_cap = fo->disk_cap;
     fo->begun = true;
     if (!alone || fo->index != x.last) {
         uint64_t known = fo->known;

@@ -185,6 +185,8 @@ static int open_writer(pawl *p, const pawl_options *o) {
     p->clean = out.clean;
     p->recovered_bytes = out.scanned;
     p->cut_bytes = out.cut;
+    if (p->tables.disk_cap_set)
+        out.start.disk_cap = p->tables.disk_cap;
     return begin_incarnation(p, &out.start);
 }
 

@@ -80,7 +80,8 @@ void task_rest(struct task *t) {
 
 bool task_idle(const struct task *t) {
     const pawl *p = t->processor->p;
-    return t->position >= tables_stream(&p->tables, t->stream)->parts[t->partition].next;
+    const struct stream *s = tables_stream(&p->tables, t->stream);
+    return s == NULL || t->position >= s->parts[t->partition].next;
 }
 
 void task_flush(pawl *p) {

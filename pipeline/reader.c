@@ -606,7 +606,10 @@ static bool enough(const struct pawl_reader *r, size_t max) {
  * tell. */
 static uint64_t end_below(const struct pawl_reader *r, uint64_t limit) {
     const pawl *p = r->p;
-    const struct partition *part = &tables_stream(&p->tables, r->stream)->parts[r->partition];
+    const struct stream *s = tables_stream(&p->tables, r->stream);
+    if (s == NULL)
+        return r->want;
+    const struct partition *part = &s->parts[r->partition];
     return p->read_only || limit >= p->wal.tail ? part->next : tables_durable_next(part, limit);
 }
 
@@ -626,6 +629,8 @@ static int gather(struct pawl_reader *r, size_t max) {
     drop_pieces(r);
     for (;;) {
         uint64_t limit = reader_limit(p, r->flags);
+        if (tables_stream(&p->tables, r->stream) == NULL)
+            return fail(PAWL_NOT_FOUND, "the stream with id %u has been deleted", r->stream);
         if (r->lsn >= limit && r->piece_count == 0 && r->want < end_below(r, limit)) {
             r->behind_gap = end_below(r, limit); /* repair took out the partition's last records */
             return PAWL_LOST;

@@ -99,6 +99,9 @@ int pawl_processor_add(pawl *p, const pawl_processor_config *given, pawl_process
         for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
             if (q->id == id)
                 rc = fail(PAWL_EXISTS, "processor %s has been added already", c->name);
+        for (uint32_t i = 0; i < c->input_count && rc == 0; i++)
+            if (tables_stream(&p->tables, inputs[i]) == NULL)
+                rc = fail(PAWL_NOT_FOUND, "there is no stream with id %u any more", inputs[i]);
         if (rc == 0 && p->running)
             rc = fail(PAWL_BUSY, "processors are running");
         if (rc == 0) { /* in the order in which they were added */
@@ -251,7 +254,8 @@ static void *worker_main(void *arg) {
 /* Another thread may be creating a stream, which moves the table of streams. */
 static uint32_t partitions_of(pawl *p, uint32_t stream) {
     pthread_mutex_lock(&p->mutex);
-    uint32_t n = tables_stream(&p->tables, stream)->partitions;
+    const struct stream *s = tables_stream(&p->tables, stream);
+    uint32_t n = s != NULL ? s->partitions : 0;
     engine_leave(p);
     return n;
 }

@@ -38,7 +38,6 @@ static void fill_reader(pawl *p, pawl_status *s) {
 static void fill(pawl *p, pawl_status *out) {
     memcpy(out->log_id, p->header.log_id, 16);
     out->segment_size = p->header.segment_size;
-    out->disk_cap = p->header.disk_cap;
     out->features_read = p->header.features.read;
     out->features_write = p->header.features.write;
     out->features_ignore = p->header.features.ignore;
@@ -48,6 +47,7 @@ static void fill(pawl *p, pawl_status *out) {
     } else {
         fill_writer(p, out);
     }
+    out->disk_cap = p->wal.disk_cap;
     out->first_lsn = out->first_segment * out->segment_size;
     out->memory_used = atomic_load(&p->mem.used);
     out->memory_cap = p->mem.cap;

@@ -105,14 +105,24 @@ static int set_name(char *to, const char *name, uint32_t len) {
     return 0;
 }
 
-int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name,
-                      uint32_t name_len) {
-    if (id == 0 || id > STREAMS_MAX || partitions == 0 || partitions > STREAM_PARTITIONS_MAX)
-        return fail(PAWL_DAMAGED, "a stream's id or number of partitions is out of range");
+/* What a checkpoint says of a last stream that was deleted, so that its id isn't used again. */
+static uint64_t last_deleted_size(const struct tables *t) {
+    return t->stream_count != 0 && t->streams[t->stream_count - 1].partitions == 0
+               ? c_stream_size(0)
+               : 0;
+}
+
+static int use_streams(struct tables *t, uint32_t id) {
     while (t->stream_count < id) {
         TRY(RESERVE(t, stream, t->stream_count));
         t->stream_count++;
     }
+    return 0;
+}
+
+static int add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name,
+                      uint32_t name_len) {
+    TRY(use_streams(t, id));
     struct stream *s = &t->streams[id - 1];
     if (s->partitions != 0)
         return fail(PAWL_DAMAGED, "a stream was created twice");
@@ -124,6 +134,41 @@ int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions, const 
     t->partition_count += partitions;
     t->checkpoint_bytes += c_stream_size(name_len) + (uint64_t)partitions * C_NEXT_SIZE;
     return 0;
+}
+
+int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name,
+                      uint32_t name_len) {
+    if (id == 0 || id > STREAMS_MAX || partitions == 0 || partitions > STREAM_PARTITIONS_MAX)
+        return fail(PAWL_DAMAGED, "a stream's id or number of partitions is out of range");
+    t->checkpoint_bytes -= last_deleted_size(t);
+    int rc = add_stream(t, id, partitions, name, name_len);
+    t->checkpoint_bytes += last_deleted_size(t);
+    return rc;
+}
+
+int tables_use_streams(struct tables *t, uint32_t id) {
+    if (id == 0 || id > STREAMS_MAX)
+        return fail(PAWL_DAMAGED, "a stream's id is out of range");
+    t->checkpoint_bytes -= last_deleted_size(t);
+    int rc = use_streams(t, id);
+    t->checkpoint_bytes += last_deleted_size(t);
+    return rc;
+}
+
+void tables_delete_stream(struct tables *t, uint32_t id) {
+    struct stream *s = &t->streams[id - 1];
+    t->checkpoint_bytes -= last_deleted_size(t) + c_stream_size((uint32_t)strlen(s->name)) +
+                           (uint64_t)s->partitions * C_NEXT_SIZE;
+    t->partition_count -= s->partitions;
+    mem_free(t->mem, s->parts, s->partitions * sizeof *s->parts);
+    *s = (struct stream){0};
+    t->checkpoint_bytes += last_deleted_size(t);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < t->position_count; i++)
+        if (t->positions[i].stream != id)
+            t->positions[kept++] = t->positions[i];
+    t->checkpoint_bytes -= (uint64_t)(t->position_count - kept) * C_POSITION_SIZE;
+    t->position_count = kept;
 }
 
 int tables_add_producer(struct tables *t, uint32_t id, const char *name, uint32_t name_len) {
@@ -275,7 +320,7 @@ static uint32_t write_streams(const struct tables *t, struct bytes *body) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->stream_count; i++) {
         const struct stream *s = &t->streams[i];
-        if (s->partitions == 0)
+        if (s->partitions == 0 && i + 1 < t->stream_count)
             continue;
         c_stream_encode(
             body, &(struct c_stream){i + 1, s->partitions, s->name, (uint32_t)strlen(s->name)});

@@ -62,7 +62,7 @@ struct span_row {
 struct tables {
     struct mem *mem;
     uint64_t segment_size;
-    struct stream *streams; /* by id - 1 */
+    struct stream *streams; /* by id - 1; those deleted leave their place empty */
     uint32_t stream_count, stream_cap;
     uint32_t partition_count;
     struct producer *producers; /* by id - 1 */
@@ -77,6 +77,9 @@ struct tables {
     uint32_t span_count, span_cap;
     uint64_t retain_bytes, retain_ms;
     bool consumed;
+    /* since the last checkpoint; else what the segment's header says counts */
+    bool disk_cap_set;
+    uint64_t disk_cap;
     uint64_t checkpoint_bytes; /* size of a checkpoint's body now */
     uint64_t commits, records;
 };
@@ -87,6 +90,10 @@ void tables_free(struct tables *t);
 /* Rows, as the frames that are applied change them (apply.c). PAWL_DAMAGED for what can't be. */
 int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name,
                       uint32_t name_len);
+/* Takes a stream away, and every position in it. Its id isn't used again. */
+void tables_delete_stream(struct tables *t, uint32_t id);
+/* Ids up to this one have been used. */
+int tables_use_streams(struct tables *t, uint32_t id);
 int tables_add_producer(struct tables *t, uint32_t id, const char *name, uint32_t name_len);
 int tables_add_processor(struct tables *t, uint32_t id, const char *name, uint32_t name_len);
 void tables_forget(struct tables *t, uint32_t processor);

@@ -267,6 +267,8 @@ enum catalog_op {
     CATALOG_FORGET = 4,
     CATALOG_RETAIN = 5,
     CATALOG_CONSUMED = 6,
+    CATALOG_DISK_CAP = 7,
+    CATALOG_DELETE = 8,
 };
 struct catalog_entry {
     uint16_t op;

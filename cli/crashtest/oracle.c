@@ -20,7 +20,7 @@ enum {
     C_PROCESSORS = 67,
     C_POSITIONS = 68
 };
-enum { NEW_STREAM = 1, NEW_PRODUCER = 2, NEW_PROCESSOR = 3 };
+enum { NEW_STREAM = 1, NEW_PRODUCER = 2, NEW_PROCESSOR = 3, DELETE_STREAM = 8 };
 
 typedef struct run {
     uint16_t type;
@@ -90,6 +90,14 @@ static int add_stream(ct_oracle *o, uint32_t id, uint64_t partitions, const uint
     return 0;
 }
 
+static void delete_stream(ct_oracle *o, uint32_t id) {
+    ct_stream *s = by_id(o, id);
+    if (s == NULL)
+        return;
+    free(s->next);
+    *s = o->streams[--o->stream_count];
+}
+
 static int apply_catalog(ct_oracle *o, const ct_frame *f, const run *r) {
     const uint8_t *p = r->bytes;
     for (uint32_t i = 0; i < r->count; i++) {
@@ -101,6 +109,8 @@ static int apply_catalog(ct_oracle *o, const ct_frame *f, const run *r) {
             return malformed(o, f, "a catalog entry");
         if (op == NEW_STREAM && add_stream(o, id, ct_get(p + 8, 8), p + 24, len) < 0)
             return -1;
+        if (op == DELETE_STREAM)
+            delete_stream(o, id);
         if (op == NEW_PRODUCER && named(p + 24, len, "crashtest"))
             o->producer = id;
         if (op == NEW_PROCESSOR && named(p + 24, len, "crashtest"))
@@ -343,7 +353,9 @@ static int checkpoint_names(ct_oracle *o, const ct_frame *f, const run *r, bool 
         uint32_t id = (uint32_t)ct_get(p, 4);
         uint64_t len = ct_get(p + len_at, 4);
         bool ours = named(p + head, len, "crashtest");
-        if (r->type == C_STREAMS && load)
+        if (r->type == C_STREAMS && ct_get(p + 4, 4) == 0) /* the last id, of a deleted one */
+            code = expect(o, f, "whether there is stream", id, 0, by_id(o, id) != NULL);
+        else if (r->type == C_STREAMS && load)
             code = add_stream(o, id, ct_get(p + 4, 4), p + head, len);
         else if (r->type == C_STREAMS)
             code = expect(o, f, "whether there is stream", id, 1, by_id(o, id) != NULL);
@@ -391,6 +403,11 @@ static int checkpoint_positions(ct_oracle *o, const ct_frame *f, const run *r, b
     return 0;
 }
 
+/* The last entry of C_STREAMS may stand for a stream that was deleted: no partitions, no name. */
+static uint32_t last_is_deleted(const run *r) {
+    return r->end - r->bytes >= 16 && ct_get(r->end - 12, 4) == 0 && ct_get(r->end - 8, 8) == 0;
+}
+
 static int apply_checkpoint(ct_oracle *o, const ct_frame *f) {
     bool load = o->chain.frames == 1 && f->lsn >= o->chain.segment_size;
     static const uint16_t order[] = {C_STREAMS, C_PROCESSORS, C_PRODUCERS, C_NEXT, C_POSITIONS};
@@ -408,7 +425,7 @@ static int apply_checkpoint(ct_oracle *o, const ct_frame *f) {
             if (code < 0)
                 return code;
             if (r.type == C_STREAMS)
-                streams = r.count;
+                streams = r.count - last_is_deleted(&r);
         }
     return expect(o, f, "how many streams there are", 0, o->stream_count, streams);
 }

@@ -30,6 +30,14 @@ expect 1 "a holds a log already" init a
 expect 0 "" stream create a s
 expect 0 "" stream create a p --partitions 4
 expect 1 "'s' exists already in a" stream create a s
+expect 0 "" stream create a going --partitions 2
+expect 0 "" stream delete a going
+expect 1 "there is no stream going" stream delete a going
+expect 2 "delete takes DIR and NAME" stream delete a
+expect 2 "--partitions goes with create" stream delete a s --partitions 2
+expect 0 "" retention a --disk-cap 1G
+expect 0 "" retention a --disk-cap 0
+expect 2 "not 'much'" retention a --disk-cap much
 printf 'one\ntwo' >file
 expect 0 "ingested 2 records" ingest a s file
 expect 0 "" cat a s

@@ -226,4 +226,8 @@ MUTANTS = [
      "rc = flock(fd, how | LOCK_NB);", "rc = fd < 0 || how == 77;"),
     ("any-reader-misses-a-wake-up", "PAWL-17", "pipeline/any.c",
      "        watch(a, a->fd >= 0);", "        watch(a, false);"),
+    ("deleted-id-used-again", "PAWL-2", "pipeline/tables.c",
+     "        if (s->partitions == 0 && i + 1 < t->stream_count)", "        if (s->partitions == 0)"),
+    ("disk-cap-not-durable", "PAWL-11", "pipeline/open.c",
+     "        out.start.disk_cap = p->tables.disk_cap;", "        out.start.disk_cap = out.header.disk_cap;"),
 ]

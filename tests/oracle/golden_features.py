@@ -206,7 +206,7 @@ def run_flags_to_read_highest():
 def unknown_catalog_op():
     w = with_stream()
     t = w.txn()
-    t.catalog(7, 1, 0, 0, b"")
+    t.catalog(200, 1, 0, 0, b"")
     t.commit()
     return closed(w)
 

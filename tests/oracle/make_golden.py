@@ -168,6 +168,44 @@ def tables():
     return w
 
 
+@golden("A stream that is deleted and made anew, one that was the last and stays deleted, and a disk cap that is changed.")
+def deleted():
+    w = writer(cap=1 << 30)
+    t = w.txn()
+    t.stream("s", 2)
+    t.stream("gone", 3)
+    t.processor("a")
+    t.producer("p")
+    t.commit()
+    t = w.txn()
+    t.records("gone", 1, [rec(b"old")])
+    t.records("s", 0, [rec(b"kept")])
+    t.sequences("p", 1)
+    t.position("a", "gone", 1, 1)
+    t.commit()
+    w.seal()
+    t = w.txn()
+    t.delete("gone")
+    t.disk_cap(1 << 29)
+    t.commit()
+    w.seal()
+    t = w.txn()
+    t.stream("gone", 1)
+    t.commit()
+    t = w.txn()
+    t.records("gone", 0, [rec(b"new")])
+    t.commit()
+    t = w.txn()
+    t.stream("last", 1)
+    t.commit()
+    t = w.txn()
+    t.delete("last")
+    t.commit()
+    w.seal()
+    w.close()
+    return w
+
+
 @golden("A transaction with two spilled parts and an own one, and a spilled part that no commit refers to.")
 def spilled():
     w = with_stream()

@@ -28,6 +28,7 @@ class Tables:
 
     def __init__(self):
         self.streams = {}     # id -> (name, partitions)
+        self.used = 0         # the highest id that a stream has had
         self.next = {}        # (stream, partition) -> next offset, only if above 0
         self.producers = {}   # id -> ProducerRow
         self.processors = {}  # id -> name
@@ -90,7 +91,7 @@ class Tables:
             self.spans[segment] = min(self.spans.get(segment, referred), referred)
 
     def _apply_catalog(self, row, complain):
-        if row.op not in (1, 2, 3, 4, 5, 6):
+        if row.op not in range(1, 9):
             raise f.CannotOpen("version", "CATALOG op %d must be understood to read" % row.op)
         if row.op in (1, 2, 3):
             table = (self.streams, self.producers, self.processors)[row.op - 1]
@@ -106,6 +107,9 @@ class Tables:
             if row.op == 1:
                 if not row.a:
                     complain("stream %r has no partitions" % row.name)
+                if row.id <= self.used and row.id not in table and not self.unsure:
+                    complain("stream id %d is used again" % row.id)
+                self.used = max(self.used, row.id)
                 self.streams[row.id] = (row.name, row.a)
             elif row.op == 2:
                 self.producers[row.id] = ProducerRow(row.name)
@@ -118,11 +122,22 @@ class Tables:
             for table in (self.positions, self.state):
                 for key in [key for key in table if key[0] == row.id]:
                     del table[key]
+        elif row.op == 8:
+            if row.a or row.b or row.name:
+                complain("CATALOG op 8 with a = %d, b = %d or a name" % (row.a, row.b))
+            if row.id not in self.streams and not self.unsure:
+                complain("stream %d is deleted but was not there" % row.id)
+            self.streams.pop(row.id, None)
+            self.next = {key: offset for key, offset in self.next.items() if key[0] != row.id}
+            self.positions = {key: at for key, at in self.positions.items() if key[1] != row.id}
         else:
             if row.id or row.name:
                 complain("CATALOG op %d with an id or a name" % row.op)
             if row.op == 5:
                 self.settings = (row.a, row.b, self.settings[2])
+            elif row.op == 7:
+                if row.b:
+                    complain("CATALOG op 7 with b = %d" % row.b)
             else:
                 if row.a > 1 or row.b:
                     complain("CATALOG op 6 with a = %d, b = %d" % (row.a, row.b))
@@ -239,7 +254,11 @@ class Tables:
             complain("C_SETTINGS has %d entries" % len(rows))
         for row in rows:
             if run.type == f.C_STREAMS:
-                self.streams[row.id] = (row.name, row.partitions)
+                self.used = row.id
+                if row.partitions:
+                    self.streams[row.id] = (row.name, row.partitions)
+                elif row.name or row is not rows[-1]:
+                    complain("C_STREAMS has a deleted stream with a name, or before others")
             elif run.type == f.C_NEXT:
                 if row.next:
                     self.next[row.stream, row.partition] = row.next
@@ -269,6 +288,8 @@ class Tables:
             for key in sorted(set(mine) | set(theirs)):
                 if mine.get(key) != theirs.get(key):
                     yield "%s %s is %s in the checkpoint and %s by the log" % (name, key, theirs.get(key), mine.get(key))
+        if self.used != other.used:
+            yield "stream ids up to %d are used in the checkpoint and up to %d by the log" % (other.used, self.used)
         if self.settings != other.settings:
             yield "settings are %s in the checkpoint and %s by the log" % (other.settings, self.settings)
         if self.sinks != other.sinks:

@@ -311,6 +311,8 @@ class Writer:
         rows = [[] for _ in range(8)]
         for name, (ident, partitions) in sorted(s.streams.items(), key=lambda item: item[1]):
             rows[0].append(padded(struct.pack("<IIII", ident, partitions, len(name), 0) + name))
+        if s.ids["stream"] > max([ident for ident, _ in s.streams.values()], default=0):
+            rows[0].append(struct.pack("<IIII", s.ids["stream"], 0, 0, 0))
         for key, offset in sorted(s.next.items()):
             if offset:
                 rows[1].append(struct.pack("<IIQ", *key, offset))
@@ -350,7 +352,7 @@ class Writer:
         producers, processors = {}, {}
         for name, p in s.producers.items():
             stream, partition, offset = p["answer"]
-            answer = {"stream": stream_names[stream], "partition": partition, "offset": offset} if stream else None
+            answer = {"stream": stream_names.get(stream, "#%d" % stream), "partition": partition, "offset": offset} if stream else None
             producers[name.decode()] = {"id": p["id"], "epoch": p["epoch"], "last": p["last"], "cookie": p["cookie"].hex(),
                                         "answer": answer}
         for name, ident in s.processors.items():
@@ -438,6 +440,17 @@ class Txn:
         ident = self.s.processors.pop(name_bytes(processor))
         self.s.positions = {key: value for key, value in self.s.positions.items() if key[0] != ident}
         self.catalog(4, ident, 0, 0, b"")
+
+    def delete(self, stream):
+        ident, _ = self.s.streams.pop(name_bytes(stream))
+        self.s.next = {key: offset for key, offset in self.s.next.items() if key[0] != ident}
+        self.s.positions = {key: value for key, value in self.s.positions.items() if key[1] != ident}
+        self.s.shown = [row for row in self.s.shown if row[0] != name_bytes(stream)]
+        self.catalog(8, ident, 0, 0, b"")
+
+    def disk_cap(self, size):
+        self.w.cap = size
+        self.catalog(7, 0, size, 0, b"")
 
     def settings(self, retain_bytes, retain_ms):
         self.s.settings[:2] = [retain_bytes, retain_ms]

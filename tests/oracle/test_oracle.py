@@ -262,6 +262,7 @@ class InvalidTest(TestCase):
     def test_catalog(self):
         for op, ident, a, name, pattern in ((1, 1, 1, b"t", "id 1 is used twice"), (1, 2, 1, b"s", "name b's' is used twice"),
                                             (4, 5, 0, b"", "was not there"),
+                                            (8, 5, 0, b"", "deleted but was not there"),
                                             (1, 2, 0, b"t", "no partitions")):
             data = pw.padded(struct.pack("<HHIQQ", op, len(name), ident, a, 0) + name)
             self.invalid(self.commit(pw.RunBytes(pw.R_CATALOG, 0, 0, 1, 0, data)), pattern)
