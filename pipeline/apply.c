@@ -397,6 +397,6 @@ int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bo
         locate_index_add(p, h, frame);
     /* the next segment's header is to say so too */
     if (p->tables.disk_cap_set)
-        p->wal.disk_cap = p->tables.disk_cap;
+        p->wal.disk_cap_said = p->wal.disk_cap = p->tables.disk_cap;
     return 0;
 }

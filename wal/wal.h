@@ -140,7 +140,8 @@ struct wal {
     uint8_t log_id[16];
     uint64_t seed;
     uint64_t segment_size;
-    uint64_t disk_cap;
+    uint64_t disk_cap;        /* in force */
+    uint64_t disk_cap_said;   /* by the log so far, and by the headers of segments to come */
     struct features features; /* of the log, for each new segment's header */
     uint64_t epoch;
 

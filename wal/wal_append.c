@@ -293,7 +293,7 @@ static int begin(struct wal *w) {
                                 .link = old_link,
                                 .seal_lsn = w->seal_lsn,
                                 .created_ns = now,
-                                .disk_cap = w->disk_cap,
+                                .disk_cap = w->disk_cap_said,
                                 .features = w->features};
     memcpy(sh.log_id, w->log_id, 16);
     segment_encode(g->data, &sh);

@@ -343,7 +343,7 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     memcpy(w->log_id, start->log_id, 16);
     w->seed = format_seed(w->log_id);
     w->segment_size = start->segment_size;
-    w->disk_cap = start->disk_cap;
+    w->disk_cap = w->disk_cap_said = start->disk_cap;
     w->features = start->features;
     w->epoch = start->epoch + 1;
     w->segment = start->segment;

@@ -26,7 +26,9 @@ struct model_view {
     uint64_t position[2]; /* of the processor, in in/0 and in/1 */
     uint64_t sequence[2]; /* of the producers */
     uint64_t epoch[2];
-    uint64_t retention;
+    uint64_t retention, cap;
+    uint64_t passing;           /* id of a stream that comes and goes; 0: it isn't there */
+    uint64_t used;              /* the highest id of all streams so far */
     uint64_t decided, finished; /* how many decisions, and how many of them are finished */
 };
 

@@ -14,10 +14,10 @@
 /* How often each kind of operation comes, in three moods. */
 static const uint8_t weight[3][OP_KINDS] = {
     /* commit async big abort step step_async run produce repeat takeover decide tick dispatch read
-     * follow retain reopen kill power */
-    {10, 6, 1, 1, 6, 4, 2, 4, 2, 1, 2, 4, 3, 2, 2, 1, 1, 1, 1},
-    {3, 20, 2, 0, 2, 10, 1, 6, 1, 1, 1, 2, 3, 1, 1, 1, 0, 1, 2},
-    {6, 3, 4, 2, 8, 6, 3, 2, 1, 1, 1, 3, 1, 1, 2, 6, 2, 2, 2},
+     * follow retain stream cap reopen kill power */
+    {10, 6, 1, 1, 6, 4, 2, 4, 2, 1, 2, 4, 3, 2, 2, 1, 2, 1, 1, 1, 1},
+    {3, 20, 2, 0, 2, 10, 1, 6, 1, 1, 1, 2, 3, 1, 1, 1, 1, 0, 0, 1, 2},
+    {6, 3, 4, 2, 8, 6, 3, 2, 1, 1, 1, 3, 1, 1, 2, 6, 2, 1, 2, 2, 2},
 };
 
 static enum op_kind draw_kind(struct rng *r, const uint8_t *w) {

@@ -12,10 +12,10 @@
 #define WITNESS_MS 20
 #define MEMORY_CAP (768u * 1024u)
 
-const char *const op_name[OP_KINDS] = {"commit",     "async",  "big",      "abort",  "step",
-                                       "step-async", "run",    "produce",  "repeat", "takeover",
-                                       "decide",     "tick",   "dispatch", "read",   "follow",
-                                       "retain",     "reopen", "kill",     "power"};
+const char *const op_name[OP_KINDS] = {
+    "commit",  "async",  "big",      "abort",  "step",   "step-async", "run",
+    "produce", "repeat", "takeover", "decide", "tick",   "dispatch",   "read",
+    "follow",  "retain", "stream",   "cap",    "reopen", "kill",       "power"};
 
 static const int part_stream[MODEL_PARTS] = {0, 0, 1};
 static const uint32_t part_number[MODEL_PARTS] = {0, 1, 0};
@@ -84,8 +84,7 @@ void world_abandon(struct world *w) {
     w->m.disk = kept;
 }
 
-/* Ends a submitted commit by what the library said. */
-static void ended(struct world *w, const char *call, int rc, int count) {
+void world_ended(struct world *w, const char *call, int rc, int count) {
     answered(w, call, rc);
     if (rc >= 0)
         model_acknowledge(w->model, count);
@@ -106,8 +105,9 @@ void world_set_up(struct world *w) {
         if (rc == 0)
             continue;
         model_submit(m)->streams++;
-        ended(w, "stream_create",
-              pawl_stream_create(w->log, name[i], i == 0 ? 2 : 1, &w->stream[i]), m->count);
+        m->after[m->count].used++;
+        world_ended(w, "stream_create",
+                    pawl_stream_create(w->log, name[i], i == 0 ? 2 : 1, &w->stream[i]), m->count);
         if (w->refused)
             return;
     }
@@ -118,7 +118,7 @@ void world_set_up(struct world *w) {
         model_submit(m)->processors++;
     int rc = pawl_processor_register(w->log, "p", &w->processor);
     if (is_new)
-        ended(w, "processor_register", rc, m->count);
+        world_ended(w, "processor_register", rc, m->count);
     uint64_t at;
     if (w->failed || rc < 0 || pawl_position_get(w->log, "p", w->stream[0], 1, &at) == 0)
         return;
@@ -175,7 +175,7 @@ static void finish(struct world *w, pawl_tx *tx, bool async) {
     }
     if (!async) {
         int rc = pawl_commit(tx, NULL);
-        ended(w, "commit", rc, count);
+        world_ended(w, "commit", rc, count);
         if (rc == PAWL_FULL || rc == PAWL_MEMORY)
             pawl_abort(tx);
         return;
@@ -382,7 +382,7 @@ static void take_over(struct world *w, int i) {
     int rc = pawl_producer_open(w->log, name, &w->producer[i]);
     if (rc < 0)
         w->producer[i] = NULL;
-    ended(w, "producer_open", rc, m->count);
+    world_ended(w, "producer_open", rc, m->count);
     pawl_producer_info info;
     if (is_new && rc < 0 && rc != PAWL_IO && pawl_producer_at(w->log, (uint32_t)i, &info) != 0)
         model_take_back(m);
@@ -511,7 +511,7 @@ static void retain(struct world *w) {
     if (model_last(w->model)->retention == 0) {
         pawl_retention r = {.consumed = 1};
         model_submit(w->model)->retention = 1;
-        ended(w, "retention_set", pawl_retention_set(w->log, &r), w->model->count);
+        world_ended(w, "retention_set", pawl_retention_set(w->log, &r), w->model->count);
     }
     if (!w->failed)
         answered(w, "retention_apply", pawl_retention_apply(w->log));
@@ -582,6 +582,12 @@ void world_do(struct world *w, struct op o) {
     case OP_RETAIN:
         retain(w);
         break;
+    case OP_STREAM:
+        world_stream(w);
+        break;
+    case OP_CAP:
+        world_cap(w, o.arg);
+        break;
     case OP_REOPEN:
         reopen(w);
         break;
@@ -648,6 +654,11 @@ static void observe(struct world *w, struct model_view *v) {
     pawl_retention r;
     if (pawl_retention_get(w->log, &r) == 0)
         v->retention = r.consumed;
+    if (pawl_stream_find(w->log, "passing", &info) == 0)
+        v->passing = info.id;
+    pawl_status s = PAWL_STATUS_INIT;
+    if (pawl_get_status(w->log, &s) == 0)
+        v->cap = s.disk_cap;
     observe_decisions(w, v);
 }
 
@@ -655,6 +666,7 @@ static int find(const struct model *m, const struct model_view *seen, struct bou
     for (int n = b.high; n >= b.low; n--) {
         struct model_view v = m->after[n];
         forget_finished(&v);
+        v.used = 0; /* the next one that is created tells */
         if (memcmp(&v, seen, sizeof v) == 0)
             return n;
     }

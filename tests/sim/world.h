@@ -27,6 +27,8 @@ enum op_kind {
     OP_READ,   /* what a committed reader shows counts as acknowledged */
     OP_FOLLOW, /* ... and what another process is shown */
     OP_RETAIN, /* drop what every processor has passed */
+    OP_STREAM, /* a stream is created, or deleted */
+    OP_CAP,    /* another disk cap */
     OP_REOPEN, /* closed in good order and opened */
     OP_KILL,   /* the process dies, the machine lives; opened again */
     OP_POWER,  /* the machine loses power; opened again */
@@ -65,6 +67,11 @@ void world_abandon(struct world *w);
 /* Finds or creates streams, processor and producers; part of the history as everything else. */
 void world_set_up(struct world *w);
 void world_do(struct world *w, struct op o);
+/* Ends a submitted commit by what the library said of it: with `count` commits it is the last. */
+void world_ended(struct world *w, const char *call, int rc, int count);
+/* -- world_catalog.c */
+void world_stream(struct world *w);            /* OP_STREAM */
+void world_cap(struct world *w, uint32_t arg); /* OP_CAP */
 /* Compares the whole open log with the model. The number of commits it holds, or -1 and w->why. */
 int world_check(struct world *w, struct bounds b);
 /* After a writer has recovered: the newest begun segment's header stands there twice, both copies
