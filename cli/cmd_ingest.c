@@ -2,7 +2,7 @@
  *
  * cmd_ingest.c - `pawl ingest`: each line of a file or of standard input becomes a record.
  *
- * With --producer the line number is the producer's sequence, and the place behind the last line is
+ * With --producer the line number is the producer's sequence, and the place after the last line is
  * its cookie. Both are in the same commit as the lines, so after a kill -9 the log itself says
  * where to go on: no line is lost and none is doubled. Commits are not waited for one by one; the
  * log's memory cap bounds how many are on their way, and one sync at the end (or when the input
@@ -26,7 +26,7 @@ static const cli_option options[] = {
 
 #define BATCH_BYTES ((size_t)1 << 20)
 
-/* The cookie: offset behind the last line (8 bytes, little-endian); 1 if that line had no newline;
+/* The cookie: offset after the last line (8 bytes, little-endian); 1 if that line had no newline;
  * then, so that another file isn't taken for this one, how many of the line's last bytes are
  * hashed, and their hash (8 bytes). */
 enum { COOKIE_SIZE = 18, MARK_MAX = 64 };
@@ -50,7 +50,7 @@ typedef struct job {
     pawl_tx *tx; /* NULL: none begun */
     uint64_t batch_lines;
     size_t batch_bytes;
-    place at;                          /* behind the last line put */
+    place at;                          /* after the last line put */
     uint64_t before;                   /* lines that were there already */
     uint64_t lines, bytes;             /* committed by this run */
     uint64_t pending_bytes;            /* of the batch, newlines included */

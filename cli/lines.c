@@ -58,7 +58,7 @@ bool lines_partial(const lines *l) {
     return l->begin != l->end;
 }
 
-/* Makes room behind the bytes not yet given out. */
+/* Makes room after the bytes not yet given out. */
 static enum lines_result make_room(lines *l) {
     if (l->begin > 0) {
         memmove(l->buffer, l->buffer + l->begin, l->end - l->begin);

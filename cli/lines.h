@@ -32,8 +32,7 @@ typedef struct lines {
     size_t capacity, begin, scanned, end;
 } lines;
 
-/* The bytes before a place in the source, as many as were asked for or are there; the place is
- * behind the last one. */
+/* The last bytes before a place in the source: at most LINES_TAIL_MAX, fewer at its beginning. */
 enum { LINES_TAIL_MAX = 72 };
 
 /* path NULL: standard input. 0, or -1 with errno. */

@@ -4,7 +4,7 @@
  *
  * A second library beside libpawl (link pawl_connect and pawl; CMake: pawl::pawl_connect). It uses
  * pawl.h only. A *sink* carries the records of streams to a target (a database, files, a program),
- * a *source* brings records from the world into a stream. Who writes one fills a struct of
+ * a *source* brings records from the world into a stream. To write one, fill a struct of
  * functions; the runtime here does the rest: batches, positions, recovery, retries, dead letters,
  * threads. docs/connectors.md has the protocols and what a crash at each step leaves;
  * examples/sink.c is a whole sink.

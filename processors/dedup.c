@@ -9,7 +9,7 @@
  * partitions as the input.
  *
  * So that retention leaves the window there, a second name, NAME.window, has positions in the
- * output, which follow its end one to two windows behind.
+ * output. They follow its end at a distance of one to two windows.
  *
  * A batch whose commit failed comes again, so what it added is taken back first: the next batch
  * begins where that one ended if and only if that one was committed.
@@ -24,7 +24,7 @@ typedef struct part {
     uint64_t *ring;  /* hashes of ids, two words each, in order; `window` of them */
     uint64_t count;  /* ids ever added; the last min(count, window) are in the ring */
     uint32_t *table; /* open addressing: 1 + index in the ring; 0: free */
-    uint64_t next;   /* offset behind the last batch */
+    uint64_t next;   /* offset after the last batch */
     uint64_t before; /* count before the last batch */
     uint64_t *old;   /* what the last batch overwrote in the ring, in order */
     size_t old_room;

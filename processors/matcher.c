@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * matcher.c - regular expressions by PCRE2, on bytes. A match that takes more steps than the limit
- * is given up and told as such: a pattern that explodes on some line costs a bounded time, and is
- * an error of that record.
+ * is given up, and is an error of that record: a pattern that explodes on some line costs a bounded
+ * time.
  */
 #if PAWL_WITH_PCRE2
 #define PCRE2_CODE_UNIT_WIDTH 8

@@ -84,7 +84,7 @@ int selector_make(selector *s, const pawl_connector *c, const pawl_settings *set
                   const char *name, pawl_error *err);
 void selector_free(selector *s);
 /* The bytes, which belong to the record or to `own`. 1: there they are; 0: the record has none; -1:
- * it can't be told, *why says why not. */
+ * an error, with *why. */
 int selector_get(const selector *s, const pawl_record *r, struct buffer *own, const char **bytes,
                  size_t *size, const char **why);
 /* Takes values out of a record's value as json_scan() does; false: it is no JSON. */
@@ -102,8 +102,8 @@ typedef struct matcher matcher;
  * build has no PCRE2. */
 matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_error *err);
 void matcher_free(matcher *m);
-/* 1 matches, 0 doesn't, -1 can't be told: *why. Several threads may use one matcher, each with its
- * own space. */
+/* 1: it matches; 0: it doesn't; -1: an error, with *why. Several threads may use one matcher, each
+ * with its own space. */
 typedef struct matcher_space matcher_space;
 matcher_space *matcher_space_new(const matcher *m);
 void matcher_space_free(matcher_space *s);
@@ -126,8 +126,8 @@ struct scratch {
 /* Handles a record: 0, or an error with *why. */
 typedef int (*proc_one_fn)(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
                            const char **why);
-/* Calls it for each record of a batch, up to the first error, which is told by pawl_fail(). m may
- * be NULL. */
+/* Calls one() for each record of a batch. At the first error it calls pawl_fail() and returns.
+ * m may be NULL. */
 int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
               const matcher *m, proc_one_fn one);
 

@@ -46,7 +46,7 @@ typedef struct builtin {
     lane lanes[CT_JOBS_MAX + 1];
 } builtin;
 
-/* Where a life may end itself, and at which of its first so many visits. */
+/* A point where a life may end itself, and the number of visits there among which one is chosen. */
 typedef struct place {
     const char *point;
     uint32_t most;

@@ -26,13 +26,14 @@
 
 /* ---- one life of the killed process (child.c) */
 
-/* What it said over the pipe, which survives it. The highest so far, over all lives of one log. */
+/* What the process said over the pipe before it was killed: the highest values so far, over all
+ * lives of one log. */
 typedef struct ct_acks {
     bool any; /* it speaks the protocol */
     bool tells_put;
     uint64_t put;                    /* may have submitted inputs below this */
     uint64_t in;                     /* has been told that these are durable */
-    uint64_t out[CT_PARTITIONS_MAX]; /* and so many outputs */
+    uint64_t out[CT_PARTITIONS_MAX]; /* this many outputs are durable */
     bool opened;                     /* this life */
     uint64_t open_ns;                /* this life; 0: not told */
     uint64_t opened_at_ns;           /* when we heard of it */

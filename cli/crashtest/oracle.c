@@ -198,8 +198,8 @@ static int check_records(ct_oracle *o, const ct_frame *f, const run *r, ct_strea
     return (in || out) && p != r->end ? malformed(o, f, "a run of records") : 0;
 }
 
-/* Retention took the spilled part: its records are gone, and the partition starts behind them
- * (docs/format.md, section 7). What they were can't be told any more. */
+/* Retention took the spilled part: its records are gone, and the partition starts after them
+ * (docs/format.md, section 7). Nothing can tell any more what they were. */
 static void gone_with_its_spill(ct_oracle *o, const run *r, ct_stream *s) {
     s->next[r->partition] += r->count;
     ct_lane *l = &o->lanes[r->partition < CT_PARTITIONS_MAX ? r->partition : 0];

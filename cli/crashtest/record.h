@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * record.h - the input of a crash test: record n of seed s, as the man page defines it.
- * Both who writes it and who checks it derive it from (s, n), so the checker needs nothing from the
+ * Both the writer and the checker derive it from (s, n), so the checker needs nothing from the
  * log to know what must be there.
  */
 #ifndef PAWL_CLI_CRASHTEST_RECORD_H

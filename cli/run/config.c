@@ -478,7 +478,7 @@ static const pawl_setting_info *type_settings(config_reading *r, flow_config *w,
     return NULL;
 }
 
-/* Parts what is this program's from what is the type's. */
+/* Separates this program's own settings from those of the type. */
 static void read_flow(config_reading *r, const tree_node *n, flow_config *w, enum section which) {
     const tree_node *type = tree_get(n, "type");
     flat all = {0}, own = {0};
@@ -505,7 +505,7 @@ static void read_flow(config_reading *r, const tree_node *n, flow_config *w, enu
         } else if (info_of(theirs, s->name) == NULL) {
             unknown(r, s->line, w->type, s->name, theirs, sections[which].settings);
         } else {
-            all.items[w->setting_count++] = *s; /* moves up: what is before has been parted */
+            all.items[w->setting_count++] = *s; /* moves up: those before it are done */
         }
     }
     w->settings = all.items;

@@ -88,7 +88,7 @@ static void make(config_reading *r, flow_config *w) {
         config_pawl_problem(r, w->line, w->name, &e);
 }
 
-/* ---- who reads and writes what */
+/* ---- which streams are read and written */
 
 static bool writes(const flow_config *w, const char *stream) {
     if (w->kind == FLOW_SOURCE && strcmp(w->to, stream) == 0)
@@ -128,7 +128,8 @@ static void check_state(config_reading *r, const flow_config *w) {
                        "\"%s\" needs one input, and an output with as many partitions", w->name);
 }
 
-/* From a stream along whoever reads it to what that one writes. mark 1: on the way, 2: done. */
+/* Follows a stream to its readers, and on to the streams that they write. True: it comes back to a
+ * stream on its way. mark 1: on the way, 2: done. */
 static bool round_and_round(config_reading *r, size_t at, uint8_t *mark, const flow_config **by) {
     const config *c = r->c;
     mark[at] = 1;

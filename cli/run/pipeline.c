@@ -292,7 +292,7 @@ static void close_log(pipeline *p) {
     p->listener = -1;
     pthread_mutex_lock(&p->mutex);
     pawl *log = p->log;
-    p->log = NULL; /* who asks for the status meanwhile finds none */
+    p->log = NULL; /* a status asked for meanwhile has no log */
     pthread_mutex_unlock(&p->mutex);
     int code = pawl_close(log);
     if (code < 0)

@@ -73,10 +73,11 @@ bool run_notifies(void); /* is there one? */
 /* Microseconds between two signs of life that the service manager wants; 0: it doesn't. */
 uint64_t run_watchdog_us(void);
 
-/* socket.c: DIR/run.sock, where `pawl status` asks. -1: none (told) */
+/* socket.c: DIR/run.sock, where `pawl status` asks. -1: there is none, and a message
+ * says so */
 int run_socket_open(const char *dir);
 void run_socket_close(const char *dir, int fd);
-/* Answers one who has connected. */
+/* Accepts a connection, and answers it. */
 void run_socket_answer(int fd, json_t *status);
 /* What the process that runs a pipeline on the log says; NULL: none does. */
 json_t *run_socket_ask(const char *dir);

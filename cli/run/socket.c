@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * socket.c - a Unix socket beside the log's segments: who connects gets the running pipeline's
- * status as one JSON object. It costs no write to the disk, and after a crash nobody answers, so no
- * stale state is ever shown.
+ * socket.c - a Unix socket beside the log's segments: a program that connects gets the running
+ * pipeline's status as one JSON object. It costs no write to the disk. After a crash nobody
+ * answers, so no stale state is ever shown.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +61,7 @@ static void send_all(int fd, const char *at, size_t left) {
     while (left > 0) {
         ssize_t put = send(fd, at, left, MSG_NOSIGNAL);
         if (put <= 0)
-            return; /* who doesn't read within a second gets no more */
+            return; /* a reader that is slower than a second gets no more */
         at += put;
         left -= (size_t)put;
     }
