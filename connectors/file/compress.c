@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * compress.c - see compress.h. zlib and zstd are optional; a build without them says so when it is
- * asked.
- */
+ * compress.c - see compress.h. zlib and zstd are optional: compress_available() is false in a build
+ * without them. */
 #include "connectors/file/compress.h"
 
 #include <stdlib.h>
@@ -39,7 +38,7 @@ struct compressor *compress_new(int kind, int level) {
     c->kind = kind;
     (void)level;
 #if PAWL_WITH_ZLIB
-    if (kind == COMPRESS_GZIP) /* 15 + 16: a gzip header around the largest window */
+    if (kind == COMPRESS_GZIP) /* 15 + 16: a gzip header and the largest window */
         good = deflateInit2(&c->gzip, level != 0 ? level : Z_DEFAULT_COMPRESSION, Z_DEFLATED,
                             15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK;
 #endif
@@ -56,11 +55,11 @@ struct compressor *compress_new(int kind, int level) {
 
 bool compress_add(struct compressor *c, struct buffer *out, const void *bytes, size_t size,
                   bool end) {
-    (void)c; /* of a build with neither library */
+    (void)c; /* unused in a build with neither library */
 #if PAWL_WITH_ZLIB
     if (c->kind == COMPRESS_GZIP) {
         int rc = Z_OK;
-        c->gzip.next_in = (Bytef *)(uintptr_t)bytes; /* zlib reads it only */
+        c->gzip.next_in = (Bytef *)(uintptr_t)bytes; /* zlib only reads it */
         c->gzip.avail_in = (uInt)size;
         do {
             c->gzip.next_out = (Bytef *)c->piece;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Lines of a buffer: 64 bytes at a time become a mask of where the newlines are.
- */
+ * Lines of a buffer: 64 bytes at a time are turned into a bit mask of their newlines. */
 #include <string.h>
 
 #include "connectors/file/tail.h"

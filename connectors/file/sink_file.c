@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Two-phase sink into rotating files. sink_file.h has the files and the idea.
+ * Two-phase sink into rotating files. sink_file.h describes the files and the protocol.
  *
- * While a batch is made, a thread writes what there is of it already; and the part's sync and the
- * slot's are under way together.
+ * While a batch is being encoded, a writer thread already writes the finished pieces of it. The
+ * sync of the part and the sync of the slot are in flight together.
  *
- * Recovery (open): whatever is only in the page cache is made durable before it is believed, by
- * writing each state anew; bytes of a part beyond what is committed or prepared are cut off; a
- * rename that was under way is completed; parts that no state knows are removed.
- */
+ * Recovery (open): each state is written again before it is trusted, because what was read may only
+ * be in the page cache. Bytes of a part after the committed or prepared length are cut off. A
+ * rename that was under way is completed. Parts that no state names are removed. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,9 +23,9 @@
 #include "connectors/file/writer_thread.h"
 #include "connectors/text/encode.h"
 
-#define PIECE ((size_t)1 << 20) /* written at once */
+#define PIECE ((size_t)1 << 20) /* bytes per write */
 
-/* A partition of an input that the directory knows of. */
+/* A partition of an input that has a state in the directory. */
 struct target {
     uint32_t stream, partition;
     struct file_state state;
@@ -41,18 +40,18 @@ struct file_sink {
     /* what is open; all of it belongs to the sink's thread */
     char sink[65];
     uint8_t log_id[16];
-    int dir, part, state; /* part and state: of `at`; -1: not open */
+    int dir, part, state; /* part and state: of targets[at]; -1: not open */
     struct target *targets;
     size_t count;
-    size_t at; /* index of the target whose files are open; FILE_NONE-like SIZE_MAX: none */
-    /* opened, and no call failed since: the states in memory are those on disk */
+    size_t at; /* index of the target whose files are open; SIZE_MAX: none */
+    /* opened, and no call has failed since: the states in memory are those on disk */
     bool whole;
-    bool begun, fresh; /* a batch; its part's name isn't durable yet */
+    bool begun, fresh; /* begun: a batch is open; fresh: its part's name isn't durable yet */
     uint64_t written;  /* where the batch's next byte goes */
     struct buffer plain, packed;
     struct compressor *compressor;
-    struct writer *writer; /* writes to the part of the batch begun */
-    pthread_mutex_t mutex; /* for status */
+    struct writer *writer; /* writes to the part of the open batch */
+    pthread_mutex_t mutex; /* guards what status() shows */
     uint64_t files, hidden;
 };
 
@@ -91,7 +90,8 @@ static void state_name(const struct file_sink *s, const struct target *t, char o
     snprintf(out, 256, ".%s-%" PRIu32 "-%" PRIu32 ".state", s->sink, t->stream, t->partition);
 }
 
-/* ".SINK-" and `wanted` numbers with dashes between, then `end`, and nothing else. */
+/* True if `name` is ".SINK-", `wanted` numbers separated by dashes, then `end`, and nothing
+ * else. */
 static bool name_is(const struct file_sink *s, const char *name, int wanted, const char *end,
                     uint64_t n[3]) {
     size_t len = strlen(s->sink);
@@ -111,7 +111,7 @@ static bool name_is(const struct file_sink *s, const char *name, int wanted, con
     return strcmp(at, end) == 0;
 }
 
-/* What can be mended by time is tried again, what needs someone isn't. */
+/* RETRY for errors that may go away by themselves, FATAL for those that need an operator. */
 static int failed(struct file_sink *s, pawl_fault *f, const char *doing) {
     int e = errno;
     bool final =
@@ -122,7 +122,7 @@ static int failed(struct file_sink *s, pawl_fault *f, const char *doing) {
 }
 
 static void close_files(struct file_sink *s) {
-    if (s->writer != NULL) /* of a batch that was given up */
+    if (s->writer != NULL) /* for a batch that was given up */
         (void)writer_wait(s->writer);
     if (s->part >= 0)
         close(s->part);
@@ -183,7 +183,7 @@ static int open_files(struct file_sink *s, struct target *t) {
 static int rename_part(struct file_sink *s, const struct target *t) {
     char from[256], to[300];
     part_name(s, t, from);
-    for (unsigned again = 0; again < 1000; again++) { /* what is there is never replaced */
+    for (unsigned again = 0; again < 1000; again++) { /* an existing file is never replaced */
         char twin[16] = "";
         if (again > 0)
             snprintf(twin, sizeof twin, ".%u", again);
@@ -191,7 +191,7 @@ static int rename_part(struct file_sink *s, const struct target *t) {
                  s->prefix != NULL ? s->prefix : s->sink, t->state.stream, t->partition,
                  t->state.first, twin, s->suffix);
         int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
-        if (rc != 0 && errno == EINVAL) /* not on this file system; nobody else makes such names */
+        if (rc != 0 && errno == EINVAL) /* unsupported here; nobody else makes such names */
             rc = faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0
                      ? (errno = EEXIST, -1)
                      : renameat(s->dir, from, s->dir, to);
@@ -201,7 +201,8 @@ static int rename_part(struct file_sink *s, const struct target *t) {
     return -1;
 }
 
-/* Two slots and a rename between them. With the files open. 0, or -1 with errno. */
+/* Makes the part visible: a slot, the rename, another slot. The target's files must be open.
+ * Returns 0, or -1 with errno. */
 static int rotate(struct file_sink *s, struct target *t) {
     if (t->state.rotating == 0) {
         t->state.rotating = 1;
@@ -233,7 +234,7 @@ static bool due(const struct file_sink *s, const struct target *t, bool any_age)
 
 /* ---- opening */
 
-/* Makes a part agree with its state. FATAL if committed bytes are gone. */
+/* Cuts a part to the length in its state and syncs it. FATAL if committed bytes are missing. */
 static int agree_with_state(struct file_sink *s, struct target *t, pawl_fault *f) {
     struct file_state *st = &t->state;
     struct stat info;
@@ -242,7 +243,7 @@ static int agree_with_state(struct file_sink *s, struct target *t, pawl_fault *f
     int fd = openat(s->dir, name, O_WRONLY | O_CLOEXEC);
     if (fd < 0 && errno != ENOENT)
         return failed(s, f, "opening a part");
-    if (fd < 0 && st->rotating != 0) { /* renamed; the slot after it was not written */
+    if (fd < 0 && st->rotating != 0) { /* renamed, but the slot after the rename was not written */
         st->rotating = 0;
         st->first = FILE_NONE;
         st->length = 0;
@@ -261,7 +262,7 @@ static int agree_with_state(struct file_sink *s, struct target *t, pawl_fault *f
             name, s->directory, size, st->length);
     }
     if (st->prepared[0] != 0 && size < st->prepared_length)
-        st->prepared[0] = 0; /* lost: committed() says so where it was decided */
+        st->prepared[0] = 0; /* lost; committed() reports it if it was to be committed */
     uint64_t keep = st->prepared[0] != 0 ? st->prepared_length : st->length;
     int bad = fd >= 0 && ((size > keep && ftruncate(fd, (off_t)keep) != 0) || fdatasync(fd) != 0);
     if (bad)
@@ -269,7 +270,7 @@ static int agree_with_state(struct file_sink *s, struct target *t, pawl_fault *f
     if (fd >= 0)
         close(fd);
     if (!bad && keep == 0)
-        st->first = FILE_NONE; /* nothing of it is needed: removed as an orphan */
+        st->first = FILE_NONE; /* nothing to keep: scan() removes the part */
     return bad ? PAWL_RETRY : PAWL_DONE;
 }
 
@@ -291,7 +292,7 @@ static int load(struct file_sink *s, struct target *t, pawl_fault *f) {
             s->directory);
     if (outcome == PAWL_DONE && t->state.first != FILE_NONE)
         outcome = agree_with_state(s, t, f);
-    /* What was read may be in the page cache only; written anew it is durable. */
+    /* What was read may only be in the page cache. Writing it again makes it durable. */
     if (outcome == PAWL_DONE && file_state_write(fd, &t->state) != 0)
         outcome = failed(s, f, "writing a state");
     if (fd >= 0)
@@ -306,8 +307,7 @@ static bool known_part(const struct file_sink *s, const uint64_t n[3]) {
     return false;
 }
 
-/* Goes through the directory: pass 0 finds the states, pass 1 removes parts that none of them
- * knows. */
+/* Reads the directory: pass 0 finds the states, pass 1 removes the parts that no state names. */
 static int scan(struct file_sink *s, int pass, pawl_fault *f) {
     int fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
@@ -400,11 +400,11 @@ static int sink_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         return outcome;
     if (open_files(s, t) != 0)
         return failed(s, f, "opening a part");
-    /* it failed before */
+    /* an earlier rotation failed */
     if (t->state.rotating != 0 && (rotate(s, t) != 0 || open_files(s, t) != 0))
         return failed(s, f, "making a part visible");
     s->fresh = t->state.first == FILE_NONE;
-    if (s->fresh) { /* in memory only, until it is prepared */
+    if (s->fresh) { /* in memory only, until the batch is prepared */
         t->state.first = b->from;
         t->state.begun_ns = connect_wall_ns();
         part_name(s, t, name);
@@ -432,7 +432,7 @@ static int flush(struct file_sink *s, bool end, pawl_fault *f) {
         if (!end && s->packed.len < PIECE)
             return PAWL_DONE;
     }
-    if (!end) { /* the device works while the next piece is made */
+    if (!end) { /* the device works while the next piece is encoded */
         uint64_t at = s->written;
         s->written += out->len;
         return writer_write(s->writer, s->part, out, at) == 0 ? PAWL_DONE
@@ -458,8 +458,8 @@ static int sink_write(void *self, const pawl_sink_batch *b, const pawl_record *r
     return outcome;
 }
 
-/* The batch's bytes on their way to the device, and no others after them. make_durable() waits for
- * them. */
+/* Writes the rest of the batch, cuts off any bytes after it, and submits the sync. make_durable()
+ * waits for it. */
 static int finish_part(struct file_sink *s, pawl_fault *f) {
     struct stat info;
     int outcome = flush(s, true, f);
@@ -490,15 +490,15 @@ static int sink_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     st->prepared_to = b->to;
     st->prepared_length = s->written;
     s->begun = false;
-    /* Both at once, in any order: until both are durable there is no decision, and recovery rolls
-     * back whatever the slot says. */
+    /* The slot and the part become durable in either order. The decision to commit comes after
+     * both, and until then recovery rolls back, whatever the slot says. */
     bool written = file_state_write(s->state, st) == 0;
     outcome = written ? PAWL_DONE : failed(s, f, "writing a state");
     int durable = make_durable(s, outcome == PAWL_DONE ? f : NULL);
     return outcome == PAWL_DONE ? durable : outcome;
 }
 
-/* The target, with its files open, if it holds the batch as prepared. */
+/* Finds the target that holds this batch as prepared, and opens its files. GONE: none holds it. */
 static int holding(struct file_sink *s, const pawl_sink_batch *b, struct target **out,
                    pawl_fault *f) {
     struct target *t = find(s, b->stream_id, b->partition);
@@ -512,7 +512,7 @@ static int committed_now(struct file_sink *s, struct target *t, pawl_fault *f) {
     struct file_state *st = &t->state;
     st->prepared[0] = 0;
     st->length = st->prepared_length;
-    if (st->to < st->prepared_to) /* else it was delivered again */
+    if (st->to < st->prepared_to) /* else the batch was delivered again */
         st->to = st->prepared_to;
     st->prepared_to = st->prepared_length = 0;
     if (st->length == 0)
@@ -521,7 +521,7 @@ static int committed_now(struct file_sink *s, struct target *t, pawl_fault *f) {
         return failed(s, f, "writing a state");
     tell(s, 0);
     if (due(s, t, false) && rotate(s, t) != 0)
-        /* the batch is committed all the same; idle() reports what is the matter */
+        /* the batch is committed anyway; idle() reports the error */
         s->whole = false;
     return PAWL_DONE;
 }
@@ -559,7 +559,7 @@ static int sink_list_prepared(void *self, const char *prefix, pawl_prepared_fn f
 
 static int sink_committed(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     const struct target *t = find(self, b->stream_id, b->partition);
-    (void)f; /* with no state left nobody can tell: the directory was emptied, or is another one */
+    (void)f; /* without a state the sink can't tell: the directory was emptied, or is another one */
     return t == NULL ? PAWL_UNKNOWN : t->state.to >= b->to ? PAWL_DONE : PAWL_GONE;
 }
 
@@ -586,11 +586,11 @@ static void sink_abort(void *self) {
     s->plain.len = s->packed.len = 0;
     (void)writer_wait(s->writer);
     if (!s->fresh && s->part >= 0 && ftruncate(s->part, (off_t)st->length) != 0)
-        s->whole = false; /* cut when the next batch or open() comes to it */
+        s->whole = false; /* the next batch or open() cuts it */
     if (s->fresh) {
         char name[256];
         part_name(s, &s->targets[s->at], name);
-        (void)unlinkat(s->dir, name, 0); /* else open() does */
+        (void)unlinkat(s->dir, name, 0); /* if this fails, open() removes it */
         st->first = FILE_NONE;
         close_files(s);
     }
@@ -606,7 +606,7 @@ static int rotate_all(struct file_sink *s, bool any_age, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-/* GONE: no part grows old. */
+/* GONE: no part can become due by its age. */
 static int sink_idle(void *self, pawl_fault *f) {
     struct file_sink *s = self;
     int outcome = rotate_all(s, false, f);
@@ -628,7 +628,7 @@ static void sink_status(void *self, char *text, size_t size) {
 
 static void sink_destroy(void *self) {
     struct file_sink *s = self;
-    if (s->whole) /* a clean end shows what is committed */
+    if (s->whole) /* a clean end makes all that is committed visible */
         (void)rotate_all(s, true, NULL);
     close_files(s);
     if (s->dir >= 0)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The file sink's state file. A slot is text, so that a person can read it, ended by a line with
- * the hash of what precedes.
- */
+ * The file sink's state file. A slot is text, so that a person can read it. Its last line is the
+ * hash of the lines before it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -14,7 +13,7 @@
 #include "connectors/file/sink_file.h"
 
 static uint64_t hash(const char *bytes, size_t size) {
-    uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a: against tears, not against anyone */
+    uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a: detects torn writes, not tampering */
     for (size_t i = 0; i < size; i++)
         h = (h ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
     return h;
@@ -39,7 +38,7 @@ bool file_state_decode(struct file_state *s, const char slot[FILE_SLOT]) {
     memcpy(text, slot, FILE_SLOT);
     text[FILE_SLOT] = 0;
     *s = (struct file_state){0};
-    /* What it took for a number is judged below, by writing it again. */
+    /* The numbers are checked below: encoding them again must give the same bytes. */
     /* NOLINTNEXTLINE(cert-err34-c) */
     if (sscanf(text,
                "pawl file sink 1\nseq %" SCNu64 "\nlog %32[0-9a-f]\nstream %127s\nfirst %" SCNu64
@@ -57,7 +56,7 @@ bool file_state_decode(struct file_state *s, const char slot[FILE_SLOT]) {
     }
     if (strcmp(s->prepared, "-") == 0)
         s->prepared[0] = 0;
-    /* valid if and only if it is what would be written, hash included */
+    /* valid if and only if encoding it again gives the same bytes, hash included */
     file_state_encode(s, again);
     return memcmp(again, slot, FILE_SLOT) == 0;
 }
@@ -105,7 +104,7 @@ int file_state_create(int dir, const char *name, struct file_state *s) {
     if (fd < 0)
         return -1;
     file_state_encode(s, blank + s->seq % 2 * FILE_SLOT_APART);
-    errno = ENOSPC; /* of a short write */
+    errno = ENOSPC; /* for a short write */
     if (pwrite(fd, blank, sizeof blank, 0) == (ssize_t)sizeof blank && fdatasync(fd) == 0 &&
         renameat(dir, temporary, dir, name) == 0)
         return fd;

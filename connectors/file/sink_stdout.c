@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Standard output as a sink: idempotent in kind, but nobody there drops what comes again. It is
- * at-least-once; after a crash the last batch may come twice.
- */
+ * Standard output as a sink. Its kind is idempotent, but nothing after it drops duplicates, so it
+ * is at-least-once: after a crash the last batch may be written twice. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,8 +53,8 @@ static int out_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         ssize_t put = write(STDOUT_FILENO, o->buffer.bytes + done, o->buffer.len - done);
         if (put < 0 && errno == EINTR)
             continue;
-        /* trying again would write the first part twice for sure; the reader is gone, or someone
-         * has to look */
+        /* A retry would certainly write the first part twice. EPIPE: the reader is gone. EBADF: an
+         * operator has to look. */
         if (put < 0)
             return pawl_fault_set(
                 f, done == 0 && errno != EPIPE && errno != EBADF ? PAWL_RETRY : PAWL_FATAL,

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The source "dir": the files of one directory, each an item with a producer and a position of its
- * own. New files are noticed; what is finished is remembered by its position, and opened again when
- * it grows. A file's item is its name where that has at most 60 bytes of A-Z a-z 0-9 . _ - and
- * doesn't begin with "h-", else "h-" and the hash of its name; so a file that is renamed is another
- * file. A producer stays in the log for ever: at most `files` names are taken.
- */
+ * The source "dir": the files of one directory. Each file is an item with its own producer and
+ * position. New files are noticed. A finished file is remembered by its position and opened again
+ * when it grows. The item is the file's name if that has at most 60 bytes of A-Z a-z 0-9 . _ - and
+ * doesn't begin with "h-", else "h-" and the hash of the name. So a renamed file counts as another
+ * file. A producer stays in the log for ever: at most `files` names are taken. */
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
@@ -19,8 +18,8 @@
 
 #include "connectors/file/tail.h"
 
-#define BATCHES_MAX 16u            /* of one file in a row */
-#define LOOK_NS UINT64_C(50000000) /* between two looks at the sizes of all */
+#define BATCHES_MAX 16u            /* from one file in a row */
+#define LOOK_NS UINT64_C(50000000) /* between two looks at all sizes */
 
 struct entry {
     char *name;
@@ -37,7 +36,7 @@ struct dir_source {
     struct entry *entries;
     size_t count, turn;
     struct tail *reading; /* file of entries[turn]; NULL: none is open */
-    uint32_t batches;     /* of it, in a row */
+    uint32_t batches;     /* from this file, in a row */
     uint64_t look_at_ns;  /* not before then */
     struct watch watch;
     pthread_mutex_t mutex; /* guards shown */
@@ -99,7 +98,7 @@ static struct entry *entry_of(struct dir_source *s, const char *name, pawl_fault
     return e;
 }
 
-/* Notices new files, and those that have changed since they were finished. */
+/* Adds the new files of the directory. */
 static int scan(struct dir_source *s, pawl_fault *f) {
     struct stat st;
     DIR *d = opendir(s->path);
@@ -135,7 +134,7 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     return scan(s, f);
 }
 
-/* Opens its file, if that has changed since it was read to its end. GONE: no. */
+/* Opens the file if it has changed since it was read to its end. GONE: it hasn't. */
 static int open_file(struct dir_source *s, struct entry *e, pawl_fault *f) {
     char path[4096];
     uint8_t at[PAWL_SOURCE_POSITION_MAX];
@@ -159,13 +158,13 @@ static int open_file(struct dir_source *s, struct entry *e, pawl_fault *f) {
     return tail_open(s->reading, s->context, at, len, f);
 }
 
-/* The next file's turn. */
+/* Ends this file's turn and begins the next one's. */
 static void turn(struct dir_source *s) {
     close_file(s);
     s->turn = (s->turn + 1) % s->count;
 }
 
-/* The next batch of any file, if one has something. */
+/* Gives the next batch of any file that has one. */
 static int read_files(struct dir_source *s, pawl_source_batch *out, size_t max_records,
                       size_t max_bytes, pawl_fault *f) {
     if (s->reading != NULL && s->batches++ == BATCHES_MAX) {
@@ -184,7 +183,7 @@ static int read_files(struct dir_source *s, pawl_source_batch *out, size_t max_r
     return PAWL_DONE;
 }
 
-/* Nothing is there to read. Waits until something has changed, or a scan is due. */
+/* Nothing to read: waits until something has changed or a scan is due. */
 static void wait_for_change(struct dir_source *s, int ms) {
     uint64_t now = connect_now(&(pawl_hooks){0}), scan = s->scanned_ns + s->scan_ms * 1000000u,
              left_ms = scan > now ? (scan - now) / 1000000 + 1 : 0;

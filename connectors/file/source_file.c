@@ -40,7 +40,7 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
 static int source_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
                        int timeout_ms, pawl_fault *f) {
     struct tail *t = self;
-    if (timeout_ms > 0 && t->at_end) /* it was looked at just now */
+    if (timeout_ms > 0 && t->at_end) /* the last read found nothing */
         tail_wait(t, timeout_ms);
     int rc = tail_read(t, "", out, max_records, max_bytes, f);
     t->at_end = rc == PAWL_DONE && out->item == NULL;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The source "stdin": lines of standard input, until its end. It can't go back: what was read and
- * isn't durable at a crash is lost, and what is given to a second run is taken as new. For a file
- * use the source "file".
- */
+ * The source "stdin": lines of standard input, until its end. It can't rewind: lines that were read
+ * but aren't durable at a crash are lost, and a second run takes all its input as new. For a file
+ * use the source "file". */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -16,7 +15,7 @@ struct stdin_source {
     pawl_source_context *context;
     uint64_t lines, line_max;
     bool crlf, ended, skipping;
-    uint8_t *buf; /* cap, and 64 more bytes */
+    uint8_t *buf; /* cap bytes and 64 more */
     size_t from, len, cap;
     pawl_record *records;
     size_t record_max;
@@ -49,12 +48,12 @@ static void give(struct stdin_source *s, pawl_source_batch *out, size_t n) {
     out->position_len = sizeof s->lines;
 }
 
-/* Records from what is in the buffer. False: not a whole line. */
+/* Gives records from the buffer. False: it has no whole line. */
 static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max) {
     const uint8_t *from = s->buf + s->from, *next;
     size_t n = s->len - s->from;
     const uint8_t *last = n != 0 ? memrchr(from, '\n', n) : NULL;
-    /* the end of a line that is too long, of which the beginning was given */
+    /* the rest of a line that is too long; its beginning was given */
     if (s->skipping && last != NULL) {
         const uint8_t *first = memchr(from, '\n', n);
         s->from += (size_t)(first - from) + 1;

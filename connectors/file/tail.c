@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading one file. Each read begins with the window of bytes before the offset, which must be as
- * they were.
- */
+ * Reading one file. Each read begins with the window of bytes before the offset, which must be
+ * unchanged. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,7 +15,7 @@
 
 #include "connectors/file/tail.h"
 
-#define SPARE 64u /* lines_split() reads so far */
+#define SPARE 64u /* lines_split() may read this far past the end */
 
 /* ---- position */
 
@@ -38,7 +37,7 @@ uint64_t tail_mtime(const struct timespec *t) {
     return ((uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec) >> 16;
 }
 
-/* `after`: the place in memory of the offset, with the window before it. */
+/* `after` points to the byte at the offset; the window is in memory before it. */
 static void encode(const struct tail *t, const uint8_t *after, pawl_source_batch *out) {
     size_t n = t->at < TAIL_WINDOW ? (size_t)t->at : TAIL_WINDOW;
     out->position[0] = 1;
@@ -147,12 +146,12 @@ int tail_enter(struct tail *t, int fd, uint64_t at, uint8_t flags, pawl_fault *f
     return PAWL_DONE;
 }
 
-/* No position yet: the path, from its beginning or end. */
+/* No position yet: opens the path, at its beginning or end. */
 static int first_time(struct tail *t, pawl_fault *f) {
     struct stat st;
     int fd = open(t->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT && t->set.follow) {
-        t->wanted = (struct tail_position){.mtime = UINT64_MAX}; /* nothing beside it is newer */
+        t->wanted = (struct tail_position){.mtime = UINT64_MAX}; /* no rotated file is newer */
         t->have_wanted = true;
         return PAWL_DONE;
     }
@@ -203,7 +202,7 @@ static int room(struct chunk *c, size_t cap, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-/* Reads [at - window, ...) into the chunk at hand, if it isn't under way already. */
+/* Reads [at - window, ...) into chunk[0], or takes the prefetch of these bytes. */
 static int fetch(struct tail *t, size_t cap, pawl_fault *f) {
     struct chunk *c = &t->chunk[0], *ahead = &t->chunk[1];
     ssize_t n;
@@ -231,7 +230,7 @@ static int fetch(struct tail *t, size_t cap, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-/* Begins to read the bytes after the whole lines of the chunk at hand. */
+/* Starts to read ahead the bytes after the whole lines of chunk[0]. */
 static void begin_prefetch(struct tail *t, size_t cap) {
     struct chunk *c = &t->chunk[1];
     if (t->prefetch == NULL || room(c, cap, NULL) != PAWL_DONE)
@@ -243,21 +242,21 @@ static void begin_prefetch(struct tail *t, size_t cap) {
     t->submitted = true;
 }
 
-/* The offset moves to `after`, a place in the chunk at hand. */
+/* Moves the offset to `after`, a place in chunk[0]. */
 static void move(struct tail *t, const uint8_t *after) {
     t->at += (uint64_t)(after - t->next);
     t->next = after;
     t->before_len = t->at < TAIL_WINDOW ? (uint32_t)t->at : TAIL_WINDOW;
 }
 
-/* Keeps the window, before the chunk is used for something else. */
+/* Saves the window before the chunk is reused. */
 static void keep_window(struct tail *t) {
     if (t->next != NULL)
         memcpy(t->before, t->next - t->before_len, t->before_len);
     t->next = t->end = NULL;
 }
 
-/* ---- what is given */
+/* ---- giving records */
 
 static int records_room(struct tail *t, size_t max, pawl_fault *f) {
     if (t->record_max >= max)
@@ -281,8 +280,8 @@ static void give(struct tail *t, const char *item, pawl_source_batch *out, size_
     out->count = count;
 }
 
-/* One record [from, from + len), position after `after`; with a header that says which part of
- * its line it is. */
+/* Gives one record, [from, from + len), with the position of `after`. A header says which part of
+ * its line it is, if `part` isn't NULL. */
 static void give_one(struct tail *t, const char *item, pawl_source_batch *out, const uint8_t *from,
                      size_t len, const char *part, const uint8_t *after) {
     static const char name[] = "pawl-line-part";
@@ -316,8 +315,8 @@ static size_t line_end(const struct tail *t, const uint8_t *from, size_t n) {
     return t->set.crlf && n != 0 && from[n - 1] == '\r' ? n - 1 : n;
 }
 
-/* The line at t->next, whose newline is there, is longer than line_max, or the rest of one that is
- * cut. */
+/* Gives the line at t->next, whose newline is in the buffer. It is longer than line_max, or it is
+ * the rest of a line that is being cut. */
 static int give_long(struct tail *t, const char *item, pawl_source_batch *out) {
     const uint8_t *newline = memchr(t->next, '\n', (size_t)(t->end - t->next)), *from = t->next;
     size_t n = (size_t)(newline - from);
@@ -340,7 +339,7 @@ static int give_long(struct tail *t, const char *item, pawl_source_batch *out) {
 static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, size_t max,
                       size_t bytes) {
     const uint8_t *next, *end = t->end;
-    /* that line was given when it seemed to be the last */
+    /* the newline of a line that was already given, because it seemed to be the last */
     if (t->flags & TAIL_UNTERMINATED && *t->next == '\n') {
         move(t, t->next + 1);
         t->flags &= (uint8_t)~TAIL_UNTERMINATED;
@@ -365,14 +364,14 @@ static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, 
 
 /* ---- a line whose end is far away */
 
-/* `n` bytes at t->next, no newline among them, and they fill the buffer. */
+/* The `n` bytes at t->next fill the buffer and have no newline. */
 static int begin_long(struct tail *t, const char *item, pawl_source_batch *out, size_t n,
                       pawl_fault *f) {
     if (t->set.on_long == TAIL_LONG_CUT) {
         const char *part = t->flags & TAIL_MIDDLE ? "middle" : "first";
         t->flags |= TAIL_MIDDLE;
         give_one(t, item, out, t->next, (size_t)t->set.line_max, part, t->next + t->set.line_max);
-        keep_window(t); /* the record is still in the buffer; only the next read uses that */
+        keep_window(t); /* the record is still in the buffer, until the next read */
         return PAWL_DONE;
     }
     if (t->dead == NULL && (t->dead = malloc(TAIL_DEAD_MAX)) == NULL)
@@ -384,7 +383,7 @@ static int begin_long(struct tail *t, const char *item, pawl_source_batch *out, 
     return PAWL_DONE;
 }
 
-/* The long line ends at offset `newline`, the next begins at `after`. */
+/* The long line ends at offset `newline`, and the next one begins at `after`. */
 static int end_long(struct tail *t, const char *item, pawl_source_batch *out, uint64_t newline,
                     uint64_t after, pawl_fault *f) {
     uint64_t begin = t->at;
@@ -404,7 +403,7 @@ static int end_long(struct tail *t, const char *item, pawl_source_batch *out, ui
     return too_long(t, begin, newline - begin, out);
 }
 
-/* Looks on for the end of the line. GONE: it is at the end of the file. */
+/* Searches on for the end of the line. GONE: the file ends first. */
 static int scan(struct tail *t, const char *item, pawl_source_batch *out, pawl_fault *f) {
     struct chunk *c = &t->chunk[0];
     for (;;) {
@@ -424,8 +423,8 @@ static int scan(struct tail *t, const char *item, pawl_source_batch *out, pawl_f
 
 /* ---- the end of the file */
 
-/* Whether it is the last that will be written into this file: it isn't followed, or the path leads
- * to another one since long enough. */
+/* True if no more will be written into this file: it isn't followed, or the path has led to another
+ * file for rotate_wait_ms. */
 static bool complete(struct tail *t) {
     struct stat st;
     if (!t->set.follow)
@@ -455,7 +454,7 @@ static int next_file(struct tail *t, const char *item, pawl_source_batch *out, p
     return t->finished ? PAWL_ENDED : PAWL_DONE;
 }
 
-/* `n` bytes without a newline are at t->next, and no more are there. */
+/* The file ends after the `n` bytes at t->next, which have no newline. */
 static int at_end(struct tail *t, const char *item, pawl_source_batch *out, size_t n,
                   pawl_fault *f) {
     const uint8_t *from = t->next;
@@ -484,7 +483,7 @@ static int at_end(struct tail *t, const char *item, pawl_source_batch *out, size
     return PAWL_DONE;
 }
 
-/* The bytes before the offset aren't what they were. */
+/* The bytes before the offset have changed. */
 static int replaced(struct tail *t, pawl_fault *f) {
     struct tail_position p = {.flags = t->flags,
                               .mtime = t->mtime,
@@ -494,7 +493,7 @@ static int replaced(struct tail *t, pawl_fault *f) {
     return tail_find(t, &p, f);
 }
 
-/* Reads on. DONE: lines are there, or something was given, or there is nothing now. */
+/* Reads on. DONE: lines are at t->next, or a record was given, or there is nothing now. */
 static int more(struct tail *t, const char *item, pawl_source_batch *out, size_t ask,
                 pawl_fault *f) {
     struct stat st;

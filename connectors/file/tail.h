@@ -2,21 +2,20 @@
  *
  * One file, followed line by line through rotation and truncation. For the sources `file` and
  * `dir`.
- *   tail.c         reading, the window that is compared, lines too long, the end of a file
- *   tail_find.c    which file a position means, and which comes after it
- *   tail_prefetch.c   one read under way while the lines of the one before are appended
- *   lines.c        lines of a buffer
+ *   tail.c            reading, comparing the window, lines too long, the end of a file
+ *   tail_find.c       which file a position means, and which file comes after it
+ *   tail_prefetch.c   reads ahead while the previous lines are appended
+ *   lines.c           lines of a buffer
  *
  * POSITION (32 bytes, little-endian): [0] 1; [1] flags; [2..7] modification time of the file, in
  * units of 65,536 ns; [8..15] inode; [16..23] byte offset; [24..31] hash of the TAIL_WINDOW bytes
  * before the offset (of all, if there are fewer).
  *
- * WHICH FILE. A position means the file that has these bytes before that offset: the one of that
- * inode if they are there, else the path itself, else one of the rotated files beside it, so
- * renaming, copying and truncating, and restoring are all seen through. The same bytes are compared
- * by every read, so a file that was truncated or rewritten while it was followed isn't read on at
- * an offset that means nothing.
- */
+ * WHICH FILE. A position means the file that has these bytes before that offset. The file with that
+ * inode is tried first, then the path itself, then the rotated files beside it. So a position
+ * survives renaming, copy-and-truncate, and restoring. Every read compares the same bytes again: a
+ * file that was truncated or rewritten while it was followed is not read on at a meaningless
+ * offset. */
 #ifndef PAWL_CONNECTORS_TAIL_H
 #define PAWL_CONNECTORS_TAIL_H
 
@@ -26,13 +25,13 @@
 #include "connectors/runtime/connect.h"
 
 #define TAIL_WINDOW 4096u
-#define TAIL_DEAD_MAX 65536u /* what is kept of a line that is too long */
+#define TAIL_DEAD_MAX 65536u /* bytes kept of a line that is too long */
 
 /* ---- lines.c */
 
-/* Finds lines (ended by \n) in [from, end), at most max; stops before one longer than line_max.
- * `end` comes after a \n, and 64 more bytes may be read there. Sets value and value_len (without
- * \n, with crlf without \r\n) of the records, and their timestamp. *next: where it stopped. */
+/* Finds at most `max` lines (ended by \n) in [from, end), and stops before one longer than
+ * line_max. `end` is just after a \n, and 64 bytes after it must be readable. Sets value, value_len
+ * (without \n; with crlf without \r\n) and timestamp_ns of the records. *next: where it stopped. */
 size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max,
                    size_t line_max, bool crlf, int64_t timestamp_ns, const uint8_t **next);
 
@@ -42,10 +41,10 @@ struct prefetch;
 /* NULL: no memory. */
 struct prefetch *prefetch_new(void);
 void prefetch_submit(struct prefetch *a, int fd, void *buf, size_t size, uint64_t offset);
-/* What became of it: bytes read, or -1 with errno. */
+/* Waits for the read. Returns the bytes read, or -1 with errno. */
 ssize_t prefetch_wait(struct prefetch *a);
 void prefetch_free(struct prefetch *a);
-/* Reads until size bytes are there or the file ends. */
+/* Reads until `size` bytes are read or the file ends. Returns the bytes read, or -1 with errno. */
 ssize_t read_whole(int fd, void *buf, size_t size, uint64_t offset);
 
 /* ---- tail.c */
@@ -57,8 +56,8 @@ enum { TAIL_MIDDLE = 1, TAIL_UNTERMINATED = 2 }; /* flags of a position */
 
 struct tail_settings {
     const char *path; /* copied */
-    /* pattern of the rotated files' names; NULL: the path's name, . or -, and a digit; "": there
-     * are none. Copied */
+    /* pattern of the rotated files' names, copied. NULL: the path's name, . or -, and a digit; "":
+     * no rotated files */
     const char *rotated;
     bool follow, crlf, prefetch;
     int start, on_long, on_replaced;
@@ -68,10 +67,10 @@ struct tail_settings {
 
 struct chunk {
     uint8_t *buf;
-    size_t cap;    /* 64 bytes less than there are */
+    size_t cap;    /* usable bytes; 64 more are allocated */
     size_t asked;  /* bytes to read */
     size_t len;    /* bytes read */
-    size_t window; /* of them, those before `at` as it was when it was read */
+    size_t window; /* of these, the bytes before `from` */
     uint64_t from; /* file offset of buf[window] */
 };
 
@@ -85,35 +84,35 @@ struct tail {
     char *path, *directory, *rotated;
     const char *name; /* in path */
     pawl_source_context *context;
-    struct watch watch;   /* of the directory, and the file that was read then */
-    bool watched, at_end; /* at_end: the owner's, for tail_wait() */
+    struct watch watch;   /* of the directory, and of the file with watched_inode */
+    bool watched, at_end; /* at_end: kept by the source, for tail_wait() */
     dev_t watched_device;
     ino_t watched_inode;
-    uint64_t watched_ns; /* when it was set up */
+    uint64_t watched_ns; /* when the watch was set up */
     int fd;              /* -1: none */
     dev_t device;
     ino_t inode;
     uint64_t mtime;
     uint64_t at; /* offset of the next byte */
-    /* where the file ended when it was read last; UINT64_MAX: it hasn't been read to its end */
+    /* where the file ended at the last read; UINT64_MAX: it hasn't been read to its end */
     uint64_t seen_size;
     uint8_t before[TAIL_WINDOW];
     uint32_t before_len;
     uint8_t flags;
-    struct tail_position wanted; /* fd -1: what to look for when the path is there again */
+    struct tail_position wanted; /* while fd is -1: what to look for when the path exists again */
     bool have_wanted;
-    bool finished;             /* nothing more: not followed, and at its end */
-    uint64_t gone_since_ns;    /* the path leads elsewhere, and nothing came since */
-    struct chunk chunk[2];     /* [0]: at hand; [1]: being read */
+    bool finished;             /* no more lines: not followed, and at its end */
+    uint64_t gone_since_ns;    /* when the path was first seen elsewhere, with no new bytes since */
+    struct chunk chunk[2];     /* [0]: current; [1]: being read ahead */
     const uint8_t *next, *end; /* in chunk[0]: whole lines not given yet */
     bool submitted;
     struct prefetch *prefetch;
     pawl_record *records;
     size_t record_max;
     pawl_header part;
-    uint8_t *dead; /* first bytes of a line that is too long and whose end isn't found yet */
+    uint8_t *dead; /* first bytes of a line that is too long, while its end is searched for */
     size_t dead_len;
-    uint64_t scan_at; /* so far it was looked for; 0: not looking */
+    uint64_t scan_at; /* offset up to which it was searched; 0: no search */
     char why[256];
     pthread_mutex_t mutex; /* guards what status() shows */
     char shown[200];
@@ -122,31 +121,32 @@ struct tail {
 /* NULL: no memory. */
 struct tail *tail_new(const struct tail_settings *s);
 void tail_free(struct tail *t);
-/* Goes to a committed position (len 0: none yet). */
+/* Finds the file of a committed position and goes there (len 0: no position yet). */
 int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, int len,
               pawl_fault *f);
-/* Lines and the position after them, without waiting. DONE with out->item NULL: none now. The item
- * is the caller's. ENDED: not followed, and at its end. */
+/* Gives lines and the position after them, without waiting. DONE with out->item NULL: none now.
+ * `item` stays the caller's. ENDED: not followed, and at its end. */
 int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records,
               size_t max_bytes, pawl_fault *f);
 void tail_status(struct tail *t, char *text, size_t size);
 
 /* ---- tail_wait.c */
 
-/* Where nothing tells of changes, or they come one after the other, files are looked at this
- * often. */
+/* How often files are read that can't be watched or that change all the time. */
 #define TAIL_LOOK_MS 20
-/* After a tail_read() that found nothing: waits until it may find something, at most ms. */
+/* Called after a tail_read() that gave nothing. Waits at most `ms` until there may be more to
+ * read. */
 void tail_wait(struct tail *t, int ms);
 
-/* ---- between tail.c and tail_find.c */
+/* ---- shared by tail.c and tail_find.c */
 
 uint64_t tail_hash(const uint8_t *bytes, size_t n);
-/* Finds the file of a position and goes there. DONE with fd -1: the path isn't there (yet). */
+/* Finds the file of a position and enters it. DONE with fd -1: the path doesn't exist (yet). */
 int tail_find(struct tail *t, const struct tail_position *p, pawl_fault *f);
-/* The file after this one, from its beginning. */
+/* Enters the file after this one, at its beginning. DONE with fd unchanged: there is none. */
 int tail_successor(struct tail *t, pawl_fault *f);
-/* Makes fd the file that is read, at `at`, with the window before it. Takes fd. */
+/* Makes fd, at offset `at`, the file that is read, and reads the window before it. Takes ownership
+ * of fd. */
 int tail_enter(struct tail *t, int fd, uint64_t at, uint8_t flags, pawl_fault *f);
 void tail_leave(struct tail *t);
 uint64_t tail_mtime(const struct timespec *t);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which file a position means, and which one comes after it. The path itself is always the newest.
- * Rotated files whose names end in a number of at most five digits are in order of that number: the
- * largest is the oldest, as those have it who rename all at each rotation, unless most modification
- * times say that numbers are counted upwards. Others are in order of their modification time, then
- * of their names.
- */
+ * Which file a position means, and which file comes after it. The path itself is always the newest.
+ * Rotated files whose names end in a number of at most five digits are ordered by that number. The
+ * largest number is the oldest, as when each rotation renames all files, unless most modification
+ * times show that the numbers count upwards. Other files are ordered by modification time, then by
+ * name. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +27,7 @@ struct file {
     dev_t device;
     ino_t inode;
     uint64_t mtime, size;
-    long number; /* of its name; -1: none */
+    long number; /* in its name; -1: none */
     bool live;   /* the path itself */
 };
 struct files {
@@ -87,7 +86,7 @@ static int by_number(const void *a, const void *b) {
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-/* Makes the largest number the oldest, where it is the newest. */
+/* Inverts the numbers if they count upwards, so that the largest is always the oldest. */
 static void turn_numbers(struct files *l) {
     size_t up = 0, down = 0;
     qsort(l->file, l->count, sizeof *l->file, by_number);
@@ -119,7 +118,7 @@ static int add_file(struct tail *t, int directory, const char *name, bool live, 
     return more[l->count++].name != NULL ? 0 : -1;
 }
 
-/* The same for the followed name alone. */
+/* look() for the followed path alone. */
 static int look_at_one(struct tail *t, struct files *l) {
     int rc = add_file(t, AT_FDCWD, t->path, true, l);
     if (rc != 0)
@@ -157,8 +156,8 @@ static bool same(const struct files *a, const struct files *b) {
     return yes;
 }
 
-/* The files as they are, seen twice alike: a rotation that goes on while the directory is read
- * would show one file under two names, or none. */
+/* Lists the files until two looks in a row agree. A directory that is read during a rotation may
+ * show one file under two names, or not at all. */
 static int list(struct tail *t, struct files *l, pawl_fault *f) {
     struct files again = {0};
     if (look(t, l) != 0)
@@ -179,7 +178,7 @@ static int list(struct tail *t, struct files *l, pawl_fault *f) {
     return pawl_fault_set(f, PAWL_RETRY, "%s: its files change all the time", t->directory);
 }
 
-/* Opens it, if it still is what was listed. -1: it isn't. */
+/* Opens a listed file if it is still the same. -1 with errno: it isn't, or it can't be opened. */
 static int open_file(struct tail *t, const struct file *e) {
     char path[4096];
     struct stat st;
@@ -206,8 +205,8 @@ static int cannot_open(struct tail *t, const char *name, pawl_fault *f) {
     return pawl_fault_set(f, how, "%s/%s: %s", t->directory, name, strerror(errno));
 }
 
-/* Tries the files of one kind: 0 that inode in the path, 1 that inode rotated, 2 the path, 3
- * rotated ones. DONE: entered; GONE: none. */
+/* Tries the files of one kind: 0 the path with that inode, 1 a rotated file with that inode, 2 the
+ * path, 3 the rotated files. DONE: entered; GONE: none matches. */
 static int try_kind(struct tail *t, const struct files *l, int kind, const struct tail_position *p,
                     pawl_fault *f) {
     for (size_t i = l->count; i-- > 0;) {
@@ -230,7 +229,7 @@ static int begin_file(struct tail *t, const struct file *e, pawl_fault *f) {
     return fd < 0 ? cannot_open(t, e->name, f) : tail_enter(t, fd, 0, 0, f);
 }
 
-/* The file is gone or was rewritten: what is newer is read, and it is said. */
+/* The position's file is gone or was rewritten: reports it and goes on with a newer file. */
 static int lost(struct tail *t, const struct files *l, const struct tail_position *p,
                 pawl_fault *f) {
     const struct file *newer = NULL, *live = l->count != 0 && l->file[l->count - 1].live
@@ -290,7 +289,7 @@ int tail_successor(struct tail *t, pawl_fault *f) {
     for (size_t i = 0; i < l.count; i++)
         if (l.file[i].inode == t->inode && l.file[i].device == t->device)
             after = i + 1;
-    /* it has no name any more: what was written later is newer, and the path is newest */
+    /* the file has no name any more: the next one was written later, and the path is the newest */
     if (after == 0)
         while (after < l.count && !l.file[after].live && l.file[after].mtime <= t->mtime)
             after++;

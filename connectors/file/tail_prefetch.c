@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A thread that does one read at a time, so that reading and appending go on at once.
- */
+ * A thread that does one read at a time, so that reading and appending overlap. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,11 +8,11 @@
 
 #include "connectors/file/tail.h"
 
-#define PREFETCH_BYTES (8u << 20) /* what the kernel is asked to have ready after a read */
+#define PREFETCH_BYTES (8u << 20) /* read-ahead asked of the kernel after a read */
 
 struct prefetch {
     pthread_t thread;
-    pthread_mutex_t mutex; /* guards all below */
+    pthread_mutex_t mutex; /* guards all fields below */
     pthread_cond_t change;
     bool wanted, done, stop;
     int fd, error;

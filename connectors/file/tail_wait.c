@@ -14,8 +14,8 @@ static uint64_t now_ns(void) {
     return connect_now(&(pawl_hooks){0});
 }
 
-/* Watches the file that is read, and its name. 0: whatever comes will be told; 1: so it will from
- * now on, but something may have come before; -1: it can't be told. */
+/* Watches the current file and its name. 0: later changes will be reported; 1: the same, but
+ * changes before this call may have been missed; -1: changes can't be reported. */
 static int watch(struct tail *t) {
     uint64_t now = now_ns();
     if (t->watched_inode == t->inode && t->watched_device == t->device &&
@@ -31,7 +31,7 @@ static int watch(struct tail *t) {
 }
 
 void tail_wait(struct tail *t, int ms) {
-    int told = t->gone_since_ns != 0 ? -1 : watch(t); /* a rotated file has a clock of its own */
+    int told = t->gone_since_ns != 0 ? -1 : watch(t); /* a rotated file is polled */
     if (told > 0)
         return;
     if (told < 0) {
@@ -43,7 +43,7 @@ void tail_wait(struct tail *t, int ms) {
     if (poll(p, 2, shorter(ms, WATCH_LOOK_MS)) <= 0 || p[1].revents == 0)
         return;
     /* Writes that follow each other closely are read together: a commit for each would cost more
-     * than they do. */
+     * than the write. */
     uint64_t waited_ms = (now_ns() - begun) / 1000000;
     if (waited_ms < TAIL_LOOK_MS)
         connect_idle(t->context, shorter(ms, TAIL_LOOK_MS - (int)waited_ms));

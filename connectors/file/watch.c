@@ -35,7 +35,7 @@ static bool tells_all(uint64_t type) {
     return false;
 }
 
-/* `old` becomes the watch of `path`, as in watch.h. */
+/* Replaces the watch `*old` by one of `path`. Returns as described in watch.h. */
 static int watch_path(struct watch *w, const char *path, uint32_t what, int *old) {
     struct statfs s;
     if (w->fd < 0)

@@ -15,10 +15,10 @@ enum job { NONE, WRITE, SYNC, END };
 
 struct writer {
     pthread_mutex_t mutex;
-    pthread_cond_t wake; /* both ways */
+    pthread_cond_t wake; /* signals a new job and the end of one */
     pthread_t thread;
     bool begun;
-    /* NONE: idle. All that follows is the thread's while there is a job, else the owner's */
+    /* NONE: idle. The fields below belong to the thread while there is a job, else to the owner */
     enum job job;
     int fd;
     struct buffer bytes;
@@ -43,7 +43,7 @@ int write_whole(int fd, const struct buffer *bytes, uint64_t offset) {
 static int do_write(const struct writer *w) {
     if (write_whole(w->fd, &w->bytes, w->offset) != 0)
         return errno;
-    /* Whether the device did it is for fdatasync() to say. */
+    /* Errors are ignored: fdatasync() will report them. */
     (void)sync_file_range(w->fd, (off_t)w->offset, (off_t)w->bytes.len, SYNC_FILE_RANGE_WRITE);
     return 0;
 }
@@ -87,7 +87,7 @@ int writer_wait(struct writer *w) {
 }
 
 static int submit(struct writer *w, enum job job) {
-    if (!w->begun) { /* with all signals blocked: they are for others */
+    if (!w->begun) { /* with all signals blocked: other threads handle them */
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
