@@ -228,7 +228,8 @@ typedef struct pawl_options {
 /* Opens the log in directory `dir`; `o` may be NULL (open an existing log for writing, all
  * defaults). Opening for writing recovers: finds the tail, makes it durable, begins a new
  * incarnation durably. `*out` is the handle, to be given to pawl_close(); NULL on error. `err` may
- * be NULL; else it tells all.
+ * be NULL; else it tells all. A log that a later version wrote to may be one to read only here, or
+ * not even that: VERSION says what this version would have to know, and nothing was changed.
  * Errors: INVALID, MEMORY, IO, LOCKED, NOT_A_LOG, VERSION, DAMAGED, FOREIGN, EXISTS, UNSUPPORTED,
  * PERMISSION, FULL (creation only). */
 PAWL_API PAWL_CHECKED int pawl_open(const char *dir, const pawl_options *o, pawl **out,

@@ -53,6 +53,11 @@ for path in names:
                                                                    got.stderr.decode()[:200]))
             if name.startswith("lost") and not set(values(got.stdout)) <= set(want):
                 wrong.append("%s: %s/%s: a value that nobody wrote" % (name, stream, partition))
+    if name in ("features-to-write", "features-to-ignore"):
+        told = run("status", log).stdout.decode()
+        bits = "0x0 to read, 0x%x to write, 0x%x that" % ((1 << 63, 0) if name == "features-to-write" else (0, 1 << 63 | 1))
+        if bits not in told:
+            wrong.append("%s: status doesn't tell the features: %s" % (name, told[:300]))
     # A log that is not for writing by this version stays as it is, byte for byte.
     if not expect.get("writable", True):
         def content():
