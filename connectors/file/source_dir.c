@@ -188,8 +188,10 @@ static void wait_for_change(struct dir_source *s, int ms) {
     uint64_t now = connect_now(&(pawl_hooks){0}), scan = s->scanned_ns + s->scan_ms * 1000000u,
              left_ms = scan > now ? (scan - now) / 1000000 + 1 : 0;
     int told = watch_directory(&s->watch, s->path, true);
-    if (told > 0)
+    if (told > 0) { /* what came before is not told */
+        s->look_at_ns = 0;
         return;
+    }
     if (told < 0) {
         connect_idle(s->context, ms < TAIL_LOOK_MS ? ms : TAIL_LOOK_MS);
         return;

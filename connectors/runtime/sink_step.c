@@ -6,8 +6,8 @@
 #include "connectors/runtime/sink_runtime.h"
 
 #define IDLE_NS UINT64_C(1000000000)
-/* While a batch gathers records, or the log can't tell of new ones (it is being stopped, or has
- * failed), the sink looks for more this often. */
+/* Where the log can't tell of new records (it is being stopped, or has failed) the sink looks for
+ * them this often. */
 #define POLL_MS 20
 
 /* 1: a batch of it is due; 0: not now. */
@@ -116,16 +116,7 @@ static int watch(struct pawl_sink *s) {
     return back < 0 ? back : rc;
 }
 
-/* Milliseconds until the sink has something to do besides delivering records; -1: never. */
-static int timer_ms(const struct pawl_sink *s) {
-    if (s->flow.retry_at_ns != 0)
-        return flow_retry_ms(&s->flow);
-    if (s->ops.idle == NULL || s->nothing_open)
-        return -1;
-    uint64_t now = flow_now(&s->flow);
-    return s->idle_at_ns > now ? (int)((s->idle_at_ns - now + 999999) / 1000000) : 1;
-}
-
+/* Some partition has records, but not enough for a batch yet. */
 static bool gathers(const struct pawl_sink *s) {
     for (uint32_t i = 0; i < s->part_count; i++)
         if (s->parts[i].waiting_since_ns != 0)
@@ -133,16 +124,38 @@ static bool gathers(const struct pawl_sink *s) {
     return false;
 }
 
+static int shorter(int a, int b) {
+    return a < b ? a : b;
+}
+
+/* Nobody tells when a batch is full: it may be looked at as late as it may linger anyway, about. */
+static int gather_ms(const struct pawl_sink *s) {
+    uint32_t tenth = s->config.linger_ms / 10;
+    return shorter(sink_idle_ms(s), tenth > POLL_MS ? (int)tenth : POLL_MS);
+}
+
+/* Milliseconds until idle() is due; -1: never. */
+static int idle_due_ms(const struct pawl_sink *s) {
+    if (s->ops.idle == NULL || s->nothing_open)
+        return -1;
+    uint64_t now = flow_now(&s->flow);
+    return s->idle_at_ns > now ? (int)((s->idle_at_ns - now + 999999) / 1000000) : 1;
+}
+
 void sink_wait(struct pawl_sink *s) {
-    int ms = timer_ms(s), fd = -1;
-    if (s->flow.opened && s->flow.retry_at_ns == 0) {
-        int rc = gathers(s) ? -1 : watch(s);
-        if (rc > 0)
-            return;
-        if (rc == 0)
-            fd = pawl_any_fd(s->any);
-        if (fd < 0)
-            ms = ms < 0 || ms > POLL_MS ? POLL_MS : ms;
+    if (s->flow.retry_at_ns != 0 || !s->flow.opened) {
+        flow_wait(&s->flow, -1, flow_retry_ms(&s->flow));
+        return;
     }
+    if (gathers(s)) {
+        flow_wait(&s->flow, -1, gather_ms(s));
+        return;
+    }
+    int rc = watch(s), ms = idle_due_ms(s);
+    if (rc > 0)
+        return;
+    int fd = rc == 0 ? pawl_any_fd(s->any) : -1;
+    if (fd < 0)
+        ms = ms < 0 ? POLL_MS : shorter(ms, POLL_MS);
     flow_wait(&s->flow, fd, ms);
 }

@@ -202,9 +202,9 @@ static int append(struct pawl_source *s) {
 
 /* ---- steps: 0 more, 1 nothing now, < 0 failed */
 
-/* Commits that aren't acknowledged come first. */
+/* Commits that aren't acknowledged come first; and who waits shows it: the status says idle. */
 static int wait_ms(const struct pawl_source *s) {
-    if (!s->waits || s->pending_count != 0)
+    if (!s->waits || s->pending_count != 0 || s->flow.status.flow != PAWL_FLOW_IDLE)
         return 0;
     return s->context.wakes ? READ_WAIT_LONG_MS : READ_WAIT_MS;
 }

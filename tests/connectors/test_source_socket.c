@@ -132,6 +132,29 @@ static void plain_lines(void **state) {
     feed_free(f);
 }
 
+/* A source in a thread sleeps in read() for as long as nothing comes: its status must tell so
+ * before, a line must wake it, and a stop too. */
+static void a_source_that_sleeps_is_idle_and_is_woken(void **state) {
+    (void)state;
+    struct feed *f = begin("127.0.0.1:0", "plain");
+    int a = dial(f);
+    assert_int_equal(pawl_source_start(f->source), 0);
+    alarm(30);
+    for (uint64_t lines = 1; lines <= 3; lines++) {
+        say(a, "a line\n");
+        pawl_flow_status s;
+        do {
+            usleep(1000);
+            s = feed_status(f);
+        } while (s.records != lines || s.flow != PAWL_FLOW_IDLE || s.behind != 0);
+    }
+    assert_int_equal(pawl_source_stop(f->source, 1000), 0);
+    alarm(0);
+    feed_holds(f, "a line\na line\na line\n");
+    close(a);
+    feed_free(f);
+}
+
 static void bad_peers_are_bounded(void **state) {
     static const char *const bad[] = {"GET / HTTP/1.1\n",
                                       "PAWL1 \n",
@@ -350,6 +373,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbered_lines_are_acknowledged),
         cmocka_unit_test(plain_lines),
+        cmocka_unit_test(a_source_that_sleeps_is_idle_and_is_woken),
         cmocka_unit_test(bad_peers_are_bounded),
         cmocka_unit_test(garbage_does_no_harm),
         cmocka_unit_test(a_sender_sends_again_after_kills),
