@@ -200,7 +200,7 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
         out->first = first;
         out->end = part->next;
         out->durable = p->read_only ? part->next : tables_durable_next(part, p->wal.durable);
-        assert(out->first <= out->end && out->durable <= out->end); /* PAWL-1 */
+        assert(out->first <= out->durable && out->durable <= out->end); /* PAWL-1, PAWL-11 */
     }
     engine_leave(p);
     return rc;

@@ -35,12 +35,12 @@ static bool drop_segments(pawl *p, const struct droppable *d) {
     struct wal *w = &p->wal;
     uint64_t keep = d->keep, from = w->first_segment, n = from;
     int rc = 0, file;
-    p->drop_to = keep; /* from here on no thread looks into them */
-    if (locate_firsts_are(p, d->at.segment, &d->at) < 0) {
-        p->drop_to = 0; /* nothing is removed */
+    assert(keep > from && keep <= w->segment && keep <= tx_oldest_spill(p)); /* PAWL-11 */
+    if (locate_firsts_are(p, d->at.segment, &d->at) < 0)
         return false;
-    }
-    assert_passed(p);
+    if (p->firsts_from == d->at.segment) /* else more of them were to go before, and stayed */
+        assert_passed(p);
+    p->drop_to = keep; /* from here on no thread looks into them */
     for (; n < keep && rc == 0; n++) {
         uint64_t to = wal_recycle_begin(w);
         engine_leave(p);

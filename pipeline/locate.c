@@ -178,6 +178,9 @@ static void set_first_to_base(pawl *p) {
 }
 
 int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c) {
+    if (p->firsts_known && p->firsts_from >= segment)
+        return 0;                       /* what was said to be gone isn't said to be there again */
+    assert(segment <= last_segment(p)); /* PAWL-11: the active segment is never dropped */
     for (uint32_t i = 0; i < p->tables.stream_count; i++)
         for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
             p->tables.streams[i].parts[k].first = 0;
@@ -305,7 +308,9 @@ static int in_segments(pawl *p, uint64_t lo, uint64_t hi, uint32_t stream, uint3
         else
             hi = mid;
     }
-    return in_sealed(p, lo, stream, partition, offset, lsn);
+    TRY(in_sealed(p, lo, stream, partition, offset, lsn));
+    assert(*lsn / p->header.segment_size == lo);
+    return 0;
 }
 
 /* Under the lock, released while it reads. */
@@ -338,6 +343,7 @@ int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64
             return 1;
         uint64_t oldest = first_segment(p);
         int rc = locate_now(p, stream, partition, offset, lsn);
+        assert(rc != 0 || *lsn >= oldest * p->header.segment_size);
         if (rc != PAWL_TRIMMED)
             return rc;
         pawl_error e;

@@ -5,6 +5,7 @@
  * write buffers, of which few may be kept so at a time; whatever else is gathered into the reader's
  * own buffer. A slow reader thus never stalls the writer.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "pipeline/engine.h"
@@ -240,6 +241,7 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     }
     if (piece.count == 0)
         return 0;
+    assert(piece.offset == r->want); /* PAWL-4: gathered without a gap or an overlap, */
     if (at != NO_LSN && pin(r, at)) {
         piece.pinned = data;
     } else if (!bytes_put(&r->buf, data, run->len)) {
@@ -412,6 +414,8 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     const uint8_t *at = wal_peek(&p->wal, r->lsn, &avail);
     if (at == NULL)
         return 0;
+    /* PAWL-1: nothing is shown before it is durable, unless that was asked for */
+    assert(limit <= ((r->flags & PAWL_READ_UNCOMMITTED) != 0 ? p->wal.tail : p->wal.durable));
     struct frame_header h;
     if (avail < FRAME_HEADER_SIZE ||
         frame_decode_header(at, r->lsn, p->wal.segment_size, p->wal.seed, &h) != FRAME_GOOD) {
@@ -682,6 +686,7 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
         const uint8_t *data = piece->pinned != NULL ? piece->pinned : r->buf.data + piece->start;
         uint32_t count = piece->count < max - n ? piece->count : (uint32_t)(max - n),
                  at = piece->at;
+        assert(piece->offset == r->next + n); /* PAWL-4: and given out so */
         for (uint32_t i = 0; i < count; i++) {
             pawl_record *out = &r->records[n + i];
             if (!record_decode(data, piece->len, &at, out))
@@ -703,6 +708,7 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     batch->records = r->records;
     batch->count = n;
     batch->to = r->next;
+    assert(batch->to - batch->from == batch->count && r->next <= r->want);
     return (int)(n > INT32_MAX ? INT32_MAX : n);
 }
 
