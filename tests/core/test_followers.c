@@ -12,6 +12,9 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -172,6 +175,68 @@ static void one_whose_writer_was_killed_sees_all_of_it(void **state) {
     close(up[0]), close(up[1]), close(down[0]), close(down[1]);
 }
 
+/* ---- several threads with one read-only handle, beside a writer that appends and drops */
+
+struct sharer {
+    pawl *follower;
+    atomic_bool *over;
+    uint64_t seen;
+    pthread_t thread;
+};
+
+static void *share(void *arg) {
+    struct sharer *s = arg;
+    pawl_reader *r = NULL;
+    pawl_bounds b;
+    pawl_batch batch;
+    int rc = pawl_partition_bounds(s->follower, 1, 0, &b);
+    if (rc == 0)
+        rc = pawl_reader_open(s->follower, 1, 0, b.end, 0, &r);
+    while (rc == 0 && !atomic_load(s->over)) {
+        int n = pawl_read(r, 3, 2, &batch);
+        if (n == PAWL_TRIMMED) { /* the writer was quicker */
+            rc = pawl_partition_bounds(s->follower, 1, 0, &b);
+            n = rc == 0 ? pawl_reader_seek(r, b.end) : 0;
+            n = n == PAWL_TRIMMED ? 0 : n;
+        }
+        rc = n < 0 ? n : 0;
+        s->seen += n > 0 ? (uint64_t)n : 0;
+        if (rc == 0)
+            rc = pawl_partition_bounds(s->follower, 1, 0, &b);
+        if (rc == 0 && b.first > b.end)
+            rc = PAWL_RANGE;
+    }
+    pawl_reader_close(r);
+    return (void *)(intptr_t)rc;
+}
+
+static void threads_share_a_follower(void **state) {
+    struct fixture *f = *state;
+    pawl *writer = open_log(f, 0), *follower = open_log(f, PAWL_OPEN_READ);
+    atomic_bool over = false;
+    struct sharer s[4];
+    uint64_t seen = 0;
+    assert_int_equal(pawl_retention_set(writer, &(pawl_retention){.bytes = 4 * MIB}), 0);
+    for (int i = 0; i < 4; i++) {
+        s[i] = (struct sharer){.follower = follower, .over = &over};
+        assert_int_equal(pthread_create(&s[i].thread, NULL, share, &s[i]), 0);
+    }
+    for (int i = 0; i < 40; i++) {
+        append(writer, 50000, 10);
+        assert_true(pawl_retention_apply(writer) >= 0);
+    }
+    atomic_store(&over, true);
+    for (int i = 0; i < 4; i++) {
+        void *rc;
+        pthread_join(s[i].thread, &rc);
+        assert_int_equal((int)(intptr_t)rc, 0);
+        seen += s[i].seen;
+    }
+    assert_true(seen > 0);
+    assert_int_equal(pawl_close(follower), 0);
+    assert_int_equal(pawl_close(writer), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_that_fell_behind_goes_on_at_what_is_kept, setup,
@@ -180,6 +245,7 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(one_whose_writer_was_killed_sees_all_of_it, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(threads_share_a_follower, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
