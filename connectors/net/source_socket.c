@@ -2,19 +2,20 @@
  *
  * The source "socket": lines from Unix and TCP connections.
  *
- * PROTOCOL "numbered" (everything is lines of text ended by \n)
- *   sender     PAWL1 NAME           who it is: 1 to 40 bytes of A-Z a-z 0-9 . _ -
- *   source     OK N                 N: the last number of this sender that is durable; 0: none
- *   sender     N+1 TEXT             the next line, N+2 TEXT, ...; before any OK of its own, where
- *                                   it knows N
- *   source     ACK N                lines up to N are durable and may be forgotten
- *   source     ERR WHY              and the connection ends
- * What is not acknowledged is sent again, under the same number, over a new connection: what is
- * there already is passed over. A number that isn't the one after the last is refused; the very
- * first of a sender may be any. A new connection of a sender ends its older one.
+ * PROTOCOL "numbered" (all messages are lines of text ended by \n)
+ *   sender     PAWL1 NAME           the sender's name: 1 to 40 bytes of A-Z a-z 0-9 . _ -
+ *   source     OK N                 N: the last durable number of this sender; 0: none
+ *   sender     N+1 TEXT             the next line, N+2 TEXT, ...; a sender that knows N need not
+ *                                   wait for the OK
+ *   source     ACK N                lines up to N are durable; the sender may forget them
+ *   source     ERR WHY              the connection ends
+ * Lines that were not acknowledged are sent again over a new connection, with the same numbers.
+ * Lines that the source already has are skipped. A number that doesn't follow the last one is
+ * refused; a sender's very first number may be any. A new connection of a sender ends its older
+ * one.
  *
- * PROTOCOL "plain": each line is a record. Nothing is answered, so what was received and is not
- * durable at a crash is lost.
+ * PROTOCOL "plain": each line is a record. The source answers nothing: lines that were received but
+ * aren't durable at a crash are lost.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ struct socket_source {
     bool plain, crlf;
     struct sender *senders;
     uint32_t sender_count, sender_max;
-    uint64_t lines; /* plain: so many since ever */
+    uint64_t lines; /* plain: lines received since the first run */
     char item[WIRE_SENDER_MAX + 1];
     pawl_record records[BATCH_MAX];
 };
@@ -142,7 +143,7 @@ static void greet(struct socket_source *s, struct wire_connection *c, const char
     wire_say(c, text);
 }
 
-/* "N TEXT". Returns the length of "N ", 0 if it isn't that. */
+/* Parses "N TEXT". Returns the length of "N ", or 0 if the line doesn't have this form. */
 static size_t numbered(const uint8_t *line, size_t n, uint64_t *out) {
     size_t i = 0;
     for (*out = 0; i < n && line[i] >= '0' && line[i] <= '9'; i++)
@@ -152,7 +153,7 @@ static size_t numbered(const uint8_t *line, size_t n, uint64_t *out) {
     return i >= 1 && i < n && line[i] == ' ' && *out != 0 ? i + 1 : 0;
 }
 
-/* One line of a connection. True: it is a record. */
+/* Takes one line of a connection. True: it is a record. */
 static bool take_line(struct socket_source *s, struct wire_connection *c, const uint8_t *line,
                       size_t n, pawl_record *r) {
     uint64_t number;
@@ -170,7 +171,7 @@ static bool take_line(struct socket_source *s, struct wire_connection *c, const 
             wire_refuse(s->wire, c, "expected: NUMBER TEXT");
             return false;
         }
-        if (number <= who->given) { /* there already; durable or on its way */
+        if (number <= who->given) { /* a duplicate; durable or in flight */
             if (number <= who->durable)
                 tell(s, c);
             return false;
@@ -187,7 +188,7 @@ static bool take_line(struct socket_source *s, struct wire_connection *c, const 
     return true;
 }
 
-/* Takes the whole lines of a connection. Returns the number of records. */
+/* Takes the whole lines of a connection into s->records. Returns the number of records. */
 static size_t take(struct socket_source *s, struct wire_connection *c, size_t max,
                    size_t max_bytes) {
     size_t count = 0, bytes = 0;
@@ -209,7 +210,7 @@ static size_t take(struct socket_source *s, struct wire_connection *c, size_t ma
         wire_refuse(s->wire, c, "the line is too long");
     if (count == 0 && s->plain && c->closing && c->from != c->len &&
         memchr(c->buf + c->from, '\n', c->len - c->from) == NULL) {
-        s->records[0].value = c->buf + c->from; /* the last one came without a newline */
+        s->records[0].value = c->buf + c->from; /* the last line has no newline */
         s->records[0].value_len = (uint32_t)(c->len - c->from);
         c->from = c->len;
         count = 1;

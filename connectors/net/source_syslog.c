@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The source "syslog": messages over UDP, TCP (counted by octets or ended by LF, told apart message
- * by message, RFC 6587) or a Unix datagram socket. Syslog knows no acknowledgement: what was
- * received and isn't durable at a crash is lost, and while the log is full datagrams are dropped by
- * the system.
+ * The source "syslog": messages over UDP, TCP or a Unix datagram socket. TCP messages are counted
+ * by octets or ended by LF, which is decided for each message (RFC 6587). Syslog has no
+ * acknowledgements: messages that were received but aren't durable at a crash are lost. While the
+ * log is full, the kernel drops datagrams.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 
 #define BATCH_MAX 1024u
 #define HEADERS_MAX 9u
-#define ARENA (4u << 20) /* datagrams as received, and JSON */
+#define ARENA (4u << 20) /* received datagrams, and JSON */
 
 enum { AS_HEADERS = 0, AS_JSON = 1, AS_RAW = 2 };
 
@@ -65,7 +65,7 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
 
 /* ---- JSON */
 
-/* A quoted string, at most 6 n + 2 bytes. */
+/* Writes a quoted string of at most 6 n + 2 bytes. Returns its end. */
 static char *quote(char *to, const char *text, size_t n) {
     *to++ = '"';
     while (n > 0) {
@@ -113,7 +113,7 @@ static void as_json(struct syslog_source *s, const struct syslog_message *m, paw
 static void add_header(struct syslog_source *s, size_t index, const char *name, const char *value,
                        size_t n) {
     pawl_record *r = &s->records[index];
-    size_t most = 16384; /* all together stay below a record's limit */
+    size_t most = 16384; /* keeps all headers together below a record's limit */
     s->headers[index][r->header_count++] =
         (pawl_header){name, value, (uint16_t)strlen(name), (uint16_t)(n < most ? n : most), 0};
 }
@@ -140,8 +140,8 @@ static void as_headers(struct syslog_source *s, const struct syslog_message *m, 
         }
 }
 
-/* One message; its bytes stay where they are until the next read. False: no room for it in this
- * batch. */
+/* Makes a record of one message, whose bytes must stay in place until the next read. False: this
+ * batch has no room for it. */
 static bool message(struct syslog_source *s, size_t index, const char *text, size_t n) {
     struct syslog_message m;
     pawl_record *r = &s->records[index];
@@ -159,8 +159,8 @@ static bool message(struct syslog_source *s, size_t index, const char *text, siz
 
 /* ---- TCP */
 
-/* The message at the buffer's beginning: its place and length, and how many bytes it takes. 0: not
- * whole yet; -1: too long. */
+/* Finds the first message in the buffer. Returns how many bytes it takes, framing included, and
+ * sets its place and length. 0: not complete yet; -1: too long. */
 static long frame(const struct syslog_source *s, const struct wire_connection *c, const char **text,
                   size_t *n) {
     const char *p = (const char *)c->buf + c->from;
@@ -205,7 +205,7 @@ static size_t take(struct syslog_source *s, struct wire_connection *c, size_t ma
         wire_refuse(s->wire, c, "the message is too long");
     if (c->from != c->len && c->since_ns == 0)
         c->since_ns = connect_now(NULL);
-    /* the last one came without an end */
+    /* the last message has no end mark */
     if (count == 0 && used == 0 && c->closing && c->from != c->len) {
         (void)message(s, 0, (const char *)c->buf + c->from, c->len - c->from);
         c->from = c->len;

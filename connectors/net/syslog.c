@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RFC 5424:  <PRI>1 TIME HOST APP PROCID MSGID DATA [TEXT]      "-" means nothing; the text may
+ * RFC 5424:  <PRI>1 TIME HOST APP PROCID MSGID DATA [TEXT]      "-" means no value; the text may
  *                                                               begin with a byte-order mark
- * RFC 3164:  <PRI>Mmm dd hh:mm:ss HOST TAG[PID]: TEXT          seen in many variants: what is
- *                                                              missing is left out
+ * RFC 3164:  <PRI>Mmm dd hh:mm:ss HOST TAG[PID]: TEXT           has many variants: missing fields
+ *                                                               are left out
  */
 #include "connectors/net/syslog.h"
 
@@ -37,7 +37,7 @@ static bool priority(struct text *t, struct syslog_message *m) {
     return true;
 }
 
-/* A word up to the next space, which is passed over. */
+/* Takes a word up to the next space, and skips the space. */
 static bool word(struct text *t, struct syslog_message *m, int field) {
     const char *from = t->at, *p = memchr(from, ' ', (size_t)(t->end - from));
     if (p == NULL)
@@ -64,7 +64,7 @@ static bool literal(const char **p, const char *end, char c) {
     return *p < end && *(*p)++ == c;
 }
 
-/* "2003-10-11T22:14:15.003Z", "...+02:00". 0: it isn't one. */
+/* Parses "2003-10-11T22:14:15.003Z" or "...+02:00". 0: not a time. */
 static int64_t time_of(const char *p, size_t n) {
     const char *end = p + n;
     int year, month, day, hour, minute, second, zone_hour = 0, zone_minute = 0, sign = 1;
@@ -100,7 +100,7 @@ static int64_t time_of(const char *p, size_t n) {
     return seconds * 1000000000 + fraction;
 }
 
-/* "[id a="b" ...][...]" or "-". */
+/* Takes "[id a="b" ...][...]" or "-". */
 static bool data(struct text *t, struct syslog_message *m) {
     const char *p = t->at, *from = p;
     if (p < t->end && *p == '-') {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Syslog messages taken apart: RFC 5424, and what RFC 3164 describes.
+ * Parses syslog messages: RFC 5424, and what RFC 3164 describes.
  */
 #ifndef PAWL_CONNECTORS_SYSLOG_H
 #define PAWL_CONNECTORS_SYSLOG_H
@@ -20,14 +20,14 @@ enum syslog_field {
 };
 
 struct syslog_message {
-    int version; /* 5424, 3164, or 0: neither; then all of it is the text */
+    int version; /* 5424, 3164, or 0: neither; then the whole message is the text */
     int facility, severity;
-    int64_t time_ns; /* 0: not known (3164 has no year) */
+    int64_t time_ns; /* 0: unknown (3164 has no year) */
     const char *at[SYSLOG_FIELDS];
-    size_t len[SYSLOG_FIELDS]; /* 0: not there */
+    size_t len[SYSLOG_FIELDS]; /* 0: missing */
 };
 
-/* Never fails; pointers are into the message. */
+/* Never fails. The pointers are into the message. */
 void syslog_parse(const char *message, size_t n, struct syslog_message *out);
 
 #endif

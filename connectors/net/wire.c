@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Listening sockets, connections and their buffers, one poll() for all.
+ * Listening sockets, connections and their buffers, all in one poll().
  */
 #include "connectors/net/wire.h"
 
@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define PAUSE_NS UINT64_C(1000000000) /* nobody looked for so long: clocks are set anew */
+#define PAUSE_NS UINT64_C(1000000000) /* after such a pause all timeouts start again */
 
 static bool is_unix(const char *address) {
     return strncmp(address, "unix:", 5) == 0;
@@ -74,7 +74,7 @@ static int listen_unix(struct wire *w, int type, int *out, pawl_fault *f) {
     struct stat st;
     if (probe >= 0 && stat(un.sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
         connect(probe, (struct sockaddr *)&un, sizeof un) != 0 && errno == ECONNREFUSED)
-        unlink(un.sun_path); /* left by one that was killed */
+        unlink(un.sun_path); /* left by a process that was killed */
     if (probe >= 0)
         close(probe);
     fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -144,7 +144,7 @@ static int listen_inet(struct wire *w, pawl_fault *f) {
     rc = 0;
     if (w->set.stream && w->stream_fd < 0)
         rc = bind_one(list, SOCK_STREAM, port, &w->stream_fd);
-    if (rc == 0 && w->set.stream) /* both on one port, also where the system chose it */
+    if (rc == 0 && w->set.stream) /* the same port for both, also if the system chose it */
         snprintf(port, sizeof port, "%u", port_of(w->stream_fd));
     if (rc == 0 && w->set.datagram && w->datagram_fd < 0)
         rc = bind_one(list, SOCK_DGRAM, port, &w->datagram_fd);
@@ -234,7 +234,7 @@ static void accept_one(struct wire *w, uint64_t now) {
         w->refused++;
         return;
     }
-    /* acknowledgements are small, and wanted at once */
+    /* acknowledgements are small and must leave at once */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     w->connections[w->count++] = (struct wire_connection){.fd = fd, .buf = buf, .since_ns = now};
     w->accepted++;
@@ -256,8 +256,8 @@ static void receive(struct wire *w, struct wire_connection *c, uint64_t now) {
         c->closing = true;
 }
 
-/* Those that are done for: nothing can be taken from them any more, which is so after the owner has
- * looked at all of them. */
+/* Drops the connections that are refused, too slow or closing. The owner has looked at all of them
+ * since the last call, so nothing more can be taken from a closing one. */
 static void tidy(struct wire *w, uint64_t now) {
     uint64_t paused = now - w->looked_ns;
     for (uint32_t i = w->count; i-- > 0;) {
@@ -273,7 +273,7 @@ static void tidy(struct wire *w, uint64_t now) {
     w->looked_ns = now;
 }
 
-/* No longer than until the first connection is too slow. */
+/* Shortens the timeout to the time when the first connection becomes too slow. */
 static int until_slow(const struct wire *w, uint64_t now, int timeout_ms) {
     for (uint32_t i = 0; i < w->count; i++) {
         uint64_t since = w->connections[i].since_ns,
@@ -301,7 +301,7 @@ bool wire_wait(struct wire *w, int timeout_ms) {
     p[n + 1] = (struct pollfd){w->datagram_fd, in, 0};
     p[n + 2] = (struct pollfd){w->wake_fd, in, 0};
     int ready = poll(p, n + 3, timeout_ms);
-    now = w->looked_ns = connect_now(NULL); /* waiting here is no pause */
+    now = w->looked_ns = connect_now(NULL); /* the wait in poll() doesn't count as a pause */
     if (ready <= 0)
         return false;
     for (uint32_t i = 0; i < n; i++) {

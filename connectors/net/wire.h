@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Listening, connections and their buffers, for the sources `socket` and `syslog`. One thread.
- * Bounded: so many connections, one buffer each; who leaves a line (or a greeting) unfinished for
- * too long is disconnected. While nobody reads (the log is full), senders are held back by the
- * system, and no clock runs.
+ * Listening, connections and their buffers, for the sources `socket` and `syslog`. For one thread.
+ * Bounded: at most connections_max connections; each owns one buffer. A connection that leaves a
+ * line or a greeting unfinished for timeout_ms is closed. While the source doesn't read (the log is
+ * full), flow control holds the senders back, and no timeout runs.
  */
 #ifndef PAWL_CONNECTORS_WIRE_H
 #define PAWL_CONNECTORS_WIRE_H
@@ -24,13 +24,14 @@ struct wire_settings {
 struct wire_connection {
     int fd;
     uint8_t *buf;
-    size_t from, len; /* what is not taken yet: [from, len) */
-    /* the other side has sent its last, or it is to be closed: once nothing can be taken from it */
+    size_t from, len; /* bytes not taken yet: [from, len) */
+    /* the peer has sent its last bytes, or the connection failed: dropped once nothing is left to
+     * take */
     bool closing;
-    bool refused;      /* at once */
-    bool owed;         /* something to be told that didn't fit: see `tell` */
-    uint64_t since_ns; /* unfinished line or greeting since; 0: none */
-    char out[320];     /* being sent */
+    bool refused;      /* dropped at once */
+    bool owed;         /* a text that didn't fit is still to be sent: see `tell` */
+    uint64_t since_ns; /* when the unfinished line or greeting began; 0: none */
+    char out[320];     /* bytes in flight */
     size_t out_len;
     char sender[WIRE_SENDER_MAX + 1]; /* "" before the greeting */
 };
@@ -43,25 +44,25 @@ struct wire {
     uint32_t count, turn;
     uint64_t looked_ns;
     uint64_t accepted, refused;
-    /* the owed thing can be said now; may be NULL */
+    /* called when a connection that owes a text can send it; may be NULL */
     void (*tell)(void *arg, struct wire_connection *c);
     void *tell_arg;
     pthread_mutex_t mutex; /* guards shown */
     char shown[128];
 };
 
-/* Checks the address. 0 or PAWL_INVALID. */
+/* Checks the address. Returns 0 or PAWL_INVALID. */
 int wire_address_check(const char *address, pawl_error *err);
 struct wire *wire_new(const struct wire_settings *s);
-/* Binds and listens, if it doesn't yet. */
+/* Binds and listens, unless it does already. */
 int wire_open(struct wire *w, pawl_fault *f);
-/* Waits for anything, up to timeout_ms or until w->wake_fd is readable: accepts, receives, sends,
- * disconnects. True: a datagram can be received. Moves what is in buffers. */
+/* Waits up to timeout_ms for events, or until w->wake_fd is readable. Accepts, receives, sends and
+ * disconnects. Moves the bytes within the buffers. True: a datagram can be received. */
 bool wire_wait(struct wire *w, int timeout_ms);
-/* Sends as much as goes; what doesn't is sent later. False: what was said before is still under
- * way, nothing is done. */
+/* Sends as much as the socket takes now, and the rest later. False: the previous text is still in
+ * flight, or this one is too long; nothing was sent. */
 bool wire_say(struct wire_connection *c, const char *text);
-/* Says why, and disconnects. */
+/* Sends the reason and disconnects. */
 void wire_refuse(struct wire *w, struct wire_connection *c, const char *why);
 void wire_status(struct wire *w, char *text, size_t size);
 void wire_free(struct wire *w);
