@@ -21,10 +21,10 @@ enum { READ_SIZE = 64 * 1024 };
 
 struct flow {
     const struct child_job *job;
-    int in, out; /* our ends of its standard input and output; -1: closed */
+    int in, out; /* our ends of the child's standard input and output; -1: closed */
     const char *input;
     size_t left;
-    char *buffer; /* output that has no newline yet: `held` bytes */
+    char *buffer; /* output without a newline yet: `held` bytes */
     size_t held, capacity;
     uint64_t end_ns; /* 0: no limit */
 };
@@ -35,8 +35,8 @@ static void close_end(int *fd) {
     *fd = -1;
 }
 
-/* Signals that we ignore would be ignored by the program too; without SIGPIPE `yes | head` never
- * ends. Returns 0 or an errno. */
+/* Resets all signals to their defaults: the program would inherit signals that we ignore, and with
+ * SIGPIPE ignored `yes | head` never ends. Returns 0 or an errno. */
 static int spawn(const struct child_job *j, int in, int out, pid_t *pid) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -67,7 +67,7 @@ static int spawn(const struct child_job *j, int in, int out, pid_t *pid) {
     return error;
 }
 
-/* Returns 0 or an errno; *pid is -1 if it was not started. */
+/* Returns 0 or an errno; *pid is -1 if the program was not started. */
 static int start(struct flow *f, pid_t *pid) {
     int to[2] = {-1, -1}, from[2] = {-1, -1}, error = 0;
     *pid = -1;
@@ -93,7 +93,7 @@ static int feed(struct flow *f) {
         f->input += put;
         f->left -= (size_t)put;
     } else if (errno == EPIPE) {
-        f->left = 0; /* it has read enough, like `head` */
+        f->left = 0; /* the program has read enough, like `head` */
     } else if (errno != EAGAIN && errno != EINTR) {
         return errno;
     }
@@ -102,7 +102,8 @@ static int feed(struct flow *f) {
     return 0;
 }
 
-/* Hands out the whole lines in the buffer; `fresh` bytes at its end have not been looked at. */
+/* Gives the whole lines in the buffer to line(). Only the last `fresh` bytes haven't been
+ * searched. */
 static bool hand_out(struct flow *f, size_t fresh) {
     char *begin = f->buffer, *end = f->buffer + f->held, *look = end - fresh, *newline;
     while (look < end && (newline = memchr(look, '\n', (size_t)(end - look))) != NULL) {
@@ -138,7 +139,7 @@ static int drain(struct flow *f, bool *refused) {
     return 0;
 }
 
-/* Milliseconds until the time is over, at most a second; 0: it is. */
+/* Milliseconds left, at most 1000; 0: the time limit has passed. */
 static int left_ms(const struct flow *f) {
     uint64_t now = connect_now(NULL), left;
     if (f->end_ns == 0)
@@ -147,11 +148,11 @@ static int left_ms(const struct flow *f) {
     return left > 1000 ? 1000 : (int)left;
 }
 
-/* Until both ends are closed: a program may close its output and go on reading, and its input must
- * be whole all the same. */
+/* Moves input and output until both ends are closed. A program may close its output and still read,
+ * and it must get its whole input. */
 static void let_flow(struct flow *f, struct child_result *r) {
     while (r->error == 0 && !r->refused && !r->late && (f->out >= 0 || f->in >= 0)) {
-        /* poll() passes over a descriptor of -1 */
+        /* poll() ignores a descriptor of -1 */
         struct pollfd ends[2] = {{.fd = f->out, .events = POLLIN},
                                  {.fd = f->in, .events = POLLOUT}};
         int wait = left_ms(f);
@@ -167,9 +168,9 @@ static void let_flow(struct flow *f, struct child_result *r) {
     }
 }
 
-/* Waits for its end; kills it when the time is over. */
+/* Waits for the program's end, and kills it when the time limit passes. */
 static void wait_for(pid_t pid, const struct flow *f, struct child_result *r) {
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0); /* an old kernel has none: look every 5 ms */
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0); /* an old kernel has no pidfd: poll every 5 ms */
     pid_t got;
     while ((got = waitpid(pid, &r->status, WNOHANG)) == 0 || (got < 0 && errno == EINTR)) {
         struct pollfd end = {.fd = fd, .events = POLLIN};
@@ -207,7 +208,7 @@ void child_run(const struct child_job *j, struct child_result *r) {
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pid > 0 && (r->error != 0 || r->refused || r->late))
-        kill(-pid, SIGKILL); /* its group: what it started must not go on either */
+        kill(-pid, SIGKILL); /* its process group: its own children must end too */
     if (pid > 0)
         wait_for(pid, &f, r);
 }

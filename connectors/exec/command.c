@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * command.c - what to run, as settings and variables say it: see child.h.
+ * command.c - the program and its environment, from settings and variables: see child.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +37,7 @@ void child_program_free(char **program) {
     free((void *)program);
 }
 
-/* The value of "command.N"; NULL: not given. */
+/* The value of "command.N"; NULL: not set. */
 static const char *element(const pawl_settings *s, size_t n) {
     char name[32];
     snprintf(name, sizeof name, "command.%zu", n);

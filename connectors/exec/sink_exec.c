@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A program as a sink: it is run for each batch, gets the records on its standard input, and finds
- * the batch's name in its environment. Idempotent with stable batches: a batch that comes again has
- * the same name and the same records, so a program that remembers names delivers exactly once.
+ * A program as a sink. It is run for each batch, gets the records on its standard input and the
+ * batch's name in its environment. Idempotent with stable batches: a redelivered batch has the same
+ * name and the same records, so a program that remembers names delivers exactly once.
  *
- * Its exit status is the answer:
- *   0         it is done, durably
- *   65        (EX_DATAERR) a record of it can't be taken: the batch is halved until it is found
- *   78        (EX_CONFIG) stop: someone has to look
- *   126, 127  it can't be run: stop
- *   other, a signal, or none in time: again, later
+ * Its exit status is the outcome:
+ *   0         the batch is delivered, durably
+ *   65        (EX_DATAERR) a record can't be taken: the runtime halves the batch until it is found
+ *   78        (EX_CONFIG) stop: an operator has to look
+ *   126, 127  the program can't be run: stop
+ *   other, a signal, or a timeout: retry later
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -43,7 +43,7 @@ const pawl_connector connect_sink_exec = {
     .make_sink = make_sink,
 };
 
-/* ---- running it */
+/* ---- running the program */
 
 enum { VARIABLES = 6 };
 
