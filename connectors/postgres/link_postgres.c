@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The connection. libpq is used without blocking, and each wait has an end: the server's own time
- * limits come first, and where it doesn't even answer with those, the connection is given up. What
- * was under way is then unknown; the runtime opens again and asks.
+ * The connection. libpq is used in non-blocking mode, and each wait has a limit. The server's own
+ * time limits come first; if the server doesn't even report those, the connection is closed. The
+ * effect of the statement in flight is then unknown: the runtime opens the sink again and recovers.
  *
- *   SQLSTATE                                                             becomes
+ *   SQLSTATE                                                             outcome
  *   none (connection lost, no answer in time), 08...                     RETRY
- *   22... data, 23... constraints, 44... view check, P0... raised,       POISON, where a record can
- *                                                                        be at fault: while rows
- *                                                                        are copied or
- *     38/39... in a routine, 54... too large                               inserted, and when the
- *                                                                          transaction is committed
- *                                                                          or prepared
+ *   22... data, 23... constraints, 38/39... in a routine,                POISON while rows are
+ *     44... view check, 54... too large, P0... raised                    copied, inserted,
+ *                                                                        committed or prepared: a
+ *                                                                        record can be at fault;
+ *                                                                        FATAL elsewhere
  *   25006 read-only (a standby), 25P03/57P05 idle too long, 40...        RETRY
  *     rolled back, 53... resources (disk full, connections), 55006 in
  *     use, 55P03 lock, 57... stopped or cancelled, 58... system
@@ -27,12 +26,12 @@
 
 #include "connectors/postgres/link_postgres.h"
 
-#define UNSENT_MAX (1u << 20) /* bytes that libpq may hold back for a slow server */
-#define GRACE_MS 5000         /* how long after its own time limit the server may take to say so */
+#define UNSENT_MAX (1u << 20) /* bytes that libpq may buffer for a slow server */
+#define GRACE_MS 5000         /* the server's time to report that its own limit has passed */
 
 static _Thread_local char last_state[6];
 
-/* ---- what an answer means */
+/* ---- the outcome of an answer */
 
 static int outcome_of(const char *state, bool rows) {
     static const char *const poison[] = {"22", "23", "38", "39", "44", "54", "P0"},
@@ -57,8 +56,8 @@ static void set_state(const char *state) {
     snprintf(last_state, sizeof last_state, "%s", state != NULL ? state : "");
 }
 
-/* Which row it was, as the server's context says: "COPY TABLE, line N". Only for faults that come
- * up while that very line is looked at. */
+/* The offset of the row at fault, from the server's context: "COPY TABLE, line N". Only for errors
+ * that the server raises while it processes that line; else UINT64_MAX. */
 static uint64_t offset_of(const struct pg_link *l, const PGresult *r, const char *state) {
     const char *at = PQresultErrorField(r, PG_DIAG_CONTEXT);
     char begin[160];
@@ -115,7 +114,7 @@ static uint64_t limit(const struct pg_link *l) {
     return now_ms() + l->statement_ms + GRACE_MS;
 }
 
-/* False: the time is over. */
+/* False: the time limit has passed. */
 static bool wait_socket(PGconn *c, short events, uint64_t until) {
     struct pollfd p = {.fd = PQsocket(c), .events = events};
     for (;;) {
@@ -135,7 +134,7 @@ static int give_up(struct pg_link *l, const char *what, pawl_fault *f) {
                           l->statement_ms + GRACE_MS);
 }
 
-/* Sends what libpq holds. DONE or RETRY. */
+/* Sends all bytes that libpq has buffered. DONE or RETRY. */
 static int flush(struct pg_link *l, const char *what, pawl_fault *f) {
     uint64_t until = limit(l);
     int rc;
@@ -149,7 +148,7 @@ static int flush(struct pg_link *l, const char *what, pawl_fault *f) {
     return rc == 0 ? PAWL_DONE : pg_lost(l, what, f);
 }
 
-/* The next result, NULL where there is none. */
+/* Gets the next result; NULL if there is none. */
 static int next(struct pg_link *l, const char *what, PGresult **out, pawl_fault *f) {
     uint64_t until = limit(l);
     *out = NULL;
@@ -165,8 +164,8 @@ static int next(struct pg_link *l, const char *what, PGresult **out, pawl_fault 
 
 /* ---- statements */
 
-/* All results of what was sent; the last one that is well in *last, if not NULL. After an error the
- * rest is read and forgotten. */
+/* Reads all results of what was sent. *last gets the last one, if all are good and `last` isn't
+ * NULL. After an error the remaining results are read and dropped. */
 static int results(struct pg_link *l, const char *what, bool rows, const char *tag, PGresult **last,
                    pawl_fault *f) {
     PGresult *r = NULL, *kept = NULL;
@@ -276,8 +275,8 @@ static void silent(void *arg, const char *message) {
     (void)message;
 }
 
-/* SQLSTATE out of a message "SEVERITY:  28P01: text", as libpq writes it when asked to be verbose;
- *                                       a failed connection has it nowhere else. */
+/* Finds the SQLSTATE in a message "SEVERITY:  28P01: text", which is libpq's verbose form. For a
+ * failed connection libpq reports it nowhere else. */
 static void state_of(const char *message, char out[6]) {
     out[0] = 0;
     for (const char *at = message; (at = strstr(at, ":  ")) != NULL; at += 3)
@@ -305,7 +304,7 @@ int pg_connect(struct pg_link *l, pawl_fault *f) {
     l->conn = PQconnectStartParams(names, values, 1);
     if (l->conn == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
-    /* the string itself is wrong; or a socket's file isn't there */
+    /* the conninfo string is wrong, or a socket's file doesn't exist */
     if (PQstatus(l->conn) == CONNECTION_BAD)
         return refused(l, f);
     PQsetErrorVerbosity(l->conn, PQERRORS_VERBOSE);
@@ -324,7 +323,7 @@ int pg_connect(struct pg_link *l, pawl_fault *f) {
 }
 
 void pg_disconnect(struct pg_link *l) {
-    PQfinish(l->conn); /* NULL is well */
+    PQfinish(l->conn); /* accepts NULL */
     l->conn = NULL;
     l->copying = false;
     l->unsent = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A connection to PostgreSQL, for the sink and the source: nothing waits for ever, and what each
- * answer means is told in one place.
+ * A connection to PostgreSQL, for the sink and the source. Every wait has a time limit, and one
+ * place maps answers to outcomes.
  */
 #ifndef PAWL_CONNECTORS_LINK_POSTGRES_H
 #define PAWL_CONNECTORS_LINK_POSTGRES_H
@@ -15,51 +15,53 @@ struct bytes {
     size_t used, size;
 };
 
-/* Of one thread. The first four are set by the owner, before anything else. */
+/* Belongs to one thread. The owner sets the first four fields before anything else. */
 struct pg_link {
     const char *conninfo;
-    uint32_t connect_ms, statement_ms; /* how long a connection, a statement may take */
+    uint32_t connect_ms, statement_ms; /* time limits of a connection, of a statement */
     const char *copied;                /* the table as COPY's context names it */
 
     PGconn *conn; /* NULL: none */
     bool copying;
-    uint64_t first, rows; /* of the COPY under way: offset of its first row, how many */
-    uint64_t unsent;      /* bytes given to libpq since it last had none to send */
-    struct bytes out;     /* rows to be sent */
+    uint64_t first, rows; /* of the current COPY: offset of its first row, number of rows */
+    uint64_t unsent;      /* bytes given to libpq since its buffer was last empty */
+    struct bytes out;     /* rows to send */
 };
 
-/* Connects anew; the old connection is gone. */
+/* Closes the old connection and opens a new one. */
 int pg_connect(struct pg_link *l, pawl_fault *f);
 void pg_disconnect(struct pg_link *l);
-/* A statement, or several joined by semicolons. DONE, or what its answer means; never POISON.
- * `tag`: the last one's command tag must begin with it. */
+/* Runs a statement, or several joined by semicolons. DONE, or the outcome of the answer; never
+ * POISON. `tag`: the command tag of the last one must begin with it; NULL: any. */
 int pg_run(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f);
-/* One statement with text parameters. DONE: *out is the result, to be cleared; it may be NULL. */
+/* Runs one statement with text parameters. DONE: *out is the result, which the caller clears; `out`
+ * may be NULL. */
 int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values,
              PGresult **out, pawl_fault *f);
-/* As pg_run(), where a record may be at fault: then POISON. */
+/* As pg_run(), but POISON if a record may be at fault. */
 int pg_run_rows(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f);
-/* The connection is lost: RETRY, with libpq's words. */
+/* The connection is lost: sets RETRY and libpq's message. */
 int pg_lost(struct pg_link *l, const char *what, pawl_fault *f);
-/* SQLSTATE of the last answer that was not DONE; "" where there was none. */
+/* SQLSTATE of the last answer that was not DONE; "" if it had none. */
 const char *pg_state(void);
 /* Begins "...; COPY ... FROM STDIN". */
 int pg_copy_begin(struct pg_link *l, const char *sql, pawl_fault *f);
 /* Sends l->out and empties it. */
 int pg_copy_send(struct pg_link *l, pawl_fault *f);
-/* why: NULL ends it well, else it is broken off. */
+/* Ends the COPY; if `why` isn't NULL, makes it fail with that reason. */
 int pg_copy_end(struct pg_link *l, const char *why, pawl_fault *f);
 
-/* Whether libpq understands the string, and "HOST/DATABASE" of it for status: no password shows
- * there. 0, or INVALID, MEMORY. */
+/* Checks that libpq understands the string, and writes "HOST/DATABASE" for status, without the
+ * password. Returns 0, or INVALID, MEMORY. */
 int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err);
 
-/* Room for n more bytes. */
+/* Makes room for n more bytes. False: no memory. */
 bool bytes_room(struct bytes *b, size_t n);
 /* Appends a text, or a quoted identifier. False: no memory. */
 bool bytes_text(struct bytes *b, const char *text);
 bool bytes_name(struct bytes *b, const char *name);
-/* A name as an identifier, after a schema's (or NULL), to be freed. NULL: no memory. */
+/* A name as a quoted identifier, after that of a schema (or NULL). The caller frees it. NULL: no
+ * memory. */
 char *pg_name(const char *schema, const char *name);
 
 #endif

@@ -2,12 +2,12 @@
  *
  * Rows of a PostgreSQL table, through COPY.
  *
- *   transactional  rows are copied into the table; the position lies in a table beside it and is
- *                  moved in the same transaction, only from where this sink knows it to be
- *   two-phase      the same, but the transaction is prepared under the batch's name. The row of the
- *                  position, moved with it, is what committed() looks at
- *   idempotent     rows are copied into a temporary table, and from there INSERT ... ON CONFLICT
- *                  (or MERGE) takes them into the table
+ *   transactional  rows are copied into the table. The position is in a table beside it, and the
+ *                  same transaction moves it, but only from the value that this sink knows
+ *   two-phase      the same, but the transaction is prepared under the batch's name. It also moves
+ *                  the row of the position, which committed() reads
+ *   idempotent     rows are copied into a temporary table; INSERT ... ON CONFLICT (or MERGE) takes
+ *                  them from there into the table
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +36,7 @@ static void place_of(const struct pg_sink *s, const pawl_sink_batch *b, uint64_t
 
 #define THE_ROW " WHERE log_id = $1 AND sink = $2 AND stream_id = $3 AND partition = $4"
 
-/* Runs a statement in which %s is the position table. *changed: rows that it changed. */
+/* Runs a statement; its %s becomes the position table. *changed: number of rows changed. */
 static int on_positions(struct pg_sink *s, const char *format, int count, const struct place *p,
                         PGresult **out, long *changed, pawl_fault *f) {
     struct bytes b = {0};
@@ -57,7 +57,7 @@ static int on_positions(struct pg_sink *s, const char *format, int count, const 
     return outcome;
 }
 
-/* DONE, GONE: no row. */
+/* DONE, or GONE: no row. */
 static int read_position(struct pg_sink *s, const pawl_sink_batch *b, uint64_t *at, pawl_fault *f) {
     struct place p;
     PGresult *r = NULL;
@@ -84,7 +84,7 @@ static int pg_position(void *self, const pawl_sink_batch *b, uint64_t *offset, p
     return outcome;
 }
 
-/* In the transaction: rows and position go together, or not at all. */
+/* Runs in the batch's transaction, so rows and position are committed together or not at all. */
 static int move_position(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
     struct stand *t = stands_of(&s->stands, b);
     struct place p;
@@ -115,7 +115,7 @@ static int move_position(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault
 
 /* ---- batches */
 
-/* Two-phase: the row is there before, so that a missing one is never taken for a batch that was
+/* Two-phase: makes the row before the batch, so that a missing row never means that a batch was
  * rolled back. */
 static int ensure_row(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
     struct stand *t = stands_of(&s->stands, b);
@@ -174,7 +174,7 @@ static void pg_abort(void *self) {
 
 /* ---- two-phase */
 
-/* "VERB 'name'": a statement that takes no parameters; names are of A-Z a-z 0-9 . _ - only. */
+/* Runs "VERB 'name'", a statement without parameters. Names have only A-Z a-z 0-9 . _ - */
 static int with_name(struct pg_sink *s, const char *verb, const char *name, bool rows,
                      pawl_fault *f) {
     char sql[256];
@@ -205,18 +205,18 @@ static int pg_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome == PAWL_DONE)
         outcome = with_name(s, "PREPARE TRANSACTION", b->name, true, f);
     if (outcome == PAWL_FATAL && strcmp(pg_state(), "42710") == 0)
-        return PAWL_RETRY; /* the name is taken: recovery resolves the batch that bears it */
+        return PAWL_RETRY; /* the name is taken: recovery resolves the batch that has it */
     return outcome;
 }
 
-/* DONE, GONE, RETRY, FATAL */
+/* DONE, GONE, RETRY or FATAL. */
 static int end_prepared(struct pg_sink *s, const char *verb, const pawl_sink_batch *b,
                         pawl_fault *f) {
     int outcome = with_name(s, verb, b->name, false, f);
     if (outcome == PAWL_FATAL && strcmp(pg_state(), "42704") == 0)
         return PAWL_GONE;
     if (outcome == PAWL_FATAL && strcmp(pg_state(), "55000") == 0)
-        return PAWL_RETRY; /* another session is at it just now */
+        return PAWL_RETRY; /* another session is ending it now */
     return outcome;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The PostgreSQL sink's own parts:
+ * The parts of the PostgreSQL sink:
  *   sink_postgres.c        settings, the three kinds
- *   sink_postgres_open.c   what is done with a new connection: session, table, positions, staging
+ *   sink_postgres_open.c   sets up a new connection: session, table, positions, staging
  *   sink_postgres_rows.c   records as COPY text
  *   link_postgres.c        the connection
  */
@@ -25,7 +25,7 @@ struct pg_sink {
     char target[200]; /* for status; never changes */
 
     struct pg_link link;
-    char *copy, *upsert;               /* statements, made at opening */
+    char *copy, *upsert;               /* statements, made by pg_open() */
     char *full_table, *full_positions; /* quoted */
     char *types[COLUMNS_MAX];          /* of the table's columns, as SQL */
     char log[33], name[65];            /* log id and sink, as in the position table */
@@ -39,7 +39,7 @@ void pg_forget(struct pg_sink *s);
 
 /* ---- sink_postgres_rows.c */
 
-/* Appends the rows to link.out and sends now and then. */
+/* Appends the rows to link.out, and sends it whenever it is large enough. */
 int pg_rows(struct pg_sink *s, const pawl_sink_batch *b, const pawl_record *r, size_t count,
             pawl_fault *f);
 

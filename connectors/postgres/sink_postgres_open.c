@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What is done with a new connection. In this order: limits; the lock that keeps a former session
- * of this sink out (the server may still be at work for a process that was killed: only when that
- * session is over is it known what it did); then table, positions, staging.
+ * Sets up a new connection, in this order: limits, lock, table, positions, staging. The lock keeps
+ * out a former session of this sink: the server may still be working for a process that was killed,
+ * and only when that session is over is its effect known.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,8 +41,8 @@ static int session(struct pg_sink *s, pawl_fault *f) {
         2, limits, NULL, f);
     if (outcome != PAWL_DONE)
         return outcome;
-    /* So that the server notices a client that is gone, also in the middle of a statement. Not
-     * every version and system has these. */
+    /* Makes the server notice a client that is gone, even in the middle of a statement. Some
+     * versions and systems lack these settings. */
     (void)pg_run(&s->link,
                  "SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN "
                  "'1000' ELSE "
@@ -127,8 +127,8 @@ static int make_positions(struct pg_sink *s, pawl_fault *f) {
     else
         outcome = pg_run(&s->link, b.at, NULL, f);
     free(b.at);
-    /* IF NOT EXISTS doesn't keep two creators from meeting: the later one fails (42710, 23505), and
-     * then the table is there. */
+    /* Two sessions may create the table at the same time in spite of IF NOT EXISTS. The later one
+     * fails (42710, 23505), and the table exists. */
     if (outcome == PAWL_FATAL && there_is(s, s->full_positions, &there, NULL) == PAWL_DONE && there)
         return PAWL_DONE;
     return outcome;
@@ -194,7 +194,7 @@ static bool join_conflict(struct pg_sink *s, struct bytes *b, const char *betwee
     return columns_names(s->conflict, join, &j) == 0;
 }
 
-/* "SET a = FROM.a, ..." of all columns but the key; *any: there are some. */
+/* Appends "SET a = FROM.a, ..." for all columns except the key; *any: there are some. */
 static bool set_list(struct pg_sink *s, struct bytes *b, const char *begin, const char *from,
                      bool *any) {
     bool well = true;
@@ -210,9 +210,9 @@ static bool set_list(struct pg_sink *s, struct bytes *b, const char *begin, cons
     return well;
 }
 
-/* Of rows with the same key within a batch one counts, the last to update and the first to insert:
- * a statement may touch a row only once. Their order is that of the staging table, which is empty
- * before each batch. */
+/* A statement may change a row only once. So of the rows with the same key in a batch only one is
+ * used: the last for an update, the first for an insert. Their order is that of the staging table,
+ * which is empty before each batch. */
 static bool select_staged(struct pg_sink *s, struct bytes *b) {
     int id = columns_id(&s->columns);
     bool unique = id >= 0 && columns_listed(s->conflict, s->columns.items[id].name);
@@ -255,8 +255,8 @@ static int make_upsert(struct pg_sink *s, pawl_fault *f) {
     return make_staging(s, f);
 }
 
-/* One sink at a time runs its setup in a database: CREATE ... IF NOT EXISTS fails where two do it
- * at once. A connection that is given up gives the lock back too. */
+/* One sink at a time runs its setup in a database: CREATE ... IF NOT EXISTS fails if two run at
+ * once. Closing the connection also releases the lock. */
 static int create(struct pg_sink *s, pawl_fault *f) {
     int outcome =
         pg_run(&s->link, "SELECT pg_advisory_lock(hashtextextended('pawl-setup', 0))", NULL, f);

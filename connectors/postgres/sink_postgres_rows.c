@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Records as lines of COPY's text format: tab between columns, \N for null, a backslash before what
- * has a meaning. The text format rather than the binary one: each type's own input function judges
- * what comes, so that any type of column can be filled.
+ * Records as lines of COPY's text format: a tab between columns, \N for null, a backslash before
+ * special bytes. The binary format would need an encoder for each type; with text each type's own
+ * input function checks the value, so a column of any type can be filled.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "connectors/postgres/sink_postgres.h"
 
-#define CHUNK 65536 /* bytes a message of COPY */
+#define CHUNK 65536 /* bytes per COPY message */
 
-/* What comes after the backslash; 0: the byte needs none. */
+/* The character after the backslash; 0: the byte needs none. */
 static const char escapes[256] = {['\\'] = '\\', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
 
-/* Eight bytes at once: does one of them equal c? */
+/* Not 0: one of the eight bytes of w equals c. */
 static uint64_t has(uint64_t w, uint64_t c) {
     uint64_t x = w ^ (c * UINT64_C(0x0101010101010101));
     return (x - UINT64_C(0x0101010101010101)) & ~x & UINT64_C(0x8080808080808080);
 }
 
-/* How many bytes up to the first that needs a backslash. Below 0x10 there may be others: they are
- * looked at one by one. */
+/* Number of bytes before the first that needs a backslash. Checks eight bytes at a time up to the
+ * first backslash or byte below 0x10, and from there one by one. */
 static size_t plain(const char *at, size_t n) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -36,7 +36,7 @@ static size_t plain(const char *at, size_t n) {
     return i;
 }
 
-/* The room has been made. */
+/* The caller has made room. */
 static char *put_text(char *to, const char *at, size_t n) {
     for (;;) {
         size_t len = plain(at, n);

@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The source "postgres": rows of a table, polled by a column that grows. The position is the last
- * row's value of that column and, where there is one, of a second column, so it can always be gone
- * back to.
+ * row's value of that column and, if there is one, of a second column, so the source can always
+ * rewind.
  *
- * WHAT CAN BE MISSED. Values are handed out before their transactions commit: a row with a smaller
- * value may become visible after one with a larger value was read, and polling by that column alone
- * never sees it.
+ * MISSED ROWS. Values are assigned before their transactions commit: a row with a smaller value may
+ * become visible after one with a larger value was read. Polling by that column alone misses it.
  *   txid = COLUMN   the safe way: a column xid8 (or bigint) that holds the id of the row's
  *                   transaction: DEFAULT pg_current_xact_id() (or txid_current()). Rows are read in
- *                   order of (txid, column), and only those of transactions older than every one
- *                   that still runs: none of these can add a row any more. Cost: a transaction that
+ *                   order of (txid, column), and only those of transactions older than every
+ *                   running one: none of these can add a row any more. Cost: a transaction that
  *                   stays open holds everything back.
  *   lag = TIME      only for a timestamptz column: rows younger than that aren't read yet. Safe as
  *                   long as no transaction takes longer, and clocks don't jump.
  *   neither         rows committed out of order are missed. For tables with one writer at a time.
  * TIES. Rows with the same value must have a second column `key` (integer, unique among them).
- * Without, all rows of a value that are visible when it is read are taken, and those that come
- * later with that same value are missed. Rows whose column is NULL (or an infinite time) are never
- * read. Updates are not noticed, unless they raise the column.
+ * Without it, the source takes all rows of a value that are visible when it reads that value, and
+ * misses rows that come later with the same value. Rows whose column is NULL (or an infinite time)
+ * are never read. Updates are not noticed, unless they raise the column.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,10 +34,10 @@ struct pg_source {
     char *conninfo, *schema, *table, *column, *key, *txid, *record_key, *value;
     uint64_t lag_ms, poll_ms, fetch;
     struct pg_link link;
-    PGresult *rows;        /* those that were given */
-    char *query;           /* NULL: to be made anew */
+    PGresult *rows;        /* rows of the last batch */
+    char *query;           /* NULL: must be built */
     int64_t first, second; /* position: (txid, column), (column, key) or (column, -) */
-    bool have;             /* a position */
+    bool have;             /* there is a position */
     uint64_t poll_at_ns;
     pawl_record *records;
     pthread_mutex_t mutex; /* guards shown */
@@ -77,7 +76,7 @@ static void forget(struct pg_source *s) {
     pg_disconnect(&s->link);
 }
 
-/* A connection that can't change anything, and shows times in UTC whatever the server's zone is. */
+/* Opens a read-only connection that shows times in UTC, whatever the server's zone is. */
 static int session(struct pg_source *s, pawl_fault *f) {
     char statement[16];
     forget(s);
@@ -94,7 +93,7 @@ static int session(struct pg_source *s, pawl_fault *f) {
 
 /* ---- the query */
 
-/* What a column is, by what the server says of `SELECT column`; *kind 0: of another type. */
+/* Asks the server for a column's type, by `SELECT column`. *kind 0: an unsupported type. */
 static int kind_of(struct pg_source *s, const char *table, const char *column, int *kind,
                    pawl_fault *f) {
     char query[600];
@@ -121,7 +120,7 @@ static int kind_of(struct pg_source *s, const char *table, const char *column, i
     return outcome;
 }
 
-struct parts { /* quoted names, and what they are */
+struct parts { /* quoted names, and the kinds of the columns */
     char *table, *column, *key, *txid, *record_key, *value;
     int column_kind, key_kind, txid_kind;
 };
@@ -148,7 +147,8 @@ static int kinds(struct pg_source *s, struct parts *p, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-/* SELECT first, second, key, value ... ; $1 and $2 are the position, $3 how many at most. */
+/* Builds SELECT first, second, key, value ... ; $1 and $2 are the position, $3 is the limit. NULL:
+ * no memory. */
 static char *build(struct pg_source *s, const struct parts *p) {
     char first[400], second[300], from[900], more[500] = "", *query = NULL;
     const char *one, *two = s->txid != NULL ? p->column : s->key != NULL ? p->key : NULL;
@@ -223,7 +223,7 @@ static int prepare(struct pg_source *s, pawl_fault *f) {
 
 /* ---- the source */
 
-/* Which columns the position is of: a position of other ones must not be taken for it. */
+/* Tells which columns the position is of, so that one of other columns is not mistaken for it. */
 static uint8_t shape(const struct pg_source *s) {
     return (uint8_t)(1 + (s->txid != NULL ? 2 : s->key != NULL ? 1 : 0));
 }
@@ -248,8 +248,8 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     return rc == PAWL_DONE ? prepare(s, f) : rc;
 }
 
-/* Without a second column a full result may end within rows of one value: those are left for the
- * next query, which begins before them. */
+/* Without a second column, a full result may end between rows of one value. These rows are left to
+ * the next query, which begins before them. */
 static int whole_values(struct pg_source *s, int rows, int most, pawl_fault *f) {
     if (shape(s) != 1 || rows < most)
         return rows;
@@ -279,7 +279,7 @@ static int give(struct pg_source *s, int rows, pawl_source_batch *out) {
     }
     s->first = strtoll(PQgetvalue(s->rows, rows - 1, 0), NULL, 10);
     s->second = strtoll(PQgetvalue(s->rows, rows - 1, 1), NULL, 10);
-    if (!s->have) { /* from now on the query has a beginning */
+    if (!s->have) { /* from now on the query starts at a position */
         free(s->query);
         s->query = NULL;
         s->have = true;
@@ -305,7 +305,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     const char *values[] = {first, second, limit};
     int most = (int)(max_records < s->fetch ? max_records : s->fetch);
     uint64_t now = connect_now(NULL);
-    (void)max_bytes; /* `fetch` is what bounds it */
+    (void)max_bytes; /* `fetch` limits the batch instead */
     if (now < s->poll_at_ns) {
         uint64_t left_ms = (s->poll_at_ns - now) / 1000000 + 1;
         connect_idle(s->context, (uint64_t)timeout_ms < left_ms ? timeout_ms : (int)left_ms);
