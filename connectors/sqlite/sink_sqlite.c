@@ -2,14 +2,14 @@
  *
  * Rows of a SQLite table.
  *
- *   transactional  the position lies in a table of the same database, and each batch moves it in
- *                  the same transaction, from where this sink last knew it: were it moved by anyone
- *                  else, the batch is rolled back and the position asked again
- *   idempotent     INSERT ... ON CONFLICT; a commit is durable before the log hears of it
+ *   transactional  the position is in a table of the same database. Each batch moves it in its own
+ *                  transaction, from the value that this sink last knew. If anyone else has moved
+ *                  it, the batch is rolled back and the position is read again
+ *   idempotent     INSERT ... ON CONFLICT; a commit is durable before the log records it
  *
- * Every open makes a new connection: what a fault left of the old one doesn't matter then.
+ * Every open makes a new connection, so it doesn't matter what a fault left of the old one.
  *
- *   answer of SQLite                                                 becomes
+ *   result of SQLite                                                 outcome
  *   BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL, SCHEMA    RETRY
  *   READONLY_DBMOVED (the file was replaced)                         RETRY
  *   CONSTRAINT, MISMATCH, TOOBIG, RANGE                              POISON
@@ -69,7 +69,7 @@ static int answer(struct sqlite_sink *s, const char *what, pawl_fault *f) {
                           sqlite3_errstr(code));
 }
 
-/* Anywhere but at a record nothing is poison. */
+/* For statements that carry no record: FATAL instead of POISON. */
 static int answer_all(struct sqlite_sink *s, const char *what, pawl_fault *f) {
     int outcome = answer(s, what, f);
     return outcome == PAWL_POISON ? PAWL_FATAL : outcome;
@@ -151,7 +151,7 @@ static void disconnect(struct sqlite_sink *s) {
     s->stands.count = 0;
 }
 
-/* The columns that the table has, and what they take. */
+/* Reads the table's columns and their types. */
 static int look_at_table(struct sqlite_sink *s, pawl_fault *f) {
     sqlite3_stmt *q = NULL;
     sqlite3_str *text = sqlite3_str_new(s->db);
@@ -237,7 +237,7 @@ static int sqlite_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         snprintf(sql, sizeof sql, "PRAGMA journal_mode=%s", s->journal);
         outcome = exec(s, "setting the journal mode of", sql, f);
     }
-    if (outcome == PAWL_DONE) /* in WAL mode as FULL: each commit is synced */
+    if (outcome == PAWL_DONE) /* in WAL mode the same as FULL: each commit is synced */
         outcome = exec(s, "opening", "PRAGMA synchronous=EXTRA", f);
     if (outcome == PAWL_DONE && s->setup != NULL)
         outcome = exec(s, "setting up", s->setup, f);
@@ -302,7 +302,7 @@ static int move_position(struct sqlite_sink *s, const pawl_sink_batch *b, pawl_f
     if (q == s->move)
         sqlite3_bind_int64(q, 6, (sqlite3_int64)t->at);
     else
-        sqlite3_bind_int(q, 6, !t->asked); /* asked: there was none, and there must be none now */
+        sqlite3_bind_int(q, 6, !t->asked); /* asked: there was no row, and there must be none now */
     int rc = run(s, q);
     int changed = sqlite3_changes(s->db);
     sqlite3_clear_bindings(q);
@@ -329,7 +329,7 @@ static int bind(sqlite3_stmt *q, int i, const struct column *c, const struct col
     case COLUMN_INTEGER:
     case COLUMN_BOOL:
         return sqlite3_bind_int64(q, i, v->number);
-    case COLUMN_NUMBER: /* the column's affinity makes it a number, or keeps its digits */
+    case COLUMN_NUMBER: /* the column's affinity makes it a number or keeps its digits */
     default:
         if (c->as == COLUMN_AS_BYTES)
             return sqlite3_bind_blob64(q, i, v->text, v->len, SQLITE_STATIC);
@@ -365,7 +365,7 @@ static int sqlite_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome != PAWL_DONE)
         return outcome;
     if (run(s, s->commit) != SQLITE_OK)
-        /* a deferred constraint: which record, is found by halves */
+        /* a deferred constraint: the runtime finds the record by halves */
         return answer(s, "committing in", f);
     struct stand *t = s->idempotent ? NULL : stands_of(&s->stands, b);
     if (t != NULL) {
