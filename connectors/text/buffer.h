@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Bytes that grow at their end.
+ * A byte buffer that grows at its end.
  */
 #ifndef PAWL_CONNECTORS_BUFFER_H
 #define PAWL_CONNECTORS_BUFFER_H
@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* All zero is an empty buffer. Whoever reuses it sets len to 0. */
+/* All zero is an empty buffer. To reuse it, set len to 0. */
 struct buffer {
     char *bytes;
     size_t len, room;

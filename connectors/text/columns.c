@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Mapping, and the check of texts. Nothing is changed silently: what a column cannot take is
- * refused, or replaced where that was asked for.
+ * Maps records to columns and checks texts. Nothing is changed silently: a value that a column
+ * can't take is refused, or replaced if the settings ask for it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,7 +165,7 @@ int columns_conflict(const struct columns *c, bool idempotent, char **conflict, 
 
 /* ---- texts */
 
-/* Room until the next record; NULL: no memory. */
+/* n bytes that are valid until the next record; NULL: no memory. */
 static char *room(struct columns *c, size_t n) {
     struct block *b = c->blocks;
     if (b == NULL || b->size - b->used < n) {
@@ -198,7 +198,7 @@ static int replace(struct columns *c, struct column_value *v, size_t from) {
     const unsigned char *at = (const unsigned char *)v->text + from,
                         *end = (const unsigned char *)v->text + v->len;
     while (at < end) {
-        /* a text column takes no NUL either */
+        /* a text column can't hold a NUL either */
         size_t len = *at != 0 ? utf8_sequence(at, (size_t)(end - at)) : 0;
         memcpy(to, len > 0 ? (const char *)at : UTF8_REPLACEMENT, len > 0 ? len : 3);
         to += len > 0 ? len : 3;
@@ -249,7 +249,7 @@ static void integer(struct column_value *v, int64_t n) {
     digits(v, n < 0 ? -(uint64_t)n : (uint64_t)n, n < 0);
 }
 
-/* Offsets don't come near 2^63. */
+/* Offsets stay far below 2^63. */
 static void natural(struct column_value *v, uint64_t n) {
     v->type = COLUMN_INTEGER;
     v->number = (int64_t)n;

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From a record to the columns of a table: which part of it goes where, and what is done with bytes
- * that no text column takes. Settings:
+ * Maps a record to the columns of a table: which part goes where, and what happens to bytes that a
+ * text column can't take. Settings:
  *
- *   columns.NAME = "key"            null where the record has none
+ *   columns.NAME = "key"            null if the record has none
  *                  "value"
- *                  "$.a.b[0]"       of the value as JSON; missing and null are null
- *                  "header.NAME"    the first of that name; null where there is none
- *                  "id"             the record's id, the same for ever:
+ *                  "$.a.b[0]"       from the value as JSON; missing and null are null
+ *                  "header.NAME"    the first of that name; null if there is none
+ *                  "id"             the record's id, which never changes:
  *                                   LOGID-STREAMID-PARTITION-OFFSET
  *                  "stream", "partition", "offset"
- *                  "timestamp"      2026-01-31T12:00:00.123456789Z;  "timestamp_ms",
- *                                                                    "timestamp_ns": since 1970
- *   invalid_text = "poison"         a value for a text column that is not UTF-8 or has a NUL: the
- *                                   record is refused
+ *                  "timestamp"      2026-01-31T12:00:00.123456789Z
+ *                  "timestamp_ms", "timestamp_ns": since 1970
+ *   invalid_text = "poison"         refuses a record whose value for a text column is not UTF-8 or
+ *                                   has a NUL
  *                  "replace"        each such byte becomes U+FFFD
  */
 #ifndef PAWL_CONNECTORS_COLUMNS_H
@@ -39,7 +39,7 @@
             "what becomes of a text that is not UTF-8 or holds a NUL" \
     }
 
-/* What the table's column takes; the sink asks the target and sets it. */
+/* What the table's column takes. The sink asks the target and sets it. */
 enum column_as { COLUMN_AS_TEXT = 0, COLUMN_AS_BYTES = 1, COLUMN_AS_JSON = 2 };
 
 struct column {
@@ -54,10 +54,10 @@ enum column_type {
     COLUMN_NULL,
     COLUMN_TEXT,    /* as AS_TEXT: valid UTF-8 without NUL */
     COLUMN_INTEGER, /* text: its digits; number, where it fits (else COLUMN_NUMBER) */
-    COLUMN_NUMBER,  /* text: as it stood in the JSON */
+    COLUMN_NUMBER,  /* text: as written in the JSON */
     COLUMN_BOOL     /* text: true or false; number: 1 or 0 */
 };
-/* Its text lives until the next columns_of(), and as long as the record. */
+/* The text is valid until the next columns_of(), and no longer than the record. */
 struct column_value {
     int type;
     const char *text;
@@ -79,10 +79,10 @@ struct columns {
     struct json_found found[JSON_PATHS_MAX];
     size_t path_count;
     bool replace;
-    struct block *blocks; /* for texts of the record at hand; the largest is first */
+    struct block *blocks; /* for texts of the current record; the largest is first */
 };
 
-/* From the settings. Errors: INVALID, MEMORY. Always leaves something for columns_free(). */
+/* Reads the settings. Errors: INVALID, MEMORY; columns_free() must be called even then. */
 int columns_make(struct columns *c, const pawl_connector *of, const pawl_settings *s,
                  pawl_error *err);
 void columns_free(struct columns *c);
@@ -90,17 +90,18 @@ void columns_free(struct columns *c);
 int columns_find(const struct columns *c, const char *name, size_t len);
 /* Index of the first column that holds the record's id, or -1. */
 int columns_id(const struct columns *c);
-/* The values of a record, one each column. DONE, POISON (with the offset) or RETRY (no memory). */
+/* The values of a record, one for each column. DONE, POISON (with the offset) or RETRY (no
+ * memory). */
 int columns_of(struct columns *c, const pawl_sink_batch *b, const pawl_record *r,
                struct column_value *out, pawl_fault *f);
 
-/* Is the name in such a list? */
+/* True if the comma-separated list has the name. */
 bool columns_listed(const char *list, const char *name);
-/* The columns of the unique index of an idempotent sink: as set, or that of the id. Sets *conflict.
- * Errors: INVALID, MEMORY. */
+/* The columns of an idempotent sink's unique index: *conflict if it is set, else a copy of the
+ * id column's name, which the caller frees. Errors: INVALID, MEMORY. */
 int columns_conflict(const struct columns *c, bool idempotent, char **conflict, pawl_error *err);
-/* Names joined by commas, blanks around them not counting: calls fn for each until it answers < 0,
- * and returns that. */
+/* Calls fn for each name of a comma-separated list, without the blanks around it. Stops when fn
+ * returns < 0, and returns that. */
 int columns_names(const char *list, int (*fn)(void *arg, const char *name, size_t len), void *arg);
 
 #endif

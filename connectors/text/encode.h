@@ -3,7 +3,7 @@
  * Records as bytes, for targets that are files, pipes or programs:
  *   text    the value and a newline
  *   json    {"offset":N,"partition":N,"timestamp":NS,"key":...,"value":...,"headers":[...]} and a
- *           newline, as `pawl cat --format json` writes it: what is not UTF-8 becomes
+ *           newline, as `pawl cat --format json` writes it: bytes that are not UTF-8 become
  *           "value_base64" and so on
  *   length  the value's length (4 bytes, little-endian) and the value
  */
@@ -16,7 +16,7 @@
 enum encode_format { ENCODE_TEXT = 0, ENCODE_JSON = 1, ENCODE_LENGTH = 2 };
 #define ENCODE_FORMATS "text|json|length"
 
-/* What text does with a newline within a value. */
+/* How the text format treats a newline within a value. */
 enum encode_newline {
     NEWLINE_KEEP = 0,   /* the value becomes several lines */
     NEWLINE_ESCAPE = 1, /* \n for a newline, \\ for a backslash */
@@ -28,7 +28,7 @@ struct encoding {
     int format, newline;
 };
 
-/* The settings that go with it, to be put into a connector's list. */
+/* The settings of an encoding, for a connector's list. */
 #define ENCODE_SETTINGS \
     {"format", \
      PAWL_SETTING_CHOICE, \
@@ -44,8 +44,8 @@ struct encoding {
     }
 void encode_settings(const pawl_connector *c, const pawl_settings *s, struct encoding *out);
 
-/* Appends the record. DONE; POISON (with its offset); RETRY: no memory. On anything but DONE the
- * buffer is as it was. */
+/* Appends the record. DONE; POISON (with its offset); RETRY: no memory. Unless it returns DONE the
+ * buffer is unchanged. */
 int encode_record(struct buffer *b, const struct encoding *e, const pawl_record *r, pawl_fault *f);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The scanner goes down the text once. At each level it knows, as a bit each, which paths have
- * matched so far; where none has, it only checks.
+ * The scanner reads the text once. At each level it keeps one bit for each path that has matched so
+ * far. Where no path matches, it only checks the syntax.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -169,7 +169,7 @@ static bool is_hex(char c) {
     return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
 }
 
-/* At the opening quote; afterwards after the closing one. */
+/* Reads a string, from its opening quote to just after the closing one. */
 static bool string(struct scan *s, bool *escaped) {
     *escaped = false;
     for (s->at++; s->at < s->end; s->at++) {
@@ -234,8 +234,8 @@ static bool word(struct scan *s, const char *text) {
     return true;
 }
 
-/* Which of the paths in `active`, all matched down to `depth`, go on with this key or (key NULL)
- * index. */
+/* The paths in `active` that continue with this key or, if key is NULL, this index. All of `active`
+ * have matched down to `depth`. */
 static uint64_t step(const struct scan *s, uint64_t active, size_t depth, const char *key,
                      size_t len, uint64_t index) {
     uint64_t out = 0;
@@ -288,7 +288,7 @@ static bool members(struct scan *s, uint64_t active, size_t depth) {
         uint64_t next = active == 0 ? 0
                         : escaped   ? escaped_step(s, active, depth, key, len)
                                     : step(s, active, depth, key, len, 0);
-        /* the name came before: the last one counts */
+        /* if the name came before, the last one counts */
         for (uint64_t left = next; left != 0; left &= left - 1)
             s->found[__builtin_ctzll(left)].type = FOUND_MISSING;
         blanks(s);
@@ -325,7 +325,7 @@ static bool elements(struct scan *s, uint64_t active, size_t depth) {
     }
 }
 
-/* A value with the blanks around it. */
+/* Reads a value and the blanks around it. */
 static bool value(struct scan *s, uint64_t active, size_t depth) {
     struct json_found f = {0};
     bool well;

@@ -24,7 +24,7 @@ size_t utf8_sequence(const unsigned char *at, size_t left) {
     return n;
 }
 
-/* Number of bytes from `at` on that are plain ASCII without a NUL. */
+/* Number of bytes from `at` that are plain ASCII without a NUL. */
 static size_t plain(const unsigned char *at, size_t n) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
