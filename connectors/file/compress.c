@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * compress.c - see compress.h. zlib and zstd are optional: compress_available() is false in a build
- * without them. */
+ * without them.
+ */
 #include "connectors/file/compress.h"
 
 #include <stdlib.h>

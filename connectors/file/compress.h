@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Compression of batches. Each batch is its own gzip member or zstd frame, so a file of several can
- * be cut between any two of them. */
+ * be cut between any two of them.
+ */
 #ifndef PAWL_CONNECTORS_COMPRESS_H
 #define PAWL_CONNECTORS_COMPRESS_H
 

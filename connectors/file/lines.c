@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Lines of a buffer: 64 bytes at a time are turned into a bit mask of their newlines. */
+ * Lines of a buffer: 64 bytes at a time are turned into a bit mask of their newlines.
+ */
 #include <string.h>
 
 #include "connectors/file/tail.h"

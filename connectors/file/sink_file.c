@@ -7,7 +7,8 @@
  *
  * Recovery (open): each state is written again before it is trusted, because what was read may only
  * be in the page cache. Bytes of a part after the committed or prepared length are cut off. A
- * rename that was under way is completed. Parts that no state names are removed. */
+ * rename that was under way is completed. Parts that no state names are removed.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -12,7 +12,8 @@
  * A batch is appended to the part and made durable. Then a slot records that the batch is prepared,
  * with its name, and a later slot that it is committed. A part that is large or old enough and has
  * no prepared batch becomes visible by a rename between two slots. Recovery relies on the state,
- * not on the visible files: their consumer may move them away at any time. */
+ * not on the visible files: their consumer may move them away at any time.
+ */
 #ifndef PAWL_CONNECTORS_SINK_FILE_H
 #define PAWL_CONNECTORS_SINK_FILE_H
 

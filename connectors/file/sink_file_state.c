@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The file sink's state file. A slot is text, so that a person can read it. Its last line is the
- * hash of the lines before it. */
+ * hash of the lines before it.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

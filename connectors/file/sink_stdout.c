@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Standard output as a sink. Its kind is idempotent, but nothing after it drops duplicates, so it
- * is at-least-once: after a crash the last batch may be written twice. */
+ * is at-least-once: after a crash the last batch may be written twice.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

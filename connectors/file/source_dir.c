@@ -4,7 +4,8 @@
  * position. New files are noticed. A finished file is remembered by its position and opened again
  * when it grows. The item is the file's name if that has at most 60 bytes of A-Z a-z 0-9 . _ - and
  * doesn't begin with "h-", else "h-" and the hash of the name. So a renamed file counts as another
- * file. A producer stays in the log for ever: at most `files` names are taken. */
+ * file. A producer stays in the log for ever: at most `files` names are taken.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>

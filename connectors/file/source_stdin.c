@@ -2,7 +2,8 @@
  *
  * The source "stdin": lines of standard input, until its end. It can't rewind: lines that were read
  * but aren't durable at a crash are lost, and a second run takes all its input as new. For a file
- * use the source "file". */
+ * use the source "file".
+ */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>

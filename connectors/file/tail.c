@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Reading one file. Each read begins with the window of bytes before the offset, which must be
- * unchanged. */
+ * unchanged.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

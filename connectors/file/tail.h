@@ -15,7 +15,8 @@
  * inode is tried first, then the path itself, then the rotated files beside it. So a position
  * survives renaming, copy-and-truncate, and restoring. Every read compares the same bytes again: a
  * file that was truncated or rewritten while it was followed is not read on at a meaningless
- * offset. */
+ * offset.
+ */
 #ifndef PAWL_CONNECTORS_TAIL_H
 #define PAWL_CONNECTORS_TAIL_H
 

@@ -4,7 +4,8 @@
  * Rotated files whose names end in a number of at most five digits are ordered by that number. The
  * largest number is the oldest, as when each rotation renames all files, unless most modification
  * times show that the numbers count upwards. Other files are ordered by modification time, then by
- * name. */
+ * name.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A thread that does one read at a time, so that reading and appending overlap. */
+ * A thread that does one read at a time, so that reading and appending overlap.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -4,7 +4,8 @@
  *
  * Some changes are not reported: writes by another machine on a shared file system, writes through
  * a mapping, and a new target of a symbolic link. Only file systems known to report all of their
- * own changes are watched, and the caller must still look now and then (WATCH_LOOK_MS). */
+ * own changes are watched, and the caller must still look now and then (WATCH_LOOK_MS).
+ */
 #ifndef PAWL_CONNECTORS_WATCH_H
 #define PAWL_CONNECTORS_WATCH_H
 

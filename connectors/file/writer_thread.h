@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A thread that writes finished bytes while its owner makes more: one job at a time. All calls on
- * one `writer` come from one thread. */
+ * one `writer` come from one thread.
+ */
 #ifndef PAWL_CONNECTORS_WRITER_THREAD_H
 #define PAWL_CONNECTORS_WRITER_THREAD_H
 
