@@ -165,7 +165,8 @@ void job_chain_p50(const struct setting *s, struct turn *t) {
 
 static void *run_main(void *arg) {
     struct log *l = arg;
-    check(pawl_run(l->log, 0, 0), "run");
+    int code = pawl_run(l->log, 0, 0);
+    check(code == PAWL_STOPPED ? 0 : code, "run");
     return NULL;
 }
 

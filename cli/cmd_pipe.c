@@ -99,7 +99,7 @@ static int run_attached(job *j, bool follow) {
     int exit_code = CLI_OK;
     j->todo = follow ? 0 : count_todo(j);
     cli_progress_begin(&j->progress, "piping");
-    /* A stop that comes before pawl_run() is still in force in it. */
+    /* A stop that came before pawl_run() is in force in it. */
     int code = pawl_run(j->log, 0, follow ? 0 : PAWL_RUN_UNTIL_IDLE);
     cli_progress_clear(&j->progress);
     if (code == PAWL_PROCESSOR) {

@@ -385,10 +385,11 @@ PAWL_API PAWL_CHECKED int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer,
                                            uint64_t last, const void *cookie, size_t cookie_len);
 
 /* Commits; durable on return. `receipt` may be NULL. The transaction is gone whatever is returned,
- * except after PAWL_FULL and PAWL_MEMORY (space or memory may come: commit again, or abort). An
- * empty transaction commits without writing.
- * Errors: FULL, MEMORY, TILING, SEQUENCE, FENCED, RANGE, TOO_LARGE, IO, FORKED. After an error
- * nothing of it is in the log. IO: whether it is, is known only after reopening. */
+ * except after FULL, MEMORY and STOPPED (space or memory may come: commit again, or abort) and
+ * FORKED. An empty transaction commits without writing.
+ * Errors: FULL, MEMORY, STOPPED (block_when_full), TILING, SEQUENCE, FENCED, RANGE, TOO_LARGE, IO,
+ * FORKED. After an error nothing of it is in the log. IO: whether it is, is known only after
+ * reopening. */
 PAWL_API PAWL_CHECKED int pawl_commit(pawl_tx *tx, pawl_receipt *receipt);
 
 /* Called once for every pawl_commit_async() that returned 0: status 0, durable; or PAWL_IO. It must
@@ -613,14 +614,20 @@ enum pawl_run_flags {
 };
 /* Runs all processors added, with `threads` worker threads (0: in the calling thread). Blocks. A
  * stage consumes what the stage before has appended but not yet made durable, so a chain of stages
- * costs one flush. Returns 0 when idle or stopped, all of it durable. What pawl_repair() took out
- * is passed over: the position moves behind it.
- * Errors: PROCESSOR (pawl_last_error() has the reason), FULL (the log is full and the processor
- * can't go on), IO, DAMAGED, TRIMMED, MEMORY, BUSY, FORKED. */
+ * costs one flush. Returns 0 when idle. On return all of it is durable, also when stopped. What
+ * pawl_repair() took out is passed over: the position moves behind it.
+ * Errors: STOPPED (a stop ended it, or is in force), PROCESSOR (pawl_last_error() has the reason),
+ * FULL (the log is full and the processor can't go on), IO, DAMAGED, TRIMMED, MEMORY, BUSY,
+ * FORKED. */
 PAWL_API PAWL_CHECKED int pawl_run(pawl *p, uint32_t threads, uint32_t flags);
-/* Asks pawl_run() and waiting readers to end after the batch at hand; safe in a signal handler.
- * Stays in force until pawl_run() has returned. */
+/* Ends every wait on the handle at once: a pawl_run() ends after the batch at hand, a reader that
+ * waits for records and a commit that waits for space (block_when_full) don't wait any more. They
+ * answer PAWL_STOPPED. Whatever needs no such wait goes on as ever: what is there is read, and
+ * commits become durable. Safe in a signal handler. It stays in force until pawl_stop_clear(). */
 PAWL_API void pawl_stop(pawl *p);
+/* Takes pawl_stop() back, so that the handle can be waited on again. Call it once those that were
+ * to end have ended. Safe with NULL. */
+PAWL_API void pawl_stop_clear(pawl *p);
 
 /* Registers a processor's name without a callback, for positions that you move yourself with
  * pawl_advance(). Durable. `id` may be NULL. Existing: its id. It holds back retention in a

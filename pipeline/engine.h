@@ -424,6 +424,13 @@ int tx_prepare(struct pawl_tx *tx);
  * block_when_full. */
 int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full);
 void tx_free(struct pawl_tx *tx);
+/* Has a commit that answered `rc` left the transaction to be committed again, or aborted? */
+static inline bool tx_stays(int rc) {
+    return rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED || rc == PAWL_FORKED;
+}
+/* Under the lock, where wal_append() answered `rc`: waits if that may help, and answers WAL_WAIT:
+ * append again. `wait_full`: as block_when_full; PAWL_STOPPED where a stop ends that. */
+int tx_wait(pawl *p, int rc, bool wait_full);
 /* The oldest segment that holds a part of a transaction which is not finished; UINT64_MAX: none. */
 uint64_t tx_oldest_spill(pawl *p);
 /* Takes a transaction's content away so that it can be filled anew. */

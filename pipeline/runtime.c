@@ -58,7 +58,7 @@ static int make_positions(struct pawl_processor *proc) {
         return rc;
     }
     rc = pawl_commit(tx, NULL);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
+    if (tx_stays(rc))
         pawl_abort(tx);
     return rc;
 }
@@ -353,6 +353,8 @@ int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
     int synced = pawl_sync(p);
     if (rc == 0)
         rc = synced;
+    if (rc == 0 && atomic_load(&p->stop))
+        rc = fail(PAWL_STOPPED, "stopped on request");
     pawl_error e;
     fail_copy(&e);
     if (rc < 0)
@@ -361,7 +363,6 @@ int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
         task_rest(&p->tasks[i]);
     pthread_mutex_lock(&p->mutex);
     p->running = false;
-    atomic_store(&p->stop, 0);
     engine_leave(p);
     return rc < 0 ? fail_again(&e) : 0;
 }
@@ -372,4 +373,9 @@ void pawl_stop(pawl *p) {
     atomic_store(&p->stop, 1);
     engine_tell_stop(p);
     any_stop(p);
+}
+
+void pawl_stop_clear(pawl *p) {
+    if (p != NULL)
+        atomic_store(&p->stop, 0);
 }

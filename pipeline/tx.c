@@ -311,15 +311,16 @@ int tx_spill(struct pawl_tx *tx) {
     if (rc == 0) {
         f.time_ns = p->io->ops->realtime(p->io);
         bool drained = false;
-        while ((rc = wal_append(&p->wal, &f, &lsn, &end)) == WAL_WAIT ||
-               (rc == PAWL_FULL && p->block_when_full && !atomic_load(&p->stop)) ||
-               (rc == PAWL_MEMORY && !drained)) {
-            drained |= rc == PAWL_MEMORY;
-            if (rc == PAWL_MEMORY)
-                tx_pool_drain(p); /* what the pool keeps may be what is missing */
-            else
-                rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
-        }
+        do {
+            rc = wal_append(&p->wal, &f, &lsn, &end);
+            if (rc == PAWL_MEMORY && !drained) { /* what the pool keeps may be what is missing */
+                tx_pool_drain(p);
+                drained = true;
+                rc = WAL_WAIT;
+            } else {
+                rc = tx_wait(p, rc, p->block_when_full);
+            }
+        } while (rc == WAL_WAIT);
         hash = p->wal.link;
         if (rc == 0 && !tx->spilling)
             hold_spill(tx, lsn);

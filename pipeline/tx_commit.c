@@ -243,6 +243,18 @@ static enum wal_class class_of(const struct pawl_tx *tx) {
     return tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST;
 }
 
+int tx_wait(pawl *p, int rc, bool wait_full) {
+    if (rc == WAL_WAIT) {
+        engine_wait(p);
+    } else if (rc == PAWL_FULL && wait_full) {
+        if (atomic_load(&p->stop))
+            return fail(PAWL_STOPPED, "stopped on request while the log is full");
+        engine_wait_space(p);
+        rc = WAL_WAIT;
+    }
+    return rc;
+}
+
 static int prepare(struct pawl_tx *tx) {
     if (tx->built || tx_empty(tx))
         return 0;
@@ -292,8 +304,8 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
             break;
         f.time_ns = p->io->ops->realtime(p->io);
         rc = wal_append(&p->wal, &f, &lsn, &end);
-        if (rc == WAL_WAIT || (rc == PAWL_FULL && wait_full && !atomic_load(&p->stop))) {
-            rc == WAL_WAIT ? engine_wait(p) : engine_wait_space(p);
+        rc = tx_wait(p, rc, wait_full);
+        if (rc == WAL_WAIT) {
             rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
             continue;
         }
@@ -382,7 +394,7 @@ int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
         else
             engine_leave(p);
     }
-    if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
+    if (tx_stays(rc))
         return rc;
     tx_free(tx);
     return rc;
@@ -412,7 +424,7 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
         }
         engine_leave(p);
     }
-    if (rc == PAWL_FORKED || rc == PAWL_FULL || rc == PAWL_MEMORY)
+    if (tx_stays(rc))
         return rc;
     tx_free(tx);
     return rc;
@@ -428,7 +440,7 @@ int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record 
         return rc;
     }
     rc = pawl_commit(tx, receipt);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
+    if (tx_stays(rc))
         pawl_abort(tx);
     return rc;
 }

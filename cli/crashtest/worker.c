@@ -111,6 +111,8 @@ static void *run_main(void *arg) {
     worker *w = arg;
     int code =
         pawl_run(w->log, (uint32_t)(w->work->rng % 3), w->work->finish ? PAWL_RUN_UNTIL_IDLE : 0);
+    if (code == PAWL_STOPPED)
+        code = 0;
     if (code < 0)
         give_up(w, "pawl_run", code);
     w->run_code = code;

@@ -231,11 +231,14 @@ static void stop_processors(pipeline *p) {
         pawl_stop(p->log);
     pthread_join(p->runner, NULL);
     p->runner_begun = false;
-    if (left_ms(p) == 0 || atomic_load(&p->run_code) < 0)
+    int ran = atomic_load(&p->run_code);
+    pawl_stop_clear(p->log); /* what follows goes on: what is left is processed and delivered */
+    if (left_ms(p) == 0 || (ran < 0 && ran != PAWL_STOPPED))
         return;
     atomic_store(&p->draining, 1); /* pipeline_tick() stops it when the time is over */
     int code = pawl_run(p->log, p->c->threads, PAWL_RUN_UNTIL_IDLE);
     atomic_store(&p->draining, 0);
+    pawl_stop_clear(p->log);
     if (code < 0 && code != PAWL_STOPPED)
         (void)cannot(p, "processors", code, NULL);
 }

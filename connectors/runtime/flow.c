@@ -168,7 +168,7 @@ int flow_answer(struct flow *f, const char *call, int outcome, const pawl_fault 
 }
 
 int flow_log_answer(struct flow *f, int code) {
-    if (code == PAWL_FULL || code == PAWL_MEMORY)
+    if (code == PAWL_FULL || code == PAWL_MEMORY || code == PAWL_STOPPED)
         return flow_retry(f, pawl_strerror(code));
     return flow_fail(f, code, NULL);
 }

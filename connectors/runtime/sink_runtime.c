@@ -83,7 +83,7 @@ static int make_positions(struct pawl_sink *s) {
         return rc;
     }
     rc = pawl_commit(tx, NULL);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
         pawl_abort(tx);
     return rc;
 }

@@ -185,7 +185,7 @@ static int append(struct pawl_source *s) {
                    : flow_log_answer(&s->flow, rc);
     }
     rc = pawl_commit_async(tx, NULL, NULL, &receipt);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
         pawl_abort(tx);
     if (rc < 0)
         return flow_log_answer(&s->flow, rc);

@@ -267,7 +267,7 @@ static void *append_until_refused(void *arg) {
     int rc;
     while ((rc = pawl_append(f->log, f->s, 0, &r, NULL)) == 0) {
     }
-    return rc == PAWL_FULL ? f : NULL;
+    return rc == PAWL_STOPPED ? f : NULL;
 }
 
 static void a_stop_is_heard_by_who_waits_for_space(void **state) {
@@ -301,7 +301,7 @@ static int process_nothing(pawl_context *c, const pawl_record *r, size_t count, 
 }
 
 static void *run_for_ever(void *arg) {
-    return pawl_run(arg, 2, 0) == 0 ? arg : NULL;
+    return pawl_run(arg, 2, 0) == PAWL_STOPPED ? arg : NULL;
 }
 
 /* Threads that wait without a limit, for a stop or for progress. */
@@ -330,7 +330,8 @@ static void a_stop_wakes_a_reader_and_idle_workers(void **state) {
     pawl_stop(f->log);
     assert_int_equal(pthread_join(reader, &answer), 0);
     assert_int_equal(stopped_reading, PAWL_STOPPED);
-    assert_int_equal(pawl_run(f->log, 2, 0), 0); /* the stop is in force until a run has ended */
+    assert_int_equal(pawl_run(f->log, 2, 0), PAWL_STOPPED); /* it is in force until cleared */
+    pawl_stop_clear(f->log);
     assert_int_equal(pthread_create(&runner, NULL, run_for_ever, f->log), 0);
     wait_for_sleepers(f->log, 2);
     pawl_stop(f->log);
@@ -395,6 +396,7 @@ static void null_is_refused(void **state) {
     pawl_fail(NULL, 0, NULL);
     pawl_abort(NULL);
     pawl_stop(NULL);
+    pawl_stop_clear(NULL);
     pawl_reader_close(NULL);
     pawl_producer_close(NULL);
     pawl_processor_remove(NULL);

@@ -187,7 +187,7 @@ static void a_stopped_run_goes_on_in_the_next(void **state) {
         pawl_processor *p = add(f, "copy", &in, copy_each, &c);
         c.calls = 0;
         c.stop_after = 5;
-        assert_int_equal(pawl_run(f->log, (uint32_t)round % 3, 0), 0);
+        assert_int_equal(pawl_run(f->log, (uint32_t)round % 3, 0), PAWL_STOPPED);
         assert_true(c.calls >= 5);
         pawl_processor_remove(p);
         reopen(f);
