@@ -57,7 +57,7 @@ static void tell_lost(struct judge *j, const struct frame_header *h, uint32_t st
                 partition, (unsigned long long)from, (unsigned long long)to - 1);
 }
 
-/* Where a commit's run should begin: behind the frame's run before it of that partition, else where
+/* Where a commit's run should begin: after the frame's previous run of that partition, else where
  * the partition stands. */
 static uint64_t expected_base(const struct stream *s, const struct frame_header *h,
                               const uint8_t *frame, uint32_t i) {

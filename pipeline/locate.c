@@ -11,7 +11,7 @@
 
 #include "pipeline/engine.h"
 
-/* Entries of the active segment's index lie at least so many bytes apart for each partition. */
+/* The least distance in bytes between two index entries of one partition. */
 static uint64_t stride(const pawl *p) {
     uint64_t n = p->tables.segment_size / 1024;
     return n < 16 * 1024 ? 16 * 1024 : n;

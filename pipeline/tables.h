@@ -127,7 +127,7 @@ struct position_row *tables_position(const struct tables *t, uint32_t processor,
                                      uint32_t partition);
 struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name,
                                      uint16_t len);
-/* May the tables grow by so many checkpoint bytes? else PAWL_LIMIT. */
+/* May a checkpoint of the tables grow by `bytes`? 0, or PAWL_LIMIT. */
 int tables_room(const struct tables *t, uint64_t bytes);
 /* A segment begins: bases and index places start anew. */
 void tables_begin_segment(struct tables *t);

@@ -6,7 +6,7 @@
  * Evidence is gathered at the place p where the frame before ended (or at the next block, see
  * docs/format.md): is there a good header, is its payload whole, does it follow, and does any later
  * frame of the same or a newer incarnation say that p was durable when it was written? Groups are
- * acknowledged whole and in order, so without such a witness nothing at or behind p was
+ * acknowledged whole and in order, so without such a witness nothing at or after p was
  * acknowledged, whatever it looks like; and with one, everything at p had to be there.
  */
 #include "recovery/decide.h"
@@ -34,7 +34,7 @@ static const struct decision_case table[] = {
      "missing or was replaced"},
 
     {"clean-end", {HEAD_ZERO, PAYLOAD_ANY, CHAIN_ANY, WITNESS_NO}, END,
-     "nothing was written here; groups in flight behind it, if any, were never acknowledged"},
+     "nothing was written here; groups in flight after it, if any, were never acknowledged"},
     {"torn-garbage", {HEAD_GARBAGE, PAYLOAD_ANY, CHAIN_ANY, WITNESS_NO}, CUT,
      "a group was being written when the power went, or these are what is left of one cut "
      "earlier, or of what a recycled file held before"},

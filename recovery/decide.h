@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * decide.h - what the bytes behind the last good frame mean: a table of labelled cases (PAWL-9).
+ * decide.h - what the bytes after the last good frame mean: a table of labelled cases (PAWL-9).
  * Pure: evidence in, case out.
  */
 #ifndef PAWL_RECOVERY_DECIDE_H

@@ -25,7 +25,7 @@ struct readahead {
     uint64_t next, end; /* file offsets: of the next read; of the first byte that is not read */
     unsigned head;      /* the oldest slot in the window */
     unsigned used;      /* slots in the window, from head on */
-    unsigned flying;    /* reads put in and not shown yet, behind those */
+    unsigned flying;    /* reads submitted and not shown yet, after those */
     struct slot slots[READAHEAD_SLOTS_MAX];
 };
 
@@ -129,7 +129,7 @@ static bool come(struct readahead *a, const struct slot *s) {
 static bool show(struct readahead *a, unsigned i, uint64_t keep, struct window *w) {
     uint8_t *data = slot_data(a, i);
     uint64_t end = w->at + w->len;
-    if (a->used != 0 && i != 0) { /* right behind what is shown */
+    if (a->used != 0 && i != 0) { /* directly after what is shown */
         w->len += a->slots[i].req.len;
         a->used++;
         a->flying--;

@@ -20,29 +20,30 @@ struct window {
 
 struct readahead;
 
-/* Where one that has ended waits, with its memory and its queue, for the next who reads: making
- * both costs as much as reading a MiB. */
+/* Keeps an ended readahead, its memory and its queue for the next reader: making both costs as much
+ * as reading a MiB. */
 typedef _Atomic(struct readahead *) readahead_spare;
 
 #define READAHEAD_SLOTS_MAX 8u
 
 /* Begins to read [from, end) of the file in pieces of `slot` bytes, `slots` of them at a time; all
- * block-aligned. NULL where the backend can't, or there is no memory: then the caller goes on with
- * plain reads. One thread at a time. `spare`: where it comes from and goes to, or NULL. */
+ * block-aligned. NULL if the backend can't or there is no memory: then the caller goes on with
+ * plain reads. One thread at a time. `spare`: it is taken from there and left there, or NULL. */
 struct readahead *readahead_begin(struct seam *io, struct mem *m, readahead_spare *spare, int file,
                                   size_t slot, unsigned slots, uint64_t from, uint64_t end);
-/* Lets the window, which ends where the next piece begins, reach `to`; bytes below `keep` may leave
- * it. False when that can't be (the end, a frame too large, a read that failed or was short): then
- * the caller ends it, and a plain read tells the reason. */
+/* Extends the window to `to`, in whole pieces; bytes below `keep` may leave it. False if it can't
+ * (the end, a frame too large, a read that failed or was short): then the caller calls
+ * readahead_end(), and a plain read tells the reason. */
 bool readahead_extend(struct readahead *a, uint64_t keep, uint64_t to, struct window *w);
-/* Once the reads of this file are all put in, those of [from, end) of another one follow without a
+/* Once all reads of this file are submitted, those of [from, end) of another file follow without a
  * pause. */
 void readahead_then(struct readahead *a, int file, uint64_t from, uint64_t end);
-/* On to that file: what is left of the first one is passed over, no read of it is under way any
- * more, and the window is empty, where the other's begins. False: `file` isn't the one named. */
+/* Goes on to that file. The rest of the first one is skipped and no read of it is in flight any
+ * more; the window is empty and begins where the reads of `file` do. False: `file` isn't the file
+ * that readahead_then() named. */
 bool readahead_turn(struct readahead *a, int file, struct window *w);
-/* Waits for what is under way and frees it, or leaves it as the spare: a window in its memory is
- * gone. */
+/* Waits for the reads in flight, and frees it or leaves it as the spare. Windows in its memory are
+ * no longer valid. */
 void readahead_end(struct readahead *a);
 /* Frees the spare, if there is one. Any thread. */
 void readahead_drop(readahead_spare *spare);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Mending: what is damaged goes into a side file, a LOST frame takes its place, and everything
- * behind it stays. The only place of Pawl that rewrites durable bytes (PAWL-5), asked for by name,
+ * after it stays. The only place of Pawl that rewrites durable bytes (PAWL-5), asked for by name,
  * under the writer's lock.
  */
 #include <assert.h>
@@ -98,7 +98,7 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
         const uint8_t *head = scan_read(s, *q - s->index * s->segment_size, FRAME_HEADER_SIZE, &rc);
         if (head == NULL ||
             frame_decode_header(head, *q, s->segment_size, s->seed, &h) != FRAME_GOOD)
-            return fail(PAWL_IO, "the frame behind the damage can't be read again");
+            return fail(PAWL_IO, "the frame after the damage can't be read again");
         *link = h.link;
         return 0;
     }
@@ -170,7 +170,7 @@ static int on_header(void *ctx, int file, const struct segment_header *h, int ba
 /* The link that segment index + 1 begins with: its seal's, found across whatever damage there is
  * before it; 0 where that is damaged too, and any value is as good, since the LOST frame in its
  * place takes it over. */
-static uint64_t link_behind(struct repair *r, uint64_t index, const struct segment_header *like) {
+static uint64_t link_after(struct repair *r, uint64_t index, const struct segment_header *like) {
     struct segment_header h;
     struct scan s;
     struct scan_frame f;
@@ -195,7 +195,7 @@ static uint64_t link_behind(struct repair *r, uint64_t index, const struct segme
 }
 
 /* What a begun segment's header must have said, both copies of it being gone: its first frame
- * tells; or, where that is gone too, what is behind it and the segment before. */
+ * tells; or, where that is gone too, what follows it and the segment before. */
 static int guess_header(struct repair *r, int file, const struct segment_header *like,
                         struct segment_header *guess) {
     struct scan s;
@@ -218,7 +218,7 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
             frame_decode_header(head, lsn, s.segment_size, s.seed, &h) != FRAME_GOOD)
             rc =
                 fail(PAWL_IO, "the frame at LSN %llu can't be read again", (unsigned long long)lsn);
-        h.link = guess->index > 0 ? link_behind(r, guess->index - 1, like) : 0;
+        h.link = guess->index > 0 ? link_after(r, guess->index - 1, like) : 0;
     }
     scan_end(&s);
     guess->epoch = h.epoch;
@@ -246,7 +246,7 @@ static int rebuild_header(struct repair *r, uint64_t index, const struct segment
         r->check->repaired++;
         verify_tell(r->check, 0, index, index * like->segment_size, SEGMENT_HEADER_SIZE,
                     "header-rebuilt",
-                    "the header of segment %016llx was rebuilt from what is behind it",
+                    "the header of segment %016llx was rebuilt from what follows it",
                     (unsigned long long)index);
     }
     return rc;

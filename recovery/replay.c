@@ -141,12 +141,12 @@ static int find_start(struct seam *io, struct mem *m, struct log_extent *x, enum
     }
 }
 
-/* The newest segment is sealed: make sure that the file behind it was really never begun. */
+/* The newest segment is sealed: make sure that the file after it was never begun. */
 static int check_after_seal(struct seam *io, struct mem *m, const struct log_extent *x) {
     return x->prepared ? segment_check_unbegun(io, m, x->last + 1, &x->newest) : 0;
 }
 
-/* Files that a writer may have left unsynced: the newest begun segment and the one before; behind
+/* Files that a writer may have left unsynced: the newest begun segment and the one before; after
  * them there may be two prepared ones. */
 #define UNSYNCED_MAX 4u
 

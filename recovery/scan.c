@@ -10,7 +10,7 @@ static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
     return fail_sys((int)rc, "read", name, s->index * s->segment_size + offset);
 }
 
-/* Windows read one behind the other before reading ahead begins: openings and short looks need
+/* Windows read one after the other before reading ahead begins: openings and short looks need
  * none. */
 #define SEQUENTIAL_MIN 2u
 #define READAHEAD_SLOTS 4u
@@ -61,7 +61,7 @@ static int read_window(struct scan *s, uint64_t offset, size_t len) {
     s->window.len = 0;
     TRY(grow_buffer(s, (size_t)want));
     int64_t n = s->io->ops->read(s->io, s->file, s->buf, (size_t)want, from);
-    if (n == -EIO && needed < want) /* a sector that can't be read, perhaps where nobody needs it */
+    if (n == -EIO && needed < want) /* perhaps only of what isn't needed */
         n = s->io->ops->read(s->io, s->file, s->buf, (size_t)needed, from);
     if (n < 0)
         return read_failed(s, n, from);

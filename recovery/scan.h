@@ -38,11 +38,11 @@ struct scan {
     size_t buf_cap;
     size_t chunk;
     struct readahead *readahead; /* NULL: not reading ahead */
-    /* NULL, or set by the owner behind scan_begin(): where that comes from and goes to */
+    /* NULL, or set by the owner after scan_begin(): where `readahead` comes from and goes to */
     readahead_spare *spare;
     int then;            /* file of the segment that is read after this one, or -1 */
-    unsigned sequential; /* windows read one behind the other */
-    /* a reader is behind by several windows: as if they had been read one behind the other */
+    unsigned sequential; /* windows read one after the other */
+    /* several windows are going to be read: as if they had been read one after the other */
     bool much;
     bool whole; /* the segment will be read to its end: reading ahead begins at once */
 
@@ -69,7 +69,7 @@ struct scan_end {
 
 int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
                const struct segment_header *h, bool newest);
-/* Right behind scan_begin(): all of the segment is going to be read, in order. Takes more memory,
+/* Directly after scan_begin(): all of the segment is going to be read, in order. Takes more memory,
  * and has it read without a pause. */
 void scan_whole(struct scan *s);
 /* All up to the file offset `until` is going to be read, in order. */
@@ -98,7 +98,7 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
 /* Goes on at a frame whose place was told by somebody else, trusting its own link. Returns 0 or an
  * error of reading. */
 int scan_jump(struct scan *s, uint64_t lsn);
-/* Goes on behind a frame that was accepted before. */
+/* Goes on after a frame that was accepted before. */
 void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch);
 void scan_end(struct scan *s);
 /* Drops what was read: the file may have grown, or was changed. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * segments.h - a log's files: which there are, which count, opening one, its header. What is in a
- * segment behind its header is scan.h's.
+ * segments.h - a log's files: which there are, which count, opening one, its header. The
+ * frames after the header are read by scan.h.
  */
 #ifndef PAWL_RECOVERY_SEGMENTS_H
 #define PAWL_RECOVERY_SEGMENTS_H
@@ -63,9 +63,9 @@ int segment_header_error(uint64_t index, enum segment_verdict v, const struct se
 /* The segment's features, where they are more than this version may write to: PAWL_VERSION. */
 int segment_check_writable(const struct segment_header *h);
 
-/* Is segment `index` still there? 1, 0, or the error of looking. Beside a writer, who finds bytes
- * that don't fit asks this before he calls it damage: a file that retention lets go gets another
- * name first, and then other bytes (PAWL-9). */
+/* Is segment `index` still there? 1, 0, or the error of looking. Beside a
+ * writer, a reader asks this before it calls bytes damaged: retention gives a file another name
+ * first, and other bytes later (PAWL-9). */
 int segment_there(struct seam *io, uint64_t index);
 /* Opens segment `index` and checks that it is of this log. Handle or error code, with ENOENT if it
  * is not there. */

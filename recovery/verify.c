@@ -142,17 +142,17 @@ static int take_next(struct verify *v, const struct log_extent *x, uint64_t n,
     return taken->file < 0 ? taken->file : 0;
 }
 
-/* Every frame to the segment's end. `behind_damage`: damage reached to the end of the segment
+/* Every frame to the segment's end. `after_damage`: damage reached to the end of the segment
  * before. */
-static int walk(struct verify *v, const struct log_extent *x, struct scan *s, bool behind_damage,
+static int walk(struct verify *v, const struct log_extent *x, struct scan *s, bool after_damage,
                 uint64_t total) {
     struct scan_frame f;
     uint64_t done = (s->index - x->first) * s->segment_size;
     for (;;) {
         int rc = scan_next(s, &f);
         if (rc == 1) {
-            on_good(v, &f, s->after_lost || behind_damage);
-            behind_damage &= f.header.kind != FRAME_CHECKPOINT;
+            on_good(v, &f, s->after_lost || after_damage);
+            after_damage &= f.header.kind != FRAME_CHECKPOINT;
         } else if (rc == 0)
             rc = on_end(v, s);
         if (rc <= 0)
@@ -204,14 +204,14 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
         scan_then(s, v->next.file);
     if (seg.bad_copy >= 0)
         rc = on_bad_copy(v, seg.file, &seg.header, n == x->last, seg.bad_copy);
-    bool behind_damage = v->cut_off;
+    bool after_damage = v->cut_off;
     v->cut_off = false;
-    if (rc == 0 && !first && !behind_damage && before.link != seg.header.link)
+    if (rc == 0 && !first && !after_damage && before.link != seg.header.link)
         verify_tell(v->check, PAWL_DAMAGED, n, n * seg.header.segment_size, 0,
                     "segment-chain-broken", "segment %016llx does not continue the one before it",
                     (unsigned long long)n);
     if (rc >= 0)
-        rc = walk(v, x, s, behind_damage, total);
+        rc = walk(v, x, s, after_damage, total);
     if (rc >= 0)
         tell_unknown(v, s);
     v->check->segments++;

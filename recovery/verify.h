@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * verify.h - reads every byte of every segment and says what is wrong; goes on behind damage.
+ * verify.h - reads every byte of every segment and says what is wrong; goes on after damage.
  */
 #ifndef PAWL_RECOVERY_VERIFY_H
 #define PAWL_RECOVERY_VERIFY_H
@@ -21,7 +21,7 @@ struct verify {
     /* Every good frame, in order. A negative answer becomes a finding with the thread's last error.
      * `lost`: damage was passed over since the last checkpoint. */
     int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost);
-    /* Damage from p up to q (UINT64_MAX: nothing good behind it), before the walk goes on there.
+    /* Damage from p up to q (UINT64_MAX: nothing good after it), before the walk goes on there.
      * May be NULL. */
     int (*damage)(void *ctx, struct scan *s, const struct scan_end *end, uint64_t q);
     /* A header copy is bad. May be NULL. */

@@ -48,7 +48,7 @@ struct piece {
     size_t len;
 };
 uint64_t format_hash(const void *data, size_t len, uint64_t seed);
-/* of all, one behind the other */
+/* of all pieces, one after the other */
 uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed);
 
 /* ---- what of a later version must be understood (format_features.c) */
@@ -355,7 +355,7 @@ static inline size_t c_sink_size(uint32_t name_len) {
     return (size_t)align_up(8u + name_len, 8);
 }
 
-/* Encoders append to b; decoders read the entry at *at in a run of `len` bytes, move *at behind it,
+/* Encoders append to b; decoders read the entry at *at in a run of `len` bytes, move *at past it,
  * and return false where it does not fit. */
 void position_encode(struct bytes *b, const struct position_entry *e);
 bool position_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct position_entry *e);
@@ -400,7 +400,7 @@ static inline void record_encode_plain(uint8_t *out, const pawl_record *r, int64
         memcpy(out + RECORD_HEADER_SIZE, r->key, r->key_len);
     memcpy(out + RECORD_HEADER_SIZE + r->key_len, r->value, r->value_len);
 }
-/* Moves *at behind the record there in a run of `len` bytes; false where it doesn't fit. */
+/* Moves *at past the record there in a run of `len` bytes; false where it doesn't fit. */
 static inline bool record_skip(const uint8_t *data, uint32_t len, uint32_t *at) {
     if (*at > len || len - *at < RECORD_HEADER_SIZE)
         return false;

@@ -37,7 +37,7 @@ bool frame_kind_known(uint8_t kind) {
 }
 
 void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed) {
-    assert(h->lsn % 8 == 0 && h->durable <= h->lsn); /* PAWL-9: as frame_decode_header() wants it */
+    assert(h->lsn % 8 == 0 && h->durable <= h->lsn); /* PAWL-9: frame_decode_header() checks it */
     memcpy(out, frame_magic, 4);
     out[AT_KIND] = h->kind;
     out[AT_KIND_FLAGS] = h->kind_flags;
@@ -64,7 +64,7 @@ void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
     uint8_t *dir = out + FRAME_HEADER_SIZE;
     uint64_t end = 0;
     for (uint32_t i = 0; i < h->runs; i++) {
-        assert(runs[i].start == end); /* PAWL-2: as runs_join() wants it */
+        assert(runs[i].start == end); /* PAWL-2: runs_join() checks it */
         end += runs[i].len;
         run_encode(dir + (size_t)i * RUN_SIZE, &runs[i]);
     }

@@ -38,7 +38,7 @@ static bool size_allowed(uint64_t size) {
 }
 
 void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h) {
-    /* as decode_copy() wants it; the seal is one of an older segment */
+    /* decode_copy() checks it; the seal is in an older segment */
     assert(size_allowed(h->segment_size) && h->index <= UINT64_MAX / h->segment_size - 1);
     assert(h->seal_lsn == 0 || h->seal_lsn < h->index * h->segment_size);
     memset(out, 0, BLOCK);

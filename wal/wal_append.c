@@ -201,7 +201,7 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
     struct group *g = w->gathering;
     assert(g->lsn + g->len == w->tail && g->len + size <= g->cap);  /* PAWL-2: LSN is place */
     assert(w->tail >= wal_base(w) + SEGMENT_HEADER_SIZE);           /* and in its segment, */
-    assert(w->tail + size <= wal_base(w) + w->segment_size);        /* as scan_next() wants it */
+    assert(w->tail + size <= wal_base(w) + w->segment_size);        /* which scan_next() asserts */
     assert(w->durable <= w->tail);                                  /* PAWL-9: the witness */
     assert(w->link == w->last.hash);                                /* PAWL-2: the chain */
     assert(w->state == WAL_RUNNING || f->kind == FRAME_CHECKPOINT); /* PAWL-9 */

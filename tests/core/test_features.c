@@ -406,7 +406,7 @@ static void a_mended_copy_keeps_what_is_reserved(void **state) {
 }
 
 /* Damage comes first, what must be understood after it: repair finds that before it mends. */
-static void repair_looks_behind_damage(void **state) {
+static void repair_looks_past_damage(void **state) {
     (void)state;
     pawl_error e;
     write_some(PAWL_OPEN_CREATE, 20);
@@ -426,7 +426,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(each_class_in_each_place, setup, teardown),
         cmocka_unit_test_setup_teardown(features_are_carried_over, setup, teardown),
         cmocka_unit_test_setup_teardown(a_mended_copy_keeps_what_is_reserved, setup, teardown),
-        cmocka_unit_test_setup_teardown(repair_looks_behind_damage, setup, teardown),
+        cmocka_unit_test_setup_teardown(repair_looks_past_damage, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
