@@ -89,6 +89,8 @@ int cli_finish_output(int code);
 int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out);
 /* Closes; if that fails, tells it, and CLI_PROBLEM takes the place of a good code. */
 int cli_close(pawl *log, const char *dir, int code);
+/* "tmpfs", say, where the directory is kept in memory and nothing is durable; else NULL. */
+const char *cli_in_memory(const char *dir);
 /* Finds a stream; if there is none, says which there are and returns CLI_PROBLEM. */
 int cli_find_stream(pawl *log, const char *dir, const char *name, pawl_stream_info *out);
 

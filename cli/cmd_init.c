@@ -2,6 +2,9 @@
  *
  * cmd_init.c - `pawl init`: makes a log.
  */
+#include <inttypes.h>
+#include <sys/statvfs.h>
+
 #include "cli/cli.h"
 
 enum { SEGMENT_SIZE, DISK_CAP };
@@ -12,6 +15,25 @@ static const cli_option options[] = {
                   "bytes that all segments may take, at least four of them (no cap)"},
     {NULL, NULL, NULL},
 };
+
+/* What works, and will disappoint. */
+static void remark(const char *dir, uint64_t segment_size) {
+    const uint64_t mib = UINT64_C(1) << 20;
+    const char *memory = cli_in_memory(dir);
+    struct statvfs s;
+    if (memory != NULL)
+        cli_error("remark: %s is on %s, in memory: nothing in it outlives a reboot or a power cut",
+                  dir, memory);
+    if (statvfs(dir, &s) != 0)
+        return;
+    uint64_t size = s.f_blocks * s.f_frsize, fits = segment_size;
+    while (fits > mib && fits > size / 8)
+        fits = fits / 2 / mib * mib;
+    if (size / 4 < segment_size && fits < segment_size)
+        cli_error("remark: the file system of %s holds less than four segments of %" PRIu64
+                  " MiB, and the log will be full soon; --segment-size %" PRIu64 "M suits it",
+                  dir, segment_size / mib, fits / mib);
+}
 
 static int run(cli_args *a) {
     const uint64_t mib = UINT64_C(1) << 20;
@@ -41,6 +63,7 @@ static int run(cli_args *a) {
                   e.message[0] != '\0' ? e.message : pawl_strerror(code));
         return CLI_CANNOT_OPEN;
     }
+    remark(dir, o.segment_size);
     return cli_close(log, dir, CLI_OK);
 }
 

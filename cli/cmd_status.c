@@ -105,6 +105,7 @@ static json_t *gather_log(const char *dir, const pawl_status *s) {
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         json_object_set_new(o, numbers[i].name, number(numbers[i].value));
+    json_object_set_new(o, "in_memory", json_boolean(cli_in_memory(dir) != NULL));
     json_object_set_new(o, "features_read", bits(s->features_read));
     json_object_set_new(o, "features_write", bits(s->features_write));
     json_object_set_new(o, "features_ignore", bits(s->features_ignore));
@@ -147,6 +148,8 @@ static void print_log(const json_t *o) {
     cli_printf(", segments %" PRId64 " to %" PRId64 " of %s%s\n", (int64_t)get(o, "first_segment"),
                (int64_t)get(o, "last_segment"), size_of(o, "segment_size", a),
                json_is_true(json_object_get(o, "full")) ? "; FULL" : "");
+    if (json_is_true(json_object_get(o, "in_memory")))
+        cli_printf("place      in memory (tmpfs): nothing outlives a reboot or a power cut\n");
     cli_printf("address    LSN %" PRId64 " to %" PRId64 ", durable to %" PRId64 "\n",
                (int64_t)get(o, "first_lsn"), (int64_t)get(o, "end_lsn"),
                (int64_t)get(o, "durable_lsn"));

@@ -4,9 +4,11 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include "cli/cli.h"
@@ -104,6 +106,13 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
                   " bytes read, %" PRIu64 " bytes of unacknowledged tail cut)",
                   dir, (double)s.recovery_ns / 1e6, s.recovered_bytes, s.cut_bytes);
     return CLI_OK;
+}
+
+const char *cli_in_memory(const char *dir) {
+    struct statfs s;
+    if (statfs(dir, &s) != 0)
+        return NULL;
+    return s.f_type == TMPFS_MAGIC ? "tmpfs" : s.f_type == RAMFS_MAGIC ? "ramfs" : NULL;
 }
 
 int cli_close(pawl *log, const char *dir, int code) {

@@ -124,6 +124,26 @@ static int take_lock(pawl *p, const pawl_options *o) {
     return rc < 0 ? fail_sys(rc, "flock", "lock", NO_LSN) : 0;
 }
 
+/* No room for a segment: names the size that there would be room for, four times over. */
+static int no_room(pawl *p, uint64_t size) {
+    uint64_t room = 0, fits = 4096ull * MIB; /* the largest */
+    if (p->io->ops->free_space(p->io, &room) < 0)
+        room = 0;
+    while (fits >= MIB && fits > room / 4)
+        fits /= 2;
+    if (fits < MIB || fits >= size)
+        return fail_at(PAWL_FULL, ENOSPC, "create", NULL, 0,
+                       "no room to make a log: a segment takes %llu MiB; free space on this file "
+                       "system, or raise the quota",
+                       (unsigned long long)(size / MIB));
+    return fail_at(PAWL_FULL, ENOSPC, "create", NULL, 0,
+                   "no room to make a log: a segment takes %llu MiB, and %llu MiB are free; make "
+                   "it with segments of %llu MiB (segment_size; pawl init --segment-size %lluM), "
+                   "or free space on this file system",
+                   (unsigned long long)(size / MIB), (unsigned long long)(room / MIB),
+                   (unsigned long long)(fits / MIB), (unsigned long long)(fits / MIB));
+}
+
 /* What the log consists of; if there is none, one is created where that is asked for. */
 static int find_or_create(pawl *p, const pawl_options *o, struct log_extent *x) {
     int rc = log_extent_find(p->io, &p->mem, true, x);
@@ -133,8 +153,10 @@ static int find_or_create(pawl *p, const pawl_options *o, struct log_extent *x) 
         return fail(PAWL_EXISTS, "there is a log in this directory already");
     if (rc != PAWL_NOT_A_LOG)
         return rc;
-    TRY(wal_create(p->io, &p->mem, &p->points, o->segment_size != 0 ? o->segment_size : 64ull * MIB,
-                   o->disk_cap));
+    uint64_t size = o->segment_size != 0 ? o->segment_size : 64ull * MIB;
+    rc = wal_create(p->io, &p->mem, &p->points, size, o->disk_cap);
+    if (rc < 0)
+        return rc == PAWL_FULL ? no_room(p, size) : rc;
     return log_extent_find(p->io, &p->mem, true, x);
 }
 

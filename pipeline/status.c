@@ -25,11 +25,25 @@ static void fill_writer(pawl *p, pawl_status *s) {
     s->group_wait = (uint32_t)pace_group_wait(&w->pace);
 }
 
+/* Segments that a writer has prepared are files too. */
+static uint64_t files(pawl *p, uint64_t begun) {
+    struct segment_list l;
+    pawl_error saved;
+    fail_copy(&saved);
+    if (segment_list_read(p->io, &p->mem, &l) < 0) {
+        fail_again(&saved);
+        return begun;
+    }
+    uint64_t count = l.count;
+    segment_list_free(&l);
+    return count > begun ? count : begun;
+}
+
 static void fill_reader(pawl *p, pawl_status *s) {
     const struct follow *f = &p->follow;
     s->first_segment = p->wal.first_segment;
     s->last_segment = f->index;
-    s->disk_bytes = (f->index - p->wal.first_segment + 1) * p->header.segment_size;
+    s->disk_bytes = files(p, f->index - p->wal.first_segment + 1) * p->header.segment_size;
     s->durable_lsn = s->end_lsn = f->shown;
     s->epoch = f->epoch;
     s->writer_pid = f->writer < 0 ? -1 : f->writer;
@@ -42,7 +56,7 @@ static void fill(pawl *p, pawl_status *out) {
     out->features_write = p->header.features.write;
     out->features_ignore = p->header.features.ignore;
     if (p->read_only) {
-        follow_refresh(p);
+        (void)!follow_refresh(p); /* else what was known before */
         fill_reader(p, out);
     } else {
         fill_writer(p, out);

@@ -62,6 +62,10 @@ static int open_log(pipeline *p) {
         run_say(3, c->name, "", "cannot open the log %s: %s", c->directory, e.message);
         return CLI_CANNOT_OPEN;
     }
+    if (cli_in_memory(c->directory) != NULL)
+        run_say(1, c->name, "",
+                "%s is on %s, in memory: nothing in it outlives a reboot or a power cut",
+                c->directory, cli_in_memory(c->directory));
     pawl_status s = PAWL_STATUS_INIT;
     /* making it is the first two */
     if (pawl_get_status(p->log, &s) == 0 && !s.clean && s.epoch > 2)
