@@ -263,8 +263,7 @@ static void as_jansson(void **state) {
 #else
 static void as_jansson(void **state) {
     (void)state;
-    print_message("libjansson-dev is not installed\n");
-    skip();
+    SKIP("libjansson-dev is not installed");
 }
 static void written_strings(void **state) {
     as_jansson(state);
