@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * appliance.c - a program that `pawl crashtest` can check record by record: it appends the records
- * that the test expects, has them processed, and
- * acknowledges what became durable. Try it:    pawl crashtest data --seconds 10 --
- *                                              build/examples/appliance
+ * appliance.c - a program that `pawl crashtest` can check record by record. It appends the records
+ * that the test expects, has them processed, and acknowledges them when they are durable. Try it:
+ *     pawl crashtest data --seconds 10 -- build/examples/appliance
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,7 +26,7 @@ static void check(int code) {
 }
 
 static void acknowledge(const char *what, uint64_t n) {
-    char line[64]; /* one write() a line, so that a kill leaves it whole or not there */
+    char line[64]; /* one write() per line: a kill leaves it whole or absent */
     int len = snprintf(line, sizeof line, "%s %" PRIu64 "\n", what, n);
     if (ack_fd >= 0 && write(ack_fd, line, (size_t)len) < 0)
         exit(1);
@@ -40,8 +39,7 @@ static uint64_t mix(uint64_t *state) { /* splitmix64 */
     return z ^ (z >> 31);
 }
 
-/* Record n of the seed, as pawl(1) defines it (this machine is little-endian); returns its
- * length. */
+/* Record n of the seed, as pawl(1) defines it (for a little-endian machine). Returns its length. */
 static uint32_t make(uint64_t n, uint8_t bytes[8 + 65536 + 8]) {
     uint64_t state = seed ^ n * UINT64_C(0xD1342543DE82EF95), r = mix(&state);
     uint64_t most = r % 1000 == 0 ? 65536 : r % 50 == 0 ? 8192 : 256;
@@ -84,7 +82,7 @@ int main(void) {
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
     c.name = "crashtest", c.inputs = &in, c.input_count = 1, c.process = invert, c.arg = inverted;
     check(pawl_processor_add(log, &c, NULL));
-    pawl_bounds b; /* all records there are durable: they are appended one at a time */
+    pawl_bounds b; /* all of these records are durable: they are appended one at a time */
     check(pawl_partition_bounds(log, in, 0, &b));
     for (uint64_t n = b.end;; n++) {
         pawl_record r = {.value = bytes, .value_len = make(n, bytes)};

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * builtin.c - the processors that come with Pawl, in a program of your own: a regular expression
- * takes log lines apart, and a window of ids lets each request through once, however often its line
- * is sent.
+ * builtin.c - Pawl's built-in processors in your own program. A regular expression parses log
+ * lines, and a window of ids lets each request through once, however often its line is sent.
  *
- *     builtin DIR <lines       reads lines such as "GET /a id=17"; prints what is new
+ *     builtin DIR <lines       reads lines such as "GET /a id=17"; prints the new ones
  *
  * It may be killed at any moment and started again with the same lines.
  *
@@ -34,7 +33,7 @@ static uint32_t stream(const char *name) {
     return id;
 }
 
-/* A built-in processor, as a pipeline's file would have it. */
+/* Adds a built-in processor, with the settings that a pipeline file would have. */
 static void add(const char *name, uint32_t from, const char *type, const pawl_setting *settings,
                 size_t count, pawl_processor_ops *ops) {
     pawl_error e = {0};
@@ -76,7 +75,7 @@ int main(int argc, char **argv) {
     if (argc != 2)
         return 2;
     o.flags = PAWL_OPEN_CREATE;
-    o.lock_wait_ms = 2000; /* a killed one may hold the lock for a moment */
+    o.lock_wait_ms = 2000; /* a killed process may hold the lock for a moment */
     need(pawl_open(argv[1], &o, &log_, &e), "opening", &e);
     uint32_t lines = stream("lines"), parsed = stream("parsed"), fresh = stream("new");
     const pawl_setting pattern[] = {
@@ -91,7 +90,7 @@ int main(int argc, char **argv) {
     pawl_last_error(&e);
     need(code, "processing", &e);
     print(fresh, before.durable);
-    need(pawl_close(log_), "closing", &e); /* takes the processors out */
+    need(pawl_close(log_), "closing", &e); /* removes the processors */
     parse.destroy(parse.self);
     once.destroy(once.self);
     return 0;

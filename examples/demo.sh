@@ -4,9 +4,9 @@
 # demo.sh PAWL EXAMPLES [LOGFILE] - what `./dev demo` runs. PAWL is the command, EXAMPLES the
 # directory of the built examples.
 #
-# An SSH server's log is ingested and sorted by a two-stage topology, everything is killed with -9
-# again and again at random moments, and in the end the log is audited and every output compared,
-# line by line, with what grep and sort say.
+# Ingests an SSH server's log and sorts it with a two-stage topology. Meanwhile every program is
+# killed with -9 again and again at random moments. At the end the log is audited, and every output
+# is compared, line by line, with the result of grep and sort.
 set -u
 export LC_ALL=C
 
@@ -42,7 +42,7 @@ generate() {
         } }'
 }
 
-# prints the name of a log with failed logins in it, or nothing: without them little would be shown
+# Prints the name of a log that has failed logins, or nothing: without them the demo shows little.
 choose_log() {
     local candidate
     for candidate in "$@"; do
@@ -59,7 +59,7 @@ fi
 source=${3:-$(realpath -m "$root/../shared/data/OpenSSH_2k.log")}
 [ -r "$source" ] || source=$(choose_log /var/log/*.log)
 if [ -n "$source" ]; then
-    # whole lines, not too many
+    # at most 4 MB, without an empty last line
     { head -c 4000000 "$source"; echo; } | sed '$ { /^$/d }' >"$work/one"
 else
     source="a generated log"
@@ -78,7 +78,7 @@ kills=0 recoveries=0 slowest=0 crashed=0
 "$pawl" init "$data" || fail "pawl init failed"
 "$pawl" stream create "$data" lines || fail "pawl stream create failed"
 
-# The log's own word on how long opening took, from what the process wrote as it began.
+# Reads how long opening the log took, from the message that the process wrote at its start.
 note_recovery() {
     recovered=
     ((crashed)) || return
@@ -109,12 +109,12 @@ killed_on_the_way() { # want, input file, name, program and arguments...
         137)
             killed=$((killed + 1)) kills=$((kills + 1)) crashed=1
             say "kill -9 no. $kills: $name after $delay ms${recovered:+ (it had reopened the log in $recovered ms)}"
-            ((limit = limit < 700 ? limit * 4 / 3 : limit)) # so that it gets further each time
+            ((limit = limit < 700 ? limit * 4 / 3 : limit)) # each run gets further
             ;;
         0)
             crashed=0
             ((killed >= want)) && return
-            # too quick for us: the log file has grown meanwhile, as log files do
+            # it ended before the kill: append to its input, as a growing log file would
             append_copies "$file" 10
             ((limit = limit > 8 ? limit * 2 / 3 : limit))
             (($(wc -l <"$file") < 5000000)) ||
@@ -134,12 +134,12 @@ say "ingested:     $(tail -n 1 "$work/messages")"
 killed_on_the_way $((4 + RANDOM % 3)) "$second" failed_logins "$failed_logins" "$data" "$second"
 say "processed:    killed $kills times in all, reopened after a crash $recoveries times, slowest ${slowest} ms"
 
-# ---- the log's own proof
+# ---- check the log
 
 "$pawl" verify "$data" || fail "pawl verify found problems"
 "$pawl" audit "$data" || fail "pawl audit found problems"
 
-# ---- grep's and sort's word
+# ---- compare with grep and sort
 
 pattern='Failed password.* from [^ ]'
 cat "$first" "$second" >"$input"
@@ -163,8 +163,7 @@ for stream in failed by-address; do
     same "$stream, sorted" "$work/want" "$work/got"
 done
 
-# Within a partition the order is the input's: of the wanted lines, those whose address is in the
-# partition.
+# A partition keeps the order of the input: compare it with the wanted lines whose address is in it.
 for ((p = 0; p < 4; p++)); do
     out by-address --partition $p >"$work/got"
     sort -u "$work/got" >"$work/here"

@@ -2,12 +2,12 @@
  *
  * failed_logins DIR [FILE] - sorts an SSH server's failed logins by source address, in a log that
  * `pawl init` made.
- *     lines --parse--> failed (whole lines, keyed by address) --address--> by-address (one address
- *     a failure)
- *                 \--> rest                           count them: pawl cat DIR by-address | sort |
- *                                                     uniq -c
- * After a kill -9 just run it again: the log knows how far the input was taken and how far each
- * stage came.
+ *     lines --parse--> failed (whole lines, keyed by address) --address--> by-address (an address
+ *           \                                                              for each failure)
+ *            \-------> rest
+ * To count them: pawl cat DIR by-address | sort | uniq -c
+ *
+ * After a kill -9, run it again: the log knows the position of the input and of each stage.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ static void check(int code) {
     if (code >= 0 || code == PAWL_EXISTS)
         return;
     fprintf(stderr, "failed_logins: %s: %s\n", pawl_strerror(code), e.message);
-    exit(1); /* without closing: to the log that is one more crash, and it is made for them */
+    exit(1); /* without closing: for the log that is just another crash */
 }
 
 static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *arg) {
@@ -31,7 +31,7 @@ static int parse(pawl_context *ctx, const pawl_record *r, size_t count, void *ar
     for (; count > 0 && code >= 0; r++, count--) {
         const char *line = r->value, *end = line + r->value_len, *address = NULL;
         const char *at = memmem(line, r->value_len, "Failed password", 15);
-        /* The last " from ": whoever tries to log in as "x from y" must not choose the address. */
+        /* Takes the last " from ": a user named "x from y" must not choose the address. */
         for (; at != NULL && (at = memmem(at, (size_t)(end - at), " from ", 6)) != NULL; at += 5)
             if (at + 6 < end && at[6] != ' ')
                 address = at + 6;
@@ -73,7 +73,7 @@ int main(int argc, char **argv) {
     char *line = NULL;
     size_t capacity = 0;
     uint64_t there = pawl_producer_sequence(producer),
-             number = 0; /* of lines: those that are there already are passed over */
+             number = 0; /* of lines; lines that the log already has are skipped */
     for (ssize_t size; (size = getline(&line, &capacity, in)) > 0;) {
         pawl_record r = {.value = line, .value_len = (uint32_t)(size - (line[size - 1] == '\n'))};
         pawl_tx *tx;
@@ -82,7 +82,7 @@ int main(int argc, char **argv) {
         check(pawl_begin(log, &tx));
         check(pawl_put(tx, lines, PAWL_ANY, &r));
         check(pawl_tx_sequence(tx, producer, number, number, NULL, 0));
-        /* not waited for: the order is certain, and pawl_run() waits for all */
+        /* not waited for: the order is fixed, and pawl_run() waits for all */
         check(pawl_commit_async(tx, NULL, NULL, NULL));
     }
     pawl_producer_close(producer);
@@ -91,7 +91,7 @@ int main(int argc, char **argv) {
     check(pawl_processor_add(log, &c, &(pawl_processor *){NULL}));
     c.name = "address", c.inputs = &failed, c.process = take_address;
     check(pawl_processor_add(log, &c, &(pawl_processor *){NULL}));
-    /* "address" takes what "parse" appended before that is durable: one flush */
+    /* "address" reads the output of "parse" before it is durable: one flush for both */
     check(pawl_run(log, 2, PAWL_RUN_UNTIL_IDLE));
     return pawl_close(log) < 0;
 }

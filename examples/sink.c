@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sink.c - a whole sink of one's own, against the public headers alone. Its target is a directory
- * with a file for each partition, "records position". A file is replaced by rename(2): that is the
- * target's own transaction, which holds data and position together, so the sink is transactional,
- * and the tally is right whatever is killed and whenever.
+ * sink.c - a whole sink of your own, which needs only the public headers. Its target is a directory
+ * with a file for each partition, "records position". A file is replaced by rename(2). That is the
+ * target's own transaction: it holds data and position together. So the sink is transactional, and
+ * the tally is right, whatever is killed at any moment.
  *
- * usage: sink LOG STREAM DIRECTORY     delivers what is durable in the log, and ends
+ * usage: sink LOG STREAM DIRECTORY     delivers what is durable in the log, then ends
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,10 +16,10 @@
 
 struct tally {
     int dir;
-    uint64_t records, position; /* of the partition at hand; changed by the batch at hand */
+    uint64_t records, position; /* of the current partition; the current batch changes them */
 };
 
-/* The file as it is: DONE, or GONE if there is none. */
+/* Reads the partition's file: DONE, or GONE if there is none. */
 static int load(struct tally *t, const pawl_sink_batch *b, pawl_fault *f) {
     char name[32], text[96] = "";
     *t = (struct tally){.dir = t->dir};
@@ -34,7 +34,7 @@ static int load(struct tally *t, const pawl_sink_batch *b, pawl_fault *f) {
     return pawl_fault_set(f, PAWL_FATAL, "%s is not a tally", name);
 }
 
-/* A rename that only the page cache has must not be believed. */
+/* Makes earlier renames durable: they may only be in the page cache. */
 static int open_target(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     (void)b;
     return fsync(((struct tally *)self)->dir) == 0
@@ -70,12 +70,12 @@ static int commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (fd >= 0)
         close(fd);
     if (!good || renameat(t->dir, "next", t->dir, name) != 0 || fsync(t->dir) != 0)
-        /* the runtime asks position() what became of it */
+        /* the runtime asks position() whether the rename took effect */
         return pawl_fault_set(f, PAWL_RETRY, "cannot replace %s", name);
     return PAWL_DONE;
 }
 
-static void forget(void *self) { /* abort: what was counted is loaded again by begin() */
+static void forget(void *self) { /* abort: begin() loads the committed count again */
     (void)self;
 }
 
@@ -96,7 +96,7 @@ int main(int argc, char **argv) {
     if (code == 0 && (code = pawl_stream_find(log, argv[2], &in)) == 0)
         code = pawl_sink_add(log, &c, &ops, &sink, &e);
     if (code == 0 && (code = pawl_sink_start(sink)) == 0)
-        /* delivers what there is; a program that lives on stops at its end only */
+        /* delivers what is in the log; a long-running program stops only at its end */
         code = pawl_sink_stop(sink, 60000);
     if (code < 0)
         fprintf(stderr, "sink: %s %s\n", pawl_strerror(code), e.message);

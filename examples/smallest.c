@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * smallest.c - makes a log, appends a record durably, reads everything back.
+ * smallest.c - makes a log, appends a record durably, reads all records back.
  * usage: smallest DIR
  */
 #include <inttypes.h>
@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
     pawl *log;
     pawl_error e;
     pawl_options o = PAWL_OPTIONS_INIT;
-    /* opening an existing log works just the same, and recovers it if need be */
+    /* the same call opens an existing log, and recovers it if necessary */
     o.flags = PAWL_OPEN_CREATE;
     if (pawl_open(argc > 1 ? argv[1] : "data", &o, &log, &e) < 0) {
         fprintf(stderr, "%s\n", e.message);
