@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cases.c - what is measured, against what, and what it is to reach.
+ * cases.c - the cases: what is measured, against what, and with which goal.
  */
 #include <stdarg.h>
 #include <stdlib.h>
@@ -44,7 +44,7 @@ struct side *bench_add_side(struct bench_case *c, const char *name, contender_fn
 }
 
 static void add_peers(struct bench *b, struct bench_case *c, bool append, struct setting s) {
-    if (b->tiny) /* their warm-ups take longer than all the rest */
+    if (b->tiny) /* their warm-ups take longer than everything else */
         snprintf(s.tune, sizeof s.tune, "warm=0,prewritten=0");
     for (size_t i = 0; i < b->peer_count; i++)
         bench_add_side(c, b->peers[i].name, append ? b->peers[i].append : b->peers[i].step, s)
@@ -70,17 +70,17 @@ static const char *named(char name[32], const char *stem, uint32_t record, uint3
     return name;
 }
 
-/* What a contender goes on with in the background while others have their slices (a segment
- * prepared, reads that run ahead) would flatter it where the device's throughput is all that
- * counts: there each has the device for its whole turn. */
+/* Gives each contender the device for its whole turn. Where only the device's throughput counts,
+ * background work during the others' slices (preparing a segment, reading ahead) would flatter a
+ * contender. */
 static void whole_turns(const struct bench *b, struct bench_case *c) {
     c->slices = 1;
     for (int i = 0; i < c->sides; i++)
         c->side[i].s.run_ns = b->slices * b->slice_ns;
 }
 
-/* Once warm, nothing is allocated for a record or a commit: less than one in ten commits allows for
- * what a new segment takes. */
+/* Once warm, nothing is allocated for a record or a commit. Fewer than one allocation in ten
+ * commits allows for new segments. */
 static void no_allocations(struct bench_case *c) {
     add_goal(c, ALLOCATIONS, 0, false, 0.1, "allocations per commit");
 }
@@ -239,7 +239,7 @@ static void topology_cases(struct bench *b) {
     add_goal(c, AGAINST_SIDE, 1, true, 0, "x one partition");
 }
 
-/* ---- the log as a whole */
+/* ---- the whole log */
 
 static void log_cases(struct bench *b) {
     struct setting s = bench_setting(b, 1024, 1000), other;

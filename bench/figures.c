@@ -67,19 +67,20 @@ static double writes_per_commit(const struct turn *t) {
     return ratio((double)t->device_writes, (double)t->commits);
 }
 
-/* One durable write of the floor is one flush, or on devices that have no volatile cache or know
- * FUA only the write. Others' flushes at the same time add some to both, so one is asked for, not
- * what F1 shows; a contender that doesn't sync is so much faster that they don't save it. */
+/* One durable write of the floor is one flush, or only the write on devices that have no volatile
+ * cache or that know FUA. Flushes of others at the same time add to both, so the check asks for one
+ * flush, not for as many as F1 shows. A contender that doesn't sync is so fast that these flushes
+ * of others can't hide it. */
 bool side_syncs(const struct bench *b, const struct bench_case *c, const struct side *s) {
     if (b->flushes_per_write >= 0.9)
         return side_least(c, s, flushes_per_commit) >= 0.9;
     return side_least(c, s, writes_per_commit) >= 0.9 ||
-           side_least(c, s, writes_per_commit) <= 0; /* 0: the device doesn't tell */
+           side_least(c, s, writes_per_commit) <= 0; /* 0: the device doesn't report it */
 }
 
 /* ---- verdicts */
 
-/* The best peer of a case by its median; -1: there is none that is durable. */
+/* The best durable peer of a case by its median; -1: none. */
 static int best_peer(const struct bench *b, const struct bench_case *c) {
     int best = -1;
     for (int i = 1; i < c->sides; i++) {
@@ -129,10 +130,8 @@ static void judge_goal(const struct bench *b, const struct bench_case *c, struct
 }
 
 void judge(struct bench *b, struct bench_case *c) {
-    for (int i = 0; i < c->sides;
-         /* F1 writes one block after the other: it says what one durable write looks like to the
-          * device */
-         i++)
+    /* F1 writes one block after the other: it shows how many flushes one durable write is */
+    for (int i = 0; i < c->sides; i++)
         if (strncmp(c->side[i].name, "F1", 2) == 0 && !c->side[i].failed) {
             double seen = side_least(c, &c->side[i], flushes_per_commit);
             if (b->flushes_per_write <= 0 || seen < b->flushes_per_write)

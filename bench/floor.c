@@ -12,7 +12,7 @@
 
 enum { BLOCK = 4096, MIB = 1 << 20, DEPTH_MAX = 16 };
 
-/* How large and how many: found by floor_prepare(). */
+/* Size and number of the requests, found by floor_prepare(). */
 struct form {
     unsigned len, depth;
 };
@@ -32,8 +32,7 @@ struct file {
 };
 
 static void make_ring(struct io_uring *ring) {
-    /* Completions are reaped by the thread that submits: newer kernels then save the interrupt's
-     * detour. */
+    /* The submitting thread reaps the completions: with newer kernels that saves an interrupt. */
 #ifdef IORING_SETUP_DEFER_TASKRUN
     if (io_uring_queue_init(2 * DEPTH_MAX, ring,
                             IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) == 0)
@@ -59,7 +58,7 @@ static void file_open(struct file *f, const struct setting *s) {
     struct iovec v = {f->data, (size_t)DEPTH_MAX * MIB};
     if (io_uring_register_files(&f->ring, &f->fd, 1) != 0)
         give_up("io_uring refuses to register a file");
-    /* a limit of locked memory may be in the way */
+    /* may fail at the limit of locked memory */
     f->fixed = io_uring_register_buffers(&f->ring, &v, 1) == 0;
 }
 
@@ -76,7 +75,7 @@ static uint64_t next(struct file *f, uint64_t len) {
 static void submit(struct file *f, bool write, unsigned slot, unsigned len, uint64_t at);
 static unsigned finish(struct file *f);
 
-/* One block, durable. The other ways are there to show that the first is the fastest. */
+/* Writes one block durably. The other ways show that the first is the fastest. */
 static void write_block(struct file *f, long way) {
     enum { PWRITEV2, FDATASYNC, RING };
     struct iovec v = {f->data, BLOCK};
@@ -90,8 +89,8 @@ static void write_block(struct file *f, long way) {
     }
 }
 
-/* rate 0: each as soon as the one before is durable. Else each has its time, and its latency counts
- * from there. */
+/* rate 0: each block starts when the previous one is durable. Else each has its intended time, and
+ * its latency counts from there. */
 static void blocks(const struct setting *s, uint32_t rate, struct turn *t) {
     struct file f;
     long way = setting_tuned(s, "way", 0);
@@ -151,7 +150,7 @@ static void submit(struct file *f, bool write, unsigned slot, unsigned len, uint
     io_uring_sqe_set_data64(e, (uint64_t)slot << 32 | len);
 }
 
-/* Waits for one; returns its slot. */
+/* Waits for one completion; returns its slot. */
 static unsigned finish(struct file *f) {
     struct io_uring_cqe *c;
     int rc = io_uring_submit_and_wait(&f->ring, 1);
@@ -192,8 +191,8 @@ void floor_r4(const struct setting *s, struct turn *t) {
     stream(s, false, its.read, t);
 }
 
-/* One batch's way: its input in pieces, all durable, then its output. Four batches at a time, each
- * in its own slot. Returns how many went through. */
+/* Runs batches: a batch's input in pieces until all are durable, then its output. Four batches are
+ * in flight, each in its own slot. Returns how many were finished. */
 static uint64_t two_phase(struct file *f, uint64_t padded, unsigned piece, uint64_t end) {
     enum { BATCHES = 4 };
     uint64_t left[BATCHES], finished = 0;
@@ -258,7 +257,7 @@ static void try_read(const struct setting *s, struct turn *t) {
     stream(s, false, form_of(s->batch), t);
 }
 
-/* All forms in turns; the one with the most. */
+/* Tries all forms in turns, and takes the one with the highest rate. */
 static bool best_form(const char *dir, contender_fn fn, uint64_t slice_ns, unsigned slices,
                       int (*stopping)(void), struct form *best, char *why, size_t why_size) {
     struct setting s[FORMS] = {0};

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * floor.h - the bare system calls: what the device and the kernel allow. One file, written once
+ * floor.h - the bare system calls: the limit that device and kernel set. One file, written once
  * beforehand and opened with O_DIRECT, because that is the fastest way known here to make bytes
  * durable; buffered writes and growing files halve it.
  *   F1         one block after the other, pwritev2(RWF_DSYNC)
  *   F4         256 KiB or 1 MiB writes, 2, 4, 8 or 16 in flight through io_uring, each RWF_DSYNC:
  *              the best of them
  *   R4         the same for reads
- *   two-phase  the input batch durable, then the output batch durable, four batches on their way at
- *              a time; pieces of 256 KiB or 1 MiB, whichever is better
+ *   two-phase  the input batch durable, then the output batch durable, four batches in flight;
+ *              pieces of 256 KiB or 1 MiB, whichever is better
  */
 #ifndef PAWL_BENCH_FLOOR_H
 #define PAWL_BENCH_FLOOR_H
 
 #include "measure.h"
 
-/* Makes the file, and finds the best form of F4, R4 and two-phase. False, and `why`: O_DIRECT or
- * io_uring can't be had. */
+/* Makes the file and finds the best form of F4, R4 and two-phase. False: O_DIRECT or io_uring is
+ * missing, and `why` has the reason. */
 bool floor_prepare(const char *dir, uint64_t size, uint64_t slice_ns, unsigned slices,
                    int (*stopping)(void), char *why, size_t why_size);
 const char *floor_choice(void); /* "F4 256 KiB, 4 in flight; R4 ..." */

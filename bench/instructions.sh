@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# instructions.sh - how many instructions a record costs, by valgrind's callgrind: the same whatever
-# else the machine does. Each way is run twice, with N and with 3 N records; the difference, divided
-# by 2 N, is free of what opening and closing cost.
+# instructions.sh - counts the instructions per record with valgrind's callgrind. The count doesn't
+# depend on what else the machine does. Each way is run twice, with N and with 3 N records; the
+# difference, divided by 2 N, excludes the cost of opening and closing.
 #
-# Valgrind counts a "rep movsb" of n bytes as n instructions, and glibc copies with it from some 2
-# KiB up: a copy of 100 KB would count as 100,000 where the processor does it with a few thousand
-# moves. So glibc is told to copy with vectors, at 32 bytes an instruction.
+# Valgrind counts a "rep movsb" of n bytes as n instructions, and glibc uses it for copies from some
+# 2 KiB up: a copy of 100 KB would count as 100,000, but the processor needs a few thousand moves.
+# So glibc is told to copy with vectors, 32 bytes per instruction.
 #
 # usage: instructions.sh PROGRAM OUTPUT-DIRECTORY [WAY:BATCH:BYTES...]
 #   leaves OUTPUT-DIRECTORY/instructions.json, and callgrind.WAY-BATCH-BYTES for callgrind_annotate
@@ -33,12 +33,12 @@ count() { # count WAY BATCH BYTES RECORDS PROFILE: instructions of one run
     sed -n 's/^totals: \([0-9]*\).*/\1/p; s/^summary: \([0-9]*\).*/\1/p' "$5" | head -n 1
 }
 
-costs() { # costs PROFILE: instructions and function, a line each
+costs() { # costs PROFILE: instructions and function, one per line
     callgrind_annotate --threshold=100 --auto=no "$1" 2>/dev/null | tr -d , |
         sed -nE 's/^ *([0-9]+) +\( *[0-9.]+%\) +([^ ]*):([^ []+).*/\1 \3/p'
 }
 
-functions() { # functions SHORT LONG RECORDS: what takes the most, in instructions a record, as JSON
+functions() { # functions SHORT LONG RECORDS: the costliest, in instructions per record, as JSON
     { costs "$1" | sed 's/^/-/'; costs "$2"; } |
         awk -v n="$3" \
             '{ cost[$2] += $1 } END { for (f in cost) printf "%.2f %s\n", cost[f] / n, f }' |

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PUT_MAX 64u /* records given at once */
+#define PUT_MAX 64u /* records per put */
 #define VALUE_BYTES 65536u
 
 void check(int rc, const char *what) {

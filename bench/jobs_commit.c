@@ -12,7 +12,7 @@ struct committer {
     struct log *log;
     pthread_t thread;
     pthread_barrier_t *start, *finish;
-    const uint64_t *end; /* of the slice, set before the start; 0: there are no more */
+    const uint64_t *end; /* end of the slice, set before the start; 0: no more slices */
     uint64_t commits;
     struct hdr latencies;
 };
@@ -77,7 +77,7 @@ void job_commit(const struct setting *s, struct turn *t) {
         all[i].s = s, all[i].log = &l;
     if (s->threads > 1)
         run_committers(all, s->threads, t);
-    else /* no other thread of ours: the latency of a program that has none */
+    else /* no other thread in the process: the latency of a program that has none */
         for (uint64_t end; slice_begin(t, &end); slice_end(t))
             commit_until(&all[0], end);
     for (uint32_t i = 0; i < s->threads; i++) {
@@ -97,12 +97,10 @@ void job_commit_p50(const struct setting *s, struct turn *t) {
     t->value = (double)t->p50;
 }
 
-/* ---- transactions of one record, not waited for, each acknowledged when it is durable */
+/* ---- transactions of one record, not waited for, acknowledged when durable */
 
-enum {
-    SAMPLED = 64
-    /* A clock read for each commit would be a large part of its cost: one in so many is timed. */
-};
+/* One commit in SAMPLED is timed: reading the clock for each would be a large part of its cost. */
+enum { SAMPLED = 64 };
 
 struct acks {
     atomic_uint_fast64_t count;
@@ -148,7 +146,7 @@ static void *submitter_main(void *arg) {
     return NULL;
 }
 
-/* Submits for so long, and returns when all is acknowledged. */
+/* Submits until `end`, and returns when all is acknowledged. */
 static uint64_t submit_for(const struct setting *s, struct log *l, uint64_t end) {
     struct submitter all[64];
     uint64_t submitted = 0, before = the_acks->count;
@@ -186,8 +184,8 @@ void job_commit_async(const struct setting *s, struct turn *t) {
     log_close(&l, t);
 }
 
-/* An open loop: each record has its time, and is not waited for; what is late is late from there on
- * (no coordinated omission). */
+/* An open loop: each record has its intended time and is not waited for. Latency counts from that
+ * time (no coordinated omission). */
 void job_commit_paced(const struct setting *s, struct turn *t) {
     struct log l;
     the_acks = must_allocate(sizeof *the_acks);

@@ -45,7 +45,7 @@ static uint64_t end_of(pawl *log) {
     return status.end_lsn;
 }
 
-/* Appends until the log is so long; returns how many records that took. */
+/* Appends until the log has `bytes` bytes; returns the number of records. */
 static uint64_t grow(struct log *l, const struct setting *s, uint64_t bytes) {
     struct statvfs v;
     uint64_t put = 0;
@@ -57,7 +57,7 @@ static uint64_t grow(struct log *l, const struct setting *s, uint64_t bytes) {
     return put;
 }
 
-/* Whatever the page cache has of a directory's files is thrown out. */
+/* Drops a directory's files from the page cache. */
 static void make_cold(const char *dir) {
     struct dirent *e;
     DIR *d = opendir(dir);
@@ -84,7 +84,7 @@ void job_replay(const struct setting *s, struct turn *t) {
     uint64_t bytes = end_of(l.log), next = 0;
     check(pawl_reader_open(l.log, l.in, 0, 0, PAWL_READ_COMMITTED, &reader), "a reader");
     for (uint64_t end; next < put && slice_begin(t, &end); slice_end(t))
-        while (next < put) { /* all of it, however long the slice */
+        while (next < put) { /* the whole log, however long the slice */
             pawl_batch batch;
             check(pawl_read(reader, 0, 0, &batch), "read");
             if (batch.count == 0)
@@ -98,7 +98,7 @@ void job_replay(const struct setting *s, struct turn *t) {
     log_close(&l, t);
 }
 
-/* A writer in a process of its own brings the log to `bytes`, commits one more record, and is
+/* A writer in its own process makes the log `bytes` long, commits one more record, and is
  * killed. */
 static void write_and_be_killed(const struct setting *s, uint64_t bytes) {
     int status;
@@ -116,7 +116,7 @@ static void write_and_be_killed(const struct setting *s, uint64_t bytes) {
         give_up("the writer was not killed as it should have been");
 }
 
-/* Opens it; notes how long that took and how much was looked at. */
+/* Opens the log; notes how long that took and how many bytes were scanned. */
 static uint64_t time_opening(const struct setting *s, struct turn *t) {
     struct log l;
     pawl_options o = PAWL_OPTIONS_INIT;
@@ -148,8 +148,8 @@ void job_recovery(const struct setting *s, struct turn *t) {
     t->value = (double)scanned * 1e9 / (double)t->ns;
 }
 
-/* The log is kept for the next turn. Its newest segment is nine tenths full, nearly the worst
- * case. */
+/* The log is kept for the next turn. Its newest segment is nine tenths full, which is nearly the
+ * worst case. */
 void job_reopen(const struct setting *s, struct turn *t) {
     struct setting mine = *s;
     uint64_t segment = s->segment != 0 ? s->segment : UINT64_C(64) << 20;
@@ -182,7 +182,7 @@ static void process_one(struct log *l, pawl_reader *reader, uint32_t record, uin
     check(pawl_commit(tx, NULL), "commit");
 }
 
-/* rate 0: one after the other. */
+/* rate 0: each record starts when the previous one is done. */
 static void appliance(const struct setting *s, uint32_t rate, uint64_t most, struct turn *t) {
     struct log l;
     pawl_reader *reader;

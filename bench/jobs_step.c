@@ -5,7 +5,7 @@
 
 #include "jobs.h"
 
-/* ---- with transactions of one's own */
+/* ---- with the program's own transactions */
 
 static uint64_t step(struct log *l, pawl_reader *reader, uint32_t batch, bool wait) {
     pawl_batch in;
@@ -18,7 +18,7 @@ static uint64_t step(struct log *l, pawl_reader *reader, uint32_t batch, bool wa
     return in.count;
 }
 
-/* Both halves in one thread; the engine's back-pressure is all that limits what is in flight. */
+/* Runs both halves in one thread. Only the engine's back-pressure limits what is in flight. */
 static uint64_t steps_until(struct log *l, pawl_reader *reader, const struct setting *s,
                             uint64_t put, uint64_t end) {
     uint64_t done = put;
@@ -117,7 +117,7 @@ static void add(struct log *l, const char *name, uint32_t n, uint32_t input, str
     check(pawl_processor_add(l->log, &config, &processor), "adding a processor");
 }
 
-/* A chain from `in`; returns its last stream. `stages` must live as long as the log. */
+/* Makes a chain from `in`, and returns its last stream. `stages` must live as long as the log. */
 static uint32_t chain(struct log *l, struct stage *stages, uint32_t count) {
     uint32_t from = l->in;
     for (uint32_t i = 0; i < count; i++) {
@@ -209,7 +209,7 @@ void job_worker_p50(const struct setting *s, struct turn *t) {
     free(h);
 }
 
-/* Appends a few batches to each partition, runs all until idle, and so on. */
+/* Repeatedly appends a few batches to each partition and runs all processors until idle. */
 static uint64_t run_batches(struct log *l, const struct setting *s, uint32_t partitions,
                             uint32_t threads, uint64_t end) {
     uint64_t put = 0;

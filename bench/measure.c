@@ -34,7 +34,7 @@ void measure_sleep_until(uint64_t ns) {
 
 /* ---- the process and the device */
 
-/* The number after `name` in a file of /proc; 0 where there is none. */
+/* The number after `name` in a file of /proc; 0 if there is none. */
 static uint64_t proc_number(const char *path, const char *name) {
     char line[256];
     unsigned long long n = 0;
@@ -86,9 +86,9 @@ static uint64_t own_bytes(void) {
     return proc_number("/proc/self/io", "write_bytes:");
 }
 
-/* The clock is read last at the beginning, and first at the end. */
+/* The clock is read last here, and first in slice_end(). */
 bool slice_begin(struct turn *t, uint64_t *end) {
-    char c = 'r'; /* ready: for the first slice, or with the one before */
+    char c = 'r'; /* ready for the first slice, or done with the previous one */
     if (write(its.to_parent, &c, 1) != 1 || read(its.to_parent, &c, 1) != 1)
         return false;
     if (!its.begun) {
@@ -154,7 +154,7 @@ _Noreturn void contender_main(contender_fn fn, const struct setting *s, int to_p
         struct turn t;
     } answer = {.kind = "R"};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGINT, SIG_IGN); /* the parent decides */
+    signal(SIGINT, SIG_IGN); /* the parent decides when to stop */
     signal(SIGTERM, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
     its.to_parent = to_parent;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * report.c - figures for people, and as JSON.
+ * report.c - prints figures for people, and as JSON.
  */
 #include <math.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 
 #include "bench.h"
 
-/* "ext4" and the like, by the numbers of statfs(2). */
+/* The file system's name, from the numbers of statfs(2): "ext4". */
 const char *file_system(const char *dir) {
     static const struct {
         unsigned long magic;

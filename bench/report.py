@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 #
-# report.py - from the bench's JSON to the pictures in docs/bench/ and the figures in
-# docs/performance.md, which stand between the marks "<!-- figures: NAME -->" and "<!-- end -->" and
-# are written by nothing else.
+# report.py - turns the bench's JSON into the pictures in docs/bench/ and the figures in
+# docs/performance.md. Only this program writes the text between the marks
+# "<!-- figures: NAME -->" and "<!-- end -->".
 #
 # usage: report.py [--check] DOCS
-#   DOCS/bench/bench.json, tune.json and instructions.json are read (those that are there); pictures need gnuplot.
-#   --check: says whether DOCS/performance.md holds what it would write; writes nothing.
+#   Reads DOCS/bench/bench.json, tune.json and instructions.json, as far as they exist. Pictures
+#   need gnuplot.
+#   --check: tells whether DOCS/performance.md has the text that it would write; writes nothing.
 import json
 import re
 import shutil

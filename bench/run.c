@@ -15,7 +15,7 @@ static void tell(const struct bench *b, const char *what, unsigned done, unsigne
         b->progress(b->progress_arg, what, done, total);
 }
 
-/* What reopened logs leave between turns. */
+/* Removes the reopened logs, which are kept between turns. */
 static void remove_kept(const struct bench *b, const struct bench_case *c) {
     char path[4096];
     for (int i = 0; i < c->sides; i++) {
@@ -24,7 +24,7 @@ static void remove_kept(const struct bench *b, const struct bench_case *c) {
     }
 }
 
-/* A contender that gives up is out, the others go on. False: stopped. */
+/* A contender that gives up is left out, and the others continue. False: stopped. */
 static bool run_round(const struct bench *b, struct bench_case *c, unsigned round) {
     struct entry all[SIDES_MAX];
     struct side *in[SIDES_MAX];

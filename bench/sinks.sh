@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# sinks.sh PROGRAM [RECORDS] - runs build/bench/sinks beside a PostgreSQL server of its own, which
-# syncs, in a temporary directory.
+# sinks.sh PROGRAM [RECORDS] - starts a PostgreSQL server with fsync in a temporary directory, and
+# runs build/bench/sinks against it.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 PG_OPTIONS="-c fsync=on -c shared_buffers=128MB -c max_wal_size=4GB"

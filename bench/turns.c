@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * turns.c - the parent's end: starts contenders and lets them take their slices in turn. Each child
- * holds one end of a socket; what it says is
- *   'r'            ready for a slice; the answer is a byte, or the end of the socket when there are
- *                  no more
- *   'R' + turn     its result, the last it says
- *   'E' + text     why it gave up
+ * turns.c - the parent's end: starts contenders and gives them their slices in turn. Each child
+ * holds one end of a socket and sends
+ *   'r'            ready for a slice; the parent answers with a byte, or closes the socket if
+ *                  there are no more
+ *   'R' + turn     its result, the last message
+ *   'E' + text     the reason it gave up
  */
 #include <errno.h>
 #include <poll.h>
@@ -24,7 +24,7 @@ enum { ENTRIES_MAX = 16 };
 struct child {
     pid_t pid;
     int socket;
-    bool over; /* it has said its last */
+    bool over; /* it has sent its last message */
     struct setting s;
 };
 
@@ -33,7 +33,7 @@ static void fail(struct entry *e, const char *why) {
     snprintf(e->why, e->why_size, "%s", why);
 }
 
-/* Hears what a child says next; false: stopped. */
+/* Receives the next message of a child. False: stopped. */
 static bool listen_to(struct child *c, struct entry *e, int (*stopping)(void)) {
     struct pollfd p = {.fd = c->socket, .events = POLLIN};
     struct {
@@ -93,7 +93,7 @@ static bool start(const char *parent, unsigned index, struct child *c, struct en
     return listen_to(c, e, stopping);
 }
 
-/* In any case: no process and no file is left. */
+/* Whatever happened, leaves no process and no file. */
 static void clean_up(struct child *c) {
     if (c->pid > 0) {
         if (!c->over)
@@ -114,7 +114,7 @@ static bool take_slices(struct child *children, struct entry *all, unsigned coun
             unsigned i = (first + slice + k) % count;
             if (children[i].over)
                 continue;
-            /* if it is gone, that is heard next */
+            /* if the child has ended, the next receive reports it */
             (void)send(children[i].socket, "g", 1, MSG_NOSIGNAL);
             if (!listen_to(&children[i], &all[i], stopping))
                 return false;

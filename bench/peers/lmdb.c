@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LMDB at its best with durability at each commit: integer keys put with MDB_APPEND, no lock table,
- * no read-ahead, a cursor for each pass, a file written once beforehand. `bench --tune` compares
- * the settings.
+ * LMDB in its fastest setup with a durable commit each time: integer keys put with MDB_APPEND, no
+ * lock table, no read-ahead, one cursor per pass, a file written once beforehand. `bench --tune`
+ * compares the settings.
  */
 #include <fcntl.h>
 #include <lmdb.h>
@@ -25,7 +25,7 @@ static void must(int rc, const char *what) {
         give_up("lmdb, %s: %s", what, mdb_strerror(rc));
 }
 
-/* Writes zeros where the data file will grow to: LMDB doesn't mind, and a sync then needs no commit
+/* Writes zeros where the data file will grow to. LMDB accepts that, and a sync then needs no commit
  * of the file system's journal. */
 static void prewrite(struct peer_lmdb *p, size_t bytes) {
     enum { MIB = 1 << 20 };
@@ -40,7 +40,7 @@ static void prewrite(struct peer_lmdb *p, size_t bytes) {
             give_up("lmdb: its file can't be written to");
     if (fsync(fd) != 0)
         give_up("lmdb: its file can't be synced");
-    /* else it lies in the cache in large pieces, each of which counts as written as a whole */
+    /* else the cache has it in large pieces, and a small write counts as a whole piece */
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     free(zeros);
 }

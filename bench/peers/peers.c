@@ -17,8 +17,8 @@ const struct peer peers[] = {
 };
 const size_t peer_count = sizeof peers / sizeof peers[0] - 1;
 
-/* Both halves in turns, each commit durable before the next begins: that is how their programs are
- * written. */
+/* Runs both halves in turn. Each commit is durable before the next begins, as in programs that use
+ * these libraries. */
 static uint64_t steps(const struct peer_ops *ops, void *peer, const struct setting *s, uint64_t put,
                       uint64_t end) {
     uint64_t done = put;

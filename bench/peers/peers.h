@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * peers.h - what users would pick instead, each in its best durable configuration, doing the same
- * work. Those are built whose library is there.
+ * peers.h - the alternatives that users would pick, each in its best durable configuration, doing
+ * the same work. A peer is built if its library is installed.
  */
 #ifndef PAWL_BENCH_PEERS_H
 #define PAWL_BENCH_PEERS_H
@@ -23,7 +23,7 @@ struct peer_ops {
     void *(*open)(const struct setting *s);
     /* one durable commit */
     void (*put)(void *peer, uint64_t first, uint32_t count, uint32_t record);
-    /* one durable commit; how many */
+    /* one durable commit; returns the number of records */
     uint64_t (*process)(void *peer, uint64_t from, uint32_t count);
     void (*close)(void *peer);
 };

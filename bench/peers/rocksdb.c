@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RocksDB at its best with durability at each commit: one WriteBatch a commit, sync, no
- * compression, log files recycled (so that a sync needs no commit of the file system's journal), an
- * iterator for each pass. `bench --tune` compares the settings.
+ * RocksDB in its fastest setup with a durable commit each time: one WriteBatch per commit, sync, no
+ * compression, recycled log files (so that a sync needs no commit of the file system's journal),
+ * one iterator per pass. `bench --tune` compares the settings.
  */
 #include <rocksdb/c.h>
 #include <stdlib.h>
@@ -36,8 +36,8 @@ static void commit(struct peer_rocksdb *p) {
     rocksdb_writebatch_clear(p->batch);
 }
 
-/* Fills memtable after memtable without syncing, so that there are old logs, written from end to
- * end, to be recycled: as in a program that runs for days. */
+/* Fills several memtables without syncing. That leaves old logs, fully written, to be recycled, as
+ * in a program that runs for days. */
 static void warm_up(struct peer_rocksdb *p, size_t buffer) {
     char *error = NULL;
     rocksdb_flushoptions_t *f = rocksdb_flushoptions_create();

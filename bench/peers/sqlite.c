@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * SQLite at its best with durability at each commit: WAL, synchronous=FULL, exclusive locking (no
- * shared memory), prepared statements, integer keys in order, a log that has grown to its size.
- * `bench --tune` compares the settings.
+ * SQLite in its fastest setup with a durable commit each time: WAL, synchronous=FULL, exclusive
+ * locking (no shared memory), prepared statements, integer keys in order, a log that has grown to
+ * its full size. `bench --tune` compares the settings.
  */
 #include <sqlite3.h>
 #include <stdio.h>
@@ -36,9 +36,9 @@ static sqlite3_stmt *prepare(struct peer_sqlite *p, const char *sql) {
     return s;
 }
 
-/* Lets the log grow as far as it will before a checkpoint, so that from then on it is overwritten:
- * a growing file costs a commit of the file system's journal at each sync, which a program that
- * runs for days pays only at first. */
+/* Lets the log grow to its size before a checkpoint; from then on it is overwritten. Each sync of a
+ * growing file costs a commit of the file system's journal, which a program that runs for days pays
+ * only at first. */
 static void warm_up(struct peer_sqlite *p, long pages) {
     char sql[200];
     run(p->db, "CREATE TABLE w(v BLOB)");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * allocations.c - counts the allocations that Pawl, and what is linked statically with it, makes:
- * the linker sends them here (--wrap).
+ * allocations.c - counts the allocations of Pawl and of all that is linked statically with it: the
+ * linker redirects them here (--wrap).
  */
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * filesink - the file sink beside `cat` into a file with fdatasync for each of the same batches, in
- * turns, batch by batch, in one run. usage: filesink DIR [BATCHES [BATCH-RECORDS [RECORD-BYTES
- * [cold]]]]
+ * filesink - the file sink against `cat` into a file with fdatasync for each of the same batches.
+ * They alternate batch by batch in one run.
+ * usage: filesink DIR [BATCHES [BATCH-RECORDS [RECORD-BYTES [cold]]]]
  *
- * The floor reads the lines from a file that is in the page cache (with `cold`: on the disk), 128
- * KiB at a time as cat does. The sink reads them from the log, of which they are the newest but
- * mostly on the disk already, encodes them, writes them to its hidden part, makes them durable, and
- * has the log decide and the state say so: nothing is left out.
+ * The floor reads the lines from a file in the page cache (with `cold`: from the disk), 128 KiB at
+ * a time as cat does. The sink does all of its work: it reads the lines from the log (they are its
+ * newest, but mostly on the disk already), encodes them, writes them to its hidden part, makes them
+ * durable, and waits for the log's decision and its own state.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -23,12 +23,12 @@
 
 struct job {
     const char *dir;
-    uint64_t batches, records, bytes; /* records a batch, bytes a record */
+    uint64_t batches, records, bytes; /* records in a batch, bytes in a record */
     pawl *log;
     pawl_sink *sink;
     bool cold; /* cat's file is not in the page cache */
     uint32_t stream;
-    FILE *lines; /* what cat reads from */
+    FILE *lines; /* the file that cat reads */
     int from, to;
 };
 
@@ -49,8 +49,8 @@ static void line(char *text, const struct job *j, uint64_t n) {
         text[i] = (char)('a' + (n + i) % 26);
 }
 
-/* The next batch's lines into the log and into the file that cat reads, both durable, so that what
- * is measured shares the disk with nobody's late writing. */
+/* Writes the next batch's lines to the log and to the file that cat reads, and makes both durable:
+ * no late write of theirs may disturb the measurement. */
 static int fill(const struct job *j, uint64_t batch) {
     char *text = malloc(j->bytes + 32);
     int code = text == NULL ? -1 : 0;
@@ -116,7 +116,7 @@ static int measure(const struct job *j) {
     int code = floor_s == NULL || sink_s == NULL ? -1 : 0;
     for (uint64_t i = 0; code == 0 && i < j->batches; i++) {
         code = fill(j, i);
-        for (uint64_t k = 0; k < 2 && code == 0; k++) { /* who goes first changes each time */
+        for (uint64_t k = 0; k < 2 && code == 0; k++) { /* the first one alternates */
             bool sink = (i + k) % 2 == 0;
             if (!sink && j->cold)
                 (void)posix_fadvise(j->from, 0, 0, POSIX_FADV_DONTNEED);

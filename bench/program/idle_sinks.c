@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * idle_sinks DIR [SECONDS] - commits a second of one committer beside 16 sinks that have nothing to
- * do, relative to the committer alone; goal >= 0.95. Each sink has the 16 partitions of a stream
- * into which nothing comes. Retention has dropped segments before. In turns; the ratio is the
- * median of the rounds' ratios.
+ * idle_sinks DIR [SECONDS] - commits per second of one committer beside 16 idle sinks, relative to
+ * the committer alone; goal >= 0.95. Each sink has the 16 partitions of a stream that gets no
+ * records. Retention has dropped segments before. The two alternate; the ratio is the median of the
+ * rounds' ratios.
  */
 #include <pawl_connect.h>
 #include <stdio.h>
@@ -84,7 +84,7 @@ static double beside(pawl *log, uint32_t busy, uint32_t quiet, double seconds) {
     pawl_sink *sinks[SINKS];
     for (int i = 0; i < SINKS; i++)
         sinks[i] = start_sink(log, quiet, i);
-    (void)commits_per_s(log, busy, seconds / 5); /* the sinks come to rest */
+    (void)commits_per_s(log, busy, seconds / 5); /* until the sinks are idle */
     double rate = commits_per_s(log, busy, seconds);
     for (int i = 0; i < SINKS; i++)
         pawl_sink_remove(sinks[i]);

@@ -5,13 +5,13 @@
  *
  *     instructions WAY RECORDS BATCH BYTES DIR
  *
- * WAY: step    batches appended, read, copied to the output with the position, committed;
- *              transactions of one's own, records put many at once
+ * WAY: step    batches are appended, read, copied to the output with the position, and committed,
+ *              in the program's own transactions, many records per put
  *      each    the same, record by record
  *      run     the same with a processor that pawl_run() runs
  *      async   transactions of one record, acknowledged by a callback
  *      commit  transactions of one record, each waited for
- * The records' content is made once: what is counted is Pawl, and the few instructions of the loops
+ * The records' content is made once, so the count covers Pawl and the few instructions of the loops
  * here.
  */
 #include <stdatomic.h>

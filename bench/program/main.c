@@ -6,8 +6,8 @@
  *     [CASE...]
  *
  * --tune compares settings of the peers and of the floor instead. CASE is the beginning of a case's
- * name. --tiny takes a few milliseconds a turn: its figures mean nothing, it shows that all of it
- * runs.
+ * name. --tiny takes a few milliseconds a turn: its figures mean nothing; it only checks that every
+ * case runs.
  */
 #include <errno.h>
 #include <getopt.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sinks DIR [RECORDS] - the database sinks beside what the database itself does with the same rows
- * in transactions of the same size: psql's COPY, and a bare loop of prepared inserts. In turns; the
- * ratio is that of the medians. bench/sinks.sh starts the server.
+ * sinks DIR [RECORDS] - the database sinks against the database itself with the same rows in
+ * transactions of the same size: psql's COPY, and a bare loop of prepared inserts. They alternate;
+ * the ratio is that of the medians. bench/sinks.sh starts the server.
  */
 #include <pawl_connect.h>
 #include <sqlite3.h>
@@ -138,7 +138,7 @@ static sqlite3 *new_database(void) {
     return db;
 }
 
-/* The records are in memory already, and nothing is checked: only binding, stepping, committing. */
+/* The records are in memory, and nothing is checked: it only binds, steps and commits. */
 static double bare_sqlite(char (*values)[128]) {
     sqlite3 *db = new_database();
     sqlite3_stmt *q;
@@ -268,7 +268,7 @@ int main(int argc, char **argv) {
         "text); "
         "CREATE TABLE keyed(id text PRIMARY KEY, off bigint, value text)");
     double took[CONTENDERS][ROUNDS];
-    for (int round = -1; round < ROUNDS; round++) /* the first is for warming up */
+    for (int round = -1; round < ROUNDS; round++) /* the first is the warm-up */
         for (int k = 0; k < CONTENDERS; k++) {
             double t = run(k, log, stream, values);
             if (round >= 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How fast a file comes into the log: the file source, beside the bare loop that puts the same
- * lines from memory. In turns. The log is one that has been at work for a while: it keeps 256 MiB
- * and uses its segments again.
+ * How fast a file is read into the log: the file source, against a bare loop that puts the same
+ * lines from memory. They alternate. The log is in its steady state: it keeps 256 MiB and recycles
+ * its segments.
  *   build/bench/sources DIR [MIB [LINE_BYTES [ROUNDS]]]
  */
 #include <stdio.h>
@@ -29,7 +29,7 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Processor time of the process so far: what is left of a measure where others use the machine. */
+/* Processor time of the process so far. It is still meaningful while others use the machine. */
 static double used(void) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tune.c - how the best settings of the peers and of the floor were found: each against the others
- * that might be better. The first of a case is what the bench uses.
+ * tune.c - how the best settings of the peers and of the floor were found: each is compared with
+ * the others that might be better. The bench uses the first of each case.
  */
 #include "tune.h"
 
@@ -22,7 +22,7 @@ static const struct variant variants[] = {
     {"SQLite", "pages of 16 KiB", "page=16384"},
     {"SQLite", "mmap 256 MiB", "mmap=268435456"},
     {"SQLite", "fresh log", "warm=0"},
-    /* no contender: shows that the check for flushes finds it */
+    /* not a contender: shows that the check for flushes detects it */
     {"SQLite", "synchronous=OFF", "sync=0"},
     {"LMDB", "as it is", ""},
     {"LMDB", "growing file", "prewritten=0"},
