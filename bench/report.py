@@ -86,16 +86,22 @@ class Results:
     def machine(self):
         b = self.bench
         return wrapped(
-            f"{b['date'][:10]}; {b['processors']} processors, {b['processor']}; Linux {b['kernel']}, {b['file_system']}. "
-            f"{b['rounds']} rounds of {b['slices']} slices of {b['slice_s'] * 1000:.0f} ms. The floor's best forms: {b['floor']}. "
-            f"{self.load()} One durable write was {b['flushes_per_durable_write']:.2f} flushes, as the device counted them."
+            f"{b['date'][:10]}; {b['processors']} processors, {b['processor']}; "
+            f"Linux {b['kernel']}, {b['file_system']}. "
+            f"{b['rounds']} rounds of {b['slices']} slices of {b['slice_s'] * 1000:.0f} ms. "
+            f"The floor's best forms: {b['floor']}. "
+            f"{self.load()} One durable write was {b['flushes_per_durable_write']:.2f} flushes, as "
+            "the device counted them."
         )
 
     def load(self):
         load = self.bench.get("load_before", -1)
         if load < 1:
             return "The machine was idle otherwise."
-        return f"**The machine was busy with other work, with a load of {load:.0f} before the bench began**: ratios spread widely."
+        return (
+            f"**The machine was busy with other work, with a load of {load:.0f} before the bench "
+            "began**: ratios spread widely."
+        )
 
     def goals(self):
         rows = []
@@ -332,7 +338,10 @@ class Results:
                 f"set terminal {terminal}",
                 f"set output '{self.docs}/bench/{name}.{ending}'",
                 f"set label 99 \"{where}\" at graph 0, screen 0.02 font ',8' textcolor '#777777'",
-                "set bmargin 5; set grid ytics lc '#dddddd'; set border 3; set tics nomirror; set key outside top center horizontal",
+                (
+                    "set bmargin 5; set grid ytics lc '#dddddd'; set border 3; set tics nomirror; "
+                    "set key outside top center horizontal"
+                ),
                 script,
             ]
             subprocess.run(["gnuplot"], input="\n".join(lines), text=True, check=True)
@@ -371,7 +380,11 @@ class Results:
                 if "failed" not in side and (side["syncs"] or not side["peer"]):
                     series.setdefault(side["name"], []).append(self.point(batch, side))
         if series:
-            head = f"set title 'Exactly-once step end to end, {record} B records'; set logscale xy; set format y '%.0s %c'; set xlabel 'records a transaction'; set ylabel 'records a second'; set xrange [0.7:15000]\n"
+            head = (
+                f"set title 'Exactly-once step end to end, {record} B records'; set logscale xy; "
+                "set format y '%.0s %c'; set xlabel 'records a transaction'; "
+                "set ylabel 'records a second'; set xrange [0.7:15000]\n"
+            )
             self.plot(f"batches-{record}", head + self.lines(series))
 
     def plot_committers(self, record):
@@ -381,7 +394,11 @@ class Results:
             for side in case["contenders"] if match else []:
                 series.setdefault(side["name"], []).append(self.point(int(match[1]), side))
         if series:
-            head = f"set title 'Committers, each waiting for its own {record} B record'; set logscale xy; set format y '%.0s %c'; set xlabel 'committers'; set ylabel 'commits a second'; set xrange [0.8:80]\n"
+            head = (
+                f"set title 'Committers, each waiting for its own {record} B record'; "
+                "set logscale xy; set format y '%.0s %c'; set xlabel 'committers'; "
+                "set ylabel 'commits a second'; set xrange [0.8:80]\n"
+            )
             self.plot(f"committers-{record}", head + self.lines(series))
 
     def plot_latencies(self, record):
@@ -399,7 +416,9 @@ class Results:
         )
         self.plot(
             f"latency-{record}",
-            f"set title 'One committer, waiting for each {record} B record'; set style data histograms; set style fill solid 0.85 noborder; set logscale y; set ylabel 'microseconds'\n$d << EOD\n{rows}\nEOD\nplot {plots}",
+            f"set title 'One committer, waiting for each {record} B record'; "
+            "set style data histograms; set style fill solid 0.85 noborder; set logscale y; "
+            f"set ylabel 'microseconds'\n$d << EOD\n{rows}\nEOD\nplot {plots}",
         )
 
     def plot_instructions(self):
@@ -410,7 +429,12 @@ class Results:
         )
         self.plot(
             "instructions",
-            f"set title 'Where the {way['instructions']} instructions a record go ({way['way']}, {way['batch']} records of {way['bytes']} B a transaction)'; unset key; set lmargin 34; set style fill solid 0.85; set xrange [0:*]; set xlabel 'instructions a record'; set grid xtics lc '#dddddd'; set termoption noenhanced\n$d << EOD\n{rows}\nEOD\nplot $d using ($2/2):1:($2/2):(0.4):ytic(3) with boxxyerror lc '#c0392b'",
+            f"set title 'Where the {way['instructions']} instructions a record go "
+            f"({way['way']}, {way['batch']} records of {way['bytes']} B a transaction)'; "
+            "unset key; set lmargin 34; set style fill solid 0.85; set xrange [0:*]; "
+            "set xlabel 'instructions a record'; set grid xtics lc '#dddddd'; "
+            f"set termoption noenhanced\n$d << EOD\n{rows}\nEOD\n"
+            "plot $d using ($2/2):1:($2/2):(0.4):ytic(3) with boxxyerror lc '#c0392b'",
         )
 
 
