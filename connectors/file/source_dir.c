@@ -189,7 +189,7 @@ static void wait_for_change(struct dir_source *s, int ms) {
     uint64_t now = connect_now(&(pawl_hooks){0}), scan = s->scanned_ns + s->scan_ms * 1000000u,
              left_ms = scan > now ? (scan - now) / 1000000 + 1 : 0;
     int told = watch_directory(&s->watch, s->path, true);
-    if (told > 0) { /* what came before is not told */
+    if (told > 0) { /* earlier changes were not reported */
         s->look_at_ns = 0;
         return;
     }
