@@ -2,8 +2,9 @@
  *
  * pawl.h - exactly-once stream pipelines inside one process, without a broker.
  *
- * One directory holds one totally ordered, checksummed log: input, output and processing positions.
- * A transaction is one frame under one checksum: after a crash it is there whole or not at all.
+ * One directory holds one totally ordered, checksummed log of input, output and processing
+ * positions. A transaction is one frame under one checksum: after a crash it is there whole or not
+ * at all.
  *
  *     pawl *log;
  *     pawl_open("data", NULL, &log, NULL);
@@ -12,42 +13,42 @@
  *     pawl_close(log);
  *
  * CONVENTIONS
- *   Results     Functions return 0 or a positive count when all is well, else a negative code
- *               (PAWL_ERRORS below; the values never change). The library never prints, exits, or
- *               sets errno. pawl_last_error() tells which call, file and offset failed, and what to
- *               do.
- *   Threads     A `pawl *` may be used by any number of threads at once. A transaction, reader,
- *               producer or batch belongs to one thread at a time.
- *   Misuse      What has ended (a transaction committed or aborted; a reader, producer or processor
- *               closed) may not be used again. Where it is all the same, the answer is
- *               PAWL_STATE, as long as it can be told: the memory of what ended last is kept for
- *               that.
- *   Fork        A child of fork() must not use a handle of its parent: every call answers
+ *   Results     A function returns 0 or a positive count on success, and a negative code on
+ *               failure (PAWL_ERRORS below; the values never change). The library never prints,
+ *               exits or sets errno. pawl_last_error() says which call failed, on which file and
+ *               offset, and what to do.
+ *   Threads     Any number of threads may use a `pawl *` at once. A transaction, reader, producer
+ *               or batch belongs to one thread at a time.
+ *   Misuse      A transaction that was committed or aborted, and a reader, producer or processor
+ *               that was closed, must not be used again. Such a call returns PAWL_STATE as long as
+ *               the library can tell: it keeps the memory of the last few that ended.
+ *   Fork        A child of fork() must not use a handle of its parent: every call returns
  *               PAWL_FORKED.
- *   One writer  A directory is opened for writing by one process at a time (PAWL_LOCKED names the
- *               holder's pid), and once within a process. Any number of processes may read it at
- *               the same time (PAWL_OPEN_READ).
- *   Memory      Pointers that you pass are not kept after the call returns, unless it says so.
- *               Pointers that you get live as long as the call's comment says.
- *   Structs     A program built against an older header goes on working, and one built against a
- *               newer header works as long as it asks for nothing that this version lacks.
- *               Structs that begin with struct_size are initialised with their _INIT macro. A
- *               smaller one than this version's lacks the newer fields: they count as 0, and as
- *               much of a result is filled in as fits. A larger one is taken if the bytes that
- *               this version doesn't know are 0 (else PAWL_UNSUPPORTED). Smaller than in the
+ *   One writer  One process at a time opens a directory for writing, once within the process
+ *               (PAWL_LOCKED names the holder's pid). Any number of processes may read it at the
+ *               same time (PAWL_OPEN_READ).
+ *   Memory      The library does not keep the pointers that you pass after the call returns, unless
+ *               the call's comment says so. Pointers that you get live as long as that comment
+ *               says.
+ *   Structs     A program built against an older header keeps working. One built against a newer
+ *               header works as long as it asks for nothing that this version lacks.
+ *               Initialise a struct that begins with struct_size with its _INIT macro. A smaller
+ *               struct than this version's lacks the newer fields: they count as 0, and a result is
+ *               filled in as far as it fits. A larger struct is accepted if the bytes that this
+ *               version does not know are 0 (else PAWL_UNSUPPORTED). A struct smaller than in the
  *               first release is PAWL_INVALID.
- *               Structs that you own without struct_size have `reserved` fields: pass 0
- *               (PAWL_UNSUPPORTED), so begin with `= {0}`; results hold 0 there.
+ *               Structs without struct_size that you own have `reserved` fields. Initialise them
+ *               with `= {0}`: a value other than 0 is PAWL_UNSUPPORTED, and results hold 0 there.
  *               Structs that you only get a pointer to may grow at their end.
- *   Checked     The compiler warns where the result of a PAWL_CHECKED function is dropped: it
- *               may be the only sign of a loss or a failure.
+ *   Checked     The compiler warns where the result of a PAWL_CHECKED function is ignored: it may
+ *               be the only sign of a loss or a failure.
  *   Time        Nanoseconds since 1970-01-01 UTC in `_ns` fields, milliseconds in `_ms` ones. Sizes
  *               are bytes.
  *
- * LIMITS (a call beyond one gets its own error, nothing is cut silently)
- *   record      value 16 MiB, key 65,535 bytes, encoded headers 65,535 bytes; and key, headers and
- *               value together, with 8 KiB to spare, a quarter of a segment and a quarter of the
- *               memory cap: just below 8 MiB at the default cap of 32 MiB; 16 MiB values need
+ * LIMITS (a call beyond a limit returns the error named; nothing is truncated silently)
+ *   record      value 16 MiB, key 65,535 bytes, encoded headers 65,535 bytes. Key, headers and
+ *               value together: at most a quarter of a segment and a quarter of the memory cap,
+ *               less 8 KiB; just below 8 MiB at the default cap of 32 MiB. Values of 16 MiB need
  *               segments of 64 MiB (the default) and a memory cap of 72 MiB (PAWL_TOO_LARGE)
  *   names       1 to 127 bytes of A-Z a-z 0-9 . _ - (PAWL_INVALID)
  *   tables      4,096 streams (deleted ones count), 1,024 partitions a stream, 16,384 partitions,
@@ -81,7 +82,7 @@ extern "C" {
 
 /* ---------------------------------------------------------------- errors */
 
-/* name, value, text. Values are pinned: they never change and are never used again. */
+/* Name, value, text. The values are pinned: they never change and are never reused. */
 #define PAWL_ERRORS(X) \
     X(INVALID, -1, "invalid argument") \
     X(MEMORY, -2, "out of memory, or the memory cap is reached") \
@@ -116,36 +117,36 @@ extern "C" {
 enum pawl_code { PAWL_OK = 0, PAWL_ERRORS(PAWL_X) PAWL_CODE_MIN = -28 };
 #undef PAWL_X
 
-/* What went wrong, in full. Plain data: copy it freely. */
+/* An error in full. Plain data: copy it freely. */
 typedef struct pawl_error {
     int code;          /* a PAWL_ code; 0: no error */
-    int sys_errno;     /* the system's errno where a system call failed, else 0 */
-    uint64_t lsn;      /* log address concerned, or UINT64_MAX */
-    char call[24];     /* which call: "write", "fdatasync", "open", ... or "" */
+    int sys_errno;     /* errno of the system call that failed, else 0 */
+    uint64_t lsn;      /* the log address concerned, or UINT64_MAX */
+    char call[24];     /* the call that failed: "write", "fdatasync", "open", ... or "" */
     char file[64];     /* file name inside the directory, or "" */
     char message[384]; /* one English sentence or two: what, where, and what to do */
     uint64_t reserved[3];
 } pawl_error;
 
-/* Short text of a code, never NULL, static. */
+/* The short text of a code. Static, never NULL. */
 PAWL_API const char *pawl_strerror(int code);
-/* Name of a code without prefix ("FULL"), never NULL, static. */
+/* The name of a code without its prefix ("FULL"). Static, never NULL. */
 PAWL_API const char *pawl_errname(int code);
-/* Version of the library as linked, "0.1.0", static. */
+/* The version of the linked library, "0.1.0". Static. */
 PAWL_API const char *pawl_version(void);
 
 /* ---------------------------------------------------------------- structs with a size */
 
-/* The rule of *Structs* above, for libraries over this one whose structs begin with a size_t
- * struct_size too (pawl_connect does so). `smallest` is the size that the struct had in its first
- * release, `name` goes into the error's text. */
-/* Takes what a caller gives: `own` is filled from it, the fields that it lacks are set to 0, and
- * own's struct_size is own_size.
- * Errors: INVALID (missing or not initialised), UNSUPPORTED (what this version doesn't know isn't
- * 0). */
+/* The rule of *Structs* above, for libraries on top of this one whose structs also begin with a
+ * size_t struct_size (pawl_connect does this). `smallest` is the struct's size in its first
+ * release; `name` is for the error's text. */
+/* Copies a caller's struct into `own`. Fields that the caller's struct lacks become 0, and own's
+ * struct_size becomes own_size.
+ * Errors: INVALID (missing or not initialised), UNSUPPORTED (bytes that this version does not know
+ * are not 0). */
 PAWL_API PAWL_CHECKED int pawl_struct_take(void *own, size_t own_size, const void *given,
                                            size_t smallest, const char *name);
-/* Gives a caller the result: as much of `own` as fits in its struct_size, which stays.
+/* Copies a result into a caller's struct, as far as its struct_size reaches; struct_size stays.
  * Errors: INVALID (missing or not initialised). */
 PAWL_API PAWL_CHECKED int pawl_struct_give(void *given, size_t smallest, const void *own,
                                            size_t own_size, const char *name);
@@ -156,9 +157,9 @@ typedef struct pawl pawl;
 
 enum pawl_open_flags {
     PAWL_OPEN_CREATE = 1 << 0, /* create the log (and the directory, mode 0700) if there is none */
-    /* read only; follows a live writer in another process without disturbing it */
+    /* read-only; follows a live writer in another process without disturbing it */
     PAWL_OPEN_READ = 1 << 1,
-    /* with READ: open a damaged log too; what can't be read is passed over (PAWL_LOST) */
+    /* with READ: open a damaged log too; readers skip what cannot be read (PAWL_LOST) */
     PAWL_OPEN_SALVAGE = 1 << 2,
     PAWL_OPEN_EXCLUSIVE = 1 << 3 /* with CREATE: PAWL_EXISTS if there is a log already */
 };
@@ -169,78 +170,81 @@ enum pawl_direct { PAWL_DIRECT_AUTO = 0, PAWL_DIRECT_ON = 1, PAWL_DIRECT_OFF = 2
 typedef struct pawl_options {
     size_t struct_size;
     uint32_t flags; /* enum pawl_open_flags */
-    /* enum pawl_backend; AUTO takes io_uring where it works, else pwritev2 and fdatasync */
+    /* enum pawl_backend; AUTO: io_uring where it works, else pwritev2 and fdatasync */
     int32_t backend;
-    int32_t direct; /* enum pawl_direct; AUTO takes O_DIRECT where the file system has it */
+    int32_t direct; /* enum pawl_direct; AUTO: O_DIRECT where the file system supports it */
     int32_t block_when_full; /* 1: a commit waits for space instead of returning PAWL_FULL */
     /* on creation: bytes, a multiple of 1 MiB, 1 MiB to 4 GiB; 0 = 64 MiB */
     uint64_t segment_size;
     /* on creation: bytes for all segments together, at least 4 segments; 0 = none */
     uint64_t disk_cap;
     uint64_t memory_cap; /* bytes this handle may hold, at least 2 MiB; 0 = 32 MiB */
-    /* idle witness so long after the last commit; 0 = 50; UINT32_MAX = none */
+    /* delay of the idle witness after the last commit; 0 = 50; UINT32_MAX = no idle witness */
     uint32_t witness_ms;
-    /* 1: callbacks run in pawl_dispatch() only; 0: in the library's own thread */
+    /* 1: callbacks run only in pawl_dispatch(); 0: in a thread of the library */
     uint32_t app_dispatch;
-    uint32_t no_thread; /* 1: no thread of the library's own: call pawl_tick() now and then */
-    /* how long to wait for another writer's lock; 0 = 250. A killed writer's last writes may hold
-     * it past its death: where its process is gone (or of another PID namespace), 10 s at least */
+    uint32_t no_thread; /* 1: the library starts no thread; the application calls pawl_tick() */
+    /* how long to wait for another writer's lock; 0 = 250. The last writes of a killed writer may
+     * hold the lock after its death: if the holder's process is gone, or is in another PID
+     * namespace, the wait is at least 10 s */
     uint32_t lock_wait_ms;
-    /* during recovery; bytes. Non-zero return is ignored */
+    /* called during recovery, in bytes. Its result is ignored */
     int (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
-    /* for crash tests: called at each of the points below; NULL: never */
+    /* for crash tests: called at each point below; NULL: never */
     void (*on_point)(void *arg, const char *point);
     void *on_point_arg;
 } pawl_options;
 #define PAWL_OPTIONS_INIT \
     { sizeof(pawl_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Named points of a log's life, so that a crash test can end the process exactly there (`pawl
- * crashtest` does). The callback must not call the library; it may be called by any thread of the
- * handle, at those marked * with the handle's lock held. No cost where it is NULL. Of a read-only
- * handle, the close- points only. Names may be added; those here stay.
- *   pawl_open()    recovery-synced        what may have lived in the page cache only is durable
+/* Named points of a log's life, at which a crash test can end the process (`pawl crashtest` does).
+ * The callback must not call the library. Any thread of the handle may call it; at the points
+ * marked * it does so with the handle's lock held. A NULL callback costs nothing. A read-only
+ * handle has the close- points only. Later versions may add points; those listed here stay.
+ *   pawl_open()    recovery-synced        what may have been only in the page cache is durable
  *                  recovery-scanned       the newest segment has been read and judged
- *                  incarnation-durable    the record of the new incarnation is durable; not reached
- *                                         where the next segment's header has to be it
- *   groups         group-submitted *      a group of frames is about to be handed to the system
- *                  group-completed *      it came back written and durable, those before it perhaps
- *                                         not
- *                  durable-advanced *     the durable LSN has moved; who waits for it has not heard
- *                                         of it
- *   segments       segment-written        a new segment's file is durable, under its temporary name
- *                                         (also on creation, as the two that follow)
- *                  segment-named          it has its name, perhaps not durably
- *                  segment-prepared       durably
+ *                  incarnation-durable    the record of the new incarnation is durable. Not reached
+ *                                         where the next segment's header has to be that record
+ *   groups         group-submitted *      a group of frames is about to be submitted
+ *                  group-completed *      the group is durable; earlier groups may not be
+ *                  durable-advanced *     the durable LSN has moved; the threads that wait for it
+ *                                         have not been woken yet
+ *   segments       segment-written        a new segment's file is durable under its temporary name
+ *                                         (also when a log is created, like the next two)
+ *                  segment-named          it has its final name, perhaps not durably
+ *                  segment-prepared       its name is durable
  *                  seal-appended *        a segment's last frame is in memory
- *                  header-submitted *     the next segment's header and checkpoint are with the
- *                                         system
+ *                  header-submitted *     the next segment's header and checkpoint were submitted
  *                  segment-begun *        they are durable
- *                  segment-recycled       retention has given a file the name of a segment to come,
- *                                         perhaps not durably
- *                  segment-dropped        retention has removed a file, or given it another name,
- *                                         perhaps not durably
- *   processors     outputs-durable        at-least-once: a batch's outputs are, its position isn't
- *                  position-durable       at-most-once: the position is, the callback has not run
+ *                  segment-recycled       retention has renamed a file for a later segment, perhaps
+ *                                         not durably
+ *                  segment-dropped        retention has removed or renamed a file, perhaps not
+ *                                         durably
+ *   processors     outputs-durable        at-least-once: the outputs of a batch are durable, its
+ *                                         position is not
+ *                  position-durable       at-most-once: the position is durable, the callback has
+ *                                         not run
  *   pawl_close()   close-begun, close-durable */
 
-/* Opens the log in directory `dir`; `o` may be NULL (open an existing log for writing, all
- * defaults). Opening for writing recovers: finds the tail, makes it durable, begins a new
- * incarnation durably. `*out` is the handle, to be given to pawl_close(); NULL on error. `err` may
- * be NULL; else it tells all. A log that a later version wrote to may be one to read only here, or
- * not even that: VERSION says what this version would have to know, and nothing was changed.
+/* Opens the log in directory `dir`. `o` may be NULL: open an existing log for writing, with the
+ * defaults. Opening for writing recovers: it finds the tail, makes it durable, and begins a new
+ * incarnation durably. `*out` is the handle, which pawl_close() releases; NULL on error. `err` may
+ * be NULL; else it gets the error in full. A log that a later version wrote to may be one to read
+ * only here, or not even that: VERSION says what this version would have to know, and nothing was
+ * changed.
  * Errors: INVALID, MEMORY, IO, LOCKED, NOT_A_LOG, VERSION, DAMAGED, FOREIGN, EXISTS, UNSUPPORTED,
  * PERMISSION, FULL (creation only). */
 PAWL_API PAWL_CHECKED int pawl_open(const char *dir, const pawl_options *o, pawl **out,
                                     pawl_error *err);
 
-/* Makes everything appended durable, marks the log as cleanly closed, releases all. Transactions,
- * readers and producers of the handle must be finished before, else the answer is BUSY and nothing
- * has changed: finish them and close again. After any other answer but FORKED the handle is gone.
- * Processors that are left are removed. 0: all is durable, and so is the mark, unless disk or
- * memory had no room for it; then the next opening recovers as after a crash. Safe with NULL.
- * Errors: IO (what was not acknowledged may be lost), BUSY (also while pawl_run() runs), FORKED. */
+/* Makes everything appended durable, marks the log as cleanly closed, and releases the handle.
+ * While a transaction, reader or producer of the handle is open, or pawl_run() runs, it returns
+ * BUSY and changes nothing: finish them and close again. After any other result but FORKED the
+ * handle is gone. Processors that are left are removed. 0 means that all data is durable, and the
+ * mark too, unless the disk or memory had no room for the mark: the next opening then recovers as
+ * after a crash. Safe with NULL.
+ * Errors: IO (unacknowledged data may be lost), BUSY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_close(pawl *p);
 
 /* The error of the last failing call of this thread on any handle; the sticky one after PAWL_IO.
@@ -248,22 +252,23 @@ PAWL_API PAWL_CHECKED int pawl_close(pawl *p);
 PAWL_API void pawl_last_error(pawl_error *out);
 
 /* Waits until everything appended so far is durable.
- * Errors: IO (also when the handle failed before, whatever was durable by then), FORKED. */
+ * Errors: IO (also if the handle has failed before, even if everything was durable by then),
+ * FORKED. */
 PAWL_API PAWL_CHECKED int pawl_sync(pawl *p);
 
-/* With no_thread: does what a background thread would (prepares segments, writes the witness,
- * finishes asynchronous commits). Returns the number of milliseconds after which it wants to be
- * called again. Without no_thread: does nothing. */
+/* With no_thread: does the work of the background threads (prepares segments, writes the witness,
+ * completes asynchronous commits). Returns the number of milliseconds after which to call it again.
+ * Without no_thread: does nothing. */
 PAWL_API int pawl_tick(pawl *p);
 
 /* ---------------------------------------------------------------- streams */
 
-/* Any partition: by hash of the key (XXH3-64, seed 0, modulo the number of partitions) if there is
- * a key, else partitions in turn. */
+/* Any partition: by the hash of the key (XXH3-64, seed 0, modulo the number of partitions), or the
+ * partitions in turn for a record without a key. */
 #define PAWL_ANY UINT32_MAX
 
 typedef struct pawl_stream_info {
-    uint32_t id;         /* 1 and up; never used again */
+    uint32_t id;         /* from 1; never reused */
     uint32_t partitions; /* 1 to 1024 */
     char name[128];
     uint64_t reserved[4];
@@ -274,11 +279,11 @@ typedef struct pawl_stream_info {
  * FORKED. */
 PAWL_API PAWL_CHECKED int pawl_stream_create(pawl *p, const char *name, uint32_t partitions,
                                              uint32_t *id);
-/* Deletes a stream; durable on return. Its records can't be read any more, its positions are
- * dropped, and retention keeps nothing for it: the space comes back as segments are dropped. Open
- * readers of it get NOT_FOUND, and so do transactions that put records into it or move positions in
- * it. Its id is not used again; a new stream of this name gets a new id, and begins at offset 0.
- * What producers last committed stays known.
+/* Deletes a stream; durable on return. Its records can no longer be read, its positions are
+ * dropped, and retention keeps nothing for it: the space is freed as segments are dropped. Open
+ * readers of the stream get NOT_FOUND, as do transactions that put records into it or move
+ * positions in it. The id is never reused: a new stream of this name gets a new id and begins at
+ * offset 0. The last sequences of producers stay known.
  * Errors: NOT_FOUND, BUSY (a processor added to this handle reads it, or puts dead letters into
  * it), FULL, IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_stream_delete(pawl *p, const char *name);
@@ -312,8 +317,8 @@ typedef struct pawl_header {
     uint32_t reserved; /* 0 */
 } pawl_header;
 
-/* A record, to write or as read. As read, pointers live as long as the batch or callback they came
- * with; use pawl_record_header() for its headers. */
+/* A record, to write or as read. The pointers of a record that was read live as long as its batch
+ * or callback; pawl_record_header() gets its headers. */
 typedef struct pawl_record {
     const void *key;
     const void *value;
@@ -333,7 +338,7 @@ typedef struct pawl_record {
     uint32_t reserved2;
 } pawl_record;
 
-/* The index-th header of a record as read.
+/* Gets the index-th header of a record that was read.
  * Errors: NOT_FOUND when there are no more. */
 PAWL_API int pawl_record_header(const pawl_record *r, uint32_t index, pawl_header *out);
 
@@ -346,18 +351,18 @@ typedef struct pawl_producer pawl_producer;
 typedef struct pawl_receipt {
     /* one past the commit's last byte: durable once the durable LSN is at least this */
     uint64_t lsn;
-    /* offset of the first record of the transaction's first run; UINT64_MAX if there were no
-     * records or (duplicate of an older sequence) it is not known any more */
+    /* offset of the first record of the transaction's first run; UINT64_MAX if it had no records,
+     * or if it is a duplicate of an older sequence, whose offset is no longer known */
     uint64_t offset;
     uint32_t stream; /* of that record, or 0 */
     uint32_t partition;
-    int duplicate; /* 1: the producer sequence was there already; nothing was written */
+    int duplicate; /* 1: the log had the producer sequence already; nothing was written */
     uint32_t reserved[3];
 } pawl_receipt;
 
-/* Begins a transaction: any number of records to any streams, positions, producer sequences; all of
- * it becomes visible and durable together, or nothing. It blocks nobody while open, and holds
- * memory up to a share of the cap; beyond that it spills to the log.
+/* Begins a transaction: any number of records to any streams, positions and producer sequences. All
+ * of it becomes visible and durable together, or nothing does. An open transaction blocks no other
+ * and no reader. It uses at most a share of the memory cap; what exceeds that spills to the log.
  * Errors: MEMORY, READ_ONLY, IO, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_begin(pawl *p, pawl_tx **out);
 /* Adds a record; its bytes are copied.
@@ -365,10 +370,10 @@ PAWL_API PAWL_CHECKED int pawl_begin(pawl *p, pawl_tx **out);
  * the transaction can go on or be aborted; the failing record is not in it. */
 PAWL_API PAWL_CHECKED int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition,
                                    const pawl_record *r);
-/* Adds `count` records to one stream, in order, as `count` calls of pawl_put() would, but at half
- * the cost of each. PAWL_ANY chooses for each record. Those without a timestamp get one and the
- * same.
- * Errors: as pawl_put(): then those before the one concerned are in the transaction. */
+/* Adds `count` records to one stream, in order, as `count` calls of pawl_put() would, at half the
+ * cost of each. PAWL_ANY chooses a partition for each record. Records without a timestamp all get
+ * the same one.
+ * Errors: as pawl_put(); the records before the failing one are then in the transaction. */
 PAWL_API PAWL_CHECKED int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition,
                                         const pawl_record *records, size_t count);
 /* Moves a processor's position over the input interval [from, to). `from` must be the committed
@@ -377,9 +382,9 @@ PAWL_API PAWL_CHECKED int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t p
  * TILING comes from the commit. */
 PAWL_API PAWL_CHECKED int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream,
                                        uint32_t partition, uint64_t from, uint64_t to);
-/* Says that this transaction is the producer's sequence numbers first to last. `cookie` (at most 32
- * bytes, may be NULL) is kept with the sequence, for instance how far the source has been read.
- * Once per transaction.
+/* Gives this transaction the producer's sequence numbers first to last. `cookie` (at most 32 bytes,
+ * may be NULL) is stored with the sequence, for instance how far the source has been read. At most
+ * once in a transaction.
  * Errors: INVALID, FENCED, STATE. SEQUENCE comes from the commit. */
 PAWL_API PAWL_CHECKED int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first,
                                            uint64_t last, const void *cookie, size_t cookie_len);
@@ -392,11 +397,11 @@ PAWL_API PAWL_CHECKED int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer,
  * reopening. */
 PAWL_API PAWL_CHECKED int pawl_commit(pawl_tx *tx, pawl_receipt *receipt);
 
-/* Called once for every pawl_commit_async() that returned 0: status 0, durable; or PAWL_IO. It must
- * not block; it may begin, put and commit_async. */
+/* Called once for every pawl_commit_async() that returned 0. `status` is 0 (durable) or PAWL_IO. It
+ * must not block; it may call pawl_begin(), pawl_put() and pawl_commit_async(). */
 typedef void (*pawl_commit_fn)(void *arg, int status, const pawl_receipt *receipt);
-/* Commits without waiting: 0 means appended, in order, not yet durable; `fn` (may be NULL) tells
- * when it is. Waits while all write buffers are under way (back-pressure).
+/* Commits without waiting: 0 means appended, in order, but not durable yet; `fn` (may be NULL) is
+ * called when it is. Waits while all write buffers are in flight (back-pressure).
  * Errors: as pawl_commit(); then `fn` is not called. */
 PAWL_API PAWL_CHECKED int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg,
                                             pawl_receipt *receipt);
@@ -408,9 +413,9 @@ PAWL_API void pawl_abort(pawl_tx *tx);
 PAWL_API PAWL_CHECKED int pawl_append(pawl *p, uint32_t stream, uint32_t partition,
                                       const pawl_record *r, pawl_receipt *receipt);
 
-/* A descriptor that becomes readable when callbacks are due (app_dispatch) or new records became
- * durable, for poll(), select() or epoll. It is owned by the handle.
- * Errors: UNSUPPORTED (also on a read-only handle, where nothing would ring it), FORKED. */
+/* A descriptor for poll(), select() or epoll that becomes readable when callbacks are due
+ * (app_dispatch) or new records have become durable. The handle owns it.
+ * Errors: UNSUPPORTED (also on a read-only handle, which nothing would signal), FORKED. */
 PAWL_API PAWL_CHECKED int pawl_eventfd(pawl *p);
 /* Runs the callbacks that are due and clears the descriptor. Returns how many ran.
  * Errors: FORKED. */
@@ -418,15 +423,15 @@ PAWL_API int pawl_dispatch(pawl *p);
 
 /* ---------------------------------------------------------------- producers */
 
-/* Takes a producer over by name (creating it), durably: an older holder's commits fail with
- * PAWL_FENCED from now on.
+/* Takes a producer over by name, durably, and creates it if necessary. From now on, commits of an
+ * older holder fail with PAWL_FENCED.
  * Errors: INVALID, LIMIT, FULL, MEMORY, IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_producer_open(pawl *p, const char *name, pawl_producer **out);
-/* Last committed sequence (0: none yet). The next is one more. */
+/* The last committed sequence (0: none yet). The next one is one higher. */
 PAWL_API uint64_t pawl_producer_sequence(const pawl_producer *producer);
 /* Copies the cookie of the last committed sequence, at most 32 bytes; returns its length. */
 PAWL_API int pawl_producer_cookie(const pawl_producer *producer, void *buf, size_t size);
-/* Frees the handle; the producer's name and sequence stay for ever. Safe with NULL. */
+/* Frees the handle; the producer's name and sequence stay in the log. Safe with NULL. */
 PAWL_API void pawl_producer_close(pawl_producer *producer);
 
 typedef struct pawl_producer_info {
@@ -443,9 +448,9 @@ typedef struct pawl_producer_info {
 /* The index-th producer in order of id.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out);
-/* Finds a producer by name, without taking it over: its holder goes on. Also on a read-only handle.
- * `cookie` gets the last sequence's cookie, at most `size` bytes of it; it may be NULL with a size
- * of 0.
+/* Finds a producer by name without taking it over; its holder is not disturbed. Works on read-only
+ * handles too. `cookie` gets at most `size` bytes of the last sequence's cookie; it may be NULL
+ * with a size of 0.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out,
                                              void *cookie, size_t size);
@@ -463,35 +468,36 @@ enum pawl_read_flags {
 typedef struct pawl_batch {
     const pawl_record *records;
     size_t count;
-    /* the interval of offsets covered: to - from == count unless something was lost */
+    /* the offsets covered, from <= offset < to; to - from == count unless records were lost */
     uint64_t from, to;
     uint64_t reserved[2];
 } pawl_batch;
 
-/* Reads one partition in order from offset `from`.
- * Errors: NOT_FOUND, RANGE (beyond the end), TRIMMED (err tells the first kept), MEMORY. */
+/* Opens a reader of one partition, in order, from offset `from`.
+ * Errors: NOT_FOUND, RANGE (after the end), TRIMMED (the error's text names the first offset kept),
+ * MEMORY. */
 PAWL_API PAWL_CHECKED int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition,
                                            uint64_t from, uint32_t flags, pawl_reader **out);
-/* The next records, at most `max` (0 = no limit but the buffer's), waiting up to timeout_ms for the
- * first (0 = don't, -1 = for ever). The batch lives until the next call on this reader. Returns the
- * count; 0 if nothing came in time.
- * Errors: IO, DAMAGED (nothing is passed over: call again and get it again), TRIMMED, LOST (records
- * were taken out by repair or, with SALVAGE, can't be read: batch->from and to tell which; the next
- * call goes on behind them), STOPPED, FORKED. */
+/* Gets the next records, at most `max` (0 = only the buffer limits them). Waits up to timeout_ms
+ * for the first one (0 = does not wait, -1 = no limit). The batch lives until the next call on this
+ * reader. Returns the number of records; 0 if none came in time.
+ * Errors: IO, DAMAGED (the reader skips nothing: the next call returns the same), TRIMMED, LOST
+ * (repair took records out, or with SALVAGE they cannot be read: batch->from and to say which; the
+ * next call continues after them), STOPPED, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch);
-/* Goes to another offset.
+/* Moves to another offset.
  * Errors: as pawl_reader_open(). */
 PAWL_API PAWL_CHECKED int pawl_reader_seek(pawl_reader *r, uint64_t offset);
-/* Offset of the next record. */
+/* The offset of the next record. */
 PAWL_API uint64_t pawl_reader_position(const pawl_reader *r);
 PAWL_API void pawl_reader_close(pawl_reader *r);
 
 /* A reader of any number of partitions, of one or several streams, with one wait for all of them.
- * Like a pawl_reader it belongs to one thread at a time. It keeps the order within a partition;
- * between partitions it takes turns, batch by batch, so that none is starved. */
+ * Like a pawl_reader it belongs to one thread at a time. It keeps the order within a partition and
+ * takes the partitions in turn, batch by batch, so that none is starved. */
 typedef struct pawl_any pawl_any;
 
-/* A place in a partition: of the record at `offset`. It is whole, and never grows. */
+/* A place in a partition: the record at `offset`. This struct never grows. */
 typedef struct pawl_place {
     uint32_t stream, partition;
     uint64_t offset;
@@ -502,30 +508,29 @@ typedef struct pawl_place {
  * Errors: as pawl_reader_open(); EXISTS (a partition is named twice). */
 PAWL_API PAWL_CHECKED int pawl_any_open(pawl *p, const pawl_place *from, size_t count,
                                         uint32_t flags, pawl_any **out);
-/* Reads one more partition from now on, or one less.
- * Errors: add: as pawl_reader_open(); EXISTS (it is being read). Remove: NOT_FOUND (it isn't). */
+/* Adds a partition to the reader, or removes one.
+ * Errors: add: as pawl_reader_open(); EXISTS (the reader has it already). Remove: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_any_add(pawl_any *a, const pawl_place *from);
 PAWL_API PAWL_CHECKED int pawl_any_remove(pawl_any *a, uint32_t stream, uint32_t partition);
-/* The next records of one partition that has some: at most `max`, waiting up to timeout_ms for the
- * first, as pawl_read(). `at` (may be NULL) tells the partition that the batch or the error is of,
- * and the batch's first offset. The batch lives until the next call on this reader. Returns the
- * count; 0 if nothing came in time.
- * Waiting makes no system call until records come that this reader reads, or the time is over. On a
- * read-only handle nothing rings when another process appends: there it looks every 10 ms.
- * Errors: as pawl_read(). After an error of one partition, the next call goes on with the others
+/* Gets the next records of one partition that has some, at most `max`, and waits up to timeout_ms
+ * for the first one, as pawl_read(). `at` (may be NULL) gets the partition of the batch or of the
+ * error, and the batch's first offset. The batch lives until the next call on this reader. Returns
+ * the number of records; 0 if none came in time.
+ * A wait makes no system call until records of this reader's partitions arrive or the time is over.
+ * A read-only handle is not signalled when another process appends: it looks every 10 ms.
+ * Errors: as pawl_read(). After an error of one partition, the next call continues with the others
  * first. */
 PAWL_API PAWL_CHECKED int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch,
                                         pawl_place *at);
-/* Goes to another offset in one of its partitions.
- * Errors: as pawl_reader_open(); NOT_FOUND also where it doesn't read the partition. */
+/* Moves to another offset in one of its partitions.
+ * Errors: as pawl_reader_open(); NOT_FOUND also if the reader does not have the partition. */
 PAWL_API PAWL_CHECKED int pawl_any_seek(pawl_any *a, const pawl_place *to);
-/* Offset of the next record of a partition; PAWL_END if it doesn't read it. */
+/* The offset of the next record of a partition; PAWL_END if the reader does not have it. */
 PAWL_API uint64_t pawl_any_position(const pawl_any *a, uint32_t stream, uint32_t partition);
-/* A descriptor that is readable while there is something to read, for poll(), select() or epoll:
- * durable records, or with PAWL_READ_UNCOMMITTED appended ones. It is cleared by a call of
- * pawl_read_any() that returns 0: so read until then before you poll again. It is owned by the
- * reader.
- * Errors: UNSUPPORTED (also on a read-only handle, where nothing would ring it), FORKED. */
+/* A descriptor for poll(), select() or epoll that is readable while there is something to read:
+ * durable records, or with PAWL_READ_UNCOMMITTED appended ones. A call of pawl_read_any() that
+ * returns 0 clears it, so read until then before you poll again. The reader owns it.
+ * Errors: UNSUPPORTED (also on a read-only handle, which nothing would signal), FORKED. */
 PAWL_API PAWL_CHECKED int pawl_any_fd(pawl_any *a);
 /* Safe with NULL. */
 PAWL_API void pawl_any_close(pawl_any *a);
@@ -535,10 +540,10 @@ PAWL_API void pawl_any_close(pawl_any *a);
 typedef struct pawl_processor pawl_processor;
 typedef struct pawl_context pawl_context;
 
-/* Processes `count` >= 1 records of one partition, in order. Emits go through ctx. Return 0, or
- * anything else to say that it failed: then nothing of it is kept, and after retries the
- * processor's policy decides. Called by one thread at a time for a partition, by several for
- * different ones. */
+/* Processes `count` >= 1 records of one partition, in order, and emits through ctx. Any result but
+ * 0 says that the batch failed: nothing of it is kept, and after the retries the processor's policy
+ * decides. One thread at a time calls it for a partition; several threads may call it for different
+ * partitions. */
 typedef int (*pawl_process_fn)(pawl_context *ctx, const pawl_record *records, size_t count,
                                void *arg);
 
@@ -549,62 +554,61 @@ PAWL_API PAWL_CHECKED int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t
 /* Emits `count` records, as pawl_put_many(). */
 PAWL_API PAWL_CHECKED int pawl_emit_many(pawl_context *ctx, uint32_t stream, uint32_t partition,
                                          const pawl_record *records, size_t count);
-/* Tells why the batch fails, and at which record (its index; the ones before it are good). Kept for
- * the dead-letter record and the error. */
+/* Says why the batch fails, and at which record (its index; the records before it are good). The
+ * text goes into the dead-letter record and the error. */
 PAWL_API void pawl_fail(pawl_context *ctx, size_t index, const char *why);
-/* The log, the partition being processed, and the number of earlier attempts at this very batch. */
+/* The log, the partition that is processed, and the number of earlier attempts at this batch. */
 PAWL_API pawl *pawl_context_log(pawl_context *ctx);
 PAWL_API uint32_t pawl_context_partition(const pawl_context *ctx);
 PAWL_API uint32_t pawl_context_attempt(const pawl_context *ctx);
 
 enum pawl_guarantee {
-    PAWL_EXACTLY_ONCE = 0,  /* outputs and position in one commit */
-    PAWL_AT_LEAST_ONCE = 1, /* outputs durable first, then the position: a crash between doubles */
-    /* the position durable first, then the outputs: a crash between loses */
+    PAWL_EXACTLY_ONCE = 0, /* outputs and position in one commit */
+    /* outputs durable first, then the position: a crash in between doubles records */
+    PAWL_AT_LEAST_ONCE = 1,
+    /* the position durable first, then the outputs: a crash in between loses records */
     PAWL_AT_MOST_ONCE = 2
 };
 enum pawl_policy {
     PAWL_ON_ERROR_STOP = 0, /* pawl_run() returns PAWL_PROCESSOR */
-    PAWL_ON_ERROR_SKIP = 1, /* pass over the record */
-    PAWL_ON_ERROR_DEAD_LETTER =
-        /* move it to the dead-letter stream, exactly once, with headers pawl-processor,
-         * pawl-stream, pawl-partition, pawl-offset, pawl-error */
-    2
+    PAWL_ON_ERROR_SKIP = 1, /* skip the record */
+    /* move the record to the dead-letter stream, exactly once, with the headers pawl-processor,
+     * pawl-stream, pawl-partition, pawl-offset and pawl-error */
+    PAWL_ON_ERROR_DEAD_LETTER = 2
 };
 
 typedef struct pawl_processor_config {
     size_t struct_size;
-    const char *name;       /* positions are kept under it */
+    const char *name;       /* the log keeps its positions under this name */
     const uint32_t *inputs; /* stream ids */
     uint32_t input_count;   /* 1 to 64 */
     int32_t guarantee;      /* enum pawl_guarantee */
     pawl_process_fn process;
     void *arg;
-    uint32_t batch_max;   /* records a batch at most; 0 = 1000 */
+    uint32_t batch_max;   /* at most this many records in a batch; 0 = 1000 */
     int32_t on_error;     /* enum pawl_policy */
     uint32_t dead_letter; /* stream id, for PAWL_ON_ERROR_DEAD_LETTER */
-    /* further attempts at a failing record; UINT32_MAX = for ever; default 3 */
+    /* further attempts at a failing record; UINT32_MAX = no limit; default 3 */
     uint32_t retries;
-    /* before the first retry, doubled each time up to 64 times that; default 10 */
+    /* pause before the first retry; doubles each time, up to 64 times this; default 10 */
     uint32_t backoff_ms;
-    /* 1: a processor with no position yet begins at the durable end, not at the first kept
-     * record */
+    /* 1: a processor without a position begins at the durable end, not at the first record kept */
     uint32_t start_at_end;
     /* 1: consume only durable records (needed if the callback acts on the world outside the log) */
     uint32_t committed_input;
-    uint64_t batch_bytes; /* bytes of input a batch at most; 0 = 1 MiB */
+    uint64_t batch_bytes; /* at most this many bytes of input in a batch; 0 = 1 MiB */
 } pawl_processor_config;
 #define PAWL_PROCESSOR_INIT \
     { sizeof(pawl_processor_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 0, 0, 0 }
 
 /* Adds a processor to the handle and registers its name durably. Strings and arrays are copied;
- * `arg` must live until pawl_processor_remove() or close. Not while pawl_run() runs.
+ * `arg` must live until pawl_processor_remove() or pawl_close(). Not allowed while pawl_run() runs.
  * Errors: INVALID, NOT_FOUND, EXISTS (added already), LIMIT, FULL, MEMORY, IO, READ_ONLY, BUSY,
  * FORKED. */
 PAWL_API PAWL_CHECKED int pawl_processor_add(pawl *p, const pawl_processor_config *c,
                                              pawl_processor **out);
-/* Takes it out of the handle and frees it; pawl_close() does so with those that are left. Not while
- * pawl_run() runs. NULL: does nothing. */
+/* Removes a processor from the handle and frees it; pawl_close() does this for those that are left.
+ * Not allowed while pawl_run() runs. Safe with NULL. */
 PAWL_API void pawl_processor_remove(pawl_processor *proc);
 
 enum pawl_run_flags {
@@ -629,12 +633,13 @@ PAWL_API void pawl_stop(pawl *p);
  * to end have ended. Safe with NULL. */
 PAWL_API void pawl_stop_clear(pawl *p);
 
-/* Registers a processor's name without a callback, for positions that you move yourself with
- * pawl_advance(). Durable. `id` may be NULL. Existing: its id. It holds back retention in a
- * partition from its first advance there on; an empty one, from n to n, will do.
+/* Registers a processor's name without a callback, for positions that you move with pawl_advance().
+ * Durable on return. `id` may be NULL; it gets the id, also of an existing processor. The processor
+ * holds back retention in a partition from its first advance there; an empty one, from n to n, is
+ * enough.
  * Errors: INVALID, LIMIT, FULL, IO, READ_ONLY. */
 PAWL_API PAWL_CHECKED int pawl_processor_register(pawl *p, const char *name, uint32_t *id);
-/* Forgets a processor and its positions, so that it no longer holds back retention.
+/* Forgets a processor and its positions, durably; it no longer holds back retention.
  * Errors: NOT_FOUND, BUSY (running), FULL, IO. */
 PAWL_API PAWL_CHECKED int pawl_processor_forget(pawl *p, const char *name);
 
@@ -643,12 +648,12 @@ typedef struct pawl_position {
     uint32_t stream;
     uint32_t partition;
     uint32_t reserved;
-    uint64_t offset; /* the next offset it will consume */
-    char name[128];  /* the processor's */
+    uint64_t offset; /* the next offset that the processor consumes */
+    char name[128];  /* of the processor */
     uint64_t reserved2[4];
 } pawl_position;
-/* Position of a processor.
- * Errors: NOT_FOUND if it has none there yet. */
+/* Gets a processor's position.
+ * Errors: NOT_FOUND (also if it has no position there yet). */
 PAWL_API PAWL_CHECKED int pawl_position_get(pawl *p, const char *processor, uint32_t stream,
                                             uint32_t partition, uint64_t *offset);
 /* The index-th position in ascending order of ids.
@@ -660,12 +665,12 @@ PAWL_API PAWL_CHECKED int pawl_processor_at(pawl *p, uint32_t index, uint32_t *i
 
 /* ---------------------------------------------------------------- two-phase sinks: the decision */
 
-/* In a transaction: decides that the sink's prepared transaction `name` (1 to 200 bytes) is to be
- * committed. Once this commit is durable, it is decided for ever; after a crash pawl_decision_at()
- * still lists it, until pawl_finish() is durable.
+/* In a transaction: decides that the sink's prepared transaction `name` (1 to 200 bytes) must be
+ * committed. Once this commit is durable, the decision is final; pawl_decision_at() lists it, also
+ * after a crash, until pawl_finish() is durable.
  * Errors: NOT_FOUND, INVALID, EXISTS, LIMIT, MEMORY, STATE. */
 PAWL_API PAWL_CHECKED int pawl_decide(pawl_tx *tx, uint32_t processor, const char *name);
-/* In a transaction: the sink has committed it.
+/* In a transaction: records that the sink has committed `name`.
  * Errors: NOT_FOUND, MEMORY, STATE. */
 PAWL_API PAWL_CHECKED int pawl_finish(pawl_tx *tx, uint32_t processor, const char *name);
 typedef struct pawl_decision {
@@ -682,23 +687,23 @@ PAWL_API PAWL_CHECKED int pawl_decision_at(pawl *p, uint32_t index, pawl_decisio
 typedef struct pawl_retention {
     uint64_t bytes; /* drop the oldest segments while the log is larger than this; 0 = no limit */
     uint64_t ms;    /* drop segments whose newest frame is older than this; 0 = no limit */
-    /* 1: drop a segment once every processor has passed it (a stream that no processor reads
-     * doesn't hold it) */
+    /* 1: drop a segment once every processor has passed it (a stream that no processor reads holds
+     * nothing back) */
     uint32_t consumed;
     uint32_t reserved; /* 0, and the next ones too */
     uint64_t reserved2[4];
 } pawl_retention;
-/* Sets the log's retention, durably. Whole segments are dropped, oldest first, never one that a
- * processor has yet to read. All zero (the start): nothing is ever dropped.
+/* Sets the log's retention, durably. Retention drops whole segments, oldest first, and never one
+ * that a processor has yet to read. All zero, the initial setting: nothing is ever dropped.
  * Errors: FULL, IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_retention_set(pawl *p, const pawl_retention *r);
 PAWL_API PAWL_CHECKED int pawl_retention_get(pawl *p, pawl_retention *out);
-/* Sets the bytes that all segments together may take, at least 4 segments; 0: no cap. Durable on
- * return, and kept when the log is reopened. It may be less than what is used now: files that are
- * there are still used up, then appends get FULL until retention has dropped enough.
+/* Sets the disk cap: the bytes that all segments together may take, at least 4 segments; 0 = none.
+ * Durable on return, and kept when the log is reopened. The cap may be below the present use: the
+ * existing files are filled, and then appends get FULL until retention has dropped enough.
  * Errors: INVALID, FULL (no room is left even for this), IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_disk_cap_set(pawl *p, uint64_t bytes);
-/* Applies retention now instead of within a second. Returns the number of segments dropped. */
+/* Applies retention now, instead of within a second. Returns the number of segments dropped. */
 PAWL_API PAWL_CHECKED int pawl_retention_apply(pawl *p);
 
 typedef struct pawl_status {
@@ -708,32 +713,31 @@ typedef struct pawl_status {
     uint64_t first_segment, last_segment; /* indexes of the oldest and newest begun segment */
     uint64_t disk_bytes;                  /* of all segment files, prepared ones included */
     uint64_t first_lsn, durable_lsn, end_lsn;
-    uint64_t epoch; /* incarnation: times the log was opened for writing */
+    uint64_t epoch; /* incarnation: how often the log was opened for writing */
     uint64_t memory_used, memory_cap;
     uint64_t commits, records, groups, syncs, bytes_written, payload_bytes; /* since this open */
     uint64_t recovered_bytes;                                               /* scanned at open */
-    uint64_t cut_bytes;   /* unacknowledged tail cut at open */
+    uint64_t cut_bytes;   /* unacknowledged tail that was cut at open */
     uint64_t recovery_ns; /* time that opening took */
-    int32_t backend;      /* the one in use */
+    int32_t backend;      /* the backend in use */
     int32_t direct;       /* 1: O_DIRECT is in use */
-    int32_t clean;        /* 1: the log had been closed in good order */
-    /* read-only handles: pid of the live writer; 0: none; -1: can't be told */
+    int32_t clean;        /* 1: the log had been closed cleanly */
+    /* read-only handles: pid of the live writer; 0: none; -1: unknown */
     int32_t writer_pid;
     int32_t full;       /* 1: appends get PAWL_FULL now */
     uint32_t in_flight; /* groups being written */
     /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */
     char backend_note[128];
-    /* frames that come in the time of a write, a running mean: what the engine measures to choose
-     * the next */
+    /* frames that arrive during one write, a running mean; group_wait follows from it */
     uint32_t group_pace;
-    /* frames that a further group waits for while others are under way (or until it is large); 0:
-     * none, each frame goes at once */
+    /* frames that a further group waits for while others are in flight, unless it is large; 0: each
+     * frame is submitted at once */
     uint32_t group_wait;
-    /* segments let go by retention whose files became later ones, since this open */
+    /* dropped segments whose files became later segments, since this open */
     uint64_t recycled;
-    /* Features of the log, one bit each (docs/format.md): those that must be understood to read, to
-     * write, and those that may be ignored. A bit that this version doesn't know in the second: the
-     * log can be opened read-only here. */
+    /* Features of the log, one bit each (docs/format.md): those a version must know to read the
+     * log, to write it, and those it may ignore. With an unknown bit in features_write, this
+     * version can only read the log. */
     uint64_t features_read, features_write, features_ignore;
 } pawl_status;
 #define PAWL_STATUS_INIT \
@@ -746,15 +750,16 @@ PAWL_API PAWL_CHECKED int pawl_get_status(pawl *p, pawl_status *out);
 
 /* ---------------------------------------------------------------- looking into a whole log */
 
-/* What verify, audit and repair tell, one call each finding. Pointers live during the call. */
+/* A finding of verify, audit or repair; the callback is called once for each. Pointers live during
+ * the call. */
 typedef struct pawl_finding {
     int code;         /* PAWL_DAMAGED, PAWL_FOREIGN, PAWL_TILING, ...; 0: a remark, not a problem */
     uint64_t segment; /* its index */
     uint64_t lsn;
-    uint64_t bytes; /* how many are concerned, 0 if it has no extent */
-    /* short fixed name of the case, as in docs: "payload-damaged", "torn-tail", ... */
+    uint64_t bytes; /* length of the place, 0 if it has none */
+    /* short fixed name of the case, as in the documents: "payload-damaged", "torn-tail", ... */
     const char *label;
-    const char *message; /* a sentence */
+    const char *message; /* one sentence */
 } pawl_finding;
 typedef void (*pawl_finding_fn)(void *arg, const pawl_finding *f);
 typedef int (*pawl_progress_fn)(void *arg, uint64_t done, uint64_t total);
@@ -766,51 +771,51 @@ typedef struct pawl_check {
     void *arg;                 /* for both */
     /* results */
     uint64_t segments, frames, commits, records, bytes, problems, torn_bytes;
-    /* audit: intervals checked, and their (processor, stream, partition)s */
+    /* audit: intervals checked, and the number of (processor, stream, partition) they belong to */
     uint64_t intervals, positions;
-    uint64_t repaired;     /* repair: mended places */
+    uint64_t repaired;     /* repair: places mended */
     uint64_t lost_records; /* repair: records known to be lost */
-    int32_t clean;         /* 1: ends with a clean close */
-    int32_t live; /* 1: a writer had the log open; what it had not yet witnessed was not judged */
+    int32_t clean;         /* 1: the log ends with a clean close */
+    int32_t live; /* 1: a writer had the log open; bytes without a witness yet were not judged */
 } pawl_check;
 #define PAWL_CHECK_INIT \
     { sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Reads every byte of every segment and checks all of docs/format.md. Returns 0 if all is well (a
- * torn tail is well).
- * Errors: DAMAGED, FOREIGN or VERSION if not; NOT_A_LOG, PERMISSION, IO or MEMORY if it could not
- * check. */
+/* Reads every byte of every segment and checks everything in docs/format.md. Returns 0 if the log
+ * is well; a torn tail is well.
+ * Errors: DAMAGED, FOREIGN or VERSION if it is not; NOT_A_LOG, PERMISSION, IO or MEMORY if it
+ * could not be checked. */
 PAWL_API PAWL_CHECKED int pawl_verify(const char *dir, pawl_check *c, pawl_error *err);
-/* Verifies, and shows that each processor's intervals tile each input and each partition's offsets
- * run without a gap.
+/* Verifies, and checks that each processor's intervals tile each input, and that each partition's
+ * offsets have no gap.
  * Errors: as pawl_verify(), and TILING. */
 PAWL_API PAWL_CHECKED int pawl_audit(const char *dir, pawl_check *c, pawl_error *err);
-/* Mends what verify finds: takes damaged bytes out into lost-….bin files beside the segments, puts
- * LOST frames in their place, restores header copies; everything behind the damage stays. Needs the
- * writer's lock. Findings tell what was lost. Returns 0 if the log can be opened now (even if
- * records were lost: see lost_records), else why not. */
+/* Mends what verify finds. Moves damaged bytes to lost-LSN.bin files beside the segments, puts LOST
+ * frames in their place, and restores header copies; everything after the damage stays. Takes the
+ * writer's lock. The findings say what was lost. Returns 0 if the log can be opened now, even if
+ * records were lost (see lost_records), else the reason why it cannot. */
 PAWL_API PAWL_CHECKED int pawl_repair(const char *dir, pawl_check *c, pawl_error *err);
 
 /* A frame as pawl_dump() shows it. */
 typedef struct pawl_frame_info {
     uint64_t lsn, bytes, epoch, durable, time_ns, link, hash;
     const char *kind;  /* "COMMIT", "SPILL", ... */
-    const char *state; /* "good", or the decision table's label for what ends the chain */
+    const char *state; /* "good", or the decision table's label of what ends the chain */
     uint32_t runs;
-    const char *text; /* its runs, readable, a line each */
+    const char *text; /* its runs as text, a line each */
 } pawl_frame_info;
 typedef int (*pawl_frame_fn)(void *arg, const pawl_frame_info *f);
-/* Calls fn for each frame from the one at or after `from` (0: the oldest); a non-zero answer ends
- * it. Goes on to what ends the chain.
+/* Calls fn for each frame from `from` on (0: the oldest), up to and including what ends the chain.
+ * A result of fn other than 0 ends it.
  * Errors: as pawl_verify(). */
 PAWL_API PAWL_CHECKED int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *arg,
                                     pawl_error *err);
 
-/* Where a record came from: the commit that holds it, and the input intervals that this commit
+/* The origin of a record: the commit that holds it, and the input intervals that this commit
  * consumed. */
 typedef struct pawl_origin {
     uint64_t lsn, time_ns, epoch;
-    uint32_t input_count; /* how many intervals there are; at most 64 are given */
+    uint32_t input_count; /* number of intervals; at most 64 of them are in `inputs` */
     struct {
         char processor[128];
         char stream[128];
