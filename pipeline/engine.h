@@ -162,7 +162,7 @@ struct pawl {
 /* The first word of what an application holds and ends: a transaction, reader, producer or
  * processor. */
 enum { HANDLE_LIVE = 0x6576696c, HANDLE_ENDED = 0x6e65646f };
-int ended_refuse(const void *what, const char *kind);
+PAWL_CHECKED int ended_refuse(const void *what, const char *kind);
 /* PAWL_STATE for what has ended, PAWL_INVALID for NULL. `what` begins with that word. */
 static inline int handle_live(const void *what, const char *kind) {
     return what != NULL && *(const uint32_t *)what == HANDLE_LIVE ? 0 : ended_refuse(what, kind);
@@ -171,12 +171,12 @@ static inline int handle_live(const void *what, const char *kind) {
 void ended_keep(pawl *p, void *what, size_t size);
 void ended_free(pawl *p);
 /* PAWL_BUSY while a transaction, reader or producer is open. */
-int ended_all(pawl *p);
+PAWL_CHECKED int ended_all(pawl *p);
 
 /* -- lock.c */
 /* Entry of every public call: fork and state check, then the lock. */
-int engine_enter(pawl *p);
-int engine_enter_writer(pawl *p); /* PAWL_READ_ONLY on a read-only handle */
+PAWL_CHECKED int engine_enter(pawl *p);
+PAWL_CHECKED int engine_enter_writer(pawl *p); /* PAWL_READ_ONLY on a read-only handle */
 /* Once the lock is released: hands queued requests to the kernel, and wakes the threads that sleep
  * in engine_commit_wait(). */
 void engine_after(pawl *p, bool kick, uint32_t wake);
@@ -198,7 +198,7 @@ static inline bool engine_did_due(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     return true;
 }
-int engine_check_fork(const pawl *p);
+PAWL_CHECKED int engine_check_fork(const pawl *p);
 uint64_t engine_fork_generation(void);
 uint64_t engine_now(const pawl *p);        /* monotonic ns */
 extern _Atomic uint64_t engine_generation; /* counts the forks that led to this process */
@@ -238,11 +238,11 @@ void engine_wait(pawl *p);
 /* Under the lock: waits for space in a full log, for a short time, or until pawl_stop(). */
 void engine_wait_space(pawl *p);
 /* Under the lock: until everything below lsn is durable, or the log failed. */
-int engine_wait_durable(pawl *p, uint64_t lsn);
+PAWL_CHECKED int engine_wait_durable(pawl *p, uint64_t lsn);
 /* The same for the commit that was appended last, and releases the lock. A thread that is woken
  * doesn't take the lock again, so many committers can wait at once. */
-int engine_commit_wait(pawl *p, uint64_t lsn);
-int engine_start_threads(pawl *p);
+PAWL_CHECKED int engine_commit_wait(pawl *p, uint64_t lsn);
+PAWL_CHECKED int engine_start_threads(pawl *p);
 void engine_stop_threads(pawl *p);
 
 /* -- async.c */
@@ -267,7 +267,7 @@ bool engine_chore(pawl *p);
 void *engine_maintenance(void *p); /* the maintenance thread's function */
 
 /* -- event.c: the doorbell for the application's own poll loop */
-int event_open(void); /* a descriptor, or negative */
+PAWL_CHECKED int event_open(void); /* a descriptor, or negative */
 void event_ring(int fd);
 void event_clear(int fd);
 void event_close(int fd);
@@ -289,7 +289,7 @@ struct wal_hooks engine_hooks(pawl *p);
 /* pawl_open() on a seam that the caller made, which the handle owns from here on, also when opening
  * fails. Simulators and fault injectors come in here. The options are not checked, so segments and
  * memory caps may be smaller than the public limits. */
-int engine_open(struct seam *io, const pawl_options *o, pawl **out);
+PAWL_CHECKED int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 
 /* -- tx.c, tx_commit.c */
 struct tx_run {
@@ -361,7 +361,7 @@ struct pawl_producer {
     uint8_t cookie[COOKIE_MAX];
 };
 #define TX_MANY_SIZE(cap) ((cap) * (sizeof(struct piece) + sizeof(struct run)))
-int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
+PAWL_CHECKED int tx_new(pawl *p, struct pawl_tx **out); /* without a check of its own */
 void producer_release(pawl_producer *producer);
 void tx_pool_drain(pawl *p);
 /* When a record is from; *now: what one without a time of its own gets; 0: the clock is still to be
@@ -403,8 +403,8 @@ static inline size_t tx_put_plain(struct pawl_tx *tx, uint32_t stream, uint32_t 
     return n;
 }
 /* Adds them all; on an error those before the one concerned. */
-int tx_put_many(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
-                size_t count, int64_t *now);
+PAWL_CHECKED int tx_put_many(struct pawl_tx *tx, uint32_t stream, uint32_t partition,
+                             const pawl_record *records, size_t count, int64_t *now);
 static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition,
                          const pawl_record *r, int64_t *now) {
     return tx_put_plain(tx, stream, partition, r, 1, now) == 1
@@ -413,16 +413,16 @@ static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition
 }
 void tx_build_free(struct pawl_tx *tx);
 /* Without the lock: writes the records held as a SPILL frame. */
-int tx_spill(struct pawl_tx *tx);
+PAWL_CHECKED int tx_spill(struct pawl_tx *tx);
 /* Is the record that it holds spilled too? A commit that refers to spilled frames has no large one
  * of its own: reading them would need memory for both. */
 bool tx_must_spill(const struct pawl_tx *tx);
 /* Without the lock: encodes and hashes what tx_append() will append. Nothing may be added
  * afterwards. */
-int tx_prepare(struct pawl_tx *tx);
+PAWL_CHECKED int tx_prepare(struct pawl_tx *tx);
 /* Under the lock: appends the transaction; 0 with its receipt, or an error. `wait_full`: as
  * block_when_full. */
-int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full);
+PAWL_CHECKED int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full);
 void tx_free(struct pawl_tx *tx);
 /* Has a commit that answered `rc` left the transaction to be committed again, or aborted? */
 static inline bool tx_stays(int rc) {
@@ -430,24 +430,25 @@ static inline bool tx_stays(int rc) {
 }
 /* Under the lock, where wal_append() answered `rc`: waits if that may help, and answers WAL_WAIT:
  * append again. `wait_full`: as block_when_full; PAWL_STOPPED where a stop ends that. */
-int tx_wait(pawl *p, int rc, bool wait_full);
+PAWL_CHECKED int tx_wait(pawl *p, int rc, bool wait_full);
 /* The oldest segment that holds a part of a transaction which is not finished; UINT64_MAX: none. */
 uint64_t tx_oldest_spill(pawl *p);
 /* Takes a transaction's content away so that it can be filled anew. */
 void tx_reset(struct pawl_tx *tx);
-int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e);
-int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
-                    uint64_t from, uint64_t to);
+PAWL_CHECKED int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e);
+PAWL_CHECKED int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream,
+                                 uint32_t partition, uint64_t from, uint64_t to);
 /* Under the lock: append and wait until it is durable. The caller frees. */
-int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
+PAWL_CHECKED int tx_commit_locked(struct pawl_tx *tx, pawl_receipt *receipt);
 
 /* Under the lock: commits a new epoch of a producer, which fences its older holders. */
-int tx_takeover(struct pawl_tx *tx, uint32_t producer);
+PAWL_CHECKED int tx_takeover(struct pawl_tx *tx, uint32_t producer);
 
 /* -- apply.c */
 /* Under the lock: the tables and the index follow a frame, whoever wrote it. `lost`: damage was
  * passed over since the last checkpoint. Errors: as tables_apply(). */
-int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bool lost);
+PAWL_CHECKED int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame,
+                              bool lost);
 /* Under the lock: a segment begins, with nothing in its index. */
 void engine_begin_segment(pawl *p);
 
@@ -466,30 +467,30 @@ struct checkpoint {
 /* Without the lock: reads the checkpoint of a segment. Errors: PAWL_LOST (repair took it out),
  * PAWL_TRIMMED (the segment has been dropped), PAWL_DAMAGED, PAWL_IO; then there is nothing to
  * free. */
-int checkpoint_read(pawl *p, uint64_t index, struct checkpoint *c);
+PAWL_CHECKED int checkpoint_read(pawl *p, uint64_t index, struct checkpoint *c);
 void checkpoint_free(pawl *p, struct checkpoint *c); /* without the lock */
 /* Tells each partition's next offset, until `each` answers false. Reads nothing. */
 typedef bool (*checkpoint_fn)(void *ctx, uint32_t stream, uint32_t partition, uint64_t next);
-int checkpoint_each(const struct checkpoint *c, checkpoint_fn each, void *ctx);
+PAWL_CHECKED int checkpoint_each(const struct checkpoint *c, checkpoint_fn each, void *ctx);
 
 /* Under the lock: from now on the partitions begin where the checkpoint `c` of `segment` says
  * (NULL: at 0). Whoever drops segments says so before it begins. */
-int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c);
+PAWL_CHECKED int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c);
 /* Under the lock: oldest offset kept of a partition. It is in memory; the lock is released, and the
  * disk read, only by the first call after the log was opened. A read-only handle looks each time
  * whether the oldest segment is still there, also without the lock. */
-int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
+PAWL_CHECKED int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first);
 /* Under the lock, released while it reads: an LSN from which a walk meets the offset. 1: the offset
  * is no longer kept. *first is the oldest that is. */
-int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64_t *first,
-           uint64_t *lsn);
+PAWL_CHECKED int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset,
+                        uint64_t *first, uint64_t *lsn);
 /* Under the lock: notes where a commit's runs lie in the newest segment. */
 void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *frame);
 
 /* -- follow.c */
-int follow_open(pawl *p);
+PAWL_CHECKED int follow_open(pawl *p);
 /* Under the lock, released while it reads: looks for more. 1 if there was any, 0, or an error. */
-int follow_refresh(pawl *p);
+PAWL_CHECKED int follow_refresh(pawl *p);
 void follow_close(pawl *p);
 
 /* -- reader.c */

@@ -25,7 +25,8 @@ static int enter_segment(pawl *p, struct scan *s, int *file, uint64_t index) {
     *file = fresh;
     if (s == &p->follow.apply)
         p->follow.disk_cap = h.disk_cap;
-    return scan_begin(s, p->io, &p->mem, fresh, &h, true);
+    scan_begin(s, p->io, &p->mem, fresh, &h, true);
+    return 0;
 }
 
 /* Is segment `index` begun? *gone: there is no such file. */

@@ -42,11 +42,12 @@ struct pawl_context {
     char why[256];
 };
 
-int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream, uint32_t partition);
+PAWL_CHECKED int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream,
+                           uint32_t partition);
 void task_close(struct task *t);
 void task_rest(struct task *t); /* a run has ended; another may come */
 /* Processes at most one batch: 1 did, 0 nothing to do, or an error that ends the run. */
-int task_step(struct task *t);
+PAWL_CHECKED int task_step(struct task *t);
 /* Under the lock: hands over what the tasks have appended. */
 void task_flush(pawl *p);
 /* Under the lock: has it consumed all there is? */

@@ -88,31 +88,34 @@ void tables_init(struct tables *t, struct mem *m, uint64_t segment_size);
 void tables_free(struct tables *t);
 
 /* Rows, as the frames that are applied change them (apply.c). PAWL_DAMAGED for what can't be. */
-int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name,
-                      uint32_t name_len);
+PAWL_CHECKED int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions,
+                                   const char *name, uint32_t name_len);
 /* Takes a stream away, and every position in it. Its id isn't used again. */
 void tables_delete_stream(struct tables *t, uint32_t id);
 /* Ids up to this one have been used. */
-int tables_use_streams(struct tables *t, uint32_t id);
-int tables_add_producer(struct tables *t, uint32_t id, const char *name, uint32_t name_len);
-int tables_add_processor(struct tables *t, uint32_t id, const char *name, uint32_t name_len);
+PAWL_CHECKED int tables_use_streams(struct tables *t, uint32_t id);
+PAWL_CHECKED int tables_add_producer(struct tables *t, uint32_t id, const char *name,
+                                     uint32_t name_len);
+PAWL_CHECKED int tables_add_processor(struct tables *t, uint32_t id, const char *name,
+                                      uint32_t name_len);
 void tables_forget(struct tables *t, uint32_t processor);
-int tables_set_position(struct tables *t, uint32_t processor, uint32_t stream, uint32_t partition,
-                        uint64_t offset);
-int tables_set_decision(struct tables *t, const struct sink_entry *e);
-int tables_set_span(struct tables *t, uint64_t segment, uint64_t oldest);
+PAWL_CHECKED int tables_set_position(struct tables *t, uint32_t processor, uint32_t stream,
+                                     uint32_t partition, uint64_t offset);
+PAWL_CHECKED int tables_set_decision(struct tables *t, const struct sink_entry *e);
+PAWL_CHECKED int tables_set_span(struct tables *t, uint64_t segment, uint64_t oldest);
 /* Segments below `first` are gone, and their spans with them. */
 void tables_drop_spans(struct tables *t, uint64_t first);
 
 /* Room for what a frame can add at most, so that applying it can't fail for want of memory. Not for
  * what its catalog changes make. */
-int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions);
+PAWL_CHECKED int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions);
 /* Applies a frame (apply.c). `lost`: damage was passed over, so offsets and positions may jump.
  * PAWL_DAMAGED if the frame contradicts the tables, PAWL_VERSION for a run that must be known. */
-int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost);
+PAWL_CHECKED int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                              bool lost);
 /* The checkpoint of the tables: runs (at most 16) with their start and len, and the body. */
-int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs,
-                      uint32_t *count);
+PAWL_CHECKED int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs,
+                                   uint32_t *count);
 
 /* One past the newest record of a partition that is surely durable when everything below LSN
  * `durable` is. */
@@ -128,7 +131,7 @@ struct position_row *tables_position(const struct tables *t, uint32_t processor,
 struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name,
                                      uint16_t len);
 /* May a checkpoint of the tables grow by `bytes`? 0, or PAWL_LIMIT. */
-int tables_room(const struct tables *t, uint64_t bytes);
+PAWL_CHECKED int tables_room(const struct tables *t, uint64_t bytes);
 /* A segment begins: bases and index places start anew. */
 void tables_begin_segment(struct tables *t);
 bool name_allowed(const char *name);

@@ -38,7 +38,7 @@ struct recovered {
  * not there. Before anything is judged, where no writer lives. *stuck (NULL: that is an error): the
  * file system has gone read-only by itself, after an error, and can't write any more what it still
  * holds: only what a witness vouches for is to be believed. */
-int replay_sync(struct seam *io, struct mem *m, bool *stuck);
+PAWL_CHECKED int replay_sync(struct seam *io, struct mem *m, bool *stuck);
 /* Did a sync that answered `rc` leave nothing unwritten? A file system that nothing can be written
  * to (squashfs, say) has no sync: EINVAL. */
 static inline bool synced(int rc) {
@@ -49,8 +49,8 @@ enum replay_mode { REPLAY_WRITE, REPLAY_READ, REPLAY_SALVAGE };
 /* Recovers (PAWL-8), after replay_sync(): everything below start.tail is durable. *x is the
  * extent found since then; a segment that was never begun is taken out of it. Damage: PAWL_DAMAGED
  * with the facts, except in salvage. */
-int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, struct log_extent *x,
-               const struct replay *r, struct recovered *out);
+PAWL_CHECKED int replay_log(struct seam *io, struct mem *m, enum replay_mode mode,
+                            struct log_extent *x, const struct replay *r, struct recovered *out);
 
 /* The error for an end that is damage. */
 int damage_error(const struct scan *s, const struct scan_end *end);

@@ -161,8 +161,8 @@ void scan_rewind(struct scan *s, const struct segment_header *h) {
     s->after_lost = false;
 }
 
-int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
-               const struct segment_header *h, bool newest) {
+void scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
+                const struct segment_header *h, bool newest) {
     memset(s, 0, sizeof *s);
     s->io = io;
     s->mem = m;
@@ -182,7 +182,6 @@ int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
     if (m->cap != 0 && m->cap / 32 < chunk)
         chunk = m->cap / 32;
     s->chunk = (size_t)align_up(chunk, BLOCK);
-    return 0;
 }
 
 void scan_end(struct scan *s) {

@@ -67,8 +67,8 @@ struct scan_end {
     uint64_t witnessed_to;
 };
 
-int scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
-               const struct segment_header *h, bool newest);
+void scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
+                const struct segment_header *h, bool newest);
 /* Directly after scan_begin(): all of the segment is going to be read, in order. Takes more memory,
  * and has it read without a pause. */
 void scan_whole(struct scan *s);
@@ -84,20 +84,20 @@ void scan_whole_after(struct scan *s, struct scan *before);
 void scan_rewind(struct scan *s, const struct segment_header *h);
 /* The next frame: 1 with it, 0 at the chain's end (call scan_judge()), negative: error of reading,
  * or PAWL_VERSION for what must be understood and isn't (`refuses`). */
-int scan_next(struct scan *s, struct scan_frame *f);
+PAWL_CHECKED int scan_next(struct scan *s, struct scan_frame *f);
 /* Did the walk reach the segment's end: its SEAL, or a LOST frame in its place? */
 bool scan_sealed(const struct scan *s);
 /* Gathers the evidence where scan_next() ended and decides. */
-int scan_judge(struct scan *s, struct scan_end *end);
+PAWL_CHECKED int scan_judge(struct scan *s, struct scan_end *end);
 /* Is what lies there surely none of this segment's? Behind a CLOSE nothing is written before the
  * next OPEN, which is too small to be torn: it is an older segment's. */
 bool scan_leftover(const struct scan *s, const struct scan_end *end);
 /* The first place beyond `from` with a whole good frame at its own LSN, whatever its link;
  * UINT64_MAX if there is none. For repair and salvage. */
-int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
+PAWL_CHECKED int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn);
 /* Goes on at a frame whose place was told by somebody else, trusting its own link. Returns 0 or an
  * error of reading. */
-int scan_jump(struct scan *s, uint64_t lsn);
+PAWL_CHECKED int scan_jump(struct scan *s, uint64_t lsn);
 /* Goes on after a frame that was accepted before. */
 void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch);
 void scan_end(struct scan *s);
@@ -108,7 +108,7 @@ void scan_forget(struct scan *s);
 const uint8_t *scan_read(struct scan *s, uint64_t offset, size_t len, int *rc);
 /* A prepared or headerless file: is there a witness in it that says it was begun? *lsn is its place
  * or UINT64_MAX. */
-int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,
-                   uint64_t seed, uint64_t *lsn);
+PAWL_CHECKED int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index,
+                                uint64_t segment_size, uint64_t seed, uint64_t *lsn);
 
 #endif

@@ -71,7 +71,7 @@ void segment_remove_tmp(struct seam *io, struct mem *m) {
     for (size_t i = 0; i < l.count; i++) {
         char name[24];
         segment_name(name, l.index[i], "tmp");
-        io->ops->unlink(io, name);
+        (void)!io->ops->unlink(io, name); /* the next writer tries again */
     }
     segment_list_free(&l);
 }

@@ -17,7 +17,7 @@ struct segment_list {
     size_t count, cap;
     struct mem *mem;
 };
-int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l);
+PAWL_CHECKED int segment_list_read(struct seam *io, struct mem *m, struct segment_list *l);
 /* Removes what an earlier writer was preparing. Whether it works or not: never read. */
 void segment_remove_tmp(struct seam *io, struct mem *m);
 void segment_list_free(struct segment_list *l);
@@ -26,26 +26,27 @@ void segment_list_free(struct segment_list *l);
 
 /* Reads and judges the header of segment `index` in an open file. Verdict in *v. Returns 0 or an
  * error of reading. */
-int segment_header_read(struct seam *io, struct mem *m, int file, uint64_t index,
-                        struct segment_header *h, enum segment_verdict *v, int *bad_copy);
+PAWL_CHECKED int segment_header_read(struct seam *io, struct mem *m, int file, uint64_t index,
+                                     struct segment_header *h, enum segment_verdict *v,
+                                     int *bad_copy);
 /* With one copy bad: *torn if nothing in the segment knew it durable, so that a cut may have left
  * it half begun. Else it was damaged. */
-int segment_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h,
-                        bool *torn);
+PAWL_CHECKED int segment_header_torn(struct seam *io, struct mem *m, int file,
+                                     const struct segment_header *h, bool *torn);
 /* Writes a bad copy anew, durably. */
-int segment_header_mend(struct seam *io, struct mem *m, int file, const struct segment_header *h,
-                        int bad_copy);
+PAWL_CHECKED int segment_header_mend(struct seam *io, struct mem *m, int file,
+                                     const struct segment_header *h, int bad_copy);
 /* The error for what a version must understand. `name`: of the segment's file, or "". */
 int unknown_error(const struct format_unknown *u, const char *name);
 
 /* ---- files */
 
 /* Opens the file of segment `index`, whatever is in it. Handle or error code. */
-int segment_open_file(struct seam *io, uint64_t index, bool writable);
+PAWL_CHECKED int segment_open_file(struct seam *io, uint64_t index, bool writable);
 /* A file above the newest begun segment that has no header: was it begun all the same? Then it is
  * damaged. */
-int segment_check_unbegun(struct seam *io, struct mem *m, uint64_t index,
-                          const struct segment_header *like);
+PAWL_CHECKED int segment_check_unbegun(struct seam *io, struct mem *m, uint64_t index,
+                                       const struct segment_header *like);
 
 /* Which segments count: newest begun, oldest contiguous, their headers. Also for followers. */
 struct log_extent {
@@ -56,24 +57,26 @@ struct log_extent {
 };
 /* `writable`: for a writer. It removes what an earlier one was preparing, and is refused a log with
  * features that this version must not write to. */
-int log_extent_find(struct seam *io, struct mem *m, bool writable, struct log_extent *x);
+PAWL_CHECKED int log_extent_find(struct seam *io, struct mem *m, bool writable,
+                                 struct log_extent *x);
 /* The error for a header that isn't good. `h`: what it says, if it is of this format. */
 int segment_header_error(uint64_t index, enum segment_verdict v, const struct segment_header *h,
                          uint64_t size);
 /* The segment's features, where they are more than this version may write to: PAWL_VERSION. */
-int segment_check_writable(const struct segment_header *h);
+PAWL_CHECKED int segment_check_writable(const struct segment_header *h);
 
 /* Is segment `index` still there? 1, 0, or the error of looking. Beside a
  * writer, a reader asks this before it calls bytes damaged: retention gives a file another name
  * first, and other bytes later (PAWL-9). */
-int segment_there(struct seam *io, uint64_t index);
+PAWL_CHECKED int segment_there(struct seam *io, uint64_t index);
 /* Opens segment `index` and checks that it is of this log. Handle or error code, with ENOENT if it
  * is not there. */
-int segment_open(struct seam *io, struct mem *m, uint64_t index, const struct segment_header *like,
-                 bool writable, struct segment_header *h);
+PAWL_CHECKED int segment_open(struct seam *io, struct mem *m, uint64_t index,
+                              const struct segment_header *like, bool writable,
+                              struct segment_header *h);
 /* The same; *bad_copy is the copy of the header that isn't good, or -1. */
-int segment_open_judged(struct seam *io, struct mem *m, uint64_t index,
-                        const struct segment_header *like, bool writable, struct segment_header *h,
-                        int *bad_copy);
+PAWL_CHECKED int segment_open_judged(struct seam *io, struct mem *m, uint64_t index,
+                                     const struct segment_header *like, bool writable,
+                                     struct segment_header *h, int *bad_copy);
 
 #endif

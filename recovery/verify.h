@@ -36,14 +36,14 @@ struct verify {
     bool cut_off;
 };
 
-int verify_log(struct verify *v);
+PAWL_CHECKED int verify_log(struct verify *v);
 void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64_t bytes,
                  const char *label, const char *message, ...) __attribute__((format(printf, 7, 8)));
 
 /* recovery/repair.c */
-int repair_log(struct seam *io, struct mem *m, pawl_check *c,
-               int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame,
-                            bool lost),
-               void *ctx);
+PAWL_CHECKED int repair_log(struct seam *io, struct mem *m, pawl_check *c,
+                            int (*frame)(void *ctx, const struct frame_header *h,
+                                         const uint8_t *frame, bool lost),
+                            void *ctx);
 
 #endif

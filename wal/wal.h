@@ -220,14 +220,15 @@ struct wal_start {
 
 /* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable
  * once the next group is done). Buffers take `buffer_bytes`. */
-int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks,
-             const struct wal_start *start, uint64_t buffer_bytes);
+PAWL_CHECKED int wal_init(struct wal *w, struct seam *io, struct mem *m,
+                          const struct wal_hooks *hooks, const struct wal_start *start,
+                          uint64_t buffer_bytes);
 /* Frees what it holds. Nothing may be in flight. */
 void wal_free(struct wal *w);
 
 /* Appends a frame: 0 with its LSN and end, WAL_WAIT, PAWL_FULL, PAWL_TOO_LARGE, PAWL_MEMORY, or the
  * sticky error. Nothing is kept on failure. */
-int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end);
+PAWL_CHECKED int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t *end);
 /* Largest directory + body that a frame may have. */
 uint64_t wal_payload_max(const struct wal *w);
 /* Where in a segment ordinary frames must end, so that its SEAL fits. */
@@ -237,7 +238,7 @@ static inline uint64_t wal_base(const struct wal *w) {
 }
 /* Appends a frame without runs (WITNESS, CLOSE). WAL_WAIT: the segment is full. If the state isn't
  * WAL_RUNNING, the next one is being begun; else there is none to begin. */
-int wal_append_mark(struct wal *w, uint8_t kind);
+PAWL_CHECKED int wal_append_mark(struct wal *w, uint8_t kind);
 /* Would an ordinary append of new input get PAWL_FULL now? */
 bool wal_is_full(struct wal *w);
 
@@ -257,7 +258,7 @@ const uint8_t *wal_peek(struct wal *w, uint64_t lsn, uint64_t *avail);
 
 /* Keeps the memory that holds an LSN as it is until wal_unpin(). -1: it isn't in a write buffer, or
  * WAL_PINNED_MAX groups are pinned. */
-int wal_pin(struct wal *w, uint64_t lsn);
+PAWL_CHECKED int wal_pin(struct wal *w, uint64_t lsn);
 void wal_unpin(struct wal *w, int group);
 
 /* Lends a write buffer until wal_give_back(). False: none is left. */
@@ -273,7 +274,8 @@ int wal_error(const struct wal *w); /* the sticky one as this thread's last erro
 bool wal_wants_next(struct wal *w);
 /* Makes segment `index`: allocated, written once with zeros, synced, named, directory synced.
  * Without the lock. Returns the handle or -errno. */
-int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size);
+PAWL_CHECKED int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index,
+                                  uint64_t size);
 void wal_next_done(struct wal *w, int file_or_errno);
 /* A segment is about to be let go: the index that its file is to be prepared for, 0 if none is
  * wanted. To be followed by wal_recycle_end(). */
@@ -282,13 +284,13 @@ uint64_t wal_recycle_begin(struct wal *w);
  * 0, or the file can't be used, it is removed. Without the lock. *file: the handle, or -1.
  * Returns 0; 1: the file could be neither renamed nor removed, and stays; negative: the directory
  * can't be synced, so it is unknown what a power cut would leave. */
-int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size,
-                  uint64_t to, int *file);
+PAWL_CHECKED int wal_drop_file(struct seam *io, const struct points *points, uint64_t index,
+                               uint64_t size, uint64_t to, int *file);
 void wal_recycle_end(struct wal *w, uint64_t to, int file);
 uint64_t wal_segments_on_disk(const struct wal *w);
 /* Creates a new log with segment 0 in the directory, durably. */
-int wal_create(struct seam *io, struct mem *m, const struct points *points, uint64_t segment_size,
-               uint64_t disk_cap);
+PAWL_CHECKED int wal_create(struct seam *io, struct mem *m, const struct points *points,
+                            uint64_t segment_size, uint64_t disk_cap);
 
 /* Encodes a whole frame at `out` (which has room), at f's LSN; shared by append and creation. */
 void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h,

@@ -50,7 +50,7 @@ static int make_tmp(struct seam *io, const struct points *points, const char *tm
         rc = fill(io, file, size);
     if (rc < 0) {
         io->ops->close(io, file);
-        io->ops->unlink(io, tmp); /* give the space back at once */
+        (void)!io->ops->unlink(io, tmp); /* give the space back at once */
         return rc;
     }
     point(points, "segment-written");

@@ -151,9 +151,9 @@ static void verify_and_repair(struct world *w, bool repair) {
     pawl_check c = PAWL_CHECK_INIT;
     mem_init(&m, 8u * MIB);
     struct verify v = {.io = io, .mem = &m, .check = &c, .frame = any_frame};
-    verify_log(&v);
+    (void)!verify_log(&v);
     if (repair)
-        repair_log(io, &m, &c, any_frame, NULL);
+        (void)!repair_log(io, &m, &c, any_frame, NULL);
     io->ops->destroy(io);
     if (m.used != 0)
         abort();

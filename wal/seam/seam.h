@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pawl.h"
+
 #define SEAM_BLOCK \
     4096u /* alignment of every buffer, offset and length of asynchronous requests, and of read() */
 
@@ -58,28 +60,29 @@ struct seam_reads;
 struct seam_ops {
     /* Calls fn with every name in the directory but . and ..; stops at non-zero and returns
      * that. */
-    int (*list)(struct seam *s, int (*fn)(void *arg, const char *name), void *arg);
+    int (*list)(struct seam *s, int (*fn)(void *arg, const char *name), void *arg) PAWL_CHECKED;
     /* Opens a regular file (no symbolic link followed, CLOEXEC, mode 0600, descriptor never 0 to
      * 2); returns a small handle >= 0 for use below. Handles may be used as indexes: less than
      * SEAM_FILES_MAX. */
-    int (*open)(struct seam *s, const char *name, uint32_t flags);
+    int (*open)(struct seam *s, const char *name, uint32_t flags) PAWL_CHECKED;
     void (*close)(struct seam *s, int file);
-    int (*size)(struct seam *s, int file, uint64_t *size);
+    int (*size)(struct seam *s, int file, uint64_t *size) PAWL_CHECKED;
     /* how many names the file has (hard links); may be NULL: one */
     int (*names)(struct seam *s, int file);
     /* Makes the file `size` bytes long with its space reserved where the file system can
      * (fallocate; -ENOSPC is told, "not supported" falls back to ftruncate). */
-    int (*allocate)(struct seam *s, int file, uint64_t size);
-    int (*rename)(struct seam *s, const char *from, const char *to);
-    int (*unlink)(struct seam *s, const char *name);
-    int (*sync_dir)(struct seam *s);
+    int (*allocate)(struct seam *s, int file, uint64_t size) PAWL_CHECKED;
+    int (*rename)(struct seam *s, const char *from, const char *to) PAWL_CHECKED;
+    int (*unlink)(struct seam *s, const char *name) PAWL_CHECKED;
+    int (*sync_dir)(struct seam *s) PAWL_CHECKED;
 
     /* Blocking, for recovery and maintenance. Both do the whole length or fail, but read stops
      * early at the end of the file and returns the bytes read (up to 2 GiB). Data, offset and
      * length are block-aligned, unless the file was opened SEAM_BUFFERED. */
-    int64_t (*read)(struct seam *s, int file, void *data, size_t len, uint64_t offset);
-    int64_t (*write)(struct seam *s, int file, const void *data, size_t len, uint64_t offset);
-    int (*sync)(struct seam *s, int file);
+    int64_t (*read)(struct seam *s, int file, void *data, size_t len, uint64_t offset) PAWL_CHECKED;
+    int64_t (*write)(struct seam *s, int file, const void *data, size_t len,
+                     uint64_t offset) PAWL_CHECKED;
+    int (*sync)(struct seam *s, int file) PAWL_CHECKED;
     /* Lets go of what the system keeps of the file in memory, so that reads show what the medium
      * holds: after a sync that failed in an earlier life, the two may differ. Best effort. */
     void (*drop_cache)(struct seam *s, int file);
@@ -107,7 +110,7 @@ struct seam_ops {
     /* The writer's lock: a file `lock` with the pid in it, tried until wait_ns is over;
      * -EWOULDBLOCK with *pid of the holder (0 unknown). It is held until unlock() or the end of the
      * process, and beyond it while the kernel still has I/O of this process in flight. */
-    int (*lock)(struct seam *s, uint64_t wait_ns, int *pid);
+    int (*lock)(struct seam *s, uint64_t wait_ns, int *pid) PAWL_CHECKED;
     void (*unlock)(struct seam *s);
     /* Pid of a live writer, 0 if there is none; never takes the lock. */
     int (*holder)(struct seam *s);
@@ -115,7 +118,7 @@ struct seam_ops {
     uint64_t (*now)(struct seam *s);      /* monotonic nanoseconds */
     uint64_t (*realtime)(struct seam *s); /* nanoseconds since 1970-01-01 UTC */
     void (*sleep)(struct seam *s, uint64_t ns);
-    int (*random)(struct seam *s, void *data, size_t len);
+    int (*random)(struct seam *s, void *data, size_t len) PAWL_CHECKED;
     int (*free_space)(struct seam *s, uint64_t *bytes);
     void (*destroy)(struct seam *s); /* closes all; frees the seam */
 };
@@ -134,6 +137,7 @@ struct seam {
  * synced). `backend` and `direct` as in pawl_options; a forced one that isn't available is
  * -EOPNOTSUPP; AUTO falls back and says so in note. -ENOTDIR, -ELOOP (a symbolic link), -ENOENT,
  * -EACCES as the system says. */
-int seam_create(const char *dir, bool create, int backend, int direct, struct seam **out);
+PAWL_CHECKED int seam_create(const char *dir, bool create, int backend, int direct,
+                             struct seam **out);
 
 #endif

@@ -52,40 +52,41 @@ struct start {
 };
 
 /* Constructors. On failure -errno, and `why` says which call. */
-int posix_create(const struct start *st, struct common **out);
-int uring_create(const struct start *st, struct common **out, const char **why);
+PAWL_CHECKED int posix_create(const struct start *st, struct common **out);
+PAWL_CHECKED int uring_create(const struct start *st, struct common **out, const char **why);
 
-int common_init(struct common *c, const struct start *st);
+PAWL_CHECKED int common_init(struct common *c, const struct start *st);
 void common_end(struct common *c); /* gives up the lock, closes every descriptor */
 
 /* Makes a descriptor one that is above 2, so that a stray write to a closed stderr can never reach
  * the log. Takes fd over; -errno. */
-int common_fd_high(int fd);
+PAWL_CHECKED int common_fd_high(int fd);
 /* Opens a regular file of the directory and nothing else, buffered; -errno. */
-int common_open_regular(int dir, const char *name, int flags);
-int common_fd(struct common *c, int file); /* -EBADF if it isn't open */
+PAWL_CHECKED int common_open_regular(int dir, const char *name, int flags);
+PAWL_CHECKED int common_fd(struct common *c, int file); /* -EBADF if it isn't open */
 
-int common_list(struct seam *s, int (*fn)(void *arg, const char *name), void *arg);
-int common_open(struct seam *s, const char *name, uint32_t flags);
+PAWL_CHECKED int common_list(struct seam *s, int (*fn)(void *arg, const char *name), void *arg);
+PAWL_CHECKED int common_open(struct seam *s, const char *name, uint32_t flags);
 void common_close(struct seam *s, int file);
-int common_size(struct seam *s, int file, uint64_t *size);
-int common_names(struct seam *s, int file);
-int common_allocate(struct seam *s, int file, uint64_t size);
-int common_rename(struct seam *s, const char *from, const char *to);
-int common_unlink(struct seam *s, const char *name);
-int common_sync_dir(struct seam *s);
-int64_t common_read(struct seam *s, int file, void *data, size_t len, uint64_t offset);
-int64_t common_write(struct seam *s, int file, const void *data, size_t len, uint64_t offset);
-int common_sync(struct seam *s, int file);
+PAWL_CHECKED int common_size(struct seam *s, int file, uint64_t *size);
+PAWL_CHECKED int common_names(struct seam *s, int file);
+PAWL_CHECKED int common_allocate(struct seam *s, int file, uint64_t size);
+PAWL_CHECKED int common_rename(struct seam *s, const char *from, const char *to);
+PAWL_CHECKED int common_unlink(struct seam *s, const char *name);
+PAWL_CHECKED int common_sync_dir(struct seam *s);
+PAWL_CHECKED int64_t common_read(struct seam *s, int file, void *data, size_t len, uint64_t offset);
+PAWL_CHECKED int64_t common_write(struct seam *s, int file, const void *data, size_t len,
+                                  uint64_t offset);
+PAWL_CHECKED int common_sync(struct seam *s, int file);
 void common_drop_cache(struct seam *s, int file);
-int common_lock(struct seam *s, uint64_t wait_ns, int *pid);
+PAWL_CHECKED int common_lock(struct seam *s, uint64_t wait_ns, int *pid);
 void common_unlock(struct seam *s);
-int common_holder(struct seam *s);
+PAWL_CHECKED int common_holder(struct seam *s);
 uint64_t common_now(struct seam *s);
 uint64_t common_realtime(struct seam *s);
 void common_sleep(struct seam *s, uint64_t ns);
-int common_random(struct seam *s, void *data, size_t len);
-int common_free_space(struct seam *s, uint64_t *bytes);
+PAWL_CHECKED int common_random(struct seam *s, void *data, size_t len);
+PAWL_CHECKED int common_free_space(struct seam *s, uint64_t *bytes);
 
 #define COMMON_OPS \
     .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
