@@ -167,6 +167,15 @@ enum pawl_open_flags {
 enum pawl_backend { PAWL_BACKEND_AUTO = 0, PAWL_BACKEND_URING = 1, PAWL_BACKEND_POSIX = 2 };
 enum pawl_direct { PAWL_DIRECT_AUTO = 0, PAWL_DIRECT_ON = 1, PAWL_DIRECT_OFF = 2 };
 
+enum pawl_log_severity { PAWL_LOG_REMARK = 1, PAWL_LOG_WARNING = 2, PAWL_LOG_ERROR = 3 };
+/* Tells of what no call asked for: a fallback was chosen, recovery cut an unacknowledged tail,
+ * retention dropped segments, the log is full or has space again, it has failed. `message` is a
+ * sentence, and lives during the call. Called by a thread of the library or by pawl_open(),
+ * pawl_tick() and pawl_close(), one call at a time for a handle, without the handle's lock: it may
+ * call the library, but not pawl_close(). Retention and segments to come wait meanwhile, so it
+ * should be short. */
+typedef void (*pawl_log_fn)(void *arg, int severity, const char *message);
+
 typedef struct pawl_options {
     size_t struct_size;
     uint32_t flags; /* enum pawl_open_flags */
@@ -194,9 +203,12 @@ typedef struct pawl_options {
     /* for crash tests: called at each point below; NULL: never */
     void (*on_point)(void *arg, const char *point);
     void *on_point_arg;
+    /* tells what the library does by itself; NULL: nobody is told */
+    pawl_log_fn log;
+    void *log_arg;
 } pawl_options;
 #define PAWL_OPTIONS_INIT \
-    { sizeof(pawl_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(pawl_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Named points of a log's life, at which a crash test can end the process (`pawl crashtest` does).
  * The callback must not call the library. Any thread of the handle may call it; at the points
@@ -250,6 +262,12 @@ PAWL_API PAWL_CHECKED int pawl_close(pawl *p);
 /* The error of the last failing call of this thread on any handle; the sticky one after PAWL_IO.
  * Always succeeds. */
 PAWL_API void pawl_last_error(pawl_error *out);
+
+/* The last error of a handle, in whatever thread: the sticky one once it has failed; else that of
+ * the last put, commit, read, run or sync on it that failed. `out->code` is 0 if none did. For a
+ * thread that watches, and for what asynchronous commits and the library's threads met.
+ * Errors: INVALID, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_error_of(pawl *p, pawl_error *out);
 
 /* Waits until everything appended so far is durable.
  * Errors: IO (also if the handle has failed before, even if everything was durable by then),

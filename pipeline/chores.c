@@ -135,6 +135,7 @@ void *engine_maintenance(void *arg) {
         p->chores_asked = p->chores_wait = false;
         uint64_t tail = p->wal.tail;
         engine_chore(p);
+        notice_tell(p);
         if (p->closing || p->chores_asked)
             continue;
         if (engine_did_due(p))

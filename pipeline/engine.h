@@ -58,6 +58,18 @@ struct follow {
     int writer; /* pid of the live writer, 0 none */
 };
 
+/* What the application has been told of the log: notice.c. */
+struct notice {
+    pawl_log_fn fn; /* (constant); NULL: tell nobody */
+    void *arg;
+    bool telling; /* a thread is in fn */
+    bool full, failed;
+    uint64_t first_segment;
+    /* an append was refused, when the log began with `refused_first`; and no space came since */
+    bool refused;
+    uint64_t refused_first;
+};
+
 struct run_control;
 struct task;
 
@@ -102,6 +114,8 @@ struct pawl {
     int event_fd;
     _Atomic bool event_used;
 
+    struct notice notice;
+    pawl_error last_error;                 /* of a call in any thread */
     _Atomic uint32_t open_txs;             /* transactions that have not ended */
     uint32_t open_readers, open_producers; /* not closed */
     void *ended[ENDED_MAX];                /* what was closed last; a ring */
@@ -157,6 +171,19 @@ struct pawl {
     uint64_t recovered_bytes, cut_bytes, recovery_ns;
     bool clean;
 };
+
+/* Keeps this thread's last error as the handle's, and returns its code. Without the lock. */
+int engine_keep_error(pawl *p, int rc);
+static inline int engine_answer(pawl *p, int rc) {
+    return rc < 0 ? engine_keep_error(p, rc) : rc;
+}
+
+/* -- notice.c */
+/* Under the lock: has something changed that the application wants to be told of? */
+bool notice_due(pawl *p);
+void notice_full(pawl *p); /* under the lock: an append was refused */
+void notice_tell(pawl *p); /* under the lock, released inside */
+void notice_opened(pawl *p, const pawl_options *o);
 
 /* -- ended.c */
 /* The first word of what an application holds and ends: a transaction, reader, producer or

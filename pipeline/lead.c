@@ -251,6 +251,7 @@ int pawl_tick(pawl *p) {
         while (p->wal.in_flight != 0 && !p->leader)
             engine_lead(p);
         engine_chore(p);
+        notice_tell(p);
         if (!p->app_dispatch)
             engine_dispatch(p);
         if (at != UINT64_MAX && at > now && (at - now) / 1000000 < 1000)
@@ -267,5 +268,5 @@ int pawl_sync(pawl *p) {
     if (rc == 0 && p->wal.failed != 0)
         rc = wal_error(&p->wal);
     engine_leave(p);
-    return rc;
+    return engine_answer(p, rc);
 }

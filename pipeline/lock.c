@@ -61,6 +61,28 @@ uint64_t engine_now(const pawl *p) {
     return p->io->ops->now(p->io);
 }
 
+int engine_keep_error(pawl *p, int rc) {
+    pawl_error e;
+    fail_copy(&e);
+    if (rc == PAWL_FORKED) /* the lock may be held by a thread that is not in this process */
+        return rc;
+    pthread_mutex_lock(&p->mutex);
+    p->last_error = e;
+    engine_leave(p);
+    return fail_again(&e);
+}
+
+int pawl_error_of(pawl *p, pawl_error *out) {
+    if (out == NULL)
+        return fail(PAWL_INVALID, "result pointer is NULL");
+    TRY(engine_enter(p));
+    *out = p->wal.failed != 0 ? p->wal.error : p->last_error;
+    if (out->code == 0)
+        out->lsn = NO_LSN;
+    engine_leave(p);
+    return 0;
+}
+
 void engine_poke(pawl *p) {
     pthread_cond_signal(&p->work);
 }
@@ -96,7 +118,7 @@ void engine_progress(pawl *p) {
         p->wake_due |= p->wal.failed != 0 ? UINT32_MAX : p->wal.done_mask;
     p->wal.done_mask = 0;
     engine_tell(p);
-    if (p->chores_wait || wal_wants_next(&p->wal))
+    if (p->chores_wait || wal_wants_next(&p->wal) || notice_due(p))
         engine_ask_chores(p);
 }
 

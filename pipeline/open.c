@@ -235,6 +235,8 @@ static pawl *new_handle(const pawl_options *o) {
     p->witness_ns =
         o->witness_ms == UINT32_MAX ? 0 : (o->witness_ms == 0 ? 50 : o->witness_ms) * 1000000ull;
     p->points = (struct points){o->on_point, o->on_point_arg};
+    p->notice.fn = o->log;
+    p->notice.arg = o->log_arg;
     p->event_fd = -1;
     atomic_flag_clear(&p->tx_pool_busy);
     p->wal.file = p->wal.next_file = p->wal.spare_file = -1;
@@ -261,6 +263,7 @@ static int open_it(pawl *p, const char *dir, const pawl_options *o) {
     else
         TRY(open_writer(p, o));
     p->recovery_ns = engine_now(p) - began;
+    notice_opened(p, o);
     return engine_start_threads(p);
 }
 
@@ -365,6 +368,7 @@ int pawl_close(pawl *p) {
         /* the maintenance thread may have begun a segment meanwhile */
         while (p->wal.in_flight != 0)
             engine_wait(p);
+        notice_tell(p);
         engine_leave(p);
         p->io->ops->unlock(p->io);
     }

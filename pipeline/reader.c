@@ -730,10 +730,7 @@ static bool wait_for_more(struct pawl_reader *r, uint64_t deadline) {
     return true;
 }
 
-int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
-    TRY(handle_live(r, "reader"));
-    if (batch == NULL)
-        return fail(PAWL_INVALID, "the batch is NULL");
+static int read_next(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
     pawl *p = r->p;
     memset(batch, 0, sizeof *batch);
     batch->from = batch->to = r->next;
@@ -776,4 +773,11 @@ int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
     if (rc == PAWL_LOST)
         return jump(r, batch);
     return rc < 0 ? rc : give(r, max, batch);
+}
+
+int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
+    TRY(handle_live(r, "reader"));
+    if (batch == NULL)
+        return fail(PAWL_INVALID, "the batch is NULL");
+    return engine_answer(r->p, read_next(r, max, timeout_ms, batch));
 }

@@ -364,7 +364,7 @@ int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
     pthread_mutex_lock(&p->mutex);
     p->running = false;
     engine_leave(p);
-    return rc < 0 ? fail_again(&e) : 0;
+    return rc < 0 ? engine_answer(p, fail_again(&e)) : 0;
 }
 
 void pawl_stop(pawl *p) {

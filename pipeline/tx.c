@@ -518,8 +518,8 @@ int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record
         return fail(PAWL_INVALID, "the record is NULL");
     int64_t now = 0;
     TRY(handle_live(tx, "transaction"));
-    TRY(engine_check_writer(tx->p));
-    return tx_put(tx, stream, partition, r, &now);
+    int rc = engine_check_writer(tx->p);
+    return engine_answer(tx->p, rc < 0 ? rc : tx_put(tx, stream, partition, r, &now));
 }
 
 int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *records,
@@ -528,8 +528,9 @@ int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_r
         return fail(PAWL_INVALID, "there are no records");
     int64_t now = 0;
     TRY(handle_live(tx, "transaction"));
-    TRY(engine_check_writer(tx->p));
-    return tx_put_many(tx, stream, partition, records, count, &now);
+    int rc = engine_check_writer(tx->p);
+    return engine_answer(tx->p,
+                         rc < 0 ? rc : tx_put_many(tx, stream, partition, records, count, &now));
 }
 
 int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,

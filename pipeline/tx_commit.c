@@ -244,6 +244,8 @@ static enum wal_class class_of(const struct pawl_tx *tx) {
 }
 
 int tx_wait(pawl *p, int rc, bool wait_full) {
+    if (rc == PAWL_FULL)
+        notice_full(p);
     if (rc == WAL_WAIT) {
         engine_wait(p);
     } else if (rc == PAWL_FULL && wait_full) {
@@ -394,9 +396,9 @@ int pawl_commit(pawl_tx *tx, pawl_receipt *receipt) {
         else
             engine_leave(p);
     }
-    if (tx_stays(rc))
-        return rc;
-    tx_free(tx);
+    (void)engine_answer(p, rc);
+    if (!tx_stays(rc))
+        tx_free(tx);
     return rc;
 }
 
@@ -424,9 +426,9 @@ int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *r
         }
         engine_leave(p);
     }
-    if (tx_stays(rc))
-        return rc;
-    tx_free(tx);
+    (void)engine_answer(p, rc);
+    if (!tx_stays(rc))
+        tx_free(tx);
     return rc;
 }
 

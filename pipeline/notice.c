@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the library tells the application of by itself (pawl_options.log): the state of the log is
+ * compared with the state that was told last. So nothing is queued, and a burst of changes is told
+ * once. The maintenance thread tells, or pawl_open(), pawl_tick() and pawl_close(); never under the
+ * lock.
+ */
+#include <stdio.h>
+
+#include "pipeline/engine.h"
+
+void notice_full(pawl *p) {
+    p->notice.refused = true;
+    p->notice.refused_first = p->wal.first_segment;
+    if (notice_due(p))
+        engine_ask_chores(p);
+}
+
+static bool is_full(const pawl *p) {
+    return p->notice.refused && p->notice.refused_first == p->wal.first_segment &&
+           p->wal.next != NEXT_READY;
+}
+
+bool notice_due(pawl *p) {
+    const struct notice *n = &p->notice;
+    return n->fn != NULL && !n->telling &&
+           (n->failed != (p->wal.failed != 0) || n->first_segment != p->wal.first_segment ||
+            (!p->wal.failed && n->full != is_full(p)));
+}
+
+static void tell(const pawl *p, int severity, const char *text) {
+    p->notice.fn(p->notice.arg, severity, text);
+}
+
+/* One change, written as a sentence; its severity, or 0: there is none. */
+static int next_change(pawl *p, char *text, size_t size) {
+    struct notice *n = &p->notice;
+    const struct wal *w = &p->wal;
+    if (n->first_segment != w->first_segment) {
+        snprintf(text, size, "retention has dropped segments %llu to %llu",
+                 (unsigned long long)n->first_segment, (unsigned long long)w->first_segment - 1);
+        n->first_segment = w->first_segment;
+        return PAWL_LOG_REMARK;
+    }
+    if (!n->failed && w->failed != 0) {
+        n->failed = true;
+        snprintf(text, size, "the log acknowledges nothing more: %s", w->error.message);
+        return PAWL_LOG_ERROR;
+    }
+    if (w->failed == 0 && n->full != is_full(p)) {
+        n->full = !n->full;
+        snprintf(text, size, "%s",
+                 n->full ? "the log is full: appends are refused until space is freed"
+                         : "the log has space again");
+        return n->full ? PAWL_LOG_WARNING : PAWL_LOG_REMARK;
+    }
+    return 0;
+}
+
+void notice_tell(pawl *p) {
+    char text[512];
+    int severity;
+    while (notice_due(p) && (severity = next_change(p, text, sizeof text)) != 0) {
+        p->notice.telling = true;
+        engine_leave(p);
+        tell(p, severity, text);
+        pthread_mutex_lock(&p->mutex);
+        p->notice.telling = false;
+    }
+}
+
+void notice_opened(pawl *p, const pawl_options *o) {
+    char text[256];
+    p->notice.first_segment = p->wal.first_segment;
+    if (p->notice.fn == NULL)
+        return;
+    if (o->backend == PAWL_BACKEND_AUTO && p->io->backend != PAWL_BACKEND_URING) {
+        snprintf(text, sizeof text, "io_uring is not used: %s", p->io->note);
+        tell(p, PAWL_LOG_WARNING, text);
+    }
+    if (o->direct == PAWL_DIRECT_AUTO && !p->io->direct)
+        tell(p, PAWL_LOG_WARNING, "the file system has no O_DIRECT: writes are buffered");
+    if (p->cut_bytes != 0) {
+        snprintf(text, sizeof text,
+                 "recovery has cut %llu bytes at the log's end, none of them acknowledged",
+                 (unsigned long long)p->cut_bytes);
+        tell(p, PAWL_LOG_REMARK, text);
+    }
+}
