@@ -111,7 +111,7 @@ static int run_repair(cli_args *a) {
                opens ? "it can be opened" : "it can still not be opened");
     if (c.lost_records > 0 && opens)
         cli_printf("%s: what was taken out is in its lost-*.bin files\n", dir);
-    /* A mended place was a problem, but is none any more; only what can't be had back is. */
+    /* A mended place is no problem any more; only what is lost for good is. */
     return cli_finish_output(opens && c.lost_records == 0 ? CLI_OK : CLI_PROBLEM);
 }
 

@@ -17,7 +17,7 @@ struct task {
     pawl_reader *reader;
     pawl_tx *tx;
     uint64_t round_ns; /* when the worker's round began that the task is in */
-    uint32_t starved;  /* rounds in which memory to read was wanting */
+    uint32_t starved;  /* consecutive rounds in which the reader could not allocate its window */
     uint64_t pending;  /* end of the newest commit of this task */
 };
 

@@ -2,7 +2,7 @@
  *
  * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large
  * direct reads with everything verified. Recent runs are given out where they lie in the log's
- * write buffers, of which few may be kept so at a time; whatever else is gathered into the reader's
+ * write buffers, a few of which may be pinned at once; whatever else is gathered into the reader's
  * own buffer. A slow reader thus never stalls the writer.
  */
 #include <assert.h>

@@ -122,7 +122,7 @@ int tx_new(pawl *p, struct pawl_tx **out) {
     return 0;
 }
 
-/* A run that grows large goes on in a write buffer, if one is to be had: spilled from there, it
+/* A run that grows large goes on in a write buffer, if one is free: spilled from there, it
  * need not be copied again. */
 static void borrow(pawl *p, struct tx_run *r) {
     struct wal_loan loan;

@@ -8,7 +8,7 @@
  * 1. Beside groups in flight. While few frames come, each goes at once. When many come, groups
  *    would be small and many, and each costs system calls: a group then waits for half of the
  *    frames that come in the time of a write, so that about two groups are in flight.
- * 2. Company. Committers who wait and commit again: a group is done, its committers are woken, and
+ * 2. Company. Committers that wait and commit again: a group is done, its committers are woken, and
  *    come back. The next group is held until as many are in it as waited when the last one was
  *    done, or until none has come for PACE_COMPANY_NS. After a hold in vain, none is held for a
  *    number of completions, which doubles each time. More than PACE_COMPANY_MAX committers take as

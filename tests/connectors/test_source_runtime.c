@@ -31,7 +31,7 @@ struct counter {
     uint64_t next[ITEMS_MAX], acked[ITEMS_MAX];
     uint32_t turn;
     uint32_t opens, reads, acks;
-    uint32_t retry_every; /* each so many-th read fails; 0: none */
+    uint32_t retry_every; /* every n-th read fails; 0: none */
     uint32_t large_at;    /* this record of each item has `large` bytes */
     uint32_t poison_at;   /* this one is called poison */
     uint32_t pad;         /* bytes of each record at least */

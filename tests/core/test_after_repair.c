@@ -158,7 +158,7 @@ static void spilled_transactions_behind_a_lost_frame_are_well(void **state) {
     assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
 }
 
-/* So many records of 10 kB, one by one, in a new stream. */
+/* `count` records of 10 kB, one by one, in a new stream. */
 static uint32_t fill(struct fixture *f, uint64_t count) {
     static char value[10000];
     uint32_t s;

@@ -23,7 +23,7 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The smallest value that so many percent are not above. */
+/* The smallest value that `percent` per cent of all do not exceed. */
 static uint64_t exact(double percent) {
     size_t wanted = (size_t)((double)VALUES * percent / 100 + 0.999999);
     return values[wanted > 0 ? wanted - 1 : 0];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One writer: the lock, who holds it, its end with the process; readers beside it; fork. */
+/* One writer: the lock, its holder, its end with the process; readers beside it; fork. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>

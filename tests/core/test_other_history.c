@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two copies of a log went on separately, and a segment of one got into the other: whole in itself,
- * of the same log, and not its own. Each who comes from the segment before it says so. */
+ * of the same log, and not its own. Every reader that comes from the segment before it says so. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

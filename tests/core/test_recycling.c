@@ -182,7 +182,7 @@ static void in_the_steady_state_no_file_is_new(void **state) {
     assert_int_equal(s.disk_bytes, n * MIB);
     check_all(f->log, f->s, f->appended);
     assert_int_equal(pawl_close(f->log), 0);
-    check_whole(f->dir, 0); /* what lies behind the CLOSE is an older segment's, and no torn tail */
+    check_whole(f->dir, 0); /* the bytes after the CLOSE are an older segment's, and no torn tail */
     f->log = open_at(f, f->dir, 0);
     assert_int_equal(status(f->log).cut_bytes, 0);
     check_all(f->log, f->s, f->appended);
@@ -254,7 +254,7 @@ static void a_linked_file_is_not_written_over(void **state) {
     assert_int_equal(segment_decode(header, 0, &h, &bad), SEGMENT_GOOD);
 }
 
-/* Whatever the old file holds by now, who reads it gets its records, or is told that they are gone;
+/* Whatever the old file holds by now, its reader gets its records, or is told that they are gone;
  * never other records, and never "damaged". */
 static void a_reader_of_the_old_life(void **state) {
     struct fixture *f = *state;

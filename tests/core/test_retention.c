@@ -217,7 +217,7 @@ static void a_reader_that_misses_nothing_is_not_trimmed(void **state) {
     pawl_reader_close(r);
 }
 
-/* Where a run can't be had, the next call must ask for it again, and not pass over it. */
+/* Where a run can't be read, the next call must ask for it again, and not pass over it. */
 static void what_could_not_be_read_comes_again(void **state) {
     struct fixture *f = *state;
     int refused = 0;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the golden logs are made with: the list of them, and the beginnings that many share."""
+
 import base64
 from collections import namedtuple
 
@@ -15,9 +16,11 @@ GOLDEN = []
 
 def golden(description, expected="ok"):
     """The function gives a Writer, or (Writer, {extra or changed fields of the expectation})."""
+
     def note(function):
         GOLDEN.append(Golden(function.__name__.replace("_", "-"), description, expected, function))
         return function
+
     return note
 
 
@@ -43,10 +46,19 @@ def add(w, *values, stream="s", partition=0):
 
 def encode(expected):
     values, firsts = expected
-    return {"streams": {name: {p: [base64.b64encode(value).decode() for value in rows] for p, rows in parts.items()}
-                        for name, parts in values.items()},
-            "first": {name: {p: first for p, first in parts.items() if first} for name, parts in firsts.items()
-                      if any(parts.values())}}
+    return {
+        "streams": {
+            name: {
+                p: [base64.b64encode(value).decode() for value in rows] for p, rows in parts.items()
+            }
+            for name, parts in values.items()
+        },
+        "first": {
+            name: {p: first for p, first in parts.items() if first}
+            for name, parts in firsts.items()
+            if any(parts.values())
+        },
+    }
 
 
 def damaged_at(w, p, shown, witness=None):

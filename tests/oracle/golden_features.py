@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Golden logs with something of a later version in them, of each class and in each place (docs/format.md, section 8)."""
+
 import struct
 
 import pawl_writer as pw
@@ -28,7 +29,12 @@ def with_run(kind, flags=0):
 def with_kind(kind_flags):
     w = with_stream()
     add(w, b"x")
-    w.put(77, [pw.RunBytes(99, 1, 2, 3, 4, b"what no one knows", 0xffff)], kind_flags=kind_flags, flags=0xffffffff)
+    w.put(
+        77,
+        [pw.RunBytes(99, 1, 2, 3, 4, b"what no one knows", 0xFFFF)],
+        kind_flags=kind_flags,
+        flags=0xFFFFFFFF,
+    )
     w.flush()
     add(w, b"y")
     return w
@@ -67,6 +73,7 @@ def with_state():
 
 # ---- may be ignored
 
+
 @golden("Features that may be ignored, and carried bytes: a writer copies them into later headers.")
 def features_to_ignore():
     w = with_stream(features=(0, 0, 1 << 63 | 1), carried=bytes(range(1, 33)))
@@ -78,7 +85,7 @@ def features_to_ignore():
 
 @golden("A run of a type of a later version that may be ignored, between two RECORDS runs.")
 def unknown_run_skipped():
-    return closed(with_run(0xc000 | 99, 0xffff))
+    return closed(with_run(0xC000 | 99, 0xFFFF))
 
 
 @golden("A frame of a later version that may be ignored, whatever its flags and runs are.")
@@ -88,15 +95,17 @@ def unknown_kind_skipped():
 
 @golden("Flags of a frame that may be ignored.")
 def frame_flags_to_ignore():
-    return closed(with_frame_flags(0xff000000))
+    return closed(with_frame_flags(0xFF000000))
 
 
 @golden("Flags of a run that may be ignored.")
 def run_flags_to_ignore():
-    return closed(with_run_flags(0xf000))
+    return closed(with_run_flags(0xF000))
 
 
-@golden("A STATE run before the newest checkpoint: whoever wrote that has carried over what there was.")
+@golden(
+    "A STATE run before the newest checkpoint: whoever wrote that has carried over what there was."
+)
 def state_before_the_newest_checkpoint():
     w = with_state()
     w.seal()
@@ -105,6 +114,7 @@ def state_before_the_newest_checkpoint():
 
 
 # ---- may be read
+
 
 @golden("A feature that must be known to write.")
 def features_to_write():
@@ -115,7 +125,7 @@ def features_to_write():
 
 @golden("A run of a type of a later version that may be skipped by a reader.")
 def unknown_run_to_write():
-    return closed(with_run(0x8000 | 99, 0xffff), READ_ONLY)
+    return closed(with_run(0x8000 | 99, 0xFFFF), READ_ONLY)
 
 
 @golden("A frame of a later version that may be skipped by a reader.")
@@ -156,6 +166,7 @@ def state_after_the_newest_checkpoint():
 
 
 # ---- must be understood
+
 
 @golden("A feature that must be known to read.", "version")
 def features_to_read():

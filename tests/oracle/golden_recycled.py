@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Golden logs whose segments were recycled: an older segment's bytes, whole frames among them, lie where nothing was written yet."""
+
 from golden_base import add, damaged_at, golden, with_stream
 
 
@@ -22,7 +23,10 @@ def stale(w, first, end):
     w.poke(first, w.peek(first % w.size, end - first))
 
 
-@golden("A recycled segment whose last group's later blocks never arrived: an older segment's bytes, whole frames among them, go on from there.", "torn")
+@golden(
+    "A recycled segment whose last group's later blocks never arrived: an older segment's bytes, whole frames among them, go on from there.",
+    "torn",
+)
 def recycled_torn_tail():
     w = over_recycled()
     p = w.s.frames[-1].end
@@ -33,7 +37,10 @@ def recycled_torn_tail():
     return w, {"at_lsn": p}
 
 
-@golden("As recycled-torn-tail, but only the sector with the header of the torn group's frame is missing.", "torn")
+@golden(
+    "As recycled-torn-tail, but only the sector with the header of the torn group's frame is missing.",
+    "torn",
+)
 def recycled_torn_head():
     w = over_recycled()
     p = w.s.frames[-1].end
@@ -44,7 +51,10 @@ def recycled_torn_head():
     return w, {"at_lsn": p}
 
 
-@golden("In a recycled segment the first of two groups never arrived, the second did, and knew nothing of it being durable.", "torn")
+@golden(
+    "In a recycled segment the first of two groups never arrived, the second did, and knew nothing of it being durable.",
+    "torn",
+)
 def recycled_torn_hole():
     w = over_recycled()
     p = w.s.frames[-1].end
@@ -70,7 +80,10 @@ def recycled_reopened():
     return w
 
 
-@golden("A write that a later frame knew durable was lost: the older segment's bytes are there in its place.", "damaged")
+@golden(
+    "A write that a later frame knew durable was lost: the older segment's bytes are there in its place.",
+    "damaged",
+)
 def recycled_lost_write():
     w = over_recycled()
     p, shown = w.s.frames[-1].end, w.expected()
@@ -81,7 +94,9 @@ def recycled_lost_write():
     return damaged_at(w, p, shown, behind.lsn)
 
 
-@golden("The power went while a recycled segment was being begun: some sectors of both header copies and of the checkpoint are the older segment's.")
+@golden(
+    "The power went while a recycled segment was being begun: some sectors of both header copies and of the checkpoint are the older segment's."
+)
 def recycled_torn_beginning():
     w = with_stream()
     add(w, b"in segment 0")
@@ -93,7 +108,10 @@ def recycled_torn_beginning():
     return w
 
 
-@golden("As recycled-torn-beginning, but all except one header copy had arrived: the segment is begun.", "torn")
+@golden(
+    "As recycled-torn-beginning, but all except one header copy had arrived: the segment is begun.",
+    "torn",
+)
 def recycled_torn_copy():
     w = with_stream()
     add(w, b"in segment 0")

@@ -47,6 +47,7 @@ def offsets_of(w):
 
 # ---- Good logs -------------------------------------------------------------------------------------------------------
 
+
 @golden("An empty log: CHECKPOINT, OPEN, CLOSE.")
 def empty():
     w = writer()
@@ -77,17 +78,30 @@ def one_record():
     return w
 
 
-@golden("Two partitions: keys, headers, timestamps (negative ones too), empty values, binary values, a name that is not ASCII.")
+@golden(
+    "Two partitions: keys, headers, timestamps (negative ones too), empty values, binary values, a name that is not ASCII."
+)
 def two_partitions():
     w = writer()
     t = w.txn()
     t.stream("orders", 2)
     t.stream("größe/Δ", 1)
-    t.records("orders", 0, [rec(b"plain"), rec(b"", key=b"empty value"),
-                            rec(bytes(range(256)), key=b"\x00\xff", headers=[(b"h1", b"v1"), (b"", b""), (b"h1", b"again")],
-                                timestamp=-1)])
+    t.records(
+        "orders",
+        0,
+        [
+            rec(b"plain"),
+            rec(b"", key=b"empty value"),
+            rec(
+                bytes(range(256)),
+                key=b"\x00\xff",
+                headers=[(b"h1", b"v1"), (b"", b""), (b"h1", b"again")],
+                timestamp=-1,
+            ),
+        ],
+    )
     t.records("orders", 1, [rec(b"other partition", timestamp=2**63 - 1)])
-    t.records("größe/Δ", 0, [rec("ß".encode() * 100, timestamp=-2**63)])
+    t.records("größe/Δ", 0, [rec("ß".encode() * 100, timestamp=-(2**63))])
     t.commit()
     t = w.txn()
     # Two runs of one partition in one transaction, another's between them.
@@ -99,7 +113,9 @@ def two_partitions():
     return w
 
 
-@golden("Positions of two processors, producers with sequences and cookies, a producer's takeover, all over a segment's end.")
+@golden(
+    "Positions of two processors, producers with sequences and cookies, a producer's takeover, all over a segment's end."
+)
 def positions_and_producers():
     w = writer()
     t = w.txn()
@@ -140,7 +156,9 @@ def positions_and_producers():
     return w
 
 
-@golden("Settings, sinks that are decided and finished, a processor that is forgotten, all of it seen by the next checkpoint.")
+@golden(
+    "Settings, sinks that are decided and finished, a processor that is forgotten, all of it seen by the next checkpoint."
+)
 def tables():
     w = writer(cap=1 << 30, settings=(5, 6, 0))
     t = w.txn()
@@ -168,7 +186,9 @@ def tables():
     return w
 
 
-@golden("A stream that is deleted and made anew, one that was the last and stays deleted, and a disk cap that is changed.")
+@golden(
+    "A stream that is deleted and made anew, one that was the last and stays deleted, and a disk cap that is changed."
+)
 def deleted():
     w = writer(cap=1 << 30)
     t = w.txn()
@@ -206,7 +226,9 @@ def deleted():
     return w
 
 
-@golden("A transaction with two spilled parts and an own one, and a spilled part that no commit refers to.")
+@golden(
+    "A transaction with two spilled parts and an own one, and a spilled part that no commit refers to."
+)
 def spilled():
     w = with_stream()
     t = w.txn()
@@ -226,7 +248,9 @@ def spilled():
     return w
 
 
-@golden("A commit that refers to a SPILL of an earlier segment; later checkpoints say so in C_SPANS.")
+@golden(
+    "A commit that refers to a SPILL of an earlier segment; later checkpoints say so in C_SPANS."
+)
 def spilled_across_segments():
     w = with_stream()
     refs = w.spill([("s", 0, [rec(b"in segment 0")])])
@@ -242,7 +266,9 @@ def spilled_across_segments():
     return w
 
 
-@golden("Retention took segments 0 and 1, and with them a spilled part and its commit; partition 0 begins at a later offset.")
+@golden(
+    "Retention took segments 0 and 1, and with them a spilled part and its commit; partition 0 begins at a later offset."
+)
 def retained():
     w = with_stream()
     refs = w.spill([("s", 0, [rec(b"deleted")])])
@@ -285,7 +311,9 @@ def large_and_nested():
     return w
 
 
-@golden("A crash tore the second frame of a group, and the log was opened again: void bytes before the OPEN of epoch 2.")
+@golden(
+    "A crash tore the second frame of a group, and the log was opened again: void bytes before the OPEN of epoch 2."
+)
 def reopened_torn_group():
     w = with_stream()
     with w.group():
@@ -299,7 +327,9 @@ def reopened_torn_group():
     return w
 
 
-@golden("Of three groups the first was torn, the others reached the disk. Epoch 2 begins in their midst; its frames only count.")
+@golden(
+    "Of three groups the first was torn, the others reached the disk. Epoch 2 begins in their midst; its frames only count."
+)
 def stale_epoch():
     w = with_stream()
     add(w, b"kept")
@@ -316,7 +346,10 @@ def stale_epoch():
     return w
 
 
-@golden("As stale-epoch, without a CLOSE: stale frames of epoch 1 lie right behind the end and must not come back.", "torn")
+@golden(
+    "As stale-epoch, without a CLOSE: stale frames of epoch 1 lie right behind the end and must not come back.",
+    "torn",
+)
 def stale_epoch_open():
     w = with_stream()
     add(w, b"kept")
@@ -397,7 +430,9 @@ def prepared_recycled():
     return w
 
 
-@golden("The newest segment is sealed, and behind it is an older segment under a new name: no witness in it.")
+@golden(
+    "The newest segment is sealed, and behind it is an older segment under a new name: no witness in it."
+)
 def sealed_then_recycled():
     w = with_stream()
     add(w, b"in segment 0")
@@ -420,13 +455,21 @@ def begun_over_recycled():
     return w
 
 
-@golden("Files that are no segments: a lock, a segment in preparation, bytes that repair took out, others.")
+@golden(
+    "Files that are no segments: a lock, a segment in preparation, bytes that repair took out, others."
+)
 def other_names():
     w = with_stream()
     add(w, b"x")
     w.close()
-    w.other_files = {"lock": b"12345\n", "%016x.tmp" % 1: b"half", "lost-%016x.bin" % 4096: b"\1\2",
-                     "000000000000000A.seg": b"upper case", "1.seg": b"short", "notes.txt": b"hello"}
+    w.other_files = {
+        "lock": b"12345\n",
+        "%016x.tmp" % 1: b"half",
+        "lost-%016x.bin" % 4096: b"\1\2",
+        "000000000000000A.seg": b"upper case",
+        "1.seg": b"short",
+        "notes.txt": b"hello",
+    }
     return w
 
 
@@ -458,17 +501,23 @@ def begun_with_one_copy(block):
     return w
 
 
-@golden("The power went while the second segment was being begun: of block 0 of its header the last sector is not there.")
+@golden(
+    "The power went while the second segment was being begun: of block 0 of its header the last sector is not there."
+)
 def torn_beginning_block_0():
     return begun_with_one_copy(0)
 
 
-@golden("The power went while the second segment was being begun: of block 1 of its header the last sector is not there.")
+@golden(
+    "The power went while the second segment was being begun: of block 1 of its header the last sector is not there."
+)
 def torn_beginning_block_1():
     return begun_with_one_copy(1)
 
 
-@golden("A LOST frame in the place of two transactions: offsets, positions and sequences jump, a spilled part is gone with it.")
+@golden(
+    "A LOST frame in the place of two transactions: offsets, positions and sequences jump, a spilled part is gone with it."
+)
 def lost():
     w = with_stream()
     t = w.txn()
@@ -527,6 +576,7 @@ def lost_at_end():
 
 # ---- Torn tails ------------------------------------------------------------------------------------------------------
 
+
 @golden("The last group is cut off within a frame; nothing vouches for it.", "torn")
 def torn_tail():
     w = with_stream()
@@ -537,7 +587,10 @@ def torn_tail():
     return w, {"at_lsn": p}
 
 
-@golden("The last group is without its first block, and a whole one behind it knew nothing of it being durable.", "torn")
+@golden(
+    "The last group is without its first block, and a whole one behind it knew nothing of it being durable.",
+    "torn",
+)
 def torn_tail_hole():
     w = with_stream()
     p = add(w, b"kept").end
@@ -559,6 +612,7 @@ def torn_garbage():
 
 
 # ---- Damage ----------------------------------------------------------------------------------------------------------
+
 
 @golden("A byte of a transaction's body has changed; a later frame knew it durable.", "damaged")
 def damaged_body():
@@ -601,7 +655,10 @@ def _first_witness(w, p, *frames):
     return None
 
 
-@golden("A damaged transaction, and the only witness is the second frame of a group whose first is damaged too.", "damaged")
+@golden(
+    "A damaged transaction, and the only witness is the second frame of a group whose first is damaged too.",
+    "damaged",
+)
 def damaged_witness_mid_group():
     w = with_stream()
     p, shown = add(w, b"before").end, w.expected()
@@ -639,7 +696,10 @@ def damaged_checkpoint():
     return damaged_at(w, opened.lsn, shown, _first_witness(w, opened.lsn, behind))
 
 
-@golden("The newest segment's two header blocks are damaged: the one before is sealed, and a witness is behind it.", "damaged")
+@golden(
+    "The newest segment's two header blocks are damaged: the one before is sealed, and a witness is behind it.",
+    "damaged",
+)
 def damaged_newest_header():
     w = with_stream()
     add(w, b"in segment 0")
@@ -668,6 +728,7 @@ def damaged_gap():
 
 # ---- Logs that are refused -------------------------------------------------------------------------------------------
 
+
 @golden("Both header blocks are of version 2.", "version")
 def version_2():
     w = with_stream(version=2)
@@ -690,12 +751,15 @@ def foreign():
 
 # ---- Writing them ----------------------------------------------------------------------------------------------------
 
+
 def make(item, directory):
     """Write one log and its expectation; gives the expectation."""
     made = item.make()
     w, more = made if isinstance(made, tuple) else (made, {})
     expectation = {"name": item.name, "description": item.description, "expected": item.expected}
-    expectation.update({"streams": {}} if item.expected in ("foreign", "version") else encode(w.expected()))
+    expectation.update(
+        {"streams": {}} if item.expected in ("foreign", "version") else encode(w.expected())
+    )
     if item.expected in ("ok", "torn"):
         expectation["tables"] = w.tables()
     expectation.update(more)

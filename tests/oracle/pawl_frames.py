@@ -28,22 +28,60 @@ SKIP_WRITING = 0x4000
 KNOWN_FEATURES = 0
 
 COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = range(1, 9)
-KIND_NAMES = {COMMIT: "COMMIT", SPILL: "SPILL", WITNESS: "WITNESS", OPEN: "OPEN", CLOSE: "CLOSE",
-              CHECKPOINT: "CHECKPOINT", SEAL: "SEAL", LOST: "LOST"}
+KIND_NAMES = {
+    COMMIT: "COMMIT",
+    SPILL: "SPILL",
+    WITNESS: "WITNESS",
+    OPEN: "OPEN",
+    CLOSE: "CLOSE",
+    CHECKPOINT: "CHECKPOINT",
+    SEAL: "SEAL",
+    LOST: "LOST",
+}
 
 RECORDS, SPILLED, POSITIONS, PRODUCERS, STATE, CATALOG, SINKS = range(1, 8)
 INDEX = 32
-C_STREAMS, C_NEXT, C_PRODUCERS, C_PROCESSORS, C_POSITIONS, C_SETTINGS, C_SINKS, C_SPANS = range(64, 72)
-RUN_NAMES = {RECORDS: "RECORDS", SPILLED: "SPILLED", POSITIONS: "POSITIONS", PRODUCERS: "PRODUCERS", STATE: "STATE",
-             CATALOG: "CATALOG", SINKS: "SINKS", INDEX: "INDEX", C_STREAMS: "C_STREAMS", C_NEXT: "C_NEXT",
-             C_PRODUCERS: "C_PRODUCERS", C_PROCESSORS: "C_PROCESSORS", C_POSITIONS: "C_POSITIONS",
-             C_SETTINGS: "C_SETTINGS", C_SINKS: "C_SINKS", C_SPANS: "C_SPANS"}
+C_STREAMS, C_NEXT, C_PRODUCERS, C_PROCESSORS, C_POSITIONS, C_SETTINGS, C_SINKS, C_SPANS = range(
+    64, 72
+)
+RUN_NAMES = {
+    RECORDS: "RECORDS",
+    SPILLED: "SPILLED",
+    POSITIONS: "POSITIONS",
+    PRODUCERS: "PRODUCERS",
+    STATE: "STATE",
+    CATALOG: "CATALOG",
+    SINKS: "SINKS",
+    INDEX: "INDEX",
+    C_STREAMS: "C_STREAMS",
+    C_NEXT: "C_NEXT",
+    C_PRODUCERS: "C_PRODUCERS",
+    C_PROCESSORS: "C_PROCESSORS",
+    C_POSITIONS: "C_POSITIONS",
+    C_SETTINGS: "C_SETTINGS",
+    C_SINKS: "C_SINKS",
+    C_SPANS: "C_SPANS",
+}
 
 RUNS_OF_KIND = {
     COMMIT: {RECORDS, SPILLED, POSITIONS, PRODUCERS, STATE, CATALOG, SINKS},
-    SPILL: {RECORDS}, WITNESS: set(), OPEN: set(), CLOSE: set(),
-    CHECKPOINT: {C_STREAMS, C_NEXT, C_PRODUCERS, C_PROCESSORS, C_POSITIONS, C_SETTINGS, C_SINKS, C_SPANS},
-    SEAL: {INDEX}, LOST: set()}
+    SPILL: {RECORDS},
+    WITNESS: set(),
+    OPEN: set(),
+    CLOSE: set(),
+    CHECKPOINT: {
+        C_STREAMS,
+        C_NEXT,
+        C_PRODUCERS,
+        C_PROCESSORS,
+        C_POSITIONS,
+        C_SETTINGS,
+        C_SINKS,
+        C_SPANS,
+    },
+    SEAL: {INDEX},
+    LOST: set(),
+}
 
 
 class FormatError(Exception):
@@ -77,8 +115,11 @@ def nonzero_at(buffer, start, end):
 
 # ---- Segment headers -------------------------------------------------------------------------------------------------
 
-SegmentHeader = namedtuple("SegmentHeader", "log_id segment_size index epoch link seal_lsn created cap to_read to_write "
-                                            "to_ignore carried")
+SegmentHeader = namedtuple(
+    "SegmentHeader",
+    "log_id segment_size index epoch link seal_lsn created cap to_read to_write "
+    "to_ignore carried",
+)
 _SEGMENT = struct.Struct("<8sII16s10Q144s")
 assert _SEGMENT.size == 256
 
@@ -90,10 +131,12 @@ def parse_segment_block(block, index):
     """
     if len(block) < BLOCK:
         return None, "too short"
-    magic, version, block_size, log_id, size, own, epoch, link, seal, created, cap, *features = _SEGMENT.unpack_from(block)
+    magic, version, block_size, log_id, size, own, epoch, link, seal, created, cap, *features = (
+        _SEGMENT.unpack_from(block)
+    )
     if magic != SEGMENT_MAGIC:
         return None, "no magic"
-    if struct.unpack_from("<Q", block, BLOCK - 8)[0] != xxh3_64(block[:BLOCK - 8]):
+    if struct.unpack_from("<Q", block, BLOCK - 8)[0] != xxh3_64(block[: BLOCK - 8]):
         return None, "hash does not match"
     if version != VERSION:
         raise CannotOpen("version", "version %d is unknown" % version)
@@ -132,6 +175,7 @@ class Run:
 @dataclass
 class Frame:
     """A frame whose header is good. `end` is the LSN behind it, its padding to 8 included."""
+
     lsn: int
     kind: int
     kind_flags: int
@@ -164,18 +208,50 @@ class Frame:
 
 def parse_frame_header(buffer, at, lsn, segment_end, seed):
     """The frame whose header is good at `lsn`, which is at offset `at` of the buffer, or None."""
-    if lsn + FRAME_HEADER > segment_end or len(buffer) < at + FRAME_HEADER or buffer[at:at + 4] != FRAME_MAGIC:
+    if (
+        lsn + FRAME_HEADER > segment_end
+        or len(buffer) < at + FRAME_HEADER
+        or buffer[at : at + 4] != FRAME_MAGIC
+    ):
         return None
-    raw = buffer[at:at + FRAME_HEADER]
-    (_, kind, kind_flags, runs, own, epoch, durable, time, link, directory_hash, body_hash, body_length, flags,
-     header_hash) = _FRAME.unpack(raw)
+    raw = buffer[at : at + FRAME_HEADER]
+    (
+        _,
+        kind,
+        kind_flags,
+        runs,
+        own,
+        epoch,
+        durable,
+        time,
+        link,
+        directory_hash,
+        body_hash,
+        body_length,
+        flags,
+        header_hash,
+    ) = _FRAME.unpack(raw)
     if own != lsn or durable > lsn or xxh3_64(raw[:72], seed) != header_hash:
         return None
     end = lsn + align(FRAME_HEADER + RUN_ENTRY * runs + body_length, 8)
     if end > segment_end:
         return None
-    return Frame(lsn, kind, kind_flags, runs, epoch, durable, time, link, directory_hash, body_hash, body_length, flags, header_hash,
-                 end)
+    return Frame(
+        lsn,
+        kind,
+        kind_flags,
+        runs,
+        epoch,
+        durable,
+        time,
+        link,
+        directory_hash,
+        body_hash,
+        body_length,
+        flags,
+        header_hash,
+        end,
+    )
 
 
 def parse_frame(buffer, at, lsn, segment_end, seed):
@@ -188,10 +264,10 @@ def parse_frame(buffer, at, lsn, segment_end, seed):
         return None
     if frame.kind == LOST:
         return frame
-    directory = buffer[at + FRAME_HEADER:body]
+    directory = buffer[at + FRAME_HEADER : body]
     if xxh3_64(directory, seed) != frame.directory_hash:
         return None
-    if xxh3_64(buffer[body:body + frame.body_length], seed) != frame.body_hash:
+    if xxh3_64(buffer[body : body + frame.body_length], seed) != frame.body_hash:
         return None
     frame.runs = [Run(*entry) for entry in _RUN.iter_unpack(directory)]
     return frame
@@ -211,7 +287,11 @@ def header_needs(header):
     """What in a segment's header this version doesn't know and would have to (section 8)."""
     for to, bits in (("read", header.to_read), ("write", header.to_write)):
         if bits & ~KNOWN_FEATURES:
-            yield Need(to, "features %#x in the header of segment %d must be understood to %s" % (bits, header.index, to))
+            yield Need(
+                to,
+                "features %#x in the header of segment %d must be understood to %s"
+                % (bits, header.index, to),
+            )
 
 
 def needs(frame, body):
@@ -222,13 +302,13 @@ def needs(frame, body):
             to = "read" if frame.kind_flags & 1 else "write"
             yield Need(to, "frame kind %d%s must be understood to %s" % (frame.kind, where, to))
         return
-    yield from _flag_needs("kind flags%s" % where, frame.kind_flags, 0xfc, 0)
-    yield from _flag_needs("frame flags%s" % where, frame.flags, 0xfff, 0xfff000)
+    yield from _flag_needs("kind flags%s" % where, frame.kind_flags, 0xFC, 0)
+    yield from _flag_needs("frame flags%s" % where, frame.flags, 0xFFF, 0xFFF000)
     for run in frame.runs:
         if run.type == STATE:
             yield Need("write", "a STATE run%s is not carried over into checkpoints" % where)
         if run.type in RUN_NAMES:
-            yield from _flag_needs("run flags%s" % where, run.flags, 0x3f, 0xfc0)
+            yield from _flag_needs("run flags%s" % where, run.flags, 0x3F, 0xFC0)
         elif not run.type & SKIP_READING:
             yield Need("read", "run type %#x%s must be understood to read" % (run.type, where))
         elif not run.type & SKIP_WRITING:
@@ -236,7 +316,9 @@ def needs(frame, body):
         if run.type == C_SETTINGS and run.length == 24:
             flags = struct.unpack_from("<Q", body, run.start + 16)[0] & ~1
             if flags:
-                yield Need("write", "settings flags %#x%s must be understood to write" % (flags, where))
+                yield Need(
+                    "write", "settings flags %#x%s must be understood to write" % (flags, where)
+                )
 
 
 def check_frame(frame, body):
@@ -292,6 +374,7 @@ def _check_run_fields(frame, run):
 
 # ---- Entries ---------------------------------------------------------------------------------------------------------
 
+
 class Cursor:
     """Reads fields one behind the other and complains when the run ends too early."""
 
@@ -311,7 +394,7 @@ class Cursor:
         if self.at + size > len(self.data):
             raise FormatError("an entry ends beyond its run")
         self.at += size
-        return self.data[self.at - size:self.at]
+        return self.data[self.at - size : self.at]
 
     def zeros(self, size):
         if not is_zero(self.bytes(size)):
@@ -427,11 +510,21 @@ def _c_sink(c):
 
 
 _ENTRY = {
-    POSITIONS: _position, PRODUCERS: _producer, STATE: _state, CATALOG: _catalog, SINKS: _sink,
+    POSITIONS: _position,
+    PRODUCERS: _producer,
+    STATE: _state,
+    CATALOG: _catalog,
+    SINKS: _sink,
     INDEX: lambda c: Index(*c.fields("<IIQQ")),
-    C_STREAMS: _c_stream, C_NEXT: lambda c: CNext(*c.fields("<IIQ")), C_PRODUCERS: _c_producer,
-    C_PROCESSORS: _c_processor, C_POSITIONS: _c_position, C_SETTINGS: lambda c: CSettings(*c.fields("<QQQ")),
-    C_SINKS: _c_sink, C_SPANS: lambda c: CSpan(*c.fields("<QQ"))}
+    C_STREAMS: _c_stream,
+    C_NEXT: lambda c: CNext(*c.fields("<IIQ")),
+    C_PRODUCERS: _c_producer,
+    C_PROCESSORS: _c_processor,
+    C_POSITIONS: _c_position,
+    C_SETTINGS: lambda c: CSettings(*c.fields("<QQQ")),
+    C_SINKS: _c_sink,
+    C_SPANS: lambda c: CSpan(*c.fields("<QQ")),
+}
 
 
 def entries(run, data):
@@ -440,7 +533,9 @@ def entries(run, data):
     parse = _ENTRY[run.type]
     found = [parse(cursor) for _ in range(run.count)]
     if cursor.at != len(data):
-        raise FormatError("a %s run has %d bytes behind its entries" % (run.name, len(data) - cursor.at))
+        raise FormatError(
+            "a %s run has %d bytes behind its entries" % (run.name, len(data) - cursor.at)
+        )
     return found
 
 
@@ -482,8 +577,12 @@ def records(data, count):
         end = value_at + value_length
         if end > size:
             raise FormatError("a record ends beyond its run")
-        yield Record(timestamp, data[at + 16:key_end], _headers(data[key_end:value_at]) if header_length else [],
-                     data[value_at:end])
+        yield Record(
+            timestamp,
+            data[at + 16 : key_end],
+            _headers(data[key_end:value_at]) if header_length else [],
+            data[value_at:end],
+        )
         at = end
     if at != size:
         raise FormatError("a RECORDS run has %d bytes behind its records" % (size - at))

@@ -51,11 +51,23 @@ def cmd_cat(log, args):
 
 def cmd_check(log, args):
     kinds = " ".join("%s=%d" % item for item in sorted(log.kinds.items()))
-    print("segments=%d frames=%d (%s) records=%d end=%s at LSN %d: %s"
-          % (len(log.begun), len(log.frames), kinds, log.record_count, log.end.status, log.end.lsn,
-             "%d problem(s)" % len(log.problems) if log.problems else "ok"))
+    print(
+        "segments=%d frames=%d (%s) records=%d end=%s at LSN %d: %s"
+        % (
+            len(log.begun),
+            len(log.frames),
+            kinds,
+            log.record_count,
+            log.end.status,
+            log.end.lsn,
+            "%d problem(s)" % len(log.problems) if log.problems else "ok",
+        )
+    )
     for problem in log.problems:
-        print("problem: segment %d LSN %d: %s: %s" % (problem.segment, problem.lsn, problem.kind, problem.text))
+        print(
+            "problem: segment %d LSN %d: %s: %s"
+            % (problem.segment, problem.lsn, problem.kind, problem.text)
+        )
     for note in log.notes:
         print("note: " + note)
     for reason in log.not_for_writing:
@@ -72,15 +84,27 @@ def cmd_tables(log, args):
 
 def cmd_frames(log, args):
     for frame in log.frames:
-        print("%d %s epoch=%d durable=%d runs=%d body=%d"
-              % (frame.lsn, frame.name.replace(" ", "-"), frame.epoch, frame.durable, frame.run_count, frame.body_length))
+        print(
+            "%d %s epoch=%d durable=%d runs=%d body=%d"
+            % (
+                frame.lsn,
+                frame.name.replace(" ", "-"),
+                frame.epoch,
+                frame.durable,
+                frame.run_count,
+                frame.body_length,
+            )
+        )
     return problem_exit(log)
 
 
 def cmd_explain(log, args):
     found = log.explain(os.fsencode(args.stream), args.partition or 0, args.offset)
     if found is None:
-        complain("no offset %d in partition %d of stream %r" % (args.offset, args.partition or 0, args.stream))
+        complain(
+            "no offset %d in partition %d of stream %r"
+            % (args.offset, args.partition or 0, args.stream)
+        )
         return 1
     print(json.dumps(found, sort_keys=True, indent=2))
     return problem_exit(log)
@@ -94,8 +118,11 @@ def number(word):
 
 
 def usage():
-    parser = argparse.ArgumentParser(prog="pawl_oracle.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="pawl_oracle.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name, function, stream=False, **kw):
@@ -108,13 +135,24 @@ def usage():
 
     cat = add("cat", cmd_cat, True, help="print the values of a stream, by partition and offset")
     cat.add_argument("--partition", type=number)
-    cat.add_argument("--from", dest="start", type=number, default=0, metavar="N", help="the first offset")
-    cat.add_argument("--format", choices=("text", "raw"), default="text",
-                     help="text: each value and a newline; raw: 4 bytes of length, little-endian, and the value")
+    cat.add_argument(
+        "--from", dest="start", type=number, default=0, metavar="N", help="the first offset"
+    )
+    cat.add_argument(
+        "--format",
+        choices=("text", "raw"),
+        default="text",
+        help="text: each value and a newline; raw: 4 bytes of length, little-endian, and the value",
+    )
     add("check", cmd_check, help="check every rule and print what breaks one")
     add("tables", cmd_tables, help="print the tables at the end of the log as JSON")
     add("frames", cmd_frames, help="print a line for each frame")
-    explain = add("explain", cmd_explain, True, help="print which commit holds a record and what else is in it")
+    explain = add(
+        "explain",
+        cmd_explain,
+        True,
+        help="print which commit holds a record and what else is in it",
+    )
     explain.add_argument("offset", type=number)
     explain.add_argument("--partition", type=number, default=0)
     return parser

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A reader of logs, written from docs/format.md alone: it walks the frames, finds the end and checks every rule.
 
-    log = Log.open("dir")      # raises CannotOpen if the log must be refused
-    log.end                    # where the chain ends and why
-    log.problems, log.notes    # what breaks a rule; what is worth saying and breaks none
-    log.read(b"stream")        # records
+log = Log.open("dir")      # raises CannotOpen if the log must be refused
+log.end                    # where the chain ends and why
+log.problems, log.notes    # what breaks a rule; what is worth saying and breaks none
+log.read(b"stream")        # records
 """
 
 import bisect
@@ -22,12 +22,15 @@ from xxh3 import xxh3_64
 NAME = re.compile(r"[0-9a-f]{16}\.seg")
 
 Problem = namedtuple("Problem", "kind segment lsn text")  # kind: "damaged", "invalid" or "header"
-Placed = namedtuple("Placed", "base count commit lsn length")  # a run's records: bytes at `lsn`, or None if they are gone
+Placed = namedtuple(
+    "Placed", "base count commit lsn length"
+)  # a run's records: bytes at `lsn`, or None if they are gone
 
 
 @dataclass
 class End:
     """`status` is "clean", "torn" or "damaged"; `lsn` is where the chain ends, or the damage begins."""
+
     status: str
     lsn: int
     witness: int = None
@@ -47,7 +50,9 @@ class SegmentFile:
         self._read_header()
 
     def _read_header(self):
-        copies = [f.parse_segment_block(self.data[at:at + f.BLOCK], self.index) for at in (0, f.BLOCK)]
+        copies = [
+            f.parse_segment_block(self.data[at : at + f.BLOCK], self.index) for at in (0, f.BLOCK)
+        ]
         for header, _ in copies:
             if header:
                 self.header = header
@@ -57,7 +62,7 @@ class SegmentFile:
         for number, (header, reason) in enumerate(copies):
             if header is None:
                 self.bad_copies.append("block %d is not a valid header: %s" % (number, reason))
-        if not self.bad_copies and self.data[:f.BLOCK] != self.data[f.BLOCK:2 * f.BLOCK]:
+        if not self.bad_copies and self.data[: f.BLOCK] != self.data[f.BLOCK : 2 * f.BLOCK]:
             self.bad_copies.append("blocks 0 and 1 are both valid and differ")
 
     def close(self):
@@ -77,10 +82,10 @@ class Log:
         self.frames = []
         self.kinds = Counter()
         self.tables = Tables()
-        self.placed = {}   # (stream, partition) -> [Placed], in offset order
+        self.placed = {}  # (stream, partition) -> [Placed], in offset order
         self.commits = {}  # LSN -> frame
-        self.spills = {}   # LSN -> frame
-        self.lost = []     # (first, end) of LOST frames
+        self.spills = {}  # LSN -> frame
+        self.lost = []  # (first, end) of LOST frames
         self.record_count = 0
         self.end = None
 
@@ -107,7 +112,7 @@ class Log:
 
     @property
     def verdict(self):
-        """"damaged", "invalid", "torn" or "ok": the worst that is to be said of the log."""
+        """ "damaged", "invalid", "torn" or "ok": the worst that is to be said of the log."""
         if self.end.status == "damaged":
             return "damaged"
         if any(problem.kind == "invalid" for problem in self.problems):
@@ -148,12 +153,21 @@ class Log:
             file = self.files[index]
             for message in file.bad_copies:
                 base = index * self.size
-                if index == self.begun[-1] and self._witness(file.data, base, base, index, 0) is None:
-                    self.notes.append("segment %d: %s: its beginning was cut off" % (index, message))
+                if (
+                    index == self.begun[-1]
+                    and self._witness(file.data, base, base, index, 0) is None
+                ):
+                    self.notes.append(
+                        "segment %d: %s: its beginning was cut off" % (index, message)
+                    )
                 else:
                     self._problem("header", base, message)
             if file.size != self.size:
-                self._problem("invalid", index * self.size, "the file has %d bytes instead of %d" % (file.size, self.size))
+                self._problem(
+                    "invalid",
+                    index * self.size,
+                    "the file has %d bytes instead of %d" % (file.size, self.size),
+                )
             if not index and (file.header.link or file.header.seal_lsn):
                 self._problem("invalid", 0, "segment 0 has a link or a seal LSN")
 
@@ -162,7 +176,9 @@ class Log:
     def _frame_at(self, lsn):
         """The good frame at an LSN of a begun segment, or None."""
         segment = lsn // self.size
-        return f.parse_frame(self.files[segment].data, lsn % self.size, lsn, (segment + 1) * self.size, self.seed)
+        return f.parse_frame(
+            self.files[segment].data, lsn % self.size, lsn, (segment + 1) * self.size, self.seed
+        )
 
     @staticmethod
     def _follows(frame, before):
@@ -171,7 +187,9 @@ class Log:
         if frame.epoch == before.epoch:
             return True
         # The frames that a LOST frame covers may have begun an incarnation, so what is behind it may be newer.
-        return frame.epoch > before.epoch and (frame.kind in (f.OPEN, f.CHECKPOINT, f.SEAL) or before.kind == f.LOST)
+        return frame.epoch > before.epoch and (
+            frame.kind in (f.OPEN, f.CHECKPOINT, f.SEAL) or before.kind == f.LOST
+        )
 
     def _next(self, before):
         """The frame behind `before` in its segment by rules 2 to 4, or None."""
@@ -209,10 +227,16 @@ class Log:
             start = index * self.size
             header = self.files[index].header
             if number and index != self.begun[number - 1] + 1:
-                self._damage((self.begun[number - 1] + 1) * self.size, None, "no segment with a valid header here")
+                self._damage(
+                    (self.begun[number - 1] + 1) * self.size,
+                    None,
+                    "no segment with a valid header here",
+                )
                 return
             if before and not self._joins(header, before):
-                self._damage(start, None, "the header's link or seal LSN is not that of the segment before")
+                self._damage(
+                    start, None, "the header's link or seal LSN is not that of the segment before"
+                )
                 return
             newest = index == self.begun[-1]
             frame = self._first(index, before)
@@ -224,8 +248,11 @@ class Log:
                 if frame.kind == f.SEAL:
                     break
                 frame = self._next(frame)
-            sealed = before and before.lsn >= start and (
-                before.kind == f.SEAL or (before.kind == f.LOST and end == start + self.size))
+            sealed = (
+                before
+                and before.lsn >= start
+                and (before.kind == f.SEAL or (before.kind == f.LOST and end == start + self.size))
+            )
             if not sealed:
                 self._finish(index, end, before, newest)
                 return
@@ -234,7 +261,9 @@ class Log:
     def _joins(self, header, before):
         if header.epoch < before.epoch and before.kind != f.LOST:
             return False
-        return header.link == before.next_link and (header.seal_lsn == before.lsn or before.kind == f.LOST)
+        return header.link == before.next_link and (
+            header.seal_lsn == before.lsn or before.kind == f.LOST
+        )
 
     def _damage(self, lsn, witness, reason):
         self.end = End("damaged", lsn, witness, reason)
@@ -265,14 +294,18 @@ class Log:
             known = p
         witness = self._witness(data, known + 8, known, index, epoch)
         if witness is not None:
-            self._damage(p, witness, "a later frame at LSN %d says that these bytes were durable" % witness)
+            self._damage(
+                p, witness, "a later frame at LSN %d says that these bytes were durable" % witness
+            )
             return
         rest = f.nonzero_at(data, p - base, self.size)
         closed = before is not None and before.kind == f.CLOSE
         if rest is None or closed:
             self.end = End("clean", p)
         else:
-            self.end = End("torn", p, None, "bytes from LSN %d on that no frame vouches for" % (base + rest))
+            self.end = End(
+                "torn", p, None, "bytes from LSN %d on that no frame vouches for" % (base + rest)
+            )
 
     def _finish_sealed(self, seal):
         """The newest begun segment is sealed: what comes behind must not have been begun."""
@@ -280,7 +313,9 @@ class Log:
             p = index * self.size
             witness = self._witness(self.files[index].data, p, p, index, seal.epoch)
             if witness is not None:
-                self._damage(p, witness, "the header is damaged, for a frame at LSN %d was written" % witness)
+                self._damage(
+                    p, witness, "the header is damaged, for a frame at LSN %d was written" % witness
+                )
                 return
         self.end = End("clean", seal.end)
 
@@ -288,7 +323,7 @@ class Log:
 
     def bytes_at(self, lsn, length):
         data = self.files[lsn // self.size].data
-        return data[lsn % self.size:lsn % self.size + length]
+        return data[lsn % self.size : lsn % self.size + length]
 
     def run_bytes(self, frame, run):
         return self.bytes_at(frame.body_lsn + run.start, run.length)
@@ -304,7 +339,9 @@ class Log:
         for run in self.placed.get((ident, partition), ()):
             if run.base + run.count <= start or run.lsn is None:
                 continue
-            for offset, record in enumerate(f.records(self.bytes_at(run.lsn, run.length), run.count), run.base):
+            for offset, record in enumerate(
+                f.records(self.bytes_at(run.lsn, run.length), run.count), run.base
+            ):
                 if offset >= start:
                     yield offset, record
 
@@ -319,17 +356,41 @@ class Log:
         tables, positions, producers = self.tables, [], []
         for entry in frame.runs:
             if entry.type == f.POSITIONS:
-                positions += [{"processor": tables.processor_name(row.processor), "stream": tables.stream_name(row.stream),
-                               "partition": row.partition, "from": row.first, "to": row.end}
-                              for row in f.entries(entry, self.run_bytes(frame, entry))]
+                positions += [
+                    {
+                        "processor": tables.processor_name(row.processor),
+                        "stream": tables.stream_name(row.stream),
+                        "partition": row.partition,
+                        "from": row.first,
+                        "to": row.end,
+                    }
+                    for row in f.entries(entry, self.run_bytes(frame, entry))
+                ]
             elif entry.type == f.PRODUCERS:
                 for row in f.entries(entry, self.run_bytes(frame, entry)):
                     known = tables.producers.get(row.id)
-                    producers.append({"producer": text(known.name) if known else "#%d" % row.id, "epoch": row.epoch,
-                                      "first": row.first, "last": row.last, "cookie": row.cookie.hex()})
-        return {"stream": text(stream), "partition": partition, "offset": offset, "commit_lsn": frame.lsn,
-                "epoch": frame.epoch, "time": frame.time, "base": run.base, "count": run.count,
-                "gone": run.lsn is None, "positions": positions, "producers": producers}
+                    producers.append(
+                        {
+                            "producer": text(known.name) if known else "#%d" % row.id,
+                            "epoch": row.epoch,
+                            "first": row.first,
+                            "last": row.last,
+                            "cookie": row.cookie.hex(),
+                        }
+                    )
+        return {
+            "stream": text(stream),
+            "partition": partition,
+            "offset": offset,
+            "commit_lsn": frame.lsn,
+            "epoch": frame.epoch,
+            "time": frame.time,
+            "base": run.base,
+            "count": run.count,
+            "gone": run.lsn is None,
+            "positions": positions,
+            "producers": producers,
+        }
 
 
 class SegmentState:
@@ -345,13 +406,18 @@ class SegmentState:
         log = self.log
 
         def complain(message):
-            log._problem("invalid", frame.lsn, "%s at LSN %d: %s" % (frame.name, frame.lsn, message))
+            log._problem(
+                "invalid", frame.lsn, "%s at LSN %d: %s" % (frame.name, frame.lsn, message)
+            )
 
         log.frames.append(frame)
         if frame.kind == f.CHECKPOINT and self.index == log.begun[-1]:
             log.not_for_writing = [need.text for need in f.header_needs(self.file_header)]
-        log.not_for_writing += [need.text for need in f.needs(frame, log.bytes_at(frame.body_lsn, frame.body_length))
-                                if need.to == "write"]
+        log.not_for_writing += [
+            need.text
+            for need in f.needs(frame, log.bytes_at(frame.body_lsn, frame.body_length))
+            if need.to == "write"
+        ]
         log.kinds[frame.name] += 1
         try:
             for message in f.check_frame(frame, log.bytes_at(frame.body_lsn, frame.body_length)):
@@ -385,7 +451,12 @@ class SegmentState:
         if frame.lsn == first and frame.epoch < self.file_header.epoch:
             complain("epoch %d is below %d of its segment" % (frame.epoch, self.file_header.epoch))
         # A CHECKPOINT comes before the OPEN where an incarnation begins with a segment.
-        if frame.kind == f.OPEN and before and frame.epoch == before.epoch and before.kind not in (f.CHECKPOINT, f.LOST):
+        if (
+            frame.kind == f.OPEN
+            and before
+            and frame.epoch == before.epoch
+            and before.kind not in (f.CHECKPOINT, f.LOST)
+        ):
             complain("an OPEN that is not the first of its epoch")
 
     def _check_records(self, run, data, complain):
@@ -424,12 +495,16 @@ class SegmentState:
         segment = ref.lsn // log.size
         log.tables.span(self.index, segment)
         if segment < log.begun[0]:
-            log.notes.append("offsets %d to %d of stream %d partition %d went with segment %d"
-                             % (run.base, run.base + run.count, run.stream, run.partition, segment))
+            log.notes.append(
+                "offsets %d to %d of stream %d partition %d went with segment %d"
+                % (run.base, run.base + run.count, run.stream, run.partition, segment)
+            )
             return gone
         if any(first <= ref.lsn < end for first, end in log.lost):
-            log.notes.append("offsets %d to %d of stream %d partition %d are in damaged bytes"
-                             % (run.base, run.base + run.count, run.stream, run.partition))
+            log.notes.append(
+                "offsets %d to %d of stream %d partition %d are in damaged bytes"
+                % (run.base, run.base + run.count, run.stream, run.partition)
+            )
             return gone
         spill = log.spills.get(ref.lsn)
         if spill is None or spill.hash != ref.hash or ref.run >= len(spill.runs):
@@ -437,7 +512,10 @@ class SegmentState:
             return gone
         source = spill.runs[ref.run]
         if source.type != f.RECORDS or (source.stream, source.partition, source.count) != (
-                run.stream, run.partition, run.count):
+            run.stream,
+            run.partition,
+            run.count,
+        ):
             complain("the spilled run at LSN %d is another partition's or count" % ref.lsn)
             return gone
         return spill.body_lsn + source.start, source.length
@@ -468,5 +546,7 @@ class SegmentState:
         for row in rows:
             hidden = any(first <= row.lsn < end for first, end in self.log.lost)
             if tuple(row) not in self.run_at and not hidden:
-                complain("the INDEX names base %d of stream %d partition %d at LSN %d, which is not there"
-                         % (row.base, row.stream, row.partition, row.lsn))
+                complain(
+                    "the INDEX names base %d of stream %d partition %d at LSN %d, which is not there"
+                    % (row.base, row.stream, row.partition, row.lsn)
+                )

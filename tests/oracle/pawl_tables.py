@@ -27,16 +27,16 @@ class Tables:
     """
 
     def __init__(self):
-        self.streams = {}     # id -> (name, partitions)
-        self.used = 0         # the highest id that a stream has had
-        self.next = {}        # (stream, partition) -> next offset, only if above 0
-        self.producers = {}   # id -> ProducerRow
+        self.streams = {}  # id -> (name, partitions)
+        self.used = 0  # the highest id that a stream has had
+        self.next = {}  # (stream, partition) -> next offset, only if above 0
+        self.producers = {}  # id -> ProducerRow
         self.processors = {}  # id -> name
-        self.positions = {}   # (processor, stream, partition) -> position
+        self.positions = {}  # (processor, stream, partition) -> position
         self.settings = (0, 0, 0)
-        self.sinks = set()    # (processor, name)
-        self.spans = {}       # segment -> oldest segment that its commits refer to
-        self.state = {}       # (processor, partition) -> {key: value}; no checkpoint holds it
+        self.sinks = set()  # (processor, name)
+        self.spans = {}  # segment -> oldest segment that its commits refer to
+        self.state = {}  # (processor, partition) -> {key: value}; no checkpoint holds it
         self.processor_names = {}  # every id ever seen, the forgotten ones too
         self.unsure = False
         self.settled = set()
@@ -160,7 +160,10 @@ class Tables:
         expected = self.next.get(key, 0)
         jump = self._may_jump("next", *key)
         if run.base != expected and not (jump and run.base > expected):
-            complain("%s base %d of stream %d partition %d instead of %d" % (run.name, run.base, *key, expected))
+            complain(
+                "%s base %d of stream %d partition %d instead of %d"
+                % (run.name, run.base, *key, expected)
+            )
         if run.base + run.count:
             self.next[key] = run.base + run.count
 
@@ -174,8 +177,10 @@ class Tables:
         if row.first > row.end:
             complain("a position interval from %d to %d" % (row.first, row.end))
         if expected is not None and row.first != expected and not (jump and row.first > expected):
-            complain("position interval of processor %d, stream %d partition %d from %d instead of %d"
-                     % (*key, row.first, expected))
+            complain(
+                "position interval of processor %d, stream %d partition %d from %d instead of %d"
+                % (*key, row.first, expected)
+            )
         self.positions[key] = row.end
 
     def _apply_producer(self, row, answer, complain):
@@ -186,7 +191,10 @@ class Tables:
             known = self.producers[row.id] = ProducerRow(None)
         jump = self._may_jump("producer", row.id)
         if row.first != known.last + 1 and not (jump and row.first > known.last + 1):
-            complain("sequences of producer %d begin at %d instead of %d" % (row.id, row.first, known.last + 1))
+            complain(
+                "sequences of producer %d begin at %d instead of %d"
+                % (row.id, row.first, known.last + 1)
+            )
         if row.first > row.last + 1:
             complain("sequences of producer %d from %d to %d" % (row.id, row.first, row.last))
         if row.epoch < known.epoch:
@@ -243,8 +251,15 @@ class Tables:
         return new
 
     def _load(self, run, rows, complain):
-        ids = {f.C_STREAMS: 1, f.C_NEXT: 2, f.C_PRODUCERS: 1, f.C_PROCESSORS: 1, f.C_POSITIONS: 3, f.C_SINKS: 1,
-               f.C_SPANS: 1}.get(run.type)
+        ids = {
+            f.C_STREAMS: 1,
+            f.C_NEXT: 2,
+            f.C_PRODUCERS: 1,
+            f.C_PROCESSORS: 1,
+            f.C_POSITIONS: 3,
+            f.C_SINKS: 1,
+            f.C_SPANS: 1,
+        }.get(run.type)
         if ids:
             keys = [row[:ids] for row in rows]
             ordered = sorted(keys) if run.type == f.C_SINKS else sorted(set(keys))
@@ -263,8 +278,9 @@ class Tables:
                 if row.next:
                     self.next[row.stream, row.partition] = row.next
             elif run.type == f.C_PRODUCERS:
-                self.producers[row.id] = ProducerRow(row.name, row.epoch, row.last, row.stream, row.partition, row.offset,
-                                                     row.cookie)
+                self.producers[row.id] = ProducerRow(
+                    row.name, row.epoch, row.last, row.stream, row.partition, row.offset, row.cookie
+                )
             elif run.type == f.C_PROCESSORS:
                 self.processors[row.id] = self.processor_names[row.id] = row.name
             elif run.type == f.C_POSITIONS:
@@ -276,7 +292,10 @@ class Tables:
             elif run.type == f.C_SPANS:
                 self.spans[row.segment] = row.oldest
                 if row.oldest >= row.segment:
-                    complain("C_SPANS says that segment %d refers to segment %d" % (row.segment, row.oldest))
+                    complain(
+                        "C_SPANS says that segment %d refers to segment %d"
+                        % (row.segment, row.oldest)
+                    )
 
     def differences(self, other, oldest_kept):
         """How `other`, a CHECKPOINT's tables, differ from these.
@@ -287,13 +306,27 @@ class Tables:
             mine, theirs = getattr(self, name), getattr(other, name)
             for key in sorted(set(mine) | set(theirs)):
                 if mine.get(key) != theirs.get(key):
-                    yield "%s %s is %s in the checkpoint and %s by the log" % (name, key, theirs.get(key), mine.get(key))
+                    yield "%s %s is %s in the checkpoint and %s by the log" % (
+                        name,
+                        key,
+                        theirs.get(key),
+                        mine.get(key),
+                    )
         if self.used != other.used:
-            yield "stream ids up to %d are used in the checkpoint and up to %d by the log" % (other.used, self.used)
+            yield "stream ids up to %d are used in the checkpoint and up to %d by the log" % (
+                other.used,
+                self.used,
+            )
         if self.settings != other.settings:
-            yield "settings are %s in the checkpoint and %s by the log" % (other.settings, self.settings)
+            yield "settings are %s in the checkpoint and %s by the log" % (
+                other.settings,
+                self.settings,
+            )
         if self.sinks != other.sinks:
-            yield "sinks are %s in the checkpoint and %s by the log" % (sorted(other.sinks), sorted(self.sinks))
+            yield "sinks are %s in the checkpoint and %s by the log" % (
+                sorted(other.sinks),
+                sorted(self.sinks),
+            )
         mine = {k: v for k, v in self.spans.items() if k >= oldest_kept}
         theirs = {k: v for k, v in other.spans.items() if k >= oldest_kept}
         if mine != theirs:
@@ -305,12 +338,19 @@ class Tables:
             theirs = getattr(other, name)
             for key, value in sorted(getattr(self, name).items()):
                 if key in theirs and theirs[key] < value:
-                    yield "%s %s is %d in the checkpoint and already %d by the log" % (name, key, theirs[key], value)
+                    yield "%s %s is %d in the checkpoint and already %d by the log" % (
+                        name,
+                        key,
+                        theirs[key],
+                        value,
+                    )
 
     def adopt(self, other):
         """Take over a CHECKPOINT's tables; what no checkpoint holds stays."""
-        kept = {"state": self.state,
-                "processor_names": {**self.processor_names, **other.processor_names}}
+        kept = {
+            "state": self.state,
+            "processor_names": {**self.processor_names, **other.processor_names},
+        }
         self.__dict__.update(copy.deepcopy(other.__dict__))
         self.__dict__.update(kept)
 
@@ -323,13 +363,32 @@ class Tables:
         return None
 
     def to_json(self):
-        streams = {text(name): {"id": ident, "partitions": partitions,
-                                "next": [self.next.get((ident, p), 0) for p in range(partitions)]}
-                   for ident, (name, partitions) in self.streams.items()}
-        producers = {text(row.name): {"id": ident, "epoch": row.epoch, "last": row.last,
-                                      "answer": {"stream": self.stream_name(row.stream), "partition": row.partition,
-                                                 "offset": row.offset} if row.stream else None,
-                                      "cookie": row.cookie.hex()} for ident, row in self.producers.items()}
+        streams = {
+            text(name): {
+                "id": ident,
+                "partitions": partitions,
+                "next": [self.next.get((ident, p), 0) for p in range(partitions)],
+            }
+            for ident, (name, partitions) in self.streams.items()
+        }
+        producers = {
+            text(row.name): {
+                "id": ident,
+                "epoch": row.epoch,
+                "last": row.last,
+                "answer": (
+                    {
+                        "stream": self.stream_name(row.stream),
+                        "partition": row.partition,
+                        "offset": row.offset,
+                    }
+                    if row.stream
+                    else None
+                ),
+                "cookie": row.cookie.hex(),
+            }
+            for ident, row in self.producers.items()
+        }
         processors = {}
         for ident, name in self.processors.items():
             mine = {}
@@ -338,10 +397,18 @@ class Tables:
                     mine.setdefault(self.stream_name(stream), {})[str(partition)] = position
             processors[text(name)] = {"id": ident, "positions": mine}
         retain_bytes, retain_ms, flags = self.settings
-        return {"streams": streams, "producers": producers, "processors": processors,
-                "settings": {"retain_bytes": retain_bytes, "retain_ms": retain_ms, "drop_consumed": bool(flags & 1)},
-                "sinks": sorted([self.processor_name(p), text(name)] for p, name in self.sinks),
-                "spans": {str(k): v for k, v in self.spans.items()}}
+        return {
+            "streams": streams,
+            "producers": producers,
+            "processors": processors,
+            "settings": {
+                "retain_bytes": retain_bytes,
+                "retain_ms": retain_ms,
+                "drop_consumed": bool(flags & 1),
+            },
+            "sinks": sorted([self.processor_name(p), text(name)] for p, name in self.sinks),
+            "spans": {str(k): v for k, v in self.spans.items()},
+        }
 
     def stream_name(self, ident):
         return text(self.streams[ident][0]) if ident in self.streams else "#%d" % ident

@@ -26,7 +26,16 @@ HEADER_BLOCKS = 2 * BLOCK
 SEAL_ROOM = 64 * 1024  # kept free at the end of a segment for the SEAL and its INDEX
 
 COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = 1, 2, 3, 4, 5, 6, 7, 8
-R_RECORDS, R_SPILLED, R_POSITIONS, R_PRODUCERS, R_STATE, R_CATALOG, R_SINKS, R_INDEX = 1, 2, 3, 4, 5, 6, 7, 32
+R_RECORDS, R_SPILLED, R_POSITIONS, R_PRODUCERS, R_STATE, R_CATALOG, R_SINKS, R_INDEX = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    32,
+)
 R_C_STREAMS = 64
 
 Rec = namedtuple("Rec", "value key headers timestamp")
@@ -48,14 +57,36 @@ def name_bytes(name):
 
 
 def record_bytes(record):
-    headers = b"".join(struct.pack("<HH", len(name), len(value)) + name + value for name, value in record.headers)
-    return struct.pack("<IHHq", len(record.value), len(record.key), len(headers), record.timestamp) \
-        + record.key + headers + record.value
+    headers = b"".join(
+        struct.pack("<HH", len(name), len(value)) + name + value for name, value in record.headers
+    )
+    return (
+        struct.pack("<IHHq", len(record.value), len(record.key), len(headers), record.timestamp)
+        + record.key
+        + headers
+        + record.value
+    )
 
 
-def segment_header(log_id, size, index, epoch, link, seal, time, cap=0, version=1, features=(0, 0, 0), carried=b""):
-    head = struct.pack("<8sII16s10Q144s", b"PAWL\r\n\x1a\n", version, BLOCK, log_id, size, index, epoch, link, seal, time,
-                       cap, *features, carried)
+def segment_header(
+    log_id, size, index, epoch, link, seal, time, cap=0, version=1, features=(0, 0, 0), carried=b""
+):
+    head = struct.pack(
+        "<8sII16s10Q144s",
+        b"PAWL\r\n\x1a\n",
+        version,
+        BLOCK,
+        log_id,
+        size,
+        index,
+        epoch,
+        link,
+        seal,
+        time,
+        cap,
+        *features,
+        carried
+    )
     head += bytes(BLOCK - 8 - len(head))
     return head + struct.pack("<Q", xxh3_64(head))
 
@@ -64,17 +95,17 @@ class State:
     """Everything that a transaction may change, so that a mark can be set and gone back to."""
 
     def __init__(self):
-        self.streams = {}     # name -> (id, partitions)
-        self.next = {}        # (stream id, partition) -> offset
-        self.producers = {}   # name -> dict
+        self.streams = {}  # name -> (id, partitions)
+        self.next = {}  # (stream id, partition) -> offset
+        self.producers = {}  # name -> dict
         self.processors = {}  # name -> id
-        self.positions = {}   # (processor id, stream id, partition) -> position
+        self.positions = {}  # (processor id, stream id, partition) -> position
         self.settings = [0, 0, 0]
         self.sinks = []
         self.spans = {}
         self.ids = {"stream": 0, "producer": 0, "processor": 0}
-        self.shown = []       # (stream name, partition, offset, value, segments that it needs)
-        self.index = []       # runs of the segment: (stream id, partition, base, LSN)
+        self.shown = []  # (stream name, partition, offset, value, segments that it needs)
+        self.index = []  # runs of the segment: (stream id, partition, base, LSN)
         self.frames = []
         self.pos = 0
         self.link = 0
@@ -86,8 +117,20 @@ class State:
 
 
 class Writer:
-    def __init__(self, log_id, time, segment_size=1 << 20, step=1000, cap=0, version=1, features=(0, 0, 0), opened=True,
-                 index_every=4, settings=(0, 0, 0), carried=b""):
+    def __init__(
+        self,
+        log_id,
+        time,
+        segment_size=1 << 20,
+        step=1000,
+        cap=0,
+        version=1,
+        features=(0, 0, 0),
+        opened=True,
+        index_every=4,
+        settings=(0, 0, 0),
+        carried=b"",
+    ):
         self.log_id, self.size, self.step, self.cap = log_id, segment_size, step, cap
         self.version, self.features, self.index_every = version, features, index_every
         self.carried = carried
@@ -110,11 +153,11 @@ class Writer:
 
     def poke(self, lsn, data):
         at = lsn % self.size
-        self.image(lsn // self.size)[at:at + len(data)] = data
+        self.image(lsn // self.size)[at : at + len(data)] = data
 
     def peek(self, lsn, length):
         at = lsn % self.size
-        return bytes(self.image(lsn // self.size)[at:at + length])
+        return bytes(self.image(lsn // self.size)[at : at + length])
 
     def zero(self, lsn, end):
         self.poke(lsn, bytes(end - lsn))
@@ -134,20 +177,67 @@ class Writer:
             durable = min(s.synced, s.pos)
         directory, body = bytearray(), bytearray()
         for run in runs:
-            directory += struct.pack("<HHIIIQII", run.type, run.flags, run.stream, run.partition, run.count, run.base, len(body),
-                                     len(run.data))
+            directory += struct.pack(
+                "<HHIIIQII",
+                run.type,
+                run.flags,
+                run.stream,
+                run.partition,
+                run.count,
+                run.base,
+                len(body),
+                len(run.data),
+            )
             body += run.data
         link = s.link if link is None else link
         epoch = s.epoch if epoch is None else epoch
         if kind_flags is None:
             kind_flags = 0 if kind == WITNESS else 1
-        return self._put_bytes(kind, kind_flags, len(runs), epoch, durable, link, xxh3_64(bytes(directory), self.seed),
-                               xxh3_64(bytes(body), self.seed), bytes(directory), bytes(body), flags)
+        return self._put_bytes(
+            kind,
+            kind_flags,
+            len(runs),
+            epoch,
+            durable,
+            link,
+            xxh3_64(bytes(directory), self.seed),
+            xxh3_64(bytes(body), self.seed),
+            bytes(directory),
+            bytes(body),
+            flags,
+        )
 
-    def _put_bytes(self, kind, kind_flags, runs, epoch, durable, link, directory_hash, body_hash, directory, body, flags=0):
+    def _put_bytes(
+        self,
+        kind,
+        kind_flags,
+        runs,
+        epoch,
+        durable,
+        link,
+        directory_hash,
+        body_hash,
+        directory,
+        body,
+        flags=0,
+    ):
         s = self.s
-        head = struct.pack("<4sBBHQQQQQQQII", b"PWLF", kind, kind_flags, runs, s.pos, epoch, durable, s.time, link,
-                           directory_hash, body_hash, len(body), flags)
+        head = struct.pack(
+            "<4sBBHQQQQQQQII",
+            b"PWLF",
+            kind,
+            kind_flags,
+            runs,
+            s.pos,
+            epoch,
+            durable,
+            s.time,
+            link,
+            directory_hash,
+            body_hash,
+            len(body),
+            flags,
+        )
         own = xxh3_64(head, self.seed)
         data = padded(head + struct.pack("<Q", own) + directory + body)
         if s.pos + len(data) > (s.segment + 1) * self.size:
@@ -202,8 +292,19 @@ class Writer:
 
     def _begin_segment(self, link, seal_lsn):
         s = self.s
-        header = segment_header(self.log_id, self.size, s.segment, s.epoch, link, seal_lsn, s.time, self.cap, self.version,
-                                self.features, self.carried)
+        header = segment_header(
+            self.log_id,
+            self.size,
+            s.segment,
+            s.epoch,
+            link,
+            seal_lsn,
+            s.time,
+            self.cap,
+            self.version,
+            self.features,
+            self.carried,
+        )
         start = s.segment * self.size
         self.poke(start, header + header)
         s.pos, s.group_start, s.index = start + HEADER_BLOCKS, None, []
@@ -271,8 +372,18 @@ class Writer:
         behind = [frame for frame in self.s.frames if frame.lsn == next_lsn]
         kept = copy.deepcopy(self.s)
         self.s.pos = first
-        self._put_bytes(LOST, 1, 0, before.epoch, min(kept.synced, first), before.hash,
-                        behind[0].link if behind else before.hash, 0, b"", bytes(end - first - 80))
+        self._put_bytes(
+            LOST,
+            1,
+            0,
+            before.epoch,
+            min(kept.synced, first),
+            before.hash,
+            behind[0].link if behind else before.hash,
+            0,
+            b"",
+            bytes(end - first - 80),
+        )
         lost = self.s.frames[-1]
         self.s = kept
         if not behind:
@@ -295,15 +406,27 @@ class Writer:
 
     def spill(self, parts):
         """A SPILL frame; `parts` are (stream name, partition, records). Gives what `Txn.spilled` takes."""
-        runs = [RunBytes(R_RECORDS, self.s.streams[name_bytes(name)][0], partition, len(rows), 0xFFFFFFFFFFFFFFFF,
-                         b"".join(map(record_bytes, rows))) for name, partition, rows in parts]
+        runs = [
+            RunBytes(
+                R_RECORDS,
+                self.s.streams[name_bytes(name)][0],
+                partition,
+                len(rows),
+                0xFFFFFFFFFFFFFFFF,
+                b"".join(map(record_bytes, rows)),
+            )
+            for name, partition, rows in parts
+        ]
         self._make_room(sum(len(run.data) + 32 for run in runs) + 88)
         frame = self.put(SPILL, runs)
         self._end_frame()
         return [SpillRef(frame.lsn, frame.hash, number, *part) for number, part in enumerate(parts)]
 
     def _make_room(self, size):
-        if self.s.group_start is None and self.s.pos + size + SEAL_ROOM > (self.s.segment + 1) * self.size:
+        if (
+            self.s.group_start is None
+            and self.s.pos + size + SEAL_ROOM > (self.s.segment + 1) * self.size
+        ):
             self.seal()
 
     def _checkpoint_runs(self):
@@ -317,8 +440,21 @@ class Writer:
             if offset:
                 rows[1].append(struct.pack("<IIQ", *key, offset))
         for name, p in sorted(s.producers.items(), key=lambda item: item[1]["id"]):
-            rows[2].append(padded(struct.pack("<IIQIIQII32s", p["id"], p["epoch"], p["last"], *p["answer"],
-                                              len(p["cookie"]), len(name), p["cookie"]) + name))
+            rows[2].append(
+                padded(
+                    struct.pack(
+                        "<IIQIIQII32s",
+                        p["id"],
+                        p["epoch"],
+                        p["last"],
+                        *p["answer"],
+                        len(p["cookie"]),
+                        len(name),
+                        p["cookie"]
+                    )
+                    + name
+                )
+            )
         for name, ident in sorted(s.processors.items(), key=lambda item: item[1]):
             rows[3].append(padded(struct.pack("<II", ident, len(name)) + name))
         for key, position in sorted(s.positions.items()):
@@ -329,7 +465,11 @@ class Writer:
             rows[6].append(padded(struct.pack("<IHH", processor, 0, len(name)) + name))
         for segment, oldest in sorted(s.spans.items()):
             rows[7].append(struct.pack("<QQ", segment, oldest))
-        return [RunBytes(R_C_STREAMS + i, 0, 0, len(row), 0, b"".join(row)) for i, row in enumerate(rows) if row]
+        return [
+            RunBytes(R_C_STREAMS + i, 0, 0, len(row), 0, b"".join(row))
+            for i, row in enumerate(rows)
+            if row
+        ]
 
     # ---- Results -----------------------------------------------------------------------------------------------------
 
@@ -352,9 +492,22 @@ class Writer:
         producers, processors = {}, {}
         for name, p in s.producers.items():
             stream, partition, offset = p["answer"]
-            answer = {"stream": stream_names.get(stream, "#%d" % stream), "partition": partition, "offset": offset} if stream else None
-            producers[name.decode()] = {"id": p["id"], "epoch": p["epoch"], "last": p["last"], "cookie": p["cookie"].hex(),
-                                        "answer": answer}
+            answer = (
+                {
+                    "stream": stream_names.get(stream, "#%d" % stream),
+                    "partition": partition,
+                    "offset": offset,
+                }
+                if stream
+                else None
+            )
+            producers[name.decode()] = {
+                "id": p["id"],
+                "epoch": p["epoch"],
+                "last": p["last"],
+                "cookie": p["cookie"].hex(),
+                "answer": answer,
+            }
         for name, ident in s.processors.items():
             positions = {}
             for (processor, stream, partition), position in s.positions.items():
@@ -362,13 +515,25 @@ class Writer:
                     positions.setdefault(stream_names[stream], {})[str(partition)] = position
             processors[name.decode()] = {"id": ident, "positions": positions}
         names = {ident: name.decode() for name, ident in s.processors.items()}
-        return {"streams": {name.decode(): {"id": ident, "partitions": count,
-                                            "next": [s.next.get((ident, p), 0) for p in range(count)]}
-                            for name, (ident, count) in s.streams.items()},
-                "producers": producers, "processors": processors,
-                "settings": {"retain_bytes": s.settings[0], "retain_ms": s.settings[1], "drop_consumed": bool(s.settings[2] & 1)},
-                "sinks": sorted([names[processor], name.decode()] for processor, name in s.sinks),
-                "spans": {str(segment): oldest for segment, oldest in s.spans.items()}}
+        return {
+            "streams": {
+                name.decode(): {
+                    "id": ident,
+                    "partitions": count,
+                    "next": [s.next.get((ident, p), 0) for p in range(count)],
+                }
+                for name, (ident, count) in s.streams.items()
+            },
+            "producers": producers,
+            "processors": processors,
+            "settings": {
+                "retain_bytes": s.settings[0],
+                "retain_ms": s.settings[1],
+                "drop_consumed": bool(s.settings[2] & 1),
+            },
+            "sinks": sorted([names[processor], name.decode()] for processor, name in s.sinks),
+            "spans": {str(segment): oldest for segment, oldest in s.spans.items()},
+        }
 
     def save(self, directory):
         """Write the files; blocks of zeros become holes."""
@@ -378,7 +543,7 @@ class Writer:
             with open(os.path.join(directory, name), "wb") as out:
                 out.truncate(len(data))
                 for at in range(0, len(data), BLOCK):
-                    block = data[at:at + BLOCK]
+                    block = data[at : at + BLOCK]
                     if block.count(0) != len(block):
                         out.seek(at)
                         out.write(block)
@@ -426,7 +591,13 @@ class Txn:
 
     def producer(self, name):
         ident = self._new_id("producer")
-        self.s.producers[name_bytes(name)] = {"id": ident, "epoch": 0, "last": 0, "answer": (0, 0, 0), "cookie": b""}
+        self.s.producers[name_bytes(name)] = {
+            "id": ident,
+            "epoch": 0,
+            "last": 0,
+            "answer": (0, 0, 0),
+            "cookie": b"",
+        }
         self.catalog(2, ident, 0, 0, name_bytes(name))
         return ident
 
@@ -438,13 +609,17 @@ class Txn:
 
     def forget(self, processor):
         ident = self.s.processors.pop(name_bytes(processor))
-        self.s.positions = {key: value for key, value in self.s.positions.items() if key[0] != ident}
+        self.s.positions = {
+            key: value for key, value in self.s.positions.items() if key[0] != ident
+        }
         self.catalog(4, ident, 0, 0, b"")
 
     def delete(self, stream):
         ident, _ = self.s.streams.pop(name_bytes(stream))
         self.s.next = {key: offset for key, offset in self.s.next.items() if key[0] != ident}
-        self.s.positions = {key: value for key, value in self.s.positions.items() if key[1] != ident}
+        self.s.positions = {
+            key: value for key, value in self.s.positions.items() if key[1] != ident
+        }
         self.s.shown = [row for row in self.s.shown if row[0] != name_bytes(stream)]
         self.catalog(8, ident, 0, 0, b"")
 
@@ -479,7 +654,11 @@ class Txn:
         self.spans.append(ref.lsn // self.w.size)
 
     def position(self, processor, stream, partition, end, first=None):
-        key = (self.s.processors[name_bytes(processor)], self.s.streams[name_bytes(stream)][0], partition)
+        key = (
+            self.s.processors[name_bytes(processor)],
+            self.s.streams[name_bytes(stream)][0],
+            partition,
+        )
         if first is None:
             first = self.s.positions.get(key, 0)
         self.s.positions[key] = end
@@ -491,7 +670,10 @@ class Txn:
         if epoch is not None:
             p["epoch"] = epoch
         first, last = p["last"] + 1, p["last"] + count
-        self._run(R_PRODUCERS, struct.pack("<IIQQII32s", p["id"], p["epoch"], first, last, len(cookie), 0, cookie))
+        self._run(
+            R_PRODUCERS,
+            struct.pack("<IIQQII32s", p["id"], p["epoch"], first, last, len(cookie), 0, cookie),
+        )
         if count:
             p["last"], p["cookie"] = last, cookie
             self.answers.append(p)
@@ -499,8 +681,12 @@ class Txn:
     def state(self, processor, partition, changes):
         """`changes` are (key, value), or (key, None) to delete."""
         ident = self.s.processors[name_bytes(processor)]
-        data = b"".join(struct.pack("<BBHI", 1 if value is not None else 2, 0, len(key), len(value or b"")) + key + (value or b"")
-                        for key, value in changes)
+        data = b"".join(
+            struct.pack("<BBHI", 1 if value is not None else 2, 0, len(key), len(value or b""))
+            + key
+            + (value or b"")
+            for key, value in changes
+        )
         self._run(R_STATE, data, ident, partition, len(changes))
 
     def sink(self, processor, name, finished=False):
@@ -509,7 +695,9 @@ class Txn:
             self.s.sinks.remove(key)
         else:
             self.s.sinks.append(key)
-        self._run(R_SINKS, padded(struct.pack("<IHH", key[0], 2 if finished else 1, len(key[1])) + key[1]))
+        self._run(
+            R_SINKS, padded(struct.pack("<IHH", key[0], 2 if finished else 1, len(key[1])) + key[1])
+        )
 
     def commit(self, durable=None, flags=0, kind_flags=None):
         """Put the frame. The transaction must have been begun behind the last one that was committed."""
@@ -518,10 +706,23 @@ class Txn:
             p["answer"] = self.bases[0] if self.bases else (0, 0, 0)
         size = 88 + sum(32 + len(run.data) for run in self.runs)
         w._make_room(size)
-        for name in ("streams", "next", "producers", "processors", "positions", "settings", "sinks", "ids", "shown"):
+        for name in (
+            "streams",
+            "next",
+            "producers",
+            "processors",
+            "positions",
+            "settings",
+            "sinks",
+            "ids",
+            "shown",
+        ):
             setattr(w.s, name, getattr(self.s, name))
         frame = w.put(COMMIT, self.runs, durable=durable, flags=flags, kind_flags=kind_flags)
-        w.s.shown = [row if -1 not in row[4] else (*row[:4], row[4] - {-1} | {frame.lsn}) for row in w.s.shown]
+        w.s.shown = [
+            row if -1 not in row[4] else (*row[:4], row[4] - {-1} | {frame.lsn})
+            for row in w.s.shown
+        ]
         w.s.index += [(*base, frame.lsn) for base in self.bases]
         for segment in self.spans:
             if segment < w.s.segment:

@@ -34,12 +34,21 @@ EVERY_BYTE = bool(os.environ.get("PAWL_ORACLE_EVERY_BYTE"))
 
 def values(log):
     """{stream: {partition: [values]}} of everything that can be read."""
-    return {name.decode(): {str(p): [record.value for _, record in log.read(name, p)] for p in range(partitions)}
-            for name, partitions in log.tables.streams.values() if name is not None}
+    return {
+        name.decode(): {
+            str(p): [record.value for _, record in log.read(name, p)] for p in range(partitions)
+        }
+        for name, partitions in log.tables.streams.values()
+        if name is not None
+    }
 
 
 def is_prefix(short, whole):
-    return all(rows == whole.get(name, {}).get(p, [])[:len(rows)] for name, parts in short.items() for p, rows in parts.items())
+    return all(
+        rows == whole.get(name, {}).get(p, [])[: len(rows)]
+        for name, parts in short.items()
+        for p, rows in parts.items()
+    )
 
 
 def run_cli(*args):
@@ -88,20 +97,32 @@ class GoldenTest(TestCase):
             if "at_lsn" in want:
                 self.assertEqual(log.end.lsn, want["at_lsn"])
             self.assertEqual(log.end.witness, want.get("witness"))
-            self.assertEqual(not log.not_for_writing, want.get("writable", True), log.not_for_writing)
-            kinds = {"damaged": ["damaged"]}.get(want["expected"], []) + ["header"] * len(want.get("bad_header_copies", []))
+            self.assertEqual(
+                not log.not_for_writing, want.get("writable", True), log.not_for_writing
+            )
+            kinds = {"damaged": ["damaged"]}.get(want["expected"], []) + ["header"] * len(
+                want.get("bad_header_copies", [])
+            )
             self.assertEqual([problem.kind for problem in log.problems], kinds, log.problems)
             for (segment, block), problem in zip(want.get("bad_header_copies", []), log.problems):
                 self.assertEqual(problem.segment, segment)
                 self.assertIn("block %d" % block, problem.text)
-            decoded = {name: {p: [base64.b64decode(value) for value in rows] for p, rows in parts.items()}
-                       for name, parts in want["streams"].items()}
+            decoded = {
+                name: {p: [base64.b64decode(value) for value in rows] for p, rows in parts.items()}
+                for name, parts in want["streams"].items()
+            }
             self.assertEqual(values(log), decoded)
             for name, parts in want["streams"].items():
                 for p, rows in parts.items():
                     first = want["first"].get(name, {}).get(p, 0)
-                    offsets = want.get("offsets", {}).get(name, {}).get(p, list(range(first, first + len(rows))))
-                    self.assertEqual([offset for offset, _ in log.read(name.encode(), int(p))], offsets)
+                    offsets = (
+                        want.get("offsets", {})
+                        .get(name, {})
+                        .get(p, list(range(first, first + len(rows))))
+                    )
+                    self.assertEqual(
+                        [offset for offset, _ in log.read(name.encode(), int(p))], offsets
+                    )
             if "tables" in want:
                 self.assertEqual(json.loads(json.dumps(log.tables.to_json())), want["tables"])
 
@@ -122,7 +143,9 @@ class GoldenTest(TestCase):
             for parent, _, files in os.walk(path):
                 for file in files:
                     with open(os.path.join(parent, file), "rb") as stream:
-                        tree[os.path.relpath(os.path.join(parent, file), path)] = hash(stream.read())
+                        tree[os.path.relpath(os.path.join(parent, file), path)] = hash(
+                            stream.read()
+                        )
             trees.append(tree)
         self.assertGreater(len(trees[0]), len(make_golden.GOLDEN))
         self.assertEqual(*trees)
@@ -154,8 +177,15 @@ class RandomTest(TestCase):
         refs = []
         for number in range(rng.randrange(5, 60)):
             action = rng.random()
-            rows = [rec(rng.randbytes(rng.choice((0, 3, 50, 5000))), rng.randbytes(rng.randrange(5)),
-                        [(b"h", b"v")] * rng.randrange(3), rng.randrange(-5, 5)) for _ in range(rng.randrange(1, 8))]
+            rows = [
+                rec(
+                    rng.randbytes(rng.choice((0, 3, 50, 5000))),
+                    rng.randbytes(rng.randrange(5)),
+                    [(b"h", b"v")] * rng.randrange(3),
+                    rng.randrange(-5, 5),
+                )
+                for _ in range(rng.randrange(1, 8))
+            ]
             name, partition = rng.choice((("a", 0), ("b", 0), ("b", 2)))
             if action < 0.6:
                 t = w.txn()
@@ -166,8 +196,14 @@ class RandomTest(TestCase):
                     t.sequences(rng.choice("pq"), rng.randrange(3), cookie=b"")
                 if rng.random() < 0.5:
                     processor = rng.choice("mn")
-                    key = (w.s.processors[processor.encode()], w.s.streams[name.encode()][0], partition)
-                    t.position(processor, name, partition, w.s.positions.get(key, 0) + rng.randrange(4))
+                    key = (
+                        w.s.processors[processor.encode()],
+                        w.s.streams[name.encode()][0],
+                        partition,
+                    )
+                    t.position(
+                        processor, name, partition, w.s.positions.get(key, 0) + rng.randrange(4)
+                    )
                 if rng.random() < 0.2:
                     t.sink("m", "file %d" % number)
                 t.commit()
@@ -195,7 +231,9 @@ class RandomTest(TestCase):
                     self.assertEqual((log.verdict, log.problems, log.notes), ("ok", [], []))
                     self.assertEqual(values(log), w.expected()[0])
                     self.assertEqual(json.loads(json.dumps(log.tables.to_json())), w.tables())
-                    self.assertEqual([frame.lsn for frame in log.frames], [frame.lsn for frame in w.s.frames])
+                    self.assertEqual(
+                        [frame.lsn for frame in log.frames], [frame.lsn for frame in w.s.frames]
+                    )
 
 
 class InvalidTest(TestCase):
@@ -233,16 +271,25 @@ class InvalidTest(TestCase):
     def test_unknown_partition_and_stream(self):
         data = pw.record_bytes(rec(b"x"))
         self.invalid(self.commit(pw.RunBytes(pw.R_RECORDS, 1, 2, 1, 0, data)), "no partition 2")
-        self.invalid(self.commit(pw.RunBytes(pw.R_RECORDS, 9, 0, 1, 0, data)), "stream 9 is unknown")
+        self.invalid(
+            self.commit(pw.RunBytes(pw.R_RECORDS, 9, 0, 1, 0, data)), "stream 9 is unknown"
+        )
 
     def test_record_count(self):
         data = pw.record_bytes(rec(b"x"))
-        self.invalid(self.commit(pw.RunBytes(pw.R_RECORDS, 1, 1, 2, 0, data)), "ends beyond its run")
-        self.invalid(self.commit(pw.RunBytes(pw.R_RECORDS, 1, 1, 1, 0, data + b"z")), "1 bytes behind its records")
+        self.invalid(
+            self.commit(pw.RunBytes(pw.R_RECORDS, 1, 1, 2, 0, data)), "ends beyond its run"
+        )
+        self.invalid(
+            self.commit(pw.RunBytes(pw.R_RECORDS, 1, 1, 1, 0, data + b"z")),
+            "1 bytes behind its records",
+        )
 
     def test_position_gap(self):
         data = struct.pack("<IIIIQQ", 1, 1, 0, 0, 2, 3)
-        self.invalid(self.commit(pw.RunBytes(pw.R_POSITIONS, 0, 0, 1, 0, data)), "from 2 instead of 1")
+        self.invalid(
+            self.commit(pw.RunBytes(pw.R_POSITIONS, 0, 0, 1, 0, data)), "from 2 instead of 1"
+        )
 
     def test_position_reserved(self):
         data = struct.pack("<IIIIQQ", 1, 1, 0, 7, 1, 3)
@@ -250,8 +297,11 @@ class InvalidTest(TestCase):
 
     def test_sequence_gap_repeat_and_epoch(self):
         for epoch, first, last, cookie, pattern in (
-                (4, 3, 3, 0, "begin at 3 instead of 2"), (4, 1, 1, 0, "begin at 1 instead of 2"),
-                (3, 2, 2, 0, "falls from 4 to 3"), (4, 2, 2, 33, "cookie of 33")):
+            (4, 3, 3, 0, "begin at 3 instead of 2"),
+            (4, 1, 1, 0, "begin at 1 instead of 2"),
+            (3, 2, 2, 0, "falls from 4 to 3"),
+            (4, 2, 2, 33, "cookie of 33"),
+        ):
             data = struct.pack("<IIQQII32s", 1, epoch, first, last, cookie, 0, b"")
             self.invalid(self.commit(pw.RunBytes(pw.R_PRODUCERS, 0, 0, 1, 0, data)), pattern)
 
@@ -260,19 +310,27 @@ class InvalidTest(TestCase):
         self.invalid(self.commit(pw.RunBytes(pw.R_PRODUCERS, 0, 0, 1, 0, data)), "must be 0")
 
     def test_catalog(self):
-        for op, ident, a, name, pattern in ((1, 1, 1, b"t", "id 1 is used twice"), (1, 2, 1, b"s", "name b's' is used twice"),
-                                            (4, 5, 0, b"", "was not there"),
-                                            (8, 5, 0, b"", "deleted but was not there"),
-                                            (1, 2, 0, b"t", "no partitions")):
+        for op, ident, a, name, pattern in (
+            (1, 1, 1, b"t", "id 1 is used twice"),
+            (1, 2, 1, b"s", "name b's' is used twice"),
+            (4, 5, 0, b"", "was not there"),
+            (8, 5, 0, b"", "deleted but was not there"),
+            (1, 2, 0, b"t", "no partitions"),
+        ):
             data = pw.padded(struct.pack("<HHIQQ", op, len(name), ident, a, 0) + name)
             self.invalid(self.commit(pw.RunBytes(pw.R_CATALOG, 0, 0, 1, 0, data)), pattern)
 
     def test_run_in_wrong_kind(self):
-        self.invalid(self.commit(pw.RunBytes(pw.R_INDEX, 0, 0, 1, 0, bytes(24))), "does not belong in a COMMIT")
+        self.invalid(
+            self.commit(pw.RunBytes(pw.R_INDEX, 0, 0, 1, 0, bytes(24))),
+            "does not belong in a COMMIT",
+        )
 
     def test_spilled_refers_to_nothing(self):
         data = struct.pack("<QQII", 8192, 1, 0, 0)
-        self.invalid(self.commit(pw.RunBytes(pw.R_SPILLED, 1, 0, 1, 1, data)), "no such spilled run")
+        self.invalid(
+            self.commit(pw.RunBytes(pw.R_SPILLED, 1, 0, 1, 1, data)), "no such spilled run"
+        )
 
     def test_spilled_of_other_partition(self):
         w = self.base()
@@ -283,13 +341,15 @@ class InvalidTest(TestCase):
         self.invalid(w, "another partition's")
 
     def test_checkpoint_differs(self):
-        for change, pattern in ((lambda s: s.next.update({(1, 0): 2}), "next"),
-                                (lambda s: s.positions.clear(), "positions"),
-                                (lambda s: s.producers[b"p"].update(last=7), "producers"),
-                                (lambda s: s.settings.__setitem__(0, 9), "settings"),
-                                (lambda s: s.processors.update({b"z": 8}), "processors"),
-                                (lambda s: s.sinks.append((1, b"f")), "sinks"),
-                                (lambda s: s.spans.update({0: 0}), "spans|C_SPANS")):
+        for change, pattern in (
+            (lambda s: s.next.update({(1, 0): 2}), "next"),
+            (lambda s: s.positions.clear(), "positions"),
+            (lambda s: s.producers[b"p"].update(last=7), "producers"),
+            (lambda s: s.settings.__setitem__(0, 9), "settings"),
+            (lambda s: s.processors.update({b"z": 8}), "processors"),
+            (lambda s: s.sinks.append((1, b"f")), "sinks"),
+            (lambda s: s.spans.update({0: 0}), "spans|C_SPANS"),
+        ):
             w = self.base()
             change(w.s)
             w.seal()
@@ -399,7 +459,9 @@ class FlipTest(TestCase):
         for index in w.images:
             places |= set(range(index * w.size, index * w.size + 8192, 97))
         for frame in w.s.frames:
-            places |= set(range(frame.lsn, frame.end, stride)) | set(range(frame.end, frame.end + 4096, 211))
+            places |= set(range(frame.lsn, frame.end, stride)) | set(
+                range(frame.end, frame.end + 4096, 211)
+            )
         places |= {w.size - 1, w.size // 2}
         if EVERY_BYTE:
             for index in w.images:
@@ -412,7 +474,9 @@ class FlipTest(TestCase):
             name = os.path.join(path, "%016x.seg" % (lsn // w.size))
             with open(name, "r+b", buffering=0) as stream:
                 old = os.pread(stream.fileno(), 1, lsn % w.size)
-                os.pwrite(stream.fileno(), bytes([old[0] ^ rng.choice((1, 0x80, 0xFF))]), lsn % w.size)
+                os.pwrite(
+                    stream.fileno(), bytes([old[0] ^ rng.choice((1, 0x80, 0xFF))]), lsn % w.size
+                )
                 try:
                     with Log.open(path) as log:
                         verdict, got = log.verdict, values(log)
@@ -474,7 +538,9 @@ class CommandTest(TestCase):
     def test_check(self):
         code, out, _ = run_cli("check", self.path)
         self.assertEqual(code, 0)
-        self.assertRegex(out, rb"^segments=1 frames=5 .*COMMIT=2.* records=9 end=clean at LSN \d+: ok\n$")
+        self.assertRegex(
+            out, rb"^segments=1 frames=5 .*COMMIT=2.* records=9 end=clean at LSN \d+: ok\n$"
+        )
         w = make_golden.damaged_body()[0]
         code, out, _ = run_cli("check", self.saved(w, "bad"))
         self.assertEqual(code, 1)
@@ -498,22 +564,34 @@ class CommandTest(TestCase):
         self.assertEqual((code, json.loads(out)), (0, w.tables()))
         code, out, _ = run_cli("frames", path)
         self.assertEqual(code, 0)
-        self.assertEqual([int(line.split()[0]) for line in out.splitlines()], [frame.lsn for frame in w.s.frames])
+        self.assertEqual(
+            [int(line.split()[0]) for line in out.splitlines()], [frame.lsn for frame in w.s.frames]
+        )
         self.assertRegex(out.splitlines()[0], rb"^8192 CHECKPOINT epoch=1 durable=0 runs=0 body=0$")
         code, out, _ = run_cli("explain", path, "out", "0")
         found = json.loads(out)
         self.assertEqual(code, 0)
-        self.assertEqual(found["positions"], [
-            {"processor": "count", "stream": "in", "partition": 1, "from": 1, "to": 3},
-            {"processor": "copy", "stream": "in", "partition": 1, "from": 0, "to": 2}])
-        self.assertIn(found["commit_lsn"], [frame.lsn for frame in w.s.frames if frame.kind == pw.COMMIT])
+        self.assertEqual(
+            found["positions"],
+            [
+                {"processor": "count", "stream": "in", "partition": 1, "from": 1, "to": 3},
+                {"processor": "copy", "stream": "in", "partition": 1, "from": 0, "to": 2},
+            ],
+        )
+        self.assertIn(
+            found["commit_lsn"], [frame.lsn for frame in w.s.frames if frame.kind == pw.COMMIT]
+        )
         code, out, _ = run_cli("explain", path, "in", "3", "--partition", "1")
         self.assertEqual((json.loads(out)["base"], json.loads(out)["count"]), (0, 5))
         self.assertEqual(run_cli("explain", path, "out", "1")[0], 1)
 
     def test_nothing_is_written(self):
         def state():
-            return [(name, os.stat(os.path.join(self.path, name)).st_mtime_ns) for name in sorted(os.listdir(self.path))]
+            return [
+                (name, os.stat(os.path.join(self.path, name)).st_mtime_ns)
+                for name in sorted(os.listdir(self.path))
+            ]
+
         before = state()
         with contextlib.redirect_stdout(io.StringIO()):
             for command in ("check", "tables", "frames"):

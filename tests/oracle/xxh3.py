@@ -30,7 +30,8 @@ SECRET = bytes.fromhex(
     "3c2852bb91c300cb88d0658b1b532ea371644897a20df94e3819ef46a9deacd8"
     "a8fa763fe39c343ff9dcbbc7c70b4f1d8a51e04bcdb45931c89f7ec9d9787364"
     "eac5ac8334d3ebc3c581a0fffa1363eb170ddd51b7f0da49d316552629d4689e"
-    "2b16be587d47a1fc8ff8b8d17ad031ce45cb3a8f95160428afd7fbcabb4b407e")
+    "2b16be587d47a1fc8ff8b8d17ad031ce45cb3a8f95160428afd7fbcabb4b407e"
+)
 
 STRIPE = 64
 STRIPES_PER_BLOCK = (192 - STRIPE) // 8
@@ -127,14 +128,15 @@ class _Keys:
 
     def __init__(self, seed):
         words = struct.unpack("<24Q", SECRET)
-        secret = struct.pack("<24Q", *((w - seed if i & 1 else w + seed) & MASK64
-                                       for i, w in enumerate(words)))
+        secret = struct.pack(
+            "<24Q", *((w - seed if i & 1 else w + seed) & MASK64 for i, w in enumerate(words))
+        )
         # One 1024-byte key for a whole block, so that a single xor of big integers covers it.
-        whole = b"".join(secret[8 * s:8 * s + STRIPE] for s in range(STRIPES_PER_BLOCK))
+        whole = b"".join(secret[8 * s : 8 * s + STRIPE] for s in range(STRIPES_PER_BLOCK))
         self.stripes = whole
         self.block = int.from_bytes(whole, "little")
         self.scramble = struct.unpack_from("<8Q", secret, 192 - STRIPE)
-        self.last = int.from_bytes(secret[192 - STRIPE - 7:192 - 7], "little")
+        self.last = int.from_bytes(secret[192 - STRIPE - 7 : 192 - 7], "little")
         self.merge = struct.unpack_from("<8Q", secret, 11)
 
 
@@ -144,15 +146,20 @@ _keys = functools.lru_cache(maxsize=64)(_Keys)
 def _accumulate(acc, lanes, halves):
     """Add whole stripes to the lanes; sums grow beyond 64 bits and the caller masks them."""
     mul = operator.mul
-    return [acc[i] + sum(lanes[i ^ 1::8]) + sum(map(mul, halves[2 * i::16], halves[2 * i + 1::16]))
-            for i in range(8)]
+    return [
+        acc[i]
+        + sum(lanes[i ^ 1 :: 8])
+        + sum(map(mul, halves[2 * i :: 16], halves[2 * i + 1 :: 16]))
+        for i in range(8)
+    ]
 
 
 def _accumulate_bytes(acc, piece, key):
     n = len(piece)
     keyed = (int.from_bytes(piece, "little") ^ key).to_bytes(n, "little")
-    return _accumulate(acc, struct.unpack("<%dQ" % (n // 8), piece),
-                       struct.unpack("<%dI" % (n // 4), keyed))
+    return _accumulate(
+        acc, struct.unpack("<%dQ" % (n // 8), piece), struct.unpack("<%dI" % (n // 4), keyed)
+    )
 
 
 def _hash_long(data, seed):
@@ -163,7 +170,7 @@ def _hash_long(data, seed):
     key, scramble = keys.block, keys.scramble
     from_bytes = int.from_bytes
     for at in range(0, blocks * BLOCK, BLOCK):
-        piece = data[at:at + BLOCK]
+        piece = data[at : at + BLOCK]
         keyed = (from_bytes(piece, "little") ^ key).to_bytes(BLOCK, "little")
         acc = _accumulate(acc, _BLOCK_LANES.unpack(piece), _BLOCK_HALVES.unpack(keyed))
         for i in range(8):
@@ -172,9 +179,11 @@ def _hash_long(data, seed):
     at = blocks * BLOCK
     size = (n - 1 - at) // STRIPE * STRIPE
     if size:
-        acc = _accumulate_bytes(acc, data[at:at + size], from_bytes(keys.stripes[:size], "little"))
+        acc = _accumulate_bytes(
+            acc, data[at : at + size], from_bytes(keys.stripes[:size], "little")
+        )
     # The last 64 bytes are always a stripe of their own, even where they overlap the one before.
-    acc = _accumulate_bytes(acc, data[n - STRIPE:n], keys.last)
+    acc = _accumulate_bytes(acc, data[n - STRIPE : n], keys.last)
     h = n * PRIME64_1
     for i in range(0, 8, 2):
         h += _fold((acc[i] & MASK64) ^ keys.merge[i], (acc[i + 1] & MASK64) ^ keys.merge[i + 1])
@@ -221,8 +230,12 @@ def vector_buffer(size):
 def check_vectors():
     """The lengths whose published hash is not the one computed here; empty if all is well."""
     buffer = vector_buffer(2367)
-    return [(n, seed) for n, plain, seeded in VECTORS for seed, want in ((0, plain), (VECTOR_SEED, seeded))
-            if xxh3_64(buffer[:n], seed) != want]
+    return [
+        (n, seed)
+        for n, plain, seeded in VECTORS
+        for seed, want in ((0, plain), (VECTOR_SEED, seeded))
+        if xxh3_64(buffer[:n], seed) != want
+    ]
 
 
 def installed_library():
@@ -260,7 +273,10 @@ def main():
     bad = check_vectors()
     print("published vectors:", "ok" if not bad else "WRONG %r" % bad)
     wrong = check_library()
-    print("installed library:", "absent, skipped" if wrong is None else "WRONG %r" % wrong[:5] if wrong else "ok")
+    print(
+        "installed library:",
+        "absent, skipped" if wrong is None else "WRONG %r" % wrong[:5] if wrong else "ok",
+    )
     return 1 if bad or wrong else 0
 
 

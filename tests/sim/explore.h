@@ -13,7 +13,7 @@
 struct explore {
     struct rng rng;
     unsigned images; /* crash images for each moment */
-    unsigned one_in; /* moments of a recovery that are explored: one in so many */
+    unsigned one_in; /* moments of a recovery that are explored: one in this number */
     uint64_t states; /* crash states recovered, of all depths */
     uint64_t by_depth[EXPLORE_DEPTH + 1];
     uint64_t continued; /* ... of which the log was written on, closed, opened and compared again */

@@ -39,7 +39,7 @@ struct model_place {
 
 struct model {
     int count;                                  /* commits submitted */
-    int acknowledged;                           /* of those, so many must be there */
+    int acknowledged;                           /* of those, the number that must be there */
     struct model_view after[MODEL_COMMITS + 1]; /* after[n]: what n commits make */
     uint32_t id[MODEL_PARTS][MODEL_RECORDS];    /* of the record at an offset */
     /* and the number of the commit that it came with */
@@ -69,12 +69,12 @@ uint64_t model_cookie(int producer, uint64_t sequence);
 struct model_view *model_submit(struct model *m);
 uint32_t model_add_record(struct model *m, int part); /* to the last commit; its id */
 void model_take_back(struct model *m);                /* the last one was not appended */
-void model_acknowledge(struct model *m, int count);   /* so many commits are known to be durable */
+void model_acknowledge(struct model *m, int count); /* the number of commits known to be durable */
 static inline const struct model_view *model_last(const struct model *m) {
     return &m->after[m->count];
 }
 
-/* The log was recovered with so many commits: what came behind never happened. */
+/* The log was recovered with `count` commits: what came after never happened. */
 void model_cut(struct model *m, int count);
 
 #endif

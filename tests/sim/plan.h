@@ -15,7 +15,7 @@ struct plan {
     unsigned segments; /* space on the device, in segments */
     bool direct;
     unsigned images; /* crash images for each moment that is explored */
-    unsigned one_in; /* moments explored: one in so many; 0 none */
+    unsigned one_in; /* moments explored: one in this number; 0 none */
     struct op op[PLAN_OPS];
     int op_count;
     struct sim_fault fault[SIM_FAULTS_MAX];

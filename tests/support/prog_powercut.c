@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * prog_powercut.c - the writer whose power is cut, and the one who looks afterwards. Every record
- * is a function of (seed, kind, partition, number), so the checker derives what must be there by
- * itself; what was acknowledged goes to a file on another file system that is not cut.
+ * prog_powercut.c - the writer whose power is cut, and the checker that looks afterwards. Every
+ * record is a function of (seed, kind, partition, number), so the checker derives what must be
+ * there by itself; what was acknowledged goes to a file on another file system that is not cut.
  *
  *     prog_powercut work DIR ACKS SEED BACKEND DIRECT COUNT  writes until an error, or COUNT
  *                                                            records a partition; 0, or 3 stopped

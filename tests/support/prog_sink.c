@@ -5,7 +5,7 @@
  * a line. On the way, for tests:
  *   at=POINT:N:COMMAND   at the N-th visit of that point (from 1) runs COMMAND with sh; "kill -9
  *                        $PPID" kills this process there
- *   at=+MS:COMMAND       in the background, so many milliseconds after the start
+ *   at=+MS:COMMAND       in the background, MS milliseconds after the start
  * Exit: 0 all delivered, 3 the sink has stopped, 4 the limit is over.
  */
 #include <inttypes.h>

@@ -2,7 +2,7 @@
  *
  * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Until the source ends, or
  * SIGTERM: then what was read is drained. To be killed. Says on standard output where it listens.
- * With PROG_SOURCE_BATCH in the environment: so many records a batch.
+ * PROG_SOURCE_BATCH in the environment: records a batch.
  */
 #include <signal.h>
 #include <stdbool.h>
