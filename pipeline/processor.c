@@ -4,7 +4,7 @@
  * and in which order, is the guarantee:
  *
  *   exactly once   outputs and position in one commit; not waited for, since whatever depends on it
- *                  lies behind it in the log
+ *                  comes after it in the log
  *   at least once  outputs, durable; then the position
  *   at most once   the position, durable; then the outputs
  */

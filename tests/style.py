@@ -193,8 +193,8 @@ def read_ratchet(path):
 
 
 def write_ratchet(path, numbers):
-    head = ("# What tests/style.py allows. The numbers may only get better: assert.* grow, the others\n"
-            "# shrink. `python3 tests/style.py --tighten` writes them.\n")
+    head = ("# What tests/style.py allows. The numbers may only get better: assert.* grow, the\n"
+            "# others shrink. `python3 tests/style.py --tighten` writes them.\n")
     body = "".join(f"{name} {number:g}\n" for name, number in sorted(numbers.items()))
     path.write_text(head + body, encoding="utf-8")
 

@@ -34,8 +34,8 @@ seed=${PAWL_TORTURE_SEED:-$([ -n "${PAWL_TORTURE_SECONDS:-}" ] && date +%s || ec
 RANDOM=$seed
 # Sets `n`: in a subshell, the numbers would not be those of the seed.
 between() { n=$(($1 + (RANDOM * 32768 + RANDOM) % ($2 - $1 + 1))); }
-# A long run has PAWL_TORTURE_SECONDS, shared out to its parts; a quick one does each part so many
-# times.
+# A long run has PAWL_TORTURE_SECONDS, shared out to its parts; a quick one does each part a
+# given number of times.
 share() { deadline=$((SECONDS + ${PAWL_TORTURE_SECONDS:-0} / $1)); } # share PARTS
 more() { # more DONE WANTED
     [ "$1" -lt "$2" ] || { [ -n "${PAWL_TORTURE_SECONDS:-}" ] && [ "$SECONDS" -lt "$deadline" ]; }
