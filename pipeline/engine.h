@@ -16,6 +16,8 @@
  * any.c        reading several partitions with one wait
  * processor.c  one step of a processor    runtime.c  pawl_run()
  * retention.c  what may be dropped        status.c   figures
+ * ended.c      what was closed or committed, and closing a log in use
+ * notice.c     what the application is told by itself    struct_size.c  older and newer programs
  * inspect*.c   dump, explain, audit       repair.c, verify.c are in recovery/
  *
  * Concurrency: every field of struct pawl is guarded by `mutex`, but for those marked (constant) or
