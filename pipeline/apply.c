@@ -229,9 +229,10 @@ static int apply_commit(struct tables *t, const struct frame_header *h, const ui
     const uint8_t *data;
     /* the catalog first: other runs may need what it makes */
     for (uint32_t i = 0; i < h->runs; i++) {
+        if (frame_run_type(frame, i) != RUN_CATALOG)
+            continue;
         frame_run(frame, h, i, &r, &data);
-        if (r.type == RUN_CATALOG)
-            TRY(apply_catalog(t, h, &r, data, lost));
+        TRY(apply_catalog(t, h, &r, data, lost));
     }
     for (uint32_t i = 0; i < h->runs; i++) {
         frame_run(frame, h, i, &r, &data);

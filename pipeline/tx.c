@@ -211,7 +211,8 @@ void tx_reset(struct pawl_tx *tx) {
         give_back(tx->p, &tx->runs[i]);
         tx->runs[i].count = 0;
     }
-    keep_some(tx);
+    if (tx->run_made > 1 || (tx->run_made == 1 && tx->runs[0].data.cap > tx->p->spill_bytes))
+        keep_some(tx);
     tx->run_count = 0;
     tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
@@ -442,12 +443,12 @@ static uint8_t *large_room(struct pawl_tx *tx, struct tx_run *run, size_t size) 
  * what this transaction holds, or what is being written. */
 static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
     pawl *p = tx->p;
-    bool grows = size > run->data.cap - run->data.len;
+    if (size <= run->data.cap - run->data.len)
+        return bytes_room(&run->data, size);
     /* a large record, alone in the transaction: what was there has been spilled */
-    if (grows && run->loan.data != NULL)
+    if (run->loan.data != NULL)
         give_back(p, run);
-    else if (grows && run->data.cap >= p->wal.group_size / 4 &&
-             run->data.len + size <= p->spill_bytes)
+    else if (run->data.cap >= p->wal.group_size / 4 && run->data.len + size <= p->spill_bytes)
         borrow(p, run);
     for (int step = 0;; step++) {
         uint8_t *out = large_room(tx, run, size);

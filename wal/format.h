@@ -247,6 +247,10 @@ static inline void frame_run(const uint8_t *frame, const struct frame_header *h,
     run_decode(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE, r);
     *data = frame + FRAME_HEADER_SIZE + (size_t)h->runs * RUN_SIZE + r->start;
 }
+/* The i-th run's type alone. */
+static inline uint16_t frame_run_type(const uint8_t *frame, uint32_t i) {
+    return get16(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE);
+}
 const char *run_type_name(uint16_t type); /* "unknown" if it isn't known */
 bool run_type_known(uint16_t type);
 

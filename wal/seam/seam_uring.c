@@ -209,12 +209,10 @@ static int uring_kick(struct seam *s) {
 
 /* ---------------------------------------------------------------- completion */
 
-/* Takes out what is finished. Only then looks whether more can be handed over, so that what came is
- * not delayed by it. */
+/* Takes out what is finished, with the mutex held. */
 static int harvest(struct uring *u, struct seam_req **out, int max) {
     struct io_uring_cqe *cqe[BATCH];
     int n = 0;
-    pthread_mutex_lock(&u->mutex);
     struct seam_req *r;
     while (n < max && (r = queue_take(&u->refused)) != NULL)
         out[n++] = r;
@@ -229,7 +227,6 @@ static int harvest(struct uring *u, struct seam_req **out, int max) {
     }
     io_uring_cq_advance(&u->ring, found);
     u->in_flight -= found;
-    pthread_mutex_unlock(&u->mutex);
     return n;
 }
 
@@ -245,9 +242,8 @@ static int uring_reap(struct seam *s, struct seam_req **out, int max, bool wait)
          * up below. */
         unsigned in_kernel = u->in_flight - u->staged_count;
         bool rest = u->staged_count > 0 || u->queued.head != NULL || u->queued_back.head != NULL;
-        pthread_mutex_unlock(&u->mutex);
-
         int n = harvest(u, out, max);
+        pthread_mutex_unlock(&u->mutex);
         if (n > 0 && rest)
             uring_kick(s);
         if (n > 0 || !wait || (in_kernel == 0 && !rest))
