@@ -25,25 +25,27 @@ static void fill_writer(pawl *p, pawl_status *s) {
     s->group_wait = (uint32_t)pace_group_wait(&w->pace);
 }
 
-/* Segments that a writer has prepared are files too. */
-static uint64_t files(pawl *p, uint64_t begun) {
+/* Without the lock: how many segment files there are, those that a writer has prepared included; 0:
+ * that can't be told. */
+static uint64_t count_files(pawl *p) {
     struct segment_list l;
     pawl_error saved;
     fail_copy(&saved);
     if (segment_list_read(p->io, &p->mem, &l) < 0) {
         fail_again(&saved);
-        return begun;
+        return 0;
     }
     uint64_t count = l.count;
     segment_list_free(&l);
-    return count > begun ? count : begun;
+    return count;
 }
 
-static void fill_reader(pawl *p, pawl_status *s) {
+static void fill_reader(pawl *p, pawl_status *s, uint64_t files) {
     const struct follow *f = &p->follow;
+    uint64_t begun = f->index - p->wal.first_segment + 1;
     s->first_segment = p->wal.first_segment;
     s->last_segment = f->index;
-    s->disk_bytes = files(p, f->index - p->wal.first_segment + 1) * p->header.segment_size;
+    s->disk_bytes = (files > begun ? files : begun) * p->header.segment_size;
     s->durable_lsn = s->end_lsn = f->shown;
     s->epoch = f->epoch;
     s->writer_pid = f->writer < 0 ? -1 : f->writer;
@@ -57,7 +59,10 @@ static void fill(pawl *p, pawl_status *out) {
     out->features_ignore = p->header.features.ignore;
     if (p->read_only) {
         (void)!follow_refresh(p); /* else what was known before */
-        fill_reader(p, out);
+        engine_leave(p);
+        uint64_t files = count_files(p);
+        pthread_mutex_lock(&p->mutex);
+        fill_reader(p, out, files);
     } else {
         fill_writer(p, out);
     }
