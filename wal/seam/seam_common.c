@@ -14,7 +14,7 @@
 #include "pawl.h"
 
 #define NS_PER_S 1000000000u
-#define IO_MAX 0x7ffff000u /* what Linux moves at most in one call; block-aligned */
+#define IO_MAX 0x7ffff000u /* the most that Linux transfers in one call; block-aligned */
 
 _Static_assert(sizeof(off_t) == 8, "segments are up to 4 GiB: compile with -D_FILE_OFFSET_BITS=64");
 _Static_assert(IO_MAX % SEAM_BLOCK == 0, "continued direct I/O must stay aligned");
@@ -39,7 +39,7 @@ int common_init(struct common *c, const struct start *st) {
 void common_end(struct common *c) {
     for (int i = 0; i < SEAM_FILES_MAX; i++)
         common_close(&c->seam, i);
-    /* Last: nobody may think the log is free while a file of it is still open for writing here. */
+    /* Last: no other process may get the lock while this one still has a file open for writing. */
     common_unlock(&c->seam);
     close(c->dir);
     pthread_mutex_destroy(&c->mutex);
@@ -65,7 +65,7 @@ int common_fd(struct common *c, int file) {
     return fd < 0 ? -EBADF : fd;
 }
 
-/* O_NOFOLLOW guards the last component only, so there must be no other. */
+/* O_NOFOLLOW applies only to the last component, so a name must have just one. */
 static bool name_ok(const char *name) {
     return name[0] != 0 && strchr(name, '/') == NULL && strcmp(name, ".") != 0 &&
            strcmp(name, "..") != 0;
@@ -87,7 +87,7 @@ int common_open_regular(int dir, const char *name, int flags) {
         rc = -errno;
     else if (!S_ISREG(st.st_mode))
         rc = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-    /* with O_NONBLOCK io_uring would answer -EAGAIN instead of waiting */
+    /* with O_NONBLOCK io_uring would return -EAGAIN instead of waiting */
     else if (fcntl(fd, F_SETFL, 0) != 0)
         rc = -errno;
     if (rc == 0)
@@ -165,14 +165,14 @@ void common_close(struct seam *s, int file) {
     if (c->slot != NULL)
         c->slot(c, file, -1);
     close(fd);
-    set_handle(c, file, FD_FREE); /* last: until now nobody else can get the slot */
+    set_handle(c, file, FD_FREE); /* last: no other thread can get the slot before this */
 }
 
 /* ---------------------------------------------------------------- directory */
 
 int common_list(struct seam *s, int (*fn)(void *arg, const char *name), void *arg) {
     KEEP_ERRNO;
-    /* A description of its own: a dup() would share the position with another thread that lists. */
+    /* A new file description: a dup() would share its position with other threads that list. */
     int fd = common_fd_high(openat(self(s)->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd < 0)
         return fd;
@@ -184,7 +184,7 @@ int common_list(struct seam *s, int (*fn)(void *arg, const char *name), void *ar
     }
     int rc = 0;
     while (rc == 0) {
-        errno = 0; /* readdir() tells an error from the end in no other way */
+        errno = 0; /* only errno distinguishes an error of readdir() from the end */
         const struct dirent *e = readdir(d);
         if (e == NULL) {
             rc = -errno;
@@ -213,7 +213,7 @@ int common_unlink(struct seam *s, const char *name) {
 
 static int sync_fd(int fd, int (*how)(int)) {
     int rc;
-    /* EINTR is "not done", not a failed write-back: the one error that may be tried again
+    /* EINTR means "not done", not a failed write-back: the only error that may be retried
      * (PAWL-7) */
     do
         rc = how(fd);
@@ -257,7 +257,7 @@ int common_allocate(struct seam *s, int file, uint64_t size) {
     if (size > INT64_MAX)
         return -EFBIG;
     int rc = -1;
-    errno = EINVAL; /* fallocate() of nothing is refused */
+    errno = EINVAL; /* the kernel refuses a fallocate() of 0 bytes */
     if (size != 0)
         do
             rc = fallocate(fd, 0, 0, (off_t)size);
@@ -267,7 +267,7 @@ int common_allocate(struct seam *s, int file, uint64_t size) {
     struct stat st;
     if (fstat(fd, &st) != 0)
         return -errno;
-    if (st.st_size == (off_t)size) /* fallocate() lengthens a file, it never shortens one */
+    if (st.st_size == (off_t)size) /* fallocate() extends a file but never truncates it */
         return 0;
     do
         rc = ftruncate(fd, (off_t)size);
@@ -290,8 +290,8 @@ int64_t common_read(struct seam *s, int file, void *data, size_t len, uint64_t o
         if (n < 0)
             return -errno;
         done += (size_t)n;
-        /* A direct read that ends inside a block has met the end of the file, and could not go on
-         * from there anyway. */
+        /* A direct read that ends inside a block has reached the end of the file; it could not
+         * continue at that offset anyway. */
         if (n == 0 || (c->file_direct[file] && (size_t)n % SEAM_BLOCK != 0))
             break;
     }
@@ -313,11 +313,12 @@ int64_t common_write(struct seam *s, int file, const void *data, size_t len, uin
         if (n < 0)
             return -errno;
         size_t whole = (size_t)n;
-        /* direct I/O goes on at a block's start only, so a cut block is written again */
+        /* direct I/O can continue only at a block's start, so a partly written block is written
+         * again */
         if (c->file_direct[file])
             whole -= whole % SEAM_BLOCK;
-        /* only a full disk, a quota or a limit cuts the first block of a write, and it would
-         * again */
+        /* only a full disk, a quota or a limit cuts the first block short; a retry would fail the
+         * same way */
         if (whole == 0)
             return -ENOSPC;
         done += whole;
@@ -339,7 +340,7 @@ void common_drop_cache(struct seam *s, int file) {
         posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-/* ---------------------------------------------------------------- time, chance, space */
+/* ---------------------------------------------------------------- time, random bytes, space */
 
 static uint64_t clock_ns(clockid_t id) {
     struct timespec t = {0};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * seam_common.h - what the production backends of seam.h share: everything but the asynchronous
- * requests. Private to seam_*.c.
+ * seam_common.h - the code that the production backends of seam.h share: everything except
+ * asynchronous requests. Private to seam_*.c.
  */
 #ifndef PAWL_WAL_SEAM_COMMON_H
 #define PAWL_WAL_SEAM_COMMON_H
@@ -12,14 +12,14 @@
 
 #include "wal/seam/seam.h"
 
-/* Every function that can be called from outside begins with this: errno is the application's
- * (STYLE 4). */
+/* Every function that can be called from outside begins with this: the library never changes
+ * errno. */
 #define KEEP_ERRNO int kept_errno_ __attribute__((unused, cleanup(common_restore_errno))) = errno
 static inline void common_restore_errno(const int *kept) {
     errno = *kept;
 }
 
-/* the lock's place in a backend's table of descriptors, behind the files */
+/* the lock's slot in a backend's table of descriptors, after the files */
 #define SLOT_LOCK SEAM_FILES_MAX
 #define SLOTS (SEAM_FILES_MAX + 1)
 
@@ -30,12 +30,12 @@ struct common {
     struct seam seam; /* first: a `struct seam *` is a `struct common *` */
     int dir;          /* constant */
     int direct;       /* enum pawl_direct, constant */
-    /* Backend's hook: `slot` stands for descriptor `fd` from now on, or for none if fd is -1. May
-     * be NULL; constant. Called by the thread that opens or closes, for different slots by
-     * different threads at once. */
+    /* Backend's hook: `slot` now refers to descriptor `fd`, or to none if fd is -1. May be NULL;
+     * constant. The thread that opens or closes calls it; several threads may call it at once, for
+     * different slots. */
     void (*slot)(struct common *c, int slot, int fd);
 
-    pthread_mutex_t mutex; /* guards the choice of a free place in fd[] */
+    pthread_mutex_t mutex; /* guards the choice of a free slot in fd[] */
     /* Descriptor of each handle, FD_FREE or FD_TAKEN. Read without the mutex: a handle is only used
      * between its open() and its close(). file_direct[] is written before fd[] is. */
     _Atomic int fd[SEAM_FILES_MAX];
@@ -43,25 +43,25 @@ struct common {
     int lock_fd; /* -1: not held. The caller's lock() and unlock() never run at once. */
 };
 
-/* What seam_create() found out and hands to a backend, which owns `dir` once its constructor has
- * succeeded. */
+/* The results of seam_create()'s probes, for a backend's constructor. The backend owns `dir` once
+ * the constructor has succeeded. */
 struct start {
     int dir;
     int direct_option;
     bool direct;
 };
 
-/* Constructors. On failure -errno, and `why` says which call. */
+/* Constructors. On failure they return -errno, and `why` names the call that failed. */
 PAWL_CHECKED int posix_create(const struct start *st, struct common **out);
 PAWL_CHECKED int uring_create(const struct start *st, struct common **out, const char **why);
 
 PAWL_CHECKED int common_init(struct common *c, const struct start *st);
-void common_end(struct common *c); /* gives up the lock, closes every descriptor */
+void common_end(struct common *c); /* releases the lock, closes every descriptor */
 
-/* Makes a descriptor one that is above 2, so that a stray write to a closed stderr can never reach
- * the log. Takes fd over; -errno. */
+/* Moves a descriptor above 2, so that a stray write to a closed stderr can never reach the log.
+ * Takes ownership of fd; -errno. */
 PAWL_CHECKED int common_fd_high(int fd);
-/* Opens a regular file of the directory and nothing else, buffered; -errno. */
+/* Opens a regular file of the directory, buffered; refuses any other kind of file. -errno. */
 PAWL_CHECKED int common_open_regular(int dir, const char *name, int flags);
 PAWL_CHECKED int common_fd(struct common *c, int file); /* -EBADF if it isn't open */
 

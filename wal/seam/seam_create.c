@@ -13,8 +13,8 @@
 #include "pawl.h"
 #include "wal/seam/seam_common.h"
 
-/* Makes the directory's own name durable. Done even if the directory was there: whoever made it may
- * have crashed before. */
+/* Makes the directory's own name durable, even if the directory existed: the process that created
+ * it may have crashed before the sync. */
 static int sync_parent(int dir, bool made) {
     int fd = common_fd_high(openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd < 0)
@@ -24,8 +24,8 @@ static int sync_parent(int dir, bool made) {
     return made ? rc : 0;
 }
 
-/* Linux says ENOTDIR for O_DIRECTORY | O_NOFOLLOW on a symbolic link, and follows it where a slash
- * comes after the name. */
+/* With O_DIRECTORY | O_NOFOLLOW, Linux returns ENOTDIR for a symbolic link, but follows the link if
+ * the name ends in a slash. */
 static int open_dir(const char *path, bool create) {
     char *name = strdup(path);
     if (name == NULL)
@@ -50,8 +50,8 @@ static int open_dir(const char *path, bool create) {
     return fd;
 }
 
-/* Tries one direct write into a file without a name. Where that can't be tried (read-only
- * directory, no O_TMPFILE, disk full) each file finds out for itself when it is opened. */
+/* Tries one direct write to an unnamed file. If that isn't possible (read-only directory, no
+ * O_TMPFILE, disk full), the test happens when each file is opened. */
 static bool direct_works(int dir) {
     int fd = common_fd_high(openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (fd < 0)
@@ -81,7 +81,8 @@ static int create_backend(const struct start *st, int backend, struct common **c
             return 0;
         }
         if (backend == PAWL_BACKEND_URING)
-            /* ENOMEM too: it mostly means RLIMIT_MEMLOCK, which newer kernels charge the ring to */
+            /* ENOMEM too: it mostly means that the ring exceeds RLIMIT_MEMLOCK (newer kernels
+             * charge it) */
             return -EOPNOTSUPP;
         const char *text = strerrordesc_np(-rc);
         snprintf(reason, sizeof reason, ": %s: %s", why, text != NULL ? text : "unknown error");

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * seam_lock.c - one writer (PAWL-10): flock() on the file `lock`, with the holder's pid as text in
- * it.
+ * seam_lock.c - one writer (PAWL-10): flock() on the file `lock`, which contains the holder's pid
+ * as text.
  *
- * flock() and not fcntl(): it belongs to the open file description, so a second open in the same
- * process is refused too, closing some other descriptor of the file doesn't lose it, and the
- * io_uring backend can hand the description to the kernel (its slot hook), which keeps it, and the
- * lock with it, until the last request of a killed writer has landed. The file is never unlinked:
- * two writers could each hold a lock on a file of that name.
+ * flock() and not fcntl(), because flock() belongs to the open file description. So a second open
+ * in the same process is refused too, and closing another descriptor of the file doesn't release
+ * the lock. The io_uring backend also registers the descriptor with the kernel (its slot hook): the
+ * kernel keeps the description, and with it the lock, until the last request of a killed writer has
+ * completed. The file is never unlinked: otherwise two writers could each lock a file of that name.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -31,7 +31,7 @@ static int try_lock(int fd, int how) {
     return rc != 0 ? -errno : 0;
 }
 
-/* 0 if there is none, or not a whole one yet. */
+/* 0 if the file contains no pid, or only part of one yet. */
 static int read_pid(int fd) {
     char text[24];
     ssize_t n = pread(fd, text, sizeof text - 1, 0);
@@ -43,7 +43,7 @@ static int read_pid(int fd) {
     return *end == '\n' && pid > 0 && pid <= INT32_MAX ? (int)pid : 0;
 }
 
-/* The pid is a courtesy: if it can't be written the lock is as good. But no old pid may stay. */
+/* The pid is only information: the lock is valid without it. But no old pid may remain. */
 static void write_pid(int fd) {
     char text[24];
     int len = snprintf(text, sizeof text, "%d\n", (int)getpid());
@@ -53,8 +53,8 @@ static void write_pid(int fd) {
     }
 }
 
-/* Was it a process that is gone? Then the kernel keeps the lock until its last requests have
- * landed, which takes a while on a machine with much to do. */
+/* Has the holder's process ended? Then the kernel keeps the lock until the last requests of that
+ * process have completed, which takes a while on a busy machine. */
 static bool holder_gone(int fd) {
     int pid = read_pid(fd);
     return pid > 0 && kill(pid, 0) != 0 && errno == ESRCH;
@@ -95,19 +95,19 @@ void common_unlock(struct seam *s) {
     if (c->lock_fd < 0)
         return;
     if (ftruncate(c->lock_fd, 0) != 0) {
-        /* The next holder writes over it; until then holder() sees that nobody holds the lock. */
+        /* The next holder overwrites the pid; until then holder() sees that the lock is free. */
     }
     if (c->slot != NULL)
         c->slot(c, SLOT_LOCK, -1);
-    /* Said and not left to close(): the kernel may keep its own reference to the description for
-     * some milliseconds more. */
+    /* Explicit, because close() may not unlock at once: the kernel may keep its own reference to
+     * the description for some milliseconds. */
     flock(c->lock_fd, LOCK_UN);
     close(c->lock_fd);
     c->lock_fd = -1;
 }
 
-/* Asks by taking a shared lock for a microsecond, since flock() has no way to ask. A writer that
- * tries in that microsecond is refused once; it tries again for 250 ms, so that is harmless. */
+/* Takes a shared lock for about a microsecond, since flock() has no query. A writer that tries in
+ * that microsecond is refused once; it retries for 250 ms, so that is harmless. */
 int common_holder(struct seam *s) {
     KEEP_ERRNO;
     struct common *c = (struct common *)s;
@@ -118,13 +118,13 @@ int common_holder(struct seam *s) {
     for (int i = 0; i < HOLDER_TRIES; i++) {
         int rc = try_lock(fd, LOCK_SH);
         if (rc != -EWOULDBLOCK) {
-            result = rc; /* closing it gives the lock back */
+            result = rc; /* close() releases the lock */
             break;
         }
         result = read_pid(fd);
         if (result > 0)
             break;
-        result = -EWOULDBLOCK; /* there is one, but it hasn't told its pid */
+        result = -EWOULDBLOCK; /* there is a writer, but it has not written its pid yet */
         common_sleep(s, RETRY_NS);
     }
     close(fd);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * seam_posix.c - backend of plain system calls, for where io_uring is missing or forbidden.
+ * seam_posix.c - backend that uses plain system calls, for systems where io_uring is missing or
+ * forbidden.
  *
- * Foreground requests are done by the thread that reaps, one in each round, so that each is
- * reported as soon as it is done and there is no hand-off. Background ones are done by a helper
- * thread, started with the first of them.
+ * The thread that reaps executes the foreground requests, one a round: each is reported as soon as
+ * it is done, and needs no hand-off to another thread. A helper thread executes the background
+ * requests; it starts with the first of them.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -16,11 +17,12 @@
 
 struct posix {
     struct common c;
-    pthread_mutex_t mutex; /* guards all below; never held during I/O */
-    pthread_cond_t news;   /* for reap(): something finished, or a foreground request came */
-    pthread_cond_t work;   /* for the helper */
+    pthread_mutex_t mutex; /* guards the fields below; never held during I/O */
+    /* for reap(): a request completed, or a foreground request was submitted */
+    pthread_cond_t news;
+    pthread_cond_t work; /* for the helper */
     struct req_queue fore, back, finished;
-    bool helper_busy; /* it has a request in its hands */
+    bool helper_busy; /* it is executing a request */
     bool helper_runs;
     bool stop;
     pthread_t helper;
@@ -81,8 +83,8 @@ static void *helper(void *arg) {
     return NULL;
 }
 
-/* The helper takes no signals: they are the application's. If it can't be started, reap() does its
- * work, when it has no other. */
+/* The helper blocks all signals: they are for the application's threads. If it can't be started,
+ * reap() executes the background requests when it has no others. */
 static void start_helper(struct posix *p) {
     sigset_t all, old;
     sigfillset(&all);
@@ -109,7 +111,7 @@ static void posix_submit(struct seam *s, struct seam_req *r) {
 
 static int posix_kick(struct seam *s) {
     (void)s;
-    return 0; /* nothing is faster than the next reap() */
+    return 0; /* the next reap() executes the requests */
 }
 
 static int posix_reap(struct seam *s, struct seam_req **out, int max, bool wait) {
@@ -143,7 +145,7 @@ static void posix_destroy(struct seam *s) {
     KEEP_ERRNO;
     struct posix *p = self(s);
     pthread_mutex_lock(&p->mutex);
-    p->stop = true; /* after what it has in its hands */
+    p->stop = true; /* once it has completed its current request */
     pthread_cond_signal(&p->work);
     pthread_mutex_unlock(&p->mutex);
     if (p->helper_runs)
@@ -169,7 +171,7 @@ int posix_create(const struct start *st, struct common **out) {
         free(p);
         return rc;
     }
-    /* These can't fail with default attributes on Linux. */
+    /* On Linux these can't fail with default attributes. */
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->news, NULL);
     pthread_cond_init(&p->work, NULL);

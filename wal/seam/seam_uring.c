@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * seam_uring.c - backend of io_uring.
+ * seam_uring.c - backend that uses io_uring.
  *
- * A request is `queued` (in a list of ours), then `staged` (in the submission ring, not taken by
- * the kernel yet), then in the kernel, then in the completion ring. There are never more of them
- * staged or beyond than the completion ring holds: an overflow would cost a system call, or on old
- * kernels the completion itself.
+ * A request is first `queued` (in a list of this file), then `staged` (in the submission ring, not
+ * accepted by the kernel yet), then in the kernel, then in the completion ring. The number of
+ * requests staged or later never exceeds the capacity of the completion ring: an overflow would
+ * cost a system call, or lose the completion on old kernels.
  *
- * The submission side is shared by submit(), kick() and reap(), under `mutex`. The completion side
- * belongs to the thread that reaps, and it waits there with no lock held, so that others go on
- * submitting.
+ * submit(), kick() and reap() share the submission side, under `mutex`. The completion side belongs
+ * to the thread that reaps; it waits without a lock, so that other threads can submit meanwhile.
  */
 #include <liburing.h>
 #include <stdlib.h>
@@ -24,27 +23,29 @@
 
 #define ENTRIES 128
 #define BATCH 64
-/* when the kernel has no memory for a submission, and nothing in flight whose end would help */
+/* the pause when the kernel has no memory for a submission, and nothing in flight could free any */
 #define NAP_NS 500000u
-/* How long a new ring is waited for while the kernel still charges the last one's memory. */
+/* How long make_ring_patiently() retries while the kernel still charges the memory of a closed
+ * ring. */
 #define CHARGED_NS 250000000u
-#define RING_BYTES 65536u /* more than a ring takes: with a lower limit waiting is of no use */
+/* more than a ring needs: under a lower RLIMIT_MEMLOCK, waiting can't help */
+#define RING_BYTES 65536u
 
 struct uring {
     struct common c;
     struct io_uring ring;
     unsigned capacity; /* of the completion ring; constant */
     bool fixed_files;  /* constant */
-    /* Is the place in the kernel's table filled? Written by the hook below while the handle isn't
-     * known to anyone. */
+    /* Is the slot in the kernel's table in use? set_slot() writes it while no other thread can use
+     * the handle. */
     _Atomic bool fixed[SLOTS];
 
-    pthread_mutex_t mutex; /* guards all below and the submission ring */
+    pthread_mutex_t mutex; /* guards the fields below and the submission ring */
     struct req_queue queued, queued_back, staged, refused;
-    unsigned in_flight; /* staged and beyond */
+    unsigned in_flight; /* staged or in the kernel */
     unsigned staged_count;
-    int fixed_buffers; /* how many are registered */
-    int broken;        /* -errno: the ring takes nothing more */
+    int fixed_buffers; /* number of registered buffers */
+    int broken;        /* -errno: the ring accepts nothing more */
 };
 
 static struct uring *self(struct seam *s) {
@@ -53,9 +54,9 @@ static struct uring *self(struct seam *s) {
 
 /* ---------------------------------------------------------------- registration */
 
-/* The lock's descriptor is in the table too: the table lives until the ring's last request is done,
- * also when the process is killed, and so does the description in it, and so does the flock. A
- * killed writer's last write can't land in a new owner's log. */
+/* The lock's descriptor is registered too. The kernel keeps the table until the ring's last request
+ * is done, even if the process is killed; the table keeps the file description, and the description
+ * keeps the flock. So the last write of a killed writer can't reach the log of a new owner. */
 static void set_slot(struct common *c, int slot, int fd) {
     struct uring *u = (struct uring *)c;
     if (!u->fixed_files)
@@ -68,7 +69,7 @@ static void register_files(struct uring *u) {
     int none[SLOTS];
     for (int i = 0; i < SLOTS; i++)
         none[i] = -1;
-    /* Not liburing's own function, which would raise the process's RLIMIT_NOFILE. */
+    /* Not liburing's function, because it would raise the process's RLIMIT_NOFILE. */
     u->fixed_files =
         io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_FILES, none, SLOTS) >= 0;
 }
@@ -84,7 +85,7 @@ static void uring_buffers(struct seam *s, void *const *data, size_t each, int co
     for (int i = 0; v != NULL && i < count; i++)
         v[i] = (struct iovec){.iov_base = data[i], .iov_len = each};
     if (v != NULL && io_uring_register_buffers(&u->ring, v, (unsigned)count) == 0)
-        /* else ENOMEM by RLIMIT_MEMLOCK, mostly: the same writes, a little dearer */
+        /* on failure (mostly ENOMEM from RLIMIT_MEMLOCK) writes only cost a little more */
         u->fixed_buffers = count;
     pthread_mutex_unlock(&u->mutex);
     free(v);
@@ -95,7 +96,7 @@ static void uring_buffers(struct seam *s, void *const *data, size_t each, int co
 static void fill(struct uring *u, struct io_uring_sqe *sqe, struct seam_req *r) {
     bool fixed = r->file >= 0 && r->file < SEAM_FILES_MAX &&
                  atomic_load_explicit(&u->fixed[r->file], memory_order_acquire);
-    /* no such handle: the kernel answers -EBADF */
+    /* if there is no such handle, the kernel returns -EBADF */
     int fd = fixed ? r->file : common_fd(&u->c, r->file);
     switch (r->op) {
     case SEAM_WRITE:
@@ -112,16 +113,16 @@ static void fill(struct uring *u, struct io_uring_sqe *sqe, struct seam_req *r) 
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     }
-    /* A kernel thread begins background requests: what submitting costs is not the submitting
-     * thread's. */
+    /* A kernel thread starts background requests, so that they don't cost the submitting thread
+     * time. */
     unsigned flags =
         (fixed ? IOSQE_FIXED_FILE : 0u) | ((r->flags & SEAM_BACKGROUND) != 0 ? IOSQE_ASYNC : 0u);
     sqe->flags = (unsigned char)flags;
     io_uring_sqe_set_data(sqe, r);
 }
 
-/* Background requests may fill half of the ring only, so that there is always room for the
- * others. */
+/* Background requests may fill only half of the ring, so that there is always room for foreground
+ * requests. */
 static struct seam_req *next_request(struct uring *u) {
     if (u->in_flight >= u->capacity)
         return NULL;
@@ -155,8 +156,8 @@ static void refuse_all(struct uring *u, struct req_queue *q, int error) {
     }
 }
 
-/* The ring itself failed. What the kernel hasn't taken it never will, as nothing is submitted any
- * more, so it can be answered. */
+/* The ring itself failed. The kernel will never accept the requests that it has not accepted yet,
+ * since nothing is submitted any more; so they complete with the error. */
 static int give_up(struct uring *u, int error) {
     u->broken = error;
     u->in_flight -= u->staged_count;
@@ -167,7 +168,7 @@ static int give_up(struct uring *u, int error) {
     return error;
 }
 
-/* Hands over what can be. What the kernel has no room for at the moment stays and goes with the
+/* Submits as many requests as possible. Those that the kernel has no room for stay staged until the
  * next call. */
 static int flush(struct uring *u) {
     if (u->broken != 0)
@@ -185,7 +186,7 @@ static int flush(struct uring *u) {
             queue_take(&u->staged);
             u->staged_count--;
         }
-        if (u->staged_count > 0) /* it stopped in the middle: no memory for more */
+        if (u->staged_count > 0) /* the kernel stopped early: it has no memory for more */
             return 0;
     }
 }
@@ -209,7 +210,7 @@ static int uring_kick(struct seam *s) {
 
 /* ---------------------------------------------------------------- completion */
 
-/* Takes out what is finished, with the mutex held. */
+/* Takes out the completed requests. Called with the mutex held. */
 static int harvest(struct uring *u, struct seam_req **out, int max) {
     struct io_uring_cqe *cqe[BATCH];
     int n = 0;
@@ -238,8 +239,8 @@ static int uring_reap(struct seam *s, struct seam_req **out, int max, bool wait)
     for (;;) {
         pthread_mutex_lock(&u->mutex);
         flush(u);
-        /* Only this thread takes completions out, so what is in the kernel now will still wake it
-         * up below. */
+        /* Only this thread takes out completions, so a request that is in the kernel now will still
+         * wake it below. */
         unsigned in_kernel = u->in_flight - u->staged_count;
         bool rest = u->staged_count > 0 || u->queued.head != NULL || u->queued_back.head != NULL;
         int n = harvest(u, out, max);
@@ -250,7 +251,7 @@ static int uring_reap(struct seam *s, struct seam_req **out, int max, bool wait)
             return n;
         struct io_uring_cqe *cqe;
         if (in_kernel > 0)
-            io_uring_wait_cqe(&u->ring, &cqe); /* -EINTR: once more round */
+            io_uring_wait_cqe(&u->ring, &cqe); /* -EINTR: the loop repeats */
         else
             common_sleep(s, NAP_NS);
     }
@@ -261,7 +262,7 @@ static int uring_reap(struct seam *s, struct seam_req **out, int max, bool wait)
 struct seam_reads {
     struct uring *u;
     struct io_uring ring;
-    bool fixed; /* `memory` is registered: its pages are looked up once, and not for each read */
+    bool fixed; /* `memory` is registered: the kernel looks up its pages once, not for each read */
     unsigned in_flight;
     struct req_queue refused;
 };
@@ -281,7 +282,7 @@ static struct seam_reads *uring_reads_open(struct seam *s, unsigned depth, void 
         return NULL;
     }
     struct iovec v = {.iov_base = memory, .iov_len = size};
-    /* refused by RLIMIT_MEMLOCK, mostly */
+    /* a failure is mostly RLIMIT_MEMLOCK, and harmless */
     q->fixed = io_uring_register_buffers(&q->ring, &v, 1) == 0;
     return q;
 }
@@ -305,8 +306,8 @@ static void uring_reads_put(struct seam_reads *q, struct seam_req *r) {
         q->in_flight++;
         return;
     }
-    /* Not taken by the kernel: what is staged must not be read later into memory that is somebody
-     * else's by then. */
+    /* The kernel did not accept it. A later submission must not execute the staged read, because
+     * its memory may be in use for something else by then. */
     if (sqe != NULL) {
         io_uring_prep_nop(sqe);
         io_uring_sqe_set_data(sqe, NULL);
@@ -336,27 +337,27 @@ static void uring_reads_close(struct seam_reads *q) {
     KEEP_ERRNO;
     while (uring_reads_take(q) != NULL) {
     }
-    /* the ring goes some time after queue_exit(); what it counts against RLIMIT_MEMLOCK is given
-     * back now */
+    /* the kernel frees the ring some time after queue_exit(); this returns the memory charged to
+     * RLIMIT_MEMLOCK at once */
     if (q->fixed)
         io_uring_unregister_buffers(&q->ring);
     io_uring_queue_exit(&q->ring);
     free(q);
 }
 
-/* ---------------------------------------------------------------- life */
+/* ---------------------------------------------------------------- creation and destruction */
 
 static void uring_destroy(struct seam *s) {
     KEEP_ERRNO;
     struct uring *u = self(s);
-    while (u->in_flight > u->staged_count) { /* the kernel still has the caller's buffers */
+    while (u->in_flight > u->staged_count) { /* the kernel still uses the caller's buffers */
         struct io_uring_cqe *cqe;
         if (io_uring_wait_cqe(&u->ring, &cqe) == 0) {
             io_uring_cqe_seen(&u->ring, cqe);
             u->in_flight--;
         }
     }
-    /* As in uring_reads_close(): the next handle needs the locked memory now. */
+    /* As in uring_reads_close(): the next handle needs the locked memory at once. */
     if (u->fixed_buffers > 0)
         io_uring_unregister_buffers(&u->ring);
     common_end(&u->c);
@@ -378,7 +379,7 @@ static const struct seam_ops ops = {
     .reads_close = uring_reads_close,
 };
 
-/* The ring's descriptor can't be moved, so the places 0 to 2 are filled while it is made. */
+/* The ring's descriptor can't be moved, so descriptors 0 to 2 are occupied while it is created. */
 static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsigned *completions) {
     int low[3], lows = 0, fd;
     while (lows < 3 && (fd = fcntl(spare_fd, F_DUPFD_CLOEXEC, 0)) >= 0) {
@@ -398,9 +399,9 @@ static int make_ring(int spare_fd, unsigned entries, struct io_uring *ring, unsi
     return rc;
 }
 
-/* Since 6.14 the kernel charges a ring's memory to the user's RLIMIT_MEMLOCK, and it gives that
- * back some milliseconds after the ring was closed. A program that opens log after log would be
- * refused. */
+/* Since 6.14 the kernel charges a ring's memory to the user's RLIMIT_MEMLOCK, and returns it only
+ * some milliseconds after the ring is closed. Without a retry, a program that opens one log after
+ * another would be refused. */
 static int make_ring_patiently(struct uring *u) {
     struct seam *s = &u->c.seam;
     struct rlimit limit = {0, 0};
