@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A reader of several partitions: an ordinary reader for each, taken in turn, and one wait for all.
+ * A reader of several partitions: one ordinary reader for each, used in turn, and one wait for all.
  *
- * Between calls such a reader may be *watched*: its last call found nothing to read. Whoever makes
- * records readable then looks through its partitions, under the lock, and wakes its thread or rings
- * its descriptor, once: after that it is not watched until a call finds nothing again. So readers
- * of other partitions sleep on, and where no reader is watched a commit pays for one comparison.
+ * Between calls such a reader may be *watched*: its last call found nothing to read. The thread
+ * that makes records readable then checks the reader's partitions, under the lock, and wakes its
+ * thread or rings its descriptor, once. After that the reader is not watched until a call finds
+ * nothing again. So readers of other partitions are not woken, and if no reader is watched, a
+ * commit costs one comparison more.
  *
- * The fields of a reader belong to its thread while it is not watched, and are guarded by the
- * handle's lock while it is.
+ * While a reader is not watched, its fields belong to its thread; while it is watched, the handle's
+ * lock guards them.
  */
 #include <assert.h>
 
 #include "pipeline/engine.h"
 
-#define FOLLOW_STEP_NS 10000000u /* a follower looks for more so often */
+#define FOLLOW_STEP_NS 10000000u /* interval at which a follower looks for new frames */
 
 struct any_entry {
     uint32_t stream, partition;
@@ -27,9 +28,9 @@ struct pawl_any {
     uint32_t flags;
     struct any_entry *entries;
     uint32_t count, cap;
-    uint32_t turn;     /* the entry that is looked at first */
-    pawl_reader *last; /* the one whose batch the caller may still have */
-    int fd;            /* -1: nobody asked for it */
+    uint32_t turn;     /* the entry checked first */
+    pawl_reader *last; /* the reader whose batch the caller may still use */
+    int fd;            /* -1: not requested */
     bool rung;         /* the descriptor is readable */
     bool watched;
     bool asleep;  /* its thread is in event_sleep_for() */
@@ -52,8 +53,7 @@ static void watch(struct pawl_any *a, bool yes) {
         p->any_watched_tail += yes ? 1u : UINT32_MAX;
 }
 
-/* Under the lock: the next entry in turn that has something to read, or an error to tell; NULL:
- * none. */
+/* Under the lock: the next entry in turn that has records or an error to return; NULL: none. */
 static struct any_entry *ready_entry(const struct pawl_any *a) {
     for (uint32_t i = 0; i < a->count; i++) {
         struct any_entry *e = &a->entries[(a->turn + i) % a->count];
@@ -87,7 +87,7 @@ void any_tell(pawl *p, bool appended) {
     event_wake_all(&p->any_word, bits);
 }
 
-/* pawl_stop() may be called by a signal handler: so it takes no lock. */
+/* Takes no lock, because a signal handler may call pawl_stop(). */
 void any_stop(pawl *p) {
     atomic_fetch_add(&p->any_word, 1);
     event_wake_all(&p->any_word, UINT32_MAX);
@@ -100,7 +100,7 @@ static struct any_entry *find(const struct pawl_any *a, uint32_t stream, uint32_
     return NULL;
 }
 
-/* Under the lock: what was found out before may not hold any more. */
+/* Under the lock: checks a watched reader again after its entries changed. */
 static void look_again(struct pawl_any *a) {
     if (a->watched && ready_entry(a) != NULL) {
         watch(a, false);
@@ -229,7 +229,7 @@ int pawl_any_seek(pawl_any *a, const pawl_place *to) {
                        : fail(PAWL_NOT_FOUND, "partition %u of stream %u is not being read",
                               to->partition, to->stream);
     pthread_mutex_lock(&a->p->mutex);
-    ring(a); /* the next call finds out whether there is something to read */
+    ring(a); /* the next call checks whether there are records */
     engine_leave(a->p);
     return rc;
 }
@@ -241,7 +241,7 @@ uint64_t pawl_any_position(const pawl_any *a, uint32_t stream, uint32_t partitio
 
 int pawl_any_fd(pawl_any *a) {
     TRY(enter(a));
-    if (a->p->read_only) { /* nothing in this process would ring it */
+    if (a->p->read_only) { /* no thread of this process would ring it */
         engine_leave(a->p);
         return fail(PAWL_UNSUPPORTED, "a read-only handle has no event descriptor; use "
                                       "pawl_read_any() with a timeout");
@@ -255,12 +255,12 @@ int pawl_any_fd(pawl_any *a) {
     return fd >= 0 ? fd : fail(PAWL_UNSUPPORTED, "no event descriptor can be had");
 }
 
-/* Under the lock, released inside: nothing is there to read. True: look again; false: the time is
- * over. */
+/* Under the lock, released inside: waits when there is nothing to read. True: check again; false:
+ * the deadline passed. */
 static bool wait_for_any(struct pawl_any *a, uint64_t deadline) {
     pawl *p = a->p;
     if (p->no_thread && p->wal.in_flight != 0 && !p->leader) {
-        engine_wait(p); /* nobody else may be there to finish it */
+        engine_wait(p); /* no other thread may be there to complete the I/O */
         return true;
     }
     uint64_t now = deadline == UINT64_MAX ? 0 : engine_now(p),
@@ -286,7 +286,7 @@ static bool wait_for_any(struct pawl_any *a, uint64_t deadline) {
     return true;
 }
 
-/* Waits until an entry has something to read. 1: *index is its number; 0: the time is over; or an
+/* Waits until an entry has something to read. 1: *index is its number; 0: the timeout passed; or an
  * error. */
 static int wait_ready(struct pawl_any *a, int timeout_ms, uint32_t *index) {
     pawl *p = a->p;
@@ -324,8 +324,8 @@ static int wait_ready(struct pawl_any *a, int timeout_ms, uint32_t *index) {
     return rc < 0 ? rc : e != NULL;
 }
 
-/* The batch before this one is over. A reader that has nothing left gives its memory back when it
- * is another one's turn: so idle partitions cost nothing. */
+/* Ends the previous batch. A reader with no records left frees its memory when another reader's
+ * turn comes: so idle partitions cost nothing. */
 static void end_last(struct pawl_any *a, const pawl_reader *now) {
     pawl_reader *r = a->last;
     if (r == NULL)
@@ -336,7 +336,7 @@ static void end_last(struct pawl_any *a, const pawl_reader *now) {
     a->last = NULL;
 }
 
-/* Memory is short: what the other readers keep may be what is missing. */
+/* If memory is short, the memory that the other readers keep may be enough. */
 static void rest_all(struct pawl_any *a) {
     for (uint32_t i = 0; i < a->count; i++)
         reader_rest(a->entries[i].reader);
@@ -365,7 +365,7 @@ int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch, pa
         a->last = e->reader;
         if (at != NULL)
             *at = (pawl_place){e->stream, e->partition, batch->from};
-        if (rc == PAWL_NOT_FOUND) { /* it stays so: told once */
+        if (rc == PAWL_NOT_FOUND) { /* permanent: reported once */
             pawl_error error;
             fail_copy(&error);
             return pawl_any_remove(a, e->stream, e->partition) < 0 ? rc : fail_again(&error);

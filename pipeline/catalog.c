@@ -8,7 +8,7 @@
 
 #include "pipeline/processor.h"
 
-/* Under the lock: commits one catalog change (and what else the transaction holds). */
+/* Under the lock: commits one catalog change, with the rest of the transaction. */
 static int commit_change(struct pawl_tx *tx, const struct catalog_entry *e) {
     int rc = tx_add_catalog(tx, e);
     pawl_receipt receipt;
@@ -26,8 +26,8 @@ static int change(pawl *p, const struct catalog_entry *e) {
     return rc;
 }
 
-/* One change of the catalog at a time: ids and epochs are chosen before the append, which may let
- * go of the lock while it waits for room. */
+/* Allows one catalog change at a time: ids and epochs are chosen before the append, and the append
+ * may release the lock while it waits for room. */
 static int enter_catalog(pawl *p) {
     TRY(engine_enter_writer(p));
     while (p->catalog_busy) {
@@ -86,7 +86,7 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
     return rc;
 }
 
-/* Under the lock: does a processor of this handle read the stream, or put dead letters into it? */
+/* Under the lock: does a processor of this handle read the stream, or write dead letters to it? */
 static bool processed(const pawl *p, uint32_t id) {
     for (const struct pawl_processor *q = p->processors; q != NULL; q = q->next) {
         if (q->config.on_error == PAWL_ON_ERROR_DEAD_LETTER && q->config.dead_letter == id)
@@ -114,9 +114,9 @@ int pawl_stream_delete(pawl *p, const char *name) {
         atomic_store_explicit(&p->partitions_of[id], 0, memory_order_relaxed);
     if (rc == 0) {
         assert(tables_stream(&p->tables, id) == NULL && p->tables.stream_count >= id);
-        engine_ask_chores(p); /* retention may not need what it held */
+        engine_ask_chores(p); /* retention may be able to drop more now */
         if (p->any_watched != 0)
-            any_tell(p, false); /* their readers are told */
+            any_tell(p, false); /* wakes the readers of its partitions */
     }
     leave_catalog(p);
     return rc;
@@ -192,7 +192,7 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
                   s->partitions, partition);
     } else {
         rc = locate_first(p, stream, partition, &first);
-        s = tables_stream(&p->tables, stream); /* the lock may have been free meanwhile */
+        s = tables_stream(&p->tables, stream); /* the lock may have been released */
     }
     if (rc == 0) {
         const struct partition *part = &s->parts[partition];
@@ -232,7 +232,7 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     pawl_producer *pr = rc == 0 ? mem_alloc(&p->mem, sizeof *pr) : NULL;
     if (rc == 0 && pr == NULL)
         rc = fail(PAWL_MEMORY, "no memory for a producer");
-    if (rc == 0) { /* the takeover itself: a producer entry that covers no sequence */
+    if (rc == 0) { /* the takeover is a producer entry that covers no sequence */
         tx_reset(tx);
         rc = tx_takeover(tx, id);
     }
@@ -471,7 +471,7 @@ int pawl_disk_cap_set(pawl *p, uint64_t bytes) {
         rc = fail(PAWL_INVALID, "the disk cap must be at least four segments (%llu bytes)",
                   (unsigned long long)(4 * p->wal.segment_size));
     if (rc == 0) {
-        /* in a full log, a larger cap makes the room that its own entry needs */
+        /* in a full log, a larger cap provides the room for its own entry */
         if (before != 0 && (bytes == 0 || bytes > before))
             p->wal.disk_cap = bytes;
         rc = change(p, &(struct catalog_entry){CATALOG_DISK_CAP, 0, bytes, 0, NULL, 0});

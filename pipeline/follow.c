@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Read-only handles. Beside a living writer, a frame is shown only when a later one says that it is
- * durable (PAWL-1 across processes, without shared memory). Where no writer lives, the files are
- * synced first, and then the whole chain counts.
+ * Read-only handles. While a writer is live, a frame is shown only when a later frame witnesses
+ * that it is durable (PAWL-1 across processes, without shared memory). Without a live writer, the
+ * handle syncs the files first; then the whole chain is valid.
  *
- * One thread at a time looks for more (`follow.busy`), without the lock: only what it finds is
- * shown under it, frame by frame. The two walks belong to that thread.
+ * One thread at a time looks for new frames (`follow.busy`), without the lock; it takes the lock
+ * only to show each frame. The two scans belong to that thread.
  */
 #include <assert.h>
 #include <errno.h>
 
 #include "pipeline/engine.h"
 
-/* Opens segment `index` for one of the walks, closing what it had. */
+/* Opens segment `index` for one of the scans, and closes its previous one. */
 static int enter_segment(pawl *p, struct scan *s, int *file, uint64_t index) {
     struct segment_header h;
     int fresh = segment_open(p->io, &p->mem, index, &p->header, false, &h);
@@ -44,8 +44,8 @@ static bool is_begun(pawl *p, uint64_t index, bool *gone) {
     return true;
 }
 
-/* Both walks to the beginning of the newest segment from `last` down whose checkpoint is there
- * (repair may have taken one out). */
+/* Moves both scans to the beginning of the newest segment, from `last` down, that has its
+ * checkpoint (repair may have taken one out). */
 static int start_at(pawl *p, uint64_t first, uint64_t last) {
     struct follow *fo = &p->follow;
     for (uint64_t n = last;; n--) {
@@ -57,8 +57,8 @@ static int start_at(pawl *p, uint64_t first, uint64_t last) {
         bool checkpoint = rc == 1 && f.header.kind == FRAME_CHECKPOINT;
         if (!checkpoint && n != first)
             continue;
-        /* It says nothing but what was durable when the segment before was sealed, so it may be
-         * believed at once. */
+        /* A checkpoint holds only what was durable when the previous segment was sealed, so it
+         * counts as durable at once. */
         uint64_t known = checkpoint ? f.header.lsn + frame_length(&f.header) : 0;
         TRY(enter_segment(p, &fo->apply, &fo->apply_file, n));
         TRY(enter_segment(p, &fo->front, &fo->front_file, n));
@@ -68,12 +68,13 @@ static int start_at(pawl *p, uint64_t first, uint64_t last) {
     }
 }
 
-/* The writer has dropped what comes next: go on at what is there now. 1: done, 0: not now. */
+/* The writer has dropped the next segment: continues with the segments that exist now. 1: done, 0:
+ * not possible now. */
 static int catch_up(pawl *p) {
     struct log_extent x;
     pawl_error saved;
     fail_copy(&saved);
-    /* may fail while the writer is dropping more: then next time */
+    /* may fail while the writer drops more segments: then the next call retries */
     int rc = log_extent_find(p->io, &p->mem, false, &x);
     if (rc == 0 && x.first > p->follow.apply.index) {
         rc = start_at(p, x.first, x.last);
@@ -88,7 +89,7 @@ static int catch_up(pawl *p) {
     return 0;
 }
 
-/* Moves the verifying walk to the end of what is there. */
+/* Moves the verifying scan to the last frame in the files. */
 static int advance_front(pawl *p) {
     struct follow *fo = &p->follow;
     struct scan_frame f;
@@ -105,7 +106,7 @@ static int advance_front(pawl *p) {
             int there = segment_there(p->io, fo->front.index);
             if (there != 0 || catch_up(p) == 0)
                 return there < 0 ? there : 0;
-            continue; /* it was dropped, and its file may be another segment by now */
+            continue; /* it was dropped, and its file may have become another segment */
         }
         if (!is_begun(p, fo->front.index + 1, &gone)) {
             if (!gone || catch_up(p) == 0)
@@ -117,23 +118,23 @@ static int advance_front(pawl *p) {
         if (fo->front.link != link || fo->front.epoch < epoch)
             return fail(PAWL_DAMAGED, "segment %016llx does not continue the one before it",
                         (unsigned long long)fo->front.index);
-        /* its header says that all before is durable */
+        /* the header shows that everything before it is durable */
         fo->known = fo->front.index * p->header.segment_size;
     }
 }
 
-/* A frame that is known to be durable. */
+/* Shows a frame that is known to be durable. */
 static int show(pawl *p, const struct scan_frame *f) {
     struct follow *fo = &p->follow;
     pthread_mutex_lock(&p->mutex);
-    if (fo->apply.index != fo->index) /* the checkpoint does so itself, unless it can't be read */
+    if (fo->apply.index != fo->index) /* the checkpoint does this itself, unless it can't be read */
         engine_begin_segment(p);
     if (fo->apply.index != fo->index)
         p->wal.disk_cap = fo->disk_cap;
     fo->index = fo->apply.index;
     int rc = engine_apply(p, &f->header, f->data, fo->apply.after_lost);
     if (rc == 0) {
-        assert(fo->apply.accepted_end > fo->shown);  /* PAWL-1: nothing is taken back, */
+        assert(fo->apply.accepted_end > fo->shown);  /* PAWL-1: nothing shown is withdrawn, */
         assert(fo->apply.accepted_end <= fo->known); /* and nothing is shown too early */
         fo->shown = fo->apply.accepted_end;
         fo->epoch = fo->apply.epoch;
@@ -142,7 +143,7 @@ static int show(pawl *p, const struct scan_frame *f) {
     return rc;
 }
 
-/* Applies what is known to be durable. 1 if there was anything. */
+/* Applies the frames that are known to be durable. 1 if there were any. */
 static int apply_known(pawl *p) {
     struct follow *fo = &p->follow;
     struct scan_frame f;
@@ -166,7 +167,7 @@ static int apply_known(pawl *p) {
         if (!scan_sealed(&fo->apply) || fo->front.index == fo->apply.index) {
             if (!p->salvage || fo->apply.at + BLOCK > fo->known)
                 return any;
-            uint64_t lsn; /* salvage: pass over what can't be read */
+            uint64_t lsn; /* salvage: skip what can't be read */
             fo->apply.limit = 0;
             TRY(scan_resync(&fo->apply, fo->apply.at, &lsn));
             if (lsn == NO_LSN)
@@ -181,19 +182,21 @@ static int apply_known(pawl *p) {
     }
 }
 
-/* The writer is gone, and what it left behind the last witness is all there: nobody will vouch for
- * it but the device. */
+/* The writer has ended, and no frame will witness the frames after its last witness. So a sync
+ * makes them durable, and then they count. */
 static int trust_the_rest(pawl *p) {
     struct follow *fo = &p->follow;
     if (fo->writer != 0 || fo->front.accepted_end <= fo->known)
         return 0;
     int rc = p->io->ops->sync(p->io, fo->front_file);
-    /* read-only after an error, with bytes that it can't write: nobody vouches for them */
+    /* the file system turned read-only after an error, and can't write the bytes: they don't
+     * count */
     if (rc == -EROFS)
         return 0;
     if (!synced(rc))
         return fail_sys(rc, "fsync", NULL, NO_LSN);
-    if (p->io->ops->holder(p->io) == 0) /* else these may be a new writer's, on their way */
+    /* otherwise the frames may be in-flight writes of a new writer */
+    if (p->io->ops->holder(p->io) == 0)
         fo->known = fo->front.accepted_end;
     return 0;
 }
@@ -213,7 +216,7 @@ int follow_refresh(pawl *p) {
     struct follow *fo = &p->follow;
     if (!fo->begun)
         return 0;
-    /* what another thread finds may have been read before this one asked */
+    /* a result of another thread may come from reads before this call */
     while (fo->busy)
         pthread_cond_wait(&p->progress, &p->mutex);
     fo->busy = true;
@@ -249,7 +252,7 @@ int follow_open(pawl *p) {
     p->wal.segment_size = x.newest.segment_size;
     tables_init(&p->tables, &p->mem, x.newest.segment_size);
     if (alone) {
-        /* Also finds damage: with no writer at work, the log must be as recovery would find it. */
+        /* Also finds damage: without a live writer, the log must be as recovery would find it. */
         struct replay r = {trust_all, p, NULL, NULL};
         struct recovered out;
         int rc =
@@ -262,7 +265,8 @@ int follow_open(pawl *p) {
             p->recovered_bytes = out.scanned;
             x.last = out.start.segment;
         } else {
-            fo->known = 0; /* a writer came meanwhile: what was read may be its own, on its way */
+            /* a writer has opened the log: the frames read may be its in-flight writes */
+            fo->known = 0;
         }
     }
     TRY(start_at(p, x.first, x.last));

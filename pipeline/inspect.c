@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * verify, audit and repair as the public header offers them: the walk is recovery's; what frames
- * mean is judged here, by applying them to tables of their own and comparing each checkpoint with
- * what the log before it adds up to.
+ * The public functions verify, audit and repair. Recovery walks over the frames; this file judges
+ * their meaning: it applies them to tables of its own, and compares each checkpoint with those
+ * tables.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,13 +16,14 @@ struct judge {
     struct tables tables;
     struct mem *mem;
     pawl_check *check;
-    bool begun; /* a checkpoint or the log's very beginning was seen: tables are whole */
-    bool lost;  /* since then, damage was passed over */
+    /* the walk has passed a checkpoint or the log's beginning: the tables are complete */
+    bool begun;
+    bool lost; /* damage was skipped since then */
 };
 
-/* Does a checkpoint say what the frames before it add up to? Spans are left out: retention prunes
- * them. Both are written anew to compare, since a partition or setting that is still zero may be
- * left out of a checkpoint. */
+/* Does a checkpoint match the tables that the frames before it produce? Spans are not compared:
+ * retention prunes them. Both sides are encoded again for the comparison, since a checkpoint may
+ * omit a partition or setting that is still zero. */
 static int compare(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
     struct tables theirs;
     struct bytes a, b;
@@ -57,8 +58,8 @@ static void tell_lost(struct judge *j, const struct frame_header *h, uint32_t st
                 partition, (unsigned long long)from, (unsigned long long)to - 1);
 }
 
-/* Where a commit's run should begin: after the frame's previous run of that partition, else where
- * the partition stands. */
+/* The offset at which a commit's run should begin: after the frame's previous run of that
+ * partition, or else the partition's next offset. */
 static uint64_t expected_base(const struct stream *s, const struct frame_header *h,
                               const uint8_t *frame, uint32_t i) {
     struct run r, before;
@@ -73,7 +74,7 @@ static uint64_t expected_base(const struct stream *s, const struct frame_header 
     return s->parts[r.partition].next;
 }
 
-/* Behind damage, a jump of offsets says which records are gone. */
+/* After damage, a jump of offsets shows which records are lost. */
 static void find_lost(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
@@ -147,7 +148,8 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
         rc = log_extent_find(io, &mem, false, &x);
         if (rc == 0)
             tables_init(&j.tables, &mem, x.newest.segment_size);
-        /* repair mends headers first, which may be what keeps the extent from being found */
+        /* repair fixes headers first: a damaged header may be the reason that the extent was not
+         * found */
         if (rc == 0 || repair)
             rc = repair ? repair_log(io, &mem, c, judge_frame, &j) : verify_log(&v);
         c->positions = j.tables.position_count;
@@ -168,7 +170,7 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
     return rc;
 }
 
-/* The first problem found decides what is returned. */
+/* The first problem found determines the error returned. */
 struct first {
     const pawl_check *user;
     pawl_finding_fn finding;

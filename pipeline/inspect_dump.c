@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frames made readable, and the origin of a record.
+ * Frames in readable form, and the origin of a record.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -111,7 +111,7 @@ static int dump_segment(struct scan *s, uint64_t from, pawl_frame_fn fn, void *a
     rc =
         end.decision != NULL && end.decision->action == DAMAGE ? segment_there(s->io, s->index) : 1;
     if (rc <= 0)
-        return rc; /* dropped by a living writer's retention meanwhile: on with the next one */
+        return rc; /* a live writer's retention has dropped it: continue with the next segment */
     struct frame_header none = {.lsn = end.lsn};
     *over = true;
     show(t, &none, NULL, end.decision != NULL ? end.decision->label : "sealed", fn, arg);
@@ -142,7 +142,7 @@ static int dump(struct seam *io, struct mem *m, uint64_t from, pawl_frame_fn fn,
         }
         struct scan s;
         scan_begin(&s, io, m, file, &h, n == x.last);
-        s.refuses = NEED_NEVER; /* chain and lengths mean the same whatever the flags say */
+        s.refuses = NEED_NEVER; /* chain and lengths have the same meaning whatever the flags are */
         rc = dump_segment(&s, from, fn, arg, t, &over);
         scan_end(&s);
         io->ops->close(io, file);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From an offset to a place in the log: the segment by its checkpoint's next offsets, the place in
- * it by its index. And the oldest offset that each partition keeps.
+ * Finds the place of an offset in the log: the checkpoints' next offsets give the segment, its
+ * index gives the place in it. Also finds the oldest offset kept of each partition.
  *
- * Files are read without the log's lock (PAWL-17). A segment may be dropped meanwhile: then its
- * file is gone, the answer is PAWL_TRIMMED, and the caller looks again at what is kept now.
+ * Files are read without the log's lock (PAWL-17). Retention may drop a segment meanwhile: then its
+ * file is gone, the result is PAWL_TRIMMED, and the caller tries again with the segments kept now.
  */
 #include <assert.h>
 #include <errno.h>
 
 #include "pipeline/engine.h"
 
-/* The least distance in bytes between two index entries of one partition. */
+/* The minimum distance in bytes between two index entries of one partition. */
 static uint64_t stride(const pawl *p) {
     uint64_t n = p->tables.segment_size / 1024;
     return n < 16 * 1024 ? 16 * 1024 : n;
@@ -36,13 +36,13 @@ void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *fram
         if (part->index_lsn != 0 && h->lsn - part->index_lsn < stride(p))
             continue;
         if (p->index_count >= index_cap(p))
-            return; /* the partition is then read from the segment's beginning */
+            return; /* the partition is then scanned from the segment's beginning */
         if (p->index_count == p->index_cap) {
             uint32_t want = p->index_cap == 0 ? 64 : p->index_cap * 2;
             void *q = mem_grow(&p->mem, p->index, p->index_cap * sizeof *p->index,
                                want * sizeof *p->index);
             if (q == NULL)
-                return; /* only slower */
+                return; /* without the entry, reads are only slower */
             p->index = q;
             p->index_cap = want;
         }
@@ -60,7 +60,7 @@ static uint64_t first_segment(const pawl *p) {
     return p->drop_to > p->wal.first_segment ? p->drop_to : p->wal.first_segment;
 }
 
-/* The segment that the tables' bases and the index are of. */
+/* The segment that the tables' bases and the index belong to. */
 static uint64_t last_segment(const pawl *p) {
     if (p->read_only)
         return p->follow.index;
@@ -140,7 +140,7 @@ static bool is_sought(void *ctx, uint32_t stream, uint32_t partition, uint64_t n
     return false;
 }
 
-/* Without the lock: where a partition stood as segment `index` began. */
+/* Without the lock: a partition's next offset when segment `index` began. */
 static int next_at(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t *next) {
     struct sought s = {stream, partition, 0};
     struct checkpoint c;
@@ -179,7 +179,7 @@ static void set_first_to_base(pawl *p) {
 
 int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c) {
     if (p->firsts_known && p->firsts_from >= segment)
-        return 0;                       /* what was said to be gone isn't said to be there again */
+        return 0;                       /* a first offset never moves back */
     assert(segment <= last_segment(p)); /* PAWL-11: the active segment is never dropped */
     for (uint32_t i = 0; i < p->tables.stream_count; i++)
         for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
@@ -189,8 +189,9 @@ int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c) {
     return c != NULL ? checkpoint_each(c, set_first, p) : 0;
 }
 
-/* Under the lock, released inside; of a read-only handle: has the writer dropped the oldest segment
- * that this handle knows of? Then it knows better afterwards: 1; else 0, or an error. */
+/* Under the lock, released inside; for a read-only handle: has the writer dropped the oldest
+ * segment that this handle knows? Then updates the handle and returns 1; otherwise 0, or an
+ * error. */
 static int oldest_is_gone(pawl *p) {
     uint64_t n = p->wal.first_segment;
     if (!p->read_only || n >= last_segment(p))
@@ -203,9 +204,9 @@ static int oldest_is_gone(pawl *p) {
     return there < 0 ? there : there == 0;
 }
 
-/* Under the lock, released while it reads: sees to it that `first` is right in all partitions. It
- * is read when somebody asks for it, and after that it is kept up to date by whoever drops
- * segments. */
+/* Under the lock, released while it reads: makes sure that `first` is valid in all partitions.
+ * The first caller reads it from disk; after that, the thread that drops segments keeps it up to
+ * date. */
 static int know_firsts(pawl *p) {
     for (;;) {
         int gone = oldest_is_gone(p);
@@ -227,12 +228,13 @@ static int know_firsts(pawl *p) {
         engine_leave(p);
         int rc = checkpoint_read(p, n, &c);
         pthread_mutex_lock(&p->mutex);
-        /* dropped meanwhile: by the writer in another process, or by a thread that has told */
+        /* dropped meanwhile: by a writer in another process, or by a thread that has updated the
+         * tables */
         if (rc == PAWL_TRIMMED && p->read_only && n < last_segment(p) && p->wal.first_segment <= n)
             p->wal.first_segment = n + 1;
         else if (rc == PAWL_TRIMMED && first_segment(p) == oldest)
             return rc;
-        else if (rc == PAWL_LOST) /* nothing tells: the walk finds out */
+        else if (rc == PAWL_LOST) /* without a checkpoint, the reader's scan finds out */
             rc = locate_firsts_are(p, n, NULL);
         else if (rc == 0 && (!p->firsts_known || p->firsts_from < n))
             rc = locate_firsts_are(p, n, &c);
@@ -256,8 +258,8 @@ int locate_first(pawl *p, uint32_t stream, uint32_t partition, uint64_t *first) 
     return 0;
 }
 
-/* The last entry of a sealed segment's index at or below the offset; its first frame if there is
- * none. */
+/* The last entry of a sealed segment's index at or below the offset; the segment's first frame if
+ * there is none. */
 static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partition, uint64_t offset,
                      uint64_t *lsn) {
     struct segment_header h, next;
@@ -289,16 +291,16 @@ static int in_sealed(pawl *p, uint64_t index, uint32_t stream, uint32_t partitio
     }
     scan_end(&s);
     p->io->ops->close(p->io, file);
-    return rc < 0 ? rc : 0; /* a damaged index only costs time: the walk checks everything itself */
+    return rc < 0 ? rc : 0; /* a damaged index only costs time: the scan checks everything itself */
 }
 
-/* Without the lock: the offset lies in one of the segments [lo, hi). */
+/* Without the lock: finds the offset in one of the segments [lo, hi). */
 static int in_segments(pawl *p, uint64_t lo, uint64_t hi, uint32_t stream, uint32_t partition,
                        uint64_t offset, uint64_t *lsn) {
     while (hi - lo > 1) {
         uint64_t mid = lo + (hi - lo) / 2, next;
         int rc = next_at(p, mid, stream, partition, &next);
-        if (rc == PAWL_LOST) { /* no checkpoint to tell: begin earlier */
+        if (rc == PAWL_LOST) { /* no checkpoint: begin earlier */
             hi = mid;
             continue;
         }
@@ -349,7 +351,7 @@ int locate(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, uint64
         pawl_error e;
         fail_copy(&e);
         TRY(know_firsts(p));
-        if (first_segment(p) == oldest) /* it isn't retention that took the file */
+        if (first_segment(p) == oldest) /* it was not retention that removed the file */
             return fail_again(&e);
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One step of a processor: a batch in, its outputs and its position out. Where they are committed,
- * and in which order, is the guarantee:
+ * One step of a processor: it reads a batch, and commits the outputs and the position. The
+ * guarantee decides in which commits, and in which order:
  *
  *   exactly once   outputs and position in one commit; not waited for, since whatever depends on it
  *                  comes after it in the log
@@ -90,8 +90,9 @@ void task_flush(pawl *p) {
         engine_poke(p);
 }
 
-/* What is not waited for goes to the device when the worker's round over its tasks ends, so that a
- * chain of stages shares a flush; or now, if callbacks take their time. */
+/* With `durable`, waits until the commit is durable. Otherwise the commit is submitted when the
+ * worker's round over its tasks ends, so that a chain of stages shares a flush; or now, if the
+ * round takes long. */
 static int append(struct task *t, bool durable) {
     pawl *p = t->processor->p;
     pawl_receipt receipt;
@@ -116,7 +117,7 @@ static int advance(struct task *t, uint64_t from, uint64_t to) {
     return tx_add_position(t->tx, t->processor->id, t->stream, t->partition, from, to);
 }
 
-/* Commits what the callback emitted for [from, to) as the guarantee says. */
+/* Commits the outputs for [from, to) as the guarantee requires. */
 static int commit(struct task *t, uint64_t from, uint64_t to) {
     switch (t->processor->config.guarantee) {
     case PAWL_AT_LEAST_ONCE:
@@ -124,7 +125,7 @@ static int commit(struct task *t, uint64_t from, uint64_t to) {
         point(&t->processor->p->points, "outputs-durable");
         TRY(advance(t, from, to));
         return append(t, true);
-    case PAWL_AT_MOST_ONCE: /* the position is ahead already */
+    case PAWL_AT_MOST_ONCE: /* promise() has moved the position already */
         return append(t, true);
     default:
         TRY(advance(t, from, to));
@@ -132,7 +133,7 @@ static int commit(struct task *t, uint64_t from, uint64_t to) {
     }
 }
 
-/* At most once: the position moves, durably, before anything is done. */
+/* At most once: moves the position, durably, before the callback runs. */
 static int promise(struct task *t, uint64_t from, uint64_t to) {
     if (t->processor->config.guarantee != PAWL_AT_MOST_ONCE)
         return 0;
@@ -153,12 +154,12 @@ static int attempt(struct task *t, const pawl_record *records, size_t count, uin
     fail_clear();
     int rc = t->processor->config.process(ctx, records, count, t->processor->config.arg);
     if (rc != 0)
-        tx_reset(t->tx); /* nothing of a failed attempt is kept; what it spilled means nothing */
+        tx_reset(t->tx); /* discards the failed attempt; its spilled frames have no effect */
     return rc;
 }
 
-/* Errors of the log itself are no fault of the record: they end the run instead of meeting the
- * policy. */
+/* Errors of the log are not the record's fault: they end the run, and the error policy doesn't
+ * apply. */
 static int log_error(const pawl *p) {
     pawl_error e;
     fail_copy(&e);
@@ -173,7 +174,7 @@ static int log_error(const pawl *p) {
 static void back_off(struct task *t, uint32_t n) {
     pawl *p = t->processor->p;
     uint64_t ms = (uint64_t)t->processor->config.backoff_ms << (n < 6 ? n : 6);
-    while (ms > 0 && !atomic_load(&p->stop)) { /* in small steps, so that a stop is heard */
+    while (ms > 0 && !atomic_load(&p->stop)) { /* in small steps, so that it reacts to a stop */
         uint64_t step = ms < 20 ? ms : 20;
         p->io->ops->sleep(p->io, step * 1000000u);
         ms -= step;
@@ -204,7 +205,7 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
     for (uint32_t i = 0; n < 64 && pawl_record_header(r, i, &own[n]) == 0; i++) {
         bytes += 4u + own[n].name_len + own[n].value_len;
         if (bytes > UINT16_MAX)
-            break; /* ours come first; what does not fit behind them is left out */
+            break; /* Pawl's headers come first; the record's headers that don't fit are left out */
         n++;
     }
     pawl_record out = *r;
@@ -214,7 +215,7 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
     return pawl_put(t->tx, target.id, t->partition % target.partitions, &out);
 }
 
-/* One record that goes on failing, retries being used up. */
+/* For a record that still fails after all retries. */
 static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx,
                         int code) {
     const struct pawl_processor *proc = t->processor;
@@ -229,7 +230,7 @@ static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_
     return commit(t, r->offset, r->offset + 1);
 }
 
-/* A single record, with its retries and then the policy. */
+/* Processes a single record: retries, then the error policy. */
 static int process_one(struct task *t, const pawl_record *r) {
     const pawl_processor_config *c = &t->processor->config;
     struct pawl_context ctx;
@@ -246,8 +247,8 @@ static int process_one(struct task *t, const pawl_record *r) {
     }
 }
 
-/* The whole batch at once; when that fails, the records before the culprit together, then one by
- * one. */
+/* Processes the whole batch at once. If that fails, processes the records before the failed one
+ * together, then the others one by one. */
 static int process_batch(struct task *t, const pawl_batch *b) {
     struct pawl_context ctx;
     TRY(promise(t, b->from, b->to));
@@ -273,7 +274,7 @@ int task_step(struct task *t) {
     const pawl_processor_config *c = &t->processor->config;
     pawl_batch b;
     int n = pawl_read(t->reader, c->batch_max != 0 ? c->batch_max : BATCH_DEFAULT, 0, &b);
-    /* damage that repair took out, told by it: nothing is left to process there */
+    /* repair took out damaged records, and has reported them: nothing is left to process there */
     if (n == PAWL_LOST) {
         TRY(advance(t, b.from, b.to));
         TRY(append(t, false));
@@ -281,7 +282,7 @@ int task_step(struct task *t) {
         return 1;
     }
     if (n == PAWL_MEMORY && t->starved++ < STARVED_MAX)
-        return 1; /* the other tasks' readers give back what they can, each when its turn comes */
+        return 1; /* the other tasks' readers free what they can, each in its turn */
     if (n <= 0)
         return n;
     t->starved = 0;

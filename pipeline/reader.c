@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading a partition: a walk over frames, recent ones from memory, older ones from disk by large
- * direct reads with everything verified. Recent runs are given out where they lie in the log's
- * write buffers, a few of which may be pinned at once; whatever else is gathered into the reader's
- * own buffer. A slow reader thus never stalls the writer.
+ * Reading a partition: the reader walks over frames. It takes recent frames from memory, and older
+ * ones from disk, with large direct reads, and verifies everything. Records of recent runs are
+ * returned in place, in the log's write buffers; a reader pins at most PINS_MAX groups at once. All
+ * other runs are gathered into the reader's own buffer. So a slow reader never stalls the writer.
  */
 #include <assert.h>
 #include <errno.h>
 
 #include "pipeline/engine.h"
 
-/* Bytes of runs gathered at once: little where memory is little. */
+/* Bytes of runs gathered at once: fewer under a small memory cap. */
 static size_t gather_bytes(const pawl *p) {
     uint64_t n = p->mem.cap / 64;
     return n > 256u * 1024u || p->mem.cap == 0 ? 256u * 1024u : (size_t)n;
@@ -20,7 +20,7 @@ static size_t gather_bytes(const pawl *p) {
 #define RECORDS_MAX 16384u /* gathered at once */
 
 struct run_piece { /* a run */
-    /* where it lies in the log's memory; NULL: in the buffer, from `start` on */
+    /* its bytes in the log's memory; NULL: they are in `buf`, from `start` on */
     const uint8_t *pinned;
     size_t start;
     uint32_t len, at; /* at: bytes already given out */
@@ -33,15 +33,15 @@ struct pawl_reader {
     uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */
     pawl *p;
     uint32_t stream, partition, flags;
-    uint64_t next;       /* offset of the next record to give */
+    uint64_t next;       /* offset of the next record to return */
     uint64_t want;       /* offset of the next record to gather */
-    uint64_t behind_gap; /* with PAWL_LOST: the offset that the walk met instead of it */
+    uint64_t behind_gap; /* with PAWL_LOST: the offset found instead of `want` */
     uint64_t lsn;        /* where the walk looks next */
-    bool linked;         /* the frame before it was taken: what comes next must link to it */
+    bool linked;         /* the previous frame was taken: the next one must link to it */
     uint64_t link, epoch;
     uint64_t segment; /* of the open scan */
     int file;         /* -1: none open */
-    /* the scan is not where the walk is; it is to be closed as soon as the lock is free */
+    /* the scan is no longer at `lsn`; it is closed as soon as the lock is free */
     bool astray;
     struct away { /* a spilled run that is to be read from disk */
         struct run run;
@@ -50,7 +50,7 @@ struct pawl_reader {
     } away;
     struct scan scan;
     struct bytes buf;
-    int pins[PINS_MAX]; /* groups of the log's memory that the pieces lie in */
+    int pins[PINS_MAX]; /* groups of the log's memory that hold the pieces */
     uint32_t pin_count;
     size_t gathered, gathered_records; /* of all pieces */
     struct run_piece *pieces;
@@ -75,7 +75,7 @@ static void close_file(struct pawl_reader *r) {
     r->file = -1;
 }
 
-/* Under the lock: lets go of what was given out. */
+/* Under the lock: releases the pieces of the last batch. */
 static void drop_pieces(struct pawl_reader *r) {
     while (r->pin_count > 0)
         wal_unpin(&r->p->wal, r->pins[--r->pin_count]);
@@ -83,7 +83,8 @@ static void drop_pieces(struct pawl_reader *r) {
     r->piece_count = r->piece_at = 0;
 }
 
-/* Under the lock: may the bytes at an LSN be given out where they are? */
+/* Under the lock: pins the bytes at an LSN, so that they can be returned in place. False if it
+ * can't. */
 static bool pin(struct pawl_reader *r, uint64_t lsn) {
     int group = wal_pin(&r->p->wal, lsn);
     if (group < 0)
@@ -101,8 +102,7 @@ static bool pin(struct pawl_reader *r, uint64_t lsn) {
     return true;
 }
 
-/* Under the lock: is the offset one that can be asked for? *offset: PAWL_END becomes the end
- * now. */
+/* Under the lock: is the offset valid? PAWL_END in *offset is replaced by the current end. */
 static int check_offset(const struct pawl_reader *r, uint64_t *offset) {
     const pawl *p = r->p;
     const struct stream *s = tables_stream(&p->tables, r->stream);
@@ -121,7 +121,7 @@ static int check_offset(const struct pawl_reader *r, uint64_t *offset) {
     return 0;
 }
 
-/* Under the lock, released while it reads: settles where to start. */
+/* Under the lock, released while it reads: finds the place to start. */
 static int seek(struct pawl_reader *r, uint64_t offset) {
     pawl *p = r->p;
     uint64_t first, lsn;
@@ -217,8 +217,8 @@ uint64_t pawl_reader_position(const pawl_reader *r) {
     return handle_live(r, "reader") < 0 ? 0 : r->next;
 }
 
-/* `at`: LSN of the frame that the bytes are in if they are in the log's memory and the lock is
- * held, else NO_LSN. */
+/* `at`: LSN of the frame that holds the bytes, if they are in the log's memory and the lock is
+ * held; otherwise NO_LSN. */
 static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data,
                      uint64_t lsn, uint64_t at) {
     if (r->piece_count == r->piece_cap) {
@@ -232,7 +232,8 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     }
     struct run_piece piece = {
         .start = r->buf.len, .len = run->len, .count = run->count, .offset = run->base, .lsn = lsn};
-    while (piece.offset < r->want && piece.count != 0) { /* a start in the middle of a run */
+    /* the read starts in the middle of a run */
+    while (piece.offset < r->want && piece.count != 0) {
         pawl_record ignored;
         if (!record_decode(data, run->len, &piece.at, &ignored))
             return fail_at(PAWL_DAMAGED, 0, "", "", lsn, "a record does not fit its run");
@@ -255,16 +256,16 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     return 0;
 }
 
-/* Where the walk finds no frame below the limit: 1 if the file is still the segment that it was,
- * else PAWL_TRIMMED, or the error of looking. */
+/* After the scan found no frame below the limit: 1 if the file is still the same segment, else
+ * PAWL_TRIMMED, or the error of the check. */
 static int still_there(const pawl *p, uint64_t segment) {
     int there = segment_there(p->io, segment);
     return there != 0 ? there
                       : fail(PAWL_TRIMMED, "the segment being read has been dropped by retention");
 }
 
-/* Did repair take out what stood at `lsn`? From the segment's first frame on, since a LOST frame
- * may begin before it. */
+/* Did repair take out the frame at `lsn`? Scans from the segment's first frame, since a LOST frame
+ * may begin before `lsn`. */
 static bool was_taken_out(pawl *p, int file, const struct segment_header *h, uint64_t lsn) {
     struct scan s;
     struct scan_frame f;
@@ -279,7 +280,7 @@ static bool was_taken_out(pawl *p, int file, const struct segment_header *h, uin
     return lost;
 }
 
-/* The run that a commit refers to, out of the spilled frame. */
+/* Takes the run that a commit refers to from the spilled frame. */
 static int take_spilled(struct pawl_reader *r, const struct run *run, const struct spilled_entry *e,
                         const struct frame_header *h, const uint8_t *frame, uint64_t lsn,
                         bool in_memory) {
@@ -348,9 +349,9 @@ static int spilled_from_disk(struct pawl_reader *r, const struct away *away) {
     return rc;
 }
 
-/* A spilled run: from memory, under the lock, else from its segment, without it. `locked` tells
- * whether the lock is held. AWAY, with r->away, where it has to be read from disk without the lock,
- * or without what the walk holds of the file, since memory is short. */
+/* Adds a spilled run: from memory, under the lock, or from its segment, without the lock. `locked`:
+ * the lock is held. Returns AWAY and sets r->away if the caller must read the run from disk:
+ * without the lock, or after closing the scan because memory is short. */
 enum { AWAY = 2 };
 static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data,
                        uint64_t lsn, bool locked) {
@@ -374,9 +375,9 @@ static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8
     return AWAY;
 }
 
-/* Takes this partition's runs out of a good frame: 1, or 0 if enough is gathered before all are, as
- * a transaction's spilled runs may be many times what memory allows; then the frame is to be looked
- * at again. PAWL_LOST where offsets jump. AWAY as add_spilled(). */
+/* Takes this partition's runs from a good frame. 1: all taken. 0: the buffer is full before that,
+ * because a transaction's spilled runs may exceed the memory many times; then the next call reads
+ * the frame again. PAWL_LOST if offsets jump. AWAY as add_spilled(). */
 static int take_frame(struct pawl_reader *r, const struct frame_header *h, const uint8_t *frame,
                       bool locked) {
     if (h->kind != FRAME_COMMIT)
@@ -404,8 +405,8 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
     return 1;
 }
 
-/* Under the lock: walks in memory. 1: moved on or gathered; 0: not in memory; AWAY: go on with
- * r->away. */
+/* Under the lock: one frame from memory. 1: taken, or moved past it; 0: not in memory; AWAY: the
+ * caller reads r->away. */
 static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     pawl *p = r->p;
     uint64_t avail;
@@ -414,7 +415,7 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     const uint8_t *at = wal_peek(&p->wal, r->lsn, &avail);
     if (at == NULL)
         return 0;
-    /* PAWL-1: nothing is shown before it is durable, unless that was asked for */
+    /* PAWL-1: nothing is shown before it is durable, except to PAWL_READ_UNCOMMITTED */
     assert(limit <= ((r->flags & PAWL_READ_UNCOMMITTED) != 0 ? p->wal.tail : p->wal.durable));
     struct frame_header h;
     if (avail < FRAME_HEADER_SIZE ||
@@ -438,7 +439,7 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     return 1;
 }
 
-/* The scan at r->lsn: behind the frame taken last, or at a place that the index told. */
+/* Begins the scan at r->lsn: after the frame taken last, or at a place from the index. */
 static int begin_scan(struct pawl_reader *r, int file, const struct segment_header *h) {
     pawl *p = r->p;
     int rc = 0;
@@ -449,7 +450,7 @@ static int begin_scan(struct pawl_reader *r, int file, const struct segment_head
         scan_resume(&r->scan, r->lsn, r->link, r->epoch);
     } else if (!first) {
         rc = scan_jump(&r->scan, r->lsn);
-        scan_forget(&r->scan); /* it was read without a limit: bytes behind that may still change */
+        scan_forget(&r->scan); /* it read without a limit: later bytes may still change */
     } else if (r->linked && h->link != r->link)
         rc = fail_at(PAWL_DAMAGED, 0, "", "", r->lsn,
                      "segment %016llx does not continue the one before it",
@@ -463,7 +464,7 @@ static int begin_scan(struct pawl_reader *r, int file, const struct segment_head
     return 0;
 }
 
-/* Brings the scan to r->lsn, in its segment's file. */
+/* Opens the scan at r->lsn, in the file of that segment. */
 static int open_scan(struct pawl_reader *r, uint64_t limit) {
     pawl *p = r->p;
     uint64_t segment = r->lsn / p->header.segment_size;
@@ -490,7 +491,7 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
             scan_forget(&r->scan);
         r->scan.limit = until;
     }
-    if (r->linked) /* it reads on from what it had */
+    if (r->linked) /* continues with the bytes it has */
         scan_much(&r->scan, all ? p->header.segment_size : until);
     return 0;
 }
@@ -499,15 +500,15 @@ static int damage_here(struct pawl_reader *r) {
     struct scan_end end;
     TRY(scan_judge(&r->scan, &end));
     if (end.decision != NULL && end.witness_lsn == NO_LSN && end.decision->action != DAMAGE) {
-        /* Known to be durable by the log's state, even where no witness in the segment says so. */
+        /* The log's state shows that it is durable, even if no witness in the segment does. */
         struct evidence e = {HEAD_GARBAGE, PAYLOAD_NONE, CHAIN_NONE, WITNESS_YES};
         end.decision = decide(&e);
     }
     return damage_error(&r->scan, &end);
 }
 
-/* Repair took out the frame that the segment's index names: the walk begins at the segment's first
- * frame instead, and meets the LOST one. 1: so it is. */
+/* If repair took out the frame that the segment's index refers to: restarts at the segment's first
+ * frame, to reach the LOST frame, and returns 1. Otherwise 0. */
 static int begin_earlier(struct pawl_reader *r) {
     pawl *p = r->p;
     struct segment_header h;
@@ -560,13 +561,14 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     uint64_t behind = r->scan.at;
     rc = take_frame(r, &f.header, f.data, false);
     if (rc <= 0 || rc == AWAY) {
-        close_file(r); /* nothing is passed over: the next call looks at this frame again */
+        close_file(r); /* skips nothing: the next call reads this frame again */
         r->lsn = f.header.lsn;
         if (rc == AWAY)
             rc = spilled_from_disk(r, &r->away);
         return rc < 0 ? rc : 1;
     }
-    r->linked = f.header.kind != FRAME_LOST; /* what it stands for may have begun an incarnation */
+    /* a new incarnation may have begun in the bytes it replaces */
+    r->linked = f.header.kind != FRAME_LOST;
     r->link = r->scan.link;
     r->epoch = r->scan.epoch;
     bool sealed = scan_sealed(&r->scan);
@@ -574,7 +576,7 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
     return 1;
 }
 
-/* Passes over what was lost. */
+/* Skips the lost records. */
 static int jump(struct pawl_reader *r, pawl_batch *batch) {
     batch->from = r->want;
     batch->to = r->next = r->want = r->behind_gap;
@@ -582,8 +584,8 @@ static int jump(struct pawl_reader *r, pawl_batch *batch) {
                    (unsigned long long)batch->from, (unsigned long long)batch->to - 1);
 }
 
-/* Under the lock, released while it reads: retention has dropped the segment at hand. If it holds
- * nothing that is still wanted, reading goes on after it. */
+/* Under the lock, released while it reads: retention has dropped the current segment. If no record
+ * of it is still needed, the reader continues after it. */
 static int relocate(struct pawl_reader *r) {
     pawl_error e;
     fail_copy(&e);
@@ -598,16 +600,16 @@ static int relocate(struct pawl_reader *r) {
     return 1;
 }
 
-/* Is what has been gathered enough for a caller who takes `max` records? What lies in the log's
- * memory costs nothing. */
+/* Is enough gathered for a caller that takes `max` records? Records in the log's memory cost
+ * nothing. */
 static bool enough(const struct pawl_reader *r, size_t max) {
     size_t records = max == 0 || max > RECORDS_MAX ? RECORDS_MAX : max;
     return r->buf.len >= gather_bytes(r->p) || r->gathered >= 8 * gather_bytes(r->p) ||
            (r->gathered >= gather_bytes(r->p) && r->gathered_records >= records);
 }
 
-/* Under the lock: where the partition's records below `limit` end, as far as the tables can
- * tell. */
+/* Under the lock: the end offset of the partition's records below `limit`, as far as the tables
+ * show. */
 static uint64_t end_below(const struct pawl_reader *r, uint64_t limit) {
     const pawl *p = r->p;
     const struct stream *s = tables_stream(&p->tables, r->stream);
@@ -626,8 +628,8 @@ bool reader_pending(const pawl_reader *r) {
     return r->piece_at != r->piece_count;
 }
 
-/* Gathers runs until there is enough or no more. Lock held on entry and return, released while it
- * reads from disk. */
+/* Gathers runs until there are enough, or no more. The lock is held on entry and return, and
+ * released while it reads from disk. */
 static int gather(struct pawl_reader *r, size_t max) {
     pawl *p = r->p;
     drop_pieces(r);
@@ -647,8 +649,8 @@ static int gather(struct pawl_reader *r, size_t max) {
             rc = spilled_from_disk(r, &r->away);
             pthread_mutex_lock(&p->mutex);
         } else if (rc == 0) {
-            /* What is not in memory is durable; bytes behind that may still change, and must not
-             * get into the window. */
+            /* Frames that are not in memory are durable. Bytes after the durable LSN may still
+             * change, and must not get into the window. */
             uint64_t settled = p->read_only || limit < p->wal.durable ? limit : p->wal.durable;
             engine_leave(p);
             rc = gather_disk(r, settled);
@@ -656,12 +658,13 @@ static int gather(struct pawl_reader *r, size_t max) {
         }
         if (rc == PAWL_TRIMMED)
             rc = relocate(r);
-        if (rc < 0) /* what was gathered before comes first; the error comes again */
+        /* the gathered records are returned first; the next call meets the error again */
+        if (rc < 0)
             return r->piece_count != 0 && rc != PAWL_MEMORY ? 0 : rc;
     }
 }
 
-/* Hands out up to max records of what is gathered. */
+/* Returns up to max of the gathered records. */
 static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     size_t n = 0, have = 0;
     for (uint32_t i = r->piece_at; i < r->piece_count; i++)
@@ -686,7 +689,7 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
         const uint8_t *data = piece->pinned != NULL ? piece->pinned : r->buf.data + piece->start;
         uint32_t count = piece->count < max - n ? piece->count : (uint32_t)(max - n),
                  at = piece->at;
-        assert(piece->offset == r->next + n); /* PAWL-4: and given out so */
+        assert(piece->offset == r->next + n); /* PAWL-4: and returned so */
         for (uint32_t i = 0; i < count; i++) {
             pawl_record *out = &r->records[n + i];
             if (!record_decode(data, piece->len, &at, out))
@@ -712,7 +715,7 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
     return (int)(n > INT32_MAX ? INT32_MAX : n);
 }
 
-/* Lock held: waits for more to read. False when the time is over. */
+/* Under the lock: waits for more records. False if the deadline passed. */
 static bool wait_for_more(struct pawl_reader *r, uint64_t deadline) {
     pawl *p = r->p;
     if (!p->read_only && !p->no_thread)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What may be dropped: whole segments, oldest first, never one that a processor has yet to read
- * (PAWL-11). Where a transaction's spilled part goes, its records go too, though their commit's
- * segment stays: the partitions then begin after that one (locate_whole_from()).
+ * Decides which segments may be dropped: whole segments, oldest first, and never one that a
+ * processor has yet to read (PAWL-11). If a transaction's spilled part is dropped, its records are
+ * gone too, even if the commit's segment stays: the partitions then begin after that segment
+ * (locate_whole_from()).
  *
- * Checkpoints are read without the lock. What they say never changes, but positions, settings and
- * transactions do: so all that depends on them is judged again under the lock, right before
- * anything is dropped.
+ * Checkpoints are read without the lock. They never change, but positions, settings and
+ * transactions do: so everything that depends on those is checked again under the lock, right
+ * before anything is dropped.
  */
 #include "pipeline/engine.h"
 
@@ -15,8 +16,8 @@ struct passing {
     bool passed;
 };
 
-/* Has every processor passed everything of a partition below the offset at which a later segment
- * begins? */
+/* Has every processor passed all records of a partition below `next`, the partition's offset when a
+ * later segment began? */
 static bool passed_there(void *ctx, uint32_t stream, uint32_t partition, uint64_t next) {
     struct passing *g = ctx;
     const struct tables *t = &g->p->tables;
@@ -53,13 +54,13 @@ bool retention_holds(const pawl *p, const struct droppable *d) {
            wanted_gone(p, d->asked, &d->at.header);
 }
 
-/* Under the lock, released while it reads: can all below `d->keep` go? 1: yes, 0: no. *d is held
- * until checkpoint_free() in any case. */
+/* Under the lock, released while it reads: may all segments below `d->keep` be dropped? 1: yes, 0:
+ * no. In any case *d holds a checkpoint until checkpoint_free(). */
 static int judge(pawl *p, struct droppable *d) {
     uint64_t whole = locate_whole_from(p, d->keep);
     d->at.file = -1;
     if (whole > p->wal.segment)
-        return 0; /* the active segment refers to what would go */
+        return 0; /* the active segment refers to segments that would be dropped */
     engine_leave(p);
     int rc = checkpoint_read(p, whole, &d->at);
     pthread_mutex_lock(&p->mutex);
@@ -83,11 +84,10 @@ bool retention_find(pawl *p, struct droppable *d) {
         int rc = judge(p, d);
         let_go(p, d);
         if (rc == PAWL_LOST)
-            /* nothing tells what it begins with: it goes together with the next one, or not at
-             * all */
+            /* it has no checkpoint: it is dropped together with the next one, or not at all */
             continue;
         if (rc <= 0)
-            break; /* where that is an error, what was found before it may go */
+            break; /* on an error, the segments found before it may still be dropped */
         found = *d;
         asked = n + 1;
     }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pawl_run(): tasks dealt out to worker threads, each task always to the same one. A worker with
- * nothing to do waits for the log to grow.
+ * pawl_run(): distributes the tasks over worker threads; each task always runs on the same worker.
+ * An idle worker waits for the log to grow.
  */
 #include <stdlib.h>
 
 #include "pipeline/processor.h"
 #include "pipeline/struct_size.h"
 
-#define LOOK_NS 100000000u /* where a task has input that it can't take yet */
+#define LOOK_NS 100000000u /* interval of checks while a task has input that it can't take yet */
 
 struct worker {
     struct run_control *run;
@@ -33,7 +33,8 @@ static int check_config(const pawl_processor_config *c) {
     return 0;
 }
 
-/* Positions exist from the start, so that retention keeps what the processor has yet to read. */
+/* Creates the positions at once, so that retention keeps the records that the processor has not
+ * read yet. */
 static int make_positions(struct pawl_processor *proc) {
     pawl *p = proc->p;
     struct pawl_tx *tx;
@@ -176,7 +177,7 @@ static bool over(const struct run_control *run) {
     return atomic_load(&run->result) != 0 || atomic_load(&run->p->stop) != 0;
 }
 
-/* Under the lock: is every task of every worker done with all there is? */
+/* Under the lock: have all tasks of all workers consumed all records? */
 static bool all_idle(const struct run_control *run) {
     for (uint32_t i = 0; i < run->p->task_count; i++)
         if (!task_idle(&run->p->tasks[i]))
@@ -184,7 +185,7 @@ static bool all_idle(const struct run_control *run) {
     return true;
 }
 
-/* Under the lock: of the tasks of one worker. A record that comes from now on wakes it. */
+/* Under the lock: the same for the tasks of one worker. A record appended after this wakes it. */
 static bool own_idle(const struct worker *w) {
     const pawl *p = w->run->p;
     for (uint32_t i = w->number; i < p->task_count; i += w->run->worker_count)
@@ -193,12 +194,12 @@ static bool own_idle(const struct worker *w) {
     return true;
 }
 
-/* Nobody is there to wait for the device but this worker, or nobody else needs to. */
+/* Only this worker can wait for the device, or no other thread needs to. */
 static bool lonely(const struct run_control *run) {
     return run->p->no_thread || (run->worker_count == 1 && (run->flags & PAWL_RUN_UNTIL_IDLE) != 0);
 }
 
-/* Nothing to do for this worker now. False: the run is over. */
+/* Waits, when this worker has nothing to do. False: the run is over. */
 static bool wait_for_work(const struct worker *w) {
     struct run_control *run = w->run;
     pawl *p = run->p;
@@ -211,10 +212,10 @@ static bool wait_for_work(const struct worker *w) {
         engine_tell(p);
     } else if (lonely(run) && (p->wal.in_flight != 0 || p->wal.gathering != NULL)) {
         wal_submit(&p->wal, false);
-        engine_wait(p); /* what is on its way may be the input that is waited for */
+        engine_wait(p); /* the commits in flight may be the input of this worker */
     } else {
         if (p->wal.in_flight != 0 || p->wal.gathering != NULL)
-            /* another thread waits for the device, so that this one sees input that comes
+            /* another thread waits for the device, so that this one reacts to new input
              * meanwhile */
             task_flush(p);
         engine_wait_or_stop(p, own_idle(w) ? UINT64_MAX : engine_now(p) + LOOK_NS);
@@ -251,7 +252,7 @@ static void *worker_main(void *arg) {
     return NULL;
 }
 
-/* Another thread may be creating a stream, which moves the table of streams. */
+/* Takes the lock, because another thread may create a stream, which moves the table of streams. */
 static uint32_t partitions_of(pawl *p, uint32_t stream) {
     pthread_mutex_lock(&p->mutex);
     const struct stream *s = tables_stream(&p->tables, stream);
@@ -260,8 +261,8 @@ static uint32_t partitions_of(pawl *p, uint32_t stream) {
     return n;
 }
 
-/* What pawl_run() works with is kept for the next call, so that running for a few records costs no
- * more than they do. */
+/* Closes the tasks that the last pawl_run() kept. They are kept so that a run for a few records
+ * doesn't pay for opening them again. */
 void engine_forget_tasks(pawl *p) {
     for (uint32_t i = 0; p->tasks != NULL && i < p->task_count; i++)
         task_close(&p->tasks[i]);
@@ -270,7 +271,7 @@ void engine_forget_tasks(pawl *p) {
     p->task_count = p->task_room = 0;
 }
 
-/* Does each task still stand where its position does? Somebody else may have moved that. */
+/* Is each task still at its position in the tables? Another thread may have moved the position. */
 static bool tasks_stand(pawl *p) {
     bool good = p->tasks != NULL;
     pthread_mutex_lock(&p->mutex);

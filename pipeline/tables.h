@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * tables.h - the log's small tables: streams with next offsets, producers, processors, positions,
- * decisions, settings. Changed only by applying frames, the same way when committing, recovering
- * and following; written whole into each segment's checkpoint.
+ * decisions, settings. Only applying frames changes them, in the same way for commit, recovery and
+ * followers. Each segment's checkpoint holds them whole.
  */
 #ifndef PAWL_PIPELINE_TABLES_H
 #define PAWL_PIPELINE_TABLES_H
@@ -21,13 +21,13 @@ struct partition {
     uint64_t next;     /* offset of the next record appended */
     uint64_t last_end; /* end LSN of the last commit that has records here */
     uint64_t safe;     /* records below this were durable when a later commit was made */
-    /* records below this are durable once mid_end is: one commit on its way, so that `safe` keeps
+    /* records below this are durable once mid_end is: one commit in flight, so that `safe` keeps
      * up */
     uint64_t mid;
     uint64_t mid_end;
     uint64_t base;      /* `next` when the active segment began */
-    uint64_t first;     /* oldest offset kept, where that is known: locate_first() */
-    uint64_t index_lsn; /* of the last index entry in the active segment; 0 none */
+    uint64_t first;     /* oldest offset kept, if known: locate_first() */
+    uint64_t index_lsn; /* of the last index entry in the active segment; 0: none */
 };
 struct stream {
     uint32_t partitions; /* 0: no such id */
@@ -62,7 +62,7 @@ struct span_row {
 struct tables {
     struct mem *mem;
     uint64_t segment_size;
-    struct stream *streams; /* by id - 1; those deleted leave their place empty */
+    struct stream *streams; /* by id - 1; a deleted stream leaves its slot empty */
     uint32_t stream_count, stream_cap;
     uint32_t partition_count;
     struct producer *producers; /* by id - 1 */
@@ -77,22 +77,22 @@ struct tables {
     uint32_t span_count, span_cap;
     uint64_t retain_bytes, retain_ms;
     bool consumed;
-    /* since the last checkpoint; else what the segment's header says counts */
+    /* set since the last checkpoint; otherwise the value in the segment's header counts */
     bool disk_cap_set;
     uint64_t disk_cap;
-    uint64_t checkpoint_bytes; /* size of a checkpoint's body now */
+    uint64_t checkpoint_bytes; /* current size of a checkpoint's body */
     uint64_t commits, records;
 };
 
 void tables_init(struct tables *t, struct mem *m, uint64_t segment_size);
 void tables_free(struct tables *t);
 
-/* Rows, as the frames that are applied change them (apply.c). PAWL_DAMAGED for what can't be. */
+/* Changes of rows by the frames applied (apply.c). PAWL_DAMAGED for an impossible change. */
 PAWL_CHECKED int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions,
                                    const char *name, uint32_t name_len);
-/* Takes a stream away, and every position in it. Its id isn't used again. */
+/* Removes a stream and every position in it. Its id isn't used again. */
 void tables_delete_stream(struct tables *t, uint32_t id);
-/* Ids up to this one have been used. */
+/* Marks ids up to this one as used. */
 PAWL_CHECKED int tables_use_streams(struct tables *t, uint32_t id);
 PAWL_CHECKED int tables_add_producer(struct tables *t, uint32_t id, const char *name,
                                      uint32_t name_len);
@@ -103,21 +103,21 @@ PAWL_CHECKED int tables_set_position(struct tables *t, uint32_t processor, uint3
                                      uint32_t partition, uint64_t offset);
 PAWL_CHECKED int tables_set_decision(struct tables *t, const struct sink_entry *e);
 PAWL_CHECKED int tables_set_span(struct tables *t, uint64_t segment, uint64_t oldest);
-/* Segments below `first` are gone, and their spans with them. */
+/* Removes the spans of segments below `first`, which have been dropped. */
 void tables_drop_spans(struct tables *t, uint64_t first);
 
-/* Room for what a frame can add at most, so that applying it can't fail for want of memory. Not for
- * what its catalog changes make. */
+/* Reserves room for the most that a frame can add, so that applying it can't run out of memory.
+ * Doesn't cover what its catalog changes create. */
 PAWL_CHECKED int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions);
-/* Applies a frame (apply.c). `lost`: damage was passed over, so offsets and positions may jump.
+/* Applies a frame (apply.c). `lost`: damage was skipped, so offsets and positions may jump.
  * PAWL_DAMAGED if the frame contradicts the tables, PAWL_VERSION for a run that must be known. */
 PAWL_CHECKED int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame,
                               bool lost);
-/* The checkpoint of the tables: runs (at most 16) with their start and len, and the body. */
+/* Writes the checkpoint of the tables: at most 16 runs with their start and len, and the body. */
 PAWL_CHECKED int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs,
                                    uint32_t *count);
 
-/* One past the newest record of a partition that is surely durable when everything below LSN
+/* One past the newest record of a partition that is known to be durable when everything below LSN
  * `durable` is. */
 uint64_t tables_durable_next(const struct partition *p, uint64_t durable);
 struct stream *tables_stream(const struct tables *t, uint32_t id);
@@ -132,7 +132,7 @@ struct decision_row *tables_decision(const struct tables *t, uint32_t processor,
                                      uint16_t len);
 /* May a checkpoint of the tables grow by `bytes`? 0, or PAWL_LIMIT. */
 PAWL_CHECKED int tables_room(const struct tables *t, uint64_t bytes);
-/* A segment begins: bases and index places start anew. */
+/* Begins a segment: resets the bases and the places of index entries. */
 void tables_begin_segment(struct tables *t);
 bool name_allowed(const char *name);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Transactions while they are open: what is put into them, what spills when they grow large, and
- * the memory they leave to the next ones.
+ * Open transactions: adding records, spilling when a transaction grows large, and the pool that
+ * reuses the memory of ended ones.
  */
 #include <assert.h>
 
@@ -22,7 +22,7 @@ static int grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t eac
     return 0;
 }
 
-/* Gives back all that it holds. */
+/* Frees everything it holds. */
 static void strip(struct pawl_tx *tx) {
     struct mem *m = &tx->p->mem;
     for (uint32_t i = 0; i < tx->run_made; i++)
@@ -59,9 +59,9 @@ static uint64_t memory_of(const struct pawl_tx *tx) {
     return n;
 }
 
-/* The pool may hold an eighth of the memory; it gives that back where memory is missing. Beyond
- * that a transaction stays without its memory, the last to be used again, so that its use after its
- * end can be told. */
+/* The pool may hold an eighth of the memory cap, and frees it when memory is short. Above that, a
+ * transaction is pooled without its memory and reused last, so that a use after its end can still
+ * be detected. */
 static bool pool_put(struct pawl_tx *tx) {
     pawl *p = tx->p;
     while (tx->run_made > RUNS_KEPT)
@@ -116,14 +116,14 @@ int tx_new(pawl *p, struct pawl_tx **out) {
             return fail(PAWL_MEMORY, "no memory for a transaction");
         init(tx, p);
     }
-    assert(tx->live == HANDLE_ENDED); /* nobody has it */
+    assert(tx->live == HANDLE_ENDED); /* the application holds no pooled one */
     tx->live = HANDLE_LIVE;
     atomic_fetch_add_explicit(&p->open_txs, 1, memory_order_relaxed);
     return 0;
 }
 
-/* A run that grows large goes on in a write buffer, if one is free: spilled from there, it
- * need not be copied again. */
+/* Moves a run that grows large into a write buffer, if one is free: spilling from there needs no
+ * further copy. */
 static void borrow(pawl *p, struct tx_run *r) {
     struct wal_loan loan;
     pthread_mutex_lock(&p->mutex);
@@ -138,7 +138,7 @@ static void borrow(pawl *p, struct tx_run *r) {
     copy_long(r->data.data, r->kept.data, r->kept.len);
 }
 
-/* Its records are gone, or have no place there. */
+/* Returns a run's write buffer, when its records are gone or don't fit there. */
 static void give_back(pawl *p, struct tx_run *r) {
     assert(r->data.len == 0);
     if (r->loan.data == NULL)
@@ -150,7 +150,8 @@ static void give_back(pawl *p, struct tx_run *r) {
     r->data.len = 0;
 }
 
-/* Under the log's lock, so that retention sees it before it can look at what is kept again. */
+/* Takes the log's lock, so that retention sees the spill before it next checks what must be
+ * kept. */
 static void hold_spill(struct pawl_tx *tx, uint64_t lsn) {
     pawl *p = tx->p;
     pthread_mutex_lock(&p->spill_mutex);
@@ -185,8 +186,8 @@ uint64_t tx_oldest_spill(pawl *p) {
     return oldest;
 }
 
-/* Its empty runs keep memory for what comes next, but not for every partition that ever was the
- * large one. */
+/* Empty runs keep their memory for the next records, but not in each partition that once had a
+ * large run. */
 static void keep_some(struct pawl_tx *tx) {
     uint64_t kept = 0, most = 2 * tx->p->spill_bytes;
     for (uint32_t i = 0; i < tx->run_made; i++) {
@@ -270,7 +271,7 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
     return tx->recent = r;
 }
 
-/* Writes the records held as a SPILL frame, which means nothing until the commit refers to it. */
+/* Writes the records held as a SPILL frame, which has no effect until the commit refers to it. */
 int tx_spill(struct pawl_tx *tx) {
     pawl *p = tx->p;
     struct run runs[64];
@@ -314,7 +315,7 @@ int tx_spill(struct pawl_tx *tx) {
         bool drained = false;
         do {
             rc = wal_append(&p->wal, &f, &lsn, &end);
-            if (rc == PAWL_MEMORY && !drained) { /* what the pool keeps may be what is missing */
+            if (rc == PAWL_MEMORY && !drained) { /* the pool's memory may be enough */
                 tx_pool_drain(p);
                 drained = true;
                 rc = WAL_WAIT;
@@ -339,7 +340,7 @@ int tx_spill(struct pawl_tx *tx) {
         r->count = 0;
         r->data.len = 0;
         if (r->loan.data != NULL)
-            r->data.data = r->loan.data + WAL_LOAN_HEAD; /* another one, perhaps */
+            r->data.data = r->loan.data + WAL_LOAN_HEAD; /* may be another buffer now */
     }
     tx->bytes = 0;
     for (uint32_t i = 0; i < tx->run_count; i++)
@@ -352,8 +353,8 @@ bool tx_must_spill(const struct pawl_tx *tx) {
     return tx->spilled_count != 0 && tx->bytes > tx->p->spill_bytes;
 }
 
-/* The number of partitions of a stream that isn't known to be there, or of one that the partition
- * isn't in. */
+/* Looks up a stream's number of partitions, if it is not cached or the partition is out of
+ * range. */
 static int look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *partitions) {
     TRY(engine_enter_writer(p));
     const struct stream *s = tables_stream(&p->tables, stream);
@@ -372,7 +373,7 @@ static int look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *parti
     return rc;
 }
 
-/* Checks the place and settles PAWL_ANY, mostly without the lock. */
+/* Checks stream and partition, and resolves PAWL_ANY; mostly without the lock. */
 static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const pawl_record *r) {
     uint32_t n = stream <= STREAMS_MAX
                      ? atomic_load_explicit(&p->partitions_of[stream], memory_order_relaxed)
@@ -389,7 +390,7 @@ static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const
     return 0;
 }
 
-/* Are the fields 0 that this version doesn't know? */
+/* Are all fields 0 that this version doesn't know? */
 static bool known(const pawl_record *r) {
     if ((r->reserved | r->reserved2) != 0)
         return false;
@@ -405,7 +406,7 @@ static bool headers_well_formed(const pawl_record *r) {
     return record_headers_whole(r->raw_headers, r->raw_headers_len);
 }
 
-/* Waits until no group is being written any more. */
+/* Waits until no group is being written. */
 static void wait_for_groups(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     wal_submit(&p->wal, true);
@@ -414,7 +415,7 @@ static void wait_for_groups(pawl *p) {
     engine_leave(p);
 }
 
-/* Gives the memory of empty runs back. */
+/* Frees the memory of empty runs. */
 static void free_empty(struct pawl_tx *tx) {
     for (uint32_t i = 0; i < tx->run_made; i++) {
         struct tx_run *r = &tx->runs[i];
@@ -425,7 +426,7 @@ static void free_empty(struct pawl_tx *tx) {
     }
 }
 
-/* Room for a record that is larger than what is spilled: not more memory than it needs. */
+/* Room for a record larger than the spill size: allocates no more than it needs. */
 static uint8_t *large_room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
     struct mem *m = &tx->p->mem;
     if (run->data.len == 0 && size > run->data.cap && size > tx->p->spill_bytes) {
@@ -439,13 +440,13 @@ static uint8_t *large_room(struct pawl_tx *tx, struct tx_run *run, size_t size) 
     return bytes_room(&run->data, size);
 }
 
-/* Where a record of `size` bytes goes, or NULL. Memory that is missing may be what the pool keeps,
- * what this transaction holds, or what is being written. */
+/* Room for a record of `size` bytes in a run, or NULL. If memory is short, it frees the pool's
+ * memory, then spills this transaction, then waits for the groups being written. */
 static uint8_t *room(struct pawl_tx *tx, struct tx_run *run, size_t size) {
     pawl *p = tx->p;
     if (size <= run->data.cap - run->data.len)
         return bytes_room(&run->data, size);
-    /* a large record, alone in the transaction: what was there has been spilled */
+    /* a large record is alone in the transaction: the earlier records have been spilled */
     if (run->loan.data != NULL)
         give_back(p, run);
     else if (run->data.cap >= p->wal.group_size / 4 && run->data.len + size <= p->spill_bytes)
@@ -478,7 +479,7 @@ static int too_large(const pawl *p, const pawl_record *r) {
                 r->value_len, (unsigned long long)p->record_max);
 }
 
-/* A record of any kind to any place. */
+/* Adds a record of any kind to any partition. */
 static int put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r,
                    int64_t timestamp_ns) {
     bool headers = r->raw_headers != NULL || r->header_count != 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Committing. A transaction's body is built and hashed by its own thread; under the lock everything
- * is judged, offsets, LSN and header are settled and the bytes copied, so a refused transaction
- * leaves no trace.
+ * Committing. The committer builds and hashes the transaction's body without the lock. Under the
+ * lock it makes all checks, assigns offsets, LSN and header, and copies the bytes; so a refused
+ * transaction leaves no trace.
  */
 #include <assert.h>
 
@@ -13,8 +13,8 @@ static bool tx_empty(const struct pawl_tx *tx) {
            tx->catalog_count == 0 && tx->sink_count == 0;
 }
 
-/* A commit's records of fewer bytes than this are copied together; of more, each run stays where it
- * is. */
+/* A commit with fewer bytes of records than this has them copied into one buffer; with more, each
+ * run stays where it is. */
 #define JOIN_MAX 16384u
 
 static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition,
@@ -28,7 +28,7 @@ static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t
     b->len += len;
 }
 
-/* What has been put behind `from` is a run. */
+/* Adds the bytes of `rest` from `from` on as a run. */
 static void add_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition,
                      uint32_t count, size_t from) {
     if (count != 0)
@@ -56,8 +56,8 @@ static int make_room(pawl *p, struct tx_build *b, uint32_t count) {
     return 0;
 }
 
-/* The one run of a transaction that has nothing which must lie before it, and memory that may
- * grow. */
+/* The transaction's run of records if it is the only one, nothing precedes it in the body, and its
+ * buffer may grow; otherwise NULL. */
 static struct tx_run *only_run(const struct pawl_tx *tx) {
     struct tx_run *only = NULL;
     if (tx->spilled_count != 0 || tx->catalog_count != 0)
@@ -147,7 +147,7 @@ void tx_build_free(struct pawl_tx *tx) {
     tx->built = false;
 }
 
-/* Assigns offsets: each (stream, partition) goes on where it stands. */
+/* Assigns offsets: each (stream, partition) continues at its next offset. */
 static int assign(pawl *p, struct tx_build *b) {
     for (uint32_t i = 0; i < b->count; i++) {
         struct run *r = &b->runs[i];
@@ -189,7 +189,7 @@ static int check_positions(const struct pawl_tx *tx) {
     return 0;
 }
 
-/* 1: the sequence is there already and *receipt answers for it. */
+/* 1: the sequence is committed already, and *receipt is that commit's. */
 static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
     if (tx->producer == NULL)
         return 0;
@@ -214,8 +214,8 @@ static int check_sequence(const struct pawl_tx *tx, pawl_receipt *receipt) {
                 (unsigned long long)tx->sequence.first);
 }
 
-/* An older holder may have committed while this waited for room: then the takeover must be made
- * anew. */
+/* An older holder may have committed while this thread waited for room: then the takeover must
+ * start again. */
 static int check_takeover(const struct pawl_tx *tx) {
     const struct producer *p = tables_producer(&tx->p->tables, tx->sequence.producer);
     if (p->sequence + 1 != tx->sequence.first || p->epoch + 1 != tx->sequence.epoch)
@@ -223,8 +223,8 @@ static int check_takeover(const struct pawl_tx *tx) {
     return 0;
 }
 
-/* Tables, index and figures follow the frame that was appended. They take it from the frame's own
- * bytes, as recovery does. */
+/* Applies the appended frame to tables, index and figures: from the frame's own bytes, as recovery
+ * does. */
 static int follow_up(pawl *p, const struct tx_build *b) {
     assert(p->wal.last.lsn + frame_length(&p->wal.last) == p->wal.tail); /* PAWL-3: this frame */
     TRY(engine_apply(p, &p->wal.last, p->wal.last_frame, false));
@@ -293,7 +293,7 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
     uint64_t lsn = 0, end = 0;
     bool drained = false;
     while (rc == 0) {
-        /* Everything is judged anew after each wait: the lock was free meanwhile. */
+        /* All checks are repeated after each wait, because the wait released the lock. */
         rc = tx->takeover ? check_takeover(tx) : check_sequence(tx, receipt);
         if (rc != 0)
             break;
@@ -311,7 +311,7 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
             rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
             continue;
         }
-        if (rc == PAWL_MEMORY && !drained) { /* what the pool keeps may be what is missing */
+        if (rc == PAWL_MEMORY && !drained) { /* the pool's memory may be enough */
             tx_pool_drain(p);
             drained = true;
             rc = 0;
@@ -328,8 +328,8 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
                 }
             rc = follow_up(p, b);
             p->records += tx->records;
-            /* log and tables disagree: acknowledge nothing more, and say that the commit may be
-             * there */
+            /* log and tables disagree: acknowledge nothing more, and report that the commit may be
+             * in the log */
             if (rc < 0) {
                 pawl_error e;
                 fail_copy(&e);
