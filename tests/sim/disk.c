@@ -11,7 +11,8 @@
 /* ---------------------------------------------------------------- pages and inodes, shared and
  * counted */
 
-static struct page *spare; /* freed pages are used again: most of the work is here */
+/* freed pages, for reuse: allocating pages is most of the simulator's work */
+static struct page *spare;
 static struct inode *spare_inode;
 
 static void *get(void *list, size_t size) {
@@ -43,7 +44,7 @@ static void page_drop(struct page *p) {
     spare = p;
 }
 
-/* A page that only *place holds. */
+/* Makes *place a page that no other holder shares. */
 static struct page *page_own(struct page **place) {
     struct page *p = *place;
     if (p != NULL && p->refs == 1)
@@ -211,7 +212,8 @@ static bool has_name(const struct names *n, int inode) {
     return false;
 }
 
-/* Nothing can lead to it any more, whatever a power cut does. Its bytes may turn up elsewhere. */
+/* No name or handle can refer to the inode any more, whatever a power cut does. Its bytes may
+ * reappear elsewhere. */
 static bool is_garbage(const struct disk *d, int inode) {
     if (d->open[inode] != 0 || has_name(&d->now, inode) || has_name(&d->durable, inode))
         return false;
@@ -292,7 +294,7 @@ int disk_allocate(struct disk *d, int inode, uint64_t size) {
     if (size > i->size && disk_used(d) - i->size + size > d->space)
         return -ENOSPC;
     for (unsigned n = 0; n < size / DISK_PAGE; n++) {
-        /* an honest file system shows zeros: this one is not honest */
+        /* an honest file system would show zeros; this one shows stale bytes */
         struct page *p = d->stale[n % DISK_STALE];
         if (i->slot[n].now == NULL && p != NULL) {
             page_set(&i->slot[n].now, p);
@@ -321,8 +323,7 @@ uint32_t disk_read(const struct disk *d, int inode, bool medium, void *data, uin
             memcpy(out + done, p->data + in, n);
         else
             memset(out + done, 0, n);
-        /* A direct read goes to the medium: it differs from the cache where a failed sync left them
-         * apart. */
+        /* A direct read reads the medium, which differs from the cache after a failed sync. */
         for (uint32_t at = in; medium && s->now != s->disk && at < in + n; at += DISK_SECTOR) {
             if ((s->dirty >> at / DISK_SECTOR & 1) != 0)
                 continue;
@@ -342,7 +343,7 @@ void disk_write(struct disk *d, int inode, struct page *const *page, uint32_t le
     if (offset + len > DISK_PAGES * DISK_PAGE)
         abort();
     if (disk_unreadable(d, inode, offset, len))
-        d->bad_inode = -1; /* the device takes another place for it */
+        d->bad_inode = -1; /* the device remaps the bad sector */
     for (uint32_t at = 0; at < len; at += DISK_SECTOR) {
         struct slot *s = &i->slot[(offset + at) / DISK_PAGE];
         unsigned sector = (unsigned)((offset + at) % DISK_PAGE / DISK_SECTOR);
@@ -531,7 +532,7 @@ void disk_cut(struct disk *d, disk_fate_fn fate, void *arg) {
             }
 }
 
-/* A killed process's write is done or not; done, it is in the cache, and only with luck on the
+/* A killed process's write is done or not. If it is done, it is in the cache, and perhaps on the
  * medium. */
 static void kill_flight(struct disk *d, int flight, enum disk_fate fate) {
     struct flight *f = &d->flight[flight];

@@ -11,12 +11,12 @@
 
 /* ---------------------------------------------------------------- fates */
 
-/* How a power cut treats what isn't durable: everything alike, or each thing by lot. */
+/* How a power cut treats state that isn't durable: all in the same way, or each thing at random. */
 struct lot {
     struct rng *rng;
     unsigned fresh_of_8;  /* chance that a sector, size or name is the new one */
-    unsigned junk_one_in; /* chance of a zeroed or stale sector; 0 never */
-    /* if not negative: the single-th thing is the exception to fresh_of_8 of 0 or 8 */
+    unsigned junk_one_in; /* chance of a zeroed or stale sector; 0: never */
+    /* if not negative: the number of the one thing that is the exception to fresh_of_8 of 0 or 8 */
     int single;
     int seen;
 };
@@ -51,7 +51,7 @@ void explore_crash(struct rng *rng, struct sim_machine *m, bool power) {
 
 /* ---------------------------------------------------------------- one state */
 
-struct inner { /* what the step hook of a machine that recovers needs */
+struct inner { /* context for the step hook of a machine that recovers */
     struct explore *e;
     const struct model *model;
     struct bounds b;
@@ -74,7 +74,7 @@ static bool is_wrong(const struct world *w) {
     return w->why[0] != 0 || w->m.note[0] != 0;
 }
 
-/* A fresh machine with a copy of the disk of another. */
+/* Creates a new machine with a copy of another machine's disk. */
 static void clone(struct explore *e, struct world *w, const struct sim_machine *m,
                   const struct model *model) {
     memset(w, 0, sizeof *w);
@@ -91,7 +91,7 @@ static void drop(struct world *w) {
     disk_free(&w->m.disk);
 }
 
-/* Opens what the crash left. The number of commits there, or -1. */
+/* Opens the log that the crash left. Returns the number of its commits, or -1. */
 static int recover(struct explore *e, struct world *w, struct bounds b, int depth) {
     struct inner inner = {e, w->model, b, depth + 1};
     if (depth < EXPLORE_DEPTH && e->one_in != 0) {
@@ -111,7 +111,8 @@ static int recover(struct explore *e, struct world *w, struct bounds b, int dept
     return world_check(w, b);
 }
 
-/* Goes on with a recovered log: what it shows now is there for good, and what is appended stays. */
+/* Continues with a recovered log: the commits that it shows must stay, and so must those appended
+ * now. */
 static void go_on(struct explore *e, struct world *w, int count, int depth) {
     struct model *own = malloc(sizeof *own);
     const struct model *shared = w->model;
@@ -140,8 +141,8 @@ static void go_on(struct explore *e, struct world *w, int count, int depth) {
     free(own);
 }
 
-/* `living`: the machine wasn't switched off, so that much is in its cache only: then a log's
- * further life tells more. */
+/* `living`: the machine kept running, so much of its state is only in the cache: then the continued
+ * use of the log tests more. */
 static void try_state(struct explore *e, struct world *w, struct bounds b, int depth, bool living) {
     e->states++;
     e->by_depth[depth]++;
@@ -151,7 +152,7 @@ static void try_state(struct explore *e, struct world *w, struct bounds b, int d
         drop(w);
     } else if (rng_chance(&e->rng, living ? 2 : 12)) {
         go_on(e, w, n, depth);
-    } else if (rng_chance(&e->rng, 12)) { /* recovering twice is recovering once */
+    } else if (rng_chance(&e->rng, 12)) { /* a second recovery must give the same result */
         world_abandon(w);
         explore_crash(&e->rng, &w->m, true);
         if (recover(e, w, (struct bounds){n, n}, EXPLORE_DEPTH) != n)
@@ -164,7 +165,7 @@ static void try_state(struct explore *e, struct world *w, struct bounds b, int d
 
 void explore_moment(struct explore *e, const struct sim_machine *m, const struct model *model,
                     struct bounds b, int depth) {
-    /* this happens in the middle of a call of the library, whose error it must not touch */
+    /* this runs inside a call of the library, and must not change that call's error */
     pawl_error kept;
     fail_copy(&kept);
     unsigned images = depth == 1 ? e->images : 1;
@@ -180,8 +181,8 @@ void explore_moment(struct explore *e, const struct sim_machine *m, const struct
 
 /* ---------------------------------------------------------------- all states */
 
-/* Things number `first` to first + count - 1 have their fate from `code`, in base `fates`; the
- * others share one. */
+/* `code`, in base `fates`, gives the fates of the things `first` to first + count - 1; all others
+ * share one fate. */
 struct subset {
     uint64_t code;
     int first, count, at;
@@ -223,13 +224,14 @@ bool explore_all(struct explore *e, const struct sim_machine *m, const struct mo
     disk_free(&w.m.disk);
     int things = s.at;
     s = (struct subset){.count = things < limit ? things : limit, .fates = 2};
-    if (things > limit) /* as many as can be, anywhere, with the others all old and all new */
+    /* `limit` consecutive things, chosen at random; the others are all old, and then all new */
+    if (things > limit)
         s.first = (int)rng_below(&e->rng, (unsigned)(things - limit + 1));
     enumerate(e, m, model, b, s);
     s.others = FATE_NEW;
     if (things > limit)
         enumerate(e, m, model, b, s);
-    s.fates = 4; /* and with zeros and stale bytes, for fewer */
+    s.fates = 4; /* also with zeros and stale bytes, for fewer things */
     s.count = s.count > limit / 3 ? limit / 3 : s.count;
     s.others = rng_chance(&e->rng, 2) ? FATE_NEW : FATE_OLD;
     if (things > 0)
@@ -279,7 +281,7 @@ static int any_frame(void *ctx, const struct frame_header *h, const uint8_t *fra
     return 0;
 }
 
-/* A hash of what repair kept aside. */
+/* A hash of the files that repair kept aside. */
 static uint64_t kept_aside(const struct disk *d) {
     uint64_t sum = 0;
     static uint8_t bytes[DISK_PAGES * DISK_PAGE];
@@ -290,13 +292,13 @@ static uint64_t kept_aside(const struct disk *d) {
         uint64_t h = n;
         for (uint32_t k = 0; k < n; k++)
             h = h * 0x100000001b3u ^ bytes[k];
-        sum += h; /* in whatever order the names are listed */
+        sum += h; /* independent of the order of names in the list */
     }
     return sum;
 }
 
-/* A log that was refused: verify finds why, repair mends it, durably, and what is left then is
- * exact. */
+/* For a log that was refused: verify finds the damage, repair mends it durably, and then the rest
+ * of the log is exact. */
 static void mend(struct explore *e, struct world *w) {
     pawl_check found = PAWL_CHECK_INIT, check = PAWL_CHECK_INIT, again = PAWL_CHECK_INIT;
     struct mem m;
@@ -320,7 +322,7 @@ static void mend(struct explore *e, struct world *w) {
     io->ops->destroy(io);
     if (m.used != 0)
         world_wrong(w, "verify or repair keeps memory");
-    if (!whole) /* beyond repair: it says so */
+    if (!whole) /* it could not be repaired, and repair reported that */
         return;
     rc = world_open(w, true);
     if (rc < 0) {
@@ -333,7 +335,7 @@ static void mend(struct explore *e, struct world *w) {
     world_check_remains(w);
 }
 
-/* Opens it, reads all of it. True: it was refused. */
+/* Opens the log and reads all of it. True: it was refused. */
 static bool use_damaged(struct explore *e, struct world *w, const struct model *model) {
     int rc = world_open(w, rng_chance(&e->rng, 2));
     if (rc < 0) {
@@ -343,7 +345,7 @@ static bool use_damaged(struct explore *e, struct world *w, const struct model *
             world_wrong(w, "a damaged log is refused with %s", pawl_errname(rc));
         return true;
     }
-    /* Opening reads the newest segment; older ones are judged when they are read. */
+    /* Opening reads the newest segment; older ones are verified when they are read. */
     int n = world_check(w, (struct bounds){model->acknowledged, model->count});
     bool refused = n < 0 && (w->failed || strstr(w->why, "DAMAGED") != NULL ||
                              strstr(w->why, "FOREIGN") != NULL);

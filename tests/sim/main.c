@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * sim - the simulator's command. `sim walk` runs plans made from seeds; `sim replay` runs plans
- * from a file; `sim all` enumerates small workloads with every subset of what isn't durable at each
- * moment. Exit code 1 and a plan to replay if anything is wrong.
+ * from a file; `sim all` runs small workloads with every subset of the state that isn't durable at
+ * each moment. On an error, exit code 1 and a plan to replay.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -103,7 +103,7 @@ static void run_seeds(const struct walk *k, unsigned job, struct total *t) {
 
 typedef void (*job_fn)(const void *what, unsigned job, struct total *t);
 
-/* Runs fn in `jobs` processes and adds up. */
+/* Runs fn in `jobs` processes and adds up their totals. */
 static void in_parallel(unsigned jobs, job_fn fn, const void *what, struct total *sum) {
     int fd[64];
     for (unsigned j = 0; j < jobs; j++) {
@@ -117,7 +117,7 @@ static void in_parallel(unsigned jobs, job_fn fn, const void *what, struct total
             if (write(ends[1], &t, sizeof t) != sizeof t)
                 abort();
             fflush(stdout);
-            exit(0); /* and not _exit(): coverage is written at the end */
+            exit(0); /* not _exit(), because exit() writes the coverage data */
         }
         close(ends[1]);
         fd[j] = ends[0];
@@ -225,7 +225,7 @@ static void all_job(const void *what, unsigned job, struct total *t) {
 
 /* ---------------------------------------------------------------- every call fails */
 
-/* Something of everything, over several segments, with recoveries. */
+/* Every kind of operation, over several segments, with recoveries. */
 static const struct op everything[] = {
     {OP_COMMIT, 3},   {OP_TAKEOVER, 0}, {OP_PRODUCE, 1}, {OP_STEP, 2},       {OP_BIG, 40},
     {OP_RUN, 1},      {OP_ABORT, 5},    {OP_DECIDE, 0},  {OP_TICK, 2},       {OP_ASYNC, 2},
@@ -239,7 +239,7 @@ struct calls {
     double until;
 };
 
-/* Runs the plan. Was the fault met at all? */
+/* Runs the plan. Returns whether the fault occurred. */
 static bool one_failure(struct plan *p, struct total *t) {
     struct outcome o;
     plan_run(p, &o);
@@ -249,7 +249,7 @@ static bool one_failure(struct plan *p, struct total *t) {
     return o.faults > 0;
 }
 
-/* Each call in turn, for each way to fail; once, and from then on for ever. */
+/* Makes each call fail in turn, in each way: only that call, and then every call from it on. */
 static void each_call(const struct calls *c, unsigned job, struct plan *p, enum sim_fault_kind kind,
                       struct total *t) {
     p->fault_count = 1;

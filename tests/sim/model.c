@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* All values are parts of this: to be compared where they lie, as that is done for each record of
- * each state. */
+/* All values are parts of this text, so that they can be compared in place: that is done for each
+ * record of each state. */
 #define TEXT_SIZE 8192u
 static uint8_t text[TEXT_SIZE];
 

@@ -11,7 +11,7 @@
 
 /* ---------------------------------------------------------------- from a seed */
 
-/* How often each kind of operation comes, in three moods. */
+/* The weight of each kind of operation, in three workloads. */
 static const uint8_t weight[3][OP_KINDS] = {
     /* commit async big abort step step_async run produce repeat takeover decide tick dispatch read
      * follow retain stream cap reopen kill power */
@@ -47,7 +47,7 @@ void plan_make(struct plan *p, uint64_t seed) {
         p->op[i] = (struct op){draw_kind(&r, w), (uint32_t)(rng_next(&r) >> 44)};
     if (rng_chance(&r, 2))
         return;
-    /* only those that must be without consequence, and more of them */
+    /* mild: only faults that must have no effect, but more of them */
     bool mild = rng_chance(&r, 2);
     p->fault_count = (int)(1 + rng_below(&r, mild ? SIM_FAULTS_MAX : 12));
     for (int i = 0; i < p->fault_count; i++) {
@@ -65,14 +65,15 @@ struct hook {
     struct explore *e;
     struct world *w;
     const struct plan *p;
-    bool opened; /* the log was there once: from then on it must always open */
+    bool opened; /* the log has been opened once: from then on it must always open */
 };
 
 static void on_step(void *arg, struct sim_machine *m) {
     struct hook *h = arg;
     if (h->e->why[0] != 0 || h->p->one_in == 0)
         return;
-    /* By the step's number, so that a plan with less in it explores the rest alike. */
+    /* Depends on the step's number only, so that a shrunk plan explores the other steps in the same
+     * way. */
     h->e->rng.state = h->p->seed ^ (m->steps * 0x9e3779b97f4a7c15u);
     rng_next(&h->e->rng);
     if (rng_chance(&h->e->rng, h->p->one_in))
@@ -80,7 +81,7 @@ static void on_step(void *arg, struct sim_machine *m) {
                        (struct bounds){h->w->model->acknowledged, h->w->model->count}, 1);
 }
 
-/* After an opening that would have waited for ever: somebody killed it. */
+/* After an open that would have waited for ever: as if the process had been killed. */
 static void revive(struct world *w) {
     struct rng r = {w->m.steps};
     if (!w->m.hung)
@@ -89,10 +90,10 @@ static void revive(struct world *w) {
     explore_crash(&r, &w->m, false);
 }
 
-/* Opens, again and again while faults hit; cuts the model to what was recovered. */
+/* Opens the log, and retries while faults occur; cuts the model to the commits recovered. */
 static void start(struct world *w) {
     for (int tries = 0; tries <= SIM_FAULTS_MAX; tries++) {
-        if (tries == 3 && w->m.for_ever) { /* the device is replaced, and all is as it was left */
+        if (tries == 3 && w->m.for_ever) { /* the device is replaced, with the same content */
             w->m.for_ever = false;
             w->m.fault_count = 0;
         }
@@ -130,7 +131,8 @@ static void crash(struct world *w, struct outcome *o, uint64_t seed, bool power)
     start(w);
 }
 
-/* What an operation needs that isn't there because the log was full when it was made. */
+/* False if a stream, processor or producer is missing, because the log was full when it was to be
+ * created. */
 static bool is_set_up(const struct world *w) {
     return model_last(w->model)->started != 0;
 }
@@ -143,13 +145,13 @@ static void end_of_run(const struct plan *p, struct world *w, struct explore *e)
     world_do(w, (struct op){OP_REOPEN, 0});
     if (w->why[0] != 0 || w->failed)
         return;
-    /* idle, and known to be durable: from here on no damage may go unseen */
+    /* idle, until all is known to be durable: from now on all damage must be detected */
     for (int i = 0; i < 4; i++) {
         w->m.clock_ns += 1000000000u;
         pawl_tick(w->log);
     }
     pawl_status s = PAWL_STATUS_INIT;
-    /* then there may have been no room for a witness */
+    /* if the log is full, there may have been no room for a witness */
     bool full = pawl_get_status(w->log, &s) != 0 || s.full != 0;
     world_abandon(w);
     for (int i = 0; i < 12 && !full && p->one_in != 0 && e->why[0] == 0; i++)
@@ -207,7 +209,7 @@ void plan_run(const struct plan *p, struct outcome *o) {
     free(w);
 }
 
-/* ---------------------------------------------------------------- less of it */
+/* ---------------------------------------------------------------- shrinking */
 
 static bool still_wrong(const struct plan *p, struct outcome *o) {
     struct outcome x;

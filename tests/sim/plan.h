@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plan.h - everything that a simulated run depends on, as data: made from a seed, written as a line
- * of text, cut down when it fails.
+ * plan.h - everything that a simulated run depends on, as data: generated from a seed, written as a
+ * line of text, and shrunk when it fails.
  */
 #ifndef PAWL_SIM_PLAN_H
 #define PAWL_SIM_PLAN_H
@@ -11,11 +11,12 @@
 #define PLAN_OPS 160
 
 struct plan {
-    uint64_t seed;     /* of the order of completions, of what crashes leave, of what is explored */
+    /* decides the order of completions, the states that crashes leave, and the states explored */
+    uint64_t seed;
     unsigned segments; /* space on the device, in segments */
     bool direct;
     unsigned images; /* crash images for each moment that is explored */
-    unsigned one_in; /* moments explored: one in this number; 0 none */
+    unsigned one_in; /* explores one in this number of the moments; 0: none */
     struct op op[PLAN_OPS];
     int op_count;
     struct sim_fault fault[SIM_FAULTS_MAX];
@@ -25,16 +26,16 @@ struct plan {
 
 struct outcome {
     struct explore found;
-    uint64_t trace; /* hash of all that happened; equal for equal plans */
+    uint64_t trace; /* hash of all calls and results; equal for equal plans */
     uint64_t steps;
     uint64_t commits, crashes, faults, kinds_met;
-    int at;        /* operation at which it went wrong */
-    char why[800]; /* "" all is well */
+    int at;        /* number of the operation that failed */
+    char why[800]; /* the error; "": none */
 };
 
 void plan_make(struct plan *p, uint64_t seed);
 void plan_run(const struct plan *p, struct outcome *o);
-/* Drops faults, then operations, as long as it still goes wrong. */
+/* Removes faults, then operations, as long as the plan still fails. */
 void plan_shrink(struct plan *p, struct outcome *o);
 void plan_print(const struct plan *p, char *out, size_t size);
 bool plan_parse(const char *line, struct plan *p);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rng.h - the one source of chance in the simulator: splitmix64 (Steele, Lea, Flood: Fast
+ * rng.h - the only source of randomness in the simulator: splitmix64 (Steele, Lea, Flood: Fast
  * Splittable Pseudorandom Number Generators, 2014).
  */
 #ifndef PAWL_SIM_RNG_H

@@ -20,9 +20,9 @@ struct sim {
     struct sim_machine *m;
     struct handle handle[SIM_HANDLES];
     bool holds_lock;
-    struct seam_req *queue[QUEUE]; /* submitted, not answered */
-    int flight[QUEUE];             /* of each */
-    bool stuck[QUEUE];             /* never to be answered */
+    struct seam_req *queue[QUEUE]; /* submitted, not completed */
+    int flight[QUEUE];             /* of each request */
+    bool stuck[QUEUE];             /* never completes */
     int queued;
 };
 
@@ -53,7 +53,7 @@ static void trace(struct sim_machine *m, uint64_t what, uint64_t a, uint64_t b) 
 static uint64_t hash_bytes(const void *data, size_t len) {
     const uint8_t *p = data;
     uint64_t h = len, x;
-    for (; len >= 64; p += 64, len -= 64) { /* a sample is enough to notice another run */
+    for (; len >= 64; p += 64, len -= 64) { /* a sample is enough to detect a different run */
         memcpy(&x, p + 24, 8);
         h = (h ^ x) * 0x9fb21c651e98df25u;
         h ^= h >> 31;
@@ -70,7 +70,8 @@ static uint64_t hash_name(const char *name) {
 
 /* ---------------------------------------------------------------- steps and faults */
 
-/* A call that may fail, and before which a crash may come. The fault it meets, or -1. */
+/* Called before each call that may fail; a crash may happen here. Returns the fault to inject, or
+ * -1. */
 static int step(struct sim_machine *m) {
     if (m->dead)
         return FAULT_EIO;
@@ -109,7 +110,7 @@ static int errno_of(int fault) {
     }
 }
 
-/* Blocking calls hide interruptions and short counts: they fail for good or not at all. */
+/* Blocking calls hide interruptions and short counts: they fail permanently or not at all. */
 static bool fails_for_good(int fault) {
     return fault == FAULT_ENOSPC || fault == FAULT_EROFS || fault == FAULT_EIO;
 }
@@ -296,7 +297,7 @@ static void sim_submit(struct seam *s, struct seam_req *r) {
             r->offset + r->len > x->m->disk.inode[i]->size)
             broken_rule(x->m, "a request is not aligned, empty, or ends beyond the file");
         disk_take_pages(f.page, r->data, r->len);
-        /* others may see it before it is durable, whole or in part */
+        /* processes may see all or part of it before it is durable */
         if (!x->m->calm && rng_chance(&x->m->rng, 2))
             disk_write(&x->m->disk, i, f.page,
                        r->len / (1 + rng_below(&x->m->rng, 3)) / DISK_SECTOR * DISK_SECTOR,
@@ -346,7 +347,7 @@ static int64_t answer(struct sim *x, int at, int fault) {
     uint32_t done = 1;
     if (r->op == SEAM_WRITE) {
         result = answer_write(m, r, fault, &done);
-        /* a part that was written was not made durable */
+        /* a partial write was not made durable */
         if (result != (int64_t)r->len && (fault != FAULT_EIO || m->direct))
             f->durable = false;
     } else if (fault == FAULT_EAGAIN || fault == FAULT_EINTR || fault == FAULT_ECANCELED) {
@@ -360,7 +361,7 @@ static int64_t answer(struct sim *x, int at, int fault) {
     }
     int inode = f->inode;
     bool write_back_failed = r->op == SEAM_WRITE && fault == FAULT_EIO && f->durable && !m->direct;
-    /* the bytes got as far as the cache, where everybody sees them, and stay there, clean */
+    /* the bytes reached the cache, where all processes see them, and stay there, marked clean */
     if (write_back_failed) {
         done = r->len;
         f->durable = false;
@@ -371,7 +372,7 @@ static int64_t answer(struct sim *x, int at, int fault) {
     return result;
 }
 
-/* Which request is answered next; -1: none of them ever is. */
+/* The request that completes next; -1: none ever completes. */
 static int next_answer(struct sim *x) {
     int first = x->m->calm ? 0 : (int)rng_below(&x->m->rng, (unsigned)x->queued);
     for (int i = 0; i < x->queued; i++) {
@@ -382,8 +383,8 @@ static int next_answer(struct sim *x) {
     return -1;
 }
 
-/* The process waits for ever. It can't be left there: it goes on as a dead one, and what it does
- * then doesn't count. */
+/* The process waits for ever. The simulator can't leave it there, so the process continues as a
+ * dead one, and its further calls don't count. */
 static void hang(struct sim_machine *m) {
     m->hung = m->dead = true;
     disk_copy(&m->hung_disk, &m->disk);
@@ -410,7 +411,7 @@ static int sim_reap(struct seam *s, struct seam_req **out, int max, bool wait) {
     struct sim *x = self(s);
     int n = 0;
     while (x->queued > 0 && n < max) {
-        if (n > 0 || !wait) { /* what isn't waited for may come later */
+        if (n > 0 || !wait) { /* without wait, requests may complete later */
             if (!x->m->calm && rng_chance(&x->m->rng, 2))
                 break;
         }
@@ -468,7 +469,8 @@ static void sim_reads_close(struct seam_reads *q) {
     free(q);
 }
 
-/* ---------------------------------------------------------------- lock, time, chance, life */
+/* ---------------------------------------------------------------- lock, time, random bytes,
+ * creation */
 
 static int sim_lock(struct seam *s, uint64_t wait_ns, int *pid) {
     struct sim *x = self(s);

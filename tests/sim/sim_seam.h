@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sim_seam.h - the simulator as a backend of wal/seam.h: a disk in memory, a clock that moves when
- * something is done, faults by plan, and a hook at every step where a crash could come.
+ * sim_seam.h - the simulator as a backend of wal/seam.h: a disk in memory, a clock that advances
+ * with each call, planned faults, and a hook at every step where a crash could happen.
  */
 #ifndef PAWL_SIM_SEAM_H
 #define PAWL_SIM_SEAM_H
@@ -16,15 +16,16 @@
 
 enum sim_fault_kind {
     FAULT_SHORT,   /* an asynchronous write ends early; a blocking one fails */
-    FAULT_NOTHING, /* ... with nothing written, and 0 for an answer */
-    FAULT_EAGAIN,  /* ... or the error, and nothing written */
+    FAULT_NOTHING, /* ... with nothing written, and the result 0 */
+    FAULT_EAGAIN,  /* ... with nothing written, and this error */
     FAULT_EINTR,
     FAULT_ECANCELED,
     FAULT_ENOSPC,
     FAULT_EROFS,
-    FAULT_EIO,      /* a part may be written all the same */
+    FAULT_EIO,      /* a part may be written nevertheless */
     FAULT_NO_DSYNC, /* -EOPNOTSUPP */
-    /* an asynchronous request is never answered: whoever waits for it alone waits until a crash */
+    /* an asynchronous request never completes: a thread that waits for it alone waits until a
+     * crash */
     FAULT_NEVER,
     FAULT_KINDS
 };
@@ -40,28 +41,29 @@ struct sim_machine {
     struct rng rng; /* order of completions, random bytes */
     uint64_t clock_ns;
     uint64_t steps;      /* calls that can fail, so far */
-    uint64_t step_limit; /* more than this is a hang: everything fails from then on */
-    uint64_t trace;      /* hash of all that was asked and answered */
-    bool direct;         /* reads go to the medium */
-    bool calm;           /* completions in order, at once */
+    uint64_t step_limit; /* more steps are a hang: every call fails from then on */
+    uint64_t trace;      /* hash of all calls and results */
+    bool direct;         /* reads bypass the cache */
+    bool calm;           /* requests complete in order, at once */
     bool locked;
-    bool dead; /* the process was killed: nothing works any more, and nothing counts */
-    bool hung; /* it waits for what never comes: dead, and `hung_disk` is what there was then */
+    bool dead; /* the process was killed: every call fails, and results don't count */
+    bool hung; /* it waits for ever: dead, and `hung_disk` is the disk at that time */
     struct disk hung_disk;
     struct sim_fault fault[SIM_FAULTS_MAX];
     int fault_count;
-    bool for_ever; /* from the first fault's step on every call meets it */
+    bool for_ever; /* the first fault hits every call from its step on */
     int fault_hits;
-    bool failed_sync; /* a write or sync failed for good */
+    bool failed_sync; /* a write or sync failed permanently */
     /* before each change of the disk, and before each answer; may be NULL */
     void (*step)(void *arg, struct sim_machine *m);
     void *arg;
-    char note[96]; /* what broke a rule of the seam itself; "" nothing */
+    char note[96]; /* a call that broke a rule of the seam; "": none */
 };
 
 void sim_machine_init(struct sim_machine *m, uint64_t seed, uint64_t space);
-/* The machine as it stood when the process began to wait for ever; nothing where it doesn't. */
+/* Restores the machine's state at the time the process began to wait for ever; does nothing if it
+ * didn't. */
 void sim_machine_revive(struct sim_machine *m);
-/* A seam on the machine, to be given to engine_open(). */
+/* Creates a seam on the machine, for engine_open(). */
 struct seam *sim_seam(struct sim_machine *m);
 #endif

@@ -29,14 +29,14 @@ void world_wrong(struct world *w, const char *format, ...) {
     va_end(args);
 }
 
-/* An answer that isn't 0: fine only where a fault can have led to it. */
+/* Checks a result: other than 0, it is allowed only if a fault can have caused it. */
 static void answered(struct world *w, const char *call, int rc) {
     pawl_error e;
     w->refused = rc == PAWL_FULL || rc == PAWL_MEMORY;
     if (rc >= 0)
         return;
     pawl_last_error(&e);
-    /* EROFS is a matter of permission */
+    /* EROFS becomes PAWL_PERMISSION */
     if ((rc == PAWL_IO || rc == PAWL_PERMISSION) && w->m.fault_hits > 0)
         w->failed = true;
     else if (rc != PAWL_FULL && rc != PAWL_MEMORY)
@@ -122,7 +122,7 @@ void world_set_up(struct world *w) {
     uint64_t at;
     if (w->failed || rc < 0 || pawl_position_get(w->log, "p", w->stream[0], 1, &at) == 0)
         return;
-    /* empty intervals, so that retention knows what the processor has yet to read */
+    /* empty intervals, so that retention knows what the processor has not read yet */
     pawl_tx *tx = begin(w);
     if (tx == NULL)
         return;
@@ -212,7 +212,7 @@ static void commit_records(struct world *w, uint32_t arg, uint32_t count, bool a
         pawl_record out = record_of(&r);
         int rc = pawl_put(tx, w->stream[0], part_number[part], &out);
         answered(w, "put", rc);
-        if (rc < 0) { /* no space to spill: the whole of it is given up */
+        if (rc < 0) { /* no space to spill: the transaction is aborted */
             pawl_abort(tx);
             model_take_back(w->model);
             return;
@@ -235,8 +235,8 @@ static void drop_records(struct world *w, uint32_t arg) {
     pawl_abort(tx);
 }
 
-/* Compares what a reader gives from `from` on with the model; at most `max` records. How many came,
- * or -1. */
+/* Compares the records that a reader returns from `from` on with the model, at most `max`. Returns
+ * their number, or -1. */
 static int compare(struct world *w, pawl *log, int part, uint64_t from, int max, uint32_t flags,
                    int *newest) {
     const struct model *m = w->model;
@@ -285,7 +285,7 @@ static void process(struct world *w, uint32_t arg, bool async) {
     if (tx == NULL)
         return;
     model_submit(w->model)->position[part] = from + (uint64_t)n;
-    if (arg % 5 != 0) /* a position alone, now and then */
+    if (arg % 5 != 0) /* now and then a position without output */
         for (int i = 0; i < n; i++)
             put(w, tx, 2, model_add_record(w->model, 2));
     answered(
@@ -294,7 +294,7 @@ static void process(struct world *w, uint32_t arg, bool async) {
     finish(w, tx, async);
 }
 
-/* One batch of the runtime is one commit. When a batch comes again, its commit was not made. */
+/* One batch of the runtime is one commit. If a batch is repeated, its commit was not made. */
 static int on_batch(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
     struct world *w = arg;
     int part = (int)pawl_context_partition(ctx);
@@ -341,13 +341,13 @@ static void run(struct world *w, uint32_t arg) {
         model_acknowledge(w->model, w->model->count);
         return;
     }
-    pawl_bounds b; /* was the last batch appended before it ended? */
+    pawl_bounds b; /* shows whether the last batch was appended before the run ended */
     if (!w->failed && pawl_partition_bounds(w->log, w->stream[1], 0, &b) == 0 &&
         b.end < model_last(w->model)->end[2])
         model_take_back(w->model);
 }
 
-/* An older holder gets nothing into the log any more. */
+/* Checks that an older holder can't commit any more. */
 static void try_fenced(struct world *w, pawl_producer *old) {
     pawl_tx *tx = begin(w);
     if (tx == NULL)
@@ -368,7 +368,7 @@ static void try_fenced(struct world *w, pawl_producer *old) {
         world_wrong(w, "a fenced producer gets %s", pawl_errname(rc));
 }
 
-/* A new producer is two commits: its name, then its first holder. */
+/* Opens a producer. A new one is two commits: its name, then its first holder. */
 static void take_over(struct world *w, int i) {
     struct model *m = w->model;
     char name[8] = {'w', (char)('0' + i), 0};
@@ -447,7 +447,7 @@ static void produce(struct world *w, uint32_t arg, bool again) {
             (unsigned long long)first->offset, part_number[first->part]);
     if (rc == PAWL_FULL || rc == PAWL_MEMORY)
         pawl_abort(tx);
-    if (rc == 0) /* a duplicate's answer says that the first is durable */
+    if (rc == 0) /* the receipt of a duplicate shows that the first commit is durable */
         model_acknowledge(w->model, w->model->count - 1);
     model_take_back(w->model);
 }
@@ -477,7 +477,7 @@ static void read_committed(struct world *w, pawl *log, bool follower) {
         int newest = 0,
             rc = pawl_partition_bounds(log, w->stream[part_stream[part]], part_number[part], &b);
         if (rc == PAWL_NOT_FOUND && follower)
-            return; /* another process doesn't know of it yet */
+            return; /* another process doesn't see it yet */
         answered(w, "bounds", rc);
         if (rc < 0)
             return;
@@ -486,7 +486,7 @@ static void read_committed(struct world *w, pawl *log, bool follower) {
     }
 }
 
-/* Another process looks at the live log. */
+/* Another process reads the live log. */
 static void follow(struct world *w) {
     pawl *writer = w->log;
     bool failed = w->failed, locked = w->m.locked;
@@ -591,14 +591,14 @@ void world_do(struct world *w, struct op o) {
     case OP_REOPEN:
         reopen(w);
         break;
-    case OP_KILL: /* the caller's: it decides what the crash leaves */
+    case OP_KILL: /* handled by the caller, which decides what the crash leaves */
     case OP_POWER:
     case OP_KINDS:
         break;
     }
 }
 
-/* ---------------------------------------------------------------- what a log holds */
+/* ---------------------------------------------------------------- the content of a log */
 
 static void observe_decisions(struct world *w, struct model_view *v) {
     pawl_decision d;
@@ -608,12 +608,13 @@ static void observe_decisions(struct world *w, struct model_view *v) {
         if (n < first)
             first = n;
     }
-    /* Only what is open can be seen; how many there were before, the rest of the view must tell. */
+    /* Only open decisions are visible; the rest of the view determines how many there were
+     * before. */
     v->decided = count;
     v->finished = count != 0 ? first : 0;
 }
 
-/* The same of a model's view: what could be seen of it. */
+/* Reduces a model's view in the same way to what is visible. */
 static void forget_finished(struct model_view *v) {
     uint64_t open = v->decided - v->finished;
     v->finished = open != 0 ? v->finished : 0;
@@ -666,7 +667,7 @@ static int find(const struct model *m, const struct model_view *seen, struct bou
     for (int n = b.high; n >= b.low; n--) {
         struct model_view v = m->after[n];
         forget_finished(&v);
-        v.used = 0; /* the next one that is created tells */
+        v.used = 0; /* not visible; the next stream created shows it */
         if (memcmp(&v, seen, sizeof v) == 0)
             return n;
     }
@@ -723,7 +724,7 @@ int world_check(struct world *w, struct bounds b) {
     return w->why[0] != 0 || w->failed ? -1 : n;
 }
 
-/* What one partition has left. */
+/* Checks the remaining records of one partition. */
 static void remains(struct world *w, int part) {
     const struct model *m = w->model;
     pawl_bounds b;
@@ -734,7 +735,7 @@ static void remains(struct world *w, int part) {
         rc = pawl_reader_open(w->log, w->stream[part_stream[part]], part_number[part], b.first, 0,
                               &r);
     if (rc < 0)
-        return; /* its very name is lost */
+        return; /* even its name is lost */
     if (b.end > model_last(m)->end[part])
         world_wrong(w, "part %d, mended, ends at %llu of %llu", part, (unsigned long long)b.end,
                     (unsigned long long)model_last(m)->end[part]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * world.h - a process that uses Pawl on a simulated machine, told what to do by a list of
- * operations, with the model kept beside it.
+ * world.h - a process that uses Pawl on a simulated machine. A list of operations controls it, and
+ * it updates the model in parallel.
  */
 #ifndef PAWL_SIM_WORLD_H
 #define PAWL_SIM_WORLD_H
@@ -12,24 +12,24 @@
 
 enum op_kind {
     OP_COMMIT, /* one transaction, durable on return */
-    OP_ASYNC,  /* one that isn't waited for */
+    OP_ASYNC,  /* one asynchronous commit */
     OP_BIG,    /* one that spills */
     OP_ABORT,  /* one that spills and is dropped */
     OP_STEP,   /* input to output with the position, by hand */
     OP_STEP_ASYNC,
-    OP_RUN,      /* the same by the runtime */
+    OP_RUN,      /* the same, through pawl_run() */
     OP_PRODUCE,  /* a producer's next sequence */
-    OP_REPEAT,   /* a producer's last sequence once more: nothing happens */
-    OP_TAKEOVER, /* a producer opened anew */
+    OP_REPEAT,   /* a producer's last sequence again: no effect */
+    OP_TAKEOVER, /* a producer is opened again */
     OP_DECIDE,   /* a sink's decision, and later its end */
     OP_TICK,     /* time passes: witness, preparation */
     OP_DISPATCH,
-    OP_READ,   /* what a committed reader shows counts as acknowledged */
-    OP_FOLLOW, /* ... and what another process is shown */
-    OP_RETAIN, /* drop what every processor has passed */
+    OP_READ,   /* records that a committed reader returns count as acknowledged */
+    OP_FOLLOW, /* ... and those that another process reads */
+    OP_RETAIN, /* drop segments that every processor has passed */
     OP_STREAM, /* a stream is created, or deleted */
-    OP_CAP,    /* another disk cap */
-    OP_REOPEN, /* closed in good order and opened */
+    OP_CAP,    /* the disk cap changes */
+    OP_REOPEN, /* the log is closed and opened */
     OP_KILL,   /* the process dies, the machine lives; opened again */
     OP_POWER,  /* the machine loses power; opened again */
     OP_KINDS
@@ -47,10 +47,10 @@ struct world {
     uint32_t stream[2];
     uint32_t processor;
     pawl_producer *producer[2];
-    bool committed_input; /* of the processor that runs */
-    bool refused;         /* the last call was refused for want of memory or space */
-    bool failed;          /* the handle has failed for good, as a fault made it */
-    char why[512];        /* what is wrong; "" nothing */
+    bool committed_input; /* flag of the running processor */
+    bool refused;         /* the last call was refused for lack of memory or space */
+    bool failed;          /* a fault made the handle fail permanently */
+    char why[512];        /* the error found; "": none */
 };
 
 /* Bounds of what a log may hold after a crash. */
@@ -62,23 +62,24 @@ extern const char *const op_name[OP_KINDS];
 
 /* Opens (and creates) the log of w->m. Returns the library's code. */
 int world_open(struct world *w, bool read_only);
-/* Lets go of the handle as a killed process does: the disk stays as it is. */
+/* Abandons the handle as a killed process does: the disk doesn't change. */
 void world_abandon(struct world *w);
-/* Finds or creates streams, processor and producers; part of the history as everything else. */
+/* Finds or creates streams, processor and producers; these commits are part of the model too. */
 void world_set_up(struct world *w);
 void world_do(struct world *w, struct op o);
-/* Ends a submitted commit by what the library said of it: with `count` commits it is the last. */
+/* Updates the model with the result `rc` of a submitted commit, the last of `count`. */
 void world_ended(struct world *w, const char *call, int rc, int count);
 /* -- world_catalog.c */
 void world_stream(struct world *w);            /* OP_STREAM */
 void world_cap(struct world *w, uint32_t arg); /* OP_CAP */
-/* Compares the whole open log with the model. The number of commits it holds, or -1 and w->why. */
+/* Compares the whole open log with the model. Returns the number of its commits, or -1 and sets
+ * w->why. */
 int world_check(struct world *w, struct bounds b);
-/* After a writer has recovered: the newest begun segment's header stands there twice, both copies
- * equal. */
+/* After a writer has recovered: checks that the newest begun segment has both header copies, and
+ * that they are equal. */
 void world_check_header(struct world *w);
-/* Reads what a mended log has left: each record as written, the others told to be lost; nothing
- * beyond what was committed. */
+/* Reads a mended log: each record must be as written or reported as lost, and no record may be
+ * there that was not committed. */
 void world_check_remains(struct world *w);
 void world_wrong(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the simulated process does to the catalog besides its records.
+ * The simulated process's operations on the catalog.
  */
 #include "world.h"
 
 #undef fail
 #include "wal/format.h"
 
-/* A stream that comes and goes. Its ids go up, whatever a crash takes back. */
+/* Creates a stream, or deletes it. Its ids grow, even if a crash undoes a change. */
 void world_stream(struct world *w) {
     struct model *m = w->model;
     bool going = model_last(m)->passing != 0;
