@@ -14,7 +14,7 @@ struct fake *fake_new(void) {
     return f;
 }
 
-/* Some calls go wrong, one in retry_every, without a rhythm: before it does anything, or after. */
+/* Fails one call in retry_every, at irregular intervals: before the call takes effect, or after. */
 static bool due(struct fake *f, bool after) {
     if (!after)
         f->calls++;

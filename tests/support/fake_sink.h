@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A target in shared memory, which outlives the process that writes to it: what a database would
- * hold. One sink for all three kinds.
+ * A target in shared memory, which outlives the process that writes to it, as a database would. One
+ * sink for all three kinds.
  */
 #ifndef PAWL_TESTS_FAKE_SINK_H
 #define PAWL_TESTS_FAKE_SINK_H
@@ -21,7 +21,7 @@ struct fake_prepared {
 
 struct fake {
     /* durable in the target */
-    /* times the record of this offset is there; idempotent: times it came */
+    /* how often the target holds the record of this offset; idempotent: how often it was written */
     uint32_t rows[FAKE_RECORDS];
     uint64_t position; /* UINT64_MAX: none */
     uint64_t marker;   /* two-phase: end of the last batch committed */
@@ -31,10 +31,10 @@ struct fake {
     bool begun;
     /* faults */
     uint64_t poison;      /* refuse this offset; UINT64_MAX: none */
-    bool poison_untold;   /* without saying which */
+    bool poison_untold;   /* without naming the record */
     bool poison_at_end;   /* only at commit or prepare */
-    uint32_t retry_every; /* every n-th call answers RETRY; 0: none */
-    bool retry_after;     /* after it has taken effect */
+    uint32_t retry_every; /* every n-th call returns RETRY; 0: none */
+    bool retry_after;     /* after the call has taken effect */
     bool untellable;
     uint32_t calls;
     uint64_t last_from, last_to;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * prog_powercut.c - the writer whose power is cut, and the checker that looks afterwards. Every
- * record is a function of (seed, kind, partition, number), so the checker derives what must be
- * there by itself; what was acknowledged goes to a file on another file system that is not cut.
+ * prog_powercut.c - the writer whose power is cut, and the checker that runs afterwards. Every
+ * record is a function of (seed, kind, partition, number), so the checker derives the expected
+ * records by itself. Acknowledgements go to a file on another file system, which is not cut.
  *
  *     prog_powercut work DIR ACKS SEED BACKEND DIRECT COUNT  writes until an error, or COUNT
  *                                                            records a partition; 0, or 3 stopped
@@ -64,7 +64,7 @@ static uint64_t derive(char kind, uint32_t part, uint64_t number) {
     return mix(mix(seed ^ (uint64_t)kind << 56 ^ (uint64_t)part << 48) + number);
 }
 
-/* Most records are small, some fill several blocks, a few a good part of a group. */
+/* Most records are small, some fill several blocks, and a few fill a large part of a group. */
 static uint32_t make_value(uint8_t *value, char kind, uint32_t part, uint64_t number) {
     uint64_t r = derive(kind, part, number), tens = r % 100;
     uint32_t len = 16 + (uint32_t)(r >> 32) % (tens < 80 ? 600 : tens < 97 ? 6000 : VALUE_MAX - 16);
@@ -85,7 +85,8 @@ static uint64_t digest(const uint8_t *p, uint32_t len) {
     return h;
 }
 
-/* One line, one write: whole, whoever else writes and however this process ends. */
+/* One write for one line: the line is whole, even if other threads write or this process is
+ * killed. */
 static void acknowledge(const char *what, uint32_t part, uint64_t number) {
     char line[64];
     int n = snprintf(line, sizeof line, "%s %u %" PRIu64 "\n", what, part, number);
@@ -117,7 +118,7 @@ static int put_both(uint32_t part, uint64_t number, pawl_tx **tx, pawl_producer 
     return rc;
 }
 
-/* PAWL-7: once an error was told to this thread, nothing of it is acknowledged any more. */
+/* PAWL-7: after this thread has got an error, none of its commits may be acknowledged. */
 static int failed(int rc, uint32_t part, uint64_t number) {
     atomic_store(&ended, true);
     if (rc == PAWL_FULL)
@@ -261,8 +262,7 @@ static int work(char **argv) {
         int closed = pawl_close(the_log);
         if (closed != 0)
             printf("closing: %s\n", pawl_errname(closed));
-        /* A cut during recovery or creation; with the journal gone, the file system is
-         * read-only. */
+        /* A cut during recovery or creation; without its journal, the file system is read-only. */
         return rc == PAWL_FULL ? FULL : rc == PAWL_IO || rc == PAWL_PERMISSION ? STOPPED : WRONG;
     }
     pthread_t threads[PARTS + 1];
@@ -313,8 +313,8 @@ static void wrong(const char *stream, uint32_t part, uint64_t number, const char
     exit(WRONG);
 }
 
-/* The partition holds what was derived for it: each number once, in order, byte for byte. Returns
- * how many. */
+/* Checks that the partition holds the expected records: each number once, in order, byte for byte.
+ * Returns their number. */
 static uint64_t check_partition(const char *name, uint32_t stream, uint32_t part) {
     static uint8_t want[VALUE_MAX];
     pawl_reader *r;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * prog_sink LOG SINK STREAM TYPE [OPTION=VALUE ...] : [SETTING=VALUE ...] - delivers what is in the
- * stream through a connector until nothing is left, and prints the sink's status, a name and value
- * a line. On the way, for tests:
+ * prog_sink LOG SINK STREAM TYPE [OPTION=VALUE ...] : [SETTING=VALUE ...] - delivers the stream's
+ * records through a connector until none is left, and prints the sink's status, one name and value
+ * a line. For tests, it also runs commands:
  *   at=POINT:N:COMMAND   at the N-th visit of that point (from 1) runs COMMAND with sh; "kill -9
  *                        $PPID" kills this process there
  *   at=+MS:COMMAND       in the background, MS milliseconds after the start
- * Exit: 0 all delivered, 3 the sink has stopped, 4 the limit is over.
+ * Exit: 0 all delivered, 3 the sink has stopped, 4 the time limit has passed.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -148,7 +148,7 @@ int main(int argc, char **argv) {
     pawl *log;
     pawl_options o = PAWL_OPTIONS_INIT;
     o.memory_cap = UINT64_C(128) << 20;
-    o.lock_wait_ms = 5000; /* a killed process's last writes */
+    o.lock_wait_ms = 5000; /* waits for the last writes of a killed process */
     if (argc < 5 || pawl_open(argv[1], &o, &log, &e) != 0) {
         fprintf(stderr, "prog_sink: %s\n", argc < 5 ? "usage" : e.message);
         return 2;

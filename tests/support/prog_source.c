@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Until the source ends, or
- * SIGTERM: then what was read is drained. To be killed. Says on standard output where it listens.
- * PROG_SOURCE_BATCH in the environment: records a batch.
+ * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Runs until the source
+ * ends, or until SIGTERM: then it drains the records read. Tests kill it. Prints the address that
+ * it listens on to standard output. PROG_SOURCE_BATCH in the environment: records a batch.
  */
 #include <signal.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A log of a test's own, in a new directory, over a seam that the test may have changed. For tests
- * that look behind the public header.
+ * A test's own log, in a new directory, on a seam that the test may change. For tests that use more
+ * than the public header.
  */
 #ifndef PAWL_TESTS_SEAM_LOG_H
 #define PAWL_TESTS_SEAM_LOG_H
@@ -17,7 +17,7 @@ struct seam_log {
     uint32_t stream; /* "s", with one partition */
 };
 
-/* `name`: of the test; `change`: what is done to the seam before the log is opened, or NULL. 0 or
+/* `name`: of the test; `change`: called on the seam before the log is opened, or NULL. Returns 0 or
  * -1. */
 static inline int seam_log_open(struct seam_log *l, const char *name,
                                 void (*change)(struct seam *)) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * For tests of sources: a log in a temporary directory, a source by type and settings, and what it
- * put into the log.
+ * For tests of sources: a log in a temporary directory, a source given by type and settings, and
+ * access to the records that it appended.
  */
 #ifndef PAWL_TESTS_SOURCE_HELP_H
 #define PAWL_TESTS_SOURCE_HELP_H
@@ -21,7 +21,7 @@
 #include "pawl_connect.h"
 
 struct feed {
-    char dir[64];   /* holds "log", and whatever the test puts there */
+    char dir[64];   /* holds "log", and the files of the test */
     char path[128]; /* dir/in */
     pawl_options options;
     pawl *log;
@@ -38,17 +38,18 @@ struct feed {
 struct feed *feed_new(const char *type);
 /* Text is copied. */
 void feed_set(struct feed *f, const char *name, const char *value);
-/* Opens the log, makes and adds the source. */
+/* Opens the log, creates the source and adds it. */
 void feed_begin(struct feed *f);
-/* Removes it and closes the log; what it appended is durable. */
+/* Removes the source and closes the log; the records appended are durable. */
 void feed_end(struct feed *f);
 void feed_free(struct feed *f);
-/* Steps until nothing comes any more, n times in a row. Returns the last step's answer. */
+/* Steps the source until three steps in a row find nothing to do. Returns the last result, or an
+ * error. */
 int feed_drive(struct feed *f);
 pawl_flow_status feed_status(struct feed *f);
-/* All values of the stream, each with a \n behind, NUL-terminated; to be freed. */
+/* All values of the stream, each followed by \n; NUL-terminated. The caller frees it. */
 char *feed_text(struct feed *f, uint32_t stream, size_t *size);
-/* The stream holds these lines. */
+/* Asserts that the stream holds these lines. */
 void feed_holds(struct feed *f, const char *text);
 /* Value of a header of the index-th record of the stream; "" if it has none. Static. */
 const char *feed_header(struct feed *f, uint32_t stream, uint64_t index, const char *name);
