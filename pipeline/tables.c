@@ -128,8 +128,10 @@ static int add_stream(struct tables *t, uint32_t id, uint32_t partitions, const 
         return fail(PAWL_DAMAGED, "a stream was created twice");
     TRY(set_name(s->name, name, name_len));
     s->parts = mem_alloc(t->mem, partitions * sizeof *s->parts);
-    if (s->parts == NULL)
+    if (s->parts == NULL) {
+        s->name[0] = 0; /* what is not there has no name, as a stream that was deleted */
         return fail(PAWL_MEMORY, "no memory for a stream of %u partitions", partitions);
+    }
     s->partitions = partitions;
     t->partition_count += partitions;
     t->checkpoint_bytes += c_stream_size(name_len) + (uint64_t)partitions * C_NEXT_SIZE;

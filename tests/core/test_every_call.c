@@ -469,7 +469,7 @@ static void each_fails(void **state, enum kind kind) {
     need_backend(w);
     w->dropped = 0;
     uint64_t calls = live(w, kind, UINT64_MAX, false, EIO);
-    assert_true(calls > (kind == CALLS ? 100 : 50));
+    assert_true(calls > (kind == CALLS ? 100 : 40));
     assert_true(w->dropped > 0);
     static const struct {
         bool for_ever;
