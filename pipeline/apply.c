@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * apply.c - what a frame changes. Committing, recovering and following a live writer all come
- * through here with the frame's own bytes, so that they can't disagree about what a frame means.
+ * apply.c - applies a frame to the tables. Commit, recovery and followers of a live writer all use
+ * this code, with the frame's own bytes, so that they can't disagree about the meaning of a frame.
  *
  * tables_apply()  the tables alone; verify and audit judge a log with tables of their own
  * engine_apply()  the tables of a handle, and the index of its newest segment
@@ -22,7 +22,8 @@ static int unknown_change(const struct frame_header *h, const char *what, uint32
                    op, (unsigned long long)h->lsn);
 }
 
-/* A run that says nothing to the tables. Recovery has judged it before (frame_judge_features()). */
+/* Skips a run that doesn't concern the tables. Recovery has checked it before
+ * (frame_judge_features()). */
 static int skip_run(const struct frame_header *h, const struct run *r) {
     if (run_type_known(r->type))
         return damaged(h, "a run of a type that does not belong in such a frame");
@@ -31,7 +32,8 @@ static int skip_run(const struct frame_header *h, const struct run *r) {
 
 /* ---- COMMIT */
 
-/* Where damage was passed over, what forgot the processor may be lost: its id is used again. */
+/* If damage was skipped, the change that removed the processor may be lost, so its id may appear
+ * again. */
 static int apply_processor(struct tables *t, const struct catalog_entry *e, bool lost) {
     if (lost && tables_has_processor(t, e->id))
         tables_forget(t, e->id);
@@ -106,7 +108,7 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     }
     p->next = r->base + r->count;
     t->records += r->count;
-    /* the tables against the frame: its records end where the partition does now */
+    /* tables and frame agree: the run ends at the partition's next offset */
     assert(p->next == r->base + r->count && p->last_end == end);
     /* PAWL-1: nothing counts as durable that was not appended; PAWL-4: offsets only grow */
     assert(p->safe <= p->mid && p->mid <= p->next && r->base <= p->next);
@@ -134,7 +136,7 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
     return 0;
 }
 
-/* The answer kept for a producer's last sequence: where the commit's first record went. */
+/* Keeps the receipt of a producer's last sequence: the place of the commit's first record. */
 static void set_answer(struct producer *p, const struct frame_header *h, const uint8_t *frame) {
     p->stream = p->partition = 0;
     p->offset = 0;
@@ -168,7 +170,7 @@ static int apply_producers(struct tables *t, const struct frame_header *h, const
             return damaged(h, "a producer's sequence does not continue");
         p->epoch = e.epoch;
         if (e.last < e.first)
-            continue;                 /* only a new holder */
+            continue;                 /* it only announces a new holder */
         assert(e.last > p->sequence); /* PAWL-3: a sequence is committed once */
         p->sequence = e.last;
         p->cookie_len = e.cookie_len;
@@ -227,7 +229,7 @@ static int apply_commit(struct tables *t, const struct frame_header *h, const ui
                         bool lost) {
     struct run r;
     const uint8_t *data;
-    /* the catalog first: other runs may need what it makes */
+    /* the catalog first: other runs may use the streams and processors that it creates */
     for (uint32_t i = 0; i < h->runs; i++) {
         if (frame_run_type(frame, i) != RUN_CATALOG)
             continue;
@@ -354,7 +356,7 @@ static int load_runs(struct tables *t, const struct frame_header *h, const uint8
     return 0;
 }
 
-/* What no checkpoint says: where the partitions begin. */
+/* Keeps the partitions' first offsets, which no checkpoint holds. */
 static void keep_firsts(struct tables *t, const struct tables *old) {
     for (uint32_t i = 0; i < t->stream_count && i < old->stream_count; i++)
         for (uint32_t k = 0; k < t->streams[i].partitions && k < old->streams[i].partitions; k++) {
@@ -391,12 +393,12 @@ void engine_begin_segment(pawl *p) {
 
 int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bool lost) {
     TRY(tables_apply(&p->tables, h, frame, lost));
-    /* a checkpoint, or what repair put in its place */
+    /* a checkpoint, or the frame that repair put in its place */
     if (segment_offset(h->lsn, p->tables.segment_size) == SEGMENT_HEADER_SIZE)
         engine_begin_segment(p);
     else if (h->kind == FRAME_COMMIT)
         locate_index_add(p, h, frame);
-    /* the next segment's header is to say so too */
+    /* for the next segment's header */
     if (p->tables.disk_cap_set)
         p->wal.disk_cap_said = p->wal.disk_cap = p->tables.disk_cap;
     return 0;

@@ -31,7 +31,7 @@ void async_free(pawl *p) {
     }
 }
 
-/* Sees to it that what was appended gets to the device: the leader submits when it is back; without
+/* Makes sure that appended commits are submitted: the leader does it when it returns; without
  * threads, pawl_tick() does. */
 static void hand_over(pawl *p) {
     struct wal *w = &p->wal;
@@ -56,7 +56,7 @@ void async_add(pawl *p, struct async_commit *a) {
     if (a->lsn <= p->wal.durable)
         engine_progress(p);
     else
-        engine_tell(p); /* readers of what is not yet durable */
+        engine_tell(p); /* wakes readers of records that are not durable yet */
     hand_over(p);
 }
 
@@ -75,7 +75,7 @@ void async_due(pawl *p) {
             continue;
         }
         if (!durable)
-            a->lsn = NO_LSN; /* tells dispatch that it failed */
+            a->lsn = NO_LSN; /* marks it as failed for engine_dispatch() */
         if (p->ready_tail != NULL)
             p->ready_tail->next = a;
         else
@@ -92,7 +92,7 @@ int engine_dispatch(pawl *p) {
     if (p->dispatching)
         return 0; /* callbacks run one at a time, in order */
     p->dispatching = true;
-    while (p->ready_head != NULL) { /* all that are due, with one release of the lock */
+    while (p->ready_head != NULL) { /* all that are due, with a single release of the lock */
         struct async_commit *head = p->ready_head, *tail = p->ready_tail;
         uint32_t count = 0;
         p->ready_head = p->ready_tail = NULL;
@@ -109,7 +109,7 @@ int engine_dispatch(pawl *p) {
         p->async_count -= count;
         n += (int)count;
         if (p->async_count + count >= ASYNC_MAX)
-            engine_tell(p); /* threads that wait for room among them */
+            engine_tell(p); /* wakes threads that wait for room in the queue */
     }
     p->dispatching = false;
     if (n != 0)
@@ -135,7 +135,7 @@ int pawl_dispatch(pawl *p) {
 
 int pawl_eventfd(pawl *p) {
     TRY(engine_enter(p));
-    if (p->read_only) { /* nothing in this process would ring it */
+    if (p->read_only) { /* no thread of this process would ring it */
         engine_leave(p);
         return fail(PAWL_UNSUPPORTED,
                     "a read-only handle has no event descriptor; use pawl_read() with a timeout");

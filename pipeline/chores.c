@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Maintenance: the next segment is prepared ahead of need, and old ones are dropped. It takes long,
- * so it is done without the lock, and by a thread of its own.
+ * Maintenance: prepares the next segment before it is needed, and drops old ones. Both take long,
+ * so a separate thread does them, without the lock.
  */
 #include <assert.h>
 
 #include "pipeline/engine.h"
 
 #define FULL_RETRY_NS 1000000000u
-#define LOOK_NS 1000000000u /* between two looks for what may be dropped */
+#define LOOK_NS 1000000000u /* between two checks for segments to drop */
 
-/* Segments below `first` are gone, and so is what the tables know of them. */
+/* Removes the segments below `first`, which have been dropped, from the log's state and the
+ * tables. */
 static void forget_segments(pawl *p, uint64_t first) {
     assert(first == p->wal.first_segment + 1 && first <= p->wal.segment); /* PAWL-8: in order */
     p->wal.first_segment = first;
@@ -19,7 +20,7 @@ static void forget_segments(pawl *p, uint64_t first) {
         p->wal.next = NEXT_NONE;
 }
 
-/* PAWL-11: what goes has been passed by every processor. */
+/* PAWL-11: every processor has passed the records that are dropped. */
 static void assert_passed(const pawl *p) {
     for (uint32_t i = 0; i < p->tables.position_count; i++) {
         const struct position_row *row = &p->tables.positions[i];
@@ -29,8 +30,8 @@ static void assert_passed(const pawl *p) {
     }
 }
 
-/* One by one, each durably: of several removals a power cut may take back any, and a gap would look
- * like loss. The first ones become the segments that are wanted ahead of need. */
+/* Drops segments one by one, each durably: a power cut may undo any of several removals, and a gap
+ * would look like lost segments. The first files dropped are recycled as prepared segments. */
 static bool drop_segments(pawl *p, const struct droppable *d) {
     struct wal *w = &p->wal;
     uint64_t keep = d->keep, from = w->first_segment, n = from;
@@ -38,9 +39,10 @@ static bool drop_segments(pawl *p, const struct droppable *d) {
     assert(keep > from && keep <= w->segment && keep <= tx_oldest_spill(p)); /* PAWL-11 */
     if (locate_firsts_are(p, d->at.segment, &d->at) < 0)
         return false;
-    if (p->firsts_from == d->at.segment) /* else more of them were to go before, and stayed */
+    /* otherwise an earlier attempt was to drop more, and stopped early */
+    if (p->firsts_from == d->at.segment)
         assert_passed(p);
-    p->drop_to = keep; /* from here on no thread looks into them */
+    p->drop_to = keep; /* from now on no thread opens them */
     for (; n < keep && rc == 0; n++) {
         uint64_t to = wal_recycle_begin(w);
         engine_leave(p);
@@ -51,9 +53,9 @@ static bool drop_segments(pawl *p, const struct droppable *d) {
         if (rc <= 0)
             forget_segments(p, n + 1);
         wal_recycle_end(w, to, file);
-        engine_progress(p); /* threads may wait for space */
+        engine_progress(p); /* wakes threads that wait for space */
         if (rc > 0)
-            break; /* it stays; tried again later */
+            break; /* it could not be dropped; a later round retries */
     }
     p->drop_to = 0;
     engine_progress(p);
@@ -73,8 +75,8 @@ static bool prepare_next(pawl *p) {
     return true;
 }
 
-/* Under the lock (released inside): drops what may go, as far as that is durable: a position or
- * setting that a power cut takes back must not have let go of anything. */
+/* Under the lock, released inside: drops the segments that durable positions and settings allow. If
+ * a power cut could undo a position or setting, nothing may be dropped because of it. */
 static bool drop_durably(pawl *p) {
     struct droppable d;
     bool did = false;
@@ -88,7 +90,7 @@ static bool drop_durably(pawl *p) {
     return did;
 }
 
-/* One thread at a time: it lets go of the lock while it reads and removes. */
+/* One thread at a time, because it releases the lock while it reads and removes files. */
 static bool drop(pawl *p) {
     if (p->wal.dropping || !retention_is_set(p))
         return false;
@@ -105,23 +107,23 @@ bool engine_chore(pawl *p) {
         return false;
     bool did = drop(p);
     if (p->wal.next == NEXT_FULL && engine_now(p) - p->full_since >= FULL_RETRY_NS)
-        p->wal.next = NEXT_NONE; /* space may have been freed: work resumes by itself */
+        p->wal.next = NEXT_NONE; /* space may have been freed: the log resumes by itself */
     if (wal_wants_next(&p->wal))
         did |= prepare_next(p);
     return did;
 }
 
-/* Under the lock: when there may be something to do that nobody asks for; UINT64_MAX: not before
- * the log grows. `looked` is the log's tail at the last look. What may be dropped depends on
- * positions and settings, that is on what was appended since; on the age of segments; and on open
- * transactions with a part in the log, which may be given up. */
+/* Under the lock: the time of the next check without a request; UINT64_MAX: not before the log
+ * grows. `looked` is the log's tail at the last check. Which segments may be dropped depends on
+ * positions and settings, which only appends change; on the age of segments; and on open
+ * transactions that have spilled, which may be aborted. */
 static uint64_t next_look(pawl *p, uint64_t looked) {
     if (p->wal.failed != 0)
         return UINT64_MAX;
     if (p->wal.next == NEXT_FULL)
         return p->full_since + FULL_RETRY_NS;
     if (!retention_is_set(p) || p->wal.first_segment == p->wal.segment)
-        return UINT64_MAX; /* a new segment asks for its successor */
+        return UINT64_MAX; /* a new segment requests the preparation of its successor */
     bool again =
         p->wal.tail != looked || p->tables.retain_ms != 0 || tx_oldest_spill(p) != UINT64_MAX;
     p->chores_wait = !again;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the application has ended. Readers, producers and processors that were closed stay for a
- * while, without what they held: a program that goes on using one is told (PAWL_STATE), as long as
- * it can be told, instead of reading freed memory. Ended transactions stay in their pool (tx.c).
- * And the log isn't closed while anything of it is in use.
+ * Objects that the application has ended. Closed readers, producers and processors are kept for a
+ * while, without their buffers: a program that still uses one gets PAWL_STATE instead of reading
+ * freed memory, until it is freed. Ended transactions stay in their pool (tx.c). And the log can't
+ * be closed while one of its objects is in use.
  */
 #include <stdlib.h>
 
@@ -17,7 +17,8 @@ int ended_refuse(const void *what, const char *kind) {
 
 void ended_keep(pawl *p, void *what, size_t size) {
     void **at = &p->ended[p->ended_count++ % ENDED_MAX];
-    atomic_fetch_sub(&p->mem.used, size); /* a few hundred bytes each: no part of the cap */
+    /* a few hundred bytes each: not counted against the cap */
+    atomic_fetch_sub(&p->mem.used, size);
     free(*at);
     *at = what;
 }

@@ -274,7 +274,7 @@ void engine_wait_space(pawl *p);
 /* Under the lock: waits until everything below lsn is durable, or the log failed. */
 PAWL_CHECKED int engine_wait_durable(pawl *p, uint64_t lsn);
 /* The same for the commit that was appended last, but releases the lock. A woken thread doesn't
- * take the lock again, so many committers can wait at once. */
+ * take the lock again; this lets many committers wait at once. */
 PAWL_CHECKED int engine_commit_wait(pawl *p, uint64_t lsn);
 PAWL_CHECKED int engine_start_threads(pawl *p);
 void engine_stop_threads(pawl *p);

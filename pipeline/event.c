@@ -59,8 +59,8 @@ void event_yield(void) {
     syscall(SYS_sched_yield);
 }
 
-/* Waking all at once is dear where there are many: they are put on all processors, with an
- * interrupt for each that idles, and meet again at the futex's lock when they go back to sleep. */
+/* Waking many threads at once is expensive: the kernel spreads them over all CPUs, with an
+ * interrupt for each idle one, and they contend for the futex's lock when they sleep again. */
 #define WAKE_FEW 8
 
 void event_wake(_Atomic uint32_t *word, uint32_t bits) {

@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Waiting for the device. One thread at a time does it, with the lock released: the leader. It is
- * the first thread that needs durability, so a single committer has no hand-off to another thread.
- * The background thread leads when no other thread does.
+ * Waiting for the device. One thread at a time waits, without the lock: the leader. It is the first
+ * thread that needs durability, so a single committer has no hand-off to another thread. The
+ * background thread leads when no other thread does.
  *
- * wal/pace.c decides when a group goes; this file tells it what happens and carries its decisions
- * out.
+ * wal/pace.c decides when a group is submitted; this file reports events to it and carries out its
+ * decisions.
  */
 #include <assert.h>
 
 #include "pipeline/engine.h"
 
-#define FULL_LOOK_NS 100000000u /* space may be freed by others */
+#define FULL_LOOK_NS 100000000u /* another process may free space */
 
-/* The time, if the policy of group commit needs it for this event: reading the clock isn't free. */
+/* The time, if the group commit policy needs it for this event: reading the clock isn't free. */
 static uint64_t time_for(const pawl *p, enum pace_event e) {
     return pace_needs_clock(&p->wal.pace, e) ? engine_now(p) : 0;
 }
 
-/* The leader is back from the device: does the gathering group go? Holds need a thread that looks
- * after them. */
+/* After the leader has returned from the device: submits the gathering group, unless the policy
+ * holds it. A held group needs a background thread that submits it later. */
 static void submit_next(pawl *p) {
     struct wal *w = &p->wal;
     enum pace_decision d = PACE_SUBMIT;
@@ -51,8 +51,8 @@ void engine_lead(pawl *p) {
 void engine_wait(pawl *p) {
     if (p->wal.in_flight != 0 && !p->leader) {
         engine_lead(p);
-        /* The caller may have needed room, not durability, and may go away now. An asynchronous
-         * commit that came meanwhile saw a leader, and woke no thread. */
+        /* The caller may have needed only room, and may not lead again. An asynchronous commit
+         * appended meanwhile saw a leader, and woke no thread. */
         if (p->async_head != NULL && !p->no_thread)
             engine_poke(p);
     } else if (p->no_thread && !p->leader) {
@@ -77,7 +77,7 @@ void engine_wait_space(pawl *p) {
     engine_wait_or_stop(p, engine_now(p) + FULL_LOOK_NS);
 }
 
-/* A thread that goes away hands the device on: commits that came later must not wait for a leader
+/* A thread that stops leading wakes the background thread: later commits must not wait for a leader
  * that has left. */
 static void hand_on(pawl *p, bool wanted) {
     if (wanted && !p->leader && !p->no_thread)
@@ -86,7 +86,7 @@ static void hand_on(pawl *p, bool wanted) {
 
 int engine_wait_durable(pawl *p, uint64_t lsn) {
     struct wal *w = &p->wal;
-    assert(lsn <= w->tail); /* PAWL-1: what is waited for was appended */
+    assert(lsn <= w->tail); /* PAWL-1: the bytes waited for were appended */
     pace_sync_came(&w->pace, time_for(p, PACE_WAITER_CAME));
     while (w->durable < lsn) {
         if (w->failed != 0)
@@ -103,7 +103,8 @@ static bool answered(pawl *p, uint64_t lsn) {
     return atomic_load_explicit(&p->durable_lsn, memory_order_acquire) >= lsn || p->wal.failed != 0;
 }
 
-/* Yields the processor a few times, if that is worth it. True: the commit is answered. */
+/* Yields the CPU a few times, if that is worth it. True: the commit is durable, or the log
+ * failed. */
 static bool answered_soon(pawl *p, uint64_t lsn) {
     struct pace_turns t = pace_yields(&p->wal.pace);
     if (t.count == 0)
@@ -116,12 +117,12 @@ static bool answered_soon(pawl *p, uint64_t lsn) {
     return answered(p, lsn);
 }
 
-/* Without the lock: until everything below lsn is durable, or the log failed. There is a leader, or
- * the background thread was asked to lead. */
+/* Without the lock: sleeps until everything below lsn is durable, or the log failed. There is a
+ * leader, or the background thread was woken to lead. */
 static void sleep_until(pawl *p, uint64_t lsn, uint32_t bit) {
     if (answered_soon(p, lsn))
         return;
-    /* before it looks once more: the thread that completes a group looks at this last */
+    /* before this thread checks again: the thread that completes a group reads `sleepers` last */
     atomic_fetch_add(&p->sleepers, 1);
     for (;;) {
         uint32_t seen = atomic_load(&p->progress_count);
@@ -137,7 +138,7 @@ int engine_commit_wait(pawl *p, uint64_t lsn) {
     struct wal *w = &p->wal;
     int rc = 0;
     uint32_t bit = 1u << w->number % 32;
-    assert(lsn <= w->tail); /* PAWL-1: what is waited for was appended */
+    assert(lsn <= w->tail); /* PAWL-1: the bytes waited for were appended */
     pace_committer_came(&w->pace, time_for(p, PACE_WAITER_CAME));
     while (w->durable < lsn && rc == 0) {
         if (pace_committer_submits(&w->pace, w->in_flight))
@@ -163,7 +164,7 @@ int engine_commit_wait(pawl *p, uint64_t lsn) {
     return rc;
 }
 
-/* Time of the idle witness, or UINT64_MAX if none is due. */
+/* The time at which the idle witness is due, or UINT64_MAX. */
 static uint64_t witness_at(const pawl *p) {
     const struct wal *w = &p->wal;
     if (p->witness_ns == 0 || w->failed != 0 || w->last_kind == FRAME_WITNESS ||
@@ -172,7 +173,7 @@ static uint64_t witness_at(const pawl *p) {
     return w->last_fresh_ns + p->witness_ns;
 }
 
-/* One round of the background thread; returns when it wants the next one. */
+/* One round of the background thread; returns the time of the next one. */
 static uint64_t background(pawl *p) {
     struct wal *w = &p->wal;
     if (!p->app_dispatch)
@@ -203,7 +204,7 @@ static void *background_main(void *arg) {
             engine_lead(p);
             continue;
         }
-        /* Another thread that runs callbacks runs all of them, and needs the lock for it: this one
+        /* If another thread runs callbacks, it runs all of them, and needs the lock: this thread
          * must not keep it. */
         if (p->ready_head != NULL && !p->app_dispatch && !p->dispatching)
             continue;
@@ -264,7 +265,8 @@ int pawl_tick(pawl *p) {
 int pawl_sync(pawl *p) {
     TRY(engine_enter(p));
     int rc = p->read_only ? 0 : engine_wait_durable(p, p->wal.tail);
-    /* failed with nothing under way: its callers must still hear of it (PAWL-7) */
+    /* the log may have failed with nothing in flight: the caller must still get the error
+     * (PAWL-7) */
     if (rc == 0 && p->wal.failed != 0)
         rc = wal_error(&p->wal);
     engine_leave(p);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The handle's lock: the check that every public call begins with, what is done once the lock is
- * released, and how a thread waits under it and is woken.
+ * The handle's lock: the check at the start of every public call, the work after the lock is
+ * released, and how threads wait under the lock and are woken.
  */
 #include <assert.h>
 #include <errno.h>
@@ -42,7 +42,7 @@ int engine_enter(pawl *p) {
 
 int engine_refuse(pawl *p) {
     TRY(engine_check_fork(p));
-    pthread_mutex_lock(&p->mutex); /* the error is written under it */
+    pthread_mutex_lock(&p->mutex); /* the lock guards the error */
     int rc =
         p->read_only ? fail(PAWL_READ_ONLY, "the log was opened read-only") : wal_error(&p->wal);
     engine_leave(p);
@@ -133,7 +133,7 @@ void engine_tell_stop(pawl *p) {
     event_wake_all(&p->stop_word, UINT32_MAX);
 }
 
-/* The deadline is one of the seam's clock, and the condition's clock is the system's. */
+/* The deadline is in the seam's time, but the condition uses the system's clock. */
 bool engine_sleep(pawl *p, pthread_cond_t *cond, uint64_t deadline) {
     if (deadline == UINT64_MAX)
         return pthread_cond_wait(cond, &p->mutex) == 0;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the library tells the application of by itself (pawl_options.log): the state of the log is
- * compared with the state that was told last. So nothing is queued, and a burst of changes is told
- * once. The maintenance thread tells, or pawl_open(), pawl_tick() and pawl_close(); never under the
- * lock.
+ * The log callback (pawl_options.log): compares the log's state with the state reported last. So
+ * nothing is queued, and a burst of changes is reported once. The maintenance thread, pawl_open(),
+ * pawl_tick() and pawl_close() call it, never under the lock.
  */
 #include <stdio.h>
 
@@ -32,7 +31,7 @@ static void tell(const pawl *p, int severity, const char *text) {
     p->notice.fn(p->notice.arg, severity, text);
 }
 
-/* One change, written as a sentence; its severity, or 0: there is none. */
+/* Writes one change as a sentence to `text`; returns its severity, or 0 if there is none. */
 static int next_change(pawl *p, char *text, size_t size) {
     struct notice *n = &p->notice;
     const struct wal *w = &p->wal;

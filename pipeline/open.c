@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Opening and closing. Order matters: lock, find and verify the tail, make it durable, begin the
- * new incarnation durably, and only then let anybody append or read.
+ * new incarnation durably, and only then allow appends and reads.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -77,7 +77,7 @@ static int init_sync(pawl *p) {
     pthread_condattr_t a;
     pthread_mutexattr_t m;
     int rc = pthread_mutexattr_init(&m);
-    /* Held for less time than it takes to sleep and be woken, mostly. */
+    /* The lock is mostly held for less time than a sleep and a wake-up take. */
     rc |= pthread_mutexattr_settype(&m, PTHREAD_MUTEX_ADAPTIVE_NP);
     rc |= pthread_mutex_init(&p->mutex, &m);
     pthread_mutexattr_destroy(&m);
@@ -124,7 +124,8 @@ static int take_lock(pawl *p, const pawl_options *o) {
     return rc < 0 ? fail_sys(rc, "flock", "lock", NO_LSN) : 0;
 }
 
-/* No room for a segment: names the size that there would be room for, four times over. */
+/* The error for no room for a segment: suggests a segment size of which the free space holds
+ * four. */
 static int no_room(pawl *p, uint64_t size) {
     uint64_t room = 0, fits = 4096ull * MIB; /* the largest */
     if (p->io->ops->free_space(p->io, &room) < 0)
@@ -144,7 +145,7 @@ static int no_room(pawl *p, uint64_t size) {
                    (unsigned long long)(fits / MIB), (unsigned long long)(fits / MIB));
 }
 
-/* What the log consists of; if there is none, one is created where that is asked for. */
+/* Finds the log's extent; if there is no log, creates one if the options request it. */
 static int find_or_create(pawl *p, const pawl_options *o, struct log_extent *x) {
     int rc = log_extent_find(p->io, &p->mem, true, x);
     if ((o->flags & PAWL_OPEN_CREATE) == 0)
@@ -160,8 +161,8 @@ static int find_or_create(pawl *p, const pawl_options *o, struct log_extent *x) 
     return log_extent_find(p->io, &p->mem, true, x);
 }
 
-/* A transaction spills before it is larger than a write buffer, and than its share of frame and
- * memory. */
+/* The size above which a transaction spills: less than a write buffer, and than its share of frame
+ * and memory. */
 static uint64_t spill_at(const pawl *p) {
     uint64_t n = wal_payload_max(&p->wal) / 2, by_memory = p->mem.cap / 16,
              by_group = p->wal.group_size - 4096;
@@ -169,8 +170,8 @@ static uint64_t spill_at(const pawl *p) {
     return n < by_group ? n : by_group;
 }
 
-/* Writes the new incarnation's record and waits for it (PAWL-8: before anything is accepted or
- * shown). */
+/* Writes the new incarnation's record and waits until it is durable (PAWL-8: before anything is
+ * accepted or shown). */
 static int begin_incarnation(pawl *p, const struct wal_start *start) {
     struct wal_hooks hooks = engine_hooks(p);
     uint64_t buffers = p->mem.cap >= 16u * MIB ? p->mem.cap / 2 : p->mem.cap / 8 * 3;
@@ -312,15 +313,15 @@ int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *er
     return rc;
 }
 
-/* Everything durable, then the record that says so. */
+/* Makes everything durable, then appends the record that says so. */
 static int close_writer(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     int rc = engine_wait_durable(p, p->wal.tail);
     while (rc == 0 && p->wal.state == WAL_BEGINNING)
         engine_wait(p);
     int mark = rc;
-    /* Without the memory to begin a segment it ends unmarked: all is durable, and nobody is left to
-     * give some back. */
+    /* If there is no memory to begin a segment, the log ends without the mark: everything is
+     * durable, and no other thread could free memory. */
     while (rc == 0 && (mark = wal_append_mark(&p->wal, FRAME_CLOSE)) == WAL_WAIT &&
            p->wal.state != WAL_RUNNING && !p->wal.starved)
         while (rc == 0 && p->wal.state != WAL_RUNNING && !p->wal.starved) {
@@ -329,7 +330,7 @@ static int close_writer(pawl *p) {
         }
     if (rc == 0 && mark == 0)
         rc = engine_wait_durable(p, p->wal.tail);
-    else if (rc == 0 && p->wal.failed != 0) /* all is durable but the mark: PAWL-7 all the same */
+    else if (rc == 0 && p->wal.failed != 0) /* only the mark is not durable: PAWL-7 still applies */
         rc = wal_error(&p->wal);
     while (p->wal.in_flight != 0 && !p->leader)
         engine_wait(p);
@@ -339,7 +340,7 @@ static int close_writer(pawl *p) {
     return rc;
 }
 
-/* Is nothing of the handle in use any more? What the last pawl_run() kept goes. */
+/* PAWL_BUSY if an object of the handle is in use. Frees the tasks that the last pawl_run() kept. */
 static int close_allowed(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     bool running = p->running;

@@ -25,8 +25,8 @@ static void fill_writer(pawl *p, pawl_status *s) {
     s->group_wait = (uint32_t)pace_group_wait(&w->pace);
 }
 
-/* Without the lock: how many segment files there are, those that a writer has prepared included; 0:
- * that can't be told. */
+/* Without the lock: the number of segment files, including those that a writer has prepared; 0:
+ * unknown. */
 static uint64_t count_files(pawl *p) {
     struct segment_list l;
     pawl_error saved;
@@ -58,7 +58,7 @@ static void fill(pawl *p, pawl_status *out) {
     out->features_write = p->header.features.write;
     out->features_ignore = p->header.features.ignore;
     if (p->read_only) {
-        (void)!follow_refresh(p); /* else what was known before */
+        (void)!follow_refresh(p); /* on an error, the earlier state counts */
         engine_leave(p);
         uint64_t files = count_files(p);
         pthread_mutex_lock(&p->mutex);

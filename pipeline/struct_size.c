@@ -8,7 +8,7 @@
 
 #include "wal/error.h"
 
-#define SIZE_MAX_SANE 4096u /* what is larger was never initialised */
+#define SIZE_MAX_SANE 4096u /* a larger value is not initialised */
 
 static int size_of(const void *given, size_t smallest, const char *name, size_t *size) {
     if (given == NULL)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * struct_size.h - the sizes that the public structs had in the first release: what a caller's
- * struct_size is at least. A struct grows at its end; these never change.
+ * struct_size.h - the sizes of the public structs in the first release: the minimum of a caller's
+ * struct_size. A struct grows at its end; these sizes never change.
  */
 #ifndef PAWL_PIPELINE_STRUCT_SIZE_H
 #define PAWL_PIPELINE_STRUCT_SIZE_H

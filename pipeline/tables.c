@@ -105,7 +105,8 @@ static int set_name(char *to, const char *name, uint32_t len) {
     return 0;
 }
 
-/* What a checkpoint says of a last stream that was deleted, so that its id isn't used again. */
+/* Size of a checkpoint's entry for a deleted last stream, which keeps its id from being used
+ * again. */
 static uint64_t last_deleted_size(const struct tables *t) {
     return t->stream_count != 0 && t->streams[t->stream_count - 1].partitions == 0
                ? c_stream_size(0)
@@ -208,7 +209,8 @@ static bool before(const struct position_row *p, uint32_t processor, uint32_t st
                                      : p->partition < partition;
 }
 
-/* Where (processor, stream, partition) is, or would be, in the ascending array. */
+/* The index of (processor, stream, partition) in the ascending array, or the index to insert it
+ * at. */
 static uint32_t position_place(const struct tables *t, uint32_t processor, uint32_t stream,
                                uint32_t partition) {
     uint32_t lo = 0, hi = t->position_count;
@@ -421,7 +423,7 @@ int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *ru
         uint32_t n = parts[i].write(t, body);
         end_run(body, runs, count, parts[i].type, n, start);
     }
-    /* PAWL-11: what tables_room() judged is what is written */
+    /* PAWL-11: the size that tables_room() checked is the size written */
     assert(body->failed || body->len - before == t->checkpoint_bytes);
     return body->failed ? fail(PAWL_MEMORY, "no memory for a checkpoint") : 0;
 }
