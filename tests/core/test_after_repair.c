@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a repaired log must go on doing: a LOST frame earlier in the segment must not make later,
- * whole frames look wrong. */
+/* A repaired log must still work: a LOST frame earlier in the segment must not make later, whole
+ * frames look wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,7 +58,7 @@ static void append(pawl *log, uint32_t stream, const char *s) {
     assert_int_equal(pawl_append(log, stream, 0, &r, NULL), 0);
 }
 
-/* Flips a bit of the text, wherever it stands in segment 0. */
+/* Flips a bit of the text, at its place in segment 0. */
 static void damage(struct fixture *f, const char *text) {
     char file[128];
     snprintf(file, sizeof file, "%s/0000000000000000.seg", f->dir);
@@ -85,7 +85,7 @@ static void overwrite(struct fixture *f, int segment, off_t at, size_t len) {
     close(fd);
 }
 
-/* Reads the whole stream; what is lost must be told. Returns the number of records given. */
+/* Reads the whole stream; lost records must be reported. Returns the number of records read. */
 static uint64_t read_all(struct fixture *f, uint32_t flags, uint32_t stream, uint64_t *lost) {
     pawl_options o = f->options;
     pawl *log;
@@ -215,7 +215,8 @@ static void a_lost_seal_before_a_lost_checkpoint_is_passed(void **state) {
     assert_int_equal(told, lost);
 }
 
-/* The first frame of its incarnation goes, what that incarnation wrote behind it stays. */
+/* Repair takes out the first frame of an incarnation; the frames that the incarnation wrote after
+ * it stay. */
 static void a_lost_open_record_takes_nothing_with_it(void **state) {
     struct fixture *f = *state;
     uint64_t told;
@@ -280,7 +281,7 @@ static void a_lost_tail_is_taken_out_whole(void **state) {
     assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 2);
 }
 
-/* More is lost in one place than the memory cap lets anybody read at once. */
+/* The damage in one place is larger than the memory cap allows to read at once. */
 static void what_is_lost_costs_no_memory(void **state) {
     struct fixture *f = *state;
     uint64_t told;
@@ -320,7 +321,8 @@ static void a_segment_without_its_beginning_is_kept(void **state) {
     }
 }
 
-/* The commit stays, a part of its records is gone: that is told, and reading goes on behind it. */
+/* The commit stays, but some of its records are lost: the reader gets PAWL_LOST and continues after
+ * them. */
 static void a_lost_spilled_part_is_told(void **state) {
     struct fixture *f = *state;
     static char big[60000];
@@ -382,7 +384,7 @@ static void a_partitions_lost_end_is_told(void **state) {
     pawl_processor_config pc = PAWL_PROCESSOR_INIT;
     pc.name = "p", pc.inputs = &s, pc.input_count = 1, pc.process = take, pc.arg = &seen;
     assert_int_equal(pawl_processor_add(log, &pc, NULL), 0);
-    alarm(60); /* it once never came to an end */
+    alarm(60); /* it once looped for ever */
     assert_int_equal(pawl_run(log, 1, PAWL_RUN_UNTIL_IDLE), 0);
     alarm(0);
     assert_int_equal(seen, 1);
@@ -392,8 +394,8 @@ static void a_partitions_lost_end_is_told(void **state) {
     assert_int_equal(pawl_close(log), 0);
 }
 
-/* A sealed segment's index may name frames that repair took out: who begins to read there is told
- * of the loss, and goes on behind it. */
+/* A sealed segment's index may refer to frames that repair took out: a reader that begins there
+ * gets PAWL_LOST, and continues after the loss. */
 static void a_lost_place_of_the_index_is_passed(void **state) {
     struct fixture *f = *state;
     static char value[30000];

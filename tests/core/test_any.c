@@ -153,7 +153,7 @@ struct waiter {
     pawl_any *any;
     int timeout_ms, result;
     pawl_place at;
-    long sleeps; /* how often its thread gave the processor up */
+    long sleeps; /* how often its thread yielded the CPU */
     atomic_bool begun;
     pthread_t thread;
 };
@@ -177,7 +177,7 @@ static void start(struct waiter *w, pawl_any *any, int timeout_ms) {
         sched_yield();
 }
 
-/* Whenever the record comes, before or while the thread sleeps, it is told. */
+/* A record wakes the thread, whether it comes before or during its sleep. */
 static void a_waiter_is_woken(void **state) {
     struct fixture *f = *state;
     pawl_any *any = open_all(f, f->log, 0);
@@ -225,8 +225,8 @@ static void time_and_stop_end_it(void **state) {
     pawl_any_close(any);
 }
 
-/* What is appended but not durable is something to read where that was asked for, and only
- * there. */
+/* Records that are appended but not durable are readable with PAWL_READ_UNCOMMITTED, and only
+ * then. */
 static void appended_ones_wake_who_asked(void **state) {
     struct fixture *f = *state;
     pawl_any *any = open_all(f, f->log, PAWL_READ_UNCOMMITTED);
@@ -333,7 +333,7 @@ static void a_follower_can_too(void **state) {
     pawl_any *any = open_all(f, follower, 0);
     assert_int_equal(pawl_any_fd(any), PAWL_UNSUPPORTED);
     start(&w, any, -1);
-    append(f->log, f->b, 2, "y"); /* its commit says that the one before is durable */
+    append(f->log, f->b, 2, "y"); /* its commit witnesses that the one before is durable */
     pthread_join(w.thread, NULL);
     assert_int_equal(w.result, 1);
     assert_int_equal(w.at.partition, 1);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a log says to be durable is; what retention drops is gone for nobody who doesn't need it. */
+/* Records reported as durable are durable; and what retention drops doesn't disturb readers that
+ * don't need it. */
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -92,7 +93,7 @@ static void nothing_is_called_durable_before_it_is(void **state) {
     struct fixture *f = *state;
     pawl_bounds b;
     pawl_reader *r = NULL;
-    f->options.no_thread = 1; /* so that nobody waits for the device but these calls */
+    f->options.no_thread = 1; /* so that only these calls wait for the device */
     open_log(f);
     for (int i = 0; i < 5; i++)
         async_append(f, "one of five commits, none of them waited for");
@@ -124,7 +125,8 @@ static void a_reader_can_be_opened_while_segments_are_dropped(void **state) {
     f->drops = 1;
     assert_int_equal(pawl_retention_set(f->log, &keep), 0);
     assert_int_equal(pthread_create(&thread, NULL, apply_retention, f->log), 0);
-    /* the oldest file is gone, and whoever removed it has not come back to say so */
+    /* the oldest file is removed, and the thread that removed it has not taken the lock again
+     * yet */
     sem_wait(&f->dropped);
     int bounds = pawl_partition_bounds(f->log, f->b, 0, &b);
     int opened = bounds == 0 ? pawl_reader_open(f->log, f->b, 0, b.first, 0, &r) : -1;

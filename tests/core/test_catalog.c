@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Streams that are deleted, and a disk cap that changes: what is said of them lasts, in this
- * handle, after a crash, in later segments and for followers. */
+/* Deleted streams, and a changed disk cap: both last in this handle, after a crash, in later
+ * segments and for followers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -125,7 +125,8 @@ static void what_is_deleted_is_gone(void **state) {
     assert_int_equal(pawl_advance(tx, id, f->b, 0, 1, 2), PAWL_NOT_FOUND);
     pawl_abort(tx);
     bool told = false;
-    for (int n, i = 0; i < 4; i++) { /* a reader of several is told once, and goes on */
+    /* a reader of several partitions gets the error once, and continues */
+    for (int n, i = 0; i < 4; i++) {
         n = pawl_read_any(any, 1, 0, &batch, &at);
         assert_int_equal(n, n == PAWL_NOT_FOUND ? n : i < 3);
         if (n == PAWL_NOT_FOUND) {
@@ -138,7 +139,7 @@ static void what_is_deleted_is_gone(void **state) {
     pawl_any_close(any);
 }
 
-/* The id is used up, for ever: whatever is in the log under it means the old stream. */
+/* The id is never used again: all records under it in the log belong to the old stream. */
 static void its_id_is_not_used_again(void **state) {
     struct fixture *f = *state;
     uint32_t id = 0;
@@ -179,7 +180,7 @@ static void a_processor_on_this_handle_keeps_it(void **state) {
     assert_int_equal(pawl_processor_add(f->log, &c, &processor), PAWL_NOT_FOUND);
 }
 
-/* A position that nobody moves holds everything, until its stream is deleted. */
+/* A position that never moves keeps all records, until its stream is deleted. */
 static void retention_is_held_no_longer(void **state) {
     struct fixture *f = *state;
     uint32_t id;

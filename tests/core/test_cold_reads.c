@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading what is no longer in memory keeps several large reads under way, whatever the sizes of
- * frames, and gives the same bytes as plain reads do. */
+/* Reading records that are no longer in memory keeps several large reads in flight, whatever the
+ * sizes of frames, and returns the same bytes as plain reads. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,8 +57,8 @@ static struct seam_req *failing_take(struct seam_reads *q) {
     return r;
 }
 
-/* From some bytes to two MiB, so that frames lie in one piece, across several, and are larger than
- * all that is read ahead. */
+/* From some bytes to two MiB, so that a frame is in one piece, spans several, or is larger than the
+ * whole read-ahead. */
 static uint32_t length(uint32_t i) {
     return i % 10 == 3 ? 2000000 : i % 4 == 0 ? 700000 + i * 977 : i * 131;
 }
@@ -239,8 +239,8 @@ static void write_and_follow(pawl *log, uint32_t stream, pawl_reader *r) {
     assert_int_equal(got, 200);
 }
 
-/* A reader that comes after the writer again and again: queue and memory for reading ahead are made
- * once, and given up when memory is short. */
+/* A reader that comes after the writer again and again: queue and memory for read-ahead are
+ * allocated once, and freed when memory is short. */
 static void what_reads_ahead_is_kept_for_the_next(void **state) {
     char path[80];
     (void)state;
@@ -267,7 +267,7 @@ static void what_reads_ahead_is_kept_for_the_next(void **state) {
     for (int i = 0; i < 4; i++)
         write_and_follow(log, s, r);
     assert_int_equal(opened, 1);
-    assert_true(plain <= 4); /* one behind the last whole piece, each time */
+    assert_true(plain <= 4); /* one after the last whole piece, each time */
     assert_true(put > 50);
     assert_non_null(atomic_load(&log->readahead));
     size_t more = (size_t)(log->mem.cap - atomic_load(&log->mem.used)) + 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Committers that come together, come and go, or wait for others' commits: each is answered when
- * its commit is durable, and none waits for one who doesn't come. */
+/* Committers that commit together, come and go, or wait for others' commits: each returns when its
+ * commit is durable, and none waits for a commit that never comes. */
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -59,7 +59,7 @@ static void *commit_again_and_again(void *arg) {
         c->done++;
     }
     if (!c->mixed && c->number == 0)
-        c->s->stop = true; /* nobody comes after, for whom those who sleep would be woken too */
+        c->s->stop = true; /* no later commit would wake the sleeping threads too */
     return NULL;
 }
 
@@ -105,7 +105,7 @@ static void each_is_answered(void **state) {
     alarm(0);
 }
 
-/* ---- a device that takes long, so that nobody is answered before he sleeps */
+/* ---- a slow device, so that no commit is durable before its thread sleeps */
 
 #define SLEEPERS 40u
 
@@ -130,8 +130,8 @@ static void *commit_once(void *arg) {
     return NULL;
 }
 
-/* One leads, and the others' commits go out together behind his; nothing comes after, for which
- * somebody would be woken too. */
+/* One thread leads, and the others' commits are submitted together after its own; no later commit
+ * would wake a thread too. */
 static void all_who_sleep_are_woken(void **state) {
     char path[200];
     struct seam *io;

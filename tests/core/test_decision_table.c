@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The decision table, case by case: each label is reached by the evidence that its name says, and
- * the table is complete and never cuts what a witness knew, nor calls damaged what nobody knew.
+ * the table is complete, never cuts frames that a witness covers, and never reports frames without
+ * a witness as damaged.
  */
 #include <setjmp.h>
 #include <stdarg.h>

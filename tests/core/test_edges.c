@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Promises at the edges: what is told to be durable, and what happens where memory or space ends at
- * an awkward moment. */
+/* Edge cases of the promises: what is reported as durable, and what happens when memory or space
+ * runs out at an awkward moment. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +34,7 @@ static int setup(void **state) {
     f->options = (pawl_options)PAWL_OPTIONS_INIT;
     f->options.flags = PAWL_OPEN_CREATE;
     f->options.segment_size = MIB;
-    f->options.no_thread = 1; /* nothing happens but what the test asks for */
+    f->options.no_thread = 1; /* only the test's own calls do work */
     f->options.backend = PAWL_BACKEND_POSIX;
     *state = f;
     return pawl_open(f->dir, &f->options, &f->log, NULL) != 0 ||
@@ -73,7 +73,7 @@ static void only_durable_records_are_called_so(void **state) {
         assert_int_equal(pawl_put(tx, f->s, 0, &rec), 0);
         assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
         assert_int_equal(pawl_partition_bounds(f->log, f->s, 0, &b), 0);
-        assert_int_equal(b.durable, 0); /* nobody has waited for the device yet */
+        assert_int_equal(b.durable, 0); /* no thread has waited for the device yet */
         assert_int_equal(b.end, i + 1);
     }
     assert_int_equal(pawl_reader_open(f->log, f->s, 0, PAWL_END, 0, &r), 0);
@@ -150,7 +150,7 @@ static void want_of_memory_for_a_checkpoint_passes(void **state) {
     expect_records(f, 40);
 }
 
-/* A commit that was answered with PAWL_MEMORY must not be in the log. */
+/* A commit that returned PAWL_MEMORY must not be in the log. */
 static void memory_for_the_tables_is_had_before_the_append(void **state) {
     struct fixture *f = *state;
     int refusals;
@@ -231,8 +231,8 @@ static void on_commit(void *arg, int status, const pawl_receipt *receipt) {
     atomic_store((_Atomic int *)arg, 1);
 }
 
-/* The leader completes a group that nobody waits for, and goes away; behind it is an asynchronous
- * commit that saw a leader. */
+/* The leader completes a group that no thread waits for, and stops leading; after the group there
+ * is an asynchronous commit that saw a leader. */
 static void an_asynchronous_commit_is_not_left_alone(void **state) {
     struct fixture *f = *state;
     _Atomic int done = 0;
@@ -253,7 +253,7 @@ static void an_asynchronous_commit_is_not_left_alone(void **state) {
     pthread_mutex_lock(&p->mutex);
     assert_int_equal(p->wal.in_flight, 2);
     p->leader = false;
-    engine_wait(p); /* this backend answers one request at a time */
+    engine_wait(p); /* this backend completes one request at a time */
     engine_leave(p);
     for (int i = 0; i < 5000 && !atomic_load(&done); i++)
         usleep(1000);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test-timeout: 300
  *
- * Each call of the library to the system and each allocation fails in turn, once and for ever, on
+ * Makes each system call of the library and each allocation fail in turn, once and permanently, on
  * both backends, while a log is created, written, read, rolled over, trimmed, closed and recovered.
- * Whatever the library says then: what it acknowledged stays, exactly once, and when the calls work
- * again so does everything else.
+ * Whatever the library returns then, acknowledged records stay, exactly once; and when the calls
+ * work again, so does everything else.
  *
- * The calls are caught by the linker (--wrap, in CMakeLists.txt), so that none is left out for want
- * of a hook. A completion of io_uring counts as a call: its answer is replaced.
+ * The linker intercepts the calls (--wrap, in CMakeLists.txt), so that none is missed because it
+ * has no hook. A completion of io_uring counts as a call: its result is replaced.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -61,8 +61,8 @@ static bool due(enum kind kind, const char *name) {
     return true;
 }
 
-/* One line a call: WRAP(result, name, (parameters), (arguments), what it answers when it fails).
- * The names are the linker's. */
+/* One line a call: WRAP(result, name, (parameters), (arguments), its result when it fails). The
+ * names are the linker's. */
 // NOLINTBEGIN(bugprone-reserved-identifier)
 #define WRAP(kind, type, name, parameters, arguments, failure) \
     type __real_##name parameters; \
@@ -148,7 +148,7 @@ struct variant {
 struct work {
     char dir[64];
     const struct variant *v;
-    uint64_t in_acknowledged, out_acknowledged; /* records, position: told to be durable */
+    uint64_t in_acknowledged, out_acknowledged; /* records, position: reported as durable */
     bool keep_all;                              /* no retention */
     uint64_t dropped;                           /* records of a stream, ever seen */
 };
@@ -164,7 +164,7 @@ static bool temporary(int rc) {
     return rc == PAWL_MEMORY || rc == PAWL_FULL;
 }
 
-/* What the handle says when something fails: one of these, or a mistake. */
+/* The errors that the handle may return when a call fails; any other is a bug. */
 static void expect_honest(int rc, const char *what) {
     if (rc >= 0 || rc == PAWL_IO || rc == PAWL_MEMORY || rc == PAWL_FULL ||
         rc == PAWL_UNSUPPORTED || rc == PAWL_PERMISSION)
@@ -177,7 +177,7 @@ static void expect_honest(int rc, const char *what) {
           pawl_errname(rc), e.message);
 }
 
-/* Commits, again if only space or memory was missing. */
+/* Commits; retries if only space or memory was short. */
 static int commit(pawl_tx *tx) {
     int rc = pawl_commit(tx, NULL);
     for (int i = 0; i < TRIES && temporary(rc); i++)
@@ -254,7 +254,7 @@ static int spill_and_abort(pawl *p, uint32_t stream) {
     return rc;
 }
 
-/* What is kept is a contiguous, exact end of what should be there. */
+/* The records kept are a contiguous end of the expected ones, and exact. */
 static int check_stream(struct work *w, pawl *p, uint32_t stream, char letter, uint64_t *end) {
     static uint8_t value[9000];
     pawl_bounds b;
@@ -283,7 +283,7 @@ static int check_stream(struct work *w, pawl *p, uint32_t stream, char letter, u
     return rc;
 }
 
-/* Everything on one handle, from wherever the log stands. 0 when all is done. */
+/* Does the work on one handle, from the log's current state. 0 when all is done. */
 static int on_handle(struct work *w, pawl *p) {
     uint32_t in, out, processor;
     pawl_producer *producer = NULL;
@@ -316,7 +316,7 @@ static int on_handle(struct work *w, pawl *p) {
         assert_int_equal(ends[0], n);  /* records and sequence are one */
         assert_int_equal(ends[1], at); /* outputs and position are one */
         assert_true(n >= w->in_acknowledged && at >= w->out_acknowledged);
-        w->in_acknowledged = n, w->out_acknowledged = at; /* seen is as good as acknowledged */
+        w->in_acknowledged = n, w->out_acknowledged = at; /* records seen count as acknowledged */
         rc = pawl_reader_open(p, in, 0, at, PAWL_READ_UNCOMMITTED, &r);
     }
     for (int failures = 0; rc >= 0 && at < RECORDS;) {
@@ -360,8 +360,8 @@ static int create_seam(struct work *w, struct seam **io) {
     return rc;
 }
 
-/* PAWL-7: closing answers 0 only if the log's end says so. Else the mark is missing for a reason
- * that nobody was told. */
+/* PAWL-7: closing returns 0 only if the log ends with the mark. Otherwise the mark would be missing
+ * without an error. */
 static void expect_marked(struct work *w, int closed) {
     pawl_check c = PAWL_CHECK_INIT;
     bool armed = f.armed;

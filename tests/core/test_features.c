@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A log with something of a later version in it (docs/format.md, section 8): each class of it, in
- * each place, and what opening, verify, repair and dump make of it. Who is refused says what it is
- * about, and changes nothing. What may be ignored is carried over. */
+ * each place, and what opening, verify, repair and dump make of it. A call that refuses names the
+ * feature, and changes nothing. Features that may be ignored are carried over. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -85,7 +85,8 @@ static bool as_it_was(void) {
     return true;
 }
 
-/* ---- changing it: fields are put at their places in docs/format.md, then all is hashed anew */
+/* ---- changing it: fields are written at their places in docs/format.md, then everything is hashed
+ * again */
 
 enum where { HEADER, OLD_HEADER, FRAME, OLD_FRAME, CHECKPOINT, RUN };
 
@@ -137,7 +138,7 @@ static uint8_t *chosen(enum where where, int newest) {
     return found;
 }
 
-/* One change, then all hashes and links anew. */
+/* Makes one change, then computes all hashes and links again. */
 static void apply(const struct change *c) {
     int newest = newest_begun();
     uint64_t link = 0, seal_lsn = 0, seed = format_seed(image[0] + 16);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A full disk: the cap, and a real file system that fills up; nothing is lost and work goes on once
- * there is space. */
+/* A full disk: the cap, and a real file system that fills up; nothing is lost, and the log works
+ * again once there is space. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -34,7 +34,7 @@ static void look(const char *call) {
         return;
     if (pthread_mutex_trylock(&watched->mutex) != 0) {
         print_error("%s: %s with the lock held\n", doing, call);
-        abort(); /* nothing can be taken down with the lock held */
+        abort(); /* no cleanup is possible while the lock is held */
     }
     pthread_mutex_unlock(&watched->mutex);
 }

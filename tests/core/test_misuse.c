@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What has ended is told to have ended, by every call that takes it; and a log isn't closed while
- * anything of it is in use. */
+/* Every call reports that an object has ended; and a log can't be closed while one of its objects
+ * is in use. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

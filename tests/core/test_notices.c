@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the log callback is told: a fallback, a tail that was cut, retention, a full log that has
- * space again, a failure; once each, and never under the lock. */
+/* What is reported to the log callback: a fallback, a cut tail, retention, a full log that has
+ * space again, a failure; each once, and never under the lock. */
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>

@@ -274,7 +274,7 @@ static void after_a_crash_the_sequence_equals_the_records(void **state) {
     }
 }
 
-/* Looking takes nothing over: the holder goes on. By a follower too, and for streams by their
+/* A look-up is no takeover: the holder continues. By a follower too, and for streams by their
  * id. */
 static void looking_fences_nobody(void **state) {
     struct fixture *f = *state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What was written lately is read from the log's own memory, as much of it as the buffers hold; and
- * what was given out from there stays as it is, however much is written behind it. */
+/* Recent records are read from the log's own memory, as many as the buffers hold; and records
+ * returned from there don't change, however much is written after them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,7 +36,7 @@ static uint8_t byte_of(uint64_t n) {
     return (uint8_t)(n * 0x9e3779b97f4a7c15u >> 56);
 }
 
-/* Record n begins with n, and goes on with a byte that follows from it. */
+/* Record n begins with n, and continues with a byte derived from n. */
 static void put(uint64_t n, uint32_t len, bool wait) {
     pawl_tx *tx;
     pawl_record r = {.value = value, .value_len = len};

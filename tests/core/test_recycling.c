@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Segments that retention lets go become later ones: how many files there are, what readers of the
- * old life see, and what is left behind the tail. */
+/* Segments that retention drops are recycled as later ones: the number of files, what readers of
+ * the old segment see, and the old bytes after the tail. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -73,7 +73,7 @@ static int teardown(void **state) {
     return rc;
 }
 
-/* A record's value tells its offset in every place. */
+/* Every part of a record's value contains its offset. */
 static void make(uint64_t offset, uint64_t *value) {
     for (size_t i = 0; i < VALUE / 8; i++)
         value[i] = offset * 1000003 + i;
@@ -254,8 +254,8 @@ static void a_linked_file_is_not_written_over(void **state) {
     assert_int_equal(segment_decode(header, 0, &h, &bad), SEGMENT_GOOD);
 }
 
-/* Whatever the old file holds by now, its reader gets its records, or is told that they are gone;
- * never other records, and never "damaged". */
+/* Whatever the old file holds by now, its reader gets its records, or PAWL_TRIMMED; never other
+ * records, and never "damaged". */
 static void a_reader_of_the_old_life(void **state) {
     struct fixture *f = *state;
     assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 2 * MIB}), 0);
@@ -301,7 +301,7 @@ static void a_reader_of_the_old_life(void **state) {
     assert_in_range(ended, 10, 120);
 }
 
-/* A follower that stood still while its segment became another one goes on at what is there. */
+/* A follower that paused while its segment was recycled continues at the segments that exist. */
 static void a_follower_that_slept(void **state) {
     struct fixture *f = *state;
     assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 2 * MIB}), 0);
@@ -311,7 +311,7 @@ static void a_follower_that_slept(void **state) {
         pawl_bounds b;
         assert_int_equal(pawl_partition_bounds(follower, f->s, 0, &b), 0);
         turn_over(f, more);
-        fill(f, 1); /* vouches for the one before */
+        fill(f, 1); /* witnesses the commit before */
         for (int i = 0; i < 2; i++)
             status(follower);
         assert_int_equal(pawl_partition_bounds(follower, f->s, 0, &b), 0);
@@ -320,7 +320,7 @@ static void a_follower_that_slept(void **state) {
     }
 }
 
-/* Killed at any record over old bytes: the tail is found, and nothing of the old life comes
+/* Killed at any record written over old bytes: recovery finds the tail, and no old record comes
  * back. */
 static void killed_over_old_bytes(void **state) {
     struct fixture *f = *state;

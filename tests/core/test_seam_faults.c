@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the I/O seam answers on a bad day, on each backend: what was cut short is completed and
- * synced anew, what failed is never forgiven. */
+/* Errors of the I/O seam, on each backend: a short write is completed and synced again, and a
+ * failure is permanent. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,7 +49,7 @@ static bool due(const struct seam_req *r) {
     return false;
 }
 
-/* Answers without asking the real backend at all; reap() hands it out. */
+/* Completes the request without the real backend; reap() returns it. */
 static struct seam_req *answered[8];
 static int answered_count;
 
@@ -365,7 +365,7 @@ static void an_interrupted_sync_is_asked_for_again(void **state) {
     expect(x, 2, false);
 }
 
-/* Sticky, told in full, and nothing is acknowledged any more (PAWL-7). */
+/* The error is sticky and reported in full, and nothing is acknowledged any more (PAWL-7). */
 static void expect_dead(struct fixture *x, const char *call, int sys_errno) {
     pawl_error e;
     pawl_last_error(&e);
@@ -375,7 +375,7 @@ static void expect_dead(struct fixture *x, const char *call, int sys_errno) {
     assert_string_equal(e.file, "0000000000000000.seg");
     assert_true(e.lsn != UINT64_MAX);
     unsigned writes = f.writes, syncs = f.syncs;
-    inject(NONE, 0, -1, false); /* all would be well again: it is not taken for well */
+    inject(NONE, 0, -1, false); /* all calls would work again, but the log stays failed */
     assert_int_equal(append(x, 77), PAWL_IO);
     assert_int_equal(pawl_sync(x->log), PAWL_IO);
     assert_int_equal(f.writes, writes);

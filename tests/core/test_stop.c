@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pawl_stop() ends whatever waits on a handle, for good: each kind of wait is begun in a thread of
- * its own, stopped, and answers PAWL_STOPPED; so does the next one, until the stop is cleared. */
+/* pawl_stop() ends every wait on a handle: each kind of wait is begun in its own thread, stopped,
+ * and returns PAWL_STOPPED; so does the next one, until the stop is cleared. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -28,7 +28,7 @@ struct fixture {
 static atomic_int waiting; /* the thread is about to wait */
 static struct fixture *at; /* for the signal handler */
 
-/* ---- the waits: each answers what the call answered */
+/* ---- the waits: each returns the result of its call */
 
 static int wait_in_read(struct fixture *f) {
     pawl_reader *r;
@@ -118,7 +118,8 @@ static int wait_for_space(struct fixture *f) {
         int rc = pawl_commit(tx, NULL);
         if (rc == 0)
             continue;
-        /* the transaction is whole: another attempt answers the same, while the stop is in force */
+        /* the transaction is unchanged: another attempt returns the same, while the stop is in
+         * force */
         if (rc == PAWL_STOPPED)
             assert_int_equal(pawl_commit(tx, NULL), PAWL_STOPPED);
         pawl_abort(tx);
@@ -196,7 +197,7 @@ static void every_wait(void **state) {
         }
 }
 
-/* What needs no wait goes on while a stop is in force. */
+/* Calls that need no wait work while a stop is in force. */
 static void what_goes_on(void **state) {
     struct fixture *f = *state;
     pawl_record hello = {.value = "hello", .value_len = 5};
@@ -222,7 +223,7 @@ static int stops_at_third(pawl_context *ctx, const pawl_record *r, size_t n, voi
     return 0;
 }
 
-/* A run that was stopped in the middle says so, and the next one goes on there. */
+/* A run that was stopped in the middle returns PAWL_STOPPED, and the next one continues there. */
 static void in_the_middle(void **state) {
     struct fixture *f = *state;
     pawl_processor *p;
