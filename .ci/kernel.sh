@@ -42,7 +42,7 @@ chroot "$root" systemctl enable pawl-test.service >/dev/null 2>&1
 
 mkfs.ext4 -q -d "$root" "$disk" 12G
 acceleration=(-cpu max)
-[ ! -e /dev/kvm ] || acceleration=(-cpu host,arch-capabilities=off -enable-kvm)
+[ ! -e /dev/kvm ] || acceleration=(-cpu "host,arch-capabilities=off" -enable-kvm)
 timeout 3000 qemu-system-x86_64 "${acceleration[@]}" -m 4G -smp "$(nproc)" -no-reboot -nographic \
     -kernel "$(echo "$root"/boot/vmlinuz-*)" -initrd "$(echo "$root"/boot/initrd.img-*)" \
     -append "root=/dev/vda rw console=ttyS0 quiet" \

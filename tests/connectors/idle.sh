@@ -57,7 +57,7 @@ for ((round = 0; round < 6; round++)); do
     n=$(($(sleeps) - before))
     [ $n -le $most ] && break
 done
-[ $n -le $most ] || bad "its threads went to sleep $n times in $seconds seconds"
+[ "$n" -le "$most" ] || bad "its threads went to sleep $n times in $seconds seconds"
 echo "threads went to sleep $n times in $seconds seconds"
 
 if command -v strace >/dev/null && timeout 2 strace -f -c -o calls -p $child 2>/dev/null
