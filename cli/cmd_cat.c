@@ -77,7 +77,7 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
     if (got == PAWL_LOST) {
         cli_flush();
         cli_error("stream %s, partition %" PRIu32 ": records %" PRIu64 " to %" PRIu64
-                  " were lost to damage; going on behind them",
+                  " were lost to damage; continuing after them",
                   j->stream.name, partition, batch.from, batch.to - 1);
         j->lost = true;
         return 1;
@@ -87,7 +87,7 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
     if (got < 0) {
         cli_flush(); /* what was good comes before the message */
         *exit_code =
-            cli_library_error(got, "stream %s, partition %" PRIu32 ", behind offset %" PRIu64,
+            cli_library_error(got, "stream %s, partition %" PRIu32 ", after offset %" PRIu64,
                               j->stream.name, partition, pawl_reader_position(r));
         if (got == PAWL_DAMAGED)
             cli_error("`pawl verify %s` tells what is damaged, `pawl repair %s` saves what is not",

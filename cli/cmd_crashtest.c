@@ -16,8 +16,8 @@
 
 enum { KILLS, SECONDS, SEED, GUARANTEE, JOBS, JSON };
 static const cli_option options[] = {
-    [KILLS] = {"kills", "N", "end after so many kills (1000, unless --seconds is given)"},
-    [SECONDS] = {"seconds", "N", "end after so many seconds"},
+    [KILLS] = {"kills", "N", "end after N kills (1000, unless --seconds is given)"},
+    [SECONDS] = {"seconds", "N", "end after N seconds"},
     [SEED] = {"seed", "S", "what records and kills are derived from (a random number)"},
     [GUARANTEE] = {"guarantee", "G",
                    "at-most-once, at-least-once, exactly-once, or all (all; for CMD exactly-once)"},

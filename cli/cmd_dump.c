@@ -42,7 +42,7 @@ static int run(cli_args *a) {
 const cli_command cli_dump = {
     .name = "dump",
     .synopsis = "DIR [LSN]",
-    .summary = "Show a log's frames, from the oldest or from the one at or behind LSN",
+    .summary = "Show a log's frames, from the oldest or from the one at or after LSN",
     .details = "A line for each frame, and below it one for each of its runs. The last line tells "
                "what ends "
                "the log.",

@@ -266,7 +266,7 @@ static int source_problem(const job *j, enum lines_result what) {
                   "line, %" PRIu64 "; follow the new one under another --producer",
                   j->source, line - 1);
     else
-        cli_error("cannot read %s behind line %" PRIu64 ": %s", j->source, line - 1,
+        cli_error("cannot read %s after line %" PRIu64 ": %s", j->source, line - 1,
                   strerror(errno));
     return CLI_PROBLEM;
 }

@@ -145,7 +145,7 @@ const cli_command cli_repair = {
     .name = "repair",
     .synopsis = "DIR",
     .summary = "Mend a damaged log, and tell what was lost",
-    .details = "What is taken out is kept in lost-*.bin files in the directory; everything behind "
+    .details = "What is taken out is kept in lost-*.bin files in the directory; everything after "
                "the damage "
                "stays. Ends\n"
                "with 1 if records were lost. No writer may have the log open.",

@@ -68,7 +68,7 @@ static const pawl_setting_info settings[] = {
      "compress each batch as a gzip member or a zstd frame"},
     {"level", PAWL_SETTING_NUMBER, 0, NULL, "0", "of the compression; 0: the library's own choice"},
     {"rotate_size", PAWL_SETTING_SIZE, 0, NULL, "64M",
-     "a file becomes visible once it has so many bytes"},
+     "a file becomes visible once it has this many bytes"},
     {"rotate_age", PAWL_SETTING_TIME, 0, NULL, "1m", "or is so old; 0: not for its age"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };

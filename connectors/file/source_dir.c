@@ -53,7 +53,7 @@ static const pawl_setting_info settings[] = {
      "read"},
     {"scan", PAWL_SETTING_TIME, 0, NULL, "1s", "how often the directory is looked at"},
     {"files", PAWL_SETTING_NUMBER, 0, NULL, "1000",
-     "at most so many names; each is a producer in the log for ever"},
+     "limit of names; each is a producer in the log for ever"},
     {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "lines end with CR LF: the CR is taken off too"},
     {"line_max", PAWL_SETTING_SIZE, 0, NULL, "1M", "the longest line"},
     {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",

@@ -50,11 +50,11 @@ static const pawl_setting_info settings[] = {
     {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k",
      "the longest line; a longer one ends its connection"},
     {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64",
-     "at most so many at once; each has a buffer of line_max"},
+     "limit of connections at once; each has a buffer of line_max"},
     {"senders", PAWL_SETTING_NUMBER, 0, NULL, "256",
-     "at most so many different names; each is a producer in the log for ever"},
+     "limit of different names; each is a producer in the log for ever"},
     {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
-     "who leaves a line or greeting unfinished for so long is disconnected"},
+     "a peer that leaves a line or greeting unfinished for this long is disconnected"},
     {0},
 };
 

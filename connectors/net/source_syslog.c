@@ -43,9 +43,9 @@ static const pawl_setting_info settings[] = {
     {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k",
      "the longest message over TCP; a longer one ends its connection"},
     {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64",
-     "at most so many at once; each has a buffer of line_max"},
+     "limit of connections at once; each has a buffer of line_max"},
     {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
-     "who leaves a message unfinished for so long is disconnected"},
+     "a peer that leaves a message unfinished for this long is disconnected"},
     {0},
 };
 
