@@ -140,8 +140,8 @@ static void each_flipped_bit_is_reported_or_harmless(void **state) {
     assert_int_equal(read_all(), 0);
 }
 
-/* Sealed segments, their indexes, headers and padding too: what verify calls well reads exactly,
- * and what it doesn't is told. */
+/* Sealed segments, their indexes, headers and padding too: what verify finds good reads exactly,
+ * and the rest is reported. */
 static void verify_and_readers_agree_on_flips_across_segments(void **state) {
     (void)state;
     uint32_t reported = 0, harmless = 0;

@@ -38,8 +38,8 @@ static int teardown(void **state) {
     return system(command);
 }
 
-/* Runs fn in a child; its answer is the exit code: 0 all well, else the line where it went wrong,
- * and 77 to skip, for the reason given. */
+/* Runs fn in a child; its result is the exit code: 0 for success, otherwise the line that failed,
+ * or 77 to skip, for the reason given. */
 static void in_child(int (*fn)(void), const char *skipped) {
     pid_t child = fork();
     assert_true(child >= 0);
@@ -174,7 +174,7 @@ static int child_cannot_create(void) {
     int rc = open_log(PAWL_BACKEND_AUTO, &log);
     EXPECT(rc == PAWL_FULL || rc == PAWL_IO);
     limit_file_size(RLIM_INFINITY);
-    /* what the failed creation left is in nobody's way */
+    /* the files that the failed creation left don't prevent a new one */
     EXPECT(open_log(PAWL_BACKEND_AUTO, &log) == 0);
     EXPECT(pawl_close(log) == 0);
     return 0;

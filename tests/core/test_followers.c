@@ -111,10 +111,10 @@ static void one_that_met_half_a_group_sees_the_other_half(void **state) {
     struct fixture *f = *state;
     char file[128];
     static uint8_t whole[MIB], torn[MIB];
-    f->options.no_thread = 1; /* nobody takes completions out meanwhile */
+    f->options.no_thread = 1; /* no thread takes out completions meanwhile */
     pawl *log = open_log(f, 0);
     f->options.no_thread = 0;
-    /* eight groups of one go out at once; the others gather in a ninth meanwhile */
+    /* eight groups of one commit are submitted at once; the others gather in a ninth */
     for (char i = 'a'; i < 'l'; i++) {
         pawl_tx *tx;
         char value[] = {'v', 'a', 'l', 'u', 'e', i};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Transactions of large records to several streams: whatever the stated limits allow commits, at
- * any memory cap, because earlier records are spilled to the log; it is read back whole, and leaves
- * no memory behind. */
+ * any memory cap, because earlier records are spilled to the log; it is read back whole, and leaks
+ * no memory. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

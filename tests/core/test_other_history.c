@@ -102,7 +102,7 @@ static void verify_tells(void **state) {
     c.finding = note, c.arg = &told;
     snprintf(path, sizeof path, "%s/a", dir);
     assert_int_not_equal(pawl_verify(path, &c, NULL), 0);
-    assert_int_equal(told, 2); /* before it, and behind it */
+    assert_int_equal(told, 2); /* before it, and after it */
 }
 
 static void a_reader_stops_before_it(void **state) {
@@ -127,7 +127,7 @@ static void a_follower_stops_before_it(void **state) {
     assert_string_equal(letters, "0");
     go_apart();
     pawl_reader *r;
-    /* it looks for news first */
+    /* it looks for new frames first */
     assert_int_equal(pawl_reader_open(log, stream, 0, 0, 0, &r), PAWL_DAMAGED);
     assert_int_equal(pawl_close(log), 0);
 }

@@ -163,7 +163,7 @@ static void two_stages_and_two_threads_process_each_once(void **state) {
     assert_int_equal(pawl_run(f->log, 2, PAWL_RUN_UNTIL_IDLE), 0);
     expect_each_once(f, mid, 3, MANY);
     expect_each_once(f, out, 2, MANY);
-    append_numbers(f, in, MANY, 2 * MANY); /* goes on where it was: in the same handle ... */
+    append_numbers(f, in, MANY, 2 * MANY); /* continues at its position: in the same handle ... */
     assert_int_equal(pawl_run(f->log, 2, PAWL_RUN_UNTIL_IDLE), 0);
     expect_each_once(f, out, 2, 2 * MANY);
     pawl_processor_remove(p1);
@@ -421,7 +421,7 @@ static int copy_and_die(pawl_context *ctx, const pawl_record *records, size_t co
 static void run_and_die(struct fixture *f, int32_t guarantee, enum crash crash, uint32_t out) {
     pawl_options o = f->options;
     o.witness_ms = UINT32_MAX;
-    o.no_thread = 1; /* nobody else may look at the seam while its operations are replaced */
+    o.no_thread = 1; /* no other thread may use the seam while its operations are replaced */
     if (pawl_open(f->dir, &o, &f->log, NULL) != 0)
         _exit(1);
     real_ops = f->log->io->ops;

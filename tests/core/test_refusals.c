@@ -118,15 +118,15 @@ static void each_call_says_why(void **state) {
         expect(t->name, "audit", pawl_audit(dir, NULL, &e), t->code, &e, t->says);
         expect(t->name, "dump", pawl_dump(dir, 0, no_frame, NULL, &e), t->code, &e, t->says);
         expect(t->name, "repair", pawl_repair(dir, NULL, &e), t->repair_code, &e, t->says);
-        /* But for a file `lock`, which a writer's attempt leaves behind. */
+        /* Except for a file `lock`, which a writer's attempt leaves. */
         shell("find good other x -type f -exec cksum {} + 2>/dev/null | grep -v x/lock | sort -k3 "
               ">after; "
               "grep -v x/lock before | cmp - after");
     }
 }
 
-/* The lock is what keeps two writers apart, so it may not be somebody else's file. Whoever reads
- * can't know then whether there is one. */
+/* The lock keeps two writers apart, so it may not be a file of another program. A reader then can't
+ * know whether there is a writer. */
 static void a_linked_lock_is_refused(void **state) {
     (void)state;
     char dir[96];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What retention must never drop, in which order it drops, and that it goes on where repair took a
+/* What retention must never drop, in which order it drops, and that it works after repair took a
  * checkpoint out. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -270,7 +270,7 @@ static void a_chain_of_spilled_transactions_can_be_dropped(void **state) {
     assert_in_range(f->log->tables.span_count, 5, 20);
     assert_int_equal(pawl_retention_set(f->log, &(pawl_retention){.bytes = 1}), 0);
     assert_in_range(pawl_retention_apply(f->log), last - 2, last);
-    /* what is said to be kept can be read, in this handle and in the next */
+    /* the records reported as kept can be read, in this handle and in the next */
     for (int again = 0; again < 2; again++) {
         pawl_bounds b;
         pawl_reader *reader;

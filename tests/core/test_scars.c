@@ -253,7 +253,7 @@ static void fluentbit_10952_acknowledged_then_killed(void **state) {
     }
 }
 
-/* NATS 7549: one flipped bit lost hundreds of thousands of good records behind it. */
+/* NATS 7549: one flipped bit lost hundreds of thousands of good records after it. */
 static void nats_7549_one_bit_loses_one_commit(void **state) {
     (void)state;
     enum { RECORDS = 200000, BATCH = 500 };
@@ -302,8 +302,8 @@ static void etcd_14098_unsynced_tail_lost(void **state) {
     for (off_t from = 0; from < 3 * 4096; from += 512)
         for (int junk = 0; junk < 2; junk++) {
             snapshot();
-            /* What was acknowledged by the next commit is known to be durable: to lose that is
-             * damage, and said so. */
+            /* The next commit witnesses that these records are durable: their loss is damage, and
+             * reported. */
             size_t len = sizeof zeros - (size_t)from;
             patch(copy, 0, acknowledged + from, junk ? garbage : zeros, len);
             int rc = try_open(copy);
@@ -378,8 +378,8 @@ static void rocksdb_12918_old_bytes_in_a_new_segment(void **state) {
     assert_int_equal(pawl_verify(dir, &c, NULL), 0);
 }
 
-/* SQLite 3.7.0 to 3.51.3: a checkpoint at the moment the log wrapped around let a writer go on from
- * a stale place. */
+/* SQLite 3.7.0 to 3.51.3: a checkpoint at the moment the log wrapped around let a writer continue
+ * from a stale place. */
 static _Atomic int writers_left;
 static void *write_on(void *arg) {
     static const uint8_t value[9000];

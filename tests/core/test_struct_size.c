@@ -24,7 +24,7 @@ static char dir[64];
 static pawl *log_;
 static uint32_t stream;
 
-/* A struct of any of the kinds, with room behind it. */
+/* A struct of any of the kinds, with room after it. */
 union any {
     size_t struct_size;
     pawl_options options;

@@ -334,14 +334,14 @@ static void callbacks_come_in_order_by_themselves(void **state) {
         put(tx, f->a, 0, "async");
         assert_int_equal(pawl_commit_async(tx, on_commit, &told[i], NULL), 0);
     }
-    reopen(f); /* closing ends what is on its way, callbacks and all */
+    reopen(f); /* closing completes the commits in flight, and runs their callbacks */
     assert_int_equal(order.next, 200);
     assert_int_equal(order.wrong, 0);
     assert_int_equal(durable(f, f->a, 0), 200);
 }
 
-/* After many that somebody waited for at once, one that nobody waits for is seen to as well: at
- * whatever moment it comes. */
+/* After many commits with threads waiting, a commit that no thread waits for is completed too,
+ * whenever it comes. */
 static void nobody_need_wait_for_it(void **state) {
     struct fixture *f = *state;
     struct order order = {0, 0};

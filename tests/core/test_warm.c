@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Once warm, neither commits nor reads allocate: not large transactions, not a new segment, not one
- * that retention lets go of, not a reader that is far behind. */
+ * that retention drops, not a reader that is far behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
