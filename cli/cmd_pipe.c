@@ -42,11 +42,11 @@ static int make_exec(job *j, pawl_error *err) {
     int rc = items != NULL && names != NULL ? 0 : PAWL_MEMORY;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         snprintf(names[i], sizeof names[i], "command.%zu", i);
-        items[i] = (pawl_setting){names[i], j->args->program[i], 0, 0};
+        items[i] = (pawl_setting){names[i], j->args->program[i], 0};
     }
     if (rc == 0) {
         j->exec = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
-        items[n] = (pawl_setting){"to", j->to.name, 0, 0};
+        items[n] = (pawl_setting){"to", j->to.name, 0};
         rc = pawl_processor_make("exec", &(pawl_settings){.items = items, .count = n + 1}, &j->exec,
                                  err);
     }

@@ -78,10 +78,9 @@ int main(int argc, char **argv) {
     o.lock_wait_ms = 2000; /* a killed process may hold the lock for a moment */
     need(pawl_open(argv[1], &o, &log_, &e), "opening", &e);
     uint32_t lines = stream("lines"), parsed = stream("parsed"), fresh = stream("new");
-    const pawl_setting pattern[] = {
-        {"to", "parsed", 0, 0}, {"pattern", "^(?<verb>\\w+) (?<path>\\S+) id=(?<id>\\d+)", 0, 0}};
-    const pawl_setting window[] = {
-        {"to", "new", 0, 0}, {"id", "json:id", 0, 0}, {"window", "1000", 0, 0}};
+    const pawl_setting pattern[] = {{"to", "parsed", 0},
+                                    {"pattern", "^(?<verb>\\w+) (?<path>\\S+) id=(?<id>\\d+)", 0}};
+    const pawl_setting window[] = {{"to", "new", 0}, {"id", "json:id", 0}, {"window", "1000", 0}};
     add("parse", lines, "regex", pattern, 2, &parse);
     add("once", parsed, "dedup", window, 3, &once);
     need(pawl_partition_bounds(log_, fresh, 0, &before), "new", &e);

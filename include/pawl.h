@@ -37,9 +37,8 @@
  *               filled in as far as it fits. A larger struct is accepted if the bytes that this
  *               version does not know are 0 (else PAWL_UNSUPPORTED). A struct smaller than in the
  *               first release is PAWL_INVALID.
- *               Structs without struct_size that you own have `reserved` fields. Initialise them
- *               with `= {0}`: a value other than 0 is PAWL_UNSUPPORTED, and results hold 0 there.
- *               Structs that you only get a pointer to may grow at their end.
+ *               Structs without struct_size that you own never change: what they lack comes with a
+ *               new function. Structs that you only get a pointer to may grow at their end.
  *   Checked     The compiler warns where the result of a PAWL_CHECKED function is ignored: it may
  *               be the only sign of a loss or a failure.
  *   Time        Nanoseconds since 1970-01-01 UTC in `_ns` fields, milliseconds in `_ms` ones. Sizes
@@ -125,7 +124,6 @@ typedef struct pawl_error {
     char call[24];     /* the call that failed: "write", "fdatasync", "open", ... or "" */
     char file[64];     /* file name inside the directory, or "" */
     char message[384]; /* one English sentence or two: what, where, and what to do */
-    uint64_t reserved[3];
 } pawl_error;
 
 /* The short text of a code. Static, never NULL. */
@@ -289,7 +287,6 @@ typedef struct pawl_stream_info {
     uint32_t id;         /* from 1; never reused */
     uint32_t partitions; /* 1 to 1024 */
     char name[128];
-    uint64_t reserved[4];
 } pawl_stream_info;
 
 /* Creates a stream; durable on return. `id` may be NULL.
@@ -319,7 +316,6 @@ typedef struct pawl_bounds {
     uint64_t first;   /* oldest offset still kept */
     uint64_t durable; /* one past the newest durable (committed) record */
     uint64_t end;     /* one past the newest appended record; >= durable */
-    uint64_t reserved[2];
 } pawl_bounds;
 /* Errors: NOT_FOUND, RANGE, IO, DAMAGED. */
 PAWL_API PAWL_CHECKED int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition,
@@ -332,7 +328,6 @@ typedef struct pawl_header {
     const void *value;
     uint16_t name_len;
     uint16_t value_len;
-    uint32_t reserved; /* 0 */
 } pawl_header;
 
 /* A record, to write or as read. The pointers of a record that was read live as long as its batch
@@ -352,8 +347,6 @@ typedef struct pawl_record {
     uint16_t key_len;
     uint16_t header_count;    /* to write */
     uint16_t raw_headers_len; /* as read; or to write with raw_headers */
-    uint16_t reserved;        /* 0, and the next one too */
-    uint32_t reserved2;
 } pawl_record;
 
 /* Gets the index-th header of a record that was read.
@@ -375,7 +368,6 @@ typedef struct pawl_receipt {
     uint32_t stream; /* of that record, or 0 */
     uint32_t partition;
     int duplicate; /* 1: the log had the producer sequence already; nothing was written */
-    uint32_t reserved[3];
 } pawl_receipt;
 
 /* Begins a transaction: any number of records to any streams, positions and producer sequences. All
@@ -457,21 +449,18 @@ typedef struct pawl_producer_info {
     uint32_t epoch;
     uint64_t sequence; /* the last one committed; 0: none yet */
     char name[128];
-    /* of the first record of the last sequence's transaction; stream 0: it had none */
-    uint64_t offset;
-    uint32_t stream, partition;
-    uint32_t cookie_len; /* of the last sequence */
-    uint32_t reserved[3];
 } pawl_producer_info;
 /* The index-th producer in order of id.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out);
 /* Finds a producer by name without taking it over; its holder is not disturbed. Works on read-only
- * handles too. `cookie` gets at most `size` bytes of the last sequence's cookie; it may be NULL
- * with a size of 0.
+ * handles too. `last` (may be NULL) gets stream, partition and offset of the first record of the
+ * last sequence's transaction, with stream 0 if it had none; its other fields are 0. `cookie` gets
+ * at most `size` bytes of the last sequence's cookie; it may be NULL with a size of 0. Returns the
+ * cookie's length.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out,
-                                             void *cookie, size_t size);
+                                             pawl_receipt *last, void *cookie, size_t size);
 
 /* ---------------------------------------------------------------- readers */
 
@@ -488,7 +477,6 @@ typedef struct pawl_batch {
     size_t count;
     /* the offsets covered, from <= offset < to; to - from == count unless records were lost */
     uint64_t from, to;
-    uint64_t reserved[2];
 } pawl_batch;
 
 /* Opens a reader of one partition, in order, from offset `from`.
@@ -665,10 +653,8 @@ typedef struct pawl_position {
     uint32_t processor;
     uint32_t stream;
     uint32_t partition;
-    uint32_t reserved;
     uint64_t offset; /* the next offset that the processor consumes */
     char name[128];  /* of the processor */
-    uint64_t reserved2[4];
 } pawl_position;
 /* Gets a processor's position.
  * Errors: NOT_FOUND (also if it has no position there yet). */
@@ -694,7 +680,6 @@ PAWL_API PAWL_CHECKED int pawl_finish(pawl_tx *tx, uint32_t processor, const cha
 typedef struct pawl_decision {
     uint32_t processor;
     char name[208];
-    uint32_t reserved[5];
 } pawl_decision;
 /* The index-th decided and unfinished one.
  * Errors: NOT_FOUND. */
@@ -708,8 +693,6 @@ typedef struct pawl_retention {
     /* 1: drop a segment once every processor has passed it (a stream that no processor reads holds
      * nothing back) */
     uint32_t consumed;
-    uint32_t reserved; /* 0, and the next ones too */
-    uint64_t reserved2[4];
 } pawl_retention;
 /* Sets the log's retention, durably. Retention drops whole segments, oldest first, and never one
  * that a processor has yet to read. All zero, the initial setting: nothing is ever dropped.
@@ -838,12 +821,10 @@ typedef struct pawl_origin {
         char processor[128];
         char stream[128];
         uint32_t partition;
-        uint32_t reserved;
         uint64_t from, to;
     } inputs[64];
     char producer[128]; /* "" if none */
     uint64_t sequence_first, sequence_last;
-    uint64_t reserved[4];
 } pawl_origin;
 /* Errors: NOT_FOUND (stream), RANGE, TRIMMED, DAMAGED, IO. */
 PAWL_API PAWL_CHECKED int pawl_explain(pawl *p, uint32_t stream, uint32_t partition,

@@ -69,7 +69,6 @@ enum pawl_outcome {
 typedef struct pawl_fault {
     uint64_t offset;   /* POISON: the record's offset; UINT64_MAX: unknown */
     char message[400]; /* one sentence: what, and what to do */
-    uint64_t reserved[4];
 } pawl_fault;
 
 /* Sets the text (printf-like; cut if too long) and returns `outcome`: return pawl_fault_set(f,
@@ -113,7 +112,6 @@ typedef struct pawl_sink_batch {
     const char *name;
     uint32_t redelivery; /* 1: the target may have it already (idempotent), or has lost it */
     uint32_t attempt;    /* earlier attempts in a row that ended with RETRY */
-    uint64_t reserved[4];
 } pawl_sink_batch;
 
 #define PAWL_MESSAGE_ID_SIZE 80
@@ -215,7 +213,6 @@ typedef struct pawl_hooks {
     void *on_point_arg;
     pawl_report_fn report;
     void *report_arg;
-    void *reserved[4]; /* NULL */
 } pawl_hooks;
 
 typedef struct pawl_sink_config {
@@ -243,9 +240,7 @@ typedef struct pawl_sink_config {
 #define PAWL_SINK_CONFIG_INIT \
     { \
         sizeof(pawl_sink_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { \
-            0, 0, 0, 0, 0, 0, 0, { \
-                0 \
-            } \
+            0, 0, 0, 0, 0, 0, 0 \
         } \
     }
 
@@ -365,7 +360,6 @@ typedef struct pawl_source_batch {
     uint32_t position_len; /* at most 32; > 0 */
     /* NULL; else why none of these records may go to the stream: on_poison applies to them */
     const char *poison;
-    uint64_t reserved[4];
 } pawl_source_batch;
 
 typedef struct pawl_source_ops {
@@ -408,9 +402,7 @@ typedef struct pawl_source_config {
 #define PAWL_SOURCE_CONFIG_INIT \
     { \
         sizeof(pawl_source_config), 0, 0, PAWL_ANY, 0, 0, 0, 0, 0, 0, { \
-            0, 0, 0, 0, 0, 0, 0, { \
-                0 \
-            } \
+            0, 0, 0, 0, 0, 0, 0 \
         } \
     }
 
@@ -437,13 +429,11 @@ PAWL_API PAWL_CHECKED int pawl_source_status(pawl_source *s, pawl_flow_status *o
 typedef struct pawl_setting {
     const char *name;
     const char *value;
-    uint32_t line;     /* line of the file, 0 if unknown; for messages */
-    uint32_t reserved; /* 0 */
+    uint32_t line; /* line of the file, 0 if unknown; for messages */
 } pawl_setting;
 typedef struct pawl_settings {
     const pawl_setting *items;
     size_t count;
-    size_t reserved[2]; /* 0 */
 } pawl_settings;
 
 enum pawl_setting_kind {

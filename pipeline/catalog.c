@@ -288,13 +288,7 @@ void pawl_producer_close(pawl_producer *producer) {
 }
 
 static void fill_producer(const struct producer *row, uint32_t id, pawl_producer_info *out) {
-    *out = (pawl_producer_info){.id = id,
-                                .epoch = row->epoch,
-                                .sequence = row->sequence,
-                                .offset = row->offset,
-                                .stream = row->stream,
-                                .partition = row->partition,
-                                .cookie_len = row->cookie_len};
+    *out = (pawl_producer_info){.id = id, .epoch = row->epoch, .sequence = row->sequence};
     memcpy(out->name, row->name, sizeof row->name);
 }
 
@@ -314,20 +308,25 @@ int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
     return rc;
 }
 
-int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out, void *cookie,
-                       size_t size) {
+int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out, pawl_receipt *last,
+                       void *cookie, size_t size) {
     if (name == NULL || out == NULL || (cookie == NULL && size != 0))
         return fail(PAWL_INVALID, "name, result or cookie pointer is NULL");
     TRY(refreshed(p));
+    int rc = PAWL_NOT_FOUND;
     uint32_t id = tables_find_producer(&p->tables, name);
     if (id != 0) {
         const struct producer *row = tables_producer(&p->tables, id);
         fill_producer(row, id, out);
+        if (last != NULL)
+            *last = (pawl_receipt){
+                .offset = row->offset, .stream = row->stream, .partition = row->partition};
         if (size != 0)
             memcpy(cookie, row->cookie, row->cookie_len < size ? row->cookie_len : size);
+        rc = (int)row->cookie_len;
     }
     engine_leave(p);
-    return id != 0 ? 0 : fail(PAWL_NOT_FOUND, "there is no producer %s", name);
+    return rc >= 0 ? rc : fail(PAWL_NOT_FOUND, "there is no producer %s", name);
 }
 
 int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
@@ -434,9 +433,6 @@ int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
 int pawl_retention_set(pawl *p, const pawl_retention *r) {
     if (r == NULL)
         return fail(PAWL_INVALID, "the settings are NULL");
-    if ((r->reserved | r->reserved2[0] | r->reserved2[1] | r->reserved2[2] | r->reserved2[3]) != 0)
-        return fail(PAWL_UNSUPPORTED,
-                    "a reserved field of pawl_retention is not 0; begin with = {0}");
     TRY(enter_catalog(p));
     struct pawl_tx *tx;
     int rc = tx_new(p, &tx);

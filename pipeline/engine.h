@@ -427,9 +427,8 @@ static inline size_t tx_put_plain(struct pawl_tx *tx, uint32_t stream, uint32_t 
     for (n = 0; n < count; n++) {
         const pawl_record *r = &records[n];
         size_t size = (size_t)RECORD_HEADER_SIZE + r->key_len + r->value_len;
-        if (size > left ||
-            (r->raw_headers_len | r->header_count | r->reserved | r->reserved2) != 0 ||
-            r->value == NULL || (r->key == NULL && r->key_len != 0))
+        if (size > left || (r->raw_headers_len | r->header_count) != 0 || r->value == NULL ||
+            (r->key == NULL && r->key_len != 0))
             break;
         record_encode_plain(at, r, tx_time(tx, r, now));
         at += size;

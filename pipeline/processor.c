@@ -199,7 +199,7 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
     uint32_t bytes = 0;
     for (size_t i = 0; i < 5; i++, n++) {
         own[n] = (pawl_header){pairs[i][0], pairs[i][1], (uint16_t)strlen(pairs[i][0]),
-                               (uint16_t)strlen(pairs[i][1]), 0};
+                               (uint16_t)strlen(pairs[i][1])};
         bytes += 4u + own[n].name_len + own[n].value_len;
     }
     for (uint32_t i = 0; n < 64 && pawl_record_header(r, i, &own[n]) == 0; i++) {

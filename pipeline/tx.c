@@ -390,16 +390,6 @@ static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const
     return 0;
 }
 
-/* Are all fields 0 that this version doesn't know? */
-static bool known(const pawl_record *r) {
-    if ((r->reserved | r->reserved2) != 0)
-        return false;
-    for (uint32_t i = 0; r->raw_headers == NULL && i < r->header_count; i++)
-        if (r->headers[i].reserved != 0)
-            return false;
-    return true;
-}
-
 static bool headers_well_formed(const pawl_record *r) {
     if (r->raw_headers == NULL)
         return r->header_count == 0 || r->headers != NULL;
@@ -486,9 +476,6 @@ static int put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, cons
     if ((r->value == NULL && r->value_len != 0) || (r->key == NULL && r->key_len != 0) ||
         (headers && !headers_well_formed(r)))
         return fail(PAWL_INVALID, "the record has a NULL part with a length, or malformed headers");
-    if (!known(r))
-        return fail(PAWL_UNSUPPORTED, "a reserved field of the record or of a header of it is not "
-                                      "0; begin with pawl_record r = {0}");
     pawl *p = tx->p;
     TRY(choose_partition(p, stream, &partition, r));
     uint64_t size = record_size(r);

@@ -84,7 +84,7 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     for (size_t i = 0; x->options != NULL && i < s->count; i++) {
         if (strncmp(s->items[i].name, "options.", 8) == 0)
             x->options[x->count++] = (pawl_setting){strdup(s->items[i].name + 8),
-                                                    strdup(s->items[i].value), s->items[i].line, 0};
+                                                    strdup(s->items[i].value), s->items[i].line};
         int rc =
             strncmp(s->items[i].name, "outputs.", 8) == 0 ? proc_output(p, &s->items[i], err) : 0;
         if (rc < 0)

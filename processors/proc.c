@@ -82,7 +82,7 @@ int proc_output(proc *p, const pawl_setting *s, pawl_error *err) {
         return connect_error(err, PAWL_LIMIT, "line %u: it writes to %d streams at most", s->line,
                              PROC_OUTPUTS_MAX);
     pawl_setting *out = &p->outputs[p->output_count++];
-    *out = (pawl_setting){strdup(s->name), strdup(s->value), s->line, 0};
+    *out = (pawl_setting){strdup(s->name), strdup(s->value), s->line};
     return out->name != NULL && out->value != NULL
                ? (int)p->output_count - 1
                : connect_error(err, PAWL_MEMORY, "no memory for a processor");

@@ -238,8 +238,7 @@ int pawl_record_header(const pawl_record *r, uint32_t index, pawl_header *out) {
         if (name_len + value_len > left - 4)
             break;
         if (i == index) {
-            *out =
-                (pawl_header){p + 4, p + 4 + name_len, (uint16_t)name_len, (uint16_t)value_len, 0};
+            *out = (pawl_header){p + 4, p + 4 + name_len, (uint16_t)name_len, (uint16_t)value_len};
             return 0;
         }
         p += 4 + name_len + value_len;

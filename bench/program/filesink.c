@@ -170,7 +170,7 @@ int main(int argc, char **argv) {
         return die(e.message);
     if (pawl_stream_create(j.log, "lines", 1, &j.stream) < 0 || open_files(&j) != 0)
         return die("making stream and files");
-    pawl_setting s[] = {{"directory", files, 0, 0}, {"rotate_size", "1G", 0, 0}};
+    pawl_setting s[] = {{"directory", files, 0}, {"rotate_size", "1G", 0}};
     pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
     pawl_sink_config c = PAWL_SINK_CONFIG_INIT;
     c.name = "bench", c.inputs = &j.stream, c.input_count = 1;

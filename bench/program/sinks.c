@@ -214,20 +214,20 @@ static double run(int which, pawl *log, uint32_t stream, char (*values)[128]) {
     bool postgres = which > PSQL, json = which == PG_JSON || which == SQLITE_JSON,
          id = kind[0] == 'i';
     pawl_setting items[8] = {
-        {postgres ? "conninfo" : "path", postgres ? conninfo : database, 0, 0},
+        {postgres ? "conninfo" : "path", postgres ? conninfo : database, 0},
         {"table",
          id     ? "keyed"
          : json ? "parsed"
                 : "rows",
-         0, 0},
-        {"kind", kind, 0, 0},
-        {json ? "columns.n" : "columns.off", json ? "$.n" : "offset", 0, 0},
-        {json ? "columns.level" : "columns.value", json ? "$.level" : "value", 0, 0}};
+         0},
+        {"kind", kind, 0},
+        {json ? "columns.n" : "columns.off", json ? "$.n" : "offset", 0},
+        {json ? "columns.level" : "columns.value", json ? "$.level" : "value", 0}};
     size_t count = 5;
     if (json)
-        items[count++] = (pawl_setting){"columns.text", "$.text", 0, 0};
+        items[count++] = (pawl_setting){"columns.text", "$.text", 0};
     if (id)
-        items[count++] = (pawl_setting){"columns.id", "id", 0, 0};
+        items[count++] = (pawl_setting){"columns.id", "id", 0};
     switch (which) {
     case BARE:
         return bare_sqlite(values);

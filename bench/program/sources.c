@@ -108,7 +108,7 @@ static double with_source(uint64_t lines) {
     pawl_source *s = NULL;
     pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
     pawl_source_config c = PAWL_SOURCE_CONFIG_INIT;
-    pawl_setting set[] = {{"path", path, 0, 0}, {"follow", "false", 0, 0}};
+    pawl_setting set[] = {{"path", path, 0}, {"follow", "false", 0}};
     fresh_log(&log, &c.stream);
     c.name = "src";
     const char *bytes = getenv("BATCH_BYTES"), *records = getenv("BATCH_RECORDS");

@@ -216,7 +216,7 @@ static bool flat_add(flat *f, char *name, const char *value, uint32_t line) {
         }
         f->owned = owned;
     }
-    f->items[f->count++] = (pawl_setting){name, value, line, 0};
+    f->items[f->count++] = (pawl_setting){name, value, line};
     f->owned[f->owned_count++] = name;
     return true;
 }

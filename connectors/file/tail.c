@@ -290,7 +290,7 @@ static void give_one(struct tail *t, const char *item, pawl_source_batch *out, c
     *r =
         (pawl_record){.value = from, .value_len = (uint32_t)len, .timestamp_ns = connect_wall_ns()};
     if (part != NULL) {
-        t->part = (pawl_header){name, part, sizeof name - 1, (uint16_t)strlen(part), 0};
+        t->part = (pawl_header){name, part, sizeof name - 1, (uint16_t)strlen(part)};
         r->headers = &t->part;
         r->header_count = 1;
     }

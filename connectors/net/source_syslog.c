@@ -115,7 +115,7 @@ static void add_header(struct syslog_source *s, size_t index, const char *name, 
     pawl_record *r = &s->records[index];
     size_t most = 16384; /* keeps all headers together below a record's limit */
     s->headers[index][r->header_count++] =
-        (pawl_header){name, value, (uint16_t)strlen(name), (uint16_t)(n < most ? n : most), 0};
+        (pawl_header){name, value, (uint16_t)strlen(name), (uint16_t)(n < most ? n : most)};
 }
 
 static void as_headers(struct syslog_source *s, const struct syslog_message *m, size_t index) {

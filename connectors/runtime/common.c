@@ -44,14 +44,6 @@ int connect_log_error(pawl_error *err, int code) {
     return code;
 }
 
-int connect_hooks_known(const pawl_hooks *h, pawl_error *err) {
-    for (size_t i = 0; i < sizeof h->reserved / sizeof h->reserved[0]; i++)
-        if (h->reserved[i] != NULL)
-            return connect_error(err, PAWL_UNSUPPORTED,
-                                 "hooks.reserved is not NULL; begin with the _INIT macro");
-    return 0;
-}
-
 uint64_t connect_now(const pawl_hooks *h) {
     if (h != NULL && h->now_ns != NULL)
         return h->now_ns(h->now_arg);
@@ -162,7 +154,7 @@ int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, cons
     uint32_t bytes = 0;
     for (size_t i = 0; i < (cut ? 6u : 5u); i++, n++) {
         own[n] = (pawl_header){pairs[i][0], pairs[i][1], (uint16_t)strlen(pairs[i][0]),
-                               (uint16_t)strlen(pairs[i][1]), 0};
+                               (uint16_t)strlen(pairs[i][1])};
         bytes += 4u + own[n].name_len + own[n].value_len;
     }
     for (uint32_t i = 0; n < HEADERS_MAX && pawl_record_header(r, i, &own[n]) == 0; i++) {

@@ -28,8 +28,6 @@ int connect_log_error(pawl_error *err, int code);
 #define PROCESSOR_OPS_FIRST CONNECT_END(pawl_processor_ops, destroy)
 #define PROCESSOR_CONFIG_FIRST CONNECT_END(pawl_processor_config, batch_bytes)
 #define FLOW_STATUS_FIRST CONNECT_END(pawl_flow_status, target)
-/* Are the reserved fields 0? UNSUPPORTED where they aren't. */
-int connect_hooks_known(const pawl_hooks *h, pawl_error *err);
 
 /* Nanoseconds of a clock that never goes back. NULL: the system's. */
 uint64_t connect_now(const pawl_hooks *h);

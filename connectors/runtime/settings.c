@@ -93,13 +93,8 @@ static const char *wanted(const pawl_setting_info *i) {
 int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_error *err) {
     if (c == NULL)
         return connect_error(err, PAWL_INVALID, "the connector is NULL");
-    if (s != NULL && (s->reserved[0] | s->reserved[1]) != 0)
-        return connect_error(err, PAWL_UNSUPPORTED, "pawl_settings.reserved is not 0");
     for (size_t k = 0; s != NULL && k < s->count; k++) {
         const pawl_setting *g = &s->items[k];
-        if (g->reserved != 0)
-            return connect_error(err, PAWL_UNSUPPORTED, "line %u: pawl_setting.reserved is not 0",
-                                 g->line);
         const pawl_setting_info *i = info_of(c, g->name);
         uint64_t n;
         if (i == NULL)

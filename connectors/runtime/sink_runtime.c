@@ -126,8 +126,7 @@ static int check(pawl *p, pawl_sink_config *c, const pawl_sink_config *config, p
     if (rc < 0)
         return connect_log_error(err, rc);
     const char *fault = p == NULL ? "the log is NULL" : config_fault(c, ops);
-    return fault != NULL ? connect_error(err, PAWL_INVALID, "%s", fault)
-                         : connect_hooks_known(&c->hooks, err);
+    return fault != NULL ? connect_error(err, PAWL_INVALID, "%s", fault) : 0;
 }
 
 int pawl_sink_add(pawl *p, const pawl_sink_config *config, const pawl_sink_ops *given,

@@ -322,8 +322,7 @@ static int check(pawl *p, pawl_source_config *c, const pawl_source_config *confi
     if (rc < 0)
         return connect_log_error(err, rc);
     const char *fault = p == NULL ? "the log is NULL" : config_fault(c, ops);
-    return fault != NULL ? connect_error(err, PAWL_INVALID, "%s", fault)
-                         : connect_hooks_known(&c->hooks, err);
+    return fault != NULL ? connect_error(err, PAWL_INVALID, "%s", fault) : 0;
 }
 
 static void defaults(pawl_source_config *c) {

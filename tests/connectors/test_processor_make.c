@@ -82,7 +82,7 @@ static int make(const char *type, const char *const *texts, pawl_processor_ops *
         snprintf(copies[n], sizeof copies[n], "%s", texts[n]);
         char *value = strchr(copies[n], '=');
         *value = 0;
-        items[n] = (pawl_setting){copies[n], value + 1, 11 + (uint32_t)n, 0};
+        items[n] = (pawl_setting){copies[n], value + 1, 11 + (uint32_t)n};
     }
     *out = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
     int rc = pawl_processor_make(type, &(pawl_settings){.items = items, .count = n}, out, e);
@@ -104,7 +104,7 @@ static void attach(struct fixture *f, const char *name, const char *from, const 
 }
 
 static void append(struct fixture *f, const char *key, const char *value) {
-    pawl_header h = {"kind", "even", 4, 4, 0};
+    pawl_header h = {"kind", "even", 4, 4};
     pawl_record r = {.key = key,
                      .value = value,
                      .key_len = (uint16_t)strlen(key),

@@ -74,7 +74,7 @@ static void add(struct fixture *f, const char *type, const pawl_setting *s, size
 }
 
 static void add_shell(struct fixture *f, const char *command) {
-    pawl_setting s[] = {{"command", command, 1, 0}, {"timeout", "300ms", 2, 0}};
+    pawl_setting s[] = {{"command", command, 1}, {"timeout", "300ms", 2}};
     add(f, "exec", s, 2);
 }
 
@@ -129,10 +129,10 @@ static void once_each(void **state) {
 static void as_a_list(void **state) {
     (void)state;
     struct fixture *f = new_fixture();
-    pawl_setting s[] = {{"command.0", "sh", 1, 0},
-                        {"command.1", "-c", 1, 0},
-                        {"command.2", "cat >>\"$0\"", 1, 0},
-                        {"command.3", "a b", 1, 0}};
+    pawl_setting s[] = {{"command.0", "sh", 1},
+                        {"command.1", "-c", 1},
+                        {"command.2", "cat >>\"$0\"", 1},
+                        {"command.3", "a b", 1}};
     add(f, "exec", s, 4);
     assert_int_equal(drive(f, 100), 0);
     assert_true(holds("test $(wc -l <'a b') = 20"));
@@ -195,7 +195,7 @@ static void statuses(void **state) {
 static void not_there(void **state) {
     (void)state;
     struct fixture *f = new_fixture();
-    pawl_setting s[] = {{"command.0", "/no/such/program", 1, 0}};
+    pawl_setting s[] = {{"command.0", "/no/such/program", 1}};
     add(f, "exec", s, 1);
     assert_int_equal(drive(f, 5), PAWL_PROCESSOR);
     says(f, "cannot be run: No such file");

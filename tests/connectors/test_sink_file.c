@@ -124,7 +124,7 @@ static void set(struct fixture *f, const char *name, const char *value) {
             f->settings[i].value = value;
             return;
         }
-    f->settings[f->setting_count++] = (pawl_setting){name, value, 1, 0};
+    f->settings[f->setting_count++] = (pawl_setting){name, value, 1};
 }
 
 static void open_log(struct fixture *f) {
@@ -540,7 +540,7 @@ static void bad_settings(void **state) {
         {"suffix", ""},       {"directory", ""}, {"nonsense", "1"}};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        pawl_setting s[] = {{"directory", "/tmp", 1, 0}, {bad[i][0], bad[i][1], 2, 0}};
+        pawl_setting s[] = {{"directory", "/tmp", 1}, {bad[i][0], bad[i][1], 2}};
         pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
         pawl_error e = {0};
         bool own = strcmp(bad[i][0], "directory") == 0;

@@ -381,10 +381,10 @@ static void bad_settings_and_places(void **state) {
     (void)state;
     pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
     pawl_error e;
-    pawl_setting bad[] = {{"path", "/tmp/x", 3, 0}, {"line_max", "1", 4, 0}};
+    pawl_setting bad[] = {{"path", "/tmp/x", 3}, {"line_max", "1", 4}};
     assert_int_equal(pawl_source_make("file", &(pawl_settings){.items = bad, .count = 2}, &ops, &e),
                      PAWL_INVALID);
-    bad[1] = (pawl_setting){"follows", "true", 4, 0};
+    bad[1] = (pawl_setting){"follows", "true", 4};
     assert_int_equal(pawl_source_make("file", &(pawl_settings){.items = bad, .count = 2}, &ops, &e),
                      PAWL_INVALID);
     assert_non_null(strstr(e.message, "line 4"));

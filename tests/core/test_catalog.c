@@ -216,8 +216,8 @@ static void a_producer_keeps_its_answer(void **state) {
         assert_int_equal(receipt.duplicate, again != 0);
         assert_int_equal(receipt.stream, f->b);
         pawl_producer_close(producer);
-        assert_int_equal(pawl_producer_find(f->log, "q", &info, NULL, 0), 0);
-        assert_int_equal(info.stream, f->b);
+        assert_int_equal(pawl_producer_find(f->log, "q", &info, &receipt, NULL, 0), 0);
+        assert_int_equal(receipt.stream, f->b);
         if (again == 0)
             assert_int_equal(pawl_stream_delete(f->log, "b"), 0);
         fill(f, f->a, 20);

@@ -256,7 +256,7 @@ static int fail_at_bad(pawl_context *ctx, const pawl_record *records, size_t cou
 static void append_with_bad(struct fixture *f) {
     const char *values[] = {"one", "two", "bad", "four", "five"};
     pawl_tx *tx;
-    pawl_header h = {"own", "header", 3, 6, 0};
+    pawl_header h = {"own", "header", 3, 6};
     assert_int_equal(pawl_begin(f->log, &tx), 0);
     for (size_t i = 0; i < 5; i++) {
         pawl_record r = text(values[i]);

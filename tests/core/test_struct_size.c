@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Structs of older and newer programs: each call that takes a struct with a size is given a smaller
- * one, a larger one with and without something in its tail, and one that was never initialised; and
- * each struct with reserved fields is refused where they aren't 0. */
+ * one, a larger one with and without something in its tail, and one that was never initialised. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -367,74 +366,6 @@ static void refused_ops_are_destroyed(void **state) {
     assert_int_equal(destroyed, 2);
 }
 
-static void reserved_fields(void **state) {
-    pawl_tx *tx;
-    pawl_header h = {.name = "h", .name_len = 1};
-    pawl_record r[4] = {{.value = "v", .value_len = 1, .reserved = 1},
-                        {.value = "v", .value_len = 1, .reserved2 = 1},
-                        {.value = "v", .value_len = 1, .headers = &h, .header_count = 1},
-                        {.value = "v", .value_len = 1}};
-    pawl_retention keep = {.reserved2 = {0, 0, 0, 1}};
-    pawl_sink_config sink = sink_config();
-    pawl_source_config source = source_config();
-    pawl_sink_ops so = sink_ops();
-    pawl_source_ops ro = source_ops();
-    pawl_setting format = {.name = "format", .value = "text", .reserved = 1};
-    pawl_settings settings = {.items = &format, .count = 1};
-    (void)state;
-    h.reserved = 1;
-    assert_int_equal(pawl_begin(log_, &tx), 0);
-    assert_int_equal(pawl_put(tx, stream, 0, &r[3]), 0); /* a place that is known */
-    for (int i = 0; i < 3; i++) {
-        assert_int_equal(pawl_put(tx, stream, 0, &r[i]), PAWL_UNSUPPORTED);
-        assert_int_equal(pawl_append(log_, stream, 0, &r[i], NULL), PAWL_UNSUPPORTED);
-    }
-    assert_int_equal(pawl_put_many(tx, stream, 0, r, 4), PAWL_UNSUPPORTED);
-    pawl_abort(tx);
-    assert_int_equal(pawl_retention_set(log_, &keep), PAWL_UNSUPPORTED);
-    keep = (pawl_retention){.reserved = 1};
-    assert_int_equal(pawl_retention_set(log_, &keep), PAWL_UNSUPPORTED);
-    sink.hooks.reserved[3] = &sink;
-    assert_int_equal(add_sink(&sink, &so), PAWL_UNSUPPORTED);
-    source.hooks.reserved[0] = &source;
-    assert_int_equal(add_source(&source, &ro), PAWL_UNSUPPORTED);
-    assert_int_equal(pawl_sink_make("stdout", &settings, &so, NULL), PAWL_UNSUPPORTED);
-    format.reserved = 0, settings.reserved[1] = 1;
-    assert_int_equal(pawl_sink_make("stdout", &settings, &so, NULL), PAWL_UNSUPPORTED);
-}
-
-/* Results hold 0 where there is room. */
-static void results_are_zero_there(void **state) {
-    pawl_reader *reader;
-    struct {
-        pawl_stream_info info;
-        pawl_bounds bounds;
-        pawl_receipt receipt;
-        pawl_batch batch;
-        pawl_retention keep;
-        pawl_error error;
-    } x;
-    pawl_record r = {.value = "v", .value_len = 1};
-    (void)state;
-    memset(&x, GUARD, sizeof x);
-    assert_int_equal(pawl_stream_find(log_, "s", &x.info), 0);
-    assert_int_equal(x.info.reserved[0] | x.info.reserved[3], 0);
-    assert_int_equal(pawl_append(log_, stream, 0, &r, &x.receipt), 0);
-    assert_int_equal(x.receipt.reserved[0] | x.receipt.reserved[2], 0);
-    assert_int_equal(pawl_partition_bounds(log_, stream, 0, &x.bounds), 0);
-    assert_int_equal(x.bounds.reserved[0] | x.bounds.reserved[1], 0);
-    assert_int_equal(pawl_retention_get(log_, &x.keep), 0);
-    assert_int_equal(x.keep.reserved | x.keep.reserved2[3], 0);
-    assert_int_equal(pawl_reader_open(log_, stream, 0, 0, 0, &reader), 0);
-    assert_int_equal(pawl_read(reader, 0, 0, &x.batch), 1);
-    assert_int_equal(x.batch.reserved[0] | x.batch.reserved[1], 0);
-    assert_int_equal(x.batch.records[0].reserved | x.batch.records[0].reserved2, 0);
-    pawl_reader_close(reader);
-    assert_int_equal(pawl_stream_find(log_, "none", &x.info), PAWL_NOT_FOUND);
-    pawl_last_error(&x.error);
-    assert_int_equal(x.error.reserved[0] | x.error.reserved[2], 0);
-}
-
 static int set_up(void **state) {
     pawl_options o = PAWL_OPTIONS_INIT;
     (void)state;
@@ -458,8 +389,6 @@ int main(void) {
         cmocka_unit_test(sizes),
         cmocka_unit_test(a_shorter_struct),
         cmocka_unit_test(refused_ops_are_destroyed),
-        cmocka_unit_test(reserved_fields),
-        cmocka_unit_test(results_are_zero_there),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

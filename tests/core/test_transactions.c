@@ -442,8 +442,7 @@ static void the_largest_value_and_one_byte_more(void **state) {
 
 static void headers_round_trip(void **state) {
     struct fixture *f = *state;
-    pawl_header h[3] = {
-        {"trace", "\0\1\2", 5, 3, 0}, {"empty", NULL, 5, 0, 0}, {"trace", "again", 5, 5, 0}};
+    pawl_header h[3] = {{"trace", "\0\1\2", 5, 3}, {"empty", NULL, 5, 0}, {"trace", "again", 5, 5}};
     pawl_record r = {.value = "v",
                      .value_len = 1,
                      .headers = h,
@@ -539,7 +538,7 @@ static void records_without_key_take_turns(void **state) {
 /* Records of every kind, larger together than a transaction holds in memory. */
 #define MANY 4000u
 static pawl_record *make_many(uint8_t *bytes, uint32_t size) {
-    static const pawl_header headers[] = {{"name", "value", 4, 5, 0}, {"", "", 0, 0, 0}};
+    static const pawl_header headers[] = {{"name", "value", 4, 5}, {"", "", 0, 0}};
     pawl_record *records = calloc(MANY, sizeof *records);
     assert_non_null(records);
     fill(bytes, size, 7);

@@ -18,10 +18,6 @@
  *               do.
  *   Threads     A `pawl *` may be used by any number of threads at once. A transaction, reader,
  *               producer or batch belongs to one thread at a time.
- *   Misuse      What has ended (a transaction committed or aborted; a reader, producer or processor
- *               closed) may not be used again. Where it is all the same, the answer is
- *               PAWL_STATE, as long as it can be told: the memory of what ended last is kept for
- *               that.
  *   Fork        A child of fork() must not use a handle of its parent: every call answers
  *               PAWL_FORKED.
  *   One writer  A directory is opened for writing by one process at a time (PAWL_LOCKED names the
@@ -29,18 +25,8 @@
  *               the same time (PAWL_OPEN_READ).
  *   Memory      Pointers that you pass are not kept after the call returns, unless it says so.
  *               Pointers that you get live as long as the call's comment says.
- *   Structs     A program built against an older header goes on working, and one built against a
- *               newer header works as long as it asks for nothing that this version lacks.
- *               Structs that begin with struct_size are initialised with their _INIT macro. A
- *               smaller one than this version's lacks the newer fields: they count as 0, and as
- *               much of a result is filled in as fits. A larger one is taken if the bytes that
- *               this version doesn't know are 0 (else PAWL_UNSUPPORTED). Smaller than in the
- *               first release is PAWL_INVALID.
- *               Structs that you own without struct_size have `reserved` fields: pass 0
- *               (PAWL_UNSUPPORTED), so begin with `= {0}`; results hold 0 there.
- *               Structs that you only get a pointer to may grow at their end.
- *   Checked     The compiler warns where the result of a PAWL_CHECKED function is dropped: it
- *               may be the only sign of a loss or a failure.
+ *   Structs     Options and configurations carry their size; initialise them with their _INIT
+ *               macro, so that a program built against an older header goes on working.
  *   Time        Nanoseconds since 1970-01-01 UTC in `_ns` fields, milliseconds in `_ms` ones. Sizes
  *               are bytes.
  *
@@ -71,11 +57,6 @@ extern "C" {
 #define PAWL_API __attribute__((visibility("default")))
 #else
 #define PAWL_API
-#endif
-#if defined(__GNUC__)
-#define PAWL_CHECKED __attribute__((warn_unused_result))
-#else
-#define PAWL_CHECKED
 #endif
 
 /* ---------------------------------------------------------------- errors */
@@ -123,7 +104,6 @@ typedef struct pawl_error {
     char call[24];     /* which call: "write", "fdatasync", "open", ... or "" */
     char file[64];     /* file name inside the directory, or "" */
     char message[384]; /* one English sentence or two: what, where, and what to do */
-    uint64_t reserved[3];
 } pawl_error;
 
 /* Short text of a code, never NULL, static. */
@@ -132,22 +112,6 @@ PAWL_API const char *pawl_strerror(int code);
 PAWL_API const char *pawl_errname(int code);
 /* Version of the library as linked, "0.1.0", static. */
 PAWL_API const char *pawl_version(void);
-
-/* ---------------------------------------------------------------- structs with a size */
-
-/* The rule of *Structs* above, for libraries over this one whose structs begin with a size_t
- * struct_size too (pawl_connect does so). `smallest` is the size that the struct had in its first
- * release, `name` goes into the error's text. */
-/* Takes what a caller gives: `own` is filled from it, the fields that it lacks are set to 0, and
- * own's struct_size is own_size.
- * Errors: INVALID (missing or not initialised), UNSUPPORTED (what this version doesn't know isn't
- * 0). */
-PAWL_API PAWL_CHECKED int pawl_struct_take(void *own, size_t own_size, const void *given,
-                                           size_t smallest, const char *name);
-/* Gives a caller the result: as much of `own` as fits in its struct_size, which stays.
- * Errors: INVALID (missing or not initialised). */
-PAWL_API PAWL_CHECKED int pawl_struct_give(void *given, size_t smallest, const void *own,
-                                           size_t own_size, const char *name);
 
 /* ---------------------------------------------------------------- open and close */
 
@@ -227,26 +191,22 @@ typedef struct pawl_options {
 /* Opens the log in directory `dir`; `o` may be NULL (open an existing log for writing, all
  * defaults). Opening for writing recovers: finds the tail, makes it durable, begins a new
  * incarnation durably. `*out` is the handle, to be given to pawl_close(); NULL on error. `err` may
- * be NULL; else it tells all.
- * Errors: INVALID, MEMORY, IO, LOCKED, NOT_A_LOG, VERSION, DAMAGED, FOREIGN, EXISTS, UNSUPPORTED,
- * PERMISSION, FULL (creation only). */
-PAWL_API PAWL_CHECKED int pawl_open(const char *dir, const pawl_options *o, pawl **out,
-                                    pawl_error *err);
+ * be NULL; else it tells all. Errors: INVALID, MEMORY, IO, LOCKED, NOT_A_LOG, VERSION, DAMAGED,
+ * FOREIGN, EXISTS, UNSUPPORTED, PERMISSION, FULL (creation only). */
+PAWL_API int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *err);
 
 /* Makes everything appended durable, marks the log as cleanly closed, releases all. Transactions,
- * readers and producers of the handle must be finished before, else the answer is BUSY and nothing
- * has changed: finish them and close again. After any other answer but FORKED the handle is gone.
- * Processors that are left are removed. Safe with NULL.
- * Errors: IO (what was not acknowledged may be lost), BUSY (also while pawl_run() runs), FORKED. */
-PAWL_API PAWL_CHECKED int pawl_close(pawl *p);
+ * readers and producers of the handle must be finished before. The handle is gone whatever is
+ * returned. Safe with NULL. Errors: IO (what was not acknowledged may be lost), FORKED. */
+PAWL_API int pawl_close(pawl *p);
 
 /* The error of the last failing call of this thread on any handle; the sticky one after PAWL_IO.
  * Always succeeds. */
 PAWL_API void pawl_last_error(pawl_error *out);
 
-/* Waits until everything appended so far is durable.
- * Errors: IO (also when the handle failed before, whatever was durable by then), FORKED. */
-PAWL_API PAWL_CHECKED int pawl_sync(pawl *p);
+/* Waits until everything appended so far is durable. Errors: IO (also when the handle failed
+ * before, whatever was durable by then), FORKED. */
+PAWL_API int pawl_sync(pawl *p);
 
 /* With no_thread: does what a background thread would (prepares segments, writes the witness,
  * finishes asynchronous commits). Returns the number of milliseconds after which it wants to be
@@ -263,30 +223,23 @@ typedef struct pawl_stream_info {
     uint32_t id;         /* 1 and up; never used again */
     uint32_t partitions; /* 1 to 1024 */
     char name[128];
-    uint64_t reserved[4];
 } pawl_stream_info;
 
-/* Creates a stream; durable on return. `id` may be NULL.
- * Errors: INVALID (name), EXISTS (then *id is the existing one's), LIMIT, FULL, IO, READ_ONLY,
- * FORKED. */
-PAWL_API PAWL_CHECKED int pawl_stream_create(pawl *p, const char *name, uint32_t partitions,
-                                             uint32_t *id);
-/* Finds a stream by name.
- * Errors: NOT_FOUND. */
-PAWL_API PAWL_CHECKED int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out);
-/* The index-th stream in order of id, from 0.
- * Errors: NOT_FOUND when there are no more. */
-PAWL_API PAWL_CHECKED int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out);
+/* Creates a stream; durable on return. `id` may be NULL. Errors: INVALID (name), EXISTS (then *id
+ * is the existing one's), LIMIT, FULL, IO, READ_ONLY, FORKED. */
+PAWL_API int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t *id);
+/* Finds a stream by name. Errors: NOT_FOUND. */
+PAWL_API int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out);
+/* The index-th stream in order of id, from 0. Errors: NOT_FOUND when there are no more. */
+PAWL_API int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out);
 
 typedef struct pawl_bounds {
     uint64_t first;   /* oldest offset still kept */
     uint64_t durable; /* one past the newest durable (committed) record */
     uint64_t end;     /* one past the newest appended record; >= durable */
-    uint64_t reserved[2];
 } pawl_bounds;
 /* Errors: NOT_FOUND, RANGE, IO, DAMAGED. */
-PAWL_API PAWL_CHECKED int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition,
-                                                pawl_bounds *out);
+PAWL_API int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bounds *out);
 
 /* ---------------------------------------------------------------- records */
 
@@ -295,7 +248,6 @@ typedef struct pawl_header {
     const void *value;
     uint16_t name_len;
     uint16_t value_len;
-    uint32_t reserved; /* 0 */
 } pawl_header;
 
 /* A record, to write or as read. As read, pointers live as long as the batch or callback they came
@@ -315,12 +267,9 @@ typedef struct pawl_record {
     uint16_t key_len;
     uint16_t header_count;    /* to write */
     uint16_t raw_headers_len; /* as read; or to write with raw_headers */
-    uint16_t reserved;        /* 0, and the next one too */
-    uint32_t reserved2;
 } pawl_record;
 
-/* The index-th header of a record as read.
- * Errors: NOT_FOUND when there are no more. */
+/* The index-th header of a record as read. Errors: NOT_FOUND when there are no more. */
 PAWL_API int pawl_record_header(const pawl_record *r, uint32_t index, pawl_header *out);
 
 /* ---------------------------------------------------------------- transactions */
@@ -338,75 +287,67 @@ typedef struct pawl_receipt {
     uint32_t stream; /* of that record, or 0 */
     uint32_t partition;
     int duplicate; /* 1: the producer sequence was there already; nothing was written */
-    uint32_t reserved[3];
 } pawl_receipt;
 
 /* Begins a transaction: any number of records to any streams, positions, producer sequences; all of
  * it becomes visible and durable together, or nothing. It blocks nobody while open, and holds
- * memory up to a share of the cap; beyond that it spills to the log.
- * Errors: MEMORY, READ_ONLY, IO, FORKED. */
-PAWL_API PAWL_CHECKED int pawl_begin(pawl *p, pawl_tx **out);
-/* Adds a record; its bytes are copied.
- * Errors: NOT_FOUND, RANGE, TOO_LARGE, INVALID (headers), MEMORY, FULL, IO, STATE. After an error
- * the transaction can go on or be aborted; the failing record is not in it. */
-PAWL_API PAWL_CHECKED int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition,
-                                   const pawl_record *r);
-/* Adds `count` records to one stream, in order, as `count` calls of pawl_put() would, but at half
+ * memory up to a share of the cap; beyond that it spills to the log. Errors: MEMORY, READ_ONLY, IO,
+ * FORKED. */
+PAWL_API int pawl_begin(pawl *p, pawl_tx **out);
+/* Adds a record; its bytes are copied. Errors: NOT_FOUND, RANGE, TOO_LARGE, INVALID (headers),
+ * MEMORY, FULL, IO, STATE. After an error the transaction can go on or be aborted; the failing
+ * record is not in it. */
+PAWL_API int pawl_put(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_record *r);
+/* Adds `count` records to one stream, in order, as so many calls of pawl_put() would, but at half
  * the cost of each. PAWL_ANY chooses for each record. Those without a timestamp get one and the
- * same.
- * Errors: as pawl_put(): then those before the one concerned are in the transaction. */
-PAWL_API PAWL_CHECKED int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition,
-                                        const pawl_record *records, size_t count);
+ * same. Errors as pawl_put(): then those before the one concerned are in the transaction. */
+PAWL_API int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition,
+                           const pawl_record *records, size_t count);
 /* Moves a processor's position over the input interval [from, to). `from` must be the committed
- * position at the time of commit.
- * Errors: NOT_FOUND, RANGE (also: to beyond the partition's end, to < from), LIMIT, MEMORY, STATE.
- * TILING comes from the commit. */
-PAWL_API PAWL_CHECKED int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream,
-                                       uint32_t partition, uint64_t from, uint64_t to);
+ * position at the time of commit. Errors: NOT_FOUND, RANGE (also: to beyond the partition's end, to
+ * < from), LIMIT, MEMORY, STATE. TILING comes from the commit. */
+PAWL_API int pawl_advance(pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
+                          uint64_t from, uint64_t to);
 /* Says that this transaction is the producer's sequence numbers first to last. `cookie` (at most 32
  * bytes, may be NULL) is kept with the sequence, for instance how far the source has been read.
- * Once per transaction.
- * Errors: INVALID, FENCED, STATE. SEQUENCE comes from the commit. */
-PAWL_API PAWL_CHECKED int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first,
-                                           uint64_t last, const void *cookie, size_t cookie_len);
+ * Once per transaction. Errors: INVALID, FENCED, STATE. SEQUENCE comes from the commit. */
+PAWL_API int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint64_t last,
+                              const void *cookie, size_t cookie_len);
 
 /* Commits; durable on return. `receipt` may be NULL. The transaction is gone whatever is returned,
- * except after PAWL_FULL and PAWL_MEMORY (space or memory may come: commit again, or abort). An
- * empty transaction commits without writing.
+ * except after PAWL_FULL and PAWL_MEMORY (space or memory may come: commit again, or abort).
  * Errors: FULL, MEMORY, TILING, SEQUENCE, FENCED, RANGE, TOO_LARGE, IO, FORKED. After an error
- * nothing of it is in the log. IO: whether it is, is known only after reopening. */
-PAWL_API PAWL_CHECKED int pawl_commit(pawl_tx *tx, pawl_receipt *receipt);
+ * nothing of it is in the log. IO: whether it is, is known only after reopening. An empty
+ * transaction commits without writing. */
+PAWL_API int pawl_commit(pawl_tx *tx, pawl_receipt *receipt);
 
 /* Called once for every pawl_commit_async() that returned 0: status 0, durable; or PAWL_IO. It must
  * not block; it may begin, put and commit_async. */
 typedef void (*pawl_commit_fn)(void *arg, int status, const pawl_receipt *receipt);
 /* Commits without waiting: 0 means appended, in order, not yet durable; `fn` (may be NULL) tells
- * when it is. Waits while all write buffers are under way (back-pressure).
- * Errors: as pawl_commit(); then `fn` is not called. */
-PAWL_API PAWL_CHECKED int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg,
-                                            pawl_receipt *receipt);
+ * when it is. Waits while all write buffers are under way (back-pressure). Errors as pawl_commit();
+ * then `fn` is not called. */
+PAWL_API int pawl_commit_async(pawl_tx *tx, pawl_commit_fn fn, void *arg, pawl_receipt *receipt);
 /* Drops the transaction. Safe with NULL. */
 PAWL_API void pawl_abort(pawl_tx *tx);
 
-/* One record, durable on return.
- * Errors: as pawl_begin(), pawl_put() and pawl_commit(). */
-PAWL_API PAWL_CHECKED int pawl_append(pawl *p, uint32_t stream, uint32_t partition,
-                                      const pawl_record *r, pawl_receipt *receipt);
+/* One record, durable on return. Errors as begin, put and commit. */
+PAWL_API int pawl_append(pawl *p, uint32_t stream, uint32_t partition, const pawl_record *r,
+                         pawl_receipt *receipt);
 
 /* A descriptor that becomes readable when callbacks are due (app_dispatch) or new records became
- * durable, for poll(), select() or epoll. It is owned by the handle.
- * Errors: UNSUPPORTED (also on a read-only handle, where nothing would ring it), FORKED. */
-PAWL_API PAWL_CHECKED int pawl_eventfd(pawl *p);
-/* Runs the callbacks that are due and clears the descriptor. Returns how many ran.
- * Errors: FORKED. */
+ * durable, for poll(), select() or epoll. It is owned by the handle. Errors: UNSUPPORTED (also on a
+ * read-only handle, where nothing would ring it), FORKED. */
+PAWL_API int pawl_eventfd(pawl *p);
+/* Runs the callbacks that are due and clears the descriptor. Returns how many ran. Errors:
+ * FORKED. */
 PAWL_API int pawl_dispatch(pawl *p);
 
 /* ---------------------------------------------------------------- producers */
 
 /* Takes a producer over by name (creating it), durably: an older holder's commits fail with
- * PAWL_FENCED from now on.
- * Errors: INVALID, LIMIT, FULL, MEMORY, IO, READ_ONLY, FORKED. */
-PAWL_API PAWL_CHECKED int pawl_producer_open(pawl *p, const char *name, pawl_producer **out);
+ * PAWL_FENCED from now on. Errors: INVALID, LIMIT, FULL, MEMORY, IO, READ_ONLY, FORKED. */
+PAWL_API int pawl_producer_open(pawl *p, const char *name, pawl_producer **out);
 /* Last committed sequence (0: none yet). The next is one more. */
 PAWL_API uint64_t pawl_producer_sequence(const pawl_producer *producer);
 /* Copies the cookie of the last committed sequence, at most 32 bytes; returns its length. */
@@ -419,11 +360,9 @@ typedef struct pawl_producer_info {
     uint32_t epoch;
     uint64_t sequence;
     char name[128];
-    uint64_t reserved[4];
 } pawl_producer_info;
-/* The index-th producer in order of id.
- * Errors: NOT_FOUND. */
-PAWL_API PAWL_CHECKED int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out);
+/* The index-th producer in order of id. Errors: NOT_FOUND. */
+PAWL_API int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out);
 
 /* ---------------------------------------------------------------- readers */
 
@@ -440,70 +379,23 @@ typedef struct pawl_batch {
     size_t count;
     /* the interval of offsets covered: to - from == count unless something was lost */
     uint64_t from, to;
-    uint64_t reserved[2];
 } pawl_batch;
 
-/* Reads one partition in order from offset `from`.
- * Errors: NOT_FOUND, RANGE (beyond the end), TRIMMED (err tells the first kept), MEMORY. */
-PAWL_API PAWL_CHECKED int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition,
-                                           uint64_t from, uint32_t flags, pawl_reader **out);
+/* Reads one partition in order from offset `from`. Errors: NOT_FOUND, RANGE (beyond the end),
+ * TRIMMED (err tells the first kept), MEMORY. */
+PAWL_API int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from,
+                              uint32_t flags, pawl_reader **out);
 /* The next records, at most `max` (0 = no limit but the buffer's), waiting up to timeout_ms for the
  * first (0 = don't, -1 = for ever). The batch lives until the next call on this reader. Returns the
- * count; 0 if nothing came in time.
- * Errors: IO, DAMAGED (nothing is passed over: call again and get it again), TRIMMED, LOST (records
- * were taken out by repair or, with SALVAGE, can't be read: batch->from and to tell which; the next
- * call goes on behind them), STOPPED, FORKED. */
-PAWL_API PAWL_CHECKED int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch);
-/* Goes to another offset.
- * Errors: as pawl_reader_open(). */
-PAWL_API PAWL_CHECKED int pawl_reader_seek(pawl_reader *r, uint64_t offset);
+ * count; 0 if nothing came in time. Errors: IO, DAMAGED (nothing is passed over: call again and get
+ * it again), TRIMMED, LOST (records were taken out by repair or, with SALVAGE, can't be read:
+ * batch->from and to tell which; the next call goes on behind them), STOPPED, FORKED. */
+PAWL_API int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch);
+/* Goes to another offset. Errors as pawl_reader_open(). */
+PAWL_API int pawl_reader_seek(pawl_reader *r, uint64_t offset);
 /* Offset of the next record. */
 PAWL_API uint64_t pawl_reader_position(const pawl_reader *r);
 PAWL_API void pawl_reader_close(pawl_reader *r);
-
-/* A reader of any number of partitions, of one or several streams, with one wait for all of them.
- * Like a pawl_reader it belongs to one thread at a time. It keeps the order within a partition;
- * between partitions it takes turns, batch by batch, so that none is starved. */
-typedef struct pawl_any pawl_any;
-
-/* A place in a partition: of the record at `offset`. It is whole, and never grows. */
-typedef struct pawl_place {
-    uint32_t stream, partition;
-    uint64_t offset;
-} pawl_place;
-
-/* Opens a reader of `count` partitions, each from its offset on (PAWL_END: the durable end now).
- * `count` may be 0: add them later. `flags` are those of pawl_reader_open().
- * Errors: as pawl_reader_open(); EXISTS (a partition is named twice). */
-PAWL_API PAWL_CHECKED int pawl_any_open(pawl *p, const pawl_place *from, size_t count,
-                                        uint32_t flags, pawl_any **out);
-/* Reads one more partition from now on, or one less.
- * Errors: add: as pawl_reader_open(); EXISTS (it is being read). Remove: NOT_FOUND (it isn't). */
-PAWL_API PAWL_CHECKED int pawl_any_add(pawl_any *a, const pawl_place *from);
-PAWL_API PAWL_CHECKED int pawl_any_remove(pawl_any *a, uint32_t stream, uint32_t partition);
-/* The next records of one partition that has some: at most `max`, waiting up to timeout_ms for the
- * first, as pawl_read(). `at` (may be NULL) tells the partition that the batch or the error is of,
- * and the batch's first offset. The batch lives until the next call on this reader. Returns the
- * count; 0 if nothing came in time.
- * Waiting makes no system call until records come that this reader reads, or the time is over. On a
- * read-only handle nothing rings when another process appends: there it looks every 10 ms.
- * Errors: as pawl_read(). After an error of one partition, the next call goes on with the others
- * first. */
-PAWL_API PAWL_CHECKED int pawl_read_any(pawl_any *a, size_t max, int timeout_ms, pawl_batch *batch,
-                                        pawl_place *at);
-/* Goes to another offset in one of its partitions.
- * Errors: as pawl_reader_open(); NOT_FOUND also where it doesn't read the partition. */
-PAWL_API PAWL_CHECKED int pawl_any_seek(pawl_any *a, const pawl_place *to);
-/* Offset of the next record of a partition; PAWL_END if it doesn't read it. */
-PAWL_API uint64_t pawl_any_position(const pawl_any *a, uint32_t stream, uint32_t partition);
-/* A descriptor that is readable while there is something to read, for poll(), select() or epoll:
- * durable records, or with PAWL_READ_UNCOMMITTED appended ones. It is cleared by a call of
- * pawl_read_any() that returns 0: so read until then before you poll again. It is owned by the
- * reader.
- * Errors: UNSUPPORTED (also on a read-only handle, where nothing would ring it), FORKED. */
-PAWL_API PAWL_CHECKED int pawl_any_fd(pawl_any *a);
-/* Safe with NULL. */
-PAWL_API void pawl_any_close(pawl_any *a);
 
 /* ---------------------------------------------------------------- processors */
 
@@ -517,13 +409,12 @@ typedef struct pawl_context pawl_context;
 typedef int (*pawl_process_fn)(pawl_context *ctx, const pawl_record *records, size_t count,
                                void *arg);
 
-/* Emits a record into the batch's transaction; its bytes are copied.
- * Errors: as pawl_put(). */
-PAWL_API PAWL_CHECKED int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition,
-                                    const pawl_record *r);
+/* Emits a record into the batch's transaction; its bytes are copied. Errors as pawl_put(). */
+PAWL_API int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition,
+                       const pawl_record *r);
 /* Emits `count` records, as pawl_put_many(). */
-PAWL_API PAWL_CHECKED int pawl_emit_many(pawl_context *ctx, uint32_t stream, uint32_t partition,
-                                         const pawl_record *records, size_t count);
+PAWL_API int pawl_emit_many(pawl_context *ctx, uint32_t stream, uint32_t partition,
+                            const pawl_record *records, size_t count);
 /* Tells why the batch fails, and at which record (its index; the ones before it are good). Kept for
  * the dead-letter record and the error. */
 PAWL_API void pawl_fail(pawl_context *ctx, size_t index, const char *why);
@@ -573,11 +464,9 @@ typedef struct pawl_processor_config {
     { sizeof(pawl_processor_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 0, 0, 0 }
 
 /* Adds a processor to the handle and registers its name durably. Strings and arrays are copied;
- * `arg` must live until pawl_processor_remove() or close. Not while pawl_run() runs.
- * Errors: INVALID, NOT_FOUND, EXISTS (added already), LIMIT, FULL, MEMORY, IO, READ_ONLY, BUSY,
- * FORKED. */
-PAWL_API PAWL_CHECKED int pawl_processor_add(pawl *p, const pawl_processor_config *c,
-                                             pawl_processor **out);
+ * `arg` must live until pawl_processor_remove() or close. Not while pawl_run() runs. Errors:
+ * INVALID, NOT_FOUND, EXISTS (added already), LIMIT, FULL, MEMORY, IO, READ_ONLY, BUSY, FORKED. */
+PAWL_API int pawl_processor_add(pawl *p, const pawl_processor_config *c, pawl_processor **out);
 /* Takes it out of the handle and frees it; pawl_close() does so with those that are left. Not while
  * pawl_run() runs. NULL: does nothing. */
 PAWL_API void pawl_processor_remove(pawl_processor *proc);
@@ -589,62 +478,54 @@ enum pawl_run_flags {
 };
 /* Runs all processors added, with `threads` worker threads (0: in the calling thread). Blocks. A
  * stage consumes what the stage before has appended but not yet made durable, so a chain of stages
- * costs one flush. Returns 0 when idle or stopped, all of it durable. What pawl_repair() took out
- * is passed over: the position moves behind it.
- * Errors: PROCESSOR (pawl_last_error() has the reason), FULL (the log is full and the processor
- * can't go on), IO, DAMAGED, TRIMMED, MEMORY, BUSY, FORKED. */
-PAWL_API PAWL_CHECKED int pawl_run(pawl *p, uint32_t threads, uint32_t flags);
+ * costs one flush. Returns 0 when idle or stopped, all of it durable. Errors: PROCESSOR
+ * (pawl_last_error() has the reason), FULL (the log is full and the processor can't go on), IO,
+ * DAMAGED, TRIMMED, MEMORY, BUSY, FORKED. What pawl_repair() took out is passed over: the position
+ * moves behind it. */
+PAWL_API int pawl_run(pawl *p, uint32_t threads, uint32_t flags);
 /* Asks pawl_run() and waiting readers to end after the batch at hand; safe in a signal handler.
  * Stays in force until pawl_run() has returned. */
 PAWL_API void pawl_stop(pawl *p);
 
 /* Registers a processor's name without a callback, for positions that you move yourself with
  * pawl_advance(). Durable. `id` may be NULL. Existing: its id. It holds back retention in a
- * partition from its first advance there on; an empty one, from n to n, will do.
- * Errors: INVALID, LIMIT, FULL, IO, READ_ONLY. */
-PAWL_API PAWL_CHECKED int pawl_processor_register(pawl *p, const char *name, uint32_t *id);
-/* Forgets a processor and its positions, so that it no longer holds back retention.
- * Errors: NOT_FOUND, BUSY (running), FULL, IO. */
-PAWL_API PAWL_CHECKED int pawl_processor_forget(pawl *p, const char *name);
+ * partition from its first advance there on; an empty one, from n to n, will do. Errors: INVALID,
+ * LIMIT, FULL, IO, READ_ONLY. */
+PAWL_API int pawl_processor_register(pawl *p, const char *name, uint32_t *id);
+/* Forgets a processor and its positions, so that it no longer holds back retention. Errors:
+ * NOT_FOUND, BUSY (running), FULL, IO. */
+PAWL_API int pawl_processor_forget(pawl *p, const char *name);
 
 typedef struct pawl_position {
     uint32_t processor;
     uint32_t stream;
     uint32_t partition;
-    uint32_t reserved;
     uint64_t offset; /* the next offset it will consume */
     char name[128];  /* the processor's */
-    uint64_t reserved2[4];
 } pawl_position;
-/* Position of a processor.
- * Errors: NOT_FOUND if it has none there yet. */
-PAWL_API PAWL_CHECKED int pawl_position_get(pawl *p, const char *processor, uint32_t stream,
-                                            uint32_t partition, uint64_t *offset);
-/* The index-th position in ascending order of ids.
- * Errors: NOT_FOUND. */
-PAWL_API PAWL_CHECKED int pawl_position_at(pawl *p, uint32_t index, pawl_position *out);
-/* Name of the index-th registered processor.
- * Errors: NOT_FOUND. */
-PAWL_API PAWL_CHECKED int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]);
+/* Position of a processor; NOT_FOUND if it has none there yet. */
+PAWL_API int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t partition,
+                               uint64_t *offset);
+/* The index-th position in ascending order of ids. Errors: NOT_FOUND. */
+PAWL_API int pawl_position_at(pawl *p, uint32_t index, pawl_position *out);
+/* Name of the index-th registered processor. Errors: NOT_FOUND. */
+PAWL_API int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]);
 
 /* ---------------------------------------------------------------- two-phase sinks: the decision */
 
 /* In a transaction: decides that the sink's prepared transaction `name` (1 to 200 bytes) is to be
  * committed. Once this commit is durable, it is decided for ever; after a crash pawl_decision_at()
- * still lists it, until pawl_finish() is durable.
- * Errors: NOT_FOUND, INVALID, EXISTS, LIMIT, MEMORY, STATE. */
-PAWL_API PAWL_CHECKED int pawl_decide(pawl_tx *tx, uint32_t processor, const char *name);
-/* In a transaction: the sink has committed it.
- * Errors: NOT_FOUND, MEMORY, STATE. */
-PAWL_API PAWL_CHECKED int pawl_finish(pawl_tx *tx, uint32_t processor, const char *name);
+ * still lists it, until pawl_finish() is durable. Errors: NOT_FOUND, INVALID, EXISTS, LIMIT,
+ * MEMORY, STATE. */
+PAWL_API int pawl_decide(pawl_tx *tx, uint32_t processor, const char *name);
+/* In a transaction: the sink has committed it. Errors: NOT_FOUND, MEMORY, STATE. */
+PAWL_API int pawl_finish(pawl_tx *tx, uint32_t processor, const char *name);
 typedef struct pawl_decision {
     uint32_t processor;
     char name[208];
-    uint32_t reserved[5];
 } pawl_decision;
-/* The index-th decided and unfinished one.
- * Errors: NOT_FOUND. */
-PAWL_API PAWL_CHECKED int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out);
+/* The index-th decided and unfinished one. Errors: NOT_FOUND. */
+PAWL_API int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out);
 
 /* ---------------------------------------------------------------- retention and status */
 
@@ -654,16 +535,14 @@ typedef struct pawl_retention {
     /* 1: drop a segment once every processor has passed it (a stream that no processor reads
      * doesn't hold it) */
     uint32_t consumed;
-    uint32_t reserved; /* 0, and the next ones too */
-    uint64_t reserved2[4];
 } pawl_retention;
 /* Sets the log's retention, durably. Whole segments are dropped, oldest first, never one that a
- * processor has yet to read. All zero (the start): nothing is ever dropped.
- * Errors: FULL, IO, READ_ONLY, FORKED. */
-PAWL_API PAWL_CHECKED int pawl_retention_set(pawl *p, const pawl_retention *r);
-PAWL_API PAWL_CHECKED int pawl_retention_get(pawl *p, pawl_retention *out);
+ * processor has yet to read. All zero (the start): nothing is ever dropped. Errors: FULL, IO,
+ * READ_ONLY, FORKED. */
+PAWL_API int pawl_retention_set(pawl *p, const pawl_retention *r);
+PAWL_API int pawl_retention_get(pawl *p, pawl_retention *out);
 /* Applies retention now instead of within a second. Returns the number of segments dropped. */
-PAWL_API PAWL_CHECKED int pawl_retention_apply(pawl *p);
+PAWL_API int pawl_retention_apply(pawl *p);
 
 typedef struct pawl_status {
     size_t struct_size;
@@ -695,20 +574,14 @@ typedef struct pawl_status {
     uint32_t group_wait;
     /* segments let go by retention whose files became later ones, since this open */
     uint64_t recycled;
-    /* Features of the log, one bit each (docs/format.md): those that must be understood to read, to
-     * write, and those that may be ignored. A bit that this version doesn't know in the second: the
-     * log can be opened read-only here. */
-    uint64_t features_read, features_write, features_ignore;
 } pawl_status;
 #define PAWL_STATUS_INIT \
-    { \
-        sizeof(pawl_status), {0}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, 0, 0 \
-    }
+    { .struct_size = sizeof(pawl_status) }
 /* Errors: FORKED. */
-PAWL_API PAWL_CHECKED int pawl_get_status(pawl *p, pawl_status *out);
+PAWL_API int pawl_get_status(pawl *p, pawl_status *out);
 
-/* ---------------------------------------------------------------- looking into a whole log */
+/* ---------------------------------------------------------------- looking into a log (read-only,
+ * whole log) */
 
 /* What verify, audit and repair tell, one call each finding. Pointers live during the call. */
 typedef struct pawl_finding {
@@ -730,7 +603,7 @@ typedef struct pawl_check {
     void *arg;                 /* for both */
     /* results */
     uint64_t segments, frames, commits, records, bytes, problems, torn_bytes;
-    /* audit: intervals checked, and their (processor, stream, partition)s */
+    /* audit: intervals checked, of so many (processor, stream, partition) */
     uint64_t intervals, positions;
     uint64_t repaired;     /* repair: mended places */
     uint64_t lost_records; /* repair: records known to be lost */
@@ -738,22 +611,20 @@ typedef struct pawl_check {
     int32_t live; /* 1: a writer had the log open; what it had not yet witnessed was not judged */
 } pawl_check;
 #define PAWL_CHECK_INIT \
-    { sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { .struct_size = sizeof(pawl_check) }
 
 /* Reads every byte of every segment and checks all of docs/format.md. Returns 0 if all is well (a
- * torn tail is well).
- * Errors: DAMAGED, FOREIGN or VERSION if not; NOT_A_LOG, PERMISSION, IO or MEMORY if it could not
- * check. */
-PAWL_API PAWL_CHECKED int pawl_verify(const char *dir, pawl_check *c, pawl_error *err);
+ * torn tail is well), PAWL_DAMAGED, PAWL_FOREIGN or PAWL_VERSION if not; or the error that kept it
+ * from checking (NOT_A_LOG, PERMISSION, IO, MEMORY). */
+PAWL_API int pawl_verify(const char *dir, pawl_check *c, pawl_error *err);
 /* Verifies, and shows that each processor's intervals tile each input and each partition's offsets
- * run without a gap.
- * Errors: as pawl_verify(), and TILING. */
-PAWL_API PAWL_CHECKED int pawl_audit(const char *dir, pawl_check *c, pawl_error *err);
+ * run without a gap. Returns as pawl_verify(), or PAWL_TILING. */
+PAWL_API int pawl_audit(const char *dir, pawl_check *c, pawl_error *err);
 /* Mends what verify finds: takes damaged bytes out into lost-….bin files beside the segments, puts
  * LOST frames in their place, restores header copies; everything behind the damage stays. Needs the
  * writer's lock. Findings tell what was lost. Returns 0 if the log can be opened now (even if
  * records were lost: see lost_records), else why not. */
-PAWL_API PAWL_CHECKED int pawl_repair(const char *dir, pawl_check *c, pawl_error *err);
+PAWL_API int pawl_repair(const char *dir, pawl_check *c, pawl_error *err);
 
 /* A frame as pawl_dump() shows it. */
 typedef struct pawl_frame_info {
@@ -763,12 +634,11 @@ typedef struct pawl_frame_info {
     uint32_t runs;
     const char *text; /* its runs, readable, a line each */
 } pawl_frame_info;
-typedef int (*pawl_frame_fn)(void *arg, const pawl_frame_info *f);
 /* Calls fn for each frame from the one at or after `from` (0: the oldest); a non-zero answer ends
- * it. Goes on to what ends the chain.
- * Errors: as pawl_verify(). */
-PAWL_API PAWL_CHECKED int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *arg,
-                                    pawl_error *err);
+ * it. Goes on to what ends the chain. Errors as pawl_verify(). */
+typedef int (*pawl_frame_fn)(void *arg, const pawl_frame_info *f);
+PAWL_API int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *arg,
+                       pawl_error *err);
 
 /* Where a record came from: the commit that holds it, and the input intervals that this commit
  * consumed. */
@@ -779,16 +649,14 @@ typedef struct pawl_origin {
         char processor[128];
         char stream[128];
         uint32_t partition;
-        uint32_t reserved;
         uint64_t from, to;
     } inputs[64];
     char producer[128]; /* "" if none */
     uint64_t sequence_first, sequence_last;
-    uint64_t reserved[4];
 } pawl_origin;
 /* Errors: NOT_FOUND (stream), RANGE, TRIMMED, DAMAGED, IO. */
-PAWL_API PAWL_CHECKED int pawl_explain(pawl *p, uint32_t stream, uint32_t partition,
-                                       uint64_t offset, pawl_origin *out);
+PAWL_API int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset,
+                          pawl_origin *out);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pawl_connect.h - sources and sinks: exactly-once past the log's edge; and processors by name.
+ * pawl_connect.h - sources and sinks: exactly-once past the log's edge.
  *
  * A second library beside libpawl (link pawl_connect and pawl; CMake: pawl::pawl_connect). It uses
  * pawl.h only. A *sink* carries the records of streams to a target (a database, files, a program),
@@ -15,13 +15,6 @@
  *     c.name = "to-db", c.inputs = &stream, c.input_count = 1;
  *     pawl_sink_add(log, &c, &ops, &sink, &err);
  *     pawl_sink_start(sink);  ...  pawl_sink_stop(sink, 10000);  pawl_sink_remove(sink);
- *
- * Processors that come with it (regex, json, filter, route, dedup, exec, plugin; docs/run.md) are
- * made by name and settings as sinks and sources are; examples/builtin.c.
- *
- *     pawl_processor_make("regex", &settings, &ops, &err);
- *     pawl_processor_attach(log, &config, &ops, &processor, &err);
- *     pawl_run(log, 0, 0);  pawl_processor_remove(processor);  ops.destroy(ops.self);
  *
  * CONVENTIONS are those of pawl.h: codes, names, struct sizes, times, sizes, forks. What differs:
  *   Errors      Functions return PAWL_ codes; where they take a `pawl_error *err` (may be NULL) it
@@ -57,7 +50,7 @@ enum pawl_outcome {
     /* stop: someone has to look (table missing, permission denied, wrong settings) */
     PAWL_FATAL = 3,
     /* position(): none stored. commit_prepared(), rollback_prepared(): not held. committed(): its
-     * effect isn't there. idle(): nothing is open */
+     * effect isn't there */
     PAWL_GONE = 4,
     PAWL_UNKNOWN = 5, /* committed(): can't be told */
     PAWL_ENDED = 6    /* read() of a source: there will be no more */
@@ -66,7 +59,6 @@ enum pawl_outcome {
 typedef struct pawl_fault {
     uint64_t offset;   /* POISON: the record's offset; UINT64_MAX: not known */
     char message[400]; /* one sentence: what, and what to do */
-    uint64_t reserved[4];
 } pawl_fault;
 
 /* Sets the text (printf-like; cut if too long) and returns `outcome`: return pawl_fault_set(f,
@@ -110,7 +102,6 @@ typedef struct pawl_sink_batch {
     const char *name;
     uint32_t redelivery; /* 1: the target may have it already (idempotent), or had it and lost it */
     uint32_t attempt;    /* earlier attempts in a row that ended with RETRY */
-    uint64_t reserved[4];
 } pawl_sink_batch;
 
 #define PAWL_MESSAGE_ID_SIZE 80
@@ -170,9 +161,8 @@ typedef struct pawl_sink_ops {
     int (*committed)(void *self, const pawl_sink_batch *batch, pawl_fault *f);
     /* T2I  Drops the batch begun, if any. Can't fail: what is left is found by open(). */
     void (*abort)(void *self);
-    /* -    Nothing to deliver just now: close what is too old, keep the connection alive. Called
-     *      about every second, until it answers GONE: nothing is open that needs it. Then it isn't
-     *      called again before the next batch. */
+    /* -    Nothing to deliver just now (about every second): close what is too old, keep the
+     *      connection alive. */
     int (*idle)(void *self, pawl_fault *f);
     /* -    A short text for status; called by any thread at any time. */
     void (*status)(void *self, char *text, size_t size);
@@ -211,7 +201,6 @@ typedef struct pawl_hooks {
     void *on_point_arg;
     pawl_report_fn report;
     void *report_arg;
-    void *reserved[4]; /* NULL */
 } pawl_hooks;
 
 typedef struct pawl_sink_config {
@@ -239,9 +228,7 @@ typedef struct pawl_sink_config {
 #define PAWL_SINK_CONFIG_INIT \
     { \
         sizeof(pawl_sink_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { \
-            0, 0, 0, 0, 0, 0, 0, { \
-                0 \
-            } \
+            0, 0, 0, 0, 0, 0, 0 \
         } \
     }
 
@@ -254,24 +241,23 @@ typedef struct pawl_sink pawl_sink;
 
 /* Registers the name durably, with a position in every partition of the inputs, so that retention
  * keeps what the sink has yet to read. Copies config, strings and ops. Doesn't open the target yet.
- * On error ops->destroy() has been called.
- * Errors: INVALID, NOT_FOUND (stream), LIMIT, FULL, MEMORY, IO, READ_ONLY, FORKED. */
-PAWL_API PAWL_CHECKED int pawl_sink_add(pawl *p, const pawl_sink_config *c,
-                                        const pawl_sink_ops *ops, pawl_sink **out, pawl_error *err);
+ * On error ops->destroy() has been called. Errors: INVALID, NOT_FOUND (stream), LIMIT, FULL,
+ * MEMORY, IO, READ_ONLY, FORKED. */
+PAWL_API int pawl_sink_add(pawl *p, const pawl_sink_config *c, const pawl_sink_ops *ops,
+                           pawl_sink **out, pawl_error *err);
 
 /* Does one thing: opens and recovers, or delivers one batch, or moves one poison record. Returns 0:
  * there is more to do at once; n > 0: nothing to do for n milliseconds (or until records come); <
  * 0: it has stopped for good, the status tells why: PROCESSOR (the target's fault, or a policy), or
  * a code of the log. For tests and for owners with a loop of their own. */
-PAWL_API PAWL_CHECKED int pawl_sink_step(pawl_sink *s);
+PAWL_API int pawl_sink_step(pawl_sink *s);
 
-/* Runs it in a thread of its own.
- * Errors: BUSY (it runs), MEMORY, STATE (it failed). */
-PAWL_API PAWL_CHECKED int pawl_sink_start(pawl_sink *s);
+/* Runs it in a thread of its own. Errors: BUSY (it runs), MEMORY, STATE (it failed). */
+PAWL_API int pawl_sink_start(pawl_sink *s);
 /* Ends the thread: delivers what is durable in the log now, for at most drain_ms (0: only the batch
  * at hand). Returns 0 when the thread has ended; TIMEOUT if something was left (it will be
  * delivered by the next start). Without a thread: 0. */
-PAWL_API PAWL_CHECKED int pawl_sink_stop(pawl_sink *s, uint32_t drain_ms);
+PAWL_API int pawl_sink_stop(pawl_sink *s, uint32_t drain_ms);
 /* Stops, calls destroy() and frees. The name stays registered and holds back retention:
  * pawl_processor_forget() ends that. Safe with NULL. */
 PAWL_API void pawl_sink_remove(pawl_sink *s);
@@ -308,14 +294,9 @@ typedef struct pawl_flow_status {
     char target[256];  /* what the sink or source says of itself */
 } pawl_flow_status;
 #define PAWL_FLOW_STATUS_INIT \
-    { \
-        sizeof(pawl_flow_status), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}, { \
-            0 \
-        } \
-    }
-/* Any thread, at any time between add and remove.
- * Errors: INVALID. */
-PAWL_API PAWL_CHECKED int pawl_sink_status(pawl_sink *s, pawl_flow_status *out);
+    { .struct_size = sizeof(pawl_flow_status) }
+/* Any thread, at any time between add and remove. Errors: INVALID. */
+PAWL_API int pawl_sink_status(pawl_sink *s, pawl_flow_status *out);
 /* Short name of an enum pawl_flow: "waiting". Never NULL, static. */
 PAWL_API const char *pawl_flow_name(int flow);
 
@@ -334,7 +315,7 @@ typedef struct pawl_source_context pawl_source_context;
 /* The committed position of an item: what came with its last durable records. Returns its length, 0
  * if there is none yet; or < 0 as pawl_producer_open(). To be asked in open() or read(), before the
  * item's first record is given. Takes the item's producer over. */
-PAWL_API PAWL_CHECKED int pawl_source_position(pawl_source_context *x, const char *item, void *buf);
+PAWL_API int pawl_source_position(pawl_source_context *x, const char *item, void *buf);
 
 /* Tells of something that someone should know (severity as in pawl_report_fn), and shows it in the
  * status. To be called by the source's functions only. */
@@ -359,7 +340,6 @@ typedef struct pawl_source_batch {
     uint32_t position_len; /* at most 32; > 0 */
     /* NULL; else why none of these records may go to the stream: they go by on_poison */
     const char *poison;
-    uint64_t reserved[4];
 } pawl_source_batch;
 
 typedef struct pawl_source_ops {
@@ -402,9 +382,7 @@ typedef struct pawl_source_config {
 #define PAWL_SOURCE_CONFIG_INIT \
     { \
         sizeof(pawl_source_config), 0, 0, PAWL_ANY, 0, 0, 0, 0, 0, 0, { \
-            0, 0, 0, 0, 0, 0, 0, { \
-                0 \
-            } \
+            0, 0, 0, 0, 0, 0, 0 \
         } \
     }
 
@@ -412,32 +390,28 @@ typedef struct pawl_source pawl_source;
 
 /* As the sink's. Records and position are in one commit (pawl_tx_sequence); commits are not waited
  * for, ack() tells when they are durable. A full log is waited out: the source isn't read on.
- * stop(): reads no more, and waits until what was read is durable and acknowledged, at most
- * drain_ms (TIMEOUT).
- * Errors: INVALID, NOT_FOUND, MEMORY, READ_ONLY, FORKED (pawl_source_add()). */
-PAWL_API PAWL_CHECKED int pawl_source_add(pawl *p, const pawl_source_config *c,
-                                          const pawl_source_ops *ops, pawl_source **out,
-                                          pawl_error *err);
-PAWL_API PAWL_CHECKED int pawl_source_step(pawl_source *s);
-PAWL_API PAWL_CHECKED int pawl_source_start(pawl_source *s);
-PAWL_API PAWL_CHECKED int pawl_source_stop(pawl_source *s, uint32_t drain_ms);
+ * Errors of add: INVALID, NOT_FOUND, MEMORY, READ_ONLY, FORKED. stop(): reads no more, and waits
+ * until what was read is durable and acknowledged, at most drain_ms (TIMEOUT). */
+PAWL_API int pawl_source_add(pawl *p, const pawl_source_config *c, const pawl_source_ops *ops,
+                             pawl_source **out, pawl_error *err);
+PAWL_API int pawl_source_step(pawl_source *s);
+PAWL_API int pawl_source_start(pawl_source *s);
+PAWL_API int pawl_source_stop(pawl_source *s, uint32_t drain_ms);
 PAWL_API void pawl_source_remove(pawl_source *s);
-PAWL_API PAWL_CHECKED int pawl_source_status(pawl_source *s, pawl_flow_status *out);
+PAWL_API int pawl_source_status(pawl_source *s, pawl_flow_status *out);
 
-/* ---------------------------------------------------------------- settings */
+/* ---------------------------------------------------------------- connectors by name */
 
 /* A setting as text. Of a configuration file: tables joined by dots ("columns.id"), elements of
  * arrays by number ("paths.0"). */
 typedef struct pawl_setting {
     const char *name;
     const char *value;
-    uint32_t line;     /* where it was read, 0 if unknown; for messages */
-    uint32_t reserved; /* 0 */
+    uint32_t line; /* where it was read, 0 if unknown; for messages */
 } pawl_setting;
 typedef struct pawl_settings {
     const pawl_setting *items;
     size_t count;
-    size_t reserved[2]; /* 0 */
 } pawl_settings;
 
 enum pawl_setting_kind {
@@ -449,105 +423,38 @@ enum pawl_setting_kind {
     PAWL_SETTING_CHOICE = 5  /* one of the words of `choices` */
 };
 typedef struct pawl_setting_info {
-    const char *name;     /* NULL ends the list. "columns.*": any name below columns */
-    int32_t kind;         /* enum pawl_setting_kind */
-    int32_t required;     /* 1: must be given. The other bits are room to grow: 0 */
+    const char *name; /* NULL ends the list. "columns.*": any name below columns */
+    int32_t kind;     /* enum pawl_setting_kind */
+    int32_t required;
     const char *choices;  /* "text|json" */
     const char *fallback; /* what holds where it isn't given, or NULL */
     const char *help;     /* a sentence */
 } pawl_setting_info;
 
-/* ---------------------------------------------------------------- processors as functions */
-
-enum pawl_processor_flags {
-    /* acts on the world outside the log: it gets durable records only */
-    PAWL_PROCESSOR_ACTS_OUTSIDE = 1 << 0,
-    /* reads its state back from its output: exactly-once only, with one input, and one output of as
-     * many partitions that nothing else writes to */
-    PAWL_PROCESSOR_KEEPS_STATE = 1 << 1
-};
-
-/* Where a processor is attached. All of it lives during start() only. */
-typedef struct pawl_processor_place {
-    const char *name;                /* of the processor */
-    const pawl_stream_info *inputs;  /* in the order of the config's */
-    const pawl_stream_info *outputs; /* in the order of the ops' */
-    uint32_t input_count;
-    uint32_t output_count;
-} pawl_processor_place;
-
-/* A processor as functions, from pawl_processor_make() or your own. It belongs to whoever made it:
- * after pawl_processor_remove() (or pawl_close()) that one calls destroy(). It is attached to one
- * log at a time, and may be attached again after it was removed. */
-typedef struct pawl_processor_ops {
-    size_t struct_size;
-    uint32_t flags;        /* enum pawl_processor_flags */
-    uint32_t output_count; /* at most 64 */
-    const char *type;      /* "regex", ...; static */
-    void *self;
-    /* The streams that it writes, each once: `value` is the stream, `name` the setting that named
-     * it, `line` that setting's line. They live as long as self. */
-    const pawl_setting *outputs;
-    /* With the log open and its streams known, before anything runs. Opens, reads state back. May
-     * be NULL. On an error err has the text. */
-    int (*start)(void *self, pawl *p, const pawl_processor_place *at, pawl_error *err);
-    /* A batch; `arg` is self. Called by one thread at a time for a partition, by several for
-     * different ones. */
-    pawl_process_fn process;
-    /* Records of the batches that it has processed, and records emitted, since it was made; what
-     * was done again counts again. Any thread, at any time. May be NULL. */
-    void (*counts)(void *self, uint64_t *taken, uint64_t *emitted);
-    /* Frees self. Not while it is attached. */
-    void (*destroy)(void *self);
-} pawl_processor_ops;
-#define PAWL_PROCESSOR_OPS_INIT \
-    { sizeof(pawl_processor_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
-
-/* Adds a processor to the log, as pawl_processor_add(): finds the output streams by name, checks
- * that none of them is an input, checks what the flags ask for, calls start(). Of the config,
- * `process` and `arg` are not looked at, and `committed_input` is set where the processor acts
- * outside. Copies config and strings; `ops` itself need not live on, its self must. Not while
- * pawl_run() runs. `out` and `err` may be NULL. An error leaves ops with you.
- * Errors: NOT_FOUND (a stream that isn't there; make it first), INVALID, MEMORY, those of
- * pawl_processor_add(), and what start() answers. */
-PAWL_API PAWL_CHECKED int pawl_processor_attach(pawl *p, const pawl_processor_config *c,
-                                                const pawl_processor_ops *ops, pawl_processor **out,
-                                                pawl_error *err);
-
-/* ---------------------------------------------------------------- connectors by name */
-
-enum pawl_connector_kind { PAWL_KIND_SINK = 0, PAWL_KIND_SOURCE = 1, PAWL_KIND_PROCESSOR = 2 };
-
-/* A kind of sink, source or processor as compiled in. make_*() checks the settings' meaning,
- * allocates self and fills ops; it connects to nothing. On error err has the text, with the line.
- * Exactly one of the three is not NULL. */
+/* A kind of sink or source as compiled in. make_*() checks the settings' meaning, allocates self
+ * and fills ops; it connects to nothing. On error err has the text, with the line. Exactly one of
+ * the two is not NULL. */
 typedef struct pawl_connector {
     const char *type; /* "postgres" */
     const char *help;
     const pawl_setting_info *settings;
     int (*make_sink)(const pawl_settings *s, pawl_sink_ops *out, pawl_error *err);
     int (*make_source)(const pawl_settings *s, pawl_source_ops *out, pawl_error *err);
-    int (*make_processor)(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
 } pawl_connector;
 
 /* The index-th connector; NULL when there are no more. Static. */
 PAWL_API const pawl_connector *pawl_connector_at(uint32_t index);
-/* By type, among those of a kind (enum pawl_connector_kind). NULL: not compiled in. */
-PAWL_API const pawl_connector *pawl_connector_find(const char *type, int kind);
-/* Checks the settings against the connector's list: unknown names, required ones, kinds.
- * Errors: INVALID, err tells which and its line. */
-PAWL_API PAWL_CHECKED int pawl_settings_check(const pawl_connector *c, const pawl_settings *s,
-                                              pawl_error *err);
-/* Finds, checks, makes. `*out` must have been initialised with
- * its _INIT macro. The settings (NULL: none) need to live during the call only. Of a processor
- * they are those of a pipeline file that belong to its type, `to` included (docs/run.md).
- * Errors: NOT_FOUND (no such type in this build), INVALID, MEMORY, and what the connector says. */
-PAWL_API PAWL_CHECKED int pawl_sink_make(const char *type, const pawl_settings *s,
-                                         pawl_sink_ops *out, pawl_error *err);
-PAWL_API PAWL_CHECKED int pawl_source_make(const char *type, const pawl_settings *s,
-                                           pawl_source_ops *out, pawl_error *err);
-PAWL_API PAWL_CHECKED int pawl_processor_make(const char *type, const pawl_settings *s,
-                                              pawl_processor_ops *out, pawl_error *err);
+/* By type, among the sinks or (is_source) the sources. NULL: not compiled in. */
+PAWL_API const pawl_connector *pawl_connector_find(const char *type, int is_source);
+/* Checks the settings against the connector's list: unknown names, required ones, kinds. Errors:
+ * INVALID, err tells which and its line. */
+PAWL_API int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_error *err);
+/* Finds, checks, makes. Errors: NOT_FOUND (no such type in this build), INVALID, MEMORY, and what
+ * the connector says. */
+PAWL_API int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out,
+                            pawl_error *err);
+PAWL_API int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out,
+                              pawl_error *err);
 
 /* Value of a setting: as given, else the fallback, else NULL. For connectors. */
 PAWL_API const char *pawl_setting_text(const pawl_connector *c, const pawl_settings *s,
@@ -556,8 +463,6 @@ PAWL_API const char *pawl_setting_text(const pawl_connector *c, const pawl_setti
  * if it has neither value nor fallback. The settings must have been checked. */
 PAWL_API uint64_t pawl_setting_number(const pawl_connector *c, const pawl_settings *s,
                                       const char *name);
-/* Line of a setting; 0: it isn't given, or its line is unknown. */
-PAWL_API uint32_t pawl_setting_line(const pawl_settings *s, const char *name);
 
 #ifdef __cplusplus
 }

@@ -171,7 +171,7 @@ int main(int argc, char **argv) {
             if (options)
                 option(log, &c, &limit_ms, argv[i], equals + 1);
             else
-                items[settings.count++] = (pawl_setting){argv[i], equals + 1, (uint32_t)i, 0};
+                items[settings.count++] = (pawl_setting){argv[i], equals + 1, (uint32_t)i};
         }
     }
     pawl_sink_ops ops = PAWL_SINK_OPS_INIT;

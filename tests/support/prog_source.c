@@ -46,7 +46,7 @@ int main(int argc, char **argv) {
         if (value == NULL)
             return fail(argv[i], "is not NAME=VALUE");
         *value++ = 0;
-        settings[s.count++] = (pawl_setting){argv[i], value, (uint32_t)i, 0};
+        settings[s.count++] = (pawl_setting){argv[i], value, (uint32_t)i};
     }
     o.flags = PAWL_OPEN_CREATE;
     signal(SIGTERM, on_signal);
