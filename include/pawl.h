@@ -166,12 +166,12 @@ enum pawl_backend { PAWL_BACKEND_AUTO = 0, PAWL_BACKEND_URING = 1, PAWL_BACKEND_
 enum pawl_direct { PAWL_DIRECT_AUTO = 0, PAWL_DIRECT_ON = 1, PAWL_DIRECT_OFF = 2 };
 
 enum pawl_log_severity { PAWL_LOG_REMARK = 1, PAWL_LOG_WARNING = 2, PAWL_LOG_ERROR = 3 };
-/* Tells of what no call asked for: a fallback was chosen, recovery cut an unacknowledged tail,
- * retention dropped segments, the log is full or has space again, it has failed. `message` is a
- * sentence, and lives during the call. Called by a thread of the library or by pawl_open(),
- * pawl_tick() and pawl_close(), one call at a time for a handle, without the handle's lock: it may
- * call the library, but not pawl_close(). Retention and segments to come wait meanwhile, so it
- * should be short. */
+/* Reports what the library does on its own: it chose a fallback, recovery cut an unacknowledged
+ * tail, retention dropped segments, the log is full or has space again, the log has failed.
+ * `message` is one sentence and lives during the call. A thread of the library, pawl_open(),
+ * pawl_tick() or pawl_close() calls it, one call at a time for a handle and without the handle's
+ * lock. It may call the library, but not pawl_close(). It should be short: retention and the
+ * preparation of segments wait for it. */
 typedef void (*pawl_log_fn)(void *arg, int severity, const char *message);
 
 typedef struct pawl_options {
@@ -261,9 +261,10 @@ PAWL_API PAWL_CHECKED int pawl_close(pawl *p);
  * Always succeeds. */
 PAWL_API void pawl_last_error(pawl_error *out);
 
-/* The last error of a handle, in whatever thread: the sticky one once it has failed; else that of
- * the last put, commit, read, run or sync on it that failed. `out->code` is 0 if none did. For a
- * thread that watches, and for what asynchronous commits and the library's threads met.
+/* The last error of a handle, in any thread: the sticky error once the handle has failed, else the
+ * error of the last failing put, commit, read, run or sync. `out->code` is 0 if none has failed. It
+ * serves a thread that supervises others, and shows errors of asynchronous commits and of the
+ * library's threads.
  * Errors: INVALID, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_error_of(pawl *p, pawl_error *out);
 
@@ -624,19 +625,19 @@ enum pawl_run_flags {
 };
 /* Runs all processors added, with `threads` worker threads (0: in the calling thread). Blocks. A
  * stage consumes what the stage before has appended but not yet made durable, so a chain of stages
- * costs one flush. Returns 0 when idle. On return all of it is durable, also when stopped. What
- * pawl_repair() took out is passed over: the position moves behind it.
+ * costs one flush. Returns 0 when idle. On return everything is durable, also when stopped. Records
+ * that pawl_repair() took out are skipped: the position moves past them.
  * Errors: STOPPED (a stop ended it, or is in force), PROCESSOR (pawl_last_error() has the reason),
  * FULL (the log is full and the processor can't go on), IO, DAMAGED, TRIMMED, MEMORY, BUSY,
  * FORKED. */
 PAWL_API PAWL_CHECKED int pawl_run(pawl *p, uint32_t threads, uint32_t flags);
-/* Ends every wait on the handle at once: a pawl_run() ends after the batch at hand, a reader that
- * waits for records and a commit that waits for space (block_when_full) don't wait any more. They
- * answer PAWL_STOPPED. Whatever needs no such wait goes on as ever: what is there is read, and
- * commits become durable. Safe in a signal handler. It stays in force until pawl_stop_clear(). */
+/* Ends every wait on the handle at once, with PAWL_STOPPED: pawl_run() ends after the current
+ * batch, readers stop waiting for records, and commits stop waiting for space (block_when_full).
+ * Calls that need no such wait work as before: existing records are read, and commits become
+ * durable. Safe in a signal handler. It stays in force until pawl_stop_clear(). */
 PAWL_API void pawl_stop(pawl *p);
-/* Takes pawl_stop() back, so that the handle can be waited on again. Call it once those that were
- * to end have ended. Safe with NULL. */
+/* Ends the effect of pawl_stop(), so that calls on the handle may wait again. Call it after the
+ * stopped calls have returned. Safe with NULL. */
 PAWL_API void pawl_stop_clear(pawl *p);
 
 /* Registers a processor's name without a callback, for positions that you move with pawl_advance().
