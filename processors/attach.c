@@ -72,8 +72,8 @@ static int check_state(const pawl_processor_config *c, const pawl_processor_ops 
 
 int pawl_processor_attach(pawl *p, const pawl_processor_config *config,
                           const pawl_processor_ops *given, pawl_processor **out, pawl_error *err) {
-    pawl_processor_config own;
-    pawl_processor_ops taken;
+    pawl_processor_config own = PAWL_PROCESSOR_INIT;
+    pawl_processor_ops taken = PAWL_PROCESSOR_OPS_INIT;
     int rc = check_arguments(p, &own, config, &taken, given, err);
     if (rc < 0)
         return rc;
@@ -85,9 +85,12 @@ int pawl_processor_attach(pawl *p, const pawl_processor_config *config,
     own.process = ops->process;
     own.arg = ops->self;
     own.committed_input |= (ops->flags & PAWL_PROCESSOR_ACTS_OUTSIDE) != 0;
-    rc = inputs != NULL && outputs != NULL
-             ? find_streams(p, c, ops, inputs, outputs, err)
-             : connect_error(err, PAWL_MEMORY, "no memory for processor %s", c->name);
+    if (inputs == NULL || outputs == NULL) {
+        free(inputs);
+        free(outputs);
+        return connect_error(err, PAWL_MEMORY, "no memory for processor %s", c->name);
+    }
+    rc = find_streams(p, c, ops, inputs, outputs, err);
     if (rc == 0)
         rc = check_state(c, ops, inputs, outputs, err);
     if (rc == 0 && ops->start != NULL)

@@ -35,7 +35,7 @@ matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_er
     PCRE2_SIZE at;
     matcher *m = calloc(1, sizeof *m);
     if (m == NULL) {
-        connect_error(err, PAWL_MEMORY, "no memory for a pattern");
+        connect_error_set(err, PAWL_MEMORY, "no memory for a pattern");
         return NULL;
     }
     pcre2_compile_context *c = pcre2_compile_context_create(NULL);
@@ -48,8 +48,9 @@ matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_er
     if (m->code == NULL) {
         PCRE2_UCHAR text[160];
         pcre2_get_error_message(code, text, sizeof text);
-        connect_error(err, PAWL_INVALID, "the pattern does not compile: %s, at character %zu of it",
-                      (char *)text, at + 1);
+        connect_error_set(err, PAWL_INVALID,
+                          "the pattern does not compile: %s, at character %zu of it", (char *)text,
+                          at + 1);
         free(m);
         return NULL;
     }

@@ -220,7 +220,7 @@ int segment_open_judged(struct seam *io, struct mem *m, uint64_t index,
     int file = segment_open_file(io, index, writable);
     if (file < 0)
         return file;
-    enum segment_verdict v;
+    enum segment_verdict v = SEGMENT_BAD;
     int rc = segment_header_read(io, m, file, index, h, &v, bad_copy);
     if (rc == 0 && v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) {
         int there = segment_there(io, index);

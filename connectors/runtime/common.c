@@ -23,7 +23,7 @@ int pawl_fault_set(pawl_fault *f, int outcome, const char *format, ...) {
 }
 
 /* Messages begin with the setting's line; a program that sets none has no lines. */
-int connect_error(pawl_error *err, int code, const char *format, ...) {
+void connect_error_set(pawl_error *err, int code, const char *format, ...) {
     static const char unknown[] = "line 0: ";
     va_list args;
     if (err != NULL) {
@@ -35,13 +35,6 @@ int connect_error(pawl_error *err, int code, const char *format, ...) {
             memmove(err->message, err->message + strlen(unknown),
                     strlen(err->message) - strlen(unknown) + 1);
     }
-    return code;
-}
-
-int connect_log_error(pawl_error *err, int code) {
-    if (err != NULL)
-        pawl_last_error(err);
-    return code;
 }
 
 uint64_t connect_now(const pawl_hooks *h) {

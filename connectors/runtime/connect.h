@@ -11,11 +11,17 @@
 
 #include "pawl_connect.h"
 
-/* Fills *err (may be NULL) and returns code. */
-int connect_error(pawl_error *err, int code, const char *format, ...)
+/* connect_error(err, code, FORMAT, ...) fills *err (may be NULL) and is `code`. It is a macro, so
+ * that the compiler and static analysis see the code. */
+void connect_error_set(pawl_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+#define connect_error(err, code, ...) (connect_error_set((err), (code), __VA_ARGS__), (code))
 /* The log's own last error, into *err (may be NULL); returns code. */
-int connect_log_error(pawl_error *err, int code);
+static inline int connect_log_error(pawl_error *err, int code) {
+    if (err != NULL)
+        pawl_last_error(err);
+    return code;
+}
 
 /* ---- for the runtimes */
 

@@ -132,7 +132,7 @@ static int check(pawl *p, pawl_sink_config *c, const pawl_sink_config *config, p
 int pawl_sink_add(pawl *p, const pawl_sink_config *config, const pawl_sink_ops *given,
                   pawl_sink **out, pawl_error *err) {
     pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
-    pawl_sink_config c;
+    pawl_sink_config c = PAWL_SINK_CONFIG_INIT;
     struct pawl_sink *s = NULL;
     int rc = out == NULL ? connect_error(err, PAWL_INVALID, "the result pointer is NULL") : 0;
     if (rc == 0)

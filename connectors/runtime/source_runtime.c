@@ -333,7 +333,7 @@ static void defaults(pawl_source_config *c) {
 int pawl_source_add(pawl *p, const pawl_source_config *config, const pawl_source_ops *given,
                     pawl_source **out, pawl_error *err) {
     pawl_source_ops ops = PAWL_SOURCE_OPS_INIT;
-    pawl_source_config c;
+    pawl_source_config c = PAWL_SOURCE_CONFIG_INIT;
     struct pawl_source *s = NULL;
     int rc = out == NULL ? connect_error(err, PAWL_INVALID, "the result pointer is NULL") : 0;
     if (rc == 0)
