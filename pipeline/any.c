@@ -70,8 +70,14 @@ static void ring(struct pawl_any *a) {
     a->rung = a->fd >= 0;
 }
 
+bool any_may_read(const pawl *p) {
+    return p->tables.watched_end > p->any_told || p->wal.failed != 0 || p->read_only;
+}
+
 void any_tell(pawl *p, bool appended) {
     uint32_t bits = 0;
+    if (!appended)
+        p->any_told = p->wal.durable;
     for (struct pawl_any *a = p->any; a != NULL; a = a->next) {
         if (!a->watched || (appended && !tail_too(a)) ||
             (p->wal.failed == 0 && ready_entry(a) == NULL))
@@ -113,6 +119,19 @@ static int enter(pawl_any *a) {
     return engine_enter(a->p);
 }
 
+/* Under the lock: a reader has begun or ceased to read a partition. Commits that were appended
+ * before it began may still become durable, so they count as commits of a watched one. A follower's
+ * tables are loaded anew now and then; there every look at the log notifies. */
+static void count_watcher(pawl *p, uint32_t stream, uint32_t partition, bool begun) {
+    struct stream *s = p->read_only ? NULL : tables_stream(&p->tables, stream);
+    if (s == NULL) /* or it was deleted */
+        return;
+    assert(partition < s->partitions && (begun || s->parts[partition].watchers != 0));
+    s->parts[partition].watchers += begun ? 1u : UINT32_MAX;
+    if (begun)
+        p->tables.watched_end = p->wal.tail;
+}
+
 static int make_room(struct pawl_any *a) {
     if (a->count < a->cap)
         return 0;
@@ -140,6 +159,7 @@ int pawl_any_add(pawl_any *a, const pawl_place *from) {
     TRY(pawl_reader_open(a->p, from->stream, from->partition, from->offset, a->flags, &r));
     pthread_mutex_lock(&a->p->mutex);
     a->entries[a->count++] = (struct any_entry){from->stream, from->partition, r};
+    count_watcher(a->p, from->stream, from->partition, true);
     look_again(a);
     engine_leave(a->p);
     return 0;
@@ -149,6 +169,7 @@ int pawl_any_add(pawl_any *a, const pawl_place *from) {
 static pawl_reader *take_out(struct pawl_any *a, struct any_entry *e) {
     pawl_reader *r = e->reader;
     uint32_t i = (uint32_t)(e - a->entries);
+    count_watcher(a->p, e->stream, e->partition, false);
     a->last = a->last == r ? NULL : a->last;
     a->count--;
     memmove(e, e + 1, (a->count - i) * sizeof *e);
@@ -204,6 +225,8 @@ void pawl_any_close(pawl_any *a) {
     a->live = HANDLE_ENDED;
     pthread_mutex_lock(&p->mutex);
     watch(a, false);
+    for (uint32_t i = 0; i < a->count; i++)
+        count_watcher(p, a->entries[i].stream, a->entries[i].partition, false);
     struct pawl_any **at = &p->any;
     while (*at != a)
         at = &(*at)->next;

@@ -108,6 +108,8 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     }
     p->next = r->base + r->count;
     t->records += r->count;
+    if (p->watchers != 0)
+        t->watched_end = end;
     /* tables and frame agree: the run ends at the partition's next offset */
     assert(p->next == r->base + r->count && p->last_end == end);
     /* PAWL-1: nothing counts as durable that was not appended; PAWL-4: offsets only grow */

@@ -128,6 +128,7 @@ struct pawl {
     struct pawl_any *any;      /* readers of several partitions: any.c */
     uint32_t any_opened;       /* how many have been opened so far */
     uint32_t any_watched;      /* number to be notified when a record can be read */
+    uint64_t any_told;         /* the durable LSN when they were last notified */
     uint32_t any_watched_tail; /* number of those that also read appended, non-durable records */
     _Atomic uint32_t any_word; /* changes whenever one of them is notified */
 
@@ -547,6 +548,9 @@ bool reader_ready(const pawl_reader *r);
 bool reader_pending(const pawl_reader *r);
 
 /* -- any.c */
+/* Under the lock: can a reader have got something to read since it was last notified? Commits to
+ * partitions that none of them reads cost no more than this. */
+bool any_may_read(const pawl *p);
 /* Under the lock, if any_watched is not 0: records became durable, or the log failed. With
  * `appended`, if any_watched_tail is not 0: records were appended. Wakes the readers that can
  * continue. */

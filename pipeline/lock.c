@@ -108,7 +108,7 @@ void engine_after(pawl *p, bool kick, uint32_t wake) {
 void engine_progress(pawl *p) {
     async_due(p);
     engine_ring(p);
-    if (p->any_watched != 0)
+    if (p->any_watched != 0 && any_may_read(p))
         any_tell(p, false);
     assert(p->wal.durable >=
            atomic_load_explicit(&p->durable_lsn, memory_order_relaxed)); /* PAWL-1 */

@@ -28,6 +28,7 @@ struct partition {
     uint64_t base;      /* `next` when the active segment began */
     uint64_t first;     /* oldest offset kept, if known: locate_first() */
     uint64_t index_lsn; /* of the last index entry in the active segment; 0: none */
+    uint32_t watchers;  /* readers of several partitions that read this one: any.c */
 };
 struct stream {
     uint32_t partitions; /* 0: no such id */
@@ -62,6 +63,7 @@ struct span_row {
 struct tables {
     struct mem *mem;
     uint64_t segment_size;
+    uint64_t watched_end;   /* end LSN of the last commit with records of a watched partition */
     struct stream *streams; /* by id - 1; a deleted stream leaves its slot empty */
     uint32_t stream_count, stream_cap;
     uint32_t partition_count;
