@@ -322,6 +322,31 @@ static void partitions_come_and_go(void **state) {
     assert_null(any);
 }
 
+/* A commit that was appended before the partition was read becomes durable afterwards. No thread of
+ * the library is there to make it durable earlier. */
+static void an_earlier_commit_wakes_it(void **state) {
+    struct fixture *f = *state;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    pawl_any *any;
+    pawl_tx *tx;
+    pawl_record r = {.value = "x", .value_len = 1};
+    assert_int_equal(pawl_close(f->log), 0);
+    o.no_thread = 1;
+    assert_int_equal(pawl_open(f->dir, &o, &f->log, NULL), 0);
+    assert_int_equal(pawl_begin(f->log, &tx), 0);
+    assert_int_equal(pawl_put(tx, f->b, 2, &r), 0);
+    assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
+    assert_int_equal(pawl_any_open(f->log, &(pawl_place){f->b, 2, 0}, 1, 0, &any), 0);
+    int fd = pawl_any_fd(any);
+    nothing_is_left(any);
+    assert_false(readable(fd));
+    assert_int_equal(pawl_sync(f->log), 0);
+    assert_true(readable(fd));
+    next_is(any, f->b, 2, 0);
+    nothing_is_left(any);
+    pawl_any_close(any);
+}
+
 static void a_follower_can_too(void **state) {
     struct fixture *f = *state;
     pawl_options o = PAWL_OPTIONS_INIT;
@@ -351,6 +376,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(appended_ones_wake_who_asked, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptor_tells, setup, teardown),
         cmocka_unit_test_setup_teardown(partitions_come_and_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_earlier_commit_wakes_it, setup, teardown),
         cmocka_unit_test_setup_teardown(a_follower_can_too, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -234,4 +234,8 @@ MUTANTS = [
      "        if (s->partitions == 0 && i + 1 < t->stream_count)", "        if (s->partitions == 0)"),
     ("disk-cap-not-durable", "PAWL-11", "pipeline/open.c",
      "        out.start.disk_cap = p->tables.disk_cap;", "        out.start.disk_cap = out.header.disk_cap;"),
+    ("idle-reader-asked-by-no-commit", "PAWL-17", "pipeline/any.c",
+     "return p->tables.watched_end > p->any_told ||", "return false ||"),
+    ("earlier-commit-tells-no-reader", "PAWL-17", "pipeline/any.c",
+     "        p->tables.watched_end = p->wal.tail;", "        p->tables.watched_end += 0;"),
 ]
