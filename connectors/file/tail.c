@@ -75,7 +75,7 @@ struct tail *tail_new(const struct tail_settings *s) {
         return NULL;
     pthread_mutex_init(&t->mutex, NULL);
     t->set = *s;
-    t->fd = -1;
+    t->file = (struct content)CONTENT_INIT;
     t->watch = (struct watch)WATCH_INIT;
     t->path = strdup(s->path);
     t->rotated = s->rotated != NULL ? strdup(s->rotated) : NULL;
@@ -99,9 +99,7 @@ static void end_prefetch(struct tail *t) {
 
 void tail_leave(struct tail *t) {
     end_prefetch(t);
-    if (t->fd >= 0)
-        close(t->fd);
-    t->fd = -1;
+    content_close(&t->file);
     t->next = t->end = NULL;
     t->scan_at = 0;
     t->gone_since_ns = 0;
@@ -129,13 +127,13 @@ static int read_fault(struct tail *t, pawl_fault *f) {
     return pawl_fault_set(f, PAWL_RETRY, "%s: read: %s", t->path, strerror(errno));
 }
 
-int tail_enter(struct tail *t, int fd, uint64_t at, uint8_t flags, pawl_fault *f) {
+int tail_enter(struct tail *t, struct content file, uint64_t at, uint8_t flags, pawl_fault *f) {
     struct stat st;
     tail_leave(t);
-    t->fd = fd;
+    t->file = file;
     t->before_len = at < TAIL_WINDOW ? (uint32_t)at : TAIL_WINDOW;
-    if (fstat(fd, &st) != 0 ||
-        read_whole(fd, t->before, t->before_len, at - t->before_len) != (ssize_t)t->before_len)
+    if (fstat(t->file.fd, &st) != 0 || content_read(&t->file, t->before, t->before_len,
+                                                    at - t->before_len) != (ssize_t)t->before_len)
         return read_fault(t, f);
     t->device = st.st_dev;
     t->inode = st.st_ino;
@@ -163,7 +161,10 @@ static int first_time(struct tail *t, pawl_fault *f) {
         close(fd);
         return pawl_fault_set(f, PAWL_FATAL, "%s is not a regular file", t->path);
     }
-    return tail_enter(t, fd, t->set.start == TAIL_END ? (uint64_t)st.st_size : 0, 0, f);
+    struct content file;
+    if (content_open(&file, fd, t->name) != 0)
+        return pawl_fault_set(f, PAWL_RETRY, "%s: %s", t->path, strerror(errno));
+    return tail_enter(t, file, t->set.start == TAIL_END ? (uint64_t)st.st_size : 0, 0, f);
 }
 
 int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, int len,
@@ -224,7 +225,7 @@ static int fetch(struct tail *t, size_t cap, pawl_fault *f) {
     c->from = t->at;
     c->window = t->before_len;
     c->asked = cap;
-    n = read_whole(t->fd, c->buf, cap, t->at - c->window);
+    n = content_read(&t->file, c->buf, cap, t->at - c->window);
     if (n < 0)
         return read_fault(t, f);
     c->len = (size_t)n;
@@ -239,7 +240,7 @@ static void begin_prefetch(struct tail *t, size_t cap) {
     c->from = t->at + (uint64_t)(t->end - t->next);
     c->window = c->from < TAIL_WINDOW ? (size_t)c->from : TAIL_WINDOW;
     c->asked = cap;
-    prefetch_submit(t->prefetch, t->fd, c->buf, cap, c->from - c->window);
+    prefetch_submit(t->prefetch, &t->file, c->buf, cap, c->from - c->window);
     t->submitted = true;
 }
 
@@ -388,7 +389,7 @@ static int begin_long(struct tail *t, const char *item, pawl_source_batch *out, 
 static int end_long(struct tail *t, const char *item, pawl_source_batch *out, uint64_t newline,
                     uint64_t after, pawl_fault *f) {
     uint64_t begin = t->at;
-    if (read_whole(t->fd, t->before, TAIL_WINDOW, after - TAIL_WINDOW) != (ssize_t)TAIL_WINDOW)
+    if (content_read(&t->file, t->before, TAIL_WINDOW, after - TAIL_WINDOW) != (ssize_t)TAIL_WINDOW)
         return read_fault(t, f);
     t->scan_at = 0;
     t->next = t->end = NULL;
@@ -408,7 +409,7 @@ static int end_long(struct tail *t, const char *item, pawl_source_batch *out, ui
 static int scan(struct tail *t, const char *item, pawl_source_batch *out, pawl_fault *f) {
     struct chunk *c = &t->chunk[0];
     for (;;) {
-        ssize_t n = read_whole(t->fd, c->buf, c->cap, t->scan_at);
+        ssize_t n = content_read(&t->file, c->buf, c->cap, t->scan_at);
         if (n < 0)
             return read_fault(t, f);
         if (n == 0)
@@ -501,7 +502,7 @@ static int more(struct tail *t, const char *item, pawl_source_batch *out, size_t
     size_t most = TAIL_WINDOW + (size_t)t->set.line_max + 2;
     keep_window(t);
     for (most = most > ask ? most : ask;; ask = ask > most / 2 ? most : ask * 2) {
-        if (fstat(t->fd, &st) != 0)
+        if (fstat(t->file.fd, &st) != 0)
             return read_fault(t, f);
         uint64_t mtime = tail_mtime(&st.st_mtim);
         bool grown = (uint64_t)st.st_size != t->seen_size || mtime != t->mtime;
@@ -547,12 +548,12 @@ static int find_again(struct tail *t, pawl_fault *f) {
 int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records,
               size_t max_bytes, pawl_fault *f) {
     int rc = records_room(t, max_records, f);
-    if (rc == PAWL_DONE && t->fd < 0) {
+    if (rc == PAWL_DONE && t->file.fd < 0) {
         rc = find_again(t, f);
-        if (t->fd < 0 && rc == PAWL_DONE && !t->set.follow)
+        if (t->file.fd < 0 && rc == PAWL_DONE && !t->set.follow)
             return PAWL_ENDED;
     }
-    if (rc != PAWL_DONE || t->fd < 0)
+    if (rc != PAWL_DONE || t->file.fd < 0)
         return rc;
     if (t->finished)
         return PAWL_ENDED;

@@ -5,6 +5,7 @@
  *   tail.c            reading, comparing the window, lines too long, the end of a file
  *   tail_find.c       which file a position means, and which file comes after it
  *   tail_prefetch.c   reads ahead while the previous lines are appended
+ *   content.c         the bytes of an open file
  *   lines.c           lines of a buffer
  *
  * POSITION (32 bytes, little-endian): [0] 1; [1] flags; [2..7] modification time of the file, in
@@ -22,6 +23,7 @@
 
 #include <sys/types.h>
 
+#include "connectors/file/content.h"
 #include "connectors/file/watch.h"
 #include "connectors/runtime/connect.h"
 
@@ -41,12 +43,11 @@ size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records
 struct prefetch;
 /* NULL: no memory. */
 struct prefetch *prefetch_new(void);
-void prefetch_submit(struct prefetch *a, int fd, void *buf, size_t size, uint64_t offset);
+void prefetch_submit(struct prefetch *a, struct content *c, void *buf, size_t size,
+                     uint64_t offset);
 /* Waits for the read. Returns the bytes read, or -1 with errno. */
 ssize_t prefetch_wait(struct prefetch *a);
 void prefetch_free(struct prefetch *a);
-/* Reads until `size` bytes are read or the file ends. Returns the bytes read, or -1 with errno. */
-ssize_t read_whole(int fd, void *buf, size_t size, uint64_t offset);
 
 /* ---- tail.c */
 
@@ -90,7 +91,7 @@ struct tail {
     dev_t watched_device;
     ino_t watched_inode;
     uint64_t watched_ns; /* when the watch was set up */
-    int fd;              /* -1: none */
+    struct content file; /* closed: none */
     dev_t device;
     ino_t inode;
     uint64_t mtime;
@@ -100,7 +101,8 @@ struct tail {
     uint8_t before[TAIL_WINDOW];
     uint32_t before_len;
     uint8_t flags;
-    struct tail_position wanted; /* while fd is -1: what to look for when the path exists again */
+    struct tail_position
+        wanted; /* while the file is closed: what to look for when the path exists again */
     bool have_wanted;
     bool finished;             /* no more lines: not followed, and at its end */
     uint64_t gone_since_ns;    /* when the path was first seen elsewhere, with no new bytes since */
@@ -142,13 +144,14 @@ void tail_wait(struct tail *t, int ms);
 /* ---- shared by tail.c and tail_find.c */
 
 uint64_t tail_hash(const uint8_t *bytes, size_t n);
-/* Finds the file of a position and enters it. DONE with fd -1: the path doesn't exist (yet). */
+/* Finds the file of a position and enters it. DONE with the file closed: the path doesn't exist
+ * (yet). */
 int tail_find(struct tail *t, const struct tail_position *p, pawl_fault *f);
-/* Enters the file after this one, at its beginning. DONE with fd unchanged: there is none. */
+/* Enters the file after this one, at its beginning. DONE with the file unchanged: there is none. */
 int tail_successor(struct tail *t, pawl_fault *f);
-/* Makes fd, at offset `at`, the file that is read, and reads the window before it. Takes ownership
- * of fd. */
-int tail_enter(struct tail *t, int fd, uint64_t at, uint8_t flags, pawl_fault *f);
+/* Makes `file`, at offset `at`, the file that is read, and reads the window before it. Takes
+ * ownership of the open file. */
+int tail_enter(struct tail *t, struct content file, uint64_t at, uint8_t flags, pawl_fault *f);
 void tail_leave(struct tail *t);
 uint64_t tail_mtime(const struct timespec *t);
 

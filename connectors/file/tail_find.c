@@ -180,7 +180,7 @@ static int list(struct tail *t, struct files *l, pawl_fault *f) {
 }
 
 /* Opens a listed file if it is still the same. -1 with errno: it isn't, or it can't be opened. */
-static int open_file(struct tail *t, const struct file *e) {
+static int open_file(struct tail *t, const struct file *e, struct content *out) {
     char path[4096];
     struct stat st;
     const char *name = e->live ? t->name : e->name;
@@ -192,13 +192,14 @@ static int open_file(struct tail *t, const struct file *e) {
         errno = ESTALE;
         fd = -1;
     }
-    return fd;
+    return fd < 0 ? -1 : content_open(out, fd, name);
 }
 
-static bool matches(int fd, const struct tail_position *p) {
+static bool matches(struct content *file, const struct tail_position *p) {
     uint8_t window[TAIL_WINDOW];
     size_t n = p->at < TAIL_WINDOW ? (size_t)p->at : TAIL_WINDOW;
-    return read_whole(fd, window, n, p->at - n) == (ssize_t)n && tail_hash(window, n) == p->hash;
+    return content_read(file, window, n, p->at - n) == (ssize_t)n &&
+           tail_hash(window, n) == p->hash;
 }
 
 static int cannot_open(struct tail *t, const char *name, pawl_fault *f) {
@@ -215,19 +216,19 @@ static int try_kind(struct tail *t, const struct files *l, int kind, const struc
         if (e->live != (kind % 2 == 0) || (e->inode == p->inode) != (kind < 2) || e->size < p->at ||
             (p->at == 0 && kind >= 2))
             continue;
-        int fd = open_file(t, e);
-        if (fd < 0)
+        struct content file;
+        if (open_file(t, e, &file) != 0)
             return cannot_open(t, e->name, f);
-        if (matches(fd, p))
-            return tail_enter(t, fd, p->at, p->flags, f);
-        close(fd);
+        if (matches(&file, p))
+            return tail_enter(t, file, p->at, p->flags, f);
+        content_close(&file);
     }
     return PAWL_GONE;
 }
 
 static int begin_file(struct tail *t, const struct file *e, pawl_fault *f) {
-    int fd = open_file(t, e);
-    return fd < 0 ? cannot_open(t, e->name, f) : tail_enter(t, fd, 0, 0, f);
+    struct content file;
+    return open_file(t, e, &file) != 0 ? cannot_open(t, e->name, f) : tail_enter(t, file, 0, 0, f);
 }
 
 /* The position's file is gone or was rewritten: reports it and goes on with a newer file. */

@@ -3,9 +3,7 @@
  * A thread that does one read at a time, so that reading and appending overlap.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "connectors/file/tail.h"
 
@@ -16,48 +14,34 @@ struct prefetch {
     pthread_mutex_t mutex; /* guards all fields below */
     pthread_cond_t change;
     bool wanted, done, stop;
-    int fd, error;
+    struct content *content;
+    int error;
     void *buf;
     size_t size;
     uint64_t offset;
     ssize_t result;
 };
 
-ssize_t read_whole(int fd, void *buf, size_t size, uint64_t offset) {
-    size_t done = 0;
-    while (done < size) {
-        ssize_t n = pread(fd, (char *)buf + done, size - done, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        done += (size_t)n;
-    }
-    return (ssize_t)done;
-}
-
 static void *work(void *arg) {
     struct prefetch *a = arg;
     uint64_t asked = 0;
-    int asked_fd = -1;
+    struct content *asked_of = NULL;
     pthread_mutex_lock(&a->mutex);
     for (;;) {
         while (!a->wanted && !a->stop)
             pthread_cond_wait(&a->change, &a->mutex);
         if (a->stop)
             break;
-        int fd = a->fd;
+        struct content *c = a->content;
         uint64_t end = a->offset + a->size;
         pthread_mutex_unlock(&a->mutex);
-        ssize_t n = read_whole(fd, a->buf, a->size, a->offset);
+        ssize_t n = content_read(c, a->buf, a->size, a->offset);
         int error = errno;
-        if (n > 0 && (fd != asked_fd || end + PREFETCH_BYTES / 2 > asked ||
+        if (n > 0 && (c != asked_of || end + PREFETCH_BYTES / 2 > asked ||
                       asked > end + 2 * PREFETCH_BYTES)) {
-            posix_fadvise(fd, (off_t)end, PREFETCH_BYTES, POSIX_FADV_WILLNEED);
+            content_will_need(c, end, PREFETCH_BYTES);
             asked = end + PREFETCH_BYTES;
-            asked_fd = fd;
+            asked_of = c;
         }
         pthread_mutex_lock(&a->mutex);
         a->result = n;
@@ -84,9 +68,10 @@ struct prefetch *prefetch_new(void) {
     return NULL;
 }
 
-void prefetch_submit(struct prefetch *a, int fd, void *buf, size_t size, uint64_t offset) {
+void prefetch_submit(struct prefetch *a, struct content *c, void *buf, size_t size,
+                     uint64_t offset) {
     pthread_mutex_lock(&a->mutex);
-    a->fd = fd;
+    a->content = c;
     a->buf = buf;
     a->size = size;
     a->offset = offset;

@@ -22,7 +22,7 @@ static int watch(struct tail *t) {
         now - t->watched_ns < WATCH_AGAIN_MS * UINT64_C(1000000))
         return t->watched ? 0 : -1;
     int name = watch_directory(&t->watch, t->directory, false),
-        file = name >= 0 && t->fd >= 0 ? watch_file(&t->watch, t->fd) : name;
+        file = name >= 0 && t->file.fd >= 0 ? watch_file(&t->watch, t->file.fd) : name;
     t->watched = name >= 0 && file >= 0;
     t->watched_inode = t->inode;
     t->watched_device = t->device;

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The bytes of one open file, as the reader of lines and the search for a position see them. Every
+ * offset of the sources `file` and `dir` is an offset into these bytes; a decoder belongs here.
+ *
+ * One thread at a time uses a content. tail_prefetch.c lends it to its thread for one read.
+ */
+#ifndef PAWL_CONNECTORS_CONTENT_H
+#define PAWL_CONNECTORS_CONTENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct content {
+    int fd; /* -1: closed */
+};
+#define CONTENT_INIT \
+    { -1 }
+
+/* Opens the bytes of `fd` and takes ownership of it. `name` (without a directory) is the file's
+ * name now. Returns 0, or -1 with errno; then fd is closed. */
+int content_open(struct content *c, int fd, const char *name);
+/* Reads until `size` bytes are read or the bytes end. Returns the bytes read, or -1 with errno. */
+ssize_t content_read(struct content *c, void *buf, size_t size, uint64_t offset);
+/* Asks the kernel to read ahead. */
+void content_will_need(struct content *c, uint64_t offset, size_t size);
+/* Closes the file. Safe if it is closed. */
+void content_close(struct content *c);
+
+#endif
