@@ -354,7 +354,7 @@ typedef struct pawl_source_batch {
     const char *item;
     /* key, value, headers, timestamp_ns; stream and partition come from the config */
     const pawl_record *records;
-    /* 0: only the position moves; it is written when records come or the source stops */
+    /* 0: only the position moves; it is written if it isn't the item's committed one */
     size_t count;
     uint8_t position[PAWL_SOURCE_POSITION_MAX];
     uint32_t position_len; /* at most 32; > 0 */

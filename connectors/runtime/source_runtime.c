@@ -47,8 +47,6 @@ struct pawl_source {
     uint32_t item_count;
     pawl_source_batch batch; /* read, not yet appended */
     bool have, ended;
-    /* the batch is a position without records, not written yet */
-    bool moved;
     struct pending pending[PENDING_MAX]; /* a ring */
     uint32_t pending_at, pending_count;
     bool waits; /* read() may wait: the source has a thread */
@@ -106,6 +104,40 @@ int pawl_source_position(pawl_source_context *x, const char *item, void *buf) {
     return rc < 0
                ? rc
                : pawl_producer_cookie(x->source->items[i].producer, buf, PAWL_SOURCE_POSITION_MAX);
+}
+
+/* ---- the items that the log knows */
+
+uint32_t connect_items(pawl_source_context *x, connect_item_fn fn, void *arg) {
+    pawl_producer_info p;
+    uint8_t position[PAWL_SOURCE_POSITION_MAX];
+    const char *name = x->source->flow.name;
+    size_t n = strlen(name);
+    uint32_t count = 0;
+    for (uint32_t i = 0; pawl_producer_at(x->source->flow.log, i, &p) == 0; i++) {
+        if (strncmp(p.name, name, n) != 0 || (p.name[n] != 0 && p.name[n] != '.'))
+            continue;
+        const char *item = p.name[n] == 0 ? "" : p.name + n + 1;
+        if (strlen(item) > 60 || (p.name[n] == '.' && item[0] == 0))
+            continue;
+        int len =
+            pawl_producer_find(x->source->flow.log, p.name, &p, NULL, position, sizeof position);
+        if (len < 0)
+            continue;
+        count++;
+        fn(arg, item, position, len);
+    }
+    return count;
+}
+
+/* Is this the position that the log has for the item? */
+static bool is_committed(struct pawl_source *s, const pawl_source_batch *b) {
+    uint8_t position[PAWL_SOURCE_POSITION_MAX];
+    uint32_t i;
+    if (item_of(s, b->item, &i) < 0) /* append() meets the error again, and handles it */
+        return false;
+    int len = pawl_producer_cookie(s->items[i].producer, position, sizeof position);
+    return len == (int)b->position_len && memcmp(position, b->position, b->position_len) == 0;
 }
 
 /* ---- appending */
@@ -193,7 +225,7 @@ static int append(struct pawl_source *s) {
     struct pending *p = &s->pending[(s->pending_at + s->pending_count++) % PENDING_MAX];
     *p = (struct pending){.lsn = receipt.lsn, .item = i, .position_len = s->batch.position_len};
     memcpy(p->position, s->batch.position, sizeof p->position);
-    s->have = s->moved = false;
+    s->have = false;
     flow_arrived(&s->flow, &(pawl_flow_status){.records = s->batch.count - poisoned,
                                                .poisoned = poisoned,
                                                .bytes = bytes});
@@ -213,7 +245,6 @@ static int read_some(struct pawl_source *s) {
     pawl_fault f = {.offset = UINT64_MAX};
     pawl_source_batch *b = &s->batch;
     *b = (pawl_source_batch){0};
-    s->moved = false;
     int outcome =
         s->ops.read(s->ops.self, b, s->config.batch_records, s->config.batch_bytes, wait_ms(s), &f);
     if (outcome == PAWL_ENDED) {
@@ -226,8 +257,7 @@ static int read_some(struct pawl_source *s) {
         return flow_fail(&s->flow, PAWL_PROCESSOR, "the source gave no position of 1 to 32 bytes");
     if (b->item == NULL)
         return 1;
-    s->have = b->count != 0;
-    s->moved = b->count == 0;
+    s->have = b->count != 0 || !is_committed(s, b);
     flow_point(&s->flow, "source-read");
     return 0;
 }
@@ -375,7 +405,6 @@ void pawl_source_remove(pawl_source *s) {
 
 /* Stopping: what was read is appended and acknowledged; nothing more is read. */
 static int drain_once(struct pawl_source *s) {
-    s->have |= s->moved;
     if (s->have)
         return pawl_source_step(s);
     int rc = acknowledge(s, true);
