@@ -41,6 +41,13 @@ static void print(const pawl_retention *r, uint64_t cap) {
     cli_printf("disk cap  %s\n", cap > 0 ? cli_format_size(cap, text) : "none");
 }
 
+/* Without processors and sinks "what all of them have passed" is everything. */
+static bool would_drop_all(pawl *log, const cli_args *a) {
+    pawl_position at;
+    return a->value[CONSUMED] != NULL && strcmp(a->value[CONSUMED], "on") == 0 &&
+           pawl_position_at(log, 0, &at) < 0;
+}
+
 /* Sets what was given; how many segments that dropped, or an error. */
 static int set(pawl *log, const cli_args *a, pawl_retention *r, uint64_t *cap) {
     parse(a, r, cap);
@@ -69,6 +76,12 @@ static int run(cli_args *a) {
         code = pawl_get_status(log, &status);
     cap = status.disk_cap;
     int dropped = 0;
+    if (change && would_drop_all(log, a)) {
+        cli_error("no processor or sink has a position in %s, so --consumed on would drop "
+                  "everything; run the pipeline once, or use --bytes",
+                  dir);
+        return cli_close(log, dir, CLI_PROBLEM);
+    }
     if (code >= 0 && change)
         code = dropped = set(log, a, &r, &cap);
     if (code < 0)

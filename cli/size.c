@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "pawl_connect.h"
 
 /* Reads the digits at the front; *rest is what follows. Doesn't use strtoull(): that takes signs
  * and blanks. */
@@ -24,51 +25,32 @@ static bool read_digits(const char *text, uint64_t *out, const char **rest) {
     return c != text;
 }
 
-static bool scale(uint64_t n, uint64_t unit, uint64_t *out) {
-    if (n > UINT64_MAX / unit)
-        return false;
-    *out = n * unit;
-    return true;
-}
-
 bool cli_parse_number(const char *text, uint64_t *out) {
     const char *rest;
     return read_digits(text, out, &rest) && *rest == '\0';
 }
 
-bool cli_parse_size(const char *text, uint64_t *bytes) {
-    const char *rest;
-    uint64_t n;
-    if (!read_digits(text, &n, &rest))
+/* The same parser as for pipeline files and connectors, so that each unit means the same
+ * everywhere. */
+static bool parse_setting(const char *text, int32_t kind, uint64_t *out) {
+    const pawl_setting_info info[] = {{"x", kind, 0, NULL, NULL, ""},
+                                      {NULL, 0, 0, NULL, NULL, NULL}};
+    const pawl_connector c = {.type = "an option", .settings = info};
+    const pawl_setting one = {"x", text, 0};
+    const pawl_settings all = {.items = &one, .count = 1};
+    pawl_error e;
+    if (pawl_settings_check(&c, &all, &e) < 0)
         return false;
-    uint64_t unit = 1;
-    static const char letters[] = "KMGT";
-    const char *letter = *rest != '\0' ? strchr(letters, *rest == 'k' ? 'K' : *rest) : NULL;
-    if (letter != NULL) {
-        unit = UINT64_C(1) << (10 * (letter - letters + 1));
-        rest++;
-    }
-    if (strcmp(rest, "iB") == 0 && unit > 1)
-        rest += 2;
-    else if (strcmp(rest, "B") == 0)
-        rest += 1;
-    return *rest == '\0' && scale(n, unit, bytes);
+    *out = pawl_setting_number(&c, &all, "x");
+    return true;
+}
+
+bool cli_parse_size(const char *text, uint64_t *bytes) {
+    return parse_setting(text, PAWL_SETTING_SIZE, bytes);
 }
 
 bool cli_parse_duration(const char *text, uint64_t *ms) {
-    static const struct {
-        const char *name;
-        uint64_t ms;
-    } units[] = {{"", 1000},     {"ms", 1},       {"s", 1000},     {"m", 60000},
-                 {"h", 3600000}, {"d", 86400000}, {"w", 604800000}};
-    const char *rest;
-    uint64_t n;
-    if (!read_digits(text, &n, &rest))
-        return false;
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-        if (strcmp(rest, units[i].name) == 0)
-            return scale(n, units[i].ms, ms);
-    return false;
+    return parse_setting(text, PAWL_SETTING_TIME, ms);
 }
 
 const char *cli_format_size(uint64_t bytes, char buffer[32]) {

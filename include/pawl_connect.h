@@ -439,8 +439,8 @@ typedef struct pawl_settings {
 enum pawl_setting_kind {
     PAWL_SETTING_TEXT = 0,
     PAWL_SETTING_NUMBER = 1, /* decimal, >= 0 */
-    PAWL_SETTING_SIZE = 2,   /* a number, optionally with k, M or G (powers of 1024) */
-    PAWL_SETTING_TIME = 3,   /* a number with ms, s, m or h; alone it is in seconds */
+    PAWL_SETTING_SIZE = 2,   /* a number, optionally with k, M, G or T (powers of 1024) */
+    PAWL_SETTING_TIME = 3,   /* a number with ms, s, m, h, d or w; alone it is in seconds */
     PAWL_SETTING_BOOL = 4,   /* true or false */
     PAWL_SETTING_CHOICE = 5  /* one of the words of `choices` */
 };

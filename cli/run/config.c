@@ -324,6 +324,7 @@ static void read_log(config_reading *r, const tree_node *doc) {
     config *c = r->c;
     const tree_node *n = tree_get(doc, "log");
     flat f;
+    c->log_line = n != NULL && n->key_line != 0 ? n->key_line : doc->line;
     if (n == NULL) {
         config_problem(r, doc->line, 1, "there is no section log, with the directory of the log");
         return;

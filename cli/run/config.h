@@ -44,6 +44,7 @@ typedef struct config {
     uint32_t line; /* where its document begins */
     const char *name;
     const char *directory;
+    uint32_t log_line; /* where the section log begins */
     bool create;
     uint64_t segment_size, disk_cap, memory;
     int32_t backend, direct;
@@ -93,5 +94,7 @@ void config_pawl_problem(config_reading *r, uint32_t line, const char *who, cons
 const char *config_alike(const char *text, const char *const *names, size_t count);
 /* Streams, cycles, guarantees: what no section can tell by itself. */
 void config_check(config_reading *r);
+/* config_works.c: what is well formed and can't work. */
+void config_check_works(config_reading *r);
 
 #endif

@@ -197,4 +197,5 @@ void config_check(config_reading *r) {
         check_state(r, &c->flows[i]);
     check_cycles(r);
     remark_unused(r);
+    config_check_works(r);
 }

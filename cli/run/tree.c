@@ -16,6 +16,8 @@
 typedef struct reading {
     yaml_parser_t parser;
     tree_error *err;
+    const char *bytes;
+    size_t size;
     uint32_t nodes;
 } reading;
 
@@ -31,11 +33,31 @@ static int failed(reading *r, size_t line, const char *format, ...) {
     return -1;
 }
 
+/* Is the character with that index a tab, or is there only white space with a tab in it before it
+ * in its line? The index counts characters, not bytes. */
+static bool has_tab(const reading *r, size_t index) {
+    const char *at = r->bytes, *end = r->bytes + r->size, *blank = NULL;
+    bool only_blanks = true;
+    for (; at < end; at++) {
+        if (((unsigned char)*at & 0xC0) != 0x80 && index-- == 0)
+            break;
+        if (*at == '\n')
+            only_blanks = true, blank = NULL;
+        else if (*at == '\t')
+            blank = at;
+        else
+            only_blanks = only_blanks && *at == ' ';
+    }
+    return at < end && (*at == '\t' || (only_blanks && blank != NULL));
+}
+
 static int next(reading *r, yaml_event_t *e) {
     if (yaml_parser_parse(&r->parser, e) != 0)
         return 0;
     const yaml_parser_t *p = &r->parser;
     size_t line = p->error == YAML_READER_ERROR ? 0 : p->problem_mark.line + 1;
+    if (p->error == YAML_SCANNER_ERROR && has_tab(r, p->problem_mark.index))
+        return failed(r, line, "a tab where YAML takes spaces only: indent with spaces");
     return failed(r, line, "%s%s%s", p->problem != NULL ? p->problem : "cannot be read",
                   p->context != NULL ? ", " : "", p->context != NULL ? p->context : "");
 }
@@ -75,12 +97,15 @@ static tree_node *grow(tree_node **all, size_t count) {
 
 static int take_text(reading *r, const yaml_event_t *e, char **out) {
     size_t line = e->start_mark.line + 1;
+    char why[TREE_WHY_MAX];
     if (e->data.scalar.tag != NULL || e->data.scalar.anchor != NULL)
         return failed(r, line, "tags and anchors have no meaning here");
     if (memchr(e->data.scalar.value, 0, e->data.scalar.length) != NULL)
         return failed(r, line, "a text must not have a NUL in it");
-    *out = strdup((const char *)e->data.scalar.value);
-    return *out != NULL ? 0 : failed(r, line, "out of memory");
+    line += e->data.scalar.style == YAML_LITERAL_SCALAR_STYLE ||
+            e->data.scalar.style == YAML_FOLDED_SCALAR_STYLE; /* after the line with | or > */
+    *out = tree_expand((const char *)e->data.scalar.value, &line, why);
+    return *out != NULL ? 0 : failed(r, line, "%s", why);
 }
 
 static int take_key(reading *r, const yaml_event_t *e, const tree_node *map, tree_node *child) {
@@ -181,11 +206,15 @@ static int documents_of(reading *r, tree_node **documents, size_t *count) {
 
 int tree_read(const char *bytes, size_t size, tree_node **documents, size_t *count,
               tree_error *err) {
-    reading r = {.err = err};
+    reading r = {.err = err, .bytes = bytes, .size = size};
     *documents = NULL;
     *count = 0;
     if (size > YAML_BYTES_MAX)
         return failed(&r, 0, "larger than 1 MiB: that is no configuration");
+    if (size >= 2 && (memcmp(bytes, "\xFF\xFE", 2) == 0 || memcmp(bytes, "\xFE\xFF", 2) == 0))
+        return failed(&r, 0, "the file is UTF-16: save it as UTF-8");
+    if (size >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0)
+        r.bytes = bytes += 3, r.size = size -= 3;
     if (yaml_parser_initialize(&r.parser) == 0)
         return failed(&r, 0, "out of memory");
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)(size != 0 ? bytes : ""), size);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tree.h - a YAML file as a tree of texts, lists and maps, each with its line. What a configuration
- * doesn't need is an error: anchors, aliases, tags, keys that are no text, a key given twice.
+ * tree.h - a YAML file as a tree of texts, lists and maps, each with its line, environment
+ * variables filled in. What a configuration doesn't need is an error: anchors, aliases, tags, keys
+ * that are no text, a key given twice.
  */
 #ifndef PAWL_CLI_TREE_H
 #define PAWL_CLI_TREE_H
@@ -37,5 +38,11 @@ int tree_read(const char *bytes, size_t size, tree_node **documents, size_t *cou
 void tree_free(tree_node *documents, size_t count);
 /* A map's child by key, or NULL. */
 const tree_node *tree_get(const tree_node *map, const char *key);
+
+/* expand.c: a copy of a scalar in which ${NAME} is the environment's variable, ${NAME:-TEXT} is
+ * TEXT where the variable isn't set or is empty, and $${ is ${. The result is never read as YAML
+ * again. NULL with *why and the line of the fault: no such variable, another form, no memory. */
+#define TREE_WHY_MAX 160
+char *tree_expand(const char *text, size_t *line, char why[TREE_WHY_MAX]);
 
 #endif

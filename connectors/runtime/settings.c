@@ -28,27 +28,45 @@ static const pawl_setting *given(const pawl_settings *s, const char *pattern) {
     return NULL;
 }
 
-/* A decimal number with one of the units, each "name" and its factor. False: no such number, or too
- * large. */
-static bool number(const char *text, const char *const *units, const uint64_t *factors,
-                   uint64_t *out) {
-    uint64_t n = 0, factor = factors[0];
+/* A unit's name and what it stands for. Sizes may also end in "B" or, after a letter, in "iB". */
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+static const struct unit none[] = {{"", 1}, {NULL, 0}},
+                         sizes[] = {{"", 1},
+                                    {"k", UINT64_C(1) << 10},
+                                    {"K", UINT64_C(1) << 10},
+                                    {"M", UINT64_C(1) << 20},
+                                    {"G", UINT64_C(1) << 30},
+                                    {"T", UINT64_C(1) << 40},
+                                    {NULL, 0}},
+                         times[] = {{"", 1000},     {"ms", 1},       {"s", 1000},      {"m", 60000},
+                                    {"h", 3600000}, {"d", 86400000}, {"w", 604800000}, {NULL, 0}};
+
+static const struct unit *unit_of(const struct unit *units, const char *text, size_t len) {
+    for (const struct unit *u = units; u->name != NULL; u++)
+        if (strlen(u->name) == len && memcmp(u->name, text, len) == 0)
+            return u;
+    return NULL;
+}
+
+/* A decimal number and a unit. False: no such number, or too large. A leading zero is refused:
+ * other programs read 010 as 8. */
+static bool number(const char *text, const struct unit *units, uint64_t *out) {
+    uint64_t n = 0;
     const char *at = text;
     for (; *at >= '0' && *at <= '9'; at++)
         if (__builtin_mul_overflow(n, 10, &n) ||
             __builtin_add_overflow(n, (uint64_t)(*at - '0'), &n))
             return false;
-    if (at == text)
+    if (at == text || (text[0] == '0' && at > text + 1))
         return false;
-    if (*at != 0) {
-        size_t i = 1;
-        while (units[i] != NULL && strcmp(units[i], at) != 0)
-            i++;
-        if (units[i] == NULL)
-            return false;
-        factor = factors[i];
-    }
-    return !__builtin_mul_overflow(n, factor, out);
+    size_t len = strlen(at);
+    if (units == sizes && len > 0 && at[len - 1] == 'B')
+        len -= len == 3 && at[len - 2] == 'i' ? 2 : 1;
+    const struct unit *u = unit_of(units, at, len);
+    return u != NULL && !__builtin_mul_overflow(n, u->factor, out);
 }
 
 static bool choice(const char *text, const char *choices, uint64_t *out) {
@@ -64,15 +82,13 @@ static bool choice(const char *text, const char *choices, uint64_t *out) {
 }
 
 static bool value_of(const pawl_setting_info *i, const char *text, uint64_t *out) {
-    static const char *const none[] = {"", NULL}, *const sizes[] = {"", "k", "M", "G", NULL},
-                             *const times[] = {"", "ms", "s", "m", "h", NULL};
     switch (i->kind) {
     case PAWL_SETTING_NUMBER:
-        return number(text, none, (uint64_t[]){1}, out);
+        return number(text, none, out);
     case PAWL_SETTING_SIZE:
-        return number(text, sizes, (uint64_t[]){1, 1u << 10, 1u << 20, 1u << 30}, out);
+        return number(text, sizes, out);
     case PAWL_SETTING_TIME:
-        return number(text, times, (uint64_t[]){1000, 1, 1000, 60000, 3600000}, out);
+        return number(text, times, out);
     case PAWL_SETTING_BOOL:
         return choice(text, "false|true", out);
     case PAWL_SETTING_CHOICE:
@@ -84,9 +100,9 @@ static bool value_of(const pawl_setting_info *i, const char *text, uint64_t *out
 }
 
 static const char *wanted(const pawl_setting_info *i) {
-    static const char *const text[] = {"text", "a decimal number",
-                                       "a size, such as 512, 64k, 16M or 1G",
-                                       "a time, such as 500ms, 10s, 5m or 1h", "true or false"};
+    static const char *const text[] = {
+        "text", "a decimal number", "a size, such as 512, 64k, 16M or 1G",
+        "a time, such as 500ms, 10s, 5m, 1h, 7d or 2w", "true or false"};
     return i->kind == PAWL_SETTING_CHOICE ? i->choices : text[i->kind];
 }
 
