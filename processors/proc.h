@@ -18,6 +18,7 @@
 #include "connectors/runtime/connect.h"
 #include "connectors/text/buffer.h"
 #include "connectors/text/json_scan.h"
+#include "connectors/text/matcher.h"
 
 #define PROC_OUTPUTS_MAX 64
 
@@ -94,27 +95,6 @@ bool value_scan(const pawl_record *r, const struct json_path *paths, size_t coun
  * and missing are 0. */
 int value_text(const struct json_found *f, struct buffer *own, const char **bytes, size_t *size,
                const char **why);
-
-/* ---- a regular expression with limits */
-
-typedef struct matcher matcher;
-/* The pattern, compiled; NULL with the error. limit: steps that a match may take. NOT_FOUND: this
- * build has no PCRE2. */
-matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_error *err);
-void matcher_free(matcher *m);
-/* 1: it matches; 0: it doesn't; -1: an error, with *why. Several threads may use one matcher, each
- * with its own space. */
-typedef struct matcher_space matcher_space;
-matcher_space *matcher_space_new(const matcher *m);
-void matcher_space_free(matcher_space *s);
-int matcher_run(const matcher *m, matcher_space *s, const char *bytes, size_t size,
-                const char **why);
-/* The named groups: how many, each one's name, and what it matched last (false: it took no
- * part). */
-uint32_t matcher_groups(const matcher *m);
-const char *matcher_group_name(const matcher *m, uint32_t index);
-bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, size_t *from,
-                   size_t *to);
 
 /* ---- a batch */
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "processors/proc.h"
+#include "connectors/text/matcher.h"
 
 #if PAWL_WITH_PCRE2
 
