@@ -12,17 +12,28 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "connectors/file/decompress.h"
+
 struct content {
-    int fd; /* -1: closed */
+    int fd;                    /* -1: closed */
+    struct decompress *unpack; /* NULL: a plain file */
 };
 #define CONTENT_INIT \
-    { -1 }
+    { -1, NULL }
 
-/* Opens the bytes of `fd` and takes ownership of it. `name` (without a directory) is the file's
- * name now. Returns 0, or -1 with errno; then fd is closed. */
+/* Opens the bytes of `fd` and takes ownership of it. A compressed file, whatever its name, has its
+ * uncompressed bytes. `name` (without a directory) is the file's name now. Returns 0, or -1 with
+ * errno (ENOTSUP: this build can't read that format); then fd is closed. */
 int content_open(struct content *c, int fd, const char *name);
 /* Reads until `size` bytes are read or the bytes end. Returns the bytes read, or -1 with errno. */
 ssize_t content_read(struct content *c, void *buf, size_t size, uint64_t offset);
+/* After a read that gave less than it was asked for: where do the bytes end? WHOLE: at the end of
+ * the file, as those of a plain file always do. CUT: at the end of the file, in the middle of what
+ * was compressed; it may still be written, and later reads go on. DAMAGED: before the end of the
+ * file. */
+enum decompress_state content_state(const struct content *c);
+/* Says it in words, with the number of bytes; "" for WHOLE. */
+void content_why(const struct content *c, char *text, size_t size);
 /* Asks the kernel to read ahead. */
 void content_will_need(struct content *c, uint64_t offset, size_t size);
 /* Closes the file. Safe if it is closed. */

@@ -22,9 +22,9 @@ struct decoder {
     void *(*make)(void);
     /* Called before each member. False: no memory. */
     bool (*begin)(void *self);
-    /* Decompresses. *ended: the member is complete, its checksum too. Returns NULL, or a static text
-     * that says what is wrong: decoder_no_memory, or damage. A step that neither takes nor gives a
-     * byte needs more input. */
+    /* Decompresses. *ended: the member is complete, its checksum too. Returns NULL, or a static
+     * text that says what is wrong: decoder_no_memory, or damage. A step that neither takes nor
+     * gives a byte needs more input. */
     const char *(*step)(void *self, struct decoder_bytes *b, bool *ended);
     void (*free)(void *self);
 };

@@ -21,7 +21,7 @@ struct row {
     const struct decoder *decoder;
     const char *magic;
     uint8_t magic_len;
-    /* so many bytes of the magic suffice where a file has no more yet: they are no text */
+    /* where a file has no more bytes yet, this number of them is enough: they are no text */
     uint8_t least;
 };
 
@@ -117,7 +117,7 @@ size_t decompress_stem(const char *name) {
 struct decompress {
     int fd;
     const struct row *row;
-    void *decoder; /* NULL: its memory could not be had; the next read tries again */
+    void *decoder; /* NULL: the allocation failed; the next read tries again */
     enum decompress_state state;
     int error;        /* FAILED: errno */
     const char *what; /* DAMAGED */
@@ -128,7 +128,7 @@ struct decompress {
     uint64_t file_at; /* offset of the byte after `in` */
     uint8_t *out;     /* the last bytes that were decompressed */
     size_t out_len, out_cap;
-    size_t keep;       /* so many of them stay */
+    size_t keep;       /* number of them that stay */
     uint64_t out_from; /* offset of out[0], in uncompressed bytes */
 };
 

@@ -149,7 +149,7 @@ static void cut_at_every_byte_and_grown_again(void **state) {
             assert_int_equal(decompress_state(d), DECOMPRESS_WHOLE);
             decompress_free(d);
         }
-        /* cut between two members it is whole: nothing tells that there were more; padding counts */
+        /* cut between two members it is whole: nothing shows that there were more */
         if (readable(&a) && strncmp(a.name, "text", 4) == 0)
             assert_int_equal(members, 0);
         close(a.fd);
