@@ -682,7 +682,8 @@ typedef struct pawl_decision {
     uint32_t processor;
     char name[208];
 } pawl_decision;
-/* The index-th decided and unfinished one.
+/* The index-th decided and unfinished one, the oldest first. When one is finished, the later ones
+ * move down by one: to miss none that another thread leaves open, count the index down.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out);
 

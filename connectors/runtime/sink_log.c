@@ -131,10 +131,25 @@ uint64_t sink_lag(struct pawl_sink *s) {
 
 /* ---- positions and decisions */
 
+uint32_t sink_decisions(const struct pawl_sink *s) {
+    pawl_decision d;
+    uint32_t n = 0;
+    while (pawl_decision_at(s->flow.log, n, &d) == 0)
+        n++;
+    return n;
+}
+
+bool sink_decision_before(const struct pawl_sink *s, uint32_t *i, pawl_decision *d) {
+    while (*i > 0)
+        if (pawl_decision_at(s->flow.log, --*i, d) == 0 && d->processor == s->id)
+            return true;
+    return false;
+}
+
 bool sink_decided(const struct pawl_sink *s, const char *name) {
     pawl_decision d;
-    for (uint32_t i = 0; pawl_decision_at(s->flow.log, i, &d) == 0; i++)
-        if (d.processor == s->id && strcmp(d.name, name) == 0)
+    for (uint32_t i = sink_decisions(s); sink_decision_before(s, &i, &d);)
+        if (strcmp(d.name, name) == 0)
             return true;
     return false;
 }
@@ -144,8 +159,8 @@ bool sink_mark(const struct pawl_sink *s, const char *kind, const struct part *t
     pawl_decision d;
     size_t len = strlen(kind);
     unsigned long long n[4];
-    for (uint32_t i = 0; pawl_decision_at(s->flow.log, i, &d) == 0; i++) {
-        if (d.processor != s->id || strncmp(d.name, kind, len) != 0 || d.name[len] != '-' ||
+    for (uint32_t i = sink_decisions(s); sink_decision_before(s, &i, &d);) {
+        if (strncmp(d.name, kind, len) != 0 || d.name[len] != '-' ||
             !numbers(d.name + len + 1, n) || n[0] != t->stream.id || n[1] != t->partition)
             continue;
         *from = n[2];

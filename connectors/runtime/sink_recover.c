@@ -16,6 +16,8 @@
  *                  prepared, not decided        roll back
  *                  decided, not prepared        ask the target: there: finish. Not there: on_lost.
  *                                               Can't be told: on_lost, never delivered again
+ *                  decided, and the sink is     settled in the same way where the target still can,
+ *                  no longer two-phase          else stop
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,6 +192,11 @@ static bool has(const struct names *n, const char *name) {
     return false;
 }
 
+/* Is it the decision on a batch of a two-phase sink? */
+static bool of_batch(const pawl_decision *d) {
+    return strncmp(d->name, "pawl-", 5) == 0;
+}
+
 /* The log's open decisions on batches that the target did not hold. */
 static int resolve_open(struct pawl_sink *s, const struct names *held) {
     struct names open = {0};
@@ -197,14 +204,13 @@ static int resolve_open(struct pawl_sink *s, const struct names *held) {
     struct part *t;
     uint64_t from, to;
     int rc = 0;
-    for (uint32_t i = 0; pawl_decision_at(s->flow.log, i, &d) == 0; i++)
-        if (d.processor == s->id && strncmp(d.name, "pawl-", 5) == 0 && !has(held, d.name) &&
-            strcmp(d.name, s->finish) != 0)
+    for (uint32_t i = sink_decisions(s); sink_decision_before(s, &i, &d);)
+        if (of_batch(&d) && !has(held, d.name) && strcmp(d.name, s->finish) != 0)
             collect(&open, d.name);
     if (open.failed != 0)
         rc = not_whole(s, &open, "the log has decided on");
-    for (size_t i = 0; i < open.count && rc == 0; i++) {
-        if (!sink_parse(s, open.items[i], &t, &from, &to))
+    for (size_t i = open.count; i > 0 && rc == 0; i--) { /* the oldest first */
+        if (!sink_parse(s, open.items[i - 1], &t, &from, &to))
             rc = stop(s, "a decided batch belongs to a stream that is not among this sink's "
                          "inputs; add it to resolve it");
         else
@@ -229,28 +235,69 @@ static int resolve(struct pawl_sink *s) {
     return rc;
 }
 
+/* ---- decisions of another kind or guarantee */
+
+/* Decided two-phase batches, and this sink does not deliver in two phases now: its kind or its
+ * guarantee was changed. They are settled all the same where the target can do it. */
+static int resolve_changed(struct pawl_sink *s) {
+    char text[400];
+    pawl_decision d, first = {0};
+    uint32_t n = 0;
+    for (uint32_t i = sink_decisions(s); sink_decision_before(s, &i, &d);)
+        if (of_batch(&d)) {
+            first = d;
+            n++;
+        }
+    if (n == 0)
+        return 0;
+    if (s->ops.kind == PAWL_SINK_TWO_PHASE && s->ops.list_prepared != NULL &&
+        s->ops.commit_prepared != NULL && s->ops.rollback_prepared != NULL &&
+        s->ops.committed != NULL)
+        return resolve(s);
+    snprintf(text, sizeof text,
+             "%u batches that the log has decided on are not settled, the first is %.160s: this "
+             "sink delivered in two phases before. Run it once more as it was (kind two-phase), "
+             "then change it",
+             n, first.name);
+    return stop(s, text);
+}
+
+/* Promises of bounds that the position has passed: a batch of another guarantee was delivered over
+ * them. They mean nothing any more. */
+static int drop_old_promises(struct pawl_sink *s, const struct part *t) {
+    char name[NAME_MAX_BYTES];
+    uint64_t from, to;
+    int rc = 0;
+    while (rc == 0 && sink_mark(s, "batch", t, &from, &to, name) && from != t->logged)
+        rc = sink_log(s, &(struct log_change){.finish = {name}, .durable = true});
+    return rc;
+}
+
+static int recover_part(struct pawl_sink *s, struct part *t) {
+    char name[NAME_MAX_BYTES];
+    uint64_t from, to;
+    int rc = pawl_position_get(s->flow.log, s->flow.name, t->stream.id, t->partition, &t->logged);
+    if (rc == 0)
+        rc = drop_old_promises(s, t);
+    if (rc < 0)
+        return sink_log_answer(s, rc);
+    stand_at(t, t->logged);
+    t->promised = sink_mark(s, "batch", t, &from, &to, name) ? to : NOWHERE;
+    return sink_is(s, PAWL_SINK_TRANSACTIONAL) ? ask_position(s, t) : 0;
+}
+
 int sink_recover(struct pawl_sink *s) {
     char name[NAME_MAX_BYTES];
     pawl_sink_batch batch;
     pawl_fault f = {.offset = NOWHERE};
     sink_batch(s, NULL, 0, 0, &batch, name);
     int rc = sink_answer(s, "open", s->ops.open(s->ops.self, &batch, &f), &f);
-    if (rc != 0)
-        return rc;
-    flow_point(&s->flow, "sink-opened");
-    for (uint32_t i = 0; i < s->part_count; i++) {
-        struct part *t = &s->parts[i];
-        uint64_t from, to;
-        rc = pawl_position_get(s->flow.log, s->flow.name, t->stream.id, t->partition, &t->logged);
-        if (rc < 0)
-            return sink_log_answer(s, rc);
-        stand_at(t, t->logged);
-        t->promised = sink_mark(s, "batch", t, &from, &to, name) && from == t->next ? to : NOWHERE;
-        rc = sink_is(s, PAWL_SINK_TRANSACTIONAL) ? ask_position(s, t) : 0;
-        if (rc != 0)
-            return rc;
-    }
-    rc = sink_is(s, PAWL_SINK_TWO_PHASE) ? resolve(s) : 0;
+    if (rc == 0)
+        flow_point(&s->flow, "sink-opened");
+    for (uint32_t i = 0; i < s->part_count && rc == 0; i++)
+        rc = recover_part(s, &s->parts[i]);
+    if (rc == 0)
+        rc = sink_is(s, PAWL_SINK_TWO_PHASE) ? resolve(s) : resolve_changed(s);
     if (rc == 0) {
         s->flow.opened = true;
         s->nothing_open = false;

@@ -84,9 +84,16 @@ uint64_t sink_lag(struct pawl_sink *s);
 
 /* ---- sink_log.c: positions and decisions */
 
+/* The sink's open decisions, newest first:
+ *     for (uint32_t i = sink_decisions(s); sink_decision_before(s, &i, &d);)
+ * The index counts down, because other sinks of the log finish decisions meanwhile. Each of these
+ * moves the later ones one place down: counting up would pass over one, and a batch that was
+ * decided would look like one that was not (PAWL-6). */
+uint32_t sink_decisions(const struct pawl_sink *s);
+bool sink_decision_before(const struct pawl_sink *s, uint32_t *i, pawl_decision *d);
 /* Is the decision open in the log? */
 bool sink_decided(const struct pawl_sink *s, const char *name);
-/* Finds the open decision "KIND-STREAM-PARTITION-FROM-TO" of a partition. */
+/* Finds the newest open decision "KIND-STREAM-PARTITION-FROM-TO" of a partition. */
 bool sink_mark(const struct pawl_sink *s, const char *kind, const struct part *t, uint64_t *from,
                uint64_t *to, char name[NAME_MAX_BYTES]);
 /* One transaction of the log. All strings may be NULL. */

@@ -344,13 +344,14 @@ static void a_target_beyond_the_log_stops_it(void **state) {
 
 /* ---- two-phase, finished by hand */
 
-/* Leaves a decided batch [0, 7) that is prepared in the target. */
-static struct fixture *decided(void) {
-    struct fixture *f = new_fixture(PAWL_SINK_TWO_PHASE);
-    close_all(f);
-    int rc, child = fork();
+/* A process that runs the sink and is killed at the point. */
+static void kill_at(struct fixture *f, const char *point) {
+    int rc;
+    if (f->log != NULL)
+        close_all(f);
+    pid_t child = fork();
     if (child == 0) {
-        killer.point = "batch-decided", killer.left = 0;
+        killer.point = point, killer.left = 0;
         f->config.hooks.on_point = kill_here;
         open_log(f);
         add(f);
@@ -359,8 +360,18 @@ static struct fixture *decided(void) {
     }
     assert_int_equal(waitpid(child, &rc, 0), child);
     assert_int_equal(WEXITSTATUS(rc), 7);
-    assert_int_not_equal(f->target->prepared[0].name[0], 0);
     open_log(f);
+}
+
+/* Leaves a decided batch [0, 7) that is prepared in the target. */
+static void decide_one(struct fixture *f) {
+    kill_at(f, "batch-decided");
+    assert_int_not_equal(f->target->prepared[0].name[0], 0);
+}
+
+static struct fixture *decided(void) {
+    struct fixture *f = new_fixture(PAWL_SINK_TWO_PHASE);
+    decide_one(f);
     return f;
 }
 
@@ -459,6 +470,119 @@ static void decisions_that_cannot_be_listed_are_not_passed_over(void **state) {
     free_fixture(f);
 }
 
+/* Another sink of the same log finishes its decision while this one looks through the list: each
+ * later decision then moves one place down. */
+static struct {
+    pawl *log; /* NULL: nobody does */
+    uint32_t processor;
+    int left; /* how often its decision is seen before */
+} meanwhile;
+int __real_pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out);
+int __wrap_pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out);
+int __wrap_pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
+    int rc = __real_pawl_decision_at(p, index, out);
+    if (rc == 0 && meanwhile.log == p && out->processor == meanwhile.processor &&
+        meanwhile.left-- == 0) {
+        pawl_tx *tx;
+        meanwhile.log = NULL;
+        assert_int_equal(pawl_begin(p, &tx), 0);
+        assert_int_equal(pawl_finish(tx, out->processor, out->name), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    return rc;
+}
+
+static void decisions_that_others_finish_meanwhile_hide_none(void **state) {
+    (void)state;
+    for (int n = 0; n < 32; n++) {
+        struct fixture *f = new_fixture(PAWL_SINK_TWO_PHASE);
+        bool held = n % 2 == 0;
+        pawl_tx *tx;
+        assert_int_equal(pawl_processor_register(f->log, "other", &meanwhile.processor), 0);
+        assert_int_equal(pawl_begin(f->log, &tx), 0);
+        assert_int_equal(pawl_decide(tx, meanwhile.processor, "of another sink"), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+        decide_one(f);
+        if (!held) { /* committed, and only the decision is left */
+            for (uint32_t i = 0; i < 7; i++)
+                f->target->rows[i]++;
+            f->target->marker = 7;
+            f->target->prepared[0].name[0] = 0;
+        }
+        add(f);
+        meanwhile.log = f->log, meanwhile.left = n / 2;
+        drive(f);
+        meanwhile.log = NULL;
+        assert_int_equal(status(f).rolled_back, 0);
+        assert_int_equal(status(f).recovered, held);
+        all_there(f, UINT64_MAX, "finished meanwhile");
+        close_all(f); /* whose own decision is finished with it */
+        open_log(f);
+        if (meanwhile.left < 0)
+            no_decision_is_open(f, "finished meanwhile");
+        free_fixture(f);
+    }
+}
+
+/* What was decided is settled whatever the sink's guarantee and kind are by then. */
+static void decisions_outlive_a_change_of_guarantee_and_kind(void **state) {
+    (void)state;
+    struct fixture *f = decided();
+    f->config.guarantee = PAWL_AT_LEAST_ONCE;
+    add(f);
+    assert_true(drive(f) >= 0);
+    assert_int_equal(status(f).recovered, 1);
+    all_there(f, UINT64_MAX, "a lower guarantee");
+    close_all(f);
+    open_log(f);
+    no_decision_is_open(f, "a lower guarantee");
+    free_fixture(f);
+    f = decided();
+    f->kind = PAWL_SINK_TRANSACTIONAL;
+    f->target->position = 7;
+    add(f);
+    assert_int_equal(drive(f), PAWL_PROCESSOR);
+    assert_non_null(strstr(status(f).message, "1 batches that the log has decided on"));
+    assert_non_null(strstr(status(f).message, "two phases"));
+    assert_int_equal(f->target->rows[7], 0);
+    free_fixture(f);
+}
+
+static void put(struct fixture *f, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        pawl_record r = {.value = "more", .value_len = 4};
+        pawl_tx *tx;
+        assert_int_equal(pawl_begin(f->log, &tx), 0);
+        assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+}
+
+/* A promise of a batch's bounds that a lower guarantee has passed over does not hide a newer one:
+ * that batch would come again with other bounds, as if it were another batch. */
+static void old_promises_hide_none(void **state) {
+    (void)state;
+    struct fixture *f = new_fixture(STABLE);
+    kill_at(f, "batch-promised");
+    f->config.guarantee = PAWL_AT_LEAST_ONCE;
+    add(f);
+    assert_true(drive(f) >= 0);
+    put(f, 30);
+    close_all(f);
+    f->config.guarantee = PAWL_EXACTLY_ONCE, f->config.batch_records = 5;
+    open_log(f);
+    kill_at(f, "batch-promised");
+    f->config.batch_records = 11;
+    add(f);
+    while (f->target->last_from < COUNT)
+        assert_int_equal(pawl_sink_step(f->sink), 0);
+    assert_int_equal(f->target->last_from, COUNT);
+    assert_int_equal(f->target->last_to, COUNT + 5);
+    assert_true(drive(f) >= 0);
+    no_decision_is_open(f, "old promises");
+    free_fixture(f);
+}
+
 /* ---- a thread of its own */
 
 static void a_thread_drains_what_is_there(void **state) {
@@ -489,6 +613,9 @@ int main(void) {
         cmocka_unit_test(committed_by_hand_is_recognised),
         cmocka_unit_test(what_nobody_decided_is_rolled_back),
         cmocka_unit_test(decisions_that_cannot_be_listed_are_not_passed_over),
+        cmocka_unit_test(decisions_that_others_finish_meanwhile_hide_none),
+        cmocka_unit_test(decisions_outlive_a_change_of_guarantee_and_kind),
+        cmocka_unit_test(old_promises_hide_none),
         cmocka_unit_test(a_thread_drains_what_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
