@@ -15,6 +15,9 @@
 typedef struct exec {
     char **program;
     uint64_t timeout_ms;
+    bool lets_end; /* survivors: wait */
+    uint8_t log_id[16];
+    struct fence_memory memory; /* shared by the threads of all partitions */
 } exec;
 
 static const pawl_setting_info settings[] = {
@@ -35,6 +38,7 @@ const pawl_connector connect_processor_exec = {
 
 static void destroy(void *self) {
     child_program_free(((exec *)self)->program);
+    fence_memory_free(&((exec *)self)->memory);
     free(self);
 }
 
@@ -43,8 +47,19 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     if (x == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
+    fence_memory_init(&x->memory);
+    x->lets_end = child_survivors_end(&connect_processor_exec, s);
     x->timeout_ms = pawl_setting_number(&connect_processor_exec, s, "timeout");
     return child_program(s, &x->program, err);
+}
+
+static int start(proc *p, pawl *log, pawl_error *err) {
+    pawl_status status = PAWL_STATUS_INIT;
+    int rc = pawl_get_status(log, &status);
+    if (rc < 0)
+        return connect_log_error(err, rc);
+    memcpy(((exec *)p->self)->log_id, status.log_id, sizeof status.log_id);
+    return 0;
 }
 
 /* ---- a batch */
@@ -64,7 +79,7 @@ static bool emit_line(void *arg, const char *line, size_t size) {
     return e->code >= 0;
 }
 
-enum { VARIABLES = 4 };
+enum { VARIABLES = 5, VARIABLE_SIZE = 512, FENCE_MS = 10000 };
 
 static char *join(const pawl_record *records, size_t count, size_t *size) {
     *size = 0;
@@ -80,17 +95,19 @@ static char *join(const pawl_record *records, size_t count, size_t *size) {
     return all;
 }
 
-/* The four variables; false: no memory. */
-static bool set_environment(const proc *p, uint32_t partition, const pawl_record *first,
-                            const pawl_record *last, char text[VARIABLES][160], char ***env) {
+/* The variables; false: no memory. */
+static bool set_environment(const proc *p, const char *token, const pawl_record *first,
+                            const pawl_record *last, char text[VARIABLES][VARIABLE_SIZE],
+                            char ***env) {
     const char *stream = "", *ours[VARIABLES];
     for (uint32_t i = 0; i < p->input_count; i++)
         if (p->inputs[i].id == first->stream)
             stream = p->inputs[i].name;
-    snprintf(text[0], 160, "PAWL_STREAM=%s", stream);
-    snprintf(text[1], 160, "PAWL_PARTITION=%" PRIu32, partition);
-    snprintf(text[2], 160, "PAWL_FROM=%" PRIu64, first->offset);
-    snprintf(text[3], 160, "PAWL_TO=%" PRIu64, last->offset + 1);
+    snprintf(text[0], VARIABLE_SIZE, "PAWL_STREAM=%s", stream);
+    snprintf(text[1], VARIABLE_SIZE, "PAWL_PARTITION=%" PRIu32, first->partition);
+    snprintf(text[2], VARIABLE_SIZE, "PAWL_FROM=%" PRIu64, first->offset);
+    snprintf(text[3], VARIABLE_SIZE, "PAWL_TO=%" PRIu64, last->offset + 1);
+    fence_variable(token, text[4], VARIABLE_SIZE);
     for (size_t i = 0; i < VARIABLES; i++)
         ours[i] = text[i];
     *env = child_environment(ours, VARIABLES);
@@ -98,19 +115,29 @@ static bool set_environment(const proc *p, uint32_t partition, const pawl_record
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
-    const exec *x = p->self;
-    char variables[VARIABLES][160], why[256];
+    exec *x = p->self;
+    char variables[VARIABLES][VARIABLE_SIZE], why[512], token[FENCE_TOKEN_SIZE];
+    uint32_t stream = records[0].stream, partition = records[0].partition;
+    uint64_t from = records[0].offset, to = records[count - 1].offset + 1;
     emission e = {.p = p, .ctx = ctx};
-    struct child_job j = {
-        .program = x->program, .timeout_ms = x->timeout_ms, .line = emit_line, .arg = &e};
+    struct child_job j = {.program = x->program,
+                          .timeout_ms = x->timeout_ms,
+                          .line = emit_line,
+                          .arg = &e,
+                          .fence = token,
+                          .follows = fence_follows(&x->memory, stream, partition, from),
+                          .lets_end = x->lets_end,
+                          .fence_ms = FENCE_MS};
     struct child_result r = {.error = ENOMEM};
     char *input = join(records, count, &j.input_size);
     j.input = input;
-    if (input != NULL && set_environment(p, pawl_context_partition(ctx), &records[0],
-                                         &records[count - 1], variables, &j.env))
+    fence_token(token, x->log_id, p->name, stream, partition, from);
+    if (input != NULL &&
+        set_environment(p, token, &records[0], &records[count - 1], variables, &j.env))
         child_run(&j, &r);
     free(input);
     free((void *)j.env);
+    fence_done(&x->memory, stream, partition, child_succeeded(&r) ? to : FENCE_UNSURE);
     if (child_succeeded(&r))
         return 0;
     child_why(&j, &r, why, sizeof why);
@@ -125,6 +152,7 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
 static const proc_type type = {
     .flags = PAWL_PROCESSOR_ACTS_OUTSIDE,
     .make = make,
+    .start = start,
     .process = process,
     .destroy = destroy,
 };

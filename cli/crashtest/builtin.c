@@ -138,8 +138,10 @@ static int start(builtin *b, lane *l) {
     work->acks_fd = ends[1];
     work->fault = b->fault;
     *life = (ct_life){.acks_fd = ends[0], .kill_ns = UINT64_MAX, .limit_ns = LIFE_LIMIT_NS};
+    pid_t own = getpid();
     life->pid = fork();
     if (life->pid == 0) {
+        ct_die_with(own);
         close(ends[0]);
         _exit(ct_worker(work));
     }

@@ -3,12 +3,14 @@
  * child.c - one life of the process that a crash test kills. Its acknowledgements come
  * through a pipe: what it wrote there before the kill is read after it.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -83,6 +85,43 @@ static void end_it(const ct_life *life) {
     kill(life->group ? -life->pid : life->pid, SIGKILL);
 }
 
+/* Kills and reaps every child of this process. It is a subreaper (ct_adopt()), so a descendant of
+ * the killed program becomes its child, whatever session or descriptors it has; and so do, in turn,
+ * the children of what is killed here. */
+static void end_orphans(void) {
+    for (;;) {
+        DIR *d = opendir("/proc");
+        const struct dirent *e;
+        while (d != NULL && (e = readdir(d)) != NULL) {
+            char path[300], line[512] = "";
+            long pid = strtol(e->d_name, NULL, 10), parent = 0;
+            snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
+            FILE *f = pid > 1 ? fopen(path, "re") : NULL;
+            if (f != NULL && fgets(line, sizeof line, f) != NULL && strrchr(line, ')') != NULL &&
+                strlen(strrchr(line, ')')) > 4)
+                parent = strtol(strrchr(line, ')') + 4, NULL, 10); /* ") S 1234 " */
+            if (f != NULL)
+                fclose(f);
+            if (parent == (long)getpid()) /* not reaped yet, so the number is still its own */
+                kill((pid_t)pid, SIGKILL);
+        }
+        if (d != NULL)
+            closedir(d);
+        if (waitpid(-1, NULL, 0) < 0 && errno != EINTR)
+            return; /* ECHILD: none is left */
+    }
+}
+
+void ct_adopt(void) {
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+}
+
+void ct_die_with(pid_t parent) {
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent) /* it died before that */
+        _exit(1);
+}
+
 static uint64_t kill_time(const ct_life *life, const ct_acks *acks, uint64_t begun) {
     if (life->kill_ns == UINT64_MAX || (life->after_open && !acks->opened))
         return UINT64_MAX;
@@ -134,8 +173,10 @@ enum ct_end ct_life_watch(const ct_life *life, ct_acks *acks, ct_problem *proble
         if (ppoll(&p, 1, &t, NULL) > 0)
             piped = take(acks, life->acks_fd);
     }
-    if (life->group)
-        end_it(life); /* what it started must not go on either */
+    if (life->group) { /* what it started must not go on beside the next life (PAWL-15) */
+        end_it(life);
+        end_orphans();
+    }
     take(acks, life->acks_fd);
     return judge(status, hung, acks, problem);
 }

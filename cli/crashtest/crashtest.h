@@ -54,6 +54,12 @@ typedef struct ct_life {
     uint64_t limit_ns; /* after its start: it hangs */
 } ct_life;
 
+/* From now on every orphan among the descendants of this process becomes its child, so that
+ * ct_life_watch() finds what a program has left behind. */
+void ct_adopt(void);
+/* In a new process: it is killed when `parent` dies. */
+void ct_die_with(pid_t parent);
+
 /* Waits for its acknowledgements and its end, killing it when it is time. What is wrong goes to
  * *problem (CT_FAILED). */
 enum ct_end ct_life_watch(const ct_life *life, ct_acks *acks, ct_problem *problem);

@@ -30,8 +30,9 @@ typedef struct program {
 } program;
 
 /* In the new process: never returns. */
-static void become(const program *p, int acks_fd) {
+static void become(const program *p, int acks_fd, pid_t parent) {
     char text[32];
+    ct_die_with(parent);
     setpgid(0, 0);
     fcntl(acks_fd, F_SETFD, 0);
     snprintf(text, sizeof text, "%d", acks_fd);
@@ -52,9 +53,10 @@ static bool program_starts(const program *p, ct_life *life) {
         return false;
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
     life->acks_fd = ends[0];
+    pid_t own = getpid();
     life->pid = fork();
     if (life->pid == 0)
-        become(p, ends[1]);
+        become(p, ends[1], own);
     if (life->pid > 0)
         setpgid(life->pid, life->pid); /* whoever comes first; the kill must not miss it */
     close(ends[1]);
@@ -150,6 +152,7 @@ int ct_program_run(ct_result *r, const ct_limits *limits, int guarantee, char **
         return ct_wrong(&r->problem, "no memory");
     *p = (program){.r = r, .argv = argv, .rng = r->seed, .guarantee = guarantee, .fd = -1};
     r->tally[guarantee].used = true;
+    ct_adopt();
     cli_progress progress;
     cli_progress_begin(&progress, "crash test");
     int code = 0;

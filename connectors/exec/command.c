@@ -73,3 +73,7 @@ int child_program(const pawl_settings *s, char ***out, pawl_error *err) {
     }
     return program != NULL ? 0 : connect_error(err, PAWL_MEMORY, "no memory for a command");
 }
+
+bool child_survivors_end(const pawl_connector *c, const pawl_settings *s) {
+    return pawl_setting_number(c, s, "survivors") == 1;
+}

@@ -25,6 +25,8 @@ struct exec {
     char **program; /* NULL-terminated */
     struct encoding encoding;
     uint64_t timeout_ms;
+    bool lets_end; /* survivors: wait */
+    struct fence_memory memory;
     struct buffer buffer;
 };
 
@@ -45,7 +47,7 @@ const pawl_connector connect_sink_exec = {
 
 /* ---- running the program */
 
-enum { VARIABLES = 6 };
+enum { VARIABLES = 7, FENCE_MS = 2000 };
 
 static int judge(const struct child_job *j, const struct child_result *r, pawl_fault *f) {
     char why[sizeof f->message];
@@ -53,7 +55,9 @@ static int judge(const struct child_job *j, const struct child_result *r, pawl_f
     if (child_succeeded(r))
         return PAWL_DONE;
     child_why(j, r, why, sizeof why);
-    if (r->error != 0)
+    if (r->left[0] != 0)
+        outcome = PAWL_RETRY;
+    else if (r->error != 0)
         outcome = r->error == EAGAIN || r->error == ENOMEM || r->error == ETXTBSY ||
                           r->error == EMFILE || r->error == ENFILE
                       ? PAWL_RETRY
@@ -65,8 +69,8 @@ static int judge(const struct child_job *j, const struct child_result *r, pawl_f
     return pawl_fault_set(f, outcome, "%s", why);
 }
 
-static int run(const struct exec *x, const pawl_sink_batch *b, pawl_fault *f) {
-    char text[VARIABLES][288];
+static int run(struct exec *x, const pawl_sink_batch *b, pawl_fault *f) {
+    char text[VARIABLES][512], token[FENCE_TOKEN_SIZE];
     const char *ours[VARIABLES];
     snprintf(text[0], sizeof text[0], "PAWL_BATCH=%s", b->name);
     snprintf(text[1], sizeof text[1], "PAWL_STREAM=%s", b->stream);
@@ -74,17 +78,24 @@ static int run(const struct exec *x, const pawl_sink_batch *b, pawl_fault *f) {
     snprintf(text[3], sizeof text[3], "PAWL_FROM=%" PRIu64, b->from);
     snprintf(text[4], sizeof text[4], "PAWL_TO=%" PRIu64, b->to);
     snprintf(text[5], sizeof text[5], "PAWL_REDELIVERY=%" PRIu32, b->redelivery);
+    fence_token(token, b->log_id, b->sink, b->stream_id, b->partition, b->from);
+    fence_variable(token, text[6], sizeof text[6]);
     for (size_t i = 0; i < VARIABLES; i++)
         ours[i] = text[i];
     struct child_job j = {.program = x->program,
                           .env = child_environment(ours, VARIABLES),
                           .input = x->buffer.bytes,
                           .input_size = x->buffer.len,
-                          .timeout_ms = x->timeout_ms};
+                          .timeout_ms = x->timeout_ms,
+                          .fence = token,
+                          .follows = fence_follows(&x->memory, b->stream_id, b->partition, b->from),
+                          .lets_end = x->lets_end,
+                          .fence_ms = FENCE_MS};
     struct child_result r = {.error = ENOMEM};
     if (j.env != NULL)
         child_run(&j, &r);
     free((void *)j.env);
+    fence_done(&x->memory, b->stream_id, b->partition, child_succeeded(&r) ? b->to : FENCE_UNSURE);
     return judge(&j, &r, f);
 }
 
@@ -122,6 +133,7 @@ static void exec_abort(void *self) {
 static void exec_destroy(void *self) {
     struct exec *x = self;
     child_program_free(x->program);
+    fence_memory_free(&x->memory);
     buffer_free(&x->buffer);
     free(x);
 }
@@ -130,6 +142,8 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     struct exec *x = calloc(1, sizeof *x);
     if (x == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a sink");
+    fence_memory_init(&x->memory);
+    x->lets_end = child_survivors_end(&connect_sink_exec, set);
     int rc = child_program(set, &x->program, err);
     if (rc < 0) {
         exec_destroy(x);

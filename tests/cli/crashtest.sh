@@ -74,6 +74,15 @@ run 1 --kills 300 -- bash -c '
     fi
     exec "$0"' "$appliance"
 grep -q 'expected a log that is well, found' "$work/err" || bad "a flipped byte was not found"
+# What a killed program leaves behind, with all ties cut, ends before its next life.
+# shellcheck disable=SC2016
+run 0 --kills 12 --seed 5 -- bash -c '
+    (setsid bash -c "exec 0<&- 1>&- 2>&-; unset PAWL_CRASHTEST_DIR; exec 8>$0/busy
+        flock -n 8 || echo overlap >>$0/overlaps; exec sleep 60" &)
+    exec "$1"' "$work" "$appliance"
+[ -e "$work/busy" ] || bad "the program that outlives its parent did not run"
+[ -e "$work/overlaps" ] && bad "what a killed program had started went on beside the next life"
+flock -n "$work/busy" true || bad "what the last program had started goes on"
 run 1 --kills 300 -- true
 run 1 --kills 300 -- "$work/no-such-program"
 run 2 --kills 0
@@ -82,4 +91,5 @@ run 2 --guarantee all -- true
 mkdir "$work/full" && touch "$work/full/file"
 "$pawl" crashtest "$work/full" 2>/dev/null
 [ $? -eq 3 ] || bad "a directory that is not empty was taken"
+echo "ended: what killed programs left behind"
 echo "found: records of another seed, a damaged byte, programs that don't run"
