@@ -432,6 +432,74 @@ PAWL_API PAWL_CHECKED int pawl_eventfd(pawl *p);
  * Errors: FORKED. */
 PAWL_API int pawl_dispatch(pawl *p);
 
+/* ---------------------------------------------------------------- what was read outside */
+
+/* What the numbers of a thing count. */
+enum pawl_outside_unit {
+    PAWL_OUTSIDE_BYTES = 0,    /* bytes of a file */
+    PAWL_OUTSIDE_MESSAGES = 1, /* a sender's messages */
+    PAWL_OUTSIDE_ROWS = 2      /* a table's rows, or their keys */
+};
+enum pawl_outside_flags {
+    /* The thing begins with this interval, or begins again: a file that was truncated, a table that
+     * was emptied and counts from 1 again. Without it, `from` must be where the interval before
+     * ended */
+    PAWL_OUTSIDE_BEGINS = 1 << 0,
+    /* The thing goes on where another one ended, which `note` names: a file that was replaced by a
+     * longer copy of itself. `from` must be where the other one ended */
+    PAWL_OUTSIDE_CONTINUES = 1 << 1,
+    /* Nothing of the interval came into the log, and that is meant so: bytes that are gone, a hole,
+     * "start: end", a record that the policy skips. `note` gives the reason */
+    PAWL_OUTSIDE_PASSED = 1 << 2,
+    /* The thing's numbers have gaps of their own: `from` may be above the end of the interval
+     * before, but not below it */
+    PAWL_OUTSIDE_SPARSE = 1 << 3
+};
+/* Where in the interval each record began. */
+enum pawl_marks {
+    PAWL_MARKS_NONE = 0, /* not known */
+    /* the first at `from`, each next one `step` bytes after the end of the value before: lines */
+    PAWL_MARKS_LINES = 1,
+    PAWL_MARKS_NUMBERS = 2, /* the i-th at from + i */
+    PAWL_MARKS_GIVEN = 3    /* as `marks` says */
+};
+
+/* An interval of something outside that was read: which thing, from where to where. */
+typedef struct pawl_outside {
+    size_t struct_size;
+    /* The thing's identity, 1 to 255 bytes: what is one thing must always have the same one, also
+     * after a restart, and two things must not share one. "file 2049:1311 /var/log/app.log",
+     * "tcp 10.0.0.1 client 7" */
+    const char *thing;
+    const char *note;  /* NULL, or at most 255 bytes: see the flags; else free text for people */
+    uint64_t from, to; /* from <= to; what was read is from <= x < to */
+    uint32_t flags;    /* enum pawl_outside_flags */
+    int32_t unit;      /* enum pawl_outside_unit */
+    /* id of the stream that the thing's records go to. A thing is read once for each stream */
+    uint32_t stream;
+    int32_t mark_kind; /* enum pawl_marks */
+    uint32_t step;     /* at most 65,535 */
+    uint32_t reserved; /* 0 */
+    /* PAWL_MARKS_GIVEN: for each record covered, where it began: ascending, within from and to */
+    const uint64_t *marks;
+    uint64_t mark_count;
+} pawl_outside;
+#define PAWL_OUTSIDE_INIT \
+    { sizeof(pawl_outside), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Names what the transaction's records were read from. The interval covers the records put since
+ * the call before, or since the transaction began; there may be none. pawl_audit() shows that each
+ * thing's intervals join, and pawl_explain_outside() leads a record back. An interval costs about
+ * 80 bytes in the log and the two texts, marks that are given one or two bytes a record.
+ * `producer` (may be NULL) is the producer of the records. With `o` NULL the call only announces
+ * others: it must come before the first record if the records go to more than one partition, since
+ * the order of records of different partitions is otherwise not kept (STATE).
+ * Errors: INVALID, NOT_FOUND (stream), TOO_LARGE (the intervals of a transaction and their marks
+ * are larger than a record may be), MEMORY, STATE, READ_ONLY, IO, FORKED. After an error the
+ * transaction can go on or be aborted; the interval is not in it. */
+PAWL_API PAWL_CHECKED int pawl_tx_origin(pawl_tx *tx, const pawl_producer *producer,
+                                         const pawl_outside *o);
+
 /* ---------------------------------------------------------------- producers */
 
 /* Takes a producer over by name, durably, and creates it if necessary. From now on, commits of an
@@ -790,7 +858,9 @@ typedef struct pawl_check {
  * could not be checked. */
 PAWL_API PAWL_CHECKED int pawl_verify(const char *dir, pawl_check *c, pawl_error *err);
 /* Verifies, and checks that each processor's intervals tile each input, and that each partition's
- * offsets have no gap.
+ * offsets have no gap. What was read outside (pawl_tx_origin()) is checked too: for each stream and
+ * thing the intervals must join, and no content may have come twice as two things. Up to 65,536
+ * things are followed at once; of more, those not read for longest are forgotten, with a remark.
  * Errors: as pawl_verify(), and TILING. */
 PAWL_API PAWL_CHECKED int pawl_audit(const char *dir, pawl_check *c, pawl_error *err);
 /* Mends what verify finds. Moves damaged bytes to lost-LSN.bin files beside the segments, puts LOST
@@ -831,6 +901,32 @@ typedef struct pawl_origin {
 /* Errors: NOT_FOUND (stream), RANGE, TRIMMED, DAMAGED, IO. */
 PAWL_API PAWL_CHECKED int pawl_explain(pawl *p, uint32_t stream, uint32_t partition,
                                        uint64_t offset, pawl_origin *out);
+
+/* Where outside the log a record was read. */
+typedef struct pawl_outside_place {
+    size_t struct_size;
+    uint64_t lsn;      /* of the commit */
+    uint64_t from, to; /* the interval of the thing that was read with the record */
+    /* where in the thing the record began, and where the next one; UINT64_MAX: not known */
+    uint64_t at, end;
+    uint32_t flags;     /* enum pawl_outside_flags */
+    int32_t unit;       /* enum pawl_outside_unit */
+    char producer[128]; /* "" if none */
+    char thing[256];
+    char note[256];
+} pawl_outside_place;
+#define PAWL_OUTSIDE_PLACE_INIT \
+    { \
+        sizeof(pawl_outside_place), 0, 0, 0, 0, 0, 0, 0, {0}, {0}, { \
+            0 \
+        } \
+    }
+/* Leads a record back to where it was read outside the log, as its commit names it
+ * (pawl_tx_origin()).
+ * Errors: NOT_FOUND (stream, or the record's commit names nothing outside for it), RANGE, TRIMMED,
+ * DAMAGED, IO, MEMORY, INVALID, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_explain_outside(pawl *p, uint32_t stream, uint32_t partition,
+                                               uint64_t offset, pawl_outside_place *out);
 
 #ifdef __cplusplus
 }

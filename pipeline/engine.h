@@ -12,13 +12,15 @@
  * apply.c      what a frame changes, whoever wrote it
  * open.c       opening, closing      follow.c   read-only handles that follow a live writer
  * tx*.c        transactions          catalog.c  streams, producers, processors' names, settings
+ *              (tx_origin.c: what they were read from)
  * reader.c     reading a partition   locate.c   from an offset to a place in the log
  * any.c        reading several partitions with one wait
  * processor.c  one step of a processor    runtime.c  pawl_run()
  * retention.c  what may be dropped        status.c   figures
  * ended.c      what was closed or committed, and closing a log in use
  * notice.c     what the application is told by itself    struct_size.c  older and newer programs
- * inspect*.c   dump, explain, audit       repair.c, verify.c are in recovery/
+ * inspect*.c   dump, audit    explain.c   where a record came from
+ *                                         repair.c, verify.c are in recovery/
  *
  * Concurrency: `mutex` guards every field of struct pawl, except those marked (constant) or
  * (atomic). The leader waits for the device without the lock: other threads append meanwhile, and
@@ -335,6 +337,11 @@ struct tx_run {
     struct wal_loan loan; /* a large run's write buffer, if one was free */
     struct bytes kept;    /* its own memory while it uses the loan */
 };
+/* From the transaction's record number `first` on, the records went to this run. */
+struct tx_order {
+    uint64_t first;
+    uint32_t run; /* index */
+};
 struct tx_spilled {
     uint32_t stream, partition, count;
     struct spilled_entry at;
@@ -377,6 +384,15 @@ struct pawl_tx {
     bool for_input;
     struct bytes catalog, sinks;
     uint32_t catalog_count, sink_count;
+    /* What the records were read from: entries encoded so far, and the number of records that they
+     * cover. `order` has the runs that the records since then went to; it is kept only once
+     * `named` is set. `marks` is memory for an entry's order and marks. */
+    struct bytes origins, marks;
+    uint32_t origin_count;
+    uint64_t origin_records;
+    bool named;
+    struct tx_order *order;
+    uint32_t order_count, order_cap;
     uint64_t bytes; /* of records held */
     uint64_t records;
     struct tx_build build;
@@ -450,6 +466,13 @@ static inline int tx_put(struct pawl_tx *tx, uint32_t stream, uint32_t partition
                ? 0
                : tx_put_many(tx, stream, partition, r, 1, now);
 }
+/* Adds a record's run to the order of runs, if that is kept: before a record is put into a run that
+ * is not the one before. */
+PAWL_CHECKED int tx_note_order(struct pawl_tx *tx, const struct tx_run *run);
+/* Is there a stream with this id, and how many partitions has it? */
+PAWL_CHECKED int tx_look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *partitions);
+/* Makes room in an array for one more element. */
+PAWL_CHECKED int tx_grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t each);
 void tx_build_free(struct pawl_tx *tx);
 /* Without the lock: writes the records held as a SPILL frame. */
 PAWL_CHECKED int tx_spill(struct pawl_tx *tx);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frames in readable form, and the origin of a record.
+ * Frames in readable form.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -26,6 +26,29 @@ static void say(struct text *t, const char *format, ...) {
         t->len = sizeof t->data - 1;
 }
 
+/* Texts come from outside: what isn't printable is shown as a dot. */
+static void say_text(struct text *t, const char *s, uint32_t len) {
+    for (uint32_t i = 0; i < len; i++)
+        say(t, "%c", (unsigned char)s[i] < ' ' || s[i] == 0x7f ? '.' : s[i]);
+}
+
+static void describe_origin(struct text *t, const struct origin_entry *e) {
+    static const char *const units[] = {"bytes", "messages", "rows"};
+    say(t, "    %s [%llu, %llu) of ", e->unit <= PAWL_OUTSIDE_ROWS ? units[e->unit] : "numbers",
+        (unsigned long long)e->from, (unsigned long long)e->to);
+    say_text(t, e->thing, e->thing_len);
+    say(t, ", for stream %u by producer %u: %u records%s%s", e->stream, e->producer, e->records,
+        (e->flags & PAWL_OUTSIDE_BEGINS) != 0 ? ", begins" : "",
+        (e->flags & PAWL_OUTSIDE_SPARSE) != 0 ? ", sparse" : "");
+    if (e->note_len != 0)
+        say(t, ", %s",
+            (e->flags & PAWL_OUTSIDE_PASSED) != 0      ? "passed over: "
+            : (e->flags & PAWL_OUTSIDE_CONTINUES) != 0 ? "continues "
+                                                       : "");
+    say_text(t, e->note, e->note_len);
+    say(t, "\n");
+}
+
 static void describe_entries(struct text *t, const struct run *r, const uint8_t *data) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count && i < 16; i++) {
@@ -33,6 +56,7 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
         struct producer_entry prod;
         struct catalog_entry cat;
         struct sink_entry sink;
+        struct origin_entry from;
         if (r->type == RUN_POSITIONS && position_decode(data, r->len, &at, &pos))
             say(t, "    processor %u stream %u/%u consumed [%llu, %llu)\n", pos.processor,
                 pos.stream, pos.partition, (unsigned long long)pos.from,
@@ -46,6 +70,8 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
         else if (r->type == RUN_SINKS && sink_decode(data, r->len, &at, &sink))
             say(t, "    sink of processor %u: %s %.*s\n", sink.processor,
                 sink.op == SINK_DECIDED ? "decided" : "finished", (int)sink.name_len, sink.name);
+        else if (r->type == RUN_ORIGINS && origin_decode(data, r->len, &at, &from))
+            describe_origin(t, &from);
         else
             return;
     }
@@ -170,82 +196,4 @@ int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *arg, pawl_
         fail_copy(err);
     errno = saved;
     return rc;
-}
-
-static void name_of_stream(const struct tables *t, uint32_t id, char out[128]) {
-    const struct stream *s = tables_stream(t, id);
-    snprintf(out, 128, "%s", s != NULL ? s->name : "?");
-}
-
-static void fill_origin(const struct tables *t, const struct frame_header *h, const uint8_t *frame,
-                        pawl_origin *out) {
-    memset(out, 0, sizeof *out);
-    out->lsn = h->lsn;
-    out->time_ns = h->time_ns;
-    out->epoch = h->epoch;
-    for (uint32_t i = 0; i < h->runs; i++) {
-        struct run r;
-        const uint8_t *data;
-        frame_run(frame, h, i, &r, &data);
-        struct position_entry e;
-        struct producer_entry p;
-        uint32_t at = 0;
-        while (r.type == RUN_POSITIONS && position_decode(data, r.len, &at, &e)) {
-            if (out->input_count < 64) {
-                char *name = out->inputs[out->input_count].processor;
-                snprintf(name, 128, "%s",
-                         tables_has_processor(t, e.processor) ? t->processors[e.processor - 1].name
-                                                              : "?");
-                name_of_stream(t, e.stream, out->inputs[out->input_count].stream);
-                out->inputs[out->input_count].partition = e.partition;
-                out->inputs[out->input_count].from = e.from;
-                out->inputs[out->input_count].to = e.to;
-            }
-            out->input_count++;
-        }
-        if (r.type == RUN_PRODUCERS && producer_decode(data, r.len, &at, &p)) {
-            const struct producer *row = tables_producer(t, p.producer);
-            snprintf(out->producer, sizeof out->producer, "%s", row != NULL ? row->name : "?");
-            out->sequence_first = p.first;
-            out->sequence_last = p.last;
-        }
-    }
-}
-
-int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, pawl_origin *out) {
-    pawl_reader *r;
-    pawl_batch b;
-    if (out == NULL)
-        return fail(PAWL_INVALID, "result pointer is NULL");
-    TRY(pawl_reader_open(p, stream, partition, offset, PAWL_READ_COMMITTED, &r));
-    int rc = pawl_read(r, 1, 0, &b);
-    uint64_t lsn = rc == 1 ? b.records[0].lsn : 0;
-    pawl_reader_close(r);
-    if (rc < 0)
-        return rc;
-    if (rc == 0)
-        return fail(PAWL_RANGE, "there is no record at offset %llu yet",
-                    (unsigned long long)offset);
-    struct segment_header h;
-    struct scan s;
-    struct scan_frame f = {0};
-    int file = segment_open(p->io, &p->mem, lsn / p->header.segment_size, &p->header, false, &h);
-    if (file < 0)
-        return file;
-    scan_begin(&s, p->io, &p->mem, file, &h, true);
-    rc = scan_jump(&s, lsn);
-    if (rc == 0)
-        rc = scan_next(&s, &f);
-    if (rc == 1) {
-        pthread_mutex_lock(&p->mutex); /* for the names */
-        fill_origin(&p->tables, &f.header, f.data, out);
-        engine_leave(p);
-    } else if (rc == 0 && (rc = segment_there(p->io, lsn / p->header.segment_size)) >= 0) {
-        rc = rc > 0 ? fail(PAWL_DAMAGED, "the frame at LSN %llu can't be read again",
-                           (unsigned long long)lsn)
-                    : fail(PAWL_TRIMMED, "the segment being read has been dropped by retention");
-    }
-    scan_end(&s);
-    p->io->ops->close(p->io, file);
-    return rc < 0 ? rc : 0;
 }

@@ -13,5 +13,7 @@
 #define PROCESSOR_FIRST STRUCT_END(pawl_processor_config, batch_bytes)
 #define STATUS_FIRST STRUCT_END(pawl_status, recycled)
 #define CHECK_FIRST STRUCT_END(pawl_check, live)
+#define OUTSIDE_FIRST STRUCT_END(pawl_outside, mark_count)
+#define OUTSIDE_PLACE_FIRST STRUCT_END(pawl_outside_place, note)
 
 #endif

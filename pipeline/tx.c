@@ -10,7 +10,7 @@
 #define POOL_MAX 64
 #define RUNS_KEPT 4
 
-static int grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t each) {
+int tx_grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t each) {
     if (count < *cap)
         return 0;
     uint32_t want = *cap == 0 ? 4 : *cap * 2;
@@ -32,6 +32,9 @@ static void strip(struct pawl_tx *tx) {
     mem_free(m, tx->positions, tx->position_cap * sizeof *tx->positions);
     bytes_free(&tx->catalog);
     bytes_free(&tx->sinks);
+    bytes_free(&tx->origins);
+    bytes_free(&tx->marks);
+    mem_free(m, tx->order, tx->order_cap * sizeof *tx->order);
     bytes_free(&tx->build.own);
     mem_free(m, tx->build.many, TX_MANY_SIZE(tx->build.many_cap));
 }
@@ -46,13 +49,16 @@ static void init(struct pawl_tx *tx, pawl *p) {
     *tx = (struct pawl_tx){.live = HANDLE_ENDED, .p = p};
     bytes_init(&tx->catalog, &p->mem);
     bytes_init(&tx->sinks, &p->mem);
+    bytes_init(&tx->origins, &p->mem);
+    bytes_init(&tx->marks, &p->mem);
     bytes_init(&tx->build.own, &p->mem);
 }
 
 static uint64_t memory_of(const struct pawl_tx *tx) {
     uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs +
                  tx->spilled_cap * sizeof *tx->spilled + tx->position_cap * sizeof *tx->positions +
-                 tx->catalog.cap + tx->sinks.cap + tx->build.own.cap +
+                 tx->catalog.cap + tx->sinks.cap + tx->origins.cap + tx->marks.cap +
+                 tx->order_cap * sizeof *tx->order + tx->build.own.cap +
                  TX_MANY_SIZE(tx->build.many_cap);
     for (uint32_t i = 0; i < tx->run_made; i++)
         n += tx->runs[i].data.cap;
@@ -217,7 +223,10 @@ void tx_reset(struct pawl_tx *tx) {
     tx->run_count = 0;
     tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
-    tx->catalog.len = tx->sinks.len = 0;
+    tx->catalog.len = tx->sinks.len = tx->origins.len = 0;
+    tx->origin_count = tx->order_count = 0;
+    tx->origin_records = 0;
+    tx->named = false;
     if (tx->producer != NULL)
         producer_release(tx->producer);
     tx->producer = NULL;
@@ -256,7 +265,7 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
         if (tx->runs[i].stream == stream && tx->runs[i].partition == partition) {
             return tx->recent = &tx->runs[i];
         }
-    if (grow(tx->p, (void **)&tx->runs, tx->run_count, &tx->run_cap, sizeof *tx->runs) < 0)
+    if (tx_grow(tx->p, (void **)&tx->runs, tx->run_count, &tx->run_cap, sizeof *tx->runs) < 0)
         return NULL;
     struct tx_run *r = &tx->runs[tx->run_count];
     if (tx->run_count == tx->run_made) {
@@ -296,8 +305,8 @@ int tx_spill(struct pawl_tx *tx) {
     }
     int rc = 0;
     for (uint32_t i = 0; i < n && rc == 0; i++)
-        rc = grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap,
-                  sizeof *tx->spilled);
+        rc = tx_grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap,
+                     sizeof *tx->spilled);
     uint64_t lsn = 0, end = 0, hash = 0;
     struct wal_frame f = {.kind = FRAME_SPILL,
                           .class = tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST,
@@ -355,7 +364,7 @@ bool tx_must_spill(const struct pawl_tx *tx) {
 
 /* Looks up a stream's number of partitions, if it is not cached or the partition is out of
  * range. */
-static int look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *partitions) {
+int tx_look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *partitions) {
     TRY(engine_enter_writer(p));
     const struct stream *s = tables_stream(&p->tables, stream);
     int rc = 0;
@@ -381,7 +390,7 @@ static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const
     if (*partition < n)
         return 0;
     if (*partition != PAWL_ANY || n == 0)
-        TRY(look_up(p, stream, *partition, &n));
+        TRY(tx_look_up(p, stream, *partition, &n));
     if (*partition == PAWL_ANY)
         *partition = n == 1 ? 0
                      : r->key_len != 0
@@ -484,6 +493,8 @@ static int put_any(struct pawl_tx *tx, uint32_t stream, uint32_t partition, cons
     while (tx->bytes + size > p->spill_bytes && tx->bytes != 0)
         TRY(tx_spill(tx));
     struct tx_run *run = find_run(tx, stream, partition);
+    if (run != NULL && tx->named)
+        TRY(tx_note_order(tx, run));
     uint8_t *out = run == NULL ? NULL : room(tx, run, (size_t)size);
     if (out == NULL)
         return PAWL_MEMORY;
@@ -535,8 +546,8 @@ int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uin
             return 0;
         }
     }
-    TRY(grow(tx->p, (void **)&tx->positions, tx->position_count, &tx->position_cap,
-             sizeof *tx->positions));
+    TRY(tx_grow(tx->p, (void **)&tx->positions, tx->position_count, &tx->position_cap,
+                sizeof *tx->positions));
     tx->positions[tx->position_count++] =
         (struct position_entry){processor, stream, partition, from, to};
     return 0;

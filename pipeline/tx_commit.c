@@ -10,7 +10,7 @@
 
 static bool tx_empty(const struct pawl_tx *tx) {
     return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && !tx->takeover &&
-           tx->catalog_count == 0 && tx->sink_count == 0;
+           tx->catalog_count == 0 && tx->sink_count == 0 && tx->origin_count == 0;
 }
 
 /* A commit with fewer bytes of records than this has them copied into one buffer; with more, each
@@ -74,7 +74,7 @@ static struct tx_run *only_run(const struct pawl_tx *tx) {
 }
 
 /* The frame's body: catalog changes, spilled runs, records, then positions, the producer,
- * decisions. */
+ * decisions, origins. */
 static int build(struct pawl_tx *tx, struct tx_build *b) {
     pawl *p = tx->p;
     b->count = b->piece_count = 0;
@@ -82,7 +82,7 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
     struct tx_run *only = only_run(tx);
     b->rest = only != NULL ? &only->data : &b->own;
     b->rest_len = b->rest->len;
-    TRY(make_room(p, b, tx->spilled_count + tx->run_count + 4));
+    TRY(make_room(p, b, tx->spilled_count + tx->run_count + 5));
     struct bytes *rest = b->rest;
     bool apart = only == NULL && tx->bytes > JOIN_MAX;
     size_t at = rest->len;
@@ -120,6 +120,10 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
     if (tx->sink_count != 0)
         bytes_put(rest, tx->sinks.data, tx->sinks.len);
     add_rest(b, RUN_SINKS, 0, 0, tx->sink_count, at);
+    at = rest->len;
+    if (tx->origin_count != 0)
+        bytes_put(rest, tx->origins.data, tx->origins.len);
+    add_rest(b, RUN_ORIGINS, 0, 0, tx->origin_count, at);
     if (rest->failed)
         return fail(PAWL_MEMORY, "no memory for a commit of %llu bytes",
                     (unsigned long long)tx->bytes);

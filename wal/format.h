@@ -9,6 +9,7 @@
  * format_frame.c       frames and their directory
  * format_features.c    what of a later version must be understood to read, or to write
  * format_runs.c        entries of runs, and records
+ * format_origin.c      entries of ORIGINS: what was read outside the log
  * format_checkpoint.c  entries of a checkpoint's runs
  */
 /* Little-endian machines only (checked at compile time).
@@ -203,6 +204,7 @@ enum run_type {
     RUN_STATE = 5,
     RUN_CATALOG = 6,
     RUN_SINKS = 7,
+    RUN_ORIGINS = 0xc008, /* an older version may skip it, and write */
     RUN_INDEX = 32,
     RUN_C_STREAMS = 64,
     RUN_C_NEXT = 65,
@@ -296,6 +298,26 @@ struct index_entry {
     uint32_t stream, partition;
     uint64_t base, lsn;
 };
+/* What was read outside: of `thing`, from `from` to `to`. It covers `records` records of the
+ * commit: in the order in which they were put, those after the ones of the entry before. */
+struct origin_entry {
+    uint32_t producer, stream;
+    uint64_t from, to;
+    uint32_t records;
+    uint16_t flags;              /* enum pawl_outside_flags */
+    uint8_t unit, mark_kind;     /* enum pawl_outside_unit, enum pawl_marks */
+    uint8_t thing_len, note_len; /* at least 1; may be 0 */
+    uint16_t step;               /* of PAWL_MARKS_LINES: bytes after each value */
+    uint32_t order_len, marks_len;
+    const char *thing, *note;     /* not terminated when decoded */
+    const uint8_t *order, *marks; /* where the records are, where each began; encoded */
+};
+/* Records of the commit that were put one after the other into one partition. */
+struct origin_span {
+    uint32_t stream, partition;
+    uint32_t first, count; /* of the records that the entry covers */
+    uint32_t left, at;     /* (private) records and place in the order that follow */
+};
 struct c_stream {
     uint32_t id, partitions;
     const char *name;
@@ -342,6 +364,7 @@ struct c_span {
 #define PRODUCER_ENTRY_SIZE 64u
 #define SPILLED_ENTRY_SIZE 24u
 #define INDEX_ENTRY_SIZE 24u
+#define ORIGIN_ENTRY_SIZE 48u /* then the texts, order and marks */
 #define C_NEXT_SIZE 16u
 #define C_POSITION_SIZE 24u
 #define C_SETTINGS_SIZE 24u
@@ -373,6 +396,17 @@ void spilled_encode(struct bytes *b, const struct spilled_entry *e);
 bool spilled_decode(const uint8_t *data, uint32_t len, struct spilled_entry *e);
 void index_encode(struct bytes *b, const struct index_entry *e);
 bool index_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct index_entry *e);
+void origin_encode(struct bytes *b, const struct origin_entry *e);
+bool origin_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct origin_entry *e);
+/* The spans of a decoded entry, one by one. */
+void origin_spans(const struct origin_entry *e, struct origin_span *s);
+bool origin_next_span(const struct origin_entry *e, struct origin_span *s);
+/* Where the i-th record that a decoded entry covers began. False: the entry doesn't say. For
+ * PAWL_MARKS_LINES it follows from the records' lengths, which this function doesn't know. */
+bool origin_mark(const struct origin_entry *e, uint32_t i, uint64_t *mark);
+/* Numbers of seven bits a byte, the lowest first; at most 10 bytes. */
+void varint_put(struct bytes *b, uint64_t v);
+bool varint_get(const uint8_t *data, uint32_t len, uint32_t *at, uint64_t *v);
 /* Entries of a checkpoint, in the same way (format_checkpoint.c). */
 void c_stream_encode(struct bytes *b, const struct c_stream *e);
 bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_stream *e);

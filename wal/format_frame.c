@@ -173,7 +173,7 @@ void run_encode(uint8_t out[RUN_SIZE], const struct run *r) {
 }
 
 bool run_type_known(uint16_t type) {
-    return (type >= RUN_RECORDS && type <= RUN_SINKS) || type == RUN_INDEX ||
+    return (type >= RUN_RECORDS && type <= RUN_SINKS) || type == RUN_INDEX || type == RUN_ORIGINS ||
            (type >= RUN_C_STREAMS && type <= RUN_C_SPANS);
 }
 
@@ -187,5 +187,5 @@ const char *run_type_name(uint16_t type) {
         return of_commit[type - RUN_RECORDS];
     if (type >= RUN_C_STREAMS && type <= RUN_C_SPANS)
         return of_checkpoint[type - RUN_C_STREAMS];
-    return type == RUN_INDEX ? "INDEX" : "unknown";
+    return type == RUN_INDEX ? "INDEX" : type == RUN_ORIGINS ? "ORIGINS" : "unknown";
 }

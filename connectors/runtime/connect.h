@@ -33,6 +33,7 @@ static inline int connect_log_error(pawl_error *err, int code) {
 #define SOURCE_CONFIG_FIRST CONNECT_END(pawl_source_config, hooks)
 #define PROCESSOR_OPS_FIRST CONNECT_END(pawl_processor_ops, destroy)
 #define PROCESSOR_CONFIG_FIRST CONNECT_END(pawl_processor_config, batch_bytes)
+#define SOURCE_OUTSIDE_FIRST CONNECT_END(pawl_outside, mark_count)
 #define FLOW_STATUS_FIRST CONNECT_END(pawl_flow_status, target)
 
 /* Nanoseconds of a clock that never goes back. NULL: the system's. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "connectors/runtime/flow.h"
+#include "connectors/runtime/source_origin.h"
 
 #define PENDING_MAX 64u /* commits not yet durable */
 /* What read() may wait for its first record, which is also how late a stop is noticed; and a source
@@ -46,11 +47,20 @@ struct pawl_source {
     struct item *items;
     uint32_t item_count;
     pawl_source_batch batch; /* read, not yet appended */
+    struct origins from;     /* what that was read from */
     bool have, ended;
     struct pending pending[PENDING_MAX]; /* a ring */
     uint32_t pending_at, pending_count;
     bool waits; /* read() may wait: the source has a thread */
 };
+
+int pawl_source_origin(pawl_source_context *x, const pawl_outside *o, uint64_t records) {
+    pawl_outside own = PAWL_OUTSIDE_INIT;
+    if (x == NULL)
+        return PAWL_INVALID;
+    int rc = pawl_struct_take(&own, sizeof own, o, SOURCE_OUTSIDE_FIRST, "pawl_outside");
+    return rc < 0 ? rc : origins_add(&x->source->from, &own, records);
+}
 
 void pawl_source_report(pawl_source_context *x, int severity, const char *format, ...) {
     va_list args;
@@ -158,21 +168,43 @@ static int poison(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, cons
                                &cut, why, DEAD_VALUE_MAX);
 }
 
-static int fill_tx(struct pawl_source *s, pawl_tx *tx, const struct item *item, uint64_t *bytes,
-                   uint64_t *poisoned) {
-    const pawl_source_batch *b = &s->batch;
+struct filling {
+    struct pawl_source *s;
+    pawl_tx *tx;
+    const char *why;
+    uint64_t bytes, poisoned;
+};
+
+static int put_record(void *arg, size_t i) {
+    struct filling *f = arg;
+    struct pawl_source *s = f->s;
+    const pawl_record *r = &s->batch.records[i];
     int rc = 0;
-    for (size_t i = 0; i < b->count && rc == 0; i++) {
-        if (b->poison == NULL)
-            rc = pawl_put(tx, s->config.stream, s->config.partition, &b->records[i]);
-        if (b->poison != NULL || rc == PAWL_TOO_LARGE)
-            rc = poison(s, tx, &b->records[i], b->poison != NULL ? b->poison : pawl_strerror(rc),
-                        poisoned);
-        *bytes += (uint64_t)b->records[i].value_len + b->records[i].key_len;
-    }
+    f->bytes += (uint64_t)r->value_len + r->key_len;
+    if (s->batch.poison == NULL)
+        rc = pawl_put(f->tx, s->config.stream, s->config.partition, r);
+    if (s->batch.poison == NULL && rc != PAWL_TOO_LARGE)
+        return rc;
+    f->why = s->batch.poison != NULL ? s->batch.poison : pawl_strerror(rc);
+    return 1;
+}
+
+static int put_refused(void *arg, size_t i, const char **why) {
+    struct filling *f = arg;
+    *why = f->why;
+    int rc = poison(f->s, f->tx, &f->s->batch.records[i], f->why, &f->poisoned);
+    return rc < 0 ? rc : f->s->config.on_poison == PAWL_ON_ERROR_SKIP;
+}
+
+static int fill_tx(struct filling *f, const struct item *item) {
+    const pawl_source_batch *b = &f->s->batch;
+    struct origins_putter q = {f, put_record, put_refused};
+    int rc = origins_put(&f->s->from, f->tx, item->producer, f->s->config.stream, b->records,
+                         b->count, &q);
     uint64_t next = pawl_producer_sequence(item->producer) + 1;
-    return rc < 0 ? rc
-                  : pawl_tx_sequence(tx, item->producer, next, next, b->position, b->position_len);
+    return rc < 0
+               ? rc
+               : pawl_tx_sequence(f->tx, item->producer, next, next, b->position, b->position_len);
 }
 
 static void acknowledge_one(struct pawl_source *s) {
@@ -199,26 +231,25 @@ static int acknowledge(struct pawl_source *s, bool wait) {
 
 static int append(struct pawl_source *s) {
     uint32_t i = 0;
-    uint64_t bytes = 0, poisoned = 0;
-    pawl_tx *tx = NULL;
+    struct filling f = {.s = s};
     pawl_receipt receipt;
     int rc = item_of(s, s->batch.item, &i);
     if (rc == 0 && s->pending_count == PENDING_MAX)
         rc = acknowledge(s, true);
     if (rc == 0)
-        rc = pawl_begin(s->flow.log, &tx);
+        rc = pawl_begin(s->flow.log, &f.tx);
     if (rc < 0)
         return flow_log_answer(&s->flow, rc);
-    rc = fill_tx(s, tx, &s->items[i], &bytes, &poisoned);
+    rc = fill_tx(&f, &s->items[i]);
     if (rc < 0) {
-        pawl_abort(tx);
+        pawl_abort(f.tx);
         return rc == PAWL_TOO_LARGE && s->batch.poison != NULL
                    ? flow_fail(&s->flow, rc, s->batch.poison)
                    : flow_log_answer(&s->flow, rc);
     }
-    rc = pawl_commit_async(tx, NULL, NULL, &receipt);
+    rc = pawl_commit_async(f.tx, NULL, NULL, &receipt);
     if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
-        pawl_abort(tx);
+        pawl_abort(f.tx);
     if (rc < 0)
         return flow_log_answer(&s->flow, rc);
     flow_point(&s->flow, "source-appended");
@@ -226,9 +257,10 @@ static int append(struct pawl_source *s) {
     *p = (struct pending){.lsn = receipt.lsn, .item = i, .position_len = s->batch.position_len};
     memcpy(p->position, s->batch.position, sizeof p->position);
     s->have = false;
-    flow_arrived(&s->flow, &(pawl_flow_status){.records = s->batch.count - poisoned,
-                                               .poisoned = poisoned,
-                                               .bytes = bytes});
+    s->from.count = 0;
+    flow_arrived(&s->flow, &(pawl_flow_status){.records = s->batch.count - f.poisoned,
+                                               .poisoned = f.poisoned,
+                                               .bytes = f.bytes});
     return 0;
 }
 
@@ -245,6 +277,7 @@ static int read_some(struct pawl_source *s) {
     pawl_fault f = {.offset = UINT64_MAX};
     pawl_source_batch *b = &s->batch;
     *b = (pawl_source_batch){0};
+    s->from.count = 0;
     int outcome =
         s->ops.read(s->ops.self, b, s->config.batch_records, s->config.batch_bytes, wait_ms(s), &f);
     if (outcome == PAWL_ENDED) {
@@ -257,7 +290,7 @@ static int read_some(struct pawl_source *s) {
         return flow_fail(&s->flow, PAWL_PROCESSOR, "the source gave no position of 1 to 32 bytes");
     if (b->item == NULL)
         return 1;
-    s->have = b->count != 0 || !is_committed(s, b);
+    s->have = b->count != 0 || s->from.count != 0 || !is_committed(s, b);
     flow_point(&s->flow, "source-read");
     return 0;
 }
@@ -396,6 +429,7 @@ void pawl_source_remove(pawl_source *s) {
     flow_stop(&s->flow, 0);
     for (uint32_t i = 0; i < s->item_count; i++)
         pawl_producer_close(s->items[i].producer);
+    origins_free(&s->from);
     if (s->ops.destroy != NULL)
         s->ops.destroy(s->ops.self);
     flow_free(&s->flow);

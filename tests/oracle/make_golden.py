@@ -31,6 +31,7 @@ import os
 import sys
 
 import golden_features  # noqa: F401
+import golden_origins  # noqa: F401
 import golden_recycled  # noqa: F401
 import pawl_writer as pw
 from golden_base import GOLDEN, OTHER_ID, add, damaged_at, encode, golden, with_stream, writer

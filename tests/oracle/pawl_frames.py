@@ -40,6 +40,7 @@ KIND_NAMES = {
 }
 
 RECORDS, SPILLED, POSITIONS, PRODUCERS, STATE, CATALOG, SINKS = range(1, 8)
+ORIGINS = 0xC008
 INDEX = 32
 C_STREAMS, C_NEXT, C_PRODUCERS, C_PROCESSORS, C_POSITIONS, C_SETTINGS, C_SINKS, C_SPANS = range(
     64, 72
@@ -52,6 +53,7 @@ RUN_NAMES = {
     STATE: "STATE",
     CATALOG: "CATALOG",
     SINKS: "SINKS",
+    ORIGINS: "ORIGINS",
     INDEX: "INDEX",
     C_STREAMS: "C_STREAMS",
     C_NEXT: "C_NEXT",
@@ -64,7 +66,7 @@ RUN_NAMES = {
 }
 
 RUNS_OF_KIND = {
-    COMMIT: {RECORDS, SPILLED, POSITIONS, PRODUCERS, STATE, CATALOG, SINKS},
+    COMMIT: {RECORDS, SPILLED, POSITIONS, PRODUCERS, STATE, CATALOG, SINKS, ORIGINS},
     SPILL: {RECORDS},
     WITNESS: set(),
     OPEN: set(),
@@ -410,6 +412,9 @@ Producer = namedtuple("Producer", "id epoch first last cookie")
 State = namedtuple("State", "op key value")
 Catalog = namedtuple("Catalog", "op id a b name")
 Sink = namedtuple("Sink", "processor op name")
+Origin = namedtuple(
+    "Origin", "producer stream first end records flags unit marks_are step thing note spans marks"
+)
 Index = namedtuple("Index", "stream partition base lsn")
 Spilled = namedtuple("Spilled", "lsn hash run")
 CStream = namedtuple("CStream", "id partitions name")
@@ -467,6 +472,60 @@ def _sink(c):
     return Sink(processor, op, name)
 
 
+def _varints(data):
+    """The numbers of seven bits a byte, the lowest first, that fill `data`."""
+    found, value, shift = [], 0, 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            found.append(value)
+            value, shift = 0, 0
+        if value >> 64 or shift > 63:
+            raise FormatError("a number of more than 64 bits")
+    if shift:
+        raise FormatError("a number that does not end")
+    return found
+
+
+def _origin(c):
+    start = c.at
+    producer, stream, first, end, records, flags, unit, kind, *lengths = c.fields(
+        "<IIQQIHBBBBHII"
+    )
+    thing_length, note_length, step, order_length, marks_length = lengths
+    c.zeros(4)
+    thing, note = c.bytes(thing_length), c.bytes(note_length)
+    order, marks = _varints(c.bytes(order_length)), _varints(c.bytes(marks_length))
+    c.pad(start)
+    if not thing or first > end:
+        raise FormatError("an origin without a name, or that ends before it begins")
+    if len(order) % 3 or not all(order[2::3]) or bool(order) != bool(records):
+        raise FormatError("an origin's order is not made of spans")
+    if len(marks) != (records if kind == 3 else 0) and kind <= 3:
+        raise FormatError("an origin has %d marks for %d records" % (len(marks), records))
+    at, absolute = first, []
+    for step_on in marks:
+        at += step_on
+        absolute.append(at)
+    if at > end:
+        raise FormatError("an origin's marks go beyond its end")
+    spans = list(zip(order[0::3], order[1::3], order[2::3]))
+    return Origin(
+        producer, stream, first, end, records, flags, unit, kind, step, thing, note, spans, absolute
+    )
+
+
+def origin_places(origin):
+    """For each record that an origin covers, in the order of put, (stream, partition)."""
+    left = origin.records
+    while left:
+        for stream, partition, count in origin.spans:
+            for _ in range(min(count, left)):
+                yield stream, partition
+            left -= min(count, left)
+
+
 def _c_stream(c):
     start = c.at
     ident, partitions, length = c.fields("<III")
@@ -515,6 +574,7 @@ _ENTRY = {
     STATE: _state,
     CATALOG: _catalog,
     SINKS: _sink,
+    ORIGINS: _origin,
     INDEX: lambda c: Index(*c.fields("<IIQQ")),
     C_STREAMS: _c_stream,
     C_NEXT: lambda c: CNext(*c.fields("<IIQ")),

@@ -390,7 +390,40 @@ class Log:
             "gone": run.lsn is None,
             "positions": positions,
             "producers": producers,
+            "outside": self._outside(frame, self.tables.stream_id(stream), partition, offset),
         }
+
+    def _outside(self, frame, stream, partition, offset):
+        """Where outside the log a record of a COMMIT was read, or None."""
+        taken = {}  # (stream, partition) -> the offset of its next record that an origin covers
+        for run in reversed(frame.runs):
+            if run.type in (f.RECORDS, f.SPILLED):
+                taken[run.stream, run.partition] = run.base
+        for run in frame.runs:
+            if run.type != f.ORIGINS:
+                continue
+            for row in f.entries(run, self.run_bytes(frame, run)):
+                at = row.first
+                for number, place in enumerate(f.origin_places(row)):
+                    mine = taken[place]
+                    taken[place] += 1
+                    if row.marks_are == 2:
+                        at = row.first + number
+                    elif row.marks_are == 3:
+                        at = row.marks[number]
+                    if place == (stream, partition) and mine == offset:
+                        return {
+                            "thing": text(row.thing),
+                            "note": text(row.note),
+                            "from": row.first,
+                            "to": row.end,
+                            "at": at if row.marks_are else None,
+                        }
+                    if row.marks_are == 1:
+                        name = self.tables.streams[place[0]][0]
+                        record = next(r for o, r in self.read(name, place[1], mine) if o == mine)
+                        at += len(record.value) + row.step
+        return None
 
 
 class SegmentState:

@@ -61,7 +61,7 @@ class Tables:
         """
         parsed = []
         for number, run in enumerate(frame.runs):
-            if run.type in (f.POSITIONS, f.PRODUCERS, f.STATE, f.CATALOG, f.SINKS):
+            if run.type in (f.POSITIONS, f.PRODUCERS, f.STATE, f.CATALOG, f.SINKS, f.ORIGINS):
                 try:
                     parsed.append((run, f.entries(run, body_of(run))))
                 except f.FormatError as error:

@@ -26,6 +26,7 @@ HEADER_BLOCKS = 2 * BLOCK
 SEAL_ROOM = 64 * 1024  # kept free at the end of a segment for the SEAL and its INDEX
 
 COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = 1, 2, 3, 4, 5, 6, 7, 8
+R_ORIGINS = 0xC008
 R_RECORDS, R_SPILLED, R_POSITIONS, R_PRODUCERS, R_STATE, R_CATALOG, R_SINKS, R_INDEX = (
     1,
     2,
@@ -50,6 +51,15 @@ def rec(value, key=b"", headers=(), timestamp=0):
 
 def padded(data, n=8):
     return data + bytes(-len(data) % n)
+
+
+def varint(n):
+    """Seven bits a byte, the lowest first."""
+    out = b""
+    while n >= 0x80:
+        out += bytes([n & 0x7F | 0x80])
+        n >>= 7
+    return out + bytes([n])
 
 
 def name_bytes(name):
@@ -698,6 +708,46 @@ class Txn:
         self._run(
             R_SINKS, padded(struct.pack("<IHH", key[0], 2 if finished else 1, len(key[1])) + key[1])
         )
+
+    def origin(
+        self,
+        producer,
+        stream,
+        thing,
+        first,
+        end,
+        places=(),
+        records=None,
+        marks=None,
+        kind=0,
+        flags=0,
+        unit=0,
+        step=0,
+        note=b"",
+    ):
+        """What the records since the last call were read from. `places`: (partition, count)."""
+        ident = self.s.streams[name_bytes(stream)][0]
+        order = b"".join(varint(n) for p, count in places for n in (ident, p, count))
+        gaps = [b - a for a, b in zip([first] + list(marks or ()), marks or ())]
+        given = b"".join(varint(gap) for gap in gaps)
+        head = struct.pack(
+            "<IIQQIHBBBBHIII",
+            self.s.producers[name_bytes(producer)]["id"] if producer else 0,
+            ident,
+            first,
+            end,
+            sum(count for _, count in places) if records is None else records,
+            flags,
+            unit,
+            3 if marks is not None else kind,
+            len(thing),
+            len(note),
+            step,
+            len(order),
+            len(given),
+            0,
+        )
+        self._run(R_ORIGINS, padded(head + thing + note + order + given))
 
     def commit(self, durable=None, flags=0, kind_flags=None):
         """Put the frame. The transaction must have been begun behind the last one that was committed."""
