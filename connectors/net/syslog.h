@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Parses syslog messages: RFC 5424, and what RFC 3164 describes.
+ * Parses syslog messages: RFC 5424, and what RFC 3164 describes and devices really send. A field is
+ * given only where the message's form leaves no doubt about it. What is not understood stays in the
+ * text, unchanged, and `unparsed` says what is there:
+ *
+ *   "message"  there is no valid <PRI>: the text is the whole message
+ *   "header"   after <PRI> there is no header that is known: the text is all that follows it
+ *   "host"     after <PRI> and a time, it isn't certain what is host or program: the text is all
+ *              that follows the time
  */
 #ifndef PAWL_CONNECTORS_SYSLOG_H
 #define PAWL_CONNECTORS_SYSLOG_H
@@ -19,15 +26,20 @@ enum syslog_field {
     SYSLOG_FIELDS
 };
 
+/* All fields but the text have at most so many bytes together. A message with more isn't
+ * understood. */
+#define SYSLOG_FIELDS_MAX 32768u
+
 struct syslog_message {
-    int version; /* 5424, 3164, or 0: neither; then the whole message is the text */
-    int facility, severity;
-    int64_t time_ns; /* 0: unknown (3164 has no year) */
+    int version;            /* 5424, 3164, or 0: neither; then the whole message is the text */
+    int facility, severity; /* -1: there is none */
+    int64_t time_ns;        /* 0: unknown (3164 has neither year nor zone) */
+    const char *unparsed;   /* NULL: everything is understood. Static */
     const char *at[SYSLOG_FIELDS];
     size_t len[SYSLOG_FIELDS]; /* 0: missing */
 };
 
-/* Never fails. The pointers are into the message. */
+/* Never fails. The pointers are into the message. LF, CR and NUL at its end are left out. */
 void syslog_parse(const char *message, size_t n, struct syslog_message *out);
 
 #endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * syslog_time.c - see syslog_time.h.
+ */
+#include "connectors/net/syslog_time.h"
+
+#include <string.h>
+#include <time.h>
+
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+static bool digits(const char **p, const char *end, int count, int *out) {
+    *out = 0;
+    for (int i = 0; i < count; i++, ++*p) {
+        if (*p == end || !is_digit(**p))
+            return false;
+        *out = *out * 10 + (**p - '0');
+    }
+    return true;
+}
+
+static bool literal(const char **p, const char *end, char c) {
+    return *p < end && *(*p)++ == c;
+}
+
+/* "22:14:15" */
+static bool clock_time(const char **p, const char *end, struct tm *tm) {
+    return digits(p, end, 2, &tm->tm_hour) && literal(p, end, ':') &&
+           digits(p, end, 2, &tm->tm_min) && literal(p, end, ':') &&
+           digits(p, end, 2, &tm->tm_sec) && tm->tm_hour <= 23 && tm->tm_min <= 59 &&
+           tm->tm_sec <= 60;
+}
+
+/* ".003"; nothing is a fraction too. */
+static bool fraction(const char **p, const char *end, int64_t *ns) {
+    int64_t unit = 1000000000;
+    *ns = 0;
+    if (*p == end || **p != '.')
+        return true;
+    const char *from = ++*p;
+    for (; *p < end && is_digit(**p); ++*p)
+        if (unit > 1) {
+            unit /= 10;
+            *ns += (**p - '0') * unit;
+        }
+    return *p != from;
+}
+
+enum zone { ZONE_NONE, ZONE_BAD, ZONE_LOOSE, ZONE_RFC };
+
+/* "Z", "+02:00" or "+0200". */
+static enum zone zone_of(const char **p, const char *end, int *seconds) {
+    int hour, minute;
+    *seconds = 0;
+    if (*p < end && **p == 'Z') {
+        ++*p;
+        return ZONE_RFC;
+    }
+    if (*p == end || (**p != '+' && **p != '-'))
+        return ZONE_NONE;
+    int sign = *(*p)++ == '-' ? -1 : 1;
+    if (!digits(p, end, 2, &hour))
+        return ZONE_BAD;
+    bool colon = *p < end && **p == ':';
+    *p += colon;
+    if (!digits(p, end, 2, &minute) || hour > 23 || minute > 59)
+        return ZONE_BAD;
+    *seconds = sign * (hour * 3600 + minute * 60);
+    return colon ? ZONE_RFC : ZONE_LOOSE;
+}
+
+static bool date_exists(int year, int month, int day) {
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return year >= 1970 && year <= 2200 && month >= 1 && month <= 12 && day >= 1 &&
+           day <= days[month - 1] + (month == 2 && leap);
+}
+
+size_t syslog_time_iso(const char *p, const char *end, bool zone, int64_t *ns) {
+    const char *from = p;
+    struct tm tm = {0};
+    int year, month, day, offset;
+    int64_t part;
+    *ns = 0;
+    if (!digits(&p, end, 4, &year) || !literal(&p, end, '-') || !digits(&p, end, 2, &month) ||
+        !literal(&p, end, '-') || !digits(&p, end, 2, &day) || !literal(&p, end, 'T') ||
+        !date_exists(year, month, day) || !clock_time(&p, end, &tm) || !fraction(&p, end, &part))
+        return 0;
+    enum zone kind = zone_of(&p, end, &offset);
+    if (kind == ZONE_BAD || (zone && kind != ZONE_RFC))
+        return 0;
+    tm.tm_year = year - 1900;
+    tm.tm_mon = month - 1;
+    tm.tm_mday = day;
+    if (kind != ZONE_NONE)
+        *ns = ((int64_t)timegm(&tm) - offset) * 1000000000 + part;
+    return (size_t)(p - from);
+}
+
+/* " 2003", if a blank or the end follows. */
+static size_t year_at(const char *p, const char *end) {
+    int year;
+    const char *from = p;
+    return literal(&p, end, ' ') && digits(&p, end, 4, &year) && year >= 1970 && year <= 2200 &&
+                   (p == end || *p == ' ')
+               ? (size_t)(p - from)
+               : 0;
+}
+
+size_t syslog_time_bsd(const char *p, const char *end) {
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    const char *from = p;
+    struct tm tm;
+    int64_t part;
+    int day;
+    size_t month = 0;
+    while (month < 36 && (end - p < 4 || memcmp(p, months + month, 3) != 0))
+        month += 3;
+    if (month == 36 || p[3] != ' ')
+        return 0;
+    p += 4;
+    p += p < end && *p == ' ';
+    int wide = end - p >= 2 && is_digit(p[1]) ? 2 : 1;
+    if (!digits(&p, end, wide, &day) || !date_exists(2000, (int)month / 3 + 1, day))
+        return 0;
+    size_t year = year_at(p, end); /* before the time of day */
+    p += year;
+    if (!literal(&p, end, ' ') || !clock_time(&p, end, &tm) || !fraction(&p, end, &part))
+        return 0;
+    if (year == 0)
+        p += year_at(p, end);
+    return (size_t)(p - from);
+}
