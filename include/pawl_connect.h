@@ -327,7 +327,10 @@ PAWL_API const char *pawl_flow_name(int flow);
 enum pawl_source_flags {
     /* can rewind to any committed position: nothing is lost, nothing is duplicated */
     PAWL_SOURCE_REWINDABLE = 1 << 0,
-    PAWL_SOURCE_ACKS = 1 << 1 /* wants ack() soon after durability */
+    PAWL_SOURCE_ACKS = 1 << 1, /* wants ack() soon after durability */
+    /* its records come from strangers, and what a stranger sends ends no pipeline: where on_poison
+     * is PAWL_ON_ERROR_STOP, such records are skipped, unless stop_on_strangers is 1 */
+    PAWL_SOURCE_STRANGERS = 1 << 2
 };
 
 typedef struct pawl_source_context pawl_source_context;
@@ -409,13 +412,11 @@ typedef struct pawl_source_config {
     int32_t on_poison;
     uint32_t dead_letter; /* stream id */
     pawl_hooks hooks;
+    /* 1: PAWL_ON_ERROR_STOP also stops a source with PAWL_SOURCE_STRANGERS */
+    uint32_t stop_on_strangers;
 } pawl_source_config;
 #define PAWL_SOURCE_CONFIG_INIT \
-    { \
-        sizeof(pawl_source_config), 0, 0, PAWL_ANY, 0, 0, 0, 0, 0, 0, { \
-            0, 0, 0, 0, 0, 0, 0 \
-        } \
-    }
+    { sizeof(pawl_source_config), 0, 0, PAWL_ANY, 0, 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0}, 0 }
 
 typedef struct pawl_source pawl_source;
 

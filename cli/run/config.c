@@ -411,8 +411,8 @@ static void read_own(config_reading *r, flow_config *w, enum section which, cons
     w->to_line = pawl_setting_line(&s, "to");
     w->dead_letter = pawl_setting_text(c, &s, "dead_letter");
     w->dead_letter_line = pawl_setting_line(&s, "dead_letter");
-    w->on_error = pawl_setting_text(c, &s, "on_error") != NULL
-                      ? (int32_t)number(which, own, "on_error")
+    w->on_error_given = pawl_setting_text(c, &s, "on_error") != NULL;
+    w->on_error = w->on_error_given        ? (int32_t)number(which, own, "on_error")
                   : w->dead_letter != NULL ? PAWL_ON_ERROR_DEAD_LETTER
                                            : PAWL_ON_ERROR_STOP;
     w->guarantee = pawl_setting_text(c, &s, "guarantee") != NULL

@@ -28,6 +28,7 @@ typedef struct flow_config {
     const char *dead_letter;
     uint32_t dead_letter_line;
     int32_t guarantee, on_error, on_lost;
+    bool on_error_given;
     uint32_t batch_records, linger_ms, backoff_ms, backoff_max_ms, retries, start_at_end;
     uint64_t batch_bytes;
     pawl_setting *settings; /* of its type; those of this program apart */

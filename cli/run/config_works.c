@@ -50,6 +50,14 @@ static uint64_t record_max(const config *c) {
     return n < 16 * MIB ? n : 16 * MIB;
 }
 
+/* The longest record that a source makes of a line: as JSON each byte may become six. */
+static uint64_t longest_record(const pawl_connector *c, const pawl_settings *s) {
+    uint64_t line_max = pawl_setting_number(c, s, "line_max");
+    const char *format = pawl_setting_text(c, s, "format");
+    bool json = strcmp(c->type, "syslog") == 0 && format != NULL && strcmp(format, "json") == 0;
+    return json ? 6 * line_max + 256 : line_max;
+}
+
 static void check_line_max(config_reading *r, const flow_config *w) {
     pawl_settings s = {.items = w->settings, .count = w->setting_count};
     const pawl_connector *c = pawl_connector_find(w->type, PAWL_KIND_SOURCE);
@@ -58,9 +66,18 @@ static void check_line_max(config_reading *r, const flow_config *w) {
         return;
     uint64_t line_max = pawl_setting_number(c, &s, "line_max");
     uint32_t line = pawl_setting_line(&s, "line_max");
-    if (line_max <= most)
+    uint64_t longest = longest_record(c, &s);
+    if (longest <= most)
         return;
-    if (line != 0)
+    if (longest != line_max)
+        config_problem(r, line != 0 ? line : w->line, line != 0 ? 1 : 0,
+                       "\"%s\": a message of line_max, %" PRIu64 " bytes, may become %" PRIu64
+                       " bytes of JSON, but this log takes records of at most %" PRIu64 ": %s",
+                       w->name, line_max, longest, most,
+                       line != 0 ? "lower line_max, or raise segment_size or memory"
+                                 : "such a one goes by on_error; line_max says less, segment_size "
+                                   "and memory allow more");
+    else if (line != 0)
         config_problem(r, line, 1,
                        "\"%s\": line_max is %" PRIu64 " bytes, but a log with segments of %" PRIu64
                        "M and %" PRIu64 "M of memory takes records of at most %" PRIu64

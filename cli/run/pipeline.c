@@ -168,6 +168,7 @@ static int add_source(pipeline *p, const flow_config *w) {
     c.batch_records = w->batch_records, c.batch_bytes = w->batch_bytes;
     c.backoff_ms = w->backoff_ms, c.backoff_max_ms = w->backoff_max_ms;
     c.on_poison = w->on_error, c.dead_letter = stream(p, w->dead_letter).id;
+    c.stop_on_strangers = w->on_error_given;
     c.hooks.report = report, c.hooks.report_arg = p;
     if (code == 0)
         code = pawl_source_add(p->log, &c, &ops, &p->sources[p->source_count], &e);

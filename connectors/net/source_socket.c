@@ -16,6 +16,19 @@
  *
  * PROTOCOL "plain": each line is a record. The source answers nothing: lines that were received but
  * aren't durable at a crash are lost.
+ *
+ * WHAT A BAD LINE COSTS: itself. The policy for poison (on_error) decides about it.
+ *   case                               plain                     numbered
+ *   longer than line_max               poison, its first bytes;  the same; its number counts as
+ *                                      the rest is skipped       taken, or it would come for ever
+ *   a part only: the connection        poison                    dropped: it is sent again
+ *   broke, or was too slow
+ *   a part only: the peer closed       a record                  dropped: it is sent again
+ *   no greeting, or a bad one; no      -                         ERR, the connection ends. Nothing
+ *   number, or not the next                                      is lost: it wasn't acknowledged
+ *   too many connections               they wait                 ERR; one that was silent for
+ *                                                                `timeout` makes room
+ * No bytes are refused: a line may have NULs and need not be UTF-8.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +36,7 @@
 
 #include "connectors/net/wire.h"
 
+#define ROUNDS_MAX 64 /* of one read() that skips */
 #define BATCH_MAX 4096u
 
 struct sender {
@@ -38,6 +52,7 @@ struct socket_source {
     uint32_t sender_count, sender_max;
     uint64_t lines; /* plain: lines received since the first run */
     char item[WIRE_SENDER_MAX + 1];
+    char why[200]; /* of the poison given last */
     pawl_record records[BATCH_MAX];
 };
 
@@ -48,13 +63,16 @@ static const pawl_setting_info settings[] = {
      "with numbers and acknowledgements, or lines alone"},
     {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "a CR before the LF is taken off"},
     {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k",
-     "the longest line; a longer one ends its connection"},
+     "the longest line; on_error decides about a longer one"},
     {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64",
      "limit of connections at once; each has a buffer of line_max"},
     {"senders", PAWL_SETTING_NUMBER, 0, NULL, "256",
      "limit of different names; each is a producer in the log for ever"},
     {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
      "a peer that leaves a line or greeting unfinished for this long is disconnected"},
+    {"idle", PAWL_SETTING_TIME, 0, NULL, "0",
+     "a peer that says nothing for this long is disconnected; 0: never"},
+    {"mode", PAWL_SETTING_TEXT, 0, NULL, "600", "permissions of a Unix socket, octal"},
     {0},
 };
 
@@ -84,7 +102,7 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     int rc = s->plain ? position(s, "", &s->lines) : 0;
     if (rc != 0)
         return connect_position_fault(rc, f);
-    return wire_open(s->wire, f);
+    return wire_open(s->wire, x, f);
 }
 
 /* ---- numbered */
@@ -153,67 +171,85 @@ static size_t numbered(const uint8_t *line, size_t n, uint64_t *out) {
     return i >= 1 && i < n && line[i] == ' ' && *out != 0 ? i + 1 : 0;
 }
 
-/* Takes one line of a connection. True: it is a record. */
-static bool take_line(struct socket_source *s, struct wire_connection *c, const uint8_t *line,
-                      size_t n, pawl_record *r) {
+/* Takes the number of a line. Returns its length; 0: the line is no record (any more). */
+static size_t take_number(struct socket_source *s, struct wire_connection *c, const uint8_t *line,
+                          size_t n) {
     uint64_t number;
     char why[64];
-    size_t text = 0;
-    n -= s->crlf && n != 0 && line[n - 1] == '\r';
+    struct sender *who = sender_of(s, c->sender);
+    size_t text = numbered(line, n, &number);
+    if (text == 0) {
+        wire_refuse(s->wire, c, "expected: NUMBER TEXT");
+        return 0;
+    }
+    if (number <= who->given) { /* a duplicate; durable or in flight */
+        if (number <= who->durable)
+            tell(s, c);
+        return 0;
+    }
+    if (who->given != 0 && number != who->given + 1) {
+        snprintf(why, sizeof why, "expected number %llu", (unsigned long long)who->given + 1);
+        wire_refuse(s->wire, c, why);
+        return 0;
+    }
+    who->given = number;
+    return text;
+}
+
+/* Takes one line of a connection, or the first bytes of one that is too long. True: it is a
+ * record. */
+static bool take_line(struct socket_source *s, struct wire_connection *c, const struct frame *f,
+                      pawl_record *r) {
+    size_t text = 0, n = f->len;
+    n -= s->crlf && f->kind == FRAME_WHOLE && n != 0 && f->at[n - 1] == '\r';
     if (!s->plain && c->sender[0] == 0) {
-        greet(s, c, (const char *)line, n);
+        if (f->kind != FRAME_WHOLE)
+            wire_refuse(s->wire, c, "the line is too long; expected: PAWL1 NAME");
+        else
+            greet(s, c, (const char *)f->at, n);
         return false;
     }
-    if (!s->plain) {
-        struct sender *who = sender_of(s, c->sender);
-        text = numbered(line, n, &number);
-        if (text == 0) {
-            wire_refuse(s->wire, c, "expected: NUMBER TEXT");
-            return false;
-        }
-        if (number <= who->given) { /* a duplicate; durable or in flight */
-            if (number <= who->durable)
-                tell(s, c);
-            return false;
-        }
-        if (who->given != 0 && number != who->given + 1) {
-            snprintf(why, sizeof why, "expected number %llu", (unsigned long long)who->given + 1);
-            wire_refuse(s->wire, c, why);
-            return false;
-        }
-        who->given = number;
-    }
-    r->value = line + text;
+    if (!s->plain && (text = take_number(s, c, f->at, n)) == 0)
+        return false;
+    r->value = f->at + text;
     r->value_len = (uint32_t)(n - text);
     return true;
 }
 
-/* Takes the whole lines of a connection into s->records. Returns the number of records. */
-static size_t take(struct socket_source *s, struct wire_connection *c, size_t max,
-                   size_t max_bytes) {
+/* Takes a line that is not whole. True: it is poison, which s->why explains. */
+static bool take_part(struct socket_source *s, struct wire_connection *c, const struct frame *f,
+                      pawl_record *r) {
+    if (f->kind == FRAME_CUT && !s->plain)
+        return false; /* it comes again */
+    if (f->kind == FRAME_CUT)
+        snprintf(s->why, sizeof s->why, "a part of a line, from %s: %s", c->peer, c->cut_why);
+    else
+        snprintf(s->why, sizeof s->why, "a line longer than line_max, %zu bytes, from %s%s%s",
+                 s->wire->set.line_max, c->peer, c->sender[0] != 0 ? ", sender " : "", c->sender);
+    return take_line(s, c, f, r);
+}
+
+/* Takes whole lines of a connection into s->records, or one that is poison. Returns the number of
+ * records. */
+static size_t take(struct socket_source *s, struct wire_connection *c, size_t max, size_t max_bytes,
+                   const char **poison) {
     size_t count = 0, bytes = 0;
     int64_t now_ns = connect_wall_ns();
     while (count < max && bytes < max_bytes && !c->refused) {
-        const uint8_t *line = c->buf + c->from, *newline = memchr(line, '\n', c->len - c->from);
-        if (newline == NULL)
+        struct frame f = wire_frame(s->wire, c);
+        bool part = f.kind == FRAME_LONG || f.kind == FRAME_CUT;
+        if (f.kind == FRAME_NONE || (part && count != 0))
             break;
         pawl_record *r = &s->records[count];
-        r->timestamp_ns = now_ns;
-        count += take_line(s, c, line, (size_t)(newline - line), r);
-        c->from = (size_t)(newline - c->buf) + 1;
-        bytes += (size_t)(newline - line);
-        c->since_ns = 0;
-    }
-    if (c->from != c->len && c->since_ns == 0)
-        c->since_ns = connect_now(NULL);
-    if (c->from == 0 && c->len > s->wire->set.line_max && !c->refused)
-        wire_refuse(s->wire, c, "the line is too long");
-    if (count == 0 && s->plain && c->closing && c->from != c->len &&
-        memchr(c->buf + c->from, '\n', c->len - c->from) == NULL) {
-        s->records[0].value = c->buf + c->from; /* the last line has no newline */
-        s->records[0].value_len = (uint32_t)(c->len - c->from);
-        c->from = c->len;
-        count = 1;
+        *r = (pawl_record){.timestamp_ns = now_ns};
+        wire_take(c, &f);
+        if (part && take_part(s, c, &f, r)) {
+            *poison = s->why;
+            return 1;
+        }
+        if (f.kind == FRAME_WHOLE)
+            count += take_line(s, c, &f, r);
+        bytes += f.len;
     }
     return count;
 }
@@ -223,12 +259,15 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     struct socket_source *s = self;
     struct wire *w = s->wire;
     w->wake_fd = connect_wake_fd(s->context);
-    (void)f;
     max_records = max_records < BATCH_MAX ? max_records : BATCH_MAX;
-    for (int round = 0; round < 2; round++) {
+    bool skipped = false; /* bytes that are no records: there may be more behind them */
+    for (int round = 0; round < 2 || (skipped && round < ROUNDS_MAX); round++) {
+        skipped = false;
         for (uint32_t i = 0; i < w->count; i++) {
             struct wire_connection *c = &w->connections[w->turn++ % w->count];
-            size_t n = c->refused ? 0 : take(s, c, max_records, max_bytes);
+            size_t from = c->from,
+                   n = c->refused ? 0 : take(s, c, max_records, max_bytes, &out->poison);
+            skipped |= c->from != from;
             if (n == 0)
                 continue;
             snprintf(s->item, sizeof s->item, "%s", s->plain ? "" : c->sender);
@@ -239,10 +278,10 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
             put_number(out, s->plain ? s->lines : sender_of(s, c->sender)->given);
             return PAWL_DONE;
         }
-        if (round == 0)
-            wire_wait(w, timeout_ms);
+        if (round == 0 || skipped)
+            wire_wait(w, round == 0 ? timeout_ms : 0);
     }
-    return PAWL_DONE;
+    return w->lost ? wire_lost(w, f) : PAWL_DONE;
 }
 
 static void source_ack(void *self, const char *item, const void *at, size_t len) {
@@ -278,23 +317,18 @@ const pawl_connector connect_source_socket = {
 
 static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     const pawl_connector *c = &connect_source_socket;
-    struct wire_settings w = {.stream = true,
-                              .connections_max = (uint32_t)pawl_setting_number(c, g, "connections"),
-                              .timeout_ms = (uint32_t)pawl_setting_number(c, g, "timeout"),
-                              .line_max = pawl_setting_number(c, g, "line_max")};
+    bool plain = pawl_setting_number(c, g, "protocol") != 0;
+    struct wire_settings w = {.stream = true, .answers = !plain};
     uint64_t senders = pawl_setting_number(c, g, "senders");
-    int rc = wire_address_check(pawl_setting_text(c, g, "address"), err);
+    int rc = wire_settings_take(&w, c, g, 64, 4u << 20, err);
     if (rc < 0)
         return rc;
-    if (w.connections_max < 1 || w.connections_max > WIRE_CONNECTIONS_MAX || senders < 1 ||
-        senders > 16000 || w.line_max < 64 || w.line_max > 4u << 20)
-        return connect_error(
-            err, PAWL_INVALID,
-            "connections must be 1 to 1024, senders 1 to 16000, line_max 64 to 4M");
-    snprintf(w.address, sizeof w.address, "%s", pawl_setting_text(c, g, "address"));
+    if (senders < 1 || senders > 16000)
+        return connect_error(err, PAWL_INVALID, "line %u: senders must be 1 to 16000",
+                             pawl_setting_line(g, "senders"));
     struct socket_source *s = calloc(1, sizeof *s);
     if (s != NULL) {
-        s->plain = pawl_setting_number(c, g, "protocol") != 0;
+        s->plain = plain;
         s->crlf = pawl_setting_number(c, g, "crlf") != 0;
         s->sender_max = (uint32_t)senders;
         s->wire = wire_new(&w);
@@ -308,7 +342,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     s->wire->tell = tell;
     s->wire->tell_arg = s;
     *out = (pawl_source_ops){.struct_size = sizeof *out,
-                             .flags = PAWL_SOURCE_ACKS,
+                             .flags = PAWL_SOURCE_ACKS | PAWL_SOURCE_STRANGERS,
                              .type = c->type,
                              .self = s,
                              .open = source_open,

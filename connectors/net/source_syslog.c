@@ -1,23 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The source "syslog": messages over UDP, TCP or a Unix datagram socket. TCP messages are counted
- * by octets or ended by LF, which is decided for each message (RFC 6587). Syslog has no
- * acknowledgements: messages that were received but aren't durable at a crash are lost. While the
- * log is full, the kernel drops datagrams.
+ * by octets or ended by LF or NUL, which is decided for each message (RFC 6587, frame.h). Syslog
+ * has no acknowledgements: messages that were received but aren't durable at a crash are lost.
+ * While the log is full, the kernel drops datagrams; their number is reported.
+ *
+ * WHAT A BAD MESSAGE COSTS: itself. The policy for poison (on_error) decides about it.
+ *   case                                        outcome
+ *   longer than line_max, TCP or datagram       poison, its first bytes; the rest is skipped
+ *   a part only: the connection broke or was    poison
+ *   too slow, or ended within a counted message
+ *   a last line without its end, the peer       a record
+ *   closed the connection
+ *   empty: a bare LF, NUL or datagram           nothing
+ *   a count without '<' after it, or above      a line
+ *   FRAME_COUNT_MAX
+ *   not understood, whatever bytes it has       a record: the text as it came, marked so (syslog.h)
+ *   larger than the log takes                   poison
+ *   too many connections                        they wait until one ends
  */
-#include <errno.h>
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "connectors/net/syslog.h"
 #include "connectors/net/wire.h"
 #include "connectors/text/json_text.h"
 
+#define ROUNDS_MAX 64 /* of one read() that skips */
 #define BATCH_MAX 1024u
-#define HEADERS_MAX 9u
-#define ARENA (4u << 20) /* received datagrams, and JSON */
+#define HEADERS_MAX 10u
+#define ARENA (2u << 20) /* received datagrams, and JSON: so much, and one of the longest */
 
 enum { AS_HEADERS = 0, AS_JSON = 1, AS_RAW = 2 };
 
@@ -27,7 +41,10 @@ struct syslog_source {
     int format;
     uint64_t count;
     char *arena;
-    size_t used;
+    size_t size, used;   /* of the arena */
+    char why[200];       /* of the poison given last */
+    const char *held_at; /* a datagram that is too long, in the arena: given next, alone */
+    size_t held;         /* its bytes there; 0: none */
     pawl_record records[BATCH_MAX];
     pawl_header headers[BATCH_MAX][HEADERS_MAX];
     char numbers[BATCH_MAX][2][4];
@@ -41,11 +58,14 @@ static const pawl_setting_info settings[] = {
      "the fields become headers and the text the value; or all of it a JSON value; or the message "
      "as it came"},
     {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k",
-     "the longest message over TCP; a longer one ends its connection"},
+     "the longest message; on_error decides about a longer one"},
     {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64",
      "limit of connections at once; each has a buffer of line_max"},
     {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
      "a peer that leaves a message unfinished for this long is disconnected"},
+    {"idle", PAWL_SETTING_TIME, 0, NULL, "0",
+     "a peer that says nothing for this long is disconnected; 0: never"},
+    {"mode", PAWL_SETTING_TEXT, 0, NULL, "600", "permissions of a Unix socket, octal"},
     {0},
 };
 
@@ -60,7 +80,7 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     if (n < 0)
         return connect_position_fault(n, f);
     memcpy(&s->count, at, sizeof s->count);
-    return wire_open(s->wire, f);
+    return wire_open(s->wire, x, f);
 }
 
 /* ---- JSON */
@@ -87,7 +107,7 @@ static char *quote(char *to, const char *text, size_t n) {
 }
 
 static size_t json_max(const struct syslog_message *m) {
-    size_t n = 100;
+    size_t n = 130;
     for (int i = 0; i < SYSLOG_FIELDS; i++)
         n += 6 * m->len[i] + 16;
     return n;
@@ -97,6 +117,8 @@ static void as_json(struct syslog_source *s, const struct syslog_message *m, paw
     char *from = s->arena + s->used, *to = from;
     to += snprintf(to, 100, "{\"facility\":%d,\"severity\":%d,\"rfc\":%d", m->facility, m->severity,
                    m->version);
+    if (m->unparsed != NULL)
+        to += snprintf(to, 30, ",\"unparsed\":\"%s\"", m->unparsed);
     for (int i = 0; i < SYSLOG_FIELDS; i++)
         if (m->len[i] != 0 || i == SYSLOG_TEXT) {
             to += snprintf(to, 16, ",\"%s\":", names[i]);
@@ -113,9 +135,9 @@ static void as_json(struct syslog_source *s, const struct syslog_message *m, paw
 static void add_header(struct syslog_source *s, size_t index, const char *name, const char *value,
                        size_t n) {
     pawl_record *r = &s->records[index];
-    size_t most = 16384; /* keeps all headers together below a record's limit */
+    assert(r->header_count < HEADERS_MAX);
     s->headers[index][r->header_count++] =
-        (pawl_header){name, value, (uint16_t)strlen(name), (uint16_t)(n < most ? n : most)};
+        (pawl_header){name, value, (uint16_t)strlen(name), (uint16_t)n};
 }
 
 static void as_headers(struct syslog_source *s, const struct syslog_message *m, size_t index) {
@@ -125,19 +147,18 @@ static void as_headers(struct syslog_source *s, const struct syslog_message *m, 
     r->value = m->at[SYSLOG_TEXT];
     r->value_len = (uint32_t)m->len[SYSLOG_TEXT];
     r->headers = s->headers[index];
-    if (m->version == 0)
+    if (m->unparsed != NULL)
+        add_header(s, index, "syslog-unparsed", m->unparsed, strlen(m->unparsed));
+    if (m->facility < 0)
         return;
     for (int i = 0; i < 2; i++) {
         int n = snprintf(s->numbers[index][i], 4, "%d", (i == 0 ? m->facility : m->severity) & 31);
         add_header(s, index, i == 0 ? "syslog-facility" : "syslog-severity", s->numbers[index][i],
                    (size_t)n);
     }
-    size_t left = 40000;
-    for (int i = 0; i < SYSLOG_TEXT; i++)
-        if (m->len[i] != 0 && m->len[i] <= left) {
+    for (int i = 0; i < SYSLOG_TEXT; i++) /* syslog_parse() bounds them all together */
+        if (m->len[i] != 0)
             add_header(s, index, headers[i], m->at[i], m->len[i]);
-            left -= m->len[i] < 16384 ? m->len[i] : 16384;
-        }
 }
 
 /* Makes a record of one message, whose bytes must stay in place until the next read. False: this
@@ -146,7 +167,7 @@ static bool message(struct syslog_source *s, size_t index, const char *text, siz
     struct syslog_message m;
     pawl_record *r = &s->records[index];
     syslog_parse(text, n, &m);
-    if (s->format == AS_JSON && json_max(&m) > ARENA - s->used)
+    if (s->format == AS_JSON && json_max(&m) > s->size - s->used)
         return false;
     *r = (pawl_record){.value = text, .value_len = (uint32_t)n};
     r->timestamp_ns = m.time_ns > 0 ? m.time_ns : connect_wall_ns();
@@ -157,80 +178,71 @@ static bool message(struct syslog_source *s, size_t index, const char *text, siz
     return true;
 }
 
-/* ---- TCP */
-
-/* Finds the first message in the buffer. Returns how many bytes it takes, framing included, and
- * sets its place and length. 0: not complete yet; -1: too long. */
-static long frame(const struct syslog_source *s, const struct wire_connection *c, const char **text,
-                  size_t *n) {
-    const char *p = (const char *)c->buf + c->from;
-    size_t have = c->len - c->from, len = 0, i = 0, most = s->wire->set.line_max;
-    if (have == 0)
-        return 0;
-    if (p[0] >= '1' && p[0] <= '9') { /* LENGTH SP MESSAGE */
-        for (; i < have && i < 8 && p[i] >= '0' && p[i] <= '9'; i++)
-            len = len * 10 + (size_t)(p[i] - '0');
-        if (i == have && i < 8)
-            return 0;
-        if (i < 8 && p[i] == ' ') {
-            if (i + 1 + len > most)
-                return -1;
-            *text = p + i + 1;
-            *n = len;
-            return have >= i + 1 + len ? (long)(i + 1 + len) : 0;
-        }
-    }
-    const char *newline = memchr(p, '\n', have);
-    if (newline == NULL)
-        return have > most ? -1 : 0;
-    *text = p;
-    *n = (size_t)(newline - p);
-    return newline - p + 1;
+/* The only record of its batch: bytes that are no message, as s->why says. */
+static size_t poisoned(struct syslog_source *s, const void *bytes, size_t n, const char **poison) {
+    s->records[0] =
+        (pawl_record){.value = bytes, .value_len = (uint32_t)n, .timestamp_ns = connect_wall_ns()};
+    *poison = s->why;
+    return 1;
 }
 
-static size_t take(struct syslog_source *s, struct wire_connection *c, size_t max) {
-    size_t count = 0, n;
-    const char *text;
-    long used = 0;
-    while (count < max && !c->refused && (used = frame(s, c, &text, &n)) > 0) {
-        if (n != 0) {
-            if (!message(s, count, text, n))
-                break;
-            count++;
-        }
-        c->from += (size_t)used;
-        c->since_ns = 0;
+static void why_long(struct syslog_source *s, uint64_t length, const char *peer) {
+    char bytes[32] = "";
+    if (length != 0)
+        snprintf(bytes, sizeof bytes, " of %llu bytes", (unsigned long long)length);
+    snprintf(s->why, sizeof s->why, "a message%s, longer than line_max, %zu bytes, from %s", bytes,
+             s->wire->set.line_max, peer);
+}
+
+/* ---- TCP */
+
+/* Takes whole messages of a connection, or one that is poison. Returns the number of records. */
+static size_t take(struct syslog_source *s, struct wire_connection *c, size_t max,
+                   const char **poison) {
+    size_t count = 0;
+    while (count < max && !c->refused) {
+        struct frame f = wire_frame(s->wire, c);
+        bool part = f.kind == FRAME_LONG || f.kind == FRAME_CUT;
+        if (f.kind == FRAME_NONE || (part && count != 0))
+            break;
+        bool empty = f.len == 0 || (f.len == 1 && f.at[0] == '\r');
+        if (f.kind == FRAME_WHOLE && !empty && !message(s, count, (const char *)f.at, f.len))
+            break; /* the next batch has room for it */
+        wire_take(c, &f);
+        if (f.kind == FRAME_LONG)
+            why_long(s, f.length, c->peer);
+        else if (f.kind == FRAME_CUT)
+            snprintf(s->why, sizeof s->why, "a part of a message, from %s: %s", c->peer,
+                     c->orderly ? "the connection ended within a counted message" : c->cut_why);
+        if (part)
+            return poisoned(s, f.at, f.len, poison);
+        count += f.kind == FRAME_WHOLE && !empty;
     }
-    if (used < 0)
-        wire_refuse(s->wire, c, "the message is too long");
-    if (c->from != c->len && c->since_ns == 0)
-        c->since_ns = connect_now(NULL);
-    /* the last message has no end mark */
-    if (count == 0 && used == 0 && c->closing && c->from != c->len) {
-        (void)message(s, 0, (const char *)c->buf + c->from, c->len - c->from);
-        c->from = c->len;
-        count = 1;
-    }
-    if (c->from == c->len)
-        c->since_ns = 0;
     return count;
 }
 
 /* ---- UDP */
 
-static size_t datagrams(struct syslog_source *s, size_t max) {
-    size_t count = 0;
-    while (count < max && ARENA - s->used > 8u * 65536u) {
-        char *text = s->arena + s->used;
-        ssize_t n = recv(s->wire->datagram_fd, text, 65536, MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
+/* A datagram that is too long ends the batch: it is the next one. */
+static size_t datagrams(struct syslog_source *s, size_t max, const char **poison) {
+    size_t count = 0, size = s->wire->set.line_max;
+    while (count < max && s->held == 0 && s->size - s->used > 8 * size + 1024) {
+        char peer[PEER_MAX], *text = s->arena + s->used;
+        ssize_t n = wire_datagram(s->wire, text, size, peer);
         if (n < 0)
             break;
-        if (n == 0)
-            continue;
-        s->used += (size_t)n;
-        count += message(s, count, text, (size_t)n);
+        s->used += (size_t)n < size ? (size_t)n : size;
+        if ((size_t)n > size) {
+            why_long(s, (uint64_t)n, peer);
+            s->held_at = text;
+            s->held = size;
+        } else if (n != 0)
+            count += message(s, count, text, (size_t)n);
+    }
+    if (count == 0 && s->held != 0) {
+        size_t held = s->held;
+        s->held = 0;
+        return poisoned(s, s->held_at, held, poison);
     }
     return count;
 }
@@ -248,25 +260,32 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
                        int timeout_ms, pawl_fault *f) {
     struct syslog_source *s = self;
     struct wire *w = s->wire;
-    w->wake_fd = connect_wake_fd(s->context);
     size_t n = 0;
     (void)max_bytes;
-    (void)f;
+    w->wake_fd = connect_wake_fd(s->context);
     max_records = max_records < BATCH_MAX ? max_records : BATCH_MAX;
-    for (int round = 0; round < 2; round++) {
+    if (s->held != 0) {
+        give(s, out, datagrams(s, 0, &out->poison));
+        return PAWL_DONE;
+    }
+    bool skipped = false; /* bytes that are no records: there may be more behind them */
+    for (int round = 0; round < 2 || (skipped && round < ROUNDS_MAX); round++) {
+        skipped = false;
         s->used = 0;
         for (uint32_t i = 0; i < w->count && n == 0; i++) {
             struct wire_connection *c = &w->connections[w->turn++ % w->count];
-            n = c->refused ? 0 : take(s, c, max_records);
+            size_t from = c->from;
+            n = c->refused ? 0 : take(s, c, max_records, &out->poison);
+            skipped |= c->from != from;
         }
-        if (n == 0 && round == 0 && wire_wait(w, timeout_ms))
-            n = datagrams(s, max_records);
+        if (n == 0 && (round == 0 || skipped) && wire_wait(w, round == 0 ? timeout_ms : 0))
+            n = datagrams(s, max_records, &out->poison);
         if (n != 0) {
             give(s, out, n);
             return PAWL_DONE;
         }
     }
-    return PAWL_DONE;
+    return w->lost ? wire_lost(w, f) : PAWL_DONE;
 }
 
 static void source_status(void *self, char *text, size_t size) {
@@ -291,28 +310,21 @@ const pawl_connector connect_source_syslog = {
 
 static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     const pawl_connector *c = &connect_source_syslog;
-    const char *address = pawl_setting_text(c, g, "address");
     uint64_t transport = pawl_setting_number(c, g, "transport");
-    struct wire_settings w = {.stream = transport != 1,
-                              .datagram = transport != 2,
-                              .connections_max = (uint32_t)pawl_setting_number(c, g, "connections"),
-                              .timeout_ms = (uint32_t)pawl_setting_number(c, g, "timeout"),
-                              .line_max = pawl_setting_number(c, g, "line_max")};
-    int rc = wire_address_check(address, err);
+    struct wire_settings w = {.stream = transport != 1, .datagram = transport != 2, .octets = true};
+    int rc = wire_settings_take(&w, c, g, 480, 512u << 10, err);
     if (rc < 0)
         return rc;
-    if (w.connections_max < 1 || w.connections_max > WIRE_CONNECTIONS_MAX || w.line_max < 480 ||
-        w.line_max > 512u << 10)
-        return connect_error(err, PAWL_INVALID,
-                             "connections must be 1 to 1024, line_max 480 to 512k");
-    if (strncmp(address, "unix:", 5) == 0)
+    if (listen_is_unix(w.address)) {
         w.stream = false;
-    snprintf(w.address, sizeof w.address, "%s", address);
+        w.datagram = true;
+    }
     struct syslog_source *s = calloc(1, sizeof *s);
     if (s != NULL) {
         s->format = (int)pawl_setting_number(c, g, "format");
         s->wire = wire_new(&w);
-        s->arena = malloc(ARENA);
+        s->size = ARENA + 8 * w.line_max;
+        s->arena = malloc(s->size);
     }
     if (s == NULL || s->wire == NULL || s->arena == NULL) {
         if (s != NULL)
@@ -320,6 +332,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
     }
     *out = (pawl_source_ops){.struct_size = sizeof *out,
+                             .flags = PAWL_SOURCE_STRANGERS,
                              .type = c->type,
                              .self = s,
                              .open = source_open,

@@ -26,8 +26,7 @@ enum syslog_field {
     SYSLOG_FIELDS
 };
 
-/* All fields but the text have at most so many bytes together. A message with more isn't
- * understood. */
+/* The limit of all fields but the text together, in bytes. A message with more isn't understood. */
 #define SYSLOG_FIELDS_MAX 32768u
 
 struct syslog_message {

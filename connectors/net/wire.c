@@ -1,53 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Listening sockets, connections and their buffers, all in one poll().
+ * Connections and their buffers, all in one poll().
  */
 #include "connectors/net/wire.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#define PAUSE_NS UINT64_C(1000000000) /* after such a pause all timeouts start again */
+#define MS UINT64_C(1000000)
+#define PAUSE_NS (1000 * MS)  /* after such a pause all timeouts start again */
+#define ACCEPT_NS (1000 * MS) /* pause after an accept() that failed */
+#define CHECK_NS (5000 * MS)  /* how often a Unix socket's name is looked at */
 
-static bool is_unix(const char *address) {
-    return strncmp(address, "unix:", 5) == 0;
+static uint32_t small(uint64_t ms) {
+    return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
 }
 
-static bool split(const char *address, char host[200], char port[8]) {
-    const char *colon = strrchr(address, ':');
-    const char *digits = colon != NULL ? colon + 1 : address;
-    size_t n = colon != NULL ? (size_t)(colon - address) : 0, digits_len = strlen(digits);
-    if (digits_len < 1 || digits_len > 5 || strspn(digits, "0123456789") != digits_len ||
-        strtol(digits, NULL, 10) > 65535 || n >= 200)
-        return false;
-    snprintf(port, 8, "%.5s", digits);
-    if (n >= 2 && address[0] == '[' && address[n - 1] == ']')
-        snprintf(host, 200, "%.*s", (int)(n - 2), address + 1);
-    else if (n != 0)
-        snprintf(host, 200, "%.*s", (int)n, address);
-    else
-        strcpy(host, "127.0.0.1");
-    return true;
-}
-
-int wire_address_check(const char *address, pawl_error *err) {
-    char host[200], port[8];
-    struct sockaddr_un un;
-    if (is_unix(address) ? address[5] != 0 && strlen(address + 5) < sizeof un.sun_path
-                         : split(address, host, port))
-        return 0;
-    return connect_error(err, PAWL_INVALID,
-                         "address must be HOST:PORT, PORT or unix:PATH, not \"%s\"", address);
+int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const pawl_settings *g,
+                       size_t least, size_t most, pawl_error *err) {
+    const char *address = pawl_setting_text(c, g, "address"),
+               *mode = pawl_setting_text(c, g, "mode");
+    uint64_t connections = pawl_setting_number(c, g, "connections"),
+             line_max = pawl_setting_number(c, g, "line_max");
+    int rc = listen_check(address, err);
+    if (rc < 0)
+        return rc;
+    if (connections < 1 || connections > WIRE_CONNECTIONS_MAX)
+        return connect_error(err, PAWL_INVALID, "line %u: connections must be 1 to %u",
+                             pawl_setting_line(g, "connections"), WIRE_CONNECTIONS_MAX);
+    if (line_max < least || line_max > most)
+        return connect_error(err, PAWL_INVALID, "line %u: line_max must be %zu to %zu bytes",
+                             pawl_setting_line(g, "line_max"), least, most);
+    if (strlen(mode) < 3 || strlen(mode) > 4 || strspn(mode, "01234567") != strlen(mode))
+        return connect_error(err, PAWL_INVALID,
+                             "line %u: mode must be octal, such as 600 or 660, not \"%s\"",
+                             pawl_setting_line(g, "mode"), mode);
+    snprintf(w->address, sizeof w->address, "%s", address);
+    w->connections_max = (uint32_t)connections;
+    w->line_max = line_max;
+    w->mode = (unsigned)strtoul(mode, NULL, 8);
+    w->timeout_ms = small(pawl_setting_number(c, g, "timeout"));
+    w->idle_ms = small(pawl_setting_number(c, g, "idle"));
+    return 0;
 }
 
 struct wire *wire_new(const struct wire_settings *s) {
@@ -55,7 +58,7 @@ struct wire *wire_new(const struct wire_settings *s) {
     if (w == NULL)
         return NULL;
     w->set = *s;
-    w->stream_fd = w->datagram_fd = -1;
+    w->listening = (struct listening){.stream_fd = -1, .datagram_fd = -1};
     pthread_mutex_init(&w->mutex, NULL);
     w->connections = calloc(s->connections_max, sizeof *w->connections);
     if (w->connections == NULL) {
@@ -65,124 +68,76 @@ struct wire *wire_new(const struct wire_settings *s) {
     return w;
 }
 
-/* ---- listening */
-
-static int listen_unix(struct wire *w, int type, int *out, pawl_fault *f) {
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    snprintf(un.sun_path, sizeof un.sun_path, "%s", w->set.address + 5);
-    int probe = socket(AF_UNIX, type | SOCK_CLOEXEC, 0), fd;
-    struct stat st;
-    if (probe >= 0 && stat(un.sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-        connect(probe, (struct sockaddr *)&un, sizeof un) != 0 && errno == ECONNREFUSED)
-        unlink(un.sun_path); /* left by a process that was killed */
-    if (probe >= 0)
-        close(probe);
-    fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    mode_t mask = umask(0177);
-    int rc = fd >= 0 ? bind(fd, (struct sockaddr *)&un, sizeof un) : -1;
-    umask(mask);
-    if (rc == 0 && type == SOCK_STREAM)
-        rc = listen(fd, 64);
-    if (rc != 0) {
-        int error = errno;
-        if (fd >= 0)
-            close(fd);
-        return pawl_fault_set(f, error == EACCES ? PAWL_FATAL : PAWL_RETRY, "%s: %s",
-                              w->set.address, strerror(error));
-    }
-    *out = fd;
-    return PAWL_DONE;
-}
-
-static int bind_one(const struct addrinfo *a, int type, const char *port, int *out) {
-    int one = 1, fd = socket(a->ai_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    struct sockaddr_storage to = {0};
-    memcpy(&to, a->ai_addr, a->ai_addrlen);
-    uint16_t number = htons((uint16_t)strtoul(port, NULL, 10));
-    if (a->ai_family == AF_INET6)
-        ((struct sockaddr_in6 *)&to)->sin6_port = number;
-    else
-        ((struct sockaddr_in *)&to)->sin_port = number;
-    if (type == SOCK_STREAM)
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    else
-        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){4 << 20}, sizeof(int));
-    if (bind(fd, (struct sockaddr *)&to, a->ai_addrlen) != 0 ||
-        (type == SOCK_STREAM && listen(fd, 64) != 0)) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        return -1;
-    }
-    *out = fd;
-    return 0;
-}
-
-static uint16_t port_of(int fd) {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-    } a;
-    socklen_t n = sizeof a;
-    memset(&a, 0, sizeof a);
-    if (getsockname(fd, &a.any, &n) != 0)
-        return 0;
-    return ntohs(a.any.sa_family == AF_INET6 ? a.in6.sin6_port : a.in.sin_port);
-}
-
-static int listen_inet(struct wire *w, pawl_fault *f) {
-    char host[200], port[8];
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *list = NULL;
-    if (!split(w->set.address, host, port))
-        return pawl_fault_set(f, PAWL_FATAL, "%s is no address", w->set.address);
-    int rc = getaddrinfo(host, NULL, &hints, &list);
-    if (rc != 0)
-        return pawl_fault_set(f, PAWL_RETRY, "%s: %s", host, gai_strerror(rc));
-    rc = 0;
-    if (w->set.stream && w->stream_fd < 0)
-        rc = bind_one(list, SOCK_STREAM, port, &w->stream_fd);
-    if (rc == 0 && w->set.stream) /* the same port for both, also if the system chose it */
-        snprintf(port, sizeof port, "%u", port_of(w->stream_fd));
-    if (rc == 0 && w->set.datagram && w->datagram_fd < 0)
-        rc = bind_one(list, SOCK_DGRAM, port, &w->datagram_fd);
-    int error = errno;
-    freeaddrinfo(list);
-    if (rc != 0)
-        return pawl_fault_set(f, error == EACCES ? PAWL_FATAL : PAWL_RETRY, "%s: %s",
-                              w->set.address, strerror(error));
-    pthread_mutex_lock(&w->mutex);
-    snprintf(w->shown, sizeof w->shown, "listening on %.90s:%u", host,
-             port_of(w->stream_fd >= 0 ? w->stream_fd : w->datagram_fd));
-    pthread_mutex_unlock(&w->mutex);
-    return PAWL_DONE;
-}
-
-int wire_open(struct wire *w, pawl_fault *f) {
+int wire_open(struct wire *w, pawl_source_context *x, pawl_fault *f) {
+    char shown[sizeof w->shown] = "";
+    w->context = x;
     w->looked_ns = connect_now(NULL);
-    if ((!w->set.stream || w->stream_fd >= 0) && (!w->set.datagram || w->datagram_fd >= 0))
-        return PAWL_DONE;
-    if (!is_unix(w->set.address))
-        return listen_inet(w, f);
-    bool stream = w->set.stream;
-    int rc = listen_unix(w, stream ? SOCK_STREAM : SOCK_DGRAM,
-                         stream ? &w->stream_fd : &w->datagram_fd, f);
+    int rc = listen_open(&w->listening, w->set.address, w->set.stream, w->set.datagram, w->set.mode,
+                         shown, sizeof shown, f);
     pthread_mutex_lock(&w->mutex);
-    if (rc == PAWL_DONE)
-        snprintf(w->shown, sizeof w->shown, "listening on %.110s", w->set.address);
+    if (rc == PAWL_DONE && shown[0] != 0)
+        memcpy(w->shown, shown, sizeof shown);
+    w->drops_seen = rc == PAWL_DONE && shown[0] != 0 ? 0 : w->drops_seen;
     pthread_mutex_unlock(&w->mutex);
     return rc;
 }
 
+/* ---- what is said */
+
+static void say_held(struct wire *w, struct wire_pace *p, uint64_t now) {
+    pawl_source_report(w->context, 2, "%s (and %llu more like it in the last %u s)", p->last,
+                       (unsigned long long)p->held - 1, WIRE_SAY_MS / 1000);
+    p->held = 0;
+    p->next_ns = now + WIRE_SAY_MS * MS;
+}
+
+void wire_report(struct wire *w, enum wire_event event, const char *format, ...) {
+    struct wire_pace *p = &w->pace[event];
+    uint64_t now = connect_now(NULL);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(p->last, sizeof p->last, format, args);
+    va_end(args);
+    if (now < p->next_ns) {
+        p->held++;
+        return;
+    }
+    p->next_ns = now + WIRE_SAY_MS * MS;
+    pawl_source_report(w->context, 2, "%s", p->last);
+}
+
 void wire_status(struct wire *w, char *text, size_t size) {
+    char more[120] = "";
+    size_t n = 0;
     pthread_mutex_lock(&w->mutex);
-    snprintf(text, size, "%s", w->shown);
+    if (w->open != 0)
+        n += (size_t)snprintf(more + n, sizeof more - n, ", %u connected", w->open);
+    if (w->refused != 0)
+        n += (size_t)snprintf(more + n, sizeof more - n, ", %llu refused",
+                              (unsigned long long)w->refused);
+    if (w->drops != 0)
+        snprintf(more + n, sizeof more - n, ", %llu datagrams dropped",
+                 (unsigned long long)w->drops);
+    snprintf(text, size, "%s%s", w->shown, more);
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* ---- connections */
+static void count(struct wire *w, uint64_t *counter, uint64_t n) {
+    pthread_mutex_lock(&w->mutex);
+    *counter += n;
+    w->open = w->count;
+    pthread_mutex_unlock(&w->mutex);
+}
+
+/* ---- sending */
+
+static void end_input(struct wire_connection *c, bool orderly, const char *why) {
+    if (!c->closing) {
+        c->closing = true;
+        c->orderly = orderly;
+        c->cut_why = why;
+    }
+}
 
 static void flush(struct wire_connection *c) {
     while (c->out_len != 0) {
@@ -190,7 +145,8 @@ static void flush(struct wire_connection *c) {
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            c->closing |= n < 0 && errno != EAGAIN && errno != EWOULDBLOCK;
+            if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+                end_input(c, false, "the connection broke");
             return;
         }
         memmove(c->out, c->out + n, c->out_len - (size_t)n);
@@ -209,35 +165,93 @@ bool wire_say(struct wire_connection *c, const char *text) {
     return true;
 }
 
-void wire_refuse(struct wire *w, struct wire_connection *c, const char *why) {
+static void end(struct wire *w, struct wire_connection *c, const char *why) {
     char text[256];
     snprintf(text, sizeof text, "ERR %.240s\n", why);
-    wire_say(c, text);
+    if (w->set.answers)
+        wire_say(c, text);
     c->refused = true;
-    w->refused++;
+    count(w, &w->refused, 1);
 }
 
+void wire_refuse(struct wire *w, struct wire_connection *c, const char *why) {
+    wire_report(w, WIRE_REFUSED, "%s%s%s: its connection was ended: %s", c->peer,
+                c->sender[0] != 0 ? ", sender " : "", c->sender, why);
+    end(w, c, why);
+}
+
+/* ---- connections */
+
 static void drop(struct wire *w, uint32_t i) {
-    close(w->connections[i].fd);
-    free(w->connections[i].buf);
-    w->connections[i] = w->connections[--w->count];
+    struct wire_connection *c = &w->connections[i];
+    /* A close() with unread bytes would take back what was sent last. */
+    shutdown(c->fd, SHUT_WR);
+    (void)!recv(c->fd, c->buf, w->set.line_max, MSG_DONTWAIT);
+    close(c->fd);
+    free(c->buf);
+    *c = w->connections[--w->count];
+    count(w, &w->refused, 0);
+}
+
+/* A place for a new connection that will have to greet: the one that has been silent longest, if it
+ * owes nothing and has had its time. Its sender comes again. */
+static bool make_room(struct wire *w, uint64_t now) {
+    uint32_t best = w->count;
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct wire_connection *c = &w->connections[i];
+        if (c->sender[0] != 0 && c->from == c->len && c->out_len == 0 && !c->owed &&
+            now - c->heard_ns > w->set.timeout_ms * MS &&
+            (best == w->count || c->heard_ns < w->connections[best].heard_ns))
+            best = i;
+    }
+    if (best == w->count)
+        return false;
+    end(w, &w->connections[best], "silent, and others wait for its place");
+    drop(w, best);
+    return true;
+}
+
+static void keep_alive(int fd) {
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){60}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &(int){15}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){4}, sizeof(int));
+    /* acknowledgements are small and must leave at once */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 }
 
 static void accept_one(struct wire *w, uint64_t now) {
-    int fd = accept4(w->stream_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0)
-        return;
-    uint8_t *buf = w->count < w->set.connections_max ? malloc(w->set.line_max + 1) : NULL;
-    if (buf == NULL) {
-        (void)!send(fd, "ERR too many connections\n", 25, MSG_DONTWAIT | MSG_NOSIGNAL);
-        close(fd);
-        w->refused++;
+    int fd = accept4(w->listening.stream_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            w->accept_at_ns = now + ACCEPT_NS; /* the others are served meanwhile */
+            wire_report(w, WIRE_FILES, "no new connections now: %s; they wait", strerror(errno));
+        }
         return;
     }
-    /* acknowledgements are small and must leave at once */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    w->connections[w->count++] = (struct wire_connection){.fd = fd, .buf = buf, .since_ns = now};
-    w->accepted++;
+    bool room = w->count < w->set.connections_max || make_room(w, now);
+    uint8_t *buf = room ? malloc(w->set.line_max + FRAME_PREFIX_MAX + 1) : NULL;
+    if (buf == NULL) {
+        if (w->set.answers)
+            (void)!send(fd, "ERR too many connections\n", 25, MSG_DONTWAIT | MSG_NOSIGNAL);
+        close(fd);
+        wire_report(w, WIRE_CROWDED, "a connection was refused: %s",
+                    room ? "no memory" : "there are as many as `connections` allows");
+        count(w, &w->refused, 1);
+        return;
+    }
+    keep_alive(fd);
+    struct wire_connection *c = &w->connections[w->count++];
+    *c = (struct wire_connection){.fd = fd, .buf = buf, .since_ns = now, .heard_ns = now};
+    listen_peer(fd, c->peer);
+    count(w, &w->accepted, 1);
+    if (w->count == w->set.connections_max && !w->set.answers)
+        wire_report(w, WIRE_CROWDED, "%u connections, as `connections` allows: others wait",
+                    w->count);
+}
+
+static size_t capacity(const struct wire *w) {
+    return w->set.line_max + FRAME_PREFIX_MAX + 1;
 }
 
 static void receive(struct wire *w, struct wire_connection *c, uint64_t now) {
@@ -245,43 +259,150 @@ static void receive(struct wire *w, struct wire_connection *c, uint64_t now) {
         memmove(c->buf, c->buf + c->from, c->len - c->from);
     c->len -= c->from;
     c->from = 0;
-    size_t cap = w->set.line_max + 1;
-    if (c->len == cap)
+    if (c->len == capacity(w) || c->closing)
         return;
-    ssize_t n = recv(c->fd, c->buf + c->len, cap - c->len, MSG_DONTWAIT);
+    ssize_t n = recv(c->fd, c->buf + c->len, capacity(w) - c->len, MSG_DONTWAIT);
     if (n > 0) {
         c->len += (size_t)n;
-        c->since_ns = c->since_ns != 0 ? c->since_ns : now;
-    } else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
-        c->closing = true;
+        c->heard_ns = now;
+    } else if (n == 0)
+        end_input(c, true, "");
+    else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        end_input(c, false, "the connection broke");
 }
 
-/* Drops the connections that are refused, too slow or closing. The owner has looked at all of them
- * since the last call, so nothing more can be taken from a closing one. */
+static struct frame_rule rule(const struct wire *w) {
+    return (struct frame_rule){.max = w->set.line_max, .octets = w->set.octets};
+}
+
+struct frame wire_frame(const struct wire *w, const struct wire_connection *c) {
+    struct frame_rule r = rule(w);
+    const uint8_t *p = c->buf + c->from;
+    struct frame f = frame_next(&r, &c->framing, p, c->len - c->from);
+    if (f.kind == FRAME_NONE && c->closing)
+        f = frame_last(&r, &c->framing, p, c->len - c->from, c->orderly);
+    return f;
+}
+
+void wire_take(struct wire_connection *c, const struct frame *f) {
+    assert(f->used <= c->len - c->from);
+    c->from += f->used;
+    c->framing = f->next;
+    /* A message that is being skipped is measured by its pauses, others by their beginning. */
+    c->since_ns = 0;
+}
+
+ssize_t wire_datagram(struct wire *w, void *buf, size_t size, char from[PEER_MAX]) {
+    uint32_t drops = w->drops_seen;
+    ssize_t n = listen_receive(w->listening.datagram_fd, buf, size, from, &drops);
+    if (drops != w->drops_seen) {
+        uint32_t more = drops - w->drops_seen;
+        w->drops_seen = drops;
+        count(w, &w->drops, more);
+        wire_report(w, WIRE_DROPS,
+                    "the kernel dropped %u datagrams: they came faster than they were read (%llu "
+                    "so far); net.core.rmem_max limits its buffer",
+                    more, (unsigned long long)w->drops);
+    }
+    return n;
+}
+
+/* ---- time */
+
+/* Something has begun that must end within timeout_ms. */
+static bool unfinished(const struct wire *w, const struct wire_connection *c) {
+    return c->from != c->len || c->framing.line || c->framing.skip != 0 ||
+           (w->set.answers && c->sender[0] == 0);
+}
+
+static void too_slow(struct wire *w, struct wire_connection *c, const char *why) {
+    wire_report(w, WIRE_SLOW, "%s%s%s: its connection was ended: %s", c->peer,
+                c->sender[0] != 0 ? ", sender " : "", c->sender, why);
+    if (w->set.answers)
+        end(w, c, why); /* it sends again what was not acknowledged */
+    else
+        end_input(c, false, why); /* what is there is given first */
+}
+
+/* Drops the connections that are refused or closing; the owner has looked at all of them since the
+ * last call, so nothing more can be taken from a closing one. Then ends those that are too slow. */
 static void tidy(struct wire *w, uint64_t now) {
     uint64_t paused = now - w->looked_ns;
     for (uint32_t i = w->count; i-- > 0;) {
         struct wire_connection *c = &w->connections[i];
-        if (c->since_ns != 0 && paused > PAUSE_NS)
-            c->since_ns = now;
-        if (c->since_ns != 0 && !c->refused &&
-            now - c->since_ns > (uint64_t)w->set.timeout_ms * 1000000u)
-            wire_refuse(w, c, "too slow");
-        if (c->refused || c->closing)
+        if (c->refused || c->closing) {
             drop(w, i);
+            continue;
+        }
+        if (!unfinished(w, c))
+            c->since_ns = 0;
+        else if (c->since_ns == 0)
+            c->since_ns = now;
+        if (paused > PAUSE_NS) {
+            c->since_ns = c->since_ns != 0 ? now : 0;
+            c->heard_ns = now;
+        }
+        if (c->since_ns != 0 && now - c->since_ns > w->set.timeout_ms * MS)
+            too_slow(w, c, "too slow: something was left unfinished");
+        else if (w->set.idle_ms != 0 && now - c->heard_ns > w->set.idle_ms * MS)
+            too_slow(w, c, "it said nothing for too long");
     }
     w->looked_ns = now;
+    for (int i = 0; i < WIRE_EVENTS; i++)
+        if (w->pace[i].held != 0 && now >= w->pace[i].next_ns)
+            say_held(w, &w->pace[i], now);
 }
 
-/* Shortens the timeout to the time when the first connection becomes too slow. */
-static int until_slow(const struct wire *w, uint64_t now, int timeout_ms) {
+static void sooner(uint64_t at, uint64_t now, int *timeout_ms) {
+    if (at < now + (uint64_t)*timeout_ms * MS)
+        *timeout_ms = at > now ? (int)((at - now) / MS) + 1 : 0;
+}
+
+/* Shortens the timeout to the time when something here is due. */
+static int until_due(const struct wire *w, uint64_t now, int timeout_ms) {
     for (uint32_t i = 0; i < w->count; i++) {
-        uint64_t since = w->connections[i].since_ns,
-                 end = since + (uint64_t)w->set.timeout_ms * 1000000u;
-        if (since != 0 && end < now + (uint64_t)timeout_ms * 1000000u)
-            timeout_ms = end > now ? (int)((end - now) / 1000000) + 1 : 0;
+        const struct wire_connection *c = &w->connections[i];
+        if (c->refused || c->closing)
+            return 0;
+        if (c->since_ns != 0)
+            sooner(c->since_ns + w->set.timeout_ms * MS, now, &timeout_ms);
+        if (w->set.idle_ms != 0)
+            sooner(c->heard_ns + w->set.idle_ms * MS, now, &timeout_ms);
     }
+    for (int i = 0; i < WIRE_EVENTS; i++)
+        if (w->pace[i].held != 0)
+            sooner(w->pace[i].next_ns, now, &timeout_ms);
+    if (w->accept_at_ns > now)
+        sooner(w->accept_at_ns, now, &timeout_ms);
     return timeout_ms;
+}
+
+/* Somebody removed or replaced the Unix socket's name: nobody can connect any more. */
+static void check_name(struct wire *w, uint64_t now) {
+    struct stat st;
+    if (!listen_is_unix(w->set.address) || now - w->checked_ns < CHECK_NS)
+        return;
+    w->checked_ns = now;
+    w->lost = lstat(w->set.address + 5, &st) != 0 || st.st_dev != w->listening.dev ||
+              st.st_ino != w->listening.ino;
+    if (w->lost)
+        listen_close(&w->listening, w->set.address);
+}
+
+/* New connections are accepted now. Peers that aren't told why they are refused wait instead. */
+static bool accepts(struct wire *w, uint64_t now) {
+    if (w->listening.stream_fd < 0 || w->accept_at_ns > now)
+        return false;
+    if (w->count < w->set.connections_max || w->set.answers)
+        return true;
+    return false;
+}
+
+int wire_lost(struct wire *w, pawl_fault *f) {
+    w->lost = false;
+    return pawl_fault_set(f, PAWL_RETRY,
+                          "%s was removed or replaced by somebody else: it is made again",
+                          w->set.address);
 }
 
 bool wire_wait(struct wire *w, int timeout_ms) {
@@ -289,18 +410,19 @@ bool wire_wait(struct wire *w, int timeout_ms) {
     struct pollfd p[WIRE_CONNECTIONS_MAX + 3];
     uint64_t now = connect_now(NULL);
     tidy(w, now);
+    check_name(w, now);
     uint32_t n = w->count;
-    timeout_ms = until_slow(w, now, timeout_ms);
+    timeout_ms = until_due(w, now, timeout_ms);
     for (uint32_t i = 0; i < n; i++) {
         struct wire_connection *c = &w->connections[i];
-        bool full = c->len - c->from > w->set.line_max;
+        bool full = c->len - c->from == capacity(w) || c->closing;
         p[i] = (struct pollfd){
             c->fd, (short)((full ? 0 : in) | (c->out_len != 0 || c->owed ? POLLOUT : 0)), 0};
     }
-    p[n] = (struct pollfd){w->stream_fd, in, 0};
-    p[n + 1] = (struct pollfd){w->datagram_fd, in, 0};
+    p[n] = (struct pollfd){accepts(w, now) ? w->listening.stream_fd : -1, in, 0};
+    p[n + 1] = (struct pollfd){w->listening.datagram_fd, in, 0};
     p[n + 2] = (struct pollfd){w->wake_fd, in, 0};
-    int ready = poll(p, n + 3, timeout_ms);
+    int ready = poll(p, n + 3, w->lost ? 0 : timeout_ms);
     now = w->looked_ns = connect_now(NULL); /* the wait in poll() doesn't count as a pause */
     if (ready <= 0)
         return false;
@@ -325,12 +447,7 @@ void wire_free(struct wire *w) {
     while (w->connections != NULL && w->count != 0)
         drop(w, w->count - 1);
     free(w->connections);
-    if (w->stream_fd >= 0)
-        close(w->stream_fd);
-    if (w->datagram_fd >= 0)
-        close(w->datagram_fd);
-    if (is_unix(w->set.address) && (w->stream_fd >= 0 || w->datagram_fd >= 0))
-        unlink(w->set.address + 5);
+    listen_close(&w->listening, w->set.address);
     pthread_mutex_destroy(&w->mutex);
     free(w);
 }

@@ -1,69 +1,121 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Listening, connections and their buffers, for the sources `socket` and `syslog`. For one thread.
- * Bounded: at most connections_max connections; each owns one buffer. A connection that leaves a
- * line or a greeting unfinished for timeout_ms is closed. While the source doesn't read (the log is
- * full), flow control holds the senders back, and no timeout runs.
+ * Connections and their buffers, for the sources `socket` and `syslog`. For one thread. Bounded: at
+ * most connections_max connections; each owns one buffer of line_max bytes and a little more.
+ *
+ * One connection never costs another anything: each has its own buffer, limits and framing, and is
+ * served in turn. A connection ends when its peer ends it or breaks the protocol, when it leaves
+ * something unfinished for timeout_ms, and when it says nothing for idle_ms. While the source
+ * doesn't read (the log is full), flow control holds the senders back, and no time runs.
+ *
+ * What happens here is said by wire_report(): each kind of event at once, and then every
+ * WIRE_SAY_MS at most, with the number of those that were not said.
  */
 #ifndef PAWL_CONNECTORS_WIRE_H
 #define PAWL_CONNECTORS_WIRE_H
 
+#include "connectors/net/frame.h"
+#include "connectors/net/listen.h"
 #include "connectors/runtime/connect.h"
 
 #define WIRE_CONNECTIONS_MAX 1024u
 #define WIRE_SENDER_MAX 40u
+#define WIRE_SAY_MS 10000u
+
+/* What is said, each at its own pace. */
+enum wire_event {
+    WIRE_REFUSED, /* a peer that broke the protocol */
+    WIRE_SLOW,    /* a peer that left something unfinished, or was silent for too long */
+    WIRE_CROWDED, /* more connections than the limit */
+    WIRE_FILES,   /* accept() failed: no descriptors or memory */
+    WIRE_DROPS,   /* datagrams that the kernel dropped */
+    WIRE_EVENTS
+};
 
 struct wire_settings {
     char address[256]; /* "HOST:PORT", "PORT" (on 127.0.0.1) or "unix:PATH" */
     bool stream, datagram;
+    bool octets;  /* counted messages are known: struct frame_rule */
+    bool answers; /* peers greet and are told why they are refused; what was not acknowledged is
+                     sent again */
     uint32_t connections_max;
-    uint32_t timeout_ms;
+    uint32_t timeout_ms, idle_ms; /* idle_ms 0: no limit */
     size_t line_max;
+    unsigned mode; /* of a Unix socket */
 };
 
 struct wire_connection {
     int fd;
     uint8_t *buf;
     size_t from, len; /* bytes not taken yet: [from, len) */
-    /* the peer has sent its last bytes, or the connection failed: dropped once nothing is left to
-     * take */
+    struct frame_state framing;
+    /* nothing more comes from the peer; dropped once nothing is left to take */
     bool closing;
-    bool refused;      /* dropped at once */
-    bool owed;         /* a text that didn't fit is still to be sent: see `tell` */
-    uint64_t since_ns; /* when the unfinished line or greeting began; 0: none */
-    char out[320];     /* bytes in flight */
+    bool orderly;        /* the peer closed it, so that its last line is whole */
+    bool refused;        /* dropped at once */
+    bool owed;           /* a text that didn't fit is still to be sent: see `tell` */
+    const char *cut_why; /* closing, not orderly: why */
+    /* when the unfinished message or greeting began; 0: none. And when the last bytes came */
+    uint64_t since_ns, heard_ns;
+    char out[320]; /* bytes in flight */
     size_t out_len;
     char sender[WIRE_SENDER_MAX + 1]; /* "" before the greeting */
+    char peer[PEER_MAX];
+};
+
+struct wire_pace { /* of one kind of event */
+    uint64_t next_ns, held;
+    char last[200];
 };
 
 struct wire {
     struct wire_settings set;
-    int stream_fd, datagram_fd; /* -1: none */
-    int wake_fd;                /* ends wire_wait(); -1: none */
+    struct listening listening;
+    int wake_fd; /* ends wire_wait(); -1: none */
     struct wire_connection *connections;
     uint32_t count, turn;
-    uint64_t looked_ns;
-    uint64_t accepted, refused;
+    uint64_t looked_ns, checked_ns;
+    uint64_t accept_at_ns; /* no accept() before: it failed */
+    bool lost;             /* the Unix socket's name is gone: read() answers RETRY */
+    struct wire_pace pace[WIRE_EVENTS];
+    pawl_source_context *context;
     /* called when a connection that owes a text can send it; may be NULL */
     void (*tell)(void *arg, struct wire_connection *c);
     void *tell_arg;
-    pthread_mutex_t mutex; /* guards shown */
-    char shown[128];
+    pthread_mutex_t mutex; /* guards the rest */
+    char shown[160];
+    uint32_t open, drops_seen;
+    uint64_t accepted, refused, drops;
 };
 
-/* Checks the address. Returns 0 or PAWL_INVALID. */
-int wire_address_check(const char *address, pawl_error *err);
+/* Takes and checks the settings that both sources have; line_max must be in [least, most].
+ * Returns 0 or PAWL_INVALID. */
+int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const pawl_settings *g,
+                       size_t least, size_t most, pawl_error *err);
 struct wire *wire_new(const struct wire_settings *s);
 /* Binds and listens, unless it does already. */
-int wire_open(struct wire *w, pawl_fault *f);
+int wire_open(struct wire *w, pawl_source_context *x, pawl_fault *f);
 /* Waits up to timeout_ms for events, or until w->wake_fd is readable. Accepts, receives, sends and
  * disconnects. Moves the bytes within the buffers. True: a datagram can be received. */
 bool wire_wait(struct wire *w, int timeout_ms);
+/* What comes next of a connection. NONE: nothing whole is there. A connection that is closing gives
+ * its last bytes as WHOLE or CUT. */
+struct frame wire_frame(const struct wire *w, const struct wire_connection *c);
+/* Takes a frame that wire_frame() has given. */
+void wire_take(struct wire_connection *c, const struct frame *f);
+/* Receives a datagram of at most `size` bytes. Returns its real length, which may be larger; -1:
+ * none is there. */
+ssize_t wire_datagram(struct wire *w, void *buf, size_t size, char from[PEER_MAX]);
 /* Sends as much as the socket takes now, and the rest later. False: the previous text is still in
  * flight, or this one is too long; nothing was sent. */
 bool wire_say(struct wire_connection *c, const char *text);
-/* Sends the reason and disconnects. */
+/* The answer of read() where `lost` is set: open() makes the Unix socket again. */
+int wire_lost(struct wire *w, pawl_fault *f);
+/* Ends a connection: its peer broke the protocol. Says why to the peer, if it listens to answers,
+ * and to the operator. */
 void wire_refuse(struct wire *w, struct wire_connection *c, const char *why);
+void wire_report(struct wire *w, enum wire_event event, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void wire_status(struct wire *w, char *text, size_t size);
 void wire_free(struct wire *w);
 

@@ -19,6 +19,7 @@
 #define READ_WAIT_MS 20
 #define READ_WAIT_LONG_MS 60000
 #define DEAD_VALUE_MAX 65536u
+#define POISON_SAY_NS UINT64_C(10000000000)
 
 struct item {
     char name[64];
@@ -51,7 +52,9 @@ struct pawl_source {
     bool have, ended;
     struct pending pending[PENDING_MAX]; /* a ring */
     uint32_t pending_at, pending_count;
-    bool waits; /* read() may wait: the source has a thread */
+    bool waits;               /* read() may wait: the source has a thread */
+    uint64_t said_ns, unsaid; /* when poison was last reported, and records since then */
+    char poison_why[256];     /* the last */
 };
 
 int pawl_source_origin(pawl_source_context *x, const pawl_outside *o, uint64_t records) {
@@ -168,6 +171,22 @@ static int poison(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, cons
                                &cut, why, DEAD_VALUE_MAX);
 }
 
+/* Reports records that were moved to the dead-letter stream or skipped: at once, and then every
+ * POISON_SAY_NS at most, with their number. */
+static void say_poison(struct pawl_source *s, uint64_t poisoned) {
+    uint64_t now = flow_now(&s->flow);
+    s->unsaid += poisoned;
+    if (s->unsaid == 0 || (s->said_ns != 0 && now - s->said_ns < POISON_SAY_NS))
+        return;
+    flow_report(&s->flow, 2, "%llu record%s %s: %s", (unsigned long long)s->unsaid,
+                s->unsaid == 1 ? "" : "s",
+                s->config.on_poison == PAWL_ON_ERROR_SKIP ? "skipped (on_error)"
+                                                          : "moved to the dead-letter stream",
+                s->poison_why);
+    s->said_ns = now;
+    s->unsaid = 0;
+}
+
 struct filling {
     struct pawl_source *s;
     pawl_tx *tx;
@@ -192,6 +211,7 @@ static int put_record(void *arg, size_t i) {
 static int put_refused(void *arg, size_t i, const char **why) {
     struct filling *f = arg;
     *why = f->why;
+    snprintf(f->s->poison_why, sizeof f->s->poison_why, "%s", f->why);
     int rc = poison(f->s, f->tx, &f->s->batch.records[i], f->why, &f->poisoned);
     return rc < 0 ? rc : f->s->config.on_poison == PAWL_ON_ERROR_SKIP;
 }
@@ -261,6 +281,7 @@ static int append(struct pawl_source *s) {
     flow_arrived(&s->flow, &(pawl_flow_status){.records = s->batch.count - f.poisoned,
                                                .poisoned = f.poisoned,
                                                .bytes = f.bytes});
+    say_poison(s, f.poisoned);
     return 0;
 }
 
@@ -314,6 +335,7 @@ static int step_once(struct pawl_source *s) {
         s->flow.opened = true;
         flow_point(&s->flow, "source-opened");
     }
+    say_poison(s, 0);
     rc = s->ended ? 1 : read_some(s);
     if (rc == 0 && s->have)
         return append(s);
@@ -388,9 +410,12 @@ static int check(pawl *p, pawl_source_config *c, const pawl_source_config *confi
     return fault != NULL ? connect_error(err, PAWL_INVALID, "%s", fault) : 0;
 }
 
-static void defaults(pawl_source_config *c) {
+static void defaults(pawl_source_config *c, uint32_t flags) {
     c->batch_records = c->batch_records != 0 ? c->batch_records : 10000;
     c->batch_bytes = c->batch_bytes != 0 ? c->batch_bytes : UINT64_C(1) << 20;
+    if ((flags & PAWL_SOURCE_STRANGERS) != 0 && c->on_poison == PAWL_ON_ERROR_STOP &&
+        c->stop_on_strangers == 0)
+        c->on_poison = PAWL_ON_ERROR_SKIP;
 }
 
 int pawl_source_add(pawl *p, const pawl_source_config *config, const pawl_source_ops *given,
@@ -411,7 +436,7 @@ int pawl_source_add(pawl *p, const pawl_source_config *config, const pawl_source
     s->config = c;
     s->ops = ops;
     s->context.source = s;
-    defaults(&s->config);
+    defaults(&s->config, ops.flags);
     flow_init(&s->flow, p, c.name, ops.type, &c.hooks);
     flow_backoff(&s->flow, c.backoff_ms, c.backoff_max_ms);
     rc = set_up(s, err);

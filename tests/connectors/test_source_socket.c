@@ -107,6 +107,170 @@ static void numbered_lines_are_acknowledged(void **state) {
     feed_free(f);
 }
 
+/* ---- what is appended but not durable yet */
+
+/* A source whose ack() comes when the test wants: as if the disk were slow. */
+static struct {
+    pawl_source_ops ops;
+    bool held;
+    char item[64];
+    uint8_t position[PAWL_SOURCE_POSITION_MAX];
+    size_t len;
+} slow;
+
+static void slow_ack(void *self, const char *item, const void *position, size_t len) {
+    if (!slow.held) {
+        slow.ops.ack(self, item, position, len);
+        return;
+    }
+    snprintf(slow.item, sizeof slow.item, "%s", item);
+    memcpy(slow.position, position, len);
+    slow.len = len;
+}
+
+static void make_slow(struct feed *f, pawl_source_ops *ops) {
+    (void)f;
+    slow.ops = *ops;
+    slow.held = false;
+    slow.len = 0;
+    ops->ack = slow_ack;
+}
+
+static void release(void) {
+    slow.held = false;
+    assert_true(slow.len != 0);
+    slow.ops.ack(slow.ops.self, slow.item, slow.position, slow.len);
+}
+
+/* A line that is appended but not durable is not acknowledged, however often and over whichever
+ * connection it is sent again: a power cut may still take it back. */
+static void a_resent_line_is_acknowledged_when_durable(void **state) {
+    (void)state;
+    struct feed *f = feed_new("socket");
+    feed_set(f, "address", "127.0.0.1:0");
+    f->wrap = make_slow;
+    feed_begin(f);
+    feed_drive(f);
+    int a = dial(f);
+    say(a, "PAWL1 m\n1 one\n");
+    assert_string_equal(heard(f, a), "OK 0\nACK 1\n");
+    slow.held = true;
+    say(a, "2 two\n3 three\n");
+    assert_string_equal(heard(f, a), "");
+    say(a, "2 two\n"); /* again, over the same connection */
+    assert_string_equal(heard(f, a), "");
+    say(a, "1 one\n"); /* this one is durable */
+    assert_string_equal(heard(f, a), "ACK 1\n");
+    int b = dial(f); /* over another one: all that is not acknowledged, and more */
+    say(b, "PAWL1 m\n2 two\n3 three\n");
+    assert_string_equal(heard(f, b), "OK 1\n");
+    say(b, "3 three\n2 two\n");
+    assert_string_equal(heard(f, b), "");
+    assert_true(ended(f, a));
+    release();
+    assert_string_equal(heard(f, b), "ACK 3\n");
+    say(b, "2 two\n");
+    assert_string_equal(heard(f, b), "ACK 3\n");
+    close(a);
+    close(b);
+    feed_holds(f, "one\ntwo\nthree\n");
+    feed_free(f);
+}
+
+/* ---- a bad line costs itself alone */
+
+static char *long_line(const char *before, size_t n, const char *after) {
+    char *text = malloc(strlen(before) + n + strlen(after) + 1);
+    assert_non_null(text);
+    strcpy(text, before);
+    memset(text + strlen(before), 'x', n);
+    strcpy(text + strlen(before) + n, after);
+    return text;
+}
+
+static void dead_letters(struct feed *f, size_t count, size_t first_len) {
+    size_t n;
+    char *got = feed_text(f, f->dead, &n);
+    size_t lines = 0;
+    for (size_t i = 0; i < n; i++)
+        lines += got[i] == '\n';
+    assert_int_equal(lines, count);
+    assert_int_equal(count == 0 ? 0 : strcspn(got, "\n"), first_len);
+    free(got);
+}
+
+static void a_line_that_is_too_long_costs_itself(void **state) {
+    (void)state;
+    char *line = long_line("2 ", 5000, "\n3 three\n");
+    for (int policy = 0; policy <= 1; policy++) {
+        struct feed *f = feed_new("socket");
+        feed_set(f, "address", "127.0.0.1:0");
+        feed_set(f, "line_max", "100");
+        if (policy == 1)
+            f->config.on_poison = PAWL_ON_ERROR_DEAD_LETTER; /* else the default */
+        feed_begin(f);
+        feed_drive(f);
+        int a = dial(f);
+        say(a, "PAWL1 m\n1 one\n");
+        say(a, line);
+        say(a, "4 four\n");
+        const char *text = heard(f, a);
+        assert_non_null(strstr(text, "ACK 4\n"));
+        assert_null(strstr(text, "ERR"));
+        say(a, line); /* again: known, and neither doubled nor refused */
+        text = heard(f, a);
+        assert_non_null(strstr(text, "ACK 4\n"));
+        assert_null(strstr(text, "ERR"));
+        feed_holds(f, "one\nthree\nfour\n");
+        dead_letters(f, policy == 1 ? 1 : 0, policy == 1 ? 98 : 0);
+        assert_int_equal(feed_status(f).poisoned, 1);
+        assert_true(f->warnings == 1);
+        assert_non_null(strstr(f->warning, "line_max"));
+        close(a);
+        feed_free(f);
+    }
+    free(line);
+}
+
+static void plain_lines_that_are_bad_cost_themselves(void **state) {
+    (void)state;
+    char *line = long_line("", 5000, "\nafter\n");
+    struct feed *f = feed_new("socket");
+    f->config.on_poison = PAWL_ON_ERROR_DEAD_LETTER;
+    feed_set(f, "address", "127.0.0.1:0");
+    feed_set(f, "protocol", "plain");
+    feed_set(f, "line_max", "100");
+    feed_set(f, "timeout", "50ms");
+    feed_begin(f);
+    feed_drive(f);
+    int a = dial(f), b = dial(f), quiet = dial(f);
+    say(a, "before\n");
+    say(a, line);
+    say(a, "\xFF\xFE not UTF-8\n");
+    feed_drive(f);
+    say(b, "whole\nhalf"); /* then it breaks: a reset, no end */
+    feed_drive(f);
+    setsockopt(b, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+    close(b);
+    feed_drive(f);
+    feed_holds(f, "before\nafter\n\xFF\xFE not UTF-8\nwhole\n");
+    dead_letters(f, 2, 100);
+    b = dial(f);
+    say(b, "slow"); /* and then nothing */
+    for (int i = 0; i < 400 && !ended(f, b); i++)
+        usleep(5000);
+    assert_true(ended(f, b));
+    assert_false(ended(f, quiet)); /* it left nothing unfinished */
+    assert_false(ended(f, a));
+    dead_letters(f, 3, 100);
+    assert_int_equal(feed_status(f).poisoned, 3);
+    close(a);
+    close(b);
+    close(quiet);
+    feed_free(f);
+    free(line);
+}
+
 static void plain_lines(void **state) {
     (void)state;
     struct feed *f = feed_new("socket");
@@ -372,6 +536,9 @@ static void standard_input(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbered_lines_are_acknowledged),
+        cmocka_unit_test(a_resent_line_is_acknowledged_when_durable),
+        cmocka_unit_test(a_line_that_is_too_long_costs_itself),
+        cmocka_unit_test(plain_lines_that_are_bad_cost_themselves),
         cmocka_unit_test(plain_lines),
         cmocka_unit_test(a_source_that_sleeps_is_idle_and_is_woken),
         cmocka_unit_test(bad_peers_are_bounded),

@@ -1,104 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Syslog over UDP and TCP: both RFCs taken apart, both framings, fields as headers or JSON, garbage
- * taken as text.
+ * Syslog over UDP and TCP: both framings, fields as headers or JSON, garbage taken as text; what is
+ * too long or cut costs itself alone.
  */
 #include "tests/support/source_help.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-
-#include "connectors/net/syslog.h"
-
-static const struct {
-    const char *message;
-    int version, facility, severity;
-    const char *field[SYSLOG_FIELDS];
-} cases[] = {
-    /* the examples of RFC 5424 */
-    {"<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - \xEF\xBB\xBF'su root' "
-     "failed",
-     5424,
-     4,
-     2,
-     {"2003-10-11T22:14:15.003Z", "mymachine.example.com", "su", "", "ID47", "",
-      "'su root' failed"}},
-    {"<165>1 2003-08-24T05:14:15.000003-07:00 192.0.2.1 myproc 8710 - - %% It's time to make the "
-     "do-nuts.",
-     5424,
-     20,
-     5,
-     {"2003-08-24T05:14:15.000003-07:00", "192.0.2.1", "myproc", "8710", "", "",
-      "%% It's time to make the do-nuts."}},
-    {"<165>1 2003-10-11T22:14:15.003Z host evntslog - ID47 [a@1 iut=\"3\" x=\"]\\\"\"][b@2 "
-     "c=\"1\"] text",
-     5424,
-     20,
-     5,
-     {"2003-10-11T22:14:15.003Z", "host", "evntslog", "", "ID47",
-      "[a@1 iut=\"3\" x=\"]\\\"\"][b@2 c=\"1\"]", "text"}},
-    {"<0>1 - - - - - -", 5424, 0, 0, {"", "", "", "", "", "", ""}},
-    /* of RFC 3164, and what is seen in the wild */
-    {"<34>Oct 11 22:14:15 mymachine su: 'su root' failed",
-     3164,
-     4,
-     2,
-     {"Oct 11 22:14:15", "mymachine", "su", "", "", "", "'su root' failed"}},
-    {"<13>Feb  5 17:32:18 10.0.0.99 cron[123]: Use the BFG!\n",
-     3164,
-     1,
-     5,
-     {"Feb  5 17:32:18", "10.0.0.99", "cron", "123", "", "", "Use the BFG!"}},
-    {"<191>app: no time, no host", 3164, 23, 7, {"", "", "app", "", "", "", "no time, no host"}},
-    {"<7>just words here", 3164, 0, 7, {"", "", "", "", "", "", "just words here"}},
-    {"<34>", 3164, 4, 2, {"", "", "", "", "", "", ""}},
-    /* neither */
-    {"<192>1 - - - - - - x", 0, -1, -1, {"", "", "", "", "", "", "<192>1 - - - - - - x"}},
-    {"no priority", 0, -1, -1, {"", "", "", "", "", "", "no priority"}},
-    {"<>x", 0, -1, -1, {"", "", "", "", "", "", "<>x"}},
-    {"", 0, -1, -1, {"", "", "", "", "", "", ""}},
-};
-
-static void messages_are_taken_apart(void **state) {
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct syslog_message m;
-        syslog_parse(cases[i].message, strlen(cases[i].message), &m);
-        if (m.version != cases[i].version || m.facility != cases[i].facility ||
-            m.severity != cases[i].severity)
-            fail_msg("%s: %d, %d.%d", cases[i].message, m.version, m.facility, m.severity);
-        for (int k = 0; k < SYSLOG_FIELDS; k++)
-            if (m.len[k] != strlen(cases[i].field[k]) ||
-                (m.len[k] != 0 && memcmp(m.at[k], cases[i].field[k], m.len[k]) != 0))
-                fail_msg("%s: field %d is %.*s", cases[i].message, k, (int)m.len[k], m.at[k]);
-    }
-    struct syslog_message m;
-    syslog_parse(cases[1].message, strlen(cases[1].message), &m);
-    assert_int_equal(m.time_ns, 1061727255000003000);
-}
-
-/* Every beginning of every message, and with a byte changed: in memory that ends there, so that a
- * sanitizer sees what is read beyond. */
-static void broken_ones_do_no_harm(void **state) {
-    (void)state;
-    uint32_t x = 1;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        for (size_t n = 0; n <= strlen(cases[i].message); n++)
-            for (int k = 0; k < 20; k++) {
-                char *text = malloc(n + (n == 0));
-                struct syslog_message m;
-                memcpy(text, cases[i].message, n);
-                x = x * 1664525u + 1013904223u;
-                if (k != 0 && n != 0)
-                    text[(x >> 8) % n] = (char)(x >> 24);
-                syslog_parse(text, n, &m);
-                for (int field = 0; field < SYSLOG_FIELDS; field++)
-                    assert_true(m.len[field] == 0 ||
-                                (m.at[field] >= text && m.at[field] + m.len[field] <= text + n));
-                free(text);
-            }
-}
 
 static int dial(struct feed *f, int type) {
     pawl_flow_status s = feed_status(f);
@@ -127,7 +36,7 @@ static void over_udp_and_tcp(void **state) {
     (void)state;
     struct feed *f = begin("headers");
     int udp = dial(f, SOCK_DGRAM), tcp = dial(f, SOCK_STREAM);
-    say(udp, cases[4].message);
+    say(udp, "<34>Oct 11 22:14:15 mymachine su: 'su root' failed");
     feed_drive(f);
     say(udp, "garbage\xFF");
     feed_drive(f);
@@ -154,6 +63,119 @@ static void over_udp_and_tcp(void **state) {
                   "\"123\",\"text\":\"\\\"q\\\" \\\\ \\u0001 \xC3\xA9 \xEF\xBF\xBD\"}\n");
     close(udp);
     feed_free(f);
+}
+
+/* What a real rsyslog sent: 80 KB among others. Over every transport it costs itself. */
+static void a_message_that_is_too_long_costs_itself(void **state) {
+    (void)state;
+    static const char *const ends[] = {"\n", "", ""};
+    char *text = malloc(90000), *line = malloc(90100);
+    assert_true(text != NULL && line != NULL);
+    memset(text, 'x', 80000);
+    memcpy(text, "<13>a: ", 7);
+    text[80000] = 0;
+    for (int way = 0; way < 3; way++) { /* a line, counted octets, a datagram */
+        struct feed *f = feed_new("syslog");
+        feed_set(f, "address", "0");
+        feed_set(f, "line_max", way == 2 ? "2000" : "64k");
+        f->config.on_poison = PAWL_ON_ERROR_DEAD_LETTER;
+        feed_begin(f);
+        feed_drive(f);
+        int fd = dial(f, way == 2 ? SOCK_DGRAM : SOCK_STREAM);
+        for (int i = 0; i < 23; i++) {
+            char small[32];
+            size_t n = (size_t)snprintf(small, sizeof small, "<13>a: %d", i);
+            const char *from = i == 12 ? text : small;
+            n = i == 12 ? (way == 2 ? 3000 : 80000) : n;
+            size_t len = (size_t)snprintf(line, 90100, way == 1 ? "%zu " : "", n);
+            memcpy(line + len, from, n);
+            strcpy(line + len + n, ends[way]);
+            len += n + strlen(ends[way]);
+            for (size_t sent = 0; sent < len;) { /* it takes more than the socket does at once */
+                ssize_t k = send(fd, line + sent, len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+                sent += k > 0 ? (size_t)k : 0;
+                feed_drive(f);
+            }
+        }
+        char *want;
+        size_t n;
+        FILE *out = open_memstream(&want, &n);
+        for (int i = 0; i < 23; i++)
+            if (i != 12)
+                fprintf(out, "%d\n", i);
+        fclose(out);
+        feed_drive(f);
+        feed_holds(f, want);
+        free(want);
+        char *dead = feed_text(f, f->dead, &n);
+        assert_int_equal(n, (way == 2 ? 2000 : 65536) + 1);
+        free(dead);
+        const char *why = feed_header(f, f->dead, 0, "pawl-error");
+        assert_non_null(strstr(why, "longer than line_max"));
+        assert_non_null(way == 0 ? why : strstr(why, way == 1 ? "80000" : "3000"));
+        assert_int_equal(f->warnings, 1);
+        close(fd);
+        feed_free(f);
+    }
+    free(text);
+    free(line);
+}
+
+/* As JSON each byte may become six: more than the log takes, and still nothing stops. */
+static void json_that_is_too_long_costs_itself(void **state) {
+    (void)state;
+    char text[65400];
+    struct feed *f = feed_new("syslog");
+    f->options.segment_size = 1u << 20;
+    feed_set(f, "address", "0");
+    feed_set(f, "format", "json");
+    feed_begin(f);
+    feed_drive(f);
+    int udp = dial(f, SOCK_DGRAM);
+    memset(text, 1, sizeof text);
+    memcpy(text, "<13>a: ", 7);
+    say(udp, "<13>a: before");
+    assert_int_equal(send(udp, text, sizeof text, 0), sizeof text);
+    say(udp, "<13>a: after");
+    assert_true(feed_drive(f) >= 0);
+    size_t n;
+    char *got = feed_text(f, f->to, &n);
+    assert_non_null(strstr(got, "before"));
+    assert_non_null(strstr(got, "after"));
+    free(got);
+    pawl_flow_status s = feed_status(f);
+    assert_int_equal(s.records, 2);
+    assert_int_equal(s.poisoned, 1);
+    assert_int_equal(f->warnings, 1);
+    close(udp);
+    feed_free(f);
+}
+
+/* What comes in parts, and a connection that breaks off. */
+static void a_message_that_is_cut_is_said(void **state) {
+    (void)state;
+    static const char *const streams[] = {"5 <1>ab20 <1>half", "<1>ab\n<1>half"};
+    for (int i = 0; i < 4; i++) { /* each closed in order, and broken */
+        struct feed *f = feed_new("syslog");
+        feed_set(f, "address", "0");
+        f->config.on_poison = PAWL_ON_ERROR_DEAD_LETTER;
+        feed_begin(f);
+        feed_drive(f);
+        int fd = dial(f, SOCK_STREAM);
+        say(fd, streams[i / 2]);
+        feed_drive(f);
+        if (i % 2 == 1)
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+        close(fd);
+        feed_drive(f);
+        feed_holds(f, i == 2 ? "ab\nhalf\n" : "ab\n");
+        size_t n;
+        char *dead = feed_text(f, f->dead, &n);
+        assert_string_equal(dead, i == 2 ? "" : "<1>half\n");
+        free(dead);
+        assert_int_equal(f->warnings, i == 2 ? 0 : 1);
+        feed_free(f);
+    }
 }
 
 static void garbage_does_no_harm(void **state) {
@@ -191,9 +213,10 @@ static void garbage_does_no_harm(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(messages_are_taken_apart),
-        cmocka_unit_test(broken_ones_do_no_harm),
         cmocka_unit_test(over_udp_and_tcp),
+        cmocka_unit_test(a_message_that_is_too_long_costs_itself),
+        cmocka_unit_test(json_that_is_too_long_costs_itself),
+        cmocka_unit_test(a_message_that_is_cut_is_said),
         cmocka_unit_test(garbage_does_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

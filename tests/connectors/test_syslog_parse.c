@@ -220,7 +220,7 @@ static const struct {
      5,
      {"Feb  5 17:32:18", "10.0.0.99", "", "", "", "", "Use the BFG!"},
      NULL},
-    /* programs on the same machine: glibc, journald, docker; kernels; names with other characters */
+    /* programs on the same machine: glibc, journald, docker; other characters in names */
     {"<30>Aug  4 16:53:13 pinger[1334]: 64 bytes from 87.250.250.242: seq=69",
      3164,
      3,

@@ -53,6 +53,8 @@ void feed_begin(struct feed *f) {
         fail_msg("creating the streams: %d, %d", lines, dead);
     if (pawl_source_make(f->type, &s, &ops, &e) != 0)
         fail_msg("%s", e.message);
+    if (f->wrap != NULL)
+        f->wrap(f, &ops);
     f->config.stream = f->to;
     if (f->config.on_poison == PAWL_ON_ERROR_DEAD_LETTER)
         f->config.dead_letter = f->dead;
