@@ -6,7 +6,7 @@
  *   tail_find.c       which file a position means, and which file comes after it
  *   tail_prefetch.c   reads ahead while the previous lines are appended
  *   content.c         the bytes of an open file
- *   lines.c           lines of a buffer
+ *   split.h           what is a line, and a record, in a buffer
  *
  * POSITION (32 bytes, little-endian): [0] 1; [1] flags; [2..7] modification time of the file, in
  * units of 65,536 ns; [8..15] inode; [16..23] byte offset; [24..31] hash of the TAIL_WINDOW bytes
@@ -24,19 +24,12 @@
 #include <sys/types.h>
 
 #include "connectors/file/content.h"
+#include "connectors/file/split.h"
 #include "connectors/file/watch.h"
 #include "connectors/runtime/connect.h"
 
 #define TAIL_WINDOW 4096u
 #define TAIL_DEAD_MAX 65536u /* bytes kept of a line that is too long */
-
-/* ---- lines.c */
-
-/* Finds at most `max` lines (ended by \n) in [from, end), and stops before one longer than
- * line_max. `end` is just after a \n, and 64 bytes after it must be readable. Sets value, value_len
- * (without \n; with crlf without \r\n) and timestamp_ns of the records. *next: where it stopped. */
-size_t lines_split(const uint8_t *from, const uint8_t *end, pawl_record *records, size_t max,
-                   size_t line_max, bool crlf, int64_t timestamp_ns, const uint8_t **next);
 
 /* ---- tail_prefetch.c: a thread that does one read at a time */
 
