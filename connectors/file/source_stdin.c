@@ -5,29 +5,32 @@
  * use the source "file".
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "connectors/file/tail.h"
+#include "connectors/file/split.h"
 
 struct stdin_source {
     pawl_source_context *context;
-    uint64_t lines, line_max;
-    bool crlf, ended, skipping;
-    uint8_t *buf; /* cap bytes and 64 more */
+    struct split *split;
+    uint64_t records_given;
+    bool begun, ended, skipping;
+    int encoding;
+    uint8_t *buf; /* cap bytes, room for the end of a line, and SPLIT_SPARE more */
     size_t from, len, cap;
+    uint64_t consumed;   /* bytes of the input before buf[0] */
+    uint64_t arrived_ns; /* when the last bytes came */
+    uint64_t hole;       /* NULs passed over so far, while a hole lasts */
+    bool open;           /* what is there waits for its next line */
+    bool quiet;          /* no more bytes are there */
     pawl_record *records;
     size_t record_max;
 };
 
-static const pawl_setting_info settings[] = {
-    {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "a CR before the LF is taken off"},
-    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "1M",
-     "the longest line; a longer one goes by the source's poison policy"},
-    {0},
-};
+static const pawl_setting_info settings[] = {SPLIT_SETTINGS, {0}};
 
 static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     struct stdin_source *s = self;
@@ -36,87 +39,180 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     int n = pawl_source_position(x, "", at);
     if (n < 0)
         return connect_position_fault(n, f);
-    memcpy(&s->lines, at, sizeof s->lines);
+    memcpy(&s->records_given, at, sizeof s->records_given);
     return PAWL_DONE;
 }
 
-static void give(struct stdin_source *s, pawl_source_batch *out, size_t n) {
-    s->lines += n;
+static bool give(struct stdin_source *s, pawl_source_batch *out, size_t n) {
+    s->records_given += n;
     out->item = "";
     out->records = s->records;
     out->count = n;
-    memcpy(out->position, &s->lines, sizeof s->lines);
-    out->position_len = sizeof s->lines;
+    memcpy(out->position, &s->records_given, sizeof s->records_given);
+    out->position_len = sizeof s->records_given;
+    return true;
 }
 
-/* Gives records from the buffer. False: it has no whole line. */
-static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max) {
-    const uint8_t *from = s->buf + s->from, *next;
+/* A line that is longer than line_max: its first bytes are given, the others are skipped. */
+static bool give_long(struct stdin_source *s, pawl_source_batch *out) {
+    size_t n = split_settings(s->split)->line_max & ~(size_t)1, len;
+    const void *text = split_text(s->split, s->encoding, s->buf + s->from, n, &len);
+    s->records[0] = (pawl_record){.value = text, .value_len = (uint32_t)(text != NULL ? len : 0)};
+    out->poison = "a line of standard input is over line_max";
+    s->skipping = true;
+    s->from += n;
+    return give(s, out, 1);
+}
+
+/* Passes over the rest of a line that is too long. False: its end hasn't come. */
+static bool skip_line(struct stdin_source *s) {
     size_t n = s->len - s->from;
-    const uint8_t *last = n != 0 ? memrchr(from, '\n', n) : NULL;
-    /* the rest of a line that is too long; its beginning was given */
-    if (s->skipping && last != NULL) {
-        const uint8_t *first = memchr(from, '\n', n);
-        s->from += (size_t)(first - from) + 1;
-        s->skipping = false;
-        return take(s, out, max);
+    const uint8_t *after = split_first_end(s->encoding, s->buf + s->from, n);
+    s->skipping = after == NULL;
+    s->from = after != NULL ? (size_t)(after - s->buf) : s->from + (n & ~(size_t)1);
+    if (after == NULL && s->encoding == SPLIT_BYTES)
+        s->from = s->len;
+    return after != NULL;
+}
+
+/* Passes over NULs that are no content: those at the very beginning, and a run of them that is a
+ * hole. */
+static void skip_hole(struct stdin_source *s) {
+    size_t n = 0, left = s->len - s->from;
+    while (n < left && s->buf[s->from + n] == 0)
+        n++;
+    if (n != 0 && (s->hole != 0 || n >= SPLIT_HOLE_MIN || s->consumed + s->from == 0)) {
+        s->hole += n;
+        s->from += n;
+        left -= n;
     }
-    if (s->skipping) {
-        s->from = s->len = 0;
-        return false;
+    if (s->hole == 0 || (left == 0 && !s->ended))
+        return;
+    pawl_source_report(s->context, 2,
+                       "standard input: %" PRIu64 " NUL bytes at byte %" PRIu64
+                       " are a hole and were passed over",
+                       s->hole, s->consumed + s->from - s->hole);
+    s->hole = 0;
+}
+
+/* The input has ended: its last line gets the end that it lacks. */
+static void end_last_line(struct stdin_source *s) {
+    const uint8_t *from = s->buf + s->from;
+    size_t n = s->len - s->from;
+    if (n == 0 || split_last_end(s->encoding, from, n) == from + n)
+        return;
+    bool wide = s->encoding != SPLIT_BYTES;
+    if (wide && n % 2 != 0) { /* the odd byte becomes U+FFFD */
+        s->buf[s->len++] = 0xD8;
+        s->buf[s->len - 2] = s->encoding == SPLIT_UTF16BE ? 0xD8 : s->buf[s->len - 2];
     }
-    size_t count = last != NULL ? lines_split(from, last + 1, s->records, max, s->line_max, s->crlf,
-                                              connect_wall_ns(), &next)
-                                : 0;
-    if (count != 0) {
-        s->from += (size_t)(next - from);
-        give(s, out, count);
-        return true;
+    if (s->encoding == SPLIT_UTF16BE)
+        s->buf[s->len++] = 0;
+    s->buf[s->len++] = '\n';
+    if (s->encoding == SPLIT_UTF16LE)
+        s->buf[s->len++] = 0;
+}
+
+static uint64_t wait_ns(const struct stdin_source *s) {
+    return split_settings(s->split)->wait_ms * UINT64_C(1000000);
+}
+
+/* Nothing of the line at hand has an end. */
+static bool take_unended(struct stdin_source *s, pawl_source_batch *out) {
+    size_t n = s->len - s->from;
+    const uint8_t *from = s->buf + s->from,
+                  *hole = s->encoding == SPLIT_BYTES ? lines_hole(from, n) : NULL;
+    if (hole != NULL) { /* it ends there; at its beginning there is none, after skip_hole() */
+        s->records[0] = (pawl_record){.value = from, .value_len = (uint32_t)(hole - from)};
+        s->from += (size_t)(hole - from);
+        return give(s, out, 1);
     }
-    bool full = n > s->line_max, end = s->ended && n != 0;
-    if (!full && !end)
-        return false;
-    s->records[0].value = from;
-    s->records[0].value_len = (uint32_t)(full ? s->line_max : n);
-    s->records[0].timestamp_ns = connect_wall_ns();
-    out->poison = full ? "a line of standard input is over line_max" : NULL;
-    s->skipping = full;
-    s->from += full ? s->line_max : n;
-    give(s, out, 1);
-    return true;
+    return n > split_settings(s->split)->line_max && give_long(s, out);
+}
+
+/* Gives records from the buffer. False: it has none. */
+static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max, size_t bytes) {
+    size_t mark;
+    if (!s->begun) {
+        if (s->len < 4 && !s->ended)
+            return false;
+        s->encoding = split_encoding(s->split, s->buf, s->len, &mark);
+        s->from = mark;
+        s->begun = true;
+    }
+    for (;;) {
+        if (s->skipping && !skip_line(s))
+            return false;
+        if (s->encoding == SPLIT_BYTES)
+            skip_hole(s);
+        if (s->ended)
+            end_last_line(s);
+        size_t n = s->len - s->from;
+        s->open = false;
+        const uint8_t *from = s->buf + s->from, *end = split_last_end(s->encoding, from, n);
+        if (end == NULL)
+            return take_unended(s, out);
+        bool late = s->quiet && connect_now(NULL) - s->arrived_ns >= wait_ns(s);
+        struct split_job j = {.encoding = s->encoding,
+                              .from = from,
+                              .end = end,
+                              .last = s->ended || late || n >= split_most(s->split),
+                              .records = s->records,
+                              .max = max,
+                              .bytes = bytes,
+                              .now_ns = connect_wall_ns()};
+        enum split_result rc = split_take(s->split, &j);
+        s->from += (size_t)(j.next - from);
+        if (j.count != 0)
+            return give(s, out, j.count);
+        if (rc == SPLIT_LONG)
+            return give_long(s, out);
+        s->open = rc == SPLIT_OPEN;
+        if (rc == SPLIT_OPEN || rc == SPLIT_MEMORY)
+            return false;
+    }
 }
 
 static int source_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
                        int timeout_ms, pawl_fault *f) {
     struct stdin_source *s = self;
-    (void)max_bytes;
     if (s->record_max < max_records) {
         free(s->records);
-        s->records = calloc(max_records, sizeof *s->records);
+        s->records = calloc(max_records + SPLIT_ROOM, sizeof *s->records);
         s->record_max = s->records != NULL ? max_records : 0;
         if (s->records == NULL)
             return pawl_fault_set(f, PAWL_RETRY, "no memory for records");
     }
-    if (take(s, out, max_records))
+    s->quiet = false;
+    if (take(s, out, max_records, max_bytes))
         return PAWL_DONE;
     if (s->ended)
         return PAWL_ENDED;
     memmove(s->buf, s->buf + s->from, s->len - s->from);
     s->len -= s->from;
+    s->consumed += s->from;
     s->from = 0;
+    if (s->open) { /* its time limit may come first */
+        uint64_t passed = connect_now(NULL) - s->arrived_ns,
+                 left_ms = passed < wait_ns(s) ? (wait_ns(s) - passed) / 1000000 + 1 : 0;
+        timeout_ms = left_ms < (uint64_t)timeout_ms ? (int)left_ms : timeout_ms;
+    }
     struct pollfd p[2] = {{STDIN_FILENO, POLLIN, 0}, {connect_wake_fd(s->context), POLLIN, 0}};
-    if (poll(p, 2, timeout_ms) <= 0 || p[0].revents == 0)
-        return PAWL_DONE;
-    ssize_t n = read(STDIN_FILENO, s->buf + s->len, s->cap - s->len);
-    if (n < 0 && errno != EINTR && errno != EAGAIN)
-        return pawl_fault_set(f, PAWL_FATAL, "read: %s", strerror(errno));
-    s->ended = n == 0;
-    s->len += n > 0 ? (size_t)n : 0;
-    return take(s, out, max_records) || !s->ended ? PAWL_DONE : PAWL_ENDED;
+    s->quiet = poll(p, 2, timeout_ms) <= 0 || p[0].revents == 0;
+    if (!s->quiet) {
+        ssize_t n = read(STDIN_FILENO, s->buf + s->len, s->cap - s->len);
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return pawl_fault_set(f, PAWL_FATAL, "read: %s", strerror(errno));
+        s->ended = n == 0;
+        s->len += n > 0 ? (size_t)n : 0;
+        s->arrived_ns = connect_now(NULL);
+    }
+    return take(s, out, max_records, max_bytes) || !s->ended ? PAWL_DONE : PAWL_ENDED;
 }
 
 static void source_destroy(void *self) {
     struct stdin_source *s = self;
+    split_free(s->split);
     free(s->buf);
     free(s->records);
     free(s);
@@ -132,23 +228,24 @@ const pawl_connector connect_source_stdin = {
 };
 
 static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
-    const pawl_connector *c = &connect_source_stdin;
-    uint64_t line_max = pawl_setting_number(c, g, "line_max");
-    if (line_max < 64 || line_max > 64u << 20)
-        return connect_error(err, PAWL_INVALID, "line_max must be 64 to 64M");
+    struct split *split;
+    int rc = split_make(&connect_source_stdin, g, &split, err);
+    if (rc < 0)
+        return rc;
     struct stdin_source *s = calloc(1, sizeof *s);
     if (s != NULL) {
-        s->crlf = pawl_setting_number(c, g, "crlf") != 0;
-        s->line_max = line_max;
-        s->cap = line_max + (1u << 20);
-        s->buf = calloc(1, s->cap + 64);
+        s->split = split;
+        s->encoding = SPLIT_BYTES;
+        s->cap = split_most(split) + (1u << 20);
+        s->buf = calloc(1, s->cap + 4 + SPLIT_SPARE);
     }
     if (s == NULL || s->buf == NULL) {
+        split_free(split);
         free(s);
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
     }
     *out = (pawl_source_ops){.struct_size = sizeof *out,
-                             .type = c->type,
+                             .type = connect_source_stdin.type,
                              .self = s,
                              .open = source_open,
                              .read = source_read,
