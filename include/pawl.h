@@ -50,9 +50,9 @@
  *               less 8 KiB; just below 8 MiB at the default cap of 32 MiB. Values of 16 MiB need
  *               segments of 64 MiB (the default) and a memory cap of 72 MiB (PAWL_TOO_LARGE)
  *   names       1 to 127 bytes of A-Z a-z 0-9 . _ - (PAWL_INVALID)
- *   tables      4,096 streams (deleted ones count), 1,024 partitions a stream, 16,384 partitions,
- *               16,384 producers, 1,024 processors, and all tables together an eighth of a segment
- *               (PAWL_LIMIT)
+ *   tables      at a time 4,096 streams, 1,024 partitions a stream, 16,384 partitions, 16,384
+ *               producers and 1,024 processors, and all tables together an eighth of a segment
+ *               (PAWL_LIMIT). Ids are never used again
  */
 #ifndef PAWL_H
 #define PAWL_H

@@ -32,12 +32,16 @@ static int skip_run(const struct frame_header *h, const struct run *r) {
 
 /* ---- COMMIT */
 
-/* If damage was skipped, the change that removed the processor may be lost, so its id may appear
- * again. */
-static int apply_processor(struct tables *t, const struct catalog_entry *e, bool lost) {
-    if (lost && tables_has_processor(t, e->id))
-        tables_forget(t, e->id);
-    return tables_add_processor(t, e->id, e->name, e->name_len);
+/* What a rename names may have gone with damage. */
+static int apply_rename(struct tables *t, const struct frame_header *h,
+                        const struct catalog_entry *e) {
+    bool there = e->a == KIND_STREAM      ? tables_stream(t, e->id) != NULL
+                 : e->a == KIND_PRODUCER  ? tables_producer(t, e->id) != NULL
+                 : e->a == KIND_PROCESSOR ? tables_has_processor(t, e->id)
+                                          : false;
+    if (e->a < KIND_STREAM || e->a > KIND_PROCESSOR)
+        return damaged(h, "a rename of an unknown kind");
+    return there ? tables_rename(t, (enum catalog_kind)e->a, e->id, e->name, e->name_len) : 0;
 }
 
 static int apply_catalog(struct tables *t, const struct frame_header *h, const struct run *r,
@@ -47,6 +51,9 @@ static int apply_catalog(struct tables *t, const struct frame_header *h, const s
         struct catalog_entry e;
         if (!catalog_decode(data, r->len, &at, &e))
             return damaged(h, "a catalog entry does not fit its run");
+        /* the change that ended what has its name or id may be lost */
+        if (lost && e.op >= CATALOG_STREAM && e.op <= CATALOG_PROCESSOR)
+            lost_end_older(t, &e);
         switch (e.op) {
         case CATALOG_STREAM:
             TRY(tables_add_stream(t, e.id, e.a > UINT32_MAX ? 0 : (uint32_t)e.a, e.name,
@@ -56,7 +63,7 @@ static int apply_catalog(struct tables *t, const struct frame_header *h, const s
             TRY(tables_add_producer(t, e.id, e.name, e.name_len));
             break;
         case CATALOG_PROCESSOR:
-            TRY(apply_processor(t, &e, lost));
+            TRY(tables_add_processor(t, e.id, e.name, e.name_len));
             break;
         case CATALOG_FORGET:
             if (tables_has_processor(t, e.id))
@@ -77,6 +84,9 @@ static int apply_catalog(struct tables *t, const struct frame_header *h, const s
             if (tables_stream(t, e.id) != NULL)
                 tables_delete_stream(t, e.id);
             break;
+        case CATALOG_RENAME:
+            TRY(apply_rename(t, h, &e));
+            break;
         default:
             return unknown_change(h, "catalog change", e.op);
         }
@@ -90,7 +100,8 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     if (s == NULL || r->partition >= s->partitions) {
         if (!lost)
             return damaged(h, "records of a stream or partition that was never created");
-        return 0;
+        TRY(lost_stream(t, r->stream, r->partition));
+        s = tables_stream(t, r->stream);
     }
     struct partition *p = &s->parts[r->partition];
     if (r->base != p->next && !(lost && r->base > p->next))
@@ -126,7 +137,16 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
             return damaged(h, "a position does not fit its run");
         assert(e.from <= e.to); /* PAWL-4 */
         struct position_row *p = tables_position(t, e.processor, e.stream, e.partition);
-        if (p == NULL) {
+        if (p == NULL) { /* then both may be new */
+            const struct stream *s = tables_stream(t, e.stream);
+            bool there =
+                tables_has_processor(t, e.processor) && s != NULL && e.partition < s->partitions;
+            if (!there && !lost)
+                return damaged(h, "a position of a processor or partition that was never created");
+            if (!there) {
+                TRY(lost_processor(t, e.processor));
+                TRY(lost_stream(t, e.stream, e.partition));
+            }
             TRY(tables_set_position(t, e.processor, e.stream, e.partition, e.to));
             continue;
         }
@@ -164,9 +184,10 @@ static int apply_producers(struct tables *t, const struct frame_header *h, const
             return damaged(h, "a producer entry does not fit its run");
         struct producer *p = tables_producer(t, e.producer);
         if (p == NULL) {
-            if (lost)
-                continue;
-            return damaged(h, "a producer that was never created");
+            if (!lost)
+                return damaged(h, "a producer that was never created");
+            TRY(lost_producer(t, e.producer));
+            p = tables_producer(t, e.producer);
         }
         if (e.epoch < p->epoch || (e.first != p->sequence + 1 && !(lost && e.first > p->sequence)))
             return damaged(h, "a producer's sequence does not continue");
@@ -183,7 +204,7 @@ static int apply_producers(struct tables *t, const struct frame_header *h, const
 }
 
 static int apply_sinks(struct tables *t, const struct frame_header *h, const struct run *r,
-                       const uint8_t *data) {
+                       const uint8_t *data, bool lost) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count; i++) {
         struct sink_entry e;
@@ -191,6 +212,8 @@ static int apply_sinks(struct tables *t, const struct frame_header *h, const str
             return damaged(h, "a sink decision does not fit its run");
         if (e.op != SINK_DECIDED && e.op != SINK_FINISHED)
             return unknown_change(h, "sink decision", e.op);
+        if (lost && e.op == SINK_DECIDED)
+            TRY(lost_processor(t, e.processor));
         TRY(tables_set_decision(t, &e));
     }
     return 0;
@@ -218,7 +241,7 @@ static int apply_run(struct tables *t, const struct frame_header *h, const uint8
     case RUN_PRODUCERS:
         return apply_producers(t, h, frame, r, data, lost);
     case RUN_SINKS:
-        return apply_sinks(t, h, r, data);
+        return apply_sinks(t, h, r, data, lost);
     case RUN_STATE:
     case RUN_CATALOG:
     case RUN_ORIGINS: /* the audit reads it, no table does */
@@ -244,6 +267,9 @@ static int apply_commit(struct tables *t, const struct frame_header *h, const ui
         TRY(apply_run(t, h, frame, &r, data, lost));
     }
     t->commits++;
+    t->ids.commits++;
+    t->ids.changes += frame_changes(h, frame);
+    t->counts = counts_encode(t->ids.commits, t->ids.changes);
     return 0;
 }
 
@@ -282,16 +308,20 @@ static int load_entry(struct tables *t, const struct run *r, const uint8_t *data
         struct c_settings settings;
         struct c_sink sink;
         struct c_span span;
+        struct c_ids ids;
     } e;
     int rc = 0;
     switch (r->type) {
     case RUN_C_STREAMS:
         if (!c_stream_decode(data, r->len, at, &e.stream))
             return 0;
-        rc = e.stream.partitions == 0 && e.stream.name_len == 0
-                 ? tables_use_streams(t, e.stream.id)
-                 : tables_add_stream(t, e.stream.id, e.stream.partitions, e.stream.name,
-                                     e.stream.name_len);
+        if (e.stream.partitions != 0 || e.stream.name_len != 0)
+            rc = tables_add_stream(t, e.stream.id, e.stream.partitions, e.stream.name,
+                                   e.stream.name_len);
+        else if (e.stream.id == 0 || e.stream.id == UINT32_MAX)
+            rc = fail(PAWL_DAMAGED, "a stream's id is out of range");
+        else if (e.stream.id >= t->ids.stream)
+            t->ids.stream = e.stream.id + 1;
         break;
     case RUN_C_NEXT:
         if (!c_next_decode(data, r->len, at, &e.next))
@@ -327,6 +357,15 @@ static int load_entry(struct tables *t, const struct run *r, const uint8_t *data
         rc = tables_set_decision(
             t, &(struct sink_entry){e.sink.processor, SINK_DECIDED, e.sink.name, e.sink.name_len});
         break;
+    case RUN_C_IDS: /* the last run: no row has such an id */
+        if (!c_ids_decode(data, r->len, at, &e.ids))
+            return 0;
+        if (e.ids.stream < t->ids.stream || e.ids.producer < t->ids.producer ||
+            e.ids.processor < t->ids.processor)
+            rc = fail(PAWL_DAMAGED, "a checkpoint's next ids are used already");
+        t->ids = e.ids;
+        t->counted = true;
+        break;
     default:
         assert(r->type == RUN_C_SPANS);
         if (!c_span_decode(data, r->len, at, &e.span))
@@ -338,7 +377,7 @@ static int load_entry(struct tables *t, const struct run *r, const uint8_t *data
 
 static int load_run(struct tables *t, const struct frame_header *h, const struct run *r,
                     const uint8_t *data) {
-    if (r->type < RUN_C_STREAMS || r->type > RUN_C_SPANS)
+    if ((r->type < RUN_C_STREAMS || r->type > RUN_C_SPANS) && r->type != RUN_C_IDS)
         return skip_run(h, r);
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count; i++) {
@@ -361,12 +400,13 @@ static int load_runs(struct tables *t, const struct frame_header *h, const uint8
 
 /* Keeps the partitions' first offsets, which no checkpoint holds. */
 static void keep_firsts(struct tables *t, const struct tables *old) {
-    for (uint32_t i = 0; i < t->stream_count && i < old->stream_count; i++)
-        for (uint32_t k = 0; k < t->streams[i].partitions && k < old->streams[i].partitions; k++) {
+    for (uint32_t i = 0; i < t->stream_count; i++) {
+        const struct stream *s = tables_stream(old, t->streams[i].id);
+        for (uint32_t k = 0; s != NULL && k < t->streams[i].partitions && k < s->partitions; k++) {
             struct partition *p = &t->streams[i].parts[k];
-            uint64_t first = old->streams[i].parts[k].first;
-            p->first = first < p->next ? first : p->next;
+            p->first = s->parts[k].first < p->next ? s->parts[k].first : p->next;
         }
+    }
 }
 
 /* A checkpoint replaces the tables. */
@@ -375,13 +415,19 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
     tables_init(t, old.mem, old.segment_size);
     t->commits = old.commits;
     t->records = old.records;
+    t->loss = old.loss;
+    t->begun = true;
+    /* the checkpoint of segment 0 is empty, and knows it */
+    t->counted = h->ids != NULL && h->lsn == SEGMENT_HEADER_SIZE;
     int rc = load_runs(t, h, frame);
+    t->counts = counts_encode(t->ids.commits, t->ids.changes);
     keep_firsts(t, &old);
     tables_free(&old);
     return rc;
 }
 
 int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    TRY(lost_count(t, h, frame, lost || !t->begun));
     if (h->kind == FRAME_CHECKPOINT)
         return load(t, h, frame);
     return h->kind == FRAME_COMMIT ? apply_commit(t, h, frame, lost) : 0;
@@ -404,5 +450,6 @@ int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bo
     /* for the next segment's header */
     if (p->tables.disk_cap_set)
         p->wal.disk_cap_said = p->wal.disk_cap = p->tables.disk_cap;
+    p->wal.counts = p->tables.counts;
     return 0;
 }

@@ -52,11 +52,11 @@ static int bad_name(const char *what) {
     return fail(PAWL_INVALID, "a %s name has 1 to 127 of the bytes A-Z a-z 0-9 . _ -", what);
 }
 
-static uint32_t free_processor_id(const struct tables *t) {
-    for (uint32_t i = 1; i <= t->processor_count; i++)
-        if (!tables_has_processor(t, i))
-            return i;
-    return t->processor_count + 1;
+/* Names that damage gives are refused, and so are ids beyond the last one. */
+static int check_new(const char *what, const char *name, uint32_t id) {
+    if (name_lost(name))
+        return fail(PAWL_INVALID, "the names lost-N are kept for what loses its name to damage");
+    return id != UINT32_MAX ? 0 : fail(PAWL_LIMIT, "there is no id left for a %s", what);
 }
 
 int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t *id) {
@@ -71,12 +71,11 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
     if (existing != 0)
         rc = fail(PAWL_EXISTS, "there is a stream %s already", name);
     else if (t->stream_count >= STREAMS_MAX || t->partition_count + partitions > PARTITIONS_MAX)
-        rc = fail(PAWL_LIMIT, "a log has at most 4,096 streams, deleted ones included, and 16,384 "
-                              "partitions");
-    else
+        rc = fail(PAWL_LIMIT, "a log has at most 4,096 streams and 16,384 partitions at a time");
+    else if ((rc = check_new("stream", name, t->ids.stream)) == 0)
         rc = tables_room(t, c_stream_size((uint32_t)strlen(name)) +
                                 (uint64_t)partitions * C_NEXT_SIZE);
-    uint32_t fresh = t->stream_count + 1;
+    uint32_t fresh = t->ids.stream;
     if (rc == 0)
         rc = change(p, &(struct catalog_entry){CATALOG_STREAM, fresh, partitions, 0, name,
                                                (uint16_t)strlen(name)});
@@ -111,9 +110,9 @@ int pawl_stream_delete(pawl *p, const char *name) {
     else
         rc = change(p, &(struct catalog_entry){CATALOG_DELETE, id, 0, 0, NULL, 0});
     if (id != 0)
-        atomic_store_explicit(&p->partitions_of[id], 0, memory_order_relaxed);
+        engine_forget_partitions(p, id);
     if (rc == 0) {
-        assert(tables_stream(&p->tables, id) == NULL && p->tables.stream_count >= id);
+        assert(tables_stream(&p->tables, id) == NULL && p->tables.ids.stream > id); /* PAWL-9 */
         engine_ask_chores(p); /* retention may be able to drop more now */
         if (p->any_watched != 0)
             any_tell(p, false); /* wakes the readers of its partitions */
@@ -134,10 +133,9 @@ static int refreshed(pawl *p) {
     return 0;
 }
 
-static void fill_stream(const struct tables *t, uint32_t id, pawl_stream_info *out) {
-    const struct stream *s = &t->streams[id - 1];
+static void fill_stream(const struct stream *s, pawl_stream_info *out) {
     memset(out, 0, sizeof *out);
-    out->id = id;
+    out->id = s->id;
     out->partitions = s->partitions;
     memcpy(out->name, s->name, sizeof s->name);
 }
@@ -148,7 +146,7 @@ int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out) {
     TRY(refreshed(p));
     uint32_t id = tables_find_stream(&p->tables, name);
     if (id != 0)
-        fill_stream(&p->tables, id, out);
+        fill_stream(tables_stream(&p->tables, id), out);
     engine_leave(p);
     return id != 0 ? 0 : fail(PAWL_NOT_FOUND, "there is no stream %s", name);
 }
@@ -157,23 +155,20 @@ int pawl_stream_get(pawl *p, uint32_t id, pawl_stream_info *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
-    bool found = tables_stream(&p->tables, id) != NULL;
-    if (found)
-        fill_stream(&p->tables, id, out);
+    const struct stream *s = tables_stream(&p->tables, id);
+    if (s != NULL)
+        fill_stream(s, out);
     engine_leave(p);
-    return found ? 0 : fail(PAWL_NOT_FOUND, "there is no stream with id %u", id);
+    return s != NULL ? 0 : fail(PAWL_NOT_FOUND, "there is no stream with id %u", id);
 }
 
 int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
-    int rc = PAWL_NOT_FOUND;
-    for (uint32_t id = 1; id <= p->tables.stream_count && rc != 0; id++)
-        if (tables_stream(&p->tables, id) != NULL && index-- == 0) {
-            fill_stream(&p->tables, id, out);
-            rc = 0;
-        }
+    int rc = index < p->tables.stream_count ? 0 : PAWL_NOT_FOUND;
+    if (rc == 0)
+        fill_stream(&p->tables.streams[index], out);
     engine_leave(p);
     return rc;
 }
@@ -220,9 +215,12 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     if (rc == 0)
         tx->for_input = true;
     if (rc == 0 && id == 0) {
-        id = t->producer_count + 1;
-        rc = id > PRODUCERS_MAX ? fail(PAWL_LIMIT, "a log has at most 16,384 producers")
-                                : tables_room(t, 80 + strlen(name));
+        id = t->ids.producer;
+        rc = t->producer_count >= PRODUCERS_MAX
+                 ? fail(PAWL_LIMIT, "a log has at most 16,384 producers")
+                 : tables_room(t, 80 + strlen(name));
+        if (rc == 0)
+            rc = check_new("producer", name, id);
         if (rc == 0)
             rc = tx_add_catalog(tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name,
                                                             (uint16_t)strlen(name)});
@@ -287,8 +285,8 @@ void pawl_producer_close(pawl_producer *producer) {
     producer_release(producer);
 }
 
-static void fill_producer(const struct producer *row, uint32_t id, pawl_producer_info *out) {
-    *out = (pawl_producer_info){.id = id, .epoch = row->epoch, .sequence = row->sequence};
+static void fill_producer(const struct producer *row, pawl_producer_info *out) {
+    *out = (pawl_producer_info){.id = row->id, .epoch = row->epoch, .sequence = row->sequence};
     memcpy(out->name, row->name, sizeof row->name);
 }
 
@@ -296,14 +294,9 @@ int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
-    int rc = PAWL_NOT_FOUND;
-    for (uint32_t id = 1; id <= p->tables.producer_count && rc != 0; id++) {
-        const struct producer *row = tables_producer(&p->tables, id);
-        if (row != NULL && index-- == 0) {
-            fill_producer(row, id, out);
-            rc = 0;
-        }
-    }
+    int rc = index < p->tables.producer_count ? 0 : PAWL_NOT_FOUND;
+    if (rc == 0)
+        fill_producer(&p->tables.producers[index], out);
     engine_leave(p);
     return rc;
 }
@@ -317,7 +310,7 @@ int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out, pawl_
     uint32_t id = tables_find_producer(&p->tables, name);
     if (id != 0) {
         const struct producer *row = tables_producer(&p->tables, id);
-        fill_producer(row, id, out);
+        fill_producer(row, out);
         if (last != NULL)
             *last = (pawl_receipt){
                 .offset = row->offset, .stream = row->stream, .partition = row->partition};
@@ -337,9 +330,12 @@ int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
     uint32_t found = tables_find_processor(t, name);
     int rc = 0;
     if (found == 0) {
-        found = free_processor_id(t);
-        rc = found > PROCESSORS_MAX ? fail(PAWL_LIMIT, "a log has at most 1,024 processors")
-                                    : tables_room(t, 16 + strlen(name));
+        found = t->ids.processor;
+        rc = t->processor_count >= PROCESSORS_MAX
+                 ? fail(PAWL_LIMIT, "a log has at most 1,024 processors at a time")
+                 : tables_room(t, 16 + strlen(name));
+        if (rc == 0)
+            rc = check_new("processor", name, found);
         if (rc == 0)
             rc = change(p, &(struct catalog_entry){CATALOG_PROCESSOR, found, 0, 0, name,
                                                    (uint16_t)strlen(name)});
@@ -370,14 +366,13 @@ int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]) {
     if (name == NULL)
         return fail(PAWL_INVALID, "name is NULL");
     TRY(refreshed(p));
-    int rc = PAWL_NOT_FOUND;
-    for (uint32_t i = 1; i <= p->tables.processor_count && rc != 0; i++)
-        if (tables_has_processor(&p->tables, i) && index-- == 0) {
-            if (id != NULL)
-                *id = i;
-            memcpy(name, p->tables.processors[i - 1].name, 128);
-            rc = 0;
-        }
+    int rc = index < p->tables.processor_count ? 0 : PAWL_NOT_FOUND;
+    if (rc == 0) {
+        const struct processor_row *row = &p->tables.processors[index];
+        if (id != NULL)
+            *id = row->id;
+        memcpy(name, row->name, 128);
+    }
     engine_leave(p);
     return rc;
 }
@@ -408,8 +403,9 @@ int pawl_position_at(pawl *p, uint32_t index, pawl_position *out) {
         out->stream = row->stream;
         out->partition = row->partition;
         out->offset = row->offset;
-        if (tables_has_processor(&p->tables, row->processor))
-            memcpy(out->name, p->tables.processors[row->processor - 1].name, sizeof out->name);
+        const char *name = tables_processor_name(&p->tables, row->processor);
+        if (name != NULL)
+            memcpy(out->name, name, sizeof out->name);
     }
     engine_leave(p);
     return rc;

@@ -9,7 +9,7 @@
  * async.c      asynchronous commits and their callbacks, the event descriptor
  * chores.c     maintenance: segments are prepared and dropped
  * event.c      futex and eventfd
- * apply.c      what a frame changes, whoever wrote it
+ * apply.c      what a frame changes, whoever wrote it     lost.c   what damage means for the tables
  * open.c       opening, closing      follow.c   read-only handles that follow a live writer
  * tx*.c        transactions          catalog.c  streams, producers, processors' names, settings
  *              (tx_origin.c: what they were read from)
@@ -37,6 +37,7 @@
 #include "wal/wal.h"
 
 #define ASYNC_MAX 65536u
+#define PARTITIONS_CACHED 4096u
 
 /* An asynchronous commit that is not durable yet; its callback is still due. */
 struct async_commit {
@@ -145,8 +146,9 @@ struct pawl {
     struct index_entry *index; /* sparse, of the active segment */
     uint32_t index_count, index_cap;
     _Atomic uint32_t round_robin;
-    /* by stream id; 0: not looked up yet. A stream's partitions never change */
-    _Atomic uint16_t partitions_of[STREAMS_MAX + 1];
+    /* id << 16 | number of partitions, in the place id % PARTITIONS_CACHED; 0: not looked up yet.
+     * While a log is written to, a stream's partitions never change */
+    _Atomic uint64_t partitions_of[PARTITIONS_CACHED];
     /* (constant): largest size of a record; size above which a transaction spills */
     uint64_t record_max, spill_bytes;
     uint64_t drop_to; /* segments below this are being removed */
@@ -331,6 +333,10 @@ struct wal_hooks engine_hooks(pawl *p);
 PAWL_CHECKED int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 
 /* -- tx.c, tx_commit.c */
+/* Under the lock: a stream is gone, and so is what is remembered of its partitions. */
+static inline void engine_forget_partitions(pawl *p, uint32_t stream) {
+    atomic_store_explicit(&p->partitions_of[stream % PARTITIONS_CACHED], 0, memory_order_relaxed);
+}
 struct tx_run {
     uint32_t stream, partition, count;
     struct bytes data;    /* its own memory, or the bytes after the head of its loan */

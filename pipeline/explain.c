@@ -28,10 +28,9 @@ static void fill_origin(const struct tables *t, const struct frame_header *h, co
         uint32_t at = 0;
         while (r.type == RUN_POSITIONS && position_decode(data, r.len, &at, &e)) {
             if (out->input_count < 64) {
-                char *name = out->inputs[out->input_count].processor;
-                snprintf(name, 128, "%s",
-                         tables_has_processor(t, e.processor) ? t->processors[e.processor - 1].name
-                                                              : "?");
+                const char *name = tables_processor_name(t, e.processor);
+                snprintf(out->inputs[out->input_count].processor, 128, "%s",
+                         name != NULL ? name : "?");
                 name_of_stream(t, e.stream, out->inputs[out->input_count].stream);
                 out->inputs[out->input_count].partition = e.partition;
                 out->inputs[out->input_count].from = e.from;

@@ -32,7 +32,14 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
     bytes_init(&a, j->mem);
     bytes_init(&b, j->mem);
     tables_init(&theirs, j->mem, j->tables.segment_size);
+    struct c_ids ids;
     int rc = tables_apply(&theirs, h, frame, false);
+    /* what an earlier version's checkpoint doesn't say, and where it first says it */
+    if (rc == 0 && (!j->tables.counted || !checkpoint_ids(h, frame, &ids))) {
+        uint32_t stream = theirs.ids.stream;
+        theirs.ids = j->tables.ids;
+        theirs.ids.stream = stream;
+    }
     tables_drop_spans(&theirs, UINT64_MAX);
     tables_drop_spans(&j->tables, UINT64_MAX);
     if (rc == 0)

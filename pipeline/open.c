@@ -12,8 +12,10 @@
 #define MEMORY_DEFAULT (32ull * MIB)
 #define MEMORY_MIN (2ull * MIB)
 
-static int hook_checkpoint(void *ctx, struct bytes *body, struct run *runs, uint32_t *count) {
+static int hook_checkpoint(void *ctx, struct bytes *body, struct run *runs, uint32_t *count,
+                           struct c_ids *ids) {
     pawl *p = ctx;
+    *ids = p->tables.ids;
     return tables_checkpoint(&p->tables, body, runs, count);
 }
 
@@ -210,6 +212,8 @@ static int open_writer(pawl *p, const pawl_options *o) {
     p->cut_bytes = out.cut;
     if (p->tables.disk_cap_set)
         out.start.disk_cap = p->tables.disk_cap;
+    lost_at_end(&p->tables);
+    out.start.counts = p->tables.counts;
     return begin_incarnation(p, &out.start);
 }
 

@@ -7,7 +7,7 @@ void tables_init(struct tables *t, struct mem *m, uint64_t segment_size) {
     memset(t, 0, sizeof *t);
     t->mem = m;
     t->segment_size = segment_size;
-    t->checkpoint_bytes = C_SETTINGS_SIZE;
+    t->ids = (struct c_ids){1, 1, 1, 0, 0};
 }
 
 void tables_free(struct tables *t) {
@@ -53,152 +53,232 @@ bool name_allowed(const char *name) {
     return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
+/* ---- rows that have an id, ascending */
+
+/* Where the row of an id is, or would be inserted. Ids mostly have no gaps. */
+static uint32_t row_place(const void *rows, uint32_t count, size_t each, uint32_t id) {
+    const uint8_t *base = rows;
+    uint32_t lo = 0, hi = count, own;
+    if (id != 0 && id <= count) {
+        memcpy(&own, base + (size_t)(id - 1) * each, sizeof own);
+        if (own == id)
+            return id - 1;
+    }
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        memcpy(&own, base + (size_t)mid * each, sizeof own);
+        if (own < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+#define PLACE(t, field, id) \
+    row_place((t)->field##s, (t)->field##_count, sizeof *(t)->field##s, (id))
+
+/* A zeroed row for an id that has none. `what` is for the error. */
+static int row_insert(struct mem *m, void **rows, uint32_t *count, uint32_t *cap, size_t each,
+                      uint32_t id, const char *what) {
+    uint32_t i = row_place(*rows, *count, each, id), own;
+    if (id == 0 || id == UINT32_MAX)
+        return fail(PAWL_DAMAGED, "the id of a %s is out of range", what);
+    if (i < *count) {
+        memcpy(&own, (uint8_t *)*rows + (size_t)i * each, sizeof own);
+        if (own == id)
+            return fail(PAWL_DAMAGED, "a %s was created twice", what);
+    }
+    TRY(reserve(m, rows, *count, cap, each));
+    uint8_t *at = (uint8_t *)*rows + (size_t)i * each;
+    memmove(at + each, at, (size_t)(*count - i) * each);
+    memset(at, 0, each);
+    memcpy(at, &id, sizeof id);
+    ++*count;
+    return 0;
+}
+#define INSERT(t, field, id, what) \
+    row_insert((t)->mem, (void **)&(t)->field##s, &(t)->field##_count, &(t)->field##_cap, \
+               sizeof *(t)->field##s, (id), (what))
+#define REMOVE(t, field, row) \
+    (memmove((row), (row) + 1, \
+             (size_t)(&(t)->field##s[(t)->field##_count] - ((row) + 1)) * sizeof *(t)->field##s), \
+     (t)->field##_count--)
+
 struct stream *tables_stream(const struct tables *t, uint32_t id) {
-    return id >= 1 && id <= t->stream_count && t->streams[id - 1].partitions != 0
-               ? &t->streams[id - 1]
-               : NULL;
+    uint32_t i = PLACE(t, stream, id);
+    return i < t->stream_count && t->streams[i].id == id ? &t->streams[i] : NULL;
 }
 
 struct producer *tables_producer(const struct tables *t, uint32_t id) {
-    return id >= 1 && id <= t->producer_count && t->producers[id - 1].name[0] != 0
-               ? &t->producers[id - 1]
-               : NULL;
+    uint32_t i = PLACE(t, producer, id);
+    return i < t->producer_count && t->producers[i].id == id ? &t->producers[i] : NULL;
+}
+
+static struct processor_row *processor_row(const struct tables *t, uint32_t id) {
+    uint32_t i = PLACE(t, processor, id);
+    return i < t->processor_count && t->processors[i].id == id ? &t->processors[i] : NULL;
 }
 
 bool tables_has_processor(const struct tables *t, uint32_t id) {
-    return id >= 1 && id <= t->processor_count && t->processors[id - 1].name[0] != 0;
+    return processor_row(t, id) != NULL;
+}
+
+const char *tables_processor_name(const struct tables *t, uint32_t id) {
+    const struct processor_row *row = processor_row(t, id);
+    return row != NULL ? row->name : NULL;
 }
 
 uint32_t tables_find_stream(const struct tables *t, const char *name) {
     for (uint32_t i = 0; i < t->stream_count; i++)
-        if (t->streams[i].partitions != 0 && strcmp(t->streams[i].name, name) == 0)
-            return i + 1;
+        if (strcmp(t->streams[i].name, name) == 0)
+            return t->streams[i].id;
     return 0;
 }
 
 uint32_t tables_find_producer(const struct tables *t, const char *name) {
     for (uint32_t i = 0; i < t->producer_count; i++)
         if (strcmp(t->producers[i].name, name) == 0)
-            return i + 1;
+            return t->producers[i].id;
     return 0;
 }
 
 uint32_t tables_find_processor(const struct tables *t, const char *name) {
     for (uint32_t i = 0; i < t->processor_count; i++)
-        if (t->processors[i].name[0] != 0 && strcmp(t->processors[i].name, name) == 0)
-            return i + 1;
+        if (strcmp(t->processors[i].name, name) == 0)
+            return t->processors[i].id;
     return 0;
 }
 
+/* Does a checkpoint need an entry that keeps the highest stream id from being used again, by
+ * versions that know no C_IDS? */
+static bool last_is_gone(const struct tables *t) {
+    return t->ids.stream > 1 &&
+           (t->stream_count == 0 || t->streams[t->stream_count - 1].id + 1 != t->ids.stream);
+}
+
+uint64_t tables_size(const struct tables *t) {
+    return t->rows_bytes + C_SETTINGS_SIZE + C_IDS_SIZE + (last_is_gone(t) ? c_stream_size(0) : 0);
+}
+
 int tables_room(const struct tables *t, uint64_t bytes) {
-    if (t->checkpoint_bytes + bytes > t->segment_size / 8 - 1024)
+    if (tables_size(t) + bytes > t->segment_size / 8 - 1024)
         return fail(PAWL_LIMIT, "the log's tables would be larger than an eighth of a segment; use "
                                 "a larger segment size");
     return 0;
 }
 
 static int set_name(char *to, const char *name, uint32_t len) {
-    if (len > NAME_LEN_MAX || memchr(name, 0, len) != NULL)
+    if (len == 0 || len > NAME_LEN_MAX || memchr(name, 0, len) != NULL)
         return fail(PAWL_DAMAGED, "a name in the log is not a name");
     memcpy(to, name, len);
     to[len] = 0;
     return 0;
 }
 
-/* Size of a checkpoint's entry for a deleted last stream, which keeps its id from being used
- * again. */
-static uint64_t last_deleted_size(const struct tables *t) {
-    return t->stream_count != 0 && t->streams[t->stream_count - 1].partitions == 0
-               ? c_stream_size(0)
-               : 0;
-}
-
-static int use_streams(struct tables *t, uint32_t id) {
-    while (t->stream_count < id) {
-        TRY(RESERVE(t, stream, t->stream_count));
-        t->stream_count++;
-    }
-    return 0;
-}
-
-static int add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name,
-                      uint32_t name_len) {
-    TRY(use_streams(t, id));
-    struct stream *s = &t->streams[id - 1];
-    if (s->partitions != 0)
-        return fail(PAWL_DAMAGED, "a stream was created twice");
-    TRY(set_name(s->name, name, name_len));
-    s->parts = mem_alloc(t->mem, partitions * sizeof *s->parts);
-    if (s->parts == NULL) {
-        s->name[0] = 0; /* what is not there has no name, as a stream that was deleted */
-        return fail(PAWL_MEMORY, "no memory for a stream of %u partitions", partitions);
-    }
-    s->partitions = partitions;
-    t->partition_count += partitions;
-    t->checkpoint_bytes += c_stream_size(name_len) + (uint64_t)partitions * C_NEXT_SIZE;
-    return 0;
+/* The id is used from now on. */
+static void use_id(uint32_t *next, uint32_t id) {
+    if (id >= *next)
+        *next = id + 1;
+    assert(*next > id); /* PAWL-9: ids are never used again */
 }
 
 int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions, const char *name,
                       uint32_t name_len) {
-    if (id == 0 || id > STREAMS_MAX || partitions == 0 || partitions > STREAM_PARTITIONS_MAX)
-        return fail(PAWL_DAMAGED, "a stream's id or number of partitions is out of range");
-    t->checkpoint_bytes -= last_deleted_size(t);
-    int rc = add_stream(t, id, partitions, name, name_len);
-    t->checkpoint_bytes += last_deleted_size(t);
-    return rc;
+    if (partitions == 0 || partitions > STREAM_PARTITIONS_MAX)
+        return fail(PAWL_DAMAGED, "a stream's number of partitions is out of range");
+    TRY(INSERT(t, stream, id, "stream"));
+    struct stream *s = tables_stream(t, id);
+    int rc = set_name(s->name, name, name_len);
+    if (rc == 0) {
+        s->parts = mem_alloc(t->mem, partitions * sizeof *s->parts);
+        if (s->parts == NULL)
+            rc = fail(PAWL_MEMORY, "no memory for a stream of %u partitions", partitions);
+    }
+    if (rc < 0) {
+        REMOVE(t, stream, s);
+        return rc;
+    }
+    s->partitions = partitions;
+    use_id(&t->ids.stream, id);
+    t->partition_count += partitions;
+    t->rows_bytes += c_stream_size(name_len) + (uint64_t)partitions * C_NEXT_SIZE;
+    return 0;
 }
 
-int tables_use_streams(struct tables *t, uint32_t id) {
-    if (id == 0 || id > STREAMS_MAX)
-        return fail(PAWL_DAMAGED, "a stream's id is out of range");
-    t->checkpoint_bytes -= last_deleted_size(t);
-    int rc = use_streams(t, id);
-    t->checkpoint_bytes += last_deleted_size(t);
-    return rc;
+int tables_grow_stream(struct tables *t, struct stream *s, uint32_t partitions) {
+    uint32_t had = s->partitions;
+    assert(partitions > had && partitions <= STREAM_PARTITIONS_MAX);
+    void *parts = mem_grow(t->mem, s->parts, had * sizeof *s->parts, partitions * sizeof *s->parts);
+    if (parts == NULL)
+        return fail(PAWL_MEMORY, "no memory for a stream of %u partitions", partitions);
+    s->parts = parts;
+    memset(&s->parts[had], 0, (partitions - had) * sizeof *s->parts);
+    s->partitions = partitions;
+    t->partition_count += partitions - had;
+    t->rows_bytes += (uint64_t)(partitions - had) * C_NEXT_SIZE;
+    return 0;
 }
 
 void tables_delete_stream(struct tables *t, uint32_t id) {
-    struct stream *s = &t->streams[id - 1];
-    t->checkpoint_bytes -= last_deleted_size(t) + c_stream_size((uint32_t)strlen(s->name)) +
-                           (uint64_t)s->partitions * C_NEXT_SIZE;
+    struct stream *s = tables_stream(t, id);
+    t->rows_bytes -=
+        c_stream_size((uint32_t)strlen(s->name)) + (uint64_t)s->partitions * C_NEXT_SIZE;
     t->partition_count -= s->partitions;
     mem_free(t->mem, s->parts, s->partitions * sizeof *s->parts);
-    *s = (struct stream){0};
-    t->checkpoint_bytes += last_deleted_size(t);
+    REMOVE(t, stream, s);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < t->position_count; i++)
         if (t->positions[i].stream != id)
             t->positions[kept++] = t->positions[i];
-    t->checkpoint_bytes -= (uint64_t)(t->position_count - kept) * C_POSITION_SIZE;
+    t->rows_bytes -= (uint64_t)(t->position_count - kept) * C_POSITION_SIZE;
     t->position_count = kept;
 }
 
 int tables_add_producer(struct tables *t, uint32_t id, const char *name, uint32_t name_len) {
-    if (id == 0 || id > PRODUCERS_MAX || name_len == 0)
-        return fail(PAWL_DAMAGED, "a producer's id is out of range");
-    while (t->producer_count < id) {
-        TRY(RESERVE(t, producer, t->producer_count));
-        t->producer_count++;
+    TRY(INSERT(t, producer, id, "producer"));
+    struct producer *row = tables_producer(t, id);
+    int rc = set_name(row->name, name, name_len);
+    if (rc < 0) {
+        REMOVE(t, producer, row);
+        return rc;
     }
-    if (t->producers[id - 1].name[0] != 0)
-        return fail(PAWL_DAMAGED, "a producer was created twice");
-    TRY(set_name(t->producers[id - 1].name, name, name_len));
-    t->checkpoint_bytes += c_producer_size(name_len);
+    use_id(&t->ids.producer, id);
+    t->rows_bytes += c_producer_size(name_len);
     return 0;
 }
 
+void tables_remove_producer(struct tables *t, uint32_t id) {
+    struct producer *row = tables_producer(t, id);
+    t->rows_bytes -= c_producer_size((uint32_t)strlen(row->name));
+    REMOVE(t, producer, row);
+}
+
 int tables_add_processor(struct tables *t, uint32_t id, const char *name, uint32_t name_len) {
-    if (id == 0 || name_len == 0)
-        return fail(PAWL_DAMAGED, "a processor's id is out of range");
-    while (t->processor_count < id) {
-        TRY(RESERVE(t, processor, t->processor_count));
-        t->processor_count++;
+    TRY(INSERT(t, processor, id, "processor"));
+    struct processor_row *row = processor_row(t, id);
+    int rc = set_name(row->name, name, name_len);
+    if (rc < 0) {
+        REMOVE(t, processor, row);
+        return rc;
     }
-    if (t->processors[id - 1].name[0] != 0)
-        return fail(PAWL_DAMAGED, "a processor was created twice");
-    TRY(set_name(t->processors[id - 1].name, name, name_len));
-    t->checkpoint_bytes += c_processor_size(name_len);
+    use_id(&t->ids.processor, id);
+    t->rows_bytes += c_processor_size(name_len);
+    return 0;
+}
+
+int tables_rename(struct tables *t, enum catalog_kind kind, uint32_t id, const char *name,
+                  uint32_t name_len) {
+    char fresh[NAME_LEN_MAX + 1];
+    TRY(set_name(fresh, name, name_len));
+    char *row = kind == KIND_STREAM     ? tables_stream(t, id)->name
+                : kind == KIND_PRODUCER ? tables_producer(t, id)->name
+                                        : processor_row(t, id)->name;
+    size_t (*size)(uint32_t) = kind == KIND_STREAM     ? c_stream_size
+                               : kind == KIND_PRODUCER ? c_producer_size
+                                                       : c_processor_size;
+    t->rows_bytes -= size((uint32_t)strlen(row));
+    t->rows_bytes += size(name_len);
+    memcpy(row, fresh, sizeof fresh);
     return 0;
 }
 
@@ -246,18 +326,19 @@ int tables_set_position(struct tables *t, uint32_t processor, uint32_t stream, u
     t->positions[i] = (struct position_row){processor, stream, partition, offset};
     t->position_count++;
     assert(i == 0 || before(&t->positions[i - 1], processor, stream, partition)); /* ascending */
-    t->checkpoint_bytes += C_POSITION_SIZE;
+    t->rows_bytes += C_POSITION_SIZE;
     return 0;
 }
 
 void tables_forget(struct tables *t, uint32_t id) {
-    t->checkpoint_bytes -= c_processor_size((uint32_t)strlen(t->processors[id - 1].name));
-    t->processors[id - 1].name[0] = 0;
+    struct processor_row *row = processor_row(t, id);
+    t->rows_bytes -= c_processor_size((uint32_t)strlen(row->name));
+    REMOVE(t, processor, row);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < t->position_count; i++)
         if (t->positions[i].processor != id)
             t->positions[kept++] = t->positions[i];
-    t->checkpoint_bytes -= (uint64_t)(t->position_count - kept) * C_POSITION_SIZE;
+    t->rows_bytes -= (uint64_t)(t->position_count - kept) * C_POSITION_SIZE;
     t->position_count = kept;
 }
 
@@ -278,7 +359,7 @@ int tables_set_decision(struct tables *t, const struct sink_entry *e) {
         if (d != NULL) {
             memmove(d, d + 1, (size_t)(&t->decisions[t->decision_count] - (d + 1)) * sizeof *d);
             t->decision_count--;
-            t->checkpoint_bytes -= size;
+            t->rows_bytes -= size;
         }
         return 0;
     }
@@ -289,7 +370,7 @@ int tables_set_decision(struct tables *t, const struct sink_entry *e) {
     d->processor = e->processor;
     d->name_len = e->name_len;
     memcpy(d->name, e->name, e->name_len);
-    t->checkpoint_bytes += size;
+    t->rows_bytes += size;
     return 0;
 }
 
@@ -302,7 +383,7 @@ int tables_set_span(struct tables *t, uint64_t segment, uint64_t oldest) {
         }
     TRY(RESERVE(t, span, t->span_count));
     t->spans[t->span_count++] = (struct span_row){segment, oldest};
-    t->checkpoint_bytes += C_SPAN_SIZE;
+    t->rows_bytes += C_SPAN_SIZE;
     return 0;
 }
 
@@ -321,53 +402,44 @@ static void end_run(struct bytes *body, struct run *runs, uint32_t *count, uint1
 }
 
 static uint32_t write_streams(const struct tables *t, struct bytes *body) {
-    uint32_t n = 0;
     for (uint32_t i = 0; i < t->stream_count; i++) {
         const struct stream *s = &t->streams[i];
-        if (s->partitions == 0 && i + 1 < t->stream_count)
-            continue;
         c_stream_encode(
-            body, &(struct c_stream){i + 1, s->partitions, s->name, (uint32_t)strlen(s->name)});
-        n++;
+            body, &(struct c_stream){s->id, s->partitions, s->name, (uint32_t)strlen(s->name)});
     }
-    return n;
+    if (last_is_gone(t))
+        c_stream_encode(body, &(struct c_stream){t->ids.stream - 1, 0, "", 0});
+    return t->stream_count + last_is_gone(t);
 }
 
 static uint32_t write_next(const struct tables *t, struct bytes *body) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->stream_count; i++)
         for (uint32_t k = 0; k < t->streams[i].partitions; k++) {
-            c_next_encode(body, &(struct c_next){i + 1, k, t->streams[i].parts[k].next});
+            c_next_encode(body, &(struct c_next){t->streams[i].id, k, t->streams[i].parts[k].next});
             n++;
         }
     return n;
 }
 
 static uint32_t write_producers(const struct tables *t, struct bytes *body) {
-    uint32_t n = 0;
     for (uint32_t i = 0; i < t->producer_count; i++) {
         const struct producer *p = &t->producers[i];
-        if (p->name[0] == 0)
-            continue;
         struct c_producer c = {
-            i + 1,     p->epoch,      p->sequence, p->stream, p->partition,
+            p->id,     p->epoch,      p->sequence, p->stream, p->partition,
             p->offset, p->cookie_len, {0},         p->name,   (uint32_t)strlen(p->name)};
         memcpy(c.cookie, p->cookie, COOKIE_MAX);
         c_producer_encode(body, &c);
-        n++;
     }
-    return n;
+    return t->producer_count;
 }
 
 static uint32_t write_processors(const struct tables *t, struct bytes *body) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < t->processor_count; i++)
-        if (t->processors[i].name[0] != 0) {
-            const char *name = t->processors[i].name;
-            c_processor_encode(body, &(struct c_processor){i + 1, name, (uint32_t)strlen(name)});
-            n++;
-        }
-    return n;
+    for (uint32_t i = 0; i < t->processor_count; i++) {
+        const struct processor_row *p = &t->processors[i];
+        c_processor_encode(body, &(struct c_processor){p->id, p->name, (uint32_t)strlen(p->name)});
+    }
+    return t->processor_count;
 }
 
 static uint32_t write_positions(const struct tables *t, struct bytes *body) {
@@ -398,12 +470,19 @@ static uint32_t write_spans(const struct tables *t, struct bytes *body) {
     return t->span_count;
 }
 
+static uint32_t write_ids(const struct tables *t, struct bytes *body) {
+    uint8_t *out = bytes_add(body, C_IDS_SIZE);
+    if (out != NULL)
+        c_ids_encode(out, &t->ids);
+    return 1;
+}
+
 void tables_drop_spans(struct tables *t, uint64_t first) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < t->span_count; i++)
         if (t->spans[i].segment >= first)
             t->spans[kept++] = t->spans[i];
-    t->checkpoint_bytes -= (uint64_t)(t->span_count - kept) * C_SPAN_SIZE;
+    t->rows_bytes -= (uint64_t)(t->span_count - kept) * C_SPAN_SIZE;
     t->span_count = kept;
 }
 
@@ -412,10 +491,15 @@ int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *ru
     static const struct {
         uint16_t type;
         uint32_t (*write)(const struct tables *, struct bytes *);
-    } parts[] = {{RUN_C_STREAMS, write_streams},     {RUN_C_NEXT, write_next},
-                 {RUN_C_PRODUCERS, write_producers}, {RUN_C_PROCESSORS, write_processors},
-                 {RUN_C_POSITIONS, write_positions}, {RUN_C_SETTINGS, write_settings},
-                 {RUN_C_SINKS, write_sinks},         {RUN_C_SPANS, write_spans}};
+    } parts[] = {{RUN_C_STREAMS, write_streams},
+                 {RUN_C_NEXT, write_next},
+                 {RUN_C_PRODUCERS, write_producers},
+                 {RUN_C_PROCESSORS, write_processors},
+                 {RUN_C_POSITIONS, write_positions},
+                 {RUN_C_SETTINGS, write_settings},
+                 {RUN_C_SINKS, write_sinks},
+                 {RUN_C_SPANS, write_spans},
+                 {RUN_C_IDS, write_ids}};
     size_t before = body->len;
     *count = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -424,7 +508,7 @@ int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *ru
         end_run(body, runs, count, parts[i].type, n, start);
     }
     /* PAWL-11: the size that tables_room() checked is the size written */
-    assert(body->failed || body->len - before == t->checkpoint_bytes);
+    assert(body->failed || body->len - before == tables_size(t));
     return body->failed ? fail(PAWL_MEMORY, "no memory for a checkpoint") : 0;
 }
 

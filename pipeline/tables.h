@@ -11,6 +11,7 @@
 #include "wal/format.h"
 #include "wal/mem.h"
 
+/* at the same time */
 #define STREAMS_MAX 4096u
 #define STREAM_PARTITIONS_MAX 1024u
 #define PARTITIONS_MAX 16384u
@@ -31,21 +32,24 @@ struct partition {
     uint32_t watchers;  /* readers of several partitions that read this one: any.c */
 };
 struct stream {
-    uint32_t partitions; /* 0: no such id */
+    uint32_t id; /* first in each row that has one */
+    uint32_t partitions;
     char name[NAME_LEN_MAX + 1];
     struct partition *parts;
 };
 struct producer {
+    uint32_t id;
     uint32_t epoch;
     uint64_t sequence;
     uint32_t stream, partition;
     uint64_t offset;
     uint32_t cookie_len;
     uint8_t cookie[COOKIE_MAX];
-    char name[NAME_LEN_MAX + 1]; /* "": no such id */
+    char name[NAME_LEN_MAX + 1];
 };
 struct processor_row {
-    char name[NAME_LEN_MAX + 1]; /* "": no such id, or forgotten */
+    uint32_t id;
+    char name[NAME_LEN_MAX + 1];
 };
 struct position_row {
     uint32_t processor, stream, partition;
@@ -60,16 +64,23 @@ struct span_row {
     uint64_t segment, oldest;
 };
 
+/* What lost areas have held. */
+struct loss {
+    uint64_t commits, changes;           /* those that are known exactly */
+    uint64_t unknown;                    /* areas of which it isn't known */
+    uint64_t commits_most, changes_most; /* and what they have held at most */
+};
+
 struct tables {
     struct mem *mem;
     uint64_t segment_size;
     uint64_t watched_end;   /* end LSN of the last commit with records of a watched partition */
-    struct stream *streams; /* by id - 1; a deleted stream leaves its slot empty */
+    struct stream *streams; /* these three: ascending by id */
     uint32_t stream_count, stream_cap;
     uint32_t partition_count;
-    struct producer *producers; /* by id - 1 */
+    struct producer *producers;
     uint32_t producer_count, producer_cap;
-    struct processor_row *processors; /* by id - 1 */
+    struct processor_row *processors;
     uint32_t processor_count, processor_cap;
     struct position_row *positions; /* ascending */
     uint32_t position_count, position_cap;
@@ -82,8 +93,20 @@ struct tables {
     /* set since the last checkpoint; otherwise the value in the segment's header counts */
     bool disk_cap_set;
     uint64_t disk_cap;
-    uint64_t checkpoint_bytes; /* current size of a checkpoint's body */
+    uint64_t rows_bytes; /* a checkpoint's body, but for what tables_size() adds */
     uint64_t commits, records;
+
+    /* The next ids, which no row ever had, and what the log has had so far (docs/format.md, section
+     * 9); all changed in lost.c and where frames are applied. */
+    struct c_ids ids;
+    bool begun;      /* a checkpoint was applied, or what damage left of the oldest one */
+    bool counted;    /* ids.commits and ids.changes are known */
+    uint32_t counts; /* of them, as the next frame of a segment that counts says them */
+    /* of the lost area that the last frame applied belongs to: its bytes, and whether something
+     * followed when it was repaired */
+    uint64_t area_bytes;
+    bool area_open;
+    struct loss loss; /* all that was found lost so far */
 };
 
 void tables_init(struct tables *t, struct mem *m, uint64_t segment_size);
@@ -92,15 +115,19 @@ void tables_free(struct tables *t);
 /* Changes of rows by the frames applied (apply.c). PAWL_DAMAGED for an impossible change. */
 PAWL_CHECKED int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions,
                                    const char *name, uint32_t name_len);
-/* Removes a stream and every position in it. Its id isn't used again. */
+/* Removes a stream and every position in it. */
 void tables_delete_stream(struct tables *t, uint32_t id);
-/* Marks ids up to this one as used. */
-PAWL_CHECKED int tables_use_streams(struct tables *t, uint32_t id);
+/* Gives a stream more partitions (lost.c). */
+PAWL_CHECKED int tables_grow_stream(struct tables *t, struct stream *s, uint32_t partitions);
 PAWL_CHECKED int tables_add_producer(struct tables *t, uint32_t id, const char *name,
                                      uint32_t name_len);
 PAWL_CHECKED int tables_add_processor(struct tables *t, uint32_t id, const char *name,
                                       uint32_t name_len);
 void tables_forget(struct tables *t, uint32_t processor);
+void tables_remove_producer(struct tables *t, uint32_t id);
+/* Another name for what has the id. It must be there. */
+PAWL_CHECKED int tables_rename(struct tables *t, enum catalog_kind kind, uint32_t id,
+                               const char *name, uint32_t name_len);
 PAWL_CHECKED int tables_set_position(struct tables *t, uint32_t processor, uint32_t stream,
                                      uint32_t partition, uint64_t offset);
 PAWL_CHECKED int tables_set_decision(struct tables *t, const struct sink_entry *e);
@@ -118,6 +145,7 @@ PAWL_CHECKED int tables_apply(struct tables *t, const struct frame_header *h, co
 /* Writes the checkpoint of the tables: at most 16 runs with their start and len, and the body. */
 PAWL_CHECKED int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs,
                                    uint32_t *count);
+uint64_t tables_size(const struct tables *t); /* of its body */
 
 /* One past the newest record of a partition that is known to be durable when everything below LSN
  * `durable` is. */
@@ -128,6 +156,7 @@ uint32_t tables_find_producer(const struct tables *t, const char *name);  /* id 
 uint32_t tables_find_processor(const struct tables *t, const char *name); /* id or 0 */
 struct producer *tables_producer(const struct tables *t, uint32_t id);
 bool tables_has_processor(const struct tables *t, uint32_t id);
+const char *tables_processor_name(const struct tables *t, uint32_t id); /* NULL: no such id */
 struct position_row *tables_position(const struct tables *t, uint32_t processor, uint32_t stream,
                                      uint32_t partition);
 struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name,
@@ -137,5 +166,22 @@ PAWL_CHECKED int tables_room(const struct tables *t, uint64_t bytes);
 /* Begins a segment: resets the bases and the places of index entries. */
 void tables_begin_segment(struct tables *t);
 bool name_allowed(const char *name);
+/* Is it a name that damage gives: lost-N? */
+bool name_lost(const char *name);
+
+/* ---- lost.c: what damage means for the tables (docs/format.md, section 9) */
+
+/* Judges a frame's counts before it is applied, and what was lost if they are ahead. `lost`: damage
+ * was passed since the last checkpoint. */
+PAWL_CHECKED int lost_count(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                            bool lost);
+/* The log ends here: what an area at its end has held is unknown. Before a writer goes on. */
+void lost_at_end(struct tables *t);
+/* The row of an id that no frame has made, with a name that damage gives, if there is none yet. */
+PAWL_CHECKED int lost_stream(struct tables *t, uint32_t id, uint32_t partition);
+PAWL_CHECKED int lost_processor(struct tables *t, uint32_t id);
+PAWL_CHECKED int lost_producer(struct tables *t, uint32_t id);
+/* A catalog change creates something after damage: ends what has the same id or name. */
+void lost_end_older(struct tables *t, const struct catalog_entry *e);
 
 #endif

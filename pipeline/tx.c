@@ -374,8 +374,8 @@ int tx_look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *partition
         rc = fail(PAWL_RANGE, "stream %s has %u partitions, so there is no partition %u", s->name,
                   s->partitions, partition);
     else
-        atomic_store_explicit(&p->partitions_of[stream], (uint16_t)s->partitions,
-                              memory_order_relaxed);
+        atomic_store_explicit(&p->partitions_of[stream % PARTITIONS_CACHED],
+                              (uint64_t)stream << 16 | s->partitions, memory_order_relaxed);
     if (rc == 0)
         *partitions = s->partitions;
     engine_leave(p);
@@ -384,9 +384,9 @@ int tx_look_up(pawl *p, uint32_t stream, uint32_t partition, uint32_t *partition
 
 /* Checks stream and partition, and resolves PAWL_ANY; mostly without the lock. */
 static int choose_partition(pawl *p, uint32_t stream, uint32_t *partition, const pawl_record *r) {
-    uint32_t n = stream <= STREAMS_MAX
-                     ? atomic_load_explicit(&p->partitions_of[stream], memory_order_relaxed)
-                     : 0;
+    uint64_t seen =
+        atomic_load_explicit(&p->partitions_of[stream % PARTITIONS_CACHED], memory_order_relaxed);
+    uint32_t n = seen >> 16 == stream ? (uint32_t)(seen & 0xffff) : 0;
     if (*partition < n)
         return 0;
     if (*partition != PAWL_ANY || n == 0)

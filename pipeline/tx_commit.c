@@ -187,7 +187,7 @@ static int check_positions(const struct pawl_tx *tx) {
             TRY(tables_room(t, C_POSITION_SIZE));
         else if (row->offset != e->from)
             return fail(PAWL_TILING, "the interval begins at %llu, but %s stands at %llu in %s/%u",
-                        (unsigned long long)e->from, t->processors[e->processor - 1].name,
+                        (unsigned long long)e->from, tables_processor_name(t, e->processor),
                         (unsigned long long)row->offset, s->name, e->partition);
     }
     return 0;

@@ -16,6 +16,7 @@ struct repair {
     pawl_check *check;
     int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost);
     void *ctx;
+    uint64_t first; /* index of the oldest segment's file */
 };
 
 static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
@@ -141,7 +142,8 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
                              .epoch = s->epoch,
                              .durable = p,
                              .time_ns = r->io->ops->realtime(r->io),
-                             .link = s->link};
+                             .link = s->link,
+                             .flags = s->next_counts};
     if (!padding_only && q - p < FRAME_HEADER_SIZE)
         return fail_at(PAWL_DAMAGED, 0, "", "", p,
                        "the damaged place at LSN %llu is too small for a LOST frame",
@@ -167,65 +169,115 @@ static int on_header(void *ctx, int file, const struct segment_header *h, int ba
     return 0;
 }
 
-/* The link that segment index + 1 begins with: its seal's, found across whatever damage there is
- * before it; 0 where that is damaged too, and any value is as good, since the LOST frame in its
- * place takes it over. */
-static uint64_t link_after(struct repair *r, uint64_t index, const struct segment_header *like) {
+/* What the header of segment index + 1 says of the segment before it. */
+struct before {
+    uint64_t link, seal_lsn, epoch;
+};
+
+/* From the seal of segment `index`, found across whatever damage there is before it. Zeros where
+ * that is damaged too: any link is as good then, as the LOST frame in its place takes it over. */
+static struct before look_before(struct repair *r, uint64_t index,
+                                 const struct segment_header *like) {
+    struct before b = {0};
     struct segment_header h;
     struct scan s;
     struct scan_frame f;
-    uint64_t link = 0, lsn = 0;
+    uint64_t lsn = 0, last = 0;
     int rc, file = segment_open(r->io, r->mem, index, like, false, &h);
     if (file < 0)
-        return 0;
+        return b;
     scan_begin(&s, r->io, r->mem, file, &h, false);
     do {
-        while ((rc = scan_next(&s, &f)) == 1) {
-        }
-        if (scan_sealed(&s))
-            link = s.link;
-        else if (rc == 0 && (rc = scan_resync(&s, s.at, &lsn)) == 0 && lsn != NO_LSN)
+        while ((rc = scan_next(&s, &f)) == 1)
+            last = f.header.lsn;
+        if (rc == 0 && !scan_sealed(&s) && (rc = scan_resync(&s, s.at, &lsn)) == 0 && lsn != NO_LSN)
             rc = scan_jump(&s, lsn);
     } while (rc == 0 && lsn != NO_LSN && !scan_sealed(&s));
     if (scan_sealed(&s))
-        link = s.link;
+        b = (struct before){s.link, s.kind == FRAME_SEAL ? last : 0, s.epoch};
     scan_end(&s);
     r->io->ops->close(r->io, file);
-    return link;
+    return b;
 }
 
-/* What a begun segment's header must have said, both copies of it being gone: its first frame
- * tells; or, where that is gone too, what follows it and the segment before. */
-static int guess_header(struct repair *r, int file, const struct segment_header *like,
-                        struct segment_header *guess) {
+/* Do the frames of a segment count? Only what they say tells, the header being gone. */
+static bool seems_to_count(struct repair *r, int file, const struct segment_header *guess) {
+    struct segment_header plain = *guess;
     struct scan s;
-    struct frame_header h = {0};
+    struct scan_frame f;
+    uint64_t lsn = 0;
+    bool counts = segment_counts(guess), commit = false, told = false;
+    plain.features.write &= ~FEATURE_COUNTS;
+    scan_begin(&s, r->io, r->mem, file, &plain, true);
+    int rc = scan_jump(&s, s.at);
+    while (rc == 0 && lsn != NO_LSN && !told) {
+        while (!told && (rc = scan_next(&s, &f)) == 1) {
+            uint32_t flags = f.header.flags & FRAME_FLAGS_COUNTS;
+            told = flags != 0 || commit;
+            counts = told ? flags != 0 : counts;
+            commit |= f.header.kind == FRAME_COMMIT;
+        }
+        if (!told && rc == 0 && (rc = scan_resync(&s, s.at, &lsn)) == 0 && lsn != NO_LSN)
+            rc = scan_jump(&s, lsn);
+    }
+    scan_end(&s);
+    return counts;
+}
+
+/* The first frame of the segment: its header in *h, if that is good; what follows it otherwise.
+ * *whole: it is good, and *ids are those that it tells. */
+static int first_frame(struct repair *r, int file, const struct segment_header *guess,
+                       struct frame_header *h, struct c_ids *ids, bool *whole) {
+    struct scan s;
     uint64_t first = guess->index * guess->segment_size + SEGMENT_HEADER_SIZE, lsn = first;
     int rc = 0;
     scan_begin(&s, r->io, r->mem, file, guess, true);
     s.epoch = 0;
     const uint8_t *head = scan_read(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc);
-    bool whole =
-        head != NULL && frame_decode_header(head, first, s.segment_size, s.seed, &h) == FRAME_GOOD;
-    if (!whole && rc == 0)
+    *whole = head != NULL &&
+             frame_decode_header(head, first, s.segment_size, s.seed, h) == FRAME_GOOD &&
+             (h->kind == FRAME_CHECKPOINT || h->kind == FRAME_LOST);
+    const uint8_t *frame =
+        *whole ? scan_read(&s, SEGMENT_HEADER_SIZE, (size_t)frame_length(h), &rc) : NULL;
+    if (frame != NULL && frame_check(frame, h, s.seed) == FRAME_GOOD)
+        checkpoint_ids(h, frame, ids);
+    if (!*whole && rc == 0)
         rc = scan_resync(&s, first, &lsn);
-    if (!whole && rc == 0 && lsn == NO_LSN)
+    if (!*whole && rc == 0 && lsn == NO_LSN)
         rc = fail(PAWL_DAMAGED, "nothing whole is left of segment %016llx: that can't be mended",
                   (unsigned long long)guess->index);
-    if (!whole && rc == 0) {
+    if (!*whole && rc == 0) {
         head = scan_read(&s, lsn % s.segment_size, FRAME_HEADER_SIZE, &rc);
-        if (head == NULL ||
-            frame_decode_header(head, lsn, s.segment_size, s.seed, &h) != FRAME_GOOD)
+        if (head == NULL || frame_decode_header(head, lsn, s.segment_size, s.seed, h) != FRAME_GOOD)
             rc =
                 fail(PAWL_IO, "the frame at LSN %llu can't be read again", (unsigned long long)lsn);
-        h.link = guess->index > 0 ? link_after(r, guess->index - 1, like) : 0;
     }
     scan_end(&s);
-    guess->epoch = h.epoch;
-    guess->link = h.link;
-    guess->created_ns = h.time_ns;
-    guess->seal_lsn = 0; /* only a short cut to the index before it */
     return rc;
+}
+
+/* What a begun segment's header must have said, both copies of it being gone: its first frame and
+ * the end of the segment before tell (docs/format.md, section 9). */
+static int guess_header(struct repair *r, int file, const struct segment_header *like,
+                        struct segment_header *guess) {
+    struct frame_header h = {0};
+    struct before before = {0};
+    bool whole, kept = guess->index > r->first;
+    memset(&guess->ids, 0, sizeof guess->ids);
+    if (guess->index == 0)
+        guess->ids = (struct c_ids){1, 1, 1, 0, 0};
+    TRY(first_frame(r, file, guess, &h, &guess->ids, &whole));
+    if (!seems_to_count(r, file, guess))
+        guess->features.write &= ~FEATURE_COUNTS;
+    else
+        guess->features.write |= FEATURE_COUNTS;
+    if (kept)
+        before = look_before(r, guess->index - 1, like);
+    guess->epoch = !whole && h.kind == FRAME_OPEN && before.epoch != 0 ? before.epoch : h.epoch;
+    guess->link = whole ? h.link : before.link;
+    guess->seal_lsn = before.seal_lsn;
+    guess->created_ns = h.time_ns;
+    return 0;
 }
 
 static int rebuild_header(struct repair *r, uint64_t index, const struct segment_header *like,
@@ -343,6 +395,7 @@ static int rebuild(struct repair *r, struct headers *all, int file, bool good,
 static int repair_headers(struct repair *r) {
     struct headers all = {.like = {.segment_size = 0}};
     TRY(segment_list_read(r->io, r->mem, &all.list));
+    r->first = all.list.count != 0 ? all.list.index[0] : 0;
     int rc = each_header(r, &all, false, find_good);
     if (rc == 0)
         rc = each_header(r, &all, false, look_at_segment);
@@ -358,7 +411,7 @@ int repair_log(struct seam *io, struct mem *m, pawl_check *c,
                int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame,
                             bool lost),
                void *ctx) {
-    struct repair r = {io, m, c, frame, ctx};
+    struct repair r = {io, m, c, frame, ctx, 0};
     struct verify v = {.io = io,
                        .mem = m,
                        .check = c,

@@ -309,6 +309,7 @@ int replay_log(struct seam *io, struct mem *m, enum replay_mode mode, struct log
     st->segment_size = x->newest.segment_size;
     st->disk_cap = x->newest.disk_cap;
     st->features = x->newest.features;
+    st->ids = x->newest.ids;
     st->segment = x->last;
     st->first_segment = x->first;
     if (rc == 0 && mode == REPLAY_WRITE)

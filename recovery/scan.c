@@ -159,6 +159,7 @@ void scan_rewind(struct scan *s, const struct segment_header *h) {
     s->durable = 0;
     s->kind = 0;
     s->after_lost = false;
+    s->next_counts = s->counts ? counts_encode(h->ids.commits, h->ids.changes) : 0;
 }
 
 void scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
@@ -174,6 +175,8 @@ void scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
     s->newest = newest;
     s->refuses = NEED_TO_READ;
     segment_judge_features(h, &s->unknown);
+    s->counts = segment_counts(h);
+    s->ids = h->ids;
     scan_rewind(s, h);
     uint64_t chunk = SCAN_CHUNK;
     /* a small segment: most of what is asked for lies at its head or its end */
@@ -295,6 +298,15 @@ bool scan_sealed(const struct scan *s) {
     return s->kind == FRAME_SEAL || (s->kind == FRAME_LOST && s->at % s->segment_size == 0);
 }
 
+/* A frame's counts, and what it adds to them. */
+static void note_counts(struct scan *s, const struct frame_header *h, const uint8_t *frame) {
+    if (!s->counts)
+        return;
+    uint32_t commits = h->flags >> 12, changes = h->flags >> 24;
+    s->next_counts = counts_encode((uint64_t)commits + (h->kind == FRAME_COMMIT),
+                                   changes + frame_changes(h, frame));
+}
+
 int scan_next(struct scan *s, struct scan_frame *f) {
     if (scan_sealed(s))
         return 0;
@@ -305,7 +317,8 @@ int scan_next(struct scan *s, struct scan_frame *f) {
         s->at = p; /* beside a living writer, the rest of a group may come yet */
         return rc;
     }
-    const struct frame_header *h = &f->header;
+    struct frame_header *h = &f->header;
+    h->ids = s->counts ? &s->ids : NULL;
     frame_judge_features(h, f->data, &s->unknown);
     if (s->unknown.need >= s->refuses) {
         s->at = p;
@@ -317,6 +330,7 @@ int scan_next(struct scan *s, struct scan_frame *f) {
     s->link = h->kind == FRAME_LOST ? h->dir_hash : h->hash;
     s->epoch = h->epoch;
     s->kind = h->kind;
+    note_counts(s, h, f->data);
     s->after_lost |= h->kind == FRAME_LOST;
     s->at = s->accepted_end = h->lsn + frame_length(h);
     if (h->durable > s->durable)

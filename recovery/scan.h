@@ -51,6 +51,10 @@ struct scan {
      * scan_begin(); it is NEED_TO_READ otherwise. */
     struct format_unknown unknown;
     enum format_need refuses;
+
+    bool counts; /* the segment counts: its frames get `ids` */
+    struct c_ids ids;
+    uint32_t next_counts; /* in the flags of the frame after the last one accepted */
 };
 
 struct scan_frame {

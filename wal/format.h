@@ -78,7 +78,9 @@ struct features {
 };
 /* Bits that this version knows. */
 #define FEATURES_READ_KNOWN 0ull
-#define FEATURES_WRITE_KNOWN 0ull
+#define FEATURE_COUNTS \
+    1ull /* to write: the segment's frames count what the log holds before them */
+#define FEATURES_WRITE_KNOWN FEATURE_COUNTS
 
 struct frame_header;
 struct segment_header;
@@ -88,6 +90,13 @@ void frame_judge_features(const struct frame_header *h, const uint8_t *frame,
                           struct format_unknown *u);
 
 /* ---- segments (format_segment.c) */
+
+/* Which ids are given next, and what the log has had so far: in a segment's header and in its
+ * checkpoint, so that what is lost with damage is known. */
+struct c_ids {
+    uint32_t stream, producer, processor; /* the next one of each kind; 0: nothing is known */
+    uint64_t commits, changes;            /* COMMIT frames, and entries of their CATALOG runs */
+};
 
 struct segment_header {
     uint8_t log_id[16];
@@ -99,7 +108,11 @@ struct segment_header {
     uint64_t created_ns;
     uint64_t disk_cap;
     struct features features;
+    struct c_ids ids; /* if it counts */
 };
+static inline bool segment_counts(const struct segment_header *h) {
+    return (h->features.write & FEATURE_COUNTS) != 0;
+}
 
 enum segment_verdict {
     SEGMENT_GOOD,     /* both copies are valid and alike */
@@ -137,6 +150,19 @@ enum frame_kind {
 /* frame flags: which must be understood; the others may be ignored */
 #define FRAME_FLAGS_TO_READ 0x00000fffu
 #define FRAME_FLAGS_TO_WRITE 0x00fff000u
+/* In a segment that counts, the frame flags hold the numbers of commits and of catalog changes in
+ * the log before the frame, the lowest bits of them. */
+#define COUNT_COMMITS_MOD 4096u
+#define COUNT_CHANGES_MOD 256u
+#define FRAME_FLAGS_COUNTS 0xfffff000u
+static inline uint32_t counts_encode(uint64_t commits, uint64_t changes) {
+    return (uint32_t)(commits % COUNT_COMMITS_MOD) << 12 | (uint32_t)(changes % COUNT_CHANGES_MOD)
+                                                               << 24;
+}
+/* The least that each takes. The counts tell exactly what an area below this size has held. */
+#define COMMIT_SIZE_MIN 128u
+#define CHANGE_SIZE_MIN 24u
+#define COUNTS_EXACT_BYTES (COUNT_COMMITS_MOD * COMMIT_SIZE_MIN)
 
 struct frame_header {
     uint8_t kind;
@@ -152,6 +178,9 @@ struct frame_header {
     uint64_t body_hash;
     uint64_t hash; /* of the header: set by encode and decode */
     uint32_t flags;
+    /* not on disk: the ids in the header of the frame's segment, if that counts. Set by those who
+     * know it; as long as they do */
+    const struct c_ids *ids;
 };
 
 enum frame_verdict {
@@ -179,6 +208,7 @@ void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
                   const struct piece *pieces, uint32_t piece_count, uint64_t seed);
 /* The header of a LOST frame from h->lsn up to `end`; the frame after it carries `next_link`. `h`
  * says epoch, durable, time and link. */
+/* h->flags are the counts, or 0. */
 void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t end,
                        uint64_t next_link, uint64_t seed);
 /* Offset of the first multiple of 8 in `at`, which is `len` bytes at LSN `lsn`, where the header of
@@ -214,6 +244,7 @@ enum run_type {
     RUN_C_SETTINGS = 69,
     RUN_C_SINKS = 70,
     RUN_C_SPANS = 71,
+    RUN_C_IDS = 0x8048,
 };
 /* in a run's type: a version that doesn't know it may skip the run when reading, and also write */
 #define RUN_SKIP_READING 0x8000u
@@ -253,6 +284,8 @@ static inline void frame_run(const uint8_t *frame, const struct frame_header *h,
 static inline uint16_t frame_run_type(const uint8_t *frame, uint32_t i) {
     return get16(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE);
 }
+/* Changes of the catalog in a checked frame, if it is a commit. */
+uint64_t frame_changes(const struct frame_header *h, const uint8_t *frame);
 const char *run_type_name(uint16_t type); /* "unknown" if it isn't known */
 bool run_type_known(uint16_t type);
 
@@ -275,7 +308,10 @@ enum catalog_op {
     CATALOG_CONSUMED = 6,
     CATALOG_DISK_CAP = 7,
     CATALOG_DELETE = 8,
+    CATALOG_RENAME = 9,
 };
+/* a of CATALOG_RENAME */
+enum catalog_kind { KIND_STREAM = 1, KIND_PRODUCER = 2, KIND_PROCESSOR = 3 };
 struct catalog_entry {
     uint16_t op;
     uint32_t id;
@@ -369,6 +405,7 @@ struct c_span {
 #define C_POSITION_SIZE 24u
 #define C_SETTINGS_SIZE 24u
 #define C_SPAN_SIZE 16u
+#define C_IDS_SIZE 32u
 static inline size_t c_stream_size(uint32_t name_len) {
     return (size_t)align_up(16u + name_len, 8);
 }
@@ -424,6 +461,10 @@ void c_sink_encode(struct bytes *b, const struct c_sink *e);
 bool c_sink_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_sink *e);
 void c_span_encode(struct bytes *b, const struct c_span *e);
 bool c_span_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_span *e);
+void c_ids_encode(uint8_t out[C_IDS_SIZE], const struct c_ids *e);
+bool c_ids_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_ids *e);
+/* C_IDS of a checked frame. False: it has none, and *ids is as it was. */
+bool checkpoint_ids(const struct frame_header *h, const uint8_t *frame, struct c_ids *ids);
 
 /* Encoded length of a record, or 0 if a part is beyond its limit. */
 uint64_t record_size(const pawl_record *r);

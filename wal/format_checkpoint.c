@@ -186,3 +186,33 @@ bool c_span_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_spa
     *at += C_SPAN_SIZE;
     return e->oldest < e->segment;
 }
+
+void c_ids_encode(uint8_t out[C_IDS_SIZE], const struct c_ids *e) {
+    put32(out, e->stream);
+    put32(out + 4, e->producer);
+    put32(out + 8, e->processor);
+    put32(out + 12, 0);
+    put64(out + 16, e->commits);
+    put64(out + 24, e->changes);
+}
+
+bool c_ids_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_ids *e) {
+    if (!bytes_fit(len, *at, C_IDS_SIZE))
+        return false;
+    const uint8_t *p = data + *at;
+    *e = (struct c_ids){get32(p), get32(p + 4), get32(p + 8), get64(p + 16), get64(p + 24)};
+    *at += C_IDS_SIZE;
+    return true;
+}
+
+bool checkpoint_ids(const struct frame_header *h, const uint8_t *frame, struct c_ids *ids) {
+    for (uint32_t i = 0; h->kind == FRAME_CHECKPOINT && i < h->runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        uint32_t at = 0;
+        frame_run(frame, h, i, &r, &data);
+        if (r.type == RUN_C_IDS)
+            return c_ids_decode(data, r.len, &at, ids);
+    }
+    return false;
+}

@@ -66,7 +66,9 @@ void frame_judge_features(const struct frame_header *h, const uint8_t *frame,
     }
     note_flags(u, "kind flags", h->kind_flags, (uint8_t) ~(KIND_TO_READ | KIND_TO_WRITE), 0,
                h->lsn);
-    note_flags(u, "frame flags", h->flags, FRAME_FLAGS_TO_READ, FRAME_FLAGS_TO_WRITE, h->lsn);
+    /* in a segment that counts, the other bits are the counts */
+    uint32_t to_write = h->ids != NULL ? 0 : FRAME_FLAGS_TO_WRITE;
+    note_flags(u, "frame flags", h->flags, FRAME_FLAGS_TO_READ, to_write, h->lsn);
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         const uint8_t *data;

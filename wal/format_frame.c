@@ -86,7 +86,6 @@ void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, u
                        uint64_t next_link, uint64_t seed) {
     h->kind = FRAME_LOST;
     h->kind_flags = frame_kind_flags(FRAME_LOST);
-    h->flags = 0;
     h->runs = 0;
     h->body_len = (uint32_t)(end - h->lsn - FRAME_HEADER_SIZE);
     h->dir_hash = next_link;
@@ -123,6 +122,7 @@ enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint
     h->body_hash = get64(in + AT_BODY_HASH);
     h->body_len = get32(in + AT_BODY_LEN);
     h->flags = get32(in + AT_FLAGS);
+    h->ids = NULL;
     if (h->lsn != lsn)
         return FRAME_OTHER_LSN;
     if (h->durable > lsn || frame_length(h) > segment_size - segment_offset(lsn, segment_size))
@@ -174,7 +174,15 @@ void run_encode(uint8_t out[RUN_SIZE], const struct run *r) {
 
 bool run_type_known(uint16_t type) {
     return (type >= RUN_RECORDS && type <= RUN_SINKS) || type == RUN_INDEX || type == RUN_ORIGINS ||
-           (type >= RUN_C_STREAMS && type <= RUN_C_SPANS);
+           (type >= RUN_C_STREAMS && type <= RUN_C_SPANS) || type == RUN_C_IDS;
+}
+
+uint64_t frame_changes(const struct frame_header *h, const uint8_t *frame) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; h->kind == FRAME_COMMIT && i < h->runs; i++)
+        if (frame_run_type(frame, i) == RUN_CATALOG)
+            n += get32(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE + 12);
+    return n;
 }
 
 const char *run_type_name(uint16_t type) {
@@ -187,5 +195,8 @@ const char *run_type_name(uint16_t type) {
         return of_commit[type - RUN_RECORDS];
     if (type >= RUN_C_STREAMS && type <= RUN_C_SPANS)
         return of_checkpoint[type - RUN_C_STREAMS];
-    return type == RUN_INDEX ? "INDEX" : type == RUN_ORIGINS ? "ORIGINS" : "unknown";
+    return type == RUN_INDEX     ? "INDEX"
+           : type == RUN_ORIGINS ? "ORIGINS"
+           : type == RUN_C_IDS   ? "C_IDS"
+                                 : "unknown";
 }

@@ -24,10 +24,12 @@ enum {
     AT_FEATURES_WRITE = 96,
     AT_FEATURES_IGNORE = 104,
     AT_CARRIED = 112,
-    AT_RESERVED = 256, /* zeros, and not looked at */
+    AT_IDS = 256,
+    AT_RESERVED = 288, /* zeros, and not looked at */
     AT_HASH = 4088
 };
-_Static_assert(AT_CARRIED + FEATURES_CARRIED_SIZE == AT_RESERVED, "header layout");
+_Static_assert(AT_CARRIED + FEATURES_CARRIED_SIZE == AT_IDS, "header layout");
+_Static_assert(AT_IDS + C_IDS_SIZE == AT_RESERVED, "header layout");
 
 uint64_t format_seed(const uint8_t log_id[16]) {
     return format_hash(log_id, 16, 0);
@@ -57,6 +59,8 @@ void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_heade
     put64(out + AT_FEATURES_WRITE, h->features.write);
     put64(out + AT_FEATURES_IGNORE, h->features.ignore);
     memcpy(out + AT_CARRIED, h->features.carried, FEATURES_CARRIED_SIZE);
+    if (segment_counts(h))
+        c_ids_encode(out + AT_IDS, &h->ids);
     put64(out + AT_HASH, format_hash(out, AT_HASH, 0));
     memcpy(out + BLOCK, out, BLOCK);
 }
@@ -81,6 +85,9 @@ static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index,
     h->features.write = get64(in + AT_FEATURES_WRITE);
     h->features.ignore = get64(in + AT_FEATURES_IGNORE);
     memcpy(h->features.carried, in + AT_CARRIED, FEATURES_CARRIED_SIZE);
+    uint32_t at = AT_IDS;
+    if (segment_counts(h))
+        (void)c_ids_decode(in, BLOCK, &at, &h->ids);
     if (get32(in + AT_BLOCK) != BLOCK || !size_allowed(h->segment_size) ||
         h->index > UINT64_MAX / h->segment_size - 1)
         return SEGMENT_BAD;

@@ -120,8 +120,9 @@ enum next_state {
 
 struct wal_hooks {
     /* The checkpoint of all tables as they stand: fills `body` and the runs (their start and len
-     * included), at most 16. */
-    int (*checkpoint)(void *ctx, struct bytes *body, struct run *runs, uint32_t *count);
+     * included), at most 16, and what the segment's header says of them. */
+    int (*checkpoint)(void *ctx, struct bytes *body, struct run *runs, uint32_t *count,
+                      struct c_ids *ids);
     /* The index of the segment being sealed: INDEX entries, at most `max` bytes. */
     int (*index)(void *ctx, struct bytes *body, size_t max);
     /* A segment has begun at its first frame. */
@@ -143,6 +144,9 @@ struct wal {
     uint64_t disk_cap;        /* in force */
     uint64_t disk_cap_said;   /* by the log so far, and by the headers of segments to come */
     struct features features; /* of the log, for each new segment's header */
+    struct c_ids ids;         /* in the header of the active segment */
+    /* of the frame that comes next, in segments that count: set by the owner after each frame */
+    uint32_t counts;
     uint64_t epoch;
 
     enum wal_state state;
@@ -207,7 +211,9 @@ struct wal_start {
     uint8_t log_id[16];
     uint64_t segment_size, disk_cap;
     struct features features;
-    uint64_t epoch; /* of the last frame; the new incarnation is one more */
+    struct c_ids ids; /* in the header of the active segment */
+    uint32_t counts;  /* of the frame that comes next */
+    uint64_t epoch;   /* of the last frame; the new incarnation is one more */
     uint64_t segment, first_segment;
     int file;      /* of the active segment, open for writing; the wal owns it from here on */
     uint64_t tail; /* end of the last good frame */

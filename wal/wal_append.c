@@ -56,7 +56,6 @@ void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_head
                       uint64_t seed) {
     h->kind = f->kind;
     h->kind_flags = frame_kind_flags(f->kind);
-    h->flags = 0;
     h->runs = (uint16_t)f->run_count;
     h->body_len = f->body_len;
     h->time_ns = f->time_ns;
@@ -207,6 +206,10 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
     assert(w->state == WAL_RUNNING || f->kind == FRAME_CHECKPOINT); /* PAWL-9 */
     struct frame_header h = {
         .lsn = w->tail, .epoch = w->epoch, .durable = w->durable, .link = w->link};
+    if ((w->features.write & FEATURE_COUNTS) != 0) {
+        h.flags = w->counts;
+        h.ids = &w->ids;
+    }
     wal_encode_frame(out, f, &h, w->seed);
     g->len += (uint32_t)size;
     w->tail += size;
@@ -266,7 +269,8 @@ static int begin(struct wal *w) {
     struct bytes *body = scratch(w);
     struct run runs[16];
     uint32_t count = 0;
-    int rc = w->hooks.checkpoint(w->hooks.ctx, body, runs, &count);
+    struct c_ids ids;
+    int rc = w->hooks.checkpoint(w->hooks.ctx, body, runs, &count, &ids);
     if (rc != 0 || body->failed) {
         scratch_done(w);
         return rc != 0 ? rc : fail(PAWL_MEMORY, "no memory for a checkpoint");
@@ -287,6 +291,9 @@ static int begin(struct wal *w) {
     w->next = w->next_file >= 0 ? NEXT_READY : w->recycling ? NEXT_MAKING : NEXT_NONE;
     w->tail = wal_base(w);
     start_group(w, g);
+    w->features.write |= FEATURE_COUNTS;
+    w->ids = ids;
+    w->counts = counts_encode(ids.commits, ids.changes);
     struct segment_header sh = {.segment_size = w->segment_size,
                                 .index = w->segment,
                                 .epoch = w->epoch,
@@ -294,7 +301,8 @@ static int begin(struct wal *w) {
                                 .seal_lsn = w->seal_lsn,
                                 .created_ns = now,
                                 .disk_cap = w->disk_cap_said,
-                                .features = w->features};
+                                .features = w->features,
+                                .ids = ids};
     memcpy(sh.log_id, w->log_id, 16);
     segment_encode(g->data, &sh);
     g->len = (uint32_t)first;

@@ -315,9 +315,10 @@ static int append_first(struct wal *w) {
     struct bytes body;
     struct run runs[16];
     uint32_t count = 0;
+    struct c_ids ids;
     bool begins = w->tail - wal_base(w) == SEGMENT_HEADER_SIZE;
     bytes_init(&body, w->mem);
-    int rc = begins ? w->hooks.checkpoint(w->hooks.ctx, &body, runs, &count) : 0;
+    int rc = begins ? w->hooks.checkpoint(w->hooks.ctx, &body, runs, &count, &ids) : 0;
     struct wal_frame f = {.kind = begins ? FRAME_CHECKPOINT : FRAME_OPEN,
                           .class = WAL_POSITIONS,
                           .runs = runs,
@@ -345,6 +346,8 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->segment_size = start->segment_size;
     w->disk_cap = w->disk_cap_said = start->disk_cap;
     w->features = start->features;
+    w->ids = start->ids;
+    w->counts = start->counts;
     w->epoch = start->epoch + 1;
     w->segment = start->segment;
     w->first_segment = start->first_segment;

@@ -183,7 +183,9 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
     struct segment_header sh = {.segment_size = segment_size,
                                 .epoch = 1,
                                 .disk_cap = disk_cap,
-                                .created_ns = io->ops->realtime(io)};
+                                .created_ns = io->ops->realtime(io),
+                                .features = {.write = FEATURE_COUNTS},
+                                .ids = {1, 1, 1, 0, 0}};
     int rc = io->ops->random(io, sh.log_id, 16);
     if (rc < 0)
         return fail_sys(rc, "getrandom", NULL, NO_LSN);

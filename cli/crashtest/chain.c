@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+enum { CATALOG = 6, C_IDS = 0x8048 };
 enum { BLOCK = 4096, HEADERS = 2 * BLOCK, FRAME_HEADER = 80, RUN = 32 };
 #define MIB (UINT64_C(1) << 20)
 #define SEGMENT_MAX (UINT64_C(256) * MIB) /* a whole segment is held in memory */
@@ -122,18 +123,18 @@ static const uint8_t *at(const ct_window *w, uint64_t lsn) {
 typedef struct header {
     uint64_t segment_size, index, epoch, link, seal_lsn;
     uint64_t to_read; /* features without which the log can't be read */
+    bool counts;
+    uint64_t commits, changes; /* if it counts */
     uint8_t log_id[16];
 } header;
 
 static bool header_valid(const uint8_t *p, uint64_t n, header *h) {
     static const uint8_t magic[8] = {0x50, 0x41, 0x57, 0x4C, 0x0D, 0x0A, 0x1A, 0x0A};
-    *h = (header){ct_get(p + 32, 8),
-                  ct_get(p + 40, 8),
-                  ct_get(p + 48, 8),
-                  ct_get(p + 56, 8),
-                  ct_get(p + 64, 8),
-                  ct_get(p + 88, 8),
-                  {0}};
+    *h = (header){ct_get(p + 32, 8),  ct_get(p + 40, 8),
+                  ct_get(p + 48, 8),  ct_get(p + 56, 8),
+                  ct_get(p + 64, 8),  ct_get(p + 88, 8),
+                  (p[96] & 1) != 0,   ct_get(p + 272, 8),
+                  ct_get(p + 280, 8), {0}};
     memcpy(h->log_id, p + 16, 16);
     return memcmp(p, magic, 8) == 0 && ct_get(p + 8, 4) == 1 && ct_get(p + 12, 4) == BLOCK &&
            ct_get(p + 4088, 8) == XXH3_64bits_withSeed(p, 4088, 0) && h->segment_size >= 65536 &&
@@ -222,7 +223,8 @@ static int understood(const ct_chain *c, const ct_frame *f) {
     for (uint16_t i = 0; i < f->runs; i++) {
         const uint8_t *run = f->dir + (size_t)i * RUN;
         uint64_t type = ct_get(run, 2), flags = ct_get(run + 2, 2);
-        bool of_known = (type >= 1 && type <= 7) || type == 32 || (type >= 64 && type <= 71);
+        bool of_known =
+            (type >= 1 && type <= 7) || type == 32 || (type >= 64 && type <= 71) || type == C_IDS;
         if (of_known ? (flags & 0x3f) != 0 : (type & 0x8000) == 0)
             return ct_wrong(c->problem,
                             "the frame at LSN %" PRIu64
@@ -232,8 +234,30 @@ static int understood(const ct_chain *c, const ct_frame *f) {
     return 0;
 }
 
+/* Does a frame of a segment that counts say how many commits and changes there were before it? */
+static int counted(ct_chain *c, const ct_frame *f) {
+    if (!c->counts)
+        return 0;
+    uint64_t commits = f->flags >> 12 & 0xfff, changes = f->flags >> 24;
+    if (c->counted && (commits != c->commits % 4096 || changes != c->changes % 256))
+        return ct_wrong(c->problem,
+                        "expected the frame at LSN %" PRIu64 " to count %" PRIu64
+                        " commits and %" PRIu64 " catalog changes before it (modulo 4096 and 256), "
+                        "found %" PRIu64 " and %" PRIu64,
+                        f->lsn, c->commits % 4096, c->changes % 256, commits, changes);
+    for (uint16_t i = 0; i < f->runs; i++) {
+        const uint8_t *run = f->dir + (size_t)i * RUN;
+        if (ct_get(run, 2) == CATALOG && f->kind == CT_COMMIT)
+            c->changes += ct_get(run + 12, 4);
+    }
+    c->commits += f->kind == CT_COMMIT;
+    return 0;
+}
+
 static int accept(ct_chain *c, const ct_frame *f) {
     if (understood(c, f) < 0)
+        return -1;
+    if (counted(c, f) < 0)
         return -1;
     if (f->kind == CT_LOST)
         return ct_wrong(c->problem, "expected no damage, found a LOST frame at LSN %" PRIu64,
@@ -329,6 +353,14 @@ static int enter(ct_chain *c, uint64_t n) {
                 f.kind == CT_CHECKPOINT;
     if (!good)
         return no_witness(c, p, limit);
+    if (h.counts && c->counted && (h.commits != c->commits || h.changes != c->changes))
+        return ct_wrong(c->problem,
+                        "expected the header of segment %" PRIu64 " to count %" PRIu64
+                        " commits and %" PRIu64 " catalog changes, found %" PRIu64 " and %" PRIu64,
+                        n, c->commits, c->changes, h.commits, h.changes);
+    c->counts = c->counted = h.counts;
+    c->commits = h.commits;
+    c->changes = h.changes;
     c->segment = n;
     c->segments++;
     return accept(c, &f) < 0 ? -1 : 1;

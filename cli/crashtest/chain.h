@@ -61,6 +61,10 @@ typedef struct ct_chain {
     /* the last frame accepted; before the first one as if segment - 1 had just been sealed */
     uint64_t segment, end, link, epoch, last_lsn;
     uint8_t kind;
+    /* Does the segment count? Then its frames say how many commits and catalog changes the log has
+     * had before them; known as soon as one has said so */
+    bool counts, counted;
+    uint64_t commits, changes;
     ct_window window, fetched;
     uint64_t frames, bytes, segments;
 } ct_chain;

@@ -18,7 +18,8 @@ enum {
     C_NEXT = 65,
     C_PRODUCERS = 66,
     C_PROCESSORS = 67,
-    C_POSITIONS = 68
+    C_POSITIONS = 68,
+    C_IDS = 0x8048
 };
 enum { NEW_STREAM = 1, NEW_PRODUCER = 2, NEW_PROCESSOR = 3, DELETE_STREAM = 8 };
 
@@ -107,6 +108,14 @@ static int apply_catalog(ct_oracle *o, const ct_frame *f, const run *r) {
         uint32_t id = (uint32_t)ct_get(p + 4, 4);
         if ((uint64_t)(r->end - p) < size)
             return malformed(o, f, "a catalog entry");
+        if (op >= NEW_STREAM && op <= NEW_PROCESSOR && o->chain.counts) {
+            if (id <= o->used[op - 1])
+                return ct_wrong(o->problem,
+                                "expected the new id in the frame at LSN %" PRIu64
+                                " to be above %u, found %u, which was used before",
+                                f->lsn, o->used[op - 1], id);
+            o->used[op - 1] = id;
+        }
         if (op == NEW_STREAM && add_stream(o, id, ct_get(p + 8, 8), p + 24, len) < 0)
             return -1;
         if (op == DELETE_STREAM)
@@ -403,6 +412,25 @@ static int checkpoint_positions(ct_oracle *o, const ct_frame *f, const run *r, b
     return 0;
 }
 
+/* The next id of each kind, and what the log has had, which chain.c has checked in the header. */
+static int checkpoint_ids(ct_oracle *o, const ct_frame *f, const run *r, bool load) {
+    if (r->end - r->bytes != 32)
+        return malformed(o, f, "a checkpoint's ids");
+    for (int i = 0; i < 3; i++) {
+        uint64_t next = ct_get(r->bytes + i * 4, 4);
+        if (load || !o->ids_known)
+            o->used[i] = (uint32_t)next - 1;
+        else if (expect(o, f, "the next id of kind", (uint64_t)i + 1, o->used[i] + 1u, next) < 0)
+            return -1;
+    }
+    o->ids_known = true;
+    if (expect(o, f, "how many commits there were before LSN", f->lsn, o->chain.commits,
+               ct_get(r->bytes + 16, 8)) < 0)
+        return -1;
+    return expect(o, f, "how many catalog changes there were before LSN", f->lsn, o->chain.changes,
+                  ct_get(r->bytes + 24, 8));
+}
+
 /* The last entry of C_STREAMS may stand for a stream that was deleted: no partitions, no name. */
 static uint32_t last_is_deleted(const run *r) {
     return r->end - r->bytes >= 16 && ct_get(r->end - 12, 4) == 0 && ct_get(r->end - 8, 8) == 0;
@@ -410,7 +438,9 @@ static uint32_t last_is_deleted(const run *r) {
 
 static int apply_checkpoint(ct_oracle *o, const ct_frame *f) {
     bool load = o->chain.frames == 1 && f->lsn >= o->chain.segment_size;
-    static const uint16_t order[] = {C_STREAMS, C_PROCESSORS, C_PRODUCERS, C_NEXT, C_POSITIONS};
+    static const uint16_t order[] = {C_STREAMS, C_PROCESSORS, C_PRODUCERS,
+                                     C_NEXT,    C_POSITIONS,  C_IDS};
+    o->ids_known |= o->chain.counts && f->lsn < o->chain.segment_size;
     uint32_t streams = 0;
     run r;
     for (size_t k = 0; k < sizeof order / sizeof order[0]; k++)
@@ -421,6 +451,7 @@ static int apply_checkpoint(ct_oracle *o, const ct_frame *f) {
                 continue;
             int code = r.type == C_NEXT        ? checkpoint_next(o, f, &r, load)
                        : r.type == C_POSITIONS ? checkpoint_positions(o, f, &r, load)
+                       : r.type == C_IDS       ? checkpoint_ids(o, f, &r, load)
                                                : checkpoint_names(o, f, &r, load);
             if (code < 0)
                 return code;

@@ -43,7 +43,10 @@ typedef struct ct_oracle {
     ct_stream streams[CT_STREAMS_MAX];
     uint32_t stream_count;
     uint32_t processor, producer; /* ids; 0: not there */
-    uint64_t sequence;            /* the producer's last */
+    /* the highest id that a stream, producer, processor has had, if the log says so */
+    uint32_t used[3];
+    bool ids_known;
+    uint64_t sequence; /* the producer's last */
     ct_lane lanes[CT_PARTITIONS_MAX];
     uint64_t inputs, outputs; /* records checked */
     uint64_t lost, doubled;

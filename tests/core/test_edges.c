@@ -93,9 +93,11 @@ static int no_index(void *ctx, struct bytes *body, size_t max) {
     return PAWL_MEMORY;
 }
 
-static int (*real_checkpoint)(void *ctx, struct bytes *body, struct run *runs, uint32_t *count);
-static int no_checkpoint(void *ctx, struct bytes *body, struct run *runs, uint32_t *count) {
-    return refused-- > 0 ? PAWL_MEMORY : real_checkpoint(ctx, body, runs, count);
+static int (*real_checkpoint)(void *ctx, struct bytes *body, struct run *runs, uint32_t *count,
+                              struct c_ids *ids);
+static int no_checkpoint(void *ctx, struct bytes *body, struct run *runs, uint32_t *count,
+                         struct c_ids *ids) {
+    return refused-- > 0 ? PAWL_MEMORY : real_checkpoint(ctx, body, runs, count, ids);
 }
 
 static uint64_t appended(struct fixture *f, uint64_t count, int *refusals) {
@@ -362,12 +364,12 @@ static void forgetting_gives_room_in_the_tables_back(void **state) {
     struct fixture *f = *state;
     uint32_t id;
     assert_int_equal(pawl_processor_register(f->log, "for-ever", &id), 0);
-    uint64_t before = f->log->tables.checkpoint_bytes;
+    uint64_t before = f->log->tables.rows_bytes;
     for (int i = 0; i < 10; i++) {
         assert_int_equal(pawl_processor_register(f->log, "for-a-while", &id), 0);
         assert_int_equal(pawl_processor_forget(f->log, "for-a-while"), 0);
     }
-    assert_int_equal(f->log->tables.checkpoint_bytes, before);
+    assert_int_equal(f->log->tables.rows_bytes, before);
 }
 
 static void null_is_refused(void **state) {

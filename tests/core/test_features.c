@@ -138,10 +138,32 @@ static uint8_t *chosen(enum where where, int newest) {
     return found;
 }
 
+/* The upper bits of the frame flags, and a commit that is no commit any more, need segments that
+ * don't count. */
+static bool uncounted(const struct change *c) {
+    return (c->where >= FRAME && c->at == 68 && c->value > 0xfff) ||
+           (c->where == FRAME && c->at == 4);
+}
+
+/* Makes the log one whose segments don't count, as an earlier version wrote it: the upper bits of
+ * the frame flags are free then. */
+static void uncount(int newest) {
+    for (int n = 0; n <= newest; n++) {
+        uint8_t *seg = image[n];
+        put64(seg + 96, 0);
+        memset(seg + 256, 0, C_IDS_SIZE);
+        for (size_t at = SEGMENT_HEADER_SIZE; at + FRAME_HEADER_SIZE <= MIB; at += 8)
+            if (memcmp(seg + at, "PWLF", 4) == 0)
+                put32(seg + at + 68, 0);
+    }
+}
+
 /* Makes one change, then computes all hashes and links again. */
 static void apply(const struct change *c) {
     int newest = newest_begun();
     uint64_t link = 0, seal_lsn = 0, seed = format_seed(image[0] + 16);
+    if (uncounted(c))
+        uncount(newest);
     if (c->where >= FRAME)
         put(chosen(c->where, newest) + (c->where == RUN ? FRAME_HEADER_SIZE : 0), c);
     for (int n = 0; n <= newest; n++) {
@@ -182,21 +204,21 @@ static const struct row {
     const char *says;                      /* in the message of those that are refused */
 } table[] = {
     // clang-format off
-    {"nothing",                       {FRAME, FLAGS, 0},                    0, 0, 0, 0, 0, ""},
+    {"nothing",                       {FRAME, KIND_FLAGS, 1},                  0, 0, 0, 0, 0, ""},
     {"feature to read, lowest",       {HEADER, 88, 8, 1},
      NO, NO, NO, NO, NO, "features 0x1 "},
     {"feature to read, highest",      {HEADER, 88, 8, 1ull << 63},
      NO, NO, NO, NO, NO, "features 0x8000000000000000 "},
-    {"feature to write, lowest",      {HEADER, 96, 8, 1},
-     0, NO, 0, NO, 0, "features 0x1 "},
-    {"feature to write, highest",     {HEADER, 96, 8, 1ull << 63},
+    {"feature to write, lowest",      {HEADER, 96, 8, FEATURE_COUNTS | 2},
+     0, NO, 0, NO, 0, "features 0x2 "},
+    {"feature to write, highest",     {HEADER, 96, 8, FEATURE_COUNTS | 1ull << 63},
      0, NO, 0, NO, 0, "features 0x8000000000000000 "},
-    {"feature to write, dropped",     {OLD_HEADER, 96, 8, 1},
-     0, 0, 0, NO, 0, "features 0x1 "},
+    {"feature to write, dropped",     {OLD_HEADER, 96, 8, FEATURE_COUNTS | 2},
+     0, 0, 0, NO, 0, "features 0x2 "},
     {"features to ignore",            {HEADER, 104, 8, UINT64_MAX},         0, 0, 0, 0, 0, ""},
     {"carried bytes",                 {HEADER, 112, 8, UINT64_MAX},         0, 0, 0, 0, 0, ""},
     {"carried bytes, last",           {HEADER, 248, 8, UINT64_MAX},         0, 0, 0, 0, 0, ""},
-    {"reserved bytes",                {HEADER, 256, 8, UINT64_MAX},         0, 0, 0, 0, 0, ""},
+    {"reserved bytes",                {HEADER, 288, 8, UINT64_MAX},         0, 0, 0, 0, 0, ""},
     {"kind to read",                  {FRAME, UNKNOWN_KIND, 99 | 1 << 8},
      NO, NO, NO, NO, 0, "frame kind 0x63 "},
     {"kind to read and write",        {FRAME, UNKNOWN_KIND, 99 | 3 << 8},
@@ -295,7 +317,10 @@ static int take_status(const struct row *row, pawl *log) {
     assert_int_equal(pawl_get_status(log, &s), 0);
     bool header = row->change.where == HEADER;
     assert_int_equal(s.features_read, 0);
-    assert_true(s.features_write == (header && row->change.at == 96 ? row->change.value : 0));
+    bool plain = uncounted(&row->change);
+    assert_true(s.features_write == (header && row->change.at == 96 ? row->change.value
+                                     : plain                        ? 0
+                                                                    : FEATURE_COUNTS));
     assert_true(s.features_ignore == (header && row->change.at == 104 ? row->change.value : 0));
     return pawl_close(log);
 }
@@ -383,7 +408,7 @@ static void features_are_carried_over(void **state) {
         struct segment_header h;
         int bad;
         assert_int_equal(segment_decode(image[n], (uint64_t)n, &h, &bad), SEGMENT_GOOD);
-        assert_true(h.features.read == 0 && h.features.write == 0);
+        assert_true(h.features.read == 0 && h.features.write == FEATURE_COUNTS);
         assert_true(h.features.ignore == 0x8000000000000001ull);
         assert_memory_equal(h.features.carried, image[0] + 112, FEATURES_CARRIED_SIZE);
     }

@@ -30,6 +30,7 @@ import json
 import os
 import sys
 
+import golden_counts  # noqa: F401
 import golden_features  # noqa: F401
 import golden_origins  # noqa: F401
 import golden_recycled  # noqa: F401

@@ -25,7 +25,9 @@ MAX_VALUE = 16 * MIB
 MAX_COOKIE = 32
 SKIP_READING = 0x8000  # in a run's type
 SKIP_WRITING = 0x4000
-KNOWN_FEATURES = 0
+KNOWN_TO_READ = 0
+COUNTS = 1  # a feature to write: frames count what the log holds before them
+KNOWN_TO_WRITE = COUNTS
 
 COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = range(1, 9)
 KIND_NAMES = {
@@ -45,6 +47,7 @@ INDEX = 32
 C_STREAMS, C_NEXT, C_PRODUCERS, C_PROCESSORS, C_POSITIONS, C_SETTINGS, C_SINKS, C_SPANS = range(
     64, 72
 )
+C_IDS = 0x8048
 RUN_NAMES = {
     RECORDS: "RECORDS",
     SPILLED: "SPILLED",
@@ -63,6 +66,7 @@ RUN_NAMES = {
     C_SETTINGS: "C_SETTINGS",
     C_SINKS: "C_SINKS",
     C_SPANS: "C_SPANS",
+    C_IDS: "C_IDS",
 }
 
 RUNS_OF_KIND = {
@@ -80,6 +84,7 @@ RUNS_OF_KIND = {
         C_SETTINGS,
         C_SINKS,
         C_SPANS,
+        C_IDS,
     },
     SEAL: {INDEX},
     LOST: set(),
@@ -120,8 +125,10 @@ def nonzero_at(buffer, start, end):
 SegmentHeader = namedtuple(
     "SegmentHeader",
     "log_id segment_size index epoch link seal_lsn created cap to_read to_write "
-    "to_ignore carried",
+    "to_ignore carried ids",
 )
+CIds = namedtuple("CIds", "stream producer processor zero commits changes")
+_IDS = struct.Struct("<IIIIQQ")
 _SEGMENT = struct.Struct("<8sII16s10Q144s")
 assert _SEGMENT.size == 256
 
@@ -148,7 +155,8 @@ def parse_segment_block(block, index):
         return None, "segment size %d is out of range" % size
     if own != index:
         return None, "index is %d" % own
-    return SegmentHeader(log_id, size, own, epoch, link, seal, created, cap, *features), None
+    ids = CIds(*_IDS.unpack_from(block, 256)) if features[1] & COUNTS else None
+    return SegmentHeader(log_id, size, own, epoch, link, seal, created, cap, *features, ids), None
 
 
 # ---- Frames ----------------------------------------------------------------------------------------------------------
@@ -287,8 +295,11 @@ def _flag_needs(what, flags, read, write):
 
 def header_needs(header):
     """What in a segment's header this version doesn't know and would have to (section 8)."""
-    for to, bits in (("read", header.to_read), ("write", header.to_write)):
-        if bits & ~KNOWN_FEATURES:
+    for to, bits in (
+        ("read", header.to_read & ~KNOWN_TO_READ),
+        ("write", header.to_write & ~KNOWN_TO_WRITE),
+    ):
+        if bits:
             yield Need(
                 to,
                 "features %#x in the header of segment %d must be understood to %s"
@@ -296,7 +307,7 @@ def header_needs(header):
             )
 
 
-def needs(frame, body):
+def needs(frame, body, counts):
     """What in a frame this version doesn't know and would have to (section 8)."""
     where = " at LSN %d" % frame.lsn
     if frame.kind not in KIND_NAMES:
@@ -305,7 +316,7 @@ def needs(frame, body):
             yield Need(to, "frame kind %d%s must be understood to %s" % (frame.kind, where, to))
         return
     yield from _flag_needs("kind flags%s" % where, frame.kind_flags, 0xFC, 0)
-    yield from _flag_needs("frame flags%s" % where, frame.flags, 0xFFF, 0xFFF000)
+    yield from _flag_needs("frame flags%s" % where, frame.flags, 0xFFF, 0 if counts else 0xFFF000)
     for run in frame.runs:
         if run.type == STATE:
             yield Need("write", "a STATE run%s is not carried over into checkpoints" % where)
@@ -323,13 +334,13 @@ def needs(frame, body):
                 )
 
 
-def check_frame(frame, body):
+def check_frame(frame, body, counts):
     """What of the frame's fixed fields and directory breaks the rules, as texts.
 
     Raises CannotOpen where the format says that a reader must refuse the log.
     """
     problems = []
-    for need in needs(frame, body):
+    for need in needs(frame, body, counts):
         if need.to == "read":
             raise CannotOpen("version", need.text)
     if frame.kind not in KIND_NAMES:
@@ -584,6 +595,7 @@ _ENTRY = {
     C_SETTINGS: lambda c: CSettings(*c.fields("<QQQ")),
     C_SINKS: _c_sink,
     C_SPANS: lambda c: CSpan(*c.fields("<QQ")),
+    C_IDS: lambda c: CIds(*c.fields("<IIIIQQ")),
 }
 
 

@@ -433,6 +433,7 @@ class SegmentState:
         self.log = log
         self.index = index
         self.file_header = log.files[index].header
+        self.counts = bool(self.file_header.to_write & f.COUNTS)
         self.run_at = set()  # (stream, partition, base, COMMIT LSN) of every run in the segment
 
     def accept(self, frame, before):
@@ -448,18 +449,23 @@ class SegmentState:
             log.not_for_writing = [need.text for need in f.header_needs(self.file_header)]
         log.not_for_writing += [
             need.text
-            for need in f.needs(frame, log.bytes_at(frame.body_lsn, frame.body_length))
+            for need in f.needs(frame, log.bytes_at(frame.body_lsn, frame.body_length), self.counts)
             if need.to == "write"
         ]
         log.kinds[frame.name] += 1
         try:
-            for message in f.check_frame(frame, log.bytes_at(frame.body_lsn, frame.body_length)):
+            body = log.bytes_at(frame.body_lsn, frame.body_length)
+            for message in f.check_frame(frame, body, self.counts):
                 complain(message)
         except f.FormatError as error:
             complain(str(error))
             return
         self._check_place(frame, before, complain)
         body_of = lambda run: log.run_bytes(frame, run)
+        first = frame.lsn == self.index * log.size + f.FIRST_FRAME
+        if first and self.index == log.begun[0] and frame.kind == f.LOST:
+            log.tables.begin_lost(self.file_header.ids, self.index)
+        log.tables.count(frame, self.counts, body_of, complain)
         if frame.kind == f.COMMIT:
             log.commits[frame.lsn] = frame
             self._place(frame, body_of, complain)
@@ -475,7 +481,7 @@ class SegmentState:
             self._check_index(frame, body_of, complain)
         elif frame.kind == f.LOST:
             log.lost.append((frame.lsn, frame.end))
-            log.tables.lose()
+            log.tables.lose(frame.end - frame.lsn, frame.next_link == 0)
 
     def _check_place(self, frame, before, complain):
         first = self.index * self.log.size + f.FIRST_FRAME
@@ -564,6 +570,8 @@ class SegmentState:
             else:
                 for message in log.tables.differences(stated, log.begun[0]):
                     complain(message)
+        if self.counts != (stated.counted or (self.counts and not self.index)):
+            complain("C_IDS where the segment doesn't count, or none where it does")
         log.tables.adopt(stated)
 
     def _check_index(self, frame, body_of, complain):

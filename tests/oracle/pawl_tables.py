@@ -2,6 +2,7 @@
 """The tables that a log's COMMIT frames build up, and the rules that they must keep (docs/format.md, section 5)."""
 
 import copy
+import re
 from dataclasses import dataclass
 
 import pawl_frames as f
@@ -21,14 +22,20 @@ class ProducerRow:
 class Tables:
     """Tables at one LSN.
 
-    `unsure` is set behind a LOST frame: transactions are missing there, so bases and intervals may jump forward once for
-    each key (`settled` holds the keys that have been seen since), and ids may appear that no known CATALOG entry made. The
-    next CHECKPOINT, which was written from whole tables, ends that.
+    `unsure` is set behind a LOST frame: transactions are missing there, so bases and intervals may
+    jump forward, and ids may appear that no known CATALOG entry made: they are named lost-N
+    (section 9). The next CHECKPOINT, which was written from whole tables, ends that.
     """
 
     def __init__(self):
         self.streams = {}  # id -> (name, partitions)
-        self.used = 0  # the highest id that a stream has had
+        self.ids = [1, 1, 1]  # the next stream, producer and processor
+        self.commits = self.changes = 0
+        self.counted = False  # these two are known
+        self.knew = False  # and were before the last frame
+        self.area = 0  # bytes of the LOST frames just passed
+        self.area_open = False  # nothing followed one of them when it was repaired
+        self.losses = []  # (commits, changes) of lost areas; None: unknown
         self.next = {}  # (stream, partition) -> next offset, only if above 0
         self.producers = {}  # id -> ProducerRow
         self.processors = {}  # id -> name
@@ -41,16 +48,60 @@ class Tables:
         self.unsure = False
         self.settled = set()
 
-    def lose(self):
+    def lose(self, size, open_end):
         self.unsure = True
-        self.settled = set()
+        self.area += size
+        self.area_open |= open_end
 
-    def _may_jump(self, *key):
-        """Whether this is the first time since a LOST frame that the key's next number is seen."""
-        if not self.unsure or key in self.settled:
-            return False
-        self.settled.add(key)
-        return True
+    def begin_lost(self, ids, segment):
+        """The oldest segment has lost its CHECKPOINT: its header says where the ids stand."""
+        self.unsure = True
+        if ids and ids.stream:
+            self._take_ids(ids)
+        elif segment:
+            self.ids = [(1 << 24) + 1] * 3
+
+    def _take_ids(self, row):
+        self.ids = [row.stream, row.producer, row.processor]
+        self.commits, self.changes, self.counted = row.commits, row.changes, True
+
+    # ---- Counts
+
+    def count(self, frame, counts, body_of, complain):
+        """Compare a frame's counts with what was read, and draw the conclusions of section 9."""
+        if frame.kind == f.LOST:
+            return
+        area, self.area, open_end, self.area_open = self.area, 0, self.area_open, False
+        if not counts:
+            self.counted = False
+            if area:
+                self._lost(None, area)
+            return
+        stated = None
+        for run in frame.runs:
+            if frame.kind == f.CHECKPOINT and run.type == f.C_IDS:
+                stated = f.entries(run, body_of(run))[0]
+        said = (frame.flags >> 12 & 0xFFF, frame.flags >> 24)
+        if stated and said != (stated.commits % 4096, stated.changes % 256):
+            complain("C_IDS counts otherwise than its frame")
+        ahead = ((said[0] - self.commits) % 4096, (said[1] - self.changes) % 256)
+        if stated:
+            ahead = (stated.commits - self.commits, stated.changes - self.changes)
+        known, self.counted = self.counted, True
+        self.knew = known
+        if known and not self.unsure and ahead != (0, 0):
+            complain("%d commits and %d changes are missing before it" % ahead)
+        exact = known and not open_end and (area < 524288 or stated)
+        if area or (known and ahead != (0, 0)):
+            self._lost(ahead if exact else None, area)
+        if known:
+            self.commits, self.changes = self.commits + ahead[0], self.changes + ahead[1]
+        else:
+            self.commits, self.changes = said
+
+    def _lost(self, ahead, area):
+        self.losses.append(ahead)
+        self.ids = [number + (ahead[1] if ahead else area // 24) for number in self.ids]
 
     # ---- COMMIT ------------------------------------------------------------------------------------------------------
 
@@ -73,6 +124,8 @@ class Tables:
         for run in frame.runs:
             if run.type in (f.RECORDS, f.SPILLED):
                 self._apply_records(run, complain)
+        self.commits += 1
+        self.changes += sum(run.count for run in frame.runs if run.type == f.CATALOG)
         first = next((r for r in frame.runs if r.type in (f.RECORDS, f.SPILLED)), None)
         answer = (first.stream, first.partition, first.base) if first else (0, 0, 0)
         for run, rows in parsed:
@@ -91,45 +144,22 @@ class Tables:
             self.spans[segment] = min(self.spans.get(segment, referred), referred)
 
     def _apply_catalog(self, row, complain):
-        if row.op not in range(1, 9):
+        if row.op not in range(1, 10):
             raise f.CannotOpen("version", "CATALOG op %d must be understood to read" % row.op)
         if row.op in (1, 2, 3):
-            table = (self.streams, self.producers, self.processors)[row.op - 1]
-            what = ("stream", "producer", "processor")[row.op - 1]
-            if not row.id:
-                complain("a %s with id 0" % what)
-            if row.id in table:
-                complain("%s id %d is used twice" % (what, row.id))
-            if any(self._name(row.op, value) == row.name for value in table.values()):
-                complain("%s name %r is used twice" % (what, row.name))
-            if row.b or (row.op != 1 and row.a):
-                complain("CATALOG op %d with a = %d, b = %d" % (row.op, row.a, row.b))
-            if row.op == 1:
-                if not row.a:
-                    complain("stream %r has no partitions" % row.name)
-                if row.id <= self.used and row.id not in table and not self.unsure:
-                    complain("stream id %d is used again" % row.id)
-                self.used = max(self.used, row.id)
-                self.streams[row.id] = (row.name, row.a)
-            elif row.op == 2:
-                self.producers[row.id] = ProducerRow(row.name)
-            else:
-                self.processors[row.id] = self.processor_names[row.id] = row.name
+            self._create(row, complain)
         elif row.op == 4:
             if row.id not in self.processors and not self.unsure:
                 complain("processor %d is forgotten but was not there" % row.id)
-            self.processors.pop(row.id, None)
-            for table in (self.positions, self.state):
-                for key in [key for key in table if key[0] == row.id]:
-                    del table[key]
+            self._end(3, row.id)
         elif row.op == 8:
             if row.a or row.b or row.name:
                 complain("CATALOG op 8 with a = %d, b = %d or a name" % (row.a, row.b))
             if row.id not in self.streams and not self.unsure:
                 complain("stream %d is deleted but was not there" % row.id)
-            self.streams.pop(row.id, None)
-            self.next = {key: offset for key, offset in self.next.items() if key[0] != row.id}
-            self.positions = {key: at for key, at in self.positions.items() if key[1] != row.id}
+            self._end(1, row.id)
+        elif row.op == 9:
+            self._rename(row, complain)
         else:
             if row.id or row.name:
                 complain("CATALOG op %d with an id or a name" % row.op)
@@ -143,22 +173,105 @@ class Tables:
                     complain("CATALOG op 6 with a = %d, b = %d" % (row.a, row.b))
                 self.settings = self.settings[:2] + (row.a & 1,)
 
+    def _table(self, kind):
+        return (self.streams, self.producers, self.processors)[kind - 1]
+
+    def _find(self, kind, name):
+        for ident, value in self._table(kind).items():
+            if self._name(kind, value) == name:
+                return ident
+        return None
+
+    def _end(self, kind, ident):
+        """What has the id is there no more, and what hangs on it neither."""
+        self._table(kind).pop(ident, None)
+        if kind == 1:
+            self.next = {key: offset for key, offset in self.next.items() if key[0] != ident}
+            self.positions = {key: at for key, at in self.positions.items() if key[1] != ident}
+        elif kind == 3:
+            for table in (self.positions, self.state):
+                for key in [key for key in table if key[0] == ident]:
+                    del table[key]
+
+    def _create(self, row, complain):
+        what = ("stream", "producer", "processor")[row.op - 1]
+        table = self._table(row.op)
+        if not row.id:
+            complain("a %s with id 0" % what)
+        for older in (row.id, self._find(row.op, row.name)):
+            if older in table and self.unsure:
+                self._end(row.op, older)  # the change that ended it was lost
+            elif older in table:
+                word = "id %d" % row.id if older == row.id else "name %r" % row.name
+                complain("%s %s is used twice" % (what, word))
+        if row.b or (row.op != 1 and row.a):
+            complain("CATALOG op %d with a = %d, b = %d" % (row.op, row.a, row.b))
+        if row.op == 1 and not row.a:
+            complain("stream %r has no partitions" % row.name)
+        again = row.id < self.ids[row.op - 1] and not self.unsure
+        if again and (row.op != 3 or self.counted):
+            complain("%s id %d is used again" % (what, row.id))
+        self._add(row.op, row.id, row.name, row.a)
+
+    def _add(self, kind, ident, name, partitions=0):
+        self.ids[kind - 1] = max(self.ids[kind - 1], ident + 1)
+        if kind == 1:
+            self.streams[ident] = (name, partitions)
+        elif kind == 2:
+            self.producers[ident] = ProducerRow(name)
+        else:
+            self.processors[ident] = self.processor_names[ident] = name
+
+    def _rename(self, row, complain):
+        if row.a not in (1, 2, 3) or row.b or not row.name:
+            complain("CATALOG op 9 with a = %d, b = %d, name %r" % (row.a, row.b, row.name))
+            return
+        table = self._table(row.a)
+        if row.id not in table:
+            if not self.unsure:
+                complain("id %d is renamed but was not there" % row.id)
+            return
+        if self._find(row.a, row.name) not in (None, row.id):
+            complain("a rename to %r, which is there" % row.name)
+        if row.a == 1:
+            table[row.id] = (row.name, table[row.id][1])
+        elif row.a == 2:
+            table[row.id].name = row.name
+        else:
+            table[row.id] = self.processor_names[row.id] = row.name
+
+    def _lost_name(self, kind, ident):
+        name = b"lost-%d" % ident
+        while self._find(kind, name) is not None:
+            name += b"+"
+        return name
+
+    def _unnamed(self, kind, ident):
+        """After damage, an id that no change has made."""
+        if ident not in self._table(kind):
+            self._add(kind, ident, self._lost_name(kind, ident), 1)
+
     @staticmethod
     def _name(op, value):
         return value[0] if op == 1 else value.name if op == 2 else value
 
     def _known_partition(self, stream, partition, complain):
-        if stream not in self.streams:
-            if not self.unsure:
-                complain("stream %d is unknown" % stream)
-        elif partition >= self.streams[stream][1]:
-            complain("stream %d has no partition %d" % (stream, partition))
+        if stream not in self.streams and not self.unsure:
+            complain("stream %d is unknown" % stream)
+        elif stream not in self.streams or partition >= self.streams[stream][1]:
+            if self.unsure:
+                self._unnamed(1, stream)
+            name, _ = self.streams[stream]
+            if self.unsure and re.fullmatch(rb"lost-[0-9]+\+*", name):
+                self.streams[stream] = (name, max(partition + 1, self.streams[stream][1]))
+            else:
+                complain("stream %d has no partition %d" % (stream, partition))
 
     def _apply_records(self, run, complain):
         self._known_partition(run.stream, run.partition, complain)
         key = (run.stream, run.partition)
         expected = self.next.get(key, 0)
-        jump = self._may_jump("next", *key)
+        jump = self.unsure
         if run.base != expected and not (jump and run.base > expected):
             complain(
                 "%s base %d of stream %d partition %d instead of %d"
@@ -172,8 +285,10 @@ class Tables:
         self._known_partition(row.stream, row.partition, complain)
         if row.processor not in self.processors and not self.unsure:
             complain("processor %d is unknown" % row.processor)
+        if self.unsure:
+            self._unnamed(3, row.processor)
         expected = self.positions.get(key)
-        jump = self._may_jump("position", *key)
+        jump = self.unsure
         if row.first > row.end:
             complain("a position interval from %d to %d" % (row.first, row.end))
         if expected is not None and row.first != expected and not (jump and row.first > expected):
@@ -188,8 +303,9 @@ class Tables:
         if known is None:
             if not self.unsure:
                 complain("producer %d is unknown" % row.id)
-            known = self.producers[row.id] = ProducerRow(None)
-        jump = self._may_jump("producer", row.id)
+            self._unnamed(2, row.id)
+            known = self.producers[row.id]
+        jump = self.unsure
         if row.first != known.last + 1 and not (jump and row.first > known.last + 1):
             complain(
                 "sequences of producer %d begin at %d instead of %d"
@@ -211,6 +327,8 @@ class Tables:
         if row.processor not in self.processors and not self.unsure:
             complain("processor %d is unknown" % row.processor)
         if row.op == 1:
+            if self.unsure:
+                self._unnamed(3, row.processor)
             if key in self.sinks:
                 complain("sink transaction %r is decided twice" % row.name)
             self.sinks.add(key)
@@ -259,6 +377,7 @@ class Tables:
             f.C_POSITIONS: 3,
             f.C_SINKS: 1,
             f.C_SPANS: 1,
+            f.C_IDS: 6,
         }.get(run.type)
         if ids:
             keys = [row[:ids] for row in rows]
@@ -268,8 +387,14 @@ class Tables:
         elif len(rows) != 1:
             complain("C_SETTINGS has %d entries" % len(rows))
         for row in rows:
-            if run.type == f.C_STREAMS:
-                self.used = row.id
+            if run.type == f.C_IDS:
+                if [row.stream, row.producer, row.processor] < self.ids or len(rows) != 1:
+                    complain("C_IDS has ids that are used, or %d entries" % len(rows))
+                if row.zero:
+                    complain("a field of C_IDS that must be 0 is not")
+                self._take_ids(row)
+            elif run.type == f.C_STREAMS:
+                self.ids[0] = max(self.ids[0], row.id + 1)
                 if row.partitions:
                     self.streams[row.id] = (row.name, row.partitions)
                 elif row.name or row is not rows[-1]:
@@ -278,10 +403,12 @@ class Tables:
                 if row.next:
                     self.next[row.stream, row.partition] = row.next
             elif run.type == f.C_PRODUCERS:
+                self.ids[1] = max(self.ids[1], row.id + 1)
                 self.producers[row.id] = ProducerRow(
                     row.name, row.epoch, row.last, row.stream, row.partition, row.offset, row.cookie
                 )
             elif run.type == f.C_PROCESSORS:
+                self.ids[2] = max(self.ids[2], row.id + 1)
                 self.processors[row.id] = self.processor_names[row.id] = row.name
             elif run.type == f.C_POSITIONS:
                 self.positions[row[:3]] = row.position
@@ -312,11 +439,11 @@ class Tables:
                         theirs.get(key),
                         mine.get(key),
                     )
-        if self.used != other.used:
-            yield "stream ids up to %d are used in the checkpoint and up to %d by the log" % (
-                other.used,
-                self.used,
-            )
+        both = self.knew and other.counted
+        mine = (self.ids, self.commits, self.changes) if both else self.ids[0]
+        theirs = (other.ids, other.commits, other.changes) if both else other.ids[0]
+        if mine != theirs:
+            yield "the next ids are %s in the checkpoint and %s by the log" % (theirs, mine)
         if self.settings != other.settings:
             yield "settings are %s in the checkpoint and %s by the log" % (
                 other.settings,
@@ -350,6 +477,7 @@ class Tables:
         kept = {
             "state": self.state,
             "processor_names": {**self.processor_names, **other.processor_names},
+            "losses": self.losses,
         }
         self.__dict__.update(copy.deepcopy(other.__dict__))
         self.__dict__.update(kept)
@@ -408,6 +536,7 @@ class Tables:
             },
             "sinks": sorted([self.processor_name(p), text(name)] for p, name in self.sinks),
             "spans": {str(k): v for k, v in self.spans.items()},
+            "ids": self.ids + [self.commits, self.changes] if self.counted else None,
         }
 
     def stream_name(self, ident):

@@ -16,89 +16,10 @@ memory until `save`, and may be damaged before that.
 import copy
 import os
 import struct
-from collections import namedtuple
 from contextlib import contextmanager
 
+from pawl_pieces import *  # noqa: F403
 from xxh3 import xxh3_64
-
-BLOCK = 4096
-HEADER_BLOCKS = 2 * BLOCK
-SEAL_ROOM = 64 * 1024  # kept free at the end of a segment for the SEAL and its INDEX
-
-COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = 1, 2, 3, 4, 5, 6, 7, 8
-R_ORIGINS = 0xC008
-R_RECORDS, R_SPILLED, R_POSITIONS, R_PRODUCERS, R_STATE, R_CATALOG, R_SINKS, R_INDEX = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    32,
-)
-R_C_STREAMS = 64
-
-Rec = namedtuple("Rec", "value key headers timestamp")
-RunBytes = namedtuple("RunBytes", "type stream partition count base data flags", defaults=(0,))
-SpillRef = namedtuple("SpillRef", "lsn hash number stream partition records")
-Written = namedtuple("Written", "lsn end kind epoch hash link")
-
-
-def rec(value, key=b"", headers=(), timestamp=0):
-    return Rec(value, key, tuple(headers), timestamp)
-
-
-def padded(data, n=8):
-    return data + bytes(-len(data) % n)
-
-
-def varint(n):
-    """Seven bits a byte, the lowest first."""
-    out = b""
-    while n >= 0x80:
-        out += bytes([n & 0x7F | 0x80])
-        n >>= 7
-    return out + bytes([n])
-
-
-def name_bytes(name):
-    return name if isinstance(name, bytes) else name.encode()
-
-
-def record_bytes(record):
-    headers = b"".join(
-        struct.pack("<HH", len(name), len(value)) + name + value for name, value in record.headers
-    )
-    return (
-        struct.pack("<IHHq", len(record.value), len(record.key), len(headers), record.timestamp)
-        + record.key
-        + headers
-        + record.value
-    )
-
-
-def segment_header(
-    log_id, size, index, epoch, link, seal, time, cap=0, version=1, features=(0, 0, 0), carried=b""
-):
-    head = struct.pack(
-        "<8sII16s10Q144s",
-        b"PAWL\r\n\x1a\n",
-        version,
-        BLOCK,
-        log_id,
-        size,
-        index,
-        epoch,
-        link,
-        seal,
-        time,
-        cap,
-        *features,
-        carried
-    )
-    head += bytes(BLOCK - 8 - len(head))
-    return head + struct.pack("<Q", xxh3_64(head))
 
 
 class State:
@@ -114,6 +35,8 @@ class State:
         self.sinks = []
         self.spans = {}
         self.ids = {"stream": 0, "producer": 0, "processor": 0}
+        self.commits = self.changes = 0
+        self.counts = 0  # of the next frame, in its flags
         self.shown = []  # (stream name, partition, offset, value, segments that it needs)
         self.index = []  # runs of the segment: (stream id, partition, base, LSN)
         self.frames = []
@@ -175,6 +98,21 @@ class Writer:
     def flip(self, lsn, mask=1):
         self.image(lsn // self.size)[lsn % self.size] ^= mask
 
+    @property
+    def counting(self):
+        return bool(self.features[1] & 1)
+
+    def ids(self):
+        """The entry of C_IDS."""
+        s = self.s
+        following = [s.ids[kind] + 1 for kind in ("stream", "producer", "processor")]
+        return struct.pack("<IIIIQQ", *following, 0, s.commits, s.changes)
+
+    def _count(self, commits, changes):
+        s = self.s
+        s.commits, s.changes = s.commits + commits, s.changes + changes
+        s.counts = (s.commits % 4096 << 12 | s.changes % 256 << 24) if self.counting else 0
+
     # ---- Frames and groups -------------------------------------------------------------------------------------------
 
     def put(self, kind, runs=(), kind_flags=None, durable=None, epoch=None, link=None, flags=0):
@@ -214,7 +152,7 @@ class Writer:
             xxh3_64(bytes(body), self.seed),
             bytes(directory),
             bytes(body),
-            flags,
+            flags | s.counts,
         )
 
     def _put_bytes(
@@ -253,7 +191,7 @@ class Writer:
         if s.pos + len(data) > (s.segment + 1) * self.size:
             raise ValueError("the frame does not fit into segment %d" % s.segment)
         self.poke(s.pos, data)
-        written = Written(s.pos, s.pos + len(data), kind, epoch, own, link)
+        written = Written(s.pos, s.pos + len(data), kind, epoch, own, link, flags & ~0xFFF)
         s.frames.append(written)
         s.pos += len(data)
         s.link = own
@@ -314,7 +252,9 @@ class Writer:
             self.version,
             self.features,
             self.carried,
+            self.ids() if self.counting else b"",
         )
+        self._count(0, 0)
         start = s.segment * self.size
         self.poke(start, header + header)
         s.pos, s.group_start, s.index = start + HEADER_BLOCKS, None, []
@@ -393,6 +333,7 @@ class Writer:
             0,
             b"",
             bytes(end - first - 80),
+            self._after(before),
         )
         lost = self.s.frames[-1]
         self.s = kept
@@ -402,6 +343,13 @@ class Writer:
         gone = {frame.lsn for frame in kept.frames if first <= frame.lsn < end}
         self.s.shown = [row for row in self.s.shown if not gone & row[4]]
         return lost
+
+    def _after(self, frame):
+        """The counts of the frame that was written after this one."""
+        if not self.counting:
+            return 0
+        later = [row for row in self.s.frames if row.lsn > frame.lsn]
+        return later[0].counts if later else self.s.counts
 
     def drop_segment(self, index):
         """Retention deletes a segment."""
@@ -475,8 +423,10 @@ class Writer:
             rows[6].append(padded(struct.pack("<IHH", processor, 0, len(name)) + name))
         for segment, oldest in sorted(s.spans.items()):
             rows[7].append(struct.pack("<QQ", segment, oldest))
+        types = [*range(R_C_STREAMS, R_C_STREAMS + 8), R_C_IDS]
+        rows.append([self.ids()] if self.counting and s.segment else [])
         return [
-            RunBytes(R_C_STREAMS + i, 0, 0, len(row), 0, b"".join(row))
+            RunBytes(types[i], 0, 0, len(row), 0, b"".join(row))
             for i, row in enumerate(rows)
             if row
         ]
@@ -543,6 +493,12 @@ class Writer:
             },
             "sinks": sorted([names[processor], name.decode()] for processor, name in s.sinks),
             "spans": {str(segment): oldest for segment, oldest in s.spans.items()},
+            "ids": (
+                [s.ids[kind] + 1 for kind in ("stream", "producer", "processor")]
+                + [s.commits, s.changes]
+                if self.counting
+                else None
+            ),
         }
 
     def save(self, directory):
@@ -632,6 +588,15 @@ class Txn:
         }
         self.s.shown = [row for row in self.s.shown if row[0] != name_bytes(stream)]
         self.catalog(8, ident, 0, 0, b"")
+
+    def rename(self, kind, old, new):
+        """`kind` is "stream", "producer" or "processor"; the names are bytes."""
+        table = getattr(self.s, kind + "s")
+        value = table[new] = table.pop(old)
+        ident = value[0] if kind == "stream" else value["id"] if kind == "producer" else value
+        if kind == "stream":
+            self.s.shown = [(new, *row[1:]) if row[0] == old else row for row in self.s.shown]
+        self.catalog(9, ident, ("stream", "producer", "processor").index(kind) + 1, 0, new)
 
     def disk_cap(self, size):
         self.w.cap = size
@@ -777,5 +742,6 @@ class Txn:
         for segment in self.spans:
             if segment < w.s.segment:
                 w.s.spans[w.s.segment] = min(w.s.spans.get(w.s.segment, segment), segment)
+        w._count(1, sum(run.count for run in self.runs if run.type == R_CATALOG))
         w._end_frame()
         return frame
