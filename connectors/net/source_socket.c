@@ -42,6 +42,7 @@
 struct sender {
     char name[WIRE_SENDER_MAX + 1];
     uint64_t given, durable;
+    bool named; /* the log names numbers of it as read */
 };
 
 struct socket_source {
@@ -150,7 +151,7 @@ static void greet(struct socket_source *s, struct wire_connection *c, const char
             return;
         }
         who = &s->senders[s->sender_count++];
-        *who = (struct sender){.given = at, .durable = at};
+        *who = (struct sender){.given = at, .durable = at, .named = at != 0};
         memcpy(who->name, name, sizeof name);
     }
     for (uint32_t i = 0; i < s->wire->count; i++)
@@ -254,6 +255,22 @@ static size_t take(struct socket_source *s, struct wire_connection *c, size_t ma
     return count;
 }
 
+/* The numbers of the batch become its position, and name what it was read from. */
+static void give(struct socket_source *s, const struct wire_connection *c, pawl_source_batch *out,
+                 size_t n) {
+    struct sender *who = s->plain ? NULL : sender_of(s, c->sender);
+    char thing[128];
+    s->lines += n;
+    uint64_t last = s->plain ? s->lines : who->given;
+    snprintf(thing, sizeof thing, s->plain ? "lines of %s" : "sender %s.%s",
+             connect_source_name(s->context), c->sender);
+    wire_origin(s->wire, thing, c->peer, last + 1 - n, last + 1,
+                s->plain ? last == n : !who->named);
+    if (who != NULL)
+        who->named = true;
+    put_number(out, last);
+}
+
 static int source_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
                        int timeout_ms, pawl_fault *f) {
     struct socket_source *s = self;
@@ -274,8 +291,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
             out->item = s->item;
             out->records = s->records;
             out->count = n;
-            s->lines += n;
-            put_number(out, s->plain ? s->lines : sender_of(s, c->sender)->given);
+            give(s, c, out, n);
             return PAWL_DONE;
         }
         if (round == 0 || skipped)

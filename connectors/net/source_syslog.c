@@ -28,12 +28,18 @@
 #include "connectors/net/wire.h"
 #include "connectors/text/json_text.h"
 
-#define ROUNDS_MAX 64 /* of one read() that skips */
+#define ROUNDS_MAX 64  /* of one read() that skips */
+#define SENDERS_MAX 16 /* of a batch, each named; the last may stand for several */
 #define BATCH_MAX 1024u
 #define HEADERS_MAX 10u
 #define ARENA (2u << 20) /* received datagrams, and JSON: so much, and one of the longest */
 
 enum { AS_HEADERS = 0, AS_JSON = 1, AS_RAW = 2 };
+
+struct sender {
+    char peer[PEER_MAX];
+    size_t records;
+};
 
 struct syslog_source {
     struct wire *wire;
@@ -45,6 +51,9 @@ struct syslog_source {
     char why[200];       /* of the poison given last */
     const char *held_at; /* a datagram that is too long, in the arena: given next, alone */
     size_t held;         /* its bytes there; 0: none */
+    char held_peer[PEER_MAX];
+    struct sender from[SENDERS_MAX]; /* of the batch's records, in order */
+    size_t from_count;
     pawl_record records[BATCH_MAX];
     pawl_header headers[BATCH_MAX][HEADERS_MAX];
     char numbers[BATCH_MAX][2][4];
@@ -178,6 +187,18 @@ static bool message(struct syslog_source *s, size_t index, const char *text, siz
     return true;
 }
 
+/* `n` more records of the batch come from this peer. */
+static void comes_from(struct syslog_source *s, const char *peer, size_t n) {
+    struct sender *last = s->from_count != 0 ? &s->from[s->from_count - 1] : NULL;
+    if (last == NULL || (strcmp(last->peer, peer) != 0 && s->from_count < SENDERS_MAX)) {
+        last = &s->from[s->from_count++];
+        last->records = 0;
+        snprintf(last->peer, sizeof last->peer, "%s", peer);
+    } else if (strcmp(last->peer, peer) != 0)
+        snprintf(last->peer, sizeof last->peer, "several");
+    last->records += n;
+}
+
 /* The only record of its batch: bytes that are no message, as s->why says. */
 static size_t poisoned(struct syslog_source *s, const void *bytes, size_t n, const char **poison) {
     s->records[0] =
@@ -231,24 +252,37 @@ static size_t datagrams(struct syslog_source *s, size_t max, const char **poison
         ssize_t n = wire_datagram(s->wire, text, size, peer);
         if (n < 0)
             break;
+        char *port = strrchr(peer, ':');
+        if (port != NULL)
+            *port = 0; /* each datagram may have another one */
         s->used += (size_t)n < size ? (size_t)n : size;
         if ((size_t)n > size) {
             why_long(s, (uint64_t)n, peer);
             s->held_at = text;
             s->held = size;
-        } else if (n != 0)
-            count += message(s, count, text, (size_t)n);
+            memcpy(s->held_peer, peer, sizeof peer);
+        } else if (n != 0 && message(s, count, text, (size_t)n)) {
+            comes_from(s, peer, 1);
+            count++;
+        }
     }
     if (count == 0 && s->held != 0) {
         size_t held = s->held;
         s->held = 0;
+        comes_from(s, s->held_peer, 1);
         return poisoned(s, s->held_at, held, poison);
     }
     return count;
 }
 
 static void give(struct syslog_source *s, pawl_source_batch *out, size_t n) {
-    s->count += n;
+    char thing[128];
+    snprintf(thing, sizeof thing, "messages of %s", connect_source_name(s->context));
+    for (size_t i = 0; i < s->from_count; i++) {
+        uint64_t from = s->count + 1;
+        s->count += s->from[i].records;
+        wire_origin(s->wire, thing, s->from[i].peer, from, s->count + 1, from == 1);
+    }
     out->item = "";
     out->records = s->records;
     out->count = n;
@@ -264,6 +298,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     (void)max_bytes;
     w->wake_fd = connect_wake_fd(s->context);
     max_records = max_records < BATCH_MAX ? max_records : BATCH_MAX;
+    s->from_count = 0;
     if (s->held != 0) {
         give(s, out, datagrams(s, 0, &out->poison));
         return PAWL_DONE;
@@ -277,6 +312,8 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
             size_t from = c->from;
             n = c->refused ? 0 : take(s, c, max_records, &out->poison);
             skipped |= c->from != from;
+            if (n != 0)
+                comes_from(s, c->peer, n);
         }
         if (n == 0 && (round == 0 || skipped) && wire_wait(w, round == 0 ? timeout_ms : 0))
             n = datagrams(s, max_records, &out->poison);

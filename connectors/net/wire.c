@@ -106,6 +106,23 @@ void wire_report(struct wire *w, enum wire_event event, const char *format, ...)
     pawl_source_report(w->context, 2, "%s", p->last);
 }
 
+void wire_origin(struct wire *w, const char *thing, const char *peer, uint64_t from, uint64_t to,
+                 bool begins) {
+    pawl_outside o = PAWL_OUTSIDE_INIT;
+    o.thing = thing;
+    o.note = peer;
+    o.from = from;
+    o.to = to;
+    o.unit = PAWL_OUTSIDE_MESSAGES;
+    o.mark_kind = PAWL_MARKS_NUMBERS;
+    o.flags = begins ? PAWL_OUTSIDE_BEGINS : 0;
+    if (pawl_source_origin(w->context, &o, to - from) < 0)
+        pawl_source_report(w->context, 2,
+                           "%s: no memory to note where messages %llu to %llu came from; `pawl "
+                           "audit` will show them as a gap",
+                           thing, (unsigned long long)from, (unsigned long long)to - 1);
+}
+
 void wire_status(struct wire *w, char *text, size_t size) {
     char more[120] = "";
     size_t n = 0;

@@ -79,6 +79,10 @@ int connect_wake_fd(pawl_source_context *x) {
     return x->source->waits ? x->source->flow.wake_fd : -1;
 }
 
+const char *connect_source_name(const pawl_source_context *x) {
+    return x->source->flow.name;
+}
+
 void connect_idle(pawl_source_context *x, int timeout_ms) {
     struct pollfd p = {connect_wake_fd(x), POLLIN, 0};
     if (timeout_ms > 0)

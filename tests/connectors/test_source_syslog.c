@@ -50,6 +50,10 @@ static void over_udp_and_tcp(void **state) {
     assert_string_equal(feed_header(f, f->to, 0, "syslog-facility"), "4");
     assert_string_equal(feed_header(f, f->to, 1, "syslog-facility"), "");
     assert_string_equal(feed_header(f, f->to, 2, "syslog-app"), "a");
+    assert_string_equal(feed_header(f, f->to, 1, "syslog-unparsed"), "message");
+    feed_came_from(f, 1, "messages of src", 2, "127.0.0.1");
+    feed_came_from(f, 6, "messages of src", 7, "127.0.0.1:");
+    feed_audit(f);
     close(udp);
     close(tcp);
     feed_free(f);

@@ -145,6 +145,27 @@ const char *feed_header(struct feed *f, uint32_t stream, uint64_t index, const c
     return value;
 }
 
+void feed_came_from(struct feed *f, uint64_t index, const char *thing, uint64_t at,
+                    const char *note) {
+    pawl_outside_place place = PAWL_OUTSIDE_PLACE_INIT;
+    assert_int_equal(pawl_sync(f->log), 0);
+    assert_int_equal(pawl_explain_outside(f->log, f->to, 0, index, &place), 0);
+    if (strcmp(place.thing, thing) != 0 || place.at != at || strstr(place.note, note) == NULL)
+        fail_msg("record %llu is %llu of \"%s\" (%s), not %llu of \"%s\" (%s)",
+                 (unsigned long long)index, (unsigned long long)place.at, place.thing, place.note,
+                 (unsigned long long)at, thing, note);
+}
+
+void feed_audit(struct feed *f) {
+    char log[80];
+    pawl_check c = PAWL_CHECK_INIT;
+    pawl_error e;
+    snprintf(log, sizeof log, "%s/log", f->dir);
+    feed_end(f);
+    if (pawl_audit(log, &c, &e) != 0)
+        fail_msg("audit: %s", e.message);
+}
+
 static void write_file(const char *path, const char *how, const char *text) {
     FILE *out = fopen(path, how);
     assert_non_null(out);

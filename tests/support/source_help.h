@@ -55,6 +55,13 @@ void feed_holds(struct feed *f, const char *text);
 /* Value of a header of the index-th record of the stream; "" if it has none. Static. */
 const char *feed_header(struct feed *f, uint32_t stream, uint64_t index, const char *name);
 
+/* Asserts that the index-th record of the stream was read at `at` of `thing`, as its commit names
+ * it; `note` is a part of the note. */
+void feed_came_from(struct feed *f, uint64_t index, const char *thing, uint64_t at,
+                    const char *note);
+/* Closes the log, and asserts that `pawl audit` finds nothing. */
+void feed_audit(struct feed *f);
+
 void put_file(const char *path, const char *text);
 void add_file(const char *path, const char *text);
 
