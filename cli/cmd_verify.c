@@ -84,6 +84,21 @@ static int run_verify(cli_args *a) {
     return cli_finish_output(exit_code);
 }
 
+static void tell_outside(const char *dir, const pawl_check *c, bool well) {
+    if (c->outside == 0)
+        return;
+    cli_printf("%s: %" PRIu64 " intervals of %" PRIu64 " thing%s outside%s", dir, c->outside,
+               c->things, c->things == 1 ? "" : "s", well ? " join" : " looked at");
+    if (c->passed_over > 0)
+        cli_printf(", %" PRIu64 " of them passed over", c->passed_over);
+    if (c->begun_again > 0)
+        cli_printf(", %" PRIu64 " where a thing began again", c->begun_again);
+    if (c->twice > 0)
+        cli_printf(", the same content as two things %" PRIu64 " time%s", c->twice,
+                   c->twice == 1 ? "" : "s");
+    cli_printf("\n");
+}
+
 static int run_audit(cli_args *a) {
     pawl_check c;
     char text[96];
@@ -96,6 +111,7 @@ static int run_audit(cli_args *a) {
                c.intervals, c.positions,
                exit_code == CLI_OK ? " tile their inputs, with no gap and no overlap"
                                    : " looked at");
+    tell_outside(a->positional[0], &c, exit_code == CLI_OK);
     return cli_finish_output(exit_code);
 }
 
@@ -135,7 +151,9 @@ const cli_command cli_audit = {
     .details =
         "Each commit names the interval of input that it consumed; audit shows that for every "
         "processor these\n"
-        "intervals tile each input with no gap and no overlap. Changes nothing.",
+        "intervals tile each input with no gap and no overlap. It also shows that what sources\n"
+        "named as read outside (bytes of files, messages, rows) joins, and finds content that was\n"
+        "read twice under two names. Changes nothing.",
     .min = 1,
     .max = 1,
     .run = run_audit,

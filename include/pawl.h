@@ -848,9 +848,12 @@ typedef struct pawl_check {
     uint64_t lost_records; /* repair: records known to be lost */
     int32_t clean;         /* 1: the log ends with a clean close */
     int32_t live; /* 1: a writer had the log open; bytes without a witness yet were not judged */
+    /* audit, of what was read outside (pawl_tx_origin()): things, intervals, intervals passed over,
+     * times that a thing began again, findings of the same content read as two things */
+    uint64_t things, outside, passed_over, begun_again, twice;
 } pawl_check;
 #define PAWL_CHECK_INIT \
-    { sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Reads every byte of every segment and checks everything in docs/format.md. Returns 0 if the log
  * is well; a torn tail is well.

@@ -3,6 +3,7 @@
  * Where a record came from: its commit, the input that the commit consumed, and what was read
  * outside the log.
  */
+#include <assert.h>
 #include <stdio.h>
 
 #include "pipeline/engine.h"
@@ -178,6 +179,7 @@ static int search_entry(pawl *p, struct search *s, const struct frame_header *h,
         if (c->stream == s->stream && c->partition == s->partition && s->offset >= first &&
             s->offset - first < span.count) {
             uint64_t n = s->offset - first;
+            assert(span.first + n < e->records); /* PAWL-3: the entry covers this record */
             take_entry(s, e, h->lsn, span.first + (uint32_t)n);
             c->in += n;
             return 0;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "pipeline/engine.h"
+#include "pipeline/outside.h"
 #include "pipeline/struct_size.h"
 #include "recovery/verify.h"
 
@@ -19,6 +20,9 @@ struct judge {
     /* the walk has passed a checkpoint or the log's beginning: the tables are complete */
     bool begun;
     bool lost; /* damage was skipped since then */
+    /* what was read outside; NULL: not audited */
+    struct outside *outside;
+    uint64_t link; /* that the next frame carries, if nothing is lost before it; 0: not known */
 };
 
 /* Does a checkpoint match the tables that the frames before it produce? Spans are not compared:
@@ -106,6 +110,18 @@ static void find_lost(struct judge *j, const struct frame_header *h, const uint8
     }
 }
 
+/* A frame that doesn't follow the one before shows that frames between them are lost, once for each
+ * place. */
+static int judge_outside(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+    bool lost = (j->link != 0 && h->link != j->link) || h->kind == FRAME_LOST;
+    j->link = h->kind == FRAME_LOST ? h->dir_hash : h->hash;
+    if (lost)
+        outside_lost(j->outside);
+    if (h->kind == FRAME_SPILL)
+        outside_spill(j->outside, h, frame);
+    return h->kind == FRAME_COMMIT ? outside_commit(j->outside, h, frame, &j->tables) : 0;
+}
+
 static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
     struct judge *j = ctx;
     int rc = 0;
@@ -122,10 +138,19 @@ static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *f
         j->lost = false;
     }
     int applied = tables_apply(&j->tables, h, frame, j->lost || !j->begun);
-    return rc < 0 ? rc : applied;
+    int outside = j->outside != NULL ? judge_outside(j, h, frame) : 0;
+    return rc < 0 ? rc : applied < 0 ? applied : outside;
 }
 
-static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
+enum call { VERIFY, AUDIT, REPAIR };
+
+static int begin_outside(struct judge *j, const struct log_extent *x) {
+    j->outside = outside_new(j->mem, j->check, x->newest.segment_size, x->first != 0);
+    return j->outside != NULL ? 0 : fail(PAWL_MEMORY, "no memory for the audit");
+}
+
+static int check(const char *dir, pawl_check *c, enum call call, pawl_error *err) {
+    bool repair = call == REPAIR;
     int saved = errno;
     struct mem mem;
     struct seam *io = NULL;
@@ -134,6 +159,7 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
         rc = open_error(rc, dir, false);
     c->segments = c->frames = c->commits = c->records = c->bytes = c->problems = c->torn_bytes = 0;
     c->intervals = c->positions = c->repaired = c->lost_records = 0;
+    c->things = c->outside = c->passed_over = c->begun_again = c->twice = 0;
     c->clean = c->live = 0;
     mem_init(&mem, 0);
     struct judge j = {.mem = &mem, .check = c};
@@ -155,14 +181,19 @@ static int check(const char *dir, pawl_check *c, bool repair, pawl_error *err) {
         rc = log_extent_find(io, &mem, false, &x);
         if (rc == 0)
             tables_init(&j.tables, &mem, x.newest.segment_size);
+        if (rc == 0 && call == AUDIT)
+            rc = begin_outside(&j, &x);
         /* repair fixes headers first: a damaged header may be the reason that the extent was not
          * found */
         if (rc == 0 || repair)
             rc = repair ? repair_log(io, &mem, c, judge_frame, &j) : verify_log(&v);
+        if (j.outside != NULL && rc == 0)
+            outside_end(j.outside);
         c->positions = j.tables.position_count;
     }
     pawl_error e;
     fail_copy(&e);
+    outside_free(j.outside);
     tables_free(&j.tables);
     if (io != NULL) {
         if (locked)
@@ -196,7 +227,7 @@ static int pass_progress(void *arg, uint64_t done, uint64_t total) {
     return x->user->progress(x->arg, done, total);
 }
 
-static int check_all(const char *dir, pawl_check *c, bool repair, pawl_error *err, int *found) {
+static int check_all(const char *dir, pawl_check *c, enum call call, pawl_error *err, int *found) {
     pawl_check own = PAWL_CHECK_INIT;
     fail_clear();
     int rc = dir == NULL ? fail(PAWL_INVALID, "the directory is NULL")
@@ -213,7 +244,7 @@ static int check_all(const char *dir, pawl_check *c, bool repair, pawl_error *er
     inner.finding = keep_first;
     inner.progress = own.progress != NULL ? pass_progress : NULL;
     inner.arg = &x;
-    rc = check(dir, &inner, repair, err);
+    rc = check(dir, &inner, call, err);
     inner.finding = own.finding;
     inner.progress = own.progress;
     inner.arg = own.arg;
@@ -225,7 +256,7 @@ static int check_all(const char *dir, pawl_check *c, bool repair, pawl_error *er
 
 int pawl_verify(const char *dir, pawl_check *c, pawl_error *err) {
     int found;
-    int rc = check_all(dir, c, false, err, &found);
+    int rc = check_all(dir, c, VERIFY, err, &found);
     if (rc == 0 && found != 0)
         return found == PAWL_TILING ? PAWL_DAMAGED : found;
     return rc;
@@ -233,11 +264,11 @@ int pawl_verify(const char *dir, pawl_check *c, pawl_error *err) {
 
 int pawl_audit(const char *dir, pawl_check *c, pawl_error *err) {
     int found;
-    int rc = check_all(dir, c, false, err, &found);
+    int rc = check_all(dir, c, AUDIT, err, &found);
     return rc == 0 ? found : rc;
 }
 
 int pawl_repair(const char *dir, pawl_check *c, pawl_error *err) {
     int found;
-    return check_all(dir, c, true, err, &found);
+    return check_all(dir, c, REPAIR, err, &found);
 }

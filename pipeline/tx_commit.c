@@ -123,6 +123,7 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
     at = rest->len;
     if (tx->origin_count != 0)
         bytes_put(rest, tx->origins.data, tx->origins.len);
+    assert(tx->origin_records <= tx->records); /* PAWL-3: they are records of this commit */
     add_rest(b, RUN_ORIGINS, 0, 0, tx->origin_count, at);
     if (rest->failed)
         return fail(PAWL_MEMORY, "no memory for a commit of %llu bytes",

@@ -44,6 +44,7 @@ static uint64_t span_count(const struct pawl_tx *tx, uint32_t i) {
              end = i + 1 < tx->order_count ? tx->order[i + 1].first : tx->records;
     if (first < tx->origin_records)
         first = tx->origin_records;
+    assert(first <= end && end <= tx->records); /* PAWL-3 */
     return end - first;
 }
 
@@ -119,6 +120,7 @@ static void covered(struct pawl_tx *tx) {
     tx->order_count = tx->order_count != 0;
     tx->origin_records = tx->records;
     tx->origin_count++;
+    assert(tx->order_count == 0 || tx->order[0].run < tx->run_count); /* PAWL-3 */
 }
 
 static int add(struct pawl_tx *tx, const pawl_producer *producer, const pawl_outside *o) {

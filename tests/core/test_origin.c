@@ -74,9 +74,9 @@ static const struct lead {
     {"numbers, partitions in turn", TURN, PAWL_MARKS_NUMBERS, 2, 10, 40, 0, 3},
     {"one record", ONE, PAWL_MARKS_LINES, 0, 1, 40, 1, 1},
     {"one record in each interval", KEYED, PAWL_MARKS_LINES, 0, 1, 40, 1, 20},
-    {"spilled lines", ONE, PAWL_MARKS_LINES, 0, 60, 50000, 1, 2},
-    {"spilled lines, partitions in turn", TURN, PAWL_MARKS_LINES, 0, 61, 50000, 1, 2},
-    {"spilled and given, by key", KEYED, PAWL_MARKS_GIVEN, 0, 61, 50000, 1, 2},
+    {"spilled lines", ONE, PAWL_MARKS_LINES, 0, 25, 50000, 1, 2},
+    {"spilled lines, partitions in turn", TURN, PAWL_MARKS_LINES, 0, 26, 50000, 1, 2},
+    {"spilled and given, by key", KEYED, PAWL_MARKS_GIVEN, 0, 26, 50000, 1, 2},
 };
 
 static void put_interval(struct fixture *f, pawl_tx *tx, const struct lead *l, uint64_t *at,

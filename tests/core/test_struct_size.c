@@ -30,6 +30,8 @@ union any {
     pawl_processor_config processor;
     pawl_status status;
     pawl_check check;
+    pawl_outside outside;
+    pawl_outside_place place;
     pawl_sink_config sink;
     pawl_sink_ops sink_ops;
     pawl_source_config source;
@@ -118,6 +120,17 @@ static int call_verify(union any *a) {
 }
 static int call_audit(union any *a) {
     return pawl_audit(dir, &a->check, NULL);
+}
+static int call_origin(union any *a) {
+    pawl_tx *tx;
+    assert_int_equal(pawl_begin(log_, &tx), 0);
+    int rc = pawl_tx_origin(tx, NULL, &a->outside);
+    pawl_abort(tx);
+    return rc;
+}
+/* The record that it explains is at offset 0. */
+static int call_explain(union any *a) {
+    return pawl_explain_outside(log_, stream, 0, 0, &a->place);
 }
 static int add_sink(const pawl_sink_config *c, const pawl_sink_ops *o) {
     pawl_sink *s;
@@ -234,6 +247,13 @@ static void good_status(union any *a) {
 static void good_check(union any *a) {
     a->check = (pawl_check)PAWL_CHECK_INIT;
 }
+static void good_outside(union any *a) {
+    a->outside = (pawl_outside)PAWL_OUTSIDE_INIT;
+    a->outside.thing = "file", a->outside.stream = stream;
+}
+static void good_place(union any *a) {
+    a->place = (pawl_outside_place)PAWL_OUTSIDE_PLACE_INIT;
+}
 static void good_sink(union any *a) {
     a->sink = sink_config();
 }
@@ -268,6 +288,9 @@ static const struct call {
     {"get_status", call_status, good_status, sizeof(pawl_status), STATUS_FIRST, OUT},
     {"verify", call_verify, good_check, sizeof(pawl_check), CHECK_FIRST, BOTH},
     {"audit", call_audit, good_check, sizeof(pawl_check), CHECK_FIRST, BOTH},
+    {"tx_origin", call_origin, good_outside, sizeof(pawl_outside), OUTSIDE_FIRST, IN},
+    {"explain_outside", call_explain, good_place, sizeof(pawl_outside_place), OUTSIDE_PLACE_FIRST,
+     OUT},
     {"sink_add config", call_sink, good_sink, sizeof(pawl_sink_config), SINK_CONFIG_FIRST, IN},
     {"sink_add ops", call_sink_ops, good_sink_ops, sizeof(pawl_sink_ops), SINK_OPS_FIRST, IN},
     {"source_add config", call_source, good_source, sizeof(pawl_source_config), SOURCE_CONFIG_FIRST,
@@ -373,7 +396,14 @@ static int set_up(void **state) {
     if (mkdtemp(dir) == NULL)
         return -1;
     o.flags = PAWL_OPEN_CREATE, o.segment_size = 1u << 20;
-    return pawl_open(dir, &o, &log_, NULL) != 0 || pawl_stream_create(log_, "s", 1, &stream) != 0;
+    pawl_outside from = PAWL_OUTSIDE_INIT;
+    pawl_record r = {.value = "v", .value_len = 1};
+    pawl_tx *tx;
+    if (pawl_open(dir, &o, &log_, NULL) != 0 || pawl_stream_create(log_, "s", 1, &stream) != 0)
+        return -1;
+    from.thing = "file", from.to = 1, from.stream = stream, from.flags = PAWL_OUTSIDE_BEGINS;
+    return pawl_begin(log_, &tx) != 0 || pawl_put(tx, stream, 0, &r) != 0 ||
+           pawl_tx_origin(tx, NULL, &from) != 0 || pawl_commit(tx, NULL) != 0;
 }
 
 static int tear_down(void **state) {

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where each thing stands. docs/format.md, section 6, says how intervals join.
+ */
+#include "pipeline/outside.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "wal/error.h"
+
+void tiles_init(struct tiles *t, struct mem *m) {
+    *t = (struct tiles){.mem = m, .max = THINGS_MAX};
+}
+
+void tiles_free(struct tiles *t) {
+    for (uint32_t i = 0; i < t->count; i++)
+        mem_free(t->mem, t->things[i].name, t->things[i].len);
+    mem_free(t->mem, t->things, t->cap * sizeof *t->things);
+    mem_free(t->mem, t->index, t->slots * sizeof *t->index);
+    *t = (struct tiles){.mem = t->mem, .max = t->max};
+}
+
+/* ---- the table */
+
+static uint64_t hash_of(uint32_t stream, const char *name, uint32_t len) {
+    return format_hash(name, len, stream);
+}
+
+static struct thing *find(const struct tiles *t, uint64_t hash, uint32_t stream, const char *name,
+                          uint32_t len) {
+    if (t->slots == 0)
+        return NULL;
+    for (uint64_t i = hash & (t->slots - 1); t->index[i] != 0; i = (i + 1) & (t->slots - 1)) {
+        struct thing *x = &t->things[t->index[i] - 1];
+        if (!x->ended && x->hash == hash && x->stream == stream && x->len == len &&
+            memcmp(x->name, name, len) == 0)
+            return x;
+    }
+    return NULL;
+}
+
+static void enter(struct tiles *t, uint32_t n) {
+    uint64_t i = t->things[n].hash & (t->slots - 1);
+    while (t->index[i] != 0)
+        i = (i + 1) & (t->slots - 1);
+    t->index[i] = n + 1;
+}
+
+static void enter_all(struct tiles *t) {
+    memset(t->index, 0, t->slots * sizeof *t->index);
+    for (uint32_t i = 0; i < t->count; i++)
+        enter(t, i);
+}
+
+static int newest_first(const void *a, const void *b) {
+    const struct thing *x = a, *y = b;
+    return x->lsn > y->lsn ? -1 : x->lsn < y->lsn;
+}
+
+/* Forgets the half that was not read for longest. */
+static void forget_half(struct tiles *t) {
+    qsort(t->things, t->count, sizeof *t->things, newest_first);
+    while (t->count > t->max / 2) {
+        struct thing *x = &t->things[t->count - 1];
+        if (t->forget != NULL)
+            t->forget(t->arg, x);
+        mem_free(t->mem, x->name, x->len);
+        t->count--;
+        t->forgotten++;
+    }
+    assert(t->count < t->max); /* PAWL-11 */
+    enter_all(t);
+}
+
+static int make_room(struct tiles *t) {
+    if (t->count == t->max)
+        forget_half(t);
+    if (t->count == t->cap) {
+        uint32_t cap = t->cap == 0 ? 16 : t->cap * 2;
+        void *q = mem_grow(t->mem, t->things, t->cap * sizeof *t->things, cap * sizeof *t->things);
+        if (q == NULL)
+            return fail(PAWL_MEMORY, "no memory for the audit");
+        t->things = q;
+        t->cap = cap;
+        q = mem_grow(t->mem, t->index, t->slots * sizeof *t->index, 2 * cap * sizeof *t->index);
+        if (q == NULL)
+            return fail(PAWL_MEMORY, "no memory for the audit");
+        t->index = q;
+        t->slots = 2 * cap;
+        enter_all(t);
+    }
+    return 0;
+}
+
+static int add(struct tiles *t, uint64_t hash, uint32_t stream, const char *name, uint32_t len,
+               struct thing **out) {
+    TRY(make_room(t));
+    char *copy = mem_alloc(t->mem, len);
+    if (copy == NULL)
+        return fail(PAWL_MEMORY, "no memory for the audit");
+    memcpy(copy, name, len);
+    t->things[t->count] = (struct thing){
+        .hash = hash, .name = copy, .stream = stream, .len = len, .id = ++t->last_id};
+    enter(t, t->count);
+    *out = &t->things[t->count++];
+    return 0;
+}
+
+struct thing *tiles_by_id(struct tiles *t, uint32_t id) {
+    for (uint32_t i = 0; i < t->count; i++)
+        if (t->things[i].id == id)
+            return &t->things[i];
+    return NULL;
+}
+
+/* ---- what an interval means */
+
+/* An interval that should begin at `at`. */
+static enum tile judge(const struct tiles *t, const struct origin_entry *e, uint64_t at,
+                       uint64_t losses, enum tile good) {
+    if (e->from == at || (e->from > at && (e->flags & PAWL_OUTSIDE_SPARSE) != 0))
+        return good;
+    if (losses != t->losses)
+        return TILE_AFTER_LOSS;
+    return e->from > at ? TILE_GAP : TILE_OVERLAP;
+}
+
+/* A thing that begins here, or is met for the first time. */
+static enum tile judge_new(const struct tiles *t, const struct origin_entry *e, bool known,
+                           bool excused) {
+    if ((e->flags & PAWL_OUTSIDE_BEGINS) != 0) {
+        if (e->unit == PAWL_OUTSIDE_BYTES && e->from != 0)
+            return TILE_NO_BEGINNING;
+        return known ? TILE_BEGINS_AGAIN : TILE_BEGINS;
+    }
+    return excused || t->losses != 0 || t->forgotten != 0 ? TILE_TAKEN_UP : TILE_NO_BEGINNING;
+}
+
+/* The thing that the entry continues is over with that. */
+static enum tile judge_continues(struct tiles *t, const struct origin_entry *e, bool excused,
+                                 uint64_t *at) {
+    struct thing *older =
+        find(t, hash_of(e->stream, e->note, e->note_len), e->stream, e->note, e->note_len);
+    if (older == NULL)
+        return excused || t->losses != 0 || t->forgotten != 0 ? TILE_TAKEN_UP : TILE_NO_BEGINNING;
+    *at = older->at;
+    enum tile tile =
+        older->over ? TILE_AFTER_END : judge(t, e, older->at, older->losses, TILE_CONTINUES);
+    older->over = true;
+    return tile;
+}
+
+int tiles_take(struct tiles *t, const struct origin_entry *e, bool excused, uint64_t lsn,
+               enum tile *tile, struct thing **out, uint64_t *at) {
+    uint64_t hash = hash_of(e->stream, e->thing, e->thing_len);
+    struct thing *x = find(t, hash, e->stream, e->thing, e->thing_len);
+    bool known = x != NULL, fresh = !known;
+    *at = known ? x->at : 0;
+    if ((e->flags & PAWL_OUTSIDE_CONTINUES) != 0) {
+        *tile = judge_continues(t, e, excused, at);
+        fresh = true;
+    } else if (!known || (e->flags & PAWL_OUTSIDE_BEGINS) != 0) {
+        *tile = judge_new(t, e, known, excused);
+        *at = 0;
+        fresh = true;
+    } else if (x->over) {
+        *tile = TILE_AFTER_END;
+    } else {
+        *tile = judge(t, e, x->at, x->losses, TILE_JOINS);
+    }
+    t->met += !known;
+    if (fresh && known)
+        x->ended = true; /* its samples stay */
+    if (fresh)
+        TRY(add(t, hash, e->stream, e->thing, e->thing_len, &x));
+    x->at = e->to;
+    x->lsn = lsn;
+    x->losses = t->losses;
+    x->unit = e->unit;
+    x->records += e->records;
+    /* PAWL-4: the next interval is judged by where this one ended; PAWL-11: things are bounded */
+    assert(x->at >= e->from && !x->ended && t->count <= t->max);
+    *out = x;
+    return 0;
+}
