@@ -12,8 +12,8 @@ trap 'rm -rf -- "$work"' EXIT
 
 packages=(linux-image-amd64 systemd-sysv udev bash git ca-certificates cmake ninja-build gcc g++
     libc6-dev pkg-config python3 mandoc liburing-dev libxxhash-dev libjansson-dev libyaml-dev
-    libpcre2-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libsqlite3-dev libcmocka-dev
-    util-linux e2fsprogs)
+    libpcre2-dev libssl-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libsqlite3-dev
+    libcmocka-dev util-linux e2fsprogs)
 printf -v include '%s,' "${packages[@]}"
 debootstrap --variant=minbase --include="${include%,}" bookworm "$root" >"$work/debootstrap.log" ||
     { tail -50 "$work/debootstrap.log"; exit 1; }

@@ -12,7 +12,7 @@
 
 #include "connectors/runtime/connect.h"
 
-#define PEER_MAX 64
+#define PEER_MAX 192 /* with the subject of a certificate */
 
 struct listening {
     int stream_fd, datagram_fd; /* -1: none */

@@ -53,7 +53,7 @@ struct socket_source {
     uint32_t sender_count, sender_max;
     uint64_t lines; /* plain: lines received since the first run */
     char item[WIRE_SENDER_MAX + 1];
-    char why[200]; /* of the poison given last */
+    char why[400]; /* of the poison given last */
     pawl_record records[BATCH_MAX];
 };
 
@@ -63,17 +63,10 @@ static const pawl_setting_info settings[] = {
     {"protocol", PAWL_SETTING_CHOICE, 0, "numbered|plain", "numbered",
      "with numbers and acknowledgements, or lines alone"},
     {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "a CR before the LF is taken off"},
-    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k",
-     "the longest line; on_error decides about a longer one"},
-    {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64",
-     "limit of connections at once; each has a buffer of line_max"},
     {"senders", PAWL_SETTING_NUMBER, 0, NULL, "256",
      "limit of different names; each is a producer in the log for ever"},
-    {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
-     "a peer that leaves a line or greeting unfinished for this long is disconnected"},
-    {"idle", PAWL_SETTING_TIME, 0, NULL, "0",
-     "a peer that says nothing for this long is disconnected; 0: never"},
-    {"mode", PAWL_SETTING_TEXT, 0, NULL, "600", "permissions of a Unix socket, octal"},
+    WIRE_SETTINGS("the longest line; on_error decides about a longer one",
+                  "a peer that leaves a line or greeting unfinished for this long is disconnected"),
     {0},
 };
 
@@ -336,12 +329,12 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     bool plain = pawl_setting_number(c, g, "protocol") != 0;
     struct wire_settings w = {.stream = true, .answers = !plain};
     uint64_t senders = pawl_setting_number(c, g, "senders");
-    int rc = wire_settings_take(&w, c, g, 64, 4u << 20, err);
-    if (rc < 0)
-        return rc;
     if (senders < 1 || senders > 16000)
         return connect_error(err, PAWL_INVALID, "line %u: senders must be 1 to 16000",
                              pawl_setting_line(g, "senders"));
+    int rc = wire_settings_take(&w, c, g, 64, 4u << 20, err);
+    if (rc < 0)
+        return rc;
     struct socket_source *s = calloc(1, sizeof *s);
     if (s != NULL) {
         s->plain = plain;
@@ -349,7 +342,8 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         s->sender_max = (uint32_t)senders;
         s->wire = wire_new(&w);
         s->senders = calloc(senders, sizeof *s->senders);
-    }
+    } else
+        tls_free(w.tls);
     if (s == NULL || s->wire == NULL || s->senders == NULL) {
         if (s != NULL)
             source_destroy(s);

@@ -48,7 +48,7 @@ struct syslog_source {
     uint64_t count;
     char *arena;
     size_t size, used;   /* of the arena */
-    char why[200];       /* of the poison given last */
+    char why[400];       /* of the poison given last */
     const char *held_at; /* a datagram that is too long, in the arena: given next, alone */
     size_t held;         /* its bytes there; 0: none */
     char held_peer[PEER_MAX];
@@ -66,15 +66,8 @@ static const pawl_setting_info settings[] = {
     {"format", PAWL_SETTING_CHOICE, 0, "headers|json|raw", "headers",
      "the fields become headers and the text the value; or all of it a JSON value; or the message "
      "as it came"},
-    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k",
-     "the longest message; on_error decides about a longer one"},
-    {"connections", PAWL_SETTING_NUMBER, 0, NULL, "64",
-     "limit of connections at once; each has a buffer of line_max"},
-    {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s",
-     "a peer that leaves a message unfinished for this long is disconnected"},
-    {"idle", PAWL_SETTING_TIME, 0, NULL, "0",
-     "a peer that says nothing for this long is disconnected; 0: never"},
-    {"mode", PAWL_SETTING_TEXT, 0, NULL, "600", "permissions of a Unix socket, octal"},
+    WIRE_SETTINGS("the longest message; on_error decides about a longer one",
+                  "a peer that leaves a message unfinished for this long is disconnected"),
     {0},
 };
 
@@ -349,6 +342,13 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     const pawl_connector *c = &connect_source_syslog;
     uint64_t transport = pawl_setting_number(c, g, "transport");
     struct wire_settings w = {.stream = transport != 1, .datagram = transport != 2, .octets = true};
+    if (pawl_setting_text(c, g, "tls_cert") != NULL) {
+        if (!connect_setting_given(g, "transport"))
+            w.datagram = false;
+        if (w.datagram)
+            return connect_error(err, PAWL_INVALID, "line %u: with tls_cert, transport must be tcp",
+                                 pawl_setting_line(g, "transport"));
+    }
     int rc = wire_settings_take(&w, c, g, 480, 512u << 10, err);
     if (rc < 0)
         return rc;
@@ -362,7 +362,8 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         s->wire = wire_new(&w);
         s->size = ARENA + 8 * w.line_max;
         s->arena = malloc(s->size);
-    }
+    } else
+        tls_free(w.tls);
     if (s == NULL || s->wire == NULL || s->arena == NULL) {
         if (s != NULL)
             source_destroy(s);

@@ -19,10 +19,33 @@
 #define MS UINT64_C(1000000)
 #define PAUSE_NS (1000 * MS)  /* after such a pause all timeouts start again */
 #define ACCEPT_NS (1000 * MS) /* pause after an accept() that failed */
+#define LOAD_NS (1000 * MS)   /* how often the files of TLS are looked at */
 #define CHECK_NS (5000 * MS)  /* how often a Unix socket's name is looked at */
 
 static uint32_t small(uint64_t ms) {
     return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
+}
+
+static int tls_settings_take(struct wire_settings *w, const pawl_connector *c,
+                             const pawl_settings *g, const char *address, pawl_error *err) {
+    static const char *const others[] = {"tls_key", "tls_ca", "tls_client", "tls_names", "tls_min"};
+    struct tls_settings t = {.cert = pawl_setting_text(c, g, "tls_cert"),
+                             .key = pawl_setting_text(c, g, "tls_key"),
+                             .ca = pawl_setting_text(c, g, "tls_ca"),
+                             .names = pawl_setting_text(c, g, "tls_names"),
+                             .client = (int)pawl_setting_number(c, g, "tls_client"),
+                             .only_13 = pawl_setting_number(c, g, "tls_min") != 0};
+    for (size_t i = 0; t.cert == NULL && i < sizeof others / sizeof others[0]; i++)
+        if (connect_setting_given(g, others[i]))
+            return connect_error(err, PAWL_INVALID, "line %u: %s needs tls_cert",
+                                 pawl_setting_line(g, others[i]), others[i]);
+    if (t.cert == NULL)
+        return 0;
+    if (listen_is_unix(address))
+        return connect_error(err, PAWL_INVALID, "line %u: a Unix socket has no TLS",
+                             pawl_setting_line(g, "tls_cert"));
+    t.key = t.key != NULL ? t.key : t.cert;
+    return tls_new(&t, &w->tls, err);
 }
 
 int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const pawl_settings *g,
@@ -44,6 +67,9 @@ int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const p
         return connect_error(err, PAWL_INVALID,
                              "line %u: mode must be octal, such as 600 or 660, not \"%s\"",
                              pawl_setting_line(g, "mode"), mode);
+    rc = tls_settings_take(w, c, g, address, err);
+    if (rc < 0)
+        return rc;
     snprintf(w->address, sizeof w->address, "%s", address);
     w->connections_max = (uint32_t)connections;
     w->line_max = line_max;
@@ -55,8 +81,10 @@ int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const p
 
 struct wire *wire_new(const struct wire_settings *s) {
     struct wire *w = calloc(1, sizeof *w);
-    if (w == NULL)
+    if (w == NULL) {
+        tls_free(s->tls);
         return NULL;
+    }
     w->set = *s;
     w->listening = (struct listening){.stream_fd = -1, .datagram_fd = -1};
     pthread_mutex_init(&w->mutex, NULL);
@@ -68,12 +96,24 @@ struct wire *wire_new(const struct wire_settings *s) {
     return w;
 }
 
+static int load_files(struct wire *w, pawl_fault *f) {
+    char warning[400];
+    int rc = tls_load(w->set.tls, warning, sizeof warning, f);
+    w->loaded_ns = connect_now(NULL);
+    if (warning[0] != 0)
+        wire_report(w, WIRE_TLS, "%s", warning);
+    return rc;
+}
+
 int wire_open(struct wire *w, pawl_source_context *x, pawl_fault *f) {
     char shown[sizeof w->shown] = "";
     w->context = x;
     w->looked_ns = connect_now(NULL);
-    int rc = listen_open(&w->listening, w->set.address, w->set.stream, w->set.datagram, w->set.mode,
-                         shown, sizeof shown, f);
+    int rc = w->set.tls != NULL ? load_files(w, f) : PAWL_DONE;
+    if (rc != PAWL_DONE)
+        return rc;
+    rc = listen_open(&w->listening, w->set.address, w->set.stream, w->set.datagram, w->set.mode,
+                     shown, sizeof shown, f);
     pthread_mutex_lock(&w->mutex);
     if (rc == PAWL_DONE && shown[0] != 0)
         memcpy(w->shown, shown, sizeof shown);
@@ -127,6 +167,8 @@ void wire_status(struct wire *w, char *text, size_t size) {
     char more[120] = "";
     size_t n = 0;
     pthread_mutex_lock(&w->mutex);
+    if (w->set.tls != NULL)
+        n += (size_t)snprintf(more + n, sizeof more - n, ", TLS");
     if (w->open != 0)
         n += (size_t)snprintf(more + n, sizeof more - n, ", %u connected", w->open);
     if (w->refused != 0)
@@ -156,18 +198,31 @@ static void end_input(struct wire_connection *c, bool orderly, const char *why) 
     }
 }
 
+/* Sends what the socket takes of the bytes in flight. Returns their number, or 0. */
+static size_t send_some(struct wire_connection *c) {
+    size_t n = 0;
+    if (c->tls != NULL) {
+        enum tls_step s = c->secure ? tls_send(c->tls, c->out, c->out_len, &n) : TLS_WAIT;
+        if (s != TLS_DONE && s != TLS_WAIT)
+            end_input(c, false, "the connection broke");
+        return s == TLS_DONE ? n : 0;
+    }
+    ssize_t sent;
+    do
+        sent = send(c->fd, c->out, c->out_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+        end_input(c, false, "the connection broke");
+    return sent > 0 ? (size_t)sent : 0;
+}
+
 static void flush(struct wire_connection *c) {
     while (c->out_len != 0) {
-        ssize_t n = send(c->fd, c->out, c->out_len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-                end_input(c, false, "the connection broke");
+        size_t n = send_some(c);
+        if (n == 0)
             return;
-        }
-        memmove(c->out, c->out + n, c->out_len - (size_t)n);
-        c->out_len -= (size_t)n;
+        memmove(c->out, c->out + n, c->out_len - n);
+        c->out_len -= n;
     }
 }
 
@@ -201,6 +256,7 @@ void wire_refuse(struct wire *w, struct wire_connection *c, const char *why) {
 
 static void drop(struct wire *w, uint32_t i) {
     struct wire_connection *c = &w->connections[i];
+    tls_close(c->tls);
     /* A close() with unread bytes would take back what was sent last. */
     shutdown(c->fd, SHUT_WR);
     (void)!recv(c->fd, c->buf, w->set.line_max, MSG_DONTWAIT);
@@ -237,6 +293,13 @@ static void keep_alive(int fd) {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 }
 
+/* Begins TLS on a new connection, with the newest files. */
+static struct tls_link *secure(struct wire *w, int fd, uint64_t now) {
+    if (now - w->loaded_ns > LOAD_NS)
+        (void)load_files(w, NULL); /* they are loaded: it can't fail */
+    return tls_accept(w->set.tls, fd);
+}
+
 static void accept_one(struct wire *w, uint64_t now) {
     int fd = accept4(w->listening.stream_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
@@ -248,8 +311,10 @@ static void accept_one(struct wire *w, uint64_t now) {
     }
     bool room = w->count < w->set.connections_max || make_room(w, now);
     uint8_t *buf = room ? malloc(w->set.line_max + FRAME_PREFIX_MAX + 1) : NULL;
-    if (buf == NULL) {
-        if (w->set.answers)
+    struct tls_link *tls = buf != NULL && w->set.tls != NULL ? secure(w, fd, now) : NULL;
+    if (buf == NULL || (w->set.tls != NULL && tls == NULL)) {
+        free(buf);
+        if (w->set.answers && w->set.tls == NULL)
             (void)!send(fd, "ERR too many connections\n", 25, MSG_DONTWAIT | MSG_NOSIGNAL);
         close(fd);
         wire_report(w, WIRE_CROWDED, "a connection was refused: %s",
@@ -259,7 +324,8 @@ static void accept_one(struct wire *w, uint64_t now) {
     }
     keep_alive(fd);
     struct wire_connection *c = &w->connections[w->count++];
-    *c = (struct wire_connection){.fd = fd, .buf = buf, .since_ns = now, .heard_ns = now};
+    *c = (struct wire_connection){
+        .fd = fd, .tls = tls, .buf = buf, .since_ns = now, .heard_ns = now};
     listen_peer(fd, c->peer);
     count(w, &w->accepted, 1);
     if (w->count == w->set.connections_max && !w->set.answers)
@@ -271,13 +337,61 @@ static size_t capacity(const struct wire *w) {
     return w->set.line_max + FRAME_PREFIX_MAX + 1;
 }
 
+static void handshake(struct wire *w, struct wire_connection *c) {
+    enum tls_step s = tls_handshake(c->tls);
+    if (s == TLS_WAIT)
+        return;
+    if (s == TLS_DONE) {
+        const char *subject = tls_subject(c->tls);
+        size_t n = strlen(c->peer);
+        c->secure = true;
+        c->since_ns = 0;
+        if (subject[0] != 0)
+            snprintf(c->peer + n, sizeof c->peer - n, " %s", subject);
+        return;
+    }
+    wire_report(w, WIRE_TLS, "%s: no TLS connection: %s", c->peer, tls_why(c->tls));
+    c->refused = true;
+    count(w, &w->refused, 1);
+}
+
+static void receive_tls(struct wire *w, struct wire_connection *c, uint64_t now) {
+    size_t n = 0;
+    if (!c->secure)
+        handshake(w, c);
+    if (!c->secure || c->refused)
+        return;
+    switch (tls_recv(c->tls, c->buf + c->len, capacity(w) - c->len, &n)) {
+    case TLS_DONE:
+        c->len += n;
+        c->heard_ns = now;
+        break;
+    case TLS_WAIT:
+        break;
+    case TLS_END:
+        end_input(c, true, "");
+        break;
+    case TLS_CUT:
+        end_input(c, false, "its TLS stream ended without close_notify");
+        break;
+    case TLS_BAD:
+        wire_report(w, WIRE_TLS, "%s: its connection was ended: %s", c->peer, tls_why(c->tls));
+        end_input(c, false, "its TLS stream is broken");
+        break;
+    }
+}
+
 static void receive(struct wire *w, struct wire_connection *c, uint64_t now) {
     if (c->from != 0)
         memmove(c->buf, c->buf + c->from, c->len - c->from);
     c->len -= c->from;
     c->from = 0;
-    if (c->len == capacity(w) || c->closing)
+    if (c->len == capacity(w) || c->closing || c->refused)
         return;
+    if (c->tls != NULL) {
+        receive_tls(w, c, now);
+        return;
+    }
     ssize_t n = recv(c->fd, c->buf + c->len, capacity(w) - c->len, MSG_DONTWAIT);
     if (n > 0) {
         c->len += (size_t)n;
@@ -328,8 +442,8 @@ ssize_t wire_datagram(struct wire *w, void *buf, size_t size, char from[PEER_MAX
 
 /* Something has begun that must end within timeout_ms. */
 static bool unfinished(const struct wire *w, const struct wire_connection *c) {
-    return c->from != c->len || c->framing.line || c->framing.skip != 0 ||
-           (w->set.answers && c->sender[0] == 0);
+    return c->from != c->len || (c->tls != NULL && !c->secure) || c->framing.line ||
+           c->framing.skip != 0 || (w->set.answers && c->sender[0] == 0);
 }
 
 static void too_slow(struct wire *w, struct wire_connection *c, const char *why) {
@@ -370,6 +484,11 @@ static void tidy(struct wire *w, uint64_t now) {
             say_held(w, &w->pace[i], now);
 }
 
+/* Bytes that TLS has decrypted, and that there is room for: poll() doesn't know of them. */
+static bool decrypted(const struct wire *w, const struct wire_connection *c) {
+    return c->secure && !c->closing && c->len - c->from < capacity(w) && tls_pending(c->tls);
+}
+
 static void sooner(uint64_t at, uint64_t now, int *timeout_ms) {
     if (at < now + (uint64_t)*timeout_ms * MS)
         *timeout_ms = at > now ? (int)((at - now) / MS) + 1 : 0;
@@ -379,7 +498,7 @@ static void sooner(uint64_t at, uint64_t now, int *timeout_ms) {
 static int until_due(const struct wire *w, uint64_t now, int timeout_ms) {
     for (uint32_t i = 0; i < w->count; i++) {
         const struct wire_connection *c = &w->connections[i];
-        if (c->refused || c->closing)
+        if (c->refused || c->closing || decrypted(w, c))
             return 0;
         if (c->since_ns != 0)
             sooner(c->since_ns + w->set.timeout_ms * MS, now, &timeout_ms);
@@ -422,37 +541,41 @@ int wire_lost(struct wire *w, pawl_fault *f) {
                           w->set.address);
 }
 
+static short events(const struct wire *w, const struct wire_connection *c) {
+    bool full = c->len - c->from == capacity(w) || c->closing;
+    bool out = c->out_len != 0 || c->owed || (c->tls != NULL && tls_wants_write(c->tls));
+    return (short)((full ? 0 : POLLIN) | (out ? POLLOUT : 0));
+}
+
+static void serve(struct wire *w, struct wire_connection *c, short revents, uint64_t now) {
+    if (revents & POLLOUT) {
+        flush(c);
+        if (c->owed && c->out_len == 0 && w->tell != NULL)
+            w->tell(w->tell_arg, c);
+    }
+    bool shaking = c->tls != NULL && !c->secure && (revents & POLLOUT) != 0;
+    if ((revents & (POLLIN | POLLHUP | POLLERR)) != 0 || shaking || decrypted(w, c))
+        receive(w, c, now);
+}
+
 bool wire_wait(struct wire *w, int timeout_ms) {
-    static const short in = POLLIN;
     struct pollfd p[WIRE_CONNECTIONS_MAX + 3];
     uint64_t now = connect_now(NULL);
     tidy(w, now);
     check_name(w, now);
     uint32_t n = w->count;
     timeout_ms = until_due(w, now, timeout_ms);
-    for (uint32_t i = 0; i < n; i++) {
-        struct wire_connection *c = &w->connections[i];
-        bool full = c->len - c->from == capacity(w) || c->closing;
-        p[i] = (struct pollfd){
-            c->fd, (short)((full ? 0 : in) | (c->out_len != 0 || c->owed ? POLLOUT : 0)), 0};
-    }
-    p[n] = (struct pollfd){accepts(w, now) ? w->listening.stream_fd : -1, in, 0};
-    p[n + 1] = (struct pollfd){w->listening.datagram_fd, in, 0};
-    p[n + 2] = (struct pollfd){w->wake_fd, in, 0};
+    for (uint32_t i = 0; i < n; i++)
+        p[i] = (struct pollfd){w->connections[i].fd, events(w, &w->connections[i]), 0};
+    p[n] = (struct pollfd){accepts(w, now) ? w->listening.stream_fd : -1, POLLIN, 0};
+    p[n + 1] = (struct pollfd){w->listening.datagram_fd, POLLIN, 0};
+    p[n + 2] = (struct pollfd){w->wake_fd, POLLIN, 0};
     int ready = poll(p, n + 3, w->lost ? 0 : timeout_ms);
     now = w->looked_ns = connect_now(NULL); /* the wait in poll() doesn't count as a pause */
+    for (uint32_t i = 0; i < n; i++)
+        serve(w, &w->connections[i], ready > 0 ? p[i].revents : 0, now);
     if (ready <= 0)
         return false;
-    for (uint32_t i = 0; i < n; i++) {
-        struct wire_connection *c = &w->connections[i];
-        if (p[i].revents & POLLOUT) {
-            flush(c);
-            if (c->owed && c->out_len == 0 && w->tell != NULL)
-                w->tell(w->tell_arg, c);
-        }
-        if (p[i].revents & (POLLIN | POLLHUP | POLLERR))
-            receive(w, c, now);
-    }
     if (p[n].revents & POLLIN)
         accept_one(w, now);
     return (p[n + 1].revents & POLLIN) != 0;
@@ -465,6 +588,7 @@ void wire_free(struct wire *w) {
         drop(w, w->count - 1);
     free(w->connections);
     listen_close(&w->listening, w->set.address);
+    tls_free(w->set.tls);
     pthread_mutex_destroy(&w->mutex);
     free(w);
 }

@@ -16,6 +16,7 @@
 
 #include "connectors/net/frame.h"
 #include "connectors/net/listen.h"
+#include "connectors/net/tls.h"
 #include "connectors/runtime/connect.h"
 
 #define WIRE_CONNECTIONS_MAX 1024u
@@ -29,6 +30,7 @@ enum wire_event {
     WIRE_CROWDED, /* more connections than the limit */
     WIRE_FILES,   /* accept() failed: no descriptors or memory */
     WIRE_DROPS,   /* datagrams that the kernel dropped */
+    WIRE_TLS,     /* handshakes that failed, files that can't be used */
     WIRE_EVENTS
 };
 
@@ -41,11 +43,14 @@ struct wire_settings {
     uint32_t connections_max;
     uint32_t timeout_ms, idle_ms; /* idle_ms 0: no limit */
     size_t line_max;
-    unsigned mode; /* of a Unix socket */
+    unsigned mode;   /* of a Unix socket */
+    struct tls *tls; /* NULL: none; wire_new() takes it over */
 };
 
 struct wire_connection {
     int fd;
+    struct tls_link *tls; /* NULL: none */
+    bool secure;          /* its handshake is done */
     uint8_t *buf;
     size_t from, len; /* bytes not taken yet: [from, len) */
     struct frame_state framing;
@@ -74,7 +79,7 @@ struct wire {
     int wake_fd; /* ends wire_wait(); -1: none */
     struct wire_connection *connections;
     uint32_t count, turn;
-    uint64_t looked_ns, checked_ns;
+    uint64_t looked_ns, checked_ns, loaded_ns;
     uint64_t accept_at_ns; /* no accept() before: it failed */
     bool lost;             /* the Unix socket's name is gone: read() answers RETRY */
     struct wire_pace pace[WIRE_EVENTS];
@@ -88,10 +93,53 @@ struct wire {
     uint64_t accepted, refused, drops;
 };
 
+/* The settings of all sources that listen; see wire_settings_take(). */
+#define WIRE_SETTINGS(line_help, timeout_help) \
+    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "64k", (line_help)}, \
+        {"connections", \
+         PAWL_SETTING_NUMBER, \
+         0, \
+         NULL, \
+         "64", \
+         "limit of connections at once; each has a buffer of line_max"}, \
+        {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s", (timeout_help)}, \
+        {"idle", PAWL_SETTING_TIME, \
+         0,      NULL, \
+         "0",    "a peer that says nothing for this long is disconnected; 0: never"}, \
+        {"mode", PAWL_SETTING_TEXT, 0, NULL, "600", "permissions of a Unix socket, octal"}, \
+        {"tls_cert", \
+         PAWL_SETTING_TEXT, \
+         0, \
+         NULL, \
+         NULL, \
+         "TLS: a PEM file with the server's certificate and its chain; read again when it " \
+         "changes"}, \
+        {"tls_key", PAWL_SETTING_TEXT, 0, NULL, NULL, "PEM file with its key; default: tls_cert"}, \
+        {"tls_ca", PAWL_SETTING_TEXT, \
+         0,        NULL, \
+         NULL,     "PEM file with the authorities that sign clients' certificates"}, \
+        {"tls_client", \
+         PAWL_SETTING_CHOICE, \
+         0, \
+         "none|request|require", \
+         "none", \
+         "whether clients may or must show a certificate"}, \
+        {"tls_names", \
+         PAWL_SETTING_TEXT, \
+         0, \
+         NULL, \
+         NULL, \
+         "which clients may come, by commas: names of their certificates (*.example.org), " \
+         "sha256:FINGERPRINT; default: all that tls_ca signed"}, \
+    { \
+        "tls_min", PAWL_SETTING_CHOICE, 0, "1.2|1.3", "1.2", "the oldest version of TLS" \
+    }
+
 /* Takes and checks the settings that both sources have; line_max must be in [least, most].
- * Returns 0 or PAWL_INVALID. */
+ * Returns 0, PAWL_INVALID or PAWL_MEMORY. Call it last: w->tls is the caller's until wire_new(). */
 int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const pawl_settings *g,
                        size_t least, size_t most, pawl_error *err);
+/* NULL: no memory. */
 struct wire *wire_new(const struct wire_settings *s);
 /* Binds and listens, unless it does already. */
 int wire_open(struct wire *w, pawl_source_context *x, pawl_fault *f);

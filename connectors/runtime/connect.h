@@ -56,6 +56,8 @@ uint32_t connect_items(pawl_source_context *x, connect_item_fn fn, void *arg);
  * the source is to stop; -1: none (its owner steps it). A source that has asked for it gets long
  * timeouts. It is the runtime's. */
 int connect_wake_fd(pawl_source_context *x);
+/* Is the setting given, or is its value the default? */
+bool connect_setting_given(const pawl_settings *s, const char *name);
 /* The name of the source, as its configuration has it. */
 const char *connect_source_name(const pawl_source_context *x);
 /* For a read() with nothing to give: lets the time pass, until the source is to stop. */

@@ -131,6 +131,10 @@ int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_er
     return 0;
 }
 
+bool connect_setting_given(const pawl_settings *s, const char *name) {
+    return given(s, name) != NULL;
+}
+
 uint32_t pawl_setting_line(const pawl_settings *s, const char *name) {
     const pawl_setting *g = given(s, name);
     return g != NULL ? g->line : 0;

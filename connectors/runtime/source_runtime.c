@@ -54,7 +54,7 @@ struct pawl_source {
     uint32_t pending_at, pending_count;
     bool waits;               /* read() may wait: the source has a thread */
     uint64_t said_ns, unsaid; /* when poison was last reported, and records since then */
-    char poison_why[256];     /* the last */
+    char poison_why[400];     /* the last */
 };
 
 int pawl_source_origin(pawl_source_context *x, const pawl_outside *o, uint64_t records) {
