@@ -180,21 +180,45 @@ typedef struct pawl_sink_ops {
     /* -    Disconnects and frees self. Called once: by pawl_sink_remove(), or by pawl_sink_add() if
      *      that fails. */
     void (*destroy)(void *self);
+    /* -    What the target must have of this partition and can lose: a text of 1 to 170 bytes of
+     *      A-Z a-z 0-9 . _ -, the prepared batch included. The log keeps the text, in the same
+     *      commit as the decision or the position. GONE: nothing. Called after prepare(), after
+     *      commit(), and whenever the text may have changed. */
+    int (*holds)(void *self, const pawl_sink_batch *batch, char *text, size_t size);
+    /* -    Called after open(), once for each partition, before everything else. `batch->from` is
+     *      where the next batch begins. `text` is what the log keeps of holds(); "": nothing. Does
+     *      the target have that? DONE: yes. GONE: no; `fault` says what is missing, and [*from,
+     *      *to) which records went with it. Then on_lost decides; if the loss is accepted, or its
+     *      records are delivered again, check() is called once more with `text` NULL: what the log
+     *      kept is void, and what is left of it is not to be touched. */
+    int (*check)(void *self, const pawl_sink_batch *batch, const char *text, uint64_t *from,
+                 uint64_t *to, pawl_fault *f);
+    /* -    The log has the text of holds() durably. Does what waits for that: makes a file visible,
+     *      say. Called after each batch, and after idle() and ending() for each partition. */
+    int (*settle)(void *self, const pawl_sink_batch *batch, pawl_fault *f);
+    /* -    The sink is about to end in good order: settle() shall do all that is left to do. */
+    int (*ending)(void *self, pawl_fault *f);
+    /* -    A text to be reported as a warning: what the sink noticed and dealt with. GONE: nothing.
+     *      Called after each step. */
+    int (*remark)(void *self, char *text, size_t size);
 } pawl_sink_ops;
 #define PAWL_SINK_OPS_INIT \
-    { sizeof(pawl_sink_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(pawl_sink_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* ---------------------------------------------------------------- running sinks */
 
-/* For a batch whose commit was decided, but which the target neither holds as prepared nor has
- * committed: it was rolled back by hand, it timed out, or the target was restored. */
+/* For what was committed and is not in the target: a batch whose commit was decided, but which the
+ * target neither holds as prepared nor has committed (it was rolled back by hand, it timed out, or
+ * the target was restored); and what check() misses (somebody removed it). */
 enum pawl_on_lost {
-    /* report and stop; the decision stays open, so a later start finds it again */
+    /* report and stop; the log keeps what is missing, so a later start finds it again */
     PAWL_LOST_STOP = 0,
-    /* report, and deliver the same interval again from the log, if the target is sure that it
-     * doesn't have it (else stop) */
+    /* report, and deliver the same interval again from the log, if the log still has it and the
+     * target is sure that it doesn't (else stop) */
     PAWL_LOST_REDELIVER = 1,
-    PAWL_LOST_ACCEPT = 2 /* report, and continue without it: for use after a repair by hand */
+    /* report, and continue without it: for use after a repair by hand. The log remembers which
+     * records were lost, and `lost` in the status counts them from then on */
+    PAWL_LOST_ACCEPT = 2
 };
 
 /* Reports something an operator should know (severity 1: a remark, 2: a warning, 3: an error that

@@ -97,7 +97,7 @@ static const pawl_setting_info sink_settings[] = {
     {"backoff_max", PAWL_SETTING_TIME, 0, NULL, "0", "the longest pause"},
     {"linger", PAWL_SETTING_TIME, 0, NULL, "0", "how long a batch may wait for more records"},
     {"on_lost", PAWL_SETTING_CHOICE, 0, "stop|redeliver|accept", "stop",
-     "two-phase: what to do about a decided batch that the target lost"},
+     "what to do about records that were delivered and that the target has lost"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static const pawl_connector sections[] = {

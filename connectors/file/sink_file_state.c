@@ -1,63 +1,128 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The file sink's state file. A slot is text, so that a person can read it. Its last line is the
- * hash of the lines before it.
+ * The file sink's texts, so that a person can read them: what the log keeps of a partition, what
+ * SINK.pawl says, and the state file of version 1. A text is valid if and only if encoding what was
+ * read from it gives the same bytes.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "connectors/file/sink_file.h"
 
-static uint64_t hash(const char *bytes, size_t size) {
+static uint64_t sum(const char *bytes, size_t size) {
     uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a: detects torn writes, not tampering */
     for (size_t i = 0; i < size; i++)
         h = (h ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
     return h;
 }
 
+static void id_text(const uint8_t id[16], char out[33]) {
+    for (size_t i = 0; i < 16; i++)
+        snprintf(out + 2 * i, 3, "%02x", id[i]);
+}
+
+static bool id_read(const char text[33], uint8_t id[16]) {
+    for (size_t i = 0; i < 16; i++) {
+        unsigned byte;
+        if (sscanf(text + 2 * i, "%2x", &byte) != 1) /* NOLINT(cert-err34-c): two hex digits */
+            return false;
+        id[i] = (uint8_t)byte;
+    }
+    return true;
+}
+
+/* ---- the log's decision */
+
+void file_note_encode(const struct file_note *n, char out[FILE_NOTE_SIZE]) {
+    int len = snprintf(out, FILE_NOTE_SIZE, "dir%016" PRIx64 ".shown%" PRIu64 ".to%" PRIu64,
+                       n->directory, n->shown, n->to);
+    if (n->first != FILE_NONE)
+        snprintf(out + len, FILE_NOTE_SIZE - (size_t)len,
+                 ".first%" PRIu64 ".bytes%" PRIu64 ".hash%016" PRIx64 ".begun%" PRIu64 "%s",
+                 n->first, n->length, n->hash, n->begun_s, n->rotating ? ".rotating" : "");
+}
+
+bool file_note_decode(struct file_note *n, const char *text) {
+    char again[FILE_NOTE_SIZE];
+    *n = (struct file_note){.first = FILE_NONE};
+    /* NOLINTNEXTLINE(cert-err34-c): judged by writing it again */
+    int got =
+        sscanf(text,
+               "dir%16" SCNx64 ".shown%" SCNu64 ".to%" SCNu64 ".first%" SCNu64 ".bytes%" SCNu64
+               ".hash%16" SCNx64 ".begun%" SCNu64,
+               &n->directory, &n->shown, &n->to, &n->first, &n->length, &n->hash, &n->begun_s);
+    n->rotating = strstr(text, ".rotating") != NULL;
+    file_note_encode(n, again);
+    return (got == 3 || got == 7) && strcmp(again, text) == 0;
+}
+
+/* ---- SINK.pawl */
+
+void file_mark_encode(const struct file_mark *m, char out[FILE_MARK_SIZE]) {
+    char id[33];
+    id_text(m->log_id, id);
+    memset(out, '\n', FILE_MARK_SIZE);
+    int n = snprintf(out, FILE_MARK_SIZE,
+                     "pawl file sink 2\nlog %s\ndirectory %016" PRIx64 "\nshown %" PRIu64
+                     "\nlast %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                     id, m->directory, m->shown, m->last_stream, m->last_partition, m->last_first);
+    n += snprintf(out + n, FILE_MARK_SIZE - (size_t)n, "sum %016" PRIx64 "\n", sum(out, (size_t)n));
+    snprintf(out + n, FILE_MARK_SIZE - (size_t)n,
+             "This file belongs to the files beside it: keep them together. Pawl's log says what "
+             "must be here.\n");
+    out[strlen(out)] = '\n';
+}
+
+bool file_mark_decode(struct file_mark *m, const char text[FILE_MARK_SIZE]) {
+    char again[FILE_MARK_SIZE], copy[FILE_MARK_SIZE + 1], id[33];
+    memcpy(copy, text, FILE_MARK_SIZE);
+    copy[FILE_MARK_SIZE] = 0;
+    *m = (struct file_mark){0};
+    /* NOLINTNEXTLINE(cert-err34-c): judged by writing it again */
+    if (sscanf(copy,
+               "pawl file sink 2\nlog %32[0-9a-f]\ndirectory %16" SCNx64 "\nshown %" SCNu64
+               "\nlast %" SCNu64 " %" SCNu64 " %" SCNu64,
+               id, &m->directory, &m->shown, &m->last_stream, &m->last_partition,
+               &m->last_first) != 6 ||
+        strlen(id) != 32 || !id_read(id, m->log_id))
+        return false;
+    file_mark_encode(m, again);
+    return memcmp(again, text, FILE_MARK_SIZE) == 0;
+}
+
+/* ---- the state of version 1 */
+
 void file_state_encode(const struct file_state *s, char slot[FILE_SLOT]) {
     char id[33];
     memset(slot, 0, FILE_SLOT);
-    for (size_t i = 0; i < 16; i++)
-        snprintf(id + 2 * i, 3, "%02x", s->log_id[i]);
+    id_text(s->log_id, id);
     int n = snprintf(slot, FILE_SLOT,
                      "pawl file sink 1\nseq %" PRIu64 "\nlog %s\nstream %s\nfirst %" PRIu64
                      "\nlength %" PRIu64 "\nto %" PRIu64 "\nbegun %" PRId64 "\nrotating %" PRIu32
                      "\nprepared %s %" PRIu64 " %" PRIu64 "\n",
                      s->seq, id, s->stream, s->first, s->length, s->to, s->begun_ns, s->rotating,
                      s->prepared[0] != 0 ? s->prepared : "-", s->prepared_to, s->prepared_length);
-    snprintf(slot + n, FILE_SLOT - (size_t)n, "sum %016" PRIx64 "\n", hash(slot, (size_t)n));
+    snprintf(slot + n, FILE_SLOT - (size_t)n, "sum %016" PRIx64 "\n", sum(slot, (size_t)n));
 }
 
-bool file_state_decode(struct file_state *s, const char slot[FILE_SLOT]) {
+static bool state_decode(struct file_state *s, const char slot[FILE_SLOT]) {
     char text[FILE_SLOT + 1], again[FILE_SLOT], id[33];
     memcpy(text, slot, FILE_SLOT);
     text[FILE_SLOT] = 0;
     *s = (struct file_state){0};
-    /* The numbers are checked below: encoding them again must give the same bytes. */
-    /* NOLINTNEXTLINE(cert-err34-c) */
+    /* NOLINTNEXTLINE(cert-err34-c): judged by writing it again */
     if (sscanf(text,
                "pawl file sink 1\nseq %" SCNu64 "\nlog %32[0-9a-f]\nstream %127s\nfirst %" SCNu64
                "\nlength %" SCNu64 "\nto %" SCNu64 "\nbegun %" SCNd64 "\nrotating %" SCNu32
                "\nprepared %199s %" SCNu64 " %" SCNu64,
                &s->seq, id, s->stream, &s->first, &s->length, &s->to, &s->begun_ns, &s->rotating,
                s->prepared, &s->prepared_to, &s->prepared_length) != 11 ||
-        strlen(id) != 32)
+        strlen(id) != 32 || !id_read(id, s->log_id))
         return false;
-    for (size_t i = 0; i < 16; i++) {
-        unsigned byte;
-        if (sscanf(id + 2 * i, "%2x", &byte) != 1) /* NOLINT(cert-err34-c): two hex digits */
-            return false;
-        s->log_id[i] = (uint8_t)byte;
-    }
     if (strcmp(s->prepared, "-") == 0)
         s->prepared[0] = 0;
-    /* valid if and only if encoding it again gives the same bytes, hash included */
     file_state_encode(s, again);
     return memcmp(again, slot, FILE_SLOT) == 0;
 }
@@ -70,48 +135,11 @@ int file_state_read(int fd, struct file_state *s) {
         ssize_t got = pread(fd, slot, sizeof slot, (off_t)(i * FILE_SLOT_APART));
         if (got < 0)
             return -1;
-        if (got == (ssize_t)sizeof slot && file_state_decode(&one, slot) &&
+        if (got == (ssize_t)sizeof slot && state_decode(&one, slot) &&
             (!found || one.seq > s->seq)) {
             *s = one;
             found = true;
         }
     }
     return found ? 0 : 1;
-}
-
-int file_state_write(int fd, struct file_state *s) {
-    char slot[FILE_SLOT];
-    s->seq++;
-    file_state_encode(s, slot);
-    struct iovec one = {slot, sizeof slot};
-    off_t at = (off_t)(s->seq % 2 * FILE_SLOT_APART);
-    ssize_t put = pwritev2(fd, &one, 1, at, RWF_DSYNC);
-    if (put < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
-        put = pwrite(fd, slot, sizeof slot, at);
-        if (put == (ssize_t)sizeof slot && fdatasync(fd) != 0)
-            return -1;
-    }
-    if (put >= 0 && put != (ssize_t)sizeof slot) {
-        errno = ENOSPC;
-        put = -1;
-    }
-    return put < 0 ? -1 : 0;
-}
-
-int file_state_create(int dir, const char *name, struct file_state *s) {
-    char temporary[256], blank[2 * FILE_SLOT_APART] = {0};
-    snprintf(temporary, sizeof temporary, "%s.new", name);
-    int fd = openat(dir, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return -1;
-    file_state_encode(s, blank + s->seq % 2 * FILE_SLOT_APART);
-    errno = ENOSPC; /* for a short write */
-    if (pwrite(fd, blank, sizeof blank, 0) == (ssize_t)sizeof blank && fdatasync(fd) == 0 &&
-        renameat(dir, temporary, dir, name) == 0)
-        return fd;
-    int why = errno;
-    close(fd);
-    unlinkat(dir, temporary, 0);
-    errno = why;
-    return -1;
 }

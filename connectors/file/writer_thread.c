@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum job { NONE, WRITE, SYNC, END };
+enum job { NONE, WRITE, END };
 
 struct writer {
     pthread_mutex_t mutex;
@@ -57,7 +57,7 @@ static void *run(void *arg) {
             continue;
         }
         pthread_mutex_unlock(&w->mutex);
-        int error = w->job == WRITE ? do_write(w) : fdatasync(w->fd) == 0 ? 0 : errno;
+        int error = do_write(w);
         pthread_mutex_lock(&w->mutex);
         w->error = error;
         w->job = NONE;
@@ -116,13 +116,6 @@ int writer_write(struct writer *w, int fd, struct buffer *bytes, uint64_t offset
     w->fd = fd;
     w->offset = offset;
     return submit(w, WRITE);
-}
-
-int writer_sync(struct writer *w, int fd) {
-    if (writer_wait(w) != 0)
-        return -1;
-    w->fd = fd;
-    return submit(w, SYNC);
 }
 
 void writer_free(struct writer *w) {

@@ -20,8 +20,6 @@ void writer_free(struct writer *b);
  * their place. Returns 0, or -1 with errno if the previous job failed or the thread could not be
  * started; then nothing was submitted. */
 int writer_write(struct writer *b, int fd, struct buffer *bytes, uint64_t offset);
-/* Waits for the previous job, then submits fdatasync(). Returns as writer_write() does. */
-int writer_sync(struct writer *b, int fd);
 /* Waits for the job in flight. Returns 0, or -1 with its errno. */
 int writer_wait(struct writer *b);
 

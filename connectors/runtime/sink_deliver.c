@@ -43,7 +43,7 @@ static int end_batch(struct pawl_sink *s, struct delivery *d);
 static int end_transactional(struct pawl_sink *s, struct delivery *d);
 static int end_two_phase(struct pawl_sink *s, struct delivery *d);
 static int end_idempotent(struct pawl_sink *s, struct delivery *d);
-static int delivered(struct pawl_sink *s, const struct delivery *d);
+static void delivered(struct pawl_sink *s, const struct delivery *d);
 static int not_delivered(struct pawl_sink *s, struct delivery *d, int rc);
 
 int sink_deliver(struct pawl_sink *s, struct part *t) {
@@ -66,7 +66,10 @@ int sink_deliver(struct pawl_sink *s, struct part *t) {
     sink_batch(s, t, d.from, d.at, &d.batch, d.name);
     if (rc == PAWL_DONE)
         rc = end_batch(s, &d);
-    return rc == PAWL_DONE ? delivered(s, &d) : not_delivered(s, &d, rc);
+    if (rc != PAWL_DONE)
+        return not_delivered(s, &d, rc);
+    delivered(s, &d);
+    return sink_settle(s, t);
 }
 
 static uint64_t latest_end(const struct pawl_sink *s, const struct part *t) {
@@ -172,6 +175,7 @@ static int end_transactional(struct pawl_sink *s, struct delivery *d) {
 }
 
 static int end_two_phase(struct pawl_sink *s, struct delivery *d) {
+    char held[NAME_MAX_BYTES];
     int rc = s->ops.prepare(s->ops.self, &d->batch, &d->fault);
     if (rc != PAWL_DONE)
         return rc;
@@ -181,6 +185,7 @@ static int end_two_phase(struct pawl_sink *s, struct delivery *d) {
                                           .to = d->at,
                                           .decide = d->name,
                                           .finish = {s->finish},
+                                          .hold = sink_holds(s, d->part, held),
                                           .durable = true});
     if (rc < 0)
         return rc;
@@ -210,7 +215,7 @@ static int promise(struct pawl_sink *s, struct delivery *d, char name[NAME_MAX_B
 
 static int end_idempotent(struct pawl_sink *s, struct delivery *d) {
     struct part *t = d->part;
-    char name[NAME_MAX_BYTES];
+    char name[NAME_MAX_BYTES], held[NAME_MAX_BYTES];
     bool stable =
         (s->ops.flags & PAWL_SINK_STABLE) != 0 && s->config.guarantee == PAWL_EXACTLY_ONCE;
     int rc = stable ? promise(s, d, name) : 0;
@@ -220,9 +225,11 @@ static int end_idempotent(struct pawl_sink *s, struct delivery *d) {
         return rc;
     flow_point(&s->flow, "target-committed");
     if (!d->at_most_once)
-        rc = sink_log(
-            s, &(struct log_change){
-                   .part = t, .from = d->from, .to = d->at, .finish = {stable ? name : NULL}});
+        rc = sink_log(s, &(struct log_change){.part = t,
+                                              .from = d->from,
+                                              .to = d->at,
+                                              .finish = {stable ? name : NULL},
+                                              .hold = sink_holds(s, t, held)});
     if (rc < 0)
         return rc;
     t->promised = NOWHERE;
@@ -232,7 +239,7 @@ static int end_idempotent(struct pawl_sink *s, struct delivery *d) {
 
 /* ---- delivered, or not */
 
-static int delivered(struct pawl_sink *s, const struct delivery *d) {
+static void delivered(struct pawl_sink *s, const struct delivery *d) {
     struct part *t = d->part;
     bool again = d->batch.redelivery != 0;
     uint64_t n = d->at - d->from;
@@ -243,7 +250,6 @@ static int delivered(struct pawl_sink *s, const struct delivery *d) {
     flow_arrived(&s->flow, &(pawl_flow_status){.records = again ? 0 : n,
                                                .redelivered = again ? n : 0,
                                                .bytes = d->bytes});
-    return 0;
 }
 
 /* The target refused a record of [from, handed): which one is known, or is found by halves. */
@@ -279,11 +285,10 @@ static int not_delivered(struct pawl_sink *s, struct delivery *d, int rc) {
     return sink_drop_promise(s, t);
 }
 
-/* ---- a decided batch */
+/* ---- records that the target has lost */
 
-/* The records of a decided batch that the target has lost, under the same name. */
-static int deliver_again(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to,
-                         pawl_fault *f) {
+int sink_deliver_again(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to,
+                       pawl_fault *f) {
     struct delivery d = {.part = t,
                          .from = from,
                          .at = from,
@@ -296,9 +301,11 @@ static int deliver_again(struct pawl_sink *s, struct part *t, uint64_t from, uin
     int rc = write_records(s, &d);
     if (rc == PAWL_DONE && d.at != to)
         rc = pawl_fault_set(&d.fault, PAWL_FATAL, "the log no longer has all of %s", d.name);
-    if (rc == PAWL_DONE)
+    if (rc == PAWL_DONE && !sink_is(s, PAWL_SINK_TWO_PHASE))
+        rc = s->ops.commit(s->ops.self, &d.batch, &d.fault);
+    else if (rc == PAWL_DONE)
         rc = s->ops.prepare(s->ops.self, &d.batch, &d.fault);
-    if (rc == PAWL_DONE)
+    if (rc == PAWL_DONE && sink_is(s, PAWL_SINK_TWO_PHASE))
         rc = s->ops.commit_prepared(s->ops.self, &d.batch, &d.fault);
     sink_rewind(t, next);
     if (rc == PAWL_DONE)
@@ -308,6 +315,8 @@ static int deliver_again(struct pawl_sink *s, struct part *t, uint64_t from, uin
     return pawl_fault_set(f, rc == PAWL_RETRY ? PAWL_RETRY : PAWL_FATAL, "delivering again: %s",
                           d.fault.message);
 }
+
+/* ---- a decided batch */
 
 /* The target neither holds the batch (GONE) nor has its records (GONE), or can't tell (UNKNOWN). */
 static int lost(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, int outcome,
@@ -330,7 +339,7 @@ static int lost(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, i
         kept.first > b->from)
         return pawl_fault_set(f, PAWL_FATAL, "%s", text);
     flow_report(&s->flow, 2, "%s; delivered again", text);
-    return deliver_again(s, t, b->from, b->to, f);
+    return sink_deliver_again(s, t, b->from, b->to, f);
 }
 
 int sink_commit_decided(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to,

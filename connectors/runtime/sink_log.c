@@ -9,6 +9,9 @@
  *                                              the dead-letter stream, was skipped or is lost in
  *                                              the log
  *   batch-STREAM-PARTITION-FROM-TO             stable: the next batch has exactly these bounds
+ *   hold-STREAM-PARTITION-TEXT                 what the target must have of the partition
+ *                                              (sink_held.c)
+ *   lost-STREAM-PARTITION-FROM-TO              records that the target has lost, accepted; for ever
  */
 #include <assert.h>
 #include <stdio.h>
@@ -181,6 +184,10 @@ static int fill_tx(struct pawl_sink *s, pawl_tx *tx, const struct log_change *c)
             rc = pawl_finish(tx, s->id, c->finish[i]);
     if (rc == 0 && c->decide != NULL)
         rc = pawl_decide(tx, s->id, c->decide);
+    if (rc == 0 && c->hold != NULL && c->part->held[0] != 0)
+        rc = pawl_finish(tx, s->id, c->part->held);
+    if (rc == 0 && c->hold != NULL && c->hold[0] != 0)
+        rc = pawl_decide(tx, s->id, c->hold);
     if (rc == 0 && c->from != c->to)
         rc = pawl_advance(tx, s->id, c->part->stream.id, c->part->partition, c->from, c->to);
     return rc;
@@ -203,6 +210,8 @@ int sink_log(struct pawl_sink *s, const struct log_change *c) {
         pawl_abort(tx);
     if (rc == 0 && c->from != c->to)
         c->part->logged = c->to;
+    if (rc == 0 && c->hold != NULL)
+        snprintf(c->part->held, sizeof c->part->held, "%s", c->hold);
     return rc;
 }
 

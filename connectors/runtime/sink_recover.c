@@ -282,6 +282,9 @@ static int recover_part(struct pawl_sink *s, struct part *t) {
     if (rc < 0)
         return sink_log_answer(s, rc);
     stand_at(t, t->logged);
+    rc = sink_check_held(s, t);
+    if (rc != 0)
+        return rc;
     t->promised = sink_mark(s, "batch", t, &from, &to, name) ? to : NOWHERE;
     return sink_is(s, PAWL_SINK_TRANSACTIONAL) ? ask_position(s, t) : 0;
 }
@@ -298,6 +301,8 @@ int sink_recover(struct pawl_sink *s) {
         rc = recover_part(s, &s->parts[i]);
     if (rc == 0)
         rc = sink_is(s, PAWL_SINK_TWO_PHASE) ? resolve(s) : resolve_changed(s);
+    if (rc == 0)
+        rc = sink_settle_all(s);
     if (rc == 0) {
         s->flow.opened = true;
         s->nothing_open = false;

@@ -112,6 +112,8 @@ static int set_up(struct pawl_sink *s, const pawl_sink_config *c, pawl_error *er
     if (rc < 0)
         return rc;
     rc = make_positions(s);
+    if (rc == 0)
+        sink_count_lost(s);
     return rc < 0 ? connect_log_error(err, rc) : 0;
 }
 
@@ -162,6 +164,7 @@ void pawl_sink_remove(pawl_sink *s) {
     if (s == NULL)
         return;
     flow_stop(&s->flow, 0);
+    sink_end(s);
     for (uint32_t i = 0; i < s->part_count; i++)
         pawl_reader_close(s->parts[i].reader);
     pawl_any_close(s->any);
@@ -182,6 +185,7 @@ int pawl_sink_step(pawl_sink *s) {
     if (s->flow.status.flow == PAWL_FLOW_FAILED)
         return s->flow.status.code;
     int rc = sink_step_once(s);
+    sink_remark(s);
     if (rc < 0)
         return rc;
     if (rc == STEP_MORE || s->flow.retry_at_ns == 0)
@@ -214,7 +218,10 @@ int pawl_sink_start(pawl_sink *s) {
 int pawl_sink_stop(pawl_sink *s, uint32_t drain_ms) {
     if (s == NULL)
         return PAWL_INVALID;
-    return flow_stop(&s->flow, drain_ms) && sink_lag(s) != 0 ? PAWL_TIMEOUT : 0;
+    if (!flow_stop(&s->flow, drain_ms))
+        return 0;
+    sink_end(s);
+    return sink_lag(s) != 0 ? PAWL_TIMEOUT : 0;
 }
 
 int pawl_sink_status(pawl_sink *s, pawl_flow_status *given) {

@@ -5,6 +5,7 @@
  *   sink_step.c      one step: which partition is due
  *   sink_recover.c   after opening the target: where does it stand, what does it hold, what has the
  *                    log decided
+ *   sink_held.c      what the target must have, and what it has lost
  *   sink_poison.c    what the target doesn't get: refused records, intervals that the log has lost
  *   sink_deliver.c   one batch, from the log to the target
  *   sink_log.c       the log's side: records, positions, decisions, names; answers that end a step
@@ -39,6 +40,7 @@ struct part {
     /* open decision "gap-..." or "start-...": the target may stand below the log over this
      * interval; "" none */
     char gap[NAME_MAX_BYTES];
+    char held[NAME_MAX_BYTES]; /* open decision "hold-...": what the target must have; "" none */
 };
 
 struct pawl_sink {
@@ -102,6 +104,7 @@ struct log_change {
     uint64_t from, to; /* the position moves from `from` to `to`; equal: it doesn't move */
     const char *decide;
     const char *finish[2];
+    const char *hold; /* what the target must have from now on; NULL: as before; "": nothing */
     const pawl_record *dead; /* to the dead-letter stream, with `why` */
     const char *why;
     bool durable; /* wait until it is; else it becomes durable with a later commit */
@@ -121,7 +124,29 @@ int sink_answer(struct pawl_sink *s, const char *call, int outcome, const pawl_f
 /* What the log answered, < 0. */
 int sink_log_answer(struct pawl_sink *s, int code);
 
+/* ---- sink_held.c */
+
+/* Does the target have what the log says it must have of the partition? A step. */
+int sink_check_held(struct pawl_sink *s, struct part *t);
+/* What the target must have now, for sink_log(): NULL if the log says so already. `held` is memory
+ * for it. */
+const char *sink_holds(struct pawl_sink *s, const struct part *t, char held[NAME_MAX_BYTES]);
+/* The log learns what the target must have, and the target does what waits for that. A step. */
+int sink_settle(struct pawl_sink *s, struct part *t);
+/* For each partition. */
+int sink_settle_all(struct pawl_sink *s);
+/* Ends in good order. Failing, it fails the sink. */
+void sink_end(struct pawl_sink *s);
+/* Reports what the target noticed. */
+void sink_remark(struct pawl_sink *s);
+/* Counts the records whose loss was accepted in the past. */
+void sink_count_lost(struct pawl_sink *s);
+
 /* ---- sink_deliver.c */
+
+/* Delivers [from, to) once more, below the position. An outcome, with its text in *f. */
+int sink_deliver_again(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to,
+                       pawl_fault *f);
 
 /* Delivers the records from t->next on, one batch. A step. */
 int sink_deliver(struct pawl_sink *s, struct part *t);

@@ -51,7 +51,8 @@ static int idle(struct pawl_sink *s, uint64_t now) {
     s->idle_at_ns = now + IDLE_NS;
     int outcome = s->ops.idle(s->ops.self, &f);
     s->nothing_open = outcome == PAWL_GONE;
-    return s->nothing_open ? 0 : sink_answer(s, "idle", outcome, &f);
+    int rc = s->nothing_open ? 0 : sink_answer(s, "idle", outcome, &f);
+    return rc == 0 ? sink_settle_all(s) : rc;
 }
 
 int sink_step_once(struct pawl_sink *s) {

@@ -73,7 +73,8 @@ done
 child=
 "$pawl" run p.yaml --until-idle 2>err || bad "the last run"
 [ "$killed" -ge 5 ] || bad "killed $killed times only"
-find out -mindepth 1 -name '.*' ! -name '*.state' | grep . && bad "leftovers"
+find out -mindepth 1 \( -name '.*' -o -name '*.part' -o -name '*.aside*' \) | grep . &&
+    bad "leftovers"
 cat out/tagged-* | sort | cmp - want.tagged || bad "tagged"
 [ "$(cat out/oks-* | wc -l)" = "$(cat want.oks)" ] &&
     [ "$(cat out/oks-* | sort -u | wc -l)" = "$(cat want.oks)" ] || bad "oks"

@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The file sink's directory belongs to other people too. What the log says must be there, and what
+ * else is there:
+ *
+ *   there is                                       then
+ *   the part, with the log's bytes                 go on
+ *   the part with more bytes                       go on; what the next batch doesn't write again,
+ *                                                  byte for byte, is set aside
+ *   the part with fewer or other bytes             lost
+ *   no part, but the visible file it was to be     go on: it has been made visible
+ *   no part, and the marker names it as the last   go on: it has been made visible, and taken
+ *   no part otherwise                              lost
+ *   another marker, or none and no part            lost: it is another directory
+ *   a marker that counts fewer files than the log  lost: the directory is older than the log
+ *   a part that the log doesn't name               set aside
+ *   a state of version 1, and the log says nothing taken over
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "connectors/file/sink_file.h"
+
+#define CHUNK ((size_t)256 << 10)
+
+/* ---- names */
+
+static void mark_name(const struct file_sink *s, char out[FILE_NAME_SIZE]) {
+    snprintf(out, FILE_NAME_SIZE, "%s.pawl", s->sink);
+}
+
+static void old_name(const struct file_sink *s, const struct target *t, const char *end,
+                     char out[FILE_NAME_SIZE]) {
+    snprintf(out, FILE_NAME_SIZE, ".%s-%" PRIu32 "-%" PRIu32 "%s", s->sink, t->stream, t->partition,
+             end);
+}
+
+/* True if `name` is "SINK-", `wanted` numbers separated by dashes, then `end`, and nothing else. */
+static bool name_is(const struct file_sink *s, const char *name, int wanted, const char *end,
+                    uint64_t n[3]) {
+    size_t len = strlen(s->sink);
+    if (strncmp(name, s->sink, len) != 0 || name[len] != '-')
+        return false;
+    const char *at = name + len + 1;
+    for (int i = 0; i < wanted; i++) {
+        char *rest;
+        if (*at < '0' || *at > '9')
+            return false;
+        errno = 0;
+        n[i] = strtoull(at, &rest, 10);
+        if (errno != 0 || (i + 1 < wanted && *rest != '-'))
+            return false;
+        at = rest + (i + 1 < wanted);
+    }
+    return strcmp(at, end) == 0;
+}
+
+/* The n-th name for something that is set aside; a hidden name becomes visible. */
+static void aside_name(const char *name, unsigned n, char out[FILE_NAME_SIZE]) {
+    char number[16] = "";
+    if (n > 0)
+        snprintf(number, sizeof number, ".%u", n);
+    snprintf(out, FILE_NAME_SIZE, "%.250s.aside%s", name + (name[0] == '.'), number);
+}
+
+/* Nothing that is not ours is removed or overwritten. 0, or -1 with errno. */
+static int set_aside(struct file_sink *s, const char *name) {
+    char to[FILE_NAME_SIZE];
+    for (unsigned n = 0; n < 1000; n++) {
+        aside_name(name, n, to);
+        int rc = renameat2(s->dir, name, s->dir, to, RENAME_NOREPLACE);
+        if (rc != 0 && errno == EINVAL) /* unsupported here */
+            rc = faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0
+                     ? (errno = EEXIST, -1)
+                     : renameat(s->dir, name, s->dir, to);
+        if (rc == 0) {
+            file_remark(s, "%s in %s is not known to the log: it was set aside as %s", name,
+                        s->directory, to);
+            return fsync(s->dir);
+        }
+        if (errno != EEXIST)
+            return errno == ENOENT ? 0 : -1;
+    }
+    return -1;
+}
+
+/* ---- bytes */
+
+/* Adds bytes of the file to the hash. 0, or -1 with errno (0: the file is shorter). */
+static int hash_bytes(int fd, uint64_t from, uint64_t to, XXH3_state_t *hash) {
+    char *chunk = malloc(CHUNK);
+    while (chunk != NULL && from < to) {
+        size_t want = to - from < CHUNK ? (size_t)(to - from) : CHUNK;
+        ssize_t got = pread(fd, chunk, want, (off_t)from);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0) {
+            errno = got == 0 ? 0 : errno;
+            break;
+        }
+        XXH3_64bits_update(hash, chunk, (size_t)got);
+        from += (uint64_t)got;
+    }
+    if (chunk == NULL)
+        return -1;
+    free(chunk);
+    return from == to ? 0 : -1;
+}
+
+static int copy_bytes(int from, uint64_t at, uint64_t end, int to) {
+    char chunk[16384];
+    while (at < end) {
+        size_t want = end - at < sizeof chunk ? (size_t)(end - at) : sizeof chunk;
+        ssize_t got = pread(from, chunk, want, (off_t)at);
+        if (got <= 0 || write(to, chunk, (size_t)got) != got)
+            return -1;
+        at += (uint64_t)got;
+    }
+    return fdatasync(to);
+}
+
+/* The bytes of the open part from `from` on are not ours. */
+int file_tail_aside(struct file_sink *s, struct target *t, uint64_t from, uint64_t cut) {
+    char part[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
+    int fd = -1;
+    file_part_name(s, t, part);
+    for (unsigned n = 0; n < 1000 && fd < 0; n++) {
+        aside_name(part, n, to);
+        fd = openat(s->dir, to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST)
+            return -1;
+    }
+    if (fd < 0)
+        return -1;
+    int rc = copy_bytes(s->part, from, t->tail_end, fd);
+    if (close(fd) != 0 || rc != 0 || fsync(s->dir) != 0 || ftruncate(s->part, (off_t)cut) != 0)
+        return -1;
+    file_remark(s,
+                "%s in %s had %" PRIu64 " bytes that this sink did not write, from byte %" PRIu64
+                " on: they were set aside as %s",
+                part, s->directory, t->tail_end - from, from, to);
+    t->tail_end = 0;
+    return file_changed(s, t);
+}
+
+int file_changed(struct file_sink *s, struct target *t) {
+    struct stat st;
+    if (fstat(s->part, &st) != 0)
+        return -1;
+    t->changed = st.st_ctim;
+    return 0;
+}
+
+/* ---- the marker */
+
+int file_mark_write(struct file_sink *s, bool durable) {
+    char text[FILE_MARK_SIZE];
+    file_mark_encode(&s->mark, text);
+    errno = ENOSPC; /* for a short write */
+    if (pwrite(s->marker, text, sizeof text, 0) != (ssize_t)sizeof text)
+        return -1;
+    return durable ? fdatasync(s->marker) : 0;
+}
+
+static int read_mark(struct file_sink *s, pawl_fault *f) {
+    char name[FILE_NAME_SIZE], text[FILE_MARK_SIZE];
+    mark_name(s, name);
+    s->marker = openat(s->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (s->marker < 0)
+        return errno == ENOENT ? PAWL_DONE : file_failed(s, f, "opening SINK.pawl");
+    ssize_t got = pread(s->marker, text, sizeof text, 0);
+    if (got < 0)
+        return file_failed(s, f, "reading SINK.pawl");
+    s->marked = got == (ssize_t)sizeof text && file_mark_decode(&s->mark, text);
+    if (s->marked && memcmp(s->mark.log_id, s->log_id, sizeof s->log_id) != 0)
+        return pawl_fault_set(
+            f, PAWL_FATAL,
+            "%s in %s belongs to another log: give the sink another name or directory", name,
+            s->directory);
+    return PAWL_DONE;
+}
+
+/* Makes the marker durable under its name. What has the name and is no marker is set aside, unless
+ * it is empty: a crash has left it. */
+static int make_mark(struct file_sink *s, uint64_t directory, uint64_t shown, pawl_fault *f) {
+    char name[FILE_NAME_SIZE];
+    struct stat st;
+    mark_name(s, name);
+    if (s->marker >= 0 && (fstat(s->marker, &st) != 0 || st.st_size != 0)) {
+        close(s->marker);
+        s->marker = -1;
+        if (set_aside(s, name) != 0)
+            return file_failed(s, f, "setting a file aside");
+    }
+    if (s->marker < 0)
+        s->marker = openat(s->dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    s->mark = (struct file_mark){.directory = directory, .shown = shown, .last_first = FILE_NONE};
+    memcpy(s->mark.log_id, s->log_id, sizeof s->log_id);
+    if (s->marker < 0 || file_mark_write(s, true) != 0 || fsync(s->dir) != 0)
+        return file_failed(s, f, "making SINK.pawl");
+    s->marked = s->remade = true;
+    return PAWL_DONE;
+}
+
+/* ---- opening */
+
+void file_close_place(struct file_sink *s) {
+    file_close_part(s);
+    if (s->marker >= 0)
+        close(s->marker);
+    if (s->dir >= 0)
+        close(s->dir);
+    s->marker = s->dir = -1;
+    s->marked = s->remade = false;
+    free(s->found);
+    s->found = NULL;
+    s->found_count = 0;
+}
+
+static int old_state_of(struct file_sink *s, const char *name, struct file_state *state,
+                        pawl_fault *f) {
+    int fd = openat(s->dir, name, O_RDONLY | O_CLOEXEC);
+    int rc = fd < 0 ? -1 : file_state_read(fd, state);
+    if (fd >= 0)
+        close(fd);
+    if (rc < 0)
+        return errno == ENOENT ? PAWL_GONE : file_failed(s, f, "reading a state");
+    if (rc > 0)
+        return pawl_fault_set(f, PAWL_FATAL, "%s in %s has no valid slot: it is damaged", name,
+                              s->directory);
+    if (memcmp(state->log_id, s->log_id, sizeof s->log_id) != 0)
+        return pawl_fault_set(
+            f, PAWL_FATAL,
+            "%s in %s belongs to another log: give the sink another name or directory", name,
+            s->directory);
+    return PAWL_DONE;
+}
+
+static int take_name(struct file_sink *s, const char *name, pawl_fault *f) {
+    struct file_name one = {.old = name[0] == '.'};
+    struct file_state state;
+    if (one.old && name_is(s, name + 1, 2, ".state", one.n))
+        return old_state_of(s, name, &state, f);
+    if (!name_is(s, name + one.old, 3, ".part", one.n) || strlen(name) >= sizeof one.name)
+        return PAWL_DONE;
+    struct file_name *q = realloc(s->found, (s->found_count + 1) * sizeof *q);
+    if (q == NULL)
+        return pawl_fault_set(f, PAWL_RETRY, "no memory for the names in %s", s->directory);
+    snprintf(one.name, sizeof one.name, "%s", name);
+    s->found = q;
+    s->found[s->found_count++] = one;
+    return PAWL_DONE;
+}
+
+static int scan(struct file_sink *s, pawl_fault *f) {
+    int fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    if (d == NULL) {
+        int outcome = file_failed(s, f, "reading the directory");
+        if (fd >= 0)
+            close(fd);
+        return outcome;
+    }
+    int outcome = PAWL_DONE;
+    const struct dirent *e;
+    while (outcome == PAWL_DONE && (errno = 0, e = readdir(d)) != NULL)
+        outcome = take_name(s, e->d_name, f);
+    if (outcome == PAWL_DONE && errno != 0)
+        outcome = file_failed(s, f, "reading the directory");
+    closedir(d);
+    return outcome == PAWL_GONE ? PAWL_DONE : outcome;
+}
+
+int file_open_place(struct file_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
+    struct stat st;
+    file_close_place(s);
+    snprintf(s->sink, sizeof s->sink, "%s", b->sink);
+    memcpy(s->log_id, b->log_id, sizeof s->log_id);
+    s->dir = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->dir < 0) /* if it isn't there, check() knows whether it must be */
+        return errno == ENOENT ? PAWL_DONE : file_failed(s, f, "opening the directory");
+    if (fstat(s->dir, &st) != 0)
+        return file_failed(s, f, "opening the directory");
+    s->dir_dev = st.st_dev;
+    s->dir_ino = st.st_ino;
+    int outcome = read_mark(s, f);
+    return outcome == PAWL_DONE ? scan(s, f) : outcome;
+}
+
+/* Makes the directory, durably. */
+static int make_directory(struct file_sink *s) {
+    char *parent = strdup(s->directory), *slash;
+    if (parent == NULL || mkdir(s->directory, 0777) != 0) {
+        free(parent);
+        return -1;
+    }
+    for (size_t n = strlen(parent); n > 1 && parent[n - 1] == '/'; n--)
+        parent[n - 1] = 0;
+    slash = strrchr(parent, '/');
+    if (slash != NULL)
+        slash[slash == parent] = 0;
+    int fd = open(slash != NULL ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd >= 0 ? fsync(fd) : -1;
+    if (fd >= 0)
+        close(fd);
+    free(parent);
+    return rc;
+}
+
+static int make_place(struct file_sink *s, pawl_fault *f) {
+    struct stat st;
+    uint64_t id;
+    if (s->dir < 0) {
+        if (make_directory(s) != 0)
+            return file_failed(s, f, "making the directory");
+        s->dir = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (s->dir < 0 || fstat(s->dir, &st) != 0)
+            return file_failed(s, f, "opening the directory");
+        s->dir_dev = st.st_dev;
+        s->dir_ino = st.st_ino;
+    }
+    if (s->marked)
+        return PAWL_DONE;
+    if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id)
+        return file_failed(s, f, "getting a random number");
+    return make_mark(s, id, 0, f);
+}
+
+/* ---- what the log says of a partition */
+
+static struct target *target_of(struct file_sink *s, const pawl_sink_batch *b) {
+    struct target *t = file_find(s, b->stream_id, b->partition);
+    if (t == NULL) {
+        struct target *q = realloc(s->targets, (s->count + 1) * sizeof *q);
+        if (q == NULL)
+            return NULL;
+        s->targets = q;
+        t = &q[s->count];
+        *t = (struct target){.stream = b->stream_id, .partition = b->partition};
+        t->hash = XXH3_createState();
+        t->prepared_hash = XXH3_createState();
+        if (t->hash == NULL || t->prepared_hash == NULL) {
+            XXH3_freeState(t->hash);
+            XXH3_freeState(t->prepared_hash);
+            return NULL;
+        }
+        s->count++;
+    }
+    snprintf(t->stream_name, sizeof t->stream_name, "%s", b->stream);
+    t->prepared[0] = 0;
+    t->due = t->old_state = false;
+    t->tail_end = 0;
+    t->note = (struct file_note){.first = FILE_NONE};
+    XXH3_64bits_reset(t->hash);
+    return t;
+}
+
+static void no_part(struct target *t) {
+    t->note.first = FILE_NONE;
+    t->note.length = t->note.hash = 0;
+    t->note.rotating = false;
+}
+
+/* Opens a file and compares its first bytes with the note. DONE, GONE (fewer or other bytes), or a
+ * fault. */
+static int compare_bytes(struct file_sink *s, struct target *t, const char *name, pawl_fault *f) {
+    struct stat st;
+    int fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        int outcome =
+            errno == ENOENT || errno == ELOOP
+                ? pawl_fault_set(f, PAWL_GONE, "%s in %s is not there", name, s->directory)
+                : file_failed(s, f, "opening a file");
+        if (fd >= 0)
+            close(fd);
+        return outcome;
+    }
+    int outcome = PAWL_DONE;
+    XXH3_64bits_reset(t->hash);
+    if (!S_ISREG(st.st_mode))
+        outcome = pawl_fault_set(f, PAWL_GONE, "%s in %s is not a file", name, s->directory);
+    else if ((uint64_t)st.st_size < t->note.length)
+        outcome =
+            pawl_fault_set(f, PAWL_GONE, "%s in %s has %" PRIu64 " of %" PRIu64 " committed bytes",
+                           name, s->directory, (uint64_t)st.st_size, t->note.length);
+    else if (hash_bytes(fd, 0, t->note.length, t->hash) != 0 || fdatasync(fd) != 0)
+        outcome = file_failed(s, f, "reading a file");
+    else if (XXH3_64bits_digest(t->hash) != t->note.hash)
+        outcome = pawl_fault_set(f, PAWL_GONE,
+                                 "%s in %s has other bytes than the %" PRIu64 " committed ones",
+                                 name, s->directory, t->note.length);
+    close(fd);
+    t->tail_end = (uint64_t)st.st_size;
+    t->changed = st.st_ctim;
+    return outcome;
+}
+
+/* The part isn't there: has it been made visible? */
+static bool was_shown(struct file_sink *s, struct target *t) {
+    char name[FILE_NAME_SIZE];
+    const struct file_note *n = &t->note;
+    if (n->rotating && s->marked && s->mark.last_stream == t->stream &&
+        s->mark.last_partition == t->partition && s->mark.last_first == n->first)
+        return true;
+    for (unsigned twin = 0; twin < 10; twin++) {
+        file_visible_name(s, t, twin, name);
+        if (compare_bytes(s, t, name, NULL) == PAWL_DONE && t->tail_end == n->length)
+            return true;
+    }
+    return false;
+}
+
+static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
+    char name[FILE_NAME_SIZE];
+    if (t->note.first == FILE_NONE)
+        return PAWL_DONE;
+    file_part_name(s, t, name);
+    if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return compare_bytes(s, t, name, f);
+    if (errno != ENOENT)
+        return file_failed(s, f, "looking for a part");
+    if (was_shown(s, t)) {
+        no_part(t);
+        t->tail_end = 0;
+        return fsync(s->dir) == 0 ? PAWL_DONE : file_failed(s, f, "syncing the directory");
+    }
+    return pawl_fault_set(
+        f, PAWL_GONE, "%s in %s is not there%s%s", name, s->directory,
+        t->note.rotating ? ", and it can't be told whether it was made visible" : "",
+        s->marked ? "" : ", nor is the sink's .pawl file: is it another directory?");
+}
+
+/* Is it the directory that the log means, and not an earlier copy of it? */
+static int check_place(struct file_sink *s, const struct target *t, pawl_fault *f) {
+    const struct file_note *n = &t->note;
+    bool proven = n->first != FILE_NONE || s->found_count != 0;
+    if (!s->marked && !proven)
+        return pawl_fault_set(f, PAWL_GONE,
+                              "%s has no %s.pawl: it is not the directory that this sink wrote to "
+                              "(not mounted, emptied, another one?)",
+                              s->directory, s->sink);
+    if (!s->marked) { /* the parts are there, so only the marker was taken away */
+        file_remark(s, "%s.pawl was missing in %s and was made again", s->sink, s->directory);
+        return make_mark(s, n->directory, n->shown, f);
+    }
+    if (s->mark.directory != n->directory)
+        return pawl_fault_set(
+            f, PAWL_GONE,
+            "%s is not the directory that this sink wrote to (%s.pawl has another id)",
+            s->directory, s->sink);
+    if (s->mark.shown < n->shown && s->remade)
+        s->mark.shown = n->shown;
+    if (s->mark.shown < n->shown)
+        return pawl_fault_set(f, PAWL_GONE,
+                              "%s is older than the log (restored from a backup?): it knows of "
+                              "%" PRIu64 " of %" PRIu64 " files that were made visible",
+                              s->directory, s->mark.shown, n->shown);
+    return PAWL_DONE;
+}
+
+/* Sets aside what looks like the partition's part and isn't. A part that begins where the next
+ * batch does is what a crash left of that batch. */
+static int clear_others(struct file_sink *s, const struct target *t, uint64_t next, pawl_fault *f) {
+    for (size_t i = 0; i < s->found_count; i++) {
+        const struct file_name *p = &s->found[i];
+        uint64_t ours = t->note.first != FILE_NONE ? t->note.first : next;
+        if (p->n[0] != t->stream || p->n[1] != t->partition || (!p->old && p->n[2] == ours))
+            continue;
+        if (set_aside(s, p->name) != 0)
+            return file_failed(s, f, "setting a file aside");
+    }
+    return PAWL_DONE;
+}
+
+/* ---- the state of version 1 */
+
+/* Whether a hidden part is there without the state that says what it is. */
+static bool stray_part(const struct file_sink *s, const struct target *t, uint64_t *first) {
+    for (size_t i = 0; i < s->found_count; i++)
+        if (s->found[i].old && s->found[i].n[0] == t->stream && s->found[i].n[1] == t->partition) {
+            *first = s->found[i].n[2];
+            return true;
+        }
+    return false;
+}
+
+/* The hidden part gets the name of today. */
+static int rename_old_part(struct file_sink *s, const struct target *t) {
+    char number[40], from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
+    snprintf(number, sizeof number, "-%020" PRIu64 ".part", t->note.first);
+    old_name(s, t, number, from);
+    file_part_name(s, t, to);
+    for (size_t i = 0; i < s->found_count; i++)
+        if (strcmp(s->found[i].name, from) == 0) {
+            s->found[i].old = false;
+            snprintf(s->found[i].name, sizeof s->found[i].name, "%.255s", to);
+        }
+    int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
+    if (rc != 0 && errno == EINVAL)
+        rc = renameat(s->dir, from, s->dir, to);
+    return rc == 0 || errno == ENOENT ? fsync(s->dir) : -1;
+}
+
+/* Takes over what the state says: its lengths are trusted, the hash is of what is there. */
+static int take_over(struct file_sink *s, struct target *t, const struct file_state *st,
+                     pawl_fault *f) {
+    struct stat info;
+    char name[FILE_NAME_SIZE];
+    t->old_state = true;
+    t->note.to = st->to;
+    if (st->first == FILE_NONE)
+        return PAWL_DONE;
+    t->note.first = st->first;
+    t->note.begun_s = (uint64_t)(st->begun_ns / 1000000000);
+    if (rename_old_part(s, t) != 0)
+        return file_failed(s, f, "renaming a part");
+    file_part_name(s, t, name);
+    int fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT && st->rotating != 0) {
+        no_part(t);
+        return PAWL_DONE;
+    }
+    if (fd < 0 && errno != ENOENT)
+        return file_failed(s, f, "opening a part");
+    uint64_t size = fd >= 0 && fstat(fd, &info) == 0 ? (uint64_t)info.st_size : 0;
+    int outcome = PAWL_DONE;
+    if (size < st->length)
+        outcome =
+            pawl_fault_set(f, PAWL_GONE, "%s in %s has %" PRIu64 " of %" PRIu64 " committed bytes",
+                           name, s->directory, size, st->length);
+    else if (fd >= 0 && (hash_bytes(fd, 0, st->length, t->hash) != 0 || fdatasync(fd) != 0))
+        outcome = file_failed(s, f, "reading a part");
+    t->note.length = st->length;
+    t->note.hash = XXH3_64bits_digest(t->hash);
+    t->tail_end = size;
+    if (fd >= 0)
+        t->changed = info.st_ctim;
+    if (outcome == PAWL_DONE && st->prepared[0] != 0 && size >= st->prepared_length) {
+        snprintf(t->prepared, sizeof t->prepared, "%s", st->prepared);
+        t->prepared_to = st->prepared_to;
+        t->prepared_length = st->prepared_length;
+        XXH3_copyState(t->prepared_hash, t->hash);
+        if (hash_bytes(fd, st->length, st->prepared_length, t->prepared_hash) != 0)
+            outcome = file_failed(s, f, "reading a part");
+    }
+    if (fd >= 0)
+        close(fd);
+    if (outcome == PAWL_DONE && size == 0 && t->prepared[0] == 0)
+        no_part(t);
+    return outcome;
+}
+
+/* The log says nothing of the partition: it is new, or version 1 has delivered it. */
+static int first_time(struct file_sink *s, struct target *t, const pawl_sink_batch *b,
+                      uint64_t *from, pawl_fault *f) {
+    struct file_state state;
+    char name[FILE_NAME_SIZE];
+    int outcome = make_place(s, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    t->note.directory = s->mark.directory;
+    t->note.shown = s->mark.shown;
+    t->note.to = b->from;
+    old_name(s, t, ".state", name);
+    outcome = old_state_of(s, name, &state, f);
+    if (outcome == PAWL_DONE) {
+        *from = state.first != FILE_NONE ? state.first : b->from;
+        outcome = take_over(s, t, &state, f);
+    } else if (outcome == PAWL_GONE && stray_part(s, t, from)) {
+        return pawl_fault_set(
+            f, PAWL_GONE, "%s in %s was removed, and the part beside it holds committed records",
+            name, s->directory);
+    } else if (outcome == PAWL_GONE) {
+        outcome = PAWL_DONE;
+    }
+    return outcome == PAWL_DONE ? clear_others(s, t, b->from, f) : outcome;
+}
+
+/* What the log says is gone: begins anew at b->from. */
+static int forget(struct file_sink *s, struct target *t, const pawl_sink_batch *b, pawl_fault *f) {
+    char name[FILE_NAME_SIZE];
+    int outcome = make_place(s, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    t->note.directory = s->mark.directory;
+    t->note.shown = s->mark.shown;
+    t->note.to = b->from;
+    old_name(s, t, ".state", name);
+    if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 && set_aside(s, name) != 0)
+        return file_failed(s, f, "setting a file aside");
+    return clear_others(s, t, b->from, f);
+}
+
+int file_check(void *self, const pawl_sink_batch *b, const char *text, uint64_t *from, uint64_t *to,
+               pawl_fault *f) {
+    struct file_sink *s = self;
+    char name[FILE_NAME_SIZE];
+    struct target *t = target_of(s, b);
+    if (t == NULL)
+        return pawl_fault_set(f, PAWL_RETRY, "no memory for a partition");
+    *from = *to = b->from;
+    if (text == NULL)
+        return forget(s, t, b, f);
+    if (text[0] == 0)
+        return first_time(s, t, b, from, f);
+    if (!file_note_decode(&t->note, text))
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "this version doesn't understand \"%s\", which the log "
+                              "keeps for it",
+                              text);
+    if (t->note.first != FILE_NONE)
+        *from = t->note.first;
+    *to = t->note.to;
+    if (s->dir < 0)
+        return pawl_fault_set(f, PAWL_GONE, "%s is not there", s->directory);
+    if (t->note.first == FILE_NONE)
+        *from = *to;
+    int outcome = check_part(s, t, f);
+    if (outcome == PAWL_DONE && (outcome = check_place(s, t, f)) != PAWL_DONE)
+        *from = *to; /* the part is there */
+    if (outcome != PAWL_DONE)
+        return outcome;
+    old_name(s, t, ".state", name);
+    t->old_state = faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return clear_others(s, t, b->from, f);
+}
+
+/* ---- while it runs */
+
+static int not_same(struct file_sink *s, pawl_fault *f, const char *what) {
+    file_close_part(s);
+    return pawl_fault_set(f, PAWL_RETRY, "%s in %s was removed, replaced or changed by others",
+                          what, s->directory);
+}
+
+static int same_place(struct file_sink *s, pawl_fault *f) {
+    char name[FILE_NAME_SIZE];
+    struct stat now, ours;
+    if (s->dir < 0 || stat(s->directory, &now) != 0)
+        return file_failed(s, f, "looking at the directory");
+    if (now.st_dev != s->dir_dev || now.st_ino != s->dir_ino)
+        return pawl_fault_set(f, PAWL_RETRY, "%s is another directory now", s->directory);
+    mark_name(s, name);
+    if (s->marker < 0 || fstatat(s->dir, name, &now, AT_SYMLINK_NOFOLLOW) != 0 ||
+        fstat(s->marker, &ours) != 0 || now.st_ino != ours.st_ino)
+        return not_same(s, f, name);
+    return PAWL_DONE;
+}
+
+int file_same(struct file_sink *s, struct target *t, pawl_fault *f) {
+    char name[FILE_NAME_SIZE];
+    struct stat now, ours;
+    int outcome = same_place(s, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    if (s->at != (size_t)(t - s->targets))
+        file_close_part(s);
+    if (t->note.first == FILE_NONE)
+        return PAWL_DONE;
+    file_part_name(s, t, name);
+    if (s->part < 0)
+        s->part = openat(s->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    s->at = (size_t)(t - s->targets);
+    uint64_t size = t->tail_end > t->note.length ? t->tail_end : t->note.length;
+    if (s->part < 0 && errno != ENOENT && errno != ELOOP)
+        return file_failed(s, f, "opening a part");
+    if (s->part < 0 || fstat(s->part, &ours) != 0 ||
+        fstatat(s->dir, name, &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != ours.st_ino ||
+        (uint64_t)ours.st_size != size)
+        return not_same(s, f, name);
+    if (ours.st_ctim.tv_sec == t->changed.tv_sec && ours.st_ctim.tv_nsec == t->changed.tv_nsec)
+        return PAWL_DONE;
+    XXH3_64bits_reset(t->hash); /* somebody has touched it: are these still our bytes? */
+    if (hash_bytes(s->part, 0, t->note.length, t->hash) != 0)
+        return file_failed(s, f, "reading a part");
+    if (XXH3_64bits_digest(t->hash) != t->note.hash)
+        return not_same(s, f, name);
+    t->changed = ours.st_ctim;
+    return PAWL_DONE;
+}

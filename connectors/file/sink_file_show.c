@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A part becomes visible. The order, so that a crash at any point is told from a part that somebody
+ * took away:
+ *
+ *   the log       the part is about to be made visible (`rotating`)
+ *   the marker    counts it, durably: a directory that is older than the log has counted fewer
+ *   the rename    then the marker names it, so that it isn't missed when its consumer takes it at
+ *                 once; both durable
+ *   the log       there is no part
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "connectors/file/sink_file.h"
+
+bool file_due(const struct file_sink *s, const struct target *t) {
+    return t->note.first != FILE_NONE && t->note.length != 0 && t->prepared[0] == 0 &&
+           (t->due || t->note.length >= s->rotate_bytes);
+}
+
+void file_visible_name(const struct file_sink *s, const struct target *t, unsigned twin,
+                       char out[FILE_NAME_SIZE]) {
+    char number[16] = "";
+    if (twin > 0)
+        snprintf(number, sizeof number, ".%u", twin);
+    snprintf(out, FILE_NAME_SIZE, "%.64s-%.127s-%" PRIu32 "-%020" PRIu64 "%s%.32s",
+             s->prefix != NULL ? s->prefix : s->sink, t->stream_name, t->partition, t->note.first,
+             number, s->suffix);
+}
+
+/* An existing file is never replaced. */
+static int rename_part(struct file_sink *s, const struct target *t) {
+    char from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
+    file_part_name(s, t, from);
+    for (unsigned twin = 0; twin < 1000; twin++) {
+        file_visible_name(s, t, twin, to);
+        int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
+        if (rc != 0 && errno == EINVAL) /* unsupported here; nobody else makes such names */
+            rc = faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0
+                     ? (errno = EEXIST, -1)
+                     : renameat(s->dir, from, s->dir, to);
+        if (rc == 0 && twin > 0)
+            file_remark(s, "the name was taken: a file was made visible as %s in %s", to,
+                        s->directory);
+        if (rc == 0 || errno != EEXIST)
+            return rc;
+    }
+    return -1;
+}
+
+static int show(struct file_sink *s, struct target *t, pawl_fault *f) {
+    int outcome = file_same(s, t, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    if (t->tail_end > t->note.length && file_tail_aside(s, t, t->note.length, t->note.length) != 0)
+        return file_failed(s, f, "setting bytes aside");
+    s->mark.shown++;
+    if (file_mark_write(s, true) != 0 || rename_part(s, t) != 0)
+        return file_failed(s, f, "making a part visible");
+    s->mark.last_stream = t->stream;
+    s->mark.last_partition = t->partition;
+    s->mark.last_first = t->note.first;
+    if (file_mark_write(s, false) != 0 || fsync(s->dir) != 0 || fdatasync(s->marker) != 0)
+        return file_failed(s, f, "making a part visible");
+    t->note.shown = s->mark.shown;
+    t->note.first = FILE_NONE;
+    t->note.length = t->note.hash = 0;
+    t->note.rotating = t->due = false;
+    t->tail_end = 0;
+    file_close_part(s);
+    file_tell(s, 1);
+    return PAWL_DONE;
+}
+
+int file_settle(void *self, const pawl_sink_batch *b, pawl_fault *f) {
+    struct file_sink *s = self;
+    struct target *t = file_find(s, b->stream_id, b->partition);
+    if (t == NULL)
+        return PAWL_DONE;
+    if (t->old_state) { /* the log has what it says */
+        char name[FILE_NAME_SIZE];
+        snprintf(name, sizeof name, ".%s-%" PRIu32 "-%" PRIu32 ".state", s->sink, t->stream,
+                 t->partition);
+        if (t->prepared[0] != 0)
+            return PAWL_DONE; /* not all of it yet */
+        if (unlinkat(s->dir, name, 0) != 0 && errno != ENOENT)
+            return file_failed(s, f, "removing a state");
+        t->old_state = false;
+    }
+    return file_due(s, t) ? show(s, t, f) : PAWL_DONE;
+}
