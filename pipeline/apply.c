@@ -106,6 +106,8 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     struct partition *p = &s->parts[r->partition];
     if (r->base != p->next && !(lost && r->base > p->next))
         return damaged(h, "record offsets do not join");
+    if (t->past_unknown && p->last_end == 0)
+        p->base = r->base;
     if (r->count >= NO_OFFSET - r->base)
         return damaged(h, "record offsets are out of range");
     uint64_t end = h->lsn + frame_length(h);

@@ -189,6 +189,99 @@ int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c) {
     return c != NULL ? checkpoint_each(c, set_first, p) : 0;
 }
 
+/* ---- where partitions begin in a segment whose checkpoint is lost */
+
+/* The first base of each partition, ascending. */
+struct bases {
+    struct mem *mem;
+    struct c_next *rows;
+    uint32_t count, cap;
+};
+
+static int note_base(struct bases *b, uint32_t stream, uint32_t partition, uint64_t base) {
+    uint32_t lo = 0, hi = b->count;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        const struct c_next *row = &b->rows[mid];
+        if (row->stream < stream || (row->stream == stream && row->partition < partition))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo < b->count && b->rows[lo].stream == stream && b->rows[lo].partition == partition)
+        return 0;
+    if (b->count == b->cap) {
+        uint32_t want = b->cap == 0 ? 64 : b->cap * 2;
+        void *p = mem_grow(b->mem, b->rows, b->cap * sizeof *b->rows, want * sizeof *b->rows);
+        if (p == NULL)
+            return fail(PAWL_MEMORY, "no memory to find where partitions begin");
+        b->rows = p;
+        b->cap = want;
+    }
+    memmove(&b->rows[lo + 1], &b->rows[lo], (b->count - lo) * sizeof *b->rows);
+    b->rows[lo] = (struct c_next){stream, partition, base};
+    b->count++;
+    return 0;
+}
+
+/* Without the lock: from the commits of segment `index`. */
+static int bases_read(pawl *p, uint64_t index, struct bases *b) {
+    struct segment_header header;
+    struct scan s;
+    struct scan_frame f;
+    int file = segment_open(p->io, &p->mem, index, &p->header, false, &header);
+    if (file < 0)
+        return trimmed(file, index);
+    scan_begin(&s, p->io, &p->mem, file, &header, false);
+    int rc;
+    while ((rc = scan_next(&s, &f)) == 1) {
+        for (uint32_t i = 0; f.header.kind == FRAME_COMMIT && i < f.header.runs && rc >= 0; i++) {
+            struct run r;
+            const uint8_t *ignored;
+            frame_run(f.data, &f.header, i, &r, &ignored);
+            if (r.type == RUN_RECORDS || r.type == RUN_SPILLED)
+                rc = note_base(b, r.stream, r.partition, r.base);
+        }
+        if (rc < 0)
+            break;
+    }
+    scan_end(&s);
+    p->io->ops->close(p->io, file);
+    return rc;
+}
+
+/* Under the lock, released while it reads: a partition begins at its first base in segment n; if it
+ * has none there, where the following checkpoint says that it stands; else at its end. */
+static int firsts_without_checkpoint(pawl *p, uint64_t n) {
+    struct bases b = {.mem = &p->mem};
+    struct checkpoint c = {.file = -1};
+    uint64_t last = last_segment(p);
+    engine_leave(p);
+    int rc = bases_read(p, n, &b);
+    uint64_t after = n + 1;
+    int found = PAWL_LOST;
+    while (rc == 0 && after <= last && found == PAWL_LOST)
+        found = checkpoint_read(p, after++, &c);
+    pthread_mutex_lock(&p->mutex);
+    if (rc == 0 && (!p->firsts_known || p->firsts_from < n)) {
+        rc = locate_firsts_are(p, n, NULL);
+        for (uint32_t i = 0; i < p->tables.stream_count; i++)
+            for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
+                p->tables.streams[i].parts[k].first = p->tables.streams[i].parts[k].next;
+        if (rc == 0 && found == 0)
+            rc = checkpoint_each(&c, set_first, p);
+        for (uint32_t i = 0; i < b.count; i++)
+            (void)set_first(p, b.rows[i].stream, b.rows[i].partition, b.rows[i].next);
+    }
+    if (c.file >= 0) {
+        engine_leave(p);
+        checkpoint_free(p, &c);
+        pthread_mutex_lock(&p->mutex);
+    }
+    mem_free(&p->mem, b.rows, b.cap * sizeof *b.rows);
+    return rc;
+}
+
 /* Under the lock, released inside; for a read-only handle: has the writer dropped the oldest
  * segment that this handle knows? Then updates the handle and returns 1; otherwise 0, or an
  * error. */
@@ -234,8 +327,8 @@ static int know_firsts(pawl *p) {
             p->wal.first_segment = n + 1;
         else if (rc == PAWL_TRIMMED && first_segment(p) == oldest)
             return rc;
-        else if (rc == PAWL_LOST) /* without a checkpoint, the reader's scan finds out */
-            rc = locate_firsts_are(p, n, NULL);
+        else if (rc == PAWL_LOST)
+            rc = firsts_without_checkpoint(p, n);
         else if (rc == 0 && (!p->firsts_known || p->firsts_from < n))
             rc = locate_firsts_are(p, n, &c);
         if (c.file >= 0) {

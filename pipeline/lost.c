@@ -49,6 +49,7 @@ static void lost_frame(struct tables *t, const struct frame_header *h) {
             t->ids = (struct c_ids){IDS_UNKNOWN, IDS_UNKNOWN, IDS_UNKNOWN, 0, 0};
         }
         t->counts = counts_encode(t->ids.commits, t->ids.changes);
+        t->past_unknown = h->lsn > SEGMENT_HEADER_SIZE;
         t->begun = true;
     }
     t->area_bytes += frame_length(h);
