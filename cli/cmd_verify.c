@@ -73,6 +73,36 @@ static void verdict(char text[96], const char *good, const pawl_check *c, int ex
         snprintf(text, 96, "%" PRIu64 " problem%s found", c->problems, c->problems == 1 ? "" : "s");
 }
 
+static bool any_lost(const pawl_check *c) {
+    return c->lost_records + c->lost_commits + c->lost_unknown + c->lost_names != 0;
+}
+
+static int add(char *text, size_t size, int at, uint64_t n, const char *what) {
+    if (n == 0 || at < 0 || (size_t)at >= size)
+        return at;
+    int more =
+        snprintf(text + at, size - (size_t)at, ", %" PRIu64 " %s%s", n, what, n == 1 ? "" : "s");
+    return more < 0 ? at : at + more;
+}
+
+/* What damage took, in words. Where some of it is unknown, no number is the whole. */
+static const char *lost_text(const pawl_check *c, char text[240]) {
+    int at;
+    if (!any_lost(c))
+        return "nothing lost (0 records)";
+    if (c->lost_unknown != 0 && c->lost_records == 0)
+        at = snprintf(text, 240, "how many records are lost is unknown");
+    else
+        at = snprintf(text, 240, "%s%" PRIu64 " record%s lost",
+                      c->lost_unknown != 0 ? "at least " : "", c->lost_records,
+                      c->lost_records == 1 ? "" : "s");
+    at = add(text, 240, at, c->lost_commits, "commit");
+    at = add(text, 240, at, c->lost_changes, "catalog change");
+    at = add(text, 240, at, c->lost_names, "name");
+    add(text, 240, at, c->lost_unknown, "place of unknown content");
+    return text;
+}
+
 static int run_verify(cli_args *a) {
     pawl_check c;
     char text[96];
@@ -105,8 +135,13 @@ static int run_audit(cli_args *a) {
     int code, exit_code = check(a, "auditing", pawl_audit, &c, &code);
     if (exit_code == CLI_CANNOT_OPEN)
         return exit_code;
-    verdict(text, "exactly once", &c, exit_code);
+    verdict(text, any_lost(&c) ? "exactly once, but for what damage took" : "exactly once", &c,
+            exit_code);
     summarise(a->positional[0], &c, text);
+    char lost[240];
+    if (any_lost(&c))
+        cli_printf("%s: damage took what is listed above: %s\n", a->positional[0],
+                   lost_text(&c, lost));
     cli_printf("%s: %" PRIu64 " intervals over %" PRIu64 " positions%s\n", a->positional[0],
                c.intervals, c.positions,
                exit_code == CLI_OK ? " tile their inputs, with no gap and no overlap"
@@ -122,13 +157,14 @@ static int run_repair(cli_args *a) {
     if (exit_code == CLI_CANNOT_OPEN)
         return exit_code;
     bool opens = code >= 0;
-    cli_printf("%s: %" PRIu64 " place%s mended, %" PRIu64 " record%s lost; %s\n", dir, c.repaired,
-               c.repaired == 1 ? "" : "s", c.lost_records, c.lost_records == 1 ? "" : "s",
-               opens ? "it can be opened" : "it can still not be opened");
-    if (c.lost_records > 0 && opens)
+    char lost[240];
+    cli_printf("%s: %" PRIu64 " place%s mended, %s; %s\n", dir, c.repaired,
+               c.repaired == 1 ? "" : "s", lost_text(&c, lost),
+               opens ? "it is well, and can be opened" : "it can still not be opened: see above");
+    if (any_lost(&c) && opens)
         cli_printf("%s: what was taken out is in its lost-*.bin files\n", dir);
     /* A mended place is no problem any more; only what is lost for good is. */
-    return cli_finish_output(opens && c.lost_records == 0 ? CLI_OK : CLI_PROBLEM);
+    return cli_finish_output(opens && !any_lost(&c) ? CLI_OK : CLI_PROBLEM);
 }
 
 const cli_command cli_verify = {
@@ -163,10 +199,13 @@ const cli_command cli_repair = {
     .name = "repair",
     .synopsis = "DIR",
     .summary = "Mend a damaged log, and tell what was lost",
-    .details = "What is taken out is kept in lost-*.bin files in the directory; everything after "
-               "the damage "
-               "stays. Ends\n"
-               "with 1 if records were lost. No writer may have the log open.",
+    .details =
+        "What is taken out is kept in lost-*.bin files in the directory; everything after "
+        "the damage "
+        "stays. Then\n"
+        "the whole log is read again and opened. Ends with 0 if nothing was lost, and with 1\n"
+        "if anything was, or if that can't be known. What has lost its name is called lost-N\n"
+        "('pawl rename' gives it back). No writer may have the log open.",
     .min = 1,
     .max = 1,
     .run = run_repair,

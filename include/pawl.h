@@ -845,15 +845,22 @@ typedef struct pawl_check {
     /* audit: intervals checked, and the number of (processor, stream, partition) they belong to */
     uint64_t intervals, positions;
     uint64_t repaired;     /* repair: places mended */
-    uint64_t lost_records; /* repair: records known to be lost */
+    uint64_t lost_records; /* records known to be lost; after repair, in what it has mended now */
     int32_t clean;         /* 1: the log ends with a clean close */
     int32_t live; /* 1: a writer had the log open; bytes without a witness yet were not judged */
     /* audit, of what was read outside (pawl_tx_origin()): things, intervals, intervals passed over,
      * times that a thing began again, findings of the same content read as two things */
     uint64_t things, outside, passed_over, begun_again, twice;
+    /* what damage took (docs/format.md, section 9): commits and the catalog changes in them, as far
+     * as they are known; places of which it is unknown what they held; streams, producers and
+     * processors that have lost their names, and are called lost-N */
+    uint64_t lost_commits, lost_changes, lost_unknown, lost_names;
 } pawl_check;
 #define PAWL_CHECK_INIT \
-    { sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { \
+        sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0 \
+    }
 
 /* Reads every byte of every segment and checks everything in docs/format.md. Returns 0 if the log
  * is well; a torn tail is well.
@@ -868,8 +875,12 @@ PAWL_API PAWL_CHECKED int pawl_verify(const char *dir, pawl_check *c, pawl_error
 PAWL_API PAWL_CHECKED int pawl_audit(const char *dir, pawl_check *c, pawl_error *err);
 /* Mends what verify finds. Moves damaged bytes to lost-LSN.bin files beside the segments, puts LOST
  * frames in their place, and restores header copies; everything after the damage stays. Takes the
- * writer's lock. The findings say what was lost. Returns 0 if the log can be opened now, even if
- * records were lost (see lost_records), else the reason why it cannot. */
+ * writer's lock. Then it reads the mended log whole, judges it as verify does, and opens it as a
+ * reader. The findings say what was lost: records, commits, positions, sequences, names; where that
+ * can't be known, they say so. Nothing was lost if lost_records, lost_commits, lost_unknown and
+ * lost_names are 0. What has lost its name keeps its id and is called lost-N (pawl_rename()); no id
+ * is given again. Returns 0 if the log is well and can be opened now, even if something was lost,
+ * else the reason why it cannot. */
 PAWL_API PAWL_CHECKED int pawl_repair(const char *dir, pawl_check *c, pawl_error *err);
 
 /* A frame as pawl_dump() shows it. */

@@ -8,22 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "pipeline/engine.h"
-#include "pipeline/outside.h"
+#include "pipeline/inspect.h"
 #include "pipeline/struct_size.h"
-#include "recovery/verify.h"
-
-struct judge {
-    struct tables tables;
-    struct mem *mem;
-    pawl_check *check;
-    /* the walk has passed a checkpoint or the log's beginning: the tables are complete */
-    bool begun;
-    bool lost; /* damage was skipped since then */
-    /* what was read outside; NULL: not audited */
-    struct outside *outside;
-    uint64_t link; /* that the next frame carries, if nothing is lost before it; 0: not known */
-};
 
 /* Does a checkpoint match the tables that the frames before it produce? Spans are not compared:
  * retention prunes them. Both sides are encoded again for the comparison, since a checkpoint may
@@ -60,56 +46,6 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
     return rc;
 }
 
-static void tell_lost(struct judge *j, const struct frame_header *h, uint32_t stream,
-                      uint32_t partition, uint64_t from, uint64_t to) {
-    const struct stream *s = tables_stream(&j->tables, stream);
-    j->check->lost_records += to - from;
-    verify_tell(j->check, 0, h->lsn / j->tables.segment_size, h->lsn, 0, "records-lost",
-                "stream %s, partition %u: offsets %llu to %llu are lost", s != NULL ? s->name : "?",
-                partition, (unsigned long long)from, (unsigned long long)to - 1);
-}
-
-/* The offset at which a commit's run should begin: after the frame's previous run of that
- * partition, or else the partition's next offset. */
-static uint64_t expected_base(const struct stream *s, const struct frame_header *h,
-                              const uint8_t *frame, uint32_t i) {
-    struct run r, before;
-    const uint8_t *ignored;
-    frame_run(frame, h, i, &r, &ignored);
-    while (i-- > 0) {
-        frame_run(frame, h, i, &before, &ignored);
-        if ((before.type == RUN_RECORDS || before.type == RUN_SPILLED) &&
-            before.stream == r.stream && before.partition == r.partition)
-            return before.base + before.count;
-    }
-    return s->parts[r.partition].next;
-}
-
-/* After damage, a jump of offsets shows which records are lost. */
-static void find_lost(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
-    for (uint32_t i = 0; i < h->runs; i++) {
-        struct run r;
-        const uint8_t *data;
-        frame_run(frame, h, i, &r, &data);
-        if (h->kind == FRAME_COMMIT && (r.type == RUN_RECORDS || r.type == RUN_SPILLED)) {
-            const struct stream *s = tables_stream(&j->tables, r.stream);
-            uint64_t next = s != NULL && r.partition < s->partitions ? expected_base(s, h, frame, i)
-                                                                     : UINT64_MAX;
-            if (r.base > next)
-                tell_lost(j, h, r.stream, r.partition, next, r.base);
-        }
-        struct c_next e;
-        uint32_t at = 0;
-        for (uint32_t k = 0; r.type == RUN_C_NEXT && k < r.count; k++) {
-            if (!c_next_decode(data, r.len, &at, &e))
-                break;
-            const struct stream *s = tables_stream(&j->tables, e.stream);
-            if (s != NULL && e.partition < s->partitions && e.next > s->parts[e.partition].next)
-                tell_lost(j, h, e.stream, e.partition, s->parts[e.partition].next, e.next);
-        }
-    }
-}
-
 /* A frame that doesn't follow the one before shows that frames between them are lost, once for each
  * place. */
 static int judge_outside(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
@@ -124,22 +60,84 @@ static int judge_outside(struct judge *j, const struct frame_header *h, const ui
 
 static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
     struct judge *j = ctx;
-    int rc = 0;
-    if (lost)
-        j->lost = true;
-    if (h->kind == FRAME_LOST)
-        j->lost = true;
-    if (j->begun && j->lost && (h->kind == FRAME_COMMIT || h->kind == FRAME_CHECKPOINT))
-        find_lost(j, h, frame);
+    struct loss before = j->tables.loss;
+    j->lost |= lost || h->kind == FRAME_LOST;
+    int rc = judge_lost(j, h, frame);
+    bool after = j->lost || !j->begun;
     if (h->kind == FRAME_CHECKPOINT) {
-        if (j->begun && !j->lost)
+        if (rc == 0 && j->begun && !j->lost)
             rc = compare(j, h, frame);
         j->begun = true;
-        j->lost = false;
+        j->lost = j->tables_unknown = false;
     }
-    int applied = tables_apply(&j->tables, h, frame, j->lost || !j->begun);
+    int applied = tables_apply(&j->tables, h, frame, after);
+    judge_counts(j, h, &before);
+    if (h->kind == FRAME_CHECKPOINT)
+        j->telling = false; /* the damage before it is told */
     int outside = j->outside != NULL ? judge_outside(j, h, frame) : 0;
     return rc < 0 ? rc : applied < 0 ? applied : outside;
+}
+
+/* Repair has mended what it found. What is there now is judged anew, frame by frame, and what the
+ * mended places took is told. */
+static int judge_repaired(struct seam *io, struct mem *mem, pawl_check *c,
+                          const struct repaired *repaired) {
+    pawl_check now = {.finding = c->finding, .progress = c->progress, .arg = c->arg};
+    struct judge j = {.mem = mem, .check = &now, .repaired = repaired};
+    struct verify v = {.io = io,
+                       .mem = mem,
+                       .check = &now,
+                       .frame = judge_frame,
+                       .writable = true, /* the lock is ours */
+                       .ctx = &j};
+    struct log_extent x;
+    int rc = log_extent_find(io, mem, false, &x);
+    tables_init(&j.tables, mem, rc == 0 ? x.newest.segment_size : MIB);
+    if (rc == 0)
+        rc = verify_log(&v);
+    if (rc == 0)
+        judge_lost_end(&j);
+    now.positions = j.tables.position_count;
+    pawl_error e;
+    fail_copy(&e);
+    judge_free(&j);
+    uint64_t problems = c->problems;
+    now.struct_size = c->struct_size;
+    now.repaired = c->repaired;
+    now.problems += problems;
+    *c = now;
+    if (rc < 0)
+        return fail_again(&e);
+    if (now.problems != problems)
+        return fail(PAWL_DAMAGED, "the mended log is not well: see the findings");
+    return 0;
+}
+
+static int repair(struct seam *io, struct mem *mem, pawl_check *c) {
+    struct repaired repaired = {.mem = mem};
+    int rc = repair_log(io, mem, c, &repaired);
+    if (rc == 0)
+        rc = judge_repaired(io, mem, c, &repaired);
+    mem_free(mem, repaired.areas, repaired.cap * sizeof *repaired.areas);
+    return rc;
+}
+
+/* Opens what repair has made as a reader would. */
+static int opens(const char *dir) {
+    pawl *p;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.flags = PAWL_OPEN_READ;
+    o.no_thread = 1;
+    TRY(pawl_open(dir, &o, &p, NULL));
+    return pawl_close(p);
+}
+
+static int lock_for_repair(struct seam *io) {
+    int pid = 0, rc = io->ops->lock(io, 250000000u, &pid);
+    if (rc == -EWOULDBLOCK)
+        return fail_at(PAWL_LOCKED, -rc, "flock", "lock", NO_LSN,
+                       "a writer (pid %d) has this log open; stop it before repairing", pid);
+    return rc < 0 ? fail_sys(rc, "flock", "lock", NO_LSN) : 0;
 }
 
 enum call { VERIFY, AUDIT, REPAIR };
@@ -149,59 +147,58 @@ static int begin_outside(struct judge *j, const struct log_extent *x) {
     return j->outside != NULL ? 0 : fail(PAWL_MEMORY, "no memory for the audit");
 }
 
+static int verify(struct seam *io, struct mem *mem, pawl_check *c, bool audit) {
+    struct judge j = {.mem = mem, .check = c};
+    struct verify v = {.io = io, .mem = mem, .check = c, .frame = judge_frame, .ctx = &j};
+    struct log_extent x;
+    int rc = log_extent_find(io, mem, false, &x);
+    tables_init(&j.tables, mem, rc == 0 ? x.newest.segment_size : MIB);
+    if (rc == 0 && audit)
+        rc = begin_outside(&j, &x);
+    if (rc == 0)
+        rc = verify_log(&v);
+    if (rc == 0)
+        judge_lost_end(&j);
+    if (rc == 0 && audit)
+        outside_end(j.outside);
+    c->positions = j.tables.position_count;
+    judge_free(&j);
+    return rc;
+}
+
+static void clear_results(pawl_check *c) {
+    *c = (pawl_check){.struct_size = c->struct_size,
+                      .finding = c->finding,
+                      .progress = c->progress,
+                      .arg = c->arg};
+}
+
 static int check(const char *dir, pawl_check *c, enum call call, pawl_error *err) {
-    bool repair = call == REPAIR;
+    bool for_repair = call == REPAIR;
     int saved = errno;
     struct mem mem;
     struct seam *io = NULL;
     int rc = seam_create(dir, false, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io);
-    if (rc < 0)
+    bool made = rc >= 0;
+    if (!made)
         rc = open_error(rc, dir, false);
-    c->segments = c->frames = c->commits = c->records = c->bytes = c->problems = c->torn_bytes = 0;
-    c->intervals = c->positions = c->repaired = c->lost_records = 0;
-    c->things = c->outside = c->passed_over = c->begun_again = c->twice = 0;
-    c->clean = c->live = 0;
+    clear_results(c);
     mem_init(&mem, 0);
-    struct judge j = {.mem = &mem, .check = c};
-    tables_init(&j.tables, &mem, 4096ull * MIB);
-    int pid = 0;
-    bool locked = false;
-    if (io != NULL && repair) {
-        rc = io->ops->lock(io, 250000000u, &pid);
-        locked = rc == 0;
-        if (rc == -EWOULDBLOCK)
-            rc = fail_at(PAWL_LOCKED, -rc, "flock", "lock", NO_LSN,
-                         "a writer (pid %d) has this log open; stop it before repairing", pid);
-        else if (rc < 0)
-            rc = fail_sys(rc, "flock", "lock", NO_LSN);
-    }
-    if (io != NULL && rc == 0) {
-        struct verify v = {.io = io, .mem = &mem, .check = c, .frame = judge_frame, .ctx = &j};
-        struct log_extent x;
-        rc = log_extent_find(io, &mem, false, &x);
+    if (made) {
+        rc = for_repair ? lock_for_repair(io) : 0;
+        bool locked = for_repair && rc == 0;
         if (rc == 0)
-            tables_init(&j.tables, &mem, x.newest.segment_size);
-        if (rc == 0 && call == AUDIT)
-            rc = begin_outside(&j, &x);
-        /* repair fixes headers first: a damaged header may be the reason that the extent was not
-         * found */
-        if (rc == 0 || repair)
-            rc = repair ? repair_log(io, &mem, c, judge_frame, &j) : verify_log(&v);
-        if (j.outside != NULL && rc == 0)
-            outside_end(j.outside);
-        c->positions = j.tables.position_count;
-    }
-    pawl_error e;
-    fail_copy(&e);
-    outside_free(j.outside);
-    tables_free(&j.tables);
-    if (io != NULL) {
+            rc = for_repair ? repair(io, &mem, c) : verify(io, &mem, c, call == AUDIT);
+        pawl_error e;
+        fail_copy(&e);
         if (locked)
             io->ops->unlock(io);
         io->ops->destroy(io);
+        if (rc < 0)
+            fail_again(&e);
+        else if (locked)
+            rc = opens(dir);
     }
-    if (rc < 0)
-        fail_again(&e);
     if (err != NULL)
         fail_copy(err);
     errno = saved;

@@ -14,14 +14,22 @@ struct repair {
     struct seam *io;
     struct mem *mem;
     pawl_check *check;
-    int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost);
-    void *ctx;
+    struct repaired *done;
     uint64_t first; /* index of the oldest segment's file */
 };
 
-static int on_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
-    struct repair *r = ctx;
-    return r->frame(r->ctx, h, frame, lost);
+static int note_area(struct repaired *d, uint64_t from, uint64_t to) {
+    if (d->count == d->cap) {
+        uint32_t want = d->cap == 0 ? 16 : d->cap * 2;
+        void *p = mem_grow(d->mem, d->areas, d->cap * sizeof *d->areas, want * sizeof *d->areas);
+        if (p == NULL)
+            return fail(PAWL_MEMORY, "no memory to remember what was mended");
+        d->areas = p;
+        d->cap = want;
+    }
+    d->areas[d->count].from = from;
+    d->areas[d->count++].to = to;
+    return 0;
 }
 
 /* The bytes that are about to go, kept beside the segments. */
@@ -151,14 +159,12 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
     if (!padding_only)
         frame_encode_lost(head, &h, q, link, s->seed);
     TRY(overwrite(r, s, p, q, head, padding_only ? 0 : sizeof head));
+    if (!padding_only)
+        TRY(note_area(r->done, p, q));
     r->check->repaired++;
     verify_tell(r->check, 0, s->index, p, q - p, padding_only ? "padding-mended" : "taken-out",
                 "%llu bytes at LSN %llu went into lost-%016llx.bin", (unsigned long long)(q - p),
                 (unsigned long long)p, (unsigned long long)p);
-    if (s->newest && link == 0)
-        verify_tell(r->check, 0, s->index, p, q - p, "tail-lost",
-                    "nothing whole follows these bytes, so which records were lost with them can't "
-                    "be told");
     return 0;
 }
 
@@ -407,15 +413,11 @@ static int repair_headers(struct repair *r) {
     return rc;
 }
 
-int repair_log(struct seam *io, struct mem *m, pawl_check *c,
-               int (*frame)(void *ctx, const struct frame_header *h, const uint8_t *frame,
-                            bool lost),
-               void *ctx) {
-    struct repair r = {io, m, c, frame, ctx, 0};
+int repair_log(struct seam *io, struct mem *m, pawl_check *c, struct repaired *done) {
+    struct repair r = {io, m, c, done, 0};
     struct verify v = {.io = io,
                        .mem = m,
                        .check = c,
-                       .frame = on_frame,
                        .damage = on_damage,
                        .header = on_header,
                        .writable = true,

@@ -41,9 +41,17 @@ void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64
                  const char *label, const char *message, ...) __attribute__((format(printf, 7, 8)));
 
 /* recovery/repair.c */
-PAWL_CHECKED int repair_log(struct seam *io, struct mem *m, pawl_check *c,
-                            int (*frame)(void *ctx, const struct frame_header *h,
-                                         const uint8_t *frame, bool lost),
-                            void *ctx);
+/* The places that a repair has put LOST frames into. */
+struct mended {
+    uint64_t from, to;
+};
+struct repaired {
+    struct mem *mem;
+    struct mended *areas;
+    uint32_t count, cap;
+};
+/* Mends; what was lost is for the caller to judge, from what is there then. The caller frees
+ * done->areas. */
+PAWL_CHECKED int repair_log(struct seam *io, struct mem *m, pawl_check *c, struct repaired *done);
 
 #endif

@@ -152,8 +152,10 @@ static void verify_and_repair(struct world *w, bool repair) {
     mem_init(&m, 8u * MIB);
     struct verify v = {.io = io, .mem = &m, .check = &c, .frame = any_frame};
     (void)!verify_log(&v);
+    struct repaired done = {.mem = &m};
     if (repair)
-        (void)!repair_log(io, &m, &c, any_frame, NULL);
+        (void)!repair_log(io, &m, &c, &done);
+    mem_free(&m, done.areas, done.cap * sizeof *done.areas);
     io->ops->destroy(io);
     if (m.used != 0)
         abort();

@@ -308,7 +308,9 @@ static void mend(struct explore *e, struct world *w) {
     struct verify v = {.io = io, .mem = &m, .check = &found, .frame = any_frame};
     if (verify_log(&v) == 0 && found.problems == 0)
         world_wrong(w, "verify finds nothing in a log that was refused");
-    int rc = repair_log(io, &m, &check, any_frame, NULL);
+    struct repaired done = {.mem = &m};
+    int rc = repair_log(io, &m, &check, &done);
+    mem_free(&m, done.areas, done.cap * sizeof *done.areas);
     uint64_t aside = kept_aside(&w->m.disk);
     v.check = &again;
     bool whole = rc == 0 && verify_log(&v) == 0 && again.problems == 0;

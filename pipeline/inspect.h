@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inspect.h - what verify, audit and repair share: frames judged one after the other with tables of
+ * their own (inspect.c), and what is told of what damage took (inspect_lost.c).
+ */
+#ifndef PAWL_PIPELINE_INSPECT_H
+#define PAWL_PIPELINE_INSPECT_H
+
+#include "pipeline/engine.h"
+#include "pipeline/outside.h"
+#include "recovery/verify.h"
+
+/* A SPILL frame that no commit has referred to yet. */
+struct spill_seen {
+    uint64_t lsn, hash;
+};
+
+struct judge {
+    struct tables tables;
+    struct mem *mem;
+    pawl_check *check;
+    /* the walk has passed a checkpoint or the log's beginning: the tables are complete */
+    bool begun;
+    bool lost; /* damage was skipped since the last checkpoint */
+
+    /* what was read outside; NULL: not audited */
+    struct outside *outside;
+    uint64_t link; /* that the next frame carries, if nothing is lost before it; 0: not known */
+
+    /* NULL: all losses are told; else only those of these areas, which repair has just mended */
+    const struct repaired *repaired;
+    bool telling; /* one of them was passed since the last checkpoint */
+    /* the oldest checkpoint is lost, and none came since: what the tables miss is unknown */
+    bool tables_unknown;
+    uint64_t first_lsn;           /* of the first frame seen */
+    uint64_t area_lsn, area_size; /* the lost area just passed; size 0: none */
+    bool any_lost;                /* there was a LOST frame, or damage */
+    uint64_t epoch;               /* of the last frame */
+    struct spill_seen *spills;
+    uint32_t spill_count, spill_cap;
+};
+
+/* -- inspect_lost.c */
+/* Before the frame is applied: what it shows to be lost. Errors: MEMORY; PAWL_DAMAGED for a
+ * spilled part that isn't there and that no damage took. */
+PAWL_CHECKED int judge_lost(struct judge *j, const struct frame_header *h, const uint8_t *frame);
+/* After it was applied; `before`: what was known to be lost before. */
+void judge_counts(struct judge *j, const struct frame_header *h, const struct loss *before);
+/* At the end of the log. */
+void judge_lost_end(struct judge *j);
+void judge_free(struct judge *j);
+
+#endif

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What damage took, told from what is left (docs/format.md, section 9): commits and catalog changes
+ * by the frames' counts; records, positions and sequences by their jumps; spilled parts by the
+ * commits that refer to them; names by the ids that have none. What can't be known is said to be
+ * unknown, never to be nothing.
+ */
+#include <stdio.h>
+
+#include "pipeline/inspect.h"
+
+typedef unsigned long long ull;
+
+static void tell(struct judge *j, const struct frame_header *h, const char *label,
+                 const char *text) {
+    if (j->telling)
+        verify_tell(j->check, 0, h->lsn / j->tables.segment_size, h->lsn, 0, label, "%s", text);
+}
+
+static const char *stream_name(const struct judge *j, uint32_t id, char name[NAME_LEN_MAX + 1]) {
+    const struct stream *s = tables_stream(&j->tables, id);
+    if (s != NULL)
+        return s->name;
+    snprintf(name, NAME_LEN_MAX + 1, "lost-%u", id); /* as it is going to be called */
+    return name;
+}
+
+static const char *processor_name(const struct judge *j, uint32_t id, char name[NAME_LEN_MAX + 1]) {
+    const char *known = tables_processor_name(&j->tables, id);
+    snprintf(name, NAME_LEN_MAX + 1, "lost-%u", id);
+    return known != NULL ? known : name;
+}
+
+/* ---- records */
+
+static void tell_records(struct judge *j, const struct frame_header *h, uint32_t stream,
+                         uint32_t partition, uint64_t from, uint64_t to, const char *why) {
+    char text[400], name[NAME_LEN_MAX + 1];
+    if (j->telling)
+        j->check->lost_records += to - from;
+    snprintf(text, sizeof text, "stream %s, partition %u: offsets %llu to %llu are lost%s",
+             stream_name(j, stream, name), partition, (ull)from, (ull)to - 1, why);
+    tell(j, h, "records-lost", text);
+}
+
+/* The offset at which records of a partition should go on; the lowest where it is unknown. */
+static uint64_t next_offset(const struct judge *j, uint32_t stream, uint32_t partition,
+                            uint64_t lowest) {
+    const struct stream *s = tables_stream(&j->tables, stream);
+    if (s != NULL && partition < s->partitions && s->parts[partition].last_end != 0)
+        return s->parts[partition].next;
+    /* Without the oldest checkpoint, what is before the first base is retention's past. */
+    if (j->tables_unknown)
+        return lowest;
+    return s != NULL && partition < s->partitions ? s->parts[partition].next : 0;
+}
+
+/* The offset at which a commit's run should begin: after the frame's previous run of that
+ * partition, or else the partition's next offset. */
+static uint64_t expected_base(const struct judge *j, const struct frame_header *h,
+                              const uint8_t *frame, uint32_t i) {
+    struct run r, before;
+    const uint8_t *ignored;
+    frame_run(frame, h, i, &r, &ignored);
+    for (uint32_t k = i; k-- > 0;) {
+        frame_run(frame, h, k, &before, &ignored);
+        if ((before.type == RUN_RECORDS || before.type == RUN_SPILLED) &&
+            before.stream == r.stream && before.partition == r.partition)
+            return before.base + before.count;
+    }
+    return next_offset(j, r.stream, r.partition, r.base);
+}
+
+static void find_records(struct judge *j, const struct frame_header *h, const uint8_t *frame,
+                         uint32_t i, const struct run *r, const uint8_t *data) {
+    if (r->type == RUN_RECORDS || r->type == RUN_SPILLED) {
+        uint64_t next = expected_base(j, h, frame, i);
+        if (r->base > next)
+            tell_records(j, h, r->stream, r->partition, next, r->base, "");
+        return;
+    }
+    struct c_next e;
+    uint32_t at = 0;
+    for (uint32_t k = 0; r->type == RUN_C_NEXT && k < r->count; k++) {
+        if (!c_next_decode(data, r->len, &at, &e))
+            return;
+        uint64_t next = next_offset(j, e.stream, e.partition, e.next);
+        if (e.next > next)
+            tell_records(j, h, e.stream, e.partition, next, e.next, "");
+    }
+}
+
+/* ---- positions and sequences */
+
+static void tell_interval(struct judge *j, const struct frame_header *h,
+                          const struct position_row *p, uint64_t to) {
+    char text[500], name[NAME_LEN_MAX + 1], of[NAME_LEN_MAX + 1];
+    if (to <= p->offset)
+        return;
+    snprintf(text, sizeof text,
+             "processor %s consumed stream %s, partition %u, offsets %llu to %llu in commits that "
+             "are lost",
+             processor_name(j, p->processor, name), stream_name(j, p->stream, of), p->partition,
+             (ull)p->offset, (ull)to - 1);
+    tell(j, h, "interval-lost", text);
+}
+
+static void tell_sequences(struct judge *j, const struct frame_header *h, const struct producer *p,
+                           uint64_t next) {
+    char text[400];
+    if (next <= p->sequence + 1)
+        return;
+    snprintf(text, sizeof text,
+             "producer %s: sequences %llu to %llu were in commits that are lost; sent again, they "
+             "are answered as there already",
+             p->name, (ull)p->sequence + 1, (ull)next - 1);
+    tell(j, h, "sequences-lost", text);
+}
+
+static void find_positions(struct judge *j, const struct frame_header *h, const struct run *r,
+                           const uint8_t *data) {
+    const struct tables *t = &j->tables;
+    uint32_t at = 0;
+    for (uint32_t k = 0; k < r->count; k++) {
+        struct position_entry e;
+        struct c_position c;
+        const struct position_row *p = NULL;
+        if (r->type == RUN_POSITIONS && position_decode(data, r->len, &at, &e))
+            p = tables_position(t, e.processor, e.stream, e.partition);
+        else if (r->type == RUN_C_POSITIONS && c_position_decode(data, r->len, &at, &c))
+            p = tables_position(t, c.processor, c.stream, c.partition);
+        else
+            return;
+        if (p != NULL)
+            tell_interval(j, h, p, r->type == RUN_POSITIONS ? e.from : c.offset);
+    }
+}
+
+static void find_sequences(struct judge *j, const struct frame_header *h, const struct run *r,
+                           const uint8_t *data) {
+    uint32_t at = 0;
+    for (uint32_t k = 0; k < r->count; k++) {
+        struct producer_entry e;
+        struct c_producer c;
+        const struct producer *p = NULL;
+        if (r->type == RUN_PRODUCERS && producer_decode(data, r->len, &at, &e))
+            p = tables_producer(&j->tables, e.producer);
+        else if (r->type == RUN_C_PRODUCERS && c_producer_decode(data, r->len, &at, &c))
+            p = tables_producer(&j->tables, c.id);
+        else
+            return;
+        if (p != NULL)
+            tell_sequences(j, h, p, r->type == RUN_PRODUCERS ? e.first : c.sequence + 1);
+    }
+}
+
+/* After damage, jumps show what is lost. */
+static void find_jumps(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(frame, h, i, &r, &data);
+        find_records(j, h, frame, i, &r, data);
+        if (r.type == RUN_POSITIONS || r.type == RUN_C_POSITIONS)
+            find_positions(j, h, &r, data);
+        if (r.type == RUN_PRODUCERS || r.type == RUN_C_PRODUCERS)
+            find_sequences(j, h, &r, data);
+    }
+}
+
+/* ---- spilled parts */
+
+static int add_spill(struct judge *j, const struct frame_header *h) {
+    if (j->spill_count == j->spill_cap) {
+        uint32_t want = j->spill_cap == 0 ? 64 : j->spill_cap * 2;
+        void *p =
+            mem_grow(j->mem, j->spills, j->spill_cap * sizeof *j->spills, want * sizeof *j->spills);
+        if (p == NULL)
+            return fail(PAWL_MEMORY, "no memory to remember spilled parts");
+        j->spills = p;
+        j->spill_cap = want;
+    }
+    j->spills[j->spill_count++] = (struct spill_seen){h->lsn, h->hash};
+    return 0;
+}
+
+static bool spill_is_there(const struct judge *j, const struct spilled_entry *e) {
+    for (uint32_t i = j->spill_count; i-- > 0;)
+        if (j->spills[i].lsn == e->lsn && j->spills[i].hash == e->hash)
+            return true;
+    return false;
+}
+
+static bool in_repaired(const struct judge *j, uint64_t lsn) {
+    bool in = j->repaired == NULL;
+    for (uint32_t i = 0; !in && i < j->repaired->count; i++)
+        in = lsn >= j->repaired->areas[i].from && lsn < j->repaired->areas[i].to;
+    return in;
+}
+
+/* A commit's references: what they refer to must be there, or was taken by damage or retention. */
+static int find_spilled(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+    int rc = 0;
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        struct spilled_entry e;
+        frame_run(frame, h, i, &r, &data);
+        if (r.type != RUN_SPILLED || !spilled_decode(data, r.len, &e) || spill_is_there(j, &e) ||
+            e.lsn < j->first_lsn || j->check->live)
+            continue;
+        if (!j->any_lost) {
+            rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
+                         "the commit at LSN %llu refers to a spilled part at LSN %llu, which is "
+                         "not there",
+                         (ull)h->lsn, (ull)e.lsn);
+            continue;
+        }
+        bool told = j->telling;
+        j->telling = in_repaired(j, e.lsn);
+        tell_records(j, h, r.stream, r.partition, r.base, r.base + r.count,
+                     ": they were in a spilled part");
+        j->telling = told;
+    }
+    return rc;
+}
+
+/* ---- frames */
+
+static void lost_frame(struct judge *j, const struct frame_header *h) {
+    bool first = segment_offset(h->lsn, j->tables.segment_size) == SEGMENT_HEADER_SIZE;
+    if (j->area_size == 0)
+        j->area_lsn = h->lsn;
+    j->area_size += frame_length(h);
+    j->telling |= in_repaired(j, h->lsn);
+    if (first && !j->begun && h->lsn > SEGMENT_HEADER_SIZE) {
+        j->tables_unknown = true;
+        tell(j, h, "tables-lost",
+             "the oldest checkpoint is lost: names are known again from the next one on, and "
+             "where partitions begin by their first records");
+    }
+    if (first && !j->begun)
+        j->begun = true; /* in segment 0 the tables are empty */
+}
+
+int judge_lost(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+    int rc = 0;
+    if (j->first_lsn == 0)
+        j->first_lsn = h->lsn;
+    if (j->repaired == NULL)
+        j->telling = true;
+    if (h->kind == FRAME_LOST)
+        lost_frame(j, h);
+    if (h->epoch != j->epoch) /* a transaction ends with its incarnation */
+        j->spill_count = 0;
+    j->epoch = h->epoch;
+    j->any_lost |= j->lost || h->kind == FRAME_LOST;
+    if (h->kind == FRAME_SPILL)
+        rc = add_spill(j, h);
+    if (h->kind == FRAME_COMMIT)
+        rc = find_spilled(j, h, frame);
+    if (j->begun && j->lost && (h->kind == FRAME_COMMIT || h->kind == FRAME_CHECKPOINT))
+        find_jumps(j, h, frame);
+    return rc;
+}
+
+/* ---- counts */
+
+void judge_counts(struct judge *j, const struct frame_header *h, const struct loss *before) {
+    const struct loss *now = &j->tables.loss;
+    uint64_t commits = now->commits - before->commits, changes = now->changes - before->changes;
+    char text[400];
+    struct frame_header at = *h;
+    if (j->area_size == 0 || h->kind == FRAME_LOST)
+        return;
+    at.lsn = j->area_lsn;
+    if (now->unknown != before->unknown) {
+        snprintf(text, sizeof text,
+                 "what was in %llu lost bytes is unknown: at most %llu commits with %llu catalog "
+                 "changes",
+                 (ull)j->area_size, (ull)(now->commits_most - before->commits_most),
+                 (ull)(now->changes_most - before->changes_most));
+        tell(j, &at, "loss-unknown", text);
+        j->check->lost_unknown += j->telling;
+    } else if (commits != 0) {
+        snprintf(text, sizeof text, "%llu commit%s lost in %llu bytes, with %llu catalog change%s",
+                 (ull)commits, commits == 1 ? " was" : "s were", (ull)j->area_size, (ull)changes,
+                 changes == 1 ? "" : "s");
+        tell(j, &at, "commits-lost", text);
+        j->check->lost_commits += j->telling ? commits : 0;
+        j->check->lost_changes += j->telling ? changes : 0;
+    } else {
+        snprintf(text, sizeof text, "no commit was lost in %llu bytes", (ull)j->area_size);
+        tell(j, &at, "nothing-lost", text);
+    }
+    j->area_size = 0;
+}
+
+static void tell_name(struct judge *j, const char *kind, uint32_t id, const char *name) {
+    char text[400];
+    struct frame_header none = {0};
+    if (!name_lost(name))
+        return;
+    snprintf(text, sizeof text,
+             "%s %u has lost its name and is called %s: give it its name back with 'pawl rename', "
+             "or end it",
+             kind, id, name);
+    tell(j, &none, "name-lost", text);
+    j->check->lost_names += j->telling;
+}
+
+void judge_lost_end(struct judge *j) {
+    struct tables *t = &j->tables;
+    struct loss before = t->loss;
+    struct frame_header end = {.lsn = j->area_lsn};
+    lost_at_end(t);
+    judge_counts(j, &end, &before);
+    if (j->repaired == NULL || j->repaired->count != 0)
+        j->telling = true;
+    if (j->tables_unknown) {
+        end.lsn = j->first_lsn;
+        tell(j, &end, "tables-lost",
+             "no checkpoint is left: names, and positions, sequences and settings that no frame "
+             "mentions, are lost");
+        j->check->lost_unknown += j->telling;
+    }
+    for (uint32_t i = 0; i < t->stream_count; i++)
+        tell_name(j, "stream", t->streams[i].id, t->streams[i].name);
+    for (uint32_t i = 0; i < t->producer_count; i++)
+        tell_name(j, "producer", t->producers[i].id, t->producers[i].name);
+    for (uint32_t i = 0; i < t->processor_count; i++)
+        tell_name(j, "processor", t->processors[i].id, t->processors[i].name);
+}
+
+void judge_free(struct judge *j) {
+    mem_free(j->mem, j->spills, j->spill_cap * sizeof *j->spills);
+    outside_free(j->outside);
+    tables_free(&j->tables);
+}
