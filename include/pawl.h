@@ -632,6 +632,9 @@ PAWL_API PAWL_CHECKED int pawl_emit_many(pawl_context *ctx, uint32_t stream, uin
 /* Says why the batch fails, and at which record (its index; the records before it are good). The
  * text goes into the dead-letter record and the error. */
 PAWL_API void pawl_fail(pawl_context *ctx, size_t index, const char *why);
+/* As pawl_fail(), for a record that can never be processed, because of its contents: the error
+ * policy applies at once, without retries. */
+PAWL_API void pawl_refuse(pawl_context *ctx, size_t index, const char *why);
 /* The log, the partition that is processed, and the number of earlier attempts at this batch. */
 PAWL_API pawl *pawl_context_log(pawl_context *ctx);
 PAWL_API uint32_t pawl_context_partition(const pawl_context *ctx);
@@ -651,6 +654,9 @@ enum pawl_policy {
      * pawl-stream, pawl-partition, pawl-offset and pawl-error */
     PAWL_ON_ERROR_DEAD_LETTER = 2
 };
+
+/* Gets the error of a processor that has failed for good; the error is valid during the call. */
+typedef void (*pawl_failed_fn)(void *arg, const char *name, const pawl_error *e);
 
 typedef struct pawl_processor_config {
     size_t struct_size;
@@ -672,9 +678,17 @@ typedef struct pawl_processor_config {
     /* 1: consume only durable records (needed if the callback acts on the world outside the log) */
     uint32_t committed_input;
     uint64_t batch_bytes; /* at most this many bytes of input in a batch; 0 = 1 MiB */
+    /* NULL: an error of this processor ends pawl_run(). Else a failure is this processor's alone:
+     * it takes no more records until it is removed and added again, `failed` is called once, by a
+     * worker thread and outside the lock, and the other processors go on. Pauses before retries
+     * delay no other processor, a full log or a lack of memory is waited out, and with
+     * committed_input the processor has a worker thread of its own. `failed` must not call
+     * functions of this handle that wait. */
+    pawl_failed_fn failed;
+    void *failed_arg;
 } pawl_processor_config;
 #define PAWL_PROCESSOR_INIT \
-    { sizeof(pawl_processor_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 0, 0, 0 }
+    { sizeof(pawl_processor_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10, 0, 0, 0, 0, 0 }
 
 /* Adds a processor to the handle and registers its name durably. Strings and arrays are copied;
  * `arg` must live until pawl_processor_remove() or pawl_close(). Not allowed while pawl_run() runs.
@@ -694,7 +708,8 @@ enum pawl_run_flags {
 /* Runs all processors added, with `threads` worker threads (0: in the calling thread). Blocks. A
  * stage consumes what the stage before has appended but not yet made durable, so a chain of stages
  * costs one flush. Returns 0 when idle. On return everything is durable, also when stopped. Records
- * that pawl_repair() took out are skipped: the position moves past them.
+ * that pawl_repair() took out are skipped: the position moves past them. Processors with `failed`
+ * set that fail don't end it; to "idle" they count as done.
  * Errors: STOPPED (a stop ended it, or is in force), PROCESSOR (pawl_last_error() has the reason),
  * FULL (the log is full and the processor can't go on), IO, DAMAGED, TRIMMED, MEMORY, BUSY,
  * FORKED. */

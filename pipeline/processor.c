@@ -16,6 +16,8 @@
 #define BATCH_BYTES_DEFAULT (1024u * 1024u)
 #define STARVED_MAX 8u /* rounds */
 #define ROUND_LONG_NS 1000000u
+#define PAUSE_NS 500000000u /* after an error of the log that time can mend */
+#define STEP_LATER 2        /* a step's answer: the record is due again at again_ns */
 
 int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r) {
     if (ctx == NULL || r == NULL)
@@ -37,6 +39,13 @@ void pawl_fail(pawl_context *ctx, size_t index, const char *why) {
         return;
     ctx->failed_at = index;
     snprintf(ctx->why, sizeof ctx->why, "%s", why != NULL ? why : "");
+}
+
+void pawl_refuse(pawl_context *ctx, size_t index, const char *why) {
+    if (ctx == NULL)
+        return;
+    pawl_fail(ctx, index, why);
+    ctx->refused = true;
 }
 
 pawl *pawl_context_log(pawl_context *ctx) {
@@ -81,7 +90,23 @@ void task_rest(struct task *t) {
 bool task_idle(const struct task *t) {
     const pawl *p = t->processor->p;
     const struct stream *s = tables_stream(&p->tables, t->stream);
-    return s == NULL || t->position >= s->parts[t->partition].next;
+    return s == NULL || t->position >= s->parts[t->partition].next ||
+           atomic_load(&t->processor->failed) != 0;
+}
+
+bool task_alone(const struct task *t) {
+    return t->processor->config.failed != NULL;
+}
+
+int task_pause(struct task *t) {
+    pawl *p = t->processor->p;
+    uint64_t at;
+    tx_reset(t->tx);
+    TRY(pawl_position_get(p, t->processor->name, t->stream, t->partition, &at));
+    t->position = at;
+    t->attempts = 0;
+    t->again_ns = engine_now(p) + PAUSE_NS;
+    return pawl_reader_seek(t->reader, at);
 }
 
 void task_flush(pawl *p) {
@@ -171,14 +196,22 @@ static int log_error(const pawl *p) {
                : 0;
 }
 
-static void back_off(struct task *t, uint32_t n) {
+/* Pauses after attempt n. Where the task is alone and its position is where its input is, it only
+ * notes when it is due, so that the worker's other tasks go on. True: it did. */
+static bool back_off(struct task *t, uint32_t n) {
     pawl *p = t->processor->p;
     uint64_t ms = (uint64_t)t->processor->config.backoff_ms << (n < 6 ? n : 6);
+    if (task_alone(t) && t->processor->config.guarantee != PAWL_AT_MOST_ONCE) {
+        t->attempts = n + 1;
+        t->again_ns = engine_now(p) + ms * 1000000u;
+        return true;
+    }
     while (ms > 0 && !atomic_load(&p->stop)) { /* in small steps, so that it reacts to a stop */
         uint64_t step = ms < 20 ? ms : 20;
         p->io->ops->sleep(p->io, step * 1000000u);
         ms -= step;
     }
+    return false;
 }
 
 static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
@@ -219,6 +252,10 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
 static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx,
                         int code) {
     const struct pawl_processor *proc = t->processor;
+    if (proc->config.on_error == PAWL_ON_ERROR_STOP && ctx->refused)
+        return fail(PAWL_PROCESSOR,
+                    "processor %s refuses the record at offset %llu of partition %u: %s(%d)",
+                    proc->name, (unsigned long long)r->offset, t->partition, ctx->why, code);
     if (proc->config.on_error == PAWL_ON_ERROR_STOP)
         return fail(
             PAWL_PROCESSOR,
@@ -230,30 +267,36 @@ static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_
     return commit(t, r->offset, r->offset + 1);
 }
 
-/* Processes a single record: retries, then the error policy. */
+/* Processes a single record: retries, then the error policy. STEP_LATER: it is due again later. */
 static int process_one(struct task *t, const pawl_record *r) {
     const pawl_processor_config *c = &t->processor->config;
     struct pawl_context ctx;
-    for (uint32_t n = 0;; n++) {
+    uint32_t before = t->attempts;
+    t->attempts = 0;
+    for (uint32_t n = before;; n++) {
         int code = attempt(t, r, 1, n, &ctx);
         if (code == 0)
             return commit(t, r->offset, r->offset + 1);
         TRY(log_error(t->processor->p));
-        if (c->retries != UINT32_MAX && n >= c->retries)
+        if (ctx.refused || (c->retries != UINT32_MAX && n >= c->retries))
             return apply_policy(t, r, &ctx, code);
         if (atomic_load(&t->processor->p->stop))
             return fail(PAWL_STOPPED, "stopped on request");
-        back_off(t, n);
+        if (back_off(t, n))
+            return STEP_LATER;
     }
 }
 
 /* Processes the whole batch at once. If that fails, processes the records before the failed one
- * together, then the others one by one. */
-static int process_batch(struct task *t, const pawl_batch *b) {
+ * together, then the others one by one. STEP_LATER: b->to is the record that is due again. */
+static int process_batch(struct task *t, pawl_batch *b) {
     struct pawl_context ctx;
     TRY(promise(t, b->from, b->to));
-    if (b->count == 1)
-        return process_one(t, b->records);
+    if (b->count == 1) {
+        int rc = process_one(t, b->records);
+        b->to = rc == STEP_LATER ? b->from : b->to;
+        return rc;
+    }
     if (attempt(t, b->records, b->count, 0, &ctx) == 0)
         return commit(t, b->from, b->to);
     TRY(log_error(t->processor->p));
@@ -265,15 +308,26 @@ static int process_batch(struct task *t, const pawl_batch *b) {
             good = n;
         }
     }
-    for (size_t i = good; i < b->count; i++)
-        TRY(process_one(t, &b->records[i]));
+    for (size_t i = good; i < b->count; i++) {
+        int rc = process_one(t, &b->records[i]);
+        if (rc == STEP_LATER)
+            b->to = b->records[i].offset;
+        if (rc != 0)
+            return rc;
+    }
     return 0;
 }
 
 int task_step(struct task *t) {
     const pawl_processor_config *c = &t->processor->config;
     pawl_batch b;
-    int n = pawl_read(t->reader, c->batch_max != 0 ? c->batch_max : BATCH_DEFAULT, 0, &b);
+    if (t->again_ns != 0 && t->again_ns > engine_now(t->processor->p))
+        return 0;
+    t->again_ns = 0;
+    size_t most = t->attempts != 0    ? 1 /* the record that has failed before */
+                  : c->batch_max != 0 ? c->batch_max
+                                      : BATCH_DEFAULT;
+    int n = pawl_read(t->reader, most, 0, &b);
     /* repair took out damaged records, and has reported them: nothing is left to process there */
     if (n == PAWL_LOST) {
         TRY(advance(t, b.from, b.to));
@@ -296,7 +350,10 @@ int task_step(struct task *t) {
     bool shortened = take < b.count;
     b.count = take;
     b.to = b.from + take;
-    TRY(process_batch(t, &b));
+    int rc = process_batch(t, &b);
+    if (rc < 0)
+        return rc;
+    shortened |= rc == STEP_LATER;
     t->position = b.to;
     if (shortened)
         TRY(pawl_reader_seek(t->reader, b.to));

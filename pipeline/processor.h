@@ -19,6 +19,9 @@ struct task {
     uint64_t round_ns; /* when the worker's current round began */
     uint32_t starved;  /* consecutive rounds in which the reader could not allocate its window */
     uint64_t pending;  /* end of the newest commit of this task */
+    uint32_t worker;   /* number of the worker that runs it */
+    uint32_t attempts; /* failed ones at the record at `position`; it is due again at again_ns */
+    uint64_t again_ns; /* no step before this time; 0: at once */
 };
 
 struct pawl_processor {
@@ -28,6 +31,7 @@ struct pawl_processor {
     uint32_t id;
     char name[NAME_LEN_MAX + 1];
     uint32_t *inputs;
+    _Atomic int failed; /* it has failed for good, and config.failed was told; 0: it hasn't */
     struct pawl_processor *next;
 };
 
@@ -40,6 +44,7 @@ struct pawl_context {
     /* of the current attempt, for records without a timestamp; 0: clock not read yet */
     int64_t now_ns;
     size_t failed_at; /* SIZE_MAX: the callback did not set it */
+    bool refused;     /* for good: no retry can help */
     char why[256];
 };
 
@@ -47,8 +52,13 @@ PAWL_CHECKED int task_open(struct task *t, struct pawl_processor *proc, uint32_t
                            uint32_t partition);
 void task_close(struct task *t);
 void task_rest(struct task *t); /* after a run, before a possible next one */
-/* Processes at most one batch. 1: did; 0: nothing to do; or an error that ends the run. */
+/* Processes at most one batch. 1: did; 0: nothing to do; or an error that ends the run, or the
+ * processor where it fails alone. */
 PAWL_CHECKED int task_step(struct task *t);
+/* Is a failure of it not the failure of the run? */
+bool task_alone(const struct task *t);
+/* After an error of the log that time can mend: the task goes back to its position, and pauses. */
+PAWL_CHECKED int task_pause(struct task *t);
 /* Under the lock: submits the commits that the tasks have appended. */
 void task_flush(pawl *p);
 /* Under the lock: has it consumed all records? */

@@ -185,13 +185,19 @@ static bool all_idle(const struct run_control *run) {
     return true;
 }
 
-/* Under the lock: the same for the tasks of one worker. A record appended after this wakes it. */
-static bool own_idle(const struct worker *w) {
-    const pawl *p = w->run->p;
-    for (uint32_t i = w->number; i < p->task_count; i += w->run->worker_count)
-        if (!task_idle(&p->tasks[i]))
-            return false;
-    return true;
+/* Under the lock: when this worker must look at its tasks again, if nothing wakes it before.
+ * UINT64_MAX: not at all, they have consumed all records; a record appended after this wakes it. */
+static uint64_t own_due(const struct worker *w) {
+    pawl *p = w->run->p;
+    uint64_t due = UINT64_MAX, look = engine_now(p) + LOOK_NS;
+    for (uint32_t i = 0; i < p->task_count; i++) {
+        const struct task *t = &p->tasks[i];
+        if (t->worker != w->number || task_idle(t))
+            continue;
+        uint64_t at = t->again_ns != 0 ? t->again_ns : look;
+        due = at < due ? at : due;
+    }
+    return due;
 }
 
 /* Only this worker can wait for the device, or no other thread needs to. */
@@ -218,7 +224,7 @@ static bool wait_for_work(const struct worker *w) {
             /* another thread waits for the device, so that this one reacts to new input
              * meanwhile */
             task_flush(p);
-        engine_wait_or_stop(p, own_idle(w) ? UINT64_MAX : engine_now(p) + LOOK_NS);
+        engine_wait_or_stop(p, own_due(w));
     }
     engine_leave(p);
     return go_on;
@@ -231,17 +237,46 @@ static void flush_round(pawl *p) {
     engine_leave(p);
 }
 
+/* PAWL-16: the processor fails alone. Its other tasks see it before their next step. */
+static void fail_alone(struct run_control *run, struct task *t, int rc) {
+    struct pawl_processor *proc = t->processor;
+    pawl_error e;
+    int none = 0;
+    fail_copy(&e);
+    e.code = rc;
+    if (atomic_compare_exchange_strong(&proc->failed, &none, rc))
+        proc->config.failed(proc->config.failed_arg, proc->name, &e);
+    pthread_mutex_lock(&run->p->mutex);
+    engine_tell(run->p); /* it counts as idle now */
+    engine_leave(run->p);
+}
+
+/* A task's step has ended with an error: whose is it? */
+static void step_failed(struct run_control *run, struct task *t, int rc) {
+    if (!task_alone(t) || run->p->wal.failed != 0 || rc == PAWL_FORKED) {
+        end_run(run, rc);
+        return;
+    }
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
+        rc = task_pause(t); /* time can mend it */
+    if (rc < 0)
+        fail_alone(run, t, rc);
+}
+
 static void *worker_main(void *arg) {
     struct worker *w = arg;
     struct run_control *run = w->run;
     while (!over(run)) {
         bool any = false;
         uint64_t began = engine_now(run->p);
-        for (uint32_t i = w->number; i < run->p->task_count && !over(run); i += run->worker_count) {
-            run->p->tasks[i].round_ns = began;
-            int rc = task_step(&run->p->tasks[i]);
+        for (uint32_t i = 0; i < run->p->task_count && !over(run); i++) {
+            struct task *t = &run->p->tasks[i];
+            if (t->worker != w->number || atomic_load(&t->processor->failed) != 0)
+                continue;
+            t->round_ns = began;
+            int rc = task_step(t);
             if (rc < 0 && rc != PAWL_STOPPED)
-                end_run(run, rc);
+                step_failed(run, t, rc);
             any |= rc > 0;
         }
         if (any)
@@ -310,13 +345,37 @@ static int make_tasks(pawl *p) {
     return open_tasks(p);
 }
 
+/* A processor that waits for the world outside gets a worker of its own if it fails alone: its
+ * slowness is no other processor's. */
+static bool wants_worker(const struct pawl_processor *proc) {
+    return proc->config.failed != NULL && proc->config.committed_input != 0;
+}
+
+/* Gives each task a worker. Returns the number of workers. */
+static uint32_t share_out(pawl *p, uint32_t threads) {
+    uint32_t shared = threads == 0 ? 1 : threads, next = 0, own = shared;
+    const struct pawl_processor *last = NULL;
+    for (uint32_t i = 0; i < p->task_count; i++) {
+        struct task *t = &p->tasks[i];
+        if (wants_worker(t->processor)) {
+            own += t->processor != last; /* the tasks of a processor come together */
+            t->worker = own - 1;
+        } else {
+            t->worker = next++ % shared;
+        }
+        last = t->processor;
+    }
+    return own;
+}
+
 static int start_workers(struct run_control *run, uint32_t threads) {
-    run->worker_count = threads == 0 ? 1 : threads;
-    if (threads == 0) {
+    run->worker_count = share_out(run->p, threads);
+    if (threads == 0 && run->worker_count == 1) {
         struct worker own = {.run = run, .number = 0};
         worker_main(&own);
         return 0;
     }
+    threads = run->worker_count;
     struct worker *w = mem_alloc(&run->p->mem, threads * sizeof *w);
     if (w == NULL)
         return fail(PAWL_MEMORY, "no memory for %u worker threads", threads);

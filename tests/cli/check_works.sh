@@ -166,12 +166,13 @@ pipeline '' '' "$(out s a there; echo; out t b there ', name: s')" |
     expect well 'two sinks, two streams' 'same names'
 
 # ---- the option that says the same as the file
-"$pawl" init other --segment-size 1M >told 2>err && "$pawl" stream create other a 2>err || fault init
+"$pawl" init other --segment-size 1M >told 2>err && "$pawl" stream create other a 2>err ||
+    fault init
 "$pawl" retention other --consumed on >told 2>err && fault 'consumed on, and no reader, was taken'
 grep -q 'would drop everything' err || fault 'consumed on, and no reader'
 echo x | "$pawl" ingest other a >told 2>err || fault ingest
-printf 'log: {directory: other, create: false}\nstreams: [a]\nsinks: {s: {type: stdout, from: a}}\n' \
-    >p.yaml
+{ echo 'log: {directory: other, create: false}'
+    printf 'streams: [a]\nsinks: {s: {type: stdout, from: a}}\n'; } >p.yaml
 "$pawl" run p.yaml --until-idle >told 2>err || fault 'a first run'
 "$pawl" retention other --consumed on >told 2>err || fault 'consumed on, with a reader'
 tried=$((tried + 2))
