@@ -222,7 +222,7 @@ static int read_back(dedup *x, part *t, pawl *log, const struct proc_stream *to,
         return read_back(x, t, log, to, partition, again - 1);
     if (rc < 0)
         return rc;
-    struct buffer own = {0};
+    struct scratch own = {0};
     while (rc >= 0 && pawl_reader_position(r) < b.end) {
         pawl_batch batch;
         rc = pawl_read(r, 0, 1000, &batch);
@@ -240,7 +240,7 @@ static int read_back(dedup *x, part *t, pawl *log, const struct proc_stream *to,
                 add(x, t, h);
         }
     }
-    buffer_free(&own);
+    buffer_free(&own.own);
     pawl_reader_close(r);
     t->before = t->count;
     return rc < 0 ? rc : 0;
@@ -293,9 +293,9 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch 
     const char *bytes;
     size_t size;
     uint64_t h[2];
-    int got = selector_get(&x->id, r, &s->own, &bytes, &size, why);
+    int got = selector_get(&x->id, r, s, &bytes, &size, why);
     if (got < 0)
-        return PAWL_PROCESSOR;
+        return got;
     if (got == 1)
         hash(bytes, size, h);
     else

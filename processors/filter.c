@@ -73,12 +73,12 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch 
     const filter *x = p->self;
     const char *bytes;
     size_t size;
-    int got = selector_get(&x->of, r, &s->own, &bytes, &size, why);
+    int got = selector_get(&x->of, r, s, &bytes, &size, why);
     if (got == 1)
         got = x->pattern != NULL ? matcher_run(x->pattern, s->space, bytes, size, why)
                                  : strlen(x->equals) == size && memcmp(x->equals, bytes, size) == 0;
     if (got < 0)
-        return PAWL_PROCESSOR;
+        return got == PAWL_MEMORY ? got : PAWL_PROCESSOR;
     *why = "it could not be emitted";
     return got != (int)x->invert ? proc_emit(p, ctx, 0, r, false) : 0;
 }

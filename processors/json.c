@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "connectors/text/json_text.h"
+#include "connectors/text/utf8.h"
 #include "processors/proc.h"
 
 enum missing { MISSING_NULL, MISSING_SKIP, MISSING_FAIL };
@@ -92,17 +93,32 @@ static bool add_member(const pick *x, size_t index, const struct json_found *f,
                                      : json_add_compact(out, f->at - quotes, f->len + 2 * quotes));
 }
 
+/* Is a valid JSON text a number, a text or a word? That has no members to pick. */
+static bool is_scalar(const pawl_record *r) {
+    const char *at = r->value;
+    size_t i = r->value_len >= 3 && memcmp(at, UTF8_BOM, 3) == 0 ? 3 : 0;
+    while (i < r->value_len && memchr(" \n\r\t", at[i], 4) != NULL)
+        i++;
+    return i < r->value_len && at[i] != '{' && at[i] != '[';
+}
+
 /* The new object, and what stands at the last path. The scanner finds at most JSON_PATHS_MAX values
  * at once. 0, or an error with *why. */
-static int pick_members(const pick *x, const pawl_record *r, struct buffer *out,
+static int pick_members(const pick *x, const pawl_record *r, struct scratch *s,
                         struct json_found *last, const char **why) {
     struct json_found found[JSON_PATHS_MAX];
+    struct buffer *out = &s->value;
     out->len = 0;
     for (size_t i = 0; i < x->path_count; i++) {
         size_t left = x->path_count - i;
-        *why = "the value is not JSON";
-        if (i % JSON_PATHS_MAX == 0 &&
-            !value_scan(r, x->paths + i, left < JSON_PATHS_MAX ? left : JSON_PATHS_MAX, found))
+        int rc = i % JSON_PATHS_MAX != 0
+                     ? 0
+                     : value_scan(r, x->paths + i, left < JSON_PATHS_MAX ? left : JSON_PATHS_MAX,
+                                  found, s, why);
+        if (rc < 0)
+            return rc;
+        *why = "the value is not a JSON object or list";
+        if (is_scalar(r))
             return PAWL_PROCESSOR;
         *last = found[i % JSON_PATHS_MAX];
         *why = "a member that is wanted is missing";
@@ -116,23 +132,13 @@ static int pick_members(const pick *x, const pawl_record *r, struct buffer *out,
     return buffer_add_text(out, out->len == 0 ? "{}" : "}") ? 0 : PAWL_MEMORY;
 }
 
-/* A value that is a number or a text has no members to pick. */
-static bool has_members(const pawl_record *r) {
-    const char *at = r->value;
-    size_t i = 0;
-    while (i < r->value_len && strchr(" \n\r\t", at[i]) != NULL && at[i] != 0)
-        i++;
-    return i < r->value_len && (at[i] == '{' || at[i] == '[');
-}
-
 static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
                const char **why) {
     const pick *x = p->self;
     struct buffer *value = &s->value;
     struct json_found last;
     pawl_record out = *r;
-    *why = "the value is not a JSON object or list";
-    int rc = has_members(r) ? pick_members(x, r, value, &last, why) : PAWL_PROCESSOR;
+    int rc = pick_members(x, r, s, &last, why);
     if (rc < 0)
         return rc;
     *why = "the new value would be longer than 4 GiB";
@@ -144,9 +150,9 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch 
     if (by_key) {
         const char *bytes;
         size_t size;
-        int got = value_text(&last, &s->own, &bytes, &size, why);
+        int got = value_text(&last, s, &bytes, &size, why);
         if (got < 0)
-            return PAWL_PROCESSOR;
+            return got;
         *why = "the key would be longer than 65,535 bytes";
         if (got == 1 && size > UINT16_MAX)
             return PAWL_TOO_LARGE;

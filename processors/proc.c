@@ -118,7 +118,7 @@ int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t cou
     for (size_t i = 0; i < count && rc >= 0; i++) {
         rc = one(p, ctx, &records[i], &s, &why);
         if (rc < 0)
-            pawl_fail(ctx, i, why);
+            (rc == PAWL_PROCESSOR || rc == PAWL_TOO_LARGE ? pawl_refuse : pawl_fail)(ctx, i, why);
     }
     matcher_space_free(s.space);
     buffer_free(&s.value);

@@ -84,29 +84,32 @@ typedef struct selector {
 int selector_make(selector *s, const pawl_connector *c, const pawl_settings *settings,
                   const char *name, pawl_error *err);
 void selector_free(selector *s);
-/* The bytes, which belong to the record or to `own`. 1: there they are; 0: the record has none; -1:
- * an error, with *why. */
-int selector_get(const selector *s, const pawl_record *r, struct buffer *own, const char **bytes,
+/* Memory of a batch, kept from one record to the next. */
+struct scratch {
+    struct matcher_space *space; /* of the matcher that was given */
+    struct buffer value, own;
+    char told[JSON_FAULT_MAX]; /* a *why that names what was wrong with this record */
+};
+/* The bytes, which belong to the record or to the scratch. 1: there they are; 0: the record has
+ * none. PROCESSOR: the record is refused, MEMORY; with *why. */
+int selector_get(const selector *s, const pawl_record *r, struct scratch *own, const char **bytes,
                  size_t *size, const char **why);
-/* Takes values out of a record's value as json_scan() does; false: it is no JSON. */
-bool value_scan(const pawl_record *r, const struct json_path *paths, size_t count,
-                struct json_found *found);
+/* Takes values out of a record's value as json_scan() does. 0, PROCESSOR: it is no JSON, MEMORY. */
+int value_scan(const pawl_record *r, const struct json_path *paths, size_t count,
+               struct json_found *found, struct scratch *own, const char **why);
 /* A found value as text: a string's content, or the token without blanks. As selector_get(); null
  * and missing are 0. */
-int value_text(const struct json_found *f, struct buffer *own, const char **bytes, size_t *size,
+int value_text(const struct json_found *f, struct scratch *own, const char **bytes, size_t *size,
                const char **why);
 
 /* ---- a batch */
 
-/* Memory of a batch, kept from one record to the next. */
-struct scratch {
-    matcher_space *space; /* of the matcher that was given */
-    struct buffer value, own;
-};
-/* Handles a record: 0, or an error with *why. */
+/* Handles a record: 0, or an error with *why. PROCESSOR and TOO_LARGE say that the record is
+ * refused for what it contains: no retry can help. */
 typedef int (*proc_one_fn)(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
                            const char **why);
-/* Calls one() for each record of a batch. At the first error it calls pawl_fail() and returns.
+/* Calls one() for each record of a batch. At the first error it calls pawl_refuse(), or pawl_fail()
+ * if a retry can help, and returns.
  * m may be NULL. */
 int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
               const matcher *m, proc_one_fn one);

@@ -74,9 +74,9 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch 
     const route *x = p->self;
     const char *bytes;
     size_t size;
-    int got = selector_get(&x->by, r, &s->own, &bytes, &size, why), output = x->otherwise;
+    int got = selector_get(&x->by, r, s, &bytes, &size, why), output = x->otherwise;
     if (got < 0)
-        return PAWL_PROCESSOR;
+        return got;
     for (size_t k = 0; got == 1 && k < x->count; k++)
         if (strlen(x->ways[k].text) == size && memcmp(x->ways[k].text, bytes, size) == 0) {
             output = x->ways[k].output;

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "connectors/text/json_text.h"
-#include "connectors/text/utf8.h"
 #include "processors/proc.h"
 
 enum { SELECT_VALUE, SELECT_KEY, SELECT_JSON, SELECT_HEADER };
@@ -42,16 +41,24 @@ void selector_free(selector *s) {
     json_path_free(&s->path);
 }
 
-bool value_scan(const pawl_record *r, const struct json_path *paths, size_t count,
-                struct json_found *found) {
+int value_scan(const pawl_record *r, const struct json_path *paths, size_t count,
+               struct json_found *found, struct scratch *own, const char **why) {
     const char *text = r->value_len != 0 ? r->value : "";
     size_t where;
-    return utf8_is(text, r->value_len) &&
-           json_scan(text, r->value_len, paths, count, found, &where) == NULL;
+    const char *wrong = json_scan(text, r->value_len, paths, count, found, &where);
+    if (wrong == NULL)
+        return 0;
+    *why = wrong;
+    if (wrong == JSON_NO_MEMORY)
+        return PAWL_MEMORY;
+    json_fault(wrong, text, r->value_len, where, own->told);
+    *why = own->told;
+    return PAWL_PROCESSOR;
 }
 
-int value_text(const struct json_found *f, struct buffer *own, const char **bytes, size_t *size,
+int value_text(const struct json_found *f, struct scratch *own, const char **bytes, size_t *size,
                const char **why) {
+    struct buffer *b = &own->own;
     bool whole = true, good = true;
     *bytes = f->at;
     *size = f->len;
@@ -59,23 +66,24 @@ int value_text(const struct json_found *f, struct buffer *own, const char **byte
         return 0;
     if (f->type == FOUND_STRING ? !f->escaped : f->type < FOUND_ARRAY)
         return 1;
-    own->len = 0;
+    b->len = 0;
     if (f->type == FOUND_STRING) { /* makes room for the token; the content is never longer */
-        good = buffer_add(own, f->at, f->len);
-        own->len = good ? json_unescape(f->at, f->len, own->bytes, &whole) : 0;
+        good = buffer_add(b, f->at, f->len);
+        b->len = good ? json_unescape(f->at, f->len, b->bytes, &whole) : 0;
     } else {
-        good = json_add_compact(own, f->at, f->len);
+        good = json_add_compact(b, f->at, f->len);
     }
     *why = good ? "half a surrogate pair in a JSON string" : "out of memory";
-    *bytes = own->bytes;
-    *size = own->len;
-    return good && whole ? 1 : -1;
+    *bytes = b->bytes;
+    *size = b->len;
+    return !good ? PAWL_MEMORY : whole ? 1 : PAWL_PROCESSOR;
 }
 
-int selector_get(const selector *s, const pawl_record *r, struct buffer *own, const char **bytes,
+int selector_get(const selector *s, const pawl_record *r, struct scratch *own, const char **bytes,
                  size_t *size, const char **why) {
     pawl_header h;
     struct json_found found;
+    int rc;
     switch (s->what) {
     case SELECT_VALUE:
         *bytes = r->value_len != 0 ? r->value : "";
@@ -86,8 +94,8 @@ int selector_get(const selector *s, const pawl_record *r, struct buffer *own, co
         *size = r->key_len;
         return r->key_len != 0;
     case SELECT_JSON:
-        *why = "the value is not JSON";
-        return value_scan(r, &s->path, 1, &found) ? value_text(&found, own, bytes, size, why) : -1;
+        rc = value_scan(r, &s->path, 1, &found, own, why);
+        return rc == 0 ? value_text(&found, own, bytes, size, why) : rc;
     default:
         for (uint32_t i = 0; pawl_record_header(r, i, &h) >= 0; i++)
             if (h.name_len == strlen(s->header) && memcmp(h.name, s->header, h.name_len) == 0) {

@@ -296,6 +296,20 @@ static void json_number(struct column_value *v, const struct json_found *j) {
     v->number = j->at[0] == '-' ? -(int64_t)(n & INT64_MAX) : (int64_t)(n & INT64_MAX);
 }
 
+/* Can the column hold the number as it is written? */
+static bool number_fits(const struct column *item, const struct column_value *v) {
+    switch (item->as) {
+    case COLUMN_AS_NUMERIC:
+        return v->type == COLUMN_INTEGER || json_fits_double(v->text, v->len);
+    case COLUMN_AS_DOUBLE:
+        return json_fits_double(v->text, v->len);
+    case COLUMN_AS_FLOAT:
+        return json_fits_float(v->text, v->len);
+    default:
+        return true; /* it keeps the digits, or says itself that they don't fit */
+    }
+}
+
 /* DONE, POISON or RETRY. */
 static int json_value(struct columns *c, const struct column *item, const pawl_record *r,
                       struct column_value *v, pawl_fault *f) {
@@ -311,9 +325,15 @@ static int json_value(struct columns *c, const struct column *item, const pawl_r
         v->type = COLUMN_BOOL;
         v->number = j->type == FOUND_TRUE;
         return PAWL_DONE;
-    case FOUND_NUMBER:
+    case FOUND_NUMBER: {
+        char what[100];
         json_number(v, j);
-        return PAWL_DONE;
+        if (number_fits(item, v))
+            return PAWL_DONE;
+        snprintf(what, sizeof what, "the number %.*s%s would lose digits in it",
+                 (int)(v->len > 40 ? 40 : v->len), v->text, v->len > 40 ? "..." : "");
+        return poison(f, r, item->name, what);
+    }
     case FOUND_STRING:
         v->type = COLUMN_TEXT;
         if (item->as == COLUMN_AS_JSON) {
@@ -391,14 +411,18 @@ int columns_of(struct columns *c, const pawl_sink_batch *b, const pawl_record *r
                struct column_value *out, pawl_fault *f) {
     new_record(c);
     if (c->path_count > 0) {
+        const char *text = r->value_len != 0 ? r->value : "";
         size_t where;
-        const char *why =
-            json_scan(r->value, r->value_len, c->paths, c->path_count, c->found, &where);
+        const char *why = (c->replace ? json_scan_bytes : json_scan)(
+            text, r->value_len, c->paths, c->path_count, c->found, &where);
+        if (why == JSON_NO_MEMORY)
+            return pawl_fault_set(f, PAWL_RETRY, "no memory");
         if (why != NULL) {
+            char told[JSON_FAULT_MAX];
             if (f != NULL)
                 f->offset = r->offset;
-            return pawl_fault_set(f, PAWL_POISON, "the value is not JSON: %s, at byte %zu", why,
-                                  where);
+            json_fault(why, text, r->value_len, where, told);
+            return pawl_fault_set(f, PAWL_POISON, "%s", told);
         }
     }
     for (size_t i = 0; i < c->count; i++) {

@@ -13,7 +13,7 @@
  *                  "timestamp"      2026-01-31T12:00:00.123456789Z
  *                  "timestamp_ms", "timestamp_ns": since 1970
  *   invalid_text = "poison"         refuses a record whose value for a text column is not UTF-8 or
- *                                   has a NUL
+ *                                   has a NUL; JSON that is not UTF-8 is no JSON
  *                  "replace"        each such byte becomes U+FFFD
  */
 #ifndef PAWL_CONNECTORS_COLUMNS_H
@@ -40,7 +40,14 @@
     }
 
 /* What the table's column takes. The sink asks the target and sets it. */
-enum column_as { COLUMN_AS_TEXT = 0, COLUMN_AS_BYTES = 1, COLUMN_AS_JSON = 2 };
+enum column_as {
+    COLUMN_AS_TEXT = 0,
+    COLUMN_AS_BYTES = 1,
+    COLUMN_AS_JSON = 2,
+    COLUMN_AS_DOUBLE = 3, /* a number that it can't hold exactly as written is refused */
+    COLUMN_AS_FLOAT = 4,
+    COLUMN_AS_NUMERIC = 5 /* holds 64-bit integers exactly, all else as a double */
+};
 
 struct column {
     char *name;

@@ -24,8 +24,11 @@ static const char *quoted_key(const char **at, char **out) {
     return NULL;
 }
 
+/* "01" is a name, not a number. */
 static bool read_index(struct json_step *s, const char *at, size_t len) {
     uint64_t n = 0;
+    if (len > 1 && at[0] == '0')
+        return false;
     for (size_t i = 0; i < len; i++) {
         if (at[i] < '0' || at[i] > '9')
             return false;
@@ -153,7 +156,10 @@ struct scan {
     const struct json_path *paths;
     struct json_found *found;
     const char *why;
+    bool any_bytes; /* strings may contain bytes that are not UTF-8 */
 };
+
+const char JSON_NO_MEMORY[] = "no memory";
 
 static bool fail(struct scan *s, const char *why) {
     s->why = why;
@@ -180,6 +186,12 @@ static bool string(struct scan *s, bool *escaped) {
         }
         if (c < 0x20)
             return fail(s, "a control character in a string");
+        if (c >= 0x80 && !s->any_bytes) {
+            size_t n = utf8_sequence((const unsigned char *)s->at, (size_t)(s->end - s->at));
+            if (n == 0)
+                return fail(s, "a byte that is not UTF-8");
+            s->at += n - 1;
+        }
         if (c != '\\')
             continue;
         *escaped = true;
@@ -258,7 +270,7 @@ static uint64_t escaped_step(struct scan *s, uint64_t active, size_t depth, cons
     bool whole = true;
     char small[256], *plain = len <= sizeof small ? small : malloc(len);
     if (plain == NULL) {
-        fail(s, "no memory");
+        fail(s, JSON_NO_MEMORY);
         return 0;
     }
     len = json_unescape(key, len, plain, &whole);
@@ -331,7 +343,7 @@ static bool value(struct scan *s, uint64_t active, size_t depth) {
     bool well;
     blanks(s);
     if (s->at == s->end)
-        return fail(s, "it ends too early");
+        return fail(s, depth == 0 ? "there is no value" : "it ends too early");
     if (depth > JSON_DEPTH_MAX)
         return fail(s, "nested too deeply");
     f.at = s->at;
@@ -378,14 +390,28 @@ static bool value(struct scan *s, uint64_t active, size_t depth) {
     return true;
 }
 
+static const char *scan(struct scan *s, size_t count, size_t *where) {
+    const char *text = s->at;
+    for (size_t i = 0; i < count; i++)
+        s->found[i] = (struct json_found){0};
+    uint64_t all = count >= 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1;
+    if (s->end - s->at >= 3 && memcmp(s->at, UTF8_BOM, 3) == 0)
+        s->at += 3;
+    if (value(s, all, 0) && s->at != s->end)
+        s->why = "something follows the value";
+    *where = (size_t)(s->at - text);
+    return s->why;
+}
+
 const char *json_scan(const char *text, size_t len, const struct json_path *paths, size_t count,
                       struct json_found *found, size_t *where) {
     struct scan s = {.at = text, .end = text + len, .paths = paths, .found = found};
-    for (size_t i = 0; i < count; i++)
-        found[i] = (struct json_found){0};
-    uint64_t all = count >= 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1;
-    if (value(&s, all, 0) && s.at != s.end)
-        s.why = "something follows the value";
-    *where = (size_t)(s.at - text);
-    return s.why;
+    return scan(&s, count, where);
+}
+
+const char *json_scan_bytes(const char *text, size_t len, const struct json_path *paths,
+                            size_t count, struct json_found *found, size_t *where) {
+    struct scan s = {
+        .at = text, .end = text + len, .paths = paths, .found = found, .any_bytes = true};
+    return scan(&s, count, where);
 }

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Finds values in a JSON text by path, in one pass and without a tree. A found value is the token
- * as written, so a number keeps its digits. The grammar is RFC 8259's, strictly; UTF-8 in strings
- * is not checked here. Of equal names in an object the last one counts.
+ * as written, so a number keeps its digits, however many there are and however large its exponent
+ * is. Whoever reads JSON in this library does it with this scanner, so that all agree:
+ *
+ *   - The grammar is RFC 8259's, strictly: no NaN, no comments, nothing after the value.
+ *   - The text is UTF-8. A byte order mark before the value is passed over, as the RFC allows.
+ *   - Of equal names in an object the last one counts.
+ *   - Values nest at most JSON_DEPTH_MAX deep.
+ *   - Half a surrogate pair in an escape is valid JSON; where the string is wanted as text, it is
+ *     refused.
  */
 #ifndef PAWL_CONNECTORS_JSON_SCAN_H
 #define PAWL_CONNECTORS_JSON_SCAN_H
@@ -53,9 +60,23 @@ const char *json_path_parse_short(struct json_path *p, const char *text);
 void json_path_free(struct json_path *p);
 
 /* Fills found[i] for each path. Returns NULL, or a static text that says what is wrong with the
- * JSON, at *where. */
+ * JSON, at byte *where. JSON_NO_MEMORY is such a text, compared by its address: trying again can
+ * help then. */
+extern const char JSON_NO_MEMORY[];
 const char *json_scan(const char *text, size_t len, const struct json_path *paths, size_t count,
                       struct json_found *found, size_t *where);
+/* The same, but strings may contain bytes that are not UTF-8, for callers that replace them. */
+const char *json_scan_bytes(const char *text, size_t len, const struct json_path *paths,
+                            size_t count, struct json_found *found, size_t *where);
+/* Writes what json_scan() found wrong as a sentence: "the value is not JSON: no valid number, at
+ * byte 17 (line 2, column 4): `01}`". Every byte that can't be shown is \xNN. */
+#define JSON_FAULT_MAX 240
+void json_fault(const char *why, const char *text, size_t len, size_t where,
+                char out[JSON_FAULT_MAX]);
+/* Has a number's token exactly the value that a double, or a float, has when it is written with as
+ * many digits? Then converting it loses nothing. */
+bool json_fits_double(const char *at, size_t len);
+bool json_fits_float(const char *at, size_t len);
 
 /* Decodes a string's token into `out`. Returns the length, which is at most that of the token.
  * *whole becomes false if half a surrogate pair was replaced by U+FFFD. */

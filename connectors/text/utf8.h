@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define UTF8_BOM "\xEF\xBB\xBF"
 #define UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD, for a byte that belongs to no sequence */
 
 /* Length of the sequence at `at`, where `left` >= 1 bytes are readable; 0: not a sequence. */
