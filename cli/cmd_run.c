@@ -46,6 +46,7 @@ typedef struct runner {
     int signals; /* signalfd */
     int wake;    /* eventfd: a pipeline has something to tell */
     int ends;    /* how many signals asked for an end */
+    bool broken; /* a pipeline couldn't start, and wants that to end all */
     uint64_t hard_end_ns;
     uint64_t notified_ns, shown_ns, watchdog_ns, last_records, last_ns;
 } runner;
@@ -216,7 +217,7 @@ static void tick(runner *r) {
     uint64_t now = cli_now_ns(), watchdog = run_watchdog_us() * 1000;
     for (size_t i = 0; i < r->count; i++) {
         pipeline_tick(&r->pipelines[i]);
-        if (r->args->value[UNTIL_IDLE] != NULL && pipeline_idle(&r->pipelines[i]))
+        if (pipeline_idle(&r->pipelines[i], r->args->value[UNTIL_IDLE] == NULL))
             pipeline_end(&r->pipelines[i], true);
     }
     if (now - r->shown_ns >= SHOW_MS * UINT64_C(1000000) && (has_line(r) || run_notifies())) {
@@ -236,7 +237,7 @@ static void tick(runner *r) {
 }
 
 /* How long nothing has to be done if nothing happens; -1: for ever. */
-static int quiet_ms(const runner *r) {
+static int quiet_ms(runner *r) {
     uint64_t watchdog_ms = run_watchdog_us() / 1000;
     int ms = has_line(r) ? SHOW_MS : run_notifies() ? NOTIFY_MS : -1;
     if (watchdog_ms != 0 && (ms < 0 || watchdog_ms / 3 < (uint64_t)ms))
@@ -245,7 +246,8 @@ static int quiet_ms(const runner *r) {
     for (size_t i = 0; i < r->count; i++) {
         int state = atomic_load(&r->pipelines[i].state);
         busy = busy || (state != PIPELINE_RUNNING && state != PIPELINE_ENDED) ||
-               atomic_load(&r->pipelines[i].reloading) != 0;
+               atomic_load(&r->pipelines[i].reloading) != 0 ||
+               pipeline_sources_over(&r->pipelines[i]);
     }
     return busy ? TICK_MS : ms;
 }
@@ -279,21 +281,27 @@ static void loop(runner *r) {
     free(fds);
 }
 
+/* A pipeline that can't start ends no other (PAWL-16), unless its file wants that. */
 static int start_all(runner *r) {
-    int code = CLI_OK;
+    int first = CLI_OK;
     for (int i = 0; i < r->file_count; i++)
         r->count += r->files[i].count;
     size_t wanted = r->count;
     r->pipelines = calloc(wanted, sizeof *r->pipelines);
     r->count = 0;
-    for (size_t i = 0; r->pipelines != NULL && i < wanted && code == CLI_OK; i++) {
-        code = pipeline_start(&r->pipelines[i], nth(r, r->files, i), r->args, r->wake);
+    for (size_t i = 0; r->pipelines != NULL && i < wanted; i++) {
+        config *c = nth(r, r->files, i);
+        int code = pipeline_start(&r->pipelines[i], c, r->args, r->wake);
+        r->count++;
         if (code == CLI_OK)
-            r->count++;
-        else
-            (void)pipeline_finish(&r->pipelines[i]);
+            continue;
+        atomic_store(&r->pipelines[i].state, PIPELINE_ENDED);
+        first = first == CLI_OK ? code : first;
+        r->broken |= c->end_on_failure;
+        if (c->end_on_failure)
+            break;
     }
-    return r->pipelines != NULL ? code : CLI_PROBLEM;
+    return r->pipelines != NULL ? first : CLI_PROBLEM;
 }
 
 /* Blocked in all threads, which inherit it; the loop reads them. */
@@ -314,11 +322,10 @@ static int run(cli_args *a) {
         r.signals = block_signals();
         r.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         code = start_all(&r);
-        if (code == CLI_OK)
+        if (code == CLI_OK || (!r.broken && !all_ended(&r)))
             run_notify("READY=1\nSTATUS=running");
-        else /* those that had started */
-            for (size_t i = 0; i < r.count; i++)
-                pipeline_end(&r.pipelines[i], false);
+        for (size_t i = 0; i < r.count && r.broken; i++) /* those that had started */
+            pipeline_end(&r.pipelines[i], false);
         loop(&r);
         for (size_t i = 0; i < r.count; i++) {
             int one = pipeline_finish(&r.pipelines[i]);

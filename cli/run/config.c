@@ -24,6 +24,8 @@ static const pawl_setting_info top_settings[] = {
      "of all processors and sinks"},
     {"threads", PAWL_SETTING_NUMBER, 0, NULL, "1", "that run the processors"},
     {"drain", PAWL_SETTING_TIME, 0, NULL, "30s", "how long an end may take"},
+    {"on_failure", PAWL_SETTING_CHOICE, 0, "continue|end", "continue",
+     "when a part has failed for good: the others go on, or the pipeline is ended"},
     {"log", PAWL_SETTING_TEXT, 0, NULL, NULL, ""},
     {"streams", PAWL_SETTING_TEXT, 0, NULL, NULL, ""},
     {"sources", PAWL_SETTING_TEXT, 0, NULL, NULL, ""},
@@ -306,6 +308,7 @@ static void read_top(config_reading *r, const tree_node *doc) {
         const tree_node *name = tree_get(doc, "name");
         c->guarantee = (int32_t)number(TOP, &f, "guarantee");
         c->threads = (uint32_t)number(TOP, &f, "threads");
+        c->end_on_failure = number(TOP, &f, "on_failure") != 0;
         uint64_t drain = number(TOP, &f, "drain");
         c->drain_ms = drain > 86400000 ? 86400000 : (uint32_t)drain;
         if (name != NULL)

@@ -53,6 +53,7 @@ typedef struct config {
     pawl_retention retention;
     uint32_t threads, drain_ms;
     int32_t guarantee;
+    bool end_on_failure; /* else the other parts go on */
     stream_config *streams;
     size_t stream_count;
     flow_config *flows; /* sources, then processors, then sinks, each in the file's order */

@@ -39,8 +39,32 @@ static int cannot(pipeline *p, const char *name, int code, const pawl_error *e) 
 static void report(void *arg, const char *name, int severity, const char *message) {
     const pipeline *p = arg;
     run_say(severity, p->c->name, name, "%s", message);
-    if (severity == 3)
-        wake_main_loop(p);
+    wake_main_loop(p); /* it has failed, or ended */
+}
+
+/* Of the log itself. What retention drops is no message. */
+static void log_says(void *arg, int severity, const char *message) {
+    pipeline *p = arg;
+    if (severity == PAWL_LOG_REMARK)
+        return;
+    run_say(severity, p->c->name, "", "%s", message);
+    if (severity == PAWL_LOG_ERROR) {
+        atomic_store(&p->log_failed, 1);
+        remember(p, "log", message);
+    }
+}
+
+/* A processor has failed for good; called by a thread of pawl_run(). */
+static void processor_failed(void *arg, const char *name, const pawl_error *e) {
+    part_failure *part = arg;
+    pipeline *p = part->pipeline;
+    const char *text = e->message[0] != 0 ? e->message : pawl_strerror(e->code);
+    pthread_mutex_lock(&p->mutex);
+    part->failed = true;
+    snprintf(part->why, sizeof part->why, "%s", text);
+    pthread_mutex_unlock(&p->mutex);
+    run_say(3, p->c->name, name, "%s", text);
+    remember(p, name, text);
 }
 
 /* ---- the log and its streams */
@@ -56,6 +80,8 @@ static int open_log(pipeline *p) {
     o.lock_wait_ms = CLI_LOCK_WAIT_MS;
     o.backend = c->backend;
     o.direct = c->direct;
+    o.log = log_says;
+    o.log_arg = p;
     int code = pawl_open(c->directory, &o, &p->log, &e);
     if (code < 0) {
         p->log = NULL;
@@ -114,6 +140,8 @@ static void inputs_of(const pipeline *p, const flow_config *w, uint32_t ids[64])
 /* ---- adding */
 
 static int add_processor(pipeline *p, const flow_config *w) {
+    part_failure *part = &p->parts[w - p->c->flows];
+    *part = (part_failure){.pipeline = p};
     uint32_t ids[64];
     pawl_error e = {0};
     pawl_processor_config c = PAWL_PROCESSOR_INIT;
@@ -125,6 +153,7 @@ static int add_processor(pipeline *p, const flow_config *w) {
     c.retries = w->retries;
     c.backoff_ms = w->backoff_ms != 0 ? w->backoff_ms : c.backoff_ms;
     c.start_at_end = w->start_at_end;
+    c.failed = processor_failed, c.failed_arg = part;
     int code = pawl_processor_attach(p->log, &c, &w->ops, &p->processors[p->processor_count], &e);
     if (code < 0)
         return cannot(p, w->name, code, &e);
@@ -201,7 +230,9 @@ static int build(pipeline *p) {
     p->processors = calloc(c->flow_count + 1, sizeof(void *));
     p->sources = calloc(c->flow_count + 1, sizeof(void *));
     p->sinks = calloc(c->flow_count + 1, sizeof(void *));
-    if (p->sources == NULL || p->sinks == NULL || p->processors == NULL)
+    p->parts = calloc(c->flow_count + 1, sizeof *p->parts);
+    p->told_waiting = false;
+    if (p->sources == NULL || p->sinks == NULL || p->processors == NULL || p->parts == NULL)
         return cannot(p, "", PAWL_MEMORY, NULL);
     for (size_t i = 0; code == CLI_OK && i < c->flow_count; i++) {
         const flow_config *w = &c->flows[i];
@@ -250,17 +281,19 @@ static void stop_processors(pipeline *p) {
 
 enum { FAILED_MAX = 700 };
 
-/* Names a source or a sink that has stopped for good, and why; "" if there is none. Under the
- * mutex. */
-static void find_failed(pipeline *p, char failed[FAILED_MAX]) {
+/* Names a source or a sink that has stopped for good, and why; "" if there is none. Returns how
+ * many have. Under the mutex. */
+static size_t find_failed(pipeline *p, char failed[FAILED_MAX]) {
     pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    size_t n = 0;
     failed[0] = 0;
     for (size_t i = 0; i < p->source_count; i++)
-        if (pawl_source_status(p->sources[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED)
+        if (pawl_source_status(p->sources[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED && n++ == 0)
             snprintf(failed, FAILED_MAX, "%s: %s", s.name, s.message);
     for (size_t i = 0; i < p->sink_count; i++)
-        if (pawl_sink_status(p->sinks[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED)
+        if (pawl_sink_status(p->sinks[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED && n++ == 0)
             snprintf(failed, FAILED_MAX, "%s: %s", s.name, s.message);
+    return n;
 }
 
 /* Sources, then processors, then sinks; each has what the one before left it. */
@@ -287,6 +320,8 @@ static void take_down(pipeline *p) {
     free(p->sources);
     free(p->processors);
     free(p->sinks);
+    free(p->parts);
+    p->parts = NULL;
     p->sources = NULL;
     p->processors = NULL;
     p->sinks = NULL;
@@ -385,22 +420,37 @@ int pipeline_finish(pipeline *p) {
 
 /* ---- watching */
 
+static bool quiet(const pipeline *p) {
+    return atomic_load(&p->state) == PIPELINE_RUNNING && atomic_load(&p->reloading) == 0;
+}
+
 void pipeline_tick(pipeline *p) {
     char failed[FAILED_MAX];
     if (atomic_load(&p->draining) != 0 && left_ms(p) == 0)
         pawl_stop(p->log);
-    if (atomic_load(&p->state) != PIPELINE_RUNNING || atomic_load(&p->reloading) != 0)
+    if (!quiet(p) || pthread_mutex_trylock(&p->mutex) != 0)
         return;
-    if (pthread_mutex_trylock(&p->mutex) != 0)
-        return;
-    find_failed(p, failed);
+    size_t count = find_failed(p, failed);
+    for (size_t i = 0; p->parts != NULL && i < p->c->flow_count; i++)
+        count += p->parts[i].failed;
+    bool none_left = count != 0 && count == p->c->flow_count;
     pthread_mutex_unlock(&p->mutex);
-    if (failed[0] != 0)
+    if (failed[0] != 0 && atomic_load(&p->failed) == 0)
         remember(p, "stopped", failed);
-    if (atomic_load(&p->failed) != 0) {
-        run_say(3, p->c->name, "", "it can't go on: it is ended");
+    bool over =
+        atomic_load(&p->log_failed) != 0 || (p->runner_begun && atomic_load(&p->run_ended) != 0);
+    if (over || none_left || (count != 0 && p->c->end_on_failure)) {
+        run_say(3, p->c->name, "",
+                over        ? "it can't go on: it is ended"
+                : none_left ? "no part is left that could go on: it is ended"
+                            : "on_failure is end: it is ended");
         pipeline_end(p, true);
     }
+}
+
+/* Has the flow of that index failed, a processor? */
+static bool processor_is_failed(const pipeline *p, size_t index) {
+    return p->parts != NULL && p->parts[index].failed;
 }
 
 static uint64_t lag(const pipeline *p) {
@@ -408,37 +458,73 @@ static uint64_t lag(const pipeline *p) {
     pawl_position at;
     pawl_bounds b;
     for (size_t i = 0; i < p->c->flow_count; i++)
-        for (uint32_t k = 0;
-             p->c->flows[i].kind == FLOW_PROCESSOR && pawl_position_at(p->log, k, &at) >= 0; k++)
+        for (uint32_t k = 0; p->c->flows[i].kind == FLOW_PROCESSOR && !processor_is_failed(p, i) &&
+                             pawl_position_at(p->log, k, &at) >= 0;
+             k++)
             if (strcmp(at.name, p->c->flows[i].name) == 0 &&
                 pawl_partition_bounds(p->log, at.stream, at.partition, &b) == 0)
                 sum += b.end > at.offset ? b.end - at.offset : 0;
     return sum;
 }
 
-bool pipeline_idle(pipeline *p) {
-    bool idle = atomic_load(&p->state) == PIPELINE_RUNNING && atomic_load(&p->reloading) == 0;
+/* Under the mutex: the same as pipeline_sources_over(), and how many sources go on. */
+static bool sources_over(pipeline *p, size_t *going) {
     pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
-    if (!idle || pthread_mutex_trylock(&p->mutex) != 0)
+    *going = 0;
+    for (size_t i = 0; i < p->source_count; i++)
+        *going += pawl_source_status(p->sources[i], &s) != 0 ||
+                  (s.flow != PAWL_FLOW_ENDED && s.flow != PAWL_FLOW_FAILED);
+    return p->source_count != 0 && *going == 0;
+}
+
+bool pipeline_sources_over(pipeline *p) {
+    size_t going;
+    if (!quiet(p) || pthread_mutex_trylock(&p->mutex) != 0)
         return false;
+    bool over = sources_over(p, &going);
+    pthread_mutex_unlock(&p->mutex);
+    return over;
+}
+
+/* Under the mutex: has every sink delivered all, or failed? One that retries is said, once. */
+static bool sinks_done(pipeline *p, bool say) {
+    pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    bool done = true;
+    for (size_t i = 0; i < p->sink_count; i++) {
+        if (pawl_sink_status(p->sinks[i], &s) != 0)
+            return false;
+        if (s.flow == PAWL_FLOW_FAILED || (s.flow == PAWL_FLOW_IDLE && s.behind == 0))
+            continue;
+        done = false;
+        if (say && s.flow == PAWL_FLOW_WAITING && !p->told_waiting) {
+            p->told_waiting = true;
+            run_say(1, p->c->name, s.name,
+                    "the sources have ended; this sink has %" PRIu64
+                    " records to deliver and goes on trying: %s",
+                    s.behind, s.message);
+        }
+    }
+    return done;
+}
+
+bool pipeline_idle(pipeline *p, bool ended_only) {
+    pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    size_t going;
+    if (!quiet(p) || pthread_mutex_trylock(&p->mutex) != 0)
+        return false;
+    bool idle = sources_over(p, &going) || !ended_only;
     for (size_t i = 0; i < p->source_count; i++)
         idle = idle && pawl_source_status(p->sources[i], &s) == 0 &&
-               (s.flow == PAWL_FLOW_ENDED || (s.flow == PAWL_FLOW_IDLE && s.behind == 0));
-    bool followed = false;
-    for (size_t i = 0; idle && i < p->source_count; i++)
-        followed =
-            followed || (pawl_source_status(p->sources[i], &s) == 0 && s.flow != PAWL_FLOW_ENDED);
-    idle = idle && lag(p) == 0;
-    for (size_t i = 0; i < p->sink_count; i++)
-        idle = idle && pawl_sink_status(p->sinks[i], &s) == 0 && s.flow == PAWL_FLOW_IDLE &&
-               s.behind == 0;
+               (s.flow == PAWL_FLOW_FAILED ||
+                ((s.flow == PAWL_FLOW_ENDED || s.flow == PAWL_FLOW_IDLE) && s.behind == 0));
+    idle = idle && lag(p) == 0 && sinks_done(p, ended_only);
     pthread_mutex_unlock(&p->mutex);
     /* A source that follows something may only be about to go on: a rotated file, say, is waited on
      * for a second. */
     uint64_t now = cli_now_ns();
     p->idle_since_ns = !idle ? 0 : p->idle_since_ns != 0 ? p->idle_since_ns : now;
     return idle &&
-           now - p->idle_since_ns >= (followed ? UINT64_C(2000000000) : UINT64_C(100000000));
+           now - p->idle_since_ns >= (going != 0 ? UINT64_C(2000000000) : UINT64_C(100000000));
 }
 
 /* ---- status */
@@ -473,21 +559,22 @@ json_t *pipeline_status(pipeline *p) {
     static const char *const states[] = {"starting", "running", "ending", "ended"};
     json_t *flows = json_array();
     pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
-    bool quiet = atomic_load(&p->state) == PIPELINE_RUNNING && atomic_load(&p->reloading) == 0;
+    bool whole = quiet(p);
     pthread_mutex_lock(&p->mutex);
     for (size_t i = 0; i < p->source_count; i++)
         if (pawl_source_status(p->sources[i], &s) == 0)
             append(flows, flow_json(&s, "source"));
-    for (size_t i = 0; quiet && i < p->c->flow_count; i++) {
+    for (size_t i = 0; whole && i < p->c->flow_count; i++) {
         const flow_config *w = &p->c->flows[i];
         uint64_t taken, emitted;
         if (w->kind != FLOW_PROCESSOR)
             continue;
         w->ops.counts(w->ops.self, &taken, &emitted);
-        append(flows,
-               json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "kind", "processor", "name", w->name, "type",
-                         w->type, "state", atomic_load(&p->run_ended) != 0 ? "failed" : "running",
-                         "records", (json_int_t)taken, "emitted", (json_int_t)emitted));
+        bool failed = processor_is_failed(p, i) || atomic_load(&p->run_ended) != 0;
+        append(flows, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:s}", "kind", "processor", "name",
+                                w->name, "type", w->type, "state", failed ? "failed" : "running",
+                                "records", (json_int_t)taken, "emitted", (json_int_t)emitted,
+                                "message", p->parts != NULL ? p->parts[i].why : ""));
     }
     for (size_t i = 0; i < p->sink_count; i++)
         if (pawl_sink_status(p->sinks[i], &s) == 0)

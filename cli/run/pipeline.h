@@ -5,7 +5,10 @@
  *
  * Threads: the main loop calls pipeline_*(); one thread of ours runs the processors (which may have
  * more, of the library's), one ends or reloads. Each source and sink has its own. `mutex` guards
- * the lists of sources and sinks against status while they are taken down.
+ * the lists of sources and sinks against status while they are taken down, and `parts`.
+ *
+ * One failed part ends no other (PAWL-16): it is said and shown, the rest goes on, and the exit
+ * code is 1 in the end. With `on_failure: end` the first failure ends the pipeline.
  */
 #ifndef PAWL_CLI_PIPELINE_H
 #define PAWL_CLI_PIPELINE_H
@@ -19,6 +22,13 @@
 
 enum pipeline_state { PIPELINE_NEW, PIPELINE_RUNNING, PIPELINE_ENDING, PIPELINE_ENDED };
 
+/* A processor's failure, by the index of its flow; sources and sinks show theirs by themselves. */
+typedef struct part_failure {
+    struct pipeline *pipeline;
+    bool failed;
+    char why[512];
+} part_failure;
+
 typedef struct pipeline {
     config *c;
     config *next; /* to reload */
@@ -28,16 +38,19 @@ typedef struct pipeline {
     pawl_sink **sinks;
     pawl_processor **processors;
     size_t source_count, sink_count, processor_count;
+    part_failure *parts; /* one for each flow of c */
     pthread_t runner, closer;
     bool runner_begun, closer_begun;
     _Atomic int run_ended, run_code; /* pawl_run() has returned, and what */
     _Atomic int draining;            /* pawl_run() drains: stopping it is all right */
     _Atomic int state;               /* enum pipeline_state */
     _Atomic int failed;
+    _Atomic int log_failed; /* the log acknowledges nothing more */
     _Atomic uint64_t drain_until_ns;
     _Atomic int reloading;
     uint64_t idle_since_ns;
-    char why[600]; /* of the first failure */
+    bool told_waiting; /* the sources have ended, and what is still waited for was said */
+    char why[600];     /* of the first failure */
     pthread_mutex_t mutex;
     int listener; /* of the status socket; -1: none */
     int wake;     /* an eventfd that the main loop waits on; its owner closes it */
@@ -55,9 +68,12 @@ void pipeline_reload(pipeline *p, config *c);
 /* Notices failures, drives the deadline. To be called when `wake` is readable, and some times a
  * second while the pipeline is ending or being reloaded. */
 void pipeline_tick(pipeline *p);
-/* Whether there is nothing to do any more: sources idle or ended, processors and sinks at the end
- * of the log. */
-bool pipeline_idle(pipeline *p);
+/* Whether there is nothing to do any more: sources idle, ended or failed, processors and sinks at
+ * the end of the log or failed. `ended_only`: idle sources don't count, and neither does a pipeline
+ * without sources, so nothing can come any more. */
+bool pipeline_idle(pipeline *p, bool ended_only);
+/* Have all sources ended or failed, and is there one? Then pipeline_idle() is to be asked often. */
+bool pipeline_sources_over(pipeline *p);
 /* What it is doing. New reference. */
 json_t *pipeline_status(pipeline *p);
 /* After ENDED: joins threads, frees. Exit code. */

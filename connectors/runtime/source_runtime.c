@@ -483,6 +483,8 @@ static void *run(void *arg) {
     for (;;) {
         bool stopping = flow_stopping(&s->flow);
         int rc = stopping ? drain_once(s) : pawl_source_step(s);
+        if (!stopping && s->ended && rc > 0) /* the status says so already */
+            flow_report(&s->flow, 1, "all is read and in the log: it has ended");
         if (rc < 0 || (!stopping && s->ended && rc > 0))
             break;
         bool drained = !s->have && s->pending_count == 0;
