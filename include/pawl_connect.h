@@ -201,9 +201,20 @@ typedef struct pawl_sink_ops {
     /* -    A text to be reported as a warning: what the sink noticed and dealt with. GONE: nothing.
      *      Called after each step. */
     int (*remark)(void *self, char *text, size_t size);
+    /* -    Writes what identifies the target, as "NAME=VALUE NAME=VALUE ..." (at most 160 bytes
+     *      with NUL): random ids stored there, numbers of databases and tables. Called after
+     *      open(). The log keeps the text. If a part has another value later, it is another
+     *      target, and on_replaced decides. Parts that can't be found out are left out. A part
+     *      "log=LOGID" says that another log has positions there under the sink's name, and this
+     *      one none. GONE: the target can't tell. */
+    int (*identity)(void *self, const pawl_sink_batch *batch, char *text, size_t size,
+                    pawl_fault *f);
 } pawl_sink_ops;
 #define PAWL_SINK_OPS_INIT \
-    { sizeof(pawl_sink_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { \
+        sizeof(pawl_sink_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0 \
+    }
 
 /* ---------------------------------------------------------------- running sinks */
 
@@ -219,6 +230,15 @@ enum pawl_on_lost {
     /* report, and continue without it: for use after a repair by hand. The log remembers which
      * records were lost, and `lost` in the status counts them from then on */
     PAWL_LOST_ACCEPT = 2
+};
+
+/* For a target that is not the one that the sink delivered to (identity()), that has lost its
+ * position, or that has another log's positions under the sink's name. Once it is taken, its own
+ * position of this log counts, if it has one, since rows and position are from one transaction. */
+enum pawl_on_replaced {
+    PAWL_REPLACED_STOP = 0,     /* report and stop */
+    PAWL_REPLACED_ADOPT = 1,    /* report, and take it; without a position: from the log's on */
+    PAWL_REPLACED_REDELIVER = 2 /* report, and take it; without a position: all that the log has */
 };
 
 /* Reports something an operator should know (severity 1: a remark, 2: a warning, 3: an error that
@@ -260,13 +280,10 @@ typedef struct pawl_sink_config {
     uint32_t dead_letter; /* stream id, for PAWL_ON_ERROR_DEAD_LETTER */
     int32_t on_lost;      /* enum pawl_on_lost */
     pawl_hooks hooks;
+    int32_t on_replaced; /* enum pawl_on_replaced */
 } pawl_sink_config;
 #define PAWL_SINK_CONFIG_INIT \
-    { \
-        sizeof(pawl_sink_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { \
-            0, 0, 0, 0, 0, 0, 0 \
-        } \
-    }
+    { sizeof(pawl_sink_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0}, 0 }
 
 /* Points of a sink: sink-opened, sink-recovered; batch-begun, batch-written; T, I:
  * target-committed, log-advanced; stable: batch-promised; 2: batch-prepared, batch-decided,

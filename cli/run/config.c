@@ -100,6 +100,8 @@ static const pawl_setting_info sink_settings[] = {
     {"linger", PAWL_SETTING_TIME, 0, NULL, "0", "how long a batch may wait for more records"},
     {"on_lost", PAWL_SETTING_CHOICE, 0, "stop|redeliver|accept", "stop",
      "what to do about records that were delivered and that the target has lost"},
+    {"on_replaced", PAWL_SETTING_CHOICE, 0, "stop|adopt|redeliver", "stop",
+     "what to do about a target that is not the one delivered to before"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static const pawl_connector sections[] = {
@@ -422,6 +424,7 @@ static void read_own(config_reading *r, flow_config *w, enum section which, cons
                        ? (int32_t)number(which, own, "guarantee")
                        : r->c->guarantee;
     w->on_lost = (int32_t)number(which, own, "on_lost");
+    w->on_replaced = (int32_t)number(which, own, "on_replaced");
     w->batch_records = small(number(which, own, "batch_records"));
     w->batch_bytes = number(which, own, "batch_bytes");
     w->linger_ms = small(number(which, own, "linger"));

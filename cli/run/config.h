@@ -27,7 +27,7 @@ typedef struct flow_config {
     uint32_t to_line;
     const char *dead_letter;
     uint32_t dead_letter_line;
-    int32_t guarantee, on_error, on_lost;
+    int32_t guarantee, on_error, on_lost, on_replaced;
     bool on_error_given;
     uint32_t batch_records, linger_ms, backoff_ms, backoff_max_ms, retries, start_at_end;
     uint64_t batch_bytes;

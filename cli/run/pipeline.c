@@ -177,6 +177,7 @@ static int add_sink(pipeline *p, const flow_config *w) {
     c.backoff_ms = w->backoff_ms, c.backoff_max_ms = w->backoff_max_ms;
     c.on_poison = w->on_error, c.dead_letter = stream(p, w->dead_letter).id;
     c.on_lost = w->on_lost;
+    c.on_replaced = w->on_replaced;
     c.hooks.report = report, c.hooks.report_arg = p;
     if (code == 0)
         code = pawl_sink_add(p->log, &c, &ops, &p->sinks[p->sink_count], &e);

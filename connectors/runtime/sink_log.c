@@ -12,6 +12,8 @@
  *   hold-STREAM-PARTITION-TEXT                 what the target must have of the partition
  *                                              (sink_held.c)
  *   lost-STREAM-PARTITION-FROM-TO              records that the target has lost, accepted; for ever
+ *   target-TEXT                                what the target said of itself (sink_target.c); it
+ *                                              stays open
  */
 #include <assert.h>
 #include <stdio.h>
@@ -246,4 +248,9 @@ int sink_answer(struct pawl_sink *s, const char *call, int outcome, const pawl_f
 int sink_log_answer(struct pawl_sink *s, int code) {
     leave_target(s);
     return flow_log_answer(&s->flow, code);
+}
+
+int sink_stop_for_good(struct pawl_sink *s, const char *text) {
+    leave_target(s);
+    return flow_fail(&s->flow, PAWL_PROCESSOR, text);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * After opening the target, and before anything else (PAWL-6): what is in doubt is resolved.
+ * After opening the target, and before anything else (PAWL-6): what is in doubt is resolved. That
+ * the target is the right one was asked before (sink_target.c).
  *
  *   transactional  the target stands            then
  *                  where the log stands         go on
@@ -9,8 +10,11 @@
  *                  ahead of the log's end       another log, or one restored from a backup: stop
  *                  below, in an open gap        what is between went elsewhere: go on from the
  *                                               log's position
- *                  below otherwise              the target lost it: report, deliver again what the
- *                                               log still has, else stop
+ *                  below otherwise              the target went back to an earlier state of its
+ *                                               own, rows and position together: report, deliver
+ *                                               again what the log still has, else stop
+ *                  nowhere: it has no position  a target that has an identity: on_replaced. Else
+ *                                               as below the log, from the beginning
  *
  *   two-phase      prepared, decided            commit
  *                  prepared, not decided        roll back
@@ -35,33 +39,60 @@ static void stand_at(struct part *t, uint64_t offset) {
         t->poison = NOWHERE;
 }
 
-static int stop(struct pawl_sink *s, const char *text) {
-    return flow_fail(&s->flow, PAWL_PROCESSOR, text);
-}
-
 /* ---- transactional */
 
+/* The target stands at `at`, below the log: it has lost what is between. */
 static int lost_some(struct pawl_sink *s, struct part *t, uint64_t at, const pawl_bounds *b) {
     char text[400];
-    if (b->first > at) {
+    bool all = s->config.on_replaced == PAWL_REPLACED_REDELIVER;
+    if (b->first > at && !all) {
         snprintf(text, sizeof text,
                  "the target stands at offset %llu of %s/%u, but %llu were delivered, and the log "
-                 "keeps only "
-                 "what is from %llu on: the target "
-                 "was restored or emptied, and records are gone; set its position by hand to go on",
+                 "keeps only what is from %llu on: the target was restored or emptied, and records "
+                 "are gone; on_replaced = \"redeliver\" delivers what is left",
                  (unsigned long long)at, t->stream.name, t->partition,
                  (unsigned long long)t->logged, (unsigned long long)b->first);
-        return stop(s, text);
+        return sink_stop_for_good(s, text);
     }
+    uint64_t from = b->first > at ? b->first : at;
     flow_report(&s->flow, 2,
                 "the target stands at offset %llu of %s/%u, but %llu were delivered: it lost them "
-                "(restored "
-                "or emptied?); "
-                "they are delivered again",
-                (unsigned long long)at, t->stream.name, t->partition,
-                (unsigned long long)t->logged);
-    stand_at(t, at);
+                "(restored or emptied?); they are delivered again from %llu on",
+                (unsigned long long)at, t->stream.name, t->partition, (unsigned long long)t->logged,
+                (unsigned long long)from);
+    stand_at(t, from);
     return 0;
+}
+
+/* The target has no position, although the log's has moved. A target that can say who it is would
+ * have one. */
+static int no_position(struct pawl_sink *s, struct part *t, const pawl_bounds *b) {
+    char text[400], mark[NAME_MAX_BYTES];
+    if (s->ops.identity != NULL && s->config.on_replaced == PAWL_REPLACED_ADOPT) {
+        flow_report(&s->flow, 2,
+                    "the target has no position for %s/%u, but %llu were delivered: the rest is "
+                    "delivered from there on, as on_replaced says",
+                    t->stream.name, t->partition, (unsigned long long)t->logged);
+        snprintf(mark, sizeof mark, "start-%u-%u-%llu-%llu", t->stream.id, t->partition,
+                 (unsigned long long)t->logged, (unsigned long long)t->logged);
+        int rc =
+            sink_log(s, &(struct log_change){.decide = mark, .finish = {t->gap}, .durable = true});
+        if (rc < 0)
+            return sink_log_answer(s, rc);
+        memcpy(t->gap, mark, sizeof t->gap);
+        return 0;
+    }
+    if (s->config.start_at_end != 0 ||
+        (s->ops.identity != NULL && s->config.on_replaced == PAWL_REPLACED_STOP)) {
+        snprintf(text, sizeof text,
+                 "the target has no position for %s/%u, but %llu were delivered: it was emptied, "
+                 "restored or made anew, or only its position was removed. Put it back; or set "
+                 "on_replaced: \"adopt\" goes on from the log's position, \"redeliver\" delivers "
+                 "again what the log still has",
+                 t->stream.name, t->partition, (unsigned long long)t->logged);
+        return sink_stop_for_good(s, text);
+    }
+    return lost_some(s, t, 0, b);
 }
 
 static int ask_position(struct pawl_sink *s, struct part *t) {
@@ -84,14 +115,7 @@ static int ask_position(struct pawl_sink *s, struct part *t) {
     if (outcome == PAWL_GONE) {
         if (start || t->logged == 0)
             return 0;
-        if (s->config.start_at_end != 0) {
-            snprintf(text, sizeof text,
-                     "the target has no position for %s/%u, but %llu were delivered: it was "
-                     "restored or emptied; set its position by hand",
-                     t->stream.name, t->partition, (unsigned long long)t->logged);
-            return stop(s, text);
-        }
-        return lost_some(s, t, 0, &b);
+        return no_position(s, t, &b);
     }
     if (at > b.durable) {
         snprintf(text, sizeof text,
@@ -99,7 +123,7 @@ static int ask_position(struct pawl_sink *s, struct part *t) {
                  "to another log, or the log was restored",
                  (unsigned long long)at, t->stream.name, t->partition,
                  (unsigned long long)b.durable);
-        return stop(s, text);
+        return sink_stop_for_good(s, text);
     }
     if (at > t->logged) {
         rc = sink_log(
@@ -164,7 +188,7 @@ static int not_whole(struct pawl_sink *s, const struct names *n, const char *who
     snprintf(text, sizeof text,
              "%s more than %u prepared batches of this sink; end some of them by hand", who,
              NAMES_MAX);
-    return stop(s, text);
+    return sink_stop_for_good(s, text);
 }
 
 /* The target's prepared batches: the log has decided on each, or it hasn't. */
@@ -211,8 +235,9 @@ static int resolve_open(struct pawl_sink *s, const struct names *held) {
         rc = not_whole(s, &open, "the log has decided on");
     for (size_t i = open.count; i > 0 && rc == 0; i--) { /* the oldest first */
         if (!sink_parse(s, open.items[i - 1], &t, &from, &to))
-            rc = stop(s, "a decided batch belongs to a stream that is not among this sink's "
-                         "inputs; add it to resolve it");
+            rc = sink_stop_for_good(
+                s, "a decided batch belongs to a stream that is not among this sink's "
+                   "inputs; add it to resolve it");
         else
             rc = commit(s, t, from, to);
     }
@@ -259,7 +284,7 @@ static int resolve_changed(struct pawl_sink *s) {
              "sink delivered in two phases before. Run it once more as it was (kind two-phase), "
              "then change it",
              n, first.name);
-    return stop(s, text);
+    return sink_stop_for_good(s, text);
 }
 
 /* Promises of bounds that the position has passed: a batch of another guarantee was delivered over
@@ -297,6 +322,8 @@ int sink_recover(struct pawl_sink *s) {
     int rc = sink_answer(s, "open", s->ops.open(s->ops.self, &batch, &f), &f);
     if (rc == 0)
         flow_point(&s->flow, "sink-opened");
+    if (rc == 0)
+        rc = sink_know_target(s);
     for (uint32_t i = 0; i < s->part_count && rc == 0; i++)
         rc = recover_part(s, &s->parts[i]);
     if (rc == 0)

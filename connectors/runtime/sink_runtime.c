@@ -17,9 +17,9 @@ static const char *config_fault(const pawl_sink_config *c, const pawl_sink_ops *
     if (c->inputs == NULL || c->input_count == 0 || c->input_count > 64)
         return "a sink needs 1 to 64 inputs";
     if (c->guarantee < 0 || c->guarantee > 2 || c->on_poison < 0 || c->on_poison > 2 ||
-        c->on_lost < 0 || c->on_lost > 2 || o->kind < PAWL_SINK_TRANSACTIONAL ||
-        o->kind > PAWL_SINK_IDEMPOTENT)
-        return "kind, guarantee, on_poison or on_lost has no such value";
+        c->on_lost < 0 || c->on_lost > 2 || c->on_replaced < 0 || c->on_replaced > 2 ||
+        o->kind < PAWL_SINK_TRANSACTIONAL || o->kind > PAWL_SINK_IDEMPOTENT)
+        return "kind, guarantee, on_poison, on_lost or on_replaced has no such value";
     if (o->open == NULL || o->begin == NULL || o->write == NULL || o->abort == NULL)
         return "a sink needs open, begin, write and abort";
     if ((!exactly || o->kind != PAWL_SINK_TWO_PHASE) && o->commit == NULL)

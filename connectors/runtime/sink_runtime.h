@@ -3,6 +3,7 @@
  * The sink runtime's own parts. Each file calls those below it, never those above:
  *   sink_runtime.c   add, remove, the thread, status
  *   sink_step.c      one step: which partition is due
+ *   sink_target.c    is the target still the one that the sink delivered to
  *   sink_recover.c   after opening the target: where does it stand, what does it hold, what has the
  *                    log decided
  *   sink_held.c      what the target must have, and what it has lost
@@ -123,6 +124,8 @@ int sink_drop_promise(struct pawl_sink *s, struct part *t);
 int sink_answer(struct pawl_sink *s, const char *call, int outcome, const pawl_fault *f);
 /* What the log answered, < 0. */
 int sink_log_answer(struct pawl_sink *s, int code);
+/* The sink stops, and the status has the text. < 0. */
+int sink_stop_for_good(struct pawl_sink *s, const char *text);
 
 /* ---- sink_held.c */
 
@@ -162,6 +165,13 @@ int sink_commit_decided(struct pawl_sink *s, struct part *t, uint64_t from, uint
 int sink_move_poison(struct pawl_sink *s, struct part *t);
 /* t->chunk is an interval that the log has lost. A step. */
 int sink_pass_lost(struct pawl_sink *s, struct part *t);
+
+/* ---- sink_target.c */
+
+/* Asks the target who it is, and compares that with what the log keeps of it. A step. */
+int sink_know_target(struct pawl_sink *s);
+/* on_replaced says that another target is taken. */
+bool sink_adopts(const struct pawl_sink *s);
 
 /* ---- sink_recover.c */
 

@@ -5,13 +5,25 @@
  *   transactional  the position is in a table of the same database. Each batch moves it in its own
  *                  transaction, from the value that this sink last knew. If anyone else has moved
  *                  it, the batch is rolled back and the position is read again
- *   idempotent     INSERT ... ON CONFLICT; a commit is durable before the log records it
+ *   idempotent     INSERT ... ON CONFLICT; a commit is durable before the log records it. The
+ *                  position is written too, but nothing depends on it
  *
- * Every open makes a new connection, so it doesn't matter what a fault left of the old one.
+ * Every open makes a new connection, so it doesn't matter what a fault left of the old one. Whether
+ * the file is still the one that has its name is asked before and after each commit (place.h).
+ *
+ * IDENTITY. At first use the position table gets a row with a random id, and the log keeps it. The
+ * other part is whether the table is older or younger than the position table, by their places in
+ * sqlite_schema: a table that was dropped and made anew has become younger. (VACUUM keeps the
+ * order.) A changed schema is looked at in a new connection.
+ *
+ *   row of the position table     log_id       sink   stream_id, partition, position
+ *   the target's id               target-HEX   ""     0
+ *   a position                    the log's    sink   that of the sink
  *
  *   result of SQLite                                                 outcome
  *   BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL, SCHEMA    RETRY
- *   READONLY_DBMOVED (the file was replaced)                         RETRY
+ *   READONLY_DBMOVED (the file was replaced); CANTOPEN, if it could  RETRY
+ *   be opened before
  *   CONSTRAINT, MISMATCH, TOOBIG, RANGE                              POISON
  *   the rest: no such table or column, READONLY, CANTOPEN, CORRUPT,  FATAL
  *   NOTADB, PERM, AUTH
@@ -22,6 +34,7 @@
 #include <string.h>
 
 #include "connectors/runtime/stands.h"
+#include "connectors/sqlite/place.h"
 #include "connectors/text/columns.h"
 
 extern const pawl_connector connect_sink_sqlite;
@@ -32,7 +45,10 @@ struct sqlite_sink {
     bool update, idempotent;
     uint32_t busy_ms;
     sqlite3 *db;
-    sqlite3_stmt *insert, *begin, *commit, *move, *put;
+    sqlite3_stmt *insert, *begin, *commit, *move, *put, *version;
+    struct place place;
+    bool opened_before;
+    int64_t schema; /* the schema's version when the connection was made */
     struct stands stands;
     struct column_value *values;
 };
@@ -141,7 +157,7 @@ static int run(struct sqlite_sink *s, sqlite3_stmt *q) {
 /* ---- opening */
 
 static void disconnect(struct sqlite_sink *s) {
-    sqlite3_stmt **all[] = {&s->insert, &s->begin, &s->commit, &s->move, &s->put};
+    sqlite3_stmt **all[] = {&s->insert, &s->begin, &s->commit, &s->move, &s->put, &s->version};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         sqlite3_finalize(*all[i]);
         *all[i] = NULL;
@@ -149,6 +165,26 @@ static void disconnect(struct sqlite_sink *s) {
     sqlite3_close_v2(s->db);
     s->db = NULL;
     s->stands.count = 0;
+}
+
+/* DONE: the database that is open still has its name. What is closed then leaves the files alone:
+ * they may be another database's. */
+static int still_there(struct sqlite_sink *s, pawl_fault *f) {
+    const char *why = "";
+    enum place_state state = place_look(&s->place, s->db, s->path, &why);
+    if (state == PLACE_SAME)
+        return PAWL_DONE;
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    return pawl_fault_set(f, state == PLACE_MIXED ? PAWL_FATAL : PAWL_RETRY, "%s %s", s->path, why);
+}
+
+/* One number, of a statement without parameters. */
+static int number_of(struct sqlite_sink *s, sqlite3_stmt *q, const char *what, int64_t *out,
+                     pawl_fault *f) {
+    int rc = sqlite3_step(q);
+    *out = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
+    int end = sqlite3_reset(q);
+    return rc == SQLITE_ROW && end == SQLITE_OK ? PAWL_DONE : answer_all(s, what, f);
 }
 
 /* Reads the table's columns and their types. */
@@ -222,21 +258,47 @@ static int prepare_positions(struct sqlite_sink *s, pawl_fault *f) {
     return prepare(s, &s->put, text, f);
 }
 
+static int connect(struct sqlite_sink *s, pawl_fault *f) {
+    const char *why = "";
+    enum place_state state = place_before(&s->place, s->path, &why);
+    if (state != PLACE_SAME)
+        return pawl_fault_set(f, state == PLACE_MIXED ? PAWL_FATAL : PAWL_RETRY, "%s %s", s->path,
+                              why);
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    bool create = s->setup != NULL && !s->opened_before; /* else it is away, and comes back */
+    if (sqlite3_open_v2(s->path, &s->db, flags | (create ? SQLITE_OPEN_CREATE : 0), NULL) !=
+        SQLITE_OK) {
+        int outcome = answer_all(s, "opening", f);
+        bool away = (sqlite3_errcode(s->db) & 0xFF) == SQLITE_CANTOPEN && s->opened_before;
+        return away ? PAWL_RETRY : outcome;
+    }
+    sqlite3_busy_timeout(s->db, (int)s->busy_ms);
+    if (strcmp(s->journal, "keep") == 0)
+        return PAWL_DONE;
+    char sql[64];
+    snprintf(sql, sizeof sql, "PRAGMA journal_mode=%s", s->journal);
+    return exec(s, "setting the journal mode of", sql, f);
+}
+
+/* What the connection is of: the file, the schema. */
+static int look_around(struct sqlite_sink *s, pawl_fault *f) {
+    int outcome = simple(s, &s->version, "PRAGMA schema_version", f);
+    if (outcome == PAWL_DONE)
+        outcome = number_of(s, s->version, "looking at", &s->schema, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    if (!place_take(&s->place, s->db, s->path)) {
+        sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        return pawl_fault_set(f, PAWL_RETRY, "%s was replaced while it was being opened", s->path);
+    }
+    return still_there(s, f);
+}
+
 static int sqlite_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct sqlite_sink *s = self;
     (void)b;
     disconnect(s);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    if (sqlite3_open_v2(s->path, &s->db, flags | (s->setup != NULL ? SQLITE_OPEN_CREATE : 0),
-                        NULL) != SQLITE_OK)
-        return answer_all(s, "opening", f);
-    sqlite3_busy_timeout(s->db, (int)s->busy_ms);
-    int outcome = PAWL_DONE;
-    if (strcmp(s->journal, "keep") != 0) {
-        char sql[64];
-        snprintf(sql, sizeof sql, "PRAGMA journal_mode=%s", s->journal);
-        outcome = exec(s, "setting the journal mode of", sql, f);
-    }
+    int outcome = connect(s, f);
     if (outcome == PAWL_DONE) /* in WAL mode the same as FULL: each commit is synced */
         outcome = exec(s, "opening", "PRAGMA synchronous=EXTRA", f);
     if (outcome == PAWL_DONE && s->setup != NULL)
@@ -245,11 +307,71 @@ static int sqlite_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         outcome = look_at_table(s, f);
     if (outcome == PAWL_DONE)
         outcome = prepare_insert(s, f);
-    if (outcome == PAWL_DONE && !s->idempotent)
+    if (outcome == PAWL_DONE)
         outcome = prepare_positions(s, f);
     if (outcome == PAWL_DONE)
         outcome = simple(s, &s->begin, "BEGIN IMMEDIATE", f);
-    return outcome == PAWL_DONE ? simple(s, &s->commit, "COMMIT", f) : outcome;
+    if (outcome == PAWL_DONE)
+        outcome = simple(s, &s->commit, "COMMIT", f);
+    if (outcome == PAWL_DONE)
+        outcome = look_around(s, f);
+    s->opened_before |= outcome == PAWL_DONE;
+    return outcome;
+}
+
+/* ---- identity */
+
+/* The target's id; made where there is none. */
+static int make_id(struct sqlite_sink *s, pawl_fault *f) {
+    char *sql = sqlite3_mprintf(
+        "INSERT INTO \"%w\" SELECT 'target-' || lower(hex(randomblob(8))), '', 0, 0, 0 WHERE NOT "
+        "EXISTS (SELECT 1 FROM \"%w\" WHERE sink = '' AND substr(log_id, 1, 7) = 'target-')",
+        s->positions, s->positions);
+    int outcome = sql != NULL ? exec(s, "storing the target's id in", sql, f)
+                              : pawl_fault_set(f, PAWL_RETRY, "no memory");
+    sqlite3_free(sql);
+    return outcome;
+}
+
+/* What identifies the target: its id; is the table older than the position table; another log's id,
+ * if only another log has positions here. */
+static int sqlite_identity(void *self, const pawl_sink_batch *b, char *out, size_t size,
+                           pawl_fault *f) {
+    struct sqlite_sink *s = self;
+    sqlite3_stmt *q = NULL;
+    char hex[33];
+    int outcome = make_id(s, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    sqlite3_str *text = sqlite3_str_new(s->db);
+    sqlite3_str_appendf(
+        text,
+        "SELECT (SELECT substr(log_id, 8) FROM \"%w\" WHERE sink = '' AND substr(log_id, 1, 7) = "
+        "'target-' LIMIT 1), (SELECT t.rowid < p.rowid FROM sqlite_master t, sqlite_master p WHERE "
+        "t.type = 'table' AND p.type = 'table' AND t.name = %Q COLLATE NOCASE AND p.name = %Q "
+        "COLLATE NOCASE), (SELECT log_id FROM \"%w\" WHERE sink = ?2 AND log_id <> ?1 AND NOT "
+        "EXISTS (SELECT 1 FROM \"%w\" WHERE sink = ?2 AND log_id = ?1) LIMIT 1)",
+        s->positions, s->table, s->positions, s->positions, s->positions);
+    outcome = prepare(s, &q, text, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    log_id_text(b->log_id, hex);
+    sqlite3_bind_text(q, 1, hex, 32, SQLITE_STATIC);
+    sqlite3_bind_text(q, 2, b->sink, -1, SQLITE_STATIC);
+    if (sqlite3_step(q) != SQLITE_ROW) {
+        outcome = answer_all(s, "asking for the identity of", f);
+    } else {
+        const char *id = (const char *)sqlite3_column_text(q, 0),
+                   *other = (const char *)sqlite3_column_text(q, 2);
+        bool view = sqlite3_column_type(q, 1) == SQLITE_NULL;
+        snprintf(out, size, "id=%.16s%s%s%s%.32s", id != NULL ? id : "",
+                 view                            ? ""
+                 : sqlite3_column_int(q, 1) != 0 ? " table=older-than-its-positions"
+                                                 : " table=younger-than-its-positions",
+                 other != NULL ? " log=" : "", "", other != NULL ? other : "");
+    }
+    sqlite3_finalize(q);
+    return outcome;
 }
 
 /* ---- position */
@@ -318,8 +440,18 @@ static int move_position(struct sqlite_sink *s, const pawl_sink_batch *b, pawl_f
 
 static int sqlite_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct sqlite_sink *s = self;
+    int64_t schema;
     (void)b;
-    return run(s, s->begin) == SQLITE_OK ? PAWL_DONE : answer_all(s, "beginning in", f);
+    int outcome = still_there(s, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    if (run(s, s->begin) != SQLITE_OK)
+        return answer_all(s, "beginning in", f);
+    outcome = number_of(s, s->version, "looking at", &schema, f);
+    if (outcome == PAWL_DONE && schema != s->schema)
+        return pawl_fault_set(f, PAWL_RETRY, "the schema of %s was changed: it is opened again",
+                              s->path);
+    return outcome;
 }
 
 static int bind(sqlite3_stmt *q, int i, const struct column *c, const struct column_value *v) {
@@ -361,13 +493,20 @@ static int sqlite_write(void *self, const pawl_sink_batch *b, const pawl_record 
 
 static int sqlite_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct sqlite_sink *s = self;
-    int outcome = s->idempotent ? PAWL_DONE : move_position(s, b, f);
+    int outcome = move_position(s, b, f);
+    if (outcome == PAWL_DONE)
+        outcome = still_there(s, f);
     if (outcome != PAWL_DONE)
         return outcome;
     if (run(s, s->commit) != SQLITE_OK)
         /* a deferred constraint: the runtime finds the record by halves */
         return answer(s, "committing in", f);
-    struct stand *t = s->idempotent ? NULL : stands_of(&s->stands, b);
+    /* Only now it is certain in which file that was. If the file is another one by now, the sink
+     * asks that one for its position before the log moves on. */
+    outcome = still_there(s, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    struct stand *t = stands_of(&s->stands, b);
     if (t != NULL) {
         t->there = true;
         t->at = b->to;
@@ -433,6 +572,7 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
     out->commit = sqlite_commit;
     out->position = sqlite_position, out->abort = sqlite_abort;
     out->status = sqlite_status, out->destroy = sqlite_destroy;
+    out->identity = sqlite_identity;
     return 0;
 }
 
@@ -447,7 +587,7 @@ static const pawl_setting_info settings[] = {
     {"on_conflict", PAWL_SETTING_CHOICE, 0, "ignore|update", "ignore",
      "idempotent: what happens to a row that is there"},
     {"position_table", PAWL_SETTING_TEXT, 0, NULL, "pawl_positions",
-     "transactional: created where it is missing"},
+     "for the position and the target's id; created where it is missing"},
     {"setup", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "SQL to run at each opening, such as CREATE TABLE IF NOT EXISTS; then the file is created "
      "too"},

@@ -342,6 +342,107 @@ static void a_target_beyond_the_log_stops_it(void **state) {
     free_fixture(f);
 }
 
+/* ---- is it the same target */
+
+static char reports[4096];
+static void note(void *arg, const char *name, int severity, const char *message) {
+    size_t n = strlen(reports);
+    (void)arg;
+    (void)name;
+    snprintf(reports + n, sizeof reports - n, "%d: %s\n", severity, message);
+}
+
+/* What becomes of a target after 20 of 60 records (or none), and what the sink makes of it. */
+static const struct identity_case {
+    const char *label;
+    const char *before, *after; /* identity() at the two openings; before "": an older version */
+    uint32_t delivered;         /* before the second opening */
+    bool loses_position, loses_rows;
+    int on_replaced;
+    const char *says; /* NULL: nothing */
+    uint32_t copies;  /* of the first 20 records at the end; UINT32_MAX: the sink has stopped */
+} identity_cases[] = {
+    {"the same", "id=1 table=2", "id=1 table=2", 20, false, false, 0, NULL, 1},
+    {"more is known", "id=1", "id=1 system=7 table=2", 20, false, false, 0, NULL, 1},
+    {"less is known", "id=1 system=7", "id=1", 20, false, false, 0, NULL, 1},
+    {"another value", "id=1 table=2", "id=1 table=22", 20, false, false, 0,
+     "3: the target is not the one that this sink delivered to (table was 2 and is 22)",
+     UINT32_MAX},
+    {"a longer value", "id=12", "id=1", 20, false, false, 0, "(id was 12 and is 1)", UINT32_MAX},
+    {"two other values", "id=1 a=2", "id=3 a=4", 20, false, false, 0,
+     "(id was 1 and is 3, a was 2 and is 4)", UINT32_MAX},
+    {"another, and nothing delivered yet", "id=1", "id=2", 0, false, false, 0, NULL, 1},
+    {"another, adopted", "id=1", "id=2", 20, true, true, PAWL_REPLACED_ADOPT,
+     "2: the target has no position for in/0, but 20 were delivered", 0},
+    {"another, adopted, with a position", "id=1", "id=2", 20, false, false, PAWL_REPLACED_ADOPT,
+     "2: the target is not the one", 1},
+    {"another, delivered again", "id=1", "id=2", 20, true, true, PAWL_REPLACED_REDELIVER,
+     "2: the target is not the one", 1},
+    {"its position is lost", "id=1", "id=1", 20, true, false, 0,
+     "3: the target has no position for in/0, but 20 were delivered", UINT32_MAX},
+    {"its position is lost, adopted", "id=1", "id=1", 20, true, false, PAWL_REPLACED_ADOPT,
+     "as on_replaced says", 1},
+    {"its position is lost, delivered again", "id=1", "id=1", 20, true, false,
+     PAWL_REPLACED_REDELIVER, "delivered again from 0 on", 2},
+    {"an older version delivered", "", "id=1", 20, false, false, 0,
+     "1: the target is known from now on as: id=1", 1},
+    {"an older version, no position", "", "id=1", 20, true, true, 0, "has no position", UINT32_MAX},
+    {"an older version, nothing delivered", "", "id=1", 0, false, false, 0, NULL, 1},
+    {"another log's", "", "id=1 log=abc", 0, false, false, 0,
+     "3: the target has positions of another log (abc) under the name to-fake", UINT32_MAX},
+    {"another log's, adopted", "", "id=1 log=abc", 0, false, false, PAWL_REPLACED_ADOPT,
+     "2: the target has positions of another log", 1},
+    {"another log's, later", "id=1", "id=1 log=abc", 20, false, false, 0, NULL, 1},
+};
+
+static void judge_identity(struct fixture *f, const struct identity_case *c) {
+    int rc = drive(f);
+    uint32_t n = f->target->rows[0];
+    bool stopped = c->copies == UINT32_MAX,
+         said = c->says == NULL ? reports[0] == 0 : strstr(reports, c->says) != NULL;
+    if (!said || stopped != (rc < 0) || (!stopped && n != c->copies) ||
+        (!stopped && (f->target->rows[20] != 1 || f->target->rows[COUNT - 1] != 1)))
+        fail_msg("%s: %d, %u copies, said: %s", c->label, rc, n, reports);
+}
+
+static void another_target_is_noticed(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof identity_cases / sizeof identity_cases[0]; i++) {
+        const struct identity_case *c = &identity_cases[i];
+        struct fixture *f = new_fixture(PAWL_SINK_TRANSACTIONAL);
+        f->config.hooks.report = note;
+        f->config.batch_records = 10;
+        snprintf(f->target->identity, sizeof f->target->identity, "%s", c->before);
+        if (c->delivered != 0 || c->before[0] != 0) {
+            add(f);
+            assert_int_equal(pawl_sink_step(f->sink), 0); /* opens */
+            for (uint32_t n = 0; n < c->delivered; n += 10)
+                assert_int_equal(pawl_sink_step(f->sink), 0);
+            close_all(f);
+            open_log(f);
+        }
+        snprintf(f->target->identity, sizeof f->target->identity, "%s", c->after);
+        if (c->loses_position)
+            f->target->position = UINT64_MAX;
+        if (c->loses_rows)
+            memset(f->target->rows, 0, sizeof f->target->rows);
+        f->config.on_replaced = c->on_replaced;
+        reports[0] = 0;
+        add(f);
+        judge_identity(f, c);
+        close_all(f); /* and once more, without an answer: the same, or it was settled */
+        f->config.on_replaced = 0;
+        open_log(f);
+        if (c->copies != UINT32_MAX)
+            reports[0] = 0;
+        add(f);
+        struct identity_case again = *c;
+        again.says = c->copies != UINT32_MAX ? NULL : c->says;
+        judge_identity(f, &again);
+        free_fixture(f);
+    }
+}
+
 /* ---- two-phase, finished by hand */
 
 /* A process that runs the sink and is killed at the point. */
@@ -609,6 +710,7 @@ int main(void) {
         cmocka_unit_test(poison_stops_where_it_is_told_to),
         cmocka_unit_test(what_the_target_lost_is_delivered_again),
         cmocka_unit_test(a_target_beyond_the_log_stops_it),
+        cmocka_unit_test(another_target_is_noticed),
         cmocka_unit_test(rolled_back_by_hand_is_told),
         cmocka_unit_test(committed_by_hand_is_recognised),
         cmocka_unit_test(what_nobody_decided_is_rolled_back),

@@ -157,6 +157,16 @@ static int fake_committed(void *self, const pawl_sink_batch *b, pawl_fault *e) {
     return f->marker >= b->to ? PAWL_DONE : PAWL_GONE;
 }
 
+static int fake_identity(void *self, const pawl_sink_batch *b, char *text, size_t size,
+                         pawl_fault *e) {
+    struct fake *f = self;
+    (void)b;
+    if (due(f, false))
+        return away(e);
+    snprintf(text, size, "%s", f->identity);
+    return PAWL_DONE;
+}
+
 static void fake_abort(void *self) {
     ((struct fake *)self)->begun = false;
 }
@@ -168,5 +178,7 @@ pawl_sink_ops fake_ops(struct fake *f, int kind) {
     o.commit = fake_commit, o.position = fake_position, o.prepare = fake_prepare;
     o.commit_prepared = fake_commit_prepared, o.rollback_prepared = fake_rollback_prepared;
     o.list_prepared = fake_list, o.committed = fake_committed;
+    if (f->identity[0] != 0)
+        o.identity = fake_identity;
     return o;
 }

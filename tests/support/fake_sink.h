@@ -23,8 +23,9 @@ struct fake {
     /* durable in the target */
     /* how often the target holds the record of this offset; idempotent: how often it was written */
     uint32_t rows[FAKE_RECORDS];
-    uint64_t position; /* UINT64_MAX: none */
-    uint64_t marker;   /* two-phase: end of the last batch committed */
+    uint64_t position;  /* UINT64_MAX: none */
+    uint64_t marker;    /* two-phase: end of the last batch committed */
+    char identity[160]; /* "": it has none (asked when fake_ops() is called) */
     struct fake_prepared prepared[FAKE_PREPARED];
     /* the session */
     uint8_t open[FAKE_RECORDS];

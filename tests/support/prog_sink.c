@@ -133,6 +133,10 @@ static void option(pawl *log, pawl_sink_config *c, uint64_t *limit_ms, const cha
         c->on_lost = strcmp(value, "stop") == 0        ? PAWL_LOST_STOP
                      : strcmp(value, "redeliver") == 0 ? PAWL_LOST_REDELIVER
                                                        : PAWL_LOST_ACCEPT;
+    } else if (strcmp(name, "on_replaced") == 0) {
+        c->on_replaced = strcmp(value, "stop") == 0    ? PAWL_REPLACED_STOP
+                         : strcmp(value, "adopt") == 0 ? PAWL_REPLACED_ADOPT
+                                                       : PAWL_REPLACED_REDELIVER;
     } else if (strcmp(name, "at") == 0) {
         add_action(value);
     } else {
