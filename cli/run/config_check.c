@@ -80,6 +80,9 @@ static void make(config_reading *r, flow_config *w) {
         rc = pawl_source_make(w->type, &s, &ops, &e);
         if (rc == 0) {
             w->source_flags = ops.flags;
+            if ((ops.flags & PAWL_SOURCE_STRANGERS) != 0 && !w->on_error_given &&
+                w->dead_letter == NULL)
+                w->on_error = PAWL_ON_ERROR_SKIP; /* what a stranger sends stops nothing */
             if (ops.destroy != NULL)
                 ops.destroy(ops.self);
         }

@@ -410,8 +410,9 @@ struct frame wire_frame(const struct wire *w, const struct wire_connection *c) {
     struct frame_rule r = rule(w);
     const uint8_t *p = c->buf + c->from;
     struct frame f = frame_next(&r, &c->framing, p, c->len - c->from);
+    /* A sender that sends again what isn't acknowledged also sends the end of its lines. */
     if (f.kind == FRAME_NONE && c->closing)
-        f = frame_last(&r, &c->framing, p, c->len - c->from, c->orderly);
+        f = frame_last(&r, &c->framing, p, c->len - c->from, c->orderly && !w->set.answers);
     return f;
 }
 

@@ -494,6 +494,8 @@ static void *run(void *arg) {
             flow_wait(&s->flow, -1, stopping && rc > FLOW_DRAIN_MS ? FLOW_DRAIN_MS : rc);
     }
     s->waits = false;
+    s->said_ns = 0; /* nothing stays unsaid */
+    say_poison(s, 0);
     return NULL;
 }
 

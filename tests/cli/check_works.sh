@@ -73,6 +73,12 @@ for type in syslog socket; do
     pipeline '' "  f: {type: $type, address: '1', to: a, line_max: 400k}" "$sink" |
         expect error "$type" 'line_max is 409600'
 done
+json="  f: {type: syslog, address: '1', to: a, format: json"
+pipeline '' "$json, line_max: 64k}" "$sink" | expect error 'JSON' 'may become 393472 bytes of JSON'
+pipeline '' "$json}" "$sink" | expect remark 'JSON, the default' 'may become 393472 bytes'
+pipeline '' "$json, line_max: 40k}" "$sink" | expect well 'JSON that fits' 'may become'
+pipeline '' "  f: {type: syslog, address: '1', to: a}" "$sink" >q.yaml
+"$pawl" check q.yaml | grep -qF 'is passed over' || fault 'a stranger stops the pipeline'
 
 # ---- what is written comes back
 mkdir watched && ln -s watched link && mkdir -p deep/er
