@@ -40,6 +40,8 @@ static void print_outside(int depth, const pawl_outside_place *a, const pawl_out
     print_text(a->thing);
     if (a->at == UINT64_MAX || b->at == UINT64_MAX)
         cli_printf(", within %ss %" PRIu64 " to %" PRIu64, unit, a->from, b->to);
+    else if (a->unit == PAWL_OUTSIDE_BYTES && b->end == UINT64_MAX)
+        cli_printf(", from byte %" PRIu64, a->at);
     else if (a->unit == PAWL_OUTSIDE_BYTES)
         cli_printf(", bytes %" PRIu64 " to %" PRIu64, a->at, b->end);
     else if (a->at == b->at)

@@ -51,6 +51,8 @@ typedef struct job {
     uint64_t batch_lines;
     size_t batch_bytes;
     place at;                          /* after the last line put */
+    uint64_t named;                    /* place up to which the log says what was read */
+    bool begun;                        /* it says where the input begins */
     uint64_t before;                   /* lines that were there already */
     uint64_t lines, bytes;             /* committed by this run */
     uint64_t pending_bytes;            /* of the batch, newlines included */
@@ -132,6 +134,7 @@ static int resume(job *j) {
     j->before = pawl_producer_sequence(j->producer);
     if (j->before == 0)
         return CLI_OK;
+    j->begun = true;
     if (!decode_place(&j->at, cookie, size)) {
         cli_error("producer '%s' in %s was used by another program than `pawl ingest`, which can't "
                   "tell how "
@@ -140,6 +143,7 @@ static int resume(job *j) {
                   j->args->value[PRODUCER], j->dir);
         return CLI_PROBLEM;
     }
+    j->named = j->at.offset;
     char tail[LINES_TAIL_MAX];
     size_t tail_size = 0, newline = j->at.unterminated ? 0 : 1;
     enum lines_result got = lines_skip(&j->in, j->at.offset, tail, &tail_size);
@@ -172,11 +176,51 @@ static bool wait_for_space(job *j, int code) {
     return true;
 }
 
+/* Names what was read from the last place named up to `to`: the batch's lines, or none. With a
+ * producer the input is what the producer takes lines from, whatever its path; without one, each
+ * run takes another. */
+static int name_lines(job *j, uint64_t to, bool records) {
+    pawl_outside o = PAWL_OUTSIDE_INIT;
+    char thing[256], note[256];
+    snprintf(thing, sizeof thing, "ingest %.200s",
+             j->producer != NULL ? j->args->value[PRODUCER] : j->source);
+    snprintf(note, sizeof note, "%.200s", j->source);
+    o.thing = thing;
+    o.note = j->producer != NULL ? note : NULL;
+    o.from = j->named;
+    o.to = to;
+    o.flags = j->begun ? 0 : PAWL_OUTSIDE_BEGINS;
+    o.stream = j->stream.id;
+    o.mark_kind = records ? PAWL_MARKS_LINES : PAWL_MARKS_NONE;
+    o.step = records ? 1 : 0;
+    int code = pawl_tx_origin(j->tx, j->producer, &o);
+    if (code < 0)
+        return cli_library_error(code, "%s, bytes %" PRIu64 " to %" PRIu64, j->source, j->named,
+                                 to);
+    j->named = to;
+    j->begun = true;
+    return CLI_OK;
+}
+
+static int begin_batch(job *j, uint64_t line) {
+    int code = pawl_begin(j->log, &j->tx);
+    if (code < 0)
+        j->tx = NULL;
+    else
+        code = pawl_tx_origin(j->tx, j->producer, NULL);
+    if (code < 0)
+        return cli_library_error(code, "beginning a transaction in %s", j->dir);
+    /* the newline that the last line lacked */
+    return line > j->named ? name_lines(j, line, false) : CLI_OK;
+}
+
 static int commit_batch(job *j) {
     if (j->batch_lines == 0)
         return CLI_OK;
     uint64_t last = j->before + j->lines + j->batch_lines;
-    int code = 0;
+    int code = name_lines(j, j->at.offset, true);
+    if (code != CLI_OK)
+        return code;
     if (j->producer != NULL) {
         unsigned char cookie[COOKIE_SIZE];
         encode_place(&j->at, cookie);
@@ -220,11 +264,10 @@ static int sync_log(job *j) {
 }
 
 static int put_line(job *j, const char *line, size_t size, bool unterminated) {
-    int code = j->tx == NULL ? pawl_begin(j->log, &j->tx) : 0;
-    if (code < 0) {
-        j->tx = NULL;
-        return cli_library_error(code, "beginning a transaction in %s", j->dir);
-    }
+    uint64_t begin = j->in.offset - size - !unterminated;
+    int code = j->tx == NULL ? begin_batch(j, begin) : CLI_OK;
+    if (code != CLI_OK)
+        return code;
     pawl_record r = {.value = line, .value_len = (uint32_t)size};
     do
         code = pawl_put(j->tx, j->stream.id, j->partition, &r);

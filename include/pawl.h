@@ -480,7 +480,7 @@ typedef struct pawl_outside {
     int32_t mark_kind; /* enum pawl_marks */
     uint32_t step;     /* at most 65,535 */
     uint32_t reserved; /* 0 */
-    /* PAWL_MARKS_GIVEN: for each record covered, where it began: ascending, within from and to */
+    /* PAWL_MARKS_GIVEN: for each record covered, where it began, from <= mark <= to */
     const uint64_t *marks;
     uint64_t mark_count;
 } pawl_outside;

@@ -384,10 +384,10 @@ PAWL_API PAWL_CHECKED int pawl_source_position(pawl_source_context *x, const cha
 /* Names what the batch that read() is about to return was read from, as pawl_tx_origin() does: the
  * next `records` of the batch's records, which may be 0. Several calls cover the batch in order; a
  * batch with the end of one file and the beginning of the next has two. A batch without records may
- * name intervals too. Records that on_poison skips are named as passed over by the runtime, if the
- * marks say where they are. The stream is the source's; `o->stream` is ignored. The strings are
- * copied; the marks must stay valid as the batch does. Only read() may call it, at most 16 times
- * for a batch.
+ * name intervals too; those of a read() that returns no batch are committed with the next one.
+ * Records that on_poison skips are named as passed over by the runtime, if the marks say where they
+ * are. The stream is the source's; `o->stream` is ignored. The strings are copied; the marks must
+ * stay valid as the batch does. Only read() may call it, at most 16 times for a batch.
  * Errors: INVALID, MEMORY, UNSUPPORTED. */
 PAWL_API PAWL_CHECKED int pawl_source_origin(pawl_source_context *x, const pawl_outside *o,
                                              uint64_t records);

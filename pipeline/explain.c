@@ -162,8 +162,10 @@ static void take_entry(struct search *s, const struct origin_entry *e, uint64_t 
     s->step = e->step;
     if (!origin_mark(e, i, &o->at))
         o->at = NO_OFFSET;
-    else if (!origin_mark(e, i + 1, &o->end))
-        o->end = e->to;
+    else if (i + 1 >= e->records || !origin_mark(e, i + 1, &o->end))
+        o->end = e->mark_kind == PAWL_MARKS_NUMBERS ? o->at + 1 : e->to;
+    else if (o->end < o->at) /* the next one began earlier */
+        o->end = NO_OFFSET;
     s->found = true;
 }
 

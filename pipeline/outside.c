@@ -258,12 +258,11 @@ static bool next_record(const struct outside *o, struct cursor *c, const void **
 /* Where the i-th record of an entry began and ended. `mark` is that of the record before. */
 static void move_mark(const struct origin_entry *e, uint32_t i, uint32_t *marks_at, uint64_t *mark,
                       uint64_t *end, uint32_t len) {
-    uint64_t v = 0;
+    if (i == 0)
+        *mark = *end = e->from;
     if (e->mark_kind == PAWL_MARKS_LINES)
-        *mark = i == 0 ? e->from : *end;
-    else if (e->mark_kind == PAWL_MARKS_GIVEN && varint_get(e->marks, e->marks_len, marks_at, &v))
-        *mark = (i == 0 ? e->from : *mark) + v;
-    else
+        *mark = *end;
+    else if (e->mark_kind != PAWL_MARKS_GIVEN || !mark_get(e->marks, e->marks_len, marks_at, mark))
         *mark = e->from + i;
     *end = e->mark_kind == PAWL_MARKS_NUMBERS ? *mark + 1 : *mark + len + (uint64_t)e->step;
 }

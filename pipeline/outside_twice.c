@@ -74,8 +74,9 @@ static void go_on(const struct twice *w, struct thing *t, uint32_t partner, uint
         *ended = *m;
         *m = (struct match){.partner = partner, .from = place, .lsn = lsn};
     }
-    m->to = end;
-    assert(m->from <= place && partner != t->id); /* PAWL-4: places ascend within a stretch */
+    m->from = place < m->from ? place : m->from;
+    m->to = end > m->to ? end : m->to;
+    assert(m->from <= place && partner != t->id); /* PAWL-4: a thing is no copy of itself */
     m->samples++;
     m->records += UINT64_C(1) << w->rate;
     m->bytes += (uint64_t)len << w->rate;

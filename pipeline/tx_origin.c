@@ -79,10 +79,9 @@ static void encode_order(struct pawl_tx *tx) {
 static int encode_marks(struct pawl_tx *tx, const pawl_outside *o) {
     uint64_t before = o->from;
     for (uint64_t i = 0; i < o->mark_count; i++) {
-        if (o->marks[i] < before || o->marks[i] > o->to)
-            return fail(PAWL_INVALID, "the marks of %.60s do not ascend within the interval",
-                        o->thing);
-        varint_put(&tx->marks, o->marks[i] - before);
+        if (o->marks[i] < o->from || o->marks[i] > o->to || !mark_fits(before, o->marks[i]))
+            return fail(PAWL_INVALID, "the marks of %.60s are not within the interval", o->thing);
+        mark_put(&tx->marks, before, o->marks[i]);
         before = o->marks[i];
     }
     return 0;

@@ -444,6 +444,11 @@ bool origin_mark(const struct origin_entry *e, uint32_t i, uint64_t *mark);
 /* Numbers of seven bits a byte, the lowest first; at most 10 bytes. */
 void varint_put(struct bytes *b, uint64_t v);
 bool varint_get(const uint8_t *data, uint32_t len, uint32_t *at, uint64_t *v);
+/* A mark, as the distance from the one before; at most 2^62. */
+bool mark_fits(uint64_t before, uint64_t mark);
+void mark_put(struct bytes *b, uint64_t before, uint64_t mark);
+/* *mark is the one before, and becomes this one. */
+bool mark_get(const uint8_t *data, uint32_t len, uint32_t *at, uint64_t *mark);
 /* Entries of a checkpoint, in the same way (format_checkpoint.c). */
 void c_stream_encode(struct bytes *b, const struct c_stream *e);
 bool c_stream_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_stream *e);

@@ -31,6 +31,24 @@ bool varint_get(const uint8_t *data, uint32_t len, uint32_t *at, uint64_t *v) {
     return false;
 }
 
+void mark_put(struct bytes *b, uint64_t before, uint64_t mark) {
+    uint64_t up = mark - before, down = before - mark;
+    varint_put(b, mark >= before ? up << 1 : (down << 1) - 1);
+}
+
+/* Is the distance from one mark to the next one that fits? */
+bool mark_fits(uint64_t before, uint64_t mark) {
+    return (mark >= before ? mark - before : before - mark) < UINT64_C(1) << 62;
+}
+
+bool mark_get(const uint8_t *data, uint32_t len, uint32_t *at, uint64_t *mark) {
+    uint64_t v;
+    if (!varint_get(data, len, at, &v))
+        return false;
+    *mark = (v & 1) == 0 ? *mark + (v >> 1) : *mark - (v >> 1) - 1;
+    return true;
+}
+
 void origin_encode(struct bytes *b, const struct origin_entry *e) {
     assert(e->from <= e->to && e->thing_len != 0); /* PAWL-4 */
     size_t size = (size_t)ORIGIN_ENTRY_SIZE + e->thing_len + e->note_len + e->order_len +
@@ -77,17 +95,15 @@ static bool order_whole(const struct origin_entry *e) {
     return (e->records == 0) == (e->order_len == 0);
 }
 
-/* Are the marks one for each record, none before the one before it, none beyond `to`? */
+/* Is there a mark for each record, and each within the interval? */
 static bool marks_whole(const struct origin_entry *e) {
     if (e->mark_kind != PAWL_MARKS_GIVEN)
         return e->mark_kind > PAWL_MARKS_GIVEN || e->marks_len == 0;
-    uint64_t v, mark = e->from;
+    uint64_t mark = e->from;
     uint32_t at = 0;
-    for (uint32_t i = 0; i < e->records; i++) {
-        if (!varint_get(e->marks, e->marks_len, &at, &v) || v > e->to - mark)
+    for (uint32_t i = 0; i < e->records; i++)
+        if (!mark_get(e->marks, e->marks_len, &at, &mark) || mark < e->from || mark > e->to)
             return false;
-        mark += v;
-    }
     return at == e->marks_len;
 }
 
@@ -145,7 +161,6 @@ bool origin_next_span(const struct origin_entry *e, struct origin_span *s) {
 }
 
 bool origin_mark(const struct origin_entry *e, uint32_t i, uint64_t *mark) {
-    uint64_t v;
     uint32_t at = 0;
     *mark = e->from;
     if (e->mark_kind == PAWL_MARKS_NUMBERS) {
@@ -154,10 +169,8 @@ bool origin_mark(const struct origin_entry *e, uint32_t i, uint64_t *mark) {
     }
     if (e->mark_kind != PAWL_MARKS_GIVEN || i >= e->records)
         return false;
-    for (uint32_t k = 0; k <= i; k++) {
-        if (!varint_get(e->marks, e->marks_len, &at, &v))
+    for (uint32_t k = 0; k <= i; k++)
+        if (!mark_get(e->marks, e->marks_len, &at, mark))
             return false;
-        *mark += v;
-    }
     return true;
 }

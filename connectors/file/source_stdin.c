@@ -26,7 +26,11 @@ struct stdin_source {
     uint64_t hole;       /* NULs passed over so far, while a hole lasts */
     bool open;           /* what is there waits for its next line */
     bool quiet;          /* no more bytes are there */
+    size_t added;        /* bytes at the end that the last line lacked */
+    uint64_t named;      /* bytes of the input that are named: where the last interval ended */
+    bool named_once;     /* this run's first interval is */
     pawl_record *records;
+    uint64_t *marks; /* where each record began; its room is that of the records */
     size_t record_max;
 };
 
@@ -43,7 +47,37 @@ static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-static bool give(struct stdin_source *s, pawl_source_batch *out, size_t n) {
+/* Bytes of the input before the next one that is looked at. */
+static uint64_t place(const struct stdin_source *s) {
+    uint64_t at = s->consumed + s->from;
+    return s->from == s->len ? at - s->added : at;
+}
+
+/* Names what is before the next byte: `n` records, or bytes that are passed over. The input of each
+ * run begins anew. It is no reason to stop if that can't be named. */
+static void name(struct stdin_source *s, size_t n, int marks, const char *passed) {
+    pawl_outside o = PAWL_OUTSIDE_INIT;
+    o.thing = "standard input";
+    o.note = passed;
+    o.from = s->named;
+    o.to = place(s);
+    o.flags = (s->named_once ? 0u : (uint32_t)PAWL_OUTSIDE_BEGINS) |
+              (passed != NULL ? (uint32_t)PAWL_OUTSIDE_PASSED : 0u);
+    o.mark_kind = marks;
+    o.step = marks == PAWL_MARKS_LINES ? 1 : 0;
+    o.marks = s->marks;
+    o.mark_count = marks == PAWL_MARKS_GIVEN ? n : 0;
+    if (o.from == o.to && n == 0)
+        return;
+    if (pawl_source_origin(s->context, &o, n) < 0)
+        pawl_source_report(s->context, 2, "what was read up to byte %" PRIu64 " can't be named",
+                           o.to);
+    s->named = o.to;
+    s->named_once = true;
+}
+
+static bool give(struct stdin_source *s, pawl_source_batch *out, size_t n, int marks) {
+    name(s, n, marks, NULL);
     s->records_given += n;
     out->item = "";
     out->records = s->records;
@@ -57,11 +91,12 @@ static bool give(struct stdin_source *s, pawl_source_batch *out, size_t n) {
 static bool give_long(struct stdin_source *s, pawl_source_batch *out) {
     size_t n = split_settings(s->split)->line_max & ~(size_t)1, len;
     const void *text = split_text(s->split, s->encoding, s->buf + s->from, n, &len);
+    s->marks[0] = place(s);
     s->records[0] = (pawl_record){.value = text, .value_len = (uint32_t)(text != NULL ? len : 0)};
     out->poison = "a line of standard input is over line_max";
     s->skipping = true;
     s->from += n;
-    return give(s, out, 1);
+    return give(s, out, 1, PAWL_MARKS_GIVEN);
 }
 
 /* Passes over the rest of a line that is too long. False: its end hasn't come. */
@@ -72,6 +107,8 @@ static bool skip_line(struct stdin_source *s) {
     s->from = after != NULL ? (size_t)(after - s->buf) : s->from + (n & ~(size_t)1);
     if (after == NULL && s->encoding == SPLIT_BYTES)
         s->from = s->len;
+    if (after != NULL)
+        name(s, 0, PAWL_MARKS_NONE, "the rest of a line that is over line_max");
     return after != NULL;
 }
 
@@ -93,6 +130,7 @@ static void skip_hole(struct stdin_source *s) {
                        " are a hole and were passed over",
                        s->hole, s->consumed + s->from - s->hole);
     s->hole = 0;
+    name(s, 0, PAWL_MARKS_NONE, "a hole");
 }
 
 /* The input has ended: its last line gets the end that it lacks. */
@@ -102,6 +140,7 @@ static void end_last_line(struct stdin_source *s) {
     if (n == 0 || split_last_end(s->encoding, from, n) == from + n)
         return;
     bool wide = s->encoding != SPLIT_BYTES;
+    size_t before = s->len;
     if (wide && n % 2 != 0) { /* the odd byte becomes U+FFFD */
         s->buf[s->len++] = 0xD8;
         s->buf[s->len - 2] = s->encoding == SPLIT_UTF16BE ? 0xD8 : s->buf[s->len - 2];
@@ -111,6 +150,7 @@ static void end_last_line(struct stdin_source *s) {
     s->buf[s->len++] = '\n';
     if (s->encoding == SPLIT_UTF16LE)
         s->buf[s->len++] = 0;
+    s->added = s->len - before;
 }
 
 static uint64_t wait_ns(const struct stdin_source *s) {
@@ -123,9 +163,10 @@ static bool take_unended(struct stdin_source *s, pawl_source_batch *out) {
     const uint8_t *from = s->buf + s->from,
                   *hole = s->encoding == SPLIT_BYTES ? lines_hole(from, n) : NULL;
     if (hole != NULL) { /* it ends there; at its beginning there is none, after skip_hole() */
+        s->marks[0] = place(s);
         s->records[0] = (pawl_record){.value = from, .value_len = (uint32_t)(hole - from)};
         s->from += (size_t)(hole - from);
-        return give(s, out, 1);
+        return give(s, out, 1, PAWL_MARKS_GIVEN);
     }
     return n > split_settings(s->split)->line_max && give_long(s, out);
 }
@@ -139,6 +180,7 @@ static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max, siz
         s->encoding = split_encoding(s->split, s->buf, s->len, &mark);
         s->from = mark;
         s->begun = true;
+        name(s, 0, PAWL_MARKS_NONE, "a byte order mark");
     }
     for (;;) {
         if (s->skipping && !skip_line(s))
@@ -153,18 +195,24 @@ static bool take(struct stdin_source *s, pawl_source_batch *out, size_t max, siz
         if (end == NULL)
             return take_unended(s, out);
         bool late = s->quiet && connect_now(NULL) - s->arrived_ns >= wait_ns(s);
+        bool lines = split_plain(s->split, s->encoding) && !split_settings(s->split)->crlf &&
+                     s->named == place(s);
         struct split_job j = {.encoding = s->encoding,
                               .from = from,
                               .end = end,
                               .last = s->ended || late || n >= split_most(s->split),
                               .records = s->records,
+                              .marks = lines ? NULL : s->marks,
                               .max = max,
                               .bytes = bytes,
                               .now_ns = connect_wall_ns()};
+        uint64_t begin = place(s);
         enum split_result rc = split_take(s->split, &j);
         s->from += (size_t)(j.next - from);
+        for (size_t i = 0; !lines && i < j.count; i++)
+            s->marks[i] += begin;
         if (j.count != 0)
-            return give(s, out, j.count);
+            return give(s, out, j.count, lines ? PAWL_MARKS_LINES : PAWL_MARKS_GIVEN);
         if (rc == SPLIT_LONG)
             return give_long(s, out);
         s->open = rc == SPLIT_OPEN;
@@ -178,9 +226,11 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     struct stdin_source *s = self;
     if (s->record_max < max_records) {
         free(s->records);
+        free(s->marks);
         s->records = calloc(max_records + SPLIT_ROOM, sizeof *s->records);
-        s->record_max = s->records != NULL ? max_records : 0;
-        if (s->records == NULL)
+        s->marks = calloc(max_records + SPLIT_ROOM, sizeof *s->marks);
+        s->record_max = s->records != NULL && s->marks != NULL ? max_records : 0;
+        if (s->record_max == 0)
             return pawl_fault_set(f, PAWL_RETRY, "no memory for records");
     }
     s->quiet = false;
@@ -215,6 +265,7 @@ static void source_destroy(void *self) {
     split_free(s->split);
     free(s->buf);
     free(s->records);
+    free(s->marks);
     free(s);
 }
 

@@ -167,6 +167,8 @@ static enum split_result take_plain(struct split *s, struct split_job *j) {
         }
     }
     j->next = at;
+    for (size_t i = 0; j->marks != NULL && i < j->count; i++)
+        j->marks[i] = (uint64_t)((const uint8_t *)j->records[i].value - j->from);
     return j->count != 0 ? SPLIT_DONE : why;
 }
 

@@ -117,8 +117,11 @@ struct split_job {
     const uint8_t *from, *end;
     bool last;            /* gives what isn't complete, too */
     pawl_record *records; /* room for max + SPLIT_ROOM */
-    size_t max, bytes;    /* limits, roughly: number of records, and bytes of input */
-    int64_t now_ns;       /* timestamp of lines that have none */
+    /* for each record, how far after `from` its first line began; room as for records. NULL: not
+     * asked for */
+    uint64_t *marks;
+    size_t max, bytes; /* limits, roughly: number of records, and bytes of input */
+    int64_t now_ns;    /* timestamp of lines that have none */
     /* results */
     size_t count;
     const uint8_t *next; /* the position after these records */

@@ -146,6 +146,8 @@ static void emit(struct work *w, struct piece p, int64_t time_ns, int stream, co
         h[n++] = header(mark, mark_value, strlen(mark_value));
     *r = (pawl_record){.value = p.at, .value_len = (uint32_t)p.len, .timestamp_ns = time_ns};
     size_t last = g != NULL ? g->last : w->at;
+    if (w->j->marks != NULL)
+        w->j->marks[w->j->count + w->waits - 1] = g != NULL ? g->start : w->at;
     w->newest = w->newest > last ? w->newest : last;
     if (n == 0)
         return;

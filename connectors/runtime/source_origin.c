@@ -61,6 +61,15 @@ struct piece { /* of an interval */
     uint32_t flags;
 };
 
+/* Marks that don't ascend can't divide an interval. */
+static bool ascend(const struct piece *p, size_t count) {
+    const uint64_t *marks = p->of->o.marks;
+    for (size_t i = 1; p->of->o.mark_kind == PAWL_MARKS_GIVEN && i < count; i++)
+        if (marks[i] < marks[i - 1])
+            return false;
+    return true;
+}
+
 /* Where the k-th record began, if the marks say so. *lines is the place for PAWL_MARKS_LINES, which
  * moves from record to record. */
 static bool mark_of(const struct piece *p, size_t k, uint64_t lines, uint64_t *mark) {
@@ -120,7 +129,7 @@ static int put_interval(struct piece *p, const struct origins_putter *q, uint32_
     for (size_t k = 0; k < count; k++) {
         uint64_t after = lines + p->records[k].value_len + p->of->o.step;
         int rc = q->put(q->arg, begin + k);
-        if (rc == 1 && mark_of(p, k, lines, &mark)) {
+        if (rc == 1 && ascend(p, count) && mark_of(p, k, lines, &mark)) {
             if (k + 1 == count || !mark_of(p, k + 1, after, &next))
                 next = p->of->o.to;
             rc = put_apart(p, q, stream, k, mark, next, begin + k);

@@ -302,7 +302,6 @@ static int read_some(struct pawl_source *s) {
     pawl_fault f = {.offset = UINT64_MAX};
     pawl_source_batch *b = &s->batch;
     *b = (pawl_source_batch){0};
-    s->from.count = 0;
     int outcome =
         s->ops.read(s->ops.self, b, s->config.batch_records, s->config.batch_bytes, wait_ms(s), &f);
     if (outcome == PAWL_ENDED) {
@@ -333,6 +332,7 @@ static int step_once(struct pawl_source *s) {
         return append(s);
     if (!s->flow.opened) {
         pawl_fault f = {.offset = UINT64_MAX};
+        s->from.count = 0; /* it begins again at the committed positions */
         int outcome = s->ops.open(s->ops.self, &s->context, &f);
         if (outcome != PAWL_DONE)
             return flow_answer(&s->flow, "open", outcome, &f);

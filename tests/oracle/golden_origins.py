@@ -29,5 +29,9 @@ def origins():
     longer = b"file 1:3 a.log"
     t.origin("p", "s", longer, 4120, 2**40, [(1, 1)], marks=[2**33 + 1], flags=2, note=thing)
     t.commit()
+    t = w.txn()
+    t.records("s", 0, [rec(b"late"), rec(b"early")])
+    t.origin("p", "s", b"file 1:4 b.log", 0, 900, [(0, 2)], marks=[811, 3], flags=1)
+    t.commit()
     w.close()
     return w

@@ -516,11 +516,11 @@ def _origin(c):
     if len(marks) != (records if kind == 3 else 0) and kind <= 3:
         raise FormatError("an origin has %d marks for %d records" % (len(marks), records))
     at, absolute = first, []
-    for step_on in marks:
-        at += step_on
+    for distance in marks:
+        at += -(distance + 1) // 2 if distance & 1 else distance // 2
         absolute.append(at)
-    if at > end:
-        raise FormatError("an origin's marks go beyond its end")
+    if any(not first <= mark <= end for mark in absolute):
+        raise FormatError("an origin's marks are not within it")
     spans = list(zip(order[0::3], order[1::3], order[2::3]))
     return Origin(
         producer, stream, first, end, records, flags, unit, kind, step, thing, note, spans, absolute

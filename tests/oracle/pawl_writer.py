@@ -694,7 +694,7 @@ class Txn:
         ident = self.s.streams[name_bytes(stream)][0]
         order = b"".join(varint(n) for p, count in places for n in (ident, p, count))
         gaps = [b - a for a, b in zip([first] + list(marks or ()), marks or ())]
-        given = b"".join(varint(gap) for gap in gaps)
+        given = b"".join(varint(2 * gap if gap >= 0 else -2 * gap - 1) for gap in gaps)
         head = struct.pack(
             "<IIQQIHBBBBHIII",
             self.s.producers[name_bytes(producer)]["id"] if producer else 0,

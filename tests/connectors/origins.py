@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Each record is led back to the bytes that it was read from, whatever was done with them.
+
+Every case gives bytes to `pawl run` or `pawl ingest`, and says what each record must have come
+from. `pawl explain` must name those bytes, and `pawl audit` must find that what was read joins.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+PAWL = os.environ["PAWL_COMMAND"]
+wrong = []
+
+
+def wide(text, order="le"):
+    return text.encode("utf-16" + order)
+
+
+def run(*args, data=b"", code=0):
+    got = subprocess.run([PAWL, *args], input=data, capture_output=True)
+    if got.returncode != code:
+        raise SystemExit("pawl %s: %d, %s" % (" ".join(args), got.returncode, got.stderr.decode()))
+    return got.stdout.decode()
+
+
+def explain(log, stream, offset, partition=0):
+    """(thing, first byte, byte behind the last) of a record."""
+    told = run("explain", log, stream, str(offset), "--partition", str(partition))
+    found = re.search(r"^outside +(.*?), bytes (\d+) to (\d+)", told, re.M)
+    return (found[1], int(found[2]), int(found[3])) if found else (told, -1, -1)
+
+
+def values(log, stream, partition=0):
+    told = subprocess.run(
+        [PAWL, "cat", log, stream, "--partition", str(partition), "--format", "raw"],
+        capture_output=True,
+    ).stdout
+    at, found = 0, []
+    while at < len(told):
+        size = int.from_bytes(told[at : at + 4], "little")
+        found.append(told[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
+
+
+def check(name, log, stream, data, pieces, partitions=1, thing=None):
+    """`pieces`: what the records came from, in order; found in `data` one behind the other."""
+    at, want = 0, {}
+    for piece in pieces:
+        begin = data.index(piece, at)
+        at = begin + len(piece)
+        want.setdefault(piece, []).append(begin)
+    seen = 0
+    for partition in range(partitions):
+        for offset, value in enumerate(values(log, stream, partition)):
+            seen += 1
+            told, first, end = explain(log, stream, offset, partition)
+            piece = data[first:end]
+            if first not in want.get(piece, ()):
+                wrong.append(
+                    "%s: record %d/%d %r is led back to %r at %d (%s)"
+                    % (name, partition, offset, value[:60], piece[:80], first, told)
+                )
+            else:
+                want[piece].remove(first)
+            if thing and thing not in told:
+                wrong.append("%s: the thing is %s, not %s" % (name, told, thing))
+    if seen != len(pieces):
+        wrong.append("%s: %d records, not %d" % (name, seen, len(pieces)))
+    told = run("audit", log)
+    if "1 thing outside join" not in told:
+        wrong.append("%s: audit says %s" % (name, told))
+    return told
+
+
+def pipeline(directory, source, streams):
+    path = os.path.join(directory, "p.yaml")
+    with open(path, "w") as f:
+        f.write("log: {directory: %s/log}\nstreams: %s\n" % (directory, streams))
+        f.write("sources: {in: {%s, to: lines}}\n" % source)
+    return path
+
+
+# ---- standard input
+
+BEGIN = ", multiline: {begin: '^\\S'}"
+TOO_LONG = ", line_max: 64, on_error: skip"
+LINES = [b"line %d of the input\n" % i for i in range(24)]
+CRI = [
+    b"2026-01-01T00:00:00.000000001Z stdout F one\n",
+    b"2026-01-01T00:00:00.000000002Z stdout P tw\n2026-01-01T00:00:00.000000003Z stdout F o\n",
+    b"2026-01-01T00:00:00.000000004Z stderr F three\n",
+]
+JSON = [b'{"a":%d}\n' % i for i in range(5)]
+CASES = [
+    # name, settings, bytes, what the records came from
+    ("lines", "", b"".join(LINES), LINES),
+    ("the last line lacks its end", "", b"a\nbb\nccc", [b"a\n", b"bb\n", b"ccc"]),
+    ("empty lines", "", b"\n\na\n\n", [b"\n", b"\n", b"a\n", b"\n"]),
+    ("crlf", ", crlf: true", b"a\r\nbb\nccc\r\n", [b"a\r\n", b"bb\n", b"ccc\r\n"]),
+    ("a byte order mark", "", b"\xef\xbb\xbfa\nb\n", [b"a\n", b"b\n"]),
+    ("utf-16", "", wide("\ufeffäa\nb\n"), [wide("äa\n"), wide("b\n")]),
+    ("utf-16 unended", "", wide("\ufeffa\nbcd", "be"), [wide("a\n", "be"), wide("bcd", "be")]),
+    ("blank lines are skipped", ", blank: skip", b"a\n\n \nb\n\n", [b"a\n\n \n", b"b\n\n"]),
+    ("json", ", format: json", b"\n".join(JSON), None),
+    ("joined", BEGIN, b"a\n b\n c\nd\ne\n f\n", [b"a\n b\n c\n", b"d\n", b"e\n f\n"]),
+    ("cri", ", format: cri", b"".join(CRI), CRI),
+    ("a hole", "", b"a\n" + bytes(5000) + b"b\nc\n", [b"a\n", b"b\n", b"c\n"]),
+    ("too long, skipped", TOO_LONG, b"a\n" + b"x" * 500 + b"\nb\n", [b"a\n", b"b\n"]),
+    ("in turn", "PARTITIONS", b"".join(LINES), LINES),
+]
+
+
+def standard_input():
+    for name, settings, data, pieces in CASES:
+        if pieces is None:  # the blank lines between belong to the record before them
+            pieces = [piece + b"\n" for piece in JSON[:-1]] + [JSON[-1]]
+        partitions = 4 if settings == "PARTITIONS" else 1
+        with tempfile.TemporaryDirectory() as directory:
+            path = pipeline(
+                directory,
+                "type: stdin" + (settings if partitions == 1 else ""),
+                "{lines: {partitions: %d}}" % partitions,
+            )
+            run("run", path, "--until-idle", data=data)
+            check(name, directory + "/log", "lines", data, pieces, partitions, "standard input")
+
+
+# ---- pawl ingest: with a producer, a part at a time; the last line has no end and gets it later
+
+
+def ingest(partitions):
+    data = b"".join(LINES) + b"no end\nthe last"
+    with tempfile.TemporaryDirectory() as directory:
+        log, file = directory + "/log", directory + "/input"
+        run("init", log, "--segment-size", "1M")
+        run("stream", "create", log, "lines", "--partitions", str(partitions))
+        for end in (data.index(b"\n", 300) + 1, data.index(b"no end") + 6, len(data)):
+            with open(file, "wb") as f:
+                f.write(data[:end])
+            run("ingest", log, "lines", "--producer", "p", "--batch", "7", file)
+        pieces = LINES + [b"no end", b"the last"]
+        check("ingest", log, "lines", data, pieces, partitions, "ingest p")
+        # the same input as another producer's is the same content twice, and so it is without one
+        run("ingest", log, "lines", "--producer", "q", file)
+        told = run("audit", log, code=1)
+        if "outside-twice" not in told or "of ingest p, and of ingest q" not in told:
+            wrong.append("ingest: the same lines came twice, and audit says %s" % told)
+
+
+standard_input()
+ingest(1)
+ingest(3)
+print("\n".join(wrong) or "every record leads back to its bytes")
+sys.exit(1 if wrong else 0)
