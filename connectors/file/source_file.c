@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The source "file": the lines of one file, followed through rotation. tail.h has the rules.
+ * The source "file": the lines of one file, followed through rotation. trail.h has the rules.
  */
-#include <stdlib.h>
-#include <string.h>
-
-#include "connectors/file/tail.h"
+#include "connectors/file/trail.h"
 
 static const pawl_setting_info settings[] = {
     {"path", PAWL_SETTING_TEXT, 1, NULL, NULL, "the file"},
@@ -17,8 +14,9 @@ static const pawl_setting_info settings[] = {
     {"rotated", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "pattern of the names that it gets by rotation, in the same directory (by default its name, "
      "then . or - and a digit; empty: none)"},
-    {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "1s",
-     "how long a rotated file is still waited on for more"},
+    {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "5m",
+     "how long a file that was renamed or removed is read beside the new one; the new one doesn't "
+     "wait for that"},
     {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "lines end with CR LF: the CR is taken off too"},
     {"line_max", PAWL_SETTING_SIZE, 0, NULL, "1M", "the longest line"},
     {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",
@@ -30,29 +28,20 @@ static const pawl_setting_info settings[] = {
 };
 
 static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
-    uint8_t position[PAWL_SOURCE_POSITION_MAX];
-    int len = pawl_source_position(x, "", position);
-    if (len < 0)
-        return connect_position_fault(len, f);
-    return tail_open(self, x, position, len, f);
+    return trail_open(self, x, f);
 }
 
 static int source_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
                        int timeout_ms, pawl_fault *f) {
-    struct tail *t = self;
-    if (timeout_ms > 0 && t->at_end) /* the last read found nothing */
-        tail_wait(t, timeout_ms);
-    int rc = tail_read(t, "", out, max_records, max_bytes, f);
-    t->at_end = rc == PAWL_DONE && out->item == NULL;
-    return rc;
+    return trail_read(self, out, max_records, max_bytes, timeout_ms, f);
 }
 
 static void source_status(void *self, char *text, size_t size) {
-    tail_status(self, text, size);
+    trail_status(self, text, size);
 }
 
 static void source_destroy(void *self) {
-    tail_free(self);
+    trail_free(self);
 }
 
 static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err);
@@ -66,23 +55,23 @@ const pawl_connector connect_source_file = {
 
 static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err) {
     const pawl_connector *c = &connect_source_file;
-    struct tail_settings t = {
+    struct trail_settings t = {
         .path = pawl_setting_text(c, s, "path"),
         .rotated = pawl_setting_text(c, s, "rotated"),
         .follow = pawl_setting_number(c, s, "follow") != 0,
         .start = (int)pawl_setting_number(c, s, "start"),
-        .crlf = pawl_setting_number(c, s, "crlf") != 0,
-        .prefetch = true,
-        .on_long = (int)pawl_setting_number(c, s, "on_long"),
         .on_replaced = (int)pawl_setting_number(c, s, "on_replaced"),
-        .rotate_wait_ms = (uint32_t)pawl_setting_number(c, s, "rotate_wait"),
-        .line_max = pawl_setting_number(c, s, "line_max"),
+        .rotate_wait_ms = pawl_setting_number(c, s, "rotate_wait"),
+        .tail = {.crlf = pawl_setting_number(c, s, "crlf") != 0,
+                 .prefetch = true,
+                 .on_long = (int)pawl_setting_number(c, s, "on_long"),
+                 .line_max = pawl_setting_number(c, s, "line_max")},
     };
     if (t.path[0] == 0)
         return connect_error(err, PAWL_INVALID, "path is empty");
-    if (t.line_max < 64 || t.line_max > 64u << 20)
+    if (t.tail.line_max < 64 || t.tail.line_max > 64u << 20)
         return connect_error(err, PAWL_INVALID, "line_max must be 64 to 64M");
-    out->self = tail_new(&t);
+    out->self = trail_new(&t);
     if (out->self == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
     out->type = c->type;

@@ -38,56 +38,53 @@ uint64_t tail_mtime(const struct timespec *t) {
     return ((uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec) >> 16;
 }
 
-/* `after` points to the byte at the offset; the window is in memory before it. */
-static void encode(const struct tail *t, const uint8_t *after, pawl_source_batch *out) {
-    size_t n = t->at < TAIL_WINDOW ? (size_t)t->at : TAIL_WINDOW;
-    out->position[0] = 1;
-    out->position[1] = t->flags;
-    connect_put_le(out->position + 2, t->mtime, 6);
-    connect_put_le(out->position + 8, t->inode, 8);
-    connect_put_le(out->position + 16, t->at, 8);
-    connect_put_le(out->position + 24, tail_hash(after - n, n), 8);
+void tail_encode(const struct tail_position *p, pawl_source_batch *out) {
+    out->position[0] = 2;
+    out->position[1] = p->flags;
+    connect_put_le(out->position + 2, p->mtime, 6);
+    connect_put_le(out->position + 8, p->ident, 8);
+    connect_put_le(out->position + 16, p->at, 8);
+    connect_put_le(out->position + 24, p->hash, 8);
     out->position_len = 32;
 }
 
+bool tail_decode(const uint8_t *position, int len, struct tail_position *p) {
+    if (len != 32 || (position[0] != 1 && position[0] != 2))
+        return false;
+    *p = (struct tail_position){.flags = position[1],
+                                .mtime = connect_get_le(position + 2, 6),
+                                .ident = connect_get_le(position + 8, position[0] == 1 ? 5 : 8),
+                                .at = connect_get_le(position + 16, 8),
+                                .hash = connect_get_le(position + 24, 8)};
+    return true;
+}
+
+static size_t window_of(uint64_t at) {
+    return at < TAIL_WINDOW ? (size_t)at : TAIL_WINDOW;
+}
+
+/* The position is now at `at`; the window is in memory before `after`. */
+static void set_position(struct tail *t, uint64_t at, const uint8_t *after) {
+    struct tail_position *p = &t->file->pos;
+    p->at = at;
+    t->before_len = (uint32_t)window_of(at);
+    p->hash = tail_hash(after - t->before_len, t->before_len);
+}
+
+int tail_matches(struct content *c, const struct tail_position *p) {
+    uint8_t window[TAIL_WINDOW];
+    size_t n = window_of(p->at);
+    ssize_t got = content_read(c, window, n, p->at - n);
+    return got < 0 ? -1 : got == (ssize_t)n && tail_hash(window, n) == p->hash;
+}
+
 /* ---- life */
-
-static void show(struct tail *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void show(struct tail *t, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    pthread_mutex_lock(&t->mutex);
-    vsnprintf(t->shown, sizeof t->shown, format, args);
-    pthread_mutex_unlock(&t->mutex);
-    va_end(args);
-}
-
-void tail_status(struct tail *t, char *text, size_t size) {
-    pthread_mutex_lock(&t->mutex);
-    snprintf(text, size, "%s", t->shown);
-    pthread_mutex_unlock(&t->mutex);
-}
 
 struct tail *tail_new(const struct tail_settings *s) {
     struct tail *t = calloc(1, sizeof *t);
     if (t == NULL)
         return NULL;
-    pthread_mutex_init(&t->mutex, NULL);
     t->set = *s;
-    t->file = (struct content)CONTENT_INIT;
-    t->watch = (struct watch)WATCH_INIT;
-    t->path = strdup(s->path);
-    t->rotated = s->rotated != NULL ? strdup(s->rotated) : NULL;
-    const char *slash = strrchr(s->path, '/');
-    t->directory = slash == NULL      ? strdup(".")
-                   : slash == s->path ? strdup("/")
-                                      : strndup(s->path, (size_t)(slash - s->path));
-    if (t->path == NULL || t->directory == NULL || (s->rotated != NULL && t->rotated == NULL)) {
-        tail_free(t);
-        return NULL;
-    }
-    t->name = slash == NULL ? t->path : t->path + (slash - s->path) + 1;
     return t;
 }
 
@@ -99,94 +96,48 @@ static void end_prefetch(struct tail *t) {
 
 void tail_leave(struct tail *t) {
     end_prefetch(t);
-    content_close(&t->file);
+    if (t->next != t->end) /* these lines were not given */
+        t->file->seen_size = UINT64_MAX;
+    t->file = NULL;
     t->next = t->end = NULL;
     t->scan_at = 0;
-    t->gone_since_ns = 0;
-    t->have_wanted = false;
 }
 
 void tail_free(struct tail *t) {
     if (t == NULL)
         return;
     tail_leave(t);
-    watch_end(&t->watch);
     prefetch_free(t->prefetch);
     free(t->chunk[0].buf);
     free(t->chunk[1].buf);
     free(t->records);
     free(t->dead);
-    free(t->path);
-    free(t->rotated);
-    free(t->directory);
-    pthread_mutex_destroy(&t->mutex);
     free(t);
 }
 
 static int read_fault(struct tail *t, pawl_fault *f) {
-    return pawl_fault_set(f, PAWL_RETRY, "%s: read: %s", t->path, strerror(errno));
+    return pawl_fault_set(f, PAWL_RETRY, "%s: read: %s", t->file->path, strerror(errno));
 }
 
-int tail_enter(struct tail *t, struct content file, uint64_t at, uint8_t flags, pawl_fault *f) {
-    struct stat st;
+int tail_enter(struct tail *t, struct tail_file *file, pawl_fault *f) {
     tail_leave(t);
+    if (t->set.prefetch && t->prefetch == NULL)
+        t->prefetch = prefetch_new(); /* without this thread it works as well */
     t->file = file;
-    t->before_len = at < TAIL_WINDOW ? (uint32_t)at : TAIL_WINDOW;
-    if (fstat(t->file.fd, &st) != 0 || content_read(&t->file, t->before, t->before_len,
-                                                    at - t->before_len) != (ssize_t)t->before_len)
-        return read_fault(t, f);
-    t->device = st.st_dev;
-    t->inode = st.st_ino;
-    t->mtime = tail_mtime(&st.st_mtim);
-    t->at = at;
-    t->flags = flags;
-    t->seen_size = UINT64_MAX;
-    t->finished = false;
-    return PAWL_DONE;
+    t->before_len = (uint32_t)window_of(file->pos.at);
+    ssize_t n =
+        content_read(&file->content, t->before, t->before_len, file->pos.at - t->before_len);
+    int rc = n < 0 ? read_fault(t, f)
+             : n == (ssize_t)t->before_len && tail_hash(t->before, (size_t)n) == file->pos.hash
+                 ? PAWL_DONE
+                 : PAWL_GONE;
+    if (rc != PAWL_DONE)
+        t->file = NULL;
+    return rc;
 }
 
-/* No position yet: opens the path, at its beginning or end. */
-static int first_time(struct tail *t, pawl_fault *f) {
-    struct stat st;
-    int fd = open(t->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT && t->set.follow) {
-        t->wanted = (struct tail_position){.mtime = UINT64_MAX}; /* no rotated file is newer */
-        t->have_wanted = true;
-        return PAWL_DONE;
-    }
-    if (fd < 0)
-        return pawl_fault_set(f, errno == EACCES || errno == ENOENT ? PAWL_FATAL : PAWL_RETRY,
-                              "%s: %s", t->path, strerror(errno));
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        return pawl_fault_set(f, PAWL_FATAL, "%s is not a regular file", t->path);
-    }
-    struct content file;
-    if (content_open(&file, fd, t->name) != 0)
-        return pawl_fault_set(f, PAWL_RETRY, "%s: %s", t->path, strerror(errno));
-    return tail_enter(t, file, t->set.start == TAIL_END ? (uint64_t)st.st_size : 0, 0, f);
-}
-
-int tail_open(struct tail *t, pawl_source_context *x, const uint8_t *position, int len,
-              pawl_fault *f) {
-    t->context = x;
-    tail_leave(t);
-    if (t->set.prefetch && t->prefetch == NULL && (t->prefetch = prefetch_new()) == NULL)
-        return pawl_fault_set(f, PAWL_RETRY, "no memory for a thread");
-    if (len == 0 && t->set.start == TAIL_OLDEST)
-        return tail_find(t, &(struct tail_position){0}, f);
-    if (len == 0)
-        return first_time(t, f);
-    if (len != 32 || position[0] != 1)
-        return pawl_fault_set(
-            f, PAWL_FATAL,
-            "the position under this name was not written by a file source of this version");
-    struct tail_position p = {.flags = position[1],
-                              .mtime = connect_get_le(position + 2, 6),
-                              .inode = connect_get_le(position + 8, 8),
-                              .at = connect_get_le(position + 16, 8),
-                              .hash = connect_get_le(position + 24, 8)};
-    return tail_find(t, &p, f);
+bool tail_has_lines(const struct tail *t) {
+    return t->file != NULL && t->next != t->end;
 }
 
 /* ---- reading */
@@ -211,7 +162,7 @@ static int fetch(struct tail *t, size_t cap, pawl_fault *f) {
     if (t->submitted) {
         n = prefetch_wait(t->prefetch);
         t->submitted = false;
-        if (n >= 0 && ahead->from == t->at && ahead->window == t->before_len) {
+        if (n >= 0 && ahead->from == t->file->pos.at && ahead->window == t->before_len) {
             struct chunk other = *c;
             *c = *ahead;
             *ahead = other;
@@ -222,10 +173,10 @@ static int fetch(struct tail *t, size_t cap, pawl_fault *f) {
     int rc = room(c, cap, f);
     if (rc != PAWL_DONE)
         return rc;
-    c->from = t->at;
+    c->from = t->file->pos.at;
     c->window = t->before_len;
     c->asked = cap;
-    n = content_read(&t->file, c->buf, cap, t->at - c->window);
+    n = content_read(&t->file->content, c->buf, cap, t->file->pos.at - c->window);
     if (n < 0)
         return read_fault(t, f);
     c->len = (size_t)n;
@@ -237,18 +188,17 @@ static void begin_prefetch(struct tail *t, size_t cap) {
     struct chunk *c = &t->chunk[1];
     if (t->prefetch == NULL || room(c, cap, NULL) != PAWL_DONE)
         return;
-    c->from = t->at + (uint64_t)(t->end - t->next);
+    c->from = t->file->pos.at + (uint64_t)(t->end - t->next);
     c->window = c->from < TAIL_WINDOW ? (size_t)c->from : TAIL_WINDOW;
     c->asked = cap;
-    prefetch_submit(t->prefetch, &t->file, c->buf, cap, c->from - c->window);
+    prefetch_submit(t->prefetch, &t->file->content, c->buf, cap, c->from - c->window);
     t->submitted = true;
 }
 
 /* Moves the offset to `after`, a place in chunk[0]. */
 static void move(struct tail *t, const uint8_t *after) {
-    t->at += (uint64_t)(after - t->next);
+    set_position(t, t->file->pos.at + (uint64_t)(after - t->next), after);
     t->next = after;
-    t->before_len = t->at < TAIL_WINDOW ? (uint32_t)t->at : TAIL_WINDOW;
 }
 
 /* Saves the window before the chunk is reused. */
@@ -272,20 +222,20 @@ static int records_room(struct tail *t, size_t max, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-static void give(struct tail *t, const char *item, pawl_source_batch *out, size_t count,
-                 const uint8_t *after) {
+static void give(struct tail *t, pawl_source_batch *out, size_t count, const uint8_t *after) {
     move(t, after);
-    t->flags &= (uint8_t)~TAIL_UNTERMINATED;
-    encode(t, after, out);
-    out->item = item;
+    t->file->pos.flags &= (uint8_t) ~(TAIL_UNTERMINATED | TAIL_FINISHED);
+    t->file->pos.mtime = t->file->seen_mtime;
+    tail_encode(&t->file->pos, out);
+    out->item = t->file->item;
     out->records = t->records;
     out->count = count;
 }
 
 /* Gives one record, [from, from + len), with the position of `after`. A header says which part of
  * its line it is, if `part` isn't NULL. */
-static void give_one(struct tail *t, const char *item, pawl_source_batch *out, const uint8_t *from,
-                     size_t len, const char *part, const uint8_t *after) {
+static void give_one(struct tail *t, pawl_source_batch *out, const uint8_t *from, size_t len,
+                     const char *part, const uint8_t *after) {
     static const char name[] = "pawl-line-part";
     pawl_record *r = &t->records[0];
     *r =
@@ -295,7 +245,7 @@ static void give_one(struct tail *t, const char *item, pawl_source_batch *out, c
         r->headers = &t->part;
         r->header_count = 1;
     }
-    give(t, item, out, 1, after);
+    give(t, out, 1, after);
 }
 
 /* lines_split() leaves the other fields as they are. */
@@ -308,7 +258,7 @@ static int too_long(struct tail *t, uint64_t begin, uint64_t len, pawl_source_ba
     snprintf(t->why, sizeof t->why,
              "a line of %" PRIu64 " bytes at offset %" PRIu64
              " of %.100s is over line_max (%" PRIu64 ")",
-             len, begin, t->path, t->set.line_max);
+             len, begin, t->file->path, t->set.line_max);
     out->poison = t->why;
     return PAWL_DONE;
 }
@@ -319,37 +269,36 @@ static size_t line_end(const struct tail *t, const uint8_t *from, size_t n) {
 
 /* Gives the line at t->next, whose newline is in the buffer. It is longer than line_max, or it is
  * the rest of a line that is being cut. */
-static int give_long(struct tail *t, const char *item, pawl_source_batch *out) {
+static int give_long(struct tail *t, pawl_source_batch *out) {
     const uint8_t *newline = memchr(t->next, '\n', (size_t)(t->end - t->next)), *from = t->next;
     size_t n = (size_t)(newline - from);
     if (n > t->set.line_max && t->set.on_long == TAIL_LONG_CUT) {
-        const char *part = t->flags & TAIL_MIDDLE ? "middle" : "first";
-        t->flags |= TAIL_MIDDLE;
-        give_one(t, item, out, from, (size_t)t->set.line_max, part, from + t->set.line_max);
+        const char *part = t->file->pos.flags & TAIL_MIDDLE ? "middle" : "first";
+        t->file->pos.flags |= TAIL_MIDDLE;
+        give_one(t, out, from, (size_t)t->set.line_max, part, from + t->set.line_max);
         return PAWL_DONE;
     }
-    if (t->flags & TAIL_MIDDLE) {
-        t->flags &= (uint8_t)~TAIL_MIDDLE;
-        give_one(t, item, out, from, line_end(t, from, n), "last", newline + 1);
+    if (t->file->pos.flags & TAIL_MIDDLE) {
+        t->file->pos.flags &= (uint8_t)~TAIL_MIDDLE;
+        give_one(t, out, from, line_end(t, from, n), "last", newline + 1);
         return PAWL_DONE;
     }
-    uint64_t begin = t->at;
-    give_one(t, item, out, from, n < TAIL_DEAD_MAX ? n : TAIL_DEAD_MAX, NULL, newline + 1);
+    uint64_t begin = t->file->pos.at;
+    give_one(t, out, from, n < TAIL_DEAD_MAX ? n : TAIL_DEAD_MAX, NULL, newline + 1);
     return too_long(t, begin, n, out);
 }
 
-static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, size_t max,
-                      size_t bytes) {
+static int give_lines(struct tail *t, pawl_source_batch *out, size_t max, size_t bytes) {
     const uint8_t *next, *end = t->end;
     /* the newline of a line that was already given, because it seemed to be the last */
-    if (t->flags & TAIL_UNTERMINATED && *t->next == '\n') {
+    if (t->file->pos.flags & TAIL_UNTERMINATED && *t->next == '\n') {
         move(t, t->next + 1);
-        t->flags &= (uint8_t)~TAIL_UNTERMINATED;
+        t->file->pos.flags &= (uint8_t)~TAIL_UNTERMINATED;
         if (t->next == t->end)
             return PAWL_DONE;
     }
-    if (t->flags & TAIL_MIDDLE)
-        return give_long(t, item, out);
+    if (t->file->pos.flags & TAIL_MIDDLE)
+        return give_long(t, out);
     if ((size_t)(end - t->next) > bytes) {
         const uint8_t *last = memrchr(t->next, '\n', bytes);
         end = last != NULL ? last + 1
@@ -359,20 +308,19 @@ static int give_lines(struct tail *t, const char *item, pawl_source_batch *out, 
     size_t n = lines_split(t->next, end, t->records, max, (size_t)t->set.line_max, t->set.crlf,
                            connect_wall_ns(), &next);
     if (n == 0)
-        return give_long(t, item, out);
-    give(t, item, out, n, next);
+        return give_long(t, out);
+    give(t, out, n, next);
     return PAWL_DONE;
 }
 
 /* ---- a line whose end is far away */
 
 /* The `n` bytes at t->next fill the buffer and have no newline. */
-static int begin_long(struct tail *t, const char *item, pawl_source_batch *out, size_t n,
-                      pawl_fault *f) {
+static int begin_long(struct tail *t, pawl_source_batch *out, size_t n, pawl_fault *f) {
     if (t->set.on_long == TAIL_LONG_CUT) {
-        const char *part = t->flags & TAIL_MIDDLE ? "middle" : "first";
-        t->flags |= TAIL_MIDDLE;
-        give_one(t, item, out, t->next, (size_t)t->set.line_max, part, t->next + t->set.line_max);
+        const char *part = t->file->pos.flags & TAIL_MIDDLE ? "middle" : "first";
+        t->file->pos.flags |= TAIL_MIDDLE;
+        give_one(t, out, t->next, (size_t)t->set.line_max, part, t->next + t->set.line_max);
         keep_window(t); /* the record is still in the buffer, until the next read */
         return PAWL_DONE;
     }
@@ -380,36 +328,37 @@ static int begin_long(struct tail *t, const char *item, pawl_source_batch *out, 
         return pawl_fault_set(f, PAWL_RETRY, "no memory for a long line");
     t->dead_len = n < TAIL_DEAD_MAX ? n : TAIL_DEAD_MAX;
     memcpy(t->dead, t->next, t->dead_len);
-    t->scan_at = t->at + n;
+    t->scan_at = t->file->pos.at + n;
     keep_window(t);
     return PAWL_DONE;
 }
 
 /* The long line ends at offset `newline`, and the next one begins at `after`. */
-static int end_long(struct tail *t, const char *item, pawl_source_batch *out, uint64_t newline,
-                    uint64_t after, pawl_fault *f) {
-    uint64_t begin = t->at;
-    if (content_read(&t->file, t->before, TAIL_WINDOW, after - TAIL_WINDOW) != (ssize_t)TAIL_WINDOW)
+static int end_long(struct tail *t, pawl_source_batch *out, uint64_t newline, uint64_t after,
+                    pawl_fault *f) {
+    uint64_t begin = t->file->pos.at;
+    if (content_read(&t->file->content, t->before, TAIL_WINDOW, after - TAIL_WINDOW) !=
+        (ssize_t)TAIL_WINDOW)
         return read_fault(t, f);
     t->scan_at = 0;
     t->next = t->end = NULL;
-    t->at = after;
-    t->before_len = TAIL_WINDOW;
-    t->flags = 0;
-    encode(t, t->before + TAIL_WINDOW, out);
+    set_position(t, after, t->before + TAIL_WINDOW);
+    t->file->pos.flags &= (uint8_t) ~(TAIL_MIDDLE | TAIL_UNTERMINATED | TAIL_FINISHED);
+    t->file->pos.mtime = t->file->seen_mtime;
+    tail_encode(&t->file->pos, out);
     t->records[0] = (pawl_record){
         .value = t->dead, .value_len = (uint32_t)t->dead_len, .timestamp_ns = connect_wall_ns()};
-    out->item = item;
+    out->item = t->file->item;
     out->records = t->records;
     out->count = 1;
     return too_long(t, begin, newline - begin, out);
 }
 
 /* Searches on for the end of the line. GONE: the file ends first. */
-static int scan(struct tail *t, const char *item, pawl_source_batch *out, pawl_fault *f) {
+static int scan(struct tail *t, pawl_source_batch *out, pawl_fault *f) {
     struct chunk *c = &t->chunk[0];
     for (;;) {
-        ssize_t n = content_read(&t->file, c->buf, c->cap, t->scan_at);
+        ssize_t n = content_read(&t->file->content, c->buf, c->cap, t->scan_at);
         if (n < 0)
             return read_fault(t, f);
         if (n == 0)
@@ -417,7 +366,7 @@ static int scan(struct tail *t, const char *item, pawl_source_batch *out, pawl_f
         const uint8_t *newline = memchr(c->buf, '\n', (size_t)n);
         if (newline != NULL) {
             uint64_t at = t->scan_at + (uint64_t)(newline - c->buf);
-            return end_long(t, item, out, at, at + 1, f);
+            return end_long(t, out, at, at + 1, f);
         }
         t->scan_at += (uint64_t)n;
     }
@@ -425,101 +374,56 @@ static int scan(struct tail *t, const char *item, pawl_source_batch *out, pawl_f
 
 /* ---- the end of the file */
 
-/* True if no more will be written into this file: it isn't followed, or the path has led to another
- * file for rotate_wait_ms. */
-static bool complete(struct tail *t) {
-    struct stat st;
-    if (!t->set.follow)
-        return true;
-    if (stat(t->path, &st) == 0 && st.st_ino == t->inode && st.st_dev == t->device) {
-        t->gone_since_ns = 0;
-        return false;
-    }
-    uint64_t now = connect_now(NULL);
-    if (t->gone_since_ns == 0)
-        t->gone_since_ns = now;
-    return now - t->gone_since_ns >= (uint64_t)t->set.rotate_wait_ms * 1000000u;
-}
-
-static int next_file(struct tail *t, const char *item, pawl_source_batch *out, pawl_fault *f) {
-    ino_t inode = t->inode;
-    dev_t device = t->device;
-    int rc = tail_successor(t, f);
-    if (rc != PAWL_DONE)
-        return rc;
-    if (t->inode != inode || t->device != device) {
-        encode(t, t->before, out);
-        out->item = item;
-        return PAWL_DONE;
-    }
-    t->finished = !t->set.follow;
-    return t->finished ? PAWL_ENDED : PAWL_DONE;
-}
-
 /* The file ends after the `n` bytes at t->next, which have no newline. */
-static int at_end(struct tail *t, const char *item, pawl_source_batch *out, size_t n,
-                  pawl_fault *f) {
+static int at_end(struct tail *t, pawl_source_batch *out, size_t n) {
     const uint8_t *from = t->next;
-    if (!complete(t))
+    if (!t->file->final)
         return PAWL_DONE;
     if (n == 0)
-        return next_file(t, item, out, f);
+        return PAWL_ENDED;
     if (n > t->set.line_max && t->set.on_long != TAIL_LONG_CUT) {
-        uint64_t begin = t->at;
-        give_one(t, item, out, from, n < TAIL_DEAD_MAX ? n : TAIL_DEAD_MAX, NULL, from + n);
+        uint64_t begin = t->file->pos.at;
+        give_one(t, out, from, n < TAIL_DEAD_MAX ? n : TAIL_DEAD_MAX, NULL, from + n);
         too_long(t, begin, n, out);
     } else if (n > t->set.line_max) {
-        const char *part = t->flags & TAIL_MIDDLE ? "middle" : "first";
-        t->flags |= TAIL_MIDDLE;
-        give_one(t, item, out, from, (size_t)t->set.line_max, part, from + t->set.line_max);
+        const char *part = t->file->pos.flags & TAIL_MIDDLE ? "middle" : "first";
+        t->file->pos.flags |= TAIL_MIDDLE;
+        give_one(t, out, from, (size_t)t->set.line_max, part, from + t->set.line_max);
     } else {
-        const char *part = t->flags & TAIL_MIDDLE ? "last" : NULL;
-        t->flags &= (uint8_t)~TAIL_MIDDLE;
-        give_one(t, item, out, from, n, part, from + n);
+        const char *part = t->file->pos.flags & TAIL_MIDDLE ? "last" : NULL;
+        t->file->pos.flags &= (uint8_t)~TAIL_MIDDLE;
+        give_one(t, out, from, n, part, from + n);
     }
-    if (!(t->flags & TAIL_MIDDLE)) {
-        t->flags |= TAIL_UNTERMINATED;
-        out->position[1] = t->flags;
+    if (!(t->file->pos.flags & TAIL_MIDDLE)) {
+        t->file->pos.flags |= TAIL_UNTERMINATED;
+        tail_encode(&t->file->pos, out);
     }
     keep_window(t);
     return PAWL_DONE;
 }
 
-/* The bytes before the offset have changed. */
-static int replaced(struct tail *t, pawl_fault *f) {
-    struct tail_position p = {.flags = t->flags,
-                              .mtime = t->mtime,
-                              .inode = t->inode,
-                              .at = t->at,
-                              .hash = tail_hash(t->before, t->before_len)};
-    return tail_find(t, &p, f);
-}
-
 /* Reads on. DONE: lines are at t->next, or a record was given, or there is nothing now. */
-static int more(struct tail *t, const char *item, pawl_source_batch *out, size_t ask,
-                pawl_fault *f) {
+static int more(struct tail *t, pawl_source_batch *out, size_t ask, pawl_fault *f) {
     struct stat st;
+    struct tail_file *file = t->file;
     size_t most = TAIL_WINDOW + (size_t)t->set.line_max + 2;
     keep_window(t);
     for (most = most > ask ? most : ask;; ask = ask > most / 2 ? most : ask * 2) {
-        if (fstat(t->file.fd, &st) != 0)
+        if (fstat(file->content.fd, &st) != 0)
             return read_fault(t, f);
         uint64_t mtime = tail_mtime(&st.st_mtim);
-        bool grown = (uint64_t)st.st_size != t->seen_size || mtime != t->mtime;
-        if (!grown && !complete(t))
+        if ((uint64_t)st.st_size == file->seen_size && mtime == file->seen_mtime && !file->final)
             return PAWL_DONE;
-        if (grown)
-            t->gone_since_ns = 0;
         int rc = fetch(t, ask, f);
         if (rc != PAWL_DONE)
             return rc;
         struct chunk *c = &t->chunk[0];
         if (c->len < c->window || memcmp(c->buf, t->before, c->window) != 0)
-            return replaced(t, f);
-        t->mtime = mtime;
+            return PAWL_GONE;
+        file->seen_mtime = mtime;
         size_t n = c->len - c->window;
         bool full = c->len == c->asked;
-        t->seen_size = full ? UINT64_MAX : t->at + n;
+        file->seen_size = full ? UINT64_MAX : (uint64_t)st.st_size;
         t->next = c->buf + c->window;
         const uint8_t *last = n != 0 ? memrchr(t->next, '\n', n) : NULL;
         t->end = last != NULL ? last + 1 : t->next;
@@ -528,45 +432,37 @@ static int more(struct tail *t, const char *item, pawl_source_batch *out, size_t
         if (last != NULL)
             return PAWL_DONE;
         if (!full)
-            return at_end(t, item, out, n, f);
+            return at_end(t, out, n);
         if (c->asked >= most)
-            return begin_long(t, item, out, n, f);
+            return begin_long(t, out, n, f);
         ask = c->asked;
         t->next = t->end = NULL;
     }
 }
 
-static int find_again(struct tail *t, pawl_fault *f) {
+static int search_end(struct tail *t, pawl_source_batch *out, pawl_fault *f) {
     struct stat st;
-    if (stat(t->path, &st) != 0)
-        return errno == ENOENT ? PAWL_DONE
-                               : pawl_fault_set(f, PAWL_RETRY, "%s: %s", t->path, strerror(errno));
-    struct tail_position p = t->wanted;
-    return t->have_wanted ? tail_find(t, &p, f) : PAWL_DONE;
+    struct tail_file *file = t->file;
+    if (fstat(file->content.fd, &st) != 0)
+        return read_fault(t, f);
+    int rc = scan(t, out, f);
+    if (rc != PAWL_GONE)
+        return rc;
+    file->seen_size = (uint64_t)st.st_size;
+    file->seen_mtime = tail_mtime(&st.st_mtim);
+    return file->final ? end_long(t, out, t->scan_at, t->scan_at, f) : PAWL_DONE;
 }
 
-int tail_read(struct tail *t, const char *item, pawl_source_batch *out, size_t max_records,
-              size_t max_bytes, pawl_fault *f) {
+int tail_read(struct tail *t, pawl_source_batch *out, size_t max_records, size_t max_bytes,
+              pawl_fault *f) {
     int rc = records_room(t, max_records, f);
-    if (rc == PAWL_DONE && t->file.fd < 0) {
-        rc = find_again(t, f);
-        if (t->file.fd < 0 && rc == PAWL_DONE && !t->set.follow)
-            return PAWL_ENDED;
-    }
-    if (rc != PAWL_DONE || t->file.fd < 0)
+    if (rc != PAWL_DONE)
         return rc;
-    if (t->finished)
-        return PAWL_ENDED;
-    if (t->scan_at != 0) {
-        rc = scan(t, item, out, f);
-        if (rc == PAWL_GONE)
-            rc = complete(t) ? end_long(t, item, out, t->scan_at, t->scan_at, f) : PAWL_DONE;
-        return rc;
-    }
-    if (t->next == t->end)
-        rc = more(t, item, out, TAIL_WINDOW + max_bytes, f);
+    if (t->next == t->end && t->scan_at == 0)
+        rc = more(t, out, TAIL_WINDOW + max_bytes, f);
+    if (rc == PAWL_DONE && t->scan_at != 0)
+        return search_end(t, out, f);
     if (rc == PAWL_DONE && out->item == NULL && t->next != t->end)
-        rc = give_lines(t, item, out, max_records, max_bytes);
-    show(t, "%s: inode %ju, offset %" PRIu64, t->path, (uintmax_t)t->inode, t->at);
+        rc = give_lines(t, out, max_records, max_bytes);
     return rc;
 }

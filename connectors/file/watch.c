@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/inotify.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -60,16 +61,33 @@ int watch_directory(struct watch *w, const char *path, bool contents) {
     return watch_path(w, path, what, &w->directory);
 }
 
-int watch_file(struct watch *w, int fd) {
+int watch_file(struct watch *w, int fd, int *wd) {
     char path[40];
+    if (*wd >= 0)
+        return 0;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return watch_path(w, path, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF, &w->file);
+    return watch_path(w, path, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF, wd);
 }
 
-void watch_clear(struct watch *w) {
-    char events[4096];
-    while (w->fd >= 0 && read(w->fd, events, sizeof events) > 0) {
-    }
+void watch_forget(struct watch *w, int *wd) {
+    if (w->fd >= 0 && *wd >= 0)
+        (void)inotify_rm_watch(w->fd, *wd);
+    *wd = -1;
+}
+
+bool watch_clear(struct watch *w, const char *prefix) {
+    _Alignas(struct inotify_event) char events[4096];
+    bool directory = false;
+    for (ssize_t n; w->fd >= 0 && (n = read(w->fd, events, sizeof events)) > 0;)
+        for (ssize_t at = 0; at < n;) {
+            struct inotify_event e;
+            memcpy(&e, events + at, sizeof e);
+            directory |= (e.mask & IN_Q_OVERFLOW) != 0 ||
+                         (e.wd == w->directory && e.len > strlen(prefix) &&
+                          strncmp(events + at + sizeof e, prefix, strlen(prefix)) == 0);
+            at += (ssize_t)sizeof e + (ssize_t)e.len;
+        }
+    return directory;
 }
 
 void watch_end(struct watch *w) {

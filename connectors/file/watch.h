@@ -17,21 +17,24 @@
 
 struct watch {
     int fd; /* inotify; -1: none */
-    int directory, file;
+    int directory;
 };
 #define WATCH_INIT \
-    { -1, -1, -1 }
+    { -1, -1 }
 
 /* Watches a directory for names that appear (created or renamed), and with `contents` also for
  * changes of the files in it. A repeated call follows the path to where it leads now. Returns -1 if
  * it can't be watched, 1 if the watch is new, so that the caller must look once more before it
  * waits, 0 if it was watched already. */
 int watch_directory(struct watch *w, const char *path, bool contents);
-/* The same for an open file: written, truncated, renamed or removed. Replaces the file watched
- * before. */
-int watch_file(struct watch *w, int fd);
-/* Drops the changes reported so far. */
-void watch_clear(struct watch *w);
+/* The same for an open file: written, truncated, renamed or removed. *wd is -1 at first, and then
+ * names this watch. */
+int watch_file(struct watch *w, int fd, int *wd);
+/* Ends the watch of a file. Safe with -1. */
+void watch_forget(struct watch *w, int *wd);
+/* Drops the changes reported so far. True: one of them was of a name in the directory that begins
+ * with `prefix`, or some were not reported. */
+bool watch_clear(struct watch *w, const char *prefix);
 void watch_end(struct watch *w);
 
 #endif

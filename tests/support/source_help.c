@@ -33,6 +33,8 @@ void feed_set(struct feed *f, const char *name, const char *value) {
 static void told(void *arg, const char *name, int severity, const char *message) {
     struct feed *f = arg;
     (void)name;
+    if (getenv("FEED_TELL") != NULL)
+        fprintf(stderr, "TOLD %d %s\n", severity, message);
     if (severity < 2)
         return;
     f->warnings++;

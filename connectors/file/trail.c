@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Compares what there is with the files that are read: gathers evidence, and carries out what
+ * trail_policy.c decides.
+ */
+#include "connectors/file/trail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- life */
+
+struct trail *trail_new(const struct trail_settings *g) {
+    struct trail *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    pthread_mutex_init(&s->mutex, NULL);
+    s->set = *g;
+    s->watch = (struct watch)WATCH_INIT;
+    s->path = strdup(g->path);
+    s->glob = g->glob != NULL ? strdup(g->glob) : NULL;
+    s->rotated = g->rotated != NULL ? strdup(g->rotated) : NULL;
+    s->tail = tail_new(&g->tail);
+    const char *slash = strrchr(g->path, '/');
+    s->directory = g->glob != NULL    ? strdup(g->path)
+                   : slash == NULL    ? strdup(".")
+                   : slash == g->path ? strdup("/")
+                                      : strndup(g->path, (size_t)(slash - g->path));
+    if (s->path == NULL || s->directory == NULL || s->tail == NULL ||
+        (g->glob != NULL && s->glob == NULL) || (g->rotated != NULL && s->rotated == NULL)) {
+        trail_free(s);
+        return NULL;
+    }
+    s->name = slash == NULL ? s->path : s->path + (slash - g->path) + 1;
+    return s;
+}
+
+void trail_free(struct trail *s) {
+    if (s == NULL)
+        return;
+    while (s->count > 0)
+        files_remove(s, s->files[s->count - 1]);
+    tail_free(s->tail);
+    for (size_t i = 0; i < s->slot_count; i++) {
+        free(s->slots[i]->item);
+        free(s->slots[i]);
+    }
+    free(s->slots);
+    free(s->files);
+    free(s->held);
+    watch_end(&s->watch);
+    free(s->path);
+    free(s->glob);
+    free(s->rotated);
+    free(s->directory);
+    pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+uint64_t trail_now(void) {
+    return connect_now(&(pawl_hooks){0});
+}
+
+bool trail_at_end(const struct file *x) {
+    struct stat st;
+    if (x->tail.content.fd >= 0 && fstat(x->tail.content.fd, &st) == 0)
+        return x->tail.seen_size == (uint64_t)st.st_size &&
+               x->tail.seen_mtime == tail_mtime(&st.st_mtim);
+    return x->tail.seen_size == x->size && x->tail.seen_mtime == x->mtime;
+}
+
+/* ---- holding */
+
+void trail_unhold(struct trail *s, struct file *x) {
+    if (s->reading == x) {
+        tail_leave(s->tail);
+        s->reading = NULL;
+    }
+    watch_forget(&s->watch, &x->wd);
+    content_close(&x->tail.content);
+}
+
+int trail_hold(struct trail *s, struct file *x) {
+    struct stat st;
+    (void)s;
+    int fd = open(x->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &st) != 0 || !ident_fits(x->tail.pos.ident, st.st_ino, birth_of(fd))) {
+        close(fd);
+        errno = EINTR; /* the path has just been given to another file */
+        return -1;
+    }
+    return files_identify(x, fd, x->path);
+}
+
+/* ---- evidence */
+
+static int by_inode(const void *a, const void *b) {
+    const struct entry *const *x = a, *const *y = b;
+    uint64_t i = (*x)->inode & IDENT_INODE, k = (*y)->inode & IDENT_INODE;
+    return i != k ? (i < k ? -1 : 1) : (int)(*x)->kind - (int)(*y)->kind;
+}
+
+static size_t first_of(const struct look *l, uint64_t inode) {
+    size_t from = 0, to = l->survey.count;
+    while (from < to) {
+        size_t mid = (from + to) / 2;
+        if ((l->by_inode[mid]->inode & IDENT_INODE) < inode)
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from;
+}
+
+/* The item that version 1 gave to a file of a directory. */
+static bool old_item_of(const char *name, const char *item) {
+    char own[64];
+    size_t n = strlen(name);
+    if (n <= 60 && strncmp(name, "h-", 2) != 0 && connect_name_ok(name))
+        memcpy(own, name, n + 1);
+    else
+        snprintf(own, sizeof own, "h-%016" PRIx64, tail_hash((const uint8_t *)name, n));
+    return strcmp(own, item) == 0;
+}
+
+/* Does the entry lead to the file that x means? *birth: 0 if it wasn't asked for. */
+static bool leads_to(const struct file *x, const struct entry *e) {
+    if (x->old_item && (e->kind != ENTRY_LIVE || !old_item_of(e->name, x->tail.item)))
+        return false;
+    if (x->tail.content.fd >= 0) /* held: the inode can't be another file's */
+        return e->inode == x->inode && e->device == x->device;
+    return ident_fits(x->tail.pos.ident, e->inode, birth_of_path(e->path));
+}
+
+static struct entry *entry_of(const struct look *l, const struct file *x) {
+    uint64_t inode = x->tail.pos.ident & IDENT_INODE;
+    for (size_t i = first_of(l, inode);
+         i < l->survey.count && (l->by_inode[i]->inode & IDENT_INODE) == inode; i++)
+        if (l->by_inode[i]->file == NULL && leads_to(x, l->by_inode[i]))
+            return l->by_inode[i];
+    return NULL;
+}
+
+/* Is the emptied file one that is being written again? It is empty, or has its old beginning. */
+static bool may_be_rewritten(const struct trail *s, struct file *x, uint64_t size) {
+    uint8_t head[HEAD_BYTES];
+    uint64_t now = trail_now();
+    if (!s->set.follow || size >= x->tail.pos.at || x->place == PLACE_SOUGHT ||
+        x->place == PLACE_LOST) /* what it began with isn't known */
+        return false;
+    if (x->emptied_ns == 0)
+        x->emptied_ns = now;
+    if (now - x->emptied_ns > REWRITE_NS)
+        return false;
+    ssize_t n = content_read(&x->tail.content, head, HEAD_BYTES, 0);
+    size_t least = n < 0 ? 0 : (size_t)n < x->head_len ? (size_t)n : x->head_len;
+    return n >= 0 && (size_t)n <= size && memcmp(head, x->head, least) == 0;
+}
+
+/* What the file itself has. Opens it if it isn't known yet. */
+static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct entry *e) {
+    if (e != NULL && files_set_path(x, e->path, e->base) != 0)
+        return BYTES_UNREAD;
+    if (x->tail.content.fd < 0) {
+        if (e == NULL)
+            return BYTES_NONE;
+        if (x->known && !x->changed && e->size >= x->tail.pos.at && x->place != PLACE_LOST)
+            return BYTES_SAME; /* compared again when it is read */
+        if (trail_hold(s, x) != 0) {
+            trail_error(s, x, errno, x->tail.path);
+            return BYTES_UNREAD;
+        }
+    }
+    struct stat st;
+    int same = fstat(x->tail.content.fd, &st) != 0     ? -1
+               : (uint64_t)st.st_size < x->tail.pos.at ? 0
+               : x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed
+                   ? tail_matches(&x->tail.content, &x->tail.pos)
+                   : 1;
+    if (same < 0) {
+        trail_error(s, x, errno, x->tail.path);
+        return BYTES_UNREAD;
+    }
+    x->changed = same == 0;
+    if (same)
+        x->emptied_ns = 0;
+    return same                                           ? BYTES_SAME
+           : may_be_rewritten(s, x, (uint64_t)st.st_size) ? BYTES_EMPTYING
+                                                          : BYTES_CHANGED;
+}
+
+static bool same_base(const struct file *x, const struct entry *e) {
+    return x->base != NULL && e->base != NULL && strcmp(x->base, e->base) == 0;
+}
+
+/* Has the entry's file the bytes before x's position? -1: it can't be read. */
+static int has_position(const struct entry *e, const struct file *x) {
+    struct content c;
+    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), same = -1;
+    if (fd >= 0 && content_open(&c, fd, e->name) == 0) {
+        same = tail_matches(&c, &x->tail.pos);
+        content_close(&c);
+    }
+    return same;
+}
+
+/* Can the entry's file be a copy of x, as far as kind and names tell? `late`: one that was written
+ * after the position was made. */
+static bool may_be_copy(const struct trail *s, const struct file *x, const struct entry *e,
+                        int kind, bool late) {
+    if ((int)e->kind != kind || e->file != NULL || e->size < x->tail.pos.at ||
+        (x->known && e->inode == x->inode && e->device == x->device))
+        return false;
+    if (kind == ENTRY_ROTATED && late != (e->mtime >= x->tail.pos.mtime))
+        return false;
+    return kind != ENTRY_OTHER ||
+           (s->glob != NULL && x->base != NULL && strncmp(e->name, x->base, strlen(x->base)) == 0);
+}
+
+/* Finds a new file that has the bytes before x's position: the followed names first; then rotated
+ * ones that were written after the position was made, the oldest first, since a short beginning may
+ * be that of several; then the other rotated ones, and names that continue x's. */
+static struct entry *copy_of(const struct trail *s, const struct look *l, const struct file *x,
+                             bool *unread) {
+    static const struct {
+        int kind;
+        bool late;
+    } steps[] = {
+        {ENTRY_LIVE, true}, {ENTRY_ROTATED, true}, {ENTRY_ROTATED, false}, {ENTRY_OTHER, true}};
+    size_t n = l->survey.count;
+    for (size_t k = 0; k < sizeof steps / sizeof *steps && x->tail.pos.at != 0; k++)
+        for (size_t i = 0; i < n; i++) {
+            struct entry *e = &l->survey.entry[k == 1 ? i : n - 1 - i];
+            if (!may_be_copy(s, x, e, steps[k].kind, steps[k].late))
+                continue;
+            int same = has_position(e, x);
+            if (same > 0)
+                return e;
+            *unread |= same < 0 && e->mtime >= x->tail.pos.mtime;
+        }
+    return NULL;
+}
+
+/* The followed file has the bytes before the position, but they prove little: was it copied and
+ * truncated, and has it the same beginning again? Then a copy that was made since has bytes after
+ * the position that the file has not. */
+static struct entry *copied_unseen(const struct look *l, const struct file *x, bool *unread) {
+    for (size_t i = 0; i < l->survey.count; i++) {
+        struct entry *e = &l->survey.entry[i];
+        if (e->kind == ENTRY_LIVE || e->file != NULL || !same_base(x, e) ||
+            e->size <= x->tail.pos.at || e->mtime <= x->tail.pos.mtime)
+            continue;
+        uint64_t birth = birth_of_path(e->path);
+        if (birth != 0 && x->birth != 0 && birth <= x->birth)
+            continue; /* it was there before: one rotated by renaming */
+        int same = has_position(e, x);
+        struct content c;
+        int fd = same > 0 ? open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+        int64_t common = -1;
+        if (fd >= 0 && content_open(&c, fd, e->name) == 0) {
+            common = common_bytes((struct content *)(uintptr_t)&x->tail.content, &c, e->size);
+            content_close(&c);
+        }
+        if (same > 0 && common >= 0 && (uint64_t)common < e->size)
+            return e;
+        *unread |= same < 0 || (same > 0 && common < 0);
+    }
+    return NULL;
+}
+
+/* ---- acting */
+
+static void report_gone(struct trail *s, struct look *l, struct file *x, bool again) {
+    uint64_t at = x->tail.pos.at, size = x->size > at ? x->size - at : 0;
+    char known[100];
+    snprintf(known, sizeof known,
+             size != 0 ? "at least %" PRIu64 " bytes after it were not read"
+                       : "how many bytes followed it unread isn't known",
+             size);
+    if (s->set.on_replaced == REPLACED_STOP) {
+        l->stop = true;
+        (void)pawl_fault_set(l->fault, PAWL_FATAL,
+                             "%s: no file has the bytes before offset %" PRIu64 " of inode %" PRIu64
+                             " any more: truncated, rewritten or removed; see "
+                             "to it, then start with on_replaced = read",
+                             x->tail.path, at, x->tail.pos.ident & IDENT_INODE);
+        return;
+    }
+    pawl_source_report(s->context, 2,
+                       "%s: no file has the bytes before offset %" PRIu64 " of inode %" PRIu64
+                       " any more: truncated, rewritten or removed; %s; they are lost%s",
+                       x->tail.path, at, x->tail.pos.ident & IDENT_INODE, known,
+                       again ? "; reading goes on with this file from its start" : "");
+}
+
+static void restart(struct file *x) {
+    x->tail.pos.at = 0;
+    x->tail.pos.flags &= (uint8_t)~TAIL_FLAGS;
+    x->tail.pos.hash = tail_hash(NULL, 0);
+    x->tail.pos.mtime = x->mtime;
+    x->tail.seen_size = UINT64_MAX;
+    x->changed = false;
+    x->ended = false;
+    x->emptied_ns = 0;
+    x->dirty = true;
+    ssize_t n = content_read(&x->tail.content, x->head, HEAD_BYTES, 0);
+    x->head_len = n > 0 ? (uint32_t)n : 0;
+}
+
+void trail_stop_reading(struct trail *s, struct file *x) {
+    if (s->reading == x) {
+        tail_leave(s->tail);
+        s->reading = NULL;
+    }
+}
+
+bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
+    trail_stop_reading(s, x);
+    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0 || st.st_ino != e->inode || st.st_dev != e->device) {
+        if (fd >= 0)
+            close(fd);
+        s->again = true; /* the next look sees what became of it */
+        return false;
+    }
+    watch_forget(&s->watch, &x->wd);
+    if (files_set_path(x, e->path, e->base) != 0 || files_identify(x, fd, e->path) != 0)
+        return false;
+    x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
+    x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
+    x->tail.seen_size = UINT64_MAX;
+    x->changed = x->ended = x->old_item = false;
+    x->emptied_ns = 0;
+    x->size = e->size;
+    x->dirty = true;
+    e->file = x;
+    return true;
+}
+
+static void set_aside(struct file *x, enum place place) {
+    if (x->aside_ns == 0)
+        x->aside_ns = trail_now();
+    x->place = place;
+}
+
+static void let_go(struct trail *s, struct file *x) {
+    if (!x->committed) {
+        files_remove(s, x);
+        return;
+    }
+    x->tail.pos.flags |= TAIL_FINISHED;
+    x->dirty = x->leaving = true;
+    trail_unhold(s, x);
+}
+
+/* Nothing finds a removed file after a restart: its position says at each end of it that all was
+ * read. */
+void trail_finish_nameless(struct file *x) {
+    struct stat st;
+    if (x->place != PLACE_NAMELESS || !x->committed || (x->tail.pos.flags & TAIL_FINISHED) != 0 ||
+        !trail_at_end(x) || fstat(x->tail.content.fd, &st) != 0 || st.st_nlink != 0)
+        return;
+    x->tail.pos.flags |= TAIL_FINISHED;
+    x->dirty = true;
+}
+
+/* Carries out what was decided about x, whose name is e (NULL: none). */
+static void act(struct trail *s, struct look *l, struct file *x, struct entry *e,
+                struct entry *copy, enum file_action action) {
+    enum place aside = e != NULL ? PLACE_ASIDE : PLACE_NAMELESS;
+    switch (action) {
+    case FILE_READ:
+        if (e == NULL) /* the directory is away */
+            break;
+        if (x->aside_ns != 0)
+            x->ended = false;
+        x->aside_ns = 0;
+        x->place = PLACE_LIVE;
+        break;
+    case FILE_LINGER:
+        set_aside(x, aside);
+        trail_finish_nameless(x);
+        break;
+    case FILE_LET_GO:
+        let_go(s, x);
+        break;
+    case FILE_TO_COPY:
+        if (e != NULL) /* the emptied file is a new one */
+            e->file = NULL;
+        (void)trail_move_to(s, x, copy);
+        break;
+    case FILE_AGAIN:
+        report_gone(s, l, x, true);
+        if (l->stop)
+            return;
+        trail_stop_reading(s, x);
+        restart(x);
+        if (e != NULL && e->kind == ENTRY_LIVE)
+            x->place = PLACE_LIVE;
+        else
+            set_aside(x, aside);
+        break;
+    case FILE_LOST:
+        if (x->place != PLACE_LOST && x->tail.pos.at != 0)
+            report_gone(s, l, x, false);
+        x->dirty |= x->place != PLACE_LOST && x->committed;
+        x->tail.pos.flags |= TAIL_FINISHED; /* it is said once */
+        trail_unhold(s, x);
+        x->place = PLACE_LOST;
+        break;
+    case FILE_WAIT:
+        break;
+    }
+}
+
+/* A position whose file isn't there is said to be gone only when another file is. */
+static bool something_new(const struct look *l, const struct file *x) {
+    for (size_t i = 0; i < l->survey.count; i++)
+        if (l->survey.entry[i].file == NULL && l->survey.entry[i].kind != ENTRY_OTHER &&
+            (x->base == NULL || same_base(x, &l->survey.entry[i])))
+            return true;
+    return false;
+}
+
+/* Finds the name of each file that is read. */
+static void see_names(struct trail *s, struct look *l) {
+    for (size_t i = 0; i < s->count; i++) {
+        struct file *x = s->files[i];
+        struct entry *e = x->leaving || x->tail.pos.ident == 0 ? NULL : entry_of(l, x);
+        x->entry = e;
+        x->rank = SIZE_MAX;
+        if (e == NULL)
+            continue;
+        e->file = x;
+        x->size = e->size;
+        x->mtime = e->mtime;
+        x->rank = (size_t)(e - l->survey.entry);
+    }
+}
+
+static void see_file(struct trail *s, struct look *l, struct file *x) {
+    struct entry *e = x->entry, *copy = NULL;
+    if (x->leaving || x->tail.pos.ident == 0)
+        return;
+    bool found_again = (x->place == PLACE_SOUGHT || x->place == PLACE_LOST) && e != NULL;
+    bool unread = false;
+    struct file_evidence v = {
+        .name = e == NULL ? (l->survey.error != 0 || l->survey.absent ? NAME_UNKNOWN : NAME_NONE)
+                : e->kind == ENTRY_LIVE ? NAME_FOLLOWED
+                                        : NAME_OTHER,
+        .bytes = bytes_of(s, x, e),
+    };
+    if (found_again && v.bytes == BYTES_SAME) { /* look once more at what was let go */
+        if (x->ended)
+            x->aside_ns = 1;
+        x->tail.pos.flags &= (uint8_t)~TAIL_FINISHED;
+        x->ended = x->old_item = false;
+        x->place = PLACE_ASIDE;
+    }
+    v.end = x->ended                                                ? END_WAITED
+            : x->known && x->place != PLACE_LOST && trail_at_end(x) ? END_REACHED
+                                                                    : END_AHEAD;
+    if (v.bytes == BYTES_SAME && v.name == NAME_FOLLOWED && x->tail.pos.at < TAIL_WINDOW &&
+        s->glob == NULL && x->tail.content.fd >= 0) {
+        copy = copied_unseen(l, x, &unread);
+        v.bytes = copy != NULL ? BYTES_CHANGED : v.bytes;
+    } else if (v.bytes == BYTES_CHANGED || v.bytes == BYTES_EMPTYING || v.bytes == BYTES_NONE)
+        copy = copy_of(s, l, x, &unread);
+    v.copy = copy != NULL ? COPY_YES : COPY_NO;
+    if (copy == NULL && unread)
+        v.bytes = BYTES_UNREAD;
+    s->holds |= v.bytes == BYTES_UNREAD || v.bytes == BYTES_EMPTYING;
+    enum file_action action = file_decide(&v)->action;
+    if (action == FILE_LOST && x->place != PLACE_LOST && v.bytes == BYTES_NONE &&
+        (s->glob == NULL ? !something_new(l, x) : l->survey.count == 0))
+        action = FILE_WAIT;
+    if (x->old_item && v.bytes == BYTES_NONE && !l->survey.error && !l->survey.absent) {
+        files_remove(s, x); /* its name is gone, as it was for the older version */
+        return;
+    }
+    act(s, l, x, e, copy, action);
+}
+
+/* ---- a look */
+
+static int by_rank(const void *a, const void *b) {
+    const struct file *const *x = a, *const *y = b;
+    return (*x)->rank < (*y)->rank ? -1 : (*x)->rank > (*y)->rank;
+}
+
+/* Positions that were loaded get the order of their files. */
+static void order_loaded(struct trail *s) {
+    for (size_t i = 0; i < s->count; i++)
+        if (s->files[i]->rank == SIZE_MAX)
+            s->files[i]->rank = 0; /* lost ones come first */
+    if (s->count > 1)
+        qsort(s->files, s->count, sizeof(struct file *), by_rank);
+    for (size_t i = 1; i < s->count; i++) {
+        struct file *x = s->files[i], *b = s->files[i - 1];
+        if (x->base != NULL && b->base != NULL && strcmp(x->base, b->base) == 0)
+            x->after = b;
+    }
+}
+
+/* More files linger than slots and descriptors are kept for: the first ones are let go. */
+static void limit_lingering(struct trail *s) {
+    size_t n = 0;
+    for (size_t i = s->count; i-- > 0;) {
+        struct file *x = s->files[i];
+        if (x->aside_ns != 0 && !x->leaving && ++n > LINGER_MAX && x->aside_ns != 1)
+            x->aside_ns = 1;
+    }
+}
+
+int trail_look(struct trail *s, pawl_fault *f) {
+    struct look l = {.fault = f};
+    bool first = s->looked_ns == 0;
+    s->again = s->holds = false;
+    s->look_error = 0;
+    if (survey_take(s, &l.survey) != 0 ||
+        (l.by_inode = calloc(l.survey.count + 1, sizeof *l.by_inode)) == NULL) {
+        survey_free(&l.survey);
+        return pawl_fault_set(f, PAWL_RETRY, "no memory to look at %s", s->directory);
+    }
+    uint64_t begun = trail_now();
+    for (size_t i = 0; i < l.survey.count; i++)
+        l.by_inode[i] = &l.survey.entry[i];
+    qsort(l.by_inode, l.survey.count, sizeof *l.by_inode, by_inode);
+    if (l.survey.error != 0)
+        trail_error(s, NULL, l.survey.error, l.survey.where);
+    see_names(s, &l);
+    for (size_t i = 0; i < s->count && !l.stop;) {
+        struct file *x = s->files[i];
+        see_file(s, &l, x);
+        i += i < s->count && s->files[i] == x;
+    }
+    if (first)
+        order_loaded(s);
+    if (!l.stop)
+        trail_see_new(s, &l);
+    limit_lingering(s);
+    trail_say_error(s);
+    s->looked_ns = trail_now();
+    s->look_ns = s->looked_ns + 10 * (s->looked_ns - begun);
+    free(l.by_inode);
+    survey_free(&l.survey);
+    return l.stop ? PAWL_FATAL : PAWL_DONE;
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Files that are new to the source: which of them are read, and from where.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "connectors/file/trail.h"
+
+static bool has_settled(struct trail *s, const struct entry *e) {
+    uint64_t now = trail_now();
+    for (size_t i = 0; i < s->held_count; i++) {
+        struct held *h = &s->held[i];
+        if (h->inode != e->inode || h->device != e->device)
+            continue;
+        if (h->size != e->size)
+            *h = (struct held){e->device, e->inode, e->size, now};
+        return now - h->since_ns >= SETTLED_NS;
+    }
+    struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
+    if (more == NULL)
+        return false;
+    s->held = more;
+    more[s->held_count++] = (struct held){e->device, e->inode, e->size, now};
+    return false;
+}
+
+static void forget_held(struct trail *s, const struct entry *e) {
+    for (size_t i = 0; i < s->held_count; i++)
+        if (s->held[i].inode == e->inode && s->held[i].device == e->device) {
+            s->held[i] = s->held[--s->held_count];
+            return;
+        }
+}
+
+/* The last file before a new one: its predecessor. */
+static struct file *last_of(const struct trail *s, const char *base) {
+    for (size_t i = s->count; i-- > 0;) {
+        struct file *x = s->files[i];
+        if (x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->leaving)
+            continue;
+        if (s->glob == NULL || (base != NULL && x->base != NULL && strcmp(base, x->base) == 0))
+            return x;
+    }
+    return NULL;
+}
+
+/* Begins to read the entry's file at its beginning, at its end, or where it differs from `with`. */
+static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int start) {
+    struct file *before = last_of(s, e->base);
+    for (size_t i = s->count; i-- > 0;) /* the position that meant no file yet */
+        if (s->files[i]->tail.pos.ident == 0)
+            files_remove(s, s->files[i]);
+    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0) {
+        trail_error(s, NULL, errno, e->path);
+        return NULL;
+    }
+    if (fstat(fd, &st) != 0 || st.st_ino != e->inode || st.st_dev != e->device) {
+        close(fd);
+        s->again = true;
+        return NULL;
+    }
+    struct file *x = files_add(s, e->path, e->base);
+    if (x == NULL || files_identify(x, fd, e->path) != 0) {
+        if (x == NULL)
+            close(fd);
+        else
+            files_remove(s, x);
+        return NULL;
+    }
+    x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
+    x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
+    x->size = e->size;
+    x->tail.pos.mtime = x->mtime;
+    x->rank = (size_t)0;
+    if (start == START_END)
+        common = (uint64_t)st.st_size;
+    if (common != 0 &&
+        position_at(&x->tail.content, line_start(&x->tail.content, common), &x->tail.pos) != 0) {
+        files_remove(s, x);
+        s->again = true;
+        return NULL;
+    }
+    x->after = before != x ? before : NULL;
+    x->dirty = s->glob == NULL || common != 0;
+    e->file = x;
+    forget_held(s, e);
+    s->begun = true;
+    return x;
+}
+
+/* The new file continues x at its position. What x itself has after the bytes that they share is
+ * read as well: its writer may still have it open. */
+static void continue_in(struct trail *s, struct file *x, struct entry *e, uint64_t common) {
+    bool held = x->tail.content.fd >= 0 || trail_hold(s, x) == 0;
+    struct content old = x->tail.content;
+    struct file *rest = held ? files_add(s, x->path, x->base) : NULL;
+    s->again |= !held;
+    if (rest == NULL)
+        return;
+    struct file copy = *x;
+    trail_stop_reading(s, x);
+    x->tail.content = (struct content)CONTENT_INIT;
+    if (!trail_move_to(s, x, e)) {
+        x->tail.content = old;
+        files_remove(s, rest);
+        return;
+    }
+    rest->tail.content = old;
+    rest->known = true;
+    rest->device = copy.device;
+    rest->inode = copy.inode;
+    rest->birth = copy.birth;
+    rest->tail.pos.ident = copy.tail.pos.ident;
+    rest->tail.pos.mtime = copy.tail.pos.mtime;
+    rest->place = copy.place;
+    rest->aside_ns = copy.aside_ns;
+    rest->size = copy.size;
+    memcpy(rest->head, copy.head, HEAD_BYTES);
+    rest->head_len = copy.head_len;
+    if (position_at(&rest->tail.content, line_start(&rest->tail.content, common),
+                    &rest->tail.pos) != 0)
+        files_remove(s, rest);
+}
+
+static void see_new(struct trail *s, struct entry *e, enum new_name name) {
+    struct new_evidence v = {.name = name, .settled = SETTLED_NO};
+    struct file *with = NULL;
+    uint64_t common = 0;
+    if (twin_find(s, e, &v, &with, &common) != 0) {
+        trail_error(s, NULL, errno, e->path);
+        return;
+    }
+    if (v.twin != TWIN_NONE)
+        v.settled = !s->set.follow || has_settled(s, e) ? SETTLED_YES : SETTLED_NO;
+    switch (new_decide(&v)->action) {
+    case NEW_BEGIN_AGAIN:
+        pawl_source_report(s->context, 2,
+                           "%s begins with the same %" PRIu64
+                           " bytes as the file before it, which is gone: it is read from its "
+                           "start, and lines that were copied come twice",
+                           e->path, common);
+        (void)begin(s, e, 0, START_BEGINNING);
+        break;
+    case NEW_BEGIN:
+        (void)begin(s, e, 0, START_BEGINNING);
+        break;
+    case NEW_COPY:
+        continue_in(s, with, e, common);
+        break;
+    case NEW_SHARE:
+        pawl_source_report(s->context, 1,
+                           "%s begins with the same %" PRIu64
+                           " bytes as the file before it: it is read from there",
+                           e->path, common);
+        (void)begin(s, e, common, START_BEGINNING);
+        break;
+    case NEW_HOLD:
+        s->holds = true;
+        break;
+    case NEW_SKIP:
+        break;
+    }
+}
+
+/* Files of a group that were written after this are new. */
+static uint64_t newest_lost(const struct trail *s, const char *base) {
+    uint64_t newest = 0;
+    for (size_t i = 0; i < s->count; i++)
+        if (s->files[i]->place == PLACE_LOST && s->files[i]->tail.pos.mtime > newest &&
+            (s->glob == NULL ||
+             (s->files[i]->base != NULL && base != NULL && strcmp(s->files[i]->base, base) == 0)))
+            newest = s->files[i]->tail.pos.mtime;
+    return newest;
+}
+
+static size_t live_files(const struct trail *s) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->count; i++)
+        n += s->files[i]->place == PLACE_LIVE || s->files[i]->place == PLACE_SOUGHT;
+    return n;
+}
+
+/* The limit may be lower than it was. */
+static void limit_files(struct trail *s) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < s->count && s->glob != NULL; i++) {
+        s->files[i]->over = s->files[i]->place == PLACE_LIVE && ++n > s->set.files_max;
+        s->not_read += s->files[i]->over;
+    }
+}
+
+/* No position yet: where the followed file is begun. */
+static void begin_first(struct trail *s, struct look *l) {
+    struct survey *v = &l->survey;
+    struct entry *live =
+        v->count != 0 && v->entry[v->count - 1].newest ? &v->entry[v->count - 1] : NULL;
+    for (size_t i = 0; i < v->count && live == NULL; i++)
+        if (v->entry[i].newest)
+            live = &v->entry[i];
+    if (s->set.start == START_OLDEST)
+        for (size_t i = 0; i < v->count; i++)
+            if (v->entry[i].kind != ENTRY_OTHER)
+                (void)begin(s, &v->entry[i], 0, START_BEGINNING);
+    if (s->begun)
+        return;
+    if (live != NULL) {
+        (void)begin(s, live, 0, s->set.start);
+        return;
+    }
+    if (s->count != 0 || v->error != 0 || v->absent || !s->set.follow)
+        return;
+    struct file *x = files_add(s, s->path, s->name); /* means no file yet */
+    if (x == NULL)
+        return;
+    for (size_t i = 0; i < v->count; i++)
+        if (v->entry[i].kind == ENTRY_ROTATED && v->entry[i].mtime > x->tail.pos.mtime)
+            x->tail.pos.mtime = v->entry[i].mtime;
+    x->place = PLACE_LOST;
+    x->dirty = s->begun = true;
+}
+
+static void see_group(struct trail *s, struct entry *from, struct entry *to) {
+    struct entry *last = NULL;
+    uint64_t lost = newest_lost(s, from->base);
+    for (struct entry *e = from; e < to; e++)
+        if (e->file != NULL && e->file->place != PLACE_LOST)
+            last = e;
+    bool some_lost = false;
+    for (size_t i = 0; i < s->count; i++)
+        some_lost |= s->files[i]->place == PLACE_LOST;
+    for (struct entry *e = from; e < to; e++) {
+        if (e->file != NULL || (s->glob != NULL && e->size == 0))
+            continue;
+        bool newer = last != NULL ? e > last : some_lost && e->mtime > lost;
+        if (s->glob != NULL && e->kind == ENTRY_LIVE && live_files(s) >= s->set.files_max) {
+            s->not_read++;
+            continue;
+        }
+        see_new(s, e,
+                e->kind == ENTRY_LIVE      ? NEW_FOLLOWED
+                : e->kind == ENTRY_ROTATED ? (newer ? NEW_NEWER : NEW_OLDER)
+                                           : NEW_OTHER);
+        for (struct entry *k = from; k < to && e->file != NULL; k++) /* other names of it */
+            if (k->inode == e->inode && k->device == e->device)
+                k->file = e->file;
+    }
+}
+
+void trail_see_new(struct trail *s, struct look *l) {
+    struct survey *v = &l->survey;
+    size_t before = s->not_read;
+    s->not_read = 0;
+    if (s->glob == NULL && !s->begun) {
+        begin_first(s, l);
+        return;
+    }
+    for (size_t from = 0, to; from < v->count && v->entry[from].base != NULL; from = to) {
+        for (to = from + 1; to < v->count && v->entry[to].base != NULL &&
+                            strcmp(v->entry[from].base, v->entry[to].base) == 0;)
+            to++;
+        see_group(s, v->entry + from, v->entry + to);
+    }
+    limit_files(s);
+    if (s->not_read != 0 && before == 0)
+        pawl_source_report(s->context, 2,
+                           "%s: more than %" PRIu64 " files are there; %zu aren't read until "
+                           "others are gone",
+                           s->path, s->set.files_max, s->not_read);
+}

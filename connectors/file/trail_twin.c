@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Compares the bytes of two files: is a new one a copy of one that was read?
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "connectors/file/trail.h"
+
+#define BLOCK 65536u
+
+int64_t common_bytes(struct content *a, struct content *b, uint64_t most) {
+    uint8_t *buf = malloc(2 * (size_t)BLOCK);
+    uint64_t at = 0;
+    int error = buf == NULL ? ENOMEM : 0;
+    /* most files differ in their first bytes */
+    for (size_t size = 512; error == 0 && at < most; size = BLOCK) {
+        size_t want = most - at < size ? (size_t)(most - at) : size, same = 0;
+        ssize_t n = content_read(a, buf, want, at), m = -1;
+        if (n >= 0)
+            m = content_read(b, buf + BLOCK, want, at);
+        if (m < 0) {
+            error = errno;
+            break;
+        }
+        size_t least = (size_t)(n < m ? n : m);
+        if (memcmp(buf, buf + BLOCK, least) == 0)
+            same = least;
+        else
+            while (buf[same] == buf[BLOCK + same])
+                same++;
+        at += same;
+        if (same < want)
+            break;
+    }
+    free(buf);
+    errno = error;
+    return error != 0 ? -1 : (int64_t)at;
+}
+
+uint64_t line_start(struct content *c, uint64_t at) {
+    uint8_t buf[4096];
+    while (at > 0) {
+        size_t n = at < sizeof buf ? (size_t)at : sizeof buf;
+        if (content_read(c, buf, n, at - n) != (ssize_t)n)
+            return 0;
+        const uint8_t *newline = memrchr(buf, '\n', n);
+        if (newline != NULL)
+            return at - n + (uint64_t)(newline - buf) + 1;
+        at -= n;
+    }
+    return 0;
+}
+
+int position_at(struct content *c, uint64_t at, struct tail_position *p) {
+    uint8_t window[TAIL_WINDOW];
+    size_t n = at < TAIL_WINDOW ? (size_t)at : TAIL_WINDOW;
+    ssize_t got = content_read(c, window, n, at - n);
+    if (got != (ssize_t)n) {
+        errno = got < 0 ? errno : EBUSY; /* it was truncated just now */
+        return -1;
+    }
+    p->at = at;
+    p->flags &= (uint8_t)~TAIL_FLAGS;
+    p->hash = tail_hash(window, n);
+    return 0;
+}
+
+static enum twin_name name_of(const struct file *x) {
+    struct stat st;
+    bool linked = fstat(x->tail.content.fd, &st) != 0 || st.st_nlink != 0;
+    if (x->place == PLACE_LIVE)
+        return TWIN_IN_PLACE;
+    if (x->place == PLACE_NAMELESS && !linked)
+        return TWIN_GONE;
+    return x->tail.pos.at >= SURE_BYTES ? TWIN_ASIDE : TWIN_RENAMED;
+}
+
+/* Do the two differ at this offset? Where one of them ends, they don't. */
+static bool differ(struct content *a, struct content *b, uint64_t at) {
+    uint8_t p, q;
+    return content_read(a, &p, 1, at) == 1 && content_read(b, &q, 1, at) == 1 && p != q;
+}
+
+/* Compares the new file `c` with x. */
+static int compare(struct file *x, struct content *c, struct new_evidence *out, uint64_t *bytes) {
+    struct stat st;
+    uint64_t at = x->tail.pos.at;
+    if (fstat(x->tail.content.fd, &st) != 0)
+        return -1;
+    int64_t n = common_bytes(&x->tail.content, c, (uint64_t)st.st_size);
+    if (n < 0)
+        return -1;
+    *bytes = (uint64_t)n;
+    if (at == 0) /* nothing was read of it: a copy has all of it */
+        out->twin = n > 0 && n == st.st_size ? TWIN_WHOLE : TWIN_NONE;
+    else if ((uint64_t)n >= at)
+        out->twin = TWIN_WHOLE;
+    else if (!differ(&x->tail.content, c, (uint64_t)n))
+        out->twin = TWIN_GROWING;
+    else
+        out->twin = n == 0 ? TWIN_NONE : (uint64_t)n >= at / 2 ? TWIN_PART : TWIN_LITTLE;
+    out->of = name_of(x);
+    return 0;
+}
+
+/* Which of two likenesses says more. */
+static int weight(const struct new_evidence *e) {
+    static const int of_twin[] = {
+        [TWIN_NONE] = 0, [TWIN_LITTLE] = 1, [TWIN_PART] = 2, [TWIN_GROWING] = 3, [TWIN_WHOLE] = 4};
+    return of_twin[e->twin] * 8 + (e->twin == TWIN_NONE ? 0 : TWIN_NAME_ANY - (int)e->of);
+}
+
+/* May a new file under this name be a copy of x? One file that is followed has one name, so what
+ * keeps that name has no copy that would be read. */
+static bool comparable(const struct trail *s, const struct file *x, const struct entry *e) {
+    if (x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed || x->leaving)
+        return false;
+    return x->place != PLACE_LIVE || (s->glob != NULL && e->kind == ENTRY_LIVE && s->set.follow);
+}
+
+int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, struct file **with,
+              uint64_t *bytes) {
+    uint8_t head[HEAD_BYTES];
+    struct content c;
+    *with = NULL;
+    *bytes = 0;
+    out->twin = TWIN_NONE;
+    out->of = TWIN_NAME_ANY;
+    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || content_open(&c, fd, e->name) != 0)
+        return -1;
+    ssize_t n = content_read(&c, head, sizeof head, 0);
+    int rc = n < 0 ? -1 : 0;
+    for (size_t i = 0; i < s->count && rc == 0; i++) {
+        struct file *x = s->files[i];
+        struct new_evidence one = *out;
+        uint64_t common;
+        size_t least = (size_t)n < x->head_len ? (size_t)n : x->head_len;
+        bool held = x->tail.content.fd >= 0;
+        if (!comparable(s, x, e) || memcmp(head, x->head, least) != 0 ||
+            (least == 0 && x->place == PLACE_LIVE))
+            continue;
+        if (!held && trail_hold(s, x) != 0)
+            continue; /* the next look sees what became of it */
+        rc = compare(x, &c, &one, &common);
+        if (!held)
+            trail_unhold(s, x);
+        if (rc == 0 && weight(&one) > weight(out)) {
+            *out = one;
+            *with = x;
+            *bytes = common;
+        }
+    }
+    int error = errno;
+    content_close(&c);
+    errno = error;
+    return rc;
+}
