@@ -5,6 +5,7 @@
 #include "connectors/net/listen.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -18,6 +19,9 @@
 
 #ifndef SO_RXQ_OVFL
 #define SO_RXQ_OVFL 40
+#endif
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
 #endif
 
 /* ---- addresses */
@@ -275,4 +279,12 @@ ssize_t listen_receive(int fd, void *buf, size_t size, char from[PEER_MAX], uint
             memcpy(drops, CMSG_DATA(c), sizeof *drops);
     listen_address(&who, m.msg_namelen, from);
     return n;
+}
+
+void listen_drops(int fd, uint32_t *drops) {
+    uint32_t values[SK_MEMINFO_VARS] = {0};
+    socklen_t n = sizeof values;
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, &n) == 0 &&
+        n > SK_MEMINFO_DROPS * sizeof values[0])
+        *drops = values[SK_MEMINFO_DROPS];
 }

@@ -40,5 +40,7 @@ void listen_address(const struct sockaddr_storage *from, socklen_t len, char out
  * kernel has dropped on this socket so far, since nobody read them (unchanged if it doesn't say).
  */
 ssize_t listen_receive(int fd, void *buf, size_t size, char from[PEER_MAX], uint32_t *drops);
+/* The same number, asked for: also known if no datagram follows those that were dropped. */
+void listen_drops(int fd, uint32_t *drops);
 
 #endif

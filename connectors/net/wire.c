@@ -424,18 +424,24 @@ void wire_take(struct wire_connection *c, const struct frame *f) {
     c->since_ns = 0;
 }
 
+static void note_drops(struct wire *w, uint32_t drops) {
+    uint32_t more = drops - w->drops_seen;
+    if (more == 0)
+        return;
+    w->drops_seen = drops;
+    count(w, &w->drops, more);
+    wire_report(w, WIRE_DROPS,
+                "the kernel dropped %u datagrams: they came faster than they were read (%llu so "
+                "far); net.core.rmem_max limits its buffer",
+                more, (unsigned long long)w->drops);
+}
+
 ssize_t wire_datagram(struct wire *w, void *buf, size_t size, char from[PEER_MAX]) {
     uint32_t drops = w->drops_seen;
     ssize_t n = listen_receive(w->listening.datagram_fd, buf, size, from, &drops);
-    if (drops != w->drops_seen) {
-        uint32_t more = drops - w->drops_seen;
-        w->drops_seen = drops;
-        count(w, &w->drops, more);
-        wire_report(w, WIRE_DROPS,
-                    "the kernel dropped %u datagrams: they came faster than they were read (%llu "
-                    "so far); net.core.rmem_max limits its buffer",
-                    more, (unsigned long long)w->drops);
-    }
+    if (n < 0) /* a burst has ended */
+        listen_drops(w->listening.datagram_fd, &drops);
+    note_drops(w, drops);
     return n;
 }
 
