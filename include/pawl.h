@@ -471,10 +471,12 @@ typedef struct pawl_outside {
      * after a restart, and two things must not share one. "file 2049:1311 /var/log/app.log",
      * "tcp 10.0.0.1 client 7" */
     const char *thing;
-    const char *note;  /* NULL, or at most 255 bytes: see the flags; else free text for people */
-    uint64_t from, to; /* from <= to; what was read is from <= x < to */
-    uint32_t flags;    /* enum pawl_outside_flags */
-    int32_t unit;      /* enum pawl_outside_unit */
+    const char *note; /* NULL, or at most 255 bytes: see the flags; else free text for people */
+    /* from <= to. What was read is from <= x < to; of rows that are numbered by a key it is those
+     * after `from`, up to `to` itself */
+    uint64_t from, to;
+    uint32_t flags; /* enum pawl_outside_flags */
+    int32_t unit;   /* enum pawl_outside_unit */
     /* id of the stream that the thing's records go to. A thing is read once for each stream */
     uint32_t stream;
     int32_t mark_kind; /* enum pawl_marks */

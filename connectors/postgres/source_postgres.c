@@ -40,6 +40,7 @@ struct pg_source {
     bool have;             /* there is a position */
     uint64_t poll_at_ns;
     pawl_record *records;
+    uint64_t *marks;       /* of each row, the first value of its position */
     pthread_mutex_t mutex; /* guards shown */
     char shown[256];
     char where[120]; /* for status; never changes */
@@ -265,8 +266,40 @@ static int whole_values(struct pg_source *s, int rows, int most, pawl_fault *f) 
     return n;
 }
 
+/* A value as a place. Values below 0 all count as 0. */
+static uint64_t place_of(const char *value) {
+    int64_t n = strtoll(value, NULL, 10);
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+/* Names the rows: those after the last batch's last one, up to this batch's. Their numbers are the
+ * values of the position's first column; rows of one value may be in two batches. */
+static void name_rows(struct pg_source *s, int rows) {
+    pawl_outside o = PAWL_OUTSIDE_INIT;
+    char thing[256], note[80];
+    for (int i = 0; i < rows; i++)
+        s->marks[i] = place_of(PQgetvalue(s->rows, i, 0));
+    snprintf(thing, sizeof thing, "postgres %.110s %.63s%s%.63s", s->where,
+             s->schema != NULL ? s->schema : "", s->schema != NULL ? "." : "", s->table);
+    snprintf(note, sizeof note, "by %.63s", s->txid != NULL ? s->txid : s->column);
+    o.thing = thing;
+    o.note = note;
+    o.unit = PAWL_OUTSIDE_ROWS;
+    o.from = s->have ? (uint64_t)(s->first > 0 ? s->first : 0) : s->marks[0];
+    o.to = s->marks[rows - 1];
+    o.flags = s->have ? 0 : PAWL_OUTSIDE_BEGINS;
+    o.mark_kind = PAWL_MARKS_GIVEN;
+    o.marks = s->marks;
+    o.mark_count = (uint64_t)rows;
+    if (pawl_source_origin(s->context, &o, (uint64_t)rows) < 0)
+        pawl_source_report(s->context, 2,
+                           "%s: the rows up to %lld can't be named; `pawl audit` will show a gap",
+                           s->table, (long long)o.to);
+}
+
 static int give(struct pg_source *s, int rows, pawl_source_batch *out) {
     int64_t now_ns = connect_wall_ns();
+    name_rows(s, rows);
     for (int i = 0; i < rows; i++) {
         int key = PQgetlength(s->rows, i, 2);
         s->records[i] = (pawl_record){.value = PQgetvalue(s->rows, i, 3),
@@ -343,6 +376,7 @@ static void source_destroy(void *self) {
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         free(texts[i]);
     free(s->records);
+    free(s->marks);
     pthread_mutex_destroy(&s->mutex);
     free(s);
 }
@@ -395,9 +429,10 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     s->lag_ms = pawl_setting_number(c, g, "lag");
     s->poll_ms = pawl_setting_number(c, g, "poll");
     s->records = calloc(fetch, sizeof *s->records);
-    if (s->records == NULL || !copy(g, "conninfo", &s->conninfo) || !copy(g, "table", &s->table) ||
-        !copy(g, "schema", &s->schema) || !copy(g, "column", &s->column) ||
-        !copy(g, "key", &s->key) || !copy(g, "txid", &s->txid) ||
+    s->marks = calloc(fetch, sizeof *s->marks);
+    if (s->records == NULL || s->marks == NULL || !copy(g, "conninfo", &s->conninfo) ||
+        !copy(g, "table", &s->table) || !copy(g, "schema", &s->schema) ||
+        !copy(g, "column", &s->column) || !copy(g, "key", &s->key) || !copy(g, "txid", &s->txid) ||
         !copy(g, "record_key", &s->record_key) || !copy(g, "value", &s->value)) {
         source_destroy(s);
         return connect_error(err, PAWL_MEMORY, "no memory for a source");

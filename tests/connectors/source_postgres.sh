@@ -102,6 +102,13 @@ sql -c "SELECT body FROM ev ORDER BY tx, id" >"$work/want"
 got >"$work/got"
 cmp "$work/got" "$work/want" || bad "rows differ: $(wc -l <"$work/got") of $(wc -l <"$work/want")"
 [ "$killed" -ge 20 ] || bad "killed $killed times only"
+"$pawl" audit "$work/$log" | grep -q 'of 1 thing outside join' || bad "audit of the rows"
+rows=$(sql -c 'SELECT count(*) FROM ev')
+for at in 0 1 $((rows / 2)) $((rows - 1)); do # each leads back to its row
+    row=$(sql -c "SELECT tx FROM ev ORDER BY tx, id OFFSET $at LIMIT 1")
+    "$pawl" explain "$work/$log" lines "$at" | grep -q "^outside .* ev, row $row, by tx" ||
+        bad "offset $at is led back to $("$pawl" explain "$work/$log" lines "$at"), not to row $row"
+done
 echo "three writers, source killed $killed times, server twice: $(wc -l <"$work/want") rows once, in order"
 
 # ---- ties, with and without a key; time, JSON
