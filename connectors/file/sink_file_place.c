@@ -473,7 +473,10 @@ static int clear_others(struct file_sink *s, const struct target *t, uint64_t ne
     for (size_t i = 0; i < s->found_count; i++) {
         const struct file_name *p = &s->found[i];
         uint64_t ours = t->note.first != FILE_NONE ? t->note.first : next;
-        if (p->n[0] != t->stream || p->n[1] != t->partition || (!p->old && p->n[2] == ours))
+        struct stat st;
+        if (p->n[0] != t->stream || p->n[1] != t->partition ||
+            (!p->old && p->n[2] == ours &&
+             fstatat(s->dir, p->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)))
             continue;
         if (set_aside(s, p->name) != 0)
             return file_failed(s, f, "setting a file aside");

@@ -72,11 +72,12 @@ static void records(const struct part *t, uint64_t from, uint64_t to, char *out,
 
 static int accept_loss(struct pawl_sink *s, struct part *t, uint64_t from, uint64_t to) {
     char mark[NAME_MAX_BYTES];
+    uint64_t none[2];
     pawl_fault f;
     snprintf(mark, sizeof mark, "lost-%u-%u-%llu-%llu", t->stream.id, t->partition,
              (unsigned long long)from, (unsigned long long)to);
     bool marks = to > from && !sink_decided(s, mark);
-    int outcome = check(s, t, t->logged, NULL, &from, &to, &f);
+    int outcome = check(s, t, t->logged, NULL, &none[0], &none[1], &f);
     if (outcome != PAWL_DONE)
         return sink_answer(s, "check", outcome, &f);
     int rc =
