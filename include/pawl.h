@@ -776,7 +776,9 @@ PAWL_API PAWL_CHECKED int pawl_decision_at(pawl *p, uint32_t index, pawl_decisio
 
 typedef struct pawl_retention {
     uint64_t bytes; /* drop the oldest segments while the log is larger than this; 0 = no limit */
-    uint64_t ms;    /* drop segments whose newest frame is older than this; 0 = no limit */
+    /* drop segments whose newest frame is older than this; 0 = no limit. Age is time that has
+     * certainly passed: setting the clock makes no record older or younger */
+    uint64_t ms;
     /* 1: drop a segment once every processor has passed it (a stream that no processor reads holds
      * nothing back) */
     uint32_t consumed;

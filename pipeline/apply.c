@@ -379,6 +379,8 @@ static int load_entry(struct tables *t, const struct run *r, const uint8_t *data
 
 static int load_run(struct tables *t, const struct frame_header *h, const struct run *r,
                     const uint8_t *data) {
+    if (r->type == RUN_CLOCK)
+        return 0; /* tables_apply() has it */
     if ((r->type < RUN_C_STREAMS || r->type > RUN_C_SPANS) && r->type != RUN_C_IDS)
         return skip_run(h, r);
     uint32_t at = 0;
@@ -418,6 +420,7 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
     t->commits = old.commits;
     t->records = old.records;
     t->loss = old.loss;
+    t->age = old.age;
     t->begun = true;
     /* the checkpoint of segment 0 is empty, and knows it */
     t->counted = h->ids != NULL && h->lsn == SEGMENT_HEADER_SIZE;
@@ -429,6 +432,8 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
 }
 
 int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    if (h->kind != FRAME_COMMIT)
+        (void)frame_age(h, frame, &t->age);
     TRY(lost_count(t, h, frame, lost || !t->begun));
     if (h->kind == FRAME_CHECKPOINT)
         return load(t, h, frame);

@@ -181,6 +181,7 @@ struct pawl {
 
     uint64_t payload_bytes, commits, records;
     uint64_t recovered_bytes, cut_bytes, recovery_ns;
+    enum age_case age_case; /* how certain the time since the log was last open is */
     bool clean;
 };
 

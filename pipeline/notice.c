@@ -24,7 +24,7 @@ bool notice_due(pawl *p) {
     const struct notice *n = &p->notice;
     return n->fn != NULL && !n->telling &&
            (n->failed != (p->wal.failed != 0) || n->first_segment != p->wal.first_segment ||
-            (!p->wal.failed && n->full != is_full(p)));
+            p->wal.clock_set_ns != 0 || (!p->wal.failed && n->full != is_full(p)));
 }
 
 static void tell(const pawl *p, int severity, const char *text) {
@@ -40,6 +40,15 @@ static int next_change(pawl *p, char *text, size_t size) {
                  (unsigned long long)n->first_segment, (unsigned long long)w->first_segment - 1);
         n->first_segment = w->first_segment;
         return PAWL_LOG_REMARK;
+    }
+    if (w->clock_set_ns != 0) {
+        int64_t s = w->clock_set_ns / 1000000000;
+        snprintf(text, size,
+                 "the clock was set %lld seconds %s; ages are counted by the time that has passed, "
+                 "so retention neither drops nor keeps a record because of it",
+                 (long long)(s < 0 ? -s : s), s < 0 ? "back" : "ahead");
+        p->wal.clock_set_ns = 0;
+        return PAWL_LOG_WARNING;
     }
     if (!n->failed && w->failed != 0) {
         n->failed = true;
@@ -79,6 +88,10 @@ void notice_opened(pawl *p, const pawl_options *o) {
     }
     if (o->direct == PAWL_DIRECT_AUTO && !p->io->direct)
         tell(p, PAWL_LOG_WARNING, "the file system has no O_DIRECT: writes are buffered");
+    if (p->tables.retain_ms != 0 && (p->age_case == AGE_UNSURE || p->age_case == AGE_BOOT_BEHIND))
+        tell(p, PAWL_LOG_REMARK,
+             "retention by age doesn't count the time since the log was last open: the machine was "
+             "started anew, and its clock isn't kept by the network");
     if (p->cut_bytes != 0) {
         snprintf(text, sizeof text,
                  "recovery has cut %llu bytes at the log's end, none of them acknowledged",

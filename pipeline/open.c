@@ -214,6 +214,10 @@ static int open_writer(pawl *p, const pawl_options *o) {
         out.start.disk_cap = p->tables.disk_cap;
     lost_at_end(&p->tables);
     out.start.counts = p->tables.counts;
+    out.start.age = p->tables.age;
+    struct seam_clock now;
+    p->io->ops->clocks(p->io, &now);
+    (void)age_passed(&out.start.age, &now, &p->age_case);
     return begin_incarnation(p, &out.start);
 }
 

@@ -33,25 +33,27 @@ bool retention_is_set(const pawl *p) {
     return t->consumed || t->retain_bytes != 0 || t->retain_ms != 0;
 }
 
-static bool wanted_gone(const pawl *p, uint64_t n, const struct segment_header *next) {
+/* `next` is the stamp of the segment after those to be dropped: nothing in them is younger. */
+static bool wanted_gone(const pawl *p, uint64_t n, const struct age_stamp *next) {
     const struct tables *t = &p->tables;
     if (t->consumed)
         return true;
     uint64_t size = (p->wal.segment - n + 1) * p->wal.segment_size;
     if (t->retain_bytes != 0 && size > t->retain_bytes)
         return true;
-    uint64_t now = p->io->ops->realtime(p->io);
-    return t->retain_ms != 0 && now > next->created_ns &&
-           (now - next->created_ns) / 1000000 > t->retain_ms;
+    return t->retain_ms != 0 && age_over(next, wal_age((struct wal *)&p->wal), t->retain_ms);
 }
 
 bool retention_holds(const pawl *p, const struct droppable *d) {
     struct passing later = {p, true};
+    struct age_stamp stamp = {.flags = 0}; /* none in a checkpoint of an older version */
+    if (d->at.file >= 0)
+        (void)frame_age(&d->at.frame.header, d->at.frame.data, &stamp);
     return d->at.file >= 0 && d->keep > p->wal.first_segment &&
            d->keep <= tx_oldest_spill((pawl *)p) &&
            locate_whole_from(p, d->keep) == d->at.segment &&
            checkpoint_each(&d->at, passed_there, &later) == 0 && later.passed &&
-           wanted_gone(p, d->asked, &d->at.header);
+           wanted_gone(p, d->asked, &stamp);
 }
 
 /* Under the lock, released while it reads: may all segments below `d->keep` be dropped? 1: yes, 0:

@@ -99,10 +99,11 @@ struct tables {
     /* The next ids, which no row ever had, and what the log has had so far (docs/format.md, section
      * 9); all changed in lost.c and where frames are applied. */
     struct c_ids ids;
-    bool begun;        /* a checkpoint was applied, or what damage left of the oldest one */
-    bool past_unknown; /* no checkpoint since: a partition begins where it is first mentioned */
-    bool counted;      /* ids.commits and ids.changes are known */
-    uint32_t counts;   /* of them, as the next frame of a segment that counts says them */
+    struct age_stamp age; /* the last one seen */
+    bool begun;           /* a checkpoint was applied, or what damage left of the oldest one */
+    bool past_unknown;    /* no checkpoint since: a partition begins where it is first mentioned */
+    bool counted;         /* ids.commits and ids.changes are known */
+    uint32_t counts;      /* of them, as the next frame of a segment that counts says them */
     /* of the lost area that the last frame applied belongs to: its bytes, and whether something
      * followed when it was repaired */
     uint64_t area_bytes;

@@ -224,6 +224,23 @@ enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint
 enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h, uint64_t seed);
 bool frame_kind_known(uint8_t kind);
 
+/* How old the log was at a place, and what the clocks showed there; see wal/age.h. */
+enum age_flags {
+    AGE_VALID = 1,
+    AGE_NETWORK = 2 /* the kernel says that the wall clock was set by the network */
+};
+struct age_stamp {
+    uint64_t age_ns;  /* the log's own age, which never goes back */
+    uint64_t boot_ns; /* time since the boot */
+    uint64_t boot_id; /* 0: unknown */
+    uint64_t wall_ns; /* since 1970-01-01 UTC */
+    uint32_t flags;   /* enum age_flags */
+};
+#define AGE_STAMP_SIZE 40u
+void age_encode(uint8_t out[AGE_STAMP_SIZE], const struct age_stamp *e);
+/* The stamp in a frame, if it has one. */
+bool frame_age(const struct frame_header *h, const uint8_t *frame, struct age_stamp *e);
+
 /* ---- runs (format_runs.c) */
 
 enum run_type {
@@ -245,6 +262,7 @@ enum run_type {
     RUN_C_SINKS = 70,
     RUN_C_SPANS = 71,
     RUN_C_IDS = 0x8048,
+    RUN_CLOCK = 0xc049, /* of CHECKPOINT, OPEN, CLOSE, WITNESS; an older version ignores it */
 };
 /* in a run's type: a version that doesn't know it may skip the run when reading, and also write */
 #define RUN_SKIP_READING 0x8000u

@@ -216,3 +216,31 @@ bool checkpoint_ids(const struct frame_header *h, const uint8_t *frame, struct c
     }
     return false;
 }
+
+/* ---- CLOCK, which other frames have too */
+
+void age_encode(uint8_t out[AGE_STAMP_SIZE], const struct age_stamp *e) {
+    assert((e->flags & AGE_VALID) != 0); /* frame_age() takes no other */
+    put64(out, e->age_ns);
+    put64(out + 8, e->boot_ns);
+    put64(out + 16, e->boot_id);
+    put64(out + 24, e->wall_ns);
+    put32(out + 32, e->flags);
+    put32(out + 36, 0);
+}
+
+bool frame_age(const struct frame_header *h, const uint8_t *frame, struct age_stamp *e) {
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *p;
+        if (frame_run_type(frame, i) != RUN_CLOCK)
+            continue;
+        frame_run(frame, h, i, &r, &p);
+        if (r.len < AGE_STAMP_SIZE)
+            return false;
+        *e =
+            (struct age_stamp){get64(p), get64(p + 8), get64(p + 16), get64(p + 24), get32(p + 32)};
+        return (e->flags & AGE_VALID) != 0;
+    }
+    return false;
+}

@@ -174,7 +174,7 @@ void run_encode(uint8_t out[RUN_SIZE], const struct run *r) {
 
 bool run_type_known(uint16_t type) {
     return (type >= RUN_RECORDS && type <= RUN_SINKS) || type == RUN_INDEX || type == RUN_ORIGINS ||
-           (type >= RUN_C_STREAMS && type <= RUN_C_SPANS) || type == RUN_C_IDS;
+           (type >= RUN_C_STREAMS && type <= RUN_C_SPANS) || type == RUN_C_IDS || type == RUN_CLOCK;
 }
 
 uint64_t frame_changes(const struct frame_header *h, const uint8_t *frame) {
@@ -198,5 +198,6 @@ const char *run_type_name(uint16_t type) {
     return type == RUN_INDEX     ? "INDEX"
            : type == RUN_ORIGINS ? "ORIGINS"
            : type == RUN_C_IDS   ? "C_IDS"
+           : type == RUN_CLOCK   ? "CLOCK"
                                  : "unknown";
 }

@@ -22,6 +22,7 @@
 #ifndef PAWL_WAL_WAL_H
 #define PAWL_WAL_WAL_H
 
+#include "wal/age.h"
 #include "wal/error.h"
 #include "wal/format.h"
 #include "wal/mem.h"
@@ -145,6 +146,9 @@ struct wal {
     uint64_t disk_cap_said;   /* by the log so far, and by the headers of segments to come */
     struct features features; /* of the log, for each new segment's header */
     struct c_ids ids;         /* in the header of the active segment */
+    struct age_stamp age;     /* as the clocks were read last */
+    uint64_t stamped_age_ns;  /* in the last stamp that the log has */
+    int64_t clock_set_ns;     /* by how much the wall clock was set, and it wasn't told yet */
     /* of the frame that comes next, in segments that count: set by the owner after each frame */
     uint32_t counts;
     uint64_t epoch;
@@ -211,9 +215,10 @@ struct wal_start {
     uint8_t log_id[16];
     uint64_t segment_size, disk_cap;
     struct features features;
-    struct c_ids ids; /* in the header of the active segment */
-    uint32_t counts;  /* of the frame that comes next */
-    uint64_t epoch;   /* of the last frame; the new incarnation is one more */
+    struct c_ids ids;     /* in the header of the active segment */
+    struct age_stamp age; /* the last one in the log */
+    uint32_t counts;      /* of the frame that comes next */
+    uint64_t epoch;       /* of the last frame; the new incarnation is one more */
     uint64_t segment, first_segment;
     int file;      /* of the active segment, open for writing; the wal owns it from here on */
     uint64_t tail; /* end of the last good frame */
@@ -242,8 +247,12 @@ uint64_t wal_usable_end(uint64_t segment_size);
 static inline uint64_t wal_base(const struct wal *w) {
     return w->segment * w->segment_size;
 }
-/* Appends a frame without runs (WITNESS, CLOSE). WAL_WAIT: the segment is full. If the state isn't
- * WAL_RUNNING, the next one is being begun; else there is none to begin. */
+/* Reads the clocks, and returns how old the log is. */
+const struct age_stamp *wal_age(struct wal *w);
+/* Writes a stamp of now as the body of a run that begins at `start`. */
+void wal_stamp(struct wal *w, uint8_t out[AGE_STAMP_SIZE], struct run *r, uint32_t start);
+/* Appends a frame without tables (WITNESS, CLOSE). WAL_WAIT: the segment is full. If the state
+ * isn't WAL_RUNNING, the next one is being begun; else there is none to begin. */
 PAWL_CHECKED int wal_append_mark(struct wal *w, uint8_t kind);
 /* Would an ordinary append of new input get PAWL_FULL now? */
 bool wal_is_full(struct wal *w);

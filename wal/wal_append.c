@@ -262,6 +262,31 @@ static void seal(struct wal *w) {
     scratch_done(w);
 }
 
+const struct age_stamp *wal_age(struct wal *w) {
+    struct seam_clock now;
+    uint64_t before = w->age.age_ns;
+    w->io->ops->clocks(w->io, &now);
+    w->clock_set_ns += age_move(&w->age, &now);
+    assert(w->age.age_ns >= before); /* PAWL-11: nothing becomes younger */
+    return &w->age;
+}
+
+void wal_stamp(struct wal *w, uint8_t out[AGE_STAMP_SIZE], struct run *r, uint32_t start) {
+    age_encode(out, wal_age(w));
+    assert((w->age.flags & AGE_VALID) != 0);    /* PAWL-11 */
+    assert(w->age.age_ns >= w->stamped_age_ns); /* PAWL-11 */
+    w->stamped_age_ns = w->age.age_ns;
+    *r = (struct run){.type = RUN_CLOCK, .count = 1, .start = start, .len = AGE_STAMP_SIZE};
+}
+
+/* The same at the end of a checkpoint. */
+static void stamp_checkpoint(struct wal *w, struct bytes *body, struct run *runs, uint32_t *count) {
+    uint32_t start = (uint32_t)body->len;
+    uint8_t *out = bytes_add(body, AGE_STAMP_SIZE);
+    if (out != NULL)
+        wal_stamp(w, out, &runs[(*count)++], start);
+}
+
 /* Builds header and checkpoint of the next segment in one group and submits it. */
 static int begin(struct wal *w) {
     assert(w->durable == w->tail);                      /* PAWL-9: all before is durable */
@@ -271,6 +296,7 @@ static int begin(struct wal *w) {
     uint32_t count = 0;
     struct c_ids ids;
     int rc = w->hooks.checkpoint(w->hooks.ctx, body, runs, &count, &ids);
+    stamp_checkpoint(w, body, runs, &count);
     if (rc != 0 || body->failed) {
         scratch_done(w);
         return rc != 0 ? rc : fail(PAWL_MEMORY, "no memory for a checkpoint");
@@ -388,13 +414,28 @@ int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t
     }
 }
 
+/* A stamp with each idle witness would make each a third larger: one a minute is enough. */
+#define STAMP_NS UINT64_C(60000000000)
+
 int wal_append_mark(struct wal *w, uint8_t kind) {
+    struct run r;
+    uint8_t body[AGE_STAMP_SIZE];
+    bool stamped = kind != FRAME_WITNESS || wal_age(w)->age_ns - w->stamped_age_ns >= STAMP_NS;
+    uint32_t len = stamped ? AGE_STAMP_SIZE : 0;
+    uint64_t before = w->stamped_age_ns;
+    if (stamped)
+        wal_stamp(w, body, &r, 0);
     struct wal_frame f = {.kind = kind,
                           .class = WAL_POSITIONS,
-                          .body_hash = format_hash(NULL, 0, w->seed),
+                          .runs = &r,
+                          .run_count = stamped,
+                          .pieces = &(struct piece){body, len},
+                          .piece_count = stamped,
+                          .body_len = len,
+                          .body_hash = format_hash(body, len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
     uint64_t lsn, end;
-    uint64_t size = frame_size(0, 0);
+    uint64_t size = frame_size(stamped, len);
     if (w->failed != 0)
         return wal_error(w);
     wal_step(w);
@@ -405,5 +446,8 @@ int wal_append_mark(struct wal *w, uint8_t kind) {
             seal(w); /* the next segment's header says the same: all before it is durable */
         return w->failed != 0 ? wal_error(w) : WAL_WAIT;
     }
-    return put_frame(w, &f, &lsn, &end);
+    int rc = put_frame(w, &f, &lsn, &end);
+    if (rc < 0)
+        w->stamped_age_ns = before;
+    return rc;
 }

@@ -319,6 +319,12 @@ static int append_first(struct wal *w) {
     bool begins = w->tail - wal_base(w) == SEGMENT_HEADER_SIZE;
     bytes_init(&body, w->mem);
     int rc = begins ? w->hooks.checkpoint(w->hooks.ctx, &body, runs, &count, &ids) : 0;
+    uint32_t start = (uint32_t)body.len;
+    uint8_t *stamp = bytes_add(&body, AGE_STAMP_SIZE);
+    if (stamp != NULL)
+        wal_stamp(w, stamp, &runs[count++], start);
+    if (rc == 0 && body.failed)
+        rc = fail(PAWL_MEMORY, "no memory for the first frame");
     struct wal_frame f = {.kind = begins ? FRAME_CHECKPOINT : FRAME_OPEN,
                           .class = WAL_POSITIONS,
                           .runs = runs,
@@ -347,6 +353,8 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->disk_cap = w->disk_cap_said = start->disk_cap;
     w->features = start->features;
     w->ids = start->ids;
+    w->age = start->age;
+    w->stamped_age_ns = start->age.age_ns;
     w->counts = start->counts;
     w->epoch = start->epoch + 1;
     w->segment = start->segment;

@@ -177,6 +177,10 @@ static uint64_t fault_realtime(struct seam *s) {
     (void)s;
     return REAL->realtime(f.real);
 }
+static void fault_clocks(struct seam *s, struct seam_clock *out) {
+    (void)s;
+    REAL->clocks(f.real, out);
+}
 static void fault_sleep(struct seam *s, uint64_t ns) {
     (void)s;
     REAL->sleep(f.real, ns);
@@ -216,6 +220,7 @@ static const struct seam_ops fault_ops = {
     .holder = fault_holder,
     .now = fault_now,
     .realtime = fault_realtime,
+    .clocks = fault_clocks,
     .sleep = fault_sleep,
     .random = fault_random,
     .free_space = fault_free_space,

@@ -498,7 +498,14 @@ static uint64_t sim_now(struct seam *s) {
 }
 
 static uint64_t sim_realtime(struct seam *s) {
-    return self(s)->m->clock_ns + 1700000000000000000u;
+    const struct sim_machine *m = self(s)->m;
+    return m->clock_ns + 1700000000000000000u + (uint64_t)m->clock_set_ns;
+}
+
+static void sim_clocks(struct seam *s, struct seam_clock *out) {
+    const struct sim_machine *m = self(s)->m;
+    *out = (struct seam_clock){
+        .wall_ns = sim_realtime(s), .boot_ns = m->clock_ns, .boot_id = 1 + m->boots};
 }
 
 static void sim_sleep(struct seam *s, uint64_t ns) {
@@ -552,6 +559,7 @@ static const struct seam_ops ops = {
     .holder = sim_holder,
     .now = sim_now,
     .realtime = sim_realtime,
+    .clocks = sim_clocks,
     .sleep = sim_sleep,
     .random = sim_random,
     .free_space = sim_free_space,

@@ -40,11 +40,13 @@ struct sim_machine {
     struct disk disk;
     struct rng rng; /* order of completions, random bytes */
     uint64_t clock_ns;
-    uint64_t steps;      /* calls that can fail, so far */
-    uint64_t step_limit; /* more steps are a hang: every call fails from then on */
-    uint64_t trace;      /* hash of all calls and results */
-    bool direct;         /* reads bypass the cache */
-    bool calm;           /* requests complete in order, at once */
+    int64_t clock_set_ns; /* by how much the wall clock was set */
+    uint64_t boots;       /* how often it was started anew, without any clock going on */
+    uint64_t steps;       /* calls that can fail, so far */
+    uint64_t step_limit;  /* more steps are a hang: every call fails from then on */
+    uint64_t trace;       /* hash of all calls and results */
+    bool direct;          /* reads bypass the cache */
+    bool calm;            /* requests complete in order, at once */
     bool locked;
     bool dead; /* the process was killed: every call fails, and results don't count */
     bool hung; /* it waits for ever: dead, and `hung_disk` is the disk at that time */

@@ -55,6 +55,14 @@ enum seam_open_flags {
     SEAM_BUFFERED = 4,
 };
 
+/* The clocks, read together. */
+struct seam_clock {
+    uint64_t wall_ns; /* since 1970-01-01 UTC; may be set at any time */
+    uint64_t boot_ns; /* since the boot, suspended time included; can't be set */
+    uint64_t boot_id; /* differs from boot to boot; 0: unknown */
+    bool network;     /* the kernel says that the wall clock is kept by the network */
+};
+
 struct seam;
 struct seam_reads;
 
@@ -119,6 +127,7 @@ struct seam_ops {
 
     uint64_t (*now)(struct seam *s);      /* monotonic nanoseconds */
     uint64_t (*realtime)(struct seam *s); /* nanoseconds since 1970-01-01 UTC */
+    void (*clocks)(struct seam *s, struct seam_clock *out);
     void (*sleep)(struct seam *s, uint64_t ns);
     int (*random)(struct seam *s, void *data, size_t len) PAWL_CHECKED;
     int (*free_space)(struct seam *s, uint64_t *bytes);

@@ -84,6 +84,7 @@ void common_unlock(struct seam *s);
 PAWL_CHECKED int common_holder(struct seam *s);
 uint64_t common_now(struct seam *s);
 uint64_t common_realtime(struct seam *s);
+void common_clocks(struct seam *s, struct seam_clock *out);
 void common_sleep(struct seam *s, uint64_t ns);
 PAWL_CHECKED int common_random(struct seam *s, void *data, size_t len);
 PAWL_CHECKED int common_free_space(struct seam *s, uint64_t *bytes);
@@ -94,8 +95,8 @@ PAWL_CHECKED int common_free_space(struct seam *s, uint64_t *bytes);
     .unlink = common_unlink, .sync_dir = common_sync_dir, .read = common_read, \
     .write = common_write, .sync = common_sync, .drop_cache = common_drop_cache, \
     .lock = common_lock, .unlock = common_unlock, .holder = common_holder, .now = common_now, \
-    .realtime = common_realtime, .sleep = common_sleep, .random = common_random, \
-    .free_space = common_free_space
+    .realtime = common_realtime, .clocks = common_clocks, .sleep = common_sleep, \
+    .random = common_random, .free_space = common_free_space
 
 /* First in, first out, linked through the requests themselves. Zeroed is empty. */
 struct req_queue {
