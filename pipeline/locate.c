@@ -265,7 +265,8 @@ static int firsts_without_checkpoint(pawl *p, uint64_t n) {
     pthread_mutex_lock(&p->mutex);
     if (rc == 0 && (!p->firsts_known || p->firsts_from < n)) {
         rc = locate_firsts_are(p, n, NULL);
-        for (uint32_t i = 0; i < p->tables.stream_count; i++)
+        /* what the following checkpoint doesn't mention began later */
+        for (uint32_t i = 0; found != 0 && i < p->tables.stream_count; i++)
             for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
                 p->tables.streams[i].parts[k].first = p->tables.streams[i].parts[k].next;
         if (rc == 0 && found == 0)
