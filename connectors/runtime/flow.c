@@ -152,8 +152,23 @@ int flow_retry(struct flow *f, const char *text) {
     f->status.retries++;
     f->status_retry_at_ns = f->retry_at_ns;
     pthread_mutex_unlock(&f->mutex);
-    flow_report(f, 1, "%s; next attempt in %u ms", text, pause);
+    bool known = strncmp(f->retry_text, text, sizeof f->retry_text - 1) == 0;
+    snprintf(f->retry_text, sizeof f->retry_text, "%s", text);
+    if (!known)
+        flow_report(f, 1, "%s; it is tried again, the first time in %u ms", text, pause);
     return STEP_IDLE;
+}
+
+void flow_works(struct flow *f) {
+    uint32_t attempts = f->attempts;
+    f->attempts = 0;
+    if (f->retry_text[0] == 0)
+        return;
+    f->retry_text[0] = 0;
+    pthread_mutex_lock(&f->mutex);
+    f->status.attempts = 0;
+    pthread_mutex_unlock(&f->mutex);
+    flow_report(f, 1, "works again; %u attempt%s had failed", attempts, attempts == 1 ? "" : "s");
 }
 
 int flow_answer(struct flow *f, const char *call, int outcome, const pawl_fault *fault) {
@@ -174,7 +189,7 @@ int flow_log_answer(struct flow *f, int code) {
 }
 
 void flow_arrived(struct flow *f, const pawl_flow_status *more) {
-    f->attempts = 0;
+    flow_works(f);
     pthread_mutex_lock(&f->mutex);
     f->status.records += more->records;
     f->status.redelivered += more->redelivered;

@@ -33,6 +33,7 @@ struct flow {
     uint32_t attempts;    /* in a row that ended with RETRY */
     uint64_t retry_at_ns; /* no step before this time; 0: at once */
     uint64_t jitter;      /* state of the random pauses */
+    char retry_text[480]; /* why the last attempt ended with RETRY; "": it didn't */
 
     pthread_t thread;
     bool running; /* by the thread of start and stop */
@@ -81,13 +82,16 @@ void flow_report_args(struct flow *f, int severity, const char *format, va_list 
 void flow_set(struct flow *f, int state, int code);
 /* The flow ends with code, which is returned; text NULL: the log's last error. */
 int flow_fail(struct flow *f, int code, const char *text);
-/* Plans the next attempt. Returns STEP_IDLE. */
+/* Plans the next attempt. Returns STEP_IDLE. A reason is reported once, however many attempts fail
+ * because of it; the status has it all the time. */
 int flow_retry(struct flow *f, const char *text);
 /* Answers of the connector that end a step (not DONE): RETRY plans the next attempt; FATAL, and
  * what is not expected, fails. */
 int flow_answer(struct flow *f, const char *call, int outcome, const pawl_fault *fault);
 /* Codes of the log: FULL and MEMORY plan the next attempt, others fail. */
 int flow_log_answer(struct flow *f, int code);
+/* An attempt has not failed: ends a row of failed ones, and reports that. */
+void flow_works(struct flow *f);
 /* A batch has arrived: ends a row of failed attempts, and adds to the counters. */
 void flow_arrived(struct flow *f, const pawl_flow_status *more);
 #define FLOW_COUNT(f, field, n) \

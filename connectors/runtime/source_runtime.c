@@ -304,6 +304,8 @@ static int read_some(struct pawl_source *s) {
     *b = (pawl_source_batch){0};
     int outcome =
         s->ops.read(s->ops.self, b, s->config.batch_records, s->config.batch_bytes, wait_ms(s), &f);
+    if (outcome == PAWL_DONE)
+        flow_works(&s->flow);
     if (outcome == PAWL_ENDED) {
         s->ended = true;
         return 0;

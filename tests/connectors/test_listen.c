@@ -227,8 +227,15 @@ static void a_port_in_use_is_waited_for(void **state) {
     assert_true(pawl_source_step(f->source) >= 0);
     assert_int_equal(feed_status(f).flow, PAWL_FLOW_WAITING);
     assert_non_null(strstr(feed_status(f).message, "in use"));
+    while (feed_status(f).attempts < 5) {
+        usleep(1000);
+        assert_true(pawl_source_step(f->source) >= 0);
+    }
+    assert_int_equal(f->remarks, 1); /* said once, whatever the number of attempts */
     close(other);
     assert_true(recovers(f));
+    assert_int_equal(f->remarks, 2);
+    assert_non_null(strstr(feed_status(f).message, "works again"));
     assert_int_equal(port_of(f), ntohs(at.sin_port));
     feed_free(f);
 }

@@ -24,7 +24,8 @@ C_TESTS = [
     "transactions", "bit_flips", "decision_table", "recycling", "after_repair", "followers",
     "committers", "recent_reads", "retention", "edges", "scars", "other_history", "features", "any",
     "lock_free_io", "catalog", "sink_runtime", "fence", "sink_file_lost", "age",
-    "failed_processor",
+    "failed_processor", "frame", "syslog_parse", "source_socket", "source_syslog", "source_tls",
+    "net_peer", "listen",
 ]
 
 

@@ -35,6 +35,7 @@ static void told(void *arg, const char *name, int severity, const char *message)
     (void)name;
     if (getenv("FEED_TELL") != NULL)
         fprintf(stderr, "TOLD %d %s\n", severity, message);
+    f->remarks += severity == 1;
     if (severity < 2)
         return;
     f->warnings++;

@@ -31,6 +31,7 @@ struct feed {
     pawl_setting settings[16];
     size_t setting_count;
     const char *type;
+    uint32_t remarks;                                   /* reports of severity 1 */
     uint32_t warnings;                                  /* reports of severity 2 and up */
     char warning[512];                                  /* the last */
     void (*wrap)(struct feed *f, pawl_source_ops *ops); /* changes what was made; may be NULL */
