@@ -17,8 +17,7 @@ static const pawl_setting_info settings[] = {
     {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "5m",
      "how long a file that was renamed or removed is read beside the new one; the new one doesn't "
      "wait for that"},
-    {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "lines end with CR LF: the CR is taken off too"},
-    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "1M", "the longest line"},
+    SPLIT_SETTINGS,
     {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",
      "a longer one goes by the source's poison policy, or is cut into parts"},
     {"on_replaced", PAWL_SETTING_CHOICE, 0, "read|stop", "read",
@@ -55,10 +54,9 @@ const pawl_connector connect_source_dir = {
 
 static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     const pawl_connector *c = &connect_source_dir;
-    uint64_t line_max = pawl_setting_number(c, g, "line_max"),
-             files = pawl_setting_number(c, g, "files");
-    if (line_max < 64 || line_max > 64u << 20 || files < 1 || files > 16000)
-        return connect_error(err, PAWL_INVALID, "line_max must be 64 to 64M, files 1 to 16000");
+    uint64_t files = pawl_setting_number(c, g, "files");
+    if (files < 1 || files > 16000)
+        return connect_error(err, PAWL_INVALID, "files must be 1 to 16000");
     struct trail_settings t = {
         .path = pawl_setting_text(c, g, "path"),
         .glob = pawl_setting_text(c, g, "glob"),
@@ -67,12 +65,13 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         .rotate_wait_ms = pawl_setting_number(c, g, "rotate_wait"),
         .scan_ms = pawl_setting_number(c, g, "scan"),
         .files_max = files,
-        .tail = {.crlf = pawl_setting_number(c, g, "crlf") != 0,
-                 .on_long = (int)pawl_setting_number(c, g, "on_long"),
-                 .line_max = line_max},
+        .tail = {.on_long = (int)pawl_setting_number(c, g, "on_long")},
     };
     if (t.path[0] == 0)
         return connect_error(err, PAWL_INVALID, "path is empty");
+    int rc = split_make(c, g, &t.tail.split, err);
+    if (rc < 0)
+        return rc;
     struct trail *s = trail_new(&t);
     if (s == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a source");

@@ -17,8 +17,7 @@ static const pawl_setting_info settings[] = {
     {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "5m",
      "how long a file that was renamed or removed is read beside the new one; the new one doesn't "
      "wait for that"},
-    {"crlf", PAWL_SETTING_BOOL, 0, NULL, "false", "lines end with CR LF: the CR is taken off too"},
-    {"line_max", PAWL_SETTING_SIZE, 0, NULL, "1M", "the longest line"},
+    SPLIT_SETTINGS,
     {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",
      "a longer one goes by the source's poison policy, or is cut into parts"},
     {"on_replaced", PAWL_SETTING_CHOICE, 0, "read|stop", "read",
@@ -62,15 +61,13 @@ static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err) {
         .start = (int)pawl_setting_number(c, s, "start"),
         .on_replaced = (int)pawl_setting_number(c, s, "on_replaced"),
         .rotate_wait_ms = pawl_setting_number(c, s, "rotate_wait"),
-        .tail = {.crlf = pawl_setting_number(c, s, "crlf") != 0,
-                 .prefetch = true,
-                 .on_long = (int)pawl_setting_number(c, s, "on_long"),
-                 .line_max = pawl_setting_number(c, s, "line_max")},
+        .tail = {.prefetch = true, .on_long = (int)pawl_setting_number(c, s, "on_long")},
     };
     if (t.path[0] == 0)
         return connect_error(err, PAWL_INVALID, "path is empty");
-    if (t.tail.line_max < 64 || t.tail.line_max > 64u << 20)
-        return connect_error(err, PAWL_INVALID, "line_max must be 64 to 64M");
+    int rc = split_make(c, s, &t.tail.split, err);
+    if (rc < 0)
+        return rc;
     out->self = trail_new(&t);
     if (out->self == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a source");

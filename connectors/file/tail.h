@@ -48,14 +48,14 @@ enum { TAIL_MIDDLE = 1, TAIL_UNTERMINATED = 2, TAIL_FINISHED = 4 };
 #define TAIL_FLAGS 0x0fu /* the other bits mark the source (trail.c) */
 
 struct tail_settings {
-    bool crlf, prefetch;
+    struct split *split; /* the tail owns it */
+    bool prefetch;
     int on_long;
-    uint64_t line_max;
 };
 
 struct chunk {
     uint8_t *buf;
-    size_t cap;    /* usable bytes; 64 more are allocated */
+    size_t cap;    /* usable bytes; SPLIT_SPARE more are allocated, and a line end */
     size_t asked;  /* bytes to read */
     size_t len;    /* bytes read */
     size_t window; /* of these, the bytes before `from` */
@@ -75,12 +75,18 @@ struct tail_file {
     const char *item; /* of the batches */
     /* where the file ended at the last read; UINT64_MAX: it hasn't been read to its end */
     uint64_t seen_size, seen_mtime;
-    bool final; /* no more will be written: the rest is a line without its end */
+    bool final;       /* no more will be written: the rest is a line without its end */
+    uint8_t encoding; /* SPLIT_AUTO: not known yet */
+    uint64_t hole;    /* NULs before the position that were passed over and not reported yet */
+    /* when a record at the end that isn't complete has waited long enough; 0: there is none */
+    uint64_t wait_ns;
+    bool told_end; /* it was reported that a compressed file ends too early */
 };
 
 struct tail {
     struct tail_settings set;
-    struct tail_file *file; /* NULL: none */
+    pawl_source_context *context; /* for reports; set by its owner */
+    struct tail_file *file;       /* NULL: none */
     uint8_t before[TAIL_WINDOW];
     uint32_t before_len;
     struct chunk chunk[2];     /* [0]: current; [1]: being read ahead */
@@ -93,10 +99,15 @@ struct tail {
     uint8_t *dead; /* first bytes of a line that is too long, while its end is searched for */
     size_t dead_len;
     uint64_t scan_at; /* offset up to which it was searched; 0: no search */
+    bool last;        /* what isn't complete at t->end is given */
+    bool open;        /* the bytes from the position on belong to a record that isn't complete */
+    bool stuck;       /* and this is all that the buffer has */
+    bool late;        /* such a record at the end of the file has waited long enough */
+    bool ended;       /* the end is reached, and no more will be written */
     char why[256];
 };
 
-/* NULL: no memory. */
+/* Takes over the split. NULL: no memory. */
 struct tail *tail_new(const struct tail_settings *s);
 void tail_free(struct tail *t);
 /* Begins to read a file whose content is open, at its position. DONE; GONE: it no longer has the
@@ -105,7 +116,7 @@ int tail_enter(struct tail *t, struct tail_file *file, pawl_fault *f);
 /* Forgets the file; its content stays open. Safe without one. */
 void tail_leave(struct tail *t);
 /* Gives lines of the file and the position after them. DONE with out->item NULL: it has no more
- * now. ENDED: the same, and it is final. GONE: the bytes before the position have changed. RETRY:
+ * now (it may have when file->wait_ns has come). ENDED: the same, and it is final. GONE: the bytes before the position have changed. RETRY:
  * as tail_enter(). */
 int tail_read(struct tail *t, pawl_source_batch *out, size_t max_records, size_t max_bytes,
               pawl_fault *f);

@@ -19,8 +19,10 @@
 
 struct trail *trail_new(const struct trail_settings *g) {
     struct trail *s = calloc(1, sizeof *s);
-    if (s == NULL)
+    if (s == NULL) {
+        split_free(g->tail.split);
         return NULL;
+    }
     pthread_mutex_init(&s->mutex, NULL);
     s->set = *g;
     s->watch = (struct watch)WATCH_INIT;

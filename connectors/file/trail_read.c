@@ -157,7 +157,7 @@ static bool is_ready(const struct trail *s, struct file *x, uint64_t now, bool r
                     (x->aside_ns != 0 && now - x->aside_ns >= s->set.rotate_wait_ms * 1000000u);
     if (x->ended || is_blocked(x))
         return false;
-    return x->tail.final || !trail_at_end(x);
+    return x->tail.final || !trail_at_end(x) || (x->tail.wait_ns != 0 && now >= x->tail.wait_ns);
 }
 
 /* The oldest file that has something to read; with a glob all of them in turn. */
@@ -313,6 +313,8 @@ static int quiet_ms(const struct trail *s, int ms, uint64_t now) {
         const struct file *x = s->files[i];
         if (x->aside_ns > 1 && !x->ended)
             ms = until(ms, now, x->aside_ns + s->set.rotate_wait_ms * 1000000u);
+        if (x->tail.wait_ns != 0)
+            ms = until(ms, now, x->tail.wait_ns);
         if (x->error != 0)
             ms = until(ms, now, x->retry_ns);
     }
@@ -389,7 +391,7 @@ static bool is_over(const struct trail *s) {
 
 int trail_open(struct trail *s, pawl_source_context *x, pawl_fault *f) {
     struct stat st;
-    s->context = x;
+    s->context = s->tail->context = x;
     if (s->loaded) /* what was read is in the log, or on its way there */
         return PAWL_DONE;
     bool there = stat(s->path, &st) == 0;
