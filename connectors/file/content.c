@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int content_open(struct content *c, int fd, const char *name) {
@@ -35,6 +36,13 @@ ssize_t content_read(struct content *c, void *buf, size_t size, uint64_t offset)
         done += (size_t)n;
     }
     return (ssize_t)done;
+}
+
+int content_may_have(const struct content *c, uint64_t size) {
+    struct stat st;
+    if (c->unpack != NULL)
+        return 1;
+    return fstat(c->fd, &st) != 0 ? -1 : (uint64_t)st.st_size >= size;
 }
 
 enum decompress_state content_state(const struct content *c) {

@@ -27,6 +27,9 @@ struct content {
 int content_open(struct content *c, int fd, const char *name);
 /* Reads until `size` bytes are read or the bytes end. Returns the bytes read, or -1 with errno. */
 ssize_t content_read(struct content *c, void *buf, size_t size, uint64_t offset);
+/* True if the file may have `size` bytes. Of a compressed file that isn't known before they are
+ * read. -1 with errno. */
+int content_may_have(const struct content *c, uint64_t size);
 /* After a read that gave less than it was asked for: where do the bytes end? WHOLE: at the end of
  * the file, as those of a plain file always do. CUT: at the end of the file, in the middle of what
  * was compressed; it may still be written, and later reads go on. DAMAGED: before the end of the

@@ -11,6 +11,8 @@ static const pawl_setting_info settings[] = {
     {"follow", PAWL_SETTING_BOOL, 0, NULL, "true",
      "wait for more at the files' ends and for new files; else it ends when all that are there are "
      "read"},
+    {"compressed", PAWL_SETTING_CHOICE, 0, "skip|read", "skip",
+     "files that are compressed (gzip, zstd, xz, bzip2): pass over them, or read them"},
     {"scan", PAWL_SETTING_TIME, 0, NULL, "1s", "how often the directory is looked at"},
     {"files", PAWL_SETTING_NUMBER, 0, NULL, "1000",
      "how many files are read at a time; others wait until some are gone"},
@@ -61,6 +63,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         .path = pawl_setting_text(c, g, "path"),
         .glob = pawl_setting_text(c, g, "glob"),
         .follow = pawl_setting_number(c, g, "follow") != 0,
+        .packed = pawl_setting_number(c, g, "compressed") != 0,
         .on_replaced = (int)pawl_setting_number(c, g, "on_replaced"),
         .rotate_wait_ms = pawl_setting_number(c, g, "rotate_wait"),
         .scan_ms = pawl_setting_number(c, g, "scan"),

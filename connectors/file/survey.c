@@ -38,15 +38,6 @@ void survey_free(struct survey *l) {
     *l = (struct survey){0};
 }
 
-bool entry_is_compressed(const char *name) {
-    static const char *const ends[] = {".gz", ".xz", ".bz2", ".zst", ".lz4", ".Z", ".zip"};
-    size_t n = strlen(name);
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        if (n > strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
-            return true;
-    return false;
-}
-
 /* ---- names */
 
 static bool rotated_from(const char *name, const char *base, size_t n) {
@@ -55,11 +46,16 @@ static bool rotated_from(const char *name, const char *base, size_t n) {
 }
 
 static bool is_rotated(const struct trail *s, const char *name, const char *base) {
-    if (strcmp(name, base) == 0 || entry_is_compressed(name))
+    char stem[NAME_MAX + 1];
+    size_t n = decompress_stem(name);
+    if (strcmp(name, base) == 0 || n >= sizeof stem)
         return false;
+    memcpy(stem, name, n);
+    stem[n] = 0;
     if (s->rotated != NULL)
-        return s->rotated[0] != 0 && fnmatch(s->rotated, name, FNM_PERIOD) == 0;
-    return rotated_from(name, base, strlen(base));
+        return s->rotated[0] != 0 && (fnmatch(s->rotated, name, FNM_PERIOD) == 0 ||
+                                      (n != 0 && fnmatch(s->rotated, stem, FNM_PERIOD) == 0));
+    return rotated_from(name, base, strlen(base)) || (n != 0 && strcmp(stem, base) == 0);
 }
 
 static long number_of(const char *name, const char *base) {
@@ -68,7 +64,8 @@ static long number_of(const char *name, const char *base) {
         return -1;
     const char *digits = name + n + 1;
     size_t len = strspn(digits, "0123456789");
-    return len >= 1 && len <= 5 && digits[len] == 0 ? strtol(digits, NULL, 10) : -1;
+    bool ends = digits[len] == 0 || n + 1 + len == decompress_stem(name);
+    return len >= 1 && len <= 5 && ends ? strtol(digits, NULL, 10) : -1;
 }
 
 /* ---- order */
@@ -126,7 +123,7 @@ static int by_name(const void *a, const void *b) {
 }
 
 /* With a glob: finds the base of each file, the longest followed name that it is rotated from. */
-static int set_bases(struct survey *l) {
+static int set_bases(const struct trail *s, struct survey *l) {
     const char **live = calloc(l->count + 1, sizeof *live);
     size_t n = 0;
     if (live == NULL)
@@ -141,7 +138,7 @@ static int set_bases(struct survey *l) {
         char part[NAME_MAX + 1];
         const char *base = e->kind == ENTRY_LIVE ? e->name : NULL;
         for (size_t k = strlen(e->name); k-- > 1 && k < sizeof part;) {
-            if (!rotated_from(e->name, e->name, k) || entry_is_compressed(e->name))
+            if (!rotated_from(e->name, e->name, k) || (e->packed && !s->set.packed))
                 continue;
             memcpy(part, e->name, k);
             part[k] = 0;
@@ -153,7 +150,9 @@ static int set_bases(struct survey *l) {
         }
         if (base == NULL)
             continue;
-        e->kind = e->kind == ENTRY_LIVE ? ENTRY_LIVE : ENTRY_ROTATED;
+        e->kind = e->kind == ENTRY_LIVE && (!e->packed || strcmp(base, e->name) == 0)
+                      ? ENTRY_LIVE
+                      : ENTRY_ROTATED;
         e->newest = base == e->name || strcmp(base, e->name) == 0;
         e->number = e->newest ? -1 : number_of(e->name, base);
         e->base = strdup(base);
@@ -203,6 +202,7 @@ static int add(struct survey *l, const char *path, enum entry_kind kind, const c
     }
     const char *slash = strrchr(e->path, '/');
     e->name = slash != NULL ? slash + 1 : e->path;
+    e->packed = decompress_stem(e->name) != 0;
     l->count++;
     return 0;
 }
@@ -216,6 +216,21 @@ static bool worth(const struct trail *s, const struct dirent *d, const char *bas
         if (((d->d_ino ^ s->files[i]->tail.pos.ident) & IDENT_INODE) == 0)
             return true;
     return false;
+}
+
+/* A file is compressed beside the plain one, which is removed when that is done. So while a plain
+ * one is there, it is the one to read. */
+static bool being_packed(const char *path, const char *base) {
+    char plain[PATH_MAX];
+    struct stat st;
+    size_t n = decompress_stem(path);
+    if (n == 0 || n >= sizeof plain)
+        return false;
+    memcpy(plain, path, n);
+    plain[n] = 0;
+    const char *slash = strrchr(plain, '/');
+    bool of_base = base != NULL && slash != NULL && strcmp(slash + 1, base) == 0;
+    return !of_base && stat(plain, &st) == 0;
 }
 
 /* Adds the files of one directory. `base`: the followed name there; NULL: none. */
@@ -236,7 +251,10 @@ static int look_in(struct trail *s, const char *directory, const char *base, boo
         if ((size_t)snprintf(path, sizeof path, "%s%s%s", directory,
                              strcmp(directory, "/") == 0 ? "" : "/", e->d_name) >= sizeof path)
             continue;
-        if (s->glob != NULL && first && fnmatch(s->glob, e->d_name, FNM_PERIOD) == 0)
+        if (being_packed(path, base))
+            continue;
+        if (s->glob != NULL && first && fnmatch(s->glob, e->d_name, FNM_PERIOD) == 0 &&
+            (s->set.packed || decompress_stem(e->d_name) == 0))
             rc = add(l, path, ENTRY_LIVE, NULL);
         else if (s->glob == NULL && first && strcmp(e->d_name, s->name) == 0)
             continue; /* the path itself is added last */
@@ -347,7 +365,7 @@ static int look(struct trail *s, struct survey *l) {
     if (rc == 0 && sought && s->glob == NULL)
         rc = look_beside(s, l);
     if (rc == 0 && s->glob != NULL)
-        rc = set_bases(l);
+        rc = set_bases(s, l);
     if (rc != 0) {
         survey_free(l);
         return rc;

@@ -211,8 +211,8 @@ static void begin_prefetch(struct tail *t, size_t cap) {
     t->submitted = true;
 }
 
-/* Moves the offset to `after`, a place in chunk[0]. The line end that the last line got isn't in the
- * file. */
+/* Moves the offset to `after`, a place in chunk[0]. The line end that the last line got isn't in
+ * the file. */
 static void move(struct tail *t, const uint8_t *after) {
     const uint8_t *end = t->chunk[0].buf + t->chunk[0].len;
     if (after > end)
@@ -508,10 +508,12 @@ static bool ends_early(struct tail *t, size_t n, const struct stat *st) {
     struct tail_file *file = t->file;
     char why[200];
     enum decompress_state state = content_state(&file->content);
-    if (state == DECOMPRESS_CUT && !file->told_end &&
-        connect_wall_ns() - ((int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec) <
-            CUT_WAIT_NS)
+    int64_t age =
+        connect_wall_ns() - ((int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec);
+    if (state == DECOMPRESS_CUT && !file->told_end && age < CUT_WAIT_NS) {
+        file->cut_ns = connect_now(NULL) + (uint64_t)(age > 0 ? CUT_WAIT_NS - age : CUT_WAIT_NS);
         return true;
+    }
     content_why(&file->content, why, sizeof why);
     if (!file->told_end)
         pawl_source_report(t->context, 2,
@@ -522,8 +524,8 @@ static bool ends_early(struct tail *t, size_t n, const struct stat *st) {
     return false;
 }
 
-/* The file ends after the `n` bytes at t->next, of which those from t->end on have no newline. Where
- * no more will be written, they get one. True: what isn't complete is given now. */
+/* The file ends after the `n` bytes at t->next, of which those from t->end on have no newline.
+ * Where no more will be written, they get one. True: what isn't complete is given now. */
 static bool at_end(struct tail *t, size_t n, const struct stat *st) {
     struct tail_file *file = t->file;
     uint8_t *end = t->chunk[0].buf + t->chunk[0].len;
@@ -591,7 +593,7 @@ static int read_chunk(struct tail *t, size_t ask, bool *full, size_t *n, struct 
     *n = c->len - c->window;
     *full = c->len == c->asked;
     file->seen_size = *full ? UINT64_MAX : (uint64_t)st->st_size;
-    file->wait_ns = 0;
+    file->wait_ns = file->cut_ns = 0;
     t->next = t->end = c->buf + c->window;
     return PAWL_DONE;
 }

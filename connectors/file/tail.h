@@ -80,7 +80,8 @@ struct tail_file {
     uint64_t hole;    /* NULs before the position that were passed over and not reported yet */
     /* when a record at the end that isn't complete has waited long enough; 0: there is none */
     uint64_t wait_ns;
-    bool told_end; /* it was reported that a compressed file ends too early */
+    uint64_t cut_ns; /* a compressed file ends in the middle, and may be written until then */
+    bool told_end;   /* it was reported that a compressed file ends too early */
 };
 
 struct tail {
@@ -116,8 +117,8 @@ int tail_enter(struct tail *t, struct tail_file *file, pawl_fault *f);
 /* Forgets the file; its content stays open. Safe without one. */
 void tail_leave(struct tail *t);
 /* Gives lines of the file and the position after them. DONE with out->item NULL: it has no more
- * now (it may have when file->wait_ns has come). ENDED: the same, and it is final. GONE: the bytes before the position have changed. RETRY:
- * as tail_enter(). */
+ * now; it may have at file->wait_ns. ENDED: the same, and it is final. GONE: the bytes before the
+ * position have changed. RETRY: as tail_enter(). */
 int tail_read(struct tail *t, pawl_source_batch *out, size_t max_records, size_t max_bytes,
               pawl_fault *f);
 /* Lines are in memory that weren't given yet. */

@@ -175,7 +175,8 @@ static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct en
     if (x->tail.content.fd < 0) {
         if (e == NULL)
             return BYTES_NONE;
-        if (x->known && !x->changed && e->size >= x->tail.pos.at && x->place != PLACE_LOST)
+        if (x->known && !x->changed && (e->packed || e->size >= x->tail.pos.at) &&
+            x->place != PLACE_LOST)
             return BYTES_SAME; /* compared again when it is read */
         if (trail_hold(s, x) != 0) {
             trail_error(s, x, errno, x->tail.path);
@@ -183,8 +184,8 @@ static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct en
         }
     }
     struct stat st;
-    int same = fstat(x->tail.content.fd, &st) != 0     ? -1
-               : (uint64_t)st.st_size < x->tail.pos.at ? 0
+    int enough = content_may_have(&x->tail.content, x->tail.pos.at);
+    int same = enough <= 0 || fstat(x->tail.content.fd, &st) != 0 ? (enough == 0 ? 0 : -1)
                : x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed
                    ? tail_matches(&x->tail.content, &x->tail.pos)
                    : 1;
@@ -195,9 +196,10 @@ static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct en
     x->changed = same == 0;
     if (same)
         x->emptied_ns = 0;
-    return same                                           ? BYTES_SAME
-           : may_be_rewritten(s, x, (uint64_t)st.st_size) ? BYTES_EMPTYING
-                                                          : BYTES_CHANGED;
+    return same ? BYTES_SAME
+           : x->tail.content.unpack == NULL && may_be_rewritten(s, x, (uint64_t)st.st_size)
+               ? BYTES_EMPTYING
+               : BYTES_CHANGED;
 }
 
 static bool same_base(const struct file *x, const struct entry *e) {
@@ -205,12 +207,15 @@ static bool same_base(const struct file *x, const struct entry *e) {
 }
 
 /* Has the entry's file the bytes before x's position? -1: it can't be read. */
-static int has_position(const struct entry *e, const struct file *x) {
+static int has_position(struct trail *s, const struct entry *e, const struct file *x) {
     struct content c;
     int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), same = -1;
     if (fd >= 0 && content_open(&c, fd, e->name) == 0) {
         same = tail_matches(&c, &x->tail.pos);
         content_close(&c);
+    } else if (fd >= 0 && errno == ENOTSUP) { /* this build never can */
+        trail_pass(s, e);
+        same = 0;
     }
     return same;
 }
@@ -219,19 +224,22 @@ static int has_position(const struct entry *e, const struct file *x) {
  * after the position was made. */
 static bool may_be_copy(const struct trail *s, const struct file *x, const struct entry *e,
                         int kind, bool late) {
-    if ((int)e->kind != kind || e->file != NULL || e->size < x->tail.pos.at ||
+    if ((int)e->kind != kind || e->file != NULL || (!e->packed && e->size < x->tail.pos.at) ||
         (x->known && e->inode == x->inode && e->device == x->device))
         return false;
     if (kind == ENTRY_ROTATED && late != (e->mtime >= x->tail.pos.mtime))
         return false;
-    return kind != ENTRY_OTHER ||
-           (s->glob != NULL && x->base != NULL && strncmp(e->name, x->base, strlen(x->base)) == 0);
+    if (kind != ENTRY_OTHER || s->glob == NULL)
+        return kind != ENTRY_OTHER;
+    /* the name isn't known after a restart; an archive keeps the time of its original */
+    return x->base != NULL ? strncmp(e->name, x->base, strlen(x->base)) == 0
+                           : e->packed && e->mtime >= x->tail.pos.mtime;
 }
 
 /* Finds a new file that has the bytes before x's position: the followed names first; then rotated
  * ones that were written after the position was made, the oldest first, since a short beginning may
  * be that of several; then the other rotated ones, and names that continue x's. */
-static struct entry *copy_of(const struct trail *s, const struct look *l, const struct file *x,
+static struct entry *copy_of(struct trail *s, const struct look *l, const struct file *x,
                              bool *unread) {
     static const struct {
         int kind;
@@ -244,7 +252,7 @@ static struct entry *copy_of(const struct trail *s, const struct look *l, const 
             struct entry *e = &l->survey.entry[k == 1 ? i : n - 1 - i];
             if (!may_be_copy(s, x, e, steps[k].kind, steps[k].late))
                 continue;
-            int same = has_position(e, x);
+            int same = has_position(s, e, x);
             if (same > 0)
                 return e;
             *unread |= same < 0 && e->mtime >= x->tail.pos.mtime;
@@ -255,24 +263,29 @@ static struct entry *copy_of(const struct trail *s, const struct look *l, const 
 /* The followed file has the bytes before the position, but they prove little: was it copied and
  * truncated, and has it the same beginning again? Then a copy that was made since has bytes after
  * the position that the file has not. */
-static struct entry *copied_unseen(const struct look *l, const struct file *x, bool *unread) {
+static struct entry *copied_unseen(struct trail *s, const struct look *l, const struct file *x,
+                                   bool *unread) {
     for (size_t i = 0; i < l->survey.count; i++) {
         struct entry *e = &l->survey.entry[i];
         if (e->kind == ENTRY_LIVE || e->file != NULL || !same_base(x, e) ||
-            e->size <= x->tail.pos.at || e->mtime <= x->tail.pos.mtime)
+            (e->packed ? x->tail.pos.at == 0 : e->size <= x->tail.pos.at) ||
+            e->mtime <= x->tail.pos.mtime)
             continue;
         uint64_t birth = birth_of_path(e->path);
         if (birth != 0 && x->birth != 0 && birth <= x->birth)
             continue; /* it was there before: one rotated by renaming */
-        int same = has_position(e, x);
+        int same = has_position(s, e, x);
         struct content c;
+        bool longer = false;
         int fd = same > 0 ? open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
         int64_t common = -1;
         if (fd >= 0 && content_open(&c, fd, e->name) == 0) {
-            common = common_bytes((struct content *)(uintptr_t)&x->tail.content, &c, e->size);
+            uint8_t more;
+            common = common_bytes((struct content *)(uintptr_t)&x->tail.content, &c, UINT64_MAX);
+            longer = common >= 0 && content_read(&c, &more, 1, (uint64_t)common) == 1;
             content_close(&c);
         }
-        if (same > 0 && common >= 0 && (uint64_t)common < e->size)
+        if (longer)
             return e;
         *unread |= same < 0 || (same > 0 && common < 0);
     }
@@ -282,7 +295,8 @@ static struct entry *copied_unseen(const struct look *l, const struct file *x, b
 /* ---- acting */
 
 static void report_gone(struct trail *s, struct look *l, struct file *x, bool again) {
-    uint64_t at = x->tail.pos.at, size = x->size > at ? x->size - at : 0;
+    uint64_t at = x->tail.pos.at,
+             size = x->size > at && decompress_stem(x->tail.path) == 0 ? x->size - at : 0;
     char known[100];
     snprintf(known, sizeof known,
              size != 0 ? "at least %" PRIu64 " bytes after it were not read"
@@ -474,7 +488,7 @@ static void see_file(struct trail *s, struct look *l, struct file *x) {
                                                                     : END_AHEAD;
     if (v.bytes == BYTES_SAME && v.name == NAME_FOLLOWED && x->tail.pos.at < TAIL_WINDOW &&
         s->glob == NULL && x->tail.content.fd >= 0) {
-        copy = copied_unseen(l, x, &unread);
+        copy = copied_unseen(s, l, x, &unread);
         v.bytes = copy != NULL ? BYTES_CHANGED : v.bytes;
     } else if (v.bytes == BYTES_CHANGED || v.bytes == BYTES_EMPTYING || v.bytes == BYTES_NONE)
         copy = copy_of(s, l, x, &unread);

@@ -47,6 +47,7 @@ struct trail_settings {
     const char *glob;    /* NULL: one file is followed */
     const char *rotated; /* pattern; NULL: the name, . or -, and a digit; "": no rotated files */
     bool follow;
+    bool packed; /* with `glob`: compressed files are read, too */
     int start, on_replaced;
     uint64_t rotate_wait_ms, scan_ms, files_max;
     struct tail_settings tail;
@@ -67,6 +68,7 @@ struct entry {
     bool newest; /* its name is the base */
     long number; /* in its name; -1: none */
     enum entry_kind kind;
+    bool packed;       /* compressed, as its name says */
     struct file *file; /* the file that is read and that it leads to; NULL: it is new */
 };
 
@@ -83,7 +85,6 @@ struct trail;
  * read during a rotation may show one file under two names, or not at all. -1: no memory. */
 int survey_take(struct trail *s, struct survey *out);
 void survey_free(struct survey *l);
-bool entry_is_compressed(const char *name);
 
 /* ---- trail.c */
 
@@ -132,10 +133,11 @@ struct file {
     uint32_t head_len;
 };
 
-struct held { /* a new file that is looked at again */
+struct held { /* a new file that is looked at again, or passed over */
     dev_t device;
     ino_t inode;
     uint64_t size, since_ns;
+    bool passed;
 };
 
 struct trail {
@@ -186,6 +188,8 @@ int trail_look(struct trail *s, pawl_fault *f);
 void trail_finish_nameless(struct file *x);
 /* Stops to read x line by line, if it is the one that is read. */
 void trail_stop_reading(struct trail *s, struct file *x);
+/* The entry's file is compressed, and isn't read: says why, once. */
+void trail_pass(struct trail *s, const struct entry *e);
 /* x reads the entry's file from now on, at the same position. False: the entry has become another
  * file, or it can't be opened. */
 bool trail_move_to(struct trail *s, struct file *x, struct entry *e);

@@ -19,15 +19,51 @@ static bool has_settled(struct trail *s, const struct entry *e) {
         if (h->inode != e->inode || h->device != e->device)
             continue;
         if (h->size != e->size)
-            *h = (struct held){e->device, e->inode, e->size, now};
+            *h = (struct held){e->device, e->inode, e->size, now, false};
         return now - h->since_ns >= SETTLED_NS;
     }
     struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
     if (more == NULL)
         return false;
     s->held = more;
-    more[s->held_count++] = (struct held){e->device, e->inode, e->size, now};
+    more[s->held_count++] = (struct held){e->device, e->inode, e->size, now, false};
     return false;
+}
+
+static bool is_passed(const struct trail *s, const struct entry *e) {
+    for (size_t i = 0; i < s->held_count; i++)
+        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
+            return s->held[i].passed && s->held[i].size == e->size;
+    return false;
+}
+
+void trail_pass(struct trail *s, const struct entry *e) {
+    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const struct decompress_format *f = fd >= 0 ? decompress_format_of(fd) : NULL;
+    if (fd >= 0)
+        close(fd);
+    if (is_passed(s, e))
+        return;
+    (void)has_settled(s, e); /* it is in the list now */
+    for (size_t i = 0; i < s->held_count; i++)
+        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
+            s->held[i].passed = true;
+    if (f == NULL)
+        pawl_source_report(s->context, 1,
+                           "%s isn't compressed, or not yet, as its name says: it is "
+                           "passed over",
+                           e->path);
+    else if (s->glob != NULL && !s->set.packed)
+        pawl_source_report(s->context, 1,
+                           "%s is a %s file: it is passed over, without compressed: read", e->path,
+                           f->name);
+    else
+        pawl_source_report(
+            s->context, 2,
+            "%s can't be read, since %s%s: the lines of its %" PRIu64
+            " compressed bytes are missing",
+            e->path, f->library != NULL ? "this build lacks " : "nothing here reads the format ",
+            f->library != NULL ? f->library : f->name, e->size);
 }
 
 static void forget_held(struct trail *s, const struct entry *e) {
@@ -68,7 +104,14 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
         return NULL;
     }
     struct file *x = files_add(s, e->path, e->base);
-    if (x == NULL || files_identify(x, fd, e->path) != 0) {
+    bool good = x != NULL && files_identify(x, fd, e->path) == 0;
+    if (good && e->packed && x->tail.content.unpack == NULL) { /* an archive by its name only */
+        errno = ENOTSUP;
+        good = false;
+    }
+    if (!good) {
+        if (x != NULL && errno == ENOTSUP)
+            trail_pass(s, e);
         if (x == NULL)
             close(fd);
         else
@@ -134,8 +177,13 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
     struct new_evidence v = {.name = name, .settled = SETTLED_NO};
     struct file *with = NULL;
     uint64_t common = 0;
+    if (is_passed(s, e))
+        return;
     if (twin_find(s, e, &v, &with, &common) != 0) {
-        trail_error(s, NULL, errno, e->path);
+        if (errno == ENOTSUP)
+            trail_pass(s, e);
+        else
+            trail_error(s, NULL, errno, e->path);
         return;
     }
     if (v.twin != TWIN_NONE)
@@ -170,14 +218,21 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
     }
 }
 
+/* Has the file no name that shows its place in the order? */
+static bool without_place(const struct file *x) {
+    return x->place == PLACE_LOST || (x->place == PLACE_NAMELESS && !x->leaving);
+}
+
 /* Files of a group that were written after this are new. */
 static uint64_t newest_lost(const struct trail *s, const char *base) {
     uint64_t newest = 0;
-    for (size_t i = 0; i < s->count; i++)
-        if (s->files[i]->place == PLACE_LOST && s->files[i]->tail.pos.mtime > newest &&
-            (s->glob == NULL ||
-             (s->files[i]->base != NULL && base != NULL && strcmp(s->files[i]->base, base) == 0)))
-            newest = s->files[i]->tail.pos.mtime;
+    for (size_t i = 0; i < s->count; i++) {
+        const struct file *x = s->files[i];
+        uint64_t mtime = x->place == PLACE_LOST ? x->tail.pos.mtime : x->mtime;
+        if (without_place(x) && mtime > newest &&
+            (s->glob == NULL || (x->base != NULL && base != NULL && strcmp(x->base, base) == 0)))
+            newest = mtime;
+    }
     return newest;
 }
 
@@ -235,7 +290,7 @@ static void see_group(struct trail *s, struct entry *from, struct entry *to) {
             last = e;
     bool some_lost = false;
     for (size_t i = 0; i < s->count; i++)
-        some_lost |= s->files[i]->place == PLACE_LOST;
+        some_lost |= without_place(s->files[i]);
     for (struct entry *e = from; e < to; e++) {
         if (e->file != NULL || (s->glob != NULL && e->size == 0))
             continue;

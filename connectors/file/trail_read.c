@@ -120,7 +120,7 @@ static bool path_is_as_before(const struct trail *s) {
         const struct file *x = s->files[i];
         if (x->place == PLACE_LIVE)
             return stat(s->path, &st) == 0 && st.st_ino == x->inode && st.st_dev == x->device &&
-                   (uint64_t)st.st_size >= x->tail.pos.at;
+                   (x->tail.content.unpack != NULL || (uint64_t)st.st_size >= x->tail.pos.at);
     }
     return false;
 }
@@ -143,7 +143,8 @@ static bool is_blocked(struct file *x) {
         return false;
     if (before->place != PLACE_LOST && before->place != PLACE_SOUGHT && before->error == 0 &&
         !before->ended && !before->leaving && !before->changed &&
-        (before->after != NULL || before->tail.final || !trail_at_end(before)))
+        (before->after != NULL || (before->tail.final && before->tail.cut_ns == 0) ||
+         !trail_at_end(before)))
         return true;
     x->after = NULL;
     return false;
@@ -155,7 +156,7 @@ static bool is_ready(const struct trail *s, struct file *x, uint64_t now, bool r
         return false;
     x->tail.final = !s->set.follow ||
                     (x->aside_ns != 0 && now - x->aside_ns >= s->set.rotate_wait_ms * 1000000u);
-    if (x->ended || is_blocked(x))
+    if (x->ended || is_blocked(x) || (now < x->tail.cut_ns && trail_at_end(x)))
         return false;
     return x->tail.final || !trail_at_end(x) || (x->tail.wait_ns != 0 && now >= x->tail.wait_ns);
 }
@@ -311,7 +312,9 @@ static int quiet_ms(const struct trail *s, int ms, uint64_t now) {
         ms = until(ms, now, s->looked_ns + s->set.scan_ms * 1000000u);
     for (size_t i = 0; i < s->count; i++) {
         const struct file *x = s->files[i];
-        if (x->aside_ns > 1 && !x->ended)
+        if (now < x->tail.cut_ns)
+            ms = until(ms, now, x->tail.cut_ns);
+        else if (x->aside_ns > 1 && !x->ended)
             ms = until(ms, now, x->aside_ns + s->set.rotate_wait_ms * 1000000u);
         if (x->tail.wait_ns != 0)
             ms = until(ms, now, x->tail.wait_ns);

@@ -92,12 +92,13 @@ static int compare(struct file *x, struct content *c, struct new_evidence *out, 
     uint64_t at = x->tail.pos.at;
     if (fstat(x->tail.content.fd, &st) != 0)
         return -1;
-    int64_t n = common_bytes(&x->tail.content, c, (uint64_t)st.st_size);
+    bool packed = x->tail.content.unpack != NULL;
+    int64_t n = common_bytes(&x->tail.content, c, packed ? UINT64_MAX : (uint64_t)st.st_size);
     if (n < 0)
         return -1;
     *bytes = (uint64_t)n;
     if (at == 0) /* nothing was read of it: a copy has all of it */
-        out->twin = n > 0 && n == st.st_size ? TWIN_WHOLE : TWIN_NONE;
+        out->twin = n > 0 && (packed || n == st.st_size) ? TWIN_WHOLE : TWIN_NONE;
     else if ((uint64_t)n >= at)
         out->twin = TWIN_WHOLE;
     else if (!differ(&x->tail.content, c, (uint64_t)n))
@@ -134,6 +135,11 @@ int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, 
     int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || content_open(&c, fd, e->name) != 0)
         return -1;
+    if (c.unpack != NULL ? s->glob != NULL && !s->set.packed : e->packed) {
+        content_close(&c);
+        errno = ENOTSUP;
+        return -1;
+    }
     ssize_t n = content_read(&c, head, sizeof head, 0);
     int rc = n < 0 ? -1 : 0;
     for (size_t i = 0; i < s->count && rc == 0; i++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the file source makes of a file's bytes: holes, byte order marks, UTF-16, records of several
- * lines, containers' partial lines. The same records come whether the file is there at once or grows
- * byte by byte, with a restart after each byte or none.
+ * lines, containers' partial lines. The same records come whether the file is there at once or
+ * grows byte by byte, with a restart after each byte or none.
  *
  * test-timeout: 300
  */
