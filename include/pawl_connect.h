@@ -91,7 +91,10 @@ enum pawl_sink_kind {
 enum pawl_sink_flags {
     /* idempotent: the log has the batch's bounds, durably, before commit() is called. So a batch
      * that is delivered again has the same name and the same records (costs a flush per batch) */
-    PAWL_SINK_STABLE = 1 << 0
+    PAWL_SINK_STABLE = 1 << 0,
+    /* two-phase, idempotent: the target moves a position with the rows all the same, and position()
+     * answers it. So records that the target has lost are noticed */
+    PAWL_SINK_POSITION = 1 << 1
 };
 
 /* A range of records of one partition, and the sink that delivers it. Strings are valid during the
@@ -152,7 +155,7 @@ typedef struct pawl_sink_ops {
      * 2    Only for guarantees below exactly-once. */
     int (*commit)(void *self, const pawl_sink_batch *batch, pawl_fault *f);
     /* T    The position that the target has stored for (log_id, sink, stream_id, partition). GONE:
-     *      none. */
+     *      none. 2, I: with PAWL_SINK_POSITION. */
     int (*position)(void *self, const pawl_sink_batch *batch, uint64_t *offset, pawl_fault *f);
     /* 2    Makes the batch durable in the target under batch->name, invisible to the target's
      *      readers. It must survive a crash of either side. */

@@ -51,6 +51,14 @@ int pg_copy_send(struct pg_link *l, pawl_fault *f);
 /* Ends the COPY; if `why` isn't NULL, makes it fail with that reason. */
 int pg_copy_end(struct pg_link *l, const char *why, pawl_fault *f);
 
+/* ---- identity_postgres.c */
+
+/* Writes "system=N database=N table=N" of the connection and the table (quoted, with its schema).
+ * An outcome as of pg_query(). */
+int pg_identity(struct pg_link *l, const char *table, char *out, size_t size, pawl_fault *f);
+
+/* ---- text */
+
 /* Checks that libpq understands the string, and writes "HOST/DATABASE" for status, without the
  * password. Returns 0, or INVALID, MEMORY. */
 int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err);

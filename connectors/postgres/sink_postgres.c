@@ -5,7 +5,8 @@
  *   transactional  rows are copied into the table. The position is in a table beside it, and the
  *                  same transaction moves it, but only from the value that this sink knows
  *   two-phase      the same, but the transaction is prepared under the batch's name. It also moves
- *                  the row of the position, which committed() reads
+ *                  the row of the position, from the value that this sink knows; committed() reads
+ *                  it
  *   idempotent     rows are copied into a temporary table; INSERT ... ON CONFLICT (or MERGE) takes
  *                  them from there into the table
  */
@@ -21,7 +22,7 @@ extern const pawl_connector connect_sink_postgres;
 
 struct place {
     char stream[16], partition[16], to[24], from[24];
-    const char *values[6];
+    const char *values[8];
 };
 
 static void place_of(const struct pg_sink *s, const pawl_sink_batch *b, uint64_t to, uint64_t from,
@@ -30,11 +31,15 @@ static void place_of(const struct pg_sink *s, const pawl_sink_batch *b, uint64_t
     snprintf(p->partition, sizeof p->partition, "%u", b->partition);
     snprintf(p->to, sizeof p->to, "%llu", (unsigned long long)to);
     snprintf(p->from, sizeof p->from, "%llu", (unsigned long long)from);
-    const char *values[6] = {s->log, s->name, p->stream, p->partition, p->to, p->from};
+    const char *values[8] = {s->log, s->name, p->stream,     p->partition,
+                             p->to,  p->from, s->full_table, s->table_oid};
     memcpy(p->values, values, sizeof values);
 }
 
 #define THE_ROW " WHERE log_id = $1 AND sink = $2 AND stream_id = $3 AND partition = $4"
+/* The statements go by name. The rows are in the table that has the name now, which can't change
+ * before the transaction ends; is it the one that was there at opening? */
+#define THE_TABLE " AND $7::regclass::oid = $8::oid"
 
 /* Runs a statement; its %s becomes the position table. *changed: number of rows changed. */
 static int on_positions(struct pg_sink *s, const char *format, int count, const struct place *p,
@@ -101,16 +106,30 @@ static int move_position(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault
             "DO UPDATE SET position = excluded.position",
             5, &p, NULL, &changed, f);
     else if (t->there)
-        outcome = on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position = $6", 6, &p,
-                               NULL, &changed, f);
+        outcome =
+            on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position = $6" THE_TABLE, 8,
+                         &p, NULL, &changed, f);
     else
         outcome =
             on_positions(s, "INSERT INTO %s VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", 5,
                          &p, NULL, &changed, f);
     if (outcome == PAWL_DONE && changed != 1)
-        return pawl_fault_set(f, PAWL_RETRY, "the position in %s was moved by someone else",
-                              s->full_positions);
+        return pawl_fault_set(f, PAWL_RETRY,
+                              "the position in %s was moved by someone else, or %s was replaced",
+                              s->full_positions, s->full_table);
     return outcome;
+}
+
+/* DONE: the table is the one that was there at opening. */
+static int same_table(struct pg_sink *s, pawl_fault *f) {
+    PGresult *r = NULL;
+    int outcome = pg_query(&s->link, "SELECT $1::regclass::oid = $2::oid", 2,
+                           (const char *const[]){s->full_table, s->table_oid}, &r, f);
+    bool same = outcome == PAWL_DONE && PQgetvalue(r, 0, 0)[0] == 't';
+    PQclear(r);
+    return same || outcome != PAWL_DONE
+               ? outcome
+               : pawl_fault_set(f, PAWL_RETRY, "the table %s was replaced", s->full_table);
 }
 
 /* ---- batches */
@@ -124,11 +143,12 @@ static int ensure_row(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault *f
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
     if (t->there)
         return PAWL_DONE;
-    place_of(s, b, 0, 0, &p);
+    place_of(s, b, b->from, 0, &p); /* nothing above it was ever there */
     int outcome =
         on_positions(s, "INSERT INTO %s VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", 5, &p,
                      NULL, NULL, f);
     t->there = outcome == PAWL_DONE;
+    t->at = b->from;
     return outcome;
 }
 
@@ -150,6 +170,8 @@ static int pg_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome == PAWL_DONE)
         outcome = s->kind == PAWL_SINK_IDEMPOTENT ? pg_run_rows(&s->link, s->upsert, NULL, f)
                                                   : move_position(s, b, f);
+    if (outcome == PAWL_DONE && s->kind == PAWL_SINK_IDEMPOTENT)
+        outcome = same_table(s, f);
     if (outcome == PAWL_DONE)
         outcome = pg_run_rows(&s->link, "COMMIT", "COMMIT", f);
     struct stand *t =
@@ -187,21 +209,42 @@ static int with_name(struct pg_sink *s, const char *verb, const char *name, bool
     return rows ? pg_run_rows(&s->link, sql, verb, f) : pg_run(&s->link, sql, verb, f);
 }
 
-static int pg_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
-    struct pg_sink *s = self;
-    struct place p;
-    long changed = 0;
-    int outcome = pg_copy_end(&s->link, NULL, f);
-    if (outcome != PAWL_DONE)
-        return outcome;
-    place_of(s, b, b->to, b->from, &p);
-    outcome = on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position <= $6", 6, &p,
-                           NULL, &changed, f);
-    if (outcome == PAWL_DONE && changed != 1)
+/* The row did not move: why? */
+static int not_moved(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
+    uint64_t at;
+    int outcome = same_table(s, f);
+    if (outcome == PAWL_DONE)
+        outcome = read_position(s, b, &at, f);
+    if (outcome == PAWL_DONE && at > b->from)
         return pawl_fault_set(f, PAWL_FATAL,
                               "the position in %s is beyond %llu already: the log was restored, or "
                               "the position set by hand",
                               s->full_positions, (unsigned long long)b->from);
+    if (outcome == PAWL_DONE || outcome == PAWL_GONE) /* recovery judges where it stands now */
+        return pawl_fault_set(f, PAWL_RETRY, "the position in %s was moved by someone else",
+                              s->full_positions);
+    return outcome;
+}
+
+static int pg_prepare(void *self, const pawl_sink_batch *b, pawl_fault *f) {
+    struct pg_sink *s = self;
+    struct stand *t = stands_of(&s->stands, b);
+    struct place p;
+    long changed = 0;
+    int outcome = pg_copy_end(&s->link, NULL, f);
+    if (t == NULL)
+        return pawl_fault_set(f, PAWL_RETRY, "no memory");
+    if (outcome != PAWL_DONE)
+        return outcome;
+    place_of(s, b, b->to, t->asked ? t->at : b->from, &p);
+    outcome =
+        t->asked
+            ? on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position = $6" THE_TABLE,
+                           8, &p, NULL, &changed, f)
+            : on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position <= $6" THE_TABLE,
+                           8, &p, NULL, &changed, f);
+    if (outcome == PAWL_DONE && changed != 1)
+        return not_moved(s, b, f);
     if (outcome == PAWL_DONE)
         outcome = with_name(s, "PREPARE TRANSACTION", b->name, true, f);
     if (outcome == PAWL_FATAL && strcmp(pg_state(), "42710") == 0)
@@ -221,7 +264,12 @@ static int end_prepared(struct pg_sink *s, const char *verb, const pawl_sink_bat
 }
 
 static int pg_commit_prepared(void *self, const pawl_sink_batch *b, pawl_fault *f) {
-    return end_prepared(self, "COMMIT PREPARED", b, f);
+    struct pg_sink *s = self;
+    int outcome = end_prepared(s, "COMMIT PREPARED", b, f);
+    struct stand *t = outcome == PAWL_DONE ? stands_of(&s->stands, b) : NULL;
+    if (t != NULL)
+        t->at = b->to;
+    return outcome;
 }
 
 static int pg_rollback_prepared(void *self, const pawl_sink_batch *b, pawl_fault *f) {
@@ -263,6 +311,29 @@ static int pg_committed(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     if (outcome != PAWL_DONE)
         return outcome;
     return at >= b->to ? PAWL_DONE : at <= b->from ? PAWL_GONE : PAWL_UNKNOWN;
+}
+
+/* ---- identity */
+
+/* Also the id of another log, if only another log has positions under the sink's name. */
+static int pg_sink_identity(void *self, const pawl_sink_batch *b, char *text, size_t size,
+                            pawl_fault *f) {
+    struct pg_sink *s = self;
+    struct place p;
+    PGresult *r = NULL;
+    int outcome = pg_identity(&s->link, s->full_table, text, size, f);
+    if (outcome != PAWL_DONE || s->kind == PAWL_SINK_IDEMPOTENT)
+        return outcome;
+    place_of(s, b, 0, 0, &p);
+    outcome = on_positions(s,
+                           "SELECT (array_agg(log_id))[1] FROM %s WHERE sink = $2 "
+                           "HAVING NOT bool_or(log_id = $1)",
+                           2, &p, &r, NULL, f);
+    size_t n = strlen(text);
+    if (outcome == PAWL_DONE && PQntuples(r) == 1 && !PQgetisnull(r, 0, 0))
+        snprintf(text + n, size - n, " log=%.32s", PQgetvalue(r, 0, 0));
+    PQclear(r);
+    return outcome;
 }
 
 /* ---- the rest */
@@ -350,6 +421,8 @@ static int pg_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) 
     out->commit_prepared = pg_commit_prepared;
     out->rollback_prepared = pg_rollback_prepared, out->list_prepared = pg_list_prepared,
     out->committed = pg_committed;
+    out->identity = pg_sink_identity;
+    out->flags = s->kind == PAWL_SINK_TWO_PHASE ? PAWL_SINK_POSITION : 0;
     out->abort = pg_abort, out->idle = pg_idle, out->status = pg_status, out->destroy = pg_destroy;
     return 0;
 }

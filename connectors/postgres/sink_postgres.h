@@ -5,6 +5,7 @@
  *   sink_postgres_open.c   sets up a new connection: session, table, positions, staging
  *   sink_postgres_rows.c   records as COPY text
  *   link_postgres.c        the connection
+ *   identity_postgres.c    which cluster, database and table it leads to
  */
 #ifndef PAWL_CONNECTORS_SINK_POSTGRES_H
 #define PAWL_CONNECTORS_SINK_POSTGRES_H
@@ -28,6 +29,7 @@ struct pg_sink {
     char *copy, *upsert;               /* statements, made by pg_open() */
     char *full_table, *full_positions; /* quoted */
     char *types[COLUMNS_MAX];          /* of the table's columns, as SQL */
+    char table_oid[24];                /* when it was opened */
     char log[33], name[65];            /* log id and sink, as in the position table */
     struct stands stands;
 };

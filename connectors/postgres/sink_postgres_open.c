@@ -85,7 +85,8 @@ static int look_at_table(struct pg_sink *s, pawl_fault *f) {
     int outcome =
         pg_query(&s->link,
                  "SELECT a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::regtype::text, "
-                 "format_type(a.atttypid, a.atttypmod), a.attgenerated FROM pg_attribute a "
+                 "format_type(a.atttypid, a.atttypmod), a.attgenerated, a.attrelid::bigint FROM "
+                 "pg_attribute a "
                  "JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = $1::regclass AND "
                  "a.attnum > 0 AND NOT a.attisdropped",
                  1, (const char *const[]){s->full_table}, &r, f);
@@ -94,6 +95,8 @@ static int look_at_table(struct pg_sink *s, pawl_fault *f) {
                               s->full_table);
     for (int i = 0; outcome == PAWL_DONE && i < PQntuples(r); i++)
         outcome = known_column(s, r, i, seen, f);
+    if (outcome == PAWL_DONE && PQntuples(r) > 0)
+        snprintf(s->table_oid, sizeof s->table_oid, "%s", PQgetvalue(r, 0, 4));
     PQclear(r);
     for (size_t i = 0; outcome == PAWL_DONE && i < s->columns.count; i++)
         if (!seen[i])

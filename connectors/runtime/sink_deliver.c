@@ -180,17 +180,20 @@ static int end_two_phase(struct pawl_sink *s, struct delivery *d) {
     if (rc != PAWL_DONE)
         return rc;
     flow_point(&s->flow, "batch-prepared");
+    if (d->at <= d->part->logged) /* delivered again: the target's own position says how far */
+        return s->ops.commit_prepared(s->ops.self, &d->batch, &d->fault);
     rc = sink_log(s, &(struct log_change){.part = d->part,
                                           .from = d->from,
                                           .to = d->at,
                                           .decide = d->name,
-                                          .finish = {s->finish},
+                                          .finish = {s->finish, d->part->gap},
                                           .hold = sink_holds(s, d->part, held),
                                           .durable = true});
     if (rc < 0)
         return rc;
     d->decided = true;
     s->finish[0] = 0;
+    d->part->gap[0] = 0;
     flow_point(&s->flow, "batch-decided");
     rc = sink_commit_decided(s, d->part, d->from, d->at, false, &d->fault);
     if (rc == PAWL_DONE)
@@ -224,15 +227,18 @@ static int end_idempotent(struct pawl_sink *s, struct delivery *d) {
     if (rc != PAWL_DONE)
         return rc;
     flow_point(&s->flow, "target-committed");
+    if (d->at <= t->logged && sink_has_position(s)) /* delivered again: the log is ahead */
+        return PAWL_DONE;
     if (!d->at_most_once)
         rc = sink_log(s, &(struct log_change){.part = t,
                                               .from = d->from,
                                               .to = d->at,
-                                              .finish = {stable ? name : NULL},
+                                              .finish = {stable ? name : NULL, t->gap},
                                               .hold = sink_holds(s, t, held)});
     if (rc < 0)
         return rc;
     t->promised = NOWHERE;
+    t->gap[0] = 0;
     flow_point(&s->flow, "log-advanced");
     return PAWL_DONE;
 }
@@ -318,6 +324,21 @@ int sink_deliver_again(struct pawl_sink *s, struct part *t, uint64_t from, uint6
 
 /* ---- a decided batch */
 
+/* The target stays below the log, and that is well. */
+static int accept_gap(struct pawl_sink *s, struct part *t, uint64_t from) {
+    char gap[NAME_MAX_BYTES], old[NAME_MAX_BYTES];
+    if (!sink_has_position(s))
+        return PAWL_DONE;
+    sink_gap(s, t, from, t->logged, gap, old);
+    int rc =
+        strcmp(gap, old) == 0
+            ? 0
+            : sink_log(s, &(struct log_change){.decide = gap, .finish = {old}, .durable = true});
+    if (rc == 0)
+        memcpy(t->gap, gap, sizeof t->gap);
+    return rc;
+}
+
 /* The target neither holds the batch (GONE) nor has its records (GONE), or can't tell (UNKNOWN). */
 static int lost(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, int outcome,
                 pawl_fault *f) {
@@ -332,7 +353,7 @@ static int lost(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, i
     if (s->config.on_lost == PAWL_LOST_ACCEPT) {
         flow_report(&s->flow, 2, "%s; accepted as told", text);
         FLOW_COUNT(&s->flow, lost, b->to - b->from);
-        return PAWL_DONE;
+        return accept_gap(s, t, b->from);
     }
     if (s->config.on_lost != PAWL_LOST_REDELIVER || outcome != PAWL_GONE ||
         pawl_partition_bounds(s->flow.log, t->stream.id, t->partition, &kept) < 0 ||

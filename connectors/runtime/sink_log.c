@@ -2,9 +2,9 @@
  *
  * The log's side of a sink. Open decisions of the sink's processor are:
  *   pawl-LOGID-SINK-STREAM-PARTITION-FROM-TO   two-phase: this prepared batch is to be committed
- *   start-STREAM-PARTITION-FROM-TO             transactional: the target has stored no position
+ *   start-STREAM-PARTITION-FROM-TO             with a position: the target has stored none
  *                                              yet; the log stands at TO
- *   gap-STREAM-PARTITION-FROM-TO               transactional: the target may stand at FROM while
+ *   gap-STREAM-PARTITION-FROM-TO               with a position: the target may stand at FROM while
  *                                              the log stands at TO, since what is between went to
  *                                              the dead-letter stream, was skipped or is lost in
  *                                              the log
@@ -26,6 +26,12 @@
 bool sink_is(const struct pawl_sink *s, int kind) {
     int as = s->config.guarantee == PAWL_EXACTLY_ONCE ? s->ops.kind : PAWL_SINK_IDEMPOTENT;
     return as == kind;
+}
+
+bool sink_has_position(const struct pawl_sink *s) {
+    return s->config.guarantee == PAWL_EXACTLY_ONCE &&
+           (s->ops.kind == PAWL_SINK_TRANSACTIONAL ||
+            ((s->ops.flags & PAWL_SINK_POSITION) != 0 && s->ops.position != NULL));
 }
 
 void sink_prefix(const struct pawl_sink *s, char out[NAME_MAX_BYTES]) {
@@ -174,6 +180,18 @@ bool sink_mark(const struct pawl_sink *s, const char *kind, const struct part *t
         return true;
     }
     return false;
+}
+
+void sink_gap(const struct pawl_sink *s, const struct part *t, uint64_t from, uint64_t to,
+              char gap[NAME_MAX_BYTES], char old[NAME_MAX_BYTES]) {
+    uint64_t a, b;
+    bool start = sink_mark(s, "start", t, &a, &b, old);
+    if (!start && !sink_mark(s, "gap", t, &a, &b, old)) {
+        old[0] = 0;
+        a = from;
+    }
+    snprintf(gap, NAME_MAX_BYTES, "%s-%u-%u-%llu-%llu", start ? "start" : "gap", t->stream.id,
+             t->partition, (unsigned long long)(a < from ? a : from), (unsigned long long)to);
 }
 
 static int fill_tx(struct pawl_sink *s, pawl_tx *tx, const struct log_change *c) {

@@ -43,26 +43,24 @@ static int pass_over(struct pawl_sink *s, struct part *t, uint64_t from, uint64_
                      const pawl_record *dead) {
     struct log_change c = {
         .part = t, .from = from, .to = to, .dead = dead, .why = t->why, .durable = true};
-    char gap[NAME_MAX_BYTES], name[NAME_MAX_BYTES];
+    char gap[NAME_MAX_BYTES], old[NAME_MAX_BYTES], name[NAME_MAX_BYTES];
     uint64_t a = from, b = from;
     if (from < t->logged) { /* delivered again: the position is beyond it already */
         c.from = c.to = 0;
         if (dead != NULL && in_dead_letters(s, t, from))
             c.dead = NULL;
-    } else if (sink_is(s, PAWL_SINK_TRANSACTIONAL)) {
-        bool start = sink_mark(s, "start", t, &a, &b, name);
-        bool old = start || sink_mark(s, "gap", t, &a, &b, name);
-        if (old)
-            c.finish[0] = name;
-        snprintf(gap, sizeof gap, "%s-%u-%u-%llu-%llu", start ? "start" : "gap", t->stream.id,
-                 t->partition, (unsigned long long)(old ? a : from), (unsigned long long)to);
+    } else if (sink_has_position(s)) {
+        sink_gap(s, t, from, to, gap, old);
+        c.finish[1] = old;
         c.decide = gap;
     }
     if (t->promised != NOWHERE && from >= t->logged) {
         sink_mark(s, "batch", t, &a, &b, name);
         c.finish[0] = name;
     }
-    int rc = c.from != c.to || c.dead != NULL || c.finish[0] != NULL ? sink_log(s, &c) : 0;
+    int rc = c.from != c.to || c.dead != NULL || c.finish[0] != NULL || c.decide != NULL
+                 ? sink_log(s, &c)
+                 : 0;
     if (rc < 0)
         return sink_log_answer(s, rc);
     if (c.decide != NULL)

@@ -3,10 +3,10 @@
  * After opening the target, and before anything else (PAWL-6): what is in doubt is resolved. That
  * the target is the right one was asked before (sink_target.c).
  *
- *   transactional  the target stands            then
+ *   with position  the target stands            then
  *                  where the log stands         go on
  *                  ahead of the log             its commit was the last thing that happened: the
- *                                               log follows
+ *                                               log follows. Two-phase: can't be: stop
  *                  ahead of the log's end       another log, or one restored from a backup: stop
  *                  below, in an open gap        what is between went elsewhere: go on from the
  *                                               log's position
@@ -39,7 +39,7 @@ static void stand_at(struct part *t, uint64_t offset) {
         t->poison = NOWHERE;
 }
 
-/* ---- transactional */
+/* ---- the target's position */
 
 /* The target stands at `at`, below the log: it has lost what is between. */
 static int lost_some(struct pawl_sink *s, struct part *t, uint64_t at, const pawl_bounds *b) {
@@ -64,23 +64,29 @@ static int lost_some(struct pawl_sink *s, struct part *t, uint64_t at, const paw
     return 0;
 }
 
+/* From now on the target may stand anywhere up to the log's position, or have none, until the next
+ * batch moves it. */
+static int take_as_it_is(struct pawl_sink *s, struct part *t) {
+    char mark[NAME_MAX_BYTES];
+    snprintf(mark, sizeof mark, "start-%u-%u-0-%llu", t->stream.id, t->partition,
+             (unsigned long long)t->logged);
+    int rc = sink_log(s, &(struct log_change){.decide = mark, .finish = {t->gap}, .durable = true});
+    if (rc < 0)
+        return sink_log_answer(s, rc);
+    memcpy(t->gap, mark, sizeof t->gap);
+    return 0;
+}
+
 /* The target has no position, although the log's has moved. A target that can say who it is would
  * have one. */
 static int no_position(struct pawl_sink *s, struct part *t, const pawl_bounds *b) {
-    char text[400], mark[NAME_MAX_BYTES];
+    char text[400];
     if (s->ops.identity != NULL && s->config.on_replaced == PAWL_REPLACED_ADOPT) {
         flow_report(&s->flow, 2,
                     "the target has no position for %s/%u, but %llu were delivered: the rest is "
                     "delivered from there on, as on_replaced says",
                     t->stream.name, t->partition, (unsigned long long)t->logged);
-        snprintf(mark, sizeof mark, "start-%u-%u-%llu-%llu", t->stream.id, t->partition,
-                 (unsigned long long)t->logged, (unsigned long long)t->logged);
-        int rc =
-            sink_log(s, &(struct log_change){.decide = mark, .finish = {t->gap}, .durable = true});
-        if (rc < 0)
-            return sink_log_answer(s, rc);
-        memcpy(t->gap, mark, sizeof t->gap);
-        return 0;
+        return take_as_it_is(s, t);
     }
     if (s->config.start_at_end != 0 ||
         (s->ops.identity != NULL && s->config.on_replaced == PAWL_REPLACED_STOP)) {
@@ -115,7 +121,16 @@ static int ask_position(struct pawl_sink *s, struct part *t) {
     if (outcome == PAWL_GONE) {
         if (start || t->logged == 0)
             return 0;
-        return no_position(s, t, &b);
+        return s->migrates && !sink_is(s, PAWL_SINK_TRANSACTIONAL) ? take_as_it_is(s, t)
+                                                                   : no_position(s, t, &b);
+    }
+    if (at > t->logged && sink_is(s, PAWL_SINK_TWO_PHASE)) {
+        snprintf(text, sizeof text,
+                 "the target stands at offset %llu of %s/%u, but the log has decided on no more "
+                 "than %llu: the log was restored, or is a copy",
+                 (unsigned long long)at, t->stream.name, t->partition,
+                 (unsigned long long)t->logged);
+        return sink_stop_for_good(s, text);
     }
     if (at > b.durable) {
         snprintf(text, sizeof text,
@@ -134,7 +149,8 @@ static int ask_position(struct pawl_sink *s, struct part *t) {
         t->gap[0] = 0;
         stand_at(t, at);
     } else if (at < t->logged && !(gap && at >= from && to == t->logged)) {
-        return lost_some(s, t, at, &b);
+        return s->migrates && !sink_is(s, PAWL_SINK_TRANSACTIONAL) ? take_as_it_is(s, t)
+                                                                   : lost_some(s, t, at, &b);
     }
     return 0;
 }
@@ -311,7 +327,8 @@ static int recover_part(struct pawl_sink *s, struct part *t) {
     if (rc != 0)
         return rc;
     t->promised = sink_mark(s, "batch", t, &from, &to, name) ? to : NOWHERE;
-    return sink_is(s, PAWL_SINK_TRANSACTIONAL) ? ask_position(s, t) : 0;
+    t->gap[0] = 0;
+    return sink_has_position(s) && !sink_is(s, PAWL_SINK_TWO_PHASE) ? ask_position(s, t) : 0;
 }
 
 int sink_recover(struct pawl_sink *s) {
@@ -328,6 +345,9 @@ int sink_recover(struct pawl_sink *s) {
         rc = recover_part(s, &s->parts[i]);
     if (rc == 0)
         rc = sink_is(s, PAWL_SINK_TWO_PHASE) ? resolve(s) : resolve_changed(s);
+    for (uint32_t i = 0; i < s->part_count && rc == 0; i++)
+        if (sink_has_position(s) && sink_is(s, PAWL_SINK_TWO_PHASE))
+            rc = ask_position(s, &s->parts[i]);
     if (rc == 0)
         rc = sink_settle_all(s);
     if (rc == 0) {

@@ -75,7 +75,7 @@ static int make_positions(struct pawl_sink *s) {
             rc = pawl_advance(tx, s->id, t->stream.id, t->partition, at, at);
         snprintf(name, sizeof name, "start-%u-%u-%llu-%llu", t->stream.id, t->partition,
                  (unsigned long long)at, (unsigned long long)at);
-        if (rc == 0 && sink_is(s, PAWL_SINK_TRANSACTIONAL))
+        if (rc == 0 && sink_has_position(s))
             rc = pawl_decide(tx, s->id, name);
     }
     if (rc < 0) {

@@ -54,6 +54,7 @@ struct pawl_sink {
     uint32_t part_count, part_at;
     bool draining;       /* no lingering */
     uint64_t idle_at_ns; /* when idle() is due */
+    bool migrates;       /* an older version delivered, and kept nothing of the target */
     bool nothing_open;   /* idle() said so: it isn't called until something is delivered */
     pawl_any *any; /* the one wait for all parts; nothing is delivered from it. NULL: not yet */
     /* committed in the target, its decision still open in the log; "" none */
@@ -65,6 +66,8 @@ struct pawl_sink {
 /* Whether deliveries go by the kind's protocol, or (guarantees below exactly-once) simply through
  * commit(). */
 bool sink_is(const struct pawl_sink *s, int kind);
+/* The target's position moves with its rows, and counts. */
+bool sink_has_position(const struct pawl_sink *s);
 /* Fills *b and its name. to 0: the end isn't known, the batch has no name. t NULL: no partition. */
 void sink_batch(const struct pawl_sink *s, const struct part *t, uint64_t from, uint64_t to,
                 pawl_sink_batch *b, char name[NAME_MAX_BYTES]);
@@ -99,6 +102,10 @@ bool sink_decided(const struct pawl_sink *s, const char *name);
 /* Finds the newest open decision "KIND-STREAM-PARTITION-FROM-TO" of a partition. */
 bool sink_mark(const struct pawl_sink *s, const char *kind, const struct part *t, uint64_t *from,
                uint64_t *to, char name[NAME_MAX_BYTES]);
+/* The name of the mark that the target may stand at `from` while the log stands at `to`. It takes
+ * the place of the partition's mark, whose name `old` gets; "": there is none. */
+void sink_gap(const struct pawl_sink *s, const struct part *t, uint64_t from, uint64_t to,
+              char gap[NAME_MAX_BYTES], char old[NAME_MAX_BYTES]);
 /* One transaction of the log. All strings may be NULL. */
 struct log_change {
     struct part *part;

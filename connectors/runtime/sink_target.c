@@ -115,6 +115,7 @@ int sink_know_target(struct pawl_sink *s) {
     pawl_sink_batch batch;
     pawl_fault f = {.offset = NOWHERE};
     size_t len = 0;
+    s->migrates = false;
     if (s->ops.identity == NULL)
         return 0;
     sink_batch(s, NULL, 0, 0, &batch, name);
@@ -133,7 +134,8 @@ int sink_know_target(struct pawl_sink *s) {
         return replaced(s, what, old, now);
     }
     if (old[0] == 0 || !has_delivered(s)) {
-        if (has_delivered(s))
+        s->migrates = old[0] == 0 && has_delivered(s);
+        if (s->migrates)
             flow_report(&s->flow, 1, "the target is known from now on as: %s", now);
         return keep(s, old, now);
     }

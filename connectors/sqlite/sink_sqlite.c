@@ -6,7 +6,7 @@
  *                  transaction, from the value that this sink last knew. If anyone else has moved
  *                  it, the batch is rolled back and the position is read again
  *   idempotent     INSERT ... ON CONFLICT; a commit is durable before the log records it. The
- *                  position is written too, but nothing depends on it
+ *                  position is written too, so that records that the target lost are noticed
  *
  * Every open makes a new connection, so it doesn't matter what a fault left of the old one. Whether
  * the file is still the one that has its name is asked before and after each commit (place.h).
@@ -573,6 +573,7 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
     out->position = sqlite_position, out->abort = sqlite_abort;
     out->status = sqlite_status, out->destroy = sqlite_destroy;
     out->identity = sqlite_identity;
+    out->flags = s->idempotent ? PAWL_SINK_POSITION : 0;
     return 0;
 }
 

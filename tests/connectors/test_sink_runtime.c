@@ -34,6 +34,7 @@ struct fixture {
     uint64_t now_ns;
     pawl_sink_config config;
     int kind;
+    bool position; /* the target has one, although its kind doesn't need it */
 };
 
 static uint64_t now(void *arg) {
@@ -50,6 +51,7 @@ static void add(struct fixture *f) {
     pawl_error e;
     pawl_sink_ops ops = fake_ops(f->target, f->kind == STABLE ? PAWL_SINK_IDEMPOTENT : f->kind);
     ops.flags = f->kind == STABLE ? PAWL_SINK_STABLE : 0;
+    ops.flags |= f->position ? PAWL_SINK_POSITION : 0;
     if (pawl_sink_add(f->log, &f->config, &ops, &f->sink, &e) != 0)
         fail_msg("%s", e.message);
 }
@@ -342,6 +344,16 @@ static void a_target_beyond_the_log_stops_it(void **state) {
     free_fixture(f);
 }
 
+static void put(struct fixture *f, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        pawl_record r = {.value = "more", .value_len = 4};
+        pawl_tx *tx;
+        assert_int_equal(pawl_begin(f->log, &tx), 0);
+        assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+}
+
 /* ---- is it the same target */
 
 static char reports[4096];
@@ -439,6 +451,49 @@ static void another_target_is_noticed(void **state) {
         struct identity_case again = *c;
         again.says = c->copies != UINT32_MAX ? NULL : c->says;
         judge_identity(f, &again);
+        free_fixture(f);
+    }
+}
+
+/* Two-phase and idempotent targets that have a position: one that went back is noticed, and neither
+ * poison nor an accepted loss is taken for that. */
+static void targets_with_a_position_that_went_back(void **state) {
+    (void)state;
+    static const int kinds[] = {PAWL_SINK_TWO_PHASE, PAWL_SINK_IDEMPOTENT};
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture *f = new_fixture(kinds[i]);
+        f->position = true;
+        f->config.hooks.report = note;
+        f->target->poison = 59; /* the last one: the target stays below the log */
+        reports[0] = 0;
+        for (int n = 0; n < 3; n++) {
+            add(f);
+            assert_true(drive(f) >= 0);
+            all_there(f, 59, "poison at the end");
+            assert_null(strstr(reports, "again"));
+            assert_int_equal(dead_letters(f), 1);
+            close_all(f);
+            open_log(f);
+        }
+        memset(f->target->rows, 0, sizeof f->target->rows);
+        for (uint32_t k = 0; k < 20; k++)
+            f->target->rows[k] = 1;
+        f->target->position = f->target->marker = 20;
+        add(f);
+        assert_true(drive(f) >= 0);
+        all_there(f, 59, "went back");
+        assert_non_null(strstr(reports, "delivered again from 20 on"));
+        assert_int_equal(status(f).redelivered, 39);
+        assert_int_equal(dead_letters(f), 1);
+        if (kinds[i] == PAWL_SINK_TWO_PHASE) { /* and forward, which can't be */
+            close_all(f);
+            open_log(f);
+            put(f, 5);
+            f->target->position = COUNT + 3;
+            add(f);
+            assert_int_equal(drive(f), PAWL_PROCESSOR);
+            assert_non_null(strstr(status(f).message, "the log was restored"));
+        }
         free_fixture(f);
     }
 }
@@ -649,16 +704,6 @@ static void decisions_outlive_a_change_of_guarantee_and_kind(void **state) {
     free_fixture(f);
 }
 
-static void put(struct fixture *f, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) {
-        pawl_record r = {.value = "more", .value_len = 4};
-        pawl_tx *tx;
-        assert_int_equal(pawl_begin(f->log, &tx), 0);
-        assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
-        assert_int_equal(pawl_commit(tx, NULL), 0);
-    }
-}
-
 /* A promise of a batch's bounds that a lower guarantee has passed over does not hide a newer one:
  * that batch would come again with other bounds, as if it were another batch. */
 static void old_promises_hide_none(void **state) {
@@ -711,6 +756,7 @@ int main(void) {
         cmocka_unit_test(what_the_target_lost_is_delivered_again),
         cmocka_unit_test(a_target_beyond_the_log_stops_it),
         cmocka_unit_test(another_target_is_noticed),
+        cmocka_unit_test(targets_with_a_position_that_went_back),
         cmocka_unit_test(rolled_back_by_hand_is_told),
         cmocka_unit_test(committed_by_hand_is_recognised),
         cmocka_unit_test(what_nobody_decided_is_rolled_back),

@@ -123,6 +123,7 @@ static int fake_commit_prepared(void *self, const pawl_sink_batch *b, pawl_fault
     for (size_t i = 0; i < FAKE_RECORDS; i++)
         f->rows[i] += p->has[i];
     f->marker = p->to > f->marker ? p->to : f->marker;
+    f->position = p->to;
     p->name[0] = 0;
     return due(f, true) ? away(e) : PAWL_DONE;
 }
