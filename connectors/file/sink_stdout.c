@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "connectors/text/encode.h"
@@ -47,9 +48,19 @@ static int out_write(void *self, const pawl_sink_batch *b, const pawl_record *re
     return outcome;
 }
 
+/* Is standard output a file that has no name any more? What is written to it is lost. */
+static bool removed(void) {
+    struct stat st;
+    return fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0;
+}
+
 static int out_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     const struct out *o = self;
     (void)b;
+    if (removed())
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "standard output is a file that was removed: nobody would ever read "
+                              "what is written to it; start again with another file");
     for (size_t done = 0; done < o->buffer.len;) {
         ssize_t put = write(STDOUT_FILENO, o->buffer.bytes + done, o->buffer.len - done);
         if (put < 0 && errno == EINTR)

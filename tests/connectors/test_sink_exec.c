@@ -247,12 +247,33 @@ static void to_standard_output(void **state) {
     free_fixture(f);
 }
 
+/* What is written to a file without a name is lost: that is no delivery. */
+static void to_a_removed_file(void **state) {
+    (void)state;
+    struct fixture *f = new_fixture();
+    assert_int_equal(pawl_close(f->log), 0);
+    fflush(NULL);
+    int child = fork(), rc;
+    if (child == 0) {
+        if (freopen("all", "w", stdout) == NULL || unlink("all") != 0)
+            _exit(1);
+        open_log(f);
+        add(f, "stdout", NULL, 0);
+        _exit(drive(f, 100) == PAWL_PROCESSOR ? 0 : 2);
+    }
+    assert_int_equal(waitpid(child, &rc, 0), child);
+    assert_int_equal(rc, 0);
+    open_log(f);
+    free_fixture(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(once_each),      cmocka_unit_test(as_a_list),
-        cmocka_unit_test(again_the_same), cmocka_unit_test(statuses),
-        cmocka_unit_test(not_there),      cmocka_unit_test(poison),
-        cmocka_unit_test(unread_input),   cmocka_unit_test(to_standard_output),
+        cmocka_unit_test(once_each),         cmocka_unit_test(as_a_list),
+        cmocka_unit_test(again_the_same),    cmocka_unit_test(statuses),
+        cmocka_unit_test(not_there),         cmocka_unit_test(poison),
+        cmocka_unit_test(unread_input),      cmocka_unit_test(to_standard_output),
+        cmocka_unit_test(to_a_removed_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,6 +100,11 @@ static const struct {
     {"directory empty and new", "d=$PWD; cd ..; mv $d $d.old; mkdir $d", LOST, LOST,
      "records 0 to 39"},
     {"directory copied", "d=$PWD; cd ..; mv $d $d.old; cp -a $d.old $d", SAME, SAME, ""},
+    {"directory becomes a link to itself", "d=$PWD; cd ..; mv $d $d.real; ln -s $d.real $d", SAME,
+     SAME, ""},
+    {"directory becomes a link to another",
+     "d=$PWD; cd ..; mv $d $d.real; mkdir $d.other; ln -s $d.other $d", LOST, LOST,
+     "records 0 to 39"},
     {"what cleaners take", "find . -name '.*' -type f -delete", SAME, SAME, ""},
     {"consumers take whole files", "rm -f *.log", SAME, SAME, ""},
 };
@@ -261,6 +266,39 @@ static void mount_away(void **state) {
     assert_true(fsink_drive(f) < 0);
     assert_non_null(strstr(status(f).message, "is not the directory that this sink wrote to"));
     fsink_shell(f, "test -z \"$(ls -A %s)\""); /* nothing was written below it */
+    fsink_free(f);
+}
+
+/* It stops with the error, and goes on from there once it may write again. */
+static void read_only(void **state) {
+    char command[300];
+    (void)state;
+    if (geteuid() != 0)
+        SKIP("mounting a file system needs root");
+    struct files *f = fsink_new();
+    assert_int_equal(mkdir(f->target, 0700), 0);
+    snprintf(command, sizeof command, "mount -t tmpfs none %s 2>/dev/null", f->target);
+    if (system(command) != 0) {
+        fsink_free(f);
+        SKIP("no tmpfs can be mounted here");
+    }
+    fsink_add(f);
+    assert_int_equal(fsink_drive(f), 0);
+    fsink_close(f); /* while files are open for writing, the kernel refuses to remount it */
+    fsink_shell(f, "mount -o remount,ro %s");
+    fsink_open_log(f);
+    append(f, "late");
+    fsink_add(f);
+    assert_true(fsink_drive(f) < 0);
+    assert_non_null(strstr(status(f).message, "Read-only file system"));
+    fsink_close(f);
+    fsink_shell(f, "mount -o remount,rw %s");
+    fsink_open_log(f);
+    fsink_add(f);
+    assert_int_equal(fsink_drive(f), 0);
+    fsink_close(f);
+    assert_true(once(f, "late\n"));
+    fsink_shell(f, "umount %s");
     fsink_free(f);
 }
 
@@ -501,12 +539,12 @@ int main(void) {
         0) /* some thousand logs are made here, and nothing is cut off */
         fsink_where = "/dev/shm";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(while_it_is_down),    cmocka_unit_test(while_it_runs),
-        cmocka_unit_test(at_the_end),          cmocka_unit_test(accepted),
-        cmocka_unit_test(delivered_again),     cmocka_unit_test(mount_away),
-        cmocka_unit_test(older_copy),          cmocka_unit_test(killed_and_taken),
-        cmocka_unit_test(killed_and_consumed), cmocka_unit_test(names_are_synced),
-        cmocka_unit_test(version_1),
+        cmocka_unit_test(while_it_is_down), cmocka_unit_test(while_it_runs),
+        cmocka_unit_test(at_the_end),       cmocka_unit_test(accepted),
+        cmocka_unit_test(delivered_again),  cmocka_unit_test(mount_away),
+        cmocka_unit_test(read_only),        cmocka_unit_test(older_copy),
+        cmocka_unit_test(killed_and_taken), cmocka_unit_test(killed_and_consumed),
+        cmocka_unit_test(names_are_synced), cmocka_unit_test(version_1),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
