@@ -149,7 +149,7 @@ static void greet(struct socket_source *s, struct wire_connection *c, const char
     }
     for (uint32_t i = 0; i < s->wire->count; i++)
         if (&s->wire->connections[i] != c && strcmp(s->wire->connections[i].sender, name) == 0)
-            wire_refuse(s->wire, &s->wire->connections[i], "the same sender has come again");
+            wire_replace(s->wire, &s->wire->connections[i], "the same sender has come again");
     memcpy(c->sender, name, sizeof name);
     snprintf(text, sizeof text, "OK %llu\n", (unsigned long long)who->durable);
     wire_say(c, text);

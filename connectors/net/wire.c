@@ -237,12 +237,16 @@ bool wire_say(struct wire_connection *c, const char *text) {
     return true;
 }
 
-static void end(struct wire *w, struct wire_connection *c, const char *why) {
+void wire_replace(struct wire *w, struct wire_connection *c, const char *why) {
     char text[256];
     snprintf(text, sizeof text, "ERR %.240s\n", why);
     if (w->set.answers)
         wire_say(c, text);
     c->refused = true;
+}
+
+static void end(struct wire *w, struct wire_connection *c, const char *why) {
+    wire_replace(w, c, why);
     count(w, &w->refused, 1);
 }
 

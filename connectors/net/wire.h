@@ -162,6 +162,8 @@ int wire_lost(struct wire *w, pawl_fault *f);
 /* Ends a connection: its peer broke the protocol. Says why to the peer, if it listens to answers,
  * and to the operator. */
 void wire_refuse(struct wire *w, struct wire_connection *c, const char *why);
+/* The same without a word to the operator, for what is in order: its sender has come again. */
+void wire_replace(struct wire *w, struct wire_connection *c, const char *why);
 /* Names what the next to - from records of the batch are: messages of a thing, numbered one by one,
  * that `peer` sent. `begins`: they are the thing's first. */
 void wire_origin(struct wire *w, const char *thing, const char *peer, uint64_t from, uint64_t to,

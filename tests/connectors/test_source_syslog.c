@@ -65,6 +65,12 @@ static void over_udp_and_tcp(void **state) {
     feed_holds(f, "{\"facility\":1,\"severity\":5,\"rfc\":3164,\"time\":\"Feb  5 "
                   "17:32:18\",\"host\":\"h\",\"app\":\"cron\",\"procid\":"
                   "\"123\",\"text\":\"\\\"q\\\" \\\\ \\u0001 \xC3\xA9 \xEF\xBF\xBD\"}\n");
+    say(udp, "<189>29: *Mar  1 18:46:11: %SYS-5-X: y");
+    feed_drive(f);
+    size_t n;
+    char *got = feed_text(f, f->to, &n);
+    assert_non_null(strstr(got, "\"rfc\":3164,\"unparsed\":\"header\",\"text\":\"29: *Mar"));
+    free(got);
     close(udp);
     feed_free(f);
 }

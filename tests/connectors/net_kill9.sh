@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# test-label: slow
+# test-timeout: 300
+#
+# `pawl run` with sources that listen is killed with -9 again and again: net_kill9.py.
+set -u
+pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
+root=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}
+[ -x "$pawl" ] || { echo "SKIPPED: no command pawl"; exit 77; }
+PAWL_COMMAND=$pawl PYTHONDONTWRITEBYTECODE=1 python3 "$root/tests/connectors/net_kill9.py"
