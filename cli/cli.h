@@ -57,8 +57,8 @@ struct cli_command {
 };
 
 extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cli_status,
-    cli_verify, cli_audit, cli_repair, cli_explain, cli_dump, cli_processor, cli_retention,
-    cli_crashtest, cli_bench, cli_run, cli_check;
+    cli_verify, cli_audit, cli_repair, cli_rename, cli_explain, cli_dump, cli_processor,
+    cli_retention, cli_crashtest, cli_bench, cli_run, cli_check;
 
 /* ---- messages: "pawl: what, where, and what to do" on stderr */
 

@@ -303,6 +303,16 @@ PAWL_API PAWL_CHECKED int pawl_stream_create(pawl *p, const char *name, uint32_t
  * Errors: NOT_FOUND, BUSY (a processor added to this handle reads it, or puts dead letters into
  * it), FULL, IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_stream_delete(pawl *p, const char *name);
+/* What pawl_rename() renames. */
+enum pawl_named { PAWL_NAMED_STREAM = 1, PAWL_NAMED_PRODUCER = 2, PAWL_NAMED_PROCESSOR = 3 };
+/* Gives a stream, producer or processor (`what`: enum pawl_named) another name; durable on return.
+ * Its id, records, positions and sequences stay. It is meant for what lost its name to damage, and
+ * is called lost-N since (pawl_repair()); do it before the programs that use the name start, which
+ * would create it anew. Until the log's next checkpoint, versions that don't know the change can't
+ * read the log. The names lost-N can't be given.
+ * Errors: INVALID (name), NOT_FOUND, EXISTS (the new name is in use), LIMIT, FULL, IO, READ_ONLY,
+ * FORKED. */
+PAWL_API PAWL_CHECKED int pawl_rename(pawl *p, int what, const char *name, const char *new_name);
 /* Finds a stream by name.
  * Errors: NOT_FOUND. */
 PAWL_API PAWL_CHECKED int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out);

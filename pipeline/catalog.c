@@ -121,6 +121,36 @@ int pawl_stream_delete(pawl *p, const char *name) {
     return rc;
 }
 
+static uint32_t find_named(const struct tables *t, int what, const char *name) {
+    return what == PAWL_NAMED_STREAM     ? tables_find_stream(t, name)
+           : what == PAWL_NAMED_PRODUCER ? tables_find_producer(t, name)
+                                         : tables_find_processor(t, name);
+}
+
+int pawl_rename(pawl *p, int what, const char *name, const char *new_name) {
+    static const char *const words[] = {"", "stream", "producer", "processor"};
+    if (what < PAWL_NAMED_STREAM || what > PAWL_NAMED_PROCESSOR || name == NULL)
+        return fail(PAWL_INVALID, "the name is NULL, or no such kind of name");
+    if (!name_allowed(new_name))
+        return bad_name(words[what]);
+    TRY(enter_catalog(p));
+    const struct tables *t = &p->tables;
+    uint32_t id = find_named(t, what, name);
+    int rc = check_new(words[what], new_name, 0);
+    if (rc == 0 && id == 0)
+        rc = fail(PAWL_NOT_FOUND, "there is no %s %s", words[what], name);
+    else if (rc == 0 && find_named(t, what, new_name) != 0)
+        rc = fail(PAWL_EXISTS, "there is a %s %s already", words[what], new_name);
+    if (rc == 0)
+        rc = tables_room(t, align_up(strlen(new_name), 8));
+    if (rc == 0)
+        rc = change(p, &(struct catalog_entry){CATALOG_RENAME, id, (uint64_t)what, 0, new_name,
+                                               (uint16_t)strlen(new_name)});
+    assert(rc < 0 || find_named(t, what, new_name) == id); /* PAWL-9: the id stays */
+    leave_catalog(p);
+    return rc;
+}
+
 static int refreshed(pawl *p) {
     TRY(engine_enter(p));
     if (p->read_only) {

@@ -280,7 +280,8 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
     if (kept)
         before = look_before(r, guess->index - 1, like);
     guess->epoch = !whole && h.kind == FRAME_OPEN && before.epoch != 0 ? before.epoch : h.epoch;
-    guess->link = whole ? h.link : before.link;
+    /* where nothing tells, any link does but 0, which says that nothing followed */
+    guess->link = whole ? h.link : before.link != 0 || guess->index == 0 ? before.link : 1;
     guess->seal_lsn = before.seal_lsn;
     guess->created_ns = h.time_ns;
     return 0;

@@ -434,8 +434,112 @@ static void a_lost_place_of_the_index_is_passed(void **state) {
     assert_int_equal(pawl_close(log), 0);
 }
 
+static uint64_t stands_at(pawl *log, const char *producer) {
+    pawl_producer_info p;
+    assert_true(pawl_producer_find(log, producer, &p, NULL, NULL, 0) >= 0);
+    return p.sequence;
+}
+
+/* The changes that made everything are lost: its ids stay, under names that say so, and it gets its
+ * own names back. Its producer's sequences count from then on. */
+static void lost_names_are_given_back(void **state) {
+    struct fixture *f = *state;
+    uint32_t s, made;
+    uint64_t told;
+    pawl_producer *p;
+    pawl_tx *tx;
+    pawl_receipt receipt;
+    pawl *log = reopen(f);
+    pawl_record r = {.value = "value", .value_len = 5};
+    assert_int_equal(pawl_stream_create(log, "orders", 1, &s), 0);
+    assert_int_equal(pawl_producer_open(log, "sender", &p), 0);
+    for (uint64_t i = 1; i <= 20; i++) {
+        assert_int_equal(pawl_begin(log, &tx), 0);
+        assert_int_equal(pawl_put(tx, s, 0, &r), 0);
+        assert_int_equal(pawl_tx_sequence(tx, p, i, i, NULL, 0), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    pawl_producer_close(p);
+    assert_int_equal(pawl_close(log), 0);
+    damage(f, "orders");
+    damage(f, "sender");
+
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, 0);
+    assert_int_equal(c.lost_changes, 2);
+    assert_int_equal(c.lost_names, 2);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 20);
+
+    log = reopen(f);
+    assert_int_equal(pawl_stream_create(log, "lost-7", 1, NULL), PAWL_INVALID);
+    assert_int_equal(pawl_stream_create(log, "other", 1, &made), 0);
+    assert_true(made > s);
+    assert_int_equal(pawl_rename(log, PAWL_NAMED_STREAM, "nothing", "x"), PAWL_NOT_FOUND);
+    assert_int_equal(pawl_rename(log, PAWL_NAMED_STREAM, "lost-1", "other"), PAWL_EXISTS);
+    assert_int_equal(pawl_rename(log, PAWL_NAMED_STREAM, "other", "lost-2"), PAWL_INVALID);
+    assert_int_equal(pawl_rename(log, 4, "lost-1", "orders"), PAWL_INVALID);
+    assert_int_equal(pawl_rename(log, PAWL_NAMED_STREAM, "lost-1", "orders"), 0);
+    assert_int_equal(pawl_rename(log, PAWL_NAMED_PRODUCER, "lost-1", "sender"), 0);
+    assert_int_equal(pawl_close(log), 0);
+
+    log = reopen(f);
+    pawl_stream_info info;
+    assert_int_equal(pawl_stream_find(log, "orders", &info), 0);
+    assert_int_equal(info.id, s);
+    assert_int_equal(stands_at(log, "sender"), 20);
+    assert_int_equal(pawl_producer_open(log, "sender", &p), 0);
+    assert_int_equal(pawl_begin(log, &tx), 0); /* sent again: not doubled */
+    assert_int_equal(pawl_put(tx, s, 0, &r), 0);
+    assert_int_equal(pawl_tx_sequence(tx, p, 20, 20, NULL, 0), 0);
+    assert_int_equal(pawl_commit(tx, &receipt), 0);
+    assert_int_equal(receipt.duplicate, 1);
+    pawl_producer_close(p);
+    assert_int_equal(pawl_stream_delete(log, "orders"), 0);
+    assert_int_equal(pawl_close(log), 0);
+    c = (pawl_check)PAWL_CHECK_INIT;
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_names, 0);
+}
+
+/* A processor whose registration is lost keeps its position under its id; it can be forgotten. */
+static void a_lost_processor_is_forgotten(void **state) {
+    struct fixture *f = *state;
+    uint32_t s, worker, next;
+    uint64_t at;
+    pawl_tx *tx;
+    pawl *log = reopen(f);
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    assert_int_equal(pawl_processor_register(log, "worker", &worker), 0);
+    append(log, s, "first");
+    append(log, s, "second");
+    assert_int_equal(pawl_begin(log, &tx), 0);
+    assert_int_equal(pawl_advance(tx, worker, s, 0, 0, 1), 0);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    assert_int_equal(pawl_close(log), 0);
+    damage(f, "worker");
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_names, 1);
+    log = reopen(f);
+    assert_int_equal(pawl_position_get(log, "lost-1", s, 0, &at), 0);
+    assert_int_equal(at, 1);
+    assert_int_equal(pawl_processor_register(log, "another", &next), 0);
+    assert_true(next > worker);
+    assert_int_equal(pawl_position_get(log, "another", s, 0, &at), PAWL_NOT_FOUND);
+    assert_int_equal(pawl_processor_forget(log, "lost-1"), 0);
+    assert_int_equal(pawl_processor_forget(log, "another"), 0);
+    assert_int_equal(pawl_processor_register(log, "third", &next), 0);
+    assert_true(next > worker + 1); /* nor is a forgotten one's id given again */
+    assert_int_equal(pawl_close(log), 0);
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(lost_names_are_given_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_processor_is_forgotten, setup, teardown),
         cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_lost_spilled_part_is_told, setup, teardown),
