@@ -301,6 +301,7 @@ int pg_connect(struct pg_link *l, pawl_fault *f) {
     const char *const values[] = {l->conninfo, "pawl", "UTF8", NULL};
     uint64_t until = now_ms() + l->connect_ms;
     pg_disconnect(l);
+    l->cluster[0] = 0;
     l->conn = PQconnectStartParams(names, values, 1);
     if (l->conn == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory");

@@ -21,7 +21,8 @@ struct pg_link {
     uint32_t connect_ms, statement_ms; /* time limits of a connection, of a statement */
     const char *copied;                /* the table as COPY's context names it */
 
-    PGconn *conn; /* NULL: none */
+    PGconn *conn;     /* NULL: none */
+    char cluster[32]; /* its system identifier; "": not asked yet, "-": it can't be had */
     bool copying;
     uint64_t first, rows; /* of the current COPY: offset of its first row, number of rows */
     uint64_t unsent;      /* bytes given to libpq since its buffer was last empty */
@@ -56,6 +57,18 @@ int pg_copy_end(struct pg_link *l, const char *why, pawl_fault *f);
 /* Writes "system=N database=N table=N" of the connection and the table (quoted, with its schema).
  * An outcome as of pg_query(). */
 int pg_identity(struct pg_link *l, const char *table, char *out, size_t size, pawl_fault *f);
+
+/* The same, as it fits into a source's position; and what tells rows that were added later. */
+struct pg_seen {
+    uint32_t table; /* oid */
+    uint32_t place; /* a hash of cluster and database, 24 bits */
+    uint32_t file;  /* a hash of the table's file, 24 bits: TRUNCATE and whatever rewrites it change
+                         that */
+    uint32_t horizon; /* transactions from this one on (modulo 2^32) had not begun */
+    bool cluster;     /* `place` has the cluster in it */
+    bool rows_know;   /* its rows have xmin: it is a table, not a view */
+};
+int pg_see(struct pg_link *l, const char *table, struct pg_seen *out, pawl_fault *f);
 
 /* ---- text */
 

@@ -18,6 +18,25 @@
  * Without it, the source takes all rows of a value that are visible when it reads that value, and
  * misses rows that come later with the same value. Rows whose column is NULL (or an infinite time)
  * are never read. Updates are not noticed, unless they raise the column.
+ *
+ * ANOTHER TABLE. A position means something only in the table that it was read from, so it has
+ * that table in it; and a table can begin anew under the same oid (TRUNCATE ... RESTART IDENTITY).
+ * Looked at when the source opens and after each query, before its rows are given:
+ *   what is seen                                         then
+ *   another cluster, database or table                   on_replaced
+ *   the column has another type                          stop
+ *   no row at or above the position, and the highest     on_replaced: numbers began anew
+ *   below it is of a transaction younger than that
+ *   another file of the table (TRUNCATE, rewritten),     on_replaced: numbers began anew, and may
+ *   and its lowest row is at or below the position and   have passed the position again
+ *   younger than that
+ * Not seen: rows that were deleted and added again (DELETE, and a sequence that was set back) if by
+ * the next look they are beyond the position; and in a view anything but the first line.
+ *
+ *   position, 32 bytes (17: a version without the rest; it is taken, and said)
+ *   0  shape (1)      1  first (8)       9  second (8)    17  oid of the table (4)
+ *   21 a hash of cluster and database (3)                 24  kinds of the columns (1); bit 7: the
+ *   25 horizon (4)    29 a hash of the table's file (3)       cluster is in the hash
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +47,8 @@
 #define FETCH_MAX 10000u
 
 enum { INTEGER = 1, TIMESTAMP = 2, XID8 = 3 };
+enum replaced { STOP, READ, ADOPT };
+#define CLUSTER_KNOWN 0x80u /* in the byte of the columns' kinds */
 
 struct pg_source {
     pawl_source_context *context;
@@ -38,6 +59,12 @@ struct pg_source {
     char *query;           /* NULL: must be built */
     int64_t first, second; /* position: (txid, column), (column, key) or (column, -) */
     bool have;             /* there is a position */
+    bool known;            /* and it says of which table */
+    int on_replaced;       /* enum replaced */
+    struct pg_seen seen;   /* of the position */
+    uint8_t kinds;         /* of the columns */
+    char *from;            /* the table, quoted */
+    char *newer;           /* a query: was the row at one end added after the position? */
     uint64_t poll_at_ns;
     pawl_record *records;
     uint64_t *marks;       /* of each row, the first value of its position */
@@ -64,6 +91,9 @@ static const pawl_setting_info settings[] = {
     {"fetch", PAWL_SETTING_NUMBER, 0, NULL, "1000",
      "rows a query at most; they are in memory together"},
     {"poll", PAWL_SETTING_TIME, 0, NULL, "1s", "how often to ask when there was nothing new"},
+    {"on_replaced", PAWL_SETTING_CHOICE, 0, "stop|read|adopt", "stop",
+     "another table, or numbers that began anew: stop, read from the start, or go on from the "
+     "position"},
     {"connect_timeout", PAWL_SETTING_TIME, 0, NULL, "10s", "how long connecting may take"},
     {"statement_timeout", PAWL_SETTING_TIME, 0, NULL, "30s", "how long a query may take"},
     {0},
@@ -73,7 +103,9 @@ static void forget(struct pg_source *s) {
     PQclear(s->rows);
     s->rows = NULL;
     free(s->query);
-    s->query = NULL;
+    free(s->newer);
+    free(s->from);
+    s->query = s->newer = s->from = NULL;
     pg_disconnect(&s->link);
 }
 
@@ -148,6 +180,14 @@ static int kinds(struct pg_source *s, struct parts *p, pawl_fault *f) {
     return PAWL_DONE;
 }
 
+/* $1 in the type of the position's first column. */
+static const char *typed_of(const struct pg_source *s, const struct parts *p) {
+    return s->txid != NULL && p->txid_kind == XID8 ? "$1::text::xid8"
+           : s->txid == NULL && p->column_kind == TIMESTAMP
+               ? "(timestamptz 'epoch' + $1::bigint * interval '1 microsecond')"
+               : "$1::bigint";
+}
+
 /* Builds SELECT first, second, key, value ... ; $1 and $2 are the position, $3 is the limit. NULL:
  * no memory. */
 static char *build(struct pg_source *s, const struct parts *p) {
@@ -171,10 +211,7 @@ static char *build(struct pg_source *s, const struct parts *p) {
         one = p->column;
         snprintf(first, sizeof first, "t.%s::bigint", one);
     }
-    const char *typed = s->txid != NULL && p->txid_kind == XID8 ? "$1::text::xid8"
-                        : s->txid == NULL && p->column_kind == TIMESTAMP
-                            ? "(timestamptz 'epoch' + $1::bigint * interval '1 microsecond')"
-                            : "$1::bigint";
+    const char *typed = typed_of(s, p);
     if (two != NULL)
         snprintf(second, sizeof second, "t.%s::bigint", two);
     else
@@ -199,6 +236,26 @@ static char *build(struct pg_source *s, const struct parts *p) {
     return query;
 }
 
+/* $1 is the position's first value, $2 its horizon. One row: is there a row at or above the
+ * position; is the highest row below it younger than the horizon; is the lowest row at or below it?
+ */
+static char *build_newer(struct pg_source *s, const struct parts *p) {
+    char *query = NULL;
+    const char *one = s->txid != NULL ? p->txid : p->column;
+    const char *typed = typed_of(s, p);
+    static const char age[] = "(t.xmin::text::bigint - $2::bigint + 4294967296) % 4294967296 < "
+                              "2147483648";
+    if (asprintf(
+            &query,
+            "SELECT EXISTS (SELECT 1 FROM %s t WHERE t.%s >= %s), "
+            "coalesce((SELECT %s FROM %s t WHERE t.%s < %s ORDER BY t.%s DESC LIMIT 1), false), "
+            "coalesce((SELECT %s FROM %s t WHERE t.%s <= %s ORDER BY t.%s LIMIT 1), false)",
+            p->table, one, typed, age, p->table, one, typed, one, age, p->table, one, typed,
+            one) < 0)
+        return NULL;
+    return query;
+}
+
 static int prepare(struct pg_source *s, pawl_fault *f) {
     struct parts p = {0};
     const struct {
@@ -214,9 +271,15 @@ static int prepare(struct pg_source *s, pawl_fault *f) {
         if (names[i].name != NULL)
             well = (*names[i].quoted = pg_name(NULL, names[i].name)) != NULL && well;
     int rc = well ? kinds(s, &p, f) : pawl_fault_set(f, PAWL_RETRY, "no memory for names");
-    if (rc == PAWL_DONE && (s->query = build(s, &p)) == NULL)
+    free(s->query);
+    free(s->newer);
+    free(s->from);
+    s->query = s->newer = NULL;
+    s->from = p.table; /* kept */
+    if (rc == PAWL_DONE &&
+        ((s->query = build(s, &p)) == NULL || (s->newer = build_newer(s, &p)) == NULL))
         rc = pawl_fault_set(f, PAWL_RETRY, "no memory for a query");
-    free(p.table);
+    s->kinds = (uint8_t)(p.column_kind | p.key_kind << 2 | p.txid_kind << 4);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         free(*names[i].quoted);
     return rc;
@@ -229,24 +292,145 @@ static uint8_t shape(const struct pg_source *s) {
     return (uint8_t)(1 + (s->txid != NULL ? 2 : s->key != NULL ? 1 : 0));
 }
 
-static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
-    struct pg_source *s = self;
+/* ---- is it the table that the position is of */
+
+/* The table is another one, or began anew. READ: the query is to be built again. */
+static int replaced(struct pg_source *s, const struct pg_seen *now, const char *what,
+                    pawl_fault *f) {
+    if (s->on_replaced == STOP)
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "%.60s: %s. Set on_replaced: \"read\" reads it from the start, "
+                              "\"adopt\" goes on from the position, %lld",
+                              s->table, what, (long long)s->first);
+    pawl_source_report(s->context, 2, "%.60s: %s; as on_replaced says, %s", s->table, what,
+                       s->on_replaced == READ ? "it is read from the start"
+                                              : "the source goes on from its position");
+    s->seen = *now;
+    s->known = true;
+    if (s->on_replaced == READ) {
+        s->have = false;
+        free(s->query);
+        s->query = NULL;
+    }
+    return PAWL_DONE;
+}
+
+/* Numbers that began anew, in the same table. */
+static int began_anew(struct pg_source *s, const struct pg_seen *now, pawl_fault *f) {
+    char first[24], horizon[16];
+    PGresult *r = NULL;
+    if (!now->rows_know)
+        return PAWL_DONE;
+    snprintf(first, sizeof first, "%lld", (long long)s->first);
+    snprintf(horizon, sizeof horizon, "%u", s->seen.horizon);
+    int outcome = pg_query(&s->link, s->newer, 2, (const char *const[]){first, horizon}, &r, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
+    bool above = PQgetvalue(r, 0, 0)[0] == 't', below = PQgetvalue(r, 0, 1)[0] == 't',
+         lowest = PQgetvalue(r, 0, 2)[0] == 't';
+    PQclear(r);
+    if (!above && below)
+        return replaced(s, now,
+                        "its rows end below the position, and the last one is newer: its numbers "
+                        "began anew, and rows below the position would never be read",
+                        f);
+    if (now->file != s->seen.file && lowest)
+        return replaced(s, now,
+                        "it was emptied or rewritten, and rows at or below the position are newer "
+                        "than that: its numbers began anew, and these rows would never be read",
+                        f);
+    return PAWL_DONE;
+}
+
+/* Looks at the table; before the `rows` of a query are given (-1: none was made yet). *again: they
+ * are void, and the query is to be made again. */
+static int look(struct pg_source *s, int rows, struct pg_seen *now, bool *again, pawl_fault *f) {
+    char what[160];
+    bool had = s->have;
+    int outcome = pg_see(&s->link, s->from, now, f);
+    bool file = now->file != s->seen.file;
+    *again = false;
+    if (outcome != PAWL_DONE || !s->have)
+        return outcome;
+    if (!s->known) {
+        pawl_source_report(s->context, 1, "%s: the table is known from now on as oid %u", s->table,
+                           now->table);
+        s->seen = *now;
+        s->known = true;
+    }
+    if (now->cluster == s->seen.cluster && now->place != s->seen.place) {
+        outcome = replaced(s, now, "the position is of another cluster or database", f);
+    } else if (now->table != s->seen.table) {
+        snprintf(what, sizeof what, "the position is of another table: its oid was %u and is %u",
+                 s->seen.table, now->table);
+        outcome = replaced(s, now, what, f);
+    } else if (file || rows <= 0) {
+        outcome = began_anew(s, now, f);
+        /* of the new file or of the old one? */
+        *again = file && rows > 0;
+        if (outcome == PAWL_DONE)
+            s->seen.file = now->file;
+    }
+    *again |= had && !s->have;
+    return outcome;
+}
+
+static int read_stored(struct pg_source *s, pawl_source_context *x, uint8_t *kinds, pawl_fault *f) {
     uint8_t at[PAWL_SOURCE_POSITION_MAX];
-    s->context = x;
     int n = pawl_source_position(x, "", at);
     if (n < 0)
         return connect_position_fault(n, f);
-    if (n != 0 && (n != 17 || at[0] != shape(s)))
+    if (n != 0 && ((n != 17 && n != 32) || at[0] != shape(s)))
         return pawl_fault_set(f, PAWL_FATAL,
                               "the position under this name is of other columns (key, txid)");
     s->have = n != 0;
+    s->known = n == 32;
+    *kinds = 0;
     if (s->have) {
         s->first = (int64_t)connect_get_le(at + 1, 8);
         s->second = (int64_t)connect_get_le(at + 9, 8);
     }
+    if (s->known) {
+        s->seen = (struct pg_seen){.table = (uint32_t)connect_get_le(at + 17, 4),
+                                   .place = (uint32_t)connect_get_le(at + 21, 3),
+                                   .horizon = (uint32_t)connect_get_le(at + 25, 4),
+                                   .file = (uint32_t)connect_get_le(at + 29, 3),
+                                   .cluster = (at[24] & CLUSTER_KNOWN) != 0};
+        *kinds = (uint8_t)(at[24] & ~CLUSTER_KNOWN);
+    }
+    return PAWL_DONE;
+}
+
+static void store(const struct pg_source *s, pawl_source_batch *out) {
+    out->position[0] = shape(s);
+    connect_put_le(out->position + 1, (uint64_t)s->first, 8);
+    connect_put_le(out->position + 9, (uint64_t)s->second, 8);
+    connect_put_le(out->position + 17, s->seen.table, 4);
+    connect_put_le(out->position + 21, s->seen.place, 3);
+    out->position[24] = (uint8_t)(s->kinds | (s->seen.cluster ? CLUSTER_KNOWN : 0));
+    connect_put_le(out->position + 25, s->seen.horizon, 4);
+    connect_put_le(out->position + 29, s->seen.file, 3);
+    out->position_len = 32;
+}
+
+static int source_open(void *self, pawl_source_context *x, pawl_fault *f) {
+    struct pg_source *s = self;
+    struct pg_seen now;
+    uint8_t kinds = 0;
+    bool again;
+    s->context = x;
+    int rc = read_stored(s, x, &kinds, f);
     s->poll_at_ns = 0;
-    int rc = session(s, f);
-    return rc == PAWL_DONE ? prepare(s, f) : rc;
+    if (rc == PAWL_DONE)
+        rc = session(s, f);
+    if (rc == PAWL_DONE)
+        rc = prepare(s, f);
+    if (rc == PAWL_DONE && s->known && kinds != s->kinds)
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "the columns of %.60s have other types than those of the position "
+                              "under this name: give the source another name",
+                              s->table);
+    return rc == PAWL_DONE ? look(s, -1, &now, &again, f) : rc;
 }
 
 /* Without a second column, a full result may end between rows of one value. These rows are left to
@@ -320,10 +504,7 @@ static int give(struct pg_source *s, int rows, pawl_source_batch *out) {
     out->item = "";
     out->records = s->records;
     out->count = (size_t)rows;
-    out->position[0] = shape(s);
-    connect_put_le(out->position + 1, (uint64_t)s->first, 8);
-    connect_put_le(out->position + 9, (uint64_t)s->second, 8);
-    out->position_len = 17;
+    store(s, out);
     pthread_mutex_lock(&s->mutex);
     snprintf(s->shown, sizeof s->shown, "%.100s: %.60s, %.60s up to %lld", s->where, s->table,
              s->txid != NULL ? s->txid : s->column, (long long)s->first);
@@ -337,10 +518,12 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     char first[24], second[24], limit[24];
     const char *values[] = {first, second, limit};
     int most = (int)(max_records < s->fetch ? max_records : s->fetch);
-    uint64_t now = connect_now(NULL);
+    uint64_t now_ns = connect_now(NULL);
+    struct pg_seen now;
+    bool again;
     (void)max_bytes; /* `fetch` limits the batch instead */
-    if (now < s->poll_at_ns) {
-        uint64_t left_ms = (s->poll_at_ns - now) / 1000000 + 1;
+    if (now_ns < s->poll_at_ns) {
+        uint64_t left_ms = (s->poll_at_ns - now_ns) / 1000000 + 1;
         connect_idle(s->context, (uint64_t)timeout_ms < left_ms ? timeout_ms : (int)left_ms);
         return PAWL_DONE;
     }
@@ -356,9 +539,17 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     if (outcome != PAWL_DONE)
         return outcome;
     int rows = PQntuples(s->rows);
-    s->poll_at_ns = rows < most ? now + s->poll_ms * 1000000u : 0;
+    s->poll_at_ns = rows < most ? now_ns + s->poll_ms * 1000000u : 0;
+    outcome = look(s, rows, &now, &again, f);
+    s->poll_at_ns = again ? 0 : s->poll_at_ns;
+    if (outcome != PAWL_DONE || again)
+        return outcome;
     rows = whole_values(s, rows, most, f);
-    return rows < 0 ? -rows : rows == 0 ? PAWL_DONE : give(s, rows, out);
+    if (rows <= 0)
+        return -rows;
+    s->seen = now;
+    s->known = true;
+    return give(s, rows, out);
 }
 
 static void source_status(void *self, char *text, size_t size) {
@@ -428,6 +619,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     s->fetch = fetch;
     s->lag_ms = pawl_setting_number(c, g, "lag");
     s->poll_ms = pawl_setting_number(c, g, "poll");
+    s->on_replaced = (int)pawl_setting_number(c, g, "on_replaced");
     s->records = calloc(fetch, sizeof *s->records);
     s->marks = calloc(fetch, sizeof *s->marks);
     if (s->records == NULL || s->marks == NULL || !copy(g, "conninfo", &s->conninfo) ||
