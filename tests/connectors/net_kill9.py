@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Sources that listen, in a `pawl run` that is killed with -9 again and again, while its senders cut
-their connections and start again. A seed decides what is sent, in which pieces, and after how many
+"""Sources that listen, in a `pawl run` that is killed with -9 again and again, while its senders
+cut their connections and start again. A seed decides what is sent, in which pieces, and after how many
 acknowledged lines the next kill comes: net_kill9.py [SEED].
 
     numbered, over a Unix socket (whose name a killed process leaves behind), TCP and TLS
