@@ -113,6 +113,7 @@ struct pawl {
     bool bg_running, chores_running;
     bool chores_asked;
     bool chores_wait; /* the maintenance thread sleeps until there is progress */
+    uint32_t blocked; /* threads that wait for space in a full log */
     pthread_t bg, maintenance;
     _Atomic int stop;   /* pawl_stop() */
     uint32_t stoppable; /* threads in engine_wait_or_stop() */

@@ -72,9 +72,12 @@ void engine_wait_space(pawl *p) {
         engine_wait(p);
         return;
     }
-    if (wal_wants_next(&p->wal))
+    /* space comes from retention: it looks now, and again after each progress (PAWL-11) */
+    if (wal_wants_next(&p->wal) || (p->blocked == 0 && retention_is_set(p)))
         engine_ask_chores(p);
+    p->blocked++;
     engine_wait_or_stop(p, engine_now(p) + FULL_LOOK_NS);
+    p->blocked--;
 }
 
 /* A thread that stops leading wakes the background thread: later commits must not wait for a leader

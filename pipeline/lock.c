@@ -118,7 +118,8 @@ void engine_progress(pawl *p) {
         p->wake_due |= p->wal.failed != 0 ? UINT32_MAX : p->wal.done_mask;
     p->wal.done_mask = 0;
     engine_tell(p);
-    if (p->chores_wait || wal_wants_next(&p->wal) || notice_due(p))
+    if (p->chores_wait || wal_wants_next(&p->wal) || notice_due(p) ||
+        (p->blocked != 0 && retention_is_set(p)))
         engine_ask_chores(p);
 }
 
