@@ -112,6 +112,31 @@ static json_t *gather_log(const char *dir, const pawl_status *s) {
     return o;
 }
 
+/* What will stop the log, or empty it, if nobody does anything about it. */
+static json_t *gather_warnings(pawl *log, const pawl_status *s, const pawl_retention *r) {
+    json_t *all = json_array();
+    pawl_position at;
+    bool drops = r->bytes != 0 || r->ms != 0 || r->consumed != 0,
+         at_cap = s->disk_cap != 0 && s->disk_bytes + s->segment_size > s->disk_cap;
+    if (s->disk_cap != 0 && !drops)
+        json_array_append_new(
+            all, json_sprintf("%s, and nothing frees space: `pawl retention` says what may be "
+                              "dropped",
+                              at_cap ? "all that the disk cap allows is in use"
+                                     : "once the disk cap is reached the log takes nothing more"));
+    else if (at_cap && s->full)
+        json_array_append_new(all, json_string("the log is full until retention may drop a "
+                                               "segment: look which position lags"));
+    if (s->disk_cap != 0 && r->bytes != 0 && r->ms == 0 && r->consumed == 0 &&
+        r->bytes + 2 * s->segment_size > s->disk_cap)
+        json_array_append_new(all, json_string("the retention of bytes leaves less than two "
+                                               "segments below the disk cap"));
+    if (r->consumed != 0 && pawl_position_at(log, 0, &at) < 0)
+        json_array_append_new(all, json_string("what every processor has passed is dropped, and no "
+                                               "processor has a position: that is everything"));
+    return all;
+}
+
 /* ---- the readable form */
 
 static json_int_t get(const json_t *o, const char *name) {
@@ -177,6 +202,11 @@ static void print_log(const json_t *o) {
                consumed      ? "what every processor has passed is dropped"
                : bytes || ms ? ""
                              : "everything is kept");
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(o, "warnings"), i, one) {
+        cli_printf("warning    %s\n", json_string_value(one));
+    }
 }
 
 static void print_tables(const json_t *o) {
@@ -268,6 +298,7 @@ static int run(cli_args *a) {
     json_object_set_new(o, "retention",
                         json_pack("{s:o,s:o,s:b}", "bytes", number(r.bytes), "ms", number(r.ms),
                                   "consumed", (int)r.consumed));
+    json_object_set_new(o, "warnings", gather_warnings(log, &s, &r));
     json_object_set_new(o, "streams", gather_streams(log));
     json_object_set_new(o, "positions", gather_positions(log));
     json_object_set_new(o, "producers", gather_producers(log));

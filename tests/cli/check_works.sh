@@ -183,5 +183,23 @@ echo x | "$pawl" ingest other a >told 2>err || fault ingest
 "$pawl" retention other --consumed on >told 2>err || fault 'consumed on, with a reader'
 tried=$((tried + 2))
 
+# ---- status says of a log what check says of a file
+# warns LABEL LOG-OPTIONS RETENTION-OPTIONS WANTED: "" for none
+warns() {
+    tried=$((tried + 1))
+    rm -rf warned
+    "$pawl" init warned --segment-size 1M $2 >told 2>err || fault "$1: init"
+    [ -z "$3" ] || "$pawl" retention warned $3 >told 2>err || fault "$1: retention"
+    "$pawl" status warned >told 2>err || fault "$1: status"
+    if [ -n "$4" ]; then grep -q "^warning  *.*$4" told || fault "$1"
+    else ! grep '^warning' told || fault "$1"; fi
+    "$pawl" status warned --json | grep -q '"warnings": \[' || fault "$1: JSON"
+}
+warns 'a cap, and nothing frees' '--disk-cap 8M' '' 'takes nothing more, and nothing frees space'
+warns 'a cap and a limit' '--disk-cap 8M' '--bytes 4M' ''
+warns 'a cap and a limit too close' '--disk-cap 8M' '--bytes 7M' 'less than two segments'
+warns 'a cap and an age' '--disk-cap 8M' '--age 7d' ''
+warns 'no cap' '' '' ''
+
 [ "$failed" -eq 0 ] && echo "$tried cases"
 exit "$failed"

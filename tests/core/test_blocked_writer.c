@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A writer that waits for space (block_when_full) goes on as soon as a processor has let go of some,
- * not with the next look of the maintenance thread, once a second. */
+/* A writer that waits for space (block_when_full) goes on as soon as a processor has let go of
+ * some, not with the next look of the maintenance thread, once a second. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -55,8 +55,8 @@ static void advance(uint64_t from, uint64_t to) {
     assert_int_equal(pawl_commit(tx, NULL), 0);
 }
 
-/* The writer waits: nothing has come for long. Where it only was slow, this shows nothing, and fails
- * nothing. */
+/* The writer waits: nothing has come for long. Where it only was slow, this shows nothing, and
+ * fails nothing. */
 static uint64_t end_when_blocked(void) {
     uint64_t end = 0;
     for (int same = 0; same < 100; usleep(1000)) {
