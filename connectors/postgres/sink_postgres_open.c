@@ -74,7 +74,9 @@ static int known_column(struct pg_sink *s, const PGresult *r, int row, bool seen
     s->columns.items[i].as = strcmp(type, "bytea") == 0 ? COLUMN_AS_BYTES
                              : strcmp(type, "json") == 0 || strcmp(type, "jsonb") == 0
                                  ? COLUMN_AS_JSON
-                                 : COLUMN_AS_TEXT;
+                             : strcmp(type, "double precision") == 0 ? COLUMN_AS_DOUBLE
+                             : strcmp(type, "real") == 0             ? COLUMN_AS_FLOAT
+                                                                     : COLUMN_AS_TEXT;
     s->types[i] = strdup(PQgetvalue(r, row, 2));
     return s->types[i] != NULL ? PAWL_DONE : no_memory(f);
 }

@@ -187,6 +187,28 @@ static int number_of(struct sqlite_sink *s, sqlite3_stmt *q, const char *what, i
     return rc == SQLITE_ROW && end == SQLITE_OK ? PAWL_DONE : answer_all(s, what, f);
 }
 
+static bool has(const char *type, const char *part) {
+    size_t n = strlen(part);
+    for (; *type != 0; type++)
+        if (sqlite3_strnicmp(type, part, (int)n) == 0)
+            return true;
+    return false;
+}
+
+/* What a column of a declared type keeps: SQLite's rules of affinity, in their order. */
+static int as_of(const char *type) {
+    if (sqlite3_stricmp(type, "BLOB") == 0)
+        return COLUMN_AS_BYTES;
+    if (has(type, "INT"))
+        return COLUMN_AS_NUMERIC;
+    if (has(type, "CHAR") || has(type, "CLOB") || has(type, "TEXT") || has(type, "BLOB") ||
+        type[0] == 0)
+        return COLUMN_AS_TEXT;
+    if (has(type, "REAL") || has(type, "FLOA") || has(type, "DOUB"))
+        return COLUMN_AS_DOUBLE;
+    return COLUMN_AS_NUMERIC;
+}
+
 /* Reads the table's columns and their types. */
 static int look_at_table(struct sqlite_sink *s, pawl_fault *f) {
     sqlite3_stmt *q = NULL;
@@ -205,9 +227,7 @@ static int look_at_table(struct sqlite_sink *s, pawl_fault *f) {
             if (sqlite3_stricmp(s->columns.items[i].name, name) == 0) {
                 found += !seen[i];
                 seen[i] = true;
-                s->columns.items[i].as = type != NULL && sqlite3_stricmp(type, "BLOB") == 0
-                                             ? COLUMN_AS_BYTES
-                                             : COLUMN_AS_TEXT;
+                s->columns.items[i].as = as_of(type != NULL ? type : "");
             }
     }
     if (rc != SQLITE_DONE)
@@ -455,13 +475,15 @@ static int sqlite_begin(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 }
 
 static int bind(sqlite3_stmt *q, int i, const struct column *c, const struct column_value *v) {
+    /* columns_of() has refused what doesn't fit; other columns keep the digits as text */
+    if (v->type == COLUMN_NUMBER && (c->as == COLUMN_AS_DOUBLE || c->as == COLUMN_AS_NUMERIC))
+        return sqlite3_bind_double(q, i, json_double(v->text, v->len));
     switch (v->type) {
     case COLUMN_NULL:
         return sqlite3_bind_null(q, i);
     case COLUMN_INTEGER:
     case COLUMN_BOOL:
         return sqlite3_bind_int64(q, i, v->number);
-    case COLUMN_NUMBER: /* the column's affinity makes it a number or keeps its digits */
     default:
         if (c->as == COLUMN_AS_BYTES)
             return sqlite3_bind_blob64(q, i, v->text, v->len, SQLITE_STATIC);

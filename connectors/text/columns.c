@@ -330,7 +330,7 @@ static int json_value(struct columns *c, const struct column *item, const pawl_r
         json_number(v, j);
         if (number_fits(item, v))
             return PAWL_DONE;
-        snprintf(what, sizeof what, "the number %.*s%s would lose digits in it",
+        snprintf(what, sizeof what, "the number %.*s%s doesn't fit its type",
                  (int)(v->len > 40 ? 40 : v->len), v->text, v->len > 40 ? "..." : "");
         return poison(f, r, item->name, what);
     }

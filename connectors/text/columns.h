@@ -44,7 +44,7 @@ enum column_as {
     COLUMN_AS_TEXT = 0,
     COLUMN_AS_BYTES = 1,
     COLUMN_AS_JSON = 2,
-    COLUMN_AS_DOUBLE = 3, /* a number that it can't hold exactly as written is refused */
+    COLUMN_AS_DOUBLE = 3, /* what doesn't fit is refused: json_fits_double() */
     COLUMN_AS_FLOAT = 4,
     COLUMN_AS_NUMERIC = 5 /* holds 64-bit integers exactly, all else as a double */
 };

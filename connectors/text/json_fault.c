@@ -57,7 +57,7 @@ static bool take_apart(const char *at, size_t len, struct decimal *d) {
     bool point = false;
     *d = (struct decimal){.count = 0};
     for (at += *at == '-'; at < end && (*at | 0x20) != 'e'; at++) {
-        if (*at == '.') {
+        if (*at < '0' || *at > '9') { /* a point, or what a locale has for it */
             point = true;
             continue;
         }
@@ -86,6 +86,23 @@ static bool take_apart(const char *at, size_t len, struct decimal *d) {
     return true;
 }
 
+/* No locale has another word for it. */
+static void without_point(const struct decimal *d, char *out, size_t size) {
+    snprintf(out, size, "%.*se%ld", (int)d->count, d->digits, d->exponent - (long)d->count);
+}
+
+double json_double(const char *at, size_t len) {
+    struct decimal d;
+    char number[DIGITS_MAX + 64];
+    if (!take_apart(at, len, &d))
+        return 0;
+    if (d.count == 0)
+        return at[0] == '-' ? -0.0 : 0;
+    without_point(&d, number, sizeof number);
+    double value = strtod(number, NULL);
+    return at[0] == '-' ? -value : value;
+}
+
 static bool fits(const char *at, size_t len, bool single) {
     struct decimal wanted, got;
     char number[DIGITS_MAX + 64], back[DIGITS_MAX + 64];
@@ -95,11 +112,13 @@ static bool fits(const char *at, size_t len, bool single) {
         return true;
     if (wanted.exponent > 400 || wanted.exponent < -400)
         return false;
-    snprintf(number, sizeof number, "0.%.*se%ld", (int)wanted.count, wanted.digits,
-             wanted.exponent);
+    without_point(&wanted, number, sizeof number);
     double value = single ? (double)strtof(number, NULL) : strtod(number, NULL);
     if (!isfinite(value) || value == 0)
         return false;
+    if (memchr(at, '.', len) != NULL || memchr(at, 'e', len) != NULL ||
+        memchr(at, 'E', len) != NULL)
+        return true;
     int n = snprintf(back, sizeof back, "%.*e", (int)wanted.count - 1, value);
     return n > 0 && (size_t)n < sizeof back && take_apart(back, (size_t)n, &got) &&
            got.count == wanted.count && got.exponent == wanted.exponent &&

@@ -313,8 +313,9 @@ static bool members(struct scan *s, uint64_t active, size_t depth) {
             s->at++;
             return true;
         }
-        if (s->at == s->end || *s->at++ != ',')
+        if (s->at == s->end || *s->at != ',')
             return fail(s, "a comma or } is missing");
+        s->at++;
     }
 }
 
@@ -332,8 +333,9 @@ static bool elements(struct scan *s, uint64_t active, size_t depth) {
             s->at++;
             return true;
         }
-        if (s->at == s->end || *s->at++ != ',')
+        if (s->at == s->end || *s->at != ',')
             return fail(s, "a comma or ] is missing");
+        s->at++;
     }
 }
 

@@ -73,10 +73,12 @@ const char *json_scan_bytes(const char *text, size_t len, const struct json_path
 #define JSON_FAULT_MAX 240
 void json_fault(const char *why, const char *text, size_t len, size_t where,
                 char out[JSON_FAULT_MAX]);
-/* Has a number's token exactly the value that a double, or a float, has when it is written with as
- * many digits? Then converting it loses nothing. */
+/* Does a number fit a double, or a float? An integer must keep every digit. Any other number is
+ * rounded, which is what such a type is for, but it must be in the type's range. */
 bool json_fits_double(const char *at, size_t len);
 bool json_fits_float(const char *at, size_t len);
+/* The value of a number that fits a double, whatever the locale is. */
+double json_double(const char *at, size_t len);
 
 /* Decodes a string's token into `out`. Returns the length, which is at most that of the token.
  * *whole becomes false if half a surrogate pair was replaced by U+FFFD. */

@@ -141,6 +141,21 @@ new_log([b'{"a":1}', b'{"a":', b'{"a":2}', b'{"a":"x"}', b'{"a":null}'])
 new_db("create table s(a integer not null) strict")
 r = sink(["dead=dead"], ["table=s", "columns.a=$.a"])
 check("not JSON, another type, null", query("select a from s") == [(1,), (2,)] and r["poisoned"] == "3", r)
+# a number keeps its digits, or becomes one of the column's type; an integer that would lose digits,
+# and what is out of the type's range, is refused
+numbers = ["1", "-0.5", "12345678901234567.89", "9007199254740993", "36893488147419103232", "1e400"]
+real = [1.0, -0.5, 12345678901234568.0, 36893488147419103232.0]
+whole_numbers = [1, -0.5, 12345678901234568, 9007199254740993, 36893488147419103232.0]
+plain = [int(n) if n in ("1", "9007199254740993") else n for n in numbers]
+for kind, kept in (("text", numbers), ("", plain), ("real", real), ("numeric", whole_numbers),
+                   ("integer", whole_numbers)):
+    new_log([b'{"a":%s}' % n.encode() for n in numbers])
+    new_db("create table n(a %s)" % kind)
+    r = sink(["dead=dead"], ["table=n", "columns.a=$.a"])
+    got = query("select a from n order by rowid")
+    refused = len(numbers) - len(kept)
+    good = got == [(v,) for v in kept] and len(dead()) == refused
+    check("numbers in a column " + kind, good, got)
 new_log([b"a", b"b", b"a", b"c"])
 new_db("create table q(v text unique)")
 r = sink(["dead=dead"], ["table=q", "columns.v=value"])
