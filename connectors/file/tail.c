@@ -115,6 +115,7 @@ void tail_free(struct tail *t) {
     free(t->chunk[0].buf);
     free(t->chunk[1].buf);
     free(t->records);
+    free(t->marks);
     free(t->dead);
     split_free(t->set.split);
     free(t);
@@ -236,15 +237,18 @@ static int records_room(struct tail *t, size_t max, pawl_fault *f) {
     if (t->record_max >= max)
         return PAWL_DONE;
     free(t->records);
+    free(t->marks);
     t->record_max = 0;
     t->records = calloc(max + SPLIT_ROOM, sizeof *t->records);
-    if (t->records == NULL)
+    t->marks = calloc(max + SPLIT_ROOM, sizeof *t->marks);
+    if (t->records == NULL || t->marks == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory for %zu records", max);
     t->record_max = max;
     return PAWL_DONE;
 }
 
 static void give(struct tail *t, pawl_source_batch *out, size_t count, const uint8_t *after) {
+    t->given_from = t->file->pos.at;
     t->file->pos.flags &= (uint8_t) ~(TAIL_UNTERMINATED | TAIL_FINISHED);
     t->file->pos.mtime = t->file->seen_mtime;
     move(t, after);
@@ -269,6 +273,8 @@ static void give_one(struct tail *t, pawl_source_batch *out, const uint8_t *from
         r->headers = &t->part;
         r->header_count = 1;
     }
+    t->marks[0] = t->file->pos.at;
+    t->given_marks = PAWL_MARKS_GIVEN;
     give(t, out, 1, after);
 }
 
@@ -357,16 +363,21 @@ static int give_lines(struct tail *t, pawl_source_batch *out, size_t max, size_t
     if (file->pos.flags & TAIL_MIDDLE)
         return give_long_line(t, out);
     plain_records(t);
+    bool lines = split_plain(t->set.split, file->encoding) && !split_settings(t->set.split)->crlf;
+    t->given_marks = lines ? PAWL_MARKS_LINES : PAWL_MARKS_GIVEN;
     struct split_job j = {.encoding = file->encoding,
                           .from = t->next,
                           .end = t->end,
                           .last = t->last,
                           .records = t->records,
+                          .marks = lines ? NULL : t->marks,
                           .max = max,
                           .bytes = bytes,
                           .now_ns = connect_wall_ns()};
     enum split_result rc = split_take(t->set.split, &j);
     t->last = false;
+    for (size_t i = 0; !lines && i < j.count; i++)
+        t->marks[i] += file->pos.at;
     if (j.count != 0) {
         give(t, out, j.count, j.next);
         return PAWL_DONE;
@@ -408,6 +419,8 @@ static int begin_long(struct tail *t, pawl_source_batch *out, size_t n, pawl_fau
 static int end_long(struct tail *t, pawl_source_batch *out, uint64_t newline, uint64_t after,
                     pawl_fault *f) {
     uint64_t begin = t->file->pos.at;
+    t->given_from = t->marks[0] = begin;
+    t->given_marks = PAWL_MARKS_GIVEN;
     if (content_read(&t->file->content, t->before, TAIL_WINDOW, after - TAIL_WINDOW) !=
         (ssize_t)TAIL_WINDOW)
         return read_fault(t, f);
@@ -473,8 +486,20 @@ static size_t hole_len(const struct tail *t, size_t n) {
     return begun || k >= SPLIT_HOLE_MIN ? k : 0;
 }
 
+/* Bytes before the position that are no lines, and why. */
+static void note_passed(struct tail_file *file, uint64_t from, const char *why) {
+    struct tail_passed *p = &file->passed[file->passed_count];
+    if (file->passed_count < PASSED_MAX)
+        file->passed_count++;
+    else
+        from = (--p)->from; /* what is between has no lines either */
+    *p = (struct tail_passed){from, file->pos.at, why};
+}
+
 static void end_hole(struct tail *t) {
     struct tail_file *file = t->file;
+    if (file->hole != 0)
+        note_passed(file, file->pos.at - file->hole, "a hole");
     if (file->hole != 0)
         pawl_source_report(t->context, 2,
                            "%s: %" PRIu64 " NUL bytes from offset %" PRIu64
@@ -566,8 +591,10 @@ static bool pass_over(struct tail *t, size_t *n) {
     size_t mark = 0;
     if (file->pos.at == 0)
         file->encoding = (uint8_t)split_encoding(t->set.split, t->next, *n, &mark);
-    if (mark != 0)
+    if (mark != 0) {
         move(t, t->next + mark);
+        note_passed(file, 0, "a byte order mark");
+    }
     size_t hole = hole_len(t, *n - mark);
     if (hole != 0)
         move(t, t->next + hole);

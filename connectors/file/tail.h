@@ -43,8 +43,9 @@ void prefetch_free(struct prefetch *a);
 
 enum { TAIL_LONG_POISON = 0, TAIL_LONG_CUT = 1 };
 /* Flags of a position. MIDDLE: of a line that is cut. UNTERMINATED: the last line was given without
- * its newline. FINISHED: the file was read to its end and let go. */
-enum { TAIL_MIDDLE = 1, TAIL_UNTERMINATED = 2, TAIL_FINISHED = 4 };
+ * its newline. FINISHED: the file was read to its end and let go. REST: what a file has that its
+ * copy, which is read instead, has not. */
+enum { TAIL_MIDDLE = 1, TAIL_UNTERMINATED = 2, TAIL_FINISHED = 4, TAIL_REST = 8 };
 #define TAIL_FLAGS 0x0fu /* the other bits mark the source (trail.c) */
 
 struct tail_settings {
@@ -67,6 +68,12 @@ struct tail_position {
     uint64_t mtime, ident, at, hash;
 };
 
+#define PASSED_MAX 8u
+struct tail_passed {
+    uint64_t from, to;
+    const char *why; /* static */
+};
+
 /* The file that is read, and how far. Its owner keeps it while it isn't entered. */
 struct tail_file {
     struct content content;
@@ -82,6 +89,9 @@ struct tail_file {
     uint64_t wait_ns;
     uint64_t cut_ns; /* a compressed file ends in the middle, and may be written until then */
     bool told_end;   /* it was reported that a compressed file ends too early */
+    /* what was passed over since the last batch; its owner clears it */
+    struct tail_passed passed[PASSED_MAX];
+    uint32_t passed_count;
 };
 
 struct tail {
@@ -95,7 +105,10 @@ struct tail {
     bool submitted;
     struct prefetch *prefetch;
     pawl_record *records;
+    uint64_t *marks; /* where each record began; room as for records */
     size_t record_max;
+    uint64_t given_from; /* where the last batch began */
+    int given_marks;     /* enum pawl_marks */
     pawl_header part;
     uint8_t *dead; /* first bytes of a line that is too long, while its end is searched for */
     size_t dead_len;

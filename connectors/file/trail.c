@@ -311,6 +311,7 @@ static void report_gone(struct trail *s, struct look *l, struct file *x, bool ag
                              x->tail.path, at, x->tail.pos.ident & IDENT_INODE);
         return;
     }
+    x->gone_to = size != 0 ? x->size : 0;
     pawl_source_report(s->context, 2,
                        "%s: no file has the bytes before offset %" PRIu64 " of inode %" PRIu64
                        " any more: truncated, rewritten or removed; %s; they are lost%s",
@@ -319,7 +320,8 @@ static void report_gone(struct trail *s, struct look *l, struct file *x, bool ag
 }
 
 static void restart(struct file *x) {
-    x->tail.pos.at = 0;
+    x->tail.pos.at = x->begun_at = 0;
+    x->tail.passed_count = 0;
     x->tail.pos.flags &= (uint8_t)~TAIL_FLAGS;
     x->tail.pos.hash = tail_hash(NULL, 0);
     x->tail.pos.mtime = x->mtime;
@@ -327,7 +329,7 @@ static void restart(struct file *x) {
     x->changed = false;
     x->ended = false;
     x->emptied_ns = 0;
-    x->dirty = true;
+    x->dirty = x->restarted = true;
     ssize_t n = content_read(&x->tail.content, x->head, HEAD_BYTES, 0);
     x->head_len = n > 0 ? (uint32_t)n : 0;
 }

@@ -9,6 +9,7 @@
  *   trail_twin.c      compares the bytes of two files
  *   trail_files.c     files and slots, in memory and in the log
  *   trail_read.c      which file is read next; waiting; errors that pass
+ *   trail_name.c      what a batch was read from, for the audit
  *   tail.c            reads one of them line by line
  *
  * FILES AND SLOTS. A file is what has a device, an inode and a time of birth, and the bytes before
@@ -128,7 +129,13 @@ struct file {
     int wd;               /* of inotify; -1: not watched */
     int error;            /* errno that passes; 0: none */
     uint32_t attempts;
-    uint64_t retry_ns;        /* not before then */
+    uint64_t retry_ns; /* not before then */
+    /* What the log names: this file, up to there. `restarted`: since then it begins again;
+     * gone_to: bytes up to there are lost; begun_at: where it was begun; skipped: why not at 0
+     * (static) */
+    bool named, named_rest, restarted;
+    uint64_t named_ident, named_at, gone_to, begun_at;
+    const char *skipped;
     uint8_t head[HEAD_BYTES]; /* its first bytes, as they were read */
     uint32_t head_len;
 };
@@ -205,6 +212,11 @@ void trail_say_error(struct trail *s);
 uint64_t trail_now(void);
 /* Is it at its end, as far as the last look shows? */
 bool trail_at_end(const struct file *x);
+
+/* ---- trail_name.c */
+
+/* Names what x's batch, or (records 0) its position, stands for. */
+void trail_name(struct trail *s, struct file *x, size_t records);
 
 /* ---- trail_new.c */
 

@@ -232,7 +232,10 @@ static void load_one(void *arg, const char *item, const uint8_t *position, int l
     x->tail.pos.flags = (uint8_t)((p.flags & TAIL_FLAGS) | s->mark);
     x->place = p.ident == 0 ? PLACE_LOST : PLACE_SOUGHT;
     x->old_item = version_1 && s->glob != NULL;
-    x->committed = true;
+    x->committed = x->named = true;
+    x->named_ident = p.ident;
+    x->named_at = p.at;
+    x->named_rest = (p.flags & TAIL_REST) != 0;
     x->ended = (p.flags & TAIL_FINISHED) != 0;
     s->begun = true;
 }

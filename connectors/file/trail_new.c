@@ -123,6 +123,7 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
     x->size = e->size;
     x->tail.pos.mtime = x->mtime;
     x->rank = (size_t)0;
+    x->skipped = start == START_END ? "start: end" : "the same bytes as the file before it";
     if (start == START_END)
         common = (uint64_t)st.st_size;
     if (common != 0 &&
@@ -131,6 +132,7 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
         s->again = true;
         return NULL;
     }
+    x->begun_at = x->tail.pos.at;
     x->after = before != x ? before : NULL;
     x->dirty = s->glob == NULL || common != 0;
     e->file = x;
@@ -168,9 +170,14 @@ static void continue_in(struct trail *s, struct file *x, struct entry *e, uint64
     rest->size = copy.size;
     memcpy(rest->head, copy.head, HEAD_BYTES);
     rest->head_len = copy.head_len;
+    rest->skipped = "the same bytes as the copy that is read instead";
     if (position_at(&rest->tail.content, line_start(&rest->tail.content, common),
                     &rest->tail.pos) != 0)
         files_remove(s, rest);
+    else {
+        rest->tail.pos.flags |= TAIL_REST;
+        rest->begun_at = rest->tail.pos.at;
+    }
 }
 
 static void see_new(struct trail *s, struct entry *e, enum new_name name) {

@@ -245,6 +245,7 @@ static int read_one(struct trail *s, struct file *x, pawl_source_batch *out, siz
     } else if (rc == PAWL_DONE && out->item == NULL)
         nothing_new(s, x, mtime != x->tail.seen_mtime);
     if (out->item != NULL) {
+        trail_name(s, x, out->count);
         s->batches++;
         x->committed = true;
         x->dirty = false;
@@ -263,6 +264,7 @@ static bool give_position(struct trail *s, pawl_source_batch *out) {
         if (!x->dirty)
             continue;
         tail_encode(&x->tail.pos, out);
+        trail_name(s, x, 0);
         out->item = x->tail.item;
         x->dirty = false;
         x->committed = true;

@@ -334,7 +334,8 @@ static int step_once(struct pawl_source *s) {
         return append(s);
     if (!s->flow.opened) {
         pawl_fault f = {.offset = UINT64_MAX};
-        s->from.count = 0; /* it begins again at the committed positions */
+        if ((s->ops.flags & PAWL_SOURCE_REWINDABLE) != 0)
+            s->from.count = 0; /* it begins again at the committed positions */
         int outcome = s->ops.open(s->ops.self, &s->context, &f);
         if (outcome != PAWL_DONE)
             return flow_answer(&s->flow, "open", outcome, &f);

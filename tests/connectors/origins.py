@@ -47,6 +47,12 @@ def values(log, stream, partition=0):
     return found
 
 
+def some(records):
+    """(offset, value) of the first and last records, and of some between them."""
+    last = len(records) - 1
+    return [(k, v) for k, v in enumerate(records) if k < 3 or k % 7 == 0 or k >= last - 1]
+
+
 def check(name, log, stream, data, pieces, partitions=1, thing=None):
     """`pieces`: what the records came from, in order; found in `data` one behind the other."""
     at, want = 0, {}
@@ -56,8 +62,9 @@ def check(name, log, stream, data, pieces, partitions=1, thing=None):
         want.setdefault(piece, []).append(begin)
     seen = 0
     for partition in range(partitions):
-        for offset, value in enumerate(values(log, stream, partition)):
-            seen += 1
+        held = values(log, stream, partition)
+        seen += len(held)
+        for offset, value in some(held):
             told, first, end = explain(log, stream, offset, partition)
             piece = data[first:end]
             if first not in want.get(piece, ()):
@@ -152,8 +159,187 @@ def ingest(partitions):
             wrong.append("ingest: the same lines came twice, and audit says %s" % told)
 
 
+# ---- files: every record is led back to bytes that some file had there
+
+
+class Files:
+    def __init__(self, directory, source):
+        self.directory = directory
+        self.log = directory + "/log"
+        self.contents = {}  # name -> all that the file ever held under it
+        self.path = pipeline(directory, source.replace("DIR", directory), "{lines: {}}")
+        os.mkdir(directory + "/in")
+
+    def name(self, name):
+        return os.path.join(self.directory, "in", name)
+
+    def write(self, name, data, mode="ab"):
+        with open(self.name(name), mode) as f:
+            f.write(data)
+        self.note()
+
+    def note(self):
+        """Remembers what is there now."""
+        for name in os.listdir(self.directory + "/in"):
+            with open(self.name(name), "rb") as f:
+                self.contents.setdefault(name, []).append(f.read())
+
+    def rename(self, old, new):
+        os.rename(self.name(old), self.name(new))
+        self.note()
+
+    def longer_copy(self, name, more):
+        with open(self.name(name), "rb") as f:
+            self.write(name + ".new", f.read() + more, "wb")
+        self.rename(name + ".new", name)
+
+    def copy_and_truncate(self, name, copy):
+        with open(self.name(name), "rb") as f:
+            self.write(copy, f.read(), "wb")
+        with open(self.name(name), "wb"):
+            pass
+        self.note()
+
+    def read(self):
+        run("run", self.path, "--until-idle")
+
+    def check(self, case, lines, passed=None, again=0):
+        got = values(self.log, "lines")
+        if sorted(got) != sorted(lines):
+            wrong.append("%s: %d records, not %d" % (case, len(got), len(lines)))
+        everything = [data for held in self.contents.values() for data in held]
+        for offset, value in some(got):
+            told, first, end = explain(self.log, "lines", offset)
+            if not any(data[first:end].rstrip(b"\r\n") == value for data in everything):
+                wrong.append("%s: %r: bytes %d to %d of %s" % (case, value, first, end, told))
+        told = run("audit", self.log)
+        if "outside join" not in told or (passed and passed not in told):
+            wrong.append("%s: audit says %s" % (case, told))
+        if ("%d where a thing began again" % again in told) != (again != 0):
+            wrong.append("%s: not %d times again: %s" % (case, again, told))
+
+
+def numbered(word, first, last):
+    return [b"%s %d" % (word, i) for i in range(first, last)]
+
+
+def text(lines, end=b"\n"):
+    return b"".join(line + end for line in lines)
+
+
+def file_cases():
+    a, b, c = numbered(b"a", 0, 40), numbered(b"b", 0, 30), numbered(b"c", 0, 20)
+    source = "type: file, path: DIR/in/app.log"
+
+    def plain(f):
+        f.write("app.log", text(a[:10]))
+        f.read()
+        f.write("app.log", text(a[10:]))
+        f.read()
+        return a
+
+    def crlf(f):
+        f.write("app.log", text(a[:10], b"\r\n") + text(a[10:]))
+        f.read()
+        return a
+
+    def renamed(f):
+        f.write("app.log", text(a))
+        f.read()
+        f.rename("app.log", "app.log.1")
+        f.write("app.log", text(b))
+        f.write("app.log.1", text(c))
+        f.read()
+        return a + b + c
+
+    def copies(f):
+        f.write("app.log", text(a))
+        f.read()
+        for i in range(3):
+            f.longer_copy("app.log", b"more %d\n" % i)
+            f.read()
+        return a + numbered(b"more", 0, 3)
+
+    def truncated(f):
+        f.write("app.log", text(a))
+        f.read()
+        f.copy_and_truncate("app.log", "app.log.1")
+        f.read()
+        f.write("app.log", text(b))
+        f.read()
+        return a + b
+
+    def from_the_end(f):
+        f.write("app.log", text(a))
+        f.read()
+        f.write("app.log", text(b))
+        f.read()
+        return b
+
+    def too_long(f):
+        long = b"x" * 5000 + b"\n"
+        f.write("app.log", text(a) + long + text(b) + b"y" * 70000 + b"\n" + text(c))
+        f.read()
+        return a + b + c
+
+    def unended(f):
+        f.write("app.log", text(a) + b"the end")
+        f.read()
+        f.write("app.log", b"\n" + text(b))
+        f.read()
+        return a + [b"the end"] + b
+
+    def several(f):
+        f.write("1.log", b"\xef\xbb\xbf" + text(a))
+        f.write("2.log", text(b))
+        f.write("3.txt", text(c))
+        f.read()
+        f.write("2.log", text(c))
+        f.rename("1.log", "4.log")
+        f.write("4.log", b"more 0\n")
+        f.read()
+        return a + b + c + [b"more 0"]
+
+    def sparse(f):
+        f.write("app.log", text(a))
+        f.read()
+        with open(f.name("app.log"), "r+b") as file:
+            file.truncate(50000)
+        f.write("app.log", text(b) + bytes(3000) + text(c))
+        f.read()
+        return a + b + c
+
+    def marked(f):
+        f.write("app.log", b"\xef\xbb\xbf" + text(a) + b"\n  \n" + text(b) + b"\n")
+        f.read()
+        f.write("app.log", b"\n" + text(c))
+        f.read()
+        return a + b + c
+
+    for case, settings, act, passed, again in (
+        ("a file", "", plain, None, 0),
+        ("a file with crlf", ", crlf: true", crlf, None, 0),
+        ("a renamed file", "", renamed, None, 0),
+        ("longer copies", "", copies, None, 0),
+        ("a truncated file", "", truncated, None, 1),
+        ("start: end", ", start: end", from_the_end, "passed over: start: end", 0),
+        ("lines too long", ", line_max: 64, on_error: skip", too_long, "is over line_max", 0),
+        ("the end of a file", ", follow: false", unended, None, 0),
+        ("holes", "", sparse, "passed over: a hole", 0),
+        ("a mark, and blank lines", ", blank: skip", marked, "a byte order mark", 0),
+        ("a directory", "dir", several, "bytes 0 to 3 were passed over: a byte order mark", 0),
+    ):
+        with tempfile.TemporaryDirectory() as directory:
+            kind = source + settings
+            if settings == "dir":
+                kind = "type: dir, path: DIR/in, glob: '*.log'"
+            files = Files(directory, kind)
+            files.check(case, act(files), passed, again)
+
+
 standard_input()
 ingest(1)
 ingest(3)
+file_cases()
 print("\n".join(wrong) or "every record leads back to its bytes")
 sys.exit(1 if wrong else 0)

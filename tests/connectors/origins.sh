@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
+# test-label: slow test-timeout: 400
+#
 # Each record is led back to the bytes that it was read from: origins.py.
 set -u
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
