@@ -292,6 +292,17 @@ static struct entry *copied_unseen(struct trail *s, const struct look *l, const 
     return NULL;
 }
 
+/* Does another file that is read have the bytes before x's position, and is it past them? */
+static bool is_read_elsewhere(struct trail *s, const struct file *x) {
+    for (size_t i = 0; i < s->count && x->tail.pos.at >= SURE_BYTES; i++) {
+        struct file *y = s->files[i];
+        if (y != x && y->tail.content.fd >= 0 && !y->changed && y->tail.pos.at >= x->tail.pos.at &&
+            tail_matches(&y->tail.content, &x->tail.pos) > 0)
+            return true;
+    }
+    return false;
+}
+
 /* ---- acting */
 
 static void report_gone(struct trail *s, struct look *l, struct file *x, bool again) {
@@ -372,6 +383,11 @@ static void set_aside(struct file *x, enum place place) {
 }
 
 static void let_go(struct trail *s, struct file *x) {
+    if (!x->known) { /* since the start; until the new files are seen it says which are newer */
+        x->place = PLACE_LOST;
+        x->leaving = true;
+        return;
+    }
     if (!x->committed) {
         files_remove(s, x);
         return;
@@ -421,6 +437,8 @@ static void act(struct trail *s, struct look *l, struct file *x, struct entry *e
         report_gone(s, l, x, true);
         if (l->stop)
             return;
+        /* fall through */
+    case FILE_ANEW:
         trail_stop_reading(s, x);
         restart(x);
         if (e != NULL && e->kind == ENTRY_LIVE)
@@ -494,7 +512,9 @@ static void see_file(struct trail *s, struct look *l, struct file *x) {
         v.bytes = copy != NULL ? BYTES_CHANGED : v.bytes;
     } else if (v.bytes == BYTES_CHANGED || v.bytes == BYTES_EMPTYING || v.bytes == BYTES_NONE)
         copy = copy_of(s, l, x, &unread);
-    v.copy = copy != NULL ? COPY_YES : COPY_NO;
+    v.copy = copy != NULL                                       ? COPY_YES
+             : v.bytes != BYTES_SAME && is_read_elsewhere(s, x) ? COPY_READ
+                                                                : COPY_NO;
     if (copy == NULL && unread)
         v.bytes = BYTES_UNREAD;
     s->holds |= v.bytes == BYTES_UNREAD || v.bytes == BYTES_EMPTYING;
@@ -566,6 +586,9 @@ int trail_look(struct trail *s, pawl_fault *f) {
         order_loaded(s);
     if (!l.stop)
         trail_see_new(s, &l);
+    for (size_t i = s->count; i-- > 0;)
+        if (s->files[i]->leaving && s->files[i]->place == PLACE_LOST)
+            files_remove(s, s->files[i]);
     limit_lingering(s);
     trail_say_error(s);
     s->looked_ns = trail_now();

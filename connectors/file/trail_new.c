@@ -207,8 +207,11 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
     case NEW_BEGIN:
         (void)begin(s, e, 0, START_BEGINNING);
         break;
-    case NEW_COPY:
-        continue_in(s, with, e, common);
+    case NEW_COPY: /* only what is left when all that can be read there was read */
+        if (with->error == 0 && !with->ended && !trail_at_end(with))
+            s->holds = true;
+        else
+            continue_in(s, with, e, common);
         break;
     case NEW_SHARE:
         pawl_source_report(s->context, 1,
@@ -230,15 +233,22 @@ static bool without_place(const struct file *x) {
     return x->place == PLACE_LOST || (x->place == PLACE_NAMELESS && !x->leaving);
 }
 
-/* Files of a group that were written after this are new. */
-static uint64_t newest_lost(const struct trail *s, const char *base) {
+/* May x have had this followed name? After a restart the name of a file that is gone isn't
+ * known. */
+static bool is_of(const struct trail *s, const struct file *x, const char *base) {
+    return s->glob == NULL || x->base == NULL || (base != NULL && strcmp(x->base, base) == 0);
+}
+
+/* Files of a group that were written after this are new. *any: a file of it is gone. */
+static uint64_t newest_lost(const struct trail *s, const char *base, bool *any) {
     uint64_t newest = 0;
     for (size_t i = 0; i < s->count; i++) {
         const struct file *x = s->files[i];
         uint64_t mtime = x->place == PLACE_LOST ? x->tail.pos.mtime : x->mtime;
-        if (without_place(x) && mtime > newest &&
-            (s->glob == NULL || (x->base != NULL && base != NULL && strcmp(x->base, base) == 0)))
-            newest = mtime;
+        if (!without_place(x) || !is_of(s, x, base))
+            continue;
+        *any = true;
+        newest = mtime > newest ? mtime : newest;
     }
     return newest;
 }
@@ -291,13 +301,11 @@ static void begin_first(struct trail *s, struct look *l) {
 
 static void see_group(struct trail *s, struct entry *from, struct entry *to) {
     struct entry *last = NULL;
-    uint64_t lost = newest_lost(s, from->base);
+    bool some_lost = false;
+    uint64_t lost = newest_lost(s, from->base, &some_lost);
     for (struct entry *e = from; e < to; e++)
         if (e->file != NULL && e->file->place != PLACE_LOST)
             last = e;
-    bool some_lost = false;
-    for (size_t i = 0; i < s->count; i++)
-        some_lost |= without_place(s->files[i]);
     for (struct entry *e = from; e < to; e++) {
         if (e->file != NULL || (s->glob != NULL && e->size == 0))
             continue;

@@ -32,8 +32,14 @@ enum seen_bytes {
     BYTES_NONE,     /* no name leads to it, and it isn't held open */
     BYTES_ANY
 };
-/* Is there another file, new to the source, that has the bytes before the position? */
-enum seen_copy { COPY_NO, COPY_YES, COPY_ANY };
+/* Is there another file that has the bytes before the position? YES: one that is new to the
+ * source. */
+enum seen_copy {
+    COPY_NO,
+    COPY_YES,
+    COPY_READ, /* a file that is read has them, and was read further */
+    COPY_ANY
+};
 /* Was it read to its end, and is the time over that a writer is waited for? */
 enum seen_end { END_AHEAD, END_REACHED, END_WAITED, END_ANY };
 
@@ -49,6 +55,7 @@ enum file_action {
     FILE_LINGER,  /* it is read as well, until it has been at its end for rotate_wait */
     FILE_LET_GO,  /* no more is expected: the position is marked as finished */
     FILE_TO_COPY, /* the position moves into the copy */
+    FILE_ANEW,    /* the same file is read from its start */
     FILE_AGAIN,   /* bytes are gone: a warning; the same file is read from its start */
     FILE_LOST, /* bytes may be gone: a warning; the position is kept, as the file may come back */
     FILE_WAIT  /* nothing is concluded */
@@ -87,7 +94,8 @@ enum twin_name {
     TWIN_GONE,     /* has no name any more */
     TWIN_ASIDE,    /* has another name now, and the bytes that were read prove something */
     TWIN_RENAMED,  /* has another name now, and too few bytes were read to prove anything */
-    TWIN_IN_PLACE, /* has its name */
+    TWIN_KEPT,     /* has its name, and the new one is called after it */
+    TWIN_IN_PLACE, /* has its name, and the new one has another */
     TWIN_NAME_ANY
 };
 /* Has it kept its size for a while? */

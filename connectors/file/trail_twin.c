@@ -70,14 +70,53 @@ int position_at(struct content *c, uint64_t at, struct tail_position *p) {
     return 0;
 }
 
-static enum twin_name name_of(const struct file *x) {
+/* Is one name made from the other, as those of rotated files and backups are? app.log.1, app.log~
+ * and app-20260101.log are called after app.log. */
+static bool called_after(const char *name, const char *first) {
+    size_t n = strlen(first), m = strlen(name);
+    const char *end = strrchr(first, '.');
+    if (strncmp(name, first, n) == 0 && name[n] != 0 && strchr(".-~_#", name[n]) != NULL)
+        return true;
+    if (end == NULL || end == first)
+        return false;
+    size_t stem = (size_t)(end - first), ext = n - stem;
+    return m > n && strncmp(name, first, stem) == 0 && strchr(".-_", name[stem]) != NULL &&
+           strcmp(name + m - ext, end) == 0;
+}
+
+static const char *last_part(const char *path) {
+    const char *slash = path != NULL ? strrchr(path, '/') : NULL;
+    return slash != NULL ? slash + 1 : path != NULL ? path : "";
+}
+
+/* Are both called after a third file that is read? */
+static bool have_one_base(const struct trail *s, const char *a, const char *b) {
+    for (size_t i = 0; i < s->count; i++) {
+        const char *base = last_part(s->files[i]->path);
+        if (s->files[i]->place == PLACE_LIVE && called_after(a, base) && called_after(b, base))
+            return true;
+    }
+    return false;
+}
+
+/* `common`: bytes that both begin with. */
+static enum twin_name name_of(const struct trail *s, const struct file *x, const struct entry *e,
+                              uint64_t common) {
     struct stat st;
     bool linked = fstat(x->tail.content.fd, &st) != 0 || st.st_nlink != 0;
+    bool sure = common >= SURE_BYTES;
+    const char *name = last_part(x->path);
+    if (x->place == PLACE_LIVE && sure && called_after(e->name, name))
+        return TWIN_KEPT;
+    if (x->place == PLACE_LIVE && called_after(name, e->name))
+        return sure ? TWIN_ASIDE : TWIN_RENAMED;
+    if (x->place == PLACE_LIVE && sure && have_one_base(s, name, e->name))
+        return TWIN_KEPT;
     if (x->place == PLACE_LIVE)
         return TWIN_IN_PLACE;
     if (x->place == PLACE_NAMELESS && !linked)
         return TWIN_GONE;
-    return x->tail.pos.at >= SURE_BYTES ? TWIN_ASIDE : TWIN_RENAMED;
+    return sure ? TWIN_ASIDE : TWIN_RENAMED;
 }
 
 /* Do the two differ at this offset? Where one of them ends, they don't. */
@@ -87,7 +126,8 @@ static bool differ(struct content *a, struct content *b, uint64_t at) {
 }
 
 /* Compares the new file `c` with x. */
-static int compare(struct file *x, struct content *c, struct new_evidence *out, uint64_t *bytes) {
+static int compare(const struct trail *s, struct file *x, const struct entry *e, struct content *c,
+                   struct new_evidence *out, uint64_t *bytes) {
     struct stat st;
     uint64_t at = x->tail.pos.at;
     if (fstat(x->tail.content.fd, &st) != 0)
@@ -97,15 +137,20 @@ static int compare(struct file *x, struct content *c, struct new_evidence *out, 
     if (n < 0)
         return -1;
     *bytes = (uint64_t)n;
-    if (at == 0) /* nothing was read of it: a copy has all of it */
-        out->twin = n > 0 && (packed || n == st.st_size) ? TWIN_WHOLE : TWIN_NONE;
+    if (at == 0) /* nothing was read of it: a copy has all of it, or it has all of the copy */
+        out->twin = n > 0 && (packed || n == st.st_size)                          ? TWIN_WHOLE
+                    : st.st_size > 0 && !differ(&x->tail.content, c, (uint64_t)n) ? TWIN_GROWING
+                                                                                  : TWIN_NONE;
     else if ((uint64_t)n >= at)
         out->twin = TWIN_WHOLE;
     else if (!differ(&x->tail.content, c, (uint64_t)n))
         out->twin = TWIN_GROWING;
     else
         out->twin = n == 0 ? TWIN_NONE : (uint64_t)n >= at / 2 ? TWIN_PART : TWIN_LITTLE;
-    out->of = name_of(x);
+    out->of = name_of(s, x, e, (uint64_t)n);
+    if (out->of == TWIN_IN_PLACE && (uint64_t)n < SURE_BYTES &&
+        !called_after(e->name, last_part(x->path)))
+        out->twin = TWIN_NONE; /* so little is equal in any two files */
     return 0;
 }
 
@@ -153,10 +198,13 @@ int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, 
             continue;
         if (!held && trail_hold(s, x) != 0)
             continue; /* the next look sees what became of it */
-        rc = compare(x, &c, &one, &common);
+        rc = compare(s, x, e, &c, &one, &common);
         if (!held)
             trail_unhold(s, x);
-        if (rc == 0 && weight(&one) > weight(out)) {
+        /* of several copies of one file, the one that it shares most with */
+        if (rc == 0 && one.twin != TWIN_NONE &&
+            (*with == NULL || common > *bytes ||
+             (common == *bytes && weight(&one) > weight(out)))) {
             *out = one;
             *with = x;
             *bytes = common;

@@ -22,6 +22,7 @@ static const struct {
     {"unreadable", {NAME_FOLLOWED, BYTES_UNREAD, COPY_NO, END_AHEAD}, FILE_WAIT},
     {"copied-and-truncated", {NAME_FOLLOWED, BYTES_CHANGED, COPY_YES, END_AHEAD}, FILE_TO_COPY},
     {"copied-and-emptied", {NAME_FOLLOWED, BYTES_EMPTYING, COPY_YES, END_AHEAD}, FILE_TO_COPY},
+    {"truncated-after-copy", {NAME_FOLLOWED, BYTES_CHANGED, COPY_READ, END_AHEAD}, FILE_ANEW},
     {"being-rewritten", {NAME_FOLLOWED, BYTES_EMPTYING, COPY_NO, END_AHEAD}, FILE_WAIT},
     {"truncated", {NAME_FOLLOWED, BYTES_CHANGED, COPY_NO, END_REACHED}, FILE_AGAIN},
     {"truncated-aside", {NAME_OTHER, BYTES_CHANGED, COPY_NO, END_REACHED}, FILE_AGAIN},
@@ -35,6 +36,7 @@ static const struct {
     {"removed-read", {NAME_NONE, BYTES_SAME, COPY_NO, END_WAITED}, FILE_LET_GO},
     {"removed", {NAME_NONE, BYTES_SAME, COPY_NO, END_REACHED}, FILE_LINGER},
     {"restored", {NAME_NONE, BYTES_NONE, COPY_YES, END_AHEAD}, FILE_TO_COPY},
+    {"gone-beside-copy", {NAME_NONE, BYTES_NONE, COPY_READ, END_AHEAD}, FILE_LET_GO},
     {"gone-finished", {NAME_NONE, BYTES_NONE, COPY_NO, END_WAITED}, FILE_LET_GO},
     {"gone-read", {NAME_NONE, BYTES_NONE, COPY_NO, END_REACHED}, FILE_LET_GO},
     {"gone", {NAME_NONE, BYTES_NONE, COPY_NO, END_AHEAD}, FILE_LOST},
@@ -54,10 +56,17 @@ static const struct {
     {"little-in-common", {NEW_FOLLOWED, TWIN_LITTLE, TWIN_GONE, SETTLED_NO}, NEW_BEGIN_AGAIN},
     {"copy-growing", {NEW_FOLLOWED, TWIN_GROWING, TWIN_GONE, SETTLED_NO}, NEW_HOLD},
     {"shorter-copy", {NEW_FOLLOWED, TWIN_GROWING, TWIN_GONE, SETTLED_YES}, NEW_SHARE},
+    {"editing", {NEW_FOLLOWED, TWIN_GROWING, TWIN_ASIDE, SETTLED_NO}, NEW_HOLD},
+    {"editing-little", {NEW_FOLLOWED, TWIN_GROWING, TWIN_RENAMED, SETTLED_NO}, NEW_HOLD},
     {"heading-after-rotation", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_RENAMED, SETTLED_NO}, NEW_BEGIN},
     {"like-a-rotated-one", {NEW_FOLLOWED, TWIN_PART, TWIN_ASIDE, SETTLED_NO}, NEW_BEGIN},
-    {"maybe-copytruncate", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_IN_PLACE, SETTLED_NO}, NEW_HOLD},
-    {"copying", {NEW_FOLLOWED, TWIN_GROWING, TWIN_IN_PLACE, SETTLED_NO}, NEW_HOLD},
+    {"maybe-copytruncate", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_KEPT, SETTLED_NO}, NEW_HOLD},
+    {"copying", {NEW_FOLLOWED, TWIN_GROWING, TWIN_KEPT, SETTLED_NO}, NEW_HOLD},
+    {"backup", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_KEPT, SETTLED_YES}, NEW_SHARE},
+    {"older-backup", {NEW_FOLLOWED, TWIN_GROWING, TWIN_KEPT, SETTLED_YES}, NEW_SHARE},
+    {"same-heading", {NEW_FOLLOWED, TWIN_PART, TWIN_KEPT, SETTLED_NO}, NEW_BEGIN},
+    {"maybe-moving", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_IN_PLACE, SETTLED_NO}, NEW_HOLD},
+    {"maybe-copying", {NEW_FOLLOWED, TWIN_GROWING, TWIN_IN_PLACE, SETTLED_NO}, NEW_HOLD},
     {"equal-file", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_IN_PLACE, SETTLED_YES}, NEW_BEGIN},
 };
 
@@ -93,9 +102,9 @@ static void nothing_is_given_up_on_what_cannot_be_seen(void **state) {
                     if (e.name == NAME_UNKNOWN || e.bytes == BYTES_UNREAD) /* PAWL-15 */
                         assert_true(a == FILE_WAIT || a == FILE_READ || a == FILE_TO_COPY);
                     if (a == FILE_LET_GO) /* never with bytes that are there and unread */
-                        assert_true(e.end != END_AHEAD);
+                        assert_true(e.end != END_AHEAD || e.copy == COPY_READ);
                     if (a == FILE_AGAIN || a == FILE_LOST)
-                        assert_true(e.copy == COPY_NO && e.bytes != BYTES_SAME);
+                        assert_true(e.copy != COPY_YES && e.bytes != BYTES_SAME);
                     if (e.bytes == BYTES_SAME && e.end != END_WAITED) /* it stays read */
                         assert_true(a == FILE_READ || a == FILE_LINGER);
                 }

@@ -32,9 +32,11 @@ void feed_set(struct feed *f, const char *name, const char *value) {
 
 static void told(void *arg, const char *name, int severity, const char *message) {
     struct feed *f = arg;
-    (void)name;
-    if (getenv("FEED_TELL") != NULL)
-        fprintf(stderr, "TOLD %d %s\n", severity, message);
+    FILE *out = f->reports[0] != 0 ? fopen(f->reports, "a") : NULL;
+    if (out != NULL) {
+        fprintf(out, "%s: severity %d: %s\n", name, severity, message);
+        fclose(out);
+    }
     f->remarks += severity == 1;
     if (severity < 2)
         return;

@@ -34,6 +34,7 @@ struct feed {
     uint32_t remarks;                                   /* reports of severity 1 */
     uint32_t warnings;                                  /* reports of severity 2 and up */
     char warning[512];                                  /* the last */
+    char reports[96];                                   /* a file that gets all reports; "": none */
     void (*wrap)(struct feed *f, pawl_source_ops *ops); /* changes what was made; may be NULL */
 };
 

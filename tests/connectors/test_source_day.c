@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A day of a followed file, at random: it is written, rotated by renaming or by copying and
+ * truncating, replaced by copies, removed, truncated, its directory goes and comes back, and the
+ * source is killed with -9 and started again, all decided by a seed. At the end the numbered lines
+ * are counted: each line that was not destroyed came once, the lines of each file in order; each
+ * one that is missing was destroyed, and a warning named its file and an offset before it.
+ *
+ * PAWL_DAY="FROM TO" in the environment runs these seeds; PAWL_DAY_SHOW=1 shows what is done.
+ */
+#include "tests/support/source_help.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define LINES_MAX 60000
+#define SEEN_NS UINT64_C(500000000)
+#define KEEP 5 /* rotated files that are kept */
+
+struct line {
+    uint64_t ns;      /* when it was written; 0: while the source was down */
+    uint32_t content; /* number of the file's content: copies share it */
+    bool destroyed;   /* it may be gone before it was read */
+    uint64_t inode;   /* of the file that it was destroyed in, */
+    uint64_t offset;  /* and where */
+    bool unnamed;     /* that file may never have been seen */
+};
+
+static struct {
+    uint64_t random;
+    struct feed *f;
+    bool directory, destructive, show;
+    char glob[8];
+    pid_t child;
+    int writer; /* descriptor of the writer; it may be a rotated file */
+    struct line lines[LINES_MAX];
+    uint32_t count, contents;
+    uint64_t started_ns;
+    int kills;
+} d;
+
+static uint32_t below(uint32_t n) {
+    d.random += UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t z = d.random;
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return (uint32_t)((z ^ (z >> 31)) % n);
+}
+
+static void show(const char *what) {
+    if (d.show)
+        fprintf(stderr, "%6u lines: %s\n", d.count, what);
+}
+
+static char *in(const char *name) {
+    static char path[8][200];
+    static int turn;
+    char *p = path[turn++ % 8];
+    snprintf(p, 200, "%s/w/%s", d.f->dir, name);
+    return p;
+}
+
+static void pause_ms(uint32_t ms) {
+    nanosleep(&(struct timespec){ms / 1000, (long)(ms % 1000) * 1000000}, NULL);
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- what is done to the files */
+
+static void reopen(void) {
+    if (d.writer >= 0)
+        close(d.writer);
+    d.writer = open(in("app"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    assert_true(d.writer >= 0);
+}
+
+/* Lines name the content of the file that they are written to, by its first line. */
+static void write_lines(uint32_t n) {
+    char text[40000] = "";
+    size_t len = 0;
+    struct stat st;
+    assert_int_equal(fstat(d.writer, &st), 0);
+    for (uint32_t i = 0; i < n && d.count < LINES_MAX; i++) {
+        d.lines[d.count] = (struct line){.content = d.contents, .ns = d.child != 0 ? now_ns() : 0};
+        len += (size_t)sprintf(text + len, "%u %x\n", d.count, d.count * 2654435761u);
+        d.count++;
+    }
+    assert_int_equal(write(d.writer, text, len), (ssize_t)len);
+}
+
+/* The lines of this file may be gone. A file that the source had no time to see is gone without a
+ * trace. */
+static void destroy(const char *name) {
+    struct stat st;
+    char line[64];
+    uint64_t offset = 0, now = now_ns();
+    bool unseen = now - d.started_ns < SEEN_NS;
+    FILE *f = fopen(in(name), "r");
+    if (f == NULL)
+        return;
+    assert_int_equal(fstat(fileno(f), &st), 0);
+    while (fgets(line, sizeof line, f) != NULL) {
+        struct line *l = &d.lines[strtoul(line, NULL, 10)];
+        unseen |= offset == 0 && (l->ns == 0 || now - l->ns < SEEN_NS);
+        l->destroyed = true;
+        l->inode = st.st_ino;
+        l->offset = offset;
+        l->unnamed = unseen;
+        offset += strlen(line);
+    }
+    fclose(f);
+}
+
+static void shift(void) {
+    char from[16], to[16];
+    snprintf(from, sizeof from, "app.%d", KEEP);
+    if (access(in(from), F_OK) == 0) {
+        destroy(from);
+        unlink(in(from));
+    }
+    for (int i = KEEP - 1; i >= 1; i--) {
+        snprintf(from, sizeof from, "app.%d", i);
+        snprintf(to, sizeof to, "app.%d", i + 1);
+        (void)rename(in(from), in(to));
+    }
+}
+
+static void copy(const char *from, const char *to) {
+    char buf[4096];
+    int a = open(in(from), O_RDONLY | O_CLOEXEC);
+    int b = open(in(to), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(a >= 0 && b >= 0);
+    for (ssize_t n; (n = read(a, buf, sizeof buf)) > 0;) {
+        assert_int_equal(write(b, buf, (size_t)n), n);
+        if (below(8) == 0)
+            pause_ms(below(3));
+    }
+    close(a);
+    close(b);
+}
+
+static void rotate_by_renaming(void) {
+    bool late = below(2) == 0;
+    show(late ? "renamed; the writer is told late" : "renamed");
+    shift();
+    assert_int_equal(rename(in("app"), in("app.1")), 0);
+    if (late) {
+        close(open(in("app"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        pause_ms(below(10));
+        write_lines(1 + below(30));
+        pause_ms(below(10));
+    }
+    reopen();
+    d.contents++;
+}
+
+static void rotate_by_copying(void) {
+    show("copied and truncated");
+    if (below(2) == 0)
+        reopen();
+    shift();
+    copy("app", "app.1");
+    if (below(2) == 0)
+        pause_ms(below(20));
+    assert_int_equal(truncate(in("app"), 0), 0);
+    d.contents++;
+}
+
+static void replace_by_a_copy(void) {
+    show("replaced by a longer copy");
+    copy("app", "t");
+    int t = open(in("t"), O_WRONLY | O_APPEND | O_CLOEXEC), old = d.writer;
+    assert_true(t >= 0);
+    d.writer = t;
+    write_lines(below(20));
+    d.writer = old;
+    close(t);
+    assert_int_equal(rename(in("t"), in("app")), 0);
+    reopen();
+}
+
+static void edit(void) {
+    show("edited: renamed to a backup, and written anew");
+    assert_int_equal(rename(in("app"), in("app~")), 0);
+    copy("app~", "app");
+    reopen();
+    write_lines(1 + below(5));
+}
+
+static void link_hard(void) {
+    show("linked, and replaced by a longer copy");
+    unlink(in("app~"));
+    assert_int_equal(link(in("app"), in("app~")), 0);
+    replace_by_a_copy();
+}
+
+static void remove_file(void) {
+    show("removed");
+    destroy("app");
+    unlink(in("app"));
+    pause_ms(below(10));
+    reopen();
+    d.contents++;
+}
+
+static void truncate_file(void) {
+    show("truncated");
+    destroy("app");
+    assert_int_equal(truncate(in("app"), 0), 0);
+    d.contents++;
+}
+
+static void hide_directory(void) {
+    char away[200];
+    show("the directory is away for a while");
+    snprintf(away, sizeof away, "%s/away", d.f->dir);
+    assert_int_equal(rename(in("."), away) == 0 || errno == EBUSY || errno == EINVAL, 1);
+    char w[200];
+    snprintf(w, sizeof w, "%s/w", d.f->dir);
+    if (rename(w, away) == 0) {
+        pause_ms(below(60));
+        if (below(2) == 0) {
+            assert_int_equal(mkdir(w, 0700), 0); /* as the place of a mount */
+            pause_ms(below(60));
+            assert_int_equal(rmdir(w), 0);
+        }
+        assert_int_equal(rename(away, w), 0);
+    }
+}
+
+/* ---- the source */
+
+static void start(void) {
+    char log[100], path[220], glob[20], err[120];
+    if (d.child != 0)
+        return;
+    show("started");
+    d.started_ns = now_ns();
+    snprintf(log, sizeof log, "%s/log", d.f->dir);
+    snprintf(path, sizeof path, "path=%s/w%s", d.f->dir, d.directory ? "" : "/app");
+    snprintf(glob, sizeof glob, d.directory ? "glob=%s" : "rotate_wait=5m", d.glob);
+    snprintf(err, sizeof err, "%s/err", d.f->dir);
+    d.child = fork();
+    assert_true(d.child >= 0);
+    if (d.child != 0)
+        return;
+    int out = open(err, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    dup2(out, 2);
+    setenv("PROG_SOURCE_BATCH", "37", 1);
+    execl(PAWL_BUILD_DIR "/tests/prog_source", "prog_source", log, "lines",
+          d.directory ? "dir" : "file", path, glob, NULL);
+    _exit(9);
+}
+
+static void stop(bool kill_it) {
+    int rc;
+    if (d.child == 0)
+        return;
+    show(kill_it ? "killed" : "stopped");
+    kill(d.child, kill_it ? SIGKILL : SIGTERM);
+    assert_int_equal(waitpid(d.child, &rc, 0), d.child);
+    bool early = WIFSIGNALED(rc); /* it had not come to its handler yet */
+    if (!(kill_it || early || (WIFEXITED(rc) && WEXITSTATUS(rc) == 0)))
+        fail_msg("the source ended with %x", (unsigned)rc);
+    d.child = 0;
+    d.kills++;
+}
+
+static void act(void) {
+    uint32_t what = below(100);
+    if (what < 45) {
+        write_lines(1 + below(below(4) == 0 ? 1500 : 40));
+        return;
+    }
+    if (what < 53)
+        rotate_by_renaming();
+    else if (what < 60)
+        rotate_by_copying();
+    else if (what < 65)
+        replace_by_a_copy();
+    else if (what < 68)
+        edit();
+    else if (what < 71)
+        link_hard();
+    else if (what < 74)
+        hide_directory();
+    else if (what < 84)
+        stop(below(4) != 0);
+    else if (what < 94)
+        start();
+    else if (d.destructive && what < 96)
+        remove_file();
+    else if (d.destructive && what < 98)
+        truncate_file();
+}
+
+/* ---- counting */
+
+struct warning {
+    uint64_t inode, offset;
+};
+
+static size_t read_warnings(struct warning *w, size_t most) {
+    char path[120], line[1024];
+    size_t n = 0;
+    snprintf(path, sizeof path, "%s/err", d.f->dir);
+    FILE *f = fopen(path, "r");
+    while (f != NULL && n < most && fgets(line, sizeof line, f) != NULL) {
+        const char *at = strstr(line, "before offset ");
+        unsigned long long offset, inode;
+        if (strstr(line, "severity 3") != NULL)
+            fail_msg("%s", line);
+        if (at != NULL && sscanf(at, "before offset %llu of inode %llu", &offset, &inode) == 2)
+            w[n++] = (struct warning){inode, offset};
+    }
+    if (f != NULL)
+        fclose(f);
+    return n;
+}
+
+static bool is_named(const struct line *l, const struct warning *w, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (w[i].inode == l->inode && w[i].offset <= l->offset)
+            return true;
+    return l->unnamed;
+}
+
+static const char *verdict(const char *got, const struct warning *w, size_t n) {
+    static char why[300];
+    static uint8_t came[LINES_MAX];
+    static uint32_t last[LINES_MAX];
+    memset(came, 0, sizeof came);
+    memset(last, 0, sizeof last);
+    for (const char *p = got; *p != 0; p = strchr(p, '\n') + 1) {
+        unsigned number, check;
+        if (sscanf(p, "%u %x", &number, &check) != 2 || number >= d.count ||
+            check != (uint32_t)(number * 2654435761u)) {
+            snprintf(why, sizeof why, "a line that nobody wrote: %.40s", p);
+            return why;
+        }
+        uint32_t content = d.lines[number].content;
+        if (came[number]++ != 0) {
+            snprintf(why, sizeof why, "line %u came twice", number);
+            return why;
+        }
+        if (number + 1 <= last[content]) {
+            snprintf(why, sizeof why, "line %u came after %u", number, last[content] - 1);
+            return why;
+        }
+        last[content] = number + 1;
+    }
+    for (uint32_t i = 0; i < d.count; i++)
+        if (came[i] == 0 && !(d.lines[i].destroyed && is_named(&d.lines[i], w, n))) {
+            snprintf(why, sizeof why, "line %u is missing%s", i,
+                     d.lines[i].destroyed ? ", and no warning names it" : "");
+            return why;
+        }
+    return NULL;
+}
+
+static void count(uint64_t seed) {
+    struct warning w[200];
+    const char *why = NULL;
+    char *got = NULL;
+    size_t size, before = 0;
+    int quiet = 0;
+    feed_begin(d.f);
+    for (int i = 0; i < 3000 && quiet < 350; i++) { /* longer than new files are held back */
+        assert_true(feed_drive(d.f) >= 0);
+        free(got);
+        got = feed_text(d.f, d.f->to, &size);
+        quiet = size == before ? quiet + 1 : 0;
+        before = size;
+        if (quiet > 3 && (why = verdict(got, w, read_warnings(w, 200))) == NULL)
+            break;
+        pause_ms(10);
+    }
+    size_t n = read_warnings(w, 200);
+    why = verdict(got, w, n);
+    if (why == NULL && n != 0 && !d.destructive) {
+        uint32_t destroyed = 0;
+        for (uint32_t i = 0; i < d.count; i++)
+            destroyed += d.lines[i].destroyed;
+        why = destroyed == 0 ? "a warning, but nothing was destroyed" : NULL;
+    }
+    if (why != NULL) {
+        char command[400];
+        unsigned number = 0;
+        (void)sscanf(why, "line %u", &number);
+        snprintf(command, sizeof command,
+                 "{ cat '%s/err'; cd '%s/w'; ls -li; grep -bn '^%u ' *; head -qn 1 *; } >&2",
+                 d.f->dir, d.f->dir, number);
+        (void)!system(command);
+        fail_msg("seed %llu (%s): %s", (unsigned long long)seed, d.directory ? d.glob : "file",
+                 why);
+    }
+    free(got);
+}
+
+static void one_day(uint64_t seed) {
+    char w[200];
+    d.random = seed * 7919;
+    d.count = d.contents = 0;
+    d.kills = 0;
+    d.directory = seed % 3 != 0;
+    snprintf(d.glob, sizeof d.glob, seed % 3 == 1 ? "app" : "app*");
+    d.destructive = below(3) == 0;
+    d.f = feed_new(d.directory ? "dir" : "file");
+    d.f->options.segment_size = 0;
+    snprintf(d.f->reports, sizeof d.f->reports, "%s/err", d.f->dir);
+    snprintf(w, sizeof w, "%s/w", d.f->dir);
+    assert_int_equal(mkdir(w, 0700), 0);
+    feed_set(d.f, "path", d.directory ? w : in("app"));
+    if (d.directory)
+        feed_set(d.f, "glob", d.glob);
+    d.writer = -1;
+    reopen();
+    write_lines(1);
+    feed_begin(d.f); /* from now on it has a position */
+    assert_true(feed_drive(d.f) >= 0);
+    feed_end(d.f);
+    start();
+    for (int i = 0; i < 60; i++) {
+        act();
+        pause_ms(below(4) == 0 ? below(30) : 0);
+    }
+    stop(true);
+    close(d.writer);
+    count(seed);
+    feed_free(d.f);
+}
+
+static void days(void **state) {
+    (void)state;
+    unsigned long long from = 1, to = 12;
+    const char *given = getenv("PAWL_DAY");
+    if (given != NULL && sscanf(given, "%llu %llu", &from, &to) != 2)
+        fail_msg("PAWL_DAY is not two numbers");
+    d.show = getenv("PAWL_DAY_SHOW") != NULL;
+    for (unsigned long long seed = from; seed <= to; seed++)
+        one_day(seed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(days)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
