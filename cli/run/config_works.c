@@ -91,6 +91,30 @@ static void check_line_max(config_reading *r, const flow_config *w) {
                        w->name, most);
 }
 
+/* Records of several lines. */
+static void check_joined(config_reading *r, const flow_config *w) {
+    static const char name[] = "multiline.max_bytes";
+    pawl_settings s = {.items = w->settings, .count = w->setting_count};
+    const pawl_connector *c = pawl_connector_find(w->type, PAWL_KIND_SOURCE);
+    uint64_t most = record_max(r->c);
+    if (w->kind != FLOW_SOURCE || c == NULL || pawl_setting_text(c, &s, name) == NULL)
+        return;
+    const char *format = pawl_setting_text(c, &s, "format");
+    bool joins = pawl_setting_text(c, &s, "multiline.begin") != NULL ||
+                 pawl_setting_text(c, &s, "multiline.continue") != NULL ||
+                 strcmp(format, "cri") == 0 || strcmp(format, "docker") == 0;
+    uint64_t bytes = pawl_setting_number(c, &s, name);
+    uint32_t line = pawl_setting_line(&s, name);
+    if (joins && bytes > most)
+        config_problem(r, line != 0 ? line : w->line, line != 0,
+                       "\"%s\": %s is %" PRIu64
+                       " bytes, but this log takes records of at most %" PRIu64 ": %s",
+                       w->name, name, bytes, most,
+                       line != 0 ? "lower it, or raise segment_size or memory"
+                                 : "a longer one goes by on_error; set it lower, or raise "
+                                   "segment_size or memory");
+}
+
 static void check_space(config_reading *r) {
     const config *c = r->c;
     const pawl_retention *k = &c->retention;
@@ -382,6 +406,7 @@ void config_check_works(config_reading *r) {
     for (size_t i = 0; i < c->flow_count; i++) {
         const flow_config *w = &c->flows[i];
         check_line_max(r, w);
+        check_joined(r, w);
         if (w->kind == FLOW_SOURCE)
             check_source(r, w);
         for (size_t k = 0; k < c->flow_count; k++) {

@@ -62,6 +62,13 @@ pipeline ', retention: {consumed: true}' '' "$(out s '[a, b]' there)" |
     expect well 'consumed, all are read' 'nothing here reads'
 
 # ---- line_max: the limit of 1M segments is 262144 - 80 - 4096 - 16
+joined=', line_max: 100k, multiline: {continue: "^ ", max_bytes: 300k}'
+pipeline '' "$(file f x a "$joined")" "$sink" |
+    expect error 'joined lines longer than the log takes' 'multiline.max_bytes is 307200 bytes'
+pipeline '' "$(file f x a ', line_max: 100k, format: cri')" "$sink" |
+    expect remark 'the default of joined lines' 'multiline.max_bytes is 1048576 bytes'
+pipeline '' "$(file f x a ', line_max: 100k, multiline: {max_bytes: 300k}')" "$sink" |
+    expect well 'nothing is joined' 'multiline'
 pipeline '' "$(file f x a ', line_max: 300k')" "$sink" |
     expect error 'longer than the log takes' 'p.yaml:4: "f": line_max is 307200 bytes'
 pipeline '' "$(file f x a ', line_max: 257953')" "$sink" |
