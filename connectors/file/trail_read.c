@@ -389,7 +389,8 @@ static bool is_over(const struct trail *s) {
     if (s->set.follow || s->holds || s->error != 0)
         return false;
     for (size_t i = 0; i < s->count; i++)
-        if (s->files[i]->error != 0 || s->files[i]->changed)
+        if (s->files[i]->error != 0 || s->files[i]->changed ||
+            (s->files[i]->tail.cut_ns != 0 && !s->files[i]->ended))
             return false;
     return true;
 }

@@ -289,6 +289,38 @@ static void a_hole_is_no_line(void **state) {
             }
 }
 
+/* Nothing comes after the hole. */
+static void a_file_ends_with_a_hole(void **state) {
+    (void)state;
+    for (int live = 0; live <= 1; live++)
+        for (int rotated = 0; rotated <= 1; rotated++) {
+            struct feed *f = follow();
+            char name[160];
+            put_file(f->path, "a\n");
+            make_hole(f, 70000, live);
+            if (!rotated)
+                feed_set(f, "follow", "false");
+            if (live) {
+                feed_begin(f);
+                feed_drive(f);
+            }
+            snprintf(name, sizeof name, "%s.1", f->path);
+            if (rotated) {
+                assert_int_equal(rename(f->path, name), 0);
+                put_file(f->path, "b\n");
+            }
+            if (!live) {
+                feed_set(f, "start", rotated ? "oldest" : "beginning");
+                feed_begin(f);
+            }
+            feed_drive(f);
+            feed_holds(f, rotated ? "a\nb\n" : "a\n");
+            assert_int_equal(f->warnings, 1);
+            assert_non_null(strstr(f->warning, "70000 NUL bytes from offset 2 on"));
+            feed_free(f);
+        }
+}
+
 static void truncated_under_a_writer_that_does_not_append(void **state) {
     (void)state;
     for (int live = 0; live <= 1; live++)
@@ -435,6 +467,7 @@ int main(void) {
         cmocka_unit_test(a_rotated_file_ends_its_last_record),
         cmocka_unit_test(without_following_the_end_ends_all),
         cmocka_unit_test(a_hole_is_no_line),
+        cmocka_unit_test(a_file_ends_with_a_hole),
         cmocka_unit_test(truncated_under_a_writer_that_does_not_append),
         cmocka_unit_test(a_few_nuls_are_content),
         cmocka_unit_test(a_long_line_before_a_hole),
