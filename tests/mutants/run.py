@@ -23,7 +23,8 @@ C_TESTS = [
     "pace", "seam_faults", "one_writer", "processors", "positions", "producers", "full_disk",
     "transactions", "bit_flips", "decision_table", "recycling", "after_repair", "followers",
     "committers", "recent_reads", "retention", "edges", "scars", "other_history", "features", "any",
-    "lock_free_io", "catalog", "sink_runtime", "fence", "sink_file_lost", "age",
+    "lock_free_io", "catalog", "sink_runtime", "fence", "split", "decompress", "source_packed",
+    "source_text", "sink_file_lost", "age",
     "failed_processor", "frame", "syslog_parse", "source_socket", "source_syslog", "source_tls",
     "net_peer", "listen",
 ]
