@@ -498,6 +498,7 @@ static void note_passed(struct tail_file *file, uint64_t from, const char *why) 
 
 static void end_hole(struct tail *t) {
     struct tail_file *file = t->file;
+    t->hole_bytes += file->hole;
     if (file->hole != 0)
         note_passed(file, file->pos.at - file->hole, "a hole");
     if (file->hole != 0)
@@ -528,13 +529,16 @@ static int jump_hole(struct tail *t, pawl_fault *f) {
 
 /* ---- the end of the file */
 
+static int64_t age_ns(const struct stat *st) {
+    return connect_wall_ns() - ((int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec);
+}
+
 /* The compressed file ends before its bytes do. True: it may still be written. */
 static bool ends_early(struct tail *t, size_t n, const struct stat *st) {
     struct tail_file *file = t->file;
     char why[200];
     enum decompress_state state = content_state(&file->content);
-    int64_t age =
-        connect_wall_ns() - ((int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec);
+    int64_t age = age_ns(st);
     if (state == DECOMPRESS_CUT && !file->told_end && age < CUT_WAIT_NS) {
         file->cut_ns = connect_now(NULL) + (uint64_t)(age > 0 ? CUT_WAIT_NS - age : CUT_WAIT_NS);
         return true;
@@ -559,9 +563,11 @@ static bool at_end(struct tail *t, size_t n, const struct stat *st) {
         t->ended = !ends_early(t, (size_t)(end - t->end), st);
         return t->ended;
     }
-    if (!file->final)
+    /* an archive that is complete and was not written for a while gets no more */
+    bool packed = file->content.unpack != NULL && age_ns(st) >= CUT_WAIT_NS;
+    if (!file->final && !packed)
         return t->late;
-    t->ended = true;
+    t->ended = file->final;
     if (n == 0 || t->end == end)
         return true;
     bool wide = file->encoding != SPLIT_BYTES;

@@ -112,12 +112,13 @@ struct tail {
     pawl_header part;
     uint8_t *dead; /* first bytes of a line that is too long, while its end is searched for */
     size_t dead_len;
-    uint64_t scan_at; /* offset up to which it was searched; 0: no search */
-    bool last;        /* what isn't complete at t->end is given */
-    bool open;        /* the bytes from the position on belong to a record that isn't complete */
-    bool stuck;       /* and this is all that the buffer has */
-    bool late;        /* such a record at the end of the file has waited long enough */
-    bool ended;       /* the end is reached, and no more will be written */
+    uint64_t hole_bytes; /* NULs that were passed over, in all files; for the status */
+    uint64_t scan_at;    /* offset up to which it was searched; 0: no search */
+    bool last;           /* what isn't complete at t->end is given */
+    bool open;           /* the bytes from the position on belong to a record that isn't complete */
+    bool stuck;          /* and this is all that the buffer has */
+    bool late;           /* such a record at the end of the file has waited long enough */
+    bool ended;          /* the end is reached, and no more will be written */
     char why[256];
 };
 

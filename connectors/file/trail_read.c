@@ -99,6 +99,8 @@ static void show(struct trail *s) {
                  strerror(s->error != 0 ? s->error : bad->error));
     else if (s->not_read != 0)
         snprintf(more, sizeof more, "; %zu over the limit", s->not_read);
+    else if (s->tail->hole_bytes != 0)
+        snprintf(more, sizeof more, "; %" PRIu64 " bytes of holes", s->tail->hole_bytes);
     pthread_mutex_lock(&s->mutex);
     if (s->glob == NULL && x != NULL)
         snprintf(s->shown, sizeof s->shown,

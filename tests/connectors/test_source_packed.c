@@ -245,6 +245,53 @@ static void still_being_compressed(void **state) {
     feed_free(f);
 }
 
+/* Newer lines don't wait for the rest of an archive that is incomplete. */
+static void an_incomplete_archive_delays_nothing(void **state) {
+    (void)state;
+    if (!can_pack(0))
+        skip();
+    struct feed *f = stopped_before();
+    size_t n;
+    sh(f, "mv in in.1; gzip in.1; head -c 6000 in.1.gz >part; tail -c +6001 in.1.gz >rest; "
+          "mv part in.1.gz; touch in.1.gz; echo newer >in");
+    feed_begin(f);
+    feed_drive(f);
+    char *got = feed_text(f, f->to, &n);
+    assert_non_null(strstr(got, "\nnewer\n"));
+    assert_null(strstr(got, "line 4999\n"));
+    free(got);
+    sh(f, "cat rest >>in.1.gz");
+    feed_drive(f);
+    got = feed_text(f, f->to, &n);
+    assert_int_equal(n, strlen(want) + strlen("newer\n"));
+    assert_non_null(strstr(got, "line 4999\n"));
+    free(got);
+    assert_int_equal(f->warnings, 0);
+    feed_free(f);
+}
+
+/* An archive gets no more lines, so its last one needs no line end, and waits for nothing. */
+static void the_last_line_of_an_archive(void **state) {
+    (void)state;
+    if (!can_pack(0))
+        skip();
+    struct feed *f = begin("file");
+    feed_set(f, "rotate_wait", "1h");
+    lines(f, 0, 300);
+    feed_begin(f);
+    feed_drive(f);
+    feed_end(f);
+    sh(f, "printf 'no end' >>in; touch -d '1 hour ago' in; mv in in.1; gzip in.1");
+    strcat(want, "no end\n");
+    lines(f, 300, 310);
+    feed_begin(f);
+    all_came(f, "no line end", 0);
+    feed_end(f);
+    feed_begin(f);
+    all_came(f, "again", 0);
+    feed_free(f);
+}
+
 static void cut_or_damaged(void **state) {
     (void)state;
     if (!can_pack(0))
@@ -378,6 +425,8 @@ int main(void) {
         cmocka_unit_test(rotated_while_running),
         cmocka_unit_test(copied_truncated_and_compressed),
         cmocka_unit_test(still_being_compressed),
+        cmocka_unit_test(an_incomplete_archive_delays_nothing),
+        cmocka_unit_test(the_last_line_of_an_archive),
         cmocka_unit_test(cut_or_damaged),
         cmocka_unit_test(a_name_says_nothing),
         cmocka_unit_test(a_format_that_nothing_reads),

@@ -279,6 +279,10 @@ static void a_hole_is_no_line(void **state) {
                              f->warnings);
                 snprintf(told, sizeof told, "%zu NUL bytes from offset %zu on", sizes[k],
                          strlen(places[i].before));
+                snprintf(want, sizeof want, "%zu bytes of holes", sizes[k]);
+                if (live)
+                    assert_non_null(strstr(feed_status(f).target, want));
+                snprintf(want, sizeof want, "%sthe line\nlast\n", places[i].want);
                 if (strstr(f->warning, told) == NULL)
                     fail_msg("it says: %s", f->warning);
                 again(f);
