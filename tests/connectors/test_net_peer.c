@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 
 #include "connectors/net/tls.h"
+#include "tests/support/skip.h"
 #ifdef PAWL_TEST_OPENSSL
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -521,7 +522,7 @@ static void through_tls(void **state) {
 #ifdef PAWL_TEST_OPENSSL
     char dir[] = "/tmp/test_net_peer.XXXXXX", command[400];
     if (!tls_present() || system("openssl version >/dev/null 2>&1") != 0)
-        skip();
+        SKIP("TLS: a build without it, or no command openssl");
     assert_non_null(mkdtemp(dir));
     snprintf(cert, sizeof cert, "%s/cert.pem", dir);
     snprintf(command, sizeof command,
@@ -537,7 +538,7 @@ static void through_tls(void **state) {
     snprintf(command, sizeof command, "rm -rf -- %s", dir);
     assert_int_equal(system(command), 0);
 #else
-    skip();
+    SKIP("TLS: no OpenSSL to be the peer (libssl-dev)");
 #endif
 }
 
