@@ -263,6 +263,7 @@ static int apply_commit(struct tables *t, const struct frame_header *h, const ui
             continue;
         frame_run(frame, h, i, &r, &data);
         TRY(apply_catalog(t, h, &r, data, lost));
+        t->ids.changes += r.count;
     }
     for (uint32_t i = 0; i < h->runs; i++) {
         frame_run(frame, h, i, &r, &data);
@@ -270,7 +271,6 @@ static int apply_commit(struct tables *t, const struct frame_header *h, const ui
     }
     t->commits++;
     t->ids.commits++;
-    t->ids.changes += frame_changes(h, frame);
     t->counts = counts_encode(t->ids.commits, t->ids.changes);
     return 0;
 }

@@ -63,7 +63,7 @@ static int disagrees(const struct frame_header *h) {
                    (unsigned long long)h->lsn);
 }
 
-int lost_count(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
+int lost_judge(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
     if (h->kind == FRAME_LOST) {
         lost_frame(t, h);
         return 0;
@@ -75,8 +75,6 @@ int lost_count(struct tables *t, const struct frame_header *h, const uint8_t *fr
         return 0;
     }
     uint32_t flags = h->flags & FRAME_FLAGS_COUNTS;
-    if (t->counted && flags == t->counts && t->area_bytes == 0)
-        return 0;
     struct c_ids ids;
     bool whole = checkpoint_ids(h, frame, &ids), known = t->counted, area = t->area_bytes != 0;
     uint64_t commits = ((flags >> 12) - t->ids.commits) % COUNT_COMMITS_MOD;

@@ -105,6 +105,8 @@ static int row_insert(struct mem *m, void **rows, uint32_t *count, uint32_t *cap
      (t)->field##_count--)
 
 struct stream *tables_stream(const struct tables *t, uint32_t id) {
+    if (id - 1 < t->stream_count && t->streams[id - 1].id == id) /* asked for with every run */
+        return &t->streams[id - 1];
     uint32_t i = PLACE(t, stream, id);
     return i < t->stream_count && t->streams[i].id == id ? &t->streams[i] : NULL;
 }

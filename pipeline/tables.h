@@ -175,8 +175,14 @@ bool name_lost(const char *name);
 
 /* Judges a frame's counts before it is applied, and what was lost if they are ahead. `lost`: damage
  * was passed since the last checkpoint. */
-PAWL_CHECKED int lost_count(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+PAWL_CHECKED int lost_judge(struct tables *t, const struct frame_header *h, const uint8_t *frame,
                             bool lost);
+static inline int lost_count(struct tables *t, const struct frame_header *h, const uint8_t *frame,
+                             bool lost) {
+    bool agrees = h->ids != NULL && (h->flags & FRAME_FLAGS_COUNTS) == t->counts && t->counted;
+    return agrees && t->area_bytes == 0 && h->kind != FRAME_LOST ? 0
+                                                                 : lost_judge(t, h, frame, lost);
+}
 /* The log ends here: what an area at its end has held is unknown. Before a writer goes on. */
 void lost_at_end(struct tables *t);
 /* The row of an id that no frame has made, with a name that damage gives, if there is none yet. */
