@@ -16,6 +16,8 @@ struct repair {
     pawl_check *check;
     struct repaired *done;
     uint64_t first; /* index of the oldest segment's file */
+    /* of the newest with a good header: what is before it was begun, whatever is left of it */
+    uint64_t last_good;
 };
 
 static int note_area(struct repaired *d, uint64_t from, uint64_t to) {
@@ -249,6 +251,11 @@ static int first_frame(struct repair *r, int file, const struct segment_header *
         checkpoint_ids(h, frame, ids);
     if (!*whole && rc == 0)
         rc = scan_resync(&s, first, &lsn);
+    if (!*whole && rc == 0 && lsn == NO_LSN && guess->index < r->last_good) {
+        *h = (struct frame_header){0}; /* all of it is lost */
+        scan_end(&s);
+        return 0;
+    }
     if (!*whole && rc == 0 && lsn == NO_LSN)
         rc = fail(PAWL_DAMAGED, "nothing whole is left of segment %016llx: that can't be mended",
                   (unsigned long long)guess->index);
@@ -279,7 +286,8 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
         guess->features.write |= FEATURE_COUNTS;
     if (kept)
         before = look_before(r, guess->index - 1, like);
-    guess->epoch = !whole && h.kind == FRAME_OPEN && before.epoch != 0 ? before.epoch : h.epoch;
+    bool begins = h.kind == FRAME_OPEN || h.kind == 0;
+    guess->epoch = !whole && begins && before.epoch != 0 ? before.epoch : h.epoch;
     /* where nothing tells, any link does but 0, which says that nothing followed */
     guess->link = whole ? h.link : before.link != 0 || guess->index == 0 ? before.link : 1;
     guess->seal_lsn = before.seal_lsn;
@@ -376,6 +384,7 @@ static int find_good(struct repair *r, struct headers *all, int file, bool good,
     if (!good)
         return 0;
     all->like = *h;
+    r->last_good = h->index;
     return segment_check_writable(h);
 }
 
@@ -391,9 +400,12 @@ static int rebuild(struct repair *r, struct headers *all, int file, bool good,
     uint64_t witness = NO_LSN;
     if (good || h->segment_size == 0)
         return 0;
-    TRY(scan_for_begun(r->io, r->mem, file, h->index, h->segment_size, format_seed(h->log_id),
-                       &witness));
-    return witness != NO_LSN ? rebuild_header(r, h->index, &all->like, file) : 0;
+    if (h->index > r->last_good)
+        TRY(scan_for_begun(r->io, r->mem, file, h->index, h->segment_size, format_seed(h->log_id),
+                           &witness));
+    return h->index < r->last_good || witness != NO_LSN
+               ? rebuild_header(r, h->index, &all->like, file)
+               : 0;
 }
 
 /* Nothing is changed before the whole log was looked at: one with anything that this version must
@@ -404,6 +416,11 @@ static int repair_headers(struct repair *r) {
     TRY(segment_list_read(r->io, r->mem, &all.list));
     r->first = all.list.count != 0 ? all.list.index[0] : 0;
     int rc = each_header(r, &all, false, find_good);
+    if (rc == 0 && all.list.count != 0 && all.like.segment_size == 0)
+        rc = fail(PAWL_DAMAGED,
+                  "no segment has a good copy of its header: the log's id is in it, and "
+                  "without that no frame can be told from garbage. Put one header block "
+                  "of any segment back from a backup, then repair again");
     if (rc == 0)
         rc = each_header(r, &all, false, look_at_segment);
     if (rc == 0) {
@@ -415,7 +432,7 @@ static int repair_headers(struct repair *r) {
 }
 
 int repair_log(struct seam *io, struct mem *m, pawl_check *c, struct repaired *done) {
-    struct repair r = {io, m, c, done, 0};
+    struct repair r = {.io = io, .mem = m, .check = c, .done = done};
     struct verify v = {.io = io,
                        .mem = m,
                        .check = c,

@@ -431,6 +431,55 @@ static void each_header_damaged(void **state) {
     }
 }
 
+/* Nothing is left of a segment, but later ones are there: all of it is lost, and is told. */
+static void each_whole_segment_wiped(void **state) {
+    (void)state;
+    char name[100], path[160];
+    for (uint64_t n = dl_first; n < dl_first + dl_count - 1; n++) {
+        uint64_t commits = 0;
+        copy_good();
+        snprintf(name, sizeof name, "%s, wiped", place_name[dl_place(n * SEGMENT)]);
+        dl_file_name(path, work_dir, n);
+        shell("truncate -s 0 '%s' && truncate -s %u '%s'", path, SEGMENT, path);
+        for (int k = 0; k < dl_frame_count; k++)
+            commits += dl_frames[k].h.kind == FRAME_COMMIT && dl_frames[k].h.lsn / SEGMENT == n;
+        pawl_check c = checked(name, pawl_repair);
+        bool oldest = n == dl_first;
+        assert_int_equal(c.lost_commits, oldest ? 0 : commits);
+        assert_int_equal(c.lost_unknown, oldest);
+        assert_true(oldest || c.lost_records > 10);
+        assert_int_equal(c.lost_names, 0);
+        (void)checked(name, pawl_audit);
+        pawl *log = dl_open(work_dir, PAWL_OPEN_READ);
+        struct content now;
+        read_content(log, &now);
+        for (int i = 0; i < before.count; i++) {
+            const struct part *b = &before.parts[i], *a = part_of(&now, b->stream, b->partition);
+            assert_true(a != NULL && a->end == b->end);
+            for (uint64_t o = a->first; o < a->end; o++)
+                assert_true(a->numbers[o - a->first] == 0 ||
+                            a->numbers[o - a->first] == b->numbers[o - b->first]);
+        }
+        free_content(&now);
+        assert_int_equal(pawl_close(log), 0);
+        check_new_ids(name);
+    }
+}
+
+static void without_any_header(void **state) {
+    (void)state;
+    pawl_error e;
+    pawl_check c = PAWL_CHECK_INIT;
+    copy_good();
+    for (uint64_t n = dl_first; n < dl_first + dl_count; n++) {
+        flip(n, 20);
+        flip(n, BLOCK + 20);
+    }
+    assert_int_equal(pawl_repair(work_dir, &c, &e), PAWL_DAMAGED);
+    assert_non_null(strstr(e.message, "no segment has a good copy of its header"));
+    assert_int_equal(c.repaired, 0);
+}
+
 /* No other checkpoint is left that knows the names: each partition begins at its first record, and
  * no id is given again. */
 static void the_only_checkpoint_damaged(void **state) {
@@ -497,10 +546,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_frame_damaged_alone),
-        cmocka_unit_test(each_lost_frame_damaged_again),
-        cmocka_unit_test(each_header_damaged),
-        cmocka_unit_test(the_only_checkpoint_damaged),
+        cmocka_unit_test(each_frame_damaged_alone), cmocka_unit_test(each_lost_frame_damaged_again),
+        cmocka_unit_test(each_header_damaged),      cmocka_unit_test(each_whole_segment_wiped),
+        cmocka_unit_test(without_any_header),       cmocka_unit_test(the_only_checkpoint_damaged),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
