@@ -90,12 +90,12 @@ static const char *lost_text(const pawl_check *c, char text[240]) {
     int at;
     if (!any_lost(c))
         return "nothing lost (0 records)";
-    if (c->lost_unknown != 0 && c->lost_records == 0)
+    bool more = c->lost_unknown + c->lost_untold != 0;
+    if (more && c->lost_records == 0)
         at = snprintf(text, 240, "how many records are lost is unknown");
     else
-        at = snprintf(text, 240, "%s%" PRIu64 " record%s lost",
-                      c->lost_unknown != 0 ? "at least " : "", c->lost_records,
-                      c->lost_records == 1 ? "" : "s");
+        at = snprintf(text, 240, "%s%" PRIu64 " record%s lost", more ? "at least " : "",
+                      c->lost_records, c->lost_records == 1 ? "" : "s");
     at = add(text, 240, at, c->lost_commits, "commit");
     at = add(text, 240, at, c->lost_changes, "catalog change");
     at = add(text, 240, at, c->lost_names, "name");

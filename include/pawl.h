@@ -884,11 +884,14 @@ typedef struct pawl_check {
      * as they are known; places of which it is unknown what they held; streams, producers and
      * processors that have lost their names, and are called lost-N */
     uint64_t lost_commits, lost_changes, lost_unknown, lost_names;
+    /* of the lost commits, those after which no checkpoint came: what they held is only told as far
+     * as later commits show it, so lost_records may be too low */
+    uint64_t lost_untold;
 } pawl_check;
 #define PAWL_CHECK_INIT \
     { \
         sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0 \
+            0, 0, 0 \
     }
 
 /* Reads every byte of every segment and checks everything in docs/format.md. Returns 0 if the log

@@ -73,7 +73,7 @@ static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *f
     int applied = tables_apply(&j->tables, h, frame, after);
     judge_counts(j, h, &before);
     if (h->kind == FRAME_CHECKPOINT)
-        j->telling = false; /* the damage before it is told */
+        judge_checkpoint(j);
     int outside = j->outside != NULL ? judge_outside(j, h, frame) : 0;
     return rc < 0 ? rc : applied < 0 ? applied : outside;
 }

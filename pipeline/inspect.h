@@ -32,7 +32,8 @@ struct judge {
     bool telling; /* one of them was passed since the last checkpoint */
     /* the oldest checkpoint is lost, and none came since: what the tables miss is unknown */
     bool tables_unknown;
-    uint64_t first_lsn;           /* of the first frame seen */
+    uint64_t untold;    /* commits lost since the last checkpoint, which nothing may show whole */
+    uint64_t first_lsn; /* of the first frame seen */
     uint64_t area_lsn, area_size; /* the lost area just passed; size 0: none */
     bool any_lost;                /* there was a LOST frame, or damage */
     uint64_t epoch;               /* of the last frame */
@@ -46,6 +47,8 @@ struct judge {
 PAWL_CHECKED int judge_lost(struct judge *j, const struct frame_header *h, const uint8_t *frame);
 /* After it was applied; `before`: what was known to be lost before. */
 void judge_counts(struct judge *j, const struct frame_header *h, const struct loss *before);
+/* A checkpoint was judged: it has shown what was lost before it. */
+void judge_checkpoint(struct judge *j);
 /* At the end of the log. */
 void judge_lost_end(struct judge *j);
 void judge_free(struct judge *j);

@@ -288,12 +288,18 @@ void judge_counts(struct judge *j, const struct frame_header *h, const struct lo
                  changes == 1 ? "" : "s");
         tell(j, &at, "commits-lost", text);
         j->check->lost_commits += j->telling ? commits : 0;
+        j->untold += j->telling ? commits : 0;
         j->check->lost_changes += j->telling ? changes : 0;
     } else {
         snprintf(text, sizeof text, "no commit was lost in %llu bytes", (ull)j->area_size);
         tell(j, &at, "nothing-lost", text);
     }
     j->area_size = 0;
+}
+
+void judge_checkpoint(struct judge *j) {
+    j->telling = false; /* the damage before it is told */
+    j->untold = 0;
 }
 
 static void tell_name(struct judge *j, const char *kind, uint32_t id, const char *name) {
@@ -315,6 +321,7 @@ void judge_lost_end(struct judge *j) {
     struct frame_header end = {.lsn = j->area_lsn};
     lost_at_end(t);
     judge_counts(j, &end, &before);
+    j->check->lost_untold = j->untold;
     if (j->repaired == NULL || j->repaired->count != 0)
         j->telling = true;
     if (j->tables_unknown) {
