@@ -234,16 +234,12 @@ static bool enter(const struct child_job *j, struct child_result *r, int *lock) 
     *lock = -1;
     if (j->fence == NULL)
         return true;
-    bool sure = j->follows;
-    for (int i = 0; i < 2; i++, sure = false) {
-        if (!sure && fence_wait(j->fence, !j->lets_end, j->fence_ms, r->left, sizeof r->left) != 0)
-            return false;
-        *lock = fence_lock(j->fence);
-        if (*lock >= 0 || errno != EADDRINUSE)
-            return true;
-    }
-    snprintf(r->left, sizeof r->left, "one that was started just now");
-    return false;
+    if (j->follows && (*lock = fence_lock(j->fence)) >= 0)
+        return true;
+    if (fence_wait(j->fence, !j->lets_end, j->fence_ms, r->left, sizeof r->left) != 0)
+        return false;
+    *lock = fence_lock(j->fence); /* without it (no such sockets here) the environment remains */
+    return true;
 }
 
 /* A run that failed is repeated: what it started, and what has left its process group, ends. */

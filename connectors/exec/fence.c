@@ -146,7 +146,27 @@ static bool in_environment(int proc, long pid, const char *token) {
     return found;
 }
 
-static bool has_descriptor(int proc, long pid, const char *link) {
+/* Is the descriptor closed when the process runs a program? */
+static bool closes(int proc, long pid, const char *fd) {
+    char path[300], line[128];
+    unsigned long flags = 0;
+    snprintf(path, sizeof path, "%ld/fdinfo/%s", pid, fd);
+    int info = openat(proc, path, O_RDONLY | O_CLOEXEC);
+    FILE *f = info >= 0 ? fdopen(info, "r") : NULL;
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "flags: %lo", &flags) == 1) /* NOLINT(cert-err34-c): the kernel's own */
+            break;
+    if (f != NULL)
+        fclose(f);
+    else if (info >= 0)
+        close(info);
+    return (flags & O_CLOEXEC) != 0;
+}
+
+/* Does the process hold the lock? A program that was run holds it without close-on-exec. With it,
+ * the process is a copy of one that runs programs (it has called fork() meanwhile), or is about to
+ * run one and dies with its parent: *copy is set, and it is neither killed nor waited for. */
+static bool has_descriptor(int proc, long pid, const char *link, bool *copy) {
     char path[64], text[64];
     const struct dirent *e;
     bool found = false;
@@ -156,7 +176,10 @@ static bool has_descriptor(int proc, long pid, const char *link) {
     while (d != NULL && !found && (e = readdir(d)) != NULL) {
         ssize_t n = readlinkat(dirfd(d), e->d_name, text, sizeof text - 1);
         text[n > 0 ? n : 0] = 0;
-        found = strcmp(text, link) == 0;
+        if (strcmp(text, link) == 0 && closes(proc, pid, e->d_name))
+            *copy = true;
+        else
+            found = strcmp(text, link) == 0;
     }
     if (d != NULL)
         closedir(d);
@@ -165,9 +188,10 @@ static bool has_descriptor(int proc, long pid, const char *link) {
     return found;
 }
 
-/* Finds processes that carry the token, this one excepted. */
-static size_t look(const char *token, struct found found[FOUND_MAX]) {
+/* Finds processes that carry the token, this one excepted. *free: nobody else holds the lock. */
+static size_t look(const char *token, struct found found[FOUND_MAX], bool *free) {
     char link[40] = "";
+    bool copy = false;
     size_t count = 0;
     const struct dirent *e;
     if (!lock_free(token))
@@ -180,13 +204,14 @@ static size_t look(const char *token, struct found found[FOUND_MAX]) {
             continue;
         int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
         if (in_environment(dirfd(d), pid, token) ||
-            (link[0] != 0 && has_descriptor(dirfd(d), pid, link)))
+            (link[0] != 0 && has_descriptor(dirfd(d), pid, link, &copy)))
             found[count++] = (struct found){pidfd, (pid_t)pid};
         else if (pidfd >= 0)
             close(pidfd);
     }
     if (d != NULL)
         closedir(d);
+    *free = copy || lock_free(token);
     return count;
 }
 
@@ -234,8 +259,9 @@ int fence_wait(const char *token, bool end, uint64_t wait_ms, char *why, size_t 
     struct found found[FOUND_MAX];
     uint64_t until_ns = connect_now(NULL) + wait_ms * 1000000u;
     for (;;) {
-        size_t count = look(token, found);
-        if (count == 0 && lock_free(token))
+        bool free;
+        size_t count = look(token, found, &free);
+        if (count == 0 && free)
             return 0;
         for (size_t i = 0; end && i < count; i++)
             if (found[i].pidfd >= 0)

@@ -42,6 +42,7 @@
 /* What the log says of a partition. */
 struct file_note {
     uint64_t directory; /* id */
+    uint32_t path;      /* hash of the setting `directory` */
     uint64_t shown;     /* number of files that had been made visible in the directory */
     uint64_t to;        /* one past the last committed record */
     uint64_t first;     /* names the part; FILE_NONE: no part */

@@ -364,6 +364,11 @@ static struct target *target_of(struct file_sink *s, const pawl_sink_batch *b) {
     return t;
 }
 
+/* Tells that the setting `directory` was changed. */
+static uint32_t path_hash(const struct file_sink *s) {
+    return (uint32_t)XXH3_64bits(s->directory, strlen(s->directory));
+}
+
 static void no_part(struct target *t) {
     t->note.first = FILE_NONE;
     t->note.length = t->note.hash = 0;
@@ -571,6 +576,7 @@ static int first_time(struct file_sink *s, struct target *t, const pawl_sink_bat
     if (outcome != PAWL_DONE)
         return outcome;
     t->note.directory = s->mark.directory;
+    t->note.path = path_hash(s);
     t->note.shown = s->mark.shown;
     t->note.to = b->from;
     old_name(s, t, ".state", name);
@@ -595,6 +601,7 @@ static int forget(struct file_sink *s, struct target *t, const pawl_sink_batch *
     if (outcome != PAWL_DONE)
         return outcome;
     t->note.directory = s->mark.directory;
+    t->note.path = path_hash(s);
     t->note.shown = s->mark.shown;
     t->note.to = b->from;
     old_name(s, t, ".state", name);
@@ -623,10 +630,17 @@ int file_check(void *self, const pawl_sink_batch *b, const char *text, uint64_t 
     if (t->note.first != FILE_NONE)
         *from = t->note.first;
     *to = t->note.to;
+    bool moved = t->note.path != path_hash(s), held = t->note.first != FILE_NONE;
+    t->note.path = path_hash(s);
+    if (!held)
+        *from = *to;
+    if (moved && !held && (!s->marked || s->mark.directory != t->note.directory)) {
+        file_remark(s, "the files of %s/%u go to %s from now on", b->stream, b->partition,
+                    s->directory); /* another setting, and nothing is left in the other place */
+        return first_time(s, t, b, from, f);
+    }
     if (s->dir < 0)
         return pawl_fault_set(f, PAWL_GONE, "%s is not there", s->directory);
-    if (t->note.first == FILE_NONE)
-        *from = *to;
     int outcome = check_part(s, t, f);
     if (outcome == PAWL_DONE && (outcome = check_place(s, t, f)) != PAWL_DONE)
         *from = *to; /* the part is there */

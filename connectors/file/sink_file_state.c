@@ -36,8 +36,9 @@ static bool id_read(const char text[33], uint8_t id[16]) {
 /* ---- the log's decision */
 
 void file_note_encode(const struct file_note *n, char out[FILE_NOTE_SIZE]) {
-    int len = snprintf(out, FILE_NOTE_SIZE, "dir%016" PRIx64 ".shown%" PRIu64 ".to%" PRIu64,
-                       n->directory, n->shown, n->to);
+    int len = snprintf(out, FILE_NOTE_SIZE,
+                       "dir%016" PRIx64 ".path%08" PRIx32 ".shown%" PRIu64 ".to%" PRIu64,
+                       n->directory, n->path, n->shown, n->to);
     if (n->first != FILE_NONE)
         snprintf(out + len, FILE_NOTE_SIZE - (size_t)len,
                  ".first%" PRIu64 ".bytes%" PRIu64 ".hash%016" PRIx64 ".begun%" PRIu64 "%s",
@@ -48,14 +49,14 @@ bool file_note_decode(struct file_note *n, const char *text) {
     char again[FILE_NOTE_SIZE];
     *n = (struct file_note){.first = FILE_NONE};
     /* NOLINTNEXTLINE(cert-err34-c): judged by writing it again */
-    int got =
-        sscanf(text,
-               "dir%16" SCNx64 ".shown%" SCNu64 ".to%" SCNu64 ".first%" SCNu64 ".bytes%" SCNu64
-               ".hash%16" SCNx64 ".begun%" SCNu64,
-               &n->directory, &n->shown, &n->to, &n->first, &n->length, &n->hash, &n->begun_s);
+    int got = sscanf(text,
+                     "dir%16" SCNx64 ".path%8" SCNx32 ".shown%" SCNu64 ".to%" SCNu64
+                     ".first%" SCNu64 ".bytes%" SCNu64 ".hash%16" SCNx64 ".begun%" SCNu64,
+                     &n->directory, &n->path, &n->shown, &n->to, &n->first, &n->length, &n->hash,
+                     &n->begun_s);
     n->rotating = strstr(text, ".rotating") != NULL;
     file_note_encode(n, again);
-    return (got == 3 || got == 7) && strcmp(again, text) == 0;
+    return (got == 4 || got == 8) && strcmp(again, text) == 0;
 }
 
 /* ---- SINK.pawl */

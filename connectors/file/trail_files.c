@@ -104,7 +104,9 @@ static struct slot *free_slot(struct trail *s) {
         if (s->slots[i]->ours && s->slots[i]->user == NULL)
             return s->slots[i];
     for (uint32_t n = s->glob == NULL ? 0 : 1;; n++) { /* `file` begins with "" */
-        snprintf(item, sizeof item, n != 0 ? "s%" PRIu32 : "", n);
+        item[0] = 0;
+        if (n != 0)
+            snprintf(item, sizeof item, "s%" PRIu32, n);
         bool taken = false;
         for (size_t i = 0; i < s->slot_count && !taken; i++)
             taken = strcmp(s->slots[i]->item, item) == 0;

@@ -269,6 +269,41 @@ static void mount_away(void **state) {
     fsink_free(f);
 }
 
+/* Another setting `directory`: that is no loss, if nothing is left in the old one. */
+static void another_setting(void **state) {
+    (void)state;
+    for (int held = 0; held < 2; held++) {
+        char other[200];
+        uint32_t files, hidden;
+        struct files *f = held ? fsink_hidden() : fsink_new();
+        if (!held) {
+            fsink_add(f);
+            assert_int_equal(fsink_drive(f), 0);
+        }
+        if (held) /* without opening the old one first */
+            pawl_sink_remove(f->sink), f->sink = NULL;
+        else
+            fsink_close(f), fsink_open_log(f);
+        snprintf(other, sizeof other, "%s/other", f->dir);
+        fsink_set(f, "directory", other);
+        append(f, "late");
+        f->reports[0] = 0;
+        fsink_add(f);
+        int rc = fsink_drive(f);
+        assert_int_equal(rc < 0, held);
+        assert_non_null(strstr(held ? status(f).message : f->reports,
+                               held ? "records 0 to 39" : "/other from now on"));
+        fsink_close(f);
+        strcpy(f->target, other);
+        if (!held) {
+            char *got = fsink_visible(f, "cat", &files, &hidden);
+            assert_string_equal(got, "late\n");
+            free(got);
+        }
+        fsink_free(f);
+    }
+}
+
 /* It stops with the error, and goes on from there once it may write again. */
 static void read_only(void **state) {
     char command[300];
@@ -539,12 +574,13 @@ int main(void) {
         0) /* some thousand logs are made here, and nothing is cut off */
         fsink_where = "/dev/shm";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(while_it_is_down), cmocka_unit_test(while_it_runs),
-        cmocka_unit_test(at_the_end),       cmocka_unit_test(accepted),
-        cmocka_unit_test(delivered_again),  cmocka_unit_test(mount_away),
-        cmocka_unit_test(read_only),        cmocka_unit_test(older_copy),
-        cmocka_unit_test(killed_and_taken), cmocka_unit_test(killed_and_consumed),
-        cmocka_unit_test(names_are_synced), cmocka_unit_test(version_1),
+        cmocka_unit_test(while_it_is_down),    cmocka_unit_test(while_it_runs),
+        cmocka_unit_test(at_the_end),          cmocka_unit_test(accepted),
+        cmocka_unit_test(delivered_again),     cmocka_unit_test(mount_away),
+        cmocka_unit_test(read_only),           cmocka_unit_test(another_setting),
+        cmocka_unit_test(older_copy),          cmocka_unit_test(killed_and_taken),
+        cmocka_unit_test(killed_and_consumed), cmocka_unit_test(names_are_synced),
+        cmocka_unit_test(version_1),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
