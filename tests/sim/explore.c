@@ -81,6 +81,8 @@ static void clone(struct explore *e, struct world *w, const struct sim_machine *
     sim_machine_init(&w->m, rng_next(&e->rng), m->disk.space);
     w->m.direct = m->direct;
     w->m.clock_ns = m->clock_ns + 1000000000u;
+    w->m.boots = m->boots + m->clock_ns % 2; /* a crash of the machine, or of the process */
+    w->m.clock_set_ns = sim_days((int)(m->clock_ns % 7) - 3);
     w->m.calm = rng_chance(&e->rng, 2);
     w->model = (struct model *)model;
     disk_copy(&w->m.disk, &m->disk);

@@ -62,6 +62,11 @@ struct sim_machine {
     char note[96]; /* a call that broke a rule of the seam; "": none */
 };
 
+/* 400 days, `times` times, in nanoseconds: by how much a clock is set. */
+static inline int64_t sim_days(int times) {
+    return (int64_t)times * 400 * 86400 * 1000000000;
+}
+
 void sim_machine_init(struct sim_machine *m, uint64_t seed, uint64_t space);
 /* Restores the machine's state at the time the process began to wait for ever; does nothing if it
  * didn't. */

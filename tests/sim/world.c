@@ -53,7 +53,11 @@ int world_open(struct world *w, bool read_only) {
     o.no_thread = o.app_dispatch = 1;
     o.witness_ms = WITNESS_MS;
     w->failed = false;
-    return engine_open(sim_seam(&w->m), &o, &w->log);
+    int rc = engine_open(sim_seam(&w->m), &o, &w->log);
+    /* nothing is older than in truth, whatever was done to the wall clock (PAWL-11) */
+    if (rc == 0 && !read_only && wal_age(&w->log->wal)->age_ns > w->m.clock_ns)
+        world_wrong(w, "the log's age is ahead of the time that has passed");
+    return rc;
 }
 
 static void close_producers(struct world *w) {
@@ -568,6 +572,7 @@ void world_do(struct world *w, struct op o) {
         break;
     case OP_TICK:
         w->m.clock_ns += (uint64_t)(o.arg % 3) * WITNESS_MS * 1000000u;
+        w->m.clock_set_ns = sim_days((int)(o.arg % 5) - 2); /* the clock is set */
         answered(w, "tick", pawl_tick(w->log));
         break;
     case OP_DISPATCH:
