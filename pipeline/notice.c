@@ -77,6 +77,32 @@ void notice_tell(pawl *p) {
     }
 }
 
+/* Programs that use the names would create them anew. */
+static void tell_lost_names(pawl *p) {
+    const struct tables *t = &p->tables;
+    const char *name = NULL;
+    uint32_t n = 0;
+    char text[400];
+    for (uint32_t i = 0; i < t->stream_count; i++)
+        if (name_lost(t->streams[i].name) && n++ == 0)
+            name = t->streams[i].name;
+    for (uint32_t i = 0; i < t->producer_count; i++)
+        if (name_lost(t->producers[i].name) && n++ == 0)
+            name = t->producers[i].name;
+    for (uint32_t i = 0; i < t->processor_count; i++)
+        if (name_lost(t->processors[i].name) && n++ == 0)
+            name = t->processors[i].name;
+    if (n == 0)
+        return;
+    snprintf(
+        text, sizeof text,
+        "%u stream%s lost to damage (%s): 'pawl rename' gives a name back, before anything "
+        "creates it anew",
+        n, n == 1 ? ", producer or processor has a name" : "s, producers and processors have names",
+        name);
+    tell(p, PAWL_LOG_WARNING, text);
+}
+
 void notice_opened(pawl *p, const pawl_options *o) {
     char text[256];
     p->notice.first_segment = p->wal.first_segment;
@@ -92,6 +118,7 @@ void notice_opened(pawl *p, const pawl_options *o) {
         tell(p, PAWL_LOG_REMARK,
              "retention by age doesn't count the time since the log was last open: the machine was "
              "started anew, and its clock isn't kept by the network");
+    tell_lost_names(p);
     if (p->cut_bytes != 0) {
         snprintf(text, sizeof text,
                  "recovery has cut %llu bytes at the log's end, none of them acknowledged",

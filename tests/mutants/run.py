@@ -21,7 +21,8 @@ from table import MUTANTS  # noqa: E402
 LIMIT_S = 180  # of a machine that does other things too; none takes more than 60 on one that doesn't
 C_TESTS = [
     "pace", "seam_faults", "one_writer", "processors", "positions", "producers", "full_disk",
-    "transactions", "bit_flips", "decision_table", "recycling", "after_repair", "followers",
+    "transactions", "bit_flips", "decision_table", "recycling", "after_repair", "repair_kinds",
+    "followers",
     "committers", "recent_reads", "retention", "edges", "scars", "other_history", "features", "any",
     "lock_free_io", "catalog", "sink_runtime", "fence", "split", "decompress", "source_packed",
     "source_text", "sink_file_lost", "age",
