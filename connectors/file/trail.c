@@ -193,6 +193,8 @@ static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct en
         trail_error(s, x, errno, x->tail.path);
         return BYTES_UNREAD;
     }
+    if (x->error != 0 && (x->ended || trail_at_end(x))) /* no read will show it */
+        trail_mended(s, x);
     x->changed = same == 0;
     if (same)
         x->emptied_ns = 0;

@@ -249,10 +249,9 @@ bool ident_fits(uint64_t position, ino_t inode, uint64_t birth);
 /* How many bytes two files have in common at their beginning, `most` at the most. -1 with errno:
  * one can't be read. */
 int64_t common_bytes(struct content *a, struct content *b, uint64_t most);
-/* The last beginning of a line that isn't after `at`. */
-uint64_t line_start(struct content *c, uint64_t at);
-/* Sets the position to `at`, with the hash of the bytes before it. -1 with errno. */
-int position_at(struct content *c, uint64_t at, struct tail_position *p);
+/* Sets the position to the last beginning of a line that isn't after `at`, with the hash of the
+ * bytes before it. -1 with errno. */
+int position_at_line(struct content *c, uint64_t at, struct tail_position *p);
 /* Compares a new file with those that are read. *with: the one that it is most like; *bytes: what
  * they have in common. -1 with errno: it can't be read now. */
 int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, struct file **with,

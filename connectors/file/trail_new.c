@@ -112,6 +112,8 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
     if (!good) {
         if (x != NULL && errno == ENOTSUP)
             trail_pass(s, e);
+        else
+            trail_error(s, NULL, x == NULL ? ENOMEM : errno, e->path);
         if (x == NULL)
             close(fd);
         else
@@ -126,10 +128,9 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
     x->skipped = start == START_END ? "start: end" : "the same bytes as the file before it";
     if (start == START_END)
         common = (uint64_t)st.st_size;
-    if (common != 0 &&
-        position_at(&x->tail.content, line_start(&x->tail.content, common), &x->tail.pos) != 0) {
+    if (common != 0 && position_at_line(&x->tail.content, common, &x->tail.pos) != 0) {
+        trail_error(s, NULL, errno, e->path);
         files_remove(s, x);
-        s->again = true;
         return NULL;
     }
     x->begun_at = x->tail.pos.at;
@@ -171,8 +172,7 @@ static void continue_in(struct trail *s, struct file *x, struct entry *e, uint64
     memcpy(rest->head, copy.head, HEAD_BYTES);
     rest->head_len = copy.head_len;
     rest->skipped = "the same bytes as the copy that is read instead";
-    if (position_at(&rest->tail.content, line_start(&rest->tail.content, common),
-                    &rest->tail.pos) != 0)
+    if (position_at_line(&rest->tail.content, common, &rest->tail.pos) != 0)
         files_remove(s, rest);
     else {
         rest->tail.pos.flags |= TAIL_REST;
@@ -269,6 +269,22 @@ static void limit_files(struct trail *s) {
     }
 }
 
+/* Begins to read the rotated files and the followed one. False: one can't be read now. Then none is
+ * begun, since an older one that is begun after a newer one would be passed over. */
+static bool begin_all(struct trail *s, struct survey *v) {
+    for (size_t i = 0; i < v->count; i++) {
+        if (v->entry[i].kind == ENTRY_OTHER || begin(s, &v->entry[i], 0, START_BEGINNING) != NULL ||
+            (s->look_error == 0 && !s->again)) /* one that is passed over */
+            continue;
+        for (size_t k = 0; k < i; k++)
+            if (v->entry[k].kind != ENTRY_OTHER && v->entry[k].file != NULL)
+                files_remove(s, v->entry[k].file);
+        s->begun = false;
+        return false;
+    }
+    return true;
+}
+
 /* No position yet: where the followed file is begun. */
 static void begin_first(struct trail *s, struct look *l) {
     struct survey *v = &l->survey;
@@ -277,10 +293,8 @@ static void begin_first(struct trail *s, struct look *l) {
     for (size_t i = 0; i < v->count && live == NULL; i++)
         if (v->entry[i].newest)
             live = &v->entry[i];
-    if (s->set.start == START_OLDEST)
-        for (size_t i = 0; i < v->count; i++)
-            if (v->entry[i].kind != ENTRY_OTHER)
-                (void)begin(s, &v->entry[i], 0, START_BEGINNING);
+    if (s->set.start == START_OLDEST && (v->error != 0 || !begin_all(s, v)))
+        return; /* without all names, which is the oldest isn't known */
     if (s->begun)
         return;
     if (live != NULL) {

@@ -18,6 +18,8 @@
 #define BEHIND_NS UINT64_C(1000000000) /* between two looks while there are lines to read */
 #define RETRY_MAX_MS 2000
 #define ROUNDS_MAX 1000
+/* A file that can't be read for that many attempts (about 3 s) no longer delays the next one. */
+#define ERRORS_IN_ORDER 6
 
 /* ---- errors that pass */
 
@@ -143,8 +145,9 @@ static bool is_blocked(struct file *x) {
     struct file *before = x->after;
     if (before == NULL)
         return false;
-    if (before->place != PLACE_LOST && before->place != PLACE_SOUGHT && before->error == 0 &&
-        !before->ended && !before->leaving && !before->changed &&
+    if (before->place != PLACE_LOST && before->place != PLACE_SOUGHT &&
+        (before->error == 0 || before->attempts <= ERRORS_IN_ORDER) && !before->ended &&
+        !before->leaving && !before->changed &&
         (before->after != NULL || (before->tail.final && before->tail.cut_ns == 0) ||
          !trail_at_end(before)))
         return true;

@@ -42,22 +42,29 @@ int64_t common_bytes(struct content *a, struct content *b, uint64_t most) {
     return error != 0 ? -1 : (int64_t)at;
 }
 
-uint64_t line_start(struct content *c, uint64_t at) {
+static int line_start(struct content *c, uint64_t at, uint64_t *out) {
     uint8_t buf[4096];
-    while (at > 0) {
+    for (*out = 0; at > 0;) {
         size_t n = at < sizeof buf ? (size_t)at : sizeof buf;
-        if (content_read(c, buf, n, at - n) != (ssize_t)n)
-            return 0;
+        ssize_t got = content_read(c, buf, n, at - n);
+        if (got != (ssize_t)n) {
+            errno = got < 0 ? errno : EBUSY; /* it was truncated just now */
+            return -1;
+        }
         const uint8_t *newline = memrchr(buf, '\n', n);
-        if (newline != NULL)
-            return at - n + (uint64_t)(newline - buf) + 1;
+        if (newline != NULL) {
+            *out = at - n + (uint64_t)(newline - buf) + 1;
+            break;
+        }
         at -= n;
     }
     return 0;
 }
 
-int position_at(struct content *c, uint64_t at, struct tail_position *p) {
+int position_at_line(struct content *c, uint64_t at, struct tail_position *p) {
     uint8_t window[TAIL_WINDOW];
+    if (line_start(c, at, &at) != 0)
+        return -1;
     size_t n = at < TAIL_WINDOW ? (size_t)at : TAIL_WINDOW;
     ssize_t got = content_read(c, window, n, at - n);
     if (got != (ssize_t)n) {
@@ -196,8 +203,11 @@ int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, 
         if (!comparable(s, x, e) || memcmp(head, x->head, least) != 0 ||
             (least == 0 && x->place == PLACE_LIVE))
             continue;
-        if (!held && trail_hold(s, x) != 0)
+        if (!held && trail_hold(s, x) != 0) {
+            enum error_kind kind = error_kind_of(errno);
+            rc = kind == ERROR_RACE || kind == ERROR_ABSENT ? 0 : -1;
             continue; /* the next look sees what became of it */
+        }
         rc = compare(s, x, e, &c, &one, &common);
         if (!held)
             trail_unhold(s, x);
