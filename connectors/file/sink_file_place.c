@@ -409,19 +409,23 @@ static int compare_bytes(struct file_sink *s, struct target *t, const char *name
     return outcome;
 }
 
-/* The part isn't there: has it been made visible? */
-static bool was_shown(struct file_sink *s, struct target *t) {
+/* The part isn't there: has it been made visible? DONE, GONE (no), or a fault: a file that can't be
+ * read now may be it. */
+static int was_shown(struct file_sink *s, struct target *t, pawl_fault *f) {
     char name[FILE_NAME_SIZE];
     const struct file_note *n = &t->note;
     if (n->rotating && s->marked && s->mark.last_stream == t->stream &&
         s->mark.last_partition == t->partition && s->mark.last_first == n->first)
-        return true;
+        return PAWL_DONE;
     for (unsigned twin = 0; twin < 10; twin++) {
         file_visible_name(s, t, twin, name);
-        if (compare_bytes(s, t, name, NULL) == PAWL_DONE && t->tail_end == n->length)
-            return true;
+        int outcome = compare_bytes(s, t, name, f);
+        if (outcome == PAWL_DONE && t->tail_end == n->length)
+            return PAWL_DONE;
+        if (outcome != PAWL_DONE && outcome != PAWL_GONE)
+            return outcome;
     }
-    return false;
+    return PAWL_GONE;
 }
 
 static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
@@ -433,11 +437,14 @@ static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
         return compare_bytes(s, t, name, f);
     if (errno != ENOENT)
         return file_failed(s, f, "looking for a part");
-    if (was_shown(s, t)) {
+    int outcome = was_shown(s, t, f);
+    if (outcome == PAWL_DONE) {
         no_part(t);
         t->tail_end = 0;
         return fsync(s->dir) == 0 ? PAWL_DONE : file_failed(s, f, "syncing the directory");
     }
+    if (outcome != PAWL_GONE)
+        return outcome;
     return pawl_fault_set(
         f, PAWL_GONE, "%s in %s is not there%s%s", name, s->directory,
         t->note.rotating ? ", and it can't be told whether it was made visible" : "",
@@ -479,9 +486,14 @@ static int clear_others(struct file_sink *s, const struct target *t, uint64_t ne
         const struct file_name *p = &s->found[i];
         uint64_t ours = t->note.first != FILE_NONE ? t->note.first : next;
         struct stat st;
-        if (p->n[0] != t->stream || p->n[1] != t->partition ||
-            (!p->old && p->n[2] == ours &&
-             fstatat(s->dir, p->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)))
+        if (p->n[0] != t->stream || p->n[1] != t->partition)
+            continue;
+        if (fstatat(s->dir, p->name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+            if (errno == ENOENT) /* taken away just now */
+                continue;
+            return file_failed(s, f, "looking at a part");
+        }
+        if (!p->old && p->n[2] == ours && S_ISREG(st.st_mode))
             continue;
         if (set_aside(s, p->name) != 0)
             return file_failed(s, f, "setting a file aside");
@@ -537,9 +549,13 @@ static int take_over(struct file_sink *s, struct target *t, const struct file_st
         no_part(t);
         return PAWL_DONE;
     }
-    if (fd < 0 && errno != ENOENT)
-        return file_failed(s, f, "opening a part");
-    uint64_t size = fd >= 0 && fstat(fd, &info) == 0 ? (uint64_t)info.st_size : 0;
+    if ((fd < 0 && errno != ENOENT) || (fd >= 0 && fstat(fd, &info) != 0)) {
+        int failed = file_failed(s, f, "opening a part");
+        if (fd >= 0)
+            close(fd);
+        return failed;
+    }
+    uint64_t size = fd >= 0 ? (uint64_t)info.st_size : 0;
     int outcome = PAWL_DONE;
     if (size < st->length)
         outcome =
@@ -605,7 +621,8 @@ static int forget(struct file_sink *s, struct target *t, const pawl_sink_batch *
     t->note.shown = s->mark.shown;
     t->note.to = b->from;
     old_name(s, t, ".state", name);
-    if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 && set_aside(s, name) != 0)
+    if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? set_aside(s, name) != 0
+                                                                : errno != ENOENT)
         return file_failed(s, f, "setting a file aside");
     return clear_others(s, t, b->from, f);
 }
@@ -648,6 +665,8 @@ int file_check(void *self, const pawl_sink_batch *b, const char *text, uint64_t 
         return outcome;
     old_name(s, t, ".state", name);
     t->old_state = faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!t->old_state && errno != ENOENT)
+        return file_failed(s, f, "looking for a state");
     return clear_others(s, t, b->from, f);
 }
 
@@ -667,8 +686,10 @@ static int same_place(struct file_sink *s, pawl_fault *f) {
     if (now.st_dev != s->dir_dev || now.st_ino != s->dir_ino)
         return pawl_fault_set(f, PAWL_RETRY, "%s is another directory now", s->directory);
     mark_name(s, name);
-    if (s->marker < 0 || fstatat(s->dir, name, &now, AT_SYMLINK_NOFOLLOW) != 0 ||
-        fstat(s->marker, &ours) != 0 || now.st_ino != ours.st_ino)
+    bool named = fstatat(s->dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0;
+    if ((!named && errno != ENOENT) || (s->marker >= 0 && fstat(s->marker, &ours) != 0))
+        return file_failed(s, f, "looking at SINK.pawl");
+    if (s->marker < 0 || !named || now.st_ino != ours.st_ino)
         return not_same(s, f, name);
     return PAWL_DONE;
 }
@@ -690,9 +711,12 @@ int file_same(struct file_sink *s, struct target *t, pawl_fault *f) {
     uint64_t size = t->tail_end > t->note.length ? t->tail_end : t->note.length;
     if (s->part < 0 && errno != ENOENT && errno != ELOOP)
         return file_failed(s, f, "opening a part");
-    if (s->part < 0 || fstat(s->part, &ours) != 0 ||
-        fstatat(s->dir, name, &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != ours.st_ino ||
-        (uint64_t)ours.st_size != size)
+    if (s->part >= 0 && fstat(s->part, &ours) != 0)
+        return file_failed(s, f, "looking at a part");
+    bool named = fstatat(s->dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!named && errno != ENOENT)
+        return file_failed(s, f, "looking at a part");
+    if (s->part < 0 || !named || now.st_ino != ours.st_ino || (uint64_t)ours.st_size != size)
         return not_same(s, f, name);
     if (ours.st_ctim.tv_sec == t->changed.tv_sec && ours.st_ctim.tv_nsec == t->changed.tv_nsec)
         return PAWL_DONE;
