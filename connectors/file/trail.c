@@ -358,15 +358,25 @@ bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
     trail_stop_reading(s, x);
     int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || st.st_ino != e->inode || st.st_dev != e->device) {
+    int error = fd < 0 || fstat(fd, &st) != 0                     ? errno
+                : st.st_ino != e->inode || st.st_dev != e->device ? ENOENT
+                                                                  : 0;
+    if (error != 0) {
         if (fd >= 0)
             close(fd);
-        s->again = true; /* the next look sees what became of it */
+        trail_error(s, x, error, e->path); /* the next look sees what became of it */
         return false;
     }
     watch_forget(&s->watch, &x->wd);
-    if (files_set_path(x, e->path, e->base) != 0 || files_identify(x, fd, e->path) != 0)
+    if (files_set_path(x, e->path, e->base) != 0) {
+        close(fd);
+        trail_error(s, x, ENOMEM, e->path);
         return false;
+    }
+    if (files_identify(x, fd, e->path) != 0) {
+        trail_error(s, x, errno, e->path);
+        return false;
+    }
     x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
     x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
     x->tail.seen_size = UINT64_MAX;

@@ -98,9 +98,12 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
         trail_error(s, NULL, errno, e->path);
         return NULL;
     }
-    if (fstat(fd, &st) != 0 || st.st_ino != e->inode || st.st_dev != e->device) {
+    int error = fstat(fd, &st) != 0                               ? errno
+                : st.st_ino != e->inode || st.st_dev != e->device ? ENOENT
+                                                                  : 0;
+    if (error != 0) {
+        trail_error(s, NULL, error, e->path);
         close(fd);
-        s->again = true;
         return NULL;
     }
     struct file *x = files_add(s, e->path, e->base);

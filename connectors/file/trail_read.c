@@ -391,7 +391,7 @@ static void wait_for_change(struct trail *s, int ms) {
 
 /* All that is there was read, and it isn't followed. */
 static bool is_over(const struct trail *s) {
-    if (s->set.follow || s->holds || s->error != 0)
+    if (s->set.follow || s->holds || s->again || s->error != 0)
         return false;
     for (size_t i = 0; i < s->count; i++)
         if (s->files[i]->error != 0 || s->files[i]->changed ||
