@@ -3,6 +3,7 @@
  * cmd_processor.c - `pawl processor list` and `pawl processor forget`.
  */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -22,6 +23,27 @@ static int list(cli_args *a) {
     return cli_close(log, dir, cli_finish_output(CLI_OK));
 }
 
+/* Batches that a sink has decided on in two phases, and that its target may still hold prepared:
+ * nobody will settle them once the sink is forgotten. False: there are some, and they were named. */
+static bool settled(pawl *log, const char *processor, const char *dir) {
+    uint32_t id, open = 0;
+    char name[128];
+    pawl_decision d;
+    bool found = false;
+    for (uint32_t i = 0; !found && pawl_processor_at(log, i, &id, name) >= 0; i++)
+        found = strcmp(name, processor) == 0;
+    for (uint32_t i = 0; found && pawl_decision_at(log, i, &d) >= 0; i++)
+        if (d.processor == id && strncmp(d.name, "pawl-", 5) == 0) {
+            cli_error("the batch %s is decided and not settled", d.name);
+            open++;
+        }
+    if (open != 0)
+        cli_error("%s: run the sink '%s' once more, so that it settles them, or end them in the "
+                  "target by hand and run it with on_lost: accept; then forget it",
+                  dir, processor);
+    return open == 0;
+}
+
 static int forget(cli_args *a) {
     if (a->count != 3)
         return cli_usage(a, "forget takes DIR and NAME");
@@ -30,6 +52,8 @@ static int forget(cli_args *a) {
     int exit_code = cli_open(a, dir, 0, &log);
     if (exit_code != CLI_OK)
         return exit_code;
+    if (!settled(log, name, dir))
+        return cli_close(log, dir, CLI_PROBLEM);
     int code = pawl_processor_forget(log, name);
     if (code == PAWL_NOT_FOUND) {
         cli_error("there is no processor '%s' in %s; `pawl processor list %s` shows what there is",
@@ -56,7 +80,8 @@ const cli_command cli_processor = {
     .details = "A processor that will never run again holds back retention until it is forgotten. "
                "One that "
                "is forgotten\n"
-               "and runs again begins at the oldest record that is kept.",
+               "and runs again begins at the oldest record that is kept. A sink with batches that "
+               "it has\ndecided on and not settled in its target isn't forgotten.",
     .min = 2,
     .max = 3,
     .opens = true,

@@ -223,6 +223,27 @@ static void *run_processors(void *arg) {
     return NULL;
 }
 
+/* Sinks of this log that are not in the file any more, and left batches that they had decided on:
+ * each is said, since nobody settles them. */
+static void say_unsettled(const pipeline *p) {
+    pawl_decision d;
+    for (uint32_t i = 0; pawl_decision_at(p->log, i, &d) >= 0; i++) {
+        uint32_t id;
+        char name[128] = "?";
+        bool found = false, here = false;
+        for (uint32_t k = 0; !found && pawl_processor_at(p->log, k, &id, name) >= 0; k++)
+            found = id == d.processor;
+        for (size_t k = 0; k < p->c->flow_count; k++)
+            here |= p->c->flows[k].kind == FLOW_SINK && strcmp(p->c->flows[k].name, name) == 0;
+        if (strncmp(d.name, "pawl-", 5) == 0 && !here)
+            run_say(
+                2, p->c->name, name,
+                "the batch %s was decided and is not settled, and this sink is not in the file: "
+                "its target may hold it prepared. Put the sink back, so that it settles it",
+                d.name);
+    }
+}
+
 /* Everything of p->c, into the open log; and off it goes. */
 static int build(pipeline *p) {
     config *c = p->c;
@@ -241,6 +262,8 @@ static int build(pipeline *p) {
                : w->kind == FLOW_SINK    ? add_sink(p, w)
                                          : add_source(p, w);
     }
+    if (code == CLI_OK)
+        say_unsettled(p);
     for (size_t i = 0; code == CLI_OK && i < p->sink_count; i++)
         if (pawl_sink_start(p->sinks[i]) < 0)
             code = cannot(p, "", PAWL_MEMORY, NULL);

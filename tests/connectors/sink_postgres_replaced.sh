@@ -137,6 +137,32 @@ if r["exit"] != 0 or copies() != [0, 1] or r2["exit"] != 0 or r2["redelivered"] 
     failed.append("accepted as lost")
     print("FAILED: accepted as lost", copies(), r, r2)
 
+# ---- a sink that is gone, with a batch that is decided: said, and not forgotten
+new_log(values)
+fresh()
+sink(TWO, ["batch=1000", "at=batch-decided:2:kill -9 $PPID"], settings(TWO), KILLED)
+r = sh(pawl, "processor", "forget", log, "to-db")
+if r.returncode != 1 or b"is decided and not settled" not in r.stderr:
+    failed.append("forgotten")
+    print("FAILED: forgotten", r)
+with open(top + "/p.yml", "w") as f:
+    f.write("log: {directory: %s}\nstreams: [in]\n"
+            "sinks: {other: {type: exec, from: in, command: ['true']}}\n" % log)
+child = subprocess.Popen([pawl, "run", top + "/p.yml"], stderr=subprocess.PIPE)
+told = b""
+while b"was decided and is not settled" not in told:
+    line = child.stderr.readline()
+    told += line
+    if line == b"":
+        failed.append("a sink that is not in the file")
+        print("FAILED: a sink that is not in the file", told)
+        break
+child.terminate()
+child.communicate()
+sink(TWO, ["batch=1000"], settings(TWO))
+if copies() != [1] or sh(pawl, "processor", "forget", log, "to-db").returncode != 0:
+    failed.append("settled, then forgotten")
+
 # ---- the log is another one
 for kind in (T, TWO):
     new_log(values)
