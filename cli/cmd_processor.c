@@ -24,7 +24,7 @@ static int list(cli_args *a) {
 }
 
 /* Batches that a sink has decided on in two phases, and that its target may still hold prepared:
- * nobody will settle them once the sink is forgotten. False: there are some, and they were named. */
+ * nobody will settle them once the sink is forgotten. False: there are some; each is named. */
 static bool settled(pawl *log, const char *processor, const char *dir) {
     uint32_t id, open = 0;
     char name[128];

@@ -212,11 +212,17 @@ typedef struct pawl_sink_ops {
      *      one none. GONE: the target can't tell. */
     int (*identity)(void *self, const pawl_sink_batch *batch, char *text, size_t size,
                     pawl_fault *f);
+    /* -    With position(): a number that stands for the batch's last record, and that no other
+     *      record of any log has. Called before commit(), which stores it with the position. */
+    void (*mark)(void *self, uint64_t mark);
+    /* -    The number stored with the position. If the target is ahead of the log, it tells whether
+     *      the log was restored and went another way. GONE: none. */
+    int (*marked)(void *self, const pawl_sink_batch *batch, uint64_t *mark, pawl_fault *f);
 } pawl_sink_ops;
 #define PAWL_SINK_OPS_INIT \
     { \
         sizeof(pawl_sink_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0 \
+            0, 0, 0, 0 \
     }
 
 /* ---------------------------------------------------------------- running sinks */

@@ -22,7 +22,7 @@ extern const pawl_connector connect_sink_postgres;
 
 struct place {
     char stream[16], partition[16], to[24], from[24];
-    const char *values[8];
+    const char *values[9];
 };
 
 static void place_of(const struct pg_sink *s, const pawl_sink_batch *b, uint64_t to, uint64_t from,
@@ -31,8 +31,8 @@ static void place_of(const struct pg_sink *s, const pawl_sink_batch *b, uint64_t
     snprintf(p->partition, sizeof p->partition, "%u", b->partition);
     snprintf(p->to, sizeof p->to, "%llu", (unsigned long long)to);
     snprintf(p->from, sizeof p->from, "%llu", (unsigned long long)from);
-    const char *values[8] = {s->log, s->name, p->stream,     p->partition,
-                             p->to,  p->from, s->full_table, s->table_oid};
+    const char *values[9] = {s->log,  s->name,       p->stream,    p->partition, p->to,
+                             p->from, s->full_table, s->table_oid, s->mark};
     memcpy(p->values, values, sizeof values);
 }
 
@@ -40,18 +40,25 @@ static void place_of(const struct pg_sink *s, const pawl_sink_batch *b, uint64_t
 /* The statements go by name. The rows are in the table that has the name now, which can't change
  * before the transaction ends; is it the one that was there at opening? */
 #define THE_TABLE " AND $7::regclass::oid = $8::oid"
+/* The mark of the batch's last record, in a row of its own beside the position's. */
+#define PUT_MARK \
+    "WITH m AS (INSERT INTO %s VALUES ($1, $2, $3, -1 - $4::bigint, $9) ON CONFLICT (log_id, " \
+    "sink, stream_id, partition) DO UPDATE SET position = excluded.position) "
 
-/* Runs a statement; its %s becomes the position table. *changed: number of rows changed. */
+/* Runs a statement; each %s becomes the position table. *changed: number of rows changed. */
 static int on_positions(struct pg_sink *s, const char *format, int count, const struct place *p,
                         PGresult **out, long *changed, pawl_fault *f) {
     struct bytes b = {0};
     PGresult *r = NULL;
-    const char *hole = strstr(format, "%s");
-    if (s->full_positions == NULL || !bytes_room(&b, strlen(format) + strlen(s->full_positions)))
-        return pawl_fault_set(f, PAWL_RETRY, "no memory");
-    int n = snprintf(b.at, b.size, "%.*s%s%s", (int)(hole - format), format, s->full_positions,
-                     hole + 2);
-    int outcome = n > 0 ? pg_query(&s->link, b.at, count, p->values, &r, f) : PAWL_FATAL;
+    char piece[300];
+    bool well = s->full_positions != NULL;
+    for (const char *at = format, *hole; well && at != NULL; at = hole != NULL ? hole + 2 : NULL) {
+        hole = strstr(at, "%s");
+        snprintf(piece, sizeof piece, "%.*s", hole != NULL ? (int)(hole - at) : 299, at);
+        well = bytes_text(&b, piece) && (hole == NULL || bytes_text(&b, s->full_positions));
+    }
+    int outcome = well ? pg_query(&s->link, b.at, count, p->values, &r, f)
+                       : pawl_fault_set(f, PAWL_RETRY, "no memory");
     free(b.at);
     if (changed != NULL)
         *changed = outcome == PAWL_DONE ? strtol(PQcmdTuples(r), NULL, 10) : 0;
@@ -89,6 +96,27 @@ static int pg_position(void *self, const pawl_sink_batch *b, uint64_t *offset, p
     return outcome;
 }
 
+static void pg_mark(void *self, uint64_t mark) {
+    struct pg_sink *s = self;
+    snprintf(s->mark, sizeof s->mark, "%llu", (unsigned long long)mark);
+}
+
+static int pg_marked(void *self, const pawl_sink_batch *b, uint64_t *mark, pawl_fault *f) {
+    struct place p;
+    PGresult *r = NULL;
+    place_of(self, b, 0, 0, &p);
+    int outcome = on_positions(self,
+                               "SELECT position FROM %s WHERE log_id = $1 AND sink = $2 AND "
+                               "stream_id = $3 AND partition = -1 - $4::bigint",
+                               4, &p, &r, NULL, f);
+    if (outcome == PAWL_DONE && PQntuples(r) == 0)
+        outcome = PAWL_GONE;
+    else if (outcome == PAWL_DONE)
+        *mark = strtoull(PQgetvalue(r, 0, 0), NULL, 10);
+    PQclear(r);
+    return outcome;
+}
+
 /* Runs in the batch's transaction, so rows and position are committed together or not at all. */
 static int move_position(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
     struct stand *t = stands_of(&s->stands, b);
@@ -106,9 +134,9 @@ static int move_position(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault
             "DO UPDATE SET position = excluded.position",
             5, &p, NULL, &changed, f);
     else if (t->there)
-        outcome =
-            on_positions(s, "UPDATE %s SET position = $5" THE_ROW " AND position = $6" THE_TABLE, 8,
-                         &p, NULL, &changed, f);
+        outcome = on_positions(
+            s, PUT_MARK "UPDATE %s SET position = $5" THE_ROW " AND position = $6" THE_TABLE, 9, &p,
+            NULL, &changed, f);
     else
         outcome =
             on_positions(s, "INSERT INTO %s VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", 5,
@@ -422,6 +450,7 @@ static int pg_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) 
     out->rollback_prepared = pg_rollback_prepared, out->list_prepared = pg_list_prepared,
     out->committed = pg_committed;
     out->identity = pg_sink_identity;
+    out->mark = pg_mark, out->marked = pg_marked;
     out->flags = s->kind == PAWL_SINK_TWO_PHASE ? PAWL_SINK_POSITION : 0;
     out->abort = pg_abort, out->idle = pg_idle, out->status = pg_status, out->destroy = pg_destroy;
     return 0;

@@ -30,6 +30,7 @@ struct pg_sink {
     char *full_table, *full_positions; /* quoted */
     char *types[COLUMNS_MAX];          /* of the table's columns, as SQL */
     char table_oid[24];                /* when it was opened */
+    char mark[24];                     /* of the batch's last record */
     char log[33], name[65];            /* log id and sink, as in the position table */
     struct stands stands;
 };

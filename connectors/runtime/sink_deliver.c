@@ -27,6 +27,7 @@ struct delivery {
     uint64_t handed;    /* the records below have been handed to it */
     uint64_t bytes;
     uint64_t last_lsn; /* of the frame that holds the last of them */
+    uint64_t mark;     /* of the last of them */
     bool at_most_once;
     bool decided; /* two-phase: nothing but the target can stop it now */
     pawl_fault fault;
@@ -137,6 +138,7 @@ static int write_records(struct pawl_sink *s, struct delivery *d) {
             t->used += n;
             d->at += n;
             d->last_lsn = t->chunk.records[t->used - 1].lsn;
+            d->mark = sink_record_mark(&t->chunk.records[t->used - 1]);
         }
     }
     bool all_durable = durable(s, d);
@@ -148,6 +150,8 @@ static int write_records(struct pawl_sink *s, struct delivery *d) {
 
 static int end_batch(struct pawl_sink *s, struct delivery *d) {
     flow_point(&s->flow, "batch-written");
+    if (s->ops.mark != NULL)
+        s->ops.mark(s->ops.self, d->mark);
     if (sink_is(s, PAWL_SINK_TRANSACTIONAL))
         return end_transactional(s, d);
     if (sink_is(s, PAWL_SINK_TWO_PHASE))

@@ -118,6 +118,33 @@ int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at) {
     return rc == PAWL_STOPPED ? 0 : rc < 0 ? rc : rc > 0;
 }
 
+uint64_t sink_record_mark(const pawl_record *r) {
+    uint64_t h = r->lsn * UINT64_C(0x9E3779B97F4A7C15) ^
+                 (uint64_t)r->timestamp_ns * UINT64_C(0xC2B2AE3D27D4EB4F) ^
+                 (r->offset + 1) * UINT64_C(0x165667B19E3779F9);
+    h = (h ^ h >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
+    return (h ^ h >> 32) >> 2;
+}
+
+int sink_mark_at(struct pawl_sink *s, const struct part *t, uint64_t offset, uint64_t *mark) {
+    pawl_reader *r = NULL;
+    pawl_batch b;
+    pawl_bounds kept;
+    int rc = pawl_partition_bounds(s->flow.log, t->stream.id, t->partition, &kept);
+    if (rc == 0 && (offset < kept.first || offset >= kept.durable))
+        return PAWL_GONE;
+    if (rc == 0)
+        rc = pawl_reader_open(s->flow.log, t->stream.id, t->partition, offset, PAWL_READ_COMMITTED,
+                              &r);
+    if (rc == 0)
+        rc = pawl_read(r, 1, 0, &b);
+    bool there = rc > 0 && b.count > 0 && b.records[0].offset == offset;
+    if (there)
+        *mark = sink_record_mark(&b.records[0]);
+    pawl_reader_close(r);
+    return there ? PAWL_DONE : rc < 0 && rc != PAWL_LOST && rc != PAWL_TRIMMED ? rc : PAWL_GONE;
+}
+
 void sink_rewind(struct part *t, uint64_t offset) {
     pawl_reader_close(t->reader);
     t->reader = NULL;

@@ -6,7 +6,9 @@
  *   with position  the target stands            then
  *                  where the log stands         go on
  *                  ahead of the log             its commit was the last thing that happened: the
- *                                               log follows. Two-phase: can't be: stop
+ *                                               log follows. If the record there is not the one
+ *                                               that the target got: on_replaced. Two-phase: it
+ *                                               can't be: stop
  *                  ahead of the log's end       another log, or one restored from a backup: stop
  *                  below, in an open gap        what is between went elsewhere: go on from the
  *                                               log's position
@@ -101,6 +103,48 @@ static int no_position(struct pawl_sink *s, struct part *t, const pawl_bounds *b
     return lost_some(s, t, 0, b);
 }
 
+/* The target is ahead of the log, at `at`. Is the record before that the one that the target got? A
+ * log that was restored from a backup, and went another way, has others there: to follow the target
+ * would pass over them. *other: it isn't, and the sink goes on from the log's position. A step. */
+static int same_history(struct pawl_sink *s, struct part *t, const pawl_sink_batch *b, uint64_t at,
+                        bool *other) {
+    char text[480];
+    pawl_fault f = {.offset = NOWHERE};
+    uint64_t theirs = 0, ours = 0;
+    *other = false;
+    if (s->ops.marked == NULL)
+        return 0;
+    int outcome = s->ops.marked(s->ops.self, b, &theirs, &f);
+    if (outcome == PAWL_GONE)
+        return 0;
+    if (outcome != PAWL_DONE)
+        return sink_answer(s, "marked", outcome, &f);
+    int rc = sink_mark_at(s, t, at - 1, &ours);
+    if (rc < 0)
+        return sink_log_answer(s, rc);
+    if (rc == PAWL_GONE || ours == theirs)
+        return 0;
+    snprintf(
+        text, sizeof text,
+        "the target stands at offset %llu of %s/%u, and the log at %llu; but the record before "
+        "that is not the one that the target got: the log was restored from a backup and went "
+        "another way",
+        (unsigned long long)at, t->stream.name, t->partition, (unsigned long long)t->logged);
+    if (sink_adopts(s)) {
+        flow_report(&s->flow, 2, "%s. As on_replaced says, the records from %llu on are delivered",
+                    text, (unsigned long long)t->logged);
+        *other = true;
+        return 0;
+    }
+    size_t n = strlen(text);
+    snprintf(
+        text + n, sizeof text - n,
+        ". on_replaced = \"adopt\" delivers this log's records from %llu on, of which the target "
+        "may have some",
+        (unsigned long long)t->logged);
+    return sink_stop_for_good(s, text);
+}
+
 static int ask_position(struct pawl_sink *s, struct part *t) {
     char name[NAME_MAX_BYTES], text[400];
     pawl_sink_batch batch;
@@ -141,6 +185,10 @@ static int ask_position(struct pawl_sink *s, struct part *t) {
         return sink_stop_for_good(s, text);
     }
     if (at > t->logged) {
+        bool other;
+        rc = same_history(s, t, &batch, at, &other);
+        if (rc != 0 || other)
+            return rc;
         rc = sink_log(
             s, &(struct log_change){
                    .part = t, .from = t->logged, .to = at, .finish = {t->gap}, .durable = true});

@@ -83,6 +83,12 @@ bool sink_parse(struct pawl_sink *s, const char *name, struct part **part, uint6
  * t->chunk is an interval that the log has lost; or another error of the log. `at` is t->next, or
  * the offset after the records of a batch that are written. */
 int sink_fetch(struct pawl_sink *s, struct part *t, uint64_t at);
+/* A number that stands for the record: other records of this log, and those of a log that was
+ * restored and went another way, have others. 62 bits. */
+uint64_t sink_record_mark(const pawl_record *r);
+/* The same of the record at `offset`, as the log has it. GONE: the log doesn't keep it. < 0: a code
+ * of the log. */
+int sink_mark_at(struct pawl_sink *s, const struct part *t, uint64_t offset, uint64_t *mark);
 /* The next record to deliver is that at `offset`, which is read again. */
 void sink_rewind(struct part *t, uint64_t offset);
 /* How many records are durable in the log and not delivered. Any thread. */

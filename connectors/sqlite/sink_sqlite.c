@@ -19,6 +19,7 @@
  *   row of the position table     log_id       sink   stream_id, partition, position
  *   the target's id               target-HEX   ""     0
  *   a position                    the log's    sink   that of the sink
+ *   the mark of the record below  the log's    sink   partition: -1 - that of the position
  *
  *   result of SQLite                                                 outcome
  *   BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL, SCHEMA    RETRY
@@ -46,6 +47,7 @@ struct sqlite_sink {
     uint32_t busy_ms;
     sqlite3 *db;
     sqlite3_stmt *insert, *begin, *commit, *move, *put, *version;
+    uint64_t mark; /* of the batch's last record */
     struct place place;
     bool opened_before;
     int64_t schema; /* the schema's version when the connection was made */
@@ -404,13 +406,11 @@ static void bind_place(sqlite3_stmt *q, const pawl_sink_batch *b, char hex[33]) 
     sqlite3_bind_int64(q, 4, b->partition);
 }
 
-static int sqlite_position(void *self, const pawl_sink_batch *b, uint64_t *offset, pawl_fault *f) {
-    struct sqlite_sink *s = self;
-    struct stand *t = stands_of(&s->stands, b);
+/* DONE, or GONE: no such row. `partition`: of the row. */
+static int read_row(struct sqlite_sink *s, const pawl_sink_batch *b, int64_t partition,
+                    uint64_t *at, pawl_fault *f) {
     sqlite3_stmt *q = NULL;
     char hex[33];
-    if (t == NULL)
-        return pawl_fault_set(f, PAWL_RETRY, "no memory");
     sqlite3_str *text = sqlite3_str_new(s->db);
     sqlite3_str_appendf(
         text,
@@ -420,17 +420,48 @@ static int sqlite_position(void *self, const pawl_sink_batch *b, uint64_t *offse
     if (outcome != PAWL_DONE)
         return outcome;
     bind_place(q, b, hex);
+    sqlite3_bind_int64(q, 4, partition);
     int rc = sqlite3_step(q);
-    t->asked = true;
-    t->there = rc == SQLITE_ROW;
-    t->at = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(q, 0) : 0;
+    *at = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(q, 0) : 0;
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         outcome = answer_all(s, "reading the position in", f);
     else
-        outcome = t->there ? PAWL_DONE : PAWL_GONE;
-    *offset = t->at;
+        outcome = rc == SQLITE_ROW ? PAWL_DONE : PAWL_GONE;
     sqlite3_finalize(q);
     return outcome;
+}
+
+static int sqlite_position(void *self, const pawl_sink_batch *b, uint64_t *offset, pawl_fault *f) {
+    struct sqlite_sink *s = self;
+    struct stand *t = stands_of(&s->stands, b);
+    if (t == NULL)
+        return pawl_fault_set(f, PAWL_RETRY, "no memory");
+    int outcome = read_row(s, b, b->partition, offset, f);
+    t->asked = true;
+    t->there = outcome == PAWL_DONE;
+    t->at = *offset;
+    return outcome;
+}
+
+static void sqlite_mark(void *self, uint64_t mark) {
+    struct sqlite_sink *s = self;
+    s->mark = mark;
+}
+
+static int sqlite_marked(void *self, const pawl_sink_batch *b, uint64_t *mark, pawl_fault *f) {
+    return read_row(self, b, -1 - (int64_t)b->partition, mark, f);
+}
+
+/* In the transaction that moves the position. */
+static int put_mark(struct sqlite_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
+    char hex[33];
+    bind_place(s->put, b, hex);
+    sqlite3_bind_int64(s->put, 4, -1 - (sqlite3_int64)b->partition);
+    sqlite3_bind_int64(s->put, 5, (sqlite3_int64)s->mark);
+    sqlite3_bind_int(s->put, 6, 1);
+    int rc = run(s, s->put);
+    sqlite3_clear_bindings(s->put);
+    return rc == SQLITE_OK ? PAWL_DONE : answer_all(s, "moving the position in", f);
 }
 
 static int move_position(struct sqlite_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
@@ -453,7 +484,7 @@ static int move_position(struct sqlite_sink *s, const pawl_sink_batch *b, pawl_f
     if (changed != 1)
         return pawl_fault_set(f, PAWL_RETRY, "the position in %s was moved by someone else",
                               s->path);
-    return PAWL_DONE;
+    return put_mark(s, b, f);
 }
 
 /* ---- batches */
@@ -595,6 +626,7 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
     out->position = sqlite_position, out->abort = sqlite_abort;
     out->status = sqlite_status, out->destroy = sqlite_destroy;
     out->identity = sqlite_identity;
+    out->mark = sqlite_mark, out->marked = sqlite_marked;
     out->flags = s->idempotent ? PAWL_SINK_POSITION : 0;
     return 0;
 }

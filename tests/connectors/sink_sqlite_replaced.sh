@@ -267,6 +267,35 @@ r = sink(["batch=300"])
 if r["exit"] != 0 or copies() != [2]:
     failed.append("a log made anew, and later")
 
+# ---- a log that was restored from a backup, and went another way
+start("wal")
+shutil.copytree(log, log + "2")
+sink(["batch=300"])
+shutil.rmtree(log)
+os.rename(log + "2", log)
+assert sh(pawl, "ingest", log, "in", data=b"another\n" * 10).returncode == 0
+r = sink(["batch=300"]) # the log it was: the records that are there are passed over
+if r["exit"] != 0 or [n for (n,) in sql(db, "select count(*) from u")] != [3010]:
+    failed.append("a log restored, the same so far")
+    print("FAILED: a log restored, the same so far", r)
+start("wal")
+shutil.copytree(log, log + "2")
+assert sh(pawl, "ingest", log, "in", data=b"one\n" * 10).returncode == 0
+sink(["batch=300"])
+shutil.rmtree(log)
+os.rename(log + "2", log)
+assert sh(pawl, "ingest", log, "in", data=b"another\n" * 12).returncode == 0
+r = sink(["batch=300"])
+if r["exit"] != 3 or "went another way" not in r["message"]:
+    failed.append("a log restored")
+    print("FAILED: a log restored", r)
+r = sink(["batch=300", "on_replaced=adopt"])
+if r["exit"] != 0 or sql(db, "select count(*) from u where v = 'another'") != [(12,)]:
+    failed.append("a log restored, adopted")
+    print("FAILED: a log restored, adopted", r)
+if sink(["batch=300"])["records"] != "0":
+    failed.append("a log restored, adopted, and later")
+
 # ---- a second pipeline, with a copy of the log, writes under the same name
 start("wal")
 shutil.copytree(log, log + "2")
@@ -279,5 +308,5 @@ if r["exit"] != 0 or not whole() or "someone else" not in r["errors"]:
 shutil.rmtree(top)
 if failed:
     sys.exit("FAILED: " + ", ".join(failed))
-print("%d cases" % (len(UP) + len(DOWN) + 11))
+print("%d cases" % (len(UP) + len(DOWN) + 15))
 PY
