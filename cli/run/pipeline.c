@@ -419,6 +419,8 @@ static void *reload_thread(void *arg) {
     pthread_mutex_unlock(&p->mutex);
     if (build(p) == CLI_OK)
         run_say(1, p->c->name, "", "reloaded");
+    else /* half of it is there: that can't go on */
+        atomic_store(&p->broken, 1);
     atomic_store(&p->reloading, 0);
     wake_main_loop(p); /* what has failed meanwhile was not noticed */
     return NULL;
@@ -461,8 +463,8 @@ void pipeline_tick(pipeline *p) {
     pthread_mutex_unlock(&p->mutex);
     if (failed[0] != 0 && atomic_load(&p->failed) == 0)
         remember(p, "stopped", failed);
-    bool over =
-        atomic_load(&p->log_failed) != 0 || (p->runner_begun && atomic_load(&p->run_ended) != 0);
+    bool over = atomic_load(&p->log_failed) != 0 || atomic_load(&p->broken) != 0 ||
+                (p->runner_begun && atomic_load(&p->run_ended) != 0);
     if (over || none_left || (count != 0 && p->c->end_on_failure)) {
         run_say(3, p->c->name, "",
                 over        ? "it can't go on: it is ended"

@@ -46,6 +46,7 @@ typedef struct pipeline {
     _Atomic int state;               /* enum pipeline_state */
     _Atomic int failed;
     _Atomic int log_failed; /* the log acknowledges nothing more */
+    _Atomic int broken;     /* it couldn't be built again after a reload */
     _Atomic uint64_t drain_until_ns;
     _Atomic int reloading;
     uint64_t idle_since_ns;
