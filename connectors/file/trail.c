@@ -267,9 +267,9 @@ static struct entry *copy_of(struct trail *s, const struct look *l, const struct
  * the position that the file has not. */
 static struct entry *copied_unseen(struct trail *s, const struct look *l, const struct file *x,
                                    bool *unread) {
-    for (size_t i = 0; i < l->survey.count; i++) {
+    for (size_t i = 0; i < x->rank; i++) { /* it is older in the order */
         struct entry *e = &l->survey.entry[i];
-        if (e->kind == ENTRY_LIVE || e->file != NULL || !same_base(x, e) ||
+        if (e->kind != ENTRY_ROTATED || e->file != NULL || !same_base(x, e) ||
             (e->packed ? x->tail.pos.at == 0 : e->size <= x->tail.pos.at) ||
             e->mtime <= x->tail.pos.mtime)
             continue;
@@ -518,8 +518,8 @@ static void see_file(struct trail *s, struct look *l, struct file *x) {
     v.end = x->ended                                                ? END_WAITED
             : x->known && x->place != PLACE_LOST && trail_at_end(x) ? END_REACHED
                                                                     : END_AHEAD;
-    if (v.bytes == BYTES_SAME && v.name == NAME_FOLLOWED && x->tail.pos.at < TAIL_WINDOW &&
-        s->glob == NULL && x->tail.content.fd >= 0) {
+    if (v.bytes == BYTES_SAME && e != NULL && x->tail.pos.at < TAIL_WINDOW &&
+        x->tail.content.fd >= 0) {
         copy = copied_unseen(s, l, x, &unread);
         v.bytes = copy != NULL ? BYTES_CHANGED : v.bytes;
     } else if (v.bytes == BYTES_CHANGED || v.bytes == BYTES_EMPTYING || v.bytes == BYTES_NONE)
