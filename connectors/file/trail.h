@@ -38,7 +38,7 @@
 #define HEAD_BYTES 256u
 #define SETTLED_NS UINT64_C(3000000000) /* a file that kept its size for that long is whole */
 #define REWRITE_NS UINT64_C(1000000000) /* how long an emptied file may be one being rewritten */
-#define SURE_BYTES 64u /* this many equal bytes prove a copy even where the original has a name */
+#define SURE_BYTES 32u /* this many equal bytes prove a copy even where the original has a name */
 
 enum { START_BEGINNING = 0, START_OLDEST = 1, START_END = 2 };
 enum { REPLACED_READ = 0, REPLACED_STOP = 1 };

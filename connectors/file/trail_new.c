@@ -233,7 +233,8 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
 
 /* Has the file no name that shows its place in the order? */
 static bool without_place(const struct file *x) {
-    return x->place == PLACE_LOST || (x->place == PLACE_NAMELESS && !x->leaving);
+    return x->place == PLACE_LOST || (x->place == PLACE_NAMELESS && !x->leaving) ||
+           (x->place == PLACE_ASIDE && x->entry != NULL && x->entry->kind == ENTRY_OTHER);
 }
 
 /* May x have had this followed name? After a restart the name of a file that is gone isn't

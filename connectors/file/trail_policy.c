@@ -66,7 +66,7 @@ static const struct new_case news[] = {
 
     {"copy-in-its-place", {NEW_ANY, TWIN_WHOLE, TWIN_GONE, SETTLED_ANY}, NEW_COPY,
      "the file that was read has lost its name, and this one has all that was read of it"},
-    {"copy-beside-backup", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_ASIDE, SETTLED_ANY}, NEW_COPY,
+    {"copy-beside-backup", {NEW_ANY, TWIN_WHOLE, TWIN_ASIDE, SETTLED_ANY}, NEW_COPY,
      "an editor renamed the file to its backup's name and wrote a new one"},
     {"older-copy", {NEW_ANY, TWIN_PART, TWIN_GONE, SETTLED_ANY}, NEW_SHARE,
      "an older copy, with other lines after it: the lines that they share have come"},
@@ -77,9 +77,9 @@ static const struct new_case news[] = {
     {"shorter-copy", {NEW_ANY, TWIN_GROWING, TWIN_GONE, SETTLED_YES}, NEW_SHARE,
      "an older or shorter copy: all of its lines have come"},
 
-    {"editing", {NEW_FOLLOWED, TWIN_GROWING, TWIN_ASIDE, SETTLED_NO}, NEW_HOLD,
+    {"editing", {NEW_ANY, TWIN_GROWING, TWIN_ASIDE, SETTLED_NO}, NEW_HOLD,
      "as copy-beside-backup, and it may still be being written"},
-    {"editing-little", {NEW_FOLLOWED, TWIN_GROWING, TWIN_RENAMED, SETTLED_NO}, NEW_HOLD,
+    {"editing-little", {NEW_ANY, TWIN_GROWING, TWIN_RENAMED, SETTLED_NO}, NEW_HOLD,
      "as editing: it is empty, or has a heading only"},
     {"heading-after-rotation", {NEW_ANY, TWIN_ANY, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN,
      "a rotated file and the next one may begin with the same heading"},

@@ -97,7 +97,11 @@ static const char *last_part(const char *path) {
 }
 
 /* Are both called after a third file that is read? */
-static bool have_one_base(const struct trail *s, const char *a, const char *b) {
+static bool have_one_base(const struct trail *s, const struct file *x, const struct entry *e) {
+    const char *a = last_part(x->path), *b = e->name;
+    if ((x->base != NULL && called_after(b, x->base)) ||
+        (e->base != NULL && called_after(a, e->base)))
+        return true;
     for (size_t i = 0; i < s->count; i++) {
         const char *base = last_part(s->files[i]->path);
         if (s->files[i]->place == PLACE_LIVE && called_after(a, base) && called_after(b, base))
@@ -117,7 +121,7 @@ static enum twin_name name_of(const struct trail *s, const struct file *x, const
         return TWIN_KEPT;
     if (x->place == PLACE_LIVE && called_after(name, e->name))
         return sure ? TWIN_ASIDE : TWIN_RENAMED;
-    if (x->place == PLACE_LIVE && sure && have_one_base(s, name, e->name))
+    if (x->place == PLACE_LIVE && sure && have_one_base(s, x, e))
         return TWIN_KEPT;
     if (x->place == PLACE_LIVE)
         return TWIN_IN_PLACE;
@@ -168,10 +172,22 @@ static int weight(const struct new_evidence *e) {
     return of_twin[e->twin] * 8 + (e->twin == TWIN_NONE ? 0 : TWIN_NAME_ANY - (int)e->of);
 }
 
+/* Was x renamed as rotation does it, from the new file's name? Then the new file is the next one,
+ * whatever it begins with. */
+static bool is_rotated_from(const struct file *x, const struct entry *e) {
+    const char *name = last_part(x->path);
+    size_t n = strlen(e->name);
+    if (x->place == PLACE_ASIDE && x->entry != NULL)
+        return x->entry->kind == ENTRY_ROTATED;
+    return x->place == PLACE_LIVE && strncmp(name, e->name, n) == 0 &&
+           (name[n] == '.' || name[n] == '-') && name[n + 1] >= '0' && name[n + 1] <= '9';
+}
+
 /* May a new file under this name be a copy of x? One file that is followed has one name, so what
  * keeps that name has no copy that would be read. */
 static bool comparable(const struct trail *s, const struct file *x, const struct entry *e) {
-    if (x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed || x->leaving)
+    if (x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed || x->leaving ||
+        is_rotated_from(x, e))
         return false;
     return x->place != PLACE_LIVE || (s->glob != NULL && e->kind == ENTRY_LIVE && s->set.follow);
 }
