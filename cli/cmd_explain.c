@@ -58,13 +58,19 @@ static void print_outside(int depth, const pawl_outside_place *a, const pawl_out
 
 static void follow_inputs(walk *w, const pawl_origin *o, int depth);
 
-/* A record that has nothing outside: the input that made it. */
-static void follow_record(walk *w, const pawl_stream_info *s, uint32_t partition, uint64_t offset,
-                          int depth) {
+/* A record that has nothing outside: the input that made it, unless its commit is `shown` already.
+ * Returns the LSN of the commit. */
+static uint64_t follow_record(walk *w, const pawl_stream_info *s, uint32_t partition,
+                              uint64_t offset, int depth, uint64_t shown) {
     pawl_origin *o = depth < DEPTH_MAX ? calloc(1, sizeof *o) : NULL; /* some 18 KiB */
-    if (o != NULL && pawl_explain(w->log, s->id, partition, offset, o) == 0)
-        follow_inputs(w, o, depth);
+    uint64_t lsn = UINT64_MAX;
+    if (o != NULL && pawl_explain(w->log, s->id, partition, offset, o) == 0) {
+        lsn = o->lsn;
+        if (lsn != shown)
+            follow_inputs(w, o, depth);
+    }
     free(o);
+    return lsn;
 }
 
 /* The records from `from` up to `to` of an input: outside, or by another processor. The first and
@@ -73,6 +79,7 @@ static void follow(walk *w, const char *stream, uint32_t partition, uint64_t fro
                    int depth) {
     pawl_stream_info s;
     pawl_outside_place a = PAWL_OUTSIDE_PLACE_INIT, b = PAWL_OUTSIDE_PLACE_INIT;
+    uint64_t shown = UINT64_MAX;
     if (from == to || pawl_stream_find(w->log, stream, &s) < 0)
         return;
     int first = pawl_explain_outside(w->log, s.id, partition, from, &a);
@@ -88,12 +95,12 @@ static void follow(walk *w, const char *stream, uint32_t partition, uint64_t fro
     } else if (first == 0) {
         print_outside(depth, &a, &a);
     } else if (first == PAWL_NOT_FOUND) {
-        follow_record(w, &s, partition, from, depth);
+        shown = follow_record(w, &s, partition, from, depth, shown);
     }
     if (last == 0)
         print_outside(depth, &b, &b);
     else if (last == PAWL_NOT_FOUND && to - from > 1)
-        follow_record(w, &s, partition, to - 1, depth);
+        (void)follow_record(w, &s, partition, to - 1, depth, shown);
 }
 
 static void follow_inputs(walk *w, const pawl_origin *o, int depth) {

@@ -197,6 +197,7 @@ static int search_entry(pawl *p, struct search *s, const struct frame_header *h,
 
 static int search_frame(pawl *p, const struct frame_header *h, const uint8_t *frame, void *arg) {
     struct search *s = arg;
+    uint64_t left = frame_records(h, frame);
     for (uint32_t i = 0; i < h->runs && !s->found; i++) {
         struct run r;
         struct origin_entry e;
@@ -204,10 +205,11 @@ static int search_frame(pawl *p, const struct frame_header *h, const uint8_t *fr
         uint32_t at = 0;
         frame_run(frame, h, i, &r, &data);
         for (uint32_t k = 0; r.type == RUN_ORIGINS && k < r.count && !s->found; k++) {
-            if (!origin_decode(data, r.len, &at, &e))
+            if (!origin_decode(data, r.len, &at, &e) || e.records > left)
                 return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
                                "an origin of the commit at LSN %llu does not fit its run",
                                (unsigned long long)h->lsn);
+            left -= e.records;
             TRY(search_entry(p, s, h, frame, &e));
             if (s->found) {
                 pthread_mutex_lock(&p->mutex); /* for the name */

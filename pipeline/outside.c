@@ -343,6 +343,7 @@ static void note_silent(struct outside *o) {
 int outside_commit(struct outside *o, const struct frame_header *h, const uint8_t *frame,
                    const struct tables *tables) {
     bool records = false, named = false, readable = true;
+    uint64_t left = frame_records(h, frame);
     o->h = h;
     o->frame = frame;
     o->tables = tables;
@@ -355,10 +356,11 @@ int outside_commit(struct outside *o, const struct frame_header *h, const uint8_
         frame_run(frame, h, i, &r, &data);
         records |= r.type == RUN_RECORDS || r.type == RUN_SPILLED;
         for (uint32_t k = 0; r.type == RUN_ORIGINS && k < r.count; k++) {
-            if (!origin_decode(data, r.len, &at, &e))
+            if (!origin_decode(data, r.len, &at, &e) || e.records > left)
                 return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
                                "an origin of the commit at LSN %llu does not fit its run",
                                (unsigned long long)h->lsn);
+            left -= e.records;
             TRY(take_entry(o, &e, &readable));
             named = true;
         }

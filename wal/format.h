@@ -453,6 +453,8 @@ void index_encode(struct bytes *b, const struct index_entry *e);
 bool index_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct index_entry *e);
 void origin_encode(struct bytes *b, const struct origin_entry *e);
 bool origin_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct origin_entry *e);
+/* Number of records of a commit: its entries together cover no more. */
+uint64_t frame_records(const struct frame_header *h, const uint8_t *frame);
 /* The spans of a decoded entry, one by one. */
 void origin_spans(const struct origin_entry *e, struct origin_span *s);
 bool origin_next_span(const struct origin_entry *e, struct origin_span *s);

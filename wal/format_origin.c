@@ -137,6 +137,17 @@ bool origin_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct origi
     return order_whole(e) && marks_whole(e);
 }
 
+uint64_t frame_records(const struct frame_header *h, const uint8_t *frame) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *ignored;
+        frame_run(frame, h, i, &r, &ignored);
+        n += r.type == RUN_RECORDS || r.type == RUN_SPILLED ? r.count : 0;
+    }
+    return n;
+}
+
 void origin_spans(const struct origin_entry *e, struct origin_span *s) {
     *s = (struct origin_span){.left = e->records};
 }

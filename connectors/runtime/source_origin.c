@@ -81,7 +81,8 @@ static bool mark_of(const struct piece *p, size_t k, uint64_t lines, uint64_t *m
     return o->mark_kind != PAWL_MARKS_NONE && *mark >= p->from && *mark <= o->to;
 }
 
-static int name(struct piece *p, uint32_t stream, uint64_t to, size_t end, int32_t kind,
+/* Names the interval up to `to`, with its own marks, or (kind GIVEN, *mark) with one. */
+static int name(struct piece *p, uint32_t stream, uint64_t to, size_t end, const uint64_t *mark,
                 const char *passed) {
     pawl_outside o = p->of->o;
     o.struct_size = sizeof o;
@@ -91,9 +92,10 @@ static int name(struct piece *p, uint32_t stream, uint64_t to, size_t end, int32
     o.to = to;
     o.flags = p->flags | (passed != NULL ? (uint32_t)PAWL_OUTSIDE_PASSED : 0);
     o.stream = stream;
-    o.mark_kind = kind;
-    o.marks = kind == PAWL_MARKS_GIVEN ? p->of->o.marks + p->first : NULL;
-    o.mark_count = kind == PAWL_MARKS_GIVEN ? end - p->first : 0;
+    o.mark_kind = passed != NULL ? PAWL_MARKS_NONE : mark != NULL ? PAWL_MARKS_GIVEN : o.mark_kind;
+    bool given = o.mark_kind == PAWL_MARKS_GIVEN;
+    o.marks = !given ? NULL : mark != NULL ? mark : p->of->o.marks + p->first;
+    o.mark_count = given ? end - p->first : 0;
     int rc = pawl_tx_origin(p->tx, p->producer, &o);
     p->from = to;
     p->first = end;
@@ -115,12 +117,12 @@ static int put_apart(struct piece *p, const struct origins_putter *q, uint32_t s
     const char *why = NULL;
     int rc = 0;
     if (k != p->first || mark != p->from || (p->flags & once) != 0)
-        rc = name(p, stream, mark, k, p->of->o.mark_kind, NULL);
+        rc = name(p, stream, mark, k, NULL, NULL);
     if (rc == 0)
         rc = q->refused(q->arg, index, &why);
     if (rc < 0)
         return rc;
-    return name(p, stream, next, k + 1, PAWL_MARKS_NUMBERS, rc == 1 ? why : NULL);
+    return name(p, stream, next, k + 1, &mark, rc == 1 ? why : NULL);
 }
 
 static int put_interval(struct piece *p, const struct origins_putter *q, uint32_t stream,
@@ -143,7 +145,7 @@ static int put_interval(struct piece *p, const struct origins_putter *q, uint32_
     }
     uint64_t to = p->of->o.to;
     bool all = p->first == count && p->from == to && p->first != 0; /* it is named already */
-    return all ? 0 : name(p, stream, to, count, p->of->o.mark_kind, NULL);
+    return all ? 0 : name(p, stream, to, count, NULL, NULL);
 }
 
 int origins_put(const struct origins *from, pawl_tx *tx, const pawl_producer *producer,

@@ -337,7 +337,41 @@ def file_cases():
             files.check(case, act(files), passed, again)
 
 
+# ---- dead letters, and through processors
+
+
+def dead_letters_and_outputs():
+    keep, drop = numbered(b"keep", 0, 15), numbered(b"drop", 0, 9)
+    lines = keep[:9] + [b"x" * 500] + drop + keep[9:]
+    with tempfile.TemporaryDirectory() as directory:
+        log, path, file = directory + "/log", directory + "/p.yaml", directory + "/app.log"
+        with open(file, "wb") as f:
+            f.write(text(lines))
+        with open(path, "w") as f:
+            f.write(
+                "log: {directory: %s}\nstreams: {lines: {}, kept: {}, last: {}, dead: {}}\n"
+                "sources:\n"
+                "  in: {type: file, path: %s, to: lines, line_max: 64, dead_letter: dead}\n"
+                "processors:\n"
+                "  one: {type: filter, from: lines, to: kept, match: '^keep'}\n"
+                "  two: {type: filter, from: kept, to: last, match: '4$'}\n" % (log, file)
+            )
+        run("run", path, "--until-idle")
+        data, long = text(lines), lines.index(b"x" * 500)
+        begin = len(text(lines[:long]))
+        if explain(log, "dead", 0)[1:] != (begin, begin + 501):
+            wrong.append("dead letter: %s" % run("explain", log, "dead", "0"))
+        told = run("explain", log, "last", "0")
+        found = re.search(r"^ +outside +file \S+, bytes (\d+) to (\d+)", told, re.M)
+        if not found or b"keep 4\n" not in data[int(found[1]) : int(found[2])]:
+            wrong.append("through processors: %s" % told)
+        if told.count("by processor") != 2:
+            wrong.append("through processors, not two: %s" % told)
+        run("audit", log)
+
+
 standard_input()
+dead_letters_and_outputs()
 ingest(1)
 ingest(3)
 file_cases()

@@ -25,6 +25,25 @@ static void use_records(const uint8_t *data, const struct run *r) {
     }
 }
 
+/* Whatever the run's type is: its bytes as origins. */
+static void use_origins(const uint8_t *data, const struct run *r) {
+    struct origin_entry e;
+    struct origin_span s;
+    uint64_t mark;
+    uint32_t at = 0;
+    while (origin_decode(data, r->len, &at, &e)) {
+        uint32_t n = 0;
+        origin_spans(&e, &s);
+        for (uint32_t i = 0; i < 1000 && origin_next_span(&e, &s); i++)
+            n += s.count;
+        if (at > r->len || n > e.records || (const uint8_t *)e.marks + e.marks_len > data + r->len)
+            abort();
+        if (e.records != 0 && origin_mark(&e, e.records - 1, &mark) &&
+            (mark < e.from || mark > e.to))
+            abort();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static uint8_t frame[FRAME_HEADER_SIZE + CAP];
     struct frame_header h = {.lsn = LSN, .epoch = 1};
@@ -59,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         frame_run(frame, &seen, i, &r, &at);
         if (at + r.len > frame + sizeof frame)
             abort();
+        use_origins(at, &r);
         if (r.type == RUN_RECORDS)
             use_records(at, &r);
     }

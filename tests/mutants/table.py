@@ -437,4 +437,12 @@ MUTANTS = [
      "    guess->seal_lsn = before.seal_lsn;", "    guess->seal_lsn = 0;"),
     ("lost-tables-not-told", "PAWL-9", "pipeline/inspect_lost.c",
      "        j->check->lost_unknown += j->telling;\n    }\n    for", "    }\n    for"),
+    ("skipped-record-not-said", "PAWL-15", "connectors/runtime/source_origin.c",
+     "&mark, rc == 1 ? why : NULL);", "&mark, rc == 2 ? why : NULL);"),
+    ("longer-copy-named-as-another-file", "PAWL-15", "connectors/file/trail_name.c",
+     "x->named_at, x->named_at, PAWL_OUTSIDE_CONTINUES, older, 0);",
+     "x->named_at, x->named_at, PAWL_OUTSIDE_BEGINS, older, 0);"),
+    ("position-moves-without-a-reason", "PAWL-15", "connectors/file/trail_name.c",
+     "if (to <= x->named_at || (to - x->named_at > NEWLINE_MAX && !blank))",
+     "if (to <= x->named_at || (to - x->named_at < NEWLINE_MAX && !blank))"),
 ]
