@@ -200,6 +200,14 @@ def records(work, stream):
     return out.stdout.decode().split("\n")[:-1]
 
 
+def numbers(work):
+    return [int(line.split(":")[1]) for line in records(work, "logs")]
+
+
+def lost_logs(logs, got):
+    return {n for n in range(logs.certain, logs.sent) if not too_long(n)} - set(got)
+
+
 def count(work, numbered, logs):
     seen = {s.name: [] for s in numbered}
     for line in records(work, "lines"):
@@ -228,7 +236,7 @@ def count(work, numbered, logs):
     by_connection = sorted(got, key=lambda n: bisect.bisect_right(logs.begins, n))
     if len(got) != len(set(got)) or by_connection != sorted(got):
         raise Failed("syslog: doubled, or out of order")
-    lost = {n for n in range(logs.certain, logs.sent) if not too_long(n)} - set(got)
+    lost = lost_logs(logs, got)
     if lost:
         raise Failed("syslog: %d messages lost after the last kill" % len(lost))
     return len(got)
@@ -280,7 +288,9 @@ def main():
             time.sleep(0.002)
         logs.stop = True
         logs.join(30)
-        run.terminate()  # what was received is drained
+        while lost_logs(logs, numbers(work)) and time.monotonic() < END:
+            time.sleep(0.05)  # a source that stops leaves what it has not read yet
+        run.terminate()
         if run.wait(60) != 0:
             raise Failed("pawl run ended with %d" % run.returncode)
         messages = count(work, numbered, logs)
