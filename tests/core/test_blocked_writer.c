@@ -85,12 +85,14 @@ static void it_goes_on_at_once(void **state) {
         while (end_of() == end)
             usleep(500);
         waited[i] = now_ms() - began;
-        for (; left > 0; usleep(1000))
+        while (atomic_load(&left) > 0) {
             if (end_of() > position) {
                 end = end_of();
                 advance(position, end);
                 position = end;
             }
+            usleep(1000);
+        }
         assert_int_equal(pthread_join(thread, &rc), 0);
         assert_null(rc);
     }
