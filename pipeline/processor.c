@@ -254,8 +254,8 @@ static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_
     const struct pawl_processor *proc = t->processor;
     if (proc->config.on_error == PAWL_ON_ERROR_STOP && ctx->refused)
         return fail(PAWL_PROCESSOR,
-                    "processor %s refuses the record at offset %llu of partition %u: %s(%d)",
-                    proc->name, (unsigned long long)r->offset, t->partition, ctx->why, code);
+                    "processor %s refuses the record at offset %llu of partition %u: %s",
+                    proc->name, (unsigned long long)r->offset, t->partition, ctx->why);
     if (proc->config.on_error == PAWL_ON_ERROR_STOP)
         return fail(
             PAWL_PROCESSOR,
