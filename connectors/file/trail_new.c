@@ -138,7 +138,9 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
     }
     x->begun_at = x->tail.pos.at;
     x->after = before != x ? before : NULL;
-    x->dirty = s->glob == NULL || common != 0;
+    /* A file without a predecessor is a chosen start. The others are found again by their place
+     * behind it: a position at 0 proves nothing once the file that it names is compressed. */
+    x->dirty = (s->glob == NULL && x->after == NULL) || common != 0;
     e->file = x;
     forget_held(s, e);
     s->begun = true;

@@ -179,6 +179,34 @@ static void rotated_while_running(void **state) {
     }
 }
 
+/* Two rotations come at once, and the process ends after some steps; then the file between, which
+ * was seen but not read, is compressed. */
+static void compressed_after_it_was_seen(void **state) {
+    (void)state;
+    if (!can_pack(0))
+        skip();
+    for (int steps = 1; steps <= 10; steps++)
+        for (int both = 0; both <= 1; both++) {
+            struct feed *f = begin("file");
+            feed_set(f, "rotate_wait", "1h");
+            f->config.batch_records = 100;
+            lines(f, 0, 300);
+            feed_begin(f);
+            feed_drive(f);
+            sh(f, "mv in in.2");
+            lines(f, 300, 600);
+            sh(f, "mv in in.1");
+            lines(f, 600, 610);
+            for (int i = 0; i < steps; i++)
+                assert_true(pawl_source_step(f->source) >= 0);
+            feed_end(f);
+            sh(f, both ? "gzip in.1 in.2" : "gzip in.1");
+            feed_begin(f);
+            all_came(f, "seen", 0);
+            feed_free(f);
+        }
+}
+
 static void copied_truncated_and_compressed(void **state) {
     (void)state;
     for (int live = 0; live <= 1; live++) {
@@ -423,6 +451,7 @@ int main(void) {
         cmocka_unit_test(rotated_while_stopped),
         cmocka_unit_test(restarted_within),
         cmocka_unit_test(rotated_while_running),
+        cmocka_unit_test(compressed_after_it_was_seen),
         cmocka_unit_test(copied_truncated_and_compressed),
         cmocka_unit_test(still_being_compressed),
         cmocka_unit_test(an_incomplete_archive_delays_nothing),
