@@ -27,6 +27,40 @@ static int no_memory(pawl_fault *f) {
     return pawl_fault_set(f, PAWL_RETRY, "no memory");
 }
 
+#define THE_LOCK \
+    " FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND " \
+    "(l.classid::bigint << 32 | l.objid::bigint) = hashtextextended($1, 0)"
+
+/* Another session has the sink's lock: one that a killed process left, or another pipeline's. */
+static int still_at_work(struct pg_sink *s, const char *name, pawl_fault *f) {
+    PGresult *r = NULL;
+    int outcome = pg_query(&s->link,
+                           "SELECT string_agg(l.pid || coalesce(' since ' || (SELECT backend_start "
+                           "FROM pg_stat_activity a WHERE a.pid = l.pid), ''), ', ')" THE_LOCK,
+                           1, &name, &r, NULL);
+    pawl_fault_set(
+        f, PAWL_RETRY, "another session of sink %s is still at work in the server: process %.120s",
+        s->name, outcome == PAWL_DONE && !PQgetisnull(r, 0, 0) ? PQgetvalue(r, 0, 0) : "unknown");
+    PQclear(r);
+    return PAWL_RETRY;
+}
+
+/* The lock is the session's, if the session is ours alone. A pooler that pools transactions gives
+ * each statement another one, and then nothing keeps an older process's statements out. */
+static int holds_lock(struct pg_sink *s, const char *name, pawl_fault *f) {
+    PGresult *r = NULL;
+    int outcome =
+        pg_query(&s->link, "SELECT bool_or(l.pid = pg_backend_pid())" THE_LOCK, 1, &name, &r, f);
+    bool holds = outcome == PAWL_DONE && PQgetvalue(r, 0, 0)[0] == 't';
+    PQclear(r);
+    return holds || outcome != PAWL_DONE
+               ? outcome
+               : pawl_fault_set(f, PAWL_FATAL,
+                                "the session does not hold the lock that it took: a pooler between "
+                                "pools transactions or statements. Let it pool sessions "
+                                "(pool_mode = session), or connect without it");
+}
+
 static int session(struct pg_sink *s, pawl_fault *f) {
     char statement[16], lock[16], name[128];
     snprintf(statement, sizeof statement, "%u", s->link.statement_ms);
@@ -54,9 +88,8 @@ static int session(struct pg_sink *s, pawl_fault *f) {
     outcome = pg_query(&s->link, "SELECT pg_advisory_lock(hashtextextended($1, 0))", 1,
                        (const char *const[]){name}, NULL, f);
     if (outcome != PAWL_DONE && strcmp(pg_state(), "55P03") == 0)
-        return pawl_fault_set(f, PAWL_RETRY,
-                              "another session of sink %s is still at work in the server", s->name);
-    return outcome;
+        return still_at_work(s, name, f);
+    return outcome == PAWL_DONE ? holds_lock(s, name, f) : outcome;
 }
 
 /* ---- the table */
