@@ -170,6 +170,7 @@ static bool may_be_rewritten(const struct trail *s, struct file *x, uint64_t siz
 
 /* What the file itself has. Opens it if it isn't known yet. */
 static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct entry *e) {
+    bool moved = s->glob == NULL || e == NULL || x->path == NULL || strcmp(x->path, e->path) != 0;
     if (e != NULL && files_set_path(x, e->path, e->base) != 0)
         return BYTES_UNREAD;
     if (x->tail.content.fd < 0) {
@@ -186,7 +187,7 @@ static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct en
     struct stat st;
     int enough = content_may_have(&x->tail.content, x->tail.pos.at);
     int same = enough <= 0 || fstat(x->tail.content.fd, &st) != 0 ? (enough == 0 ? 0 : -1)
-               : x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed
+               : moved || x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed
                    ? tail_matches(&x->tail.content, &x->tail.pos)
                    : 1;
     if (same < 0) {
