@@ -181,7 +181,11 @@ static struct file *choose(struct trail *s, uint64_t now, bool retry) {
             return s->files[k];
         }
     }
-    return s->reading != NULL && tail_has_lines(s->tail) ? s->reading : NULL;
+    /* no other file has anything: the one that had its turn goes on */
+    s->batches = 0;
+    return s->reading != NULL && (tail_has_lines(s->tail) || is_ready(s, s->reading, now, retry))
+               ? s->reading
+               : NULL;
 }
 
 /* At most HELD_MAX files of a directory stay open. */
