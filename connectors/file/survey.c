@@ -45,6 +45,20 @@ static bool rotated_from(const char *name, const char *base, size_t n) {
            name[n + 1] >= '0' && name[n + 1] <= '9';
 }
 
+/* Is it a name of a file sink's own: its SINK.pawl, a part that is not whole yet
+ * ("...-FIRST.part"), or what it has set aside of one? */
+static bool is_sinks_own(const char *name) {
+    const char *end = strrchr(name, '.'), *part = strstr(name, ".part");
+    if (end != NULL && strcmp(end, ".pawl") == 0)
+        return true;
+    return part != NULL && part - name > 20 && part[-21] == '-' &&
+           strspn(part - 20, "0123456789") == 20;
+}
+
+static bool followed(const char *glob, const char *name) {
+    return fnmatch(glob, name, FNM_PERIOD) == 0 && !is_sinks_own(name);
+}
+
 static bool is_rotated(const struct trail *s, const char *name, const char *base) {
     char stem[NAME_MAX + 1];
     size_t n = decompress_stem(name);
@@ -253,7 +267,7 @@ static int look_in(struct trail *s, const char *directory, const char *base, boo
             continue;
         if (being_packed(path, base))
             continue;
-        if (s->glob != NULL && first && fnmatch(s->glob, e->d_name, FNM_PERIOD) == 0 &&
+        if (s->glob != NULL && first && followed(s->glob, e->d_name) &&
             (s->set.packed || decompress_stem(e->d_name) == 0))
             rc = add(l, path, ENTRY_LIVE, NULL);
         else if (s->glob == NULL && first && strcmp(e->d_name, s->name) == 0)

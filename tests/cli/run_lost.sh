@@ -114,4 +114,15 @@ wait "$pid" 2>/dev/null
 [ "$(grep -o 'set aside as [^ ]*' err | wc -l)" -eq 2 ] || bad "it says only: $(cat err)"
 cat out/*.log | cmp - lines || bad "the records are not there, once"
 echo "kept: what was not pawl's"
+
+# A pipeline that reads such a directory takes its whole files only.
+cp out/*-00000000000000000000.log out/out-1-0-00000000000000000009.part
+cat >p2.yaml <<END
+log: {directory: log2, segment_size: 1M}
+streams: {lines: {}}
+sources: {in: {type: dir, path: out, to: lines, follow: false}}
+sinks: {out2: {type: file, from: lines, directory: out2}}
+END
+timeout 60 "$pawl" run p2.yaml --quiet --until-idle 2>err || bad "the next pipeline: $(cat err)"
+cat out2/*.log | cmp - lines || bad "it has read what is the sink's own"
 exit "$((failures > 0))"
