@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Sources that listen, in a `pawl run` that is killed with -9 again and again, while its senders
-cut their connections and start again. A seed decides what is sent, in which pieces, and after how many
-acknowledged lines the next kill comes: net_kill9.py [SEED].
+cut their connections and start again. A seed decides what is sent, in which pieces, and after how
+many acknowledged lines the next kill comes: net_kill9.py [SEED].
 
     numbered, over a Unix socket (whose name a killed process leaves behind), TCP and TLS
             each line once and in order; a line that is too long once as a dead letter; what was
