@@ -89,7 +89,7 @@ static int add(char *text, size_t size, int at, uint64_t n, const char *what) {
 static const char *lost_text(const pawl_check *c, char text[240]) {
     int at;
     if (!any_lost(c))
-        return "nothing lost (0 records)";
+        return c->repaired != 0 ? "nothing lost (0 records)" : "nothing more lost";
     bool more = c->lost_unknown + c->lost_untold != 0;
     if (more && c->lost_records == 0)
         at = snprintf(text, 240, "how many records are lost is unknown");

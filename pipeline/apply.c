@@ -130,6 +130,17 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     return 0;
 }
 
+/* After damage: what was consumed was there, so a partition doesn't end before it. Else records
+ * that are appended later would get offsets that a processor has passed, and never be read. */
+static int reach_position(struct tables *t, const struct frame_header *h,
+                          const struct position_entry *e) {
+    const struct stream *s = tables_stream(t, e->stream);
+    if (s == NULL || e->partition >= s->partitions || e->to <= s->parts[e->partition].next)
+        return 0;
+    return apply_records(
+        t, h, &(struct run){.stream = e->stream, .partition = e->partition, .base = e->to}, true);
+}
+
 static int apply_positions(struct tables *t, const struct frame_header *h, const struct run *r,
                            const uint8_t *data, bool lost) {
     uint32_t at = 0;
@@ -149,11 +160,15 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
                 TRY(lost_processor(t, e.processor));
                 TRY(lost_stream(t, e.stream, e.partition));
             }
+            if (lost)
+                TRY(reach_position(t, h, &e));
             TRY(tables_set_position(t, e.processor, e.stream, e.partition, e.to));
             continue;
         }
         if (p->offset != e.from && !(lost && e.from > p->offset))
             return damaged(h, "an interval does not begin where the one before ended");
+        if (lost)
+            TRY(reach_position(t, h, &e));
         assert(p->offset <= e.to); /* PAWL-4: a position only grows */
         p->offset = e.to;
     }

@@ -117,8 +117,23 @@ static void tell_sequences(struct judge *j, const struct frame_header *h, const 
     tell(j, h, "sequences-lost", text);
 }
 
-static void find_positions(struct judge *j, const struct frame_header *h, const struct run *r,
-                           const uint8_t *data) {
+/* Where the records of a partition in this commit end; 0: it has none. */
+static uint64_t end_in_frame(const struct frame_header *h, const uint8_t *frame, uint32_t stream,
+                             uint32_t partition) {
+    uint64_t end = 0;
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *ignored;
+        frame_run(frame, h, i, &r, &ignored);
+        if ((r.type == RUN_RECORDS || r.type == RUN_SPILLED) && r.stream == stream &&
+            r.partition == partition)
+            end = r.base + r.count;
+    }
+    return end;
+}
+
+static void find_positions(struct judge *j, const struct frame_header *h, const uint8_t *frame,
+                           const struct run *r, const uint8_t *data) {
     const struct tables *t = &j->tables;
     uint32_t at = 0;
     for (uint32_t k = 0; k < r->count; k++) {
@@ -131,6 +146,12 @@ static void find_positions(struct judge *j, const struct frame_header *h, const 
             p = tables_position(t, c.processor, c.stream, c.partition);
         else
             return;
+        if (r->type == RUN_POSITIONS) { /* what was consumed was there */
+            uint64_t next = next_offset(j, e.stream, e.partition, e.to);
+            uint64_t own = end_in_frame(h, frame, e.stream, e.partition);
+            if (e.to > next && own == 0)
+                tell_records(j, h, e.stream, e.partition, next, e.to, "");
+        }
         if (p != NULL)
             tell_interval(j, h, p, r->type == RUN_POSITIONS ? e.from : c.offset);
     }
@@ -162,7 +183,7 @@ static void find_jumps(struct judge *j, const struct frame_header *h, const uint
         frame_run(frame, h, i, &r, &data);
         find_records(j, h, frame, i, &r, data);
         if (r.type == RUN_POSITIONS || r.type == RUN_C_POSITIONS)
-            find_positions(j, h, &r, data);
+            find_positions(j, h, frame, &r, data);
         if (r.type == RUN_PRODUCERS || r.type == RUN_C_PRODUCERS)
             find_sequences(j, h, &r, data);
     }

@@ -503,6 +503,39 @@ static void lost_names_are_given_back(void **state) {
     assert_int_equal(c.lost_names, 0);
 }
 
+/* The last records of a partition are lost, and a processor had passed them: records that are
+ * appended now must not get their offsets, which it would never read. */
+static void offsets_that_were_consumed_are_not_given_again(void **state) {
+    struct fixture *f = *state;
+    uint32_t s, worker;
+    uint64_t lost;
+    pawl_tx *tx;
+    pawl_receipt receipt;
+    pawl *log = reopen(f);
+    pawl_record r = {.value = "after", .value_len = 5};
+    assert_int_equal(pawl_stream_create(log, "s", 1, &s), 0);
+    assert_int_equal(pawl_processor_register(log, "worker", &worker), 0);
+    append(log, s, "first");
+    append(log, s, "second");
+    assert_int_equal(pawl_begin(log, &tx), 0);
+    assert_int_equal(pawl_advance(tx, worker, s, 0, 0, 2), 0);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    assert_int_equal(pawl_close(log), 0);
+    damage(f, "second");
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, 1);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &lost), 1);
+    assert_int_equal(lost, 1);
+    log = reopen(f);
+    assert_int_equal(pawl_append(log, s, 0, &r, &receipt), 0);
+    assert_int_equal(receipt.offset, 2);
+    assert_int_equal(pawl_close(log), 0);
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &lost), 2);
+    assert_int_equal(lost, 1);
+}
+
 /* A processor whose registration is lost keeps its position under its id; it can be forgotten. */
 static void a_lost_processor_is_forgotten(void **state) {
     struct fixture *f = *state;
@@ -540,6 +573,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lost_names_are_given_back, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_processor_is_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(offsets_that_were_consumed_are_not_given_again, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(spilled_transactions_behind_a_lost_frame_are_well, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_lost_spilled_part_is_told, setup, teardown),

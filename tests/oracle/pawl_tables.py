@@ -296,6 +296,8 @@ class Tables:
                 "position interval of processor %d, stream %d partition %d from %d instead of %d"
                 % (*key, row.first, expected)
             )
+        if self.unsure and row.end > self.next.get(key[1:], 0):
+            self.next[key[1:]] = row.end  # what was consumed was there
         self.positions[key] = row.end
 
     def _apply_producer(self, row, answer, complain):
