@@ -19,14 +19,14 @@ static bool has_settled(struct trail *s, const struct entry *e) {
         if (h->inode != e->inode || h->device != e->device)
             continue;
         if (h->size != e->size)
-            *h = (struct held){e->device, e->inode, e->size, now, false};
+            *h = (struct held){e->device, e->inode, e->size, now, 0, false};
         return now - h->since_ns >= SETTLED_NS;
     }
     struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
     if (more == NULL)
         return false;
     s->held = more;
-    more[s->held_count++] = (struct held){e->device, e->inode, e->size, now, false};
+    more[s->held_count++] = (struct held){e->device, e->inode, e->size, now, 0, false};
     return false;
 }
 
@@ -185,6 +185,21 @@ static void continue_in(struct trail *s, struct file *x, struct entry *e, uint64
     }
 }
 
+static void note_shared(struct trail *s, const struct entry *e, uint64_t at) {
+    for (size_t i = 0; i < s->held_count; i++)
+        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
+            s->held[i].shared = at;
+}
+
+/* A new file that had nothing but the beginning of one that was read, which then was truncated:
+ * copied before the last lines came, which were read in the original. */
+static uint64_t shared_of(const struct trail *s, const struct entry *e) {
+    for (size_t i = 0; i < s->held_count; i++)
+        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
+            return s->held[i].shared < e->size ? s->held[i].shared : e->size;
+    return 0;
+}
+
 static void see_new(struct trail *s, struct entry *e, enum new_name name) {
     struct new_evidence v = {.name = name, .settled = SETTLED_NO};
     struct file *with = NULL;
@@ -200,6 +215,12 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
     }
     if (v.twin != TWIN_NONE)
         v.settled = !s->set.follow || has_settled(s, e) ? SETTLED_YES : SETTLED_NO;
+    if (v.twin == TWIN_NONE && shared_of(s, e) != 0) {
+        (void)begin(s, e, shared_of(s, e), START_BEGINNING);
+        return;
+    }
+    if (v.twin != TWIN_NONE && (v.of == TWIN_KEPT || v.of == TWIN_IN_PLACE))
+        note_shared(s, e, with->tail.pos.at);
     switch (new_decide(&v)->action) {
     case NEW_BEGIN_AGAIN:
         pawl_source_report(s->context, 2,
