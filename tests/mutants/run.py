@@ -2,12 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the project with one deliberate fault at a time, and looks which test catches it.
 
-    run.py --apply            only: does each fault still match the sources exactly?
-    run.py [NAME...]          try all, or those named; exit code 1 if one is not caught
-    run.py --table FILE [NAME...]  and write the table into FILE, between its two markers; rows of others stay
+    run.py --apply                  only: does each fault still match the sources exactly?
+    run.py [NAME or PATH...]        try all, or those that are named, or that are in files whose
+                                    paths begin so; exit code 1 if one is not caught
+    run.py --table FILE [NAME...]   and write the table into FILE, between its two markers; rows of
+                                    others stay
+
+A fault in the core (table.py) is sought with the simulator and the test programs below; one outside
+(table_connect.py) with the tests of ctest that belong to its file.
 """
+import glob
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,9 +23,14 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
-from table import MUTANTS  # noqa: E402
+import table  # noqa: E402
+import table_connect  # noqa: E402
 
-LIMIT_S = 180  # of a machine that does other things too; none takes more than 60 on one that doesn't
+MUTANTS = table.MUTANTS + table_connect.MUTANTS
+# On a machine that does other things too; none takes more than 60 on one that doesn't. The tests of
+# ctest have limits of their own.
+LIMIT_S = 180
+DID_NOT_END = " (did not end)"
 C_TESTS = [
     "pace", "seam_faults", "one_writer", "processors", "positions", "producers", "full_disk",
     "transactions", "bit_flips", "decision_table", "recycling", "after_repair", "repair_kinds",
@@ -31,13 +43,43 @@ C_TESTS = [
 ]
 
 
-def catchers(build):
+def core_catchers(build):
     sim = os.path.join(build, "tests/sim/sim")
     yield "sim_kept_plans", [sim, "replay", os.path.join(ROOT, "tests/sim/kept.plans")]
     yield "sim_walk", [sim, "walk", "--from", "1", "--count", "80", "--jobs", "2"]
     for name in C_TESTS:
         yield name, [os.path.join(build, "tests/test_" + name)]
-    yield "sim_walk, longer", [sim, "walk", "--from", "81", "--count", "100000", "--seconds", "40", "--jobs", "2"]
+    yield "sim_walk, longer", [sim, "walk", "--from", "81", "--count", "100000", "--seconds", "40",
+                               "--jobs", "2"]
+
+
+def tests_of(path):
+    """The names of the tests of ctest for a file outside the core; None for one of the core."""
+    for prefix, names in table_connect.CATCHERS:
+        if path.startswith(prefix):
+            return names
+    return None
+
+
+def catchers(build, names):
+    if names is None:
+        return core_catchers(build)
+    ctest = ["ctest", "--test-dir", build, "--no-tests=error", "-R"]
+    return [(name, ctest + ["^%s$" % name]) for name in names]
+
+
+def targets(names):
+    """What these tests need: their own programs; a script needs the command and what helps it."""
+    if names is None:
+        return ["sim"] + ["test_" + name for name in C_TESTS]
+    programs = set()
+    for name in names:
+        if glob.glob(os.path.join(ROOT, "tests/*/test_%s.c" % name)):
+            programs.add("test_" + name)
+        else:
+            programs.update(["pawl", "prog_sink", "prog_source", "prog_powercut", "pawl_faults",
+                             "powercut_fuseblock"])
+    return sorted(programs)
 
 
 def apply_all():
@@ -56,7 +98,8 @@ def apply_all():
 
 
 def copy_tree(to):
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT,
+                           capture_output=True, text=True)
     names = files.stdout.split("\n") if files.returncode == 0 else []
     if not names:
         sys.exit("run.py: needs a git checkout")
@@ -66,41 +109,45 @@ def copy_tree(to):
             shutil.copy2(os.path.join(ROOT, name), os.path.join(to, name))
 
 
-def build_in(source, build):
-    targets = ["sim"] + ["test_" + name for name in C_TESTS]
-    return subprocess.run(["ninja", "-C", build] + targets, capture_output=True, text=True)
+def build_in(build, names):
+    """names: of tests, as tests_of() gives them."""
+    return subprocess.run(["ninja", "-C", build] + targets(names), capture_output=True, text=True)
 
 
 def stopped(process):
-    process.kill()
+    os.killpg(process.pid, signal.SIGKILL)  # ctest and the tests that it has started
     process.wait()
 
 
-def caught_by(build, cwd):
-    """Name of the first test that fails, seconds it took; (None, seconds) if all pass."""
-    for name, command in catchers(build):
+def caught_by(build, cwd, names, only=None):
+    """Name of the first test that fails, seconds it took; (None, 0) if all pass."""
+    for name, command in catchers(build, names):
+        if only not in (None, name, name + DID_NOT_END):
+            continue
         begun = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   cwd=cwd, start_new_session=True)
         try:
-            code = process.wait(timeout=LIMIT_S)
+            code = process.wait(timeout=LIMIT_S if names is None else None)
         except subprocess.TimeoutExpired:
             stopped(process)
-            return name + " (did not end)", LIMIT_S
+            return name + DID_NOT_END, LIMIT_S
         if code not in (0, 77):
             return name, time.monotonic() - begun
     return None, 0
 
 
 def try_mutant(mutant, source, build):
-    name, promise, path, old, new = mutant
+    _, _, path, old, new = mutant
     where = os.path.join(source, path)
     text = open(where).read()
+    names = tests_of(path)
     try:
         open(where, "w").write(text.replace(old, new, 1))
-        made = build_in(source, build)
+        made = build_in(build, names)
         if made.returncode != 0:
             return None, "it does not compile"
-        return caught_by(build, source)
+        return caught_by(build, source, names)
     finally:
         open(where, "w").write(text)
 
@@ -122,35 +169,49 @@ def write_table(path, rows):
     open(path, "w").write(head + begin + "".join(lines) + end + tail)
 
 
+def sound(caught, source, build):
+    """Do the tests that have caught something pass without any fault? Else they prove nothing."""
+    good = True
+    tests = {(tests_of(path) is None, test): tests_of(path) for path, test in caught}
+    for (_, test), names in sorted(tests.items(), key=lambda item: item[0]):
+        made = build_in(build, names)
+        if made.returncode != 0:
+            sys.exit(made.stdout)
+        failed, _ = caught_by(build, source, names, only=test)
+        if failed is not None:
+            print("without any fault, %s fails: what it caught means nothing" % failed)
+            good = False
+    return good
+
+
 def main(args):
     if args == ["--apply"]:
         return apply_all()
-    table = None
+    file = None
     if args[:1] == ["--table"]:
-        table = os.path.abspath(args[1])
+        file = os.path.abspath(args[1])
         args = args[2:]
-    wanted = [m for m in MUTANTS if not args or m[0] in args]
+    wanted = [m for m in MUTANTS if not args or m[0] in args or m[2].startswith(tuple(args))]
     rows, missed = [], 0
     with tempfile.TemporaryDirectory(prefix="pawl-mutants-") as tmp:
         source, build = os.path.join(tmp, "source"), os.path.join(tmp, "build")
         copy_tree(source)
-        subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", build, "-DPAWL_BENCH=OFF", "-DPAWL_EXAMPLES=OFF",
-                        "-DCMAKE_COMPILE_WARNING_AS_ERROR=OFF"], check=True, capture_output=True)
-        made = build_in(source, build)
-        if made.returncode != 0:
-            sys.exit(made.stdout)
-        healthy, _ = caught_by(build, source)
-        if healthy is not None:
-            print("without any fault, %s fails: nothing can be said" % healthy)
-            return 1
+        subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", build, "-DPAWL_BENCH=OFF",
+                        "-DPAWL_EXAMPLES=OFF", "-DCMAKE_COMPILE_WARNING_AS_ERROR=OFF"], check=True,
+                       capture_output=True)
         for mutant in wanted:
             test, took = try_mutant(mutant, source, build)
-            print("%-40s %-8s %s" % (mutant[0], mutant[1], "caught by %s in %.1f s" % (test, took) if test else "NOT CAUGHT"),
-                  flush=True)
+            told = "caught by %s in %.1f s" % (test, took) if test else "NOT CAUGHT"
+            if took == "it does not compile":
+                told += ": " + took
+            print("%-40s %-8s %s" % (mutant[0], mutant[1], told), flush=True)
             missed += test is None
             rows.append((mutant[0], mutant[1], mutant[2], test or "**nothing**"))
-    if table:
-        write_table(table, rows)
+        caught = [(row[2], row[3]) for row in rows if row[3] != "**nothing**"]
+        if not sound(caught, source, build):
+            return 1
+    if file:
+        write_table(file, rows)
     print("%d faults, %d not caught" % (len(wanted), missed))
     return 1 if missed else 0
 
