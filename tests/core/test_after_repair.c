@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "pawl.h"
+#include "wal/format.h"
 
 #define MIB (1024u * 1024u)
 
@@ -189,6 +190,62 @@ static void a_lost_seal_is_passed(void **state) {
     assert_int_equal(c.lost_records, lost);
     assert_int_equal(read_all(f, PAWL_OPEN_READ, s, &told), 200 - lost);
     assert_int_equal(told, lost);
+    assert_int_equal(read_all(f, 0, s, &told), 200 - lost);
+    assert_int_equal(told, lost);
+}
+
+/* Writes the frame that has the text a second time, at another place of segment 0, as it would
+ * stand there if its incarnation had written it. */
+static void write_again(struct fixture *f, const char *text, uint64_t to) {
+    char file[128];
+    struct segment_header sh;
+    struct frame_header h;
+    int bad;
+    snprintf(file, sizeof file, "%s/0000000000000000.seg", f->dir);
+    int fd = open(file, O_RDWR);
+    uint8_t *bytes = malloc(MIB);
+    assert_true(fd >= 0 && bytes != NULL);
+    assert_int_equal(pread(fd, bytes, MIB, 0), MIB);
+    assert_int_equal(segment_decode(bytes, 0, &sh, &bad), SEGMENT_GOOD);
+    uint64_t seed = format_seed(sh.log_id);
+    uint8_t *at = memmem(bytes, MIB, text, strlen(text));
+    assert_non_null(at);
+    uint64_t from = (uint64_t)(at - bytes) / 8 * 8;
+    while (from > 0 && frame_decode_header(bytes + from, from, MIB, seed, &h) != FRAME_GOOD)
+        from -= 8;
+    assert_true(from > 0);
+    h.lsn = to;
+    frame_encode_header(bytes + from, &h, seed);
+    assert_int_equal(pwrite(fd, bytes + from, frame_length(&h), (off_t)to), frame_length(&h));
+    free(bytes);
+    close(fd);
+}
+
+/* After the damage at a segment's end stands a whole frame of an earlier incarnation, which was cut
+ * off once: it is no part of the log. */
+static void an_older_incarnations_frame_is_not_taken(void **state) {
+    struct fixture *f = *state;
+    uint64_t told;
+    uint32_t old;
+    pawl *log = reopen(f);
+    assert_int_equal(pawl_stream_create(log, "old", 1, &old), 0);
+    append(log, old, "of the first incarnation");
+    assert_int_equal(pawl_close(log), 0);
+    uint32_t s = fill(f, 200);
+    overwrite(f, 0, MIB - 65536, 65536); /* the seal, and some records before it */
+    write_again(f, "of the first incarnation", MIB - 8192);
+
+    pawl_check c = PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_repair(f->dir, &c, NULL), 0);
+    uint64_t lost = c.lost_records;
+    assert_in_range(lost, 1, 6);
+    c = (pawl_check)PAWL_CHECK_INIT;
+    c.finding = show;
+    assert_int_equal(pawl_audit(f->dir, &c, NULL), 0);
+    assert_int_equal(c.lost_records, lost);
+    assert_int_equal(read_all(f, 0, old, &told), 1);
+    assert_int_equal(told, 0);
     assert_int_equal(read_all(f, 0, s, &told), 200 - lost);
     assert_int_equal(told, lost);
 }
@@ -580,6 +637,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_lost_spilled_part_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_partitions_lost_end_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_seal_is_passed, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_older_incarnations_frame_is_not_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_seal_before_a_lost_checkpoint_is_passed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_lost_open_record_takes_nothing_with_it, setup, teardown),
