@@ -291,7 +291,7 @@ static int append(struct pawl_source *s) {
 
 /* ---- steps: 0 more, 1 nothing now, < 0 failed */
 
-/* Commits that aren't acknowledged come first; and who waits shows it: the status says idle. */
+/* Commits that are not acknowledged yet come first. While it waits, the status says idle. */
 static int wait_ms(const struct pawl_source *s) {
     if (!s->waits || s->pending_count != 0 || s->flow.status.flow != PAWL_FLOW_IDLE)
         return 0;
