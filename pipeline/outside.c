@@ -379,12 +379,12 @@ void outside_lost(struct outside *o) {
 }
 
 static void tell_untold(struct outside *o) {
-    static const char *const whats[KINDS] = {"problems", "parts passed over", "remarks"};
+    static const char *const kinds[KINDS] = {"problems", "parts passed over", "remarks"};
     pawl_check *c = o->check;
     for (int i = 0; i < KINDS; i++)
         if (o->untold[i] != 0)
             verify_tell(c, 0, 0, 0, 0, "outside-more", "%llu more %s like these",
-                        (unsigned long long)o->untold[i], whats[i]);
+                        (unsigned long long)o->untold[i], kinds[i]);
     if (o->tiles.forgotten != 0)
         verify_tell(c, 0, 0, 0, 0, "outside-forgotten",
                     "there are more than %u things outside: of %llu, what came before they were "

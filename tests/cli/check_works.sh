@@ -195,8 +195,11 @@ tried=$((tried + 2))
 warns() {
     tried=$((tried + 1))
     rm -rf warned
-    "$pawl" init warned --segment-size 1M $2 >told 2>err || fault "$1: init"
-    [ -z "$3" ] || "$pawl" retention warned $3 >told 2>err || fault "$1: retention"
+    local init retention
+    read -ra init <<<"$2"
+    read -ra retention <<<"$3"
+    "$pawl" init warned --segment-size 1M "${init[@]}" >told 2>err || fault "$1: init"
+    [ -z "$3" ] || "$pawl" retention warned "${retention[@]}" >told 2>err || fault "$1: retention"
     "$pawl" status warned >told 2>err || fault "$1: status"
     if [ -n "$4" ]; then grep -q "^warning  *.*$4" told || fault "$1"
     else ! grep '^warning' told || fault "$1"; fi

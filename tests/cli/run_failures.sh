@@ -21,7 +21,7 @@ wait_for() { # until the command succeeds, for at most 30 seconds
 # state NAME: what `pawl status` says of a part
 state() { "$pawl" status log | awk -v n="$1" '$2 == n && NF == 7 { print $4 }'; }
 state_is() { [ "$(state "$1")" = "$2" ]; }
-lines_are() { [ "$(cat "$1" 2>/dev/null | wc -l)" -ge "$2" ]; }
+lines_are() { [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]; }
 fresh() { rm -rf log out got* err; }
 run() { "$pawl" run p.yaml >stdout 2>err & child=$!; }
 # ended CODE WHAT: it ends by itself
@@ -36,7 +36,6 @@ ended() {
 }
 top() { printf 'log: {directory: log, segment_size: 1M}\nstreams: [a, b, c]\n'; }
 more() { seq -f 'line %.0f' "$1" "$2" >>in; }
-append='{type: exec, command: "cat >>got-$PAWL_STREAM"'
 
 # ---- a source, a processor and a sink fail; their neighbours go on
 
@@ -87,10 +86,14 @@ echo "on_failure: end: well"
 
 fresh
 : >in
-{ top; echo 'sources: {s: {type: file, path: in, to: a, line_max: 100k}}'; } >p.yaml
-echo "sinks: {k: {type: exec, from: a, command: 'cat >>got'}}" >>p.yaml
-{ echo '---'; top | sed 's|directory: log|directory: no/log|'; } >>p.yaml
-echo "sinks: {k: {type: exec, from: a, command: 'cat >>got'}}" >>p.yaml
+{
+    top
+    echo 'sources: {s: {type: file, path: in, to: a, line_max: 100k}}'
+    echo "sinks: {k: {type: exec, from: a, command: 'cat >>got'}}"
+    echo '---'
+    top | sed 's|directory: log|directory: no/log|'
+    echo "sinks: {k: {type: exec, from: a, command: 'cat >>got'}}"
+} >p.yaml
 run
 wait_for test -S log/run.sock
 more 1 10

@@ -26,7 +26,7 @@ refuses() {
     if "$pawl" check p.yaml >out 2>err; then fault "$1 was taken"
     else grep -qF -- "$3" err || fault "$1: wanted $3"; fi
 }
-export HOME_OF_LOG=/var/x EMPTY= TRICKY='a, b: [c] # "d"' NESTED='${HOME_OF_LOG}' A1_b=ok
+export HOME_OF_LOG=/var/x EMPTY='' TRICKY='a, b: [c] # "d"' NESTED='${HOME_OF_LOG}' A1_b=ok
 unset NOT_SET
 takes 'a variable' '${HOME_OF_LOG}' /var/x
 takes 'in the middle' 'l-${A1_b}-m' l-ok-m
@@ -117,16 +117,16 @@ done
 
 # The file's own form.
 good='log: {directory: l}\nstreams: [a]\nsinks:\n  s: {type: file, from: a, directory: d}\n'
-printf "\xEF\xBB\xBF$good" >p.yaml
+printf '\xEF\xBB\xBF%b' "$good" >p.yaml
 "$pawl" check p.yaml >out 2>err || fault "a BOM"
-printf "\xEF\xBB\xBF---\n$good" >p.yaml
+printf '\xEF\xBB\xBF---\n%b' "$good" >p.yaml
 "$pawl" check p.yaml >out 2>err || fault "a BOM and a document's start"
 printf "%b" "$good" | sed 's/$/\r/' >p.yaml
 "$pawl" check p.yaml >out 2>err && grep -q '  log l:' out || fault "CRLF"
 printf "%b" "$good" | iconv -t UTF-16 >p.yaml
 "$pawl" check p.yaml >out 2>err && fault "UTF-16 was taken"
 grep -q 'the file is UTF-16' err || fault "UTF-16"
-printf "$good# a comment with a\ttab\n" >p.yaml
+printf '%b# a comment with a\ttab\n' "$good" >p.yaml
 "$pawl" check p.yaml >out 2>err || fault "a tab in a comment"
 tried=$((tried + 5))
 [ "$failed" -eq 0 ] && echo "$tried cases"

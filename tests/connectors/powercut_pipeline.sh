@@ -96,11 +96,6 @@ for row in sqlite3.connect(sys.argv[1]).execute("select line from t order by row
     print(row[0])' "$1"
 }
 complete() {
-    local d
-    for d in plain packed; do
-        # shellcheck disable=SC2012 # the names are the sink's: no line feeds
-        ls "$mnt/$d" | grep -c . >/dev/null || bad "$d is empty"
-    done
     cat "$mnt"/plain/*.log | cmp - "$work/in" || bad "$how, plain: not the lines of the input"
     zcat "$mnt"/packed/*.gz | cmp - "$work/in" || bad "$how, packed: not the lines of the input"
     rows "$mnt/wal.db" | cmp - "$work/in" || bad "$how, wal: not the lines of the input"
