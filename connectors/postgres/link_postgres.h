@@ -22,7 +22,7 @@ struct pg_link {
     const char *copied;                /* the table as COPY's context names it */
 
     PGconn *conn;     /* NULL: none */
-    char cluster[32]; /* its system identifier; "": not asked yet, "-": it unknown */
+    char cluster[32]; /* its system identifier; "": not asked yet, "-": unknown */
     bool copying;
     uint64_t first, rows; /* of the current COPY: offset of its first row, number of rows */
     uint64_t unsent;      /* bytes given to libpq since its buffer was last empty */
