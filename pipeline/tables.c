@@ -190,6 +190,7 @@ int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions, const 
         return fail(PAWL_DAMAGED, "a stream's number of partitions is out of range");
     TRY(INSERT(t, stream, id, "stream"));
     struct stream *s = tables_stream(t, id);
+    assert(s != NULL);
     int rc = set_name(s->name, name, name_len);
     if (rc == 0) {
         s->parts = mem_alloc(t->mem, partitions * sizeof *s->parts);
@@ -223,6 +224,7 @@ int tables_grow_stream(struct tables *t, struct stream *s, uint32_t partitions) 
 
 void tables_delete_stream(struct tables *t, uint32_t id) {
     struct stream *s = tables_stream(t, id);
+    assert(s != NULL);
     t->rows_bytes -=
         c_stream_size((uint32_t)strlen(s->name)) + (uint64_t)s->partitions * C_NEXT_SIZE;
     t->partition_count -= s->partitions;
@@ -239,6 +241,7 @@ void tables_delete_stream(struct tables *t, uint32_t id) {
 int tables_add_producer(struct tables *t, uint32_t id, const char *name, uint32_t name_len) {
     TRY(INSERT(t, producer, id, "producer"));
     struct producer *row = tables_producer(t, id);
+    assert(row != NULL);
     int rc = set_name(row->name, name, name_len);
     if (rc < 0) {
         REMOVE(t, producer, row);
@@ -251,6 +254,7 @@ int tables_add_producer(struct tables *t, uint32_t id, const char *name, uint32_
 
 void tables_remove_producer(struct tables *t, uint32_t id) {
     struct producer *row = tables_producer(t, id);
+    assert(row != NULL);
     t->rows_bytes -= c_producer_size((uint32_t)strlen(row->name));
     REMOVE(t, producer, row);
 }
@@ -258,6 +262,7 @@ void tables_remove_producer(struct tables *t, uint32_t id) {
 int tables_add_processor(struct tables *t, uint32_t id, const char *name, uint32_t name_len) {
     TRY(INSERT(t, processor, id, "processor"));
     struct processor_row *row = processor_row(t, id);
+    assert(row != NULL);
     int rc = set_name(row->name, name, name_len);
     if (rc < 0) {
         REMOVE(t, processor, row);
@@ -278,6 +283,7 @@ int tables_rename(struct tables *t, enum catalog_kind kind, uint32_t id, const c
     size_t (*size)(uint32_t) = kind == KIND_STREAM     ? c_stream_size
                                : kind == KIND_PRODUCER ? c_producer_size
                                                        : c_processor_size;
+    assert(row != NULL);
     t->rows_bytes -= size((uint32_t)strlen(row));
     t->rows_bytes += size(name_len);
     memcpy(row, fresh, sizeof fresh);
@@ -334,6 +340,7 @@ int tables_set_position(struct tables *t, uint32_t processor, uint32_t stream, u
 
 void tables_forget(struct tables *t, uint32_t id) {
     struct processor_row *row = processor_row(t, id);
+    assert(row != NULL);
     t->rows_bytes -= c_processor_size((uint32_t)strlen(row->name));
     REMOVE(t, processor, row);
     uint32_t kept = 0;

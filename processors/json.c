@@ -97,7 +97,7 @@ static bool add_member(const pick *x, size_t index, const struct json_found *f,
 static bool is_scalar(const pawl_record *r) {
     const char *at = r->value;
     size_t i = r->value_len >= 3 && memcmp(at, UTF8_BOM, 3) == 0 ? 3 : 0;
-    while (i < r->value_len && memchr(" \n\r\t", at[i], 4) != NULL)
+    while (i < r->value_len && (at[i] == ' ' || at[i] == '\n' || at[i] == '\r' || at[i] == '\t'))
         i++;
     return i < r->value_len && at[i] != '{' && at[i] != '[';
 }

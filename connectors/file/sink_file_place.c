@@ -586,7 +586,7 @@ static int take_over(struct file_sink *s, struct target *t, const struct file_st
 /* The log says nothing of the partition: it is new, or version 1 has delivered it. */
 static int first_time(struct file_sink *s, struct target *t, const pawl_sink_batch *b,
                       uint64_t *from, pawl_fault *f) {
-    struct file_state state;
+    struct file_state state = {0};
     char name[FILE_NAME_SIZE];
     int outcome = make_place(s, f);
     if (outcome != PAWL_DONE)

@@ -5,6 +5,7 @@
  */
 #include "connectors/file/trail.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -184,7 +185,7 @@ static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct en
             return BYTES_UNREAD;
         }
     }
-    struct stat st;
+    struct stat st = {0};
     int enough = content_may_have(&x->tail.content, x->tail.pos.at);
     int same = enough <= 0 || fstat(x->tail.content.fd, &st) != 0 ? (enough == 0 ? 0 : -1)
                : moved || x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed
@@ -442,7 +443,8 @@ static void act(struct trail *s, struct look *l, struct file *x, struct entry *e
         let_go(s, x);
         break;
     case FILE_TO_COPY:
-        if (e != NULL) /* the emptied file is a new one */
+        assert(copy != NULL); /* the evidence says that there is one */
+        if (e != NULL)        /* the emptied file is a new one */
             e->file = NULL;
         (void)trail_move_to(s, x, copy);
         break;
@@ -579,14 +581,14 @@ int trail_look(struct trail *s, pawl_fault *f) {
     s->again = s->holds = false;
     s->look_error = 0;
     if (survey_take(s, &l.survey) != 0 ||
-        (l.by_inode = calloc(l.survey.count + 1, sizeof *l.by_inode)) == NULL) {
+        (l.by_inode = calloc(l.survey.count + 1, sizeof(struct entry *))) == NULL) {
         survey_free(&l.survey);
         return pawl_fault_set(f, PAWL_RETRY, "no memory to look at %s", s->directory);
     }
     uint64_t begun = trail_now();
     for (size_t i = 0; i < l.survey.count; i++)
         l.by_inode[i] = &l.survey.entry[i];
-    qsort(l.by_inode, l.survey.count, sizeof *l.by_inode, by_inode);
+    qsort(l.by_inode, l.survey.count, sizeof(struct entry *), by_inode);
     if (l.survey.error != 0)
         trail_error(s, NULL, l.survey.error, l.survey.where);
     see_names(s, &l);

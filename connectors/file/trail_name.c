@@ -33,6 +33,7 @@ static void add(struct trail *s, pawl_outside *o, uint64_t from, uint64_t to, ui
                            "what was read up to byte %" PRIu64 " of %s can't be named; `pawl "
                            "audit` will show a gap",
                            to, o->thing);
+    o->note = NULL;
 }
 
 /* What became of the file since it was named last. */

@@ -128,8 +128,8 @@ uint64_t sink_record_mark(const pawl_record *r) {
 
 int sink_mark_at(struct pawl_sink *s, const struct part *t, uint64_t offset, uint64_t *mark) {
     pawl_reader *r = NULL;
-    pawl_batch b;
-    pawl_bounds kept;
+    pawl_batch b = {0};
+    pawl_bounds kept = {0};
     int rc = pawl_partition_bounds(s->flow.log, t->stream.id, t->partition, &kept);
     if (rc == 0 && (offset < kept.first || offset >= kept.durable))
         return PAWL_GONE;
