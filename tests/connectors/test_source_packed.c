@@ -5,6 +5,7 @@
  * The source of a directory passes over compressed files, whatever their names, unless it is told
  * to read them.
  */
+#include "tests/support/skip.h"
 #include "tests/support/source_help.h"
 
 #include <fcntl.h>
@@ -31,16 +32,13 @@ static void sh(struct feed *f, const char *command) {
 static bool can_pack(size_t format) {
     char command[100];
     static const char *const magic[] = {"\x1F\x8B\x08", "\x28\xB5\x2F\xFD",
-                                        "\xFD"
-                                        "7zXZ",
+                                        ("\xFD"
+                                         "7zXZ"),
                                         "BZh91AY&SY"};
     const struct decompress_format *d = decompress_format(magic[format], strlen(magic[format]));
     snprintf(command, sizeof command, "command -v %.*s >/dev/null",
              (int)strcspn(formats[format].command, " "), formats[format].command);
-    if (d->available && system(command) == 0)
-        return true;
-    print_message("SKIPPED: .%s: no command or no library for it\n", formats[format].end);
-    return false;
+    return d->available && system(command) == 0;
 }
 
 static void pack(struct feed *f, size_t format, const char *name) {
@@ -131,7 +129,7 @@ static void restarted_within(void **state) {
     struct feed *f = begin("file");
     if (!can_pack(0)) {
         feed_free(f);
-        skip();
+        SKIP("no command to compress with, or no library for it");
     }
     f->config.batch_records = 3;
     lines(f, 0, 10);
@@ -158,7 +156,7 @@ static void rotated_while_running(void **state) {
         struct feed *f = begin("file");
         if (!can_pack(0)) {
             feed_free(f);
-            skip();
+            SKIP("no command to compress with, or no library for it");
         }
         feed_set(f, "rotate_wait", how & 2 ? "1h" : "0ms");
         lines(f, 0, 300);
@@ -184,7 +182,7 @@ static void rotated_while_running(void **state) {
 static void compressed_after_it_was_seen(void **state) {
     (void)state;
     if (!can_pack(0))
-        skip();
+        SKIP("no command to compress with, or no library for it");
     for (int steps = 1; steps <= 10; steps++)
         for (int both = 0; both <= 1; both++) {
             struct feed *f = begin("file");
@@ -213,7 +211,7 @@ static void copied_truncated_and_compressed(void **state) {
         struct feed *f = begin("file");
         if (!can_pack(0)) {
             feed_free(f);
-            skip();
+            SKIP("no command to compress with, or no library for it");
         }
         lines(f, 0, 300);
         feed_begin(f);
@@ -245,7 +243,7 @@ static struct feed *stopped_before(void) {
 static void still_being_compressed(void **state) {
     (void)state;
     if (!can_pack(0))
-        skip();
+        SKIP("no command to compress with, or no library for it");
     /* beside the plain file */
     struct feed *f = stopped_before();
     sh(f, "mv in in.1; gzip -c in.1 >whole; head -c 1000 whole >in.1.gz");
@@ -277,7 +275,7 @@ static void still_being_compressed(void **state) {
 static void an_incomplete_archive_delays_nothing(void **state) {
     (void)state;
     if (!can_pack(0))
-        skip();
+        SKIP("no command to compress with, or no library for it");
     struct feed *f = stopped_before();
     size_t n;
     sh(f, "mv in in.1; gzip in.1; head -c 6000 in.1.gz >part; tail -c +6001 in.1.gz >rest; "
@@ -302,7 +300,7 @@ static void an_incomplete_archive_delays_nothing(void **state) {
 static void the_last_line_of_an_archive(void **state) {
     (void)state;
     if (!can_pack(0))
-        skip();
+        SKIP("no command to compress with, or no library for it");
     struct feed *f = begin("file");
     feed_set(f, "rotate_wait", "1h");
     lines(f, 0, 300);
@@ -323,7 +321,7 @@ static void the_last_line_of_an_archive(void **state) {
 static void cut_or_damaged(void **state) {
     (void)state;
     if (!can_pack(0))
-        skip();
+        SKIP("no command to compress with, or no library for it");
     for (int damaged = 0; damaged <= 1; damaged++) {
         struct feed *f = stopped_before();
         sh(f, "mv in in.1; gzip in.1");
@@ -356,7 +354,7 @@ static void cut_or_damaged(void **state) {
 static void a_name_says_nothing(void **state) {
     (void)state;
     if (!can_pack(0))
-        skip();
+        SKIP("no command to compress with, or no library for it");
     struct feed *f = stopped_before();
     sh(f, "mv in in.1.gz"); /* plain */
     lines(f, 5000, 5010);
@@ -396,7 +394,7 @@ static void a_format_that_nothing_reads(void **state) {
 static void a_directory_passes_over(void **state) {
     (void)state;
     if (!can_pack(0))
-        skip();
+        SKIP("no command to compress with, or no library for it");
     for (int named = 0; named <= 1; named++)
         for (int told = 0; told <= 1; told++) {
             struct feed *f = begin("dir");
@@ -421,7 +419,7 @@ static void a_directory_passes_over(void **state) {
 static void a_file_of_a_directory_is_compressed(void **state) {
     (void)state;
     if (!can_pack(0))
-        skip();
+        SKIP("no command to compress with, or no library for it");
     for (int how = 0; how < 8; how++) {
         struct feed *f = begin("dir");
         bool live = how & 1, told = how & 2, rest = how & 4;
