@@ -83,6 +83,22 @@ failed:
     return 0;
 }
 
+/* The thread sanitizer takes clone() for fork(), and its state, which the child shares here, for a
+ * copy. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SANITIZED_CLONE
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define SANITIZED_CLONE
+#endif
+#ifdef SANITIZED_CLONE
+extern int __clone(int (*run)(void *), void *stack, int flags, void *arg, ...);
+#define CLONE __clone
+#else
+#define CLONE clone
+#endif
+
 /* Like posix_spawn(), which can't ask for a signal at our death. No handler of ours may run in the
  * new process, so all signals are blocked until it has run the program. Returns 0 or an errno. */
 static int spawn(struct birth *b, pid_t *pid) {
@@ -94,7 +110,7 @@ static int spawn(struct birth *b, pid_t *pid) {
     b->parent = getpid();
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    *pid = clone(become, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, b);
+    *pid = CLONE(become, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, b);
     int error = *pid < 0 ? errno : b->error;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     munmap(stack, STACK_SIZE);

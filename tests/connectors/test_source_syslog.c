@@ -97,7 +97,7 @@ static void a_message_that_is_too_long_costs_itself(void **state) {
             size_t n = (size_t)snprintf(small, sizeof small, "<13>a: %d", i);
             const char *from = i == 12 ? text : small;
             n = i == 12 ? (way == 2 ? 3000 : 80000) : n;
-            size_t len = (size_t)snprintf(line, 90100, way == 1 ? "%zu " : "", n);
+            size_t len = way == 1 ? (size_t)snprintf(line, 90100, "%zu ", n) : 0;
             memcpy(line + len, from, n);
             strcpy(line + len + n, ends[way]);
             len += n + strlen(ends[way]);

@@ -123,7 +123,7 @@ static pawl_check checked(const char *name, int (*call)(const char *, pawl_check
 
 static void flip(uint64_t segment, uint64_t at) {
     char path[160];
-    uint8_t byte;
+    uint8_t byte = 0;
     dl_file_name(path, work_dir, segment);
     int fd = open(path, O_RDWR);
     assert_true(fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1);
