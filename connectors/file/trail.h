@@ -178,7 +178,7 @@ struct trail {
     bool watched;
     bool at_end;           /* the last read found nothing */
     pthread_mutex_t mutex; /* guards shown */
-    char shown[200];
+    char shown[280];
 };
 
 /* NULL: no memory. */

@@ -88,7 +88,7 @@ void trail_status(struct trail *s, char *text, size_t size) {
 static void show(struct trail *s) {
     size_t live = 0, aside = 0, lost = 0;
     const struct file *x = NULL, *bad = NULL;
-    char more[100] = "";
+    char more[90] = "";
     for (size_t i = 0; i < s->count; i++) {
         live += s->files[i]->place == PLACE_LIVE;
         aside += s->files[i]->place == PLACE_ASIDE || s->files[i]->place == PLACE_NAMELESS;
@@ -97,7 +97,7 @@ static void show(struct trail *s) {
         bad = s->files[i]->error != 0 ? s->files[i] : bad;
     }
     if (s->error != 0 || bad != NULL)
-        snprintf(more, sizeof more, "; waiting: %.80s",
+        snprintf(more, sizeof more, "; waiting: %.60s",
                  strerror(s->error != 0 ? s->error : bad->error));
     else if (s->not_read != 0)
         snprintf(more, sizeof more, "; %zu over the limit", s->not_read);
@@ -106,11 +106,11 @@ static void show(struct trail *s) {
     pthread_mutex_lock(&s->mutex);
     if (s->glob == NULL && x != NULL)
         snprintf(s->shown, sizeof s->shown,
-                 "%.80s: inode %" PRIu64 ", offset %" PRIu64 ", %zu rotated%s%s", s->path,
+                 "%.64s: inode %" PRIu64 ", offset %" PRIu64 ", %zu rotated%s%s", s->path,
                  x->tail.pos.ident & IDENT_INODE, x->tail.pos.at, aside,
                  lost != 0 ? ", one is gone" : "", more);
     else
-        snprintf(s->shown, sizeof s->shown, "%.80s: %zu files, %zu rotated%s", s->path, live, aside,
+        snprintf(s->shown, sizeof s->shown, "%.64s: %zu files, %zu rotated%s", s->path, live, aside,
                  more);
     pthread_mutex_unlock(&s->mutex);
 }

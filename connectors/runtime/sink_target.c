@@ -111,7 +111,7 @@ static int replaced(struct pawl_sink *s, const char *what, const char *old, cons
 }
 
 int sink_know_target(struct pawl_sink *s) {
-    char name[NAME_MAX_BYTES], old[NAME_MAX_BYTES], now[TEXT_MAX + 1] = "", what[300];
+    char name[NAME_MAX_BYTES], old[NAME_MAX_BYTES], now[TEXT_MAX + 1] = "", what[400];
     pawl_sink_batch batch;
     pawl_fault f = {.offset = NOWHERE};
     size_t len = 0;
