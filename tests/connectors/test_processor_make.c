@@ -157,74 +157,174 @@ static bool wants_pattern(const char *const *settings) {
            (strncmp(settings[1], "pattern=", 8) == 0 || strncmp(settings[1], "match=", 6) == 0);
 }
 
+static const struct {
+    const char *type, *settings[6];
+    const char *in[5], *out, *rest;
+} types[] = {
+    {"regex",
+     {"to=out", "pattern=^(?<n>\\d+) (?<w>\\w+)$", "key=w", "rest=rest"},
+     {"1 one", "none", "2 two"},
+     "one:{\"n\":\"1\",\"w\":\"one\"} two:{\"n\":\"2\",\"w\":\"two\"} ",
+     "k:none "},
+    {"json",
+     {"to=out", "fields.n=a.0", "fields.who=$['w h']", "key=a[1]"},
+     {"{\"a\":[12345678901234567890.10, {\"b\" : \"x \\\" \"}], \"w h\":\"\\u00e9\"}", "[]"},
+     "{\"b\":\"x \\\" \"}:{\"n\":12345678901234567890.10,\"who\":\"\\u00e9\"} "
+     ":{\"n\":null,\"who\":null} ",
+     ""},
+    {"filter",
+     {"to=out", "of=json:a", "equals=x\xC3\xA9"},
+     {"{\"a\":\"x\\u00e9\"}", "{\"a\":1}", "{}"},
+     "k:{\"a\":\"x\\u00e9\"} ",
+     ""},
+    {"filter",
+     {"to=out", "match=^B", "caseless=true", "invert=true"},
+     {"a", "b", "B", "c"},
+     "k:a k:c ",
+     ""},
+    {"filter", {"to=out", "of=header:kind", "equals=even"}, {"a", "bb", "ccc"}, "k:bb ", ""},
+    {"filter", {"to=out", "equals=ab"}, {"a", "ab", "", "abc"}, "k:ab ", ""},
+    {"filter",
+     {"to=out", "of=header:kinds", "equals=even", "invert=true"},
+     {"a", "bb"},
+     "k:a k:bb ",
+     ""},
+    {"regex", {"to=out", "pattern=(?<a>x)?(?<b>y)"}, {"y"}, "k:{\"a\":null,\"b\":\"y\"} ", ""},
+    {"route", {"by=value", "routes.a=out", "otherwise=rest"}, {"a", "b"}, "k:a ", "k:b "},
+    {"route",
+     {"by=value", "routes.ab=out", "otherwise=rest"},
+     {"a", "ab", "abc"},
+     "k:ab ",
+     "k:a k:abc "},
+    {"route",
+     {"by=json:t", "routes.a=out", "routes.{\"x\":1}=rest"},
+     {"{\"t\":\"a\"}", "{\"t\": {\"x\": 1}}", "{}"},
+     "k:{\"t\":\"a\"} ",
+     "k:{\"t\": {\"x\": 1}} "},
+    {"dedup",
+     {"to=out", "id=value", "window=2"},
+     {"a", "b", "a", "c", "a"},
+     "k:a k:b k:c k:a ",
+     ""},
+    {"exec", {"to=out", "command=tr a-z A-Z; test $PAWL_STREAM = in"}, {"a", "b"}, ":A :B ", ""},
+    {"exec", {"to=out", "command=cat; printf z"}, {"a"}, ":a :z ", ""},
+    {"exec", {"command.1=s/a/$/", "command.0=sed", "to=out"}, {"a"}, ":$ ", ""},
+};
+
 static void each_type(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (wants_pattern(types[i].settings) && !has_patterns())
+            continue;
+        struct fixture *f = new_fixture();
+        uint64_t taken, emitted;
+        for (size_t k = 0; k < 5 && types[i].in[k] != NULL; k++)
+            append(f, "k", types[i].in[k]);
+        attach(f, "p", "in", types[i].type, types[i].settings);
+        assert_string_equal(f->ops[0].type, types[i].type);
+        assert_int_equal((f->ops[0].flags & PAWL_PROCESSOR_ACTS_OUTSIDE) != 0,
+                         strcmp(types[i].type, "exec") == 0);
+        if (pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE) != 0) {
+            pawl_error e;
+            pawl_last_error(&e);
+            fail_msg("%s: %s", types[i].type, e.message);
+        }
+        assert_string_equal(content(f, "out"), types[i].out);
+        assert_string_equal(content(f, "rest"), types[i].rest);
+        f->ops[0].counts(f->ops[0].self, &taken, &emitted);
+        assert_true(taken >= 1 && emitted >= 1);
+        free_fixture(f);
+    }
+}
+
+/* A record that can't be taken stops the processor, which says why. */
+static void what_fails(void **state) {
     static const struct {
-        const char *type, *settings[6];
-        const char *in[5], *out, *rest;
+        const char *type, *settings[5], *in, *says;
     } cases[] = {
         {"regex",
-         {"to=out", "pattern=^(?<n>\\d+) (?<w>\\w+)$", "key=w", "rest=rest"},
-         {"1 one", "none", "2 two"},
-         "one:{\"n\":\"1\",\"w\":\"one\"} two:{\"n\":\"2\",\"w\":\"two\"} ",
-         "k:none "},
-        {"json",
-         {"to=out", "fields.n=a.0", "fields.who=$['w h']", "key=a[1]"},
-         {"{\"a\":[12345678901234567890.10, {\"b\" : \"x \\\" \"}], \"w h\":\"\\u00e9\"}", "[]"},
-         "{\"b\":\"x \\\" \"}:{\"n\":12345678901234567890.10,\"who\":\"\\u00e9\"} "
-         ":{\"n\":null,\"who\":null} ",
-         ""},
-        {"filter",
-         {"to=out", "of=json:a", "equals=x\xC3\xA9"},
-         {"{\"a\":\"x\\u00e9\"}", "{\"a\":1}", "{}"},
-         "k:{\"a\":\"x\\u00e9\"} ",
-         ""},
-        {"filter",
-         {"to=out", "match=^B", "caseless=true", "invert=true"},
-         {"a", "b", "B", "c"},
-         "k:a k:c ",
-         ""},
-        {"filter", {"to=out", "of=header:kind", "equals=even"}, {"a", "bb", "ccc"}, "k:bb ", ""},
-        {"route", {"by=value", "routes.a=out", "otherwise=rest"}, {"a", "b"}, "k:a ", "k:b "},
-        {"route",
-         {"by=json:t", "routes.a=out", "routes.{\"x\":1}=rest"},
-         {"{\"t\":\"a\"}", "{\"t\": {\"x\": 1}}", "{}"},
-         "k:{\"t\":\"a\"} ",
-         "k:{\"t\": {\"x\": 1}} "},
-        {"dedup",
-         {"to=out", "id=value", "window=2"},
-         {"a", "b", "a", "c", "a"},
-         "k:a k:b k:c k:a ",
-         ""},
-        {"exec",
-         {"to=out", "command=tr a-z A-Z; test $PAWL_STREAM = in"},
-         {"a", "b"},
-         ":A :B ",
-         ""},
-        {"exec", {"command.1=s/a/$/", "command.0=sed", "to=out"}, {"a"}, ":$ ", ""},
+         {"to=out", "pattern=(?<a>x)", "no_match=fail"},
+         "y",
+         "the pattern does not match"},
+        {"json", {"to=out", "fields.a=x", "missing=fail"}, "{}", "a member that is wanted is miss"},
+        {"json", {"to=out", "fields.a=x"}, "\"x\"", "the value is not a JSON object or list"},
+        {"json", {"to=out", "fields.a=x"}, "{\"x\":01}", "no valid number"},
+        {"filter", {"to=out", "of=json:x", "equals=1"}, "{", "a name in quotes is missing"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (wants_pattern(cases[i].settings) && !has_patterns())
             continue;
         struct fixture *f = new_fixture();
-        uint64_t taken, emitted;
-        for (size_t k = 0; k < 5 && cases[i].in[k] != NULL; k++)
-            append(f, "k", cases[i].in[k]);
+        pawl_error e;
+        append(f, "k", cases[i].in);
         attach(f, "p", "in", cases[i].type, cases[i].settings);
-        assert_string_equal(f->ops[0].type, cases[i].type);
-        assert_int_equal((f->ops[0].flags & PAWL_PROCESSOR_ACTS_OUTSIDE) != 0,
-                         strcmp(cases[i].type, "exec") == 0);
-        if (pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE) != 0) {
-            pawl_error e;
-            pawl_last_error(&e);
-            fail_msg("%s: %s", cases[i].type, e.message);
-        }
-        assert_string_equal(content(f, "out"), cases[i].out);
-        assert_string_equal(content(f, "rest"), cases[i].rest);
-        f->ops[0].counts(f->ops[0].self, &taken, &emitted);
-        assert_true(taken >= 1 && emitted >= 1);
+        assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), PAWL_PROCESSOR);
+        pawl_last_error(&e);
+        if (strstr(e.message, cases[i].says) == NULL)
+            fail_msg("%s says: %s", cases[i].type, e.message);
+        assert_string_equal(content(f, "out"), "");
         free_fixture(f);
     }
+}
+
+/* More members than the scanner finds at once. */
+static void many_members(void **state) {
+    enum { MEMBERS = 150 };
+    static char names[MEMBERS][16], paths[MEMBERS][16], value[4096], expected[4096];
+    pawl_setting items[MEMBERS + 1] = {{"to", "out", 1}};
+    (void)state;
+    size_t n = 0, m = 0;
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        snprintf(names[i], sizeof names[i], "fields.n%u", i);
+        snprintf(paths[i], sizeof paths[i], "m%u", i);
+        items[i + 1] = (pawl_setting){names[i], paths[i], i + 2};
+        const char *begins = i == 0 ? "{" : ",";
+        n += (size_t)snprintf(value + n, sizeof value - n, "%s\"m%u\":%u", begins, i, i);
+        m += (size_t)snprintf(expected + m, sizeof expected - m, "%s\"n%u\":%u",
+                              i == 0 ? "k:{" : ",", i, i);
+    }
+    snprintf(value + n, sizeof value - n, "}");
+    snprintf(expected + m, sizeof expected - m, "} ");
+    struct fixture *f = new_fixture();
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    c.name = "p", c.inputs = &f->in, c.input_count = 1;
+    f->ops[0] = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
+    assert_int_equal(pawl_processor_make("json",
+                                         &(pawl_settings){.items = items, .count = MEMBERS + 1},
+                                         &f->ops[0], NULL),
+                     0);
+    assert_int_equal(pawl_processor_attach(f->log, &c, &f->ops[0], &f->processors[0], NULL), 0);
+    f->count = 1;
+    append(f, "k", value);
+    assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+    assert_string_equal(content(f, "out"), expected);
+    free_fixture(f);
+}
+
+/* A record that has got a new key goes to the partition of that key. */
+static void new_keys_choose_the_partition(void **state) {
+    (void)state;
+    struct fixture *f = new_fixture();
+    uint32_t many;
+    uint64_t sum = 0, most = 0;
+    assert_int_equal(pawl_stream_create(f->log, "many", 8, &many), 0);
+    for (unsigned i = 0; i < 40; i++) {
+        char value[24];
+        snprintf(value, sizeof value, "{\"id\":%u}", i);
+        append(f, "k", value);
+    }
+    attach(f, "p", "in", "json", (const char *[]){"to=many", "fields.id=id", "key=id", NULL});
+    assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+    for (uint32_t i = 0; i < 8; i++) {
+        pawl_bounds b;
+        assert_int_equal(pawl_partition_bounds(f->log, many, i, &b), 0);
+        sum += b.end;
+        most = b.end > most ? b.end : most;
+    }
+    assert_int_equal(sum, 40);
+    assert_in_range(most, 5, 20);
+    free_fixture(f);
 }
 
 /* What is wrong with settings is told with its line. */
@@ -437,6 +537,46 @@ static void window_moves_on(void **state) {
     free_fixture(f);
 }
 
+/* Many records with few ids, some of which are refused, so that batches fail and come again: what
+ * is let through is what a list of the last ids says. Retention can't drop the window. */
+static void window_agrees_with_a_list(void **state) {
+    enum { RECORDS = 600, IDS = 12, WINDOW = 7 };
+    (void)state;
+    struct fixture *f = new_fixture();
+    char value[16], expected[8192] = "";
+    unsigned list[RECORDS], seed = 1;
+    size_t n = 0, count = 0;
+    for (unsigned i = 0; i < RECORDS; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        unsigned id = (seed >> 16) % IDS;
+        bool bad = (seed >> 8) % 7 == 0, known = false;
+        snprintf(value, sizeof value, bad ? "{" : "{\"x\":%u}", id);
+        append(f, "", value);
+        for (size_t k = count > WINDOW ? count - WINDOW : 0; k < count; k++)
+            known |= list[k] == id;
+        if (bad || known)
+            continue;
+        list[count++] = id;
+        n += (size_t)snprintf(expected + n, sizeof expected - n, ":%s ", value);
+    }
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    c.name = "p", c.inputs = &f->in, c.input_count = 1;
+    c.retries = 0, c.on_error = PAWL_ON_ERROR_SKIP, c.batch_max = 9;
+    assert_int_equal(
+        make("dedup", (const char *[]){"to=out", "id=json:x", "window=7", NULL}, &f->ops[0], NULL),
+        0);
+    assert_int_equal(pawl_processor_attach(f->log, &c, &f->ops[0], &f->processors[0], NULL), 0);
+    f->count = 1;
+    assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+    assert_string_equal(content(f, "out"), expected);
+    pawl_stream_info out;
+    uint64_t held;
+    assert_int_equal(pawl_stream_find(f->log, "out", &out), 0);
+    assert_int_equal(pawl_position_get(f->log, "p.window", out.id, 0, &held), 0);
+    assert_in_range(count - held, WINDOW, RECORDS);
+    free_fixture(f);
+}
+
 /* Where no setting has a line, none is told. */
 static void no_lines(void **state) {
     pawl_error e = {0};
@@ -473,6 +613,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(list),
         cmocka_unit_test(each_type),
+        cmocka_unit_test(what_fails),
+        cmocka_unit_test(many_members),
+        cmocka_unit_test(new_keys_choose_the_partition),
         cmocka_unit_test(wrong_settings),
         cmocka_unit_test(no_lines),
         cmocka_unit_test(wrong_places),
@@ -480,6 +623,7 @@ int main(void) {
         cmocka_unit_test(once_through_failures),
         cmocka_unit_test(late_program),
         cmocka_unit_test(window_moves_on),
+        cmocka_unit_test(window_agrees_with_a_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
