@@ -335,6 +335,7 @@ static void report_gone(struct trail *s, struct look *l, struct file *x, bool ag
 }
 
 static void restart(struct file *x) {
+    x->since = x->tail.pos.mtime;
     x->tail.pos.at = x->begun_at = 0;
     x->tail.passed_count = 0;
     x->tail.pos.flags &= (uint8_t)~TAIL_FLAGS;
@@ -387,6 +388,7 @@ bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
     x->size = e->size;
     x->dirty = true;
     e->file = x;
+    x->entry = e;
     return true;
 }
 

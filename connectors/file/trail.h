@@ -117,6 +117,7 @@ struct file {
     size_t rank;          /* in the survey's order; SIZE_MAX: not in it */
     uint64_t aside_ns;    /* when it was first seen without a followed name; 0: it has one */
     uint64_t size, mtime; /* at the last look */
+    uint64_t since;       /* it is begun again: its position was made then; 0: all since was seen */
     uint64_t emptied_ns;  /* when it was first seen emptied; 0: it isn't */
     struct file *after;   /* begins when this one is at its end */
     bool old_item;        /* item of version 1, named after the file */

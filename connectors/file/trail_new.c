@@ -12,21 +12,23 @@
 
 #include "connectors/file/trail.h"
 
-static bool has_settled(struct trail *s, const struct entry *e) {
+/* The entry's file has kept `size` for a while: its own size, or that of what it is compared
+ * with. */
+static bool has_settled(struct trail *s, const struct entry *e, uint64_t size) {
     uint64_t now = trail_now();
     for (size_t i = 0; i < s->held_count; i++) {
         struct held *h = &s->held[i];
         if (h->inode != e->inode || h->device != e->device)
             continue;
-        if (h->size != e->size)
-            *h = (struct held){e->device, e->inode, e->size, now, 0, false};
+        if (h->size != size)
+            *h = (struct held){e->device, e->inode, size, now, 0, false};
         return now - h->since_ns >= SETTLED_NS;
     }
     struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
     if (more == NULL)
         return false;
     s->held = more;
-    more[s->held_count++] = (struct held){e->device, e->inode, e->size, now, 0, false};
+    more[s->held_count++] = (struct held){e->device, e->inode, size, now, 0, false};
     return false;
 }
 
@@ -44,7 +46,7 @@ void trail_pass(struct trail *s, const struct entry *e) {
         close(fd);
     if (is_passed(s, e))
         return;
-    (void)has_settled(s, e); /* it is in the list now */
+    (void)has_settled(s, e, e->size); /* it is in the list now */
     for (size_t i = 0; i < s->held_count; i++)
         if (s->held[i].inode == e->inode && s->held[i].device == e->device)
             s->held[i].passed = true;
@@ -213,8 +215,9 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
             trail_error(s, NULL, errno, e->path);
         return;
     }
+    uint64_t size = v.of == TWIN_COPIED ? with->size : e->size; /* the writer doesn't stop */
     if (v.twin != TWIN_NONE)
-        v.settled = !s->set.follow || has_settled(s, e) ? SETTLED_YES : SETTLED_NO;
+        v.settled = !s->set.follow || has_settled(s, e, size) ? SETTLED_YES : SETTLED_NO;
     if (v.twin == TWIN_NONE && shared_of(s, e) != 0) {
         (void)begin(s, e, shared_of(s, e), START_BEGINNING);
         return;
@@ -225,8 +228,8 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
     case NEW_BEGIN_AGAIN:
         pawl_source_report(s->context, 2,
                            "%s begins with the same %" PRIu64
-                           " bytes as the file before it, which is gone: it is read from its "
-                           "start, and lines that were copied come twice",
+                           " bytes as the file before it, too few to prove a copy: it is read "
+                           "from its start, and if it is a copy, these bytes come twice",
                            e->path, common);
         (void)begin(s, e, 0, START_BEGINNING);
         break;
@@ -340,6 +343,18 @@ static void begin_first(struct trail *s, struct look *l) {
     x->dirty = s->begun = true;
 }
 
+/* Was this rotated file copied from one whose position could not be found any more, after that
+ * position was made? Then it has what was written in between, wherever its name stands. */
+static bool was_copied_since(const struct trail *s, const struct entry *e) {
+    for (size_t i = 0; i < s->count; i++) {
+        const struct file *x = s->files[i];
+        uint64_t birth = x->since != 0 && e->mtime > x->since ? birth_of_path(e->path) : 0;
+        if (birth > x->birth && x->birth != 0 && is_of(s, x, e->base))
+            return true;
+    }
+    return false;
+}
+
 static void see_group(struct trail *s, struct entry *from, struct entry *to) {
     struct entry *last = NULL;
     bool some_lost = false;
@@ -351,6 +366,7 @@ static void see_group(struct trail *s, struct entry *from, struct entry *to) {
         if (e->file != NULL || (s->glob != NULL && e->size == 0))
             continue;
         bool newer = last != NULL ? e > last : some_lost && e->mtime > lost;
+        newer = newer || (e->kind == ENTRY_ROTATED && was_copied_since(s, e));
         if (s->glob != NULL && e->kind == ENTRY_LIVE && live_files(s) >= s->set.files_max) {
             s->not_read++;
             continue;
@@ -379,6 +395,8 @@ void trail_see_new(struct trail *s, struct look *l) {
             to++;
         see_group(s, v->entry + from, v->entry + to);
     }
+    for (size_t i = 0; i < s->count && !s->holds && s->look_error == 0; i++)
+        s->files[i]->since = 0;
     limit_files(s);
     if (s->not_read != 0 && before == 0)
         pawl_source_report(s->context, 2,

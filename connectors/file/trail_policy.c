@@ -64,6 +64,13 @@ static const struct new_case news[] = {
     {"new", {NEW_ANY, TWIN_NONE, TWIN_NAME_ANY, SETTLED_ANY}, NEW_BEGIN,
      "it begins otherwise than every file that was read"},
 
+    {"copied-not-truncated", {NEW_ANY, TWIN_WHOLE, TWIN_COPIED, SETTLED_NO}, NEW_HOLD,
+     "it has all that its rotated copy has: the truncation is still to come"},
+    {"copied-and-kept", {NEW_ANY, TWIN_WHOLE, TWIN_COPIED, SETTLED_YES}, NEW_SHARE,
+     "it was copied and not truncated: its lines come from the copy"},
+    {"copied-and-begun-anew", {NEW_ANY, TWIN_ANY, TWIN_COPIED, SETTLED_ANY}, NEW_BEGIN,
+     "its rotated copy has more, or other bytes: it was truncated since"},
+
     {"copy-in-its-place", {NEW_ANY, TWIN_WHOLE, TWIN_GONE, SETTLED_ANY}, NEW_COPY,
      "the file that was read has lost its name, and this one has all that was read of it"},
     {"copy-beside-backup", {NEW_ANY, TWIN_WHOLE, TWIN_ASIDE, SETTLED_ANY}, NEW_COPY,
@@ -81,6 +88,8 @@ static const struct new_case news[] = {
      "as copy-beside-backup, and it may still be being written"},
     {"editing-little", {NEW_ANY, TWIN_GROWING, TWIN_RENAMED, SETTLED_NO}, NEW_HOLD,
      "as editing: it is empty, or has a heading only"},
+    {"little-under-another-name", {NEW_ANY, TWIN_WHOLE, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN_AGAIN,
+     "it has all that was read of the renamed file, but too little to prove a copy"},
     {"heading-after-rotation", {NEW_ANY, TWIN_ANY, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN,
      "a rotated file and the next one may begin with the same heading"},
     {"like-a-rotated-one", {NEW_ANY, TWIN_ANY, TWIN_ASIDE, SETTLED_ANY}, NEW_BEGIN,

@@ -96,6 +96,7 @@ enum twin_name {
     TWIN_RENAMED,  /* has another name now, and too few bytes were read to prove anything */
     TWIN_KEPT,     /* has its name, and the new one is called after it */
     TWIN_IN_PLACE, /* has its name, and the new one has another */
+    TWIN_COPIED,   /* is called as a rotated file, and was made from the new one */
     TWIN_NAME_ANY
 };
 /* Has it kept its size for a while? */

@@ -110,6 +110,27 @@ static bool have_one_base(const struct trail *s, const struct file *x, const str
     return false;
 }
 
+/* Is x called as rotation calls the file before the new one? */
+static bool has_rotated_name(const struct file *x, const struct entry *e) {
+    const char *name = last_part(x->path);
+    size_t n = strlen(e->name);
+    if (x->place == PLACE_ASIDE && x->entry != NULL)
+        return x->entry->kind == ENTRY_ROTATED;
+    return (x->place == PLACE_LIVE || x->place == PLACE_ASIDE) && strncmp(name, e->name, n) == 0 &&
+           (name[n] == '.' || name[n] == '-') && name[n + 1] >= '0' && name[n + 1] <= '9';
+}
+
+/* Was x copied from the new file, as "copy and truncate" does it? What was renamed is older than
+ * the file that got its name; a copy is younger. A compressed file's age says nothing. */
+static bool is_copied_from(const struct file *x, const struct entry *e) {
+    uint64_t birth;
+    if (!has_rotated_name(x, e) || x->tail.content.unpack != NULL || e->packed || x->birth == 0 ||
+        (x->base != NULL && e->base != NULL && strcmp(x->base, e->base) != 0))
+        return false;
+    birth = birth_of_path(e->path);
+    return birth != 0 && x->birth >= birth; /* they tick in milliseconds */
+}
+
 /* `common`: bytes that both begin with. */
 static enum twin_name name_of(const struct trail *s, const struct file *x, const struct entry *e,
                               uint64_t common) {
@@ -117,6 +138,8 @@ static enum twin_name name_of(const struct trail *s, const struct file *x, const
     bool linked = fstat(x->tail.content.fd, &st) != 0 || st.st_nlink != 0;
     bool sure = common >= SURE_BYTES;
     const char *name = last_part(x->path);
+    if (is_copied_from(x, e))
+        return TWIN_COPIED;
     if (x->place == PLACE_LIVE && sure && called_after(e->name, name))
         return TWIN_KEPT;
     if (x->place == PLACE_LIVE && called_after(name, e->name))
@@ -134,6 +157,12 @@ static enum twin_name name_of(const struct trail *s, const struct file *x, const
 static bool differ(struct content *a, struct content *b, uint64_t at) {
     uint8_t p, q;
     return content_read(a, &p, 1, at) == 1 && content_read(b, &q, 1, at) == 1 && p != q;
+}
+
+/* The new file has the bytes of its copy, and no more: was it written after the copy was? Then it
+ * was truncated, and begins in the same way: what is only appended gets longer. */
+static bool rewritten(const struct entry *e, const struct stat *copy, uint64_t common) {
+    return e->size == common && e->mtime > tail_mtime(&copy->st_mtim);
 }
 
 /* Compares the new file `c` with x. */
@@ -159,6 +188,10 @@ static int compare(const struct trail *s, struct file *x, const struct entry *e,
     else
         out->twin = n == 0 ? TWIN_NONE : (uint64_t)n >= at / 2 ? TWIN_PART : TWIN_LITTLE;
     out->of = name_of(s, x, e, (uint64_t)n);
+    if (out->of == TWIN_COPIED) { /* while it isn't truncated it has all that the copy has */
+        bool whole = n > 0 && n == st.st_size && !rewritten(e, &st, (uint64_t)n);
+        out->twin = whole ? TWIN_WHOLE : n == 0 ? TWIN_NONE : TWIN_PART;
+    }
     if (out->of == TWIN_IN_PLACE && (uint64_t)n < SURE_BYTES &&
         !called_after(e->name, last_part(x->path)))
         out->twin = TWIN_NONE; /* so little is equal in any two files */
@@ -172,23 +205,13 @@ static int weight(const struct new_evidence *e) {
     return of_twin[e->twin] * 8 + (e->twin == TWIN_NONE ? 0 : TWIN_NAME_ANY - (int)e->of);
 }
 
-/* Was x renamed as rotation does it, from the new file's name? Then the new file is the next one,
- * whatever it begins with. */
-static bool is_rotated_from(const struct file *x, const struct entry *e) {
-    const char *name = last_part(x->path);
-    size_t n = strlen(e->name);
-    if (x->place == PLACE_ASIDE && x->entry != NULL)
-        return x->entry->kind == ENTRY_ROTATED;
-    return x->place == PLACE_LIVE && strncmp(name, e->name, n) == 0 &&
-           (name[n] == '.' || name[n] == '-') && name[n + 1] >= '0' && name[n + 1] <= '9';
-}
-
 /* May a new file under this name be a copy of x? One file that is followed has one name, so what
  * keeps that name has no copy that would be read. */
 static bool comparable(const struct trail *s, const struct file *x, const struct entry *e) {
-    if (x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed || x->leaving ||
-        is_rotated_from(x, e))
+    if (x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->changed || x->leaving)
         return false;
+    if (has_rotated_name(x, e)) /* the new file is the next one, whatever it begins with */
+        return s->set.follow && is_copied_from(x, e);
     return x->place != PLACE_LIVE || (s->glob != NULL && e->kind == ENTRY_LIVE && s->set.follow);
 }
 

@@ -88,6 +88,28 @@ static void new_files_and_growing_ones(void **state) {
     feed_free(f);
 }
 
+/* Files take turns; one that has had its turn goes on if no other has lines. */
+static void only_one_of_them_grows(void **state) {
+    (void)state;
+    struct feed *f = begin("true");
+    char want[6000] = "a\n";
+    f->config.batch_records = 2;
+    put_file(in(f, "a.log"), "a\n");
+    put_file(in(f, "b.log"), "");
+    feed_begin(f);
+    for (int i = 0; i < 4; i++) {
+        char text[1200] = "";
+        for (int k = 0; k < 100; k++)
+            sprintf(text + strlen(text), "b %03d\n", 100 * i + k);
+        strcat(want, text);
+        add_file(in(f, "b.log"), text);
+        drive(f);
+        holds_sorted(f, want);
+    }
+    assert_int_equal(f->warnings, 0);
+    feed_free(f);
+}
+
 static void ends_where_all_is_read(void **state) {
     (void)state;
     struct feed *f = begin("false");
@@ -164,6 +186,7 @@ static void killed(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(new_files_and_growing_ones),
+        cmocka_unit_test(only_one_of_them_grows),
         cmocka_unit_test(ends_where_all_is_read),
         cmocka_unit_test(killed),
     };

@@ -302,6 +302,97 @@ static void copied_and_truncated(void **state) {
         }
 }
 
+static void drive_for(struct feed *f, uint64_t ms) {
+    for (uint64_t begun = now_ms(); now_ms() - begun < ms; usleep(5000))
+        assert_true(feed_drive(f) >= 0);
+}
+
+/* Both the copy and the file that it was made from are new: the source was behind. */
+static void copied_before_it_was_seen(void **state) {
+    (void)state;
+    static const char *const globs[] = {"app", "app*"};
+    for (int type = 0; type <= 2; type++)
+        for (int kept = 0; kept <= (type == 0 ? 1 : 0); kept++) {
+            struct feed *f =
+                follow(type != 0 ? "dir" : "file", type != 0 ? globs[type - 1] : "app");
+            lines(f, "app", 0, 10, true);
+            feed_begin(f);
+            comes_sorted(f);
+            feed_end(f);
+            sh(f, "mv app app.2");
+            lines(f, "app", 10, 60, true);
+            usleep(10000);
+            sh(f, "cp app app.1");
+            feed_begin(f);
+            if (kept) { /* it goes on, and is not truncated */
+                lines(f, "app", 60, 70, true);
+                drive_for(f, 3500);
+            } else {
+                drive_for(f, 50);
+                assert_int_equal(truncate(at(f, "app"), 0), 0);
+                lines(f, "app", 100, 110, true);
+            }
+            comes_sorted(f);
+            again(f);
+            lines(f, "app", 110, 120, true);
+            comes_sorted(f);
+            assert_int_equal(f->warnings, 0);
+            feed_free(f);
+        }
+}
+
+/* While it was stopped: first without a copy, then with copies. */
+static void truncated_several_times(void **state) {
+    (void)state;
+    for (int type = 0; type <= 1; type++)
+        for (int renamed = 0; renamed <= 1; renamed++) {
+            struct feed *f = follow(type ? "dir" : "file", "app");
+            lines(f, "app", 0, 100, true);
+            feed_begin(f);
+            comes_sorted(f);
+            feed_end(f);
+            usleep(10000);
+            assert_int_equal(truncate(at(f, "app"), 0), 0);
+            lines(f, "app", 200, 300, true);
+            sh(f, "cp app app.2; : >app");
+            lines(f, "app", 300, 400, true);
+            sh(f, "cp app app.1; : >app");
+            lines(f, "app", 400, 410, true);
+            if (renamed) /* an editor's backup */
+                sh(f, "mv app app~; echo 'line 500' >app");
+            if (renamed)
+                strcat(want, "line 500\n");
+            feed_begin(f);
+            comes_sorted(f);
+            assert_int_equal(f->warnings, 1);
+            assert_non_null(strstr(f->warning, "before offset 790"));
+            again(f);
+            lines(f, "app", 600, 610, true);
+            comes_sorted(f);
+            assert_int_equal(f->warnings, 1);
+            feed_free(f);
+        }
+}
+
+/* Too little was read to prove that the new file is a copy. */
+static void a_copy_of_a_line_is_told(void **state) {
+    (void)state;
+    for (int type = 0; type <= 1; type++) {
+        struct feed *f = follow(type ? "dir" : "file", "app");
+        lines(f, "app", 0, 1, true);
+        feed_begin(f);
+        comes(f);
+        sh(f, "ln app app.old; cp app t; mv t app");
+        strcat(want, "line 0\n"); /* again */
+        lines(f, "app", 1, 2, true);
+        comes(f);
+        assert_int_equal(f->warnings, 1);
+        assert_non_null(strstr(f->warning, "same 7 bytes"));
+        assert_non_null(strstr(f->warning, "come twice"));
+        feed_free(f);
+    }
+}
+
 /* Every file begins with the same line. */
 static void rotated_with_a_heading(void **state) {
     (void)state;
@@ -537,6 +628,9 @@ int main(void) {
         cmocka_unit_test(the_replaced_file_still_grows),
         cmocka_unit_test(rotated_under_a_slow_writer),
         cmocka_unit_test(copied_and_truncated),
+        cmocka_unit_test(copied_before_it_was_seen),
+        cmocka_unit_test(truncated_several_times),
+        cmocka_unit_test(a_copy_of_a_line_is_told),
         cmocka_unit_test(rotated_with_a_heading),
         cmocka_unit_test(what_rotation_removed_is_told),
         cmocka_unit_test(names_come_and_go),
