@@ -165,9 +165,12 @@ static int claim(struct file_sink *s, struct target *t, const struct buffer *out
         ssize_t got = pread(s->part, there, want, (off_t)at);
         if (got < 0)
             return -1;
-        if (got == 0 || memcmp(there, out->bytes + (at - s->written), (size_t)got) != 0)
-            return writer_wait(s->writer) == 0 ? file_tail_aside(s, t, t->note.length, s->written)
-                                               : -1;
+        if (got == 0 || memcmp(there, out->bytes + (at - s->written), (size_t)got) != 0) {
+            if (writer_wait(s->writer) != 0 ||
+                file_tail_aside(s, t, t->note.length, s->written) != 0)
+                return -1;
+            break;
+        }
         at += (uint64_t)got;
     }
     XXH3_64bits_update(s->hash, out->bytes, out->len);

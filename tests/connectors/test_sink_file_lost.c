@@ -170,6 +170,38 @@ static void while_it_runs(void **state) {
     }
 }
 
+/* Bytes of others are where the next batch goes. They are set aside, and what the log then says of
+ * the part is true: a crash after the batch finds it well. */
+static void bytes_in_the_way(void **state) {
+    int status_of_child;
+    (void)state;
+    struct files *f = fsink_hidden();
+    run_on_part(f, "echo scraps >>$P");
+    pawl_sink_remove(f->sink);
+    f->sink = NULL;
+    fsink_close(f);
+    fflush(NULL);
+    int child = fork();
+    if (child == 0) {
+        fsink_open_log(f);
+        fsink_add(f);
+        append(f, "late");
+        _exit(fsink_drive(f) == 0 ? 7 : 1);
+    }
+    assert_int_equal(waitpid(child, &status_of_child, 0), child);
+    assert_true(WIFEXITED(status_of_child));
+    assert_int_equal(WEXITSTATUS(status_of_child), 7);
+    fsink_open_log(f);
+    fsink_add(f);
+    assert_int_equal(fsink_drive(f), 0);
+    fsink_close(f);
+    assert_true(once(f, "late\n"));
+    char *kept = fsink_aside(f);
+    assert_string_equal(kept, "scraps\n");
+    free(kept);
+    fsink_free(f);
+}
+
 /* No record comes any more: it is the end that notices. */
 static void at_the_end(void **state) {
     (void)state;
@@ -580,7 +612,7 @@ int main(void) {
         cmocka_unit_test(read_only),           cmocka_unit_test(another_setting),
         cmocka_unit_test(older_copy),          cmocka_unit_test(killed_and_taken),
         cmocka_unit_test(killed_and_consumed), cmocka_unit_test(names_are_synced),
-        cmocka_unit_test(version_1),
+        cmocka_unit_test(version_1),           cmocka_unit_test(bytes_in_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
