@@ -487,6 +487,40 @@ static void names_are_synced(void **state) {
     fsink_free(f);
 }
 
+/* What was set aside before stays as well. */
+static void asides_are_kept(void **state) {
+    (void)state;
+    struct files *f = fsink_hidden();
+    run_on_part(f, "n=files-1-0-00000000000000000003.part; echo one >$n.aside; echo two >$n");
+    assert_int_equal(fsink_drive(f), 0);
+    fsink_close(f);
+    char *kept = fsink_aside(f);
+    assert_non_null(strstr(kept, "one\n"));
+    assert_non_null(strstr(kept, "two\n"));
+    free(kept);
+    fsink_free(f);
+}
+
+/* No record comes any more, and the part is far from full: its age makes it visible. */
+static void an_old_part_becomes_visible(void **state) {
+    (void)state;
+    struct files *f = fsink_new();
+    uint32_t files = 0, hidden;
+    fsink_set(f, "rotate_size", "1M");
+    fsink_set(f, "rotate_age", "1s");
+    fsink_add(f);
+    for (int i = 0; i < 200 && files == 0; i++) { /* the age is that of the real clock */
+        f->now_ns += UINT64_C(2000000000);
+        assert_int_equal(fsink_drive(f), 0);
+        free(fsink_visible(f, "cat", &files, &hidden));
+        if (files == 0)
+            usleep(50000);
+    }
+    assert_int_equal(files, 1);
+    assert_true(once(f, ""));
+    fsink_free(f);
+}
+
 /* ---- version 1 */
 
 /* Writes what version 1 left: a hidden state, and a hidden part with the records 0 to 39. */
@@ -606,13 +640,22 @@ int main(void) {
         0) /* some thousand logs are made here, and nothing is cut off */
         fsink_where = "/dev/shm";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(while_it_is_down),    cmocka_unit_test(while_it_runs),
-        cmocka_unit_test(at_the_end),          cmocka_unit_test(accepted),
-        cmocka_unit_test(delivered_again),     cmocka_unit_test(mount_away),
-        cmocka_unit_test(read_only),           cmocka_unit_test(another_setting),
-        cmocka_unit_test(older_copy),          cmocka_unit_test(killed_and_taken),
-        cmocka_unit_test(killed_and_consumed), cmocka_unit_test(names_are_synced),
-        cmocka_unit_test(version_1),           cmocka_unit_test(bytes_in_the_way),
+        cmocka_unit_test(while_it_is_down),
+        cmocka_unit_test(while_it_runs),
+        cmocka_unit_test(at_the_end),
+        cmocka_unit_test(accepted),
+        cmocka_unit_test(delivered_again),
+        cmocka_unit_test(mount_away),
+        cmocka_unit_test(read_only),
+        cmocka_unit_test(another_setting),
+        cmocka_unit_test(older_copy),
+        cmocka_unit_test(killed_and_taken),
+        cmocka_unit_test(killed_and_consumed),
+        cmocka_unit_test(names_are_synced),
+        cmocka_unit_test(version_1),
+        cmocka_unit_test(asides_are_kept),
+        cmocka_unit_test(an_old_part_becomes_visible),
+        cmocka_unit_test(bytes_in_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -268,12 +268,13 @@ static void pauses_grow_and_are_capped(void **state) {
 static void poison_goes_to_the_dead_letters_once(void **state) {
     (void)state;
     for (int kind = PAWL_SINK_TRANSACTIONAL; kind <= STABLE; kind++)
-        for (int how = 0; how < 3; how++)
+        for (int how = 0; how < 4; how++)
             for (uint64_t at = 0; at < COUNT; at += at == 0 ? 23 : 36) { /* 0, 23, 59 */
                 struct fixture *f = new_fixture(kind);
                 f->target->poison = at;
                 f->target->poison_untold = how == 1;
                 f->target->poison_at_end = how == 2;
+                f->target->poison_misnamed = how == 3;
                 add(f);
                 drive(f);
                 all_there(f, at, "poison");

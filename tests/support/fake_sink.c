@@ -54,7 +54,7 @@ static int fake_write(void *self, const pawl_sink_batch *b, const pawl_record *r
     for (size_t i = 0; i < count; i++) {
         if (r[i].offset == f->poison && !f->poison_at_end) {
             if (!f->poison_untold)
-                e->offset = f->poison;
+                e->offset = f->poison + (f->poison_misnamed ? 1000 : 0);
             return pawl_fault_set(e, PAWL_POISON, "not a number");
         }
         f->open[r[i].offset]++;

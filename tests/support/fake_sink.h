@@ -33,6 +33,7 @@ struct fake {
     /* faults */
     uint64_t poison;      /* refuse this offset; UINT64_MAX: none */
     bool poison_untold;   /* without naming the record */
+    bool poison_misnamed; /* naming one that isn't in the batch */
     bool poison_at_end;   /* only at commit or prepare */
     uint32_t retry_every; /* every n-th call returns RETRY; 0: none */
     bool retry_after;     /* after the call has taken effect */
