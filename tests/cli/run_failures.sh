@@ -82,6 +82,17 @@ ended 1 "on_failure: end"
 grep -q 'on_failure is end' err || bad "on_failure: end, the message"
 echo "on_failure: end: well"
 
+# ---- the last part that could go on has failed
+
+fresh
+{ seq 10; printf '%02000d\n' 0; } >in
+{ top; echo 'sources: {f: {type: file, path: in, to: a, on_error: stop, line_max: 1k}}'; } >p.yaml
+echo "sinks: {k: {type: exec, from: a, command: 'exit 78'}}" >>p.yaml
+run
+ended 1 "no part is left"
+grep -q 'no part is left that could go on' err || bad "no part is left, the message"
+echo "no part is left: well"
+
 # ---- one pipeline of two can't start
 
 fresh

@@ -272,6 +272,11 @@ MUTANTS = [
     ("position-of-the-first-line", "PAWL-3", "connectors/net/source_socket.c",
      "    uint64_t last = s->plain ? s->lines : who->given;",
      "    uint64_t last = s->plain ? s->lines : who->given + 1 - n;"),
+    ("number-zero-taken", "PAWL-3", "connectors/net/source_socket.c",
+     "line[i] == ' ' && *out != 0 ? i + 1 : 0;", "line[i] == ' ' ? i + 1 : 0;"),
+    ("older-connection-of-a-sender-stays", "PAWL-3", "connectors/net/source_socket.c",
+     "if (&s->wire->connections[i] != c && strcmp(s->wire->connections[i].sender, name) == 0)",
+     "if (&s->wire->connections[i] != c && s->wire->connections[i].sender == name)"),
     # ---- programs
     ("predecessor-not-waited-for", "PAWL-15", "connectors/exec/child.c",
      "    if (fence_wait(j->fence, !j->lets_end,", "    if (j->lets_end && fence_wait(j->fence, !j->lets_end,"),
@@ -432,4 +437,9 @@ MUTANTS = [
     ("finite-end-before-sinks-are-done", "PAWL-16", "cli/run/pipeline.c",
      "if (s.flow == PAWL_FLOW_FAILED || (s.flow == PAWL_FLOW_IDLE && s.behind == 0))\n            continue;",
      "if (s.flow != PAWL_FLOW_RUNNING)\n            continue;"),
+    ("last-part-fails-and-nothing-ends", "PAWL-16", "cli/run/pipeline.c",
+     "bool none_left = count != 0 && count == p->c->flow_count;",
+     "bool none_left = count != 0 && count > p->c->flow_count;"),
+    ("failed-processor-holds-up-the-end", "PAWL-16", "cli/run/pipeline.c",
+     "FLOW_PROCESSOR && !processor_is_failed(p, i) &&", "FLOW_PROCESSOR &&"),
 ]
