@@ -144,6 +144,7 @@ struct file {
 struct held { /* a new file that is looked at again, or passed over */
     dev_t device;
     ino_t inode;
+    uint64_t birth;
     uint64_t size, since_ns;
     uint64_t shared; /* at most this much of it was read in a file that it looked like a copy of */
     bool passed;

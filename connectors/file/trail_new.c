@@ -21,14 +21,15 @@ static bool has_settled(struct trail *s, const struct entry *e, uint64_t size) {
         if (h->inode != e->inode || h->device != e->device)
             continue;
         if (h->size != size)
-            *h = (struct held){e->device, e->inode, size, now, 0, false};
+            *h = (struct held){e->device, e->inode, birth_of_path(e->path), size, now, 0, false};
         return now - h->since_ns >= SETTLED_NS;
     }
     struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
     if (more == NULL)
         return false;
     s->held = more;
-    more[s->held_count++] = (struct held){e->device, e->inode, size, now, 0, false};
+    more[s->held_count++] =
+        (struct held){e->device, e->inode, birth_of_path(e->path), size, now, 0, false};
     return false;
 }
 
@@ -196,9 +197,15 @@ static void note_shared(struct trail *s, const struct entry *e, uint64_t at) {
 /* A new file that had nothing but the beginning of one that was read, which then was truncated:
  * copied before the last lines came, which were read in the original. */
 static uint64_t shared_of(const struct trail *s, const struct entry *e) {
-    for (size_t i = 0; i < s->held_count; i++)
-        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
-            return s->held[i].shared < e->size ? s->held[i].shared : e->size;
+    for (size_t i = 0; i < s->held_count; i++) {
+        const struct held *h = &s->held[i];
+        if (h->inode != e->inode || h->device != e->device || h->shared == 0)
+            continue;
+        /* an inode number is used again, and a copy never gets shorter */
+        return h->birth != birth_of_path(e->path) || h->size > e->size ? 0
+               : h->shared < e->size                                   ? h->shared
+                                                                       : e->size;
+    }
     return 0;
 }
 
@@ -343,14 +350,28 @@ static void begin_first(struct trail *s, struct look *l) {
     x->dirty = s->begun = true;
 }
 
+/* Hasn't the entry's file all the same bytes as x now? A copy of what x has now is sought when x is
+ * truncated, if something was read of it. */
+static bool is_no_copy_of_now(struct trail *s, struct file *x, const struct entry *e) {
+    struct content c;
+    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || content_open(&c, fd, e->name) != 0)
+        return true;
+    int64_t n = x->tail.content.fd >= 0 ? common_bytes(&x->tail.content, &c, UINT64_MAX) : 0;
+    content_close(&c);
+    bool copy = n > 0 && (uint64_t)n == e->size;
+    s->holds |= copy && x->tail.pos.at == 0;
+    return !copy;
+}
+
 /* Was this rotated file copied from one whose position could not be found any more, after that
  * position was made? Then it has what was written in between, wherever its name stands. */
-static bool was_copied_since(const struct trail *s, const struct entry *e) {
+static bool was_copied_since(struct trail *s, const struct entry *e) {
     for (size_t i = 0; i < s->count; i++) {
-        const struct file *x = s->files[i];
+        struct file *x = s->files[i];
         uint64_t birth = x->since != 0 && e->mtime > x->since ? birth_of_path(e->path) : 0;
         if (birth > x->birth && x->birth != 0 && is_of(s, x, e->base))
-            return true;
+            return is_no_copy_of_now(s, x, e);
     }
     return false;
 }

@@ -86,8 +86,9 @@ MUTANTS = [
      "TWIN_WHOLE, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN_AGAIN,",
      "TWIN_WHOLE, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN,"),
     ("file-waits-for-a-turn-of-others", "PAWL-15", "connectors/file/trail_read.c",
-     "(tail_has_lines(s->tail) || is_ready(s, s->reading, now, retry))",
-     "tail_has_lines(s->tail)"),
+     "    s->batches = 0;\n    return s->reading != NULL && (tail_has_lines(s->tail) || "
+     "is_ready(s, s->reading, now, retry))\n",
+     "    return s->reading != NULL && tail_has_lines(s->tail)\n"),
     ("kept-copy-held-for-ever", "PAWL-15", "connectors/file/trail_new.c",
      "v.of == TWIN_COPIED ? with->size : e->size;", "v.of == TWIN_COPIED ? trail_now() : e->size;"),
     ("compressed-bytes-as-lines", "PAWL-15", "connectors/file/content.c",
