@@ -250,10 +250,11 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
             continue_in(s, with, e, common);
         break;
     case NEW_SHARE:
-        pawl_source_report(s->context, 1,
-                           "%s begins with the same %" PRIu64
-                           " bytes as the file before it: it is read from there",
-                           e->path, common);
+        if (common != 0)
+            pawl_source_report(s->context, 1,
+                               "%s begins with the same %" PRIu64
+                               " bytes as the file before it: it is read from there",
+                               e->path, common);
         (void)begin(s, e, common, START_BEGINNING);
         break;
     case NEW_HOLD:

@@ -189,7 +189,7 @@ static int compare(const struct trail *s, struct file *x, const struct entry *e,
         out->twin = n == 0 ? TWIN_NONE : (uint64_t)n >= at / 2 ? TWIN_PART : TWIN_LITTLE;
     out->of = name_of(s, x, e, (uint64_t)n);
     if (out->of == TWIN_COPIED) { /* while it isn't truncated it has all that the copy has */
-        bool whole = n > 0 && n == st.st_size && !rewritten(e, &st, (uint64_t)n);
+        bool whole = n == st.st_size && !rewritten(e, &st, (uint64_t)n); /* 0: it is begun */
         out->twin = whole ? TWIN_WHOLE : n == 0 ? TWIN_NONE : TWIN_PART;
     }
     if (out->of == TWIN_IN_PLACE && (uint64_t)n < SURE_BYTES &&

@@ -322,8 +322,10 @@ static void copied_before_it_was_seen(void **state) {
             sh(f, "mv app app.2");
             lines(f, "app", 10, 60, true);
             usleep(10000);
-            sh(f, "cp app app.1");
+            sh(f, ": >app.1"); /* the copy has begun */
             feed_begin(f);
+            drive_for(f, 50);
+            sh(f, "cat app >app.1");
             if (kept) { /* it goes on, and is not truncated */
                 lines(f, "app", 60, 70, true);
                 drive_for(f, 3500);

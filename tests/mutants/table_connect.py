@@ -79,6 +79,8 @@ MUTANTS = [
      "(!e->packed && e->size < x->tail.pos.at)", "e->size < x->tail.pos.at"),
     ("copy-taken-for-a-renamed-file", "PAWL-3", "connectors/file/trail_twin.c",
      "return birth != 0 && x->birth >= birth;", "return birth != 0 && x->birth < birth;"),
+    ("copy-that-is-empty-yet-passed-over", "PAWL-3", "connectors/file/trail_twin.c",
+     "bool whole = n == st.st_size &&", "bool whole = n > 0 && n == st.st_size &&"),
     ("copies-made-while-down-passed-over", "PAWL-15", "connectors/file/trail_new.c",
      "newer = newer || (e->kind == ENTRY_ROTATED && was_copied_since(s, e));",
      "newer = newer && (e->kind == ENTRY_ROTATED || was_copied_since(s, e));"),
