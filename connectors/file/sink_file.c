@@ -226,9 +226,9 @@ static int finish_part(struct file_sink *s, struct target *t, pawl_fault *f) {
         if (file_tail_aside(s, t, s->written, s->written) != 0)
             return file_failed(s, f, "setting bytes aside");
     }
-    if (fdatasync(s->part) != 0 || file_changed(s, t) != 0)
+    if (file_synced(s->part, fdatasync(s->part)) != 0 || file_changed(s, t) != 0)
         return file_failed(s, f, "syncing a part");
-    if (s->fresh && fsync(s->dir) != 0)
+    if (s->fresh && file_synced(s->dir, fsync(s->dir)) != 0)
         return file_failed(s, f, "syncing the directory");
     (void)futimens(s->marker, NULL); /* as old as the part, for cleaners that go by age */
     return PAWL_DONE;

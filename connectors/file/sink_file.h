@@ -166,6 +166,10 @@ int file_check(void *self, const pawl_sink_batch *b, const char *text, uint64_t 
 /* Is everything as we left it: the directory, its marker, the target's part, which is opened? RETRY
  * with a text if not: check() finds out what is lost. */
 int file_same(struct file_sink *s, struct target *t, pawl_fault *f);
+/* What a sync's answer `rc` proves: 0, or -1 with errno. A sync that failed may answer 0 when it is
+ * tried again, and the page cache then shows bytes and names that the device never got. A file
+ * system that has given up its journal is read-only by then: it proves nothing. */
+int file_synced(int fd, int rc);
 /* Notes how our own change has left the open part. 0, or -1 with errno. */
 int file_changed(struct file_sink *s, struct target *t);
 /* The bytes of the open part from `from` to tail_end are not ours: keeps them in a file of their

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -85,7 +86,7 @@ static int set_aside(struct file_sink *s, const char *name) {
         if (rc == 0) {
             file_remark(s, "%s in %s is not known to the log: it was set aside as %s", name,
                         s->directory, to);
-            return fsync(s->dir);
+            return file_synced(s->dir, fsync(s->dir));
         }
         if (errno != EEXIST)
             return errno == ENOENT ? 0 : -1;
@@ -142,7 +143,8 @@ int file_tail_aside(struct file_sink *s, struct target *t, uint64_t from, uint64
     if (fd < 0)
         return -1;
     int rc = copy_bytes(s->part, from, t->tail_end, fd);
-    if (close(fd) != 0 || rc != 0 || fsync(s->dir) != 0 || ftruncate(s->part, (off_t)cut) != 0)
+    if (close(fd) != 0 || rc != 0 || file_synced(s->dir, fsync(s->dir)) != 0 ||
+        ftruncate(s->part, (off_t)cut) != 0)
         return -1;
     file_remark(s,
                 "%s in %s had %" PRIu64 " bytes that this sink did not write, from byte %" PRIu64
@@ -150,6 +152,16 @@ int file_tail_aside(struct file_sink *s, struct target *t, uint64_t from, uint64
                 part, s->directory, t->tail_end - from, from, to);
     t->tail_end = 0;
     return file_changed(s, t);
+}
+
+int file_synced(int fd, int rc) {
+    struct statvfs v;
+    if (rc != 0 || fstatvfs(fd, &v) != 0)
+        return -1;
+    if ((v.f_flag & ST_RDONLY) == 0)
+        return 0;
+    errno = EROFS;
+    return -1;
 }
 
 int file_changed(struct file_sink *s, struct target *t) {
@@ -168,7 +180,7 @@ int file_mark_write(struct file_sink *s, bool durable) {
     errno = ENOSPC; /* for a short write */
     if (pwrite(s->marker, text, sizeof text, 0) != (ssize_t)sizeof text)
         return -1;
-    return durable ? fdatasync(s->marker) : 0;
+    return durable ? file_synced(s->marker, fdatasync(s->marker)) : 0;
 }
 
 static int read_mark(struct file_sink *s, pawl_fault *f) {
@@ -205,7 +217,7 @@ static int make_mark(struct file_sink *s, uint64_t directory, uint64_t shown, pa
         s->marker = openat(s->dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     s->mark = (struct file_mark){.directory = directory, .shown = shown, .last_first = FILE_NONE};
     memcpy(s->mark.log_id, s->log_id, sizeof s->log_id);
-    if (s->marker < 0 || file_mark_write(s, true) != 0 || fsync(s->dir) != 0)
+    if (s->marker < 0 || file_mark_write(s, true) != 0 || file_synced(s->dir, fsync(s->dir)) != 0)
         return file_failed(s, f, "making SINK.pawl");
     s->marked = s->remade = true;
     return PAWL_DONE;
@@ -397,7 +409,7 @@ static int compare_bytes(struct file_sink *s, struct target *t, const char *name
         outcome =
             pawl_fault_set(f, PAWL_GONE, "%s in %s has %" PRIu64 " of %" PRIu64 " committed bytes",
                            name, s->directory, (uint64_t)st.st_size, t->note.length);
-    else if (hash_bytes(fd, 0, t->note.length, t->hash) != 0 || fdatasync(fd) != 0)
+    else if (hash_bytes(fd, 0, t->note.length, t->hash) != 0 || file_synced(fd, fdatasync(fd)) != 0)
         outcome = file_failed(s, f, "reading a file");
     else if (XXH3_64bits_digest(t->hash) != t->note.hash)
         outcome = pawl_fault_set(f, PAWL_GONE,
@@ -428,6 +440,20 @@ static int was_shown(struct file_sink *s, struct target *t, pawl_fault *f) {
     return PAWL_GONE;
 }
 
+/* What the directory shows is durable. A sync alone doesn't prove it: one before may have failed,
+ * and a repeated one may answer 0. But a file system that can still make a new name durable has
+ * made those before it durable too. 0, or -1 with errno. */
+static int prove_names(struct file_sink *s) {
+    char name[FILE_NAME_SIZE + 8];
+    mark_name(s, name);
+    strcat(name, ".new");
+    int fd = openat(s->dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    int rc = fd >= 0 ? file_synced(s->dir, fsync(s->dir)) : -1;
+    if (fd >= 0 && (close(fd) != 0 || unlinkat(s->dir, name, 0) != 0))
+        rc = -1;
+    return rc;
+}
+
 static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
     char name[FILE_NAME_SIZE];
     if (t->note.first == FILE_NONE)
@@ -441,7 +467,7 @@ static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
     if (outcome == PAWL_DONE) {
         no_part(t);
         t->tail_end = 0;
-        return fsync(s->dir) == 0 ? PAWL_DONE : file_failed(s, f, "syncing the directory");
+        return prove_names(s) == 0 ? PAWL_DONE : file_failed(s, f, "syncing the directory");
     }
     if (outcome != PAWL_GONE)
         return outcome;
@@ -527,7 +553,7 @@ static int rename_old_part(struct file_sink *s, const struct target *t) {
     int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
     if (rc != 0 && errno == EINVAL)
         rc = renameat(s->dir, from, s->dir, to);
-    return rc == 0 || errno == ENOENT ? fsync(s->dir) : -1;
+    return rc == 0 || errno == ENOENT ? file_synced(s->dir, fsync(s->dir)) : -1;
 }
 
 /* Takes over what the state says: its lengths are trusted, the hash is of what is there. */
@@ -561,7 +587,8 @@ static int take_over(struct file_sink *s, struct target *t, const struct file_st
         outcome =
             pawl_fault_set(f, PAWL_GONE, "%s in %s has %" PRIu64 " of %" PRIu64 " committed bytes",
                            name, s->directory, size, st->length);
-    else if (fd >= 0 && (hash_bytes(fd, 0, st->length, t->hash) != 0 || fdatasync(fd) != 0))
+    else if (fd >= 0 &&
+             (hash_bytes(fd, 0, st->length, t->hash) != 0 || file_synced(fd, fdatasync(fd)) != 0))
         outcome = file_failed(s, f, "reading a part");
     t->note.length = st->length;
     t->note.hash = XXH3_64bits_digest(t->hash);

@@ -65,7 +65,8 @@ static int show(struct file_sink *s, struct target *t, pawl_fault *f) {
     s->mark.last_stream = t->stream;
     s->mark.last_partition = t->partition;
     s->mark.last_first = t->note.first;
-    if (file_mark_write(s, false) != 0 || fsync(s->dir) != 0 || fdatasync(s->marker) != 0)
+    if (file_mark_write(s, false) != 0 || file_synced(s->dir, fsync(s->dir)) != 0 ||
+        file_synced(s->marker, fdatasync(s->marker)) != 0)
         return file_failed(s, f, "making a part visible");
     t->note.shown = s->mark.shown;
     t->note.first = FILE_NONE;
