@@ -159,7 +159,7 @@ int origins_put(const struct origins *from, pawl_tx *tx, const pawl_producer *pr
         struct piece p = {.of = o,
                           .tx = tx,
                           .producer = producer,
-                          .records = records + at,
+                          .records = at < count ? records + at : NULL,
                           .from = o->o.from,
                           .flags = o->o.flags};
         rc = put_interval(&p, q, stream, at, n);
