@@ -92,7 +92,7 @@ static void killed_at_each_call(void **state) {
             if (child == 0) {
                 fsink_open_log(f);
                 fsink_add(f);
-                snprintf(fsink_trap.directory, sizeof fsink_trap.directory, "%s", f->target);
+                fsink_watch(f->target);
                 fsink_trap.mode = mode;
                 fsink_trap.left = nth;
                 fsink_trap.armed = 1;
@@ -123,7 +123,7 @@ static void each_call_fails(void **state) {
             char when[64];
             snprintf(when, sizeof when, "call %d answers %s", nth, strerror(errors[e]));
             fsink_add(f);
-            snprintf(fsink_trap.directory, sizeof fsink_trap.directory, "%s", f->target);
+            fsink_watch(f->target);
             fsink_trap.mode = FAIL, fsink_trap.error = errors[e];
             fsink_trap.left = nth;
             fsink_trap.happened = 0;

@@ -413,7 +413,7 @@ static int takes(const char *label, const char *command, bool may_lose, bool may
             if (child == 0) {
                 fsink_open_log(f);
                 fsink_add(f);
-                snprintf(fsink_trap.directory, sizeof fsink_trap.directory, "%s", f->target);
+                fsink_watch(f->target);
                 fsink_trap.mode = mode;
                 fsink_trap.left = nth;
                 fsink_trap.armed = 1;
@@ -478,11 +478,11 @@ static void names_are_synced(void **state) {
     (void)state;
     struct files *f = fsink_new();
     f->on_point = synced;
-    snprintf(fsink_trap.directory, sizeof fsink_trap.directory, "%s", f->target);
+    fsink_watch(f->target);
     fsink_add(f);
     assert_int_equal(fsink_drive(f), 0);
     fsink_close(f);
-    fsink_trap.directory[0] = 0;
+    fsink_watch_end();
     assert_true(once(f, ""));
     fsink_free(f);
 }
@@ -610,7 +610,7 @@ static void version_1(void **state) {
             if (child == 0) {
                 fsink_open_log(f);
                 fsink_add(f);
-                snprintf(fsink_trap.directory, sizeof fsink_trap.directory, "%s", f->target);
+                fsink_watch(f->target);
                 fsink_trap.mode = KILL_BEFORE;
                 fsink_trap.left = nth;
                 fsink_trap.armed = 1;

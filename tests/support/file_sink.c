@@ -4,6 +4,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,12 +28,23 @@
 /* ---- the calls of the sink, which the linker leads here; those of the log pass */
 
 struct fsink_trap fsink_trap;
+static atomic_int watching; /* fsink_trap.directory is set, and may be read by the log's threads */
+
+void fsink_watch(const char *directory) {
+    snprintf(fsink_trap.directory, sizeof fsink_trap.directory, "%s", directory);
+    atomic_store(&watching, 1);
+}
+
+void fsink_watch_end(void) {
+    atomic_store(&watching, 0);
+}
+
 static _Thread_local bool this_one; /* this thread's call it is that it happens at */
 
 static bool ours(int fd, char path[PATH_MAX]) {
     char link[32];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = fsink_trap.directory[0] != 0 ? readlink(link, path, PATH_MAX - 1) : -1;
+    ssize_t n = atomic_load(&watching) != 0 ? readlink(link, path, PATH_MAX - 1) : -1;
     if (n < 0)
         return false;
     path[n] = 0;
@@ -185,6 +197,7 @@ void fsink_close(struct files *f) {
     if (f->log != NULL)
         assert_int_equal(pawl_close(f->log), 0);
     f->log = NULL;
+    fsink_watch_end(); /* no thread of the log is left */
 }
 
 void fsink_free(struct files *f) {

@@ -26,6 +26,9 @@ extern struct fsink_trap {
     /* names made in the directory, and bytes written to its files, that no sync has followed */
     _Atomic int names, bytes;
 } fsink_trap;
+/* Calls in this directory count from now on; until fsink_close(), or no more. */
+void fsink_watch(const char *directory);
+void fsink_watch_end(void);
 
 /* The directory in which all is made; /tmp if nothing else is set. */
 extern const char *fsink_where;
