@@ -12,48 +12,11 @@ set -u
 # shellcheck source=tests/support/lib_powercut.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../support/lib_powercut.sh"
 
-fuseblock=$(dirname "$prog")/powercut_fuseblock
-[ -x "$fuseblock" ] || skip "the disk that loses power was not built (libfuse3-dev)"
-[ -w /dev/fuse ] || skip "no /dev/fuse here"
 command -v python3 >/dev/null || skip "no python3"
 "$pawl" check --types | grep -q '^sink sqlite' || skip "built without SQLite"
 
 lines=3000
-disk=$work/disk
-loop=
-runner=
-clean_up_more() {
-    if [ -n "$runner" ]; then kill -9 "$runner" 2>/dev/null; fi
-    if [ -n "$loop" ]; then losetup -d "$loop" 2>/dev/null; fi
-    umount "$disk" 2>/dev/null
-}
-mkdir "$disk"
-
-insert_disk() { # insert_disk MIB
-    local tries
-    "$fuseblock" "$disk" "$1" "$seed" 2>"$work/fuse.err" &
-    helpers=($!)
-    for ((tries = 0; tries < 200; tries++)); do
-        [ -e "$disk/control" ] && return 0
-        kill -0 "${helpers[0]}" 2>/dev/null || break
-        sleep 0.05
-    done
-    skip "FUSE does not work here: $(cat "$work/fuse.err")"
-}
-tell() { echo "$1" >"$disk/control"; }
-state() { sed "s/.* $1 \([0-9a-z]*\).*/\1/" "$disk/control"; }
-power_is_off() { grep -q "^power off" "$disk/control"; }
-attach() { loop=$(losetup --find --show "$disk/disk" 2>"$work/loop.err"); }
-mount_it() { mount -o noatime "$loop" "$mnt" 2>"$work/mount.err"; }
-power_cycle() {
-    umount_now || bad "can't unmount"
-    losetup -d "$loop" || bad "can't detach $loop"
-    tell on
-    attach || bad "can't attach the disk again: $(cat "$work/loop.err")"
-    mount_it && return
-    if [ "$fs" = ext4 ]; then e2fsck -fy "$loop" >"$work/fsck" 2>&1; fi
-    mount_it || bad "can't mount $fs again: $(cat "$work/mount.err" "$work/fsck" 2>/dev/null)"
-}
+need_disk
 
 pipeline() { # pipeline LOG: on the disk, or beside it
     local sink="batch_records: 100, backoff: 1ms, backoff_max: 5ms"
@@ -77,7 +40,8 @@ END
 # Sets `status`; 137 where it was killed.
 run_it() {
     "$pawl" run "$work/p.yaml" >"$work/out" 2>&1 &
-    runner=$!
+    local runner=$!
+    helpers+=("$runner")
     while kill -0 "$runner" 2>/dev/null; do
         if power_is_off; then
             kill -9 "$runner" 2>/dev/null
@@ -87,7 +51,7 @@ run_it() {
     done
     status=0
     wait "$runner" 2>/dev/null || status=$?
-    runner=
+    helpers=("${helpers[0]}") # the disk
 }
 
 rows() {
@@ -118,17 +82,17 @@ for name in sys.argv[1:]:
     pipeline "$log" >"$work/p.yaml"
     for ((i = 0; i < $2; i++)); do
         between 1 $((i % 2 ? 60 : 600))
-        tell "cut $n ${percents[$((RANDOM % 5))]}"
+        tell_disk "cut $n ${percents[$((RANDOM % 5))]}"
         run_it
         if power_is_off; then
             cuts=$((cuts + 1))
         else # there were fewer writes
             [ "$status" -eq 0 ] || bad "$how: ended with $status: $(cat "$work/out")"
-            tell "cut 0 50"
+            tell_disk "cut 0 50"
         fi
         power_cycle
     done
-    tell on
+    tell_disk on
     run_it
     [ "$status" -eq 0 ] || bad "$how: ended with $status after the last cut: $(cat "$work/out")"
     complete
@@ -137,16 +101,8 @@ for name in sys.argv[1:]:
 seq $lines | awk '{ printf("line %d of the file, %x\n", $1, ($1 * 40503) % 65521) }' >"$work/in"
 tried=0
 for fs in ext4 xfs; do
-    if ! grep -qw "$fs" /proc/filesystems || ! command -v "mkfs.$fs" >/dev/null; then
-        echo "SKIPPED: no $fs here"
-        continue
-    fi
-    insert_disk "$([ $fs = xfs ] && echo 320 || echo 96)"
-    if ! attach || ! make_fs $fs "$loop" || ! mount_it; then
-        echo "SKIPPED: no $fs on a loop device on FUSE:" \
-            "$(cat "$work"/*.err "$work/mkfs.log" 2>/dev/null)"
-        continue
-    fi
+    fs_is_here $fs || continue
+    insert_disk $fs || continue
     tried=$((tried + 1)) cuts=0 rounds=0
     share 2
     while more $rounds 4; do
@@ -154,14 +110,9 @@ for fs in ext4 xfs; do
         if [ $((rounds % 2)) -eq 0 ]; then round "$mnt/log" 4; else round "$work/log" 4; fi
         rounds=$((rounds + 1))
     done
-    echo "$fs: power cut $cuts times in $rounds rounds, $(state lost) sectors lost and" \
-        "$(state kept) kept; each of $lines lines in each of 4 targets once"
+    echo "$fs: power cut $cuts times in $rounds rounds, $(disk_state lost) sectors lost and" \
+        "$(disk_state kept) kept; each of $lines lines in each of 4 targets once"
     [ $cuts -ge $((rounds * 2)) ] || bad "$fs was cut $cuts times only in $rounds rounds"
-    umount_now || bad "can't unmount"
-    losetup -d "$loop"
-    loop=
-    umount "$disk" || bad "can't unmount the disk"
-    wait "${helpers[0]}"
-    helpers=()
+    remove_disk
 done
 [ "$tried" -gt 0 ] || skip "neither ext4 nor XFS can be mounted from a loop device here"

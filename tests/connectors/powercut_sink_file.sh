@@ -10,21 +10,10 @@ set -u
 # shellcheck source=tests/support/lib_powercut.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../support/lib_powercut.sh"
 
-mount_it() { mount -o loop,noatime "$image" "$mnt" 2>"$work/mount.err"; }
-remount() {
-    umount_now || bad "can't unmount"
-    mount_it || bad "can't mount $fs again: $(cat "$work/mount.err")"
-}
-
 # Runs the pipeline until the file system goes down at the N-th event in a directory.
 run_and_cut() { # run_and_cut DIRECTORY modify|rename N
-    local cutter line pid
-    mkdir -p "$1"
-    exec 3< <(exec "$prog" cut "$mnt" "$1" "$2" "$3")
-    cutter=$!
-    helpers=("$cutter")
-    read -r line <&3
-    [ "$line" = ready ] || bad "the cutter: $line"
+    local pid
+    begin_cutter "$@"
     "$pawl" run "$work/p.yaml" --quiet --until-idle >"$work/out" 2>&1 &
     pid=$!
     helpers+=("$pid")
@@ -32,11 +21,7 @@ run_and_cut() { # run_and_cut DIRECTORY modify|rename N
     kill -9 "$pid" 2>/dev/null # the power is off for it too
     wait "$pid" 2>/dev/null
     grep -q 'lost:' "$work/out" && bad "it takes for lost: $(cat "$work/out")"
-    kill -9 "$cutter" 2>/dev/null
-    cat <&3 >/dev/null
-    exec 3<&-
-    helpers=()
-    touch "$mnt" 2>/dev/null || cuts=$((cuts + 1))
+    end_cutter
     return 0
 }
 
@@ -51,17 +36,8 @@ END
 
 tried=0
 for fs in ext4 xfs; do
-    if ! grep -qw "$fs" /proc/filesystems || ! command -v "mkfs.$fs" >/dev/null; then
-        echo "SKIPPED: no $fs here"
-        continue
-    fi
-    image=$work/$fs.image
-    truncate -s "$([ $fs = xfs ] && echo 320M || echo 96M)" "$image"
-    make_fs $fs "$image" || bad "mkfs.$fs: $(cat "$work/mkfs.log")"
-    if ! mount_it; then
-        echo "SKIPPED: no $fs on a loop device: $(cat "$work/mount.err")"
-        continue
-    fi
+    fs_is_here $fs || continue
+    insert_image $fs || continue
     tried=$((tried + 1)) cuts=0 rounds=0 logs=0
     share 2
     while more $rounds 24; do
@@ -80,8 +56,7 @@ for fs in ext4 xfs; do
             [ -z "$(ls "$mnt"/out/*.part 2>/dev/null)" ] || bad "a part is left"
         fi
     done
-    umount_now || bad "can't unmount"
-    rm -f "$image"
+    remove_image
     echo "$fs: cut $cuts times in $logs logs; each record in one file, once"
     [ $((cuts * 4)) -ge $rounds ] || bad "$fs was cut $cuts times only in $rounds rounds"
 done

@@ -12,44 +12,7 @@ set -u
 # shellcheck source=tests/support/lib_powercut.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../support/lib_powercut.sh"
 
-fuseblock=$(dirname "$prog")/powercut_fuseblock
-[ -x "$fuseblock" ] || skip "the disk that loses power was not built (libfuse3-dev)"
-[ -w /dev/fuse ] || skip "no /dev/fuse here"
-
-disk=$work/disk
-loop=
-clean_up_more() {
-    if [ -n "$loop" ]; then losetup -d "$loop" 2>/dev/null; fi
-    umount "$disk" 2>/dev/null
-}
-mkdir "$disk"
-
-insert_disk() { # insert_disk MIB: a new one
-    local tries
-    "$fuseblock" "$disk" "$1" "$seed" 2>"$work/fuse.err" &
-    helpers=($!)
-    for ((tries = 0; tries < 200; tries++)); do
-        [ -e "$disk/control" ] && return 0
-        kill -0 "${helpers[0]}" 2>/dev/null || break
-        sleep 0.05
-    done
-    skip "FUSE does not work here: $(cat "$work/fuse.err")"
-}
-tell() { echo "$1" >"$disk/control"; }
-state() { sed "s/.* $1 \([0-9a-z]*\).*/\1/" "$disk/control"; }
-attach() { loop=$(losetup --find --show "$disk/disk" 2>"$work/loop.err"); }
-mount_it() { mount -o noatime "$loop" "$mnt" 2>"$work/mount.err"; }
-power_cycle() {
-    umount_now || bad "can't unmount"
-    losetup -d "$loop" || bad "can't detach $loop"
-    tell on
-    attach || bad "can't attach the disk again: $(cat "$work/loop.err")"
-    mount_it && return
-    # ext4 can't mount with half a superblock written; as at any boot, its fsck takes another copy.
-    if [ "$fs" = ext4 ]; then e2fsck -fy "$loop" >"$work/fsck" 2>&1; fi
-    mount_it || bad "can't mount $fs again: $(cat "$work/mount.err" "$work/fsck" 2>/dev/null)"
-    checks=$((checks + 1))
-}
+need_disk
 
 work_until() { # work_until COUNT: sets `status`
     status=0
@@ -67,7 +30,7 @@ cut_round() { # cut_round ROUND
     variant "$1"
     between 1 $(($1 % 2 ? 60 : 700))
     for ((again = 0; again <= $1 % 3; again++)); do
-        tell "cut $n ${percents[$((RANDOM % 5))]}"
+        tell_disk "cut $n ${percents[$((RANDOM % 5))]}"
         work_until 100000
         case $status in 3 | 4) ;; *) bad "the writer ended with $status: $(cat "$work/out")" ;; esac
         cuts=$((cuts + 1))
@@ -87,9 +50,9 @@ fault_round() { # fault_round ROUND
     [ $((RANDOM % 3)) -eq 0 ] && what=flush
     [ $((RANDOM % 4)) -eq 0 ] && count=1000000
     between 20 250
-    tell "fail $what $n $count"
+    tell_disk "fail $what $n $count"
     work_until 400
-    tell on
+    tell_disk on
     case $status in 3) stopped=$((stopped + 1)) ;; 0) ;; *) bad \
         "the writer ended with $status: $(cat "$work/out")" ;; esac
     faults=$((faults + 1))
@@ -99,37 +62,25 @@ fault_round() { # fault_round ROUND
         check_everything "$backend" "$direct"
         reopened=$((reopened + 1))
     fi
-    tell "cut 0 0"
+    tell_disk "cut 0 0"
     power_cycle
     check_everything
 }
 
 tried=0
 for fs in ext4 xfs; do
-    if ! grep -qw "$fs" /proc/filesystems || ! command -v "mkfs.$fs" >/dev/null; then
-        echo "SKIPPED: no $fs here"
-        continue
-    fi
-    insert_disk "$([ $fs = xfs ] && echo 320 || echo 96)"
-    if ! attach || ! make_fs $fs "$loop" || ! mount_it; then
-        echo "SKIPPED: no $fs on a loop device on FUSE: $(cat "$work"/*.err "$work/mkfs.log" 2>/dev/null)"
-        continue
-    fi
-    tried=$((tried + 1)) cuts=0 faults=0 stopped=0 reopened=0 checks=0 rounds=0
+    fs_is_here $fs || continue
+    insert_disk $fs || continue
+    tried=$((tried + 1)) cuts=0 faults=0 stopped=0 reopened=0 rounds=0
     share 2
     while more $rounds 12; do
         cut_round $rounds
         if [ $((rounds % 3)) -ne 0 ]; then fault_round $faults; fi
         rounds=$((rounds + 1))
     done
-    echo "$fs: power cut $cuts times, $(state lost) sectors lost and $(state kept) kept; $faults faults, stopped for good by $stopped;" \
-        "reopened after $reopened without a cut, file system mended by fsck $checks times; $(checked)"
+    echo "$fs: power cut $cuts times, $(disk_state lost) sectors lost and $(disk_state kept) kept; $faults faults, stopped for good by $stopped;" \
+        "reopened after $reopened without a cut, file system mended by fsck $fs_checks times; $(checked)"
     [ $((stopped * 2)) -ge $faults ] || bad "of $faults faults, $stopped stopped the writer"
-    umount_now || bad "can't unmount"
-    losetup -d "$loop"
-    loop=
-    umount "$disk" || bad "can't unmount the disk"
-    wait "${helpers[0]}"
-    helpers=()
+    remove_disk
 done
 [ "$tried" -gt 0 ] || skip "neither ext4 nor XFS can be mounted from a loop device here"

@@ -14,27 +14,11 @@ cuts=0
 # Runs a command until the file system goes down at the N-th event in the log's directory. Sets
 # `status`.
 run_and_cut() { # run_and_cut modify|rename N COMMAND...
-    local cutter line
-    mkdir -p "$log"
-    exec 3< <(exec "$prog" cut "$mnt" "$log" "$1" "$2")
-    cutter=$!
-    helpers=("$cutter")
-    read -r line <&3
-    [ "$line" = ready ] || bad "the cutter: $line"
+    begin_cutter "$log" "$1" "$2"
     status=0
     timeout 60 "${@:3}" >"$work/out" 2>&1 || status=$?
     [ $status -ne 124 ] || bad "it hangs: ${*:3}"
-    kill -9 "$cutter" 2>/dev/null # done with, or left over: there were fewer events
-    cat <&3 >/dev/null            # until it is gone
-    exec 3<&-
-    helpers=()
-    touch "$mnt" 2>/dev/null || cuts=$((cuts + 1))
-}
-
-mount_it() { mount -o loop,noatime "$image" "$mnt" 2>"$work/mount.err"; }
-remount() {
-    umount_now || bad "can't unmount"
-    mount_it || bad "can't mount $fs again: $(cat "$work/mount.err")"
+    end_cutter
 }
 
 # A new log every few rounds keeps it small enough for the oracle, and cuts creation too.
@@ -85,17 +69,8 @@ command_rounds() { # command_rounds ROUNDS
 seq 6000 | awk '{ printf("line %d of the file, %x\n", $1, ($1 * 40503) % 65521) }' >"$work/lines"
 tried=0
 for fs in ext4 xfs; do
-    if ! grep -qw "$fs" /proc/filesystems || ! command -v "mkfs.$fs" >/dev/null; then
-        echo "SKIPPED: no $fs here"
-        continue
-    fi
-    image=$work/$fs.image
-    truncate -s "$([ $fs = xfs ] && echo 320M || echo 96M)" "$image"
-    make_fs $fs "$image" || bad "mkfs.$fs: $(cat "$work/mkfs.log")"
-    if ! mount_it; then
-        echo "SKIPPED: no $fs on a loop device: $(cat "$work/mount.err")"
-        continue
-    fi
+    fs_is_here $fs || continue
+    insert_image $fs || continue
     tried=$((tried + 1)) cuts=0 rounds=0
     share 2
     while more $rounds 10; do
@@ -103,8 +78,7 @@ for fs in ext4 xfs; do
         rounds=$((rounds + 1))
         if [ $((rounds % 10)) -eq 0 ]; then command_rounds 3; fi
     done
-    umount_now || bad "can't unmount"
-    rm -f "$image"
+    remove_image
     echo "$fs: cut $cuts times, nothing acknowledged lost or doubled; $(checked)"
     [ $cuts -ge $rounds ] || bad "$fs was cut $cuts times only in $rounds rounds"
 done

@@ -56,7 +56,8 @@ clean_up() {
     cd /
     for pid in "${helpers[@]}"; do kill -9 "$pid" 2>/dev/null; done
     umount_now 2>/dev/null
-    if [ "$(type -t clean_up_more)" = function ]; then clean_up_more; fi
+    if [ -n "${loop:-}" ]; then losetup -d "$loop" 2>/dev/null; fi
+    if [ -n "${disk:-}" ]; then umount "$disk" 2>/dev/null; fi
     rm -rf --one-file-system -- "$work"
 }
 trap clean_up EXIT
@@ -81,6 +82,106 @@ make_fs() { # make_fs ext4|xfs FILE: without what would only take time
         mkfs.xfs -q -f -K "$2"
     fi >"$work/mkfs.log" 2>&1
 }
+
+fs_is_here() { # fs_is_here ext4|xfs: says it if not
+    grep -qw "$1" /proc/filesystems && command -v "mkfs.$1" >/dev/null && return 0
+    echo "SKIPPED: no $1 here"
+    return 1
+}
+fs_mib() { if [ "$1" = xfs ]; then echo 320; else echo 96; fi; } # the least that it takes
+
+# ---- a disk that loses power (powercut/fuseblock.c), and a file system on it, mounted at $mnt
+
+# Whether it can be had at all. Sets `disk`, the directory of its two files.
+need_disk() {
+    fuseblock=$(dirname "$prog")/powercut_fuseblock
+    [ -x "$fuseblock" ] || skip "the disk that loses power was not built (libfuse3-dev)"
+    [ -w /dev/fuse ] || skip "no /dev/fuse here"
+    disk=$work/disk loop=
+    mkdir "$disk"
+}
+tell_disk() { echo "$1" >"$disk/control"; }
+disk_state() { sed "s/.* $1 \([0-9a-z]*\).*/\1/" "$disk/control"; }
+power_is_off() { grep -q '^power off' "$disk/control"; }
+attach_disk() { loop=$(losetup --find --show "$disk/disk" 2>"$work/loop.err"); }
+mount_disk() { mount -o noatime "$loop" "$mnt" 2>"$work/mount.err"; }
+
+# A new disk with this file system, `fs`. fsck had to mend it `fs_checks` times.
+insert_disk() { # insert_disk ext4|xfs
+    local tries
+    fs=$1
+    "$fuseblock" "$disk" "$(fs_mib "$1")" "$seed" 2>"$work/fuse.err" &
+    helpers=($!) fs_checks=0
+    for ((tries = 0; tries < 200; tries++)); do
+        [ -e "$disk/control" ] && break
+        kill -0 "${helpers[0]}" 2>/dev/null || break
+        sleep 0.05
+    done
+    [ -e "$disk/control" ] || skip "FUSE does not work here: $(cat "$work/fuse.err")"
+    attach_disk && make_fs "$1" "$loop" && mount_disk && return 0
+    echo "SKIPPED: no $1 on a loop device on FUSE:" \
+        "$(cat "$work"/*.err "$work/mkfs.log" 2>/dev/null)"
+    return 1
+}
+remove_disk() {
+    umount_now || bad "can't unmount"
+    losetup -d "$loop"
+    loop=
+    umount "$disk" || bad "can't unmount the disk"
+    wait "${helpers[0]}"
+    helpers=()
+}
+power_cycle() {
+    umount_now || bad "can't unmount"
+    losetup -d "$loop" || bad "can't detach $loop"
+    tell_disk on
+    attach_disk || bad "can't attach the disk again: $(cat "$work/loop.err")"
+    mount_disk && return
+    # ext4 can't mount with half a superblock written; as at any boot, its fsck takes another copy.
+    if [ "$fs" = ext4 ]; then e2fsck -fy "$loop" >"$work/fsck" 2>&1; fi
+    mount_disk || bad "can't mount $fs again: $(cat "$work/mount.err" "$work/fsck" 2>/dev/null)"
+    fs_checks=$((fs_checks + 1))
+}
+
+# ---- a file system in an image, mounted at $mnt, that is shut down without flushing its journal
+
+mount_image() { mount -o loop,noatime "$image" "$mnt" 2>"$work/mount.err"; }
+insert_image() { # insert_image ext4|xfs: sets `fs` and `image`
+    fs=$1 image=$work/$1.image
+    truncate -s "$(fs_mib "$1")M" "$image"
+    make_fs "$1" "$image" || bad "mkfs.$1: $(cat "$work/mkfs.log")"
+    mount_image && return 0
+    echo "SKIPPED: no $1 on a loop device: $(cat "$work/mount.err")"
+    return 1
+}
+remove_image() {
+    umount_now || bad "can't unmount"
+    rm -f "$image"
+}
+remount() {
+    umount_now || bad "can't unmount"
+    mount_image || bad "can't mount $fs again: $(cat "$work/mount.err")"
+}
+
+# Shuts it down at the N-th event in a directory, until end_cutter, which counts in `cuts`.
+begin_cutter() { # begin_cutter DIRECTORY modify|rename N
+    local line
+    mkdir -p "$1"
+    exec 3< <(exec "$prog" cut "$mnt" "$1" "$2" "$3")
+    cutter=$!
+    helpers=("$cutter")
+    read -r line <&3
+    [ "$line" = ready ] || bad "the cutter: $line"
+}
+end_cutter() {
+    kill -9 "$cutter" 2>/dev/null # done with, or left over: there were fewer events
+    cat <&3 >/dev/null            # until it is gone
+    exec 3<&-
+    helpers=()
+    touch "$mnt" 2>/dev/null || cuts=$((cuts + 1))
+}
+
+# ---- what is written, and what must be there
 
 # Sets backend and direct of this round, so that each follows each other in the same log.
 variant() { # variant ROUND
