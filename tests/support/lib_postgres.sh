@@ -48,13 +48,14 @@ pg_new() {
 pg_start() {
     local i
     # What is killed here is processes, never the machine: nothing needs to be synced. PG_OPTIONS
-    # may say otherwise.
+    # may say otherwise. Shared memory is in files of the cluster, and goes with it: a server that is
+    # killed leaves its segments in /dev/shm for ever.
     # shellcheck disable=SC2086,SC2093
     (
         cd /
         set -- "$PG_BIN/postgres" -D "$PG_DIR/data" -k "$PG_DIR" -p 5432 -c listen_addresses= \
             -c max_prepared_transactions=20 -c fsync=off -c max_connections=40 \
-            -c shared_buffers=32MB ${PG_OPTIONS:-}
+            -c shared_buffers=32MB -c dynamic_shared_memory_type=mmap ${PG_OPTIONS:-}
         [ "$(id -u)" -ne 0 ] || set -- setpriv --reuid=postgres --regid=postgres --init-groups -- \
             "$@"
         exec "$@"
