@@ -21,7 +21,6 @@
 #include <limits.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/support/file_sink.h"
@@ -85,24 +84,7 @@ static void killed_at_each_call(void **state) {
             char when[64];
             snprintf(when, sizeof when, "killed %s call %d",
                      mode == KILL_BEFORE ? "before" : "after", nth);
-            fsink_close(f);
-            fflush(NULL);
-            int child = fork(), rc;
-            assert_true(child >= 0);
-            if (child == 0) {
-                fsink_open_log(f);
-                fsink_add(f);
-                fsink_watch(f->target);
-                fsink_trap.mode = mode;
-                fsink_trap.left = nth;
-                fsink_trap.armed = 1;
-                fsink_drive(f);
-                fsink_close(f);
-                _exit(0);
-            }
-            assert_int_equal(waitpid(child, &rc, 0), child);
-            assert_true(WIFEXITED(rc) && (WEXITSTATUS(rc) == 7 || WEXITSTATUS(rc) == 0));
-            more = WEXITSTATUS(rc) == 7;
+            more = fsink_killed(f, mode, nth);
             if (!more && nth <= 30)
                 fail_msg("only %d calls were seen", nth);
             fsink_open_log(f);

@@ -406,30 +406,13 @@ static int takes(const char *label, const char *command, bool may_lose, bool may
             char when[128];
             snprintf(when, sizeof when, "%s, killed %s call %d", label,
                      mode == KILL_BEFORE ? "before" : "after", nth);
-            fsink_close(f);
-            fflush(NULL);
-            int child = fork(), rc;
-            assert_true(child >= 0);
-            if (child == 0) {
-                fsink_open_log(f);
-                fsink_add(f);
-                fsink_watch(f->target);
-                fsink_trap.mode = mode;
-                fsink_trap.left = nth;
-                fsink_trap.armed = 1;
-                fsink_drive(f);
-                fsink_close(f);
-                _exit(0);
-            }
-            assert_int_equal(waitpid(child, &rc, 0), child);
-            more = WEXITSTATUS(rc) == 7;
+            more = fsink_killed(f, mode, nth);
             fsink_shell(f, "mkdir -p %s");
             run_on_part(f, command);
             fsink_open_log(f);
             fsink_add(f);
-            rc = fsink_drive(f);
+            bool stopped = fsink_drive(f) < 0;
             pawl_flow_status s = status(f);
-            bool stopped = rc < 0;
             if (stopped && strstr(s.message, "lost: ") == NULL)
                 fail_msg("%s: %s", when, s.message);
             if (stopped && !may_lose && (!may_stop || strstr(s.message, "can't be told") == NULL))
@@ -605,25 +588,10 @@ static void version_1(void **state) {
             snprintf(command, sizeof command, "cd %%s && %s", all[i].command);
             fsink_shell(f, command);
             fsink_close(f);
-            fflush(NULL);
-            int child = nth >= 0 ? fork() : -1, rc = 0;
-            if (child == 0) {
-                fsink_open_log(f);
-                fsink_add(f);
-                fsink_watch(f->target);
-                fsink_trap.mode = KILL_BEFORE;
-                fsink_trap.left = nth;
-                fsink_trap.armed = 1;
-                (void)fsink_drive(f);
-                fsink_close(f);
-                _exit(0);
-            }
-            if (child > 0)
-                assert_int_equal(waitpid(child, &rc, 0), child);
-            more = nth < 0 || WEXITSTATUS(rc) == 7;
+            more = nth < 0 || fsink_killed(f, KILL_BEFORE, nth);
             fsink_open_log(f);
             fsink_add(f);
-            rc = fsink_drive(f);
+            int rc = fsink_drive(f);
             if ((rc < 0) != all[i].lost)
                 fail_msg("%s, killed at call %d: %d %s", all[i].label, nth, rc, status(f).message);
             if (all[i].lost)

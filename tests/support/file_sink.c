@@ -259,6 +259,28 @@ int fsink_drive(struct files *f) {
     return 0;
 }
 
+bool fsink_killed(struct files *f, int mode, int nth) {
+    int rc;
+    fsink_close(f);
+    fflush(NULL);
+    int child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        fsink_open_log(f);
+        fsink_add(f);
+        fsink_watch(f->target);
+        fsink_trap.mode = mode;
+        fsink_trap.left = nth;
+        fsink_trap.armed = 1;
+        fsink_drive(f);
+        fsink_close(f);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &rc, 0), child);
+    assert_true(WIFEXITED(rc) && (WEXITSTATUS(rc) == 7 || WEXITSTATUS(rc) == 0));
+    return WEXITSTATUS(rc) == 7;
+}
+
 static int by_name(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
 }

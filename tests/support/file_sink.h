@@ -54,6 +54,10 @@ struct files *fsink_new(void);
 void fsink_close(struct files *f);
 void fsink_free(struct files *f);
 void fsink_add(struct files *f);
+/* Drives the sink in a process of its own, which ends at call `nth` in the directory, before or
+ * after it (mode: KILL_BEFORE, KILL_AFTER). Returns false if there are not so many calls. Closes
+ * the log, and leaves it closed. */
+bool fsink_killed(struct files *f, int mode, int nth);
 /* Until all is delivered (0), or it has failed for good (< 0); an hour passes with each step that
  * waits. */
 int fsink_drive(struct files *f);
