@@ -52,18 +52,6 @@ static int bind_unix(int type, bool listening) {
     return fd;
 }
 
-static uint16_t port_of(struct feed *f) {
-    return (uint16_t)atoi(strrchr(feed_status(f).target, ':') + 1);
-}
-
-static int dial_port(uint16_t port, int type) {
-    struct sockaddr_in to = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
-    return fd;
-}
-
 /* Steps until the source is idle. */
 static bool recovers(struct feed *f) {
     for (int i = 0; i < 5000; i++) {
@@ -236,7 +224,7 @@ static void a_port_in_use_is_waited_for(void **state) {
     assert_true(recovers(f));
     assert_int_equal(f->remarks, 2);
     assert_non_null(strstr(feed_status(f).message, "works again"));
-    assert_int_equal(port_of(f), ntohs(at.sin_port));
+    assert_int_equal(feed_port(f), ntohs(at.sin_port));
     feed_free(f);
 }
 
@@ -251,7 +239,7 @@ static void ipv6(void **state) {
         return;
     }
     struct sockaddr_in6 to = {.sin6_family = AF_INET6,
-                              .sin6_port = htons(port_of(f)),
+                              .sin6_port = htons(feed_port(f)),
                               .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     for (int i = 0; i < 2; i++) {
         int fd = socket(AF_INET6, (i == 0 ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
@@ -273,9 +261,9 @@ static void without_descriptors(void **state) {
     struct rlimit was, none;
     feed_begin(f);
     feed_drive(f);
-    int a = dial_port(port_of(f), SOCK_STREAM);
+    int a = dial_port(feed_port(f), SOCK_STREAM);
     feed_drive(f);
-    int b = dial_port(port_of(f), SOCK_STREAM); /* connected by the kernel, not accepted */
+    int b = dial_port(feed_port(f), SOCK_STREAM); /* connected by the kernel, not accepted */
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
     none = was;
     int next = dup(0);
@@ -310,7 +298,7 @@ static void more_connections_than_the_limit(void **state) {
     int fd[4];
     for (int i = 0; i < 4; i++) {
         char line[20];
-        fd[i] = dial_port(port_of(f), SOCK_STREAM);
+        fd[i] = dial_port(feed_port(f), SOCK_STREAM);
         assert_int_equal(send(fd[i], line, (size_t)sprintf(line, "<13>a: %d\n", i), 0), 9);
         feed_drive(f);
     }
@@ -332,7 +320,7 @@ static void dropped_datagrams_are_counted(void **state) {
     enum { COUNT = 20000 };
     feed_begin(f);
     feed_drive(f);
-    int fd = dial_port(port_of(f), SOCK_DGRAM);
+    int fd = dial_port(feed_port(f), SOCK_DGRAM);
     memset(text, 'x', sizeof text);
     memcpy(text, "<13>a: ", 7);
     for (int i = 0; i < COUNT; i++)
@@ -362,7 +350,7 @@ static void a_silent_peer_is_let_go(void **state) {
     feed_set(f, "idle", "50ms");
     feed_begin(f);
     feed_drive(f);
-    int fd = dial_port(port_of(f), SOCK_STREAM);
+    int fd = dial_port(feed_port(f), SOCK_STREAM);
     assert_int_equal(send(fd, "one\n", 4, 0), 4);
     ssize_t n = -1;
     for (int i = 0; i < 5000 && n != 0; i++) {

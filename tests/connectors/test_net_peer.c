@@ -12,8 +12,8 @@
  */
 #include "tests/support/source_help.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -185,11 +185,7 @@ static void shake(struct peer *p) {
 #endif
 
 static void dial(struct peer *p) {
-    pawl_flow_status s = feed_status(feed);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    to.sin_port = htons((uint16_t)atoi(strrchr(s.target, ':') + 1));
-    p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(p->fd, (struct sockaddr *)&to, sizeof to), 0);
+    p->fd = dial_port(feed_port(feed), SOCK_STREAM);
     setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     p->at = p->len = p->answers_len = p->messages = 0;
     p->link = link_count;

@@ -22,30 +22,15 @@ static struct feed *begin(const char *address, const char *protocol) {
     return f;
 }
 
-static uint16_t port_of(struct feed *f) {
-    pawl_flow_status s = feed_status(f);
-    const char *colon = strrchr(s.target, ':');
-    assert_non_null(colon);
-    return (uint16_t)atoi(colon + 1);
-}
-
-static int dial_port(uint16_t port) {
-    struct sockaddr_in to = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0) {
-        close(fd);
-        return -1;
-    }
+/* Each small write goes at once. */
+static int dial_at_once(uint16_t port) {
+    int fd = dial_port(port, SOCK_STREAM);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     return fd;
 }
 
 static int dial(struct feed *f) {
-    int fd = dial_port(port_of(f));
-    assert_true(fd >= 0);
-    return fd;
+    return dial_at_once(feed_port(f));
 }
 
 static void say(int fd, const char *text) {
@@ -464,8 +449,7 @@ static void a_sender_sends_again_after_kills(void **state) {
     feed_set(f, "address", "127.0.0.1:0");
     while (acked < total) {
         struct run r = start(f);
-        int fd = dial_port(r.port), rc;
-        assert_true(fd >= 0);
+        int fd = dial_at_once(r.port), rc;
         FILE *in = fdopen(dup(fd), "r");
         char line[100];
         unsigned long long n;

@@ -5,17 +5,10 @@
  */
 #include "tests/support/source_help.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 static int dial(struct feed *f, int type) {
-    pawl_flow_status s = feed_status(f);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    to.sin_port = htons((uint16_t)strtoul(strrchr(s.target, ':') + 1, NULL, 10));
-    int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
-    return fd;
+    return dial_port(feed_port(f), type);
 }
 
 static void say(int fd, const char *text) {

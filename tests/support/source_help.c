@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/support/source_help.h"
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
 struct feed *feed_new(const char *type) {
     struct feed *f = calloc(1, sizeof *f);
     assert_non_null(f);
@@ -169,6 +172,22 @@ void feed_audit(struct feed *f) {
     feed_end(f);
     if (pawl_audit(log, &c, &e) != 0)
         fail_msg("audit: %s", e.message);
+}
+
+uint16_t feed_port(struct feed *f) {
+    pawl_flow_status s = feed_status(f);
+    const char *colon = strrchr(s.target, ':');
+    assert_non_null(colon);
+    return (uint16_t)atoi(colon + 1);
+}
+
+int dial_port(uint16_t port, int type) {
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
 }
 
 static void write_file(const char *path, const char *how, const char *text) {

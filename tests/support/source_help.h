@@ -64,6 +64,11 @@ void feed_came_from(struct feed *f, uint64_t index, const char *thing, uint64_t 
 /* Closes the log, and asserts that `pawl audit` finds nothing. */
 void feed_audit(struct feed *f);
 
+/* The port at which the source listens, as its status says. */
+uint16_t feed_port(struct feed *f);
+/* Connects to a port of this machine: SOCK_STREAM or SOCK_DGRAM. */
+int dial_port(uint16_t port, int type);
+
 void put_file(const char *path, const char *text);
 void add_file(const char *path, const char *text);
 
