@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 
 #include "connectors/net/tls.h"
+#include "tests/sim/rng.h"
 #include "tests/support/skip.h"
 #ifdef PAWL_TEST_OPENSSL
 #include <openssl/err.h>
@@ -34,13 +35,10 @@
 enum mode { NUMBERED, PLAIN, LINES, OCTETS, MODES };
 static const char *const mode_names[] = {"numbered", "plain", "lines", "octets"};
 
-static uint64_t rng_state;
+static struct rng generator;
 
 static uint64_t rng(uint64_t below) {
-    uint64_t z = (rng_state += UINT64_C(0x9E3779B97F4A7C15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return (z ^ (z >> 31)) % below;
+    return rng_next(&generator) % below;
 }
 
 /* ---- the log's acknowledgements, held back: as if the disk were slow */
@@ -440,7 +438,7 @@ static void count_all(void) {
 
 static void run_seed(void) {
     struct peer peers[PEERS] = {0};
-    rng_state = seed;
+    generator.state = seed;
     link_count = 0;
     parts = parts_dead = 0;
     feed = feed_new(mode == NUMBERED || mode == PLAIN ? "socket" : "syslog");

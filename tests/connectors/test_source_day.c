@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "tests/sim/rng.h"
+
 #define LINES_MAX 60000
 #define SEEN_NS UINT64_C(500000000)
 #define KEEP 5 /* rotated files that are kept */
@@ -33,7 +35,7 @@ struct line {
 };
 
 static struct {
-    uint64_t random;
+    struct rng random;
     struct feed *f;
     bool directory, destructive, show, plain;
     char glob[8];
@@ -46,11 +48,7 @@ static struct {
 } d;
 
 static uint32_t below(uint32_t n) {
-    d.random += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = d.random;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return (uint32_t)((z ^ (z >> 31)) % n);
+    return (uint32_t)(rng_next(&d.random) % n);
 }
 
 static void show(const char *what) {
@@ -444,7 +442,7 @@ static void count(uint64_t seed) {
 
 static void one_day(uint64_t seed) {
     char w[200];
-    d.random = seed * 7919;
+    d.random.state = seed * 7919;
     d.count = d.contents = 0;
     d.kills = 0;
     d.directory = seed % 3 != 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rng.h - the only source of randomness in the simulator: splitmix64 (Steele, Lea, Flood: Fast
- * Splittable Pseudorandom Number Generators, 2014).
+ * rng.h - the only source of randomness in the simulator, and of tests that a seed decides:
+ * splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
  */
 #ifndef PAWL_SIM_RNG_H
 #define PAWL_SIM_RNG_H
