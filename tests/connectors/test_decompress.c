@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 
 #include "connectors/file/decompress.h"
+#include "tests/support/measure.h"
 
 static const char *const archives[] = {"text.gz", "two.gz", "text.zst", "two.zst",
                                        "text.xz", "two.xz", "text.bz2", "two.bz2"};
@@ -219,18 +220,6 @@ static void what_follows_a_member(void **state) {
             }
             close(a.fd);
         }
-}
-
-static uint64_t memory_kib(void) {
-    unsigned long long kib = 0;
-    char line[200];
-    FILE *in = fopen("/proc/self/status", "r");
-    assert_non_null(in);
-    while (fgets(line, sizeof line, in) != NULL)
-        if (strncmp(line, "VmHWM:", 6) == 0)
-            kib = strtoull(line + 6, NULL, 10);
-    fclose(in);
-    return kib;
 }
 
 static void a_bomb_costs_no_memory(void **state) {

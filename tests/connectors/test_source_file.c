@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
+#include "tests/support/measure.h"
+
 static struct feed *follow(void) {
     struct feed *f = feed_new("file");
     feed_set(f, "path", f->path);
@@ -291,18 +293,6 @@ static void cut_into_parts(void **state) {
             free(text);
             feed_free(f);
         }
-}
-
-static uint64_t memory_kib(void) {
-    unsigned long long kib = 0;
-    char line[200];
-    FILE *in = fopen("/proc/self/status", "r");
-    assert_non_null(in);
-    while (fgets(line, sizeof line, in) != NULL)
-        if (strncmp(line, "VmHWM:", 6) == 0)
-            kib = strtoull(line + 6, NULL, 10);
-    fclose(in);
-    return kib;
 }
 
 static void a_line_of_100_mb(void **state) {

@@ -10,7 +10,8 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
+
+#include "tests/support/measure.h"
 
 /* ---- what the tests do to files */
 
@@ -42,12 +43,6 @@ static void lines(struct feed *f, const char *name, int from, int to, bool expec
             sprintf(want + strlen(want), "line %d\n", i);
     }
     assert_int_equal(fclose(out), 0);
-}
-
-static uint64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* Steps until the stream holds `want`, for at most 10 seconds, and then a little longer. */

@@ -9,12 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <pthread.h>
 #include <unistd.h>
 
 #include "pawl.h"
+#include "tests/support/measure.h"
 
 #include <cmocka.h>
 
@@ -24,12 +24,6 @@
 
 static pawl *log_;
 static uint32_t stream, holder;
-
-static uint64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* Appends until the number at `arg` says that it is enough. */
 static void *writer(void *arg) {

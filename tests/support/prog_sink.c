@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "pawl_connect.h"
+#include "tests/support/measure.h"
 
 #define ACTIONS_MAX 16
 #define SETTINGS_MAX 64
@@ -74,12 +75,6 @@ static void print(pawl_sink *sink) {
            "\nrecovered=%" PRIu64 "\nrolled_back=%" PRIu64 "\nmessage=%s\ntarget=%s\n",
            pawl_flow_name(s.flow), s.records, s.batches, s.retries, s.poisoned, s.redelivered,
            s.lost, s.behind, s.recovered, s.rolled_back, s.message, s.target);
-}
-
-static uint64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static int run(pawl_sink *sink, uint64_t limit_ms) {
