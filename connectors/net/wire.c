@@ -250,9 +250,14 @@ static void end(struct wire *w, struct wire_connection *c, const char *why) {
     count(w, &w->refused, 1);
 }
 
-void wire_refuse(struct wire *w, struct wire_connection *c, const char *why) {
-    wire_report(w, WIRE_REFUSED, "%s%s%s: its connection was ended: %s", c->peer,
+static void say_ended(struct wire *w, enum wire_event event, const struct wire_connection *c,
+                      const char *why) {
+    wire_report(w, event, "%s%s%s: its connection was ended: %s", c->peer,
                 c->sender[0] != 0 ? ", sender " : "", c->sender, why);
+}
+
+void wire_refuse(struct wire *w, struct wire_connection *c, const char *why) {
+    say_ended(w, WIRE_REFUSED, c, why);
     end(w, c, why);
 }
 
@@ -288,6 +293,11 @@ static bool make_room(struct wire *w, uint64_t now) {
     return true;
 }
 
+/* Of a connection's buffer. */
+static size_t capacity(const struct wire *w) {
+    return w->set.line_max + FRAME_PREFIX_MAX + 1;
+}
+
 static void keep_alive(int fd) {
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){60}, sizeof(int));
@@ -314,7 +324,7 @@ static void accept_one(struct wire *w, uint64_t now) {
         return;
     }
     bool room = w->count < w->set.connections_max || make_room(w, now);
-    uint8_t *buf = room ? malloc(w->set.line_max + FRAME_PREFIX_MAX + 1) : NULL;
+    uint8_t *buf = room ? malloc(capacity(w)) : NULL;
     struct tls_link *tls = buf != NULL && w->set.tls != NULL ? secure(w, fd, now) : NULL;
     if (buf == NULL || (w->set.tls != NULL && tls == NULL)) {
         free(buf);
@@ -335,10 +345,6 @@ static void accept_one(struct wire *w, uint64_t now) {
     if (w->count == w->set.connections_max && !w->set.answers)
         wire_report(w, WIRE_CROWDED, "%u connections, as `connections` allows: others wait",
                     w->count);
-}
-
-static size_t capacity(const struct wire *w) {
-    return w->set.line_max + FRAME_PREFIX_MAX + 1;
 }
 
 static void handshake(struct wire *w, struct wire_connection *c) {
@@ -458,8 +464,7 @@ static bool unfinished(const struct wire *w, const struct wire_connection *c) {
 }
 
 static void too_slow(struct wire *w, struct wire_connection *c, const char *why) {
-    wire_report(w, WIRE_SLOW, "%s%s%s: its connection was ended: %s", c->peer,
-                c->sender[0] != 0 ? ", sender " : "", c->sender, why);
+    say_ended(w, WIRE_SLOW, c, why);
     if (w->set.answers)
         end(w, c, why); /* it sends again what was not acknowledged */
     else
