@@ -58,7 +58,7 @@ int listen_check(const char *address, pawl_error *err) {
                          address);
 }
 
-void listen_address(const struct sockaddr_storage *from, socklen_t len, char out[PEER_MAX]) {
+static void address_text(const struct sockaddr_storage *from, socklen_t len, char out[PEER_MAX]) {
     char host[48], port[8];
     bool six = from->ss_family == AF_INET6;
     if ((!six && from->ss_family != AF_INET) ||
@@ -80,7 +80,7 @@ void listen_peer(int fd, char out[PEER_MAX]) {
     if (from.ss_family == AF_UNIX && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0)
         snprintf(out, PEER_MAX, "pid %d of user %u", (int)who.pid, (unsigned)who.uid);
     else
-        listen_address(&from, n, out);
+        address_text(&from, n, out);
 }
 
 /* ---- Unix sockets */
@@ -277,7 +277,7 @@ ssize_t listen_receive(int fd, void *buf, size_t size, char from[PEER_MAX], uint
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c != NULL; c = CMSG_NXTHDR(&m, c))
         if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL)
             memcpy(drops, CMSG_DATA(c), sizeof *drops);
-    listen_address(&who, m.msg_namelen, from);
+    address_text(&who, m.msg_namelen, from);
     return n;
 }
 

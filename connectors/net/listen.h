@@ -33,8 +33,6 @@ void listen_close(struct listening *l, const char *address);
 
 /* Who is at the other end of a connection: "192.0.2.1:514", or "pid 17 of user 0". */
 void listen_peer(int fd, char out[PEER_MAX]);
-/* An address as text. */
-void listen_address(const struct sockaddr_storage *from, socklen_t len, char out[PEER_MAX]);
 /* Receives a datagram of at most `size` bytes. Returns its real length, which is larger if it was
  * cut off; -1: none is there. `from` gets its sender, `*drops` the number of datagrams that the
  * kernel has dropped on this socket so far, since nobody read them (unchanged if it doesn't say).

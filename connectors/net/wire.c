@@ -22,6 +22,9 @@
 #define LOAD_NS (1000 * MS)   /* how often the files of TLS are looked at */
 #define CHECK_NS (5000 * MS)  /* how often a Unix socket's name is looked at */
 
+static void report(struct wire *w, enum wire_event event, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 static uint32_t small(uint64_t ms) {
     return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
 }
@@ -101,7 +104,7 @@ static int load_files(struct wire *w, pawl_fault *f) {
     int rc = tls_load(w->set.tls, warning, sizeof warning, f);
     w->loaded_ns = connect_now(NULL);
     if (warning[0] != 0)
-        wire_report(w, WIRE_TLS, "%s", warning);
+        report(w, WIRE_TLS, "%s", warning);
     return rc;
 }
 
@@ -131,7 +134,7 @@ static void say_held(struct wire *w, struct wire_pace *p, uint64_t now) {
     p->next_ns = now + WIRE_SAY_MS * MS;
 }
 
-void wire_report(struct wire *w, enum wire_event event, const char *format, ...) {
+static void report(struct wire *w, enum wire_event event, const char *format, ...) {
     struct wire_pace *p = &w->pace[event];
     uint64_t now = connect_now(NULL);
     va_list args;
@@ -252,8 +255,8 @@ static void end(struct wire *w, struct wire_connection *c, const char *why) {
 
 static void say_ended(struct wire *w, enum wire_event event, const struct wire_connection *c,
                       const char *why) {
-    wire_report(w, event, "%s%s%s: its connection was ended: %s", c->peer,
-                c->sender[0] != 0 ? ", sender " : "", c->sender, why);
+    report(w, event, "%s%s%s: its connection was ended: %s", c->peer,
+           c->sender[0] != 0 ? ", sender " : "", c->sender, why);
 }
 
 void wire_refuse(struct wire *w, struct wire_connection *c, const char *why) {
@@ -319,7 +322,7 @@ static void accept_one(struct wire *w, uint64_t now) {
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             w->accept_at_ns = now + ACCEPT_NS; /* the others are served meanwhile */
-            wire_report(w, WIRE_FILES, "no new connections now: %s; they wait", strerror(errno));
+            report(w, WIRE_FILES, "no new connections now: %s; they wait", strerror(errno));
         }
         return;
     }
@@ -331,8 +334,8 @@ static void accept_one(struct wire *w, uint64_t now) {
         if (w->set.answers && w->set.tls == NULL)
             (void)!send(fd, "ERR too many connections\n", 25, MSG_DONTWAIT | MSG_NOSIGNAL);
         close(fd);
-        wire_report(w, WIRE_CROWDED, "a connection was refused: %s",
-                    room ? "no memory" : "there are as many as `connections` allows");
+        report(w, WIRE_CROWDED, "a connection was refused: %s",
+               room ? "no memory" : "there are as many as `connections` allows");
         count(w, &w->refused, 1);
         return;
     }
@@ -343,8 +346,7 @@ static void accept_one(struct wire *w, uint64_t now) {
     listen_peer(fd, c->peer);
     count(w, &w->accepted, 1);
     if (w->count == w->set.connections_max && !w->set.answers)
-        wire_report(w, WIRE_CROWDED, "%u connections, as `connections` allows: others wait",
-                    w->count);
+        report(w, WIRE_CROWDED, "%u connections, as `connections` allows: others wait", w->count);
 }
 
 static void handshake(struct wire *w, struct wire_connection *c) {
@@ -360,7 +362,7 @@ static void handshake(struct wire *w, struct wire_connection *c) {
             snprintf(c->peer + n, sizeof c->peer - n, " %s", subject);
         return;
     }
-    wire_report(w, WIRE_TLS, "%s: no TLS connection: %s", c->peer, tls_why(c->tls));
+    report(w, WIRE_TLS, "%s: no TLS connection: %s", c->peer, tls_why(c->tls));
     c->refused = true;
     count(w, &w->refused, 1);
 }
@@ -385,7 +387,7 @@ static void receive_tls(struct wire *w, struct wire_connection *c, uint64_t now)
         end_input(c, false, "its TLS stream ended without close_notify");
         break;
     case TLS_BAD:
-        wire_report(w, WIRE_TLS, "%s: its connection was ended: %s", c->peer, tls_why(c->tls));
+        report(w, WIRE_TLS, "%s: its connection was ended: %s", c->peer, tls_why(c->tls));
         end_input(c, false, "its TLS stream is broken");
         break;
     }
@@ -440,10 +442,10 @@ static void note_drops(struct wire *w, uint32_t drops) {
         return;
     w->drops_seen = drops;
     count(w, &w->drops, more);
-    wire_report(w, WIRE_DROPS,
-                "the kernel dropped %u datagrams: they came faster than they were read (%llu so "
-                "far); net.core.rmem_max limits its buffer",
-                more, (unsigned long long)w->drops);
+    report(w, WIRE_DROPS,
+           "the kernel dropped %u datagrams: they came faster than they were read (%llu so "
+           "far); net.core.rmem_max limits its buffer",
+           more, (unsigned long long)w->drops);
 }
 
 ssize_t wire_datagram(struct wire *w, void *buf, size_t size, char from[PEER_MAX]) {

@@ -8,8 +8,8 @@
  * something unfinished for timeout_ms, and when it says nothing for idle_ms. While the source
  * doesn't read (the log is full), flow control holds the senders back, and no time runs.
  *
- * What happens here is said by wire_report(): each kind of event at once, and then every
- * WIRE_SAY_MS at most, with the number of those that were not said.
+ * What happens here is reported: each kind of event at once, and then every WIRE_SAY_MS at most,
+ * with the number of those that were not reported.
  */
 #ifndef PAWL_CONNECTORS_WIRE_H
 #define PAWL_CONNECTORS_WIRE_H
@@ -168,8 +168,6 @@ void wire_replace(struct wire *w, struct wire_connection *c, const char *why);
  * that `peer` sent. `begins`: they are the thing's first. */
 void wire_origin(struct wire *w, const char *thing, const char *peer, uint64_t from, uint64_t to,
                  bool begins);
-void wire_report(struct wire *w, enum wire_event event, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 void wire_status(struct wire *w, char *text, size_t size);
 void wire_free(struct wire *w);
 
