@@ -29,10 +29,9 @@
 
 void fence_token(char out[FENCE_TOKEN_SIZE], const uint8_t log_id[16], const char *name,
                  uint32_t stream, uint32_t partition, uint64_t from) {
-    size_t n = 0;
-    for (; n < 32; n += 2)
-        snprintf(out + n, 3, "%02x", log_id[n / 2]);
-    snprintf(out + n, FENCE_TOKEN_SIZE - n, ".%.64s.%" PRIu32 ".%" PRIu32 ".%" PRIu64, name, stream,
+    char hex[33];
+    log_id_text(log_id, hex);
+    snprintf(out, FENCE_TOKEN_SIZE, "%s.%.64s.%" PRIu32 ".%" PRIu32 ".%" PRIu64, hex, name, stream,
              partition, from);
 }
 

@@ -18,11 +18,6 @@ static uint64_t sum(const char *bytes, size_t size) {
     return h;
 }
 
-static void id_text(const uint8_t id[16], char out[33]) {
-    for (size_t i = 0; i < 16; i++)
-        snprintf(out + 2 * i, 3, "%02x", id[i]);
-}
-
 static bool id_read(const char text[33], uint8_t id[16]) {
     for (size_t i = 0; i < 16; i++) {
         unsigned byte;
@@ -63,7 +58,7 @@ bool file_note_decode(struct file_note *n, const char *text) {
 
 void file_mark_encode(const struct file_mark *m, char out[FILE_MARK_SIZE]) {
     char id[33];
-    id_text(m->log_id, id);
+    log_id_text(m->log_id, id);
     memset(out, '\n', FILE_MARK_SIZE);
     int n = snprintf(out, FILE_MARK_SIZE,
                      "pawl file sink 2\nlog %s\ndirectory %016" PRIx64 "\nshown %" PRIu64
@@ -98,7 +93,7 @@ bool file_mark_decode(struct file_mark *m, const char text[FILE_MARK_SIZE]) {
 void file_state_encode(const struct file_state *s, char slot[FILE_SLOT]) {
     char id[33];
     memset(slot, 0, FILE_SLOT);
-    id_text(s->log_id, id);
+    log_id_text(s->log_id, id);
     int n = snprintf(slot, FILE_SLOT,
                      "pawl file sink 1\nseq %" PRIu64 "\nlog %s\nstream %s\nfirst %" PRIu64
                      "\nlength %" PRIu64 "\nto %" PRIu64 "\nbegun %" PRId64 "\nrotating %" PRIu32

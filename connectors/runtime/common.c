@@ -56,6 +56,15 @@ int connect_position_fault(int code, pawl_fault *f) {
                           "position: %s", pawl_strerror(code));
 }
 
+void log_id_text(const uint8_t id[16], char out[33]) {
+    static const char hex[] = "0123456789abcdef";
+    for (size_t i = 0; i < 16; i++) {
+        out[2 * i] = hex[id[i] >> 4];
+        out[2 * i + 1] = hex[id[i] & 15];
+    }
+    out[32] = 0;
+}
+
 void connect_put_le(uint8_t *to, uint64_t n, int bytes) {
     for (int i = 0; i < bytes; i++)
         to[i] = (uint8_t)(n >> (8 * i));

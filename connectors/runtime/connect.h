@@ -62,6 +62,8 @@ bool connect_setting_given(const pawl_settings *s, const char *name);
 const char *connect_source_name(const pawl_source_context *x);
 /* For a read() with nothing to give: lets the time pass, until the source is to stop. */
 void connect_idle(pawl_source_context *x, int timeout_ms);
+/* A log's id as 32 hex digits and a NUL. */
+void log_id_text(const uint8_t id[16], char out[33]);
 /* Little-endian numbers of 1 to 8 bytes, in positions. */
 void connect_put_le(uint8_t *to, uint64_t n, int bytes);
 uint64_t connect_get_le(const uint8_t *from, int bytes);

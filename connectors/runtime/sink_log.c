@@ -36,8 +36,7 @@ bool sink_has_position(const struct pawl_sink *s) {
 
 void sink_prefix(const struct pawl_sink *s, char out[NAME_MAX_BYTES]) {
     char hex[33];
-    for (size_t i = 0; i < 16; i++)
-        snprintf(hex + 2 * i, 3, "%02x", s->log_id[i]);
+    log_id_text(s->log_id, hex);
     snprintf(out, NAME_MAX_BYTES, "pawl-%s-%s-", hex, s->flow.name);
 }
 

@@ -36,14 +36,4 @@ static inline struct stand *stands_of(struct stands *s, const pawl_sink_batch *b
     return &s->items[s->count++];
 }
 
-/* The log's id as 32 hex digits and a NUL. */
-static inline void log_id_text(const uint8_t id[16], char out[33]) {
-    static const char hex[] = "0123456789abcdef";
-    for (size_t i = 0; i < 16; i++) {
-        out[2 * i] = hex[id[i] >> 4];
-        out[2 * i + 1] = hex[id[i] & 15];
-    }
-    out[32] = 0;
-}
-
 #endif
