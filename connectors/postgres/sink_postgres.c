@@ -69,12 +69,13 @@ static int on_positions(struct pg_sink *s, const char *format, int count, const 
     return outcome;
 }
 
-/* DONE, or GONE: no row. */
-static int read_position(struct pg_sink *s, const pawl_sink_batch *b, uint64_t *at, pawl_fault *f) {
+/* The number in the row that the statement selects. DONE, or GONE: no row. */
+static int read_row(struct pg_sink *s, const pawl_sink_batch *b, const char *statement,
+                    uint64_t *at, pawl_fault *f) {
     struct place p;
     PGresult *r = NULL;
     place_of(s, b, 0, 0, &p);
-    int outcome = on_positions(s, "SELECT position FROM %s" THE_ROW, 4, &p, &r, NULL, f);
+    int outcome = on_positions(s, statement, 4, &p, &r, NULL, f);
     *at = 0;
     if (outcome == PAWL_DONE && PQntuples(r) == 0)
         outcome = PAWL_GONE;
@@ -82,6 +83,10 @@ static int read_position(struct pg_sink *s, const pawl_sink_batch *b, uint64_t *
         *at = strtoull(PQgetvalue(r, 0, 0), NULL, 10);
     PQclear(r);
     return outcome;
+}
+
+static int read_position(struct pg_sink *s, const pawl_sink_batch *b, uint64_t *at, pawl_fault *f) {
+    return read_row(s, b, "SELECT position FROM %s" THE_ROW, at, f);
 }
 
 static int pg_position(void *self, const pawl_sink_batch *b, uint64_t *offset, pawl_fault *f) {
@@ -102,19 +107,10 @@ static void pg_mark(void *self, uint64_t mark) {
 }
 
 static int pg_marked(void *self, const pawl_sink_batch *b, uint64_t *mark, pawl_fault *f) {
-    struct place p;
-    PGresult *r = NULL;
-    place_of(self, b, 0, 0, &p);
-    int outcome = on_positions(self,
-                               "SELECT position FROM %s WHERE log_id = $1 AND sink = $2 AND "
-                               "stream_id = $3 AND partition = -1 - $4::bigint",
-                               4, &p, &r, NULL, f);
-    if (outcome == PAWL_DONE && PQntuples(r) == 0)
-        outcome = PAWL_GONE;
-    else if (outcome == PAWL_DONE)
-        *mark = strtoull(PQgetvalue(r, 0, 0), NULL, 10);
-    PQclear(r);
-    return outcome;
+    return read_row(self, b,
+                    "SELECT position FROM %s WHERE log_id = $1 AND sink = $2 AND stream_id = $3 "
+                    "AND partition = -1 - $4::bigint",
+                    mark, f);
 }
 
 /* Runs in the batch's transaction, so rows and position are committed together or not at all. */
