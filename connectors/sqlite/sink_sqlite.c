@@ -386,11 +386,11 @@ static int sqlite_identity(void *self, const pawl_sink_batch *b, char *out, size
         const char *id = (const char *)sqlite3_column_text(q, 0),
                    *other = (const char *)sqlite3_column_text(q, 2);
         bool view = sqlite3_column_type(q, 1) == SQLITE_NULL;
-        snprintf(out, size, "id=%.16s%s%s%s%.32s", id != NULL ? id : "",
+        snprintf(out, size, "id=%.16s%s%s%.32s", id != NULL ? id : "",
                  view                            ? ""
                  : sqlite3_column_int(q, 1) != 0 ? " table=older-than-its-positions"
                                                  : " table=younger-than-its-positions",
-                 other != NULL ? " log=" : "", "", other != NULL ? other : "");
+                 other != NULL ? " log=" : "", other != NULL ? other : "");
     }
     sqlite3_finalize(q);
     return outcome;
