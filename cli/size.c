@@ -9,9 +9,8 @@
 #include "cli/cli.h"
 #include "pawl_connect.h"
 
-/* Reads the digits at the front; *rest is what follows. Doesn't use strtoull(): that takes signs
- * and blanks. */
-static bool read_digits(const char *text, uint64_t *out, const char **rest) {
+/* Doesn't use strtoull(): that takes signs and blanks. */
+bool cli_parse_number(const char *text, uint64_t *out) {
     uint64_t n = 0;
     const char *c = text;
     for (; *c >= '0' && *c <= '9'; c++) {
@@ -21,13 +20,7 @@ static bool read_digits(const char *text, uint64_t *out, const char **rest) {
         n = n * 10 + digit;
     }
     *out = n;
-    *rest = c;
-    return c != text;
-}
-
-bool cli_parse_number(const char *text, uint64_t *out) {
-    const char *rest;
-    return read_digits(text, out, &rest) && *rest == '\0';
+    return c != text && *c == '\0';
 }
 
 /* The same parser as for pipeline files and connectors, so that each unit means the same
