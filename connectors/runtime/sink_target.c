@@ -133,12 +133,12 @@ int sink_know_target(struct pawl_sink *s) {
                  (int)len, other, s->flow.name);
         return replaced(s, what, old, now);
     }
-    if (old[0] == 0 || !has_delivered(s)) {
-        s->migrates = old[0] == 0 && has_delivered(s);
-        if (s->migrates)
-            flow_report(&s->flow, 1, "the target is known from now on as: %s", now);
+    bool delivered = has_delivered(s);
+    s->migrates = old[0] == 0 && delivered;
+    if (s->migrates)
+        flow_report(&s->flow, 1, "the target is known from now on as: %s", now);
+    if (old[0] == 0 || !delivered)
         return keep(s, old, now);
-    }
     char changes[200];
     differences(old, now, changes, sizeof changes);
     if (changes[0] == 0)
