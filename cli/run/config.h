@@ -96,6 +96,8 @@ void config_pawl_problem(config_reading *r, uint32_t line, const char *who, cons
 const char *config_alike(const char *text, const char *const *names, size_t count);
 /* Streams, cycles, guarantees: what no section can tell by itself. */
 void config_check(config_reading *r);
+/* Is the stream one of its inputs? */
+bool config_reads(const flow_config *w, const char *stream);
 /* config_works.c: what is well formed and can't work. */
 void config_check_works(config_reading *r);
 

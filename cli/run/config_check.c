@@ -104,7 +104,7 @@ static bool writes(const flow_config *w, const char *stream) {
     return false;
 }
 
-static bool reads(const flow_config *w, const char *stream) {
+bool config_reads(const flow_config *w, const char *stream) {
     for (uint32_t i = 0; i < w->input_count; i++)
         if (strcmp(w->inputs[i], stream) == 0)
             return true;
@@ -138,7 +138,7 @@ static bool round_and_round(config_reading *r, size_t at, uint8_t *mark, const f
     mark[at] = 1;
     for (size_t i = 0; i < c->flow_count; i++) {
         const flow_config *w = &c->flows[i];
-        if (!reads(w, c->streams[at].name))
+        if (!config_reads(w, c->streams[at].name))
             continue;
         for (size_t k = 0; k < c->stream_count; k++) {
             if (!writes(w, c->streams[k].name) || mark[k] == 2)
@@ -174,7 +174,7 @@ static void remark_unused(config_reading *r) {
         bool written = false, read = false;
         for (size_t k = 0; k < c->flow_count; k++) {
             written = written || writes(&c->flows[k], c->streams[i].name);
-            read = read || reads(&c->flows[k], c->streams[i].name);
+            read = read || config_reads(&c->flows[k], c->streams[i].name);
         }
         if (!written && !read)
             config_problem(r, c->streams[i].line, 0,

@@ -141,9 +141,8 @@ static void check_space(config_reading *r) {
 
 static bool is_read(const config *c, const char *stream) {
     for (size_t i = 0; i < c->flow_count; i++)
-        for (uint32_t k = 0; k < c->flows[i].input_count; k++)
-            if (strcmp(c->flows[i].inputs[k], stream) == 0)
-                return true;
+        if (config_reads(&c->flows[i], stream))
+            return true;
     return false;
 }
 
