@@ -49,9 +49,9 @@ uint64_t connect_seed(const pawl_hooks *h);
 int connect_position_fault(int code, pawl_fault *f);
 /* Calls fn for each item of the source that the log has a position for, the item "" included, and
  * doesn't take their producers over. Also calls it for the producers of another source whose name
- * is this source's name, a dot and more: fn must know its own positions. Returns their number. */
+ * is this source's name, a dot and more: fn must know its own positions. */
 typedef void (*connect_item_fn)(void *arg, const char *item, const uint8_t *position, int len);
-uint32_t connect_items(pawl_source_context *x, connect_item_fn fn, void *arg);
+void connect_items(pawl_source_context *x, connect_item_fn fn, void *arg);
 /* For a source's read(): a descriptor that becomes readable when read() should return early, since
  * the source is to stop; -1: none (its owner steps it). A source that has asked for it gets long
  * timeouts. It is the runtime's. */

@@ -125,12 +125,11 @@ int pawl_source_position(pawl_source_context *x, const char *item, void *buf) {
 
 /* ---- the items that the log knows */
 
-uint32_t connect_items(pawl_source_context *x, connect_item_fn fn, void *arg) {
+void connect_items(pawl_source_context *x, connect_item_fn fn, void *arg) {
     pawl_producer_info p;
     uint8_t position[PAWL_SOURCE_POSITION_MAX];
     const char *name = x->source->flow.name;
     size_t n = strlen(name);
-    uint32_t count = 0;
     for (uint32_t i = 0; pawl_producer_at(x->source->flow.log, i, &p) == 0; i++) {
         if (strncmp(p.name, name, n) != 0 || (p.name[n] != 0 && p.name[n] != '.'))
             continue;
@@ -139,12 +138,9 @@ uint32_t connect_items(pawl_source_context *x, connect_item_fn fn, void *arg) {
             continue;
         int len =
             pawl_producer_find(x->source->flow.log, p.name, &p, NULL, position, sizeof position);
-        if (len < 0)
-            continue;
-        count++;
-        fn(arg, item, position, len);
+        if (len >= 0)
+            fn(arg, item, position, len);
     }
-    return count;
 }
 
 /* Is this the position that the log has for the item? */
