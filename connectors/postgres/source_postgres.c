@@ -348,10 +348,10 @@ static int look(struct pg_source *s, int rows, struct pg_seen *now, bool *again,
     char what[160];
     bool had = s->have;
     int outcome = pg_see(&s->link, s->from, now, f);
-    bool file = now->file != s->seen.file;
     *again = false;
     if (outcome != PAWL_DONE || !s->have)
         return outcome;
+    bool file = now->file != s->seen.file;
     if (!s->known) {
         pawl_source_report(s->context, 1, "%s: the table is known from now on as oid %u", s->table,
                            now->table);
