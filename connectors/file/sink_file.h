@@ -110,7 +110,6 @@ struct file_name {
     char name[256];
     uint64_t n[3]; /* stream, partition, first */
     bool old;      /* of version 1: hidden */
-    bool known;    /* some partition's part */
 };
 
 struct file_sink {
@@ -176,6 +175,14 @@ int file_changed(struct file_sink *s, struct target *t);
  * own, and cuts the part off at `cut`. 0, or -1 with errno. */
 int file_tail_aside(struct file_sink *s, struct target *t, uint64_t from, uint64_t cut);
 int file_mark_write(struct file_sink *s, bool durable);
+/* The name of a hidden file of version 1. */
+void file_old_name(const struct file_sink *s, const struct target *t, const char *end,
+                   char out[FILE_NAME_SIZE]);
+/* Renames a file; an existing one is never replaced. 0, or -1 with errno (EEXIST: it has kept its
+ * name). */
+int file_rename(const struct file_sink *s, const char *from, const char *to);
+/* The partition has no part now. */
+void file_no_part(struct target *t);
 void file_close_place(struct file_sink *s);
 
 /* ---- sink_file_show.c */

@@ -39,8 +39,8 @@ static void mark_name(const struct file_sink *s, char out[FILE_NAME_SIZE]) {
     snprintf(out, FILE_NAME_SIZE, "%s.pawl", s->sink);
 }
 
-static void old_name(const struct file_sink *s, const struct target *t, const char *end,
-                     char out[FILE_NAME_SIZE]) {
+void file_old_name(const struct file_sink *s, const struct target *t, const char *end,
+                   char out[FILE_NAME_SIZE]) {
     snprintf(out, FILE_NAME_SIZE, ".%s-%" PRIu32 "-%" PRIu32 "%s", s->sink, t->stream, t->partition,
              end);
 }
@@ -73,16 +73,23 @@ static void aside_name(const char *name, unsigned n, char out[FILE_NAME_SIZE]) {
     snprintf(out, FILE_NAME_SIZE, "%.250s.aside%s", name + (name[0] == '.'), number);
 }
 
+int file_rename(const struct file_sink *s, const char *from, const char *to) {
+    int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
+    if (rc == 0 || errno != EINVAL)
+        return rc;
+    /* unsupported here; nobody else makes such names */
+    if (faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+        return renameat(s->dir, from, s->dir, to);
+    errno = EEXIST;
+    return -1;
+}
+
 /* Nothing that is not ours is removed or overwritten. 0, or -1 with errno. */
 static int set_aside(struct file_sink *s, const char *name) {
     char to[FILE_NAME_SIZE];
     for (unsigned n = 0; n < 1000; n++) {
         aside_name(name, n, to);
-        int rc = renameat2(s->dir, name, s->dir, to, RENAME_NOREPLACE);
-        if (rc != 0 && errno == EINVAL) /* unsupported here */
-            rc = faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0
-                     ? (errno = EEXIST, -1)
-                     : renameat(s->dir, name, s->dir, to);
+        int rc = file_rename(s, name, to);
         if (rc == 0) {
             file_remark(s, "%s in %s is not known to the log: it was set aside as %s", name,
                         s->directory, to);
@@ -381,10 +388,11 @@ static uint32_t path_hash(const struct file_sink *s) {
     return (uint32_t)XXH3_64bits(s->directory, strlen(s->directory));
 }
 
-static void no_part(struct target *t) {
+void file_no_part(struct target *t) {
     t->note.first = FILE_NONE;
     t->note.length = t->note.hash = 0;
     t->note.rotating = false;
+    t->tail_end = 0;
 }
 
 /* Opens a file and compares its first bytes with the note. DONE, GONE (fewer or other bytes), or a
@@ -465,8 +473,7 @@ static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
         return file_failed(s, f, "looking for a part");
     int outcome = was_shown(s, t, f);
     if (outcome == PAWL_DONE) {
-        no_part(t);
-        t->tail_end = 0;
+        file_no_part(t);
         return prove_names(s) == 0 ? PAWL_DONE : file_failed(s, f, "syncing the directory");
     }
     if (outcome != PAWL_GONE)
@@ -543,7 +550,7 @@ static bool stray_part(const struct file_sink *s, const struct target *t, uint64
 static int rename_old_part(struct file_sink *s, const struct target *t) {
     char number[40], from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
     snprintf(number, sizeof number, "-%020" PRIu64 ".part", t->note.first);
-    old_name(s, t, number, from);
+    file_old_name(s, t, number, from);
     file_part_name(s, t, to);
     for (size_t i = 0; i < s->found_count; i++)
         if (strcmp(s->found[i].name, from) == 0) {
@@ -572,7 +579,7 @@ static int take_over(struct file_sink *s, struct target *t, const struct file_st
     file_part_name(s, t, name);
     int fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT && st->rotating != 0) {
-        no_part(t);
+        file_no_part(t);
         return PAWL_DONE;
     }
     if ((fd < 0 && errno != ENOENT) || (fd >= 0 && fstat(fd, &info) != 0)) {
@@ -606,7 +613,7 @@ static int take_over(struct file_sink *s, struct target *t, const struct file_st
     if (fd >= 0)
         close(fd);
     if (outcome == PAWL_DONE && size == 0 && t->prepared[0] == 0)
-        no_part(t);
+        file_no_part(t);
     return outcome;
 }
 
@@ -622,7 +629,7 @@ static int first_time(struct file_sink *s, struct target *t, const pawl_sink_bat
     t->note.path = path_hash(s);
     t->note.shown = s->mark.shown;
     t->note.to = b->from;
-    old_name(s, t, ".state", name);
+    file_old_name(s, t, ".state", name);
     outcome = old_state_of(s, name, &state, f);
     if (outcome == PAWL_DONE) {
         *from = state.first != FILE_NONE ? state.first : b->from;
@@ -647,7 +654,7 @@ static int forget(struct file_sink *s, struct target *t, const pawl_sink_batch *
     t->note.path = path_hash(s);
     t->note.shown = s->mark.shown;
     t->note.to = b->from;
-    old_name(s, t, ".state", name);
+    file_old_name(s, t, ".state", name);
     if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? set_aside(s, name) != 0
                                                                 : errno != ENOENT)
         return file_failed(s, f, "setting a file aside");
@@ -690,7 +697,7 @@ int file_check(void *self, const pawl_sink_batch *b, const char *text, uint64_t 
         *from = *to; /* the part is there */
     if (outcome != PAWL_DONE)
         return outcome;
-    old_name(s, t, ".state", name);
+    file_old_name(s, t, ".state", name);
     t->old_state = faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
     if (!t->old_state && errno != ENOENT)
         return file_failed(s, f, "looking for a state");

@@ -33,17 +33,12 @@ void file_visible_name(const struct file_sink *s, const struct target *t, unsign
              number, s->suffix);
 }
 
-/* An existing file is never replaced. */
 static int rename_part(struct file_sink *s, const struct target *t) {
     char from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
     file_part_name(s, t, from);
     for (unsigned twin = 0; twin < 1000; twin++) {
         file_visible_name(s, t, twin, to);
-        int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
-        if (rc != 0 && errno == EINVAL) /* unsupported here; nobody else makes such names */
-            rc = faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0
-                     ? (errno = EEXIST, -1)
-                     : renameat(s->dir, from, s->dir, to);
+        int rc = file_rename(s, from, to);
         if (rc == 0 && twin > 0)
             file_remark(s, "the name was taken: a file was made visible as %s in %s", to,
                         s->directory);
@@ -69,10 +64,8 @@ static int show(struct file_sink *s, struct target *t, pawl_fault *f) {
         file_synced(s->marker, fdatasync(s->marker)) != 0)
         return file_failed(s, f, "making a part visible");
     t->note.shown = s->mark.shown;
-    t->note.first = FILE_NONE;
-    t->note.length = t->note.hash = 0;
-    t->note.rotating = t->due = false;
-    t->tail_end = 0;
+    file_no_part(t);
+    t->due = false;
     file_close_part(s);
     file_tell(s, 1);
     return PAWL_DONE;
@@ -85,8 +78,7 @@ int file_settle(void *self, const pawl_sink_batch *b, pawl_fault *f) {
         return PAWL_DONE;
     if (t->old_state) { /* the log has what it says */
         char name[FILE_NAME_SIZE];
-        snprintf(name, sizeof name, ".%s-%" PRIu32 "-%" PRIu32 ".state", s->sink, t->stream,
-                 t->partition);
+        file_old_name(s, t, ".state", name);
         if (t->prepared[0] != 0)
             return PAWL_DONE; /* not all of it yet */
         if (unlinkat(s->dir, name, 0) != 0 && errno != ENOENT)
