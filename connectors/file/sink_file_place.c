@@ -299,18 +299,24 @@ static int scan(struct file_sink *s, pawl_fault *f) {
     return outcome == PAWL_GONE ? PAWL_DONE : outcome;
 }
 
-int file_open_place(struct file_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
+/* 0, or -1 with errno. */
+static int open_directory(struct file_sink *s) {
     struct stat st;
+    s->dir = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->dir < 0 || fstat(s->dir, &st) != 0)
+        return -1;
+    s->dir_dev = st.st_dev;
+    s->dir_ino = st.st_ino;
+    return 0;
+}
+
+int file_open_place(struct file_sink *s, const pawl_sink_batch *b, pawl_fault *f) {
     file_close_place(s);
     snprintf(s->sink, sizeof s->sink, "%s", b->sink);
     memcpy(s->log_id, b->log_id, sizeof s->log_id);
-    s->dir = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (s->dir < 0) /* if it isn't there, check() knows whether it must be */
-        return errno == ENOENT ? PAWL_DONE : file_failed(s, f, "opening the directory");
-    if (fstat(s->dir, &st) != 0)
-        return file_failed(s, f, "opening the directory");
-    s->dir_dev = st.st_dev;
-    s->dir_ino = st.st_ino;
+    if (open_directory(s) != 0) /* if it isn't there, check() knows whether it must be */
+        return s->dir < 0 && errno == ENOENT ? PAWL_DONE
+                                             : file_failed(s, f, "opening the directory");
     int outcome = read_mark(s, f);
     return outcome == PAWL_DONE ? scan(s, f) : outcome;
 }
@@ -336,17 +342,11 @@ static int make_directory(struct file_sink *s) {
 }
 
 static int make_place(struct file_sink *s, pawl_fault *f) {
-    struct stat st;
     uint64_t id;
-    if (s->dir < 0) {
-        if (make_directory(s) != 0)
-            return file_failed(s, f, "making the directory");
-        s->dir = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (s->dir < 0 || fstat(s->dir, &st) != 0)
-            return file_failed(s, f, "opening the directory");
-        s->dir_dev = st.st_dev;
-        s->dir_ino = st.st_ino;
-    }
+    if (s->dir < 0 && make_directory(s) != 0)
+        return file_failed(s, f, "making the directory");
+    if (s->dir < 0 && open_directory(s) != 0)
+        return file_failed(s, f, "opening the directory");
     if (s->marked)
         return PAWL_DONE;
     if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id)
@@ -617,11 +617,9 @@ static int take_over(struct file_sink *s, struct target *t, const struct file_st
     return outcome;
 }
 
-/* The log says nothing of the partition: it is new, or version 1 has delivered it. */
-static int first_time(struct file_sink *s, struct target *t, const pawl_sink_batch *b,
-                      uint64_t *from, pawl_fault *f) {
-    struct file_state state = {0};
-    char name[FILE_NAME_SIZE];
+/* The partition begins at b->from, in a directory that is made if it isn't there. */
+static int begin_anew(struct file_sink *s, struct target *t, const pawl_sink_batch *b,
+                      pawl_fault *f) {
     int outcome = make_place(s, f);
     if (outcome != PAWL_DONE)
         return outcome;
@@ -629,6 +627,17 @@ static int first_time(struct file_sink *s, struct target *t, const pawl_sink_bat
     t->note.path = path_hash(s);
     t->note.shown = s->mark.shown;
     t->note.to = b->from;
+    return PAWL_DONE;
+}
+
+/* The log says nothing of the partition: it is new, or version 1 has delivered it. */
+static int first_time(struct file_sink *s, struct target *t, const pawl_sink_batch *b,
+                      uint64_t *from, pawl_fault *f) {
+    struct file_state state = {0};
+    char name[FILE_NAME_SIZE];
+    int outcome = begin_anew(s, t, b, f);
+    if (outcome != PAWL_DONE)
+        return outcome;
     file_old_name(s, t, ".state", name);
     outcome = old_state_of(s, name, &state, f);
     if (outcome == PAWL_DONE) {
@@ -647,13 +656,9 @@ static int first_time(struct file_sink *s, struct target *t, const pawl_sink_bat
 /* What the log says is gone: begins anew at b->from. */
 static int forget(struct file_sink *s, struct target *t, const pawl_sink_batch *b, pawl_fault *f) {
     char name[FILE_NAME_SIZE];
-    int outcome = make_place(s, f);
+    int outcome = begin_anew(s, t, b, f);
     if (outcome != PAWL_DONE)
         return outcome;
-    t->note.directory = s->mark.directory;
-    t->note.path = path_hash(s);
-    t->note.shown = s->mark.shown;
-    t->note.to = b->from;
     file_old_name(s, t, ".state", name);
     if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? set_aside(s, name) != 0
                                                                 : errno != ENOENT)
