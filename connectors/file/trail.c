@@ -81,18 +81,21 @@ bool trail_at_end(const struct file *x) {
 
 /* ---- holding */
 
-void trail_unhold(struct trail *s, struct file *x) {
+void trail_stop_reading(struct trail *s, struct file *x) {
     if (s->reading == x) {
         tail_leave(s->tail);
         s->reading = NULL;
     }
+}
+
+void trail_unhold(struct trail *s, struct file *x) {
+    trail_stop_reading(s, x);
     watch_forget(&s->watch, &x->wd);
     content_close(&x->tail.content);
 }
 
-int trail_hold(struct trail *s, struct file *x) {
+int trail_hold(struct file *x) {
     struct stat st;
-    (void)s;
     int fd = open(x->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -1;
@@ -180,7 +183,7 @@ static enum seen_bytes bytes_of(struct trail *s, struct file *x, const struct en
         if (x->known && !x->changed && (e->packed || e->size >= x->tail.pos.at) &&
             x->place != PLACE_LOST)
             return BYTES_SAME; /* compared again when it is read */
-        if (trail_hold(s, x) != 0) {
+        if (trail_hold(x) != 0) {
             trail_error(s, x, errno, x->tail.path);
             return BYTES_UNREAD;
         }
@@ -346,15 +349,7 @@ static void restart(struct file *x) {
     x->ended = false;
     x->emptied_ns = 0;
     x->dirty = x->restarted = true;
-    ssize_t n = content_read(&x->tail.content, x->head, HEAD_BYTES, 0);
-    x->head_len = n > 0 ? (uint32_t)n : 0;
-}
-
-void trail_stop_reading(struct trail *s, struct file *x) {
-    if (s->reading == x) {
-        tail_leave(s->tail);
-        s->reading = NULL;
-    }
+    files_read_head(x);
 }
 
 bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {

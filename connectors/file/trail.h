@@ -174,7 +174,6 @@ struct trail {
     uint32_t attempts;           /* looks in a row that met one */
     int look_error;              /* in this look */
     char where[512];
-    uint64_t mtime_max; /* rotated files up to this one came before the start */
     struct watch watch;
     uint64_t watched_ns;
     bool watched;
@@ -204,7 +203,7 @@ void trail_pass(struct trail *s, const struct entry *e);
  * file, or it can't be opened. */
 bool trail_move_to(struct trail *s, struct file *x, struct entry *e);
 /* Opens the content of a file by its path, if that still leads to it. -1 with errno. */
-int trail_hold(struct trail *s, struct file *x);
+int trail_hold(struct file *x);
 void trail_unhold(struct trail *s, struct file *x);
 /* An error that time can mend, of a file that is read, or (NULL) met while looking: said once, and
  * tried again later. */
@@ -242,6 +241,8 @@ void files_remove(struct trail *s, struct file *x);
 int files_set_path(struct file *x, const char *path, const char *base);
 /* Makes the open file `fd` the one that x means. -1 with errno; fd is closed. */
 int files_identify(struct file *x, int fd, const char *path);
+/* Reads the first bytes. */
+void files_read_head(struct file *x);
 uint64_t birth_of(int fd);
 uint64_t birth_of_path(const char *path);
 uint64_t ident_of(ino_t inode, uint64_t birth);

@@ -52,6 +52,11 @@ bool ident_fits(uint64_t position, ino_t inode, uint64_t birth) {
            (position >> 40 == now >> 40 || position >> 40 == 0 || now >> 40 == 0);
 }
 
+void files_read_head(struct file *x) {
+    ssize_t n = content_read(&x->tail.content, x->head, HEAD_BYTES, 0);
+    x->head_len = n > 0 ? (uint32_t)n : 0;
+}
+
 int files_identify(struct file *x, int fd, const char *path) {
     struct stat st;
     const char *slash = strrchr(path, '/');
@@ -71,8 +76,7 @@ int files_identify(struct file *x, int fd, const char *path) {
     x->birth = birth;
     x->tail.pos.ident = ident_of(st.st_ino, birth);
     x->mtime = tail_mtime(&st.st_mtim);
-    ssize_t n = content_read(&x->tail.content, x->head, HEAD_BYTES, 0);
-    x->head_len = n > 0 ? (uint32_t)n : 0;
+    files_read_head(x);
     return 0;
 }
 
@@ -185,10 +189,6 @@ struct file *files_add(struct trail *s, const char *path, const char *base) {
 }
 
 void files_remove(struct trail *s, struct file *x) {
-    if (s->reading == x) {
-        tail_leave(s->tail);
-        s->reading = NULL;
-    }
     trail_unhold(s, x);
     size_t k = 0;
     for (size_t i = 0; i < s->count; i++) {

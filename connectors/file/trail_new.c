@@ -153,7 +153,7 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
 /* The new file continues x at its position. What x itself has after the bytes that they share is
  * read as well: its writer may still have it open. */
 static void continue_in(struct trail *s, struct file *x, struct entry *e, uint64_t common) {
-    bool held = x->tail.content.fd >= 0 || trail_hold(s, x) == 0;
+    bool held = x->tail.content.fd >= 0 || trail_hold(x) == 0;
     struct content old = x->tail.content;
     struct file *rest = held ? files_add(s, x->path, x->base) : NULL;
     s->again |= !held;

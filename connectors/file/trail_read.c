@@ -211,7 +211,7 @@ static int enter(struct trail *s, struct file *x, pawl_fault *f) {
     s->batches = 0;
     if (x->tail.content.fd < 0) {
         limit_held(s, x);
-        if (trail_hold(s, x) != 0)
+        if (trail_hold(x) != 0)
             return PAWL_RETRY;
     }
     rc = tail_enter(s->tail, &x->tail, f);
@@ -258,10 +258,8 @@ static int read_one(struct trail *s, struct file *x, pawl_source_batch *out, siz
         s->batches++;
         x->committed = true;
         x->dirty = false;
-        if (x->head_len < HEAD_BYTES) {
-            ssize_t n = content_read(&x->tail.content, x->head, HEAD_BYTES, 0);
-            x->head_len = n > 0 ? (uint32_t)n : 0;
-        }
+        if (x->head_len < HEAD_BYTES)
+            files_read_head(x);
     }
     return PAWL_DONE;
 }

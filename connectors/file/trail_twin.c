@@ -242,7 +242,7 @@ int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, 
         if (!comparable(s, x, e) || memcmp(head, x->head, least) != 0 ||
             (least == 0 && x->place == PLACE_LIVE))
             continue;
-        if (!held && trail_hold(s, x) != 0) {
+        if (!held && trail_hold(x) != 0) {
             enum error_kind kind = error_kind_of(errno);
             rc = kind == ERROR_RACE || kind == ERROR_ABSENT ? 0 : -1;
             continue; /* the next look sees what became of it */
