@@ -213,17 +213,40 @@ static bool same_base(const struct file *x, const struct entry *e) {
     return x->base != NULL && e->base != NULL && strcmp(x->base, e->base) == 0;
 }
 
+/* Opens the entry's file, to compare it. 1, 0 (this build can never read it), or -1. */
+static int open_other(struct trail *s, const struct entry *e, struct content *c) {
+    if (twin_open(e, c) == 0)
+        return 1;
+    if (errno != ENOTSUP)
+        return -1;
+    trail_pass(s, e);
+    return 0;
+}
+
 /* Has the entry's file the bytes before x's position? -1: it can't be read. */
 static int has_position(struct trail *s, const struct entry *e, const struct file *x) {
     struct content c;
-    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), same = -1;
-    if (fd >= 0 && content_open(&c, fd, e->name) == 0) {
+    int same = open_other(s, e, &c);
+    if (same > 0) {
         same = tail_matches(&c, &x->tail.pos);
         content_close(&c);
-    } else if (fd >= 0 && errno == ENOTSUP) { /* this build never can */
-        trail_pass(s, e);
-        same = 0;
     }
+    return same;
+}
+
+/* Has it these, and more after all that it shares with x? -1: one can't be read. */
+static int has_more(struct trail *s, const struct entry *e, struct file *x) {
+    struct content c;
+    uint8_t more;
+    int same = open_other(s, e, &c);
+    if (same <= 0)
+        return same;
+    same = tail_matches(&c, &x->tail.pos);
+    if (same > 0) {
+        int64_t common = common_bytes(&x->tail.content, &c, UINT64_MAX);
+        same = common < 0 ? -1 : content_read(&c, &more, 1, (uint64_t)common) == 1;
+    }
+    content_close(&c);
     return same;
 }
 
@@ -270,7 +293,7 @@ static struct entry *copy_of(struct trail *s, const struct look *l, const struct
 /* The followed file has the bytes before the position, but they prove little: was it copied and
  * truncated, and has it the same beginning again? Then a copy that was made since has bytes after
  * the position that the file has not. */
-static struct entry *copied_unseen(struct trail *s, const struct look *l, const struct file *x,
+static struct entry *copied_unseen(struct trail *s, const struct look *l, struct file *x,
                                    bool *unread) {
     for (size_t i = 0; i < x->rank; i++) { /* it is older in the order */
         struct entry *e = &l->survey.entry[i];
@@ -281,20 +304,10 @@ static struct entry *copied_unseen(struct trail *s, const struct look *l, const 
         uint64_t birth = birth_of_path(e->path);
         if (birth != 0 && x->birth != 0 && birth <= x->birth)
             continue; /* it was there before: one rotated by renaming */
-        int same = has_position(s, e, x);
-        struct content c;
-        bool longer = false;
-        int fd = same > 0 ? open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-        int64_t common = -1;
-        if (fd >= 0 && content_open(&c, fd, e->name) == 0) {
-            uint8_t more;
-            common = common_bytes((struct content *)(uintptr_t)&x->tail.content, &c, UINT64_MAX);
-            longer = common >= 0 && content_read(&c, &more, 1, (uint64_t)common) == 1;
-            content_close(&c);
-        }
-        if (longer)
+        int more = has_more(s, e, x);
+        if (more > 0)
             return e;
-        *unread |= same < 0 || (same > 0 && common < 0);
+        *unread |= more < 0;
     }
     return NULL;
 }

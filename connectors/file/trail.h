@@ -256,6 +256,8 @@ int64_t common_bytes(struct content *a, struct content *b, uint64_t most);
 /* Sets the position to the last beginning of a line that isn't after `at`, with the hash of the
  * bytes before it. -1 with errno. */
 int position_at_line(struct content *c, uint64_t at, struct tail_position *p);
+/* Opens the bytes of the entry's file. -1 with errno. */
+int twin_open(const struct entry *e, struct content *c);
 /* Compares a new file with those that are read. *with: the one that it is most like; *bytes: what
  * they have in common. -1 with errno: it can't be read now. */
 int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, struct file **with,

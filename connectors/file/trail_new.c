@@ -355,8 +355,7 @@ static void begin_first(struct trail *s, struct look *l) {
  * truncated, if something was read of it. */
 static bool is_no_copy_of_now(struct trail *s, struct file *x, const struct entry *e) {
     struct content c;
-    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || content_open(&c, fd, e->name) != 0)
+    if (twin_open(e, &c) != 0)
         return true;
     int64_t n = x->tail.content.fd >= 0 ? common_bytes(&x->tail.content, &c, UINT64_MAX) : 0;
     content_close(&c);

@@ -215,6 +215,11 @@ static bool comparable(const struct trail *s, const struct file *x, const struct
     return x->place != PLACE_LIVE || (s->glob != NULL && e->kind == ENTRY_LIVE && s->set.follow);
 }
 
+int twin_open(const struct entry *e, struct content *c) {
+    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return fd >= 0 ? content_open(c, fd, e->name) : -1;
+}
+
 int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, struct file **with,
               uint64_t *bytes) {
     uint8_t head[HEAD_BYTES];
@@ -223,8 +228,7 @@ int twin_find(struct trail *s, const struct entry *e, struct new_evidence *out, 
     *bytes = 0;
     out->twin = TWIN_NONE;
     out->of = TWIN_NAME_ANY;
-    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || content_open(&c, fd, e->name) != 0)
+    if (twin_open(e, &c) != 0)
         return -1;
     if (c.unpack != NULL ? s->glob != NULL && !s->set.packed : e->packed) {
         content_close(&c);
