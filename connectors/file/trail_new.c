@@ -12,45 +12,48 @@
 
 #include "connectors/file/trail.h"
 
+/* What was noted of the entry's file; NULL: nothing. */
+static struct held *held_of(const struct trail *s, const struct entry *e) {
+    for (size_t i = 0; i < s->held_count; i++)
+        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
+            return &s->held[i];
+    return NULL;
+}
+
 /* The entry's file has kept `size` for a while: its own size, or that of what it is compared
  * with. */
 static bool has_settled(struct trail *s, const struct entry *e, uint64_t size) {
     uint64_t now = trail_now();
-    for (size_t i = 0; i < s->held_count; i++) {
-        struct held *h = &s->held[i];
-        if (h->inode != e->inode || h->device != e->device)
-            continue;
-        if (h->size != size)
-            *h = (struct held){e->device, e->inode, birth_of_path(e->path), size, now, 0, false};
+    struct held *h = held_of(s, e);
+    if (h != NULL && h->size == size)
         return now - h->since_ns >= SETTLED_NS;
+    if (h == NULL) {
+        struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
+        if (more == NULL)
+            return false;
+        s->held = more;
+        h = &more[s->held_count++];
     }
-    struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
-    if (more == NULL)
-        return false;
-    s->held = more;
-    more[s->held_count++] =
-        (struct held){e->device, e->inode, birth_of_path(e->path), size, now, 0, false};
+    *h = (struct held){e->device, e->inode, birth_of_path(e->path), size, now, 0, false};
     return false;
 }
 
 static bool is_passed(const struct trail *s, const struct entry *e) {
-    for (size_t i = 0; i < s->held_count; i++)
-        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
-            return s->held[i].passed && s->held[i].size == e->size;
-    return false;
+    const struct held *h = held_of(s, e);
+    return h != NULL && h->passed && h->size == e->size;
 }
 
 void trail_pass(struct trail *s, const struct entry *e) {
+    if (is_passed(s, e))
+        return;
     int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     const struct decompress_format *f = fd >= 0 ? decompress_format_of(fd) : NULL;
     if (fd >= 0)
         close(fd);
-    if (is_passed(s, e))
-        return;
     (void)has_settled(s, e, e->size); /* it is in the list now */
-    for (size_t i = 0; i < s->held_count; i++)
-        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
-            s->held[i].passed = true;
+    struct held *h = held_of(s, e);
+    if (h != NULL)
+        h->passed = true;
     if (f == NULL)
         pawl_source_report(s->context, 1,
                            "%s isn't compressed, or not yet, as its name says: it is "
@@ -70,11 +73,9 @@ void trail_pass(struct trail *s, const struct entry *e) {
 }
 
 static void forget_held(struct trail *s, const struct entry *e) {
-    for (size_t i = 0; i < s->held_count; i++)
-        if (s->held[i].inode == e->inode && s->held[i].device == e->device) {
-            s->held[i] = s->held[--s->held_count];
-            return;
-        }
+    struct held *h = held_of(s, e);
+    if (h != NULL)
+        *h = s->held[--s->held_count];
 }
 
 /* The last file before a new one: its predecessor. */
@@ -189,24 +190,19 @@ static void continue_in(struct trail *s, struct file *x, struct entry *e, uint64
 }
 
 static void note_shared(struct trail *s, const struct entry *e, uint64_t at) {
-    for (size_t i = 0; i < s->held_count; i++)
-        if (s->held[i].inode == e->inode && s->held[i].device == e->device)
-            s->held[i].shared = at;
+    struct held *h = held_of(s, e);
+    if (h != NULL)
+        h->shared = at;
 }
 
 /* A new file that had nothing but the beginning of one that was read, which then was truncated:
  * copied before the last lines came, which were read in the original. */
 static uint64_t shared_of(const struct trail *s, const struct entry *e) {
-    for (size_t i = 0; i < s->held_count; i++) {
-        const struct held *h = &s->held[i];
-        if (h->inode != e->inode || h->device != e->device || h->shared == 0)
-            continue;
-        /* an inode number is used again, and a copy never gets shorter */
-        return h->birth != birth_of_path(e->path) || h->size > e->size ? 0
-               : h->shared < e->size                                   ? h->shared
-                                                                       : e->size;
-    }
-    return 0;
+    const struct held *h = held_of(s, e);
+    /* an inode number is used again, and a copy never gets shorter */
+    if (h == NULL || h->shared == 0 || h->size > e->size || h->birth != birth_of_path(e->path))
+        return 0;
+    return h->shared < e->size ? h->shared : e->size;
 }
 
 static void see_new(struct trail *s, struct entry *e, enum new_name name) {
@@ -225,8 +221,9 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
     uint64_t size = v.of == TWIN_COPIED ? with->size : e->size; /* the writer doesn't stop */
     if (v.twin != TWIN_NONE)
         v.settled = !s->set.follow || has_settled(s, e, size) ? SETTLED_YES : SETTLED_NO;
-    if (v.twin == TWIN_NONE && shared_of(s, e) != 0) {
-        (void)begin(s, e, shared_of(s, e), START_BEGINNING);
+    uint64_t shared = v.twin == TWIN_NONE ? shared_of(s, e) : 0;
+    if (shared != 0) {
+        (void)begin(s, e, shared, START_BEGINNING);
         return;
     }
     if (v.twin != TWIN_NONE && (v.of == TWIN_KEPT || v.of == TWIN_IN_PLACE))
