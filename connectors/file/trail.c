@@ -104,7 +104,7 @@ int trail_hold(struct file *x) {
         errno = EINTR; /* the path has just been given to another file */
         return -1;
     }
-    return files_identify(x, fd, x->path);
+    return files_identify(x, fd, &st, x->path);
 }
 
 /* ---- evidence */
@@ -367,15 +367,10 @@ static void restart(struct file *x) {
 
 bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
     trail_stop_reading(s, x);
-    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
-    int error = fd < 0 || fstat(fd, &st) != 0                     ? errno
-                : st.st_ino != e->inode || st.st_dev != e->device ? ENOENT
-                                                                  : 0;
-    if (error != 0) {
-        if (fd >= 0)
-            close(fd);
-        trail_error(s, x, error, e->path); /* the next look sees what became of it */
+    int fd = files_open(e, &st);
+    if (fd < 0) {
+        trail_error(s, x, errno, e->path); /* the next look sees what became of it */
         return false;
     }
     watch_forget(&s->watch, &x->wd);
@@ -384,7 +379,7 @@ bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
         trail_error(s, x, ENOMEM, e->path);
         return false;
     }
-    if (files_identify(x, fd, e->path) != 0) {
+    if (files_identify(x, fd, &st, e->path) != 0) {
         trail_error(s, x, errno, e->path);
         return false;
     }

@@ -28,6 +28,8 @@
 #ifndef PAWL_CONNECTORS_TRAIL_H
 #define PAWL_CONNECTORS_TRAIL_H
 
+#include <sys/stat.h>
+
 #include "connectors/file/tail.h"
 #include "connectors/file/trail_policy.h"
 #include "connectors/file/watch.h"
@@ -239,8 +241,10 @@ int files_load(struct trail *s, pawl_fault *f);
 struct file *files_add(struct trail *s, const char *path, const char *base);
 void files_remove(struct trail *s, struct file *x);
 int files_set_path(struct file *x, const char *path, const char *base);
+/* Opens the entry's file. -1 with errno; ENOENT: the name leads to another file by now. */
+int files_open(const struct entry *e, struct stat *st);
 /* Makes the open file `fd` the one that x means. -1 with errno; fd is closed. */
-int files_identify(struct file *x, int fd, const char *path);
+int files_identify(struct file *x, int fd, const struct stat *st, const char *path);
 /* Reads the first bytes. */
 void files_read_head(struct file *x);
 uint64_t birth_of(int fd);

@@ -57,25 +57,32 @@ void files_read_head(struct file *x) {
     x->head_len = n > 0 ? (uint32_t)n : 0;
 }
 
-int files_identify(struct file *x, int fd, const char *path) {
-    struct stat st;
-    const char *slash = strrchr(path, '/');
-    if (fstat(fd, &st) != 0) {
-        int error = errno;
-        close(fd);
-        errno = error;
+int files_open(const struct entry *e, struct stat *st) {
+    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
         return -1;
-    }
+    int error = fstat(fd, st) != 0                                  ? errno
+                : st->st_ino != e->inode || st->st_dev != e->device ? ENOENT
+                                                                    : 0;
+    if (error == 0)
+        return fd;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+int files_identify(struct file *x, int fd, const struct stat *st, const char *path) {
+    const char *slash = strrchr(path, '/');
     uint64_t birth = birth_of(fd);
     content_close(&x->tail.content);
     if (content_open(&x->tail.content, fd, slash != NULL ? slash + 1 : path) != 0)
         return -1;
     x->known = true;
-    x->device = st.st_dev;
-    x->inode = st.st_ino;
+    x->device = st->st_dev;
+    x->inode = st->st_ino;
     x->birth = birth;
-    x->tail.pos.ident = ident_of(st.st_ino, birth);
-    x->mtime = tail_mtime(&st.st_mtim);
+    x->tail.pos.ident = ident_of(st->st_ino, birth);
+    x->mtime = tail_mtime(&st->st_mtim);
     files_read_head(x);
     return 0;
 }

@@ -96,22 +96,14 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
     for (size_t i = s->count; i-- > 0;) /* the position that meant no file yet */
         if (s->files[i]->tail.pos.ident == 0)
             files_remove(s, s->files[i]);
-    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
+    int fd = files_open(e, &st);
     if (fd < 0) {
         trail_error(s, NULL, errno, e->path);
         return NULL;
     }
-    int error = fstat(fd, &st) != 0                               ? errno
-                : st.st_ino != e->inode || st.st_dev != e->device ? ENOENT
-                                                                  : 0;
-    if (error != 0) {
-        trail_error(s, NULL, error, e->path);
-        close(fd);
-        return NULL;
-    }
     struct file *x = files_add(s, e->path, e->base);
-    bool good = x != NULL && files_identify(x, fd, e->path) == 0;
+    bool good = x != NULL && files_identify(x, fd, &st, e->path) == 0;
     if (good && e->packed && x->tail.content.unpack == NULL) { /* an archive by its name only */
         errno = ENOTSUP;
         good = false;
