@@ -40,7 +40,7 @@ void survey_free(struct survey *l) {
 
 /* ---- names */
 
-static bool rotated_from(const char *name, const char *base, size_t n) {
+bool rotated_from(const char *name, const char *base, size_t n) {
     return strncmp(name, base, n) == 0 && (name[n] == '.' || name[n] == '-') &&
            name[n + 1] >= '0' && name[n + 1] <= '9';
 }

@@ -88,6 +88,8 @@ struct trail;
  * read during a rotation may show one file under two names, or not at all. -1: no memory. */
 int survey_take(struct trail *s, struct survey *out);
 void survey_free(struct survey *l);
+/* Does the name begin with the first `n` bytes of `base`, then . or -, and a digit? */
+bool rotated_from(const char *name, const char *base, size_t n);
 
 /* ---- trail.c */
 

@@ -113,11 +113,10 @@ static bool have_one_base(const struct trail *s, const struct file *x, const str
 /* Is x called as rotation calls the file before the new one? */
 static bool has_rotated_name(const struct file *x, const struct entry *e) {
     const char *name = last_part(x->path);
-    size_t n = strlen(e->name);
     if (x->place == PLACE_ASIDE && x->entry != NULL)
         return x->entry->kind == ENTRY_ROTATED;
-    return (x->place == PLACE_LIVE || x->place == PLACE_ASIDE) && strncmp(name, e->name, n) == 0 &&
-           (name[n] == '.' || name[n] == '-') && name[n + 1] >= '0' && name[n + 1] <= '9';
+    return (x->place == PLACE_LIVE || x->place == PLACE_ASIDE) &&
+           rotated_from(name, e->name, strlen(e->name));
 }
 
 /* Was x copied from the new file, as "copy and truncate" does it? What was renamed is older than
