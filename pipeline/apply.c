@@ -449,7 +449,8 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
 int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
     if (h->kind != FRAME_COMMIT)
         (void)frame_age(h, frame, &t->age);
-    TRY(lost_count(t, h, frame, lost || !t->begun));
+    if (!lost_nothing(t, h))
+        TRY(lost_judge(t, h, frame, lost || !t->begun));
     if (h->kind == FRAME_CHECKPOINT)
         return load(t, h, frame);
     return h->kind == FRAME_COMMIT ? apply_commit(t, h, frame, lost) : 0;

@@ -204,12 +204,13 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
     assert(w->durable <= w->tail);                                  /* PAWL-9: the witness */
     assert(w->link == w->last.hash);                                /* PAWL-2: the chain */
     assert(w->state == WAL_RUNNING || f->kind == FRAME_CHECKPOINT); /* PAWL-9 */
-    struct frame_header h = {
-        .lsn = w->tail, .epoch = w->epoch, .durable = w->durable, .link = w->link};
-    if ((w->features.write & FEATURE_COUNTS) != 0) {
-        h.flags = w->counts;
-        h.ids = &w->ids;
-    }
+    bool counts = (w->features.write & FEATURE_COUNTS) != 0;
+    struct frame_header h = {.lsn = w->tail,
+                             .epoch = w->epoch,
+                             .durable = w->durable,
+                             .link = w->link,
+                             .flags = counts ? w->counts : 0,
+                             .ids = counts ? &w->ids : NULL};
     wal_encode_frame(out, f, &h, w->seed);
     g->len += (uint32_t)size;
     w->tail += size;

@@ -173,7 +173,7 @@ MUTANTS = [
     ("follower-believes-without-sync", "PAWL-1", "pipeline/follow.c",
      "    int rc = p->io->ops->sync(p->io, fo->front_file);", "    int rc = 0;"),
     ("witness-claims-the-tail", "PAWL-9", "wal/wal_append.c",
-     ".durable = w->durable, .link", ".durable = w->tail, .link"),
+     ".durable = w->durable,\n                             .link", ".durable = w->tail,\n                             .link"),
     ("witness-of-the-same-epoch-ignored", "PAWL-9", "recovery/scan.c",
      "h.epoch < s->epoch || h.durable <= s->at", "h.epoch <= s->epoch || h.durable <= s->at"),
     ("durable-before-the-separate-sync", "PAWL-1", "wal/wal_group.c",
