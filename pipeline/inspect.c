@@ -63,12 +63,11 @@ static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *f
     struct loss before = j->tables.loss;
     j->lost |= lost || h->kind == FRAME_LOST;
     int rc = judge_lost(j, h, frame);
-    bool after = j->lost || !j->begun;
+    bool after = j->lost || !j->tables.begun;
     if (h->kind == FRAME_CHECKPOINT) {
-        if (rc == 0 && j->begun && !j->lost)
+        if (rc == 0 && !after)
             rc = compare(j, h, frame);
-        j->begun = true;
-        j->lost = j->tables_unknown = false;
+        j->lost = false;
     }
     int applied = tables_apply(&j->tables, h, frame, after);
     judge_counts(j, h, &before);

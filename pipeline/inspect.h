@@ -19,8 +19,6 @@ struct judge {
     struct tables tables;
     struct mem *mem;
     pawl_check *check;
-    /* the walk has passed a checkpoint or the log's beginning: the tables are complete */
-    bool begun;
     bool lost; /* damage was skipped since the last checkpoint */
 
     /* what was read outside; NULL: not audited */
@@ -29,9 +27,7 @@ struct judge {
 
     /* NULL: all losses are told; else only those of these areas, which repair has just mended */
     const struct repaired *repaired;
-    bool telling; /* one of them was passed since the last checkpoint */
-    /* the oldest checkpoint is lost, and none came since: what the tables miss is unknown */
-    bool tables_unknown;
+    bool telling;       /* one of them was passed since the last checkpoint */
     uint64_t untold;    /* commits lost since the last checkpoint, which nothing may show whole */
     uint64_t first_lsn; /* of the first frame seen */
     uint64_t area_lsn, area_size; /* the lost area just passed; size 0: none */

@@ -50,7 +50,7 @@ static uint64_t next_offset(const struct judge *j, uint32_t stream, uint32_t par
     if (s != NULL && partition < s->partitions && s->parts[partition].last_end != 0)
         return s->parts[partition].next;
     /* Without the oldest checkpoint, what is before the first base is retention's past. */
-    if (j->tables_unknown)
+    if (j->tables.past_unknown)
         return lowest;
     return s != NULL && partition < s->partitions ? s->parts[partition].next : 0;
 }
@@ -254,14 +254,11 @@ static void lost_frame(struct judge *j, const struct frame_header *h) {
         j->area_lsn = h->lsn;
     j->area_size += frame_length(h);
     j->telling |= in_repaired(j, h->lsn);
-    if (first && !j->begun && h->lsn > SEGMENT_HEADER_SIZE) {
-        j->tables_unknown = true;
+    /* in segment 0 the tables are empty */
+    if (first && !j->tables.begun && h->lsn > SEGMENT_HEADER_SIZE)
         tell(j, h, "tables-lost",
              "the oldest checkpoint is lost: names are known again from the next one on, and "
              "where partitions begin by their first records");
-    }
-    if (first && !j->begun)
-        j->begun = true; /* in segment 0 the tables are empty */
 }
 
 int judge_lost(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
@@ -280,7 +277,7 @@ int judge_lost(struct judge *j, const struct frame_header *h, const uint8_t *fra
         rc = add_spill(j, h);
     if (h->kind == FRAME_COMMIT)
         rc = find_spilled(j, h, frame);
-    if (j->begun && j->lost && (h->kind == FRAME_COMMIT || h->kind == FRAME_CHECKPOINT))
+    if (j->tables.begun && j->lost && (h->kind == FRAME_COMMIT || h->kind == FRAME_CHECKPOINT))
         find_jumps(j, h, frame);
     return rc;
 }
@@ -345,7 +342,7 @@ void judge_lost_end(struct judge *j) {
     j->check->lost_untold = j->untold;
     if (j->repaired == NULL || j->repaired->count != 0)
         j->telling = true;
-    if (j->tables_unknown) {
+    if (t->past_unknown) {
         end.lsn = j->first_lsn;
         tell(j, &end, "tables-lost",
              "no checkpoint is left: names, and positions, sequences and settings that no frame "
