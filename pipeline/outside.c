@@ -413,7 +413,6 @@ struct outside *outside_new(struct mem *m, pawl_check *c, uint64_t segment_size,
         mem_free(m, pending, PENDING_MAX * sizeof *pending);
         return NULL;
     }
-    memset(o, 0, sizeof *o);
     o->mem = m;
     o->check = c;
     o->segment_size = segment_size;

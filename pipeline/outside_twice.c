@@ -41,7 +41,6 @@ static int rebuild(struct twice *w, uint32_t slots) {
     struct sample *q = mem_alloc(w->mem, slots * sizeof *q);
     if (q == NULL)
         return fail(PAWL_MEMORY, "no memory for the audit");
-    memset(q, 0, slots * sizeof *q);
     w->count = 0;
     for (uint32_t i = 0; i < w->slots; i++)
         if (w->samples[i].hash != 0 && (w->samples[i].hash & mask) == 0) {
