@@ -183,7 +183,7 @@ static void set_answer(struct producer *p, const struct frame_header *h, const u
         struct run r;
         const uint8_t *ignored;
         frame_run(frame, h, i, &r, &ignored);
-        if (r.type == RUN_RECORDS || r.type == RUN_SPILLED) {
+        if (run_has_records(&r)) {
             p->stream = r.stream;
             p->partition = r.partition;
             p->offset = r.base;

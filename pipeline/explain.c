@@ -123,8 +123,7 @@ static uint64_t base_of(const struct frame_header *h, const uint8_t *frame, uint
         struct run r;
         const uint8_t *ignored;
         frame_run(frame, h, i, &r, &ignored);
-        if ((r.type == RUN_RECORDS || r.type == RUN_SPILLED) && r.stream == stream &&
-            r.partition == partition)
+        if (run_has_records_of(&r, stream, partition))
             return r.base;
     }
     return NO_OFFSET;

@@ -96,9 +96,9 @@ static void describe(struct text *t, const struct frame_header *h, const uint8_t
             say(t, " type 0x%x", r.type);
         if (r.flags != 0)
             say(t, " flags 0x%x", r.flags);
-        if (r.type == RUN_RECORDS || r.type == RUN_SPILLED || r.type == RUN_STATE)
+        if (run_has_records(&r) || r.type == RUN_STATE)
             say(t, " stream %u/%u", r.stream, r.partition);
-        if (r.base != NO_OFFSET && (r.type == RUN_RECORDS || r.type == RUN_SPILLED))
+        if (r.base != NO_OFFSET && run_has_records(&r))
             say(t, " offsets [%llu, %llu)", (unsigned long long)r.base,
                 (unsigned long long)(r.base + r.count));
         say(t, " count %u, %u bytes\n", r.count, r.len);

@@ -64,8 +64,7 @@ static uint64_t expected_base(const struct judge *j, const struct frame_header *
     frame_run(frame, h, i, &r, &ignored);
     for (uint32_t k = i; k-- > 0;) {
         frame_run(frame, h, k, &before, &ignored);
-        if ((before.type == RUN_RECORDS || before.type == RUN_SPILLED) &&
-            before.stream == r.stream && before.partition == r.partition)
+        if (run_has_records_of(&before, r.stream, r.partition))
             return before.base + before.count;
     }
     return next_offset(j, r.stream, r.partition, r.base);
@@ -73,7 +72,7 @@ static uint64_t expected_base(const struct judge *j, const struct frame_header *
 
 static void find_records(struct judge *j, const struct frame_header *h, const uint8_t *frame,
                          uint32_t i, const struct run *r, const uint8_t *data) {
-    if (r->type == RUN_RECORDS || r->type == RUN_SPILLED) {
+    if (run_has_records(r)) {
         uint64_t next = expected_base(j, h, frame, i);
         if (r->base > next)
             tell_records(j, h, r->stream, r->partition, next, r->base, "");
@@ -125,8 +124,7 @@ static uint64_t end_in_frame(const struct frame_header *h, const uint8_t *frame,
         struct run r;
         const uint8_t *ignored;
         frame_run(frame, h, i, &r, &ignored);
-        if ((r.type == RUN_RECORDS || r.type == RUN_SPILLED) && r.stream == stream &&
-            r.partition == partition)
+        if (run_has_records_of(&r, stream, partition))
             end = r.base + r.count;
     }
     return end;

@@ -27,7 +27,7 @@ void locate_index_add(pawl *p, const struct frame_header *h, const uint8_t *fram
         struct run r;
         const uint8_t *ignored;
         frame_run(frame, h, i, &r, &ignored);
-        if (r.type != RUN_RECORDS && r.type != RUN_SPILLED)
+        if (!run_has_records(&r))
             continue;
         struct stream *s = tables_stream(&p->tables, r.stream);
         if (s == NULL || r.partition >= s->partitions)
@@ -239,7 +239,7 @@ static int bases_read(pawl *p, uint64_t index, struct bases *b) {
             struct run r;
             const uint8_t *ignored;
             frame_run(f.data, &f.header, i, &r, &ignored);
-            if (r.type == RUN_RECORDS || r.type == RUN_SPILLED)
+            if (run_has_records(&r))
                 rc = note_base(b, r.stream, r.partition, r.base);
         }
         if (rc < 0)

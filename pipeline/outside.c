@@ -195,11 +195,6 @@ static void forget(void *arg, struct thing *t) {
 
 /* ---- the records that an entry covers */
 
-static bool is_run_of(const struct run *r, uint32_t stream, uint32_t partition) {
-    return (r->type == RUN_RECORDS || r->type == RUN_SPILLED) && r->stream == stream &&
-           r->partition == partition;
-}
-
 static int cursor_of(struct outside *o, uint32_t stream, uint32_t partition, struct cursor **out) {
     for (uint32_t i = 0; i < o->cursor_count; i++)
         if (o->cursors[i].stream == stream && o->cursors[i].partition == partition) {
@@ -232,7 +227,7 @@ static bool next_record(const struct outside *o, struct cursor *c, const void **
             if (++c->run >= o->h->runs)
                 return false;
             frame_run(o->frame, o->h, c->run, &r, &data);
-        } while (!is_run_of(&r, c->stream, c->partition));
+        } while (!run_has_records_of(&r, c->stream, c->partition));
         const struct spilled_run *s =
             r.type == RUN_SPILLED ? spills_find(&o->spills, &r, data) : NULL;
         if (r.type == RUN_SPILLED && s == NULL)
@@ -354,7 +349,7 @@ int outside_commit(struct outside *o, const struct frame_header *h, const uint8_
         const uint8_t *data;
         uint32_t at = 0;
         frame_run(frame, h, i, &r, &data);
-        records |= r.type == RUN_RECORDS || r.type == RUN_SPILLED;
+        records |= run_has_records(&r);
         for (uint32_t k = 0; r.type == RUN_ORIGINS && k < r.count; k++) {
             if (!origin_decode(data, r.len, &at, &e) || e.records > left)
                 return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,

@@ -386,9 +386,7 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
         struct run run;
         const uint8_t *data;
         frame_run(frame, h, i, &run, &data);
-        bool ours = (run.type == RUN_RECORDS || run.type == RUN_SPILLED) &&
-                    run.stream == r->stream && run.partition == r->partition;
-        if (!ours || run.base + run.count <= r->want)
+        if (!run_has_records_of(&run, r->stream, r->partition) || run.base + run.count <= r->want)
             continue;
         if (run.base > r->want) {
             r->behind_gap = run.base;

@@ -156,15 +156,14 @@ void tx_build_free(struct pawl_tx *tx) {
 static int assign(pawl *p, struct tx_build *b) {
     for (uint32_t i = 0; i < b->count; i++) {
         struct run *r = &b->runs[i];
-        if (r->type != RUN_RECORDS && r->type != RUN_SPILLED)
+        if (!run_has_records(r))
             continue;
         struct stream *s = tables_stream(&p->tables, r->stream);
         if (s == NULL || r->partition >= s->partitions)
             return fail(PAWL_NOT_FOUND, "a stream of the transaction is gone");
         uint64_t base = s->parts[r->partition].next;
         for (uint32_t k = i; k-- > 0;)
-            if (b->runs[k].stream == r->stream && b->runs[k].partition == r->partition &&
-                (b->runs[k].type == RUN_RECORDS || b->runs[k].type == RUN_SPILLED)) {
+            if (run_has_records_of(&b->runs[k], r->stream, r->partition)) {
                 base = b->runs[k].base + b->runs[k].count;
                 break;
             }
@@ -325,7 +324,7 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         if (rc == 0) {
             receipt->lsn = end;
             for (uint32_t i = 0; i < b->count; i++)
-                if (b->runs[i].type == RUN_RECORDS || b->runs[i].type == RUN_SPILLED) {
+                if (run_has_records(&b->runs[i])) {
                     receipt->stream = b->runs[i].stream;
                     receipt->partition = b->runs[i].partition;
                     receipt->offset = b->runs[i].base;

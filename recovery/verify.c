@@ -30,7 +30,7 @@ static bool count(pawl_check *c, const struct frame_header *h, const uint8_t *fr
         frame_run(frame, h, i, &r, &data);
         if (r.type == RUN_RECORDS)
             whole &= records_whole(&r, data);
-        if (commit && (r.type == RUN_RECORDS || r.type == RUN_SPILLED))
+        if (commit && run_has_records(&r))
             c->records += r.count;
         if (commit && r.type == RUN_POSITIONS)
             c->intervals += r.count;

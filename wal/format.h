@@ -302,6 +302,13 @@ static inline void frame_run(const uint8_t *frame, const struct frame_header *h,
 static inline uint16_t frame_run_type(const uint8_t *frame, uint32_t i) {
     return get16(frame + FRAME_HEADER_SIZE + (size_t)i * RUN_SIZE);
 }
+/* Are a commit's records in the run, or does it refer to spilled ones? */
+static inline bool run_has_records(const struct run *r) {
+    return r->type == RUN_RECORDS || r->type == RUN_SPILLED;
+}
+static inline bool run_has_records_of(const struct run *r, uint32_t stream, uint32_t partition) {
+    return run_has_records(r) && r->stream == stream && r->partition == partition;
+}
 /* Changes of the catalog in a checked frame, if it is a commit. */
 uint64_t frame_changes(const struct frame_header *h, const uint8_t *frame);
 const char *run_type_name(uint16_t type); /* "unknown" if it isn't known */

@@ -143,7 +143,7 @@ uint64_t frame_records(const struct frame_header *h, const uint8_t *frame) {
         struct run r;
         const uint8_t *ignored;
         frame_run(frame, h, i, &r, &ignored);
-        n += r.type == RUN_RECORDS || r.type == RUN_SPILLED ? r.count : 0;
+        n += run_has_records(&r) ? r.count : 0;
     }
     return n;
 }
