@@ -77,36 +77,49 @@ static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *f
     return rc < 0 ? rc : applied < 0 ? applied : outside;
 }
 
+static int begin_outside(struct judge *j, const struct log_extent *x) {
+    j->outside = outside_new(j->mem, j->check, x->newest.segment_size, x->first != 0);
+    return j->outside != NULL ? 0 : fail(PAWL_MEMORY, "no memory for the audit");
+}
+
+/* Judges the whole log, frame by frame. */
+static int judge_log(struct judge *j, struct seam *io, bool writable, bool audit) {
+    struct verify v = {.io = io,
+                       .mem = j->mem,
+                       .check = j->check,
+                       .frame = judge_frame,
+                       .writable = writable,
+                       .ctx = j};
+    struct log_extent x;
+    int rc = log_extent_find(io, j->mem, false, &x);
+    tables_init(&j->tables, j->mem, rc == 0 ? x.newest.segment_size : MIB);
+    if (rc == 0 && audit)
+        rc = begin_outside(j, &x);
+    if (rc == 0)
+        rc = verify_log(&v);
+    if (rc == 0)
+        judge_lost_end(j);
+    if (rc == 0 && audit)
+        outside_end(j->outside);
+    j->check->positions = j->tables.position_count;
+    judge_free(j);
+    return rc;
+}
+
 /* Repair has mended what it found. What is there now is judged anew, frame by frame, and what the
  * mended places took is told. */
 static int judge_repaired(struct seam *io, struct mem *mem, pawl_check *c,
                           const struct repaired *repaired) {
     pawl_check now = {.finding = c->finding, .progress = c->progress, .arg = c->arg};
     struct judge j = {.mem = mem, .check = &now, .repaired = repaired};
-    struct verify v = {.io = io,
-                       .mem = mem,
-                       .check = &now,
-                       .frame = judge_frame,
-                       .writable = true, /* the lock is ours */
-                       .ctx = &j};
-    struct log_extent x;
-    int rc = log_extent_find(io, mem, false, &x);
-    tables_init(&j.tables, mem, rc == 0 ? x.newest.segment_size : MIB);
-    if (rc == 0)
-        rc = verify_log(&v);
-    if (rc == 0)
-        judge_lost_end(&j);
-    now.positions = j.tables.position_count;
-    pawl_error e;
-    fail_copy(&e);
-    judge_free(&j);
+    int rc = judge_log(&j, io, true, false); /* the lock is ours */
     uint64_t problems = c->problems;
     now.struct_size = c->struct_size;
     now.repaired = c->repaired;
     now.problems += problems;
     *c = now;
     if (rc < 0)
-        return fail_again(&e);
+        return rc;
     if (now.problems != problems)
         return fail(PAWL_DAMAGED, "the mended log is not well: see the findings");
     return 0;
@@ -141,28 +154,9 @@ static int lock_for_repair(struct seam *io) {
 
 enum call { VERIFY, AUDIT, REPAIR };
 
-static int begin_outside(struct judge *j, const struct log_extent *x) {
-    j->outside = outside_new(j->mem, j->check, x->newest.segment_size, x->first != 0);
-    return j->outside != NULL ? 0 : fail(PAWL_MEMORY, "no memory for the audit");
-}
-
 static int verify(struct seam *io, struct mem *mem, pawl_check *c, bool audit) {
     struct judge j = {.mem = mem, .check = c};
-    struct verify v = {.io = io, .mem = mem, .check = c, .frame = judge_frame, .ctx = &j};
-    struct log_extent x;
-    int rc = log_extent_find(io, mem, false, &x);
-    tables_init(&j.tables, mem, rc == 0 ? x.newest.segment_size : MIB);
-    if (rc == 0 && audit)
-        rc = begin_outside(&j, &x);
-    if (rc == 0)
-        rc = verify_log(&v);
-    if (rc == 0)
-        judge_lost_end(&j);
-    if (rc == 0 && audit)
-        outside_end(j.outside);
-    c->positions = j.tables.position_count;
-    judge_free(&j);
-    return rc;
+    return judge_log(&j, io, false, audit);
 }
 
 static void clear_results(pawl_check *c) {
