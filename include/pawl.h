@@ -663,7 +663,8 @@ enum pawl_policy {
     PAWL_ON_ERROR_STOP = 0, /* pawl_run() returns PAWL_PROCESSOR */
     PAWL_ON_ERROR_SKIP = 1, /* skip the record */
     /* move the record to the dead-letter stream, exactly once, with the headers pawl-processor,
-     * pawl-stream, pawl-partition, pawl-offset and pawl-error */
+     * pawl-stream, pawl-partition, pawl-offset and pawl-error. Where the log can't take it with
+     * these, its value is cut to 64 KiB, and pawl-length says how long it was */
     PAWL_ON_ERROR_DEAD_LETTER = 2
 };
 

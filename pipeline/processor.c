@@ -214,23 +214,27 @@ static bool back_off(struct task *t, uint32_t n) {
     return false;
 }
 
-static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
+/* What a dead letter keeps of a value that doesn't fit into the log beside the letter's headers. */
+#define DEAD_VALUE_MAX 65536u
+
+static int put_dead_letter(struct task *t, const pawl_record *r, const char *why,
+                           uint32_t value_max) {
     const struct pawl_processor *proc = t->processor;
-    char partition[16], offset[24];
+    char partition[16], offset[24], length[16];
     pawl_stream_info info, target;
     TRY(pawl_stream_get(proc->p, t->stream, &info));
     TRY(pawl_stream_get(proc->p, proc->config.dead_letter, &target));
     snprintf(partition, sizeof partition, "%u", t->partition);
     snprintf(offset, sizeof offset, "%llu", (unsigned long long)r->offset);
-    const char *pairs[][2] = {{"pawl-processor", proc->name},
-                              {"pawl-stream", info.name},
-                              {"pawl-partition", partition},
-                              {"pawl-offset", offset},
-                              {"pawl-error", why}};
+    snprintf(length, sizeof length, "%u", r->value_len);
+    bool cut = r->value_len > value_max;
+    const char *pairs[][2] = {
+        {"pawl-processor", proc->name}, {"pawl-stream", info.name}, {"pawl-partition", partition},
+        {"pawl-offset", offset},        {"pawl-error", why},        {"pawl-length", length}};
     pawl_header own[64];
     uint16_t n = 0;
     uint32_t bytes = 0;
-    for (size_t i = 0; i < 5; i++, n++) {
+    for (size_t i = 0; i < (cut ? 6u : 5u); i++, n++) {
         own[n] = (pawl_header){pairs[i][0], pairs[i][1], (uint16_t)strlen(pairs[i][0]),
                                (uint16_t)strlen(pairs[i][1])};
         bytes += 4u + own[n].name_len + own[n].value_len;
@@ -245,7 +249,13 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
     out.raw_headers = NULL;
     out.headers = own;
     out.header_count = n;
+    out.value_len = cut ? value_max : r->value_len;
     return pawl_put(t->tx, target.id, t->partition % target.partitions, &out);
+}
+
+static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
+    int rc = put_dead_letter(t, r, why, UINT32_MAX);
+    return rc == PAWL_TOO_LARGE ? put_dead_letter(t, r, why, DEAD_VALUE_MAX) : rc;
 }
 
 /* For a record that still fails after all retries. */

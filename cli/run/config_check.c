@@ -60,12 +60,15 @@ static void check_streams(config_reading *r, const flow_config *w) {
 static void make(config_reading *r, flow_config *w) {
     pawl_settings s = {.items = w->settings, .count = w->setting_count};
     pawl_error e = {0};
+    bool strangers = true; /* its records, or what it does with them, may be a stranger's doing */
     int rc;
     if (w->kind == FLOW_PROCESSOR) {
         w->ops = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
         rc = pawl_processor_make(w->type, &s, &w->ops, &e);
         if (rc < 0)
             w->ops = (pawl_processor_ops){0};
+        /* a program or plugin that fails may be broken itself: it doesn't tell */
+        strangers = strcmp(w->type, "exec") != 0 && strcmp(w->type, "plugin") != 0;
     } else if (w->kind == FLOW_SINK) {
         pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
         rc = pawl_sink_make(w->type, &s, &ops, &e);
@@ -80,13 +83,13 @@ static void make(config_reading *r, flow_config *w) {
         rc = pawl_source_make(w->type, &s, &ops, &e);
         if (rc == 0) {
             w->source_flags = ops.flags;
-            if ((ops.flags & PAWL_SOURCE_STRANGERS) != 0 && !w->on_error_given &&
-                w->dead_letter == NULL)
-                w->on_error = PAWL_ON_ERROR_SKIP; /* what a stranger sends stops nothing */
+            strangers = (ops.flags & PAWL_SOURCE_STRANGERS) != 0;
             if (ops.destroy != NULL)
                 ops.destroy(ops.self);
         }
     }
+    if (strangers && !w->on_error_given && w->dead_letter == NULL)
+        w->on_error = PAWL_ON_ERROR_SKIP; /* what a stranger sends stops nothing */
     if (rc < 0)
         config_pawl_problem(r, w->line, w->name, &e);
 }

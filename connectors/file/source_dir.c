@@ -79,7 +79,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     if (s == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
     *out = (pawl_source_ops){.struct_size = sizeof *out,
-                             .flags = PAWL_SOURCE_REWINDABLE,
+                             .flags = PAWL_SOURCE_REWINDABLE | PAWL_SOURCE_STRANGERS,
                              .type = c->type,
                              .self = s,
                              .open = source_open,

@@ -72,7 +72,7 @@ static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err) {
     if (out->self == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
     out->type = c->type;
-    out->flags = PAWL_SOURCE_REWINDABLE;
+    out->flags = PAWL_SOURCE_REWINDABLE | PAWL_SOURCE_STRANGERS;
     out->open = source_open;
     out->read = source_read;
     out->status = source_status;

@@ -296,6 +296,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
     }
     *out = (pawl_source_ops){.struct_size = sizeof *out,
+                             .flags = PAWL_SOURCE_STRANGERS,
                              .type = connect_source_stdin.type,
                              .self = s,
                              .open = source_open,

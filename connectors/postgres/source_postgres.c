@@ -641,7 +641,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     s->link.conninfo = s->conninfo;
     snprintf(s->shown, sizeof s->shown, "%.100s: %.60s", s->where, s->table);
     *out = (pawl_source_ops){.struct_size = sizeof *out,
-                             .flags = PAWL_SOURCE_REWINDABLE,
+                             .flags = PAWL_SOURCE_REWINDABLE | PAWL_SOURCE_STRANGERS,
                              .type = c->type,
                              .self = s,
                              .open = source_open,

@@ -141,8 +141,8 @@ const char *pawl_flow_name(int flow) {
     return flow >= 0 && flow <= PAWL_FLOW_ENDED ? names[flow] : "unknown";
 }
 
-int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, const char *stream,
-                        const pawl_record *r, const char *why, uint32_t value_max) {
+static int put_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, const char *stream,
+                           const pawl_record *r, const char *why, uint32_t value_max) {
     char partition[16], offset[24], length[16];
     snprintf(partition, sizeof partition, "%u", r->partition);
     snprintf(offset, sizeof offset, "%llu", (unsigned long long)r->offset);
@@ -175,4 +175,13 @@ int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, cons
     if (!connect_stream(p, to, &info))
         return PAWL_NOT_FOUND;
     return pawl_put(tx, to, r->partition % info.partitions, &out);
+}
+
+/* With its headers a dead letter can be too large where its record wasn't. */
+int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, const char *stream,
+                        const pawl_record *r, const char *why, uint32_t value_max) {
+    int rc = put_dead_letter(p, tx, to, who, stream, r, why, value_max);
+    return rc == PAWL_TOO_LARGE && value_max > DEAD_VALUE_MAX
+               ? put_dead_letter(p, tx, to, who, stream, r, why, DEAD_VALUE_MAX)
+               : rc;
 }

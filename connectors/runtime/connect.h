@@ -69,10 +69,14 @@ void connect_put_le(uint8_t *to, uint64_t n, int bytes);
 uint64_t connect_get_le(const uint8_t *from, int bytes);
 /* Finds a stream by id. */
 bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out);
+/* What a dead letter keeps of a value that is cut. Any log takes that much, with 64 KiB of headers
+ * and a key. */
+#define DEAD_VALUE_MAX 65536u
 /* A name for a sink or source: 1 to 64 bytes of those that are allowed. */
 bool connect_name_ok(const char *name);
 /* Puts a dead letter for r, with the headers that a processor's has, into tx. At most `value_max`
- * bytes of its value. */
+ * bytes of its value, and DEAD_VALUE_MAX where the log can't take more; a value that is cut has the
+ * header pawl-length, with its whole length. */
 int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, const char *stream,
                         const pawl_record *r, const char *why, uint32_t value_max);
 

@@ -119,6 +119,40 @@ void flow_report(struct flow *f, int severity, const char *format, ...) {
     va_end(args);
 }
 
+void flow_report_paced(struct flow *f, struct flow_pace *p, int severity, const char *format, ...) {
+    uint64_t now = flow_now(f);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(p->last, sizeof p->last, format, args);
+    va_end(args);
+    if (now < p->next_ns) {
+        p->held++;
+        return;
+    }
+    p->next_ns = now + FLOW_SAY_NS;
+    flow_report(f, severity, "%s", p->last);
+}
+
+void flow_report_held(struct flow *f, struct flow_pace *p, bool all) {
+    uint64_t now = flow_now(f);
+    if (p->held == 0 || (now < p->next_ns && !all))
+        return;
+    if (p->held == 1)
+        flow_report(f, 2, "%s", p->last);
+    else
+        flow_report(f, 2, "%s (and %llu more like it before)", p->last,
+                    (unsigned long long)p->held - 1);
+    p->held = 0;
+    p->next_ns = now + FLOW_SAY_NS;
+}
+
+int flow_held_ms(const struct flow *f, const struct flow_pace *p) {
+    uint64_t now = flow_now(f);
+    if (p->held == 0)
+        return -1;
+    return p->next_ns > now ? (int)((p->next_ns - now + 999999) / 1000000) : 1;
+}
+
 void flow_set(struct flow *f, int state, int code) {
     pthread_mutex_lock(&f->mutex);
     f->status.flow = state;

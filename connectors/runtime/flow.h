@@ -19,6 +19,14 @@
 /* What one step came to. Below 0: the flow has failed for good. */
 enum step { STEP_MORE = 0, STEP_IDLE = 1 };
 
+/* One kind of report of which a stranger can cause any number: the first at once, then one every
+ * FLOW_SAY_NS at most, with the number of those that were not reported. */
+#define FLOW_SAY_NS UINT64_C(10000000000)
+struct flow_pace {
+    uint64_t next_ns, held;
+    char last[480];
+};
+
 /* While a flow is stopping it looks this often whether its time is over. */
 #define FLOW_DRAIN_MS 20
 
@@ -79,6 +87,12 @@ void flow_report(struct flow *f, int severity, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void flow_report_args(struct flow *f, int severity, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
+void flow_report_paced(struct flow *f, struct flow_pace *p, int severity, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Reports what was held back and is due now; `all`: due or not. */
+void flow_report_held(struct flow *f, struct flow_pace *p, bool all);
+/* Milliseconds until that is due; -1: nothing is held back. */
+int flow_held_ms(const struct flow *f, const struct flow_pace *p);
 void flow_set(struct flow *f, int state, int code);
 /* The flow ends with code, which is returned; text NULL: the log's last error. */
 int flow_fail(struct flow *f, int code, const char *text);

@@ -179,6 +179,7 @@ void sink_remark(struct pawl_sink *s) {
 
 void sink_end(struct pawl_sink *s) {
     pawl_fault f = {.offset = NOWHERE};
+    flow_report_held(&s->flow, &s->poison_said, true);
     if (!s->flow.opened)
         return;
     int outcome = s->ops.ending != NULL ? s->ops.ending(s->ops.self, &f) : PAWL_DONE;

@@ -91,8 +91,12 @@ int sink_move_poison(struct pawl_sink *s, struct part *t) {
         return rc;
     t->used = 1;
     FLOW_COUNT(&s->flow, poisoned, 1);
-    flow_report(&s->flow, 1, "%s/%u offset %llu: refused by the target: %s", t->stream.name,
-                t->partition, (unsigned long long)at, t->why);
+    flow_report_paced(
+        &s->flow, &s->poison_said, 2, "%s/%u offset %llu: refused by the target, %s: %s",
+        t->stream.name, t->partition, (unsigned long long)at,
+        s->config.on_poison == PAWL_ON_ERROR_DEAD_LETTER ? "moved to the dead-letter stream"
+                                                         : "skipped (on_error)",
+        t->why);
     return 0;
 }
 

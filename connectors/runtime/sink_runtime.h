@@ -52,6 +52,7 @@ struct pawl_sink {
     uint32_t id; /* of the processor */
     struct part *parts;
     uint32_t part_count, part_at;
+    struct flow_pace poison_said;
     bool draining;       /* no lingering */
     uint64_t idle_at_ns; /* when idle() is due */
     bool migrates;       /* an older version delivered, and kept nothing of the target */

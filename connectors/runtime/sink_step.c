@@ -60,6 +60,7 @@ int sink_step_once(struct pawl_sink *s) {
     if (s->flow.retry_at_ns > now)
         return STEP_IDLE;
     s->flow.retry_at_ns = 0;
+    flow_report_held(&s->flow, &s->poison_said, false);
     if (!s->flow.opened)
         return sink_recover(s);
     for (uint32_t i = 0; i < s->part_count; i++) {
@@ -152,9 +153,11 @@ void sink_wait(struct pawl_sink *s) {
         flow_wait(&s->flow, -1, gather_ms(s));
         return;
     }
-    int rc = watch(s), ms = idle_due_ms(s);
+    int rc = watch(s), ms = idle_due_ms(s), said = flow_held_ms(&s->flow, &s->poison_said);
     if (rc > 0)
         return;
+    if (said >= 0)
+        ms = ms < 0 ? said : shorter(ms, said);
     int fd = rc == 0 ? pawl_any_fd(s->any) : -1;
     if (fd < 0)
         ms = ms < 0 ? POLL_MS : shorter(ms, POLL_MS);

@@ -18,7 +18,6 @@
  * that watches connect_wake_fd(). */
 #define READ_WAIT_MS 20
 #define READ_WAIT_LONG_MS 60000
-#define DEAD_VALUE_MAX 65536u
 #define POISON_SAY_NS UINT64_C(10000000000)
 
 struct item {

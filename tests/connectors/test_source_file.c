@@ -304,6 +304,7 @@ static void a_line_of_100_mb(void **state) {
         f->options.segment_size = 64u << 20;
         feed_set(f, "on_long", cut ? "cut" : "poison");
         f->config.on_poison = cut ? PAWL_ON_ERROR_STOP : policy;
+        f->config.stop_on_strangers = 1;
         FILE *out = fopen(f->path, "w");
         assert_non_null(out);
         fputs("before\n", out);
