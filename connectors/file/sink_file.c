@@ -35,6 +35,8 @@ static const pawl_setting_info settings[] = {
     {"level", PAWL_SETTING_NUMBER, 0, NULL, "0", "of the compression; 0: the library's own choice"},
     {"rotate_size", PAWL_SETTING_SIZE, 0, NULL, "64M",
      "a file becomes visible once it has this many bytes"},
+    {"mode", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "permissions of the files, octal; 0640, less the umask, if not given"},
     {"rotate_age", PAWL_SETTING_TIME, 0, NULL, "1m", "or is so old; 0: not for its age"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
@@ -53,12 +55,10 @@ void file_part_name(const struct file_sink *s, const struct target *t, char out[
              t->stream, t->partition, t->note.first);
 }
 
+/* Time or a person can mend all of them, a directory that is read-only or not ours among them:
+ * another part of the pipeline doesn't depend on it (PAWL-16). */
 int file_failed(const struct file_sink *s, pawl_fault *f, const char *doing) {
-    int e = errno;
-    bool final =
-        e == EACCES || e == EPERM || e == EROFS || e == ENOTDIR || e == ELOOP || e == ENAMETOOLONG;
-    return pawl_fault_set(f, final ? PAWL_FATAL : PAWL_RETRY, "%s in %s: %s", doing, s->directory,
-                          strerror(e));
+    return pawl_fault_set(f, PAWL_RETRY, "%s in %s: %s", doing, s->directory, reach_text(errno));
 }
 
 void file_remark(struct file_sink *s, const char *format, ...) {
@@ -112,6 +112,7 @@ static int sink_open(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 static int open_fresh(struct file_sink *s, struct target *t, const pawl_sink_batch *b) {
     char name[FILE_NAME_SIZE];
     struct stat st;
+    bool made = true;
     t->note.first = b->from; /* in memory only, until the batch is decided on */
     t->note.length = 0;
     t->note.begun_s = (uint64_t)(connect_wall_ns() / 1000000000);
@@ -119,10 +120,14 @@ static int open_fresh(struct file_sink *s, struct target *t, const pawl_sink_bat
     XXH3_64bits_reset(t->hash);
     file_part_name(s, t, name);
     file_close_part(s);
-    s->part = openat(s->dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    s->made = s->part >= 0;
-    if (!s->made && errno == EEXIST)
-        s->part = openat(s->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    s->part = reach_new(s->dir, name, s->mode, s->mode_exact);
+    if (s->part < 0 && errno == EEXIST) {
+        s->part = reach_own(s->dir, name, REACH_WRITE);
+        made = s->part < 0 && reach_is_plant(errno) && file_set_aside(s, name) == 0;
+        if (made)
+            s->part = reach_new(s->dir, name, s->mode, s->mode_exact);
+    }
+    s->made = made && s->part >= 0;
     if (s->part < 0 || fstat(s->part, &st) != 0) {
         t->note.first = FILE_NONE;
         return -1;
@@ -454,6 +459,10 @@ static int check(const pawl_settings *set, pawl_error *err) {
     if (level > (kind == COMPRESS_ZSTD ? 19u : 9u))
         return connect_error(err, PAWL_INVALID,
                              "file: level goes to 9 for gzip and to 19 for zstd");
+    mode_t mode;
+    if (pawl_setting_text(c, set, "mode") != NULL &&
+        !reach_mode(pawl_setting_text(c, set, "mode"), &mode))
+        return connect_error(err, PAWL_INVALID, "file: mode takes 3 octal digits, such as 640");
     if (pawl_setting_number(c, set, "rotate_size") == 0)
         return connect_error(err, PAWL_INVALID, "file: rotate_size must not be 0");
     return 0;
@@ -482,6 +491,9 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     s->writer = writer_new();
     s->hash = XXH3_createState();
     encode_settings(c, set, &s->encoding);
+    s->mode = REACH_MODE;
+    s->mode_exact = pawl_setting_text(c, set, "mode") != NULL &&
+                    reach_mode(pawl_setting_text(c, set, "mode"), &s->mode);
     s->compression = (int)pawl_setting_number(c, set, "compress");
     s->rotate_bytes = pawl_setting_number(c, set, "rotate_size");
     s->rotate_ms = pawl_setting_number(c, set, "rotate_age");

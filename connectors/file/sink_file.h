@@ -21,6 +21,7 @@
  *   sink_file.c        a batch, settings
  *   sink_file_place.c  the directory: what must be there, what else is there
  *   sink_file_show.c   making a part visible
+ *   sink_file_old.c    what version 1 has left
  *   sink_file_state.c  the texts: of the log's decision, of SINK.pawl, of the state of version 1
  */
 #ifndef PAWL_CONNECTORS_SINK_FILE_H
@@ -32,6 +33,7 @@
 #include "connectors/file/compress.h"
 #include "connectors/file/writer_thread.h"
 #include "connectors/runtime/connect.h"
+#include "connectors/runtime/reach.h"
 #include "connectors/text/encode.h"
 
 #define FILE_NONE UINT64_MAX
@@ -117,6 +119,8 @@ struct file_sink {
     char *directory, *prefix, *suffix;
     struct encoding encoding;
     int compression;
+    mode_t mode; /* of new files */
+    bool mode_exact;
     uint64_t rotate_bytes, rotate_ms;
     /* what is open; all of it belongs to the sink's thread */
     char sink[65];
@@ -143,8 +147,7 @@ struct file_sink {
     uint64_t files, hidden;
 };
 
-/* RETRY for errors that may go away by themselves, FATAL for those that need an operator. The text
- * has errno. */
+/* RETRY, with errno in the text. */
 int file_failed(const struct file_sink *s, pawl_fault *f, const char *doing);
 /* Reports it with the next step; one that waits already is kept. */
 void file_remark(struct file_sink *s, const char *format, ...)
@@ -175,15 +178,28 @@ int file_changed(struct file_sink *s, struct target *t);
  * own, and cuts the part off at `cut`. 0, or -1 with errno. */
 int file_tail_aside(struct file_sink *s, struct target *t, uint64_t from, uint64_t cut);
 int file_mark_write(struct file_sink *s, bool durable);
-/* The name of a hidden file of version 1. */
-void file_old_name(const struct file_sink *s, const struct target *t, const char *end,
-                   char out[FILE_NAME_SIZE]);
-/* Renames a file; an existing one is never replaced. 0, or -1 with errno (EEXIST: it has kept its
- * name). */
-int file_rename(const struct file_sink *s, const char *from, const char *to);
+/* Nothing that is not ours is removed or overwritten: it gets another name. 0, also if nothing has
+ * the name; or -1 with errno. */
+int file_set_aside(struct file_sink *s, const char *name);
+/* Adds bytes of the file to the hash. 0, or -1 with errno (0: the file is shorter). */
+int file_hash_bytes(int fd, uint64_t from, uint64_t to, XXH3_state_t *hash);
 /* The partition has no part now. */
 void file_no_part(struct target *t);
 void file_close_place(struct file_sink *s);
+
+/* ---- sink_file_old.c */
+
+/* The name of a hidden file of version 1. */
+void file_old_name(const struct file_sink *s, const struct target *t, const char *end,
+                   char out[FILE_NAME_SIZE]);
+/* Reads the state. DONE, GONE (there is none), FATAL (a damaged one, or another log's), RETRY. */
+int file_old_state(struct file_sink *s, const struct target *t, struct file_state *state,
+                   pawl_fault *f);
+/* Whether a hidden part is there without the state that says what it is. */
+bool file_stray_part(const struct file_sink *s, const struct target *t, uint64_t *first);
+/* Takes over what the state says: its lengths are trusted, the hash is of what is there. */
+int file_take_over(struct file_sink *s, struct target *t, const struct file_state *st,
+                   pawl_fault *f);
 
 /* ---- sink_file_show.c */
 

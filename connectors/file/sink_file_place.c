@@ -39,12 +39,6 @@ static void mark_name(const struct file_sink *s, char out[FILE_NAME_SIZE]) {
     snprintf(out, FILE_NAME_SIZE, "%s.pawl", s->sink);
 }
 
-void file_old_name(const struct file_sink *s, const struct target *t, const char *end,
-                   char out[FILE_NAME_SIZE]) {
-    snprintf(out, FILE_NAME_SIZE, ".%s-%" PRIu32 "-%" PRIu32 "%s", s->sink, t->stream, t->partition,
-             end);
-}
-
 /* True if `name` is "SINK-", `wanted` numbers separated by dashes, then `end`, and nothing else. */
 static bool name_is(const struct file_sink *s, const char *name, int wanted, const char *end,
                     uint64_t n[3]) {
@@ -73,23 +67,11 @@ static void aside_name(const char *name, unsigned n, char out[FILE_NAME_SIZE]) {
     snprintf(out, FILE_NAME_SIZE, "%.250s.aside%s", name + (name[0] == '.'), number);
 }
 
-int file_rename(const struct file_sink *s, const char *from, const char *to) {
-    int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
-    if (rc == 0 || errno != EINVAL)
-        return rc;
-    /* unsupported here; nobody else makes such names */
-    if (faccessat(s->dir, to, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
-        return renameat(s->dir, from, s->dir, to);
-    errno = EEXIST;
-    return -1;
-}
-
-/* Nothing that is not ours is removed or overwritten. 0, or -1 with errno. */
-static int set_aside(struct file_sink *s, const char *name) {
+int file_set_aside(struct file_sink *s, const char *name) {
     char to[FILE_NAME_SIZE];
     for (unsigned n = 0; n < 1000; n++) {
         aside_name(name, n, to);
-        int rc = file_rename(s, name, to);
+        int rc = reach_rename(s->dir, name, to);
         if (rc == 0) {
             file_remark(s, "%s in %s is not known to the log: it was set aside as %s", name,
                         s->directory, to);
@@ -103,8 +85,7 @@ static int set_aside(struct file_sink *s, const char *name) {
 
 /* ---- bytes */
 
-/* Adds bytes of the file to the hash. 0, or -1 with errno (0: the file is shorter). */
-static int hash_bytes(int fd, uint64_t from, uint64_t to, XXH3_state_t *hash) {
+int file_hash_bytes(int fd, uint64_t from, uint64_t to, XXH3_state_t *hash) {
     char *chunk = malloc(CHUNK);
     while (chunk != NULL && from < to) {
         size_t want = to - from < CHUNK ? (size_t)(to - from) : CHUNK;
@@ -143,7 +124,7 @@ int file_tail_aside(struct file_sink *s, struct target *t, uint64_t from, uint64
     file_part_name(s, t, part);
     for (unsigned n = 0; n < 1000 && fd < 0; n++) {
         aside_name(part, n, to);
-        fd = openat(s->dir, to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        fd = reach_new(s->dir, to, s->mode, s->mode_exact);
         if (fd < 0 && errno != EEXIST)
             return -1;
     }
@@ -193,9 +174,10 @@ int file_mark_write(struct file_sink *s, bool durable) {
 static int read_mark(struct file_sink *s, pawl_fault *f) {
     char name[FILE_NAME_SIZE], text[FILE_MARK_SIZE];
     mark_name(s, name);
-    s->marker = openat(s->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (s->marker < 0)
-        return errno == ENOENT ? PAWL_DONE : file_failed(s, f, "opening SINK.pawl");
+    s->marker = reach_own(s->dir, name, REACH_WRITE);
+    if (s->marker < 0) /* what has only the name is set aside if the marker is made anew */
+        return errno == ENOENT || reach_is_plant(errno) ? PAWL_DONE
+                                                        : file_failed(s, f, "opening SINK.pawl");
     ssize_t got = pread(s->marker, text, sizeof text, 0);
     if (got < 0)
         return file_failed(s, f, "reading SINK.pawl");
@@ -217,11 +199,11 @@ static int make_mark(struct file_sink *s, uint64_t directory, uint64_t shown, pa
     if (s->marker >= 0 && (fstat(s->marker, &st) != 0 || st.st_size != 0)) {
         close(s->marker);
         s->marker = -1;
-        if (set_aside(s, name) != 0)
-            return file_failed(s, f, "setting a file aside");
     }
+    if (s->marker < 0 && file_set_aside(s, name) != 0)
+        return file_failed(s, f, "setting a file aside");
     if (s->marker < 0)
-        s->marker = openat(s->dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        s->marker = reach_new(s->dir, name, s->mode, s->mode_exact);
     s->mark = (struct file_mark){.directory = directory, .shown = shown, .last_first = FILE_NONE};
     memcpy(s->mark.log_id, s->log_id, sizeof s->log_id);
     if (s->marker < 0 || file_mark_write(s, true) != 0 || file_synced(s->dir, fsync(s->dir)) != 0)
@@ -245,30 +227,8 @@ void file_close_place(struct file_sink *s) {
     s->found_count = 0;
 }
 
-static int old_state_of(struct file_sink *s, const char *name, struct file_state *state,
-                        pawl_fault *f) {
-    int fd = openat(s->dir, name, O_RDONLY | O_CLOEXEC);
-    int rc = fd < 0 ? -1 : file_state_read(fd, state);
-    if (fd >= 0)
-        close(fd);
-    if (rc < 0)
-        return errno == ENOENT ? PAWL_GONE : file_failed(s, f, "reading a state");
-    if (rc > 0)
-        return pawl_fault_set(f, PAWL_FATAL, "%s in %s has no valid slot: it is damaged", name,
-                              s->directory);
-    if (memcmp(state->log_id, s->log_id, sizeof s->log_id) != 0)
-        return pawl_fault_set(
-            f, PAWL_FATAL,
-            "%s in %s belongs to another log: give the sink another name or directory", name,
-            s->directory);
-    return PAWL_DONE;
-}
-
 static int take_name(struct file_sink *s, const char *name, pawl_fault *f) {
     struct file_name one = {.old = name[0] == '.'};
-    struct file_state state;
-    if (one.old && name_is(s, name + 1, 2, ".state", one.n))
-        return old_state_of(s, name, &state, f);
     if (!name_is(s, name + one.old, 3, ".part", one.n) || strlen(name) >= sizeof one.name)
         return PAWL_DONE;
     struct file_name *q = realloc(s->found, (s->found_count + 1) * sizeof *q);
@@ -296,13 +256,13 @@ static int scan(struct file_sink *s, pawl_fault *f) {
     if (outcome == PAWL_DONE && errno != 0)
         outcome = file_failed(s, f, "reading the directory");
     closedir(d);
-    return outcome == PAWL_GONE ? PAWL_DONE : outcome;
+    return outcome;
 }
 
-/* 0, or -1 with errno. */
-static int open_directory(struct file_sink *s) {
+/* Takes the directory. 0, or -1 with errno. */
+static int take_directory(struct file_sink *s, int fd) {
     struct stat st;
-    s->dir = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    s->dir = fd;
     if (s->dir < 0 || fstat(s->dir, &st) != 0)
         return -1;
     s->dir_dev = st.st_dev;
@@ -314,39 +274,19 @@ int file_open_place(struct file_sink *s, const pawl_sink_batch *b, pawl_fault *f
     file_close_place(s);
     snprintf(s->sink, sizeof s->sink, "%s", b->sink);
     memcpy(s->log_id, b->log_id, sizeof s->log_id);
-    if (open_directory(s) != 0) /* if it isn't there, check() knows whether it must be */
+    if (take_directory(s, reach_directory(s->directory)) !=
+        0) /* if it isn't there, check() knows whether it must be */
         return s->dir < 0 && errno == ENOENT ? PAWL_DONE
                                              : file_failed(s, f, "opening the directory");
     int outcome = read_mark(s, f);
     return outcome == PAWL_DONE ? scan(s, f) : outcome;
 }
 
-/* Makes the directory, durably. */
-static int make_directory(struct file_sink *s) {
-    char *parent = strdup(s->directory), *slash;
-    if (parent == NULL || mkdir(s->directory, 0777) != 0) {
-        free(parent);
-        return -1;
-    }
-    for (size_t n = strlen(parent); n > 1 && parent[n - 1] == '/'; n--)
-        parent[n - 1] = 0;
-    slash = strrchr(parent, '/');
-    if (slash != NULL)
-        slash[slash == parent] = 0;
-    int fd = open(slash != NULL ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd >= 0 ? fsync(fd) : -1;
-    if (fd >= 0)
-        close(fd);
-    free(parent);
-    return rc;
-}
-
 static int make_place(struct file_sink *s, pawl_fault *f) {
     uint64_t id;
-    if (s->dir < 0 && make_directory(s) != 0)
+    if (s->dir < 0 &&
+        take_directory(s, reach_make_directory(s->directory, REACH_DIRECTORY_MODE)) != 0)
         return file_failed(s, f, "making the directory");
-    if (s->dir < 0 && open_directory(s) != 0)
-        return file_failed(s, f, "opening the directory");
     if (s->marked)
         return PAWL_DONE;
     if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id)
@@ -399,11 +339,13 @@ void file_no_part(struct target *t) {
  * fault. */
 static int compare_bytes(struct file_sink *s, struct target *t, const char *name, pawl_fault *f) {
     struct stat st;
-    int fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = reach_own(s->dir, name, REACH_READ);
     if (fd < 0 || fstat(fd, &st) != 0) {
         int outcome =
             errno == ENOENT || errno == ELOOP
                 ? pawl_fault_set(f, PAWL_GONE, "%s in %s is not there", name, s->directory)
+            : errno == EISDIR || errno == ENOTSUP
+                ? pawl_fault_set(f, PAWL_GONE, "%s in %s is not a file", name, s->directory)
                 : file_failed(s, f, "opening a file");
         if (fd >= 0)
             close(fd);
@@ -411,13 +353,12 @@ static int compare_bytes(struct file_sink *s, struct target *t, const char *name
     }
     int outcome = PAWL_DONE;
     XXH3_64bits_reset(t->hash);
-    if (!S_ISREG(st.st_mode))
-        outcome = pawl_fault_set(f, PAWL_GONE, "%s in %s is not a file", name, s->directory);
-    else if ((uint64_t)st.st_size < t->note.length)
+    if ((uint64_t)st.st_size < t->note.length)
         outcome =
             pawl_fault_set(f, PAWL_GONE, "%s in %s has %" PRIu64 " of %" PRIu64 " committed bytes",
                            name, s->directory, (uint64_t)st.st_size, t->note.length);
-    else if (hash_bytes(fd, 0, t->note.length, t->hash) != 0 || file_synced(fd, fdatasync(fd)) != 0)
+    else if (file_hash_bytes(fd, 0, t->note.length, t->hash) != 0 ||
+             file_synced(fd, fdatasync(fd)) != 0)
         outcome = file_failed(s, f, "reading a file");
     else if (XXH3_64bits_digest(t->hash) != t->note.hash)
         outcome = pawl_fault_set(f, PAWL_GONE,
@@ -453,13 +394,36 @@ static int was_shown(struct file_sink *s, struct target *t, pawl_fault *f) {
  * made those before it durable too. 0, or -1 with errno. */
 static int prove_names(struct file_sink *s) {
     char name[FILE_NAME_SIZE + 8];
+    struct stat st;
     mark_name(s, name);
     strcat(name, ".new");
-    int fd = openat(s->dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    int fd = reach_new(s->dir, name, s->mode, false);
+    if (fd < 0 && errno == EEXIST) { /* left of a crash, if it is empty and ours */
+        fd = reach_own(s->dir, name, REACH_WRITE);
+        bool ours = fd >= 0 && fstat(fd, &st) == 0 && st.st_size == 0;
+        if (!ours && fd >= 0)
+            close(fd);
+        if (!ours && file_set_aside(s, name) == 0)
+            fd = reach_new(s->dir, name, s->mode, false);
+        else if (!ours)
+            fd = -1;
+    }
     int rc = fd >= 0 ? file_synced(s->dir, fsync(s->dir)) : -1;
     if (fd >= 0 && (close(fd) != 0 || unlinkat(s->dir, name, 0) != 0))
         rc = -1;
     return rc;
+}
+
+/* The part has its visible name as well: a crash came between the two steps of reach_rename(). 1:
+ * it is finished now. 0: it isn't so. -1 with errno. */
+static int finish_rename(struct file_sink *s, const struct target *t, const char *part) {
+    char name[FILE_NAME_SIZE];
+    for (unsigned twin = 0; t->note.rotating && twin < 10; twin++) {
+        file_visible_name(s, t, twin, name);
+        if (reach_one_file(s->dir, part, name))
+            return unlinkat(s->dir, part, 0) == 0 ? 1 : -1;
+    }
+    return 0;
 }
 
 static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
@@ -467,9 +431,12 @@ static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
     if (t->note.first == FILE_NONE)
         return PAWL_DONE;
     file_part_name(s, t, name);
-    if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+    int finished = finish_rename(s, t, name);
+    if (finished < 0)
+        return file_failed(s, f, "making a part visible");
+    if (finished == 0 && faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         return compare_bytes(s, t, name, f);
-    if (errno != ENOENT)
+    if (finished == 0 && errno != ENOENT)
         return file_failed(s, f, "looking for a part");
     int outcome = was_shown(s, t, f);
     if (outcome == PAWL_DONE) {
@@ -528,94 +495,13 @@ static int clear_others(struct file_sink *s, const struct target *t, uint64_t ne
         }
         if (!p->old && p->n[2] == ours && S_ISREG(st.st_mode))
             continue;
-        if (set_aside(s, p->name) != 0)
+        if (file_set_aside(s, p->name) != 0)
             return file_failed(s, f, "setting a file aside");
     }
     return PAWL_DONE;
 }
 
-/* ---- the state of version 1 */
-
-/* Whether a hidden part is there without the state that says what it is. */
-static bool stray_part(const struct file_sink *s, const struct target *t, uint64_t *first) {
-    for (size_t i = 0; i < s->found_count; i++)
-        if (s->found[i].old && s->found[i].n[0] == t->stream && s->found[i].n[1] == t->partition) {
-            *first = s->found[i].n[2];
-            return true;
-        }
-    return false;
-}
-
-/* The hidden part gets the name of today. */
-static int rename_old_part(struct file_sink *s, const struct target *t) {
-    char number[40], from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
-    snprintf(number, sizeof number, "-%020" PRIu64 ".part", t->note.first);
-    file_old_name(s, t, number, from);
-    file_part_name(s, t, to);
-    for (size_t i = 0; i < s->found_count; i++)
-        if (strcmp(s->found[i].name, from) == 0) {
-            s->found[i].old = false;
-            snprintf(s->found[i].name, sizeof s->found[i].name, "%.255s", to);
-        }
-    int rc = renameat2(s->dir, from, s->dir, to, RENAME_NOREPLACE);
-    if (rc != 0 && errno == EINVAL)
-        rc = renameat(s->dir, from, s->dir, to);
-    return rc == 0 || errno == ENOENT ? file_synced(s->dir, fsync(s->dir)) : -1;
-}
-
-/* Takes over what the state says: its lengths are trusted, the hash is of what is there. */
-static int take_over(struct file_sink *s, struct target *t, const struct file_state *st,
-                     pawl_fault *f) {
-    struct stat info;
-    char name[FILE_NAME_SIZE];
-    t->old_state = true;
-    t->note.to = st->to;
-    if (st->first == FILE_NONE)
-        return PAWL_DONE;
-    t->note.first = st->first;
-    t->note.begun_s = (uint64_t)(st->begun_ns / 1000000000);
-    if (rename_old_part(s, t) != 0)
-        return file_failed(s, f, "renaming a part");
-    file_part_name(s, t, name);
-    int fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT && st->rotating != 0) {
-        file_no_part(t);
-        return PAWL_DONE;
-    }
-    if ((fd < 0 && errno != ENOENT) || (fd >= 0 && fstat(fd, &info) != 0)) {
-        int failed = file_failed(s, f, "opening a part");
-        if (fd >= 0)
-            close(fd);
-        return failed;
-    }
-    uint64_t size = fd >= 0 ? (uint64_t)info.st_size : 0;
-    int outcome = PAWL_DONE;
-    if (size < st->length)
-        outcome =
-            pawl_fault_set(f, PAWL_GONE, "%s in %s has %" PRIu64 " of %" PRIu64 " committed bytes",
-                           name, s->directory, size, st->length);
-    else if (fd >= 0 &&
-             (hash_bytes(fd, 0, st->length, t->hash) != 0 || file_synced(fd, fdatasync(fd)) != 0))
-        outcome = file_failed(s, f, "reading a part");
-    t->note.length = st->length;
-    t->note.hash = XXH3_64bits_digest(t->hash);
-    t->tail_end = size;
-    if (fd >= 0)
-        t->changed = info.st_ctim;
-    if (outcome == PAWL_DONE && st->prepared[0] != 0 && size >= st->prepared_length) {
-        snprintf(t->prepared, sizeof t->prepared, "%s", st->prepared);
-        t->prepared_to = st->prepared_to;
-        t->prepared_length = st->prepared_length;
-        XXH3_copyState(t->prepared_hash, t->hash);
-        if (hash_bytes(fd, st->length, st->prepared_length, t->prepared_hash) != 0)
-            outcome = file_failed(s, f, "reading a part");
-    }
-    if (fd >= 0)
-        close(fd);
-    if (outcome == PAWL_DONE && size == 0 && t->prepared[0] == 0)
-        file_no_part(t);
-    return outcome;
-}
+/* ---- what the log doesn't know, or says is gone */
 
 /* The partition begins at b->from, in a directory that is made if it isn't there. */
 static int begin_anew(struct file_sink *s, struct target *t, const pawl_sink_batch *b,
@@ -639,11 +525,11 @@ static int first_time(struct file_sink *s, struct target *t, const pawl_sink_bat
     if (outcome != PAWL_DONE)
         return outcome;
     file_old_name(s, t, ".state", name);
-    outcome = old_state_of(s, name, &state, f);
+    outcome = file_old_state(s, t, &state, f);
     if (outcome == PAWL_DONE) {
         *from = state.first != FILE_NONE ? state.first : b->from;
-        outcome = take_over(s, t, &state, f);
-    } else if (outcome == PAWL_GONE && stray_part(s, t, from)) {
+        outcome = file_take_over(s, t, &state, f);
+    } else if (outcome == PAWL_GONE && file_stray_part(s, t, from)) {
         return pawl_fault_set(
             f, PAWL_GONE, "%s in %s was removed, and the part beside it holds committed records",
             name, s->directory);
@@ -660,16 +546,27 @@ static int forget(struct file_sink *s, struct target *t, const pawl_sink_batch *
     if (outcome != PAWL_DONE)
         return outcome;
     file_old_name(s, t, ".state", name);
-    if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? set_aside(s, name) != 0
+    if (faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? file_set_aside(s, name) != 0
                                                                 : errno != ENOENT)
         return file_failed(s, f, "setting a file aside");
     return clear_others(s, t, b->from, f);
 }
 
+/* The log has what a state of version 1 says: it is removed. What isn't one is set aside. */
+static int old_state_left(struct file_sink *s, struct target *t, pawl_fault *f) {
+    struct file_state state;
+    char name[FILE_NAME_SIZE];
+    int outcome = file_old_state(s, t, &state, f);
+    t->old_state = outcome == PAWL_DONE;
+    if (outcome != PAWL_FATAL)
+        return outcome == PAWL_RETRY ? outcome : PAWL_DONE;
+    file_old_name(s, t, ".state", name);
+    return file_set_aside(s, name) == 0 ? PAWL_DONE : file_failed(s, f, "setting a file aside");
+}
+
 int file_check(void *self, const pawl_sink_batch *b, const char *text, uint64_t *from, uint64_t *to,
                pawl_fault *f) {
     struct file_sink *s = self;
-    char name[FILE_NAME_SIZE];
     struct target *t = target_of(s, b);
     if (t == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory for a partition");
@@ -702,11 +599,8 @@ int file_check(void *self, const pawl_sink_batch *b, const char *text, uint64_t 
         *from = *to; /* the part is there */
     if (outcome != PAWL_DONE)
         return outcome;
-    file_old_name(s, t, ".state", name);
-    t->old_state = faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-    if (!t->old_state && errno != ENOENT)
-        return file_failed(s, f, "looking for a state");
-    return clear_others(s, t, b->from, f);
+    outcome = old_state_left(s, t, f);
+    return outcome != PAWL_DONE ? outcome : clear_others(s, t, b->from, f);
 }
 
 /* ---- while it runs */
@@ -745,10 +639,11 @@ int file_same(struct file_sink *s, struct target *t, pawl_fault *f) {
         return PAWL_DONE;
     file_part_name(s, t, name);
     if (s->part < 0)
-        s->part = openat(s->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        s->part = reach_own(s->dir, name, REACH_WRITE);
     s->at = (size_t)(t - s->targets);
     uint64_t size = t->tail_end > t->note.length ? t->tail_end : t->note.length;
-    if (s->part < 0 && errno != ENOENT && errno != ELOOP)
+    if (s->part < 0 && errno != ENOENT &&
+        (errno == EMLINK || errno == EPERM || !reach_is_plant(errno)))
         return file_failed(s, f, "opening a part");
     if (s->part >= 0 && fstat(s->part, &ours) != 0)
         return file_failed(s, f, "looking at a part");
@@ -760,7 +655,7 @@ int file_same(struct file_sink *s, struct target *t, pawl_fault *f) {
     if (ours.st_ctim.tv_sec == t->changed.tv_sec && ours.st_ctim.tv_nsec == t->changed.tv_nsec)
         return PAWL_DONE;
     XXH3_64bits_reset(t->hash); /* somebody has touched it: are these still our bytes? */
-    if (hash_bytes(s->part, 0, t->note.length, t->hash) != 0)
+    if (file_hash_bytes(s->part, 0, t->note.length, t->hash) != 0)
         return file_failed(s, f, "reading a part");
     if (XXH3_64bits_digest(t->hash) != t->note.hash)
         return not_same(s, f, name);

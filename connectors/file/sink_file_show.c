@@ -38,7 +38,7 @@ static int rename_part(struct file_sink *s, const struct target *t) {
     file_part_name(s, t, from);
     for (unsigned twin = 0; twin < 1000; twin++) {
         file_visible_name(s, t, twin, to);
-        int rc = file_rename(s, from, to);
+        int rc = reach_rename(s->dir, from, to);
         if (rc == 0 && twin > 0)
             file_remark(s, "the name was taken: a file was made visible as %s in %s", to,
                         s->directory);

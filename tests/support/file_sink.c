@@ -109,9 +109,25 @@ WRAP(int, fdatasync, fd, (int fd), (fd))
 WRAP(int, fsync, fd, (int fd), (fd))
 WRAP(int, ftruncate, fd, (int fd, off_t n), (fd, n))
 WRAP(int, renameat, a, (int a, const char *b, int c, const char *d), (a, b, c, d))
-WRAP(int, renameat2, a, (int a, const char *b, int c, const char *d, unsigned flags),
-     (a, b, c, d, flags))
 WRAP(int, unlinkat, d, (int d, const char *name, int flags), (d, name, flags))
+
+bool fsink_no_replace;
+
+int __real_renameat2(int a, const char *b, int c, const char *d, unsigned flags);
+int __wrap_renameat2(int a, const char *b, int c, const char *d, unsigned flags);
+int __wrap_renameat2(int a, const char *b, int c, const char *d, unsigned flags) {
+    if (before(a))
+        return -1;
+    if (fsink_no_replace) {
+        errno = EINVAL;
+        return -1;
+    }
+    int rc = __real_renameat2(a, b, c, d, flags);
+    after();
+    if (rc >= 0)
+        track("renameat2", a);
+    return rc;
+}
 
 int __real_openat(int d, const char *name, int flags, ...);
 int __wrap_openat(int d, const char *name, int flags, ...);

@@ -26,6 +26,8 @@ extern struct fsink_trap {
     /* names made in the directory, and bytes written to its files, that no sync has followed */
     _Atomic int names, bytes;
 } fsink_trap;
+/* The file system can't rename without replacing: renameat2() answers EINVAL. */
+extern bool fsink_no_replace;
 /* Calls in this directory count from now on; until fsink_close(), or no more. */
 void fsink_watch(const char *directory);
 void fsink_watch_end(void);
