@@ -62,8 +62,11 @@ static void print(uint32_t from, uint64_t first) {
     pawl_error e = {0};
     need(pawl_reader_open(log_, from, 0, first, 0, &r), "reading", &e);
     while (pawl_read(r, 0, 1000, &batch) > 0)
-        for (size_t i = 0; i < batch.count; i++)
-            printf("%.*s\n", (int)batch.records[i].value_len, (const char *)batch.records[i].value);
+        for (size_t i = 0; i < batch.count; i++) {
+            char text[1024]; /* a record may hold anything: a terminal gets it escaped */
+            pawl_show(batch.records[i].value, batch.records[i].value_len, NULL, text, sizeof text);
+            printf("%s\n", text);
+        }
     pawl_reader_close(r);
 }
 

@@ -27,9 +27,11 @@ int main(int argc, char **argv) {
     if (code == 0) /* from here on the record survives a power cut */
         code = pawl_reader_open(log, stream, 0, 0, PAWL_READ_COMMITTED, &reader);
     for (pawl_batch b; code >= 0 && (code = pawl_read(reader, 0, 0, &b)) > 0;)
-        for (size_t i = 0; i < b.count; i++)
-            printf("%" PRIu64 ": %.*s\n", b.records[i].offset, (int)b.records[i].value_len,
-                   (const char *)b.records[i].value);
+        for (size_t i = 0; i < b.count; i++) {
+            char text[256]; /* a record may hold anything: a terminal gets it escaped */
+            pawl_show(b.records[i].value, b.records[i].value_len, NULL, text, sizeof text);
+            printf("%" PRIu64 ": %s\n", b.records[i].offset, text);
+        }
     if (code < 0)
         fprintf(stderr, "%s\n", pawl_strerror(code));
     if (reader != NULL)

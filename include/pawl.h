@@ -118,12 +118,13 @@ enum pawl_code { PAWL_OK = 0, PAWL_ERRORS(PAWL_X) PAWL_CODE_MIN = -28 };
 
 /* An error in full. Plain data: copy it freely. */
 typedef struct pawl_error {
-    int code;          /* a PAWL_ code; 0: no error */
-    int sys_errno;     /* errno of the system call that failed, else 0 */
-    uint64_t lsn;      /* the log address concerned, or UINT64_MAX */
-    char call[24];     /* the call that failed: "write", "fdatasync", "open", ... or "" */
-    char file[64];     /* file name inside the directory, or "" */
-    char message[384]; /* one English sentence or two: what, where, and what to do */
+    int code;      /* a PAWL_ code; 0: no error */
+    int sys_errno; /* errno of the system call that failed, else 0 */
+    uint64_t lsn;  /* the log address concerned, or UINT64_MAX */
+    char call[24]; /* the call that failed: "write", "fdatasync", "open", ... or "" */
+    char file[64]; /* file name inside the directory, or "" */
+    /* one English sentence or two: what, where, and what to do; one line, fit to be shown */
+    char message[384];
 } pawl_error;
 
 /* The short text of a code. Static, never NULL. */
@@ -132,6 +133,13 @@ PAWL_API const char *pawl_strerror(int code);
 PAWL_API const char *pawl_errname(int code);
 /* The version of the linked library, "0.1.0". Static. */
 PAWL_API const char *pawl_version(void);
+/* Makes bytes of strangers fit to be shown on a terminal or in a log file: writes them to `out`
+ * (`out_size` bytes with the NUL), with controls, invisible characters and those that break lines
+ * or turn the direction of writing as \n, \t, \r or \uNNNN, and bytes that are not UTF-8 as \xNN.
+ * So the text is one line. A backslash stays: showing a shown text changes nothing. `used` (may be
+ * NULL) gets the number of bytes that found room; continue there. At most 6 bytes come of one.
+ * Returns the length written. */
+PAWL_API size_t pawl_show(const void *bytes, size_t size, size_t *used, char *out, size_t out_size);
 
 /* ---------------------------------------------------------------- structs with a size */
 
@@ -922,7 +930,7 @@ typedef struct pawl_frame_info {
     const char *kind;  /* "COMMIT", "SPILL", ... */
     const char *state; /* "good", or the decision table's label of what ends the chain */
     uint32_t runs;
-    const char *text; /* its runs as text, a line each */
+    const char *text; /* its runs as text, a line each; names in it went through pawl_show() */
 } pawl_frame_info;
 typedef int (*pawl_frame_fn)(void *arg, const pawl_frame_info *f);
 /* Calls fn for each frame from `from` on (0: the oldest), up to and including what ends the chain.
@@ -959,7 +967,7 @@ typedef struct pawl_outside_place {
     uint32_t flags;     /* enum pawl_outside_flags */
     int32_t unit;       /* enum pawl_outside_unit */
     char producer[128]; /* "" if none */
-    char thing[256];
+    char thing[256];    /* this and the note are texts of a source, as it gave them: pawl_show() */
     char note[256];
 } pawl_outside_place;
 #define PAWL_OUTSIDE_PLACE_INIT \

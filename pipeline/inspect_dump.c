@@ -26,10 +26,9 @@ static void say(struct text *t, const char *format, ...) {
         t->len = sizeof t->data - 1;
 }
 
-/* Texts come from outside: what isn't printable is shown as a dot. */
+/* Names and other texts of the log, which strangers may have chosen. */
 static void say_text(struct text *t, const char *s, uint32_t len) {
-    for (uint32_t i = 0; i < len; i++)
-        say(t, "%c", (unsigned char)s[i] < ' ' || s[i] == 0x7f ? '.' : s[i]);
+    t->len += pawl_show(s, len, NULL, t->data + t->len, sizeof t->data - t->len);
 }
 
 static void describe_origin(struct text *t, const struct origin_entry *e) {
@@ -49,6 +48,20 @@ static void describe_origin(struct text *t, const struct origin_entry *e) {
     say(t, "\n");
 }
 
+static void describe_change(struct text *t, const struct catalog_entry *e) {
+    say(t, "    change %u id %u a %llu b %llu name ", e->op, e->id, (unsigned long long)e->a,
+        (unsigned long long)e->b);
+    say_text(t, e->name, e->name_len);
+    say(t, "\n");
+}
+
+static void describe_decision(struct text *t, const struct sink_entry *e) {
+    say(t, "    sink of processor %u: %s ", e->processor,
+        e->op == SINK_DECIDED ? "decided" : "finished");
+    say_text(t, e->name, e->name_len);
+    say(t, "\n");
+}
+
 static void describe_entries(struct text *t, const struct run *r, const uint8_t *data) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count && i < 16; i++) {
@@ -65,11 +78,9 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
             say(t, "    producer %u epoch %u sequence %llu to %llu\n", prod.producer, prod.epoch,
                 (unsigned long long)prod.first, (unsigned long long)prod.last);
         else if (r->type == RUN_CATALOG && catalog_decode(data, r->len, &at, &cat))
-            say(t, "    change %u id %u a %llu b %llu name %.*s\n", cat.op, cat.id,
-                (unsigned long long)cat.a, (unsigned long long)cat.b, (int)cat.name_len, cat.name);
+            describe_change(t, &cat);
         else if (r->type == RUN_SINKS && sink_decode(data, r->len, &at, &sink))
-            say(t, "    sink of processor %u: %s %.*s\n", sink.processor,
-                sink.op == SINK_DECIDED ? "decided" : "finished", (int)sink.name_len, sink.name);
+            describe_decision(t, &sink);
         else if (r->type == RUN_ORIGINS && origin_decode(data, r->len, &at, &from))
             describe_origin(t, &from);
         else

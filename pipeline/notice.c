@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "pipeline/engine.h"
+#include "wal/show.h"
 
 void notice_full(pawl *p) {
     p->notice.refused = true;
@@ -28,7 +29,9 @@ bool notice_due(pawl *p) {
 }
 
 static void tell(const pawl *p, int severity, const char *text) {
-    p->notice.fn(p->notice.arg, severity, text);
+    char shown[512]; /* names of the log, and what the kernel said of its files */
+    pawl_show(text, strlen(text), NULL, shown, sizeof shown);
+    p->notice.fn(p->notice.arg, severity, shown);
 }
 
 /* Writes one change as a sentence to `text`; returns its severity, or 0 if there is none. */

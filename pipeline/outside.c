@@ -59,10 +59,8 @@ struct outside {
 
 /* A thing's name, fit to be shown. */
 static const char *shown(char out[SHOWN + 4], const char *name, uint32_t len) {
-    uint32_t n = len < SHOWN ? len : SHOWN;
-    for (uint32_t i = 0; i < n; i++)
-        out[i] = (char)((unsigned char)name[i] < ' ' || name[i] == 0x7f ? '.' : name[i]);
-    strcpy(out + n, n < len ? "..." : "");
+    size_t used, n = pawl_show(name, len, &used, out, SHOWN + 1);
+    strcpy(out + n, used < len ? "..." : "");
     return out;
 }
 

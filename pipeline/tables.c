@@ -46,11 +46,19 @@ int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions) {
     return RESERVE(t, span, t->span_count);
 }
 
+/* The rule for names, in two parts. What a program may give: */
 bool name_allowed(const char *name) {
     size_t n = name == NULL ? 0 : strlen(name);
     if (n == 0 || n > NAME_LEN_MAX)
         return false;
     return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
+/* And what a log may hold (docs/format.md, section 5): text that is shown as it is. */
+static bool name_readable(const char *name, uint32_t len) {
+    char shown[NAME_LEN_MAX + 1];
+    return len != 0 && len <= NAME_LEN_MAX &&
+           pawl_show(name, len, NULL, shown, sizeof shown) == len && memcmp(shown, name, len) == 0;
 }
 
 /* ---- rows that have an id, ascending */
@@ -170,8 +178,12 @@ int tables_room(const struct tables *t, uint64_t bytes) {
 }
 
 static int set_name(char *to, const char *name, uint32_t len) {
-    if (len == 0 || len > NAME_LEN_MAX || memchr(name, 0, len) != NULL)
-        return fail(PAWL_DAMAGED, "a name in the log is not a name");
+    if (!name_readable(name, len))
+        return fail(
+            PAWL_DAMAGED,
+            "the log holds the name \"%.*s\", which can't be one: a name has 1 to 127 bytes "
+            "of UTF-8, without control and invisible characters",
+            (int)(len > NAME_LEN_MAX ? NAME_LEN_MAX : len), name);
     memcpy(to, name, len);
     to[len] = 0;
     return 0;

@@ -2,14 +2,15 @@
 #include "recovery/verify.h"
 
 #include <stdarg.h>
-#include <stdio.h>
+
+#include "wal/show.h"
 
 void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64_t bytes,
                  const char *label, const char *message, ...) {
     char text[512];
     va_list ap;
     va_start(ap, message);
-    vsnprintf(text, sizeof text, message, ap);
+    show_format(text, sizeof text, message, ap);
     va_end(ap);
     if (code != 0)
         c->problems++;

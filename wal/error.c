@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "wal/show.h"
+
 static _Thread_local pawl_error last;
 
 static void put(int code, int sys_errno, const char *call, const char *file, uint64_t lsn,
@@ -17,8 +19,9 @@ static void put(int code, int sys_errno, const char *call, const char *file, uin
     e.sys_errno = sys_errno;
     e.lsn = lsn;
     snprintf(e.call, sizeof e.call, "%s", call != NULL ? call : "");
-    snprintf(e.file, sizeof e.file, "%s", file != NULL ? file : "");
-    vsnprintf(e.message, sizeof e.message, message, ap);
+    if (file != NULL)
+        pawl_show(file, strlen(file), NULL, e.file, sizeof e.file);
+    show_format(e.message, sizeof e.message, message, ap);
     last = e;
     errno = saved;
 }

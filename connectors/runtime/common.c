@@ -12,11 +12,17 @@
 
 #define HEADERS_MAX 64
 
+void connect_text(char *out, size_t size, const char *format, va_list args) {
+    char text[1024]; /* larger than any `out`, so the cut is made below, between characters */
+    int n = vsnprintf(text, sizeof text, format, args);
+    pawl_show(text, n < 0 ? 0 : strlen(text), NULL, out, size);
+}
+
 int pawl_fault_set(pawl_fault *f, int outcome, const char *format, ...) {
     va_list args;
     if (f != NULL) {
         va_start(args, format);
-        vsnprintf(f->message, sizeof f->message, format, args);
+        connect_text(f->message, sizeof f->message, format, args);
         va_end(args);
     }
     return outcome;
@@ -29,7 +35,7 @@ void connect_error_set(pawl_error *err, int code, const char *format, ...) {
     if (err != NULL) {
         *err = (pawl_error){.code = code, .lsn = UINT64_MAX};
         va_start(args, format);
-        vsnprintf(err->message, sizeof err->message, format, args);
+        connect_text(err->message, sizeof err->message, format, args);
         va_end(args);
         if (strncmp(err->message, unknown, strlen(unknown)) == 0)
             memmove(err->message, err->message + strlen(unknown),

@@ -7,6 +7,7 @@
 #define PAWL_CONNECTORS_CONNECT_H
 
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdbool.h>
 
 #include "pawl_connect.h"
@@ -22,6 +23,10 @@ static inline int connect_log_error(pawl_error *err, int code) {
         pawl_last_error(err);
     return code;
 }
+
+/* Writes a message, with what strangers wrote in it escaped (pawl_show()); it is one line. */
+void connect_text(char *out, size_t size, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 /* ---- for the runtimes */
 

@@ -105,7 +105,7 @@ static void tell(const struct flow *f, int severity, const char *text) {
 
 void flow_report_args(struct flow *f, int severity, const char *format, va_list args) {
     char text[512];
-    vsnprintf(text, sizeof text, format, args);
+    connect_text(text, sizeof text, format, args);
     pthread_mutex_lock(&f->mutex);
     memcpy(f->status.message, text, sizeof text);
     pthread_mutex_unlock(&f->mutex);
@@ -168,12 +168,14 @@ int flow_fail(struct flow *f, int code, const char *text) {
     if (text == NULL)
         text = e.message[0] != 0 ? e.message : pawl_strerror(code);
     f->opened = false;
+    char shown[sizeof f->status.message];
+    pawl_show(text, strlen(text), NULL, shown, sizeof shown);
     pthread_mutex_lock(&f->mutex);
-    snprintf(f->status.message, sizeof f->status.message, "%s", text);
+    memcpy(f->status.message, shown, sizeof shown);
     f->status.flow = PAWL_FLOW_FAILED;
     f->status.code = code;
     pthread_mutex_unlock(&f->mutex);
-    tell(f, 3, text);
+    tell(f, 3, shown);
     return code;
 }
 
@@ -247,4 +249,11 @@ void flow_status(struct flow *f, pawl_flow_status *out) {
         out->flow == PAWL_FLOW_WAITING && at > now ? (uint32_t)((at - now) / 1000000u) : 0;
     snprintf(out->name, sizeof out->name, "%s", f->name);
     snprintf(out->type, sizeof out->type, "%s", f->type);
+}
+
+void flow_target(void (*status)(void *self, char *text, size_t size), void *self,
+                 pawl_flow_status *out) {
+    char text[sizeof out->target] = "";
+    status(self, text, sizeof text);
+    pawl_show(text, strnlen(text, sizeof text), NULL, out->target, sizeof out->target);
 }

@@ -112,5 +112,8 @@ void flow_arrived(struct flow *f, const pawl_flow_status *more);
     (pthread_mutex_lock(&(f)->mutex), (f)->status.field += (n), pthread_mutex_unlock(&(f)->mutex))
 /* All but what the connector says of itself. */
 void flow_status(struct flow *f, pawl_flow_status *out);
+/* What the connector says of itself, fit to be shown. */
+void flow_target(void (*status)(void *self, char *text, size_t size), void *self,
+                 pawl_flow_status *out);
 
 #endif

@@ -232,6 +232,6 @@ int pawl_sink_status(pawl_sink *s, pawl_flow_status *given) {
     flow_status(&s->flow, out);
     out->behind = lag;
     if (s->ops.status != NULL)
-        s->ops.status(s->ops.self, out->target, sizeof out->target);
+        flow_target(s->ops.status, s->ops.self, out);
     return pawl_struct_give(given, FLOW_STATUS_FIRST, out, sizeof *out, "pawl_flow_status");
 }

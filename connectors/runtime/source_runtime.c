@@ -514,6 +514,6 @@ int pawl_source_status(pawl_source *s, pawl_flow_status *given) {
     pawl_flow_status own = PAWL_FLOW_STATUS_INIT, *out = &own;
     flow_status(&s->flow, out);
     if (s->ops.status != NULL)
-        s->ops.status(s->ops.self, out->target, sizeof out->target);
+        flow_target(s->ops.status, s->ops.self, out);
     return pawl_struct_give(given, FLOW_STATUS_FIRST, out, sizeof *out, "pawl_flow_status");
 }
