@@ -10,6 +10,7 @@
 #ifndef PAWL_CLI_H
 #define PAWL_CLI_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,6 +61,17 @@ extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cl
     cli_verify, cli_audit, cli_repair, cli_rename, cli_explain, cli_dump, cli_processor,
     cli_retention, cli_crashtest, cli_bench, cli_run, cli_check;
 
+/* ---- text (show.c). All that the command writes goes through these functions. What a %s stands
+ * for may come from a stranger: it is escaped by pawl_show(). They know %s %c %d %i %u %x %X %o %f
+ * %g %e %p %%, with flags, width, precision, and l, ll, z, j. */
+
+bool cli_print_to(FILE *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool cli_print_args(FILE *to, const char *format, va_list list)
+    __attribute__((format(printf, 2, 0)));
+/* Into `size` bytes, cut where they are full. Returns the length. */
+size_t cli_text_args(char *text, size_t size, const char *format, va_list list)
+    __attribute__((format(printf, 3, 0)));
+
 /* ---- messages: "pawl: what, where, and what to do" on stderr */
 
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -75,7 +87,11 @@ void cli_config_problem(void *arg, uint32_t line, int severity, const char *mess
 /* ---- output: every write is checked, a reader that has gone away (`| head`) ends the command
  * quietly */
 
-bool cli_write(const void *data, size_t size);
+bool cli_write(const void *data, size_t size);       /* as it is: records, for a file or a pipe */
+bool cli_write_shown(const void *data, size_t size); /* through pawl_show() */
+/* A JSON text (NULL: no memory), and a newline; the text is freed. What would drive a terminal is
+ * escaped, so it is the same JSON. */
+bool cli_write_json(char *json);
 bool cli_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool cli_flush(void);
 bool cli_output_failed(void);

@@ -224,6 +224,8 @@ static int run(cli_args *a) {
     j.format = record_text_by_name(text != NULL ? text : "text");
     if (j.format == NULL)
         return cli_usage(a, "--format takes text, json or raw, not '%s'", text);
+    if (text != NULL && strcmp(text, "raw") == 0 && isatty(STDOUT_FILENO))
+        return cli_usage(a, "--format raw is for a file or a pipe, not for a terminal");
     int exit_code = cli_open(a, j.dir, PAWL_OPEN_READ, &j.log);
     if (exit_code != CLI_OK)
         return exit_code;

@@ -21,9 +21,9 @@ static const cli_option options[] = {
 void cli_config_problem(void *arg, uint32_t line, int severity, const char *message) {
     const char *kind = severity == 0 ? "remark: " : "";
     if (line != 0)
-        fprintf(stderr, "%s:%" PRIu32 ": %s%s\n", (const char *)arg, line, kind, message);
+        cli_print_to(stderr, "%s:%" PRIu32 ": %s%s\n", (const char *)arg, line, kind, message);
     else
-        fprintf(stderr, "%s: %s%s\n", (const char *)arg, kind, message);
+        cli_print_to(stderr, "%s: %s%s\n", (const char *)arg, kind, message);
 }
 
 /* ---- in words */

@@ -23,11 +23,6 @@ typedef struct walk {
     unsigned lines;
 } walk;
 
-static void print_text(const char *text) {
-    for (; *text != '\0'; text++)
-        cli_printf("%c", (unsigned char)*text < ' ' || *text == 0x7f ? '.' : *text);
-}
-
 static void label(int depth, const char *text) {
     cli_printf("%*s%-*s ", 2 * depth, "", depth > 0 ? 9 : 10, text);
 }
@@ -37,7 +32,7 @@ static void print_outside(int depth, const pawl_outside_place *a, const pawl_out
     static const char *const units[] = {"byte", "message", "row"};
     const char *unit = a->unit >= 0 && a->unit <= 2 ? units[a->unit] : "number";
     label(depth, "outside");
-    print_text(a->thing);
+    cli_printf("%s", a->thing);
     if (a->at == UINT64_MAX || b->at == UINT64_MAX)
         cli_printf(", within %ss %" PRIu64 " to %" PRIu64, unit, a->from, b->to);
     else if (a->unit == PAWL_OUTSIDE_BYTES && b->end == UINT64_MAX)
@@ -52,8 +47,7 @@ static void print_outside(int depth, const pawl_outside_place *a, const pawl_out
         cli_printf(", which continues ");
     else if (a->note[0] != '\0')
         cli_printf(", ");
-    print_text(a->note);
-    cli_printf("\n");
+    cli_printf("%s\n", a->note);
 }
 
 static void follow_inputs(walk *w, const pawl_origin *o, int depth);

@@ -376,11 +376,11 @@ static void tell(const job *j) {
                  j->end_offset - 1);
     else if (j->lines > 0)
         snprintf(where, sizeof where, ", over %" PRIu32 " partitions", j->stream.partitions);
-    fprintf(stderr, "ingested %" PRIu64 " records, %" PRIu64 " bytes into %s%s", j->lines, j->bytes,
-            j->stream.name, where);
+    cli_print_to(stderr, "ingested %" PRIu64 " records, %" PRIu64 " bytes into %s%s", j->lines,
+                 j->bytes, j->stream.name, where);
     if (j->producer != NULL)
-        fprintf(stderr, " (%" PRIu64 " already there)", j->before);
-    fputc('\n', stderr);
+        cli_print_to(stderr, " (%" PRIu64 " already there)", j->before);
+    cli_print_to(stderr, "\n");
 }
 
 static int run_open_log(job *j) {

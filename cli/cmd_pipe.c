@@ -115,9 +115,9 @@ static int run_attached(job *j, bool follow) {
         cli_error("stopped on request, before it had caught up; run it again to go on");
         exit_code = CLI_PROBLEM;
     }
-    fprintf(stderr,
-            "piped %" PRIu64 " records of %s in %" PRIu64 " batches into %" PRIu64 " of %s\n",
-            j->taken, j->from.name, j->batches, j->emitted, j->to.name);
+    cli_print_to(stderr,
+                 "piped %" PRIu64 " records of %s in %" PRIu64 " batches into %" PRIu64 " of %s\n",
+                 j->taken, j->from.name, j->batches, j->emitted, j->to.name);
     return exit_code;
 }
 

@@ -81,10 +81,11 @@ static json_t *gather_producers(pawl *log) {
 }
 
 static json_t *gather_log(const char *dir, const pawl_status *s) {
-    char id[33];
+    char id[33], shown[1024]; /* a path may be no UTF-8 */
+    pawl_show(dir, strlen(dir), NULL, shown, sizeof shown);
     for (size_t i = 0; i < 16; i++)
         snprintf(id + 2 * i, 3, "%02x", s->log_id[i]);
-    json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:I,s:b}", "directory", dir, "log_id", id, "epoch",
+    json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:I,s:b}", "directory", shown, "log_id", id, "epoch",
                           number(s->epoch), "clean", s->clean, "writer_pid",
                           (json_int_t)s->writer_pid, "full", s->full);
     json_object_set_new(o, "backend",
@@ -276,11 +277,6 @@ static void print_pipeline(const json_t *told) {
     }
 }
 
-static int write_part(const char *part, size_t size, void *arg) {
-    (void)arg;
-    return cli_write(part, size) ? 0 : -1;
-}
-
 static int run(cli_args *a) {
     const char *dir = a->positional[0];
     pawl *log;
@@ -306,8 +302,7 @@ static int run(cli_args *a) {
     if (told != NULL)
         json_object_set_new(o, "pipeline", told);
     if (a->value[JSON] != NULL) {
-        json_dump_callback(o, write_part, NULL, JSON_INDENT(2));
-        cli_printf("\n");
+        cli_write_json(json_dumps(o, JSON_INDENT(2)));
     } else {
         print_log(o);
         print_tables(o);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * common.c - messages, checked output, opening, signals.
+ * common.c - errors of the library, opening, signals.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,20 +15,11 @@
 
 /* ---- messages */
 
-void cli_error(const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    fputs("pawl: ", stderr);
-    vfprintf(stderr, format, list);
-    fputc('\n', stderr);
-    va_end(list);
-}
-
 int cli_library_error(int code, const char *format, ...) {
-    char doing[256];
+    char doing[512];
     va_list list;
     va_start(list, format);
-    vsnprintf(doing, sizeof doing, format, list);
+    cli_text_args(doing, sizeof doing, format, list);
     va_end(list);
     pawl_error e;
     pawl_last_error(&e);
@@ -37,44 +28,6 @@ int cli_library_error(int code, const char *format, ...) {
     cli_error("%s: %s", doing,
               e.code == code && e.message[0] != '\0' ? e.message : pawl_strerror(code));
     return code == PAWL_INVALID ? CLI_USAGE : CLI_PROBLEM; /* a name that can't be one, say */
-}
-
-/* ---- output */
-
-static int output_errno; /* of the first write to stdout that failed */
-
-static bool note(bool good) {
-    if (!good && output_errno == 0)
-        output_errno = errno != 0 ? errno : EIO;
-    return output_errno == 0;
-}
-
-bool cli_write(const void *data, size_t size) {
-    return output_errno == 0 && note(fwrite(data, 1, size, stdout) == size);
-}
-
-bool cli_printf(const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    bool good = output_errno == 0 && note(vprintf(format, list) >= 0);
-    va_end(list);
-    return good;
-}
-
-bool cli_flush(void) {
-    return output_errno == 0 && note(fflush(stdout) == 0);
-}
-
-bool cli_output_failed(void) {
-    return output_errno != 0;
-}
-
-int cli_finish_output(int code) {
-    if (cli_flush() || output_errno == EPIPE)
-        return code;
-    cli_error("cannot write to standard output: %s; what it got is not complete",
-              strerror(output_errno));
-    return code == CLI_OK ? CLI_PROBLEM : code;
 }
 
 /* ---- opening */

@@ -43,8 +43,18 @@ static void print_usage(FILE *to, const cli_command *c) {
     const char *lead = "usage:";
     for (const char *form = c->synopsis; *form != '\0'; lead = "      ") {
         size_t length = strcspn(form, "\n");
-        fprintf(to, "%s pawl %s %.*s\n", lead, c->name, (int)length, form);
+        cli_print_to(to, "%s pawl %s %.*s\n", lead, c->name, (int)length, form);
         form += length + (form[length] == '\n');
+    }
+}
+
+/* Of several lines. */
+static void print_details(const char *text) {
+    cli_printf("\n");
+    while (*text != '\0') {
+        size_t length = strcspn(text, "\n");
+        cli_printf("%.*s\n", (int)length, text);
+        text += length + (text[length] == '\n');
     }
 }
 
@@ -52,7 +62,7 @@ static int help_command(const cli_command *c) {
     print_usage(stdout, c);
     cli_printf("\n%s.\n", c->summary);
     if (c->details != NULL)
-        cli_printf("\n%s\n", c->details);
+        print_details(c->details);
     cli_printf("\nOptions:\n");
     print_options(c->options);
     if (c->opens)
@@ -88,7 +98,7 @@ int cli_usage(const cli_args *a, const char *format, ...) {
     char text[512];
     va_list list;
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
+    cli_text_args(text, sizeof text, format, list);
     va_end(list);
     cli_error("%s: %s", a->command->name, text);
     print_usage(stderr, a->command);

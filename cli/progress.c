@@ -25,7 +25,7 @@ void cli_progress_show(cli_progress *p, uint64_t done, uint64_t total) {
         return;
     p->shown_ns = now;
     if (total == 0) {
-        fprintf(stderr, "\r%s: %" PRIu64 "\x1b[K", p->what, done);
+        cli_print_to(stderr, "\r%s: %" PRIu64 "\x1b[K", p->what, done);
         return;
     }
     double share = done < total ? (double)done / (double)total : 1;
@@ -35,12 +35,13 @@ void cli_progress_show(cli_progress *p, uint64_t done, uint64_t total) {
     memset(bar, '#', (size_t)full);
     bar[BAR_WIDTH] = '\0';
     double left = share > 0 ? (double)(now - p->begun_ns) / 1e9 * (1 - share) / share : 0;
-    fprintf(stderr, "\r%s [%s] %3d%%, %.0f s left\x1b[K", p->what, bar, (int)(share * 100), left);
+    cli_print_to(stderr, "\r%s [%s] %3d%%, %.0f s left\x1b[K", p->what, bar, (int)(share * 100),
+                 left);
 }
 
 void cli_progress_clear(cli_progress *p) {
     if (p->shown_ns != 0)
-        fputs("\r\x1b[K", stderr);
+        cli_print_to(stderr, "\r\x1b[K");
     p->shown_ns = 0;
 }
 

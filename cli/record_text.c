@@ -7,11 +7,17 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
 static bool write_text(const pawl_record *r) {
     return cli_write(r->value, r->value_len) && cli_write("\n", 1);
+}
+
+/* On a terminal: a line for each record, whatever is in it. */
+static bool write_shown(const pawl_record *r) {
+    return cli_write_shown(r->value, r->value_len) && cli_write("\n", 1);
 }
 
 static bool write_raw(const pawl_record *r) {
@@ -69,11 +75,6 @@ static json_t *make_headers(const pawl_record *r) {
     return all;
 }
 
-static int write_part(const char *part, size_t size, void *arg) {
-    (void)arg;
-    return cli_write(part, size) ? 0 : -1;
-}
-
 static bool write_json(const pawl_record *r) {
     json_t *o = json_object();
     bool good =
@@ -86,7 +87,7 @@ static bool write_json(const pawl_record *r) {
         json_object_set_new(o, "headers", make_headers(r)) == 0;
     if (!good)
         cli_error("out of memory for the record at offset %llu", (unsigned long long)r->offset);
-    good = good && json_dump_callback(o, write_part, NULL, JSON_COMPACT) == 0 && cli_write("\n", 1);
+    good = good && cli_write_json(json_dumps(o, JSON_COMPACT));
     json_decref(o);
     return good;
 }
@@ -98,6 +99,7 @@ record_text_fn record_text_by_name(const char *name) {
     } all[] = {{"text", write_text}, {"json", write_json}, {"raw", write_raw}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (strcmp(name, all[i].name) == 0)
-            return all[i].format;
+            return all[i].format != write_text || !isatty(STDOUT_FILENO) ? all[i].format
+                                                                         : write_shown;
     return NULL;
 }

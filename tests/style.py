@@ -11,6 +11,7 @@ A line of tests/style.ratchet is a name and a number:
     wide.KIND         lines over 100 columns; Markdown's tables and code are not counted
     blank.ends        lines that end in white space, and files without a newline at their end
     words             hard-going words in comments and documents (HARD_WORDS below)
+    shown             text that doesn't go through pawl_show() (RAW_OUTPUT, RAW_MESSAGE below)
     function.longest  lines of the longest function, signature and braces included
     function.80       functions of 80 lines or more
     assert.FOLDER     assertions for each thousand lines of C, which must not fall
@@ -41,6 +42,17 @@ HARD_WORDS = re.compile(r"""\b(?:
     | (?:has|have|had)\ not\ heard
     | that\ which
     )\b""", re.X | re.I)
+
+# Bytes of strangers must not drive a terminal or forge a line. So the libraries print nothing; the
+# command writes through cli/show.c, which escapes what a %s stands for; examples give pawl_show()
+# what is no message of the library; and messages are made by functions that escape them.
+RAW_OUTPUT = re.compile(r"""\b(?:v?f?printf|v?dprintf|f?puts|f?putc|putchar|fwrite|perror|psignal
+    |v?warnx?|v?errx?)(?:_unlocked)?\s*\( | \bwrite\(\s*(?:1|2|STDOUT_FILENO|STDERR_FILENO)\b""",
+    re.X)
+RAW_MESSAGE = re.compile(r"\bv?snprintf\(\s*[\w.>&-]*(?:->|\.)message\b")
+RAW_EXAMPLE = re.compile(r"%\.\*s|\bfwrite\(")
+LIBRARIES = ("wal", "recovery", "pipeline", "connectors", "processors")
+WRITERS = (Path("cli/show.c"), Path("connectors/file/sink_stdout.c"))  # they use pawl_show()
 
 # Texts that are not written by us, show a tool's output, or may not change any more.
 NOT_OURS = re.compile(r"^(tests/(fuzz/(corpus|regress)|golden|frozen)/|docs/bench/)|\.abi$")
@@ -118,6 +130,22 @@ def words(path, text):
             yield path, line, match[0]
 
 
+def not_shown(path, text):
+    """Calls that write text as it is, comments apart."""
+    folder = path.parts[0]
+    rules = []
+    if folder in (*LIBRARIES, "cli") and path not in WRITERS:
+        rules.append(RAW_OUTPUT)
+    if folder in LIBRARIES:
+        rules.append(RAW_MESSAGE)
+    if folder == "examples":
+        rules.append(RAW_EXAMPLE)
+    code = re.sub(r"/\*.*?\*/", lambda match: "\n" * match[0].count("\n"), text, flags=re.S)
+    for rule in rules:
+        for match in rule.finditer(code):
+            yield path, code.count("\n", 0, match.start()) + 1, match[0]
+
+
 def functions(path, lines):
     """(file, line, name, length) of each function: it begins in the first column, and so does
     the brace that ends it (clang-format sees to that)."""
@@ -138,7 +166,7 @@ class Count:
     """All that is counted in a tree."""
 
     def __init__(self, root):
-        self.seen = {"blank.ends": [], "words": []}
+        self.seen = {"blank.ends": [], "words": [], "shown": []}
         self.functions = []
         self.asserts = {folder: [0, 0] for folder in ASSERT_FOLDERS}
         for path, text in tree(root):
@@ -150,6 +178,8 @@ class Count:
                 self.seen["words"].extend(words(path, text))
             if path.suffix == ".c":
                 self.functions.extend(functions(path, lines))
+            if path.suffix in (".c", ".h"):
+                self.seen["shown"].extend(not_shown(path, text))
             if path.suffix in (".c", ".h") and path.parts[0] in self.asserts:
                 of = self.asserts[path.parts[0]]
                 of[0] += len(re.findall(r"\bassert\(", text))
@@ -216,11 +246,17 @@ def planted():
         "CMakeLists.txt": f"# {long}\n",
         "d.md": f"| {long} |\n```\n{long}\n```\n{long}\nNot to be had\n",
         "tests/golden/a.py": f"# {long}\n",
+        "cli/raw.c": '/* printf("%s") */\nfprintf(stderr, "%s", name);\nfputs(name, stdout);\n'
+                     "write(STDOUT_FILENO, name, 4);\ncli_printf(name);\nsnprintf(a, 4, name);\n",
+        "cli/show.c": "fwrite(name, 1, 4, to);\n",
+        "pipeline/raw.c": "snprintf(e->message, 4, name);\npthread_cond_broadcast(a);\n",
+        "examples/raw.c": 'printf("%.*s", 4, value);\nprintf("%s", e.message);\n',
         "no.newline.yml": "a: 1",
     }
     expected = {"wide.c": 1, "wide.h": 0, "wide.sh": 1, "wide.py": 1, "wide.cmake": 1, "wide.md": 1,
-                "wide.yml": 0, "blank.ends": 2, "words": 4, "function.longest": 81,
-                "function.80": 1, "assert.wal": 10.9, "assert.recovery": 0.0}
+                "wide.yml": 0, "blank.ends": 2, "words": 4, "shown": 5, "function.longest": 81,
+                "function.80": 1, "assert.wal": 10.9, "assert.recovery": 0.0,
+                "assert.pipeline": 0.0}
     with tempfile.TemporaryDirectory() as work:
         for name, text in files.items():
             path = Path(work, name)

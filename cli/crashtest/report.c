@@ -99,11 +99,6 @@ static json_t *tallies(const ct_result *r) {
     return all;
 }
 
-static int write_part(const char *part, size_t size, void *arg) {
-    (void)arg;
-    return cli_write(part, size) ? 0 : -1;
-}
-
 static void report_json(const ct_result *r) {
     json_t *o = json_pack("{s:b,s:s,s:o,s:o,s:o,s:f,s:f,s:o}", "ok", r->problem.text[0] == '\0',
                           "directory", r->dir, "seed", number(r->seed), "kills",
@@ -124,8 +119,7 @@ static void report_json(const ct_result *r) {
         json_object_set_new(
             o, "problem",
             json_pack("{s:s,s:o}", "text", r->problem.text, "cycle", number(r->cycle)));
-    json_dump_callback(o, write_part, NULL, JSON_INDENT(2));
-    cli_printf("\n");
+    cli_write_json(json_dumps(o, JSON_INDENT(2)));
     json_decref(o);
 }
 

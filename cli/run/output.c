@@ -24,12 +24,14 @@ void run_say(int severity, const char *where, const char *name, const char *form
     char text[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    cli_text_args(text, sizeof text, format, args);
     va_end(args);
     pthread_mutex_lock(&mutex);
-    fprintf(stderr, "%s%spawl: %s%s%s: %s\n", line_shown ? "\r\033[K" : "",
-            getenv("JOURNAL_STREAM") != NULL ? priorities[severity & 3] : "", where,
-            name[0] != 0 ? "/" : "", name, text);
+    if (line_shown)
+        cli_print_to(stderr, "\r\033[K");
+    cli_print_to(stderr, "%spawl: %s%s%s: %s\n",
+                 getenv("JOURNAL_STREAM") != NULL ? priorities[severity & 3] : "", where,
+                 name[0] != 0 ? "/" : "", name, text);
     line_shown = false;
     pthread_mutex_unlock(&mutex);
 }
@@ -37,7 +39,7 @@ void run_say(int severity, const char *where, const char *name, const char *form
 void run_line(const char *text) {
     pthread_mutex_lock(&mutex);
     if (text[0] != 0 || line_shown)
-        fprintf(stderr, "\r\033[K%.200s", text);
+        cli_print_to(stderr, "\r\033[K%.200s", text);
     line_shown = text[0] != 0;
     pthread_mutex_unlock(&mutex);
 }
@@ -51,7 +53,7 @@ void run_notify(const char *format, ...) {
         return;
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    cli_text_args(text, sizeof text, format, args); /* a name can't add a line, and so a variable */
     va_end(args);
     memcpy(to.sun_path, path, n);
     if (path[0] == '@')

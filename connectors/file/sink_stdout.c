@@ -14,6 +14,7 @@
 struct out {
     struct encoding encoding;
     struct buffer buffer;
+    struct buffer shown; /* the same, as a terminal gets it */
 };
 
 static const pawl_setting_info settings[] = {
@@ -54,15 +55,41 @@ static bool removed(void) {
     return fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0;
 }
 
+/* A record must not drive a terminal: each line of the buffer goes through pawl_show(). */
+static bool show_lines(struct out *o) {
+    const char *at = o->buffer.bytes, *end = at + o->buffer.len;
+    bool good = true;
+    o->shown.len = 0;
+    while (good && at < end) {
+        const char *line_end = memchr(at, '\n', (size_t)(end - at));
+        line_end = line_end != NULL ? line_end : end;
+        while (good && at < line_end) {
+            char text[512];
+            size_t used, n = pawl_show(at, (size_t)(line_end - at), &used, text, sizeof text);
+            good = buffer_add(&o->shown, text, n);
+            at += used;
+        }
+        good = good && buffer_add(&o->shown, "\n", 1);
+        at++;
+    }
+    return good;
+}
+
 static int out_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
-    const struct out *o = self;
+    struct out *o = self;
+    const struct buffer *out = &o->buffer;
     (void)b;
+    if (isatty(STDOUT_FILENO)) {
+        if (!show_lines(o))
+            return pawl_fault_set(f, PAWL_RETRY, "no memory to show the records");
+        out = &o->shown;
+    }
     if (removed())
         return pawl_fault_set(f, PAWL_FATAL,
                               "standard output is a file that was removed: nobody would ever read "
                               "what is written to it; start again with another file");
-    for (size_t done = 0; done < o->buffer.len;) {
-        ssize_t put = write(STDOUT_FILENO, o->buffer.bytes + done, o->buffer.len - done);
+    for (size_t done = 0; done < out->len;) {
+        ssize_t put = write(STDOUT_FILENO, out->bytes + done, out->len - done);
         if (put < 0 && errno == EINTR)
             continue;
         /* A retry would certainly write the first part twice. EPIPE: the reader is gone. EBADF: an
@@ -85,6 +112,7 @@ static void out_abort(void *self) {
 
 static void out_destroy(void *self) {
     buffer_free(&((struct out *)self)->buffer);
+    buffer_free(&((struct out *)self)->shown);
     free(self);
 }
 
