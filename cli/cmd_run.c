@@ -93,6 +93,8 @@ static const char *needs_restart(const config *a, const config *b) {
         return "the log's directory";
     if (a->segment_size != b->segment_size || a->disk_cap != b->disk_cap || a->memory != b->memory)
         return "segment_size, disk_cap or memory of the log";
+    if (a->socket_mode != b->socket_mode)
+        return "socket_mode of the log";
     if (a->backend != b->backend || a->direct != b->direct)
         return "backend or direct of the log";
     for (size_t i = 0; i < a->stream_count; i++)
@@ -260,7 +262,7 @@ static void loop(runner *r) {
         for (size_t i = 0; i < r->count; i++) {
             bool running = atomic_load(&r->pipelines[i].state) == PIPELINE_RUNNING;
             fds[i + 1] =
-                (struct pollfd){.fd = running ? r->pipelines[i].listener : -1, .events = POLLIN};
+                (struct pollfd){.fd = running ? r->pipelines[i].listener.fd : -1, .events = POLLIN};
         }
         fds[r->count + 1] = (struct pollfd){.fd = r->wake, .events = POLLIN};
         if (poll(fds, r->count + 2, quiet_ms(r)) > 0) {

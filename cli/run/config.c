@@ -41,6 +41,8 @@ static const pawl_setting_info log_settings[] = {
     {"memory", PAWL_SETTING_SIZE, 0, NULL, "128M", "that the log may hold"},
     {"backend", PAWL_SETTING_CHOICE, 0, "auto|uring|posix", "auto", "how to do I/O"},
     {"direct", PAWL_SETTING_CHOICE, 0, "auto|on|off", "auto", "whether to bypass the page cache"},
+    {"socket_mode", PAWL_SETTING_TEXT, 0, NULL, "0600",
+     "of run.sock, where `pawl status` asks: who may write to it, may ask"},
     {"retention.bytes", PAWL_SETTING_SIZE, 0, NULL, "0", "drop the oldest segments beyond so much"},
     {"retention.age", PAWL_SETTING_TIME, 0, NULL, "0", "drop segments that are so old"},
     {"retention.consumed", PAWL_SETTING_BOOL, 0, NULL, "false",
@@ -325,6 +327,16 @@ static void read_top(config_reading *r, const tree_node *doc) {
     free(own.children);
 }
 
+/* An octal number of read and write permissions. */
+static uint32_t read_mode(config_reading *r, uint32_t line, const char *text) {
+    size_t n = strspn(text, "01234567");
+    unsigned long mode = strtoul(text, NULL, 8);
+    if (n >= 3 && n <= 4 && text[n] == 0 && (mode & ~0666ul) == 0 && (mode & 0600) == 0600)
+        return (uint32_t)mode;
+    config_problem(r, line, 1, "socket_mode must be an octal mode from 0600 to 0666");
+    return 0600;
+}
+
 static void read_log(config_reading *r, const tree_node *doc) {
     config *c = r->c;
     const tree_node *n = tree_get(doc, "log");
@@ -343,6 +355,8 @@ static void read_log(config_reading *r, const tree_node *doc) {
         c->memory = number(LOG, &f, "memory");
         c->backend = (int32_t)number(LOG, &f, "backend");
         c->direct = (int32_t)number(LOG, &f, "direct");
+        c->socket_mode = read_mode(r, pawl_setting_line(&s, "socket_mode"),
+                                   pawl_setting_text(&sections[LOG], &s, "socket_mode"));
         c->has_retention = tree_get(n, "retention") != NULL;
         c->retention =
             (pawl_retention){.bytes = number(LOG, &f, "retention.bytes"),

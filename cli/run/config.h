@@ -49,6 +49,7 @@ typedef struct config {
     bool create;
     uint64_t segment_size, disk_cap, memory;
     int32_t backend, direct;
+    uint32_t socket_mode; /* of run.sock */
     bool has_retention;
     pawl_retention retention;
     uint32_t threads, drain_ms;

@@ -355,8 +355,7 @@ static void take_down(pipeline *p) {
 }
 
 static void close_log(pipeline *p) {
-    run_socket_close(p->c->directory, p->listener);
-    p->listener = -1;
+    run_socket_close(p->c->directory, &p->listener);
     pthread_mutex_lock(&p->mutex);
     pawl *log = p->log;
     p->log = NULL; /* a status asked for meanwhile has no log */
@@ -367,12 +366,12 @@ static void close_log(pipeline *p) {
 }
 
 int pipeline_start(pipeline *p, config *c, const cli_args *a, int wake) {
-    *p = (pipeline){.c = c, .args = a, .listener = -1, .wake = wake};
+    *p = (pipeline){.c = c, .args = a, .listener = {.fd = -1}, .wake = wake};
     pthread_mutex_init(&p->mutex, NULL);
     int code = open_log(p);
     if (code != CLI_OK)
         return code;
-    p->listener = run_socket_open(c->directory);
+    p->listener = run_socket_open(c->directory, c->socket_mode);
     code = build(p);
     if (code != CLI_OK) {
         take_down(p);

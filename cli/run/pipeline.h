@@ -29,6 +29,12 @@ typedef struct part_failure {
     char why[512];
 } part_failure;
 
+/* The status socket, and which file it made. */
+typedef struct run_socket {
+    int fd;                 /* -1: there is none */
+    uint64_t device, inode; /* inode 0: it made none */
+} run_socket;
+
 typedef struct pipeline {
     config *c;
     config *next; /* to reload */
@@ -53,8 +59,8 @@ typedef struct pipeline {
     bool told_waiting; /* the sources have ended, and what is still waited for was said */
     char why[600];     /* of the first failure */
     pthread_mutex_t mutex;
-    int listener; /* of the status socket; -1: none */
-    int wake;     /* an eventfd that the main loop waits on; its owner closes it */
+    run_socket listener;
+    int wake; /* an eventfd that the main loop waits on; its owner closes it */
 } pipeline;
 
 /* Opens the log, makes the streams, adds everything and starts it. CLI_OK, or an exit code after a
@@ -90,13 +96,15 @@ bool run_notifies(void); /* is there one? */
 /* Microseconds between two signs of life that the service manager wants; 0: it doesn't. */
 uint64_t run_watchdog_us(void);
 
-/* socket.c: DIR/run.sock, where `pawl status` asks. -1: there is none, and a message
- * says so */
-int run_socket_open(const char *dir);
-void run_socket_close(const char *dir, int fd);
+/* socket.c: makes DIR/run.sock, where `pawl status` asks. fd -1: there is none, and a message says
+ * so. */
+run_socket run_socket_open(const char *dir, uint32_t mode);
+/* Removes it, if what has its name is still it. */
+void run_socket_close(const char *dir, run_socket *s);
 /* Accepts a connection, and answers it. */
 void run_socket_answer(int fd, json_t *status);
-/* What the process that runs a pipeline on the log says; NULL: none does. */
+/* What the process that runs a pipeline on the log says; NULL: none does, or none that is listened
+ * to, and a message says so. */
 json_t *run_socket_ask(const char *dir);
 
 #endif
