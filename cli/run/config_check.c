@@ -39,6 +39,26 @@ static void check_names(config_reading *r, const flow_config *w) {
                            kind_name(o->kind), o->line);
 }
 
+/* Is `longer` the name `name` and a dot and more? Then its producer, or one of its items, can be an
+ * item of `name`: the sender "b.x" of a source "a" would be the sender "x" of a source "a.b". */
+static bool is_within(const flow_config *name, const flow_config *longer) {
+    size_t n = strlen(name->name);
+    return strncmp(name->name, longer->name, n) == 0 && longer->name[n] == '.';
+}
+
+static void check_sources(config_reading *r, const flow_config *w) {
+    for (const flow_config *o = r->c->flows; o < w; o++) {
+        const flow_config *shorter = is_within(o, w) ? o : w;
+        if (o->kind == FLOW_SOURCE && w->kind == FLOW_SOURCE &&
+            (is_within(o, w) || is_within(w, o)) && strcmp(shorter->type, "socket") == 0)
+            config_problem(
+                r, w->line, 1,
+                "\"%s\" and \"%s\" could share producers, as senders choose their names: "
+                "give one of them another name",
+                o->name, w->name);
+    }
+}
+
 static void check_streams(config_reading *r, const flow_config *w) {
     for (uint32_t i = 0; i < w->input_count; i++) {
         want_stream(r, w->inputs[i], w->input_lines[i]);
@@ -194,6 +214,7 @@ void config_check(config_reading *r) {
         config_problem(r, c->line, 1, "there are no sources, processors or sinks: nothing to run");
     for (size_t i = 0; i < c->flow_count; i++) {
         check_names(r, &c->flows[i]);
+        check_sources(r, &c->flows[i]);
         make(r, &c->flows[i]);
         check_streams(r, &c->flows[i]);
     }

@@ -15,8 +15,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 128
-
 #ifndef SO_RXQ_OVFL
 #define SO_RXQ_OVFL 40
 #endif
@@ -83,6 +81,53 @@ void listen_peer(int fd, char out[PEER_MAX]) {
         address_text(&from, n, out);
 }
 
+static struct peer_id of_ipv6(const struct sockaddr_in6 *from) {
+    struct peer_id id = {.kind = PEER_IPV6};
+    const uint8_t *at = from->sin6_addr.s6_addr;
+    bool local = IN6_IS_ADDR_LINKLOCAL(&from->sin6_addr);
+    if (IN6_IS_ADDR_V4MAPPED(&from->sin6_addr)) {
+        id.kind = PEER_IPV4;
+        memcpy(id.bytes, at + 12, 4);
+        return id;
+    }
+    uint64_t h = local ? from->sin6_scope_id : 0;
+    for (size_t i = 0; i < (local ? 16u : 8u); i++) {
+        h = (h ^ at[i]) * UINT64_C(0x100000001b3);
+        h ^= h >> 29;
+    }
+    connect_put_le(id.bytes, h * UINT64_C(0xd6e8feb86659fd93) >> 16, 6);
+    return id;
+}
+
+struct peer_id listen_peer_id(int fd) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_storage all;
+    } from;
+    struct peer_id id = {.kind = PEER_UNKNOWN};
+    struct ucred who;
+    socklen_t n = sizeof from, size = sizeof who;
+    memset(&from, 0, sizeof from);
+    if (getpeername(fd, &from.any, &n) != 0)
+        return id;
+    if (from.any.sa_family == AF_INET6)
+        return of_ipv6(&from.in6);
+    if (from.any.sa_family == AF_INET) {
+        id.kind = PEER_IPV4;
+        memcpy(id.bytes, &from.in.sin_addr, 4);
+    } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0) {
+        id.kind = PEER_USER;
+        connect_put_le(id.bytes, who.uid, 4);
+    }
+    return id;
+}
+
+bool peer_same(const struct peer_id *a, const struct peer_id *b) {
+    return a->kind == b->kind && memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
 /* ---- Unix sockets */
 
 /* Does the kernel's list of Unix sockets have this path? A socket that is bound but doesn't listen
@@ -138,7 +183,7 @@ static int listen_unix(struct listening *l, const char *address, int type, unsig
     /* The file gets the socket's mode: no umask() of the whole process is needed. */
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || fchmod(fd, mode) != 0 || bind(fd, (struct sockaddr *)&un, sizeof un) != 0 ||
-        lstat(un.sun_path, &st) != 0 || (type == SOCK_STREAM && listen(fd, BACKLOG) != 0)) {
+        lstat(un.sun_path, &st) != 0 || (type == SOCK_STREAM && listen(fd, LISTEN_BACKLOG) != 0)) {
         int error = errno;
         if (fd >= 0)
             close(fd);
@@ -168,7 +213,7 @@ static int bind_one(const struct addrinfo *a, int type, const char *port, int *o
     else
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){4 << 20}, sizeof(int));
     if (bind(fd, (struct sockaddr *)&to, a->ai_addrlen) != 0 ||
-        (type == SOCK_STREAM && listen(fd, BACKLOG) != 0)) {
+        (type == SOCK_STREAM && listen(fd, LISTEN_BACKLOG) != 0)) {
         int error = errno;
         close(fd);
         errno = error;

@@ -13,6 +13,20 @@
 #include "connectors/runtime/connect.h"
 
 #define PEER_MAX 192 /* with the subject of a certificate */
+#define LISTEN_BACKLOG 128
+
+/* Who a peer is, as far as names and limits go: its user, or its address without the port. */
+enum peer_kind {
+    PEER_UNKNOWN = 0,
+    PEER_USER = 1, /* bytes 0 to 3: the uid at the other end of a Unix socket */
+    PEER_IPV4 = 2, /* bytes 0 to 3: the address */
+    PEER_IPV6 = 3  /* a hash of the network of 64 bits, as hosts choose the rest of an address anew;
+                      of a link-local address all of it */
+};
+struct peer_id {
+    uint8_t kind; /* enum peer_kind */
+    uint8_t bytes[6];
+};
 
 struct listening {
     int stream_fd, datagram_fd; /* -1: none */
@@ -33,6 +47,9 @@ void listen_close(struct listening *l, const char *address);
 
 /* Who is at the other end of a connection: "192.0.2.1:514", or "pid 17 of user 0". */
 void listen_peer(int fd, char out[PEER_MAX]);
+/* The same for limits and names. */
+struct peer_id listen_peer_id(int fd);
+bool peer_same(const struct peer_id *a, const struct peer_id *b);
 /* Receives a datagram of at most `size` bytes. Returns its real length, which is larger if it was
  * cut off; -1: none is there. `from` gets its sender, `*drops` the number of datagrams that the
  * kernel has dropped on this socket so far, since nobody read them (unchanged if it doesn't say).

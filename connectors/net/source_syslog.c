@@ -36,7 +36,7 @@
 
 enum { AS_HEADERS = 0, AS_JSON = 1, AS_RAW = 2 };
 
-struct sender {
+struct stretch {
     char peer[PEER_MAX];
     size_t records;
 };
@@ -45,14 +45,14 @@ struct syslog_source {
     struct wire *wire;
     pawl_source_context *context;
     int format;
-    uint64_t count;
+    uint64_t count, reads;
     char *arena;
     size_t size, used;   /* of the arena */
     char why[400];       /* of the poison given last */
     const char *held_at; /* a datagram that is too long, in the arena: given next, alone */
     size_t held;         /* its bytes there; 0: none */
     char held_peer[PEER_MAX];
-    struct sender from[SENDERS_MAX]; /* of the batch's records, in order */
+    struct stretch from[SENDERS_MAX]; /* of the batch's records, in order */
     size_t from_count;
     pawl_record records[BATCH_MAX];
     pawl_header headers[BATCH_MAX][HEADERS_MAX];
@@ -182,7 +182,7 @@ static bool message(struct syslog_source *s, size_t index, const char *text, siz
 
 /* `n` more records of the batch come from this peer. */
 static void comes_from(struct syslog_source *s, const char *peer, size_t n) {
-    struct sender *last = s->from_count != 0 ? &s->from[s->from_count - 1] : NULL;
+    struct stretch *last = s->from_count != 0 ? &s->from[s->from_count - 1] : NULL;
     if (last == NULL || (strcmp(last->peer, peer) != 0 && s->from_count < SENDERS_MAX)) {
         last = &s->from[s->from_count++];
         last->records = 0;
@@ -230,7 +230,10 @@ static size_t take(struct syslog_source *s, struct wire_connection *c, size_t ma
                      c->orderly ? "the connection ended within a counted message" : c->cut_why);
         if (part)
             return poisoned(s, f.at, f.len, poison);
-        count += f.kind == FRAME_WHOLE && !empty;
+        if (f.kind == FRAME_WHOLE && !empty) {
+            c->useful = true;
+            count++;
+        }
     }
     return count;
 }
@@ -300,6 +303,9 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     for (int round = 0; round < 2 || (skipped && round < ROUNDS_MAX); round++) {
         skipped = false;
         s->used = 0;
+        /* every second time datagrams come first: connections must not make the kernel drop them */
+        if (round == 0 && w->listening.datagram_fd >= 0 && (s->reads++ & 1) != 0)
+            n = datagrams(s, max_records, &out->poison);
         for (uint32_t i = 0; i < w->count && n == 0; i++) {
             struct wire_connection *c = &w->connections[w->turn++ % w->count];
             size_t from = c->from;

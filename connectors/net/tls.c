@@ -210,14 +210,17 @@ static bool address_listed(const struct tls *t, X509 *cert) {
     return false;
 }
 
-static bool name_listed(const struct tls *t, X509 *cert) {
-    bool found = address_listed(t, cert);
+typedef bool (*name_fn)(const void *arg, const void *name, int n);
+
+/* Is one of the certificate's names, but addresses, one that `is` takes? */
+static bool any_name(X509 *cert, name_fn is, const void *arg) {
+    bool found = false;
     GENERAL_NAMES *others = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
     for (int i = 0; !found && i < sk_GENERAL_NAME_num(others); i++) {
         int kind;
         const ASN1_STRING *text = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(others, i), &kind);
         found = (kind == GEN_DNS || kind == GEN_EMAIL) &&
-                listed(t, ASN1_STRING_get0_data(text), ASN1_STRING_length(text));
+                is(arg, ASN1_STRING_get0_data(text), ASN1_STRING_length(text));
     }
     GENERAL_NAMES_free(others);
     const X509_NAME *subject = X509_get_subject_name(cert);
@@ -226,10 +229,27 @@ static bool name_listed(const struct tls *t, X509 *cert) {
         unsigned char *text = NULL;
         int n =
             ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-        found = n > 0 && listed(t, text, n);
+        found = n > 0 && is(arg, text, n);
         OPENSSL_free(text);
     }
     return found;
+}
+
+static bool is_listed(const void *t, const void *name, int n) {
+    return listed(t, name, n);
+}
+
+static bool name_listed(const struct tls *t, X509 *cert) {
+    return address_listed(t, cert) || any_name(cert, is_listed, t);
+}
+
+static bool is_exactly(const void *want, const void *name, int n) {
+    return n > 0 && strlen(want) == (size_t)n && memcmp(want, name, (size_t)n) == 0;
+}
+
+bool tls_has_name(const struct tls_link *l, const char *name) {
+    X509 *cert = l->done ? SSL_get0_peer_certificate(l->ssl) : NULL;
+    return cert != NULL && any_name(cert, is_exactly, name);
 }
 
 static bool print_listed(const struct tls *t, X509 *cert) {

@@ -63,6 +63,8 @@ bool tls_wants_write(const struct tls_link *l);
 const char *tls_why(const struct tls_link *l);
 /* The subject of the client's certificate; "" if it has shown none. */
 const char *tls_subject(const struct tls_link *l);
+/* Is this the common name, a DNS name or an e-mail of the client's certificate, to the byte? */
+bool tls_has_name(const struct tls_link *l, const char *name);
 /* Says close_notify, if the handshake was done and the socket takes it, and frees the link. */
 void tls_close(struct tls_link *l);
 

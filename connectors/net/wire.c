@@ -21,9 +21,10 @@
 #define ACCEPT_NS (1000 * MS) /* pause after an accept() that failed */
 #define LOAD_NS (1000 * MS)   /* how often the files of TLS are looked at */
 #define CHECK_NS (5000 * MS)  /* how often a Unix socket's name is looked at */
-
-static void report(struct wire *w, enum wire_event event, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define IDLE_MS 900000u       /* default of `idle` where senders come again */
+#define ACCEPT_MAX 8          /* new connections of a turn */
+#define GRACE_NS (1000 * MS)  /* what a new connection has to send something useful */
+#define TLS_BYTES 65536u      /* what OpenSSL takes for a connection, about */
 
 static uint32_t small(uint64_t ms) {
     return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
@@ -49,6 +50,31 @@ static int tls_settings_take(struct wire_settings *w, const pawl_connector *c,
                              pawl_setting_line(g, "tls_cert"));
     t.key = t.key != NULL ? t.key : t.cert;
     return tls_new(&t, &w->tls, err);
+}
+
+/* Limits of peers and memory, which can be known beforehand. */
+static int limits_take(struct wire_settings *w, const pawl_connector *c, const pawl_settings *g,
+                       pawl_error *err) {
+    uint64_t of_peer = pawl_setting_number(c, g, "connections_per_peer"),
+             most = pawl_setting_number(c, g, "memory"),
+             each = w->line_max + FRAME_PREFIX_MAX + 1 + (w->tls != NULL ? TLS_BYTES : 0),
+             all = each * w->connections_max;
+    if (of_peer > w->connections_max)
+        return connect_error(err, PAWL_INVALID,
+                             "line %u: connections_per_peer must be at most connections, %u",
+                             pawl_setting_line(g, "connections_per_peer"), w->connections_max);
+    w->peer_max = (uint32_t)of_peer;
+    if (of_peer == 0)
+        w->peer_max = w->connections_max - w->connections_max / 8;
+    if (all <= most)
+        return 0;
+    uint32_t line = pawl_setting_line(g, "connections");
+    return connect_error(err, PAWL_INVALID,
+                         "line %u: %u connections of %llu bytes each (line_max%s) take %llu bytes, "
+                         "and memory is %llu: lower connections or line_max, or raise memory",
+                         line != 0 ? line : pawl_setting_line(g, "line_max"), w->connections_max,
+                         (unsigned long long)each, w->tls != NULL ? " and TLS" : "",
+                         (unsigned long long)all, (unsigned long long)most);
 }
 
 int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const pawl_settings *g,
@@ -79,7 +105,12 @@ int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const p
     w->mode = (unsigned)strtoul(mode, NULL, 8);
     w->timeout_ms = small(pawl_setting_number(c, g, "timeout"));
     w->idle_ms = small(pawl_setting_number(c, g, "idle"));
-    return 0;
+    if (!connect_setting_given(g, "idle") && w->answers)
+        w->idle_ms = IDLE_MS;
+    rc = limits_take(w, c, g, err);
+    if (rc < 0)
+        tls_free(w->tls);
+    return rc;
 }
 
 struct wire *wire_new(const struct wire_settings *s) {
@@ -104,7 +135,7 @@ static int load_files(struct wire *w, pawl_fault *f) {
     int rc = tls_load(w->set.tls, warning, sizeof warning, f);
     w->loaded_ns = connect_now(NULL);
     if (warning[0] != 0)
-        report(w, WIRE_TLS, "%s", warning);
+        wire_report(w, WIRE_TLS, "%s", warning);
     return rc;
 }
 
@@ -134,7 +165,7 @@ static void say_held(struct wire *w, struct wire_pace *p, uint64_t now) {
     p->next_ns = now + WIRE_SAY_MS * MS;
 }
 
-static void report(struct wire *w, enum wire_event event, const char *format, ...) {
+void wire_report(struct wire *w, enum wire_event event, const char *format, ...) {
     struct wire_pace *p = &w->pace[event];
     uint64_t now = connect_now(NULL);
     va_list args;
@@ -255,8 +286,8 @@ static void end(struct wire *w, struct wire_connection *c, const char *why) {
 
 static void say_ended(struct wire *w, enum wire_event event, const struct wire_connection *c,
                       const char *why) {
-    report(w, event, "%s%s%s: its connection was ended: %s", c->peer,
-           c->sender[0] != 0 ? ", sender " : "", c->sender, why);
+    wire_report(w, event, "%s%s%s: its connection was ended: %s", c->peer,
+                c->sender[0] != 0 ? ", sender " : "", c->sender, why);
 }
 
 void wire_refuse(struct wire *w, struct wire_connection *c, const char *why) {
@@ -278,22 +309,49 @@ static void drop(struct wire *w, uint32_t i) {
     count(w, &w->refused, 0);
 }
 
-/* A place for a new connection that will have to greet: the one that has been silent longest, if it
- * owes nothing and has had its time. Its sender comes again. */
-static bool make_room(struct wire *w, uint64_t now) {
-    uint32_t best = w->count;
+/* A peer as a number. */
+static uint64_t key_of(const struct peer_id *id) {
+    return (uint64_t)id->kind << 56 | connect_get_le(id->bytes, sizeof id->bytes);
+}
+
+static enum crowd_worth worth_of(const struct wire *w, const struct wire_connection *c,
+                                 uint64_t now) {
+    bool silent = c->from == c->len && c->out_len == 0 && !c->owed;
+    if (c->refused)
+        return CROWD_NEW;
+    /* what it has sent may not be received yet: then it is sent again, or else gets more time */
+    if (!c->served || (!w->set.answers && now - c->heard_ns < GRACE_NS))
+        return CROWD_BUSY;
+    if ((c->tls != NULL && !c->secure) || (w->set.answers && c->sender[0] == 0))
+        return CROWD_NEW;
+    if (!c->useful && (w->set.answers || silent))
+        return w->set.answers ? CROWD_OPEN : CROWD_NEW;
+    return silent && now - c->heard_ns > w->set.timeout_ms * MS ? CROWD_QUIET : CROWD_BUSY;
+}
+
+/* Where a connection of this peer finds a place: see crowd_place(). */
+static int place_of(const struct wire *w, uint64_t peer, uint64_t now) {
+    struct crowd_member m[WIRE_CONNECTIONS_MAX];
+    struct crowd_rule r = {
+        .max = w->set.connections_max, .peer_max = w->set.peer_max, .keeps_quiet = !w->set.answers};
     for (uint32_t i = 0; i < w->count; i++) {
         const struct wire_connection *c = &w->connections[i];
-        if (c->sender[0] != 0 && c->from == c->len && c->out_len == 0 && !c->owed &&
-            now - c->heard_ns > w->set.timeout_ms * MS &&
-            (best == w->count || c->heard_ns < w->connections[best].heard_ns))
-            best = i;
+        m[i] = (struct crowd_member){key_of(&c->id), worth_of(w, c, now), c->heard_ns};
     }
-    if (best == w->count)
-        return false;
-    end(w, &w->connections[best], "silent, and others wait for its place");
-    drop(w, best);
-    return true;
+    return crowd_place(&r, m, w->count, peer);
+}
+
+/* A place for a new connection; where there is none, another one is ended. Its sender comes
+ * again. */
+static bool make_room(struct wire *w, const struct peer_id *id, uint64_t now) {
+    int at = place_of(w, key_of(id), now);
+    if (at >= 0) {
+        wire_report(w, WIRE_CROWDED, "%s: its connection was ended, as others wait for its place",
+                    w->connections[at].peer);
+        end(w, &w->connections[at], "silent, and others wait for its place");
+        drop(w, (uint32_t)at);
+    }
+    return at != CROWD_REFUSED;
 }
 
 /* Of a connection's buffer. */
@@ -317,16 +375,17 @@ static struct tls_link *secure(struct wire *w, int fd, uint64_t now) {
     return tls_accept(w->set.tls, fd);
 }
 
-static void accept_one(struct wire *w, uint64_t now) {
+static bool accept_one(struct wire *w, uint64_t now) {
     int fd = accept4(w->listening.stream_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             w->accept_at_ns = now + ACCEPT_NS; /* the others are served meanwhile */
-            report(w, WIRE_FILES, "no new connections now: %s; they wait", strerror(errno));
+            wire_report(w, WIRE_FILES, "no new connections now: %s; they wait", strerror(errno));
         }
-        return;
+        return false;
     }
-    bool room = w->count < w->set.connections_max || make_room(w, now);
+    struct peer_id id = listen_peer_id(fd);
+    bool room = make_room(w, &id, now);
     uint8_t *buf = room ? malloc(capacity(w)) : NULL;
     struct tls_link *tls = buf != NULL && w->set.tls != NULL ? secure(w, fd, now) : NULL;
     if (buf == NULL || (w->set.tls != NULL && tls == NULL)) {
@@ -334,19 +393,22 @@ static void accept_one(struct wire *w, uint64_t now) {
         if (w->set.answers && w->set.tls == NULL)
             (void)!send(fd, "ERR too many connections\n", 25, MSG_DONTWAIT | MSG_NOSIGNAL);
         close(fd);
-        report(w, WIRE_CROWDED, "a connection was refused: %s",
-               room ? "no memory" : "there are as many as `connections` allows");
+        wire_report(w, WIRE_CROWDED, "a connection was refused: %s",
+                    room ? "no memory"
+                         : "there are as many as `connections` allows, in all or of one peer");
         count(w, &w->refused, 1);
-        return;
+        return true;
     }
     keep_alive(fd);
     struct wire_connection *c = &w->connections[w->count++];
     *c = (struct wire_connection){
-        .fd = fd, .tls = tls, .buf = buf, .since_ns = now, .heard_ns = now};
+        .fd = fd, .tls = tls, .buf = buf, .id = id, .since_ns = now, .heard_ns = now};
     listen_peer(fd, c->peer);
     count(w, &w->accepted, 1);
     if (w->count == w->set.connections_max && !w->set.answers)
-        report(w, WIRE_CROWDED, "%u connections, as `connections` allows: others wait", w->count);
+        wire_report(w, WIRE_CROWDED, "%u connections, as `connections` allows: others wait",
+                    w->count);
+    return true;
 }
 
 static void handshake(struct wire *w, struct wire_connection *c) {
@@ -362,7 +424,7 @@ static void handshake(struct wire *w, struct wire_connection *c) {
             snprintf(c->peer + n, sizeof c->peer - n, " %s", subject);
         return;
     }
-    report(w, WIRE_TLS, "%s: no TLS connection: %s", c->peer, tls_why(c->tls));
+    wire_report(w, WIRE_TLS, "%s: no TLS connection: %s", c->peer, tls_why(c->tls));
     c->refused = true;
     count(w, &w->refused, 1);
 }
@@ -387,7 +449,7 @@ static void receive_tls(struct wire *w, struct wire_connection *c, uint64_t now)
         end_input(c, false, "its TLS stream ended without close_notify");
         break;
     case TLS_BAD:
-        report(w, WIRE_TLS, "%s: its connection was ended: %s", c->peer, tls_why(c->tls));
+        wire_report(w, WIRE_TLS, "%s: its connection was ended: %s", c->peer, tls_why(c->tls));
         end_input(c, false, "its TLS stream is broken");
         break;
     }
@@ -442,10 +504,10 @@ static void note_drops(struct wire *w, uint32_t drops) {
         return;
     w->drops_seen = drops;
     count(w, &w->drops, more);
-    report(w, WIRE_DROPS,
-           "the kernel dropped %u datagrams: they came faster than they were read (%llu so "
-           "far); net.core.rmem_max limits its buffer",
-           more, (unsigned long long)w->drops);
+    wire_report(w, WIRE_DROPS,
+                "the kernel dropped %u datagrams: they came faster than they were read (%llu so "
+                "far); net.core.rmem_max limits its buffer",
+                more, (unsigned long long)w->drops);
 }
 
 ssize_t wire_datagram(struct wire *w, void *buf, size_t size, char from[PEER_MAX]) {
@@ -491,10 +553,15 @@ static void tidy(struct wire *w, uint64_t now) {
             c->since_ns = c->since_ns != 0 ? now : 0;
             c->heard_ns = now;
         }
+        const char *why = NULL;
         if (c->since_ns != 0 && now - c->since_ns > w->set.timeout_ms * MS)
-            too_slow(w, c, "too slow: something was left unfinished");
+            why = "too slow: something was left unfinished";
         else if (w->set.idle_ms != 0 && now - c->heard_ns > w->set.idle_ms * MS)
-            too_slow(w, c, "it said nothing for too long");
+            why = "it said nothing for too long";
+        /* only then: what came in time may wait in the socket, to be received first */
+        if (why != NULL && c->due)
+            too_slow(w, c, why);
+        c->due = why != NULL;
     }
     w->looked_ns = now;
     for (int i = 0; i < WIRE_EVENTS; i++)
@@ -516,7 +583,7 @@ static void sooner(uint64_t at, uint64_t now, int *timeout_ms) {
 static int until_due(const struct wire *w, uint64_t now, int timeout_ms) {
     for (uint32_t i = 0; i < w->count; i++) {
         const struct wire_connection *c = &w->connections[i];
-        if (c->refused || c->closing || decrypted(w, c))
+        if (c->refused || c->closing || c->due || decrypted(w, c))
             return 0;
         if (c->since_ns != 0)
             sooner(c->since_ns + w->set.timeout_ms * MS, now, &timeout_ms);
@@ -549,7 +616,7 @@ static bool accepts(struct wire *w, uint64_t now) {
         return false;
     if (w->count < w->set.connections_max || w->set.answers)
         return true;
-    return false;
+    return place_of(w, UINT64_MAX, now) != CROWD_REFUSED; /* of a peer that has none yet */
 }
 
 int wire_lost(struct wire *w, pawl_fault *f) {
@@ -566,6 +633,7 @@ static short events(const struct wire *w, const struct wire_connection *c) {
 }
 
 static void serve(struct wire *w, struct wire_connection *c, short revents, uint64_t now) {
+    c->served = true;
     if (revents & POLLOUT) {
         flush(c);
         if (c->owed && c->out_len == 0 && w->tell != NULL)
@@ -594,8 +662,9 @@ bool wire_wait(struct wire *w, int timeout_ms) {
         serve(w, &w->connections[i], ready > 0 ? p[i].revents : 0, now);
     if (ready <= 0)
         return false;
-    if (p[n].revents & POLLIN)
-        accept_one(w, now);
+    for (int i = 0; (p[n].revents & POLLIN) != 0 && i < ACCEPT_MAX && accepts(w, now); i++)
+        if (!accept_one(w, now))
+            break;
     return (p[n + 1].revents & POLLIN) != 0;
 }
 

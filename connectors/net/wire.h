@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Connections and their buffers, for the sources `socket` and `syslog`. For one thread. Bounded: at
- * most connections_max connections; each owns one buffer of line_max bytes and a little more.
+ * most connections_max connections; each owns one buffer of line_max bytes and a little more, and
+ * all of them together take memory_max bytes at most, which is checked beforehand. The kernel keeps
+ * LISTEN_BACKLOG connections that wait to be accepted.
  *
  * One connection never costs another anything: each has its own buffer, limits and framing, and is
- * served in turn. A connection ends when its peer ends it or breaks the protocol, when it leaves
- * something unfinished for timeout_ms, and when it says nothing for idle_ms. While the source
- * doesn't read (the log is full), flow control holds the senders back, and no time runs.
+ * served in turn. One peer never keeps another out: it has at most peer_max connections, and where
+ * there is no place, crowd.h says which makes room. A connection ends when its peer ends it or
+ * breaks the protocol, when it leaves something unfinished for timeout_ms, and when it says nothing
+ * for idle_ms. While the source doesn't read (the log is full), flow control holds the senders
+ * back, and no time runs.
  *
  * What happens here is reported: each kind of event at once, and then every WIRE_SAY_MS at most,
  * with the number of those that were not reported.
@@ -14,13 +18,16 @@
 #ifndef PAWL_CONNECTORS_WIRE_H
 #define PAWL_CONNECTORS_WIRE_H
 
+#include "connectors/net/auth.h"
+#include "connectors/net/crowd.h"
 #include "connectors/net/frame.h"
 #include "connectors/net/listen.h"
+#include "connectors/net/senders.h"
 #include "connectors/net/tls.h"
 #include "connectors/runtime/connect.h"
 
 #define WIRE_CONNECTIONS_MAX 1024u
-#define WIRE_SENDER_MAX 40u
+#define WIRE_SENDER_MAX SENDER_NAME_MAX
 #define WIRE_SAY_MS 10000u
 
 /* What is said, each at its own pace. */
@@ -31,6 +38,7 @@ enum wire_event {
     WIRE_FILES,   /* accept() failed: no descriptors or memory */
     WIRE_DROPS,   /* datagrams that the kernel dropped */
     WIRE_TLS,     /* handshakes that failed, files that can't be used */
+    WIRE_SENDERS, /* senders that were forgotten */
     WIRE_EVENTS
 };
 
@@ -40,8 +48,8 @@ struct wire_settings {
     bool octets;  /* counted messages are known: struct frame_rule */
     bool answers; /* peers greet and are told why they are refused; what was not acknowledged is
                      sent again */
-    uint32_t connections_max;
-    uint32_t timeout_ms, idle_ms; /* idle_ms 0: no limit */
+    uint32_t connections_max, peer_max; /* in all, and of one peer */
+    uint32_t timeout_ms, idle_ms;       /* idle_ms 0: no limit */
     size_t line_max;
     unsigned mode;   /* of a Unix socket */
     struct tls *tls; /* NULL: none; wire_new() takes it over */
@@ -58,13 +66,19 @@ struct wire_connection {
     bool closing;
     bool orderly;        /* the peer closed it, so that its last line is whole */
     bool refused;        /* dropped at once */
+    bool served;         /* its bytes have been asked for since it was accepted */
+    bool due;            /* its time was over in the last turn, but its bytes come first */
+    bool useful;         /* something came from it that its owner has taken: a line, a message */
     bool owed;           /* a text that didn't fit is still to be sent: see `tell` */
     const char *cut_why; /* closing, not orderly: why */
     /* when the unfinished message or greeting began; 0: none. And when the last bytes came */
     uint64_t since_ns, heard_ns;
     char out[320]; /* bytes in flight */
     size_t out_len;
-    char sender[WIRE_SENDER_MAX + 1]; /* "" before the greeting */
+    char sender[WIRE_SENDER_MAX + 1];  /* "" before the greeting */
+    char claimed[WIRE_SENDER_MAX + 1]; /* the name that it is to prove; "": none */
+    char challenge[AUTH_HEX + 1];
+    struct peer_id id;
     char peer[PEER_MAX];
 };
 
@@ -102,10 +116,23 @@ struct wire {
          NULL, \
          "64", \
          "limit of connections at once; each has a buffer of line_max"}, \
+        {"connections_per_peer", \
+         PAWL_SETTING_NUMBER, \
+         0, \
+         NULL, \
+         "0", \
+         "limit of those from one address, or of one user; 0: all but an eighth of connections"}, \
+        {"memory", PAWL_SETTING_SIZE, \
+         0,        NULL, \
+         "256M",   "limit of what all connections may take: connections times line_max"}, \
         {"timeout", PAWL_SETTING_TIME, 0, NULL, "30s", (timeout_help)}, \
-        {"idle", PAWL_SETTING_TIME, \
-         0,      NULL, \
-         "0",    "a peer that says nothing for this long is disconnected; 0: never"}, \
+        {"idle", \
+         PAWL_SETTING_TIME, \
+         0, \
+         NULL, \
+         NULL, \
+         "a peer that says nothing for this long is disconnected; 0: never. Default: 15m " \
+         "with numbers, else 0"}, \
         {"mode", PAWL_SETTING_TEXT, 0, NULL, "600", "permissions of a Unix socket, octal"}, \
         {"tls_cert", \
          PAWL_SETTING_TEXT, \
@@ -159,6 +186,9 @@ ssize_t wire_datagram(struct wire *w, void *buf, size_t size, char from[PEER_MAX
 bool wire_say(struct wire_connection *c, const char *text);
 /* The answer of read() where `lost` is set: open() makes the Unix socket again. */
 int wire_lost(struct wire *w, pawl_fault *f);
+/* Reports something at the pace of its kind. */
+void wire_report(struct wire *w, enum wire_event event, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Ends a connection: its peer broke the protocol. Says why to the peer, if it listens to answers,
  * and to the operator. */
 void wire_refuse(struct wire *w, struct wire_connection *c, const char *why);

@@ -57,6 +57,14 @@ int connect_position_fault(int code, pawl_fault *f);
  * is this source's name, a dot and more: fn must know its own positions. */
 typedef void (*connect_item_fn)(void *arg, const char *item, const uint8_t *position, int len);
 void connect_items(pawl_source_context *x, connect_item_fn fn, void *arg);
+/* Durably gives the item `old` another name, and `position` instead of its own: the new item gets
+ * its producer, so that the log needs no further one. Nothing of `old` may be on its way. After a
+ * crash the item has either its old name and position, or `position` and one of the two names.
+ * Returns 0 or a PAWL_ code. Only open() and read() may call it. */
+int connect_item_replace(pawl_source_context *x, const char *old, const char *name,
+                         const void *position, size_t len);
+/* The log's id. */
+void connect_log_id(const pawl_source_context *x, uint8_t id[16]);
 /* For a source's read(): a descriptor that becomes readable when read() should return early, since
  * the source is to stop; -1: none (its owner steps it). A source that has asked for it gets long
  * timeouts. It is the runtime's. */

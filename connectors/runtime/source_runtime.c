@@ -142,6 +142,50 @@ void connect_items(pawl_source_context *x, connect_item_fn fn, void *arg) {
     }
 }
 
+static int move_position(struct pawl_source *s, const struct item *i, const void *position,
+                         size_t len) {
+    pawl_tx *tx;
+    int rc = pawl_begin(s->flow.log, &tx);
+    if (rc < 0)
+        return rc;
+    uint64_t next = pawl_producer_sequence(i->producer) + 1;
+    rc = pawl_tx_sequence(tx, i->producer, next, next, position, len);
+    if (rc < 0) {
+        pawl_abort(tx);
+        return rc;
+    }
+    rc = pawl_commit(tx, NULL);
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
+        pawl_abort(tx);
+    return rc;
+}
+
+int connect_item_replace(pawl_source_context *x, const char *old, const char *name,
+                         const void *position, size_t len) {
+    struct pawl_source *s = x->source;
+    char from[128], to[128];
+    uint32_t i = 0;
+    int rc = connect_name_ok(name) && strlen(name) <= 60 ? item_of(s, old, &i) : PAWL_INVALID;
+    /* before the name: nobody must find the old position under the new one */
+    if (rc == 0)
+        rc = move_position(s, &s->items[i], position, len);
+    if (rc < 0 || strcmp(old, name) == 0)
+        return rc;
+    snprintf(from, sizeof from, "%s.%s", s->flow.name, old);
+    snprintf(to, sizeof to, "%s.%s", s->flow.name, name);
+    rc = pawl_rename(s->flow.log, PAWL_NAMED_PRODUCER, from, to);
+    if (rc == 0)
+        snprintf(s->items[i].name, sizeof s->items[i].name, "%s", name);
+    return rc;
+}
+
+void connect_log_id(const pawl_source_context *x, uint8_t id[16]) {
+    pawl_status status = PAWL_STATUS_INIT;
+    memset(id, 0, 16);
+    if (pawl_get_status(x->source->flow.log, &status) == 0)
+        memcpy(id, status.log_id, 16);
+}
+
 /* Is this the position that the log has for the item? */
 static bool is_committed(struct pawl_source *s, const pawl_source_batch *b) {
     uint8_t position[PAWL_SOURCE_POSITION_MAX];

@@ -87,6 +87,15 @@ pipeline '' "$json, line_max: 40k}" "$sink" | expect well 'JSON that fits' 'may 
 pipeline '' "  f: {type: syslog, address: '1', to: a}" "$sink" >q.yaml
 "$pawl" check q.yaml | grep -qF 'is passed over' || fault 'a stranger stops the pipeline'
 
+# ---- names of producers
+socket="  a: {type: socket, address: '1', to: a}"
+pipeline '' "$socket$(printf '\n'; file a.b y a)" "$sink" |
+    expect error 'a source within one of senders' 'could share producers'
+pipeline '' "$(file a.b y a; echo; echo "$socket")" "$sink" |
+    expect error 'the other way about' 'could share producers'
+pipeline '' "$(file ab y a; echo; echo "$socket")" "$sink" |
+    expect well 'names that begin alike' 'share producers'
+
 # ---- what is written comes back
 mkdir watched && ln -s watched link && mkdir -p deep/er
 pipeline '' "$(dir d watched a)" "$(out s a watched)" |

@@ -398,6 +398,39 @@ static bool comes_to_see(struct feed *f, const char *subject) {
     return false;
 }
 
+/* auth: certificate. A sender's name is one of its certificate's, to the byte. */
+static void a_certificate_proves_a_name(void **state) {
+    static const struct {
+        const char *cert, *name, *answer;
+    } cases[] = {
+        {"good", "meter-1", "OK 0\n"},
+        {"good", "meter-2", "ERR the certificate is not of this name\n."},
+        {"good", "METER-1", "ERR the certificate is not of this name\n."},
+        {"good", "meter-", "ERR the certificate is not of this name\n."},
+        {"named", "a.example.org", "OK 0\n"},
+        {"named", "x", "OK 0\n"},
+        {"named", "example.org", "ERR the certificate is not of this name\n."},
+    };
+    (void)state;
+    struct feed *f = make_feed("socket");
+    feed_set(f, "tls_client", "require");
+    feed_set(f, "tls_ca", file("ca.pem"));
+    feed_set(f, "auth", "certificate");
+    start(f);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct peer p;
+        char hello[60];
+        assert_true(come(&p, f, cases[i].cert, 0));
+        snprintf(hello, sizeof hello, "PAWL1 %s\n", cases[i].name);
+        say(&p, hello);
+        const char *got = heard(&p);
+        if (strcmp(got, cases[i].answer) != 0)
+            fail_msg("%s as %s: %s", cases[i].cert, cases[i].name, got);
+        go(&p, true);
+    }
+    feed_free(f);
+}
+
 static void certificates_change_under_connections(void **state) {
     (void)state;
     struct feed *f = make_feed("syslog");
@@ -503,6 +536,7 @@ int main(void) {
         cmocka_unit_test(a_cut_stream_is_said),
         cmocka_unit_test(handshakes_block_nobody),
         cmocka_unit_test(who_may_come),
+        cmocka_unit_test(a_certificate_proves_a_name),
         cmocka_unit_test(certificates_change_under_connections),
         cmocka_unit_test(files_may_come_later),
         cmocka_unit_test(settings_are_checked),
