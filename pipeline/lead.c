@@ -32,7 +32,7 @@ static void submit_next(pawl *p) {
 }
 
 void engine_lead(pawl *p) {
-    struct seam_req *done[32];
+    UNSET struct seam_req *done[32];
     assert(!p->leader && p->wal.in_flight != 0);
     p->leader = true;
     engine_leave(p);

@@ -283,6 +283,13 @@ EXPORT ssize_t read(int fd, void *buf, size_t size) {
     FAIL_SIZE(fd_counts(fd), "read", read, size);
     return next(fd, buf, size);
 }
+/* What read() and poll() become where the compiler knows the size of the buffer. */
+EXPORT ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
+EXPORT ssize_t __read_chk(int fd, void *buf, size_t size, size_t room) {
+    if (size > room)
+        abort();
+    return read(fd, buf, size);
+}
 #define PREAD(name, offset_type) \
     EXPORT ssize_t name(int fd, void *buf, size_t size, offset_type at) { \
         NEXT(name); \
@@ -506,6 +513,12 @@ EXPORT int poll(struct pollfd *fds, nfds_t n, int ms) {
     NEXT(poll);
     FAIL(active, "poll", poll);
     return next(fds, n, ms);
+}
+EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int ms, size_t room);
+EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int ms, size_t room) {
+    if (n > room / sizeof *fds)
+        abort();
+    return poll(fds, n, ms);
 }
 EXPORT int inotify_init1(int flags) {
     NEXT(inotify_init1);

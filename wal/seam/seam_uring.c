@@ -212,7 +212,7 @@ static int uring_kick(struct seam *s) {
 
 /* Takes out the completed requests. Called with the mutex held. */
 static int harvest(struct uring *u, struct seam_req **out, int max) {
-    struct io_uring_cqe *cqe[BATCH];
+    UNSET struct io_uring_cqe *cqe[BATCH];
     int n = 0;
     struct seam_req *r;
     while (n < max && (r = queue_take(&u->refused)) != NULL)
