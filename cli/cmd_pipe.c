@@ -32,12 +32,13 @@ typedef struct job {
     uint64_t todo, batches, taken, emitted; /* in records, but batches */
 } job;
 
-/* The processor exec, of the program after "--". */
+/* The processor exec, of the program after "--". It gets the environment of the person who typed
+ * this, but for what a service manager had for pawl. */
 static int make_exec(job *j, pawl_error *err) {
     size_t n = 0;
     while (j->args->program[n] != NULL)
         n++;
-    pawl_setting *items = calloc(n + 1, sizeof *items);
+    pawl_setting *items = calloc(n + 2, sizeof *items);
     char(*names)[32] = calloc(n, sizeof *names);
     int rc = items != NULL && names != NULL ? 0 : PAWL_MEMORY;
     for (size_t i = 0; rc == 0 && i < n; i++) {
@@ -47,7 +48,8 @@ static int make_exec(job *j, pawl_error *err) {
     if (rc == 0) {
         j->exec = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
         items[n] = (pawl_setting){"to", j->to.name, 0};
-        rc = pawl_processor_make("exec", &(pawl_settings){.items = items, .count = n + 1}, &j->exec,
+        items[n + 1] = (pawl_setting){"environment.0", "*", 0};
+        rc = pawl_processor_make("exec", &(pawl_settings){.items = items, .count = n + 2}, &j->exec,
                                  err);
     }
     free(names);
@@ -208,7 +210,11 @@ const cli_command cli_pipe = {
         "after three\n"
         "further attempts pawl ends with 1. CMD finds PAWL_STREAM, PAWL_PARTITION, PAWL_FROM and "
         "PAWL_TO in its\n"
-        "environment: the batch is the records from PAWL_FROM up to, not including, PAWL_TO.",
+        "environment: the batch is the records from PAWL_FROM up to, not including, PAWL_TO. "
+        "Beside these it gets\n"
+        "your environment, but not what a service manager has for pawl, no other descriptor, no "
+        "terminal, and\n"
+        "no new privileges (sudo). Relative directories in PATH are passed over.",
     .options = options,
     .min = 1,
     .max = 1,

@@ -13,9 +13,8 @@
 #include "processors/proc.h"
 
 typedef struct exec {
-    char **program;
+    struct child_program *program;
     uint64_t timeout_ms;
-    bool lets_end; /* survivors: wait */
     uint8_t log_id[16];
     struct fence_memory memory; /* shared by the threads of all partitions */
 } exec;
@@ -48,9 +47,8 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
         return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
     fence_memory_init(&x->memory);
-    x->lets_end = child_survivors_end(&connect_processor_exec, s);
     x->timeout_ms = pawl_setting_number(&connect_processor_exec, s, "timeout");
-    return child_program(s, &x->program, err);
+    return child_program(&connect_processor_exec, s, &x->program, err);
 }
 
 static int start(proc *p, pawl *log, pawl_error *err) {
@@ -110,7 +108,7 @@ static bool set_environment(const proc *p, const char *token, const pawl_record 
     fence_variable(token, text[4], VARIABLE_SIZE);
     for (size_t i = 0; i < VARIABLES; i++)
         ours[i] = text[i];
-    *env = child_environment(ours, VARIABLES);
+    *env = child_environment(((const exec *)p->self)->program, ours, VARIABLES);
     return *env != NULL;
 }
 
@@ -126,7 +124,6 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
                           .arg = &e,
                           .fence = token,
                           .follows = fence_follows(&x->memory, stream, partition, from),
-                          .lets_end = x->lets_end,
                           .fence_ms = FENCE_MS};
     struct child_result r = {.error = ENOMEM};
     char *input = join(records, count, &j.input_size);

@@ -8,16 +8,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "connectors/exec/birth.h"
 
 enum { READ_SIZE = 64 * 1024 };
 
@@ -39,101 +38,24 @@ static void close_end(int *fd) {
 
 /* ---- starting the program */
 
-#define BARE __attribute__((no_sanitize("address", "thread", "undefined")))
-#define STACK_SIZE ((size_t)256 << 10)
-
-struct birth {
-    const struct child_job *job;
-    int in, out, lock; /* lock: -1: none */
-    pid_t parent;
-    int error; /* errno of what the new process could not do */
-};
-
-/* Makes the descriptor `to` of the program, without close-on-exec. */
-BARE static long give(int from, int to) {
-    return from == to ? syscall(SYS_fcntl, to, F_SETFD, 0) : syscall(SYS_dup3, from, to, 0);
-}
-
-/* In the new process, which shares our memory until it runs the program; this thread stands still
- * meanwhile. Only system calls, by name where the sanitizers would take the call for ours.
- *
- * The kernel sends SIGKILL when the thread that started the program ends. That thread waits in
- * child_run() until the program has ended, so it ends before only if the whole process dies. If
- * that happened before prctl(), the parent is another one by now.
- *
- * All signals get their defaults: the program would inherit signals that we ignore, and with
- * SIGPIPE ignored `yes | head` never ends. */
-BARE static int become(void *arg) {
-    struct birth *b = arg;
-    long nothing[32] = {0}; /* of struct sigaction: SIG_DFL; of a set of signals: none */
-    if (syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
-        goto failed;
-    if (syscall(SYS_getppid) != b->parent)
-        syscall(SYS_exit_group, 127);
-    for (int i = 1; i < 65; i++)
-        (void)syscall(SYS_rt_sigaction, i, nothing, NULL, 8);
-    if (syscall(SYS_setpgid, 0, 0) != 0 || give(b->in, STDIN_FILENO) < 0 ||
-        give(b->out, STDOUT_FILENO) < 0 || (b->lock >= 0 && give(b->lock, b->lock) < 0))
-        goto failed;
-    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, nothing, NULL, 8);
-    execvpe(b->job->program[0], b->job->program, b->job->env);
-failed:
-    b->error = errno != 0 ? errno : EINVAL;
-    syscall(SYS_exit_group, 127);
-    return 0;
-}
-
-/* The thread sanitizer takes clone() for fork(), and its state, which the child shares here, for a
- * copy. */
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SANITIZED_CLONE
-#endif
-#elif defined(__SANITIZE_THREAD__)
-#define SANITIZED_CLONE
-#endif
-#ifdef SANITIZED_CLONE
-extern int __clone(int (*run)(void *), void *stack, int flags, void *arg, ...);
-#define CLONE __clone
-#else
-#define CLONE clone
-#endif
-
-/* Like posix_spawn(), which can't ask for a signal at our death. No handler of ours may run in the
- * new process, so all signals are blocked until it has run the program. Returns 0 or an errno. */
-static int spawn(struct birth *b, pid_t *pid) {
-    sigset_t all, before;
-    char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (stack == MAP_FAILED)
-        return errno;
-    b->parent = getpid();
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    *pid = CLONE(become, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, b);
-    int error = *pid < 0 ? errno : b->error;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    munmap(stack, STACK_SIZE);
-    if (*pid > 0 && error != 0)
-        while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR) {
-        }
-    return error;
-}
-
 /* Returns 0 or an errno; *pid is -1 if the program was not started. */
 static int start(struct flow *f, int lock, pid_t *pid) {
-    int to[2] = {-1, -1}, from[2] = {-1, -1}, error = 0;
+    char file[CHILD_FILE_SIZE];
+    int to[2] = {-1, -1}, from[2] = {-1, -1}, error = child_find(f->job->program, file);
     *pid = -1;
+    if (error != 0)
+        return error;
     if (pipe2(to, O_CLOEXEC) != 0 || (f->job->line != NULL && pipe2(from, O_CLOEXEC) != 0))
         error = errno;
     if (error == 0)
-        error = spawn(&(struct birth){.job = f->job,
-                                      .in = to[0],
-                                      .out = from[1] >= 0 ? from[1] : STDERR_FILENO,
-                                      .lock = lock},
-                      pid);
-    if (error != 0)
-        *pid = -1;
+        error = birth_give(&(struct birth){.rules = &f->job->program->rules,
+                                           .file = file,
+                                           .argv = f->job->program->argv,
+                                           .env = f->job->env,
+                                           .in = to[0],
+                                           .out = from[1] >= 0 ? from[1] : STDERR_FILENO,
+                                           .lock = lock},
+                           pid);
     close_end(&to[0]);
     close_end(&from[1]);
     f->in = to[1];
@@ -252,7 +174,7 @@ static bool enter(const struct child_job *j, struct child_result *r, int *lock) 
         return true;
     if (j->follows && (*lock = fence_lock(j->fence)) >= 0)
         return true;
-    if (fence_wait(j->fence, !j->lets_end, j->fence_ms, r->left, sizeof r->left) != 0)
+    if (fence_wait(j->fence, !j->program->lets_end, j->fence_ms, r->left, sizeof r->left) != 0)
         return false;
     *lock = fence_lock(j->fence); /* without it (no such sockets here) the environment remains */
     return true;
@@ -303,12 +225,14 @@ bool child_succeeded(const struct child_result *r) {
 }
 
 void child_why(const struct child_job *j, const struct child_result *r, char *text, size_t size) {
-    const char *name = j->program[0];
+    const char *name = j->program->argv[0];
     if (r->left[0] != 0)
         snprintf(text, size,
                  "%s is not run yet: processes that an earlier run for the same records started "
                  "have not ended: %s",
                  name, r->left);
+    else if (r->error == ENOENT && strchr(name, '/') == NULL)
+        snprintf(text, size, "%s cannot be run: it is in no directory of its PATH", name);
     else if (r->error != 0)
         snprintf(text, size, "%s cannot be run: %s", name, strerror(r->error));
     else if (r->refused)

@@ -22,10 +22,9 @@
 #include "connectors/text/encode.h"
 
 struct exec {
-    char **program; /* NULL-terminated */
+    struct child_program *program;
     struct encoding encoding;
     uint64_t timeout_ms;
-    bool lets_end; /* survivors: wait */
     struct fence_memory memory;
     struct buffer buffer;
 };
@@ -83,13 +82,12 @@ static int run(struct exec *x, const pawl_sink_batch *b, pawl_fault *f) {
     for (size_t i = 0; i < VARIABLES; i++)
         ours[i] = text[i];
     struct child_job j = {.program = x->program,
-                          .env = child_environment(ours, VARIABLES),
+                          .env = child_environment(x->program, ours, VARIABLES),
                           .input = x->buffer.bytes,
                           .input_size = x->buffer.len,
                           .timeout_ms = x->timeout_ms,
                           .fence = token,
                           .follows = fence_follows(&x->memory, b->stream_id, b->partition, b->from),
-                          .lets_end = x->lets_end,
                           .fence_ms = FENCE_MS};
     struct child_result r = {.error = ENOMEM};
     if (j.env != NULL)
@@ -143,8 +141,7 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     if (x == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a sink");
     fence_memory_init(&x->memory);
-    x->lets_end = child_survivors_end(&connect_sink_exec, set);
-    int rc = child_program(set, &x->program, err);
+    int rc = child_program(&connect_sink_exec, set, &x->program, err);
     if (rc < 0) {
         exec_destroy(x);
         return rc;

@@ -40,8 +40,10 @@ log: {directory: $work/log, segment_size: 1M}
 streams: {lines: {}, done: {}}
 sources: {in: {type: file, path: $work/lines, to: lines, follow: false}}
 processors:
-  proc: {type: exec, from: lines, to: done, command: [./program, proc], batch_records: 4}
-sinks: {out: {type: exec, from: done, command: [./program, sink], batch_records: 5}}
+  proc: {type: exec, from: lines, to: done, command: [./program, proc], batch_records: 4,
+         environment: [WORK]}
+sinks:
+  out: {type: exec, from: done, command: [./program, sink], batch_records: 5, environment: [WORK]}
 END
 
 # killed COMMAND...: runs it, and kills it after 50 to 450 ms
