@@ -297,7 +297,7 @@ typedef struct pawl_sink_config {
 /* Points of a sink: sink-opened, sink-recovered; batch-begun, batch-written; T, I:
  * target-committed, log-advanced; stable: batch-promised; 2: batch-prepared, batch-decided,
  * batch-committed, batch-finished; poison-moved. Points of a source: source-opened, source-read,
- * source-appended, source-acked. */
+ * source-appended, source-acked, source-idle; of files: source-looks (before each look at them). */
 
 typedef struct pawl_sink pawl_sink;
 

@@ -73,6 +73,8 @@ int connect_wake_fd(pawl_source_context *x);
 bool connect_setting_given(const pawl_settings *s, const char *name);
 /* The name of the source, as its configuration has it. */
 const char *connect_source_name(const pawl_source_context *x);
+/* Calls hooks.on_point. */
+void connect_source_point(pawl_source_context *x, const char *point);
 /* For a read() with nothing to give: lets the time pass, until the source is to stop. */
 void connect_idle(pawl_source_context *x, int timeout_ms);
 /* A log's id as 32 hex digits and a NUL. */

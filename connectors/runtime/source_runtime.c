@@ -82,6 +82,10 @@ const char *connect_source_name(const pawl_source_context *x) {
     return x->source->flow.name;
 }
 
+void connect_source_point(pawl_source_context *x, const char *point) {
+    flow_point(&x->source->flow, point);
+}
+
 void connect_idle(pawl_source_context *x, int timeout_ms) {
     struct pollfd p = {connect_wake_fd(x), POLLIN, 0};
     if (timeout_ms > 0)
@@ -390,6 +394,8 @@ static int step_once(struct pawl_source *s) {
         rc = acknowledge(s, true);
         return rc < 0 ? flow_fail(&s->flow, rc, NULL) : 0;
     }
+    if (rc > 0 && s->flow.retry_at_ns == 0)
+        flow_point(&s->flow, "source-idle"); /* what it gave so far is durable */
     return rc;
 }
 

@@ -3,12 +3,17 @@
  * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Runs until the source
  * ends, or until SIGTERM: then it drains the records read. Tests kill it. Prints the address that
  * it listens on to standard output. PROG_SOURCE_BATCH in the environment: records a batch.
+ * PROG_SOURCE_SEEN: a file of 8 bytes that gets the time, in ns of the monotonic clock, when the last
+ * look began of which all that it found is durable.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pawl_connect.h"
@@ -28,6 +33,31 @@ static int fail(const char *what, const char *why) {
 static void told(void *arg, const char *name, int severity, const char *message) {
     (void)arg;
     fprintf(stderr, "%s: severity %d: %s\n", name, severity, message);
+}
+
+static _Atomic uint64_t *seen;
+
+static void at_point(void *arg, const char *point) {
+    uint64_t *looked = arg;
+    struct timespec t;
+    if (strcmp(point, "source-idle") == 0 && *looked != 0)
+        *seen = *looked;
+    if (strcmp(point, "source-looks") != 0)
+        return;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    *looked = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void tell_what_was_seen(pawl_hooks *h) {
+    static uint64_t looked;
+    const char *path = getenv("PROG_SOURCE_SEEN");
+    int fd = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    void *at = fd >= 0 ? mmap(NULL, 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (at == MAP_FAILED)
+        return;
+    seen = at;
+    h->on_point = at_point;
+    h->on_point_arg = &looked;
 }
 
 int main(int argc, char **argv) {
@@ -57,6 +87,7 @@ int main(int argc, char **argv) {
         return fail("stream", pawl_strerror(rc));
     c.name = "src";
     c.hooks.report = told;
+    tell_what_was_seen(&c.hooks);
     const char *batch = getenv("PROG_SOURCE_BATCH");
     c.batch_records = batch != NULL ? (uint32_t)strtoul(batch, NULL, 10) : 0;
     if (pawl_source_make(argv[3], &s, &ops, &e) != 0 ||
