@@ -396,6 +396,15 @@ static bool same(const struct survey *a, const struct survey *b) {
     return yes;
 }
 
+/* Size and time of each file are those before the directory was listed once more: a copy of it that
+ * is older than this time is in the list. */
+static void keep_times(struct survey *out, const struct survey *before) {
+    for (size_t i = 0; i < out->count; i++) {
+        out->entry[i].mtime = before->entry[i].mtime;
+        out->entry[i].size = before->entry[i].size;
+    }
+}
+
 int survey_take(struct trail *s, struct survey *out) {
     struct survey again;
     if (look(s, out) != 0)
@@ -406,6 +415,8 @@ int survey_take(struct trail *s, struct survey *out) {
             return -1;
         }
         bool well = same(out, &again);
+        if (well)
+            keep_times(&again, out);
         survey_free(out);
         *out = again;
         if (well)

@@ -247,10 +247,16 @@ static int records_room(struct tail *t, size_t max, pawl_fault *f) {
     return PAWL_DONE;
 }
 
+/* The bytes before the position were read when the file had this time. */
+static void keep_time(struct tail_file *file) {
+    if (file->pos.mtime < file->seen_mtime)
+        file->pos.mtime = file->seen_mtime;
+}
+
 static void give(struct tail *t, pawl_source_batch *out, size_t count, const uint8_t *after) {
     t->given_from = t->file->pos.at;
     t->file->pos.flags &= (uint8_t) ~(TAIL_UNTERMINATED | TAIL_FINISHED);
-    t->file->pos.mtime = t->file->seen_mtime;
+    keep_time(t->file);
     move(t, after);
     tail_encode(&t->file->pos, out);
     out->item = t->file->item;
@@ -428,7 +434,7 @@ static int end_long(struct tail *t, pawl_source_batch *out, uint64_t newline, ui
     t->next = t->end = NULL;
     set_position(t, after, t->before + TAIL_WINDOW);
     t->file->pos.flags &= (uint8_t) ~(TAIL_MIDDLE | TAIL_UNTERMINATED | TAIL_FINISHED);
-    t->file->pos.mtime = t->file->seen_mtime;
+    keep_time(t->file);
     tail_encode(&t->file->pos, out);
     size_t len;
     const void *text = split_text(t->set.split, t->file->encoding, t->dead, t->dead_len, &len);
@@ -698,6 +704,14 @@ static int search_end(struct tail *t, pawl_source_batch *out, pawl_fault *f) {
     file->seen_size = (uint64_t)st.st_size;
     file->seen_mtime = tail_mtime(&st.st_mtim);
     return file->final ? end_long(t, out, t->scan_at, t->scan_at, f) : PAWL_DONE;
+}
+
+int tail_fill(struct tail *t, pawl_source_batch *out, size_t max_records, size_t max_bytes,
+              pawl_fault *f) {
+    int rc = records_room(t, max_records, f);
+    if (rc == PAWL_DONE && t->next == t->end && t->scan_at == 0)
+        rc = more(t, out, TAIL_WINDOW + max_bytes, f);
+    return rc == PAWL_DONE && t->scan_at != 0 ? search_end(t, out, f) : rc;
 }
 
 int tail_read(struct tail *t, pawl_source_batch *out, size_t max_records, size_t max_bytes,

@@ -135,6 +135,10 @@ void tail_leave(struct tail *t);
  * position have changed. RETRY: as tail_enter(). */
 int tail_read(struct tail *t, pawl_source_batch *out, size_t max_records, size_t max_bytes,
               pawl_fault *f);
+/* Only reads lines into memory, if none are there. As tail_read(); but a line longer than the
+ * buffer is given. */
+int tail_fill(struct tail *t, pawl_source_batch *out, size_t max_records, size_t max_bytes,
+              pawl_fault *f);
 /* Lines are in memory that weren't given yet. */
 bool tail_has_lines(const struct tail *t);
 /* Does the content have the bytes before the position? -1 with errno: it can't be read. */

@@ -299,7 +299,7 @@ static struct entry *copied_unseen(struct trail *s, const struct look *l, struct
         struct entry *e = &l->survey.entry[i];
         if (e->kind != ENTRY_ROTATED || e->file != NULL || !same_base(x, e) ||
             (e->packed ? x->tail.pos.at == 0 : e->size <= x->tail.pos.at) ||
-            e->mtime <= x->tail.pos.mtime)
+            e->mtime < x->tail.pos.mtime)
             continue;
         uint64_t birth = birth_of_path(e->path);
         if (birth != 0 && x->birth != 0 && birth <= x->birth)
@@ -350,13 +350,30 @@ static void report_gone(struct trail *s, struct look *l, struct file *x, bool ag
                        again ? "; reading goes on with this file from its start" : "");
 }
 
-static void restart(struct file *x) {
+/* What was copied from x is younger than x is; what it was renamed to isn't. */
+uint64_t trail_seen_until(const struct trail *s, const struct file *x) {
+    uint64_t until = x->mtime;
+    for (size_t i = 0; i < s->count; i++) {
+        const struct file *y = s->files[i];
+        struct stat st;
+        if (y == x || y->birth < x->birth || y->base == NULL || x->base == NULL ||
+            strcmp(y->base, x->base) != 0)
+            continue;
+        uint64_t mtime = y->tail.content.fd >= 0 && fstat(y->tail.content.fd, &st) == 0
+                             ? tail_mtime(&st.st_mtim)
+                             : y->mtime;
+        until = mtime >= until ? mtime + 1 : until;
+    }
+    return until;
+}
+
+static void restart(struct trail *s, struct file *x) {
     x->since = x->tail.pos.mtime;
     x->tail.pos.at = x->begun_at = 0;
     x->tail.passed_count = 0;
     x->tail.pos.flags &= (uint8_t)~TAIL_FLAGS;
     x->tail.pos.hash = tail_hash(NULL, 0);
-    x->tail.pos.mtime = x->mtime;
+    x->tail.pos.mtime = trail_seen_until(s, x);
     x->tail.seen_size = UINT64_MAX;
     x->changed = false;
     x->ended = false;
@@ -460,7 +477,7 @@ static void act(struct trail *s, struct look *l, struct file *x, struct entry *e
         /* fall through */
     case FILE_ANEW:
         trail_stop_reading(s, x);
-        restart(x);
+        restart(s, x);
         if (e != NULL && e->kind == ENTRY_LIVE)
             x->place = PLACE_LIVE;
         else
@@ -508,6 +525,7 @@ static void see_file(struct trail *s, struct look *l, struct file *x) {
     struct entry *e = x->entry, *copy = NULL;
     if (x->leaving || x->tail.pos.ident == 0)
         return;
+    bool known_before = x->changed; /* so the survey is younger than the change */
     bool found_again = (x->place == PLACE_SOUGHT || x->place == PLACE_LOST) && e != NULL;
     bool unread = false;
     struct file_evidence v = {
@@ -537,6 +555,10 @@ static void see_file(struct trail *s, struct look *l, struct file *x) {
                                                                 : COPY_NO;
     if (copy == NULL && unread)
         v.bytes = BYTES_UNREAD;
+    if (copy == NULL && v.bytes == BYTES_CHANGED && !known_before) { /* a copy may be younger */
+        s->again = l->late = true;
+        return;
+    }
     s->holds |= v.bytes == BYTES_UNREAD || v.bytes == BYTES_EMPTYING;
     enum file_action action = file_decide(&v)->action;
     if (action == FILE_LOST && x->place != PLACE_LOST && v.bytes == BYTES_NONE &&
@@ -585,6 +607,7 @@ int trail_look(struct trail *s, pawl_fault *f) {
     bool first = s->looked_ns == 0;
     s->again = s->holds = false;
     s->look_error = 0;
+    connect_source_point(s->context, "source-looks");
     if (survey_take(s, &l.survey) != 0 ||
         (l.by_inode = calloc(l.survey.count + 1, sizeof(struct entry *))) == NULL) {
         survey_free(&l.survey);
@@ -604,7 +627,7 @@ int trail_look(struct trail *s, pawl_fault *f) {
     }
     if (first)
         order_loaded(s);
-    if (!l.stop)
+    if (!l.stop && !l.late)
         trail_see_new(s, &l);
     for (size_t i = s->count; i-- > 0;)
         if (s->files[i]->leaving && s->files[i]->place == PLACE_LOST)

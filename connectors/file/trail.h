@@ -40,6 +40,8 @@
 #define HEAD_BYTES 256u
 #define SETTLED_NS UINT64_C(3000000000) /* a file that kept its size for that long is whole */
 #define REWRITE_NS UINT64_C(1000000000) /* how long an emptied file may be one being rewritten */
+/* A file that can't be read for that many attempts (about 3 s) no longer delays the next one. */
+#define ERRORS_IN_ORDER 6
 #define SURE_BYTES 32u /* this many equal bytes prove a copy even where the original has a name */
 
 enum { START_BEGINNING = 0, START_OLDEST = 1, START_END = 2 };
@@ -152,6 +154,7 @@ struct held { /* a new file that is looked at again, or passed over */
     uint64_t size, since_ns;
     uint64_t shared; /* at most this much of it was read in a file that it looked like a copy of */
     bool passed;
+    bool newer; /* a rotated one, newer than those that were read when it was first seen */
 };
 
 struct trail {
@@ -206,6 +209,9 @@ void trail_pass(struct trail *s, const struct entry *e);
 /* x reads the entry's file from now on, at the same position. False: the entry has become another
  * file, or it can't be opened. */
 bool trail_move_to(struct trail *s, struct file *x, struct entry *e);
+/* A copy of x that is not older than this has not been seen: the time of the survey's x, or after
+ * that of its youngest copy that is read. */
+uint64_t trail_seen_until(const struct trail *s, const struct file *x);
 /* Opens the content of a file by its path, if that still leads to it. -1 with errno. */
 int trail_hold(struct file *x);
 void trail_unhold(struct trail *s, struct file *x);
@@ -230,6 +236,7 @@ struct look {
     struct survey survey;
     struct entry **by_inode; /* all entries; of one inode, followed names first */
     bool stop;               /* on_replaced: stop, and bytes are gone; fault says which */
+    bool late;               /* a file was changed after the survey: that explains nothing */
     pawl_fault *fault;
 };
 
@@ -262,7 +269,7 @@ int64_t common_bytes(struct content *a, struct content *b, uint64_t most);
 /* Sets the position to the last beginning of a line that isn't after `at`, with the hash of the
  * bytes before it. -1 with errno. */
 int position_at_line(struct content *c, uint64_t at, struct tail_position *p);
-/* Opens the bytes of the entry's file. -1 with errno. */
+/* Opens the bytes of the entry's file. -1 with errno; ENOENT: as files_open(). */
 int twin_open(const struct entry *e, struct content *c);
 /* Compares a new file with those that are read. *with: the one that it is most like; *bytes: what
  * they have in common. -1 with errno: it can't be read now. */

@@ -20,21 +20,37 @@ static struct held *held_of(const struct trail *s, const struct entry *e) {
     return NULL;
 }
 
+/* The same; it is noted if it wasn't. NULL: no memory. */
+static struct held *hold(struct trail *s, const struct entry *e) {
+    struct held *h = held_of(s, e);
+    if (h != NULL)
+        return h;
+    struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
+    if (more == NULL)
+        return NULL;
+    s->held = more;
+    h = &more[s->held_count++];
+    *h = (struct held){.device = e->device,
+                       .inode = e->inode,
+                       .birth = birth_of_path(e->path),
+                       .size = UINT64_MAX};
+    return h;
+}
+
 /* The entry's file has kept `size` for a while: its own size, or that of what it is compared
  * with. */
 static bool has_settled(struct trail *s, const struct entry *e, uint64_t size) {
     uint64_t now = trail_now();
-    struct held *h = held_of(s, e);
+    struct held *h = hold(s, e);
     if (h != NULL && h->size == size)
         return now - h->since_ns >= SETTLED_NS;
-    if (h == NULL) {
-        struct held *more = realloc(s->held, (s->held_count + 1) * sizeof *more);
-        if (more == NULL)
-            return false;
-        s->held = more;
-        h = &more[s->held_count++];
-    }
-    *h = (struct held){e->device, e->inode, birth_of_path(e->path), size, now, 0, false};
+    if (h != NULL)
+        *h = (struct held){.device = e->device,
+                           .inode = e->inode,
+                           .birth = birth_of_path(e->path),
+                           .size = size,
+                           .since_ns = now,
+                           .newer = h->newer};
     return false;
 }
 
@@ -90,8 +106,27 @@ static struct file *last_of(const struct trail *s, const char *base) {
     return NULL;
 }
 
-/* Begins to read the entry's file at its beginning, at its end, or where it differs from `with`. */
-static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int start) {
+/* x's position becomes the last beginning of a line in the `common` bytes that it shares with
+ * `with`. They are hashed as `with` has them, since x may have been rewritten after it was
+ * compared: then reading it shows that it has other bytes. -1 with errno. */
+static int share(struct file *x, struct file *with, uint64_t common) {
+    bool held = with == NULL || with->tail.content.fd >= 0;
+    if (!held && trail_hold(with) != 0)
+        return -1;
+    int rc = position_at_line(with != NULL ? &with->tail.content : &x->tail.content, common,
+                              &x->tail.pos);
+    if (!held) {
+        int error = errno;
+        content_close(&with->tail.content);
+        errno = error;
+    }
+    return rc;
+}
+
+/* Begins to read the entry's file at its beginning, at its end, or after the `common` bytes that it
+ * shares with `with` (NULL: with one that doesn't have them any more). */
+static struct file *begin(struct trail *s, struct entry *e, struct file *with, uint64_t common,
+                          int start) {
     struct file *before = last_of(s, e->base);
     for (size_t i = s->count; i-- > 0;) /* the position that meant no file yet */
         if (s->files[i]->tail.pos.ident == 0)
@@ -122,12 +157,15 @@ static struct file *begin(struct trail *s, struct entry *e, uint64_t common, int
     x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
     x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
     x->size = e->size;
-    x->tail.pos.mtime = x->mtime;
+    /* Of the survey, not of the open file: one that was copied and truncated in between has a
+     * copy that is younger than this, and that the survey hasn't. */
+    x->mtime = e->mtime;
+    x->tail.pos.mtime = trail_seen_until(s, x);
     x->rank = (size_t)0;
     x->skipped = start == START_END ? "start: end" : "the same bytes as the file before it";
     if (start == START_END)
         common = (uint64_t)st.st_size;
-    if (common != 0 && position_at_line(&x->tail.content, common, &x->tail.pos) != 0) {
+    if (common != 0 && share(x, with, common) != 0) {
         trail_error(s, NULL, errno, e->path);
         files_remove(s, x);
         return NULL;
@@ -215,7 +253,7 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
         v.settled = !s->set.follow || has_settled(s, e, size) ? SETTLED_YES : SETTLED_NO;
     uint64_t shared = v.twin == TWIN_NONE ? shared_of(s, e) : 0;
     if (shared != 0) {
-        (void)begin(s, e, shared, START_BEGINNING);
+        (void)begin(s, e, NULL, shared, START_BEGINNING);
         return;
     }
     if (v.twin != TWIN_NONE && (v.of == TWIN_KEPT || v.of == TWIN_IN_PLACE))
@@ -227,10 +265,10 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
                            " bytes as the file before it, too few to prove a copy: it is read "
                            "from its start, and if it is a copy, these bytes come twice",
                            e->path, common);
-        (void)begin(s, e, 0, START_BEGINNING);
+        (void)begin(s, e, NULL, 0, START_BEGINNING);
         break;
     case NEW_BEGIN:
-        (void)begin(s, e, 0, START_BEGINNING);
+        (void)begin(s, e, NULL, 0, START_BEGINNING);
         break;
     case NEW_COPY: /* only what is left when all that can be read there was read */
         if (with->error == 0 && !with->ended && !trail_at_end(with))
@@ -244,7 +282,7 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
                                "%s begins with the same %" PRIu64
                                " bytes as the file before it: it is read from there",
                                e->path, common);
-        (void)begin(s, e, common, START_BEGINNING);
+        (void)begin(s, e, with, common, START_BEGINNING);
         break;
     case NEW_HOLD:
         s->holds = true;
@@ -300,7 +338,8 @@ static void limit_files(struct trail *s) {
  * begun, since an older one that is begun after a newer one would be passed over. */
 static bool begin_all(struct trail *s, struct survey *v) {
     for (size_t i = 0; i < v->count; i++) {
-        if (v->entry[i].kind == ENTRY_OTHER || begin(s, &v->entry[i], 0, START_BEGINNING) != NULL ||
+        if (v->entry[i].kind == ENTRY_OTHER ||
+            begin(s, &v->entry[i], NULL, 0, START_BEGINNING) != NULL ||
             (s->look_error == 0 && !s->again)) /* one that is passed over */
             continue;
         for (size_t k = 0; k < i; k++)
@@ -325,7 +364,7 @@ static void begin_first(struct trail *s, struct look *l) {
     if (s->begun)
         return;
     if (live != NULL) {
-        (void)begin(s, live, 0, s->set.start);
+        (void)begin(s, live, NULL, 0, s->set.start);
         return;
     }
     if (s->count != 0 || v->error != 0 || v->absent || !s->set.follow)
@@ -365,6 +404,23 @@ static bool was_copied_since(struct trail *s, const struct entry *e) {
     return false;
 }
 
+/* A rotated file that isn't begun yet, since it is held back or can't be read now, stays newer than
+ * those that were read: else it would be passed over once a newer one is read. True: newer ones
+ * wait for it. */
+static bool keep_newer(struct trail *s, const struct entry *e) {
+    if (e->file != NULL || is_passed(s, e))
+        return false;
+    struct held *h = hold(s, e);
+    if (h != NULL)
+        h->newer = true;
+    return s->attempts <= ERRORS_IN_ORDER;
+}
+
+static bool is_kept_newer(const struct trail *s, const struct entry *e) {
+    const struct held *h = held_of(s, e);
+    return h != NULL && h->newer && h->birth == birth_of_path(e->path);
+}
+
 static void see_group(struct trail *s, struct entry *from, struct entry *to) {
     struct entry *last = NULL;
     bool some_lost = false;
@@ -376,7 +432,8 @@ static void see_group(struct trail *s, struct entry *from, struct entry *to) {
         if (e->file != NULL || (s->glob != NULL && e->size == 0))
             continue;
         bool newer = last != NULL ? e > last : some_lost && e->mtime > lost;
-        newer = newer || (e->kind == ENTRY_ROTATED && was_copied_since(s, e));
+        newer =
+            newer || (e->kind == ENTRY_ROTATED && (is_kept_newer(s, e) || was_copied_since(s, e)));
         if (s->glob != NULL && e->kind == ENTRY_LIVE && live_files(s) >= s->set.files_max) {
             s->not_read++;
             continue;
@@ -385,6 +442,8 @@ static void see_group(struct trail *s, struct entry *from, struct entry *to) {
                 e->kind == ENTRY_LIVE      ? NEW_FOLLOWED
                 : e->kind == ENTRY_ROTATED ? (newer ? NEW_NEWER : NEW_OLDER)
                                            : NEW_OTHER);
+        if (e->kind == ENTRY_ROTATED && newer && keep_newer(s, e))
+            break;
         for (struct entry *k = from; k < to && e->file != NULL; k++) /* other names of it */
             if (k->inode == e->inode && k->device == e->device)
                 k->file = e->file;

@@ -18,8 +18,6 @@
 #define BEHIND_NS UINT64_C(1000000000) /* between two looks while there are lines to read */
 #define RETRY_MAX_MS 2000
 #define ROUNDS_MAX 1000
-/* A file that can't be read for that many attempts (about 3 s) no longer delays the next one. */
-#define ERRORS_IN_ORDER 6
 
 /* ---- errors that pass */
 
@@ -227,6 +225,32 @@ static void nothing_new(struct trail *s, struct file *x, bool written) {
     trail_finish_nameless(x);
 }
 
+/* Was x changed after the last look saw it? */
+static bool changed_since_look(const struct file *x) {
+    struct stat st;
+    return fstat(x->tail.content.fd, &st) != 0 || tail_mtime(&st.st_mtim) != x->mtime ||
+           (uint64_t)st.st_size != x->size;
+}
+
+/* Reads lines of x, and gives them. The bytes before the position prove little in the first
+ * TAIL_WINDOW bytes of a file: it may have been copied and truncated since the last look, and these
+ * be its next lines. So there they are read into memory first, and given after a look that is
+ * younger than they are. */
+static int read_lines(struct trail *s, struct file *x, pawl_source_batch *out, size_t max_records,
+                      size_t max_bytes, pawl_fault *f) {
+    if (x->tail.pos.at < TAIL_WINDOW && !tail_has_lines(s->tail) && x->place == PLACE_LIVE &&
+        s->set.follow) {
+        int rc = tail_fill(s->tail, out, max_records, max_bytes, f);
+        if (rc != PAWL_DONE || out->item != NULL || !tail_has_lines(s->tail))
+            return rc;
+        if (changed_since_look(x)) {
+            s->again = true;
+            return PAWL_DONE;
+        }
+    }
+    return tail_read(s->tail, out, max_records, max_bytes, f);
+}
+
 /* Reads from x. DONE with out->item NULL: it has no more now, or can't be read. */
 static int read_one(struct trail *s, struct file *x, pawl_source_batch *out, size_t max_records,
                     size_t max_bytes, pawl_fault *f) {
@@ -234,7 +258,7 @@ static int read_one(struct trail *s, struct file *x, pawl_source_batch *out, siz
     errno = 0;
     int rc = enter(s, x, f);
     if (rc == PAWL_DONE)
-        rc = tail_read(s->tail, out, max_records, max_bytes, f);
+        rc = read_lines(s, x, out, max_records, max_bytes, f);
     int error = errno;
     if (rc == PAWL_RETRY && error == ENOMEM)
         return rc;
@@ -251,7 +275,7 @@ static int read_one(struct trail *s, struct file *x, pawl_source_batch *out, siz
     } else if (rc == PAWL_ENDED) {
         x->ended = true;
         s->again |= x->aside_ns != 0;
-    } else if (rc == PAWL_DONE && out->item == NULL)
+    } else if (rc == PAWL_DONE && out->item == NULL && !tail_has_lines(s->tail))
         nothing_new(s, x, mtime != x->tail.seen_mtime);
     if (out->item != NULL) {
         trail_name(s, x, out->count);

@@ -164,6 +164,18 @@ static bool rewritten(const struct entry *e, const struct stat *copy, uint64_t c
     return e->size == common && e->mtime > tail_mtime(&copy->st_mtim);
 }
 
+/* Were the bytes compared those of which x's position says that they were read? Where x has been
+ * truncated or rewritten meanwhile, the next look decides about x first: the new file may be a copy
+ * of what x had. -1 with errno. */
+static int still_same(struct file *x) {
+    int same = tail_matches(&x->tail.content, &x->tail.pos);
+    if (same == 0) {
+        x->changed = true;
+        errno = EINTR;
+    }
+    return same > 0 ? 0 : -1;
+}
+
 /* Compares the new file `c` with x. */
 static int compare(const struct trail *s, struct file *x, const struct entry *e, struct content *c,
                    struct new_evidence *out, uint64_t *bytes) {
@@ -173,7 +185,7 @@ static int compare(const struct trail *s, struct file *x, const struct entry *e,
         return -1;
     bool packed = x->tail.content.unpack != NULL;
     int64_t n = common_bytes(&x->tail.content, c, packed ? UINT64_MAX : (uint64_t)st.st_size);
-    if (n < 0)
+    if (n < 0 || still_same(x) != 0)
         return -1;
     *bytes = (uint64_t)n;
     if (at == 0) /* nothing was read of it: a copy has all of it, or it has all of the copy */
@@ -215,7 +227,8 @@ static bool comparable(const struct trail *s, const struct file *x, const struct
 }
 
 int twin_open(const struct entry *e, struct content *c) {
-    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    int fd = files_open(e, &st);
     return fd >= 0 ? content_open(c, fd, e->name) : -1;
 }
 

@@ -3,8 +3,8 @@
  * Runs a source into a log: prog_source LOG STREAM TYPE [NAME=VALUE...]. Runs until the source
  * ends, or until SIGTERM: then it drains the records read. Tests kill it. Prints the address that
  * it listens on to standard output. PROG_SOURCE_BATCH in the environment: records a batch.
- * PROG_SOURCE_SEEN: a file of 8 bytes that gets the time, in ns of the monotonic clock, when the last
- * look began of which all that it found is durable.
+ * PROG_SOURCE_SEEN: a file of 8 bytes that gets the time, in ns of the monotonic clock, when the
+ * last look began of which all that it found is durable.
  */
 #include <fcntl.h>
 #include <signal.h>

@@ -7,7 +7,8 @@
 struct feed *feed_new(const char *type) {
     struct feed *f = calloc(1, sizeof *f);
     assert_non_null(f);
-    strcpy(f->dir, "/tmp/test_source.XXXXXX");
+    const char *tmp = getenv("TMPDIR");
+    snprintf(f->dir, sizeof f->dir, "%.40s/test_source.XXXXXX", tmp != NULL ? tmp : "/tmp");
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->path, sizeof f->path, "%s/in", f->dir);
     f->type = type;
