@@ -28,6 +28,15 @@ int damage_error(const struct scan *s, const struct scan_end *end) {
         why);
 }
 
+int full_error(const struct scan *s, uint64_t lsn) {
+    char name[24];
+    segment_name(name, s->index, "seg");
+    return fail_at(PAWL_DAMAGED, 0, "", name, lsn,
+                   "segment-full: %s is full up to its end (LSN %llu) and has no room for its "
+                   "seal; no version of Pawl wrote it so. It can be read, not written to",
+                   name, (unsigned long long)lsn);
+}
+
 /* Walks one segment, handing frames over. *checkpoint: whether the first frame was a real
  * checkpoint. In salvage, damage is jumped over. */
 static int walk(struct scan *s, const struct replay *r, bool salvage, struct scan_end *end,
@@ -273,7 +282,9 @@ static int replay_segments(struct seam *io, struct mem *m, enum replay_mode mode
         if (rc == 0 && n == x->last) {
             scan_end(&g->scan);
             out->start.file = g->file;
-            return 0;
+            return mode == REPLAY_WRITE && !scan_can_seal(&g->scan)
+                       ? full_error(&g->scan, g->scan.accepted_end)
+                       : 0;
         }
         end_reading(io, g);
         TRY(rc);

@@ -54,5 +54,7 @@ PAWL_CHECKED int replay_log(struct seam *io, struct mem *m, enum replay_mode mod
 
 /* The error for an end that is damage. */
 int damage_error(const struct scan *s, const struct scan_end *end);
+/* The error for a segment that can't be sealed, as its last frame ends at `lsn`. */
+int full_error(const struct scan *s, uint64_t lsn);
 
 #endif

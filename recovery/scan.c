@@ -298,6 +298,11 @@ bool scan_sealed(const struct scan *s) {
     return s->kind == FRAME_SEAL || (s->kind == FRAME_LOST && s->at % s->segment_size == 0);
 }
 
+bool scan_can_seal(const struct scan *s) {
+    uint64_t at = align_up(offset_of(s, s->accepted_end), BLOCK);
+    return scan_sealed(s) || at + FRAME_HEADER_SIZE <= s->segment_size;
+}
+
 /* A frame's counts, and what it adds to them. */
 static void note_counts(struct scan *s, const struct frame_header *h, const uint8_t *frame) {
     if (!s->counts)

@@ -91,6 +91,9 @@ void scan_rewind(struct scan *s, const struct segment_header *h);
 PAWL_CHECKED int scan_next(struct scan *s, struct scan_frame *f);
 /* Did the walk reach the segment's end: its SEAL, or a LOST frame in its place? */
 bool scan_sealed(const struct scan *s);
+/* Is the segment sealed, or is there room for a SEAL after the last frame? No writer fills a
+ * segment so that there is none: nothing could ever be appended to such a log. */
+bool scan_can_seal(const struct scan *s);
 /* Gathers the evidence where scan_next() ended and decides. */
 PAWL_CHECKED int scan_judge(struct scan *s, struct scan_end *end);
 /* Is what lies there surely none of this segment's? Behind a CLOSE nothing is written before the

@@ -71,6 +71,13 @@ static int on_end(struct verify *v, struct scan *s) {
     if (end.decision == NULL)
         return 0;
     if (end.decision->action != DAMAGE) {
+        if (!scan_can_seal(s)) {
+            pawl_error e;
+            full_error(s, s->accepted_end);
+            fail_copy(&e);
+            verify_tell(v->check, PAWL_DAMAGED, s->index, s->accepted_end, 0, "segment-full", "%s",
+                        e.message);
+        }
         if (end.decision->action == CUT && !scan_leftover(s, &end)) {
             v->check->torn_bytes = align_up(end.lsn + 1, BLOCK) - end.lsn;
             verify_tell(v->check, 0, s->index, end.lsn, v->check->torn_bytes, end.decision->label,

@@ -240,7 +240,12 @@ static void scratch_done(struct wal *w) {
 static void seal(struct wal *w) {
     assert(w->state == WAL_RUNNING);
     struct bytes *body = scratch(w);
-    if (w->hooks.index(w->hooks.ctx, body, index_max(w->segment_size)) != 0)
+    /* recovery knows that there is room for a SEAL, but perhaps not for its index */
+    uint64_t max = index_max(w->segment_size),
+             room = wal_base(w) + w->segment_size - w->tail - FRAME_HEADER_SIZE;
+    if (room < RUN_SIZE + max)
+        max = room < RUN_SIZE ? 0 : room - RUN_SIZE;
+    if (w->hooks.index(w->hooks.ctx, body, (size_t)max) != 0)
         body->len = 0; /* no memory for an index: the segment is then read from its first frame */
     struct run r = {.type = RUN_INDEX,
                     .count = (uint32_t)(body->len / INDEX_ENTRY_SIZE),
