@@ -292,7 +292,9 @@ class Log:
         known, base = (p + f.BLOCK - 1) // f.BLOCK * f.BLOCK, index * self.size
         if f.nonzero_at(data, p - base, known - base) is not None:
             known = p
-        witness = self._witness(data, known + 8, known, index, epoch)
+        # The header and the first frame are written together: whoever knew any of it knew all.
+        durable = known if before else base
+        witness = self._witness(data, known + 8, durable, index, epoch)
         if witness is not None:
             self._damage(
                 p, witness, "a later frame at LSN %d says that these bytes were durable" % witness
