@@ -65,12 +65,18 @@ uint64_t age_passed(const struct age_stamp *from, const struct seam_clock *now,
     }
 }
 
+/* Both may come from a file: a sum that doesn't fit is the greatest age that does. */
+static uint64_t older_by(uint64_t age_ns, uint64_t passed) {
+    uint64_t sum;
+    return __builtin_add_overflow(age_ns, passed, &sum) ? UINT64_MAX : sum;
+}
+
 int64_t age_move(struct age_stamp *at, const struct seam_clock *now) {
     enum age_case c;
     uint64_t passed = age_passed(at, now, &c), before = at->age_ns;
-    int64_t set = (int64_t)(now->wall_ns - at->wall_ns) - (int64_t)passed;
+    int64_t set = (int64_t)(now->wall_ns - at->wall_ns - passed);
     bool jumped = c == AGE_SAME_BOOT && apart(now->wall_ns, at->wall_ns + passed) > slack(passed);
-    *at = (struct age_stamp){.age_ns = before + passed,
+    *at = (struct age_stamp){.age_ns = older_by(before, passed),
                              .boot_ns = now->boot_ns,
                              .boot_id = now->boot_id,
                              .wall_ns = now->wall_ns,

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "connectors/file/tail.h"
+#include "connectors/text/time_ns.h"
 
 #define SPARE (SPLIT_SPARE + 4)          /* of a chunk, with room for a line end */
 #define MARK_MAX 3u                      /* bytes of a byte order mark */
@@ -37,7 +38,7 @@ uint64_t tail_hash(const uint8_t *bytes, size_t n) {
 }
 
 uint64_t tail_mtime(const struct timespec *t) {
-    return ((uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec) >> 16;
+    return (uint64_t)time_ns(t->tv_sec, t->tv_nsec) >> 16;
 }
 
 void tail_encode(const struct tail_position *p, pawl_source_batch *out) {
@@ -536,7 +537,7 @@ static int jump_hole(struct tail *t, pawl_fault *f) {
 /* ---- the end of the file */
 
 static int64_t age_ns(const struct stat *st) {
-    return connect_wall_ns() - ((int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec);
+    return connect_wall_ns() - time_ns(st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
 }
 
 /* The compressed file ends before its bytes do. True: it may still be written. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "connectors/file/trail.h"
+#include "connectors/text/time_ns.h"
 
 /* ---- identity */
 
@@ -19,7 +20,7 @@ uint64_t birth_of(int fd) {
 #ifdef STATX_BTIME
     struct statx x;
     if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &x) == 0 && (x.stx_mask & STATX_BTIME) != 0)
-        return (uint64_t)x.stx_btime.tv_sec * 1000000000u + x.stx_btime.tv_nsec;
+        return (uint64_t)time_ns(x.stx_btime.tv_sec, x.stx_btime.tv_nsec);
 #endif
     (void)fd;
     return 0;
@@ -29,7 +30,7 @@ uint64_t birth_of_path(const char *path) {
 #ifdef STATX_BTIME
     struct statx x;
     if (statx(AT_FDCWD, path, 0, STATX_BTIME, &x) == 0 && (x.stx_mask & STATX_BTIME) != 0)
-        return (uint64_t)x.stx_btime.tv_sec * 1000000000u + x.stx_btime.tv_nsec;
+        return (uint64_t)time_ns(x.stx_btime.tv_sec, x.stx_btime.tv_nsec);
 #endif
     (void)path;
     return 0;

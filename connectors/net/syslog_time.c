@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "connectors/text/time_ns.h"
+
 static bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
@@ -71,13 +73,6 @@ static enum zone zone_of(const char **p, const char *end, int *seconds) {
     return colon ? ZONE_RFC : ZONE_LOOSE;
 }
 
-static bool date_exists(int year, int month, int day) {
-    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    return year >= 1970 && year <= 2200 && month >= 1 && month <= 12 && day >= 1 &&
-           day <= days[month - 1] + (month == 2 && leap);
-}
-
 size_t syslog_time_iso(const char *p, const char *end, bool zone, int64_t *ns) {
     const char *from = p;
     struct tm tm = {0};
@@ -86,16 +81,14 @@ size_t syslog_time_iso(const char *p, const char *end, bool zone, int64_t *ns) {
     *ns = 0;
     if (!digits(&p, end, 4, &year) || !literal(&p, end, '-') || !digits(&p, end, 2, &month) ||
         !literal(&p, end, '-') || !digits(&p, end, 2, &day) || !literal(&p, end, 'T') ||
-        !date_exists(year, month, day) || !clock_time(&p, end, &tm) || !fraction(&p, end, &part))
+        !time_date_exists(year, month, day) || !clock_time(&p, end, &tm) ||
+        !fraction(&p, end, &part))
         return 0;
     enum zone kind = zone_of(&p, end, &offset);
     if (kind == ZONE_BAD || (zone && kind != ZONE_RFC))
         return 0;
-    tm.tm_year = year - 1900;
-    tm.tm_mon = month - 1;
-    tm.tm_mday = day;
-    if (kind != ZONE_NONE)
-        *ns = ((int64_t)timegm(&tm) - offset) * 1000000000 + part;
+    if (kind != ZONE_NONE && !time_of_date(&tm, year, month, day, offset, part, ns))
+        *ns = 0;
     return (size_t)(p - from);
 }
 
@@ -123,7 +116,7 @@ size_t syslog_time_bsd(const char *p, const char *end) {
     p += 4;
     p += p < end && *p == ' ';
     int wide = end - p >= 2 && is_digit(p[1]) ? 2 : 1;
-    if (!digits(&p, end, wide, &day) || !date_exists(2000, (int)month / 3 + 1, day))
+    if (!digits(&p, end, wide, &day) || !time_date_exists(2000, (int)month / 3 + 1, day))
         return 0;
     size_t year = year_at(p, end); /* before the time of day */
     p += year;

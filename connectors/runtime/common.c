@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "connectors/runtime/connect.h"
+#include "connectors/text/time_ns.h"
 
 #define HEADERS_MAX 64
 
@@ -54,7 +55,7 @@ uint64_t connect_now(const pawl_hooks *h) {
 int64_t connect_wall_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    return time_ns(t.tv_sec, t.tv_nsec);
 }
 
 int connect_position_fault(int code, pawl_fault *f) {

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "connectors/text/columns.h"
+#include "connectors/text/time_ns.h"
 #include "connectors/text/utf8.h"
 
 enum {
@@ -261,12 +262,13 @@ static int64_t floor_div(int64_t a, int64_t b) {
 }
 
 static void timestamp(struct column_value *v, int64_t ns) {
-    time_t s = floor_div(ns, 1000000000);
+    time_t s = floor_div(ns, TIME_NS_PER_S);
+    int64_t part = ns % TIME_NS_PER_S; /* of the smallest, s seconds don't fit */
     struct tm t;
     gmtime_r(&s, &t);
     int n = snprintf(v->own, sizeof v->own, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", t.tm_year + 1900,
                      t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec,
-                     (int)(ns - (int64_t)s * 1000000000));
+                     (int)(part < 0 ? part + TIME_NS_PER_S : part));
     v->type = COLUMN_TEXT;
     v->text = v->own;
     v->len = (size_t)n;

@@ -4,7 +4,7 @@
  */
 #include "connectors/text/rfc3339.h"
 
-#include <time.h>
+#include "connectors/text/time_ns.h"
 
 struct text {
     const char *at, *end;
@@ -54,18 +54,13 @@ bool rfc3339_parse(const char *text, size_t len, int64_t *ns) {
     struct text t = {text, text + len};
     struct tm m = {0};
     int64_t part = 0;
-    int east;
-    if (!number(&t, 4, &m.tm_year) || !literal(&t, '-') || !number(&t, 2, &m.tm_mon) ||
-        !literal(&t, '-') || !number(&t, 2, &m.tm_mday) ||
-        (!literal(&t, 'T') && !literal(&t, 't')) || !number(&t, 2, &m.tm_hour) ||
-        !literal(&t, ':') || !number(&t, 2, &m.tm_min) || !literal(&t, ':') ||
-        !number(&t, 2, &m.tm_sec) || (literal(&t, '.') && !fraction(&t, &part)) ||
-        !zone(&t, &east) || t.at != t.end || m.tm_year < 1970 || m.tm_year > 2200 || m.tm_mon < 1 ||
-        m.tm_mon > 12 || m.tm_mday < 1 || m.tm_mday > 31 || m.tm_hour > 23 || m.tm_min > 59 ||
-        m.tm_sec > 60)
+    int east, year, month, day;
+    if (!number(&t, 4, &year) || !literal(&t, '-') || !number(&t, 2, &month) || !literal(&t, '-') ||
+        !number(&t, 2, &day) || (!literal(&t, 'T') && !literal(&t, 't')) ||
+        !number(&t, 2, &m.tm_hour) || !literal(&t, ':') || !number(&t, 2, &m.tm_min) ||
+        !literal(&t, ':') || !number(&t, 2, &m.tm_sec) ||
+        (literal(&t, '.') && !fraction(&t, &part)) || !zone(&t, &east) || t.at != t.end ||
+        !time_date_exists(year, month, day) || m.tm_hour > 23 || m.tm_min > 59 || m.tm_sec > 60)
         return false;
-    m.tm_year -= 1900;
-    m.tm_mon -= 1;
-    *ns = ((int64_t)timegm(&m) - east) * 1000000000 + part;
-    return true;
+    return time_of_date(&m, year, month, day, east, part, ns);
 }

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Nanoseconds since 1970, of the years 1970 to 2200. Digits below a nanosecond are dropped. False:
- * the text isn't a time, or has something after it. */
+ * the text isn't a time, has something after it, or says a date that doesn't exist. */
 bool rfc3339_parse(const char *text, size_t len, int64_t *ns);
 
 #endif

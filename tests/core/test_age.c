@@ -104,6 +104,32 @@ static void cases(void **state) {
         assert_true(met[i]);
 }
 
+/* A stamp comes from a file, so its numbers may be any. */
+static void stamps_that_no_log_writes(void **state) {
+    static const struct {
+        const char *label;
+        struct age_stamp from;
+        struct seam_clock now;
+        uint64_t age_ns;
+    } stamps[] = {
+        {"as old as can be", {UINT64_MAX, S, 7, NOW, 1}, {NOW + S, 2 * S, 7, false}, UINT64_MAX},
+        {"nearly", {UINT64_MAX - S, S, 7, NOW, 1}, {NOW, 9 * S, 7, false}, UINT64_MAX},
+        {"clocks at their ends", {0, 0, 7, 0, 1}, {UINT64_MAX, UINT64_MAX, 7, false}, UINT64_MAX},
+        {"far ahead of now", {5, S, 7, UINT64_MAX, 1}, {NOW, 2 * S, 7, false}, 5 + S},
+        {"half of the range apart",
+         {5, 0, 7, UINT64_C(1) << 63, 1},
+         {0, UINT64_C(1) << 63, 7, false},
+         5 + (UINT64_C(1) << 63)},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof stamps / sizeof stamps[0]; i++) {
+        struct age_stamp at = stamps[i].from;
+        print_message("%s\n", stamps[i].label);
+        (void)age_move(&at, &stamps[i].now);
+        assert_true(at.age_ns == stamps[i].age_ns);
+    }
+}
+
 static void what_was_set_is_told(void **state) {
     (void)state;
     struct age_stamp at = {0, S, 7, NOW, AGE_VALID};
@@ -342,6 +368,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cases),
+        cmocka_unit_test(stamps_that_no_log_writes),
         cmocka_unit_test(what_was_set_is_told),
         cmocka_unit_test(the_limit_itself_is_kept),
         TEST(not_a_moment_early),

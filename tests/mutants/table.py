@@ -218,6 +218,8 @@ MUTANTS = [
     ("retention-a-minute-early", "PAWL-11", "wal/age.c",
      "(now->age_ns - next->age_ns) / NS_PER_MS > limit_ms;",
      "(now->age_ns - next->age_ns) / NS_PER_MS + 60000 > limit_ms;"),
+    ("age-of-a-file-wraps", "PAWL-11", "wal/age.c",
+     "&sum) ? UINT64_MAX : sum;", "&sum) ? sum : sum;"),
     ("age-by-the-wall-clock", "PAWL-11", "wal/age.c",
      "        return now->boot_ns - from->boot_ns;", "        return now->wall_ns - from->wall_ns;"),
     ("age-by-any-clock-after-a-boot", "PAWL-11", "wal/age.c",

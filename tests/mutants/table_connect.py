@@ -30,7 +30,7 @@ CATCHERS = [
     ("connectors/postgres/source_", ["source_postgres", "source_postgres_replaced"]),
     ("connectors/postgres/", ["sink_postgres", "sink_postgres_replaced", "sink_postgres_kill",
                               "source_postgres"]),
-    ("connectors/text/", ["encode", "json_scan", "split", "json_users", "processor_make", "sink_exec",
+    ("connectors/text/", ["times", "encode", "json_scan", "split", "json_users", "processor_make", "sink_exec",
                           "source_text", "sink_file", "run_types", "sink_sqlite"]),
     ("processors/", ["processor_make", "json_users", "run_types", "run_pipeline"]),
     ("cli/run/", ["run_variables", "run_config", "check_works", "run_failures", "run_pipeline",
@@ -39,6 +39,11 @@ CATCHERS = [
 ]
 
 MUTANTS = [
+    # ---- times
+    ("time-after-2262-wraps", "PAWL-3", "connectors/text/time_ns.h",
+     "               ? INT64_MAX\n", "               ? ns\n"),
+    ("date-that-does-not-exist-taken", "PAWL-3", "connectors/text/time_ns.h",
+     "day <= days[month - 1] + (month == 2 && leap);", "day <= 31 + (month == 2 && leap);"),
     # ---- files
     ("strange-part-removed", "PAWL-15", "connectors/file/sink_file_place.c",
      "int rc = reach_rename(s->dir, name, to);", "int rc = unlinkat(s->dir, name, 0);"),

@@ -344,10 +344,12 @@ void common_drop_cache(struct seam *s, int file) {
 
 /* ---------------------------------------------------------------- time, random bytes, space */
 
+/* Within 0 and INT64_MAX, since records have their time as an int64_t: a clock that was set before
+ * 1970 or after 2262 says the nearest time that there is. */
 static uint64_t clock_ns(clockid_t id) {
     struct timespec t = {0};
     clock_gettime(id, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+    return common_time_ns(t.tv_sec, t.tv_nsec);
 }
 
 uint64_t common_now(struct seam *s) {

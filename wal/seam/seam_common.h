@@ -55,6 +55,16 @@ struct start {
 PAWL_CHECKED int posix_create(const struct start *st, struct common **out);
 PAWL_CHECKED int uring_create(const struct start *st, struct common **out, const char **why);
 
+/* Nanoseconds since 1970, within 0 and INT64_MAX. */
+static inline uint64_t common_time_ns(int64_t s, int64_t part) {
+    int64_t ns;
+    if (s < 0)
+        return 0;
+    return __builtin_mul_overflow(s, INT64_C(1000000000), &ns) ||
+                   __builtin_add_overflow(ns, part, &ns)
+               ? (uint64_t)INT64_MAX
+               : (uint64_t)ns;
+}
 PAWL_CHECKED int common_init(struct common *c, const struct start *st);
 void common_end(struct common *c); /* releases the lock, closes every descriptor */
 
