@@ -38,7 +38,7 @@ C_TESTS = [
     "committers", "recent_reads", "retention", "edges", "scars", "other_history", "features", "any",
     "lock_free_io", "catalog", "sink_runtime", "fence", "split", "decompress", "source_packed",
     "source_text", "sink_file_lost", "age",
-    "failed_processor", "frame", "syslog_parse", "source_socket", "source_syslog", "source_tls",
+    "failed_processor", "feeds", "frame", "syslog_parse", "source_socket", "source_syslog", "source_tls",
     "net_peer", "listen",
 ]
 
@@ -126,7 +126,8 @@ def caught_by(build, cwd, names, only=None):
             continue
         begun = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   cwd=cwd, start_new_session=True)
+                                   cwd=cwd, start_new_session=True,
+                                   env=dict(os.environ, PAWL_SOURCE_DIR=cwd))
         try:
             code = process.wait(timeout=LIMIT_S if names is None else None)
         except subprocess.TimeoutExpired:
