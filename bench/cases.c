@@ -239,6 +239,37 @@ static void topology_cases(struct bench *b) {
     add_goal(c, AGAINST_SIDE, 1, true, 0, "x one partition");
 }
 
+/* A pipeline that runs all the time, beside the same work done step by step in one thread. */
+static void steady_cases(struct bench *b) {
+    static const struct {
+        uint32_t threads, partitions, stages, batch;
+        bool committed;
+        double goal;
+        const char *title;
+    } rows[] = {
+        {1, 1, 1, 1000, false, 0.8, "one worker, one partition, batches of 1000"},
+        {2, 4, 1, 1000, false, 0.8, "two workers, four partitions, batches of 1000"},
+        {2, 64, 1, 1000, false, 0.7, "two workers, 64 partitions, batches of 1000"},
+        {2, 4, 5, 1000, false, 0.2, "two workers, four partitions, five stages, batches of 1000"},
+        {1, 1, 1, 1000, true, 0, "one worker that reads durable records, batches of 1000"},
+        {1, 1, 1, 10, false, 0, "one worker, one partition, batches of 10"},
+    };
+    char name[32];
+    for (uint32_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct setting one = bench_setting(b, 100, rows[i].batch), s = one;
+        s.threads = rows[i].threads, s.partitions = rows[i].partitions;
+        s.stages = rows[i].stages, s.committed = rows[i].committed;
+        struct bench_case *c =
+            bench_add_case(b, PER_SECOND_RECORDS, named(name, "steady", 100, i + 1),
+                           "running all the time: %s, 100 B", rows[i].title);
+        c->full_only = i != 1;
+        bench_add_side(c, "pawl_run()", job_steady, s);
+        bench_add_side(c, "step by step", job_step, one);
+        whole_turns(b, c);
+        add_goal(c, AGAINST_SIDE, 1, true, rows[i].goal, "x one thread, step by step");
+    }
+}
+
 /* ---- the whole log */
 
 static void log_cases(struct bench *b) {
@@ -315,6 +346,7 @@ bool bench_make(struct bench *b, const char *const *only) {
     append_case(b);
     memory_case(b);
     topology_cases(b);
+    steady_cases(b);
     log_cases(b);
     appliance_cases(b);
     return bench_keep(b, only);

@@ -34,6 +34,9 @@ void job_worker_p50(const struct setting *s, struct turn *t);
 void job_fan_out(const struct setting *s, struct turn *t);
 /* s->partitions, as many worker threads as processors; records/s */
 void job_partitions(const struct setting *s, struct turn *t);
+/* a writer that never waits for its commits, and s->threads workers that run all the time, through
+ * s->stages processors of s->partitions; retention by consumption; records/s */
+void job_steady(const struct setting *s, struct turn *t);
 
 /* ---- jobs_log.c: the whole log */
 /* only appending: batches, many in flight; payload bytes/s */

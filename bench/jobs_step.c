@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -251,4 +252,96 @@ void job_fan_out(const struct setting *s, struct turn *t) {
 void job_partitions(const struct setting *s, struct turn *t) {
     run_stage(s, t, 1, s->partitions, s->threads);
     t->value = (double)t->records * 1e9 / (double)t->ns;
+}
+
+/* ---- a pipeline that runs all the time: a writer, and workers that never end */
+
+#define BACKLOG_BYTES (UINT64_C(32) << 20) /* a source with flow control waits there */
+
+struct steady {
+    struct log l;
+    const struct setting *s;
+    uint32_t last;
+    _Atomic uint64_t done; /* records that the last stage has emitted */
+    _Atomic bool put;      /* the writer writes */
+    uint64_t written;
+};
+
+static int copy_last(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
+    struct steady *t = arg;
+    if (pawl_emit_many(ctx, t->last, records[0].partition, records, count) != 0)
+        return -1;
+    atomic_fetch_add(&t->done, count);
+    return 0;
+}
+
+static void *steady_workers(void *arg) {
+    struct steady *t = arg;
+    int code = pawl_run(t->l.log, t->s->threads, 0);
+    check(code == PAWL_STOPPED ? 0 : code, "run");
+    return NULL;
+}
+
+static void *steady_writer(void *arg) {
+    struct steady *t = arg;
+    const struct setting *s = t->s;
+    uint32_t p = 0;
+    do {
+        pawl_tx *tx;
+        check(pawl_begin(t->l.log, &tx), "begin");
+        log_put_records(&t->l, tx, p, s->batch, s->record, t->written);
+        check(pawl_commit_async(tx, NULL, NULL, NULL), "commit");
+        t->written += s->batch;
+        p = (p + 1) % s->partitions;
+        while ((t->written - atomic_load(&t->done)) * s->record > BACKLOG_BYTES)
+            measure_sleep_until(measure_now() + 50000);
+    } while (atomic_load(&t->put));
+    return NULL;
+}
+
+/* Writes until `end`, and waits until the last stage has emitted all of it, durably. */
+static void steady_until(struct steady *t, uint64_t end) {
+    pthread_t writer;
+    atomic_store(&t->put, true);
+    if (pthread_create(&writer, NULL, steady_writer, t) != 0)
+        give_up("no thread");
+    measure_sleep_until(end);
+    atomic_store(&t->put, false);
+    pthread_join(writer, NULL);
+    while (atomic_load(&t->done) < t->written)
+        measure_sleep_until(measure_now() + 20000);
+    check(pawl_sync(t->l.log), "sync");
+}
+
+void job_steady(const struct setting *s, struct turn *turn) {
+    struct steady t = {.s = s};
+    struct stage stages[64];
+    pawl_retention consumed = {.consumed = 1};
+    pthread_t runner;
+    log_open(&t.l, s, s->partitions);
+    check(pawl_retention_set(t.l.log, &consumed), "retention");
+    uint32_t from = t.l.in;
+    for (uint32_t i = 0; i + 1 < s->stages; i++) {
+        stages[i] = (struct stage){{create(&t.l, "stage", i, s->partitions)}, 1};
+        add(&t.l, "p", i, from, &stages[i], 0);
+        from = stages[i].out[0];
+    }
+    t.last = create(&t.l, "last", 0, s->partitions);
+    pawl_processor_config config = PAWL_PROCESSOR_INIT;
+    config.name = "last", config.inputs = &from, config.input_count = 1;
+    config.process = copy_last, config.arg = &t, config.committed_input = s->committed;
+    check(pawl_processor_add(t.l.log, &config, NULL), "adding a processor");
+    if (pthread_create(&runner, NULL, steady_workers, &t) != 0)
+        give_up("no thread");
+    steady_until(&t, measure_now() + setting_warm_ns(s));
+    uint64_t before = t.done;
+    for (uint64_t end; slice_begin(turn, &end); slice_end(turn))
+        steady_until(&t, end);
+    turn->records = t.done - before;
+    turn->commits = turn->records / s->batch;
+    turn->payload = (1 + s->stages) * turn->records * s->record;
+    turn->value = (double)turn->records * 1e9 / (double)turn->ns;
+    pawl_stop(t.l.log);
+    pthread_join(runner, NULL);
+    log_close(&t.l, turn);
 }

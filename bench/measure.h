@@ -20,6 +20,7 @@ struct setting {
     char dir[4000];     /* an empty directory for its files */
     const char *parent; /* parent of `dir`; has the files kept from turn to turn */
     bool p50;           /* peers: compare latencies, not rates */
+    bool committed;     /* Pawl: a processor reads durable records only */
     bool growing;       /* Pawl: nothing is dropped, so no segment is recycled */
     uint32_t record;    /* bytes */
     uint32_t batch;     /* records */

@@ -195,7 +195,7 @@ class Results:
         return self.contenders(r"batch-.*|append-.*|memory")
 
     def topologies(self):
-        return self.contenders(r"chain|chain-worker|fan-out|partitions")
+        return self.contenders(r"chain|chain-worker|fan-out|partitions|steady-.*")
 
     def logs(self):
         return self.contenders(r"replay|recovery|reopen")
