@@ -687,7 +687,8 @@ typedef struct pawl_processor_config {
     int32_t guarantee;      /* enum pawl_guarantee */
     pawl_process_fn process;
     void *arg;
-    uint32_t batch_max;   /* at most this many records in a batch; 0 = 1000 */
+    /* at most this many records in a batch; 0 = 10,000: a batch grows with the backlog */
+    uint32_t batch_max;
     int32_t on_error;     /* enum pawl_policy */
     uint32_t dead_letter; /* stream id, for PAWL_ON_ERROR_DEAD_LETTER */
     /* further attempts at a failing record; UINT32_MAX = no limit; default 3 */

@@ -123,6 +123,8 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     t->records += r->count;
     if (p->watchers != 0)
         t->watched_end = end;
+    t->touched[WORK_APPENDED] |= p->workers[WORK_APPENDED];
+    t->touched[WORK_DURABLE] |= p->workers[WORK_DURABLE];
     /* tables and frame agree: the run ends at the partition's next offset */
     assert(p->next == r->base + r->count && p->last_end == end);
     /* PAWL-1: nothing counts as durable that was not appended; PAWL-4: offsets only grow */

@@ -56,7 +56,7 @@ void async_add(pawl *p, struct async_commit *a) {
     if (a->lsn <= p->wal.durable)
         engine_progress(p);
     else
-        engine_tell(p); /* wakes readers of records that are not durable yet */
+        engine_tell_appended(p);
     hand_over(p);
 }
 

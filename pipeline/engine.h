@@ -15,7 +15,9 @@
  *              (tx_origin.c: what they were read from)
  * reader.c     reading a partition   locate.c   from an offset to a place in the log
  * any.c        reading several partitions with one wait
- * processor.c  one step of a processor    runtime.c  pawl_run()
+ * processor.c  one step of a processor    runtime.c  processors, pawl_run()
+ * worker.c     the threads of pawl_run()  feed.c     what gives their tasks their input
+ * work.c       which of them are woken
  * retention.c  what may be dropped        status.c   figures
  * ended.c      what was closed or committed, and closing a log in use
  * notice.c     what the application is told by itself    struct_size.c  older and newer programs
@@ -33,6 +35,7 @@
 #include <stdatomic.h>
 
 #include "pipeline/tables.h"
+#include "pipeline/work.h"
 #include "recovery/replay.h"
 #include "wal/wal.h"
 
@@ -121,6 +124,8 @@ struct pawl {
         stop_word; /* changes with each progress while there are such threads, and with a stop */
     int event_fd;
     _Atomic bool event_used;
+
+    struct todo todo; /* of the workers of pawl_run() */
 
     struct notice notice;
     pawl_error last_error;                 /* of the last failed call of any thread */
@@ -220,20 +225,20 @@ PAWL_CHECKED int engine_enter(pawl *p);
 PAWL_CHECKED int engine_enter_writer(pawl *p); /* PAWL_READ_ONLY on a read-only handle */
 /* After the lock is released: passes queued requests to the kernel, and wakes the threads that
  * sleep in engine_commit_wait(). */
-void engine_after(pawl *p, bool kick, uint32_t wake);
+void engine_after(pawl *p, bool kick, uint32_t wake, uint32_t workers);
 static inline void engine_leave(pawl *p) {
     bool kick = p->wal.kick_due;
-    uint32_t wake = p->wake_due;
+    uint32_t wake = p->wake_due, workers = p->todo.due;
     p->wal.kick_due = false;
-    p->wake_due = 0;
+    p->wake_due = p->todo.due = 0;
     pthread_mutex_unlock(&p->mutex);
-    if (kick || wake != 0)
-        engine_after(p, kick, wake);
+    if (kick || (wake | workers) != 0)
+        engine_after(p, kick, wake, workers);
 }
 /* Under the lock, before a wait: does the work that is due, with the lock released. True if there
  * was any: then the caller checks its condition again before it waits. */
 static inline bool engine_did_due(pawl *p) {
-    if (!p->wal.kick_due && p->wake_due == 0)
+    if (!p->wal.kick_due && (p->wake_due | p->todo.due) == 0)
         return false;
     engine_leave(p);
     pthread_mutex_lock(&p->mutex);
@@ -260,9 +265,13 @@ void engine_progress(pawl *p);
 /* Under the lock: waits on one of the handle's conditions, at most until `deadline` (monotonic ns;
  * UINT64_MAX: none). False if the deadline passed. */
 bool engine_sleep(pawl *p, pthread_cond_t *cond, uint64_t deadline);
-/* Under the lock: wakes all threads that wait for progress. */
+/* Under the lock: wakes all threads that wait for progress, but for workers. */
 void engine_tell(pawl *p);
-/* Wakes the threads in engine_wait_or_stop(). A signal handler may call it: it takes no lock. */
+/* Under the lock, after a commit was appended that its thread doesn't wait for: wakes the threads
+ * that read what isn't durable yet. */
+void engine_tell_appended(pawl *p);
+/* Wakes the threads in engine_wait_or_stop(), but for workers. A signal handler may call it: it
+ * takes no lock. */
 void engine_tell_stop(pawl *p);
 /* Under the lock: waits for progress or pawl_stop(), at most until `deadline`. False if it had
  * passed. It can't use the condition `progress`, because a signal handler may not signal one. */

@@ -93,10 +93,12 @@ void engine_ask_chores(pawl *p) {
     pthread_cond_signal(&p->chores);
 }
 
-void engine_after(pawl *p, bool kick, uint32_t wake) {
+void engine_after(pawl *p, bool kick, uint32_t wake, uint32_t workers) {
     int rc = kick ? p->io->ops->kick(p->io) : 0;
     if (wake != 0)
         event_wake(&p->progress_count, wake);
+    if (workers != 0)
+        work_wake(p, workers);
     if (rc >= 0)
         return;
     pthread_mutex_lock(&p->mutex);
@@ -118,6 +120,10 @@ void engine_progress(pawl *p) {
         p->wake_due |= p->wal.failed != 0 ? UINT32_MAX : p->wal.done_mask;
     p->wal.done_mask = 0;
     engine_tell(p);
+    if (p->wal.failed != 0)
+        work_wake_all(p);
+    else
+        work_durable(p);
     if (p->chores_wait || wal_wants_next(&p->wal) || notice_due(p) ||
         (p->blocked != 0 && retention_is_set(p)))
         engine_ask_chores(p);
@@ -127,6 +133,11 @@ void engine_tell(pawl *p) {
     pthread_cond_broadcast(&p->progress);
     if (p->stoppable != 0)
         engine_tell_stop(p);
+}
+
+void engine_tell_appended(pawl *p) {
+    if (p->todo.tail_readers != 0)
+        engine_tell(p);
 }
 
 void engine_tell_stop(pawl *p) {

@@ -12,7 +12,7 @@
 
 #include "pipeline/processor.h"
 
-#define BATCH_DEFAULT 1000u
+#define BATCH_DEFAULT 10000u
 #define BATCH_BYTES_DEFAULT (1024u * 1024u)
 #define STARVED_MAX 8u /* rounds */
 #define ROUND_LONG_NS 1000000u
@@ -73,14 +73,12 @@ int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream, uint
     TRY(pawl_reader_open(p, stream, partition, t->position,
                          committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED,
                          &t->reader));
-    return pawl_begin(p, &t->tx);
+    return 0;
 }
 
 void task_close(struct task *t) {
     pawl_reader_close(t->reader);
-    pawl_abort(t->tx);
     t->reader = NULL;
-    t->tx = NULL;
 }
 
 void task_rest(struct task *t) {
@@ -106,7 +104,12 @@ int task_pause(struct task *t) {
     t->position = at;
     t->attempts = 0;
     t->again_ns = engine_now(p) + PAUSE_NS;
-    return pawl_reader_seek(t->reader, at);
+    return task_go_back(t);
+}
+
+int task_go_back(struct task *t) {
+    feed_leave(t, 0);
+    return pawl_reader_seek(t->reader, t->position);
 }
 
 void task_flush(pawl *p) {
@@ -130,7 +133,7 @@ static int append(struct task *t, bool durable) {
             rc = engine_wait_durable(p, receipt.lsn);
         else if (engine_now(p) - t->round_ns >= ROUND_LONG_NS)
             task_flush(p);
-        engine_tell(p);
+        engine_tell_appended(p);
     }
     engine_leave(p);
     if (rc == 0)
@@ -337,7 +340,9 @@ int task_step(struct task *t) {
     size_t most = t->attempts != 0    ? 1 /* the record that has failed before */
                   : c->batch_max != 0 ? c->batch_max
                                       : BATCH_DEFAULT;
-    int n = pawl_read(t->reader, most, 0, &b);
+    uint64_t bytes = c->batch_bytes != 0 ? c->batch_bytes : BATCH_BYTES_DEFAULT;
+    int n = reader_pending(t->reader) ? reader_give(t->reader, most, bytes, &b)
+                                      : reader_read(t->reader, most, bytes, &b);
     /* repair took out damaged records, and has reported them: nothing is left to process there */
     if (n == PAWL_LOST) {
         TRY(advance(t, b.from, b.to));
@@ -350,23 +355,12 @@ int task_step(struct task *t) {
     if (n <= 0)
         return n;
     t->starved = 0;
-    uint64_t bytes = 0, max = c->batch_bytes != 0 ? c->batch_bytes : BATCH_BYTES_DEFAULT;
-    size_t take = 0;
-    while (take < b.count &&
-           (take == 0 || bytes + b.records[take].value_len + b.records[take].key_len <= max)) {
-        bytes += b.records[take].value_len + b.records[take].key_len;
-        take++;
-    }
-    bool shortened = take < b.count;
-    b.count = take;
-    b.to = b.from + take;
     int rc = process_batch(t, &b);
     if (rc < 0)
         return rc;
-    shortened |= rc == STEP_LATER;
     t->position = b.to;
-    if (shortened)
-        TRY(pawl_reader_seek(t->reader, b.to));
+    if (rc == STEP_LATER)
+        TRY(task_go_back(t));
     if (atomic_load(&t->processor->p->tight))
         reader_rest(t->reader);
     return 1;

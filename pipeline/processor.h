@@ -6,7 +6,7 @@
 #ifndef PAWL_PIPELINE_PROCESSOR_H
 #define PAWL_PIPELINE_PROCESSOR_H
 
-#include "pipeline/engine.h"
+#include "pipeline/feed.h"
 
 /* One partition of one input of a processor. Used by one thread at a time. */
 struct task {
@@ -15,8 +15,14 @@ struct task {
     /* next offset to consume; other workers read it to see whether all tasks are idle */
     _Atomic uint64_t position;
     pawl_reader *reader;
-    pawl_tx *tx;
-    uint64_t round_ns; /* when the worker's current round began */
+    pawl_tx *tx;       /* its worker's; empty between steps */
+    uint64_t round_ns; /* when the worker's commits were last submitted */
+    struct feed *feed; /* of its worker; NULL: no worker runs it */
+    bool joined;       /* the feed gives it its input; else it reads by itself */
+    bool left;         /* it has left the feed, and has not read by itself since */
+    bool ready;        /* it has got input in this round */
+    struct task *ready_next;
+    struct task *same; /* the next task of the feed that reads the same partition */
     uint32_t starved;  /* consecutive rounds in which the reader could not allocate its window */
     uint64_t pending;  /* end of the newest commit of this task */
     uint32_t worker;   /* number of the worker that runs it */
@@ -52,6 +58,8 @@ PAWL_CHECKED int task_open(struct task *t, struct pawl_processor *proc, uint32_t
                            uint32_t partition);
 void task_close(struct task *t);
 void task_rest(struct task *t); /* after a run, before a possible next one */
+/* Returns its reader to its position, so that it reads by itself. */
+PAWL_CHECKED int task_go_back(struct task *t);
 /* Processes at most one batch. 1: did; 0: nothing to do; or an error that ends the run, or the
  * processor where it fails alone. */
 PAWL_CHECKED int task_step(struct task *t);
@@ -63,5 +71,17 @@ PAWL_CHECKED int task_pause(struct task *t);
 void task_flush(pawl *p);
 /* Under the lock: has it consumed all records? */
 bool task_idle(const struct task *t);
+
+/* The threads of pawl_run(): worker.c */
+struct run_control {
+    pawl *p;
+    uint32_t worker_count;
+    uint32_t flags;
+    _Atomic int result; /* 0, or the first error */
+    pawl_error error;   /* guarded by the log's lock */
+};
+/* Runs the tasks in `threads` workers (0: in this thread), and in further ones for those that want
+ * their own, until the run is over. */
+PAWL_CHECKED int workers_run(struct run_control *run, uint32_t threads);
 
 #endif

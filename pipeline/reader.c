@@ -8,56 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "pipeline/engine.h"
-
-/* Bytes of runs gathered at once: fewer under a small memory cap. */
-static size_t gather_bytes(const pawl *p) {
-    uint64_t n = p->mem.cap / 64;
-    return n > 256u * 1024u || p->mem.cap == 0 ? 256u * 1024u : (size_t)n;
-}
-
-#define PINS_MAX 2
-#define RECORDS_MAX 16384u /* gathered at once */
-
-struct run_piece { /* a run */
-    /* its bytes in the log's memory; NULL: they are in `buf`, from `start` on */
-    const uint8_t *pinned;
-    size_t start;
-    uint32_t len, at; /* at: bytes already given out */
-    uint32_t count;   /* records left */
-    uint64_t offset;  /* of the next one */
-    uint64_t lsn;
-};
-
-struct pawl_reader {
-    uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */
-    pawl *p;
-    uint32_t stream, partition, flags;
-    uint64_t next;       /* offset of the next record to return */
-    uint64_t want;       /* offset of the next record to gather */
-    uint64_t behind_gap; /* with PAWL_LOST: the offset found instead of `want` */
-    uint64_t lsn;        /* where the walk looks next */
-    bool linked;         /* the previous frame was taken: the next one must link to it */
-    uint64_t link, epoch;
-    uint64_t segment; /* of the open scan */
-    int file;         /* -1: none open */
-    /* the scan is no longer at `lsn`; it is closed as soon as the lock is free */
-    bool astray;
-    struct away { /* a spilled run that is to be read from disk */
-        struct run run;
-        struct spilled_entry at;
-        uint64_t lsn;
-    } away;
-    struct scan scan;
-    struct bytes buf;
-    int pins[PINS_MAX]; /* groups of the log's memory that hold the pieces */
-    uint32_t pin_count;
-    size_t gathered, gathered_records; /* of all pieces */
-    struct run_piece *pieces;
-    uint32_t piece_count, piece_at, piece_cap;
-    pawl_record *records;
-    size_t record_cap;
-};
+#include "pipeline/reader.h"
 
 uint64_t reader_limit(const pawl *p, uint32_t flags) {
     if (p->read_only)
@@ -65,8 +16,21 @@ uint64_t reader_limit(const pawl *p, uint32_t flags) {
     return (flags & PAWL_READ_UNCOMMITTED) != 0 ? p->wal.tail : p->wal.durable;
 }
 
-/* Without the lock: the scan may have reads under way. */
-static void close_file(struct pawl_reader *r) {
+static int take_frame(struct pawl_reader *r, const struct frame_header *h, const uint8_t *frame,
+                      bool locked);
+
+void reader_init(struct pawl_reader *r, pawl *p, uint32_t flags, take_fn take) {
+    *r = (struct pawl_reader){
+        .live = HANDLE_LIVE, .p = p, .flags = flags, .take = take, .file = -1, .room = &r->own};
+    bytes_init(&r->buf, &p->mem);
+}
+
+void record_room_free(pawl *p, struct record_room *room) {
+    mem_free(&p->mem, room->records, room->cap * sizeof *room->records);
+    *room = (struct record_room){NULL, 0};
+}
+
+void reader_close_file(struct pawl_reader *r) {
     r->astray = false;
     if (r->file < 0)
         return;
@@ -75,17 +39,14 @@ static void close_file(struct pawl_reader *r) {
     r->file = -1;
 }
 
-/* Under the lock: releases the pieces of the last batch. */
-static void drop_pieces(struct pawl_reader *r) {
+void reader_drop_pieces(struct pawl_reader *r) {
     while (r->pin_count > 0)
         wal_unpin(&r->p->wal, r->pins[--r->pin_count]);
     r->buf.len = r->gathered = r->gathered_records = 0;
     r->piece_count = r->piece_at = 0;
 }
 
-/* Under the lock: pins the bytes at an LSN, so that they can be returned in place. False if it
- * can't. */
-static bool pin(struct pawl_reader *r, uint64_t lsn) {
+bool reader_pin(struct pawl_reader *r, uint64_t lsn) {
     int group = wal_pin(&r->p->wal, lsn);
     if (group < 0)
         return false;
@@ -134,7 +95,7 @@ static int seek(struct pawl_reader *r, uint64_t offset) {
                     r->partition, (unsigned long long)first);
     TRY(rc);
     r->astray = r->file >= 0;
-    drop_pieces(r);
+    reader_drop_pieces(r);
     r->next = r->want = offset;
     r->linked = false;
     r->lsn = lsn;
@@ -152,13 +113,9 @@ int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from
     if (rc >= 0 && r == NULL)
         rc = fail(PAWL_MEMORY, "no memory for a reader");
     if (rc >= 0) {
-        *r = (struct pawl_reader){.live = HANDLE_LIVE,
-                                  .p = p,
-                                  .stream = stream,
-                                  .partition = partition,
-                                  .flags = flags,
-                                  .file = -1};
-        bytes_init(&r->buf, &p->mem);
+        reader_init(r, p, flags, take_frame);
+        r->stream = stream;
+        r->partition = partition;
         rc = seek(r, from);
         if (rc < 0)
             mem_free(&p->mem, r, sizeof *r);
@@ -170,14 +127,12 @@ int pawl_reader_open(pawl *p, uint32_t stream, uint32_t partition, uint64_t from
 }
 
 void reader_rest(pawl_reader *r) {
-    close_file(r);
+    reader_close_file(r);
     if (r->piece_at != r->piece_count)
         return;
     bytes_free(&r->buf);
     bytes_init(&r->buf, &r->p->mem);
-    mem_free(&r->p->mem, r->records, r->record_cap * sizeof *r->records);
-    r->records = NULL;
-    r->record_cap = 0;
+    record_room_free(r->p, r->room);
 }
 
 void pawl_reader_close(pawl_reader *r) {
@@ -185,11 +140,11 @@ void pawl_reader_close(pawl_reader *r) {
         return;
     pawl *p = r->p;
     r->live = HANDLE_ENDED;
-    close_file(r);
+    reader_close_file(r);
     bytes_free(&r->buf);
-    mem_free(&p->mem, r->records, r->record_cap * sizeof *r->records);
+    record_room_free(p, &r->own);
     pthread_mutex_lock(&p->mutex);
-    drop_pieces(r);
+    reader_drop_pieces(r);
     mem_free(&p->mem, r->pieces, r->piece_cap * sizeof *r->pieces);
     p->open_readers--;
     ended_keep(p, r, sizeof *r);
@@ -199,7 +154,7 @@ void pawl_reader_close(pawl_reader *r) {
 void reader_unpin(pawl_reader *r) {
     pthread_mutex_lock(&r->p->mutex);
     if (r->piece_at == r->piece_count)
-        drop_pieces(r);
+        reader_drop_pieces(r);
     engine_leave(r->p);
 }
 
@@ -209,7 +164,7 @@ int pawl_reader_seek(pawl_reader *r, uint64_t offset) {
     int rc = seek(r, offset);
     engine_leave(r->p);
     if (r->astray)
-        close_file(r);
+        reader_close_file(r);
     return rc;
 }
 
@@ -217,10 +172,8 @@ uint64_t pawl_reader_position(const pawl_reader *r) {
     return handle_live(r, "reader") < 0 ? 0 : r->next;
 }
 
-/* `at`: LSN of the frame that holds the bytes, if they are in the log's memory and the lock is
- * held; otherwise NO_LSN. */
-static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data,
-                     uint64_t lsn, uint64_t at) {
+int reader_add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data,
+                     uint64_t lsn, bool stays) {
     if (r->piece_count == r->piece_cap) {
         uint32_t want = r->piece_cap == 0 ? 16 : r->piece_cap * 2;
         void *q = mem_grow(&r->p->mem, r->pieces, r->piece_cap * sizeof *r->pieces,
@@ -243,7 +196,7 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     if (piece.count == 0)
         return 0;
     assert(piece.offset == r->want); /* PAWL-4: gathered without a gap or an overlap, */
-    if (at != NO_LSN && pin(r, at)) {
+    if (stays) {
         piece.pinned = data;
     } else if (!bytes_put(&r->buf, data, run->len)) {
         r->buf.failed = false;
@@ -254,6 +207,13 @@ static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t
     r->pieces[r->piece_count++] = piece;
     r->want = piece.offset + piece.count;
     return 0;
+}
+
+/* `at`: LSN of the frame that holds the bytes, if they are in the log's memory and the lock is
+ * held; otherwise NO_LSN. */
+static int add_piece(struct pawl_reader *r, const struct run *run, const uint8_t *data,
+                     uint64_t lsn, uint64_t at) {
+    return reader_add_piece(r, run, data, lsn, at != NO_LSN && reader_pin(r, at));
 }
 
 /* After the scan found no frame below the limit: 1 if the file is still the same segment, else
@@ -352,7 +312,6 @@ static int spilled_from_disk(struct pawl_reader *r, const struct away *away) {
 /* Adds a spilled run: from memory, under the lock, or from its segment, without the lock. `locked`:
  * the lock is held. Returns AWAY and sets r->away if the caller must read the run from disk:
  * without the lock, or after closing the scan because memory is short. */
-enum { AWAY = 2 };
 static int add_spilled(struct pawl_reader *r, const struct run *run, const uint8_t *data,
                        uint64_t lsn, bool locked) {
     pawl *p = r->p;
@@ -403,9 +362,7 @@ static int take_frame(struct pawl_reader *r, const struct frame_header *h, const
     return 1;
 }
 
-/* Under the lock: one frame from memory. 1: taken, or moved past it; 0: not in memory; AWAY: the
- * caller reads r->away. */
-static int gather_memory(struct pawl_reader *r, uint64_t limit) {
+int reader_walk_memory(struct pawl_reader *r, uint64_t limit) {
     pawl *p = r->p;
     uint64_t avail;
     if (p->read_only)
@@ -424,7 +381,7 @@ static int gather_memory(struct pawl_reader *r, uint64_t limit) {
     uint64_t size = frame_length(&h);
     if (size > avail || r->lsn + size > limit)
         return fail(PAWL_STATE, "a frame reaches beyond what was appended");
-    int taken = take_frame(r, &h, at, true);
+    int taken = r->take(r, &h, at, true);
     if (taken != 1)
         return taken != 0 ? taken : 1;
     r->astray = r->file >= 0;
@@ -456,7 +413,7 @@ static int begin_scan(struct pawl_reader *r, int file, const struct segment_head
     if (rc < 0) {
         pawl_error e;
         fail_copy(&e);
-        close_file(r);
+        reader_close_file(r);
         return fail_again(&e);
     }
     return 0;
@@ -467,7 +424,7 @@ static int open_scan(struct pawl_reader *r, uint64_t limit) {
     pawl *p = r->p;
     uint64_t segment = r->lsn / p->header.segment_size;
     if (r->file < 0 || r->astray || r->segment != segment) {
-        close_file(r);
+        reader_close_file(r);
         struct segment_header h;
         int file = segment_open(p->io, &p->mem, segment, &p->header, false, &h);
         if (file < 0) {
@@ -518,13 +475,12 @@ static int begin_earlier(struct pawl_reader *r) {
     TRY(segment_header_read(p->io, &p->mem, r->file, r->segment, &h, &v, &bad));
     if ((v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) || !was_taken_out(p, r->file, &h, r->lsn))
         return 0;
-    close_file(r);
+    reader_close_file(r);
     r->lsn = first;
     return 1;
 }
 
-/* Without the lock: one frame from disk. */
-static int gather_disk(struct pawl_reader *r, uint64_t limit) {
+int reader_walk_disk(struct pawl_reader *r, uint64_t limit) {
     pawl *p = r->p;
     struct scan_frame f;
     TRY(open_scan(r, limit));
@@ -539,7 +495,7 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
         uint64_t q = align_up(r->scan.at, BLOCK);
         if (q >= limit) { /* only a group's padding is left below the limit */
             r->lsn = q;
-            close_file(r);
+            reader_close_file(r);
             return 1;
         }
         TRY(still_there(p, r->segment));
@@ -553,13 +509,13 @@ static int gather_disk(struct pawl_reader *r, uint64_t limit) {
         r->lsn =
             lsn != NO_LSN ? lsn : (r->segment + 1) * p->header.segment_size + SEGMENT_HEADER_SIZE;
         r->linked = false;
-        close_file(r);
+        reader_close_file(r);
         return 1;
     }
     uint64_t behind = r->scan.at;
-    rc = take_frame(r, &f.header, f.data, false);
+    rc = r->take(r, &f.header, f.data, false);
     if (rc <= 0 || rc == AWAY) {
-        close_file(r); /* skips nothing: the next call reads this frame again */
+        reader_close_file(r); /* skips nothing: the next call reads this frame again */
         r->lsn = f.header.lsn;
         if (rc == AWAY)
             rc = spilled_from_disk(r, &r->away);
@@ -606,9 +562,7 @@ static bool enough(const struct pawl_reader *r, size_t max) {
            (r->gathered >= gather_bytes(r->p) && r->gathered_records >= records);
 }
 
-/* Under the lock: the end offset of the partition's records below `limit`, as far as the tables
- * show. */
-static uint64_t end_below(const struct pawl_reader *r, uint64_t limit) {
+uint64_t reader_end_below(const struct pawl_reader *r, uint64_t limit) {
     const pawl *p = r->p;
     const struct stream *s = tables_stream(&p->tables, r->stream);
     if (s == NULL)
@@ -619,7 +573,7 @@ static uint64_t end_below(const struct pawl_reader *r, uint64_t limit) {
 
 bool reader_ready(const pawl_reader *r) {
     return reader_pending(r) || tables_stream(&r->p->tables, r->stream) == NULL ||
-           r->want < end_below(r, reader_limit(r->p, r->flags));
+           r->want < reader_end_below(r, reader_limit(r->p, r->flags));
 }
 
 bool reader_pending(const pawl_reader *r) {
@@ -630,18 +584,19 @@ bool reader_pending(const pawl_reader *r) {
  * released while it reads from disk. */
 static int gather(struct pawl_reader *r, size_t max) {
     pawl *p = r->p;
-    drop_pieces(r);
+    reader_drop_pieces(r);
     for (;;) {
         uint64_t limit = reader_limit(p, r->flags);
         if (tables_stream(&p->tables, r->stream) == NULL)
             return fail(PAWL_NOT_FOUND, "the stream with id %u has been deleted", r->stream);
-        if (r->lsn >= limit && r->piece_count == 0 && r->want < end_below(r, limit)) {
-            r->behind_gap = end_below(r, limit); /* repair took out the partition's last records */
+        if (r->lsn >= limit && r->piece_count == 0 && r->want < reader_end_below(r, limit)) {
+            r->behind_gap =
+                reader_end_below(r, limit); /* repair took out the partition's last records */
             return PAWL_LOST;
         }
         if (r->lsn >= limit || enough(r, max))
             return 0;
-        int rc = gather_memory(r, limit);
+        int rc = reader_walk_memory(r, limit);
         if (rc == AWAY) {
             engine_leave(p);
             rc = spilled_from_disk(r, &r->away);
@@ -651,7 +606,7 @@ static int gather(struct pawl_reader *r, size_t max) {
              * change, and must not get into the window. */
             uint64_t settled = p->read_only || limit < p->wal.durable ? limit : p->wal.durable;
             engine_leave(p);
-            rc = gather_disk(r, settled);
+            rc = reader_walk_disk(r, settled);
             pthread_mutex_lock(&p->mutex);
         }
         if (rc == PAWL_TRIMMED)
@@ -662,51 +617,60 @@ static int gather(struct pawl_reader *r, size_t max) {
     }
 }
 
-/* Returns up to max of the gathered records. */
-static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
+/* Makes room for n records, or as many as there is memory for. Returns their number; 0: none. */
+static size_t make_room(struct pawl_reader *r, size_t n) {
+    struct record_room *room = r->room;
+    for (size_t want = n; want > room->cap; want /= 2) {
+        void *q = mem_grow(&r->p->mem, room->records, room->cap * sizeof *room->records,
+                           want * sizeof *room->records);
+        if (q != NULL)
+            *room = (struct record_room){q, want};
+    }
+    return n < room->cap ? n : room->cap;
+}
+
+int reader_give(struct pawl_reader *r, size_t max, uint64_t max_bytes, pawl_batch *batch) {
     size_t n = 0, have = 0;
+    uint64_t bytes = 0;
+    bool full = false;
     for (uint32_t i = r->piece_at; i < r->piece_count; i++)
         have += r->pieces[i].count;
-    if (max == 0 || have < max)
-        max = have;
-    if (max > r->record_cap) {
-        void *q = mem_grow(&r->p->mem, r->records, r->record_cap * sizeof *r->records,
-                           max * sizeof *r->records);
-        if (q == NULL && r->record_cap == 0)
-            return fail(PAWL_MEMORY, "no memory for a batch of %zu records", max);
-        if (q != NULL) {
-            r->records = q;
-            r->record_cap = max;
-        }
-        if (max > r->record_cap)
-            max = r->record_cap;
-    }
+    max = make_room(r, max == 0 || have < max ? have : max);
+    if (max == 0)
+        return fail(PAWL_MEMORY, "no memory for a batch of %zu records", have);
     batch->from = r->next;
-    while (n < max && r->piece_at < r->piece_count) {
+    batch->records = r->room->records;
+    while (n < max && r->piece_at < r->piece_count && !full) {
         struct run_piece *piece = &r->pieces[r->piece_at];
         const uint8_t *data = piece->pinned != NULL ? piece->pinned : r->buf.data + piece->start;
         uint32_t count = piece->count < max - n ? piece->count : (uint32_t)(max - n),
-                 at = piece->at;
+                 at = piece->at, given = 0;
         assert(piece->offset == r->next + n); /* PAWL-4: and returned so */
-        for (uint32_t i = 0; i < count; i++) {
-            pawl_record *out = &r->records[n + i];
+        for (; given < count; given++) {
+            pawl_record *out = &r->room->records[n + given];
+            uint32_t begin = at;
             if (!record_decode(data, piece->len, &at, out))
                 return fail_at(PAWL_DAMAGED, 0, "", "", piece->lsn,
                                "a record does not fit its run");
-            out->offset = piece->offset + i;
+            bytes += (uint64_t)out->key_len + out->value_len;
+            full = bytes > max_bytes && n + given != 0;
+            if (full) {
+                at = begin;
+                break;
+            }
+            out->offset = piece->offset + given;
             out->lsn = piece->lsn;
             out->stream = r->stream;
             out->partition = r->partition;
         }
         piece->at = at;
-        piece->offset += count;
-        piece->count -= count;
-        n += count;
+        piece->offset += given;
+        piece->count -= given;
+        n += given;
         if (piece->count == 0)
             r->piece_at++;
     }
     r->next += n;
-    batch->records = r->records;
     batch->count = n;
     batch->to = r->next;
     assert(batch->to - batch->from == batch->count && r->next <= r->want);
@@ -716,8 +680,13 @@ static int give(struct pawl_reader *r, size_t max, pawl_batch *batch) {
 /* Under the lock: waits for more records. False if the deadline passed. */
 static bool wait_for_more(struct pawl_reader *r, uint64_t deadline) {
     pawl *p = r->p;
-    if (!p->read_only && !p->no_thread)
-        return engine_wait_or_stop(p, deadline);
+    if (!p->read_only && !p->no_thread) {
+        uint32_t tail = (r->flags & PAWL_READ_UNCOMMITTED) != 0;
+        p->todo.tail_readers += tail;
+        bool again = engine_wait_or_stop(p, deadline);
+        p->todo.tail_readers -= tail;
+        return again;
+    }
     if (!p->read_only && p->wal.in_flight != 0) {
         engine_wait(p);
         return true;
@@ -731,7 +700,8 @@ static bool wait_for_more(struct pawl_reader *r, uint64_t deadline) {
     return true;
 }
 
-static int read_next(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
+static int read_next(pawl_reader *r, size_t max, uint64_t max_bytes, int timeout_ms,
+                     pawl_batch *batch) {
     pawl *p = r->p;
     memset(batch, 0, sizeof *batch);
     batch->from = batch->to = r->next;
@@ -758,27 +728,31 @@ static int read_next(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *bat
             if (atomic_load(&p->tight))
                 reader_rest(r);
             else if (r->astray)
-                close_file(r);
+                reader_close_file(r);
             return 0;
         }
     }
     engine_leave(p);
     if (r->astray)
-        close_file(r);
+        reader_close_file(r);
     if (rc == PAWL_MEMORY) {
         atomic_store(&p->tight, true);
         reader_rest(r);
     } else if (atomic_load(&p->tight)) {
-        close_file(r);
+        reader_close_file(r);
     }
     if (rc == PAWL_LOST)
         return jump(r, batch);
-    return rc < 0 ? rc : give(r, max, batch);
+    return rc < 0 ? rc : reader_give(r, max, max_bytes, batch);
 }
 
 int pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *batch) {
     TRY(handle_live(r, "reader"));
     if (batch == NULL)
         return fail(PAWL_INVALID, "the batch is NULL");
-    return engine_answer(r->p, read_next(r, max, timeout_ms, batch));
+    return engine_answer(r->p, read_next(r, max, UINT64_MAX, timeout_ms, batch));
+}
+
+int reader_read(pawl_reader *r, size_t max, uint64_t max_bytes, pawl_batch *batch) {
+    return engine_answer(r->p, read_next(r, max, max_bytes, 0, batch));
 }

@@ -1,28 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pawl_run(): distributes the tasks over worker threads; each task always runs on the same worker.
- * An idle worker waits for the log to grow.
+ * Processors, and pawl_run(), which runs their tasks in workers (worker.c).
  */
 #include <stdlib.h>
 
 #include "pipeline/processor.h"
 #include "pipeline/struct_size.h"
-
-#define LOOK_NS 100000000u /* interval of checks while a task has input that it can't take yet */
-
-struct worker {
-    struct run_control *run;
-    pthread_t thread;
-    uint32_t number;
-};
-
-struct run_control {
-    pawl *p;
-    uint32_t worker_count;
-    uint32_t flags;
-    _Atomic int result; /* 0, or the first error */
-    pawl_error error;   /* guarded by the log's lock */
-};
 
 static int check_config(const pawl_processor_config *c) {
     if (c->process == NULL || c->inputs == NULL || c->input_count == 0 || c->input_count > 64 ||
@@ -162,131 +145,6 @@ void pawl_processor_remove(pawl_processor *proc) {
     engine_leave(p);
 }
 
-static void end_run(struct run_control *run, int rc) {
-    pawl_error e;
-    fail_copy(&e);
-    pthread_mutex_lock(&run->p->mutex);
-    int none = 0;
-    if (atomic_compare_exchange_strong(&run->result, &none, rc))
-        run->error = e;
-    engine_tell(run->p);
-    engine_leave(run->p);
-}
-
-static bool over(const struct run_control *run) {
-    return atomic_load(&run->result) != 0 || atomic_load(&run->p->stop) != 0;
-}
-
-/* Under the lock: have all tasks of all workers consumed all records? */
-static bool all_idle(const struct run_control *run) {
-    for (uint32_t i = 0; i < run->p->task_count; i++)
-        if (!task_idle(&run->p->tasks[i]))
-            return false;
-    return true;
-}
-
-/* Under the lock: when this worker must look at its tasks again, if nothing wakes it before.
- * UINT64_MAX: not at all, they have consumed all records; a record appended after this wakes it. */
-static uint64_t own_due(const struct worker *w) {
-    pawl *p = w->run->p;
-    uint64_t due = UINT64_MAX, look = engine_now(p) + LOOK_NS;
-    for (uint32_t i = 0; i < p->task_count; i++) {
-        const struct task *t = &p->tasks[i];
-        if (t->worker != w->number || task_idle(t))
-            continue;
-        uint64_t at = t->again_ns != 0 ? t->again_ns : look;
-        due = at < due ? at : due;
-    }
-    return due;
-}
-
-/* Only this worker can wait for the device, or no other thread needs to. */
-static bool lonely(const struct run_control *run) {
-    return run->p->no_thread || (run->worker_count == 1 && (run->flags & PAWL_RUN_UNTIL_IDLE) != 0);
-}
-
-/* Waits, when this worker has nothing to do. False: the run is over. */
-static bool wait_for_work(const struct worker *w) {
-    struct run_control *run = w->run;
-    pawl *p = run->p;
-    bool go_on = true;
-    pthread_mutex_lock(&p->mutex);
-    if (over(run) || p->wal.failed != 0) {
-        go_on = false;
-    } else if ((run->flags & PAWL_RUN_UNTIL_IDLE) != 0 && all_idle(run)) {
-        go_on = false;
-        engine_tell(p);
-    } else if (lonely(run) && (p->wal.in_flight != 0 || p->wal.gathering != NULL)) {
-        wal_submit(&p->wal, false);
-        engine_wait(p); /* the commits in flight may be the input of this worker */
-    } else {
-        if (p->wal.in_flight != 0 || p->wal.gathering != NULL)
-            /* another thread waits for the device, so that this one reacts to new input
-             * meanwhile */
-            task_flush(p);
-        engine_wait_or_stop(p, own_due(w));
-    }
-    engine_leave(p);
-    return go_on;
-}
-
-static void flush_round(pawl *p) {
-    pthread_mutex_lock(&p->mutex);
-    if (p->wal.gathering != NULL)
-        task_flush(p);
-    engine_leave(p);
-}
-
-/* PAWL-16: the processor fails alone. Its other tasks see it before their next step. */
-static void fail_alone(struct run_control *run, struct task *t, int rc) {
-    struct pawl_processor *proc = t->processor;
-    pawl_error e;
-    int none = 0;
-    fail_copy(&e);
-    e.code = rc;
-    if (atomic_compare_exchange_strong(&proc->failed, &none, rc))
-        proc->config.failed(proc->config.failed_arg, proc->name, &e);
-    pthread_mutex_lock(&run->p->mutex);
-    engine_tell(run->p); /* it counts as idle now */
-    engine_leave(run->p);
-}
-
-/* A task's step has ended with an error: whose is it? */
-static void step_failed(struct run_control *run, struct task *t, int rc) {
-    if (!task_alone(t) || run->p->wal.failed != 0 || rc == PAWL_FORKED) {
-        end_run(run, rc);
-        return;
-    }
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY)
-        rc = task_pause(t); /* time can mend it */
-    if (rc < 0)
-        fail_alone(run, t, rc);
-}
-
-static void *worker_main(void *arg) {
-    struct worker *w = arg;
-    struct run_control *run = w->run;
-    while (!over(run)) {
-        bool any = false;
-        uint64_t began = engine_now(run->p);
-        for (uint32_t i = 0; i < run->p->task_count && !over(run); i++) {
-            struct task *t = &run->p->tasks[i];
-            if (t->worker != w->number || atomic_load(&t->processor->failed) != 0)
-                continue;
-            t->round_ns = began;
-            int rc = task_step(t);
-            if (rc < 0 && rc != PAWL_STOPPED)
-                step_failed(run, t, rc);
-            any |= rc > 0;
-        }
-        if (any)
-            flush_round(run->p);
-        else if (!wait_for_work(w))
-            break;
-    }
-    return NULL;
-}
-
 /* Takes the lock, because another thread may create a stream, which moves the table of streams. */
 static uint32_t partitions_of(pawl *p, uint32_t stream) {
     pthread_mutex_lock(&p->mutex);
@@ -345,55 +203,6 @@ static int make_tasks(pawl *p) {
     return open_tasks(p);
 }
 
-/* A processor that waits for the world outside gets a worker of its own if it fails alone: its
- * slowness is no other processor's. */
-static bool wants_worker(const struct pawl_processor *proc) {
-    return proc->config.failed != NULL && proc->config.committed_input != 0;
-}
-
-/* Gives each task a worker. Returns the number of workers. */
-static uint32_t share_out(pawl *p, uint32_t threads) {
-    uint32_t shared = threads == 0 ? 1 : threads, next = 0, own = shared;
-    const struct pawl_processor *last = NULL;
-    for (uint32_t i = 0; i < p->task_count; i++) {
-        struct task *t = &p->tasks[i];
-        if (wants_worker(t->processor)) {
-            own += t->processor != last; /* the tasks of a processor come together */
-            t->worker = own - 1;
-        } else {
-            t->worker = next++ % shared;
-        }
-        last = t->processor;
-    }
-    return own;
-}
-
-static int start_workers(struct run_control *run, uint32_t threads) {
-    run->worker_count = share_out(run->p, threads);
-    if (threads == 0 && run->worker_count == 1) {
-        struct worker own = {.run = run, .number = 0};
-        worker_main(&own);
-        return 0;
-    }
-    threads = run->worker_count;
-    struct worker *w = mem_alloc(&run->p->mem, threads * sizeof *w);
-    if (w == NULL)
-        return fail(PAWL_MEMORY, "no memory for %u worker threads", threads);
-    uint32_t started = 0;
-    for (; started < threads; started++) {
-        w[started] = (struct worker){.run = run, .number = started};
-        if (pthread_create(&w[started].thread, NULL, worker_main, &w[started]) != 0) {
-            fail_set(PAWL_MEMORY, "cannot start a worker thread");
-            end_run(run, PAWL_MEMORY);
-            break;
-        }
-    }
-    for (uint32_t i = 0; i < started; i++)
-        pthread_join(w[i].thread, NULL);
-    mem_free(&run->p->mem, w, threads * sizeof *w);
-    return 0;
-}
-
 int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
     TRY(engine_enter_writer(p));
     int rc = p->running              ? fail(PAWL_BUSY, "processors are running already")
@@ -407,7 +216,7 @@ int pawl_run(pawl *p, uint32_t threads, uint32_t flags) {
     struct run_control run = {.p = p, .flags = flags};
     rc = make_tasks(p);
     if (rc == 0)
-        rc = start_workers(&run, threads);
+        rc = workers_run(&run, threads);
     if (rc == 0 && atomic_load(&run.result) != 0)
         rc = fail_again(&run.error);
     int synced = pawl_sync(p);
@@ -432,6 +241,7 @@ void pawl_stop(pawl *p) {
         return;
     atomic_store(&p->stop, 1);
     engine_tell_stop(p);
+    work_stop(p);
     any_stop(p);
 }
 

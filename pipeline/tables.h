@@ -7,6 +7,7 @@
 #ifndef PAWL_PIPELINE_TABLES_H
 #define PAWL_PIPELINE_TABLES_H
 
+#include "pipeline/work.h"
 #include "wal/error.h"
 #include "wal/format.h"
 #include "wal/mem.h"
@@ -26,10 +27,11 @@ struct partition {
      * up */
     uint64_t mid;
     uint64_t mid_end;
-    uint64_t base;      /* `next` when the active segment began */
-    uint64_t first;     /* oldest offset kept, if known: locate_first() */
-    uint64_t index_lsn; /* of the last index entry in the active segment; 0: none */
-    uint32_t watchers;  /* readers of several partitions that read this one: any.c */
+    uint64_t base;                /* `next` when the active segment began */
+    uint64_t first;               /* oldest offset kept, if known: locate_first() */
+    uint64_t index_lsn;           /* of the last index entry in the active segment; 0: none */
+    uint32_t watchers;            /* readers of several partitions that read this one: any.c */
+    uint32_t workers[WORK_KINDS]; /* those that process it, as bits: work.h */
 };
 struct stream {
     uint32_t id; /* first in each row that has one */
@@ -74,7 +76,9 @@ struct loss {
 struct tables {
     struct mem *mem;
     uint64_t segment_size;
-    uint64_t watched_end;   /* end LSN of the last commit with records of a watched partition */
+    uint64_t watched_end; /* end LSN of the last commit with records of a watched partition */
+    /* bits of the workers that process a partition of the last commit */
+    uint32_t touched[WORK_KINDS];
     struct stream *streams; /* these three: ascending by id */
     uint32_t stream_count, stream_cap;
     uint32_t partition_count;

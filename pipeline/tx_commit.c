@@ -234,6 +234,8 @@ static int follow_up(pawl *p, const struct tx_build *b) {
     TRY(engine_apply(p, &p->wal.last, p->wal.last_frame, false));
     p->commits++;
     p->payload_bytes += b->len;
+    if ((p->tables.touched[WORK_APPENDED] | p->tables.touched[WORK_DURABLE]) != 0)
+        work_appended(p, p->wal.last.lsn);
     if (p->any_watched_tail != 0)
         any_tell(p, true);
     return 0;

@@ -311,7 +311,7 @@ static void wait_for_sleepers(pawl *p, uint32_t n) {
     for (uint32_t asleep = 0; asleep != n;) {
         usleep(1000);
         pthread_mutex_lock(&p->mutex);
-        asleep = p->stoppable;
+        asleep = p->stoppable + (uint32_t)__builtin_popcount(p->todo.asleep);
         engine_leave(p);
     }
 }

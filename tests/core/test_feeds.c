@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How pawl_run() gives processors their input: the log is read once for each worker, whatever the
+ * number of partitions; each record comes once and in order, also to tasks that leave the common
+ * walk and join again; and an append wakes only the worker that it concerns. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pipeline/processor.h"
+
+#undef fail
+#include <cmocka.h>
+
+static const struct seam_ops *real;
+static struct seam_ops counting;
+static _Atomic uint64_t bytes_read;
+
+static int64_t count_read(struct seam *s, int file, void *data, size_t len, uint64_t offset) {
+    atomic_fetch_add(&bytes_read, len);
+    return real->read(s, file, data, len, offset);
+}
+static void count_put(struct seam_reads *q, struct seam_req *r) {
+    atomic_fetch_add(&bytes_read, r->len);
+    real->reads_put(q, r);
+}
+
+#define PARTS_MAX 256u
+#define VALUE 1000u
+
+struct fixture {
+    char dir[64];
+    pawl *log;
+    uint32_t in, out;
+};
+
+static void open_log(struct fixture *f, uint64_t memory) {
+    struct seam *io;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    assert_int_equal(seam_create(f->dir, true, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io), 0);
+    real = io->ops;
+    counting = *real;
+    counting.read = count_read;
+    if (real->reads_put != NULL)
+        counting.reads_put = count_put;
+    io->ops = &counting;
+    o.flags = PAWL_OPEN_CREATE, o.segment_size = 4 * MIB, o.memory_cap = memory;
+    assert_int_equal(engine_open(io, &o, &f->log), 0);
+}
+
+static int setup(void **state) {
+    struct fixture *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return -1;
+    strcpy(f->dir, "/var/tmp/test_feeds.XXXXXX");
+    *state = f;
+    return mkdtemp(f->dir) == NULL ? -1 : 0;
+}
+
+static int teardown(void **state) {
+    struct fixture *f = *state;
+    char command[96];
+    int rc = pawl_close(f->log);
+    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    if (system(command) != 0)
+        rc = -1;
+    free(f);
+    return rc;
+}
+
+/* `each` records to each partition, a commit each, partitions in turn: record k of a partition
+ * begins with k. */
+static void fill(struct fixture *f, uint32_t partitions, uint64_t from, uint64_t each) {
+    static uint8_t value[VALUE];
+    for (uint64_t k = from; k < from + each; k++)
+        for (uint32_t p = 0; p < partitions; p++) {
+            pawl_tx *tx;
+            memcpy(value, &k, sizeof k);
+            pawl_record r = {.value = value, .value_len = VALUE};
+            assert_int_equal(pawl_begin(f->log, &tx), 0);
+            assert_int_equal(pawl_put(tx, f->in, p, &r), 0);
+            assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
+        }
+    assert_int_equal(pawl_sync(f->log), 0);
+}
+
+struct job {
+    uint32_t out;
+    _Atomic uint64_t wrong, seen;
+    uint64_t next[PARTS_MAX]; /* by partition; one thread at a time uses each */
+    uint64_t fails_at;        /* it fails the first time it gets this record */
+    _Atomic uint32_t failures;
+};
+
+static int check_order(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
+    struct job *j = arg;
+    uint32_t partition = pawl_context_partition(ctx);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t k;
+        memcpy(&k, records[i].value, sizeof k);
+        if (k == j->fails_at && atomic_fetch_add(&j->failures, 1) % 3 != 2) {
+            pawl_fail(ctx, i, "not yet");
+            return -1;
+        }
+        j->wrong += k != records[i].offset;
+    }
+    /* what fails is given again, so only what went through moves it */
+    if (records[0].offset != j->next[partition])
+        j->wrong++;
+    j->next[partition] = records[count - 1].offset + 1;
+    j->seen += count;
+    return j->out != 0 ? pawl_emit_many(ctx, j->out, partition, records, count) : 0;
+}
+
+static void add(struct fixture *f, const char *name, uint32_t input, struct job *j) {
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    c.name = name, c.inputs = &input, c.input_count = 1, c.process = check_order, c.arg = j;
+    c.retries = 5, c.backoff_ms = 1;
+    assert_int_equal(pawl_processor_add(f->log, &c, NULL), 0);
+}
+
+static void create(struct fixture *f, uint32_t partitions) {
+    assert_int_equal(pawl_stream_create(f->log, "in", partitions, &f->in), 0);
+    assert_int_equal(pawl_stream_create(f->log, "out", partitions, &f->out), 0);
+}
+
+static void expect_all(const struct job *j, uint32_t partitions, uint64_t each) {
+    assert_int_equal(j->wrong, 0);
+    for (uint32_t p = 0; p < partitions; p++)
+        assert_int_equal(j->next[p], each);
+}
+
+/* More input than memory, in many partitions: read once by each of two workers, not once by each
+ * partition. It once took a window of memory for each, and the run ended for want of it. */
+static void the_log_is_read_once_for_each_worker(void **state) {
+    enum { PARTITIONS = 128, EACH = 128, WORKERS = 2 };
+    struct fixture *f = *state;
+    static struct job first, second;
+    open_log(f, 4 * MIB);
+    create(f, PARTITIONS);
+    first = (struct job){.out = f->out, .fails_at = UINT64_MAX};
+    second = (struct job){.fails_at = UINT64_MAX};
+    fill(f, PARTITIONS, 0, EACH);
+    add(f, "first", f->in, &first);
+    add(f, "second", f->out, &second);
+    pawl_status s = PAWL_STATUS_INIT;
+    bytes_read = 0;
+    assert_int_equal(pawl_run(f->log, WORKERS, PAWL_RUN_UNTIL_IDLE), 0);
+    expect_all(&first, PARTITIONS, EACH);
+    expect_all(&second, PARTITIONS, EACH);
+    assert_int_equal(pawl_get_status(f->log, &s), 0);
+    uint64_t log = s.end_lsn;
+    assert_true(log > (uint64_t)PARTITIONS * EACH * VALUE * 2);
+    assert_true(bytes_read < (WORKERS + 1) * log);
+}
+
+/* Spilled transactions, a record that fails a few times, and a second processor of the same
+ * partitions: each leaves the walk, reads by itself, and joins again. */
+static void tasks_leave_and_join(void **state) {
+    enum { PARTITIONS = 3, EACH = 300 };
+    struct fixture *f = *state;
+    static struct job steady, failing;
+    static uint8_t big[700 * 1024];
+    open_log(f, 8 * MIB);
+    create(f, PARTITIONS);
+    steady = (struct job){.out = f->out, .fails_at = UINT64_MAX};
+    failing = (struct job){.fails_at = 150};
+    fill(f, PARTITIONS, 0, EACH);
+    pawl_tx *tx;
+    assert_int_equal(pawl_begin(f->log, &tx), 0);
+    for (uint64_t k = EACH; k < EACH + 6; k++) { /* more than a frame takes */
+        memcpy(big, &k, sizeof k);
+        pawl_record r = {.value = big, .value_len = sizeof big};
+        assert_int_equal(pawl_put(tx, f->in, 1, &r), 0);
+    }
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    add(f, "steady", f->in, &steady);
+    add(f, "failing", f->in, &failing);
+    for (uint32_t threads = 0; threads <= 2; threads++) {
+        assert_int_equal(pawl_run(f->log, threads, PAWL_RUN_UNTIL_IDLE), 0);
+        uint64_t more = threads * 10;
+        assert_int_equal(steady.wrong + failing.wrong, 0);
+        assert_int_equal(steady.next[0], EACH + more);
+        assert_int_equal(failing.next[0], EACH + more);
+        assert_int_equal(steady.next[1], EACH + 6 + more);
+        assert_int_equal(failing.next[1], EACH + 6 + more);
+        assert_int_equal(steady.next[2], EACH);
+        for (uint64_t k = 0; k < 10; k++) {
+            pawl_receipt receipt;
+            for (uint32_t p = 0; p < 2; p++) {
+                uint64_t next = EACH + (p == 1 ? 6u : 0u) + more + k;
+                pawl_record r = {.value = &next, .value_len = sizeof next};
+                assert_int_equal(pawl_append(f->log, f->in, p, &r, &receipt), 0);
+                assert_int_equal(receipt.offset, next);
+            }
+        }
+    }
+    assert_true(failing.failures >= PARTITIONS);
+}
+
+static void *run_until_stopped(void *arg) {
+    struct fixture *f = arg;
+    return pawl_run(f->log, 2, 0) == PAWL_STOPPED ? arg : NULL;
+}
+
+static void wait_until_asleep(pawl *p, uint32_t bits) {
+    for (uint32_t asleep = 0; (asleep & bits) != bits;) {
+        usleep(1000);
+        pthread_mutex_lock(&p->mutex);
+        asleep = p->todo.asleep;
+        engine_leave(p);
+    }
+}
+
+static void an_append_wakes_only_the_worker_of_its_partition(void **state) {
+    struct fixture *f = *state;
+    static struct job j;
+    pthread_t runner;
+    void *answer;
+    open_log(f, 0);
+    create(f, 2); /* the worker of a partition has its number */
+    j = (struct job){.fails_at = UINT64_MAX};
+    add(f, "p", f->in, &j);
+    alarm(60);
+    assert_int_equal(pthread_create(&runner, NULL, run_until_stopped, f), 0);
+    wait_until_asleep(f->log, 3);
+    uint32_t before[2] = {f->log->todo.words[0], f->log->todo.words[1]};
+    for (uint64_t k = 0; k < 20; k++) {
+        pawl_record r = {.value = &k, .value_len = sizeof k};
+        assert_int_equal(pawl_append(f->log, f->in, 1, &r, NULL), 0);
+        wait_until_asleep(f->log, 3);
+    }
+    assert_int_equal(j.next[1], 20);
+    assert_int_equal(f->log->todo.words[0], before[0]);
+    assert_int_not_equal(f->log->todo.words[1], before[1]);
+    for (uint64_t k = 0; k < 20; k++) /* nobody processes it */
+        assert_int_equal(
+            pawl_append(f->log, f->out, 0, &(pawl_record){.value = "x", .value_len = 1}, NULL), 0);
+    wait_until_asleep(f->log, 3);
+    assert_int_equal(f->log->todo.words[0], before[0]);
+    pawl_stop(f->log);
+    assert_int_equal(pthread_join(runner, &answer), 0);
+    assert_ptr_equal(answer, f);
+    pawl_stop_clear(f->log);
+    alarm(0);
+}
+
+/* More workers than there are bits: some share one. */
+static void many_workers_share_the_bits(void **state) {
+    enum { PARTITIONS = 80, EACH = 40 };
+    struct fixture *f = *state;
+    static struct job j;
+    open_log(f, 0);
+    create(f, PARTITIONS);
+    j = (struct job){.out = f->out, .fails_at = UINT64_MAX};
+    add(f, "p", f->in, &j);
+    fill(f, PARTITIONS, 0, EACH);
+    assert_int_equal(pawl_run(f->log, 70, PAWL_RUN_UNTIL_IDLE), 0);
+    expect_all(&j, PARTITIONS, EACH);
+    fill(f, PARTITIONS, EACH, 1);
+    assert_int_equal(pawl_run(f->log, 3, PAWL_RUN_UNTIL_IDLE), 0);
+    expect_all(&j, PARTITIONS, EACH + 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_log_is_read_once_for_each_worker, setup, teardown),
+        cmocka_unit_test_setup_teardown(tasks_leave_and_join, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_append_wakes_only_the_worker_of_its_partition, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(many_workers_share_the_bits, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
