@@ -69,6 +69,8 @@ bool cli_print_to(FILE *to, const char *format, ...) __attribute__((format(print
 bool cli_print_args(FILE *to, const char *format, va_list list)
     __attribute__((format(printf, 2, 0)));
 /* Into `size` bytes, cut where they are full. Returns the length. */
+size_t cli_text(char *text, size_t size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 size_t cli_text_args(char *text, size_t size, const char *format, va_list list)
     __attribute__((format(printf, 3, 0)));
 

@@ -124,6 +124,8 @@ static void print_type(const char *kind, const pawl_connector *c) {
         cli_printf("    %-16s %s", i->name, i->help);
         if (i->kind == PAWL_SETTING_CHOICE)
             cli_printf(" (%s)", i->choices);
+        if (i->kind == PAWL_SETTING_SECRET)
+            cli_printf(" (secret; or %s_file: a file that holds it)", i->name);
         if (i->required != 0)
             cli_printf(" [needed]");
         else if (i->fallback != NULL)

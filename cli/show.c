@@ -3,7 +3,7 @@
  * show.c - the only place where the command writes text to a stream. Names, messages of libraries
  * and peers, records and arguments come from strangers: each text that a format's %s takes goes
  * through pawl_show(), so it can neither drive a terminal nor end a line. What stands in the format
- * itself is this program's own.
+ * itself is this program's own. Secrets that are known are hidden.
  *
  * So printf() and its like, fputs() and fwrite() are called nowhere else in cli/ (tests/style.py).
  */
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "pawl_connect.h"
 
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 
@@ -30,9 +31,11 @@ static void put(struct target *t, const char *text, size_t len) {
         t->good = t->good && fwrite(text, 1, len, t->to) == len;
         return;
     }
-    size_t room = t->size - 1 - t->len;
-    memcpy(t->bytes + t->len, text, len < room ? len : room);
-    t->len += len < room ? len : room;
+    size_t room = t->size - 1 - t->len, n = len < room ? len : room;
+    while (n > 0 && n < len && ((unsigned char)text[n] & 0xC0) == 0x80)
+        n--; /* whole characters */
+    memcpy(t->bytes + t->len, text, n);
+    t->len += n;
     t->bytes[t->len] = 0;
 }
 
@@ -42,8 +45,8 @@ static void pad(struct target *t, size_t n) {
         put(t, blanks, n < 32 ? n : 32);
 }
 
-/* Shows `len` bytes of a stranger's, at least `width` wide. */
-static void put_shown(struct target *t, const char *text, size_t len, size_t width, bool left) {
+/* Shows `len` bytes, at least `width` wide. */
+static void put_escaped(struct target *t, const char *text, size_t len, size_t width, bool left) {
     char shown[512];
     size_t used, total = 0, n;
     if (len <= sizeof shown / 8 && !left) { /* the usual case needs the length before the text */
@@ -59,6 +62,18 @@ static void put_shown(struct target *t, const char *text, size_t len, size_t wid
     }
     if (left)
         pad(t, width > total ? width - total : 0);
+}
+
+/* The same, with secrets hidden. */
+static void put_shown(struct target *t, const char *text, size_t len, size_t width, bool left) {
+    char small[1024], *copy = len < sizeof small ? small : malloc(len + 1);
+    if (copy == NULL)
+        return;
+    memcpy(copy, text, len);
+    copy[len] = 0;
+    put_escaped(t, copy, pawl_secret_hide(copy, 0), width, left);
+    if (copy != small)
+        free(copy);
 }
 
 /* A conversion of a format: "%-10s", "%.*f", "%" PRIu64. */
@@ -173,6 +188,14 @@ bool cli_print_to(FILE *to, const char *format, ...) {
     bool good = cli_print_args(to, format, list);
     va_end(list);
     return good;
+}
+
+size_t cli_text(char *text, size_t size, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    size_t len = cli_text_args(text, size, format, list);
+    va_end(list);
+    return len;
 }
 
 size_t cli_text_args(char *text, size_t size, const char *format, va_list list) {

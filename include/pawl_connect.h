@@ -504,7 +504,10 @@ enum pawl_setting_kind {
     PAWL_SETTING_SIZE = 2,   /* a number, optionally with k, M, G or T (powers of 1024) */
     PAWL_SETTING_TIME = 3,   /* a number with ms, s, m, h, d or w; alone it is in seconds */
     PAWL_SETTING_BOOL = 4,   /* true or false */
-    PAWL_SETTING_CHOICE = 5  /* one of the words of `choices` */
+    PAWL_SETTING_CHOICE = 5, /* one of the words of `choices` */
+    /* a text that is never shown. Each setting NAME of this kind may be given as NAME_file instead:
+     * the path of a file that holds it (pawl_secret_read()); make() gets it as NAME */
+    PAWL_SETTING_SECRET = 6
 };
 typedef struct pawl_setting_info {
     const char *name;     /* NULL ends the list. "columns.*": any name below columns */
@@ -514,6 +517,24 @@ typedef struct pawl_setting_info {
     const char *fallback; /* the default value, or NULL */
     const char *help;     /* a sentence */
 } pawl_setting_info;
+
+/* ---------------------------------------------------------------- secrets */
+
+/* Reads a secret from a file into `out` (`size` bytes), without the newline at its end, and does
+ * pawl_secret_add(). The file must be regular and belong to root or to the process's user; other
+ * users must not be able to read it, nor they or its group to write it. Returns the secret's
+ * length.
+ * Errors: INVALID (no regular file, empty, longer than fits, a zero byte in it), PERMISSION (also
+ * where others may read it), IO. */
+PAWL_API PAWL_CHECKED int pawl_secret_read(const char *path, char *out, size_t size,
+                                           pawl_error *err);
+/* Remembers a secret for the process's life: from then on no message of this library shows it, and
+ * pawl_secret_hide() finds it. One of fewer than 4 bytes isn't hidden, nor is one after the 128th.
+ * Any thread may call it. */
+PAWL_API void pawl_secret_add(const char *secret);
+/* Puts *** in place of each remembered secret in the text. `cut` 1: the text's end was cut off, so
+ * the beginning of a secret there is hidden too. Returns the text's length, which never grows. */
+PAWL_API size_t pawl_secret_hide(char *text, int cut);
 
 /* ---------------------------------------------------------------- processors as functions */
 

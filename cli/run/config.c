@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NAMES "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
@@ -119,11 +120,13 @@ enum section { TOP, LOG, STREAM, SOURCE, PROCESSOR, SINK };
 /* ---- problems */
 
 void config_problem(config_reading *r, uint32_t line, int severity, const char *format, ...) {
-    char text[640];
+    char text[2048];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    pawl_secret_hide(text, n >= (int)sizeof text);
+    tree_hide_variables(text, sizeof text);
     r->file->problems += severity != 0;
     if (r->fn != NULL)
         r->fn(r->arg, line, severity, text);
@@ -179,8 +182,10 @@ static const pawl_setting_info *info_of(const pawl_setting_info *list, const cha
     for (const pawl_setting_info *i = list; i != NULL && i->name != NULL; i++) {
         size_t n = strlen(i->name);
         bool open = n > 2 && strcmp(i->name + n - 2, ".*") == 0;
+        bool file = i->kind == PAWL_SETTING_SECRET && strncmp(i->name, name, n) == 0 &&
+                    strcmp(name + n, "_file") == 0;
         if (open ? strncmp(i->name, name, n - 1) == 0 && name[n - 1] != 0
-                 : strcmp(i->name, name) == 0)
+                 : strcmp(i->name, name) == 0 || file)
             return i;
     }
     return NULL;
@@ -195,7 +200,7 @@ static void unknown(config_reading *r, uint32_t line, const char *what, const ch
     for (const pawl_setting_info *i = two; i != NULL && i->name != NULL && n < 128; i++)
         names[n++] = i->name;
     alike = config_alike(name, names, n);
-    config_problem(r, line, 1, "%s has no setting \"%.60s\"%s%s%s", what, name,
+    config_problem(r, line, 1, "%s has no setting \"%s\"%s%s%s", what, name,
                    alike != NULL ? "; did you mean \"" : "", alike != NULL ? alike : "",
                    alike != NULL ? "\"?" : "");
 }
@@ -241,7 +246,7 @@ static void flatten(config_reading *r, const tree_node *n, const char *prefix, f
             flatten(r, child, name, f);
             free(name);
         } else if (child->empty) {
-            config_problem(r, child->line, 1, "\"%.60s\" has no value; write '' for an empty text",
+            config_problem(r, child->line, 1, "\"%s\" has no value; write '' for an empty text",
                            name);
             free(name);
         } else if (!flat_add(f, name, child->text,
@@ -399,11 +404,10 @@ static void read_streams(config_reading *r, const tree_node *doc) {
         *s = (stream_config){.name = name, .line = line, .partitions = 1};
         if (!name_ok(name, 127))
             config_problem(r, line, 1,
-                           "\"%.60s\" can't be a stream's name: 1 to 127 of A-Z a-z 0-9 . _ -",
-                           name);
+                           "\"%s\" can't be a stream's name: 1 to 127 of A-Z a-z 0-9 . _ -", name);
         for (size_t k = 0; k + 1 < c->stream_count; k++)
             if (strcmp(c->streams[k].name, name) == 0)
-                config_problem(r, line, 1, "the stream \"%.60s\" is there twice", name);
+                config_problem(r, line, 1, "the stream \"%s\" is there twice", name);
         flat f;
         if (child->key == NULL)
             continue;
@@ -493,10 +497,33 @@ static const pawl_setting_info *type_settings(config_reading *r, flow_config *w,
     for (size_t i = 0; i < n; i++)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i > 0 ? ", " : "",
                  names[i]);
-    config_problem(r, line, 1, "%s of type \"%.60s\" is not in this build%s%s%s; there are: %s",
+    config_problem(r, line, 1, "%s of type \"%s\" is not in this build%s%s%s; there are: %s",
                    sections[which].type, w->type, alike != NULL ? "; did you mean \"" : "",
                    alike != NULL ? alike : "", alike != NULL ? "\"?" : "", known);
     return NULL;
+}
+
+/* Does a secret of such a name hold more than where to connect? */
+static bool holds_password(const pawl_setting *s) {
+    const char *at = strstr(s->value, "://"), *sign = at != NULL ? strchr(at, '@') : NULL;
+    return strcmp(s->name, "conninfo") != 0 || strstr(s->value, "password") != NULL ||
+           (sign != NULL && memchr(at + 3, ':', (size_t)(sign - at - 3)) != NULL);
+}
+
+/* A secret, or the path of its file. One that is written into a file that everybody can read is
+ * none. */
+static void take_secret(config_reading *r, const pawl_setting *s) {
+    size_t n = strlen(s->name);
+    if (n > 5 && strcmp(s->name + n - 5, "_file") == 0)
+        return;
+    tree_secret(s->value);
+    if (r->file->is_public && s->value[0] != 0 && holds_password(s) &&
+        memmem(r->file->bytes, r->file->size, s->value, strlen(s->value)) != NULL)
+        config_problem(
+            r, s->line, 0,
+            "%s is a secret, and every user can read this file: chmod o-r, or give it as "
+            "%s_file, ${credential:NAME} or ${file:PATH}",
+            s->name, s->name);
 }
 
 /* Separates this program's own settings from those of the type. */
@@ -507,10 +534,10 @@ static void read_flow(config_reading *r, const tree_node *n, flow_config *w, enu
     w->name = n->key;
     w->line = n->key_line;
     if (!name_ok(w->name, 64))
-        config_problem(r, w->line, 1, "\"%.70s\" can't be a name: 1 to 64 of A-Z a-z 0-9 . _ -",
+        config_problem(r, w->line, 1, "\"%s\" can't be a name: 1 to 64 of A-Z a-z 0-9 . _ -",
                        w->name);
     if (n->kind != YAML_MAP || type == NULL || type->kind != YAML_TEXT) {
-        config_problem(r, w->line, 1, "\"%.60s\" must be a map of settings, with a type", w->name);
+        config_problem(r, w->line, 1, "\"%s\" must be a map of settings, with a type", w->name);
         return;
     }
     w->type = type->text;
@@ -526,6 +553,8 @@ static void read_flow(config_reading *r, const tree_node *n, flow_config *w, enu
         } else if (info_of(theirs, s->name) == NULL) {
             unknown(r, s->line, w->type, s->name, theirs, sections[which].settings);
         } else {
+            if (info_of(theirs, s->name)->kind == PAWL_SETTING_SECRET)
+                take_secret(r, s);
             all.items[w->setting_count++] = *s; /* moves up: those before it are done */
         }
     }
@@ -593,7 +622,8 @@ int config_parse(config_file *f, const char *path, const char *bytes, size_t siz
                  config_problem_fn fn, void *arg) {
     tree_error e = {0};
     config_reading r = {.file = f, .fn = fn, .arg = arg};
-    *f = (config_file){.path = strdup(path)};
+    *f = (config_file){
+        .path = strdup(path), .bytes = bytes, .size = size, .is_public = f->is_public};
     if (f->path == NULL || tree_read(bytes, size, &f->documents, &f->count, &e) != 0) {
         config_problem(&r, e.line, 1, "%s", e.message);
         return -1;
@@ -623,13 +653,16 @@ int config_load(config_file *f, const char *path, config_problem_fn fn, void *ar
         size += got > 0 ? (size_t)got : 0;
     }
     int rc = -1, why = errno;
+    struct stat st;
+    *f = (config_file){0};
+    f->is_public = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH);
     if (fd >= 0)
         close(fd);
-    *f = (config_file){0};
     if (got < 0)
         config_problem(&r, 0, 1, "cannot be read: %s", strerror(why));
     else
         rc = config_parse(f, path, bytes, size, fn, arg);
+    f->bytes = NULL;
     free(bytes);
     return rc;
 }

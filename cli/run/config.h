@@ -71,10 +71,13 @@ typedef struct config_file {
     size_t count;
     config *pipelines; /* one for each document */
     size_t problems;   /* remarks apart */
+    const char *bytes; /* its content, while it is read */
+    size_t size;
+    bool is_public; /* every user can read it */
 } config_file;
 
-/* Reads what `bytes` hold. 0 if there was no problem, else -1 (the file is filled in as far as it
- * could be). */
+/* Reads what `bytes` hold; f->is_public is set. 0 if there was no problem, else -1 (the file is
+ * filled in as far as it could be). */
 int config_parse(config_file *f, const char *path, const char *bytes, size_t size,
                  config_problem_fn fn, void *arg);
 /* Reads a file. As above; a file that can't be read is a problem. */

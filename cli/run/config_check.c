@@ -21,7 +21,7 @@ static void want_stream(config_reading *r, const char *name, uint32_t line) {
         for (size_t i = 0; names != NULL && i < r->c->stream_count; i++)
             names[i] = r->c->streams[i].name;
         const char *alike = names != NULL ? config_alike(name, names, r->c->stream_count) : NULL;
-        config_problem(r, line, 1, "there is no stream \"%.60s\" under streams%s%s%s", name,
+        config_problem(r, line, 1, "there is no stream \"%s\" under streams%s%s%s", name,
                        alike != NULL ? "; did you mean \"" : "", alike != NULL ? alike : "",
                        alike != NULL ? "\"?" : "");
     }

@@ -303,6 +303,22 @@ static void check_command(config_reading *r, const flow_config *w, const flow_co
         }
 }
 
+/* What a command gets as an argument is no secret. */
+static void check_arguments(config_reading *r, const flow_config *w) {
+    for (size_t i = 0; i < w->setting_count; i++) {
+        char *text =
+            strncmp(w->settings[i].name, "command", 7) == 0 ? strdup(w->settings[i].value) : NULL;
+        size_t n = text != NULL ? strlen(text) : 0;
+        if (text != NULL && (pawl_secret_hide(text, 0) != n || strstr(text, "***") != NULL) &&
+            strstr(w->settings[i].value, "***") == NULL)
+            config_problem(r, w->settings[i].line, 1,
+                           "a secret is an argument of the command of \"%s\": every user can read "
+                           "the arguments of a process; give it in a file",
+                           w->name);
+        free(text);
+    }
+}
+
 static void check_table(config_reading *r, const flow_config *sink, const flow_config *source) {
     static const char *const parts[] = {"conninfo", "schema", "table"};
     for (size_t i = 0; i < 3; i++)
@@ -405,6 +421,7 @@ void config_check_works(config_reading *r) {
     for (size_t i = 0; i < c->flow_count; i++) {
         const flow_config *w = &c->flows[i];
         check_line_max(r, w);
+        check_arguments(r, w);
         check_joined(r, w);
         if (w->kind == FLOW_SOURCE)
             check_source(r, w);

@@ -19,7 +19,7 @@ static void wake_main_loop(const pipeline *p) {
 static void remember(pipeline *p, const char *name, const char *text) {
     pthread_mutex_lock(&p->mutex);
     if (p->why[0] == 0)
-        snprintf(p->why, sizeof p->why, "%s: %s", name, text);
+        cli_text(p->why, sizeof p->why, "%s: %s", name, text);
     pthread_mutex_unlock(&p->mutex);
     atomic_store(&p->failed, 1);
     wake_main_loop(p);
@@ -61,7 +61,7 @@ static void processor_failed(void *arg, const char *name, const pawl_error *e) {
     const char *text = e->message[0] != 0 ? e->message : pawl_strerror(e->code);
     pthread_mutex_lock(&p->mutex);
     part->failed = true;
-    snprintf(part->why, sizeof part->why, "%s", text);
+    cli_text(part->why, sizeof part->why, "%s", text);
     pthread_mutex_unlock(&p->mutex);
     run_say(3, p->c->name, name, "%s", text);
     remember(p, name, text);
@@ -313,10 +313,10 @@ static size_t find_failed(pipeline *p, char failed[FAILED_MAX]) {
     failed[0] = 0;
     for (size_t i = 0; i < p->source_count; i++)
         if (pawl_source_status(p->sources[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED && n++ == 0)
-            snprintf(failed, FAILED_MAX, "%s: %s", s.name, s.message);
+            cli_text(failed, FAILED_MAX, "%s: %s", s.name, s.message);
     for (size_t i = 0; i < p->sink_count; i++)
         if (pawl_sink_status(p->sinks[i], &s) == 0 && s.flow == PAWL_FLOW_FAILED && n++ == 0)
-            snprintf(failed, FAILED_MAX, "%s: %s", s.name, s.message);
+            cli_text(failed, FAILED_MAX, "%s: %s", s.name, s.message);
     return n;
 }
 
@@ -584,7 +584,10 @@ json_t *pipeline_status(pipeline *p) {
     static const char *const states[] = {"starting", "running", "ending", "ended"};
     json_t *flows = json_array();
     pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    char name[300], file[1024]; /* a path may be no UTF-8 */
     bool whole = quiet(p);
+    cli_text(name, sizeof name, "%s", p->c->name);
+    cli_text(file, sizeof file, "%s", p->c->file);
     pthread_mutex_lock(&p->mutex);
     for (size_t i = 0; i < p->source_count; i++)
         if (pawl_source_status(p->sources[i], &s) == 0)
@@ -605,7 +608,7 @@ json_t *pipeline_status(pipeline *p) {
         if (pawl_sink_status(p->sinks[i], &s) == 0)
             append(flows, flow_json(&s, "sink"));
     json_t *all =
-        json_pack("{s:s,s:s,s:s,s:s,s:o,s:o}", "name", p->c->name, "file", p->c->file, "state",
+        json_pack("{s:s,s:s,s:s,s:s,s:o,s:o}", "name", name, "file", file, "state",
                   atomic_load(&p->reloading) != 0 ? "reloading" : states[atomic_load(&p->state)],
                   "failure", p->why, "flows", flows, "groups", groups_json(p->log));
     pthread_mutex_unlock(&p->mutex);

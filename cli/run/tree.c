@@ -116,7 +116,7 @@ static int take_key(reading *r, const yaml_event_t *e, const tree_node *map, tre
         return -1;
     for (size_t i = 0; i + 1 < map->count; i++)
         if (strcmp(map->children[i].key, child->key) == 0)
-            return failed(r, child->key_line, "\"%.60s\" is given twice (first in line %u)",
+            return failed(r, child->key_line, "\"%s\" is given twice (first in line %u)",
                           child->key, map->children[i].key_line);
     return 0;
 }

@@ -27,7 +27,7 @@ struct tree_node {
 
 typedef struct tree_error {
     uint32_t line; /* 0: unknown */
-    char message[200];
+    char message[640];
 } tree_error;
 
 #define YAML_BYTES_MAX ((size_t)1 << 20)
@@ -40,9 +40,14 @@ void tree_free(tree_node *documents, size_t count);
 const tree_node *tree_get(const tree_node *map, const char *key);
 
 /* expand.c: a copy of a scalar in which ${NAME} is the environment's variable, ${NAME:-TEXT} is
- * TEXT where the variable isn't set or is empty, and $${ is ${. The result is never read as YAML
+ * TEXT where the variable isn't set or is empty, ${credential:NAME} the file of that name in
+ * CREDENTIALS_DIRECTORY, ${file:PATH} that file, and $${ is ${. The result is never read as YAML
  * again. NULL with *why and the line of the fault: no such variable, another form, no memory. */
-#define TREE_WHY_MAX 160
+#define TREE_WHY_MAX 500
 char *tree_expand(const char *text, size_t *line, char why[TREE_WHY_MAX]);
+/* Puts ${NAME} in place of each value of a variable that a file has used. */
+void tree_hide_variables(char *text, size_t size);
+/* The text is a secret: so are the variables whose values are in it. */
+void tree_secret(const char *text);
 
 #endif

@@ -33,6 +33,7 @@ struct identity { /* of a file, as far as a change shows */
 struct tls {
     char *files[FILES]; /* cert, key, ca; ca may be NULL */
     struct identity seen[FILES];
+    char *password;                   /* of the key, or NULL */
     char *names;                      /* the list's text; cut at its commas */
     const char *name_list[NAMES_MAX]; /* names, and fingerprints as 64 hex digits */
     bool is_print[NAMES_MAX];
@@ -141,7 +142,8 @@ int tls_new(const struct tls_settings *s, struct tls **out, pawl_error *err) {
     bool ok = t != NULL;
     for (int i = 0; ok && i < FILES; i++)
         ok = files[i] == NULL || (t->files[i] = strdup(files[i])) != NULL;
-    ok = ok && (s->names == NULL || (t->names = strdup(s->names)) != NULL) &&
+    ok = ok && (s->password == NULL || (t->password = strdup(s->password)) != NULL) &&
+         (s->names == NULL || (t->names = strdup(s->names)) != NULL) &&
          (t->method = new_method()) != NULL;
     if (!ok) {
         tls_free(t);
@@ -175,6 +177,7 @@ void tls_free(struct tls *t) {
     for (int i = 0; i < FILES; i++)
         free(t->files[i]);
     free(t->names);
+    free(t->password);
     free(t);
 }
 
@@ -309,13 +312,15 @@ static const char *reason(void) {
     return text != NULL ? text : "failed";
 }
 
-/* No password is asked for on a terminal. */
-static int no_password(char *buf, int size, int rwflag, void *arg) {
+/* The key's password, if there is one: none is asked for on a terminal. */
+static int give_password(char *buf, int size, int rwflag, void *arg) {
+    const struct tls *t = arg;
+    size_t n = t->password != NULL ? strlen(t->password) : 0;
     (void)rwflag;
-    (void)arg;
-    if (size > 0)
-        buf[0] = 0;
-    return 0;
+    if (size <= 0 || n >= (size_t)size)
+        return 0;
+    memcpy(buf, t->password != NULL ? t->password : "", n + 1);
+    return (int)n;
 }
 
 static int cannot(pawl_fault *f, const char *path) {
@@ -333,7 +338,8 @@ static int fill(const struct tls *t, SSL_CTX *x, pawl_fault *f) {
                             SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(x, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(x, 0);
-    SSL_CTX_set_default_passwd_cb(x, no_password);
+    SSL_CTX_set_default_passwd_cb(x, give_password);
+    SSL_CTX_set_default_passwd_cb_userdata(x, (void *)(uintptr_t)t);
     errno = 0;
     if (SSL_CTX_use_certificate_chain_file(x, t->files[0]) != 1)
         return cannot(f, t->files[0]);

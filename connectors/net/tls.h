@@ -23,6 +23,7 @@ enum tls_client { TLS_CLIENT_NONE = 0, TLS_CLIENT_REQUEST = 1, TLS_CLIENT_REQUIR
 
 struct tls_settings {
     const char *cert, *key; /* PEM; cert: the server's own first, then its chain */
+    const char *password;   /* of the key; NULL: it has none */
     const char *ca;         /* PEM, authorities for clients; NULL: none */
     const char *names;      /* "sha256:HEX" and names, by commas; NULL: any that `ca` signed */
     int client;             /* enum tls_client */

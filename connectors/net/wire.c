@@ -32,9 +32,11 @@ static uint32_t small(uint64_t ms) {
 
 static int tls_settings_take(struct wire_settings *w, const pawl_connector *c,
                              const pawl_settings *g, const char *address, pawl_error *err) {
-    static const char *const others[] = {"tls_key", "tls_ca", "tls_client", "tls_names", "tls_min"};
+    static const char *const others[] = {"tls_key",    "tls_key_password", "tls_ca",
+                                         "tls_client", "tls_names",        "tls_min"};
     struct tls_settings t = {.cert = pawl_setting_text(c, g, "tls_cert"),
                              .key = pawl_setting_text(c, g, "tls_key"),
+                             .password = pawl_setting_text(c, g, "tls_key_password"),
                              .ca = pawl_setting_text(c, g, "tls_ca"),
                              .names = pawl_setting_text(c, g, "tls_names"),
                              .client = (int)pawl_setting_number(c, g, "tls_client"),

@@ -142,6 +142,7 @@ struct wire {
          "TLS: a PEM file with the server's certificate and its chain; read again when it " \
          "changes"}, \
         {"tls_key", PAWL_SETTING_TEXT, 0, NULL, NULL, "PEM file with its key; default: tls_cert"}, \
+        {"tls_key_password", PAWL_SETTING_SECRET, 0, NULL, NULL, "of the key, if it has one"}, \
         {"tls_ca", PAWL_SETTING_TEXT, \
          0,        NULL, \
          NULL,     "PEM file with the authorities that sign clients' certificates"}, \

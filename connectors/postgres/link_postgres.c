@@ -81,12 +81,23 @@ static void trim(char *text) {
         text[n - 1] = 0;
 }
 
+/* libpq's message; its length without what is blank at the end. It is not cut before secrets are
+ * hidden in it. */
+static const char *message(const struct pg_link *l, int *len) {
+    const char *text = l->conn != NULL ? PQerrorMessage(l->conn) : "";
+    size_t n = strlen(text);
+    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' '))
+        n--;
+    *len = n < 4096 ? (int)n : 4096;
+    return text;
+}
+
 int pg_lost(struct pg_link *l, const char *what, pawl_fault *f) {
-    char text[300];
-    snprintf(text, sizeof text, "%s", l->conn != NULL ? PQerrorMessage(l->conn) : "no connection");
-    trim(text);
+    int len;
+    const char *text = message(l, &len);
     set_state(NULL);
-    return pawl_fault_set(f, PAWL_RETRY, "%s: %s", what, text[0] != 0 ? text : "no connection");
+    return len != 0 ? pawl_fault_set(f, PAWL_RETRY, "%s: %.*s", what, len, text)
+                    : pawl_fault_set(f, PAWL_RETRY, "%s: no connection", what);
 }
 
 static int answer(struct pg_link *l, const char *what, const PGresult *r, bool rows,
@@ -287,18 +298,20 @@ static void state_of(const char *message, char out[6]) {
 }
 
 static int refused(struct pg_link *l, pawl_fault *f) {
-    char text[350], state[6];
-    snprintf(text, sizeof text, "%s", PQerrorMessage(l->conn));
-    trim(text);
+    char state[6];
+    int len;
+    const char *text = message(l, &len);
     state_of(text, state);
     set_state(state);
+    int outcome = pawl_fault_set(f, outcome_of(state, false), "connecting: %.*s", len, text);
     pg_disconnect(l);
-    return pawl_fault_set(f, outcome_of(state, false), "connecting: %s", text);
+    return outcome;
 }
 
 int pg_connect(struct pg_link *l, pawl_fault *f) {
-    const char *const names[] = {"dbname", "fallback_application_name", "client_encoding", NULL};
-    const char *const values[] = {l->conninfo, "pawl", "UTF8", NULL};
+    const char *const names[] = {"dbname", "fallback_application_name", "client_encoding",
+                                 l->password != NULL ? "password" : NULL, NULL};
+    const char *const values[] = {l->conninfo, "pawl", "UTF8", l->password, NULL};
     uint64_t until = now_ms() + l->connect_ms;
     pg_disconnect(l);
     l->cluster[0] = 0;
@@ -330,24 +343,82 @@ void pg_disconnect(struct pg_link *l) {
     l->unsent = 0;
 }
 
+/* What libpq says of a string that it can't parse quotes pieces of it, and any piece may be one of
+ * the password. So only its first words are used. */
+static const struct {
+    const char *begins, *means;
+} parse_errors[] = {
+    {"missing \"=\"", "a word without = after it (a value with blanks needs quotes: 'a b')"},
+    {"unterminated quoted", "a quote ' without its end"},
+    {"invalid connection option", "a word before = that is no option of libpq"},
+    {"invalid URI query parameter", "a parameter after ? that is no option of libpq"},
+    {"invalid percent-encoded", "a % that is not followed by two hexadecimal digits (%25 is %)"},
+    {"forbidden value %00", "%00, which is not possible"},
+    {"invalid integer value", "a number that is none"},
+    {"definition of service", "a service that is not defined"},
+};
+
+static int bad_conninfo(const char *why, pawl_error *err) {
+    const char *means = "it is no connection string";
+    for (size_t i = 0; why != NULL && i < sizeof parse_errors / sizeof parse_errors[0]; i++)
+        if (strncmp(why, parse_errors[i].begins, strlen(parse_errors[i].begins)) == 0)
+            means = parse_errors[i].means;
+    return why == NULL
+               ? connect_error(err, PAWL_MEMORY, "no memory for conninfo")
+               : connect_error(err, PAWL_INVALID,
+                               "conninfo: %s. It isn't shown, since it may hold a password", means);
+}
+
+/* A password with / @ or ? in a URI that isn't written as %2F %40 %3F becomes a part of the host,
+ * port or database, and those are shown. */
+static bool uri_is_ambiguous(const char *conninfo) {
+    const char *at = strstr(conninfo, "://");
+    if (strncmp(conninfo, "postgres", 8) != 0 || at == NULL ||
+        strcspn(conninfo, "=' ") < (size_t)(at - conninfo))
+        return false;
+    at += 3;
+    const char *sign = strchr(at, '@');
+    return sign != NULL && (strcspn(at, "/?") < (size_t)(sign - at) || strchr(sign + 1, '@'));
+}
+
+static bool ports_ok(const char *ports) {
+    return ports == NULL || ports[strspn(ports, "0123456789,")] == 0;
+}
+
 int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err) {
     char *why = NULL;
+    if (uri_is_ambiguous(conninfo))
+        return connect_error(
+            err, PAWL_INVALID,
+            "conninfo: an @ / or ? of the password or user must be written as %%40 "
+            "%%2F %%3F, or give the password as password_file");
     PQconninfoOption *all = PQconninfoParse(conninfo, &why);
     if (all == NULL) {
-        int rc = connect_error(err, PAWL_INVALID, "conninfo: %s", why != NULL ? why : "no memory");
+        int rc = bad_conninfo(why, err);
         PQfreemem(why);
         return rc;
     }
-    const char *host = "", *database = "";
+    const char *host = "", *database = "", *port = NULL;
     for (const PQconninfoOption *o = all; o->keyword != NULL; o++) {
-        if (strcmp(o->keyword, "host") == 0 && o->val != NULL)
+        if (o->val == NULL)
+            continue;
+        if (strcmp(o->keyword, "host") == 0)
             host = o->val;
-        if (strcmp(o->keyword, "dbname") == 0 && o->val != NULL)
+        else if (strcmp(o->keyword, "dbname") == 0)
             database = o->val;
+        else if (strcmp(o->keyword, "port") == 0)
+            port = o->val;
+        else if (strcmp(o->keyword, "password") == 0 || strcmp(o->keyword, "sslpassword") == 0)
+            pawl_secret_add(o->val);
     }
     snprintf(where, size, "%s/%s", host, database);
+    bool good = ports_ok(port);
     PQconninfoFree(all);
-    return 0;
+    return good ? 0
+                : connect_error(
+                      err, PAWL_INVALID,
+                      "conninfo: the port is no number (after a : in a URI comes the port, "
+                      "or with an @ after it the password)");
 }
 
 /* ---- text */

@@ -15,9 +15,9 @@ struct bytes {
     size_t used, size;
 };
 
-/* Belongs to one thread. The owner sets the first four fields before anything else. */
+/* Belongs to one thread. The owner sets the first five fields before anything else. */
 struct pg_link {
-    const char *conninfo;
+    const char *conninfo, *password;   /* password NULL: that of conninfo, if any */
     uint32_t connect_ms, statement_ms; /* time limits of a connection, of a statement */
     const char *copied;                /* the table as COPY's context names it */
 
@@ -73,7 +73,8 @@ int pg_see(struct pg_link *l, const char *table, struct pg_seen *out, pawl_fault
 /* ---- text */
 
 /* Checks that libpq understands the string, and writes "HOST/DATABASE" for status, without the
- * password. Returns 0, or INVALID, MEMORY. */
+ * password, which is remembered as a secret. An error quotes nothing of the string. Returns 0, or
+ * INVALID, MEMORY. */
 int pg_conninfo(const char *conninfo, char *where, size_t size, pawl_error *err);
 
 /* Makes room for n more bytes. False: no memory. */

@@ -380,8 +380,8 @@ static void pg_destroy(void *self) {
     pg_disconnect(&s->link);
     pg_forget(s);
     columns_free(&s->columns);
-    char *all[] = {s->conninfo, s->schema,   s->table,      s->positions,
-                   s->setup,    s->conflict, s->link.out.at};
+    char *all[] = {s->conninfo,  s->password, s->schema,   s->table,
+                   s->positions, s->setup,    s->conflict, s->link.out.at};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     free(s->stands.items);
@@ -414,15 +414,17 @@ static int fill(struct pg_sink *s, const pawl_settings *g, pawl_error *err) {
     int rc = columns_make(&s->columns, c, g, err);
     if (rc < 0)
         return rc;
-    if (!copy(&s->conninfo, g, "conninfo") || !copy(&s->schema, g, "schema") ||
-        !copy(&s->table, g, "table") || !copy(&s->positions, g, "position_table") ||
-        !copy(&s->setup, g, "setup") || !copy(&s->conflict, g, "conflict") ||
+    if (!copy(&s->conninfo, g, "conninfo") || !copy(&s->password, g, "password") ||
+        !copy(&s->schema, g, "schema") || !copy(&s->table, g, "table") ||
+        !copy(&s->positions, g, "position_table") || !copy(&s->setup, g, "setup") ||
+        !copy(&s->conflict, g, "conflict") ||
         (s->values = calloc(s->columns.count, sizeof *s->values)) == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
     char where[100];
     rc = pg_conninfo(s->conninfo, where, sizeof where, err);
     snprintf(s->target, sizeof s->target, "%.99s, table %.90s", rc == 0 ? where : "", s->table);
     s->link.conninfo = s->conninfo;
+    s->link.password = s->password;
     s->link.copied = s->kind == PAWL_SINK_IDEMPOTENT ? STAGING : s->table;
     return rc < 0
                ? rc
@@ -453,9 +455,9 @@ static int pg_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) 
 }
 
 static const pawl_setting_info settings[] = {
-    {"conninfo", PAWL_SETTING_TEXT, 1, NULL, NULL,
-     "the connection string or URI, as libpq takes it (TLS: sslmode, sslrootcert, ...; passwords: "
-     "better in a passfile)"},
+    {"conninfo", PAWL_SETTING_SECRET, 1, NULL, NULL,
+     "the connection string or URI, as libpq takes it (TLS: sslmode, sslrootcert, ...)"},
+    {"password", PAWL_SETTING_SECRET, 0, NULL, NULL, "in place of one in conninfo"},
     {"schema", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "of the table and the position table; without, the search path finds them"},
     {"table", PAWL_SETTING_TEXT, 1, NULL, NULL, "the table that gets a row a record"},

@@ -19,7 +19,7 @@
 struct pg_sink {
     struct columns columns;
     struct column_value *values;
-    char *conninfo, *schema, *table, *positions, *setup, *conflict;
+    char *conninfo, *password, *schema, *table, *positions, *setup, *conflict;
     int kind; /* enum pawl_sink_kind */
     bool update, merge;
     uint32_t lock_ms;

@@ -52,7 +52,7 @@ enum replaced { STOP, READ, ADOPT };
 
 struct pg_source {
     pawl_source_context *context;
-    char *conninfo, *schema, *table, *column, *key, *txid, *record_key, *value;
+    char *conninfo, *password, *schema, *table, *column, *key, *txid, *record_key, *value;
     uint64_t lag_ms, poll_ms, fetch;
     struct pg_link link;
     PGresult *rows;        /* rows of the last batch */
@@ -74,7 +74,8 @@ struct pg_source {
 };
 
 static const pawl_setting_info settings[] = {
-    {"conninfo", PAWL_SETTING_TEXT, 1, NULL, NULL, "how to connect, as libpq understands it"},
+    {"conninfo", PAWL_SETTING_SECRET, 1, NULL, NULL, "how to connect, as libpq understands it"},
+    {"password", PAWL_SETTING_SECRET, 0, NULL, NULL, "in place of one in conninfo"},
     {"schema", PAWL_SETTING_TEXT, 0, NULL, NULL, "schema of the table; else by the search path"},
     {"table", PAWL_SETTING_TEXT, 1, NULL, NULL, "the table or view"},
     {"column", PAWL_SETTING_TEXT, 1, NULL, NULL,
@@ -561,8 +562,8 @@ static void source_status(void *self, char *text, size_t size) {
 
 static void source_destroy(void *self) {
     struct pg_source *s = self;
-    char *texts[] = {s->conninfo, s->schema, s->table,      s->column,
-                     s->key,      s->txid,   s->record_key, s->value};
+    char *texts[] = {s->conninfo, s->password, s->schema,     s->table, s->column,
+                     s->key,      s->txid,     s->record_key, s->value};
     forget(s);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         free(texts[i]);
@@ -623,8 +624,9 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     s->records = calloc(fetch, sizeof *s->records);
     s->marks = calloc(fetch, sizeof *s->marks);
     if (s->records == NULL || s->marks == NULL || !copy(g, "conninfo", &s->conninfo) ||
-        !copy(g, "table", &s->table) || !copy(g, "schema", &s->schema) ||
-        !copy(g, "column", &s->column) || !copy(g, "key", &s->key) || !copy(g, "txid", &s->txid) ||
+        !copy(g, "password", &s->password) || !copy(g, "table", &s->table) ||
+        !copy(g, "schema", &s->schema) || !copy(g, "column", &s->column) ||
+        !copy(g, "key", &s->key) || !copy(g, "txid", &s->txid) ||
         !copy(g, "record_key", &s->record_key) || !copy(g, "value", &s->value)) {
         source_destroy(s);
         return connect_error(err, PAWL_MEMORY, "no memory for a source");
@@ -639,6 +641,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         return rc;
     }
     s->link.conninfo = s->conninfo;
+    s->link.password = s->password;
     snprintf(s->shown, sizeof s->shown, "%.100s: %.60s", s->where, s->table);
     *out = (pawl_source_ops){.struct_size = sizeof *out,
                              .flags = PAWL_SOURCE_REWINDABLE | PAWL_SOURCE_STRANGERS,

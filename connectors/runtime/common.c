@@ -14,9 +14,23 @@
 #define HEADERS_MAX 64
 
 void connect_text(char *out, size_t size, const char *format, va_list args) {
-    char text[1024]; /* larger than any `out`, so the cut is made below, between characters */
+    char text[1024] = ""; /* larger than any `out`, so the cut is made below, between characters */
     int n = vsnprintf(text, sizeof text, format, args);
-    pawl_show(text, n < 0 ? 0 : strlen(text), NULL, out, size);
+    size_t len = pawl_secret_hide(text, n >= (int)sizeof text);
+    pawl_show(text, len, NULL, out, size);
+}
+
+static void shown_of(char *out, size_t size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void shown_of(char *out, size_t size, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    connect_text(out, size, format, args);
+    va_end(args);
+}
+
+void connect_shown(char *out, size_t size, const char *text) {
+    shown_of(out, size, "%s", text);
 }
 
 int pawl_fault_set(pawl_fault *f, int outcome, const char *format, ...) {

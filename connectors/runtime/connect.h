@@ -24,9 +24,30 @@ static inline int connect_log_error(pawl_error *err, int code) {
     return code;
 }
 
-/* Writes a message, with what strangers wrote in it escaped (pawl_show()); it is one line. */
+/* Writes a message, with what strangers wrote in it escaped (pawl_show()), and secrets hidden; it
+ * is one line. */
 void connect_text(char *out, size_t size, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
+void connect_shown(char *out, size_t size, const char *text);
+
+/* ---- secrets (secret.c) */
+
+#define CONNECT_SECRET_MAX 4096 /* bytes of one, with its NUL */
+#define CONNECT_SECRETS_MAX 16
+
+/* Settings in which each NAME_file of a secret has become NAME with what the file holds. */
+struct connect_secrets {
+    pawl_settings settings;
+    pawl_setting *items;
+    char *texts[CONNECT_SECRETS_MAX]; /* names and secrets */
+    size_t count;
+};
+/* Reads the files, and remembers the secrets among `s`. */
+int connect_secrets_take(const pawl_connector *c, const pawl_settings *s,
+                         struct connect_secrets *own, pawl_error *err);
+void connect_secrets_free(struct connect_secrets *own); /* wipes them */
+/* The length of NAME where `name` is NAME_file and NAME is a secret of c; else 0. */
+size_t connect_secret_file(const pawl_connector *c, const char *name);
 
 /* ---- for the runtimes */
 

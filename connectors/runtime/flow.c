@@ -169,7 +169,7 @@ int flow_fail(struct flow *f, int code, const char *text) {
         text = e.message[0] != 0 ? e.message : pawl_strerror(code);
     f->opened = false;
     char shown[sizeof f->status.message];
-    pawl_show(text, strlen(text), NULL, shown, sizeof shown);
+    connect_shown(shown, sizeof shown, text);
     pthread_mutex_lock(&f->mutex);
     memcpy(f->status.message, shown, sizeof shown);
     f->status.flow = PAWL_FLOW_FAILED;
@@ -255,5 +255,6 @@ void flow_target(void (*status)(void *self, char *text, size_t size), void *self
                  pawl_flow_status *out) {
     char text[sizeof out->target] = "";
     status(self, text, sizeof text);
-    pawl_show(text, strnlen(text, sizeof text), NULL, out->target, sizeof out->target);
+    text[sizeof text - 1] = 0;
+    connect_shown(out->target, sizeof out->target, text);
 }

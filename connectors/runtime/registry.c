@@ -72,6 +72,7 @@ static int find(const char *type, const pawl_settings **s, int kind, const pawl_
 
 int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out, pawl_error *err) {
     const pawl_connector *c;
+    struct connect_secrets secrets;
     int rc = find(type, &s, PAWL_KIND_SINK, &c, err);
     if (rc < 0)
         return rc;
@@ -79,13 +80,18 @@ int pawl_sink_make(const char *type, const pawl_settings *s, pawl_sink_ops *out,
     rc = pawl_struct_take(&theirs, sizeof theirs, out, SINK_OPS_FIRST, "pawl_sink_ops");
     if (rc < 0)
         return connect_log_error(err, rc);
-    rc = c->make_sink(s, &own, err);
+    rc = connect_secrets_take(c, s, &secrets, err);
+    if (rc < 0)
+        return rc;
+    rc = c->make_sink(&secrets.settings, &own, err);
+    connect_secrets_free(&secrets);
     return rc < 0 ? rc : pawl_struct_give(out, SINK_OPS_FIRST, &own, sizeof own, "pawl_sink_ops");
 }
 
 int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *out,
                      pawl_error *err) {
     const pawl_connector *c;
+    struct connect_secrets secrets;
     int rc = find(type, &s, PAWL_KIND_SOURCE, &c, err);
     if (rc < 0)
         return rc;
@@ -93,7 +99,11 @@ int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *
     rc = pawl_struct_take(&theirs, sizeof theirs, out, SOURCE_OPS_FIRST, "pawl_source_ops");
     if (rc < 0)
         return connect_log_error(err, rc);
-    rc = c->make_source(s, &own, err);
+    rc = connect_secrets_take(c, s, &secrets, err);
+    if (rc < 0)
+        return rc;
+    rc = c->make_source(&secrets.settings, &own, err);
+    connect_secrets_free(&secrets);
     return rc < 0 ? rc
                   : pawl_struct_give(out, SOURCE_OPS_FIRST, &own, sizeof own, "pawl_source_ops");
 }
@@ -101,6 +111,7 @@ int pawl_source_make(const char *type, const pawl_settings *s, pawl_source_ops *
 int pawl_processor_make(const char *type, const pawl_settings *s, pawl_processor_ops *out,
                         pawl_error *err) {
     const pawl_connector *c;
+    struct connect_secrets secrets;
     int rc = find(type, &s, PAWL_KIND_PROCESSOR, &c, err);
     if (rc < 0)
         return rc;
@@ -108,7 +119,11 @@ int pawl_processor_make(const char *type, const pawl_settings *s, pawl_processor
     rc = pawl_struct_take(&theirs, sizeof theirs, out, PROCESSOR_OPS_FIRST, "pawl_processor_ops");
     if (rc < 0)
         return connect_log_error(err, rc);
-    rc = c->make_processor(s, &own, err);
+    rc = connect_secrets_take(c, s, &secrets, err);
+    if (rc < 0)
+        return rc;
+    rc = c->make_processor(&secrets.settings, &own, err);
+    connect_secrets_free(&secrets);
     return rc < 0
                ? rc
                : pawl_struct_give(out, PROCESSOR_OPS_FIRST, &own, sizeof own, "pawl_processor_ops");

@@ -14,10 +14,22 @@ static bool matches(const char *pattern, const char *name) {
     return strcmp(pattern, name) == 0;
 }
 
+/* NAME_file, for a secret NAME, has NAME's. */
 static const pawl_setting_info *info_of(const pawl_connector *c, const char *name) {
+    size_t n = connect_secret_file(c, name);
     for (const pawl_setting_info *i = c->settings; i != NULL && i->name != NULL; i++)
-        if (matches(i->name, name))
+        if (matches(i->name, name) || (n != 0 && strlen(i->name) == n && !memcmp(i->name, name, n)))
             return i;
+    return NULL;
+}
+
+/* Is the file of a secret given? */
+static const pawl_setting *given_file(const pawl_connector *c, const pawl_settings *s,
+                                      const char *name) {
+    for (size_t i = 0; s != NULL && i < s->count; i++)
+        if (strncmp(s->items[i].name, name, strlen(name)) == 0 &&
+            connect_secret_file(c, s->items[i].name) == strlen(name))
+            return &s->items[i];
     return NULL;
 }
 
@@ -124,10 +136,15 @@ int pawl_settings_check(const pawl_connector *c, const pawl_settings *s, pawl_er
             return connect_error(err, PAWL_INVALID, "line %u: %s must be %s, not \"%s\"", g->line,
                                  g->name, wanted(i), g->value);
     }
-    for (const pawl_setting_info *i = c->settings; i != NULL && i->name != NULL; i++)
-        if (i->required != 0 && given(s, i->name) == NULL)
+    for (const pawl_setting_info *i = c->settings; i != NULL && i->name != NULL; i++) {
+        const pawl_setting *file = given_file(c, s, i->name);
+        if (file != NULL && given(s, i->name) != NULL)
+            return connect_error(err, PAWL_INVALID, "line %u: %s and %s are both given", file->line,
+                                 i->name, file->name);
+        if (i->required != 0 && file == NULL && given(s, i->name) == NULL)
             return connect_error(err, PAWL_INVALID, "%s needs the setting \"%s\": %s", c->type,
                                  i->name, i->help);
+    }
     return 0;
 }
 

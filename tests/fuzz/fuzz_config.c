@@ -16,7 +16,7 @@ static void told(void *arg, uint32_t line, int severity, const char *message) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    config_file f;
+    config_file f = {0};
     size_t problems = 0;
     int rc = config_parse(&f, "f", (const char *)data, size, told, &problems);
     if ((rc == 0) != (problems == 0)) /* refused without a word, or taken with one */
