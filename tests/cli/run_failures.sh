@@ -46,7 +46,7 @@ sources:
   bad-source: {type: socket, address: unix:/nowhere/at/all, to: b, line_max: 100k}
 processors:
   good: {type: filter, from: a, to: b, match: line}
-  bad: {type: json, from: a, to: c, fields: {x: y}}
+  bad: {type: json, from: a, to: c, fields: {x: y}, on_error: stop}
 sinks:
   good-sink: {type: exec, from: b, command: 'cat >>got'}
   bad-sink: {type: exec, from: a, command: 'exit 78'}
@@ -159,7 +159,7 @@ fresh
 { top; cat <<'Y'; } >p.yaml
 sources: {f: {type: file, path: in, to: a, follow: false, line_max: 100k}}
 processors:
-  bad: {type: json, from: a, to: c, fields: {x: y}}
+  bad: {type: json, from: a, to: c, fields: {x: y}, on_error: stop}
   good: {type: filter, from: a, to: b, match: .}
 sinks:
   bad-sink: {type: exec, from: a, command: 'exit 78'}
