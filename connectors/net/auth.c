@@ -103,6 +103,7 @@ static const char *fault_of(char *text, size_t size) {
             return "a line must be a name (or *), a space and a secret";
         if (strlen(secret) < SECRET_MIN || strlen(secret) > SECRET_MAX)
             return "a secret must have 16 to 256 bytes";
+        pawl_secret_add(secret); /* no message shows it */
     }
     return NULL;
 }
