@@ -268,6 +268,9 @@ static void print_pipeline(const json_t *told) {
                    text(one, "kind"), text(one, "name"), text(one, "type"), text(one, "state"),
                    (int64_t)get(one, "records"), (int64_t)get(one, "behind"),
                    (int64_t)get(one, "retries"));
+        if (get(one, "poisoned") > 0)
+            cli_printf("           %" PRId64 " records refused (on_error)\n",
+                       (int64_t)get(one, "poisoned"));
         static const char *const more[] = {"target", "message"};
         for (size_t k = 0; k < 2; k++) {
             const json_t *t = json_object_get(one, more[k]);

@@ -722,6 +722,13 @@ PAWL_API PAWL_CHECKED int pawl_processor_add(pawl *p, const pawl_processor_confi
  * Not allowed while pawl_run() runs. Safe with NULL. */
 PAWL_API void pawl_processor_remove(pawl_processor *proc);
 
+/* Tells how many records on_error has passed over or moved to the dead-letter stream since the
+ * processor was added, and why the last of them: `why` (may be NULL) gets at most `size` bytes,
+ * with a NUL. Any thread may call it.
+ * Errors: INVALID, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_processor_refused(pawl_processor *proc, uint64_t *count, char *why,
+                                                 size_t size);
+
 enum pawl_run_flags {
     /* end when every processor has consumed all there is, and that is durable; else run until
      * pawl_stop() */

@@ -80,6 +80,17 @@ void notice_tell(pawl *p) {
     }
 }
 
+/* Records that went by on_error. A stranger may cause any number of them: the thread that runs the
+ * processor reports the first at once, and then their number every REFUSED_SAY_NS at most. */
+void notice_refused(pawl *p, const char *name, uint64_t count, const char *what, const char *why) {
+    char text[512];
+    if (p->notice.fn == NULL)
+        return;
+    snprintf(text, sizeof text, "processor %s: %llu record%s %s (on_error): %s", name,
+             (unsigned long long)count, count == 1 ? "" : "s", what, why);
+    tell(p, PAWL_LOG_WARNING, text);
+}
+
 /* Programs that use the names would create them anew. */
 static void tell_lost_names(pawl *p) {
     const struct tables *t = &p->tables;

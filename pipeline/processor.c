@@ -17,7 +17,8 @@
 #define STARVED_MAX 8u /* rounds */
 #define ROUND_LONG_NS 1000000u
 #define PAUSE_NS 500000000u /* after an error of the log that time can mend */
-#define STEP_LATER 2        /* a step's answer: the record is due again at again_ns */
+#define REFUSED_SAY_NS UINT64_C(10000000000)
+#define STEP_LATER 2 /* a step's answer: the record is due again at again_ns */
 
 int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r) {
     if (ctx == NULL || r == NULL)
@@ -261,6 +262,40 @@ static int dead_letter(struct task *t, const pawl_record *r, const char *why) {
     return rc == PAWL_TOO_LARGE ? put_dead_letter(t, r, why, DEAD_VALUE_MAX) : rc;
 }
 
+static const char *fate(const struct pawl_processor *proc) {
+    return proc->config.on_error == PAWL_ON_ERROR_SKIP ? "skipped"
+                                                       : "moved to the dead-letter stream";
+}
+
+/* Counts a record that went by on_error, and says so, at a limited rate. */
+static void note_refused(struct pawl_processor *proc, const char *why) {
+    pawl *p = proc->p;
+    pthread_mutex_lock(&p->mutex);
+    uint64_t now = engine_now(p), more = 0;
+    proc->refused++;
+    snprintf(proc->refused_why, sizeof proc->refused_why, "%s", why);
+    if (proc->refused_said_ns == 0 || now - proc->refused_said_ns >= REFUSED_SAY_NS) {
+        more = proc->refused - proc->refused_said;
+        proc->refused_said = proc->refused;
+        proc->refused_said_ns = now;
+    }
+    engine_leave(p);
+    if (more != 0)
+        notice_refused(p, proc->name, more, fate(proc), why);
+}
+
+int pawl_processor_refused(pawl_processor *proc, uint64_t *count, char *why, size_t size) {
+    if (proc == NULL || count == NULL || (why == NULL && size != 0))
+        return fail(PAWL_INVALID, "the processor or a result pointer is NULL");
+    TRY(handle_live(proc, "processor"));
+    TRY(engine_enter(proc->p));
+    *count = proc->refused;
+    if (size != 0)
+        snprintf(why, size, "%s", proc->refused_why);
+    engine_leave(proc->p);
+    return 0;
+}
+
 /* For a record that still fails after all retries. */
 static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx,
                         int code) {
@@ -277,7 +312,9 @@ static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_
             ctx->why[0] != 0 ? " " : "", code);
     if (proc->config.on_error == PAWL_ON_ERROR_DEAD_LETTER)
         TRY(dead_letter(t, r, ctx->why[0] != 0 ? ctx->why : "the processor failed"));
-    return commit(t, r->offset, r->offset + 1);
+    TRY(commit(t, r->offset, r->offset + 1));
+    note_refused(t->processor, ctx->why[0] != 0 ? ctx->why : "the processor failed");
+    return 0;
 }
 
 /* Processes a single record: retries, then the error policy. STEP_LATER: it is due again later. */

@@ -38,6 +38,10 @@ struct pawl_processor {
     char name[NAME_LEN_MAX + 1];
     uint32_t *inputs;
     _Atomic int failed; /* it has failed for good, and config.failed was told; 0: it hasn't */
+    /* guarded by the log's lock: records that went by on_error, and why the last of them */
+    uint64_t refused, refused_said; /* of these, the number that was reported */
+    uint64_t refused_said_ns;       /* when; 0: never */
+    char refused_why[256];
     struct pawl_processor *next;
 };
 

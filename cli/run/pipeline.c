@@ -157,6 +157,7 @@ static int add_processor(pipeline *p, const flow_config *w) {
     int code = pawl_processor_attach(p->log, &c, &w->ops, &p->processors[p->processor_count], &e);
     if (code < 0)
         return cannot(p, w->name, code, &e);
+    part->processor = p->processors[p->processor_count];
     p->processor_count++;
     return CLI_OK;
 }
@@ -554,18 +555,40 @@ bool pipeline_idle(pipeline *p, bool ended_only) {
 
 /* ---- status */
 
+/* A text that may hold a stranger's bytes, so that it is valid in JSON. */
+static const char *shown(const char *text, char *out, size_t size) {
+    pawl_show(text, strlen(text), NULL, out, size);
+    return out;
+}
+
+/* Of a processor; `part`: what this program knows of it, or NULL. */
+static json_t *processor_json(const flow_config *w, const part_failure *part, bool failed) {
+    uint64_t taken, emitted, refused = 0;
+    char why[256] = "", text[1100];
+    w->ops.counts(w->ops.self, &taken, &emitted);
+    if (part != NULL && part->processor != NULL)
+        (void)!pawl_processor_refused(part->processor, &refused, why, sizeof why);
+    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:s}", "kind", "processor", "name", w->name,
+                     "type", w->type, "state", failed ? "failed" : "running", "records",
+                     (json_int_t)taken, "emitted", (json_int_t)emitted, "poisoned",
+                     (json_int_t)refused, "message",
+                     shown(part != NULL && part->failed ? part->why : why, text, sizeof text));
+}
+
 static json_t *flow_json(const pawl_flow_status *s, const char *kind) {
+    char message[2 * sizeof s->message], target[2 * sizeof s->target];
     return json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "kind", kind,
                      "name", s->name, "type", s->type, "state", pawl_flow_name(s->flow), "records",
                      (json_int_t)s->records, "bytes", (json_int_t)s->bytes, "batches",
                      (json_int_t)s->batches, "behind", (json_int_t)s->behind, "retries",
                      (json_int_t)s->retries, "retry_in_ms", (json_int_t)s->retry_in_ms, "poisoned",
                      (json_int_t)s->poisoned, "redelivered", (json_int_t)s->redelivered, "lost",
-                     (json_int_t)s->lost, "message", s->message, "target", s->target);
+                     (json_int_t)s->lost, "message", shown(s->message, message, sizeof message),
+                     "target", shown(s->target, target, sizeof target));
 }
 
 static void append(json_t *flows, json_t *one) {
-    if (one != NULL) /* a text that is not UTF-8: a target's message, say */
+    if (one != NULL) /* else: no memory */
         json_array_append_new(flows, one);
 }
 
@@ -594,15 +617,10 @@ json_t *pipeline_status(pipeline *p) {
             append(flows, flow_json(&s, "source"));
     for (size_t i = 0; whole && i < p->c->flow_count; i++) {
         const flow_config *w = &p->c->flows[i];
-        uint64_t taken, emitted;
         if (w->kind != FLOW_PROCESSOR)
             continue;
-        w->ops.counts(w->ops.self, &taken, &emitted);
         bool failed = processor_is_failed(p, i) || atomic_load(&p->run_ended) != 0;
-        append(flows, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:s}", "kind", "processor", "name",
-                                w->name, "type", w->type, "state", failed ? "failed" : "running",
-                                "records", (json_int_t)taken, "emitted", (json_int_t)emitted,
-                                "message", p->parts != NULL ? p->parts[i].why : ""));
+        append(flows, processor_json(w, p->parts != NULL ? &p->parts[i] : NULL, failed));
     }
     for (size_t i = 0; i < p->sink_count; i++)
         if (pawl_sink_status(p->sinks[i], &s) == 0)

@@ -25,6 +25,7 @@ enum pipeline_state { PIPELINE_NEW, PIPELINE_RUNNING, PIPELINE_ENDING, PIPELINE_
 /* A processor's failure, by the index of its flow; sources and sinks show theirs by themselves. */
 typedef struct part_failure {
     struct pipeline *pipeline;
+    pawl_processor *processor;
     bool failed;
     char why[512];
 } part_failure;

@@ -267,13 +267,47 @@ static void to_a_removed_file(void **state) {
     free_fixture(f);
 }
 
+/* A record of the log's limit, with its dead letter's headers, is too large: the letter is cut, and
+ * the sink goes on. */
+static void a_dead_letter_that_is_too_large_is_cut(void **state) {
+    enum { MOST = 262144 - 80 - 4096 - 16 };
+    (void)state;
+    struct fixture *f = new_fixture();
+    char *value = calloc(1, MOST);
+    pawl_record r = {.value = value, .value_len = MOST};
+    pawl_reader *reader;
+    pawl_batch b;
+    assert_non_null(value);
+    memset(value, 'x', MOST);
+    assert_int_equal(pawl_append(f->log, f->in, 0, &r, NULL), 0);
+    r = (pawl_record){.value = "after", .value_len = 5};
+    assert_int_equal(pawl_append(f->log, f->in, 0, &r, NULL), 0);
+    add_shell(f, "if grep -q xxx; then exit 65; fi");
+    assert_int_equal(drive(f, 200), 0);
+    pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    assert_int_equal(pawl_sink_status(f->sink, &s), 0);
+    assert_int_equal(s.poisoned, 1);
+    assert_int_equal(s.behind, 0);
+    assert_int_equal(pawl_reader_open(f->log, f->dead, 0, 0, 0, &reader), 0);
+    assert_int_equal(pawl_read(reader, 1, 0, &b), 1);
+    assert_int_equal(b.records[0].value_len, 65536);
+    pawl_reader_close(reader);
+    free(value);
+    free_fixture(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(once_each),         cmocka_unit_test(as_a_list),
-        cmocka_unit_test(again_the_same),    cmocka_unit_test(statuses),
-        cmocka_unit_test(not_there),         cmocka_unit_test(poison),
-        cmocka_unit_test(unread_input),      cmocka_unit_test(to_standard_output),
+        cmocka_unit_test(once_each),
+        cmocka_unit_test(as_a_list),
+        cmocka_unit_test(again_the_same),
+        cmocka_unit_test(statuses),
+        cmocka_unit_test(not_there),
+        cmocka_unit_test(poison),
+        cmocka_unit_test(unread_input),
+        cmocka_unit_test(to_standard_output),
         cmocka_unit_test(to_a_removed_file),
+        cmocka_unit_test(a_dead_letter_that_is_too_large_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

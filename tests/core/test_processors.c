@@ -375,6 +375,57 @@ static void the_dead_letter_policy_moves_the_record(void **state) {
     pawl_reader_close(r);
 }
 
+static int refuses_all(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
+    (void)records, (void)count, (void)arg;
+    pawl_refuse(ctx, 0, "not this");
+    return 1;
+}
+
+/* A record of the log's limit, with its dead letter's headers, is too large: the letter is cut, and
+ * says so, and the processor goes on. What was refused is counted. */
+static void a_dead_letter_that_is_too_large_is_cut(void **state) {
+    enum { MOST = 262144 - 80 - 4096 - 16 };
+    struct fixture *f = *state;
+    uint32_t dead = stream(f, "dead", 1);
+    uint64_t count;
+    char why[64], *value = calloc(1, MOST);
+    pawl_record r = {.value = value, .value_len = MOST};
+    pawl_header h;
+    pawl_reader *reader;
+    pawl_batch batch;
+    assert_non_null(value);
+    assert_int_equal(pawl_append(f->log, f->a, 0, &r, NULL), 0);
+    r.value_len = 5;
+    assert_int_equal(pawl_append(f->log, f->a, 0, &r, NULL), 0);
+    pawl_processor_config config = PAWL_PROCESSOR_INIT;
+    pawl_processor *p;
+    config.name = "refusing", config.inputs = &f->a, config.input_count = 1,
+    config.process = refuses_all, config.on_error = PAWL_ON_ERROR_DEAD_LETTER,
+    config.dead_letter = dead;
+    assert_int_equal(pawl_processor_add(f->log, &config, &p), 0);
+    assert_int_equal(pawl_processor_refused(p, &count, NULL, 0), 0);
+    assert_int_equal(count, 0);
+    assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+    assert_int_equal(pawl_processor_refused(p, &count, why, sizeof why), 0);
+    assert_int_equal(count, 2);
+    assert_string_equal(why, "not this");
+    assert_int_equal(pawl_processor_refused(NULL, &count, why, sizeof why), PAWL_INVALID);
+    assert_int_equal(pawl_processor_refused(p, NULL, why, sizeof why), PAWL_INVALID);
+    assert_int_equal(pawl_reader_open(f->log, dead, 0, 0, 0, &reader), 0);
+    assert_int_equal(pawl_read(reader, 1, 0, &batch), 1);
+    assert_int_equal(batch.records[0].value_len, 65536);
+    assert_int_equal(pawl_record_header(&batch.records[0], 5, &h), 0);
+    assert_int_equal(h.value_len, 6);
+    assert_memory_equal(h.name, "pawl-length", 11);
+    assert_memory_equal(h.value, "257952", 6);
+    assert_int_equal(pawl_read(reader, 1, 0, &batch), 1);
+    assert_int_equal(batch.records[0].value_len, 5);
+    assert_true(pawl_record_header(&batch.records[0], 5, &h) != 0);
+    pawl_reader_close(reader);
+    pawl_processor_remove(p);
+    free(value);
+}
+
 /* ---- guarantees */
 
 #define BATCH 10u
@@ -505,6 +556,7 @@ int main(void) {
         T(a_retry_that_succeeds_leaves_one_output),
         T(the_skip_policy_passes_over_the_record),
         T(the_dead_letter_policy_moves_the_record),
+        T(a_dead_letter_that_is_too_large_is_cut),
         T(exactly_once_in_spite_of_a_crash_in_the_callback),
         T(exactly_once_in_spite_of_a_crash_behind_it),
         T(at_least_once_doubles_what_a_crash_cuts_off_its_position),

@@ -250,6 +250,8 @@ MUTANTS = [
     ("pause-holds-up-the-worker", "PAWL-16", "pipeline/processor.c",
      "if (task_alone(t) && t->processor->config.guarantee != PAWL_AT_MOST_ONCE) {",
      "if (task_alone(t) && ms == 0) {"),
+    ("dead-letter-of-a-processor-not-cut", "PAWL-16", "pipeline/processor.c",
+     "    return rc == PAWL_TOO_LARGE ? put_dead_letter(", "    return rc == PAWL_INVALID ? put_dead_letter("),
     ("refused-is-tried-again", "PAWL-16", "pipeline/processor.c",
      "if (ctx.refused || (c->retries", "if ((c->retries"),
     ("retry-skips-the-record", "PAWL-4", "pipeline/processor.c",
