@@ -6,8 +6,8 @@
  *
  *   SQLSTATE                                                             outcome
  *   none (connection lost, no answer in time), 08...                     RETRY
- *   22... data, 23... constraints, 38/39... in a routine,                POISON while rows are
- *     44... view check, 54... too large, P0... raised                    copied, inserted,
+ *   21... cardinality, 22... data, 23... constraints, 38/39... in a       POISON while rows are
+ *     routine, 44... view check, 54... too large, P0... raised           copied, inserted,
  *                                                                        committed or prepared: a
  *                                                                        record can be at fault;
  *                                                                        FATAL elsewhere
@@ -34,7 +34,7 @@ static _Thread_local char last_state[6];
 /* ---- the outcome of an answer */
 
 static int outcome_of(const char *state, bool rows) {
-    static const char *const poison[] = {"22", "23", "38", "39", "44", "54", "P0"},
+    static const char *const poison[] = {"21", "22", "23", "38", "39", "44", "54", "P0"},
                              *const retry[] = {"08",    "25006", "25P03", "40", "53",
                                                "55006", "55P03", "57",    "58"};
     if (state == NULL || state[0] == 0)

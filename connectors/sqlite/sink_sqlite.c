@@ -25,7 +25,8 @@
  *   BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL, SCHEMA    RETRY
  *   READONLY_DBMOVED (the file was replaced); CANTOPEN, if it could  RETRY
  *   be opened before
- *   CONSTRAINT, MISMATCH, TOOBIG, RANGE                              POISON
+ *   CONSTRAINT, MISMATCH, TOOBIG, RANGE; ERROR while a row is        POISON
+ *     inserted, if the statement itself is still good
  *   the rest: no such table or column, READONLY, CANTOPEN, CORRUPT,  FATAL
  *   NOTADB, PERM, AUTH
  */
@@ -522,6 +523,18 @@ static int bind(sqlite3_stmt *q, int i, const struct column *c, const struct col
     }
 }
 
+/* An error without a code of its own, while rows are inserted. Where the statement can still be
+ * prepared, the table and its columns are there: then it is the row that an expression of the table
+ * (a generated column, an index, a trigger) can't take. */
+static bool is_of_row(struct sqlite_sink *s) {
+    sqlite3_stmt *probe = NULL;
+    if ((sqlite3_errcode(s->db) & 0xFF) != SQLITE_ERROR)
+        return false;
+    int rc = sqlite3_prepare_v2(s->db, sqlite3_sql(s->insert), -1, &probe, NULL);
+    sqlite3_finalize(probe);
+    return rc == SQLITE_OK;
+}
+
 static int sqlite_write(void *self, const pawl_sink_batch *b, const pawl_record *r, size_t count,
                         pawl_fault *f) {
     struct sqlite_sink *s = self;
@@ -536,6 +549,8 @@ static int sqlite_write(void *self, const pawl_sink_batch *b, const pawl_record 
         if (rc == SQLITE_OK)
             continue;
         outcome = answer(s, "inserting into", f);
+        if (outcome == PAWL_FATAL && is_of_row(s))
+            outcome = PAWL_POISON;
         if (outcome == PAWL_POISON && f != NULL)
             f->offset = r->offset;
         sqlite3_clear_bindings(s->insert);
