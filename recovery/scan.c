@@ -390,15 +390,17 @@ int scan_judge(struct scan *s, struct scan_end *end) {
     e.witness = s->newest ? WITNESS_NO : WITNESS_YES;
     struct frame_header h;
     uint64_t lsn = s->at, base = s->index * s->segment_size;
-    /* header and first frame are written together: a frame that knew any of them knew both */
-    uint64_t known = lsn == base + SEGMENT_HEADER_SIZE ? base : lsn;
+    /* Header and first frame are written together: a frame that knew any of them knew both,
+     * whatever epoch the header says. */
+    bool first = lsn == base + SEGMENT_HEADER_SIZE;
+    uint64_t known = first ? base : lsn;
     for (;;) {
         int rc = next_header(s, &lsn, &h);
         if (rc < 0)
             return rc;
         if (rc == 0)
             break;
-        if (h.epoch < s->epoch || h.durable <= known)
+        if ((h.epoch < s->epoch && !first) || h.durable <= known)
             continue;
         e.witness = WITNESS_YES;
         if (end->witness_lsn == NO_LSN)

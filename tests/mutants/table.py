@@ -175,7 +175,7 @@ MUTANTS = [
     ("witness-claims-the-tail", "PAWL-9", "wal/wal_append.c",
      ".durable = w->durable,\n                             .link", ".durable = w->tail,\n                             .link"),
     ("witness-of-the-same-epoch-ignored", "PAWL-9", "recovery/scan.c",
-     "h.epoch < s->epoch || h.durable <= known", "h.epoch <= s->epoch || h.durable <= known"),
+     "(h.epoch < s->epoch && !first)", "(h.epoch <= s->epoch && !first)"),
     ("durable-before-the-separate-sync", "PAWL-1", "wal/wal_group.c",
      "        g->state = GROUP_SYNCING;\n        submit(w, g);\n    } else {",
      "        g->state = GROUP_SYNCING;\n        if (g == w->flight_head)\n            w->durable = g->lsn + g->len;\n"

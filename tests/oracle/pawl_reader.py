@@ -292,8 +292,8 @@ class Log:
         known, base = (p + f.BLOCK - 1) // f.BLOCK * f.BLOCK, index * self.size
         if f.nonzero_at(data, p - base, known - base) is not None:
             known = p
-        # The header and the first frame are written together: whoever knew any of it knew all.
-        durable = known if before else base
+        # The header and the first frame are written together: whoever knew any of it knew all, in any epoch.
+        durable, epoch = (known, epoch) if before else (base, 0)
         witness = self._witness(data, known + 8, durable, index, epoch)
         if witness is not None:
             self._damage(
