@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 apk add --no-cache bash cmake samurai pkgconf gcc g++ musl-dev linux-headers git python3 mandoc \
     liburing-dev xxhash-dev jansson-dev yaml-dev pcre2-dev openssl-dev zlib-dev zstd-dev xz-dev \
-    bzip2-dev sqlite-dev cmocka-dev util-linux-misc
+    bzip2-dev libseccomp-dev sqlite-dev cmocka-dev util-linux-misc
 
 cmake -G Ninja -S . -B build-musl -DPAWL_BENCH=OFF
 cmake --build build-musl

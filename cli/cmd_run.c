@@ -21,13 +21,17 @@
 #include "cli/cli.h"
 #include "cli/run/config.h"
 #include "cli/run/pipeline.h"
+#include "cli/run/sandbox.h"
 
-enum { UNTIL_IDLE, QUIET };
+enum { UNTIL_IDLE, QUIET, SANDBOX };
 static const cli_option options[] = {
     [UNTIL_IDLE] = {"until-idle", NULL,
                     "end, in good order, once sources have ended, or have had nothing for two "
                     "seconds, and everything is delivered"},
     [QUIET] = {"quiet", NULL, "no line of figures on a terminal"},
+    [SANDBOX] = {"sandbox", "MODE",
+                 "give up system calls that no part needs, and keep the memory from other "
+                 "processes: auto (not the calls, where a part runs foreign code), on, or off"},
     {NULL, NULL, NULL},
 };
 
@@ -105,6 +109,14 @@ static const char *needs_restart(const config *a, const config *b) {
     return NULL;
 }
 
+static unsigned needs_of(const runner *r, const config_file *files) {
+    unsigned needs = 0;
+    for (int i = 0; i < r->file_count; i++)
+        for (size_t k = 0; k < files[i].count; k++)
+            needs |= sandbox_needs(&files[i].pipelines[k]);
+    return needs;
+}
+
 static bool reloading(const runner *r) {
     for (size_t i = 0; i < r->count; i++)
         if (atomic_load(&r->pipelines[i].reloading) != 0)
@@ -125,6 +137,8 @@ static void reload(runner *r) {
         count += files[i].count;
     if (code == CLI_OK && count != r->count)
         why = "the number of pipelines";
+    if (code == CLI_OK && why == NULL && !sandbox_allows(needs_of(r, files)))
+        why = "the sandbox, which has no room for a part that is new";
     for (size_t i = 0; code == CLI_OK && why == NULL && i < r->count; i++)
         why = needs_restart(r->pipelines[i].c, nth(r, files, i));
     if (code != CLI_OK || why != NULL) {
@@ -319,7 +333,12 @@ static int block_signals(void) {
 
 static int run(cli_args *a) {
     runner r = {.args = a, .file_count = a->count};
+    enum sandbox_mode mode;
+    if (!sandbox_mode_of(a->value[SANDBOX], &mode))
+        return cli_usage(a, "--sandbox is auto, on or off, not '%s'", a->value[SANDBOX]);
     int code = load_files(&r, &r.files);
+    if (code == CLI_OK && sandbox_enter(mode, needs_of(&r, r.files)) != 0)
+        code = CLI_PROBLEM;
     if (code == CLI_OK) {
         r.signals = block_signals();
         r.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -344,7 +363,7 @@ static int run(cli_args *a) {
 
 const cli_command cli_run = {
     .name = "run",
-    .synopsis = "FILE... [--until-idle] [--quiet]",
+    .synopsis = "FILE... [--until-idle] [--quiet] [--sandbox MODE]",
     .summary = "Run the pipelines of one or several files",
     .details = "A file is YAML, one document for each pipeline: sections log, streams, sources, "
                "processors, sinks.\n"

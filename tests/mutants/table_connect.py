@@ -34,12 +34,20 @@ CATCHERS = [
     ("connectors/text/", ["times", "encode", "json_scan", "split", "json_users", "processor_make", "sink_exec",
                           "source_text", "sink_file", "run_types", "sink_sqlite"]),
     ("processors/", ["processor_make", "json_users", "run_types", "run_pipeline"]),
+    ("cli/run/sandbox", ["sandbox", "run_sandbox"]),
     ("cli/run/", ["run_variables", "run_config", "check_works", "run_failures", "run_pipeline",
                   "run_types", "run_lost"]),
     ("cli/", ["cli_exit_codes", "run_config", "run_failures", "run_pipeline"]),
 ]
 
 MUTANTS = [
+    # ---- the sandbox
+    ("sandbox-lets-ptrace-through", "PAWL-15", "cli/run/sandbox.c",
+     "    {\"ptrace\", 0},\n", ""),
+    ("memory-readable-by-others", "PAWL-15", "cli/run/sandbox.c",
+     "    (void)prctl(PR_SET_DUMPABLE, 0);\n", ""),
+    ("reload-out-of-the-sandbox", "PAWL-15", "cli/run/sandbox.c",
+     "return !confined || (needs & ~allowed) == 0;", "return !confined || allowed < 4;"),
     # ---- times
     ("time-after-2262-wraps", "PAWL-3", "connectors/text/time_ns.h",
      "               ? INT64_MAX\n", "               ? ns\n"),
