@@ -101,6 +101,9 @@ const char *config_alike(const char *text, const char *const *names, size_t coun
 /* Streams, cycles, guarantees: what no section can tell by itself. */
 void config_check(config_reading *r);
 /* Is the stream one of its inputs? */
+/* Looks at the limits again that follow from the size of segments: a log keeps the one that it was
+ * made with. Returns 0, or -1 where something can't work. */
+int config_check_log(config *c, uint64_t segment_size, config_problem_fn fn, void *arg);
 bool config_reads(const flow_config *w, const char *stream);
 /* config_works.c: what is well formed and can't work. */
 void config_check_works(config_reading *r);

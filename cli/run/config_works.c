@@ -412,6 +412,21 @@ static void check_two_sinks(config_reading *r, const flow_config *a, const flow_
             }
 }
 
+/* ---- a log that is there */
+
+int config_check_log(config *c, uint64_t segment_size, config_problem_fn fn, void *arg) {
+    config_file file = {.problems = 0};
+    config_reading r = {.file = &file, .c = c, .fn = fn, .arg = arg};
+    uint64_t wanted = c->segment_size;
+    c->segment_size = segment_size;
+    for (size_t i = 0; i < c->flow_count && segment_size != wanted; i++) {
+        check_line_max(&r, &c->flows[i]);
+        check_joined(&r, &c->flows[i]);
+    }
+    c->segment_size = wanted;
+    return file.problems == 0 ? 0 : -1;
+}
+
 /* ---- all of it */
 
 void config_check_works(config_reading *r) {

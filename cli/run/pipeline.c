@@ -93,8 +93,15 @@ static int open_log(pipeline *p) {
                 "%s is on %s, in memory: nothing in it outlives a reboot or a power cut",
                 c->directory, cli_in_memory(c->directory));
     pawl_status s = PAWL_STATUS_INIT;
+    if (pawl_get_status(p->log, &s) == 0 &&
+        config_check_log(p->c, s.segment_size, cli_config_problem, (void *)(uintptr_t)c->file) !=
+            0) {
+        (void)!pawl_close(p->log);
+        p->log = NULL;
+        return CLI_PROBLEM;
+    }
     /* making it is the first two */
-    if (pawl_get_status(p->log, &s) == 0 && !s.clean && s.epoch > 2)
+    if (!s.clean && s.epoch > 2)
         run_say(1, c->name, "", "%s had not been closed in good order: recovered in %.1f ms",
                 c->directory, (double)s.recovery_ns / 1e6);
     return CLI_OK;

@@ -9,10 +9,13 @@
  *   65        (EX_DATAERR) a record can't be taken: the runtime halves the batch until it is found
  *   78        (EX_CONFIG) stop: an operator has to look
  *   126, 127  the program can't be run: stop
- *   other, a signal, or a timeout: retry later
+ *   a crash   (a signal such as SIGSEGV) at one batch, CRASHES times in a row: as 65, because a
+ *             record may be the cause
+ *   other, another signal, or a timeout: retry later
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +30,9 @@ struct exec {
     uint64_t timeout_ms;
     struct fence_memory memory;
     struct buffer buffer;
+    /* the batch at which it crashed last, and how often in a row */
+    uint32_t crash_stream, crash_partition, crashes;
+    uint64_t crash_from, crash_to;
 };
 
 static const pawl_setting_info settings[] = {
@@ -46,9 +52,34 @@ const pawl_connector connect_sink_exec = {
 
 /* ---- running the program */
 
-enum { VARIABLES = 7, FENCE_MS = 2000 };
+enum { VARIABLES = 7, FENCE_MS = 2000, CRASHES = 5 };
 
-static int judge(const struct child_job *j, const struct child_result *r, pawl_fault *f) {
+static bool is_crash(const struct child_result *r) {
+    static const int signals[] = {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGSYS};
+    bool found = false;
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        found |= WIFSIGNALED(r->status) && WTERMSIG(r->status) == signals[i];
+    return found;
+}
+
+/* The program has crashed at this batch. True: it was often enough to look for the record. Of a
+ * batch that was halved for this once is enough. */
+static bool crashed(struct exec *x, const pawl_sink_batch *b) {
+    bool within = x->crashes != 0 && x->crash_stream == b->stream_id &&
+                  x->crash_partition == b->partition && x->crash_from <= b->from &&
+                  b->to <= x->crash_to;
+    if (!within) {
+        x->crash_stream = b->stream_id;
+        x->crash_partition = b->partition;
+        x->crash_from = b->from;
+        x->crash_to = b->to;
+    }
+    x->crashes = within ? x->crashes + 1 : 1;
+    return x->crashes >= CRASHES;
+}
+
+static int judge(struct exec *x, const pawl_sink_batch *b, const struct child_job *j,
+                 const struct child_result *r, pawl_fault *f) {
     char why[sizeof f->message];
     int outcome = PAWL_RETRY, code = WIFEXITED(r->status) ? WEXITSTATUS(r->status) : 0;
     if (child_succeeded(r))
@@ -61,7 +92,7 @@ static int judge(const struct child_job *j, const struct child_result *r, pawl_f
                           r->error == EMFILE || r->error == ENFILE
                       ? PAWL_RETRY
                       : PAWL_FATAL;
-    else if (!r->late && code == 65)
+    else if (!r->late && (code == 65 || (is_crash(r) && crashed(x, b))))
         outcome = PAWL_POISON;
     else if (!r->late && (code == 78 || code == 126 || code == 127))
         outcome = PAWL_FATAL;
@@ -94,7 +125,7 @@ static int run(struct exec *x, const pawl_sink_batch *b, pawl_fault *f) {
         child_run(&j, &r);
     free((void *)j.env);
     fence_done(&x->memory, b->stream_id, b->partition, child_succeeded(&r) ? b->to : FENCE_UNSURE);
-    return judge(&j, &r, f);
+    return judge(x, b, &j, &r, f);
 }
 
 /* ---- the sink */

@@ -198,10 +198,18 @@ static int put_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, c
     return pawl_put(tx, to, r->partition % info.partitions, &out);
 }
 
-/* With its headers a dead letter can be too large where its record wasn't. */
+/* With its headers a dead letter can be too large where its record wasn't. The record's own headers
+ * may be the reason why it is one: then it goes without them. */
 int connect_dead_letter(pawl *p, pawl_tx *tx, uint32_t to, const char *who, const char *stream,
                         const pawl_record *r, const char *why, uint32_t value_max) {
     int rc = put_dead_letter(p, tx, to, who, stream, r, why, value_max);
+    pawl_record bare = *r;
+    bare.headers = NULL;
+    bare.raw_headers = NULL;
+    bare.header_count = 0;
+    bare.raw_headers_len = 0;
+    if (rc == PAWL_INVALID)
+        rc = put_dead_letter(p, tx, to, who, stream, r = &bare, why, value_max);
     return rc == PAWL_TOO_LARGE && value_max > DEAD_VALUE_MAX
                ? put_dead_letter(p, tx, to, who, stream, r, why, DEAD_VALUE_MAX)
                : rc;

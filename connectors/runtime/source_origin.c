@@ -6,6 +6,7 @@
  */
 #include "connectors/runtime/source_origin.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,9 +86,11 @@ static bool mark_of(const struct piece *p, size_t k, uint64_t lines, uint64_t *m
 static int name(struct piece *p, uint32_t stream, uint64_t to, size_t end, const uint64_t *mark,
                 const char *passed) {
     pawl_outside o = p->of->o;
+    char reason[256]; /* as long as a note may be */
+    snprintf(reason, sizeof reason, "%s", passed != NULL ? passed : "");
     o.struct_size = sizeof o;
     o.thing = p->of->thing;
-    o.note = passed != NULL ? passed : p->of->note;
+    o.note = passed != NULL ? reason : p->of->note;
     o.from = p->from;
     o.to = to;
     o.flags = p->flags | (passed != NULL ? (uint32_t)PAWL_OUTSIDE_PASSED : 0);

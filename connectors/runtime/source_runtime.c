@@ -239,6 +239,7 @@ struct filling {
     pawl_tx *tx;
     const char *why;
     uint64_t bytes, poisoned;
+    bool stopped; /* by on_poison */
 };
 
 static int put_record(void *arg, size_t i) {
@@ -249,7 +250,8 @@ static int put_record(void *arg, size_t i) {
     f->bytes += (uint64_t)r->value_len + r->key_len;
     if (s->batch.poison == NULL)
         rc = pawl_put(f->tx, s->config.stream, s->config.partition, r);
-    if (s->batch.poison == NULL && rc != PAWL_TOO_LARGE)
+    /* too large, or with headers that no record can have */
+    if (s->batch.poison == NULL && rc != PAWL_TOO_LARGE && rc != PAWL_INVALID)
         return rc;
     f->why = s->batch.poison != NULL ? s->batch.poison : pawl_strerror(rc);
     return 1;
@@ -260,6 +262,7 @@ static int put_refused(void *arg, size_t i, const char **why) {
     *why = f->why;
     snprintf(f->s->poison_why, sizeof f->s->poison_why, "%s", f->why);
     int rc = poison(f->s, f->tx, &f->s->batch.records[i], f->why, &f->poisoned);
+    f->stopped = f->s->config.on_poison == PAWL_ON_ERROR_STOP;
     return rc < 0 ? rc : f->s->config.on_poison == PAWL_ON_ERROR_SKIP;
 }
 
@@ -296,6 +299,16 @@ static int acknowledge(struct pawl_source *s, bool wait) {
     return rc;
 }
 
+/* What the batch was read from takes more room than a transaction has: each record that is refused
+ * divides it. The records count for more. */
+static int without_origins(struct pawl_source *s) {
+    s->from.count = 0;
+    flow_report(&s->flow, 2,
+                "what a batch was read from takes too much room in the log, and isn't noted; `pawl "
+                "audit` will show a gap. Lower batch_records");
+    return 0;
+}
+
 static int append(struct pawl_source *s) {
     uint32_t i = 0;
     struct filling f = {.s = s};
@@ -310,6 +323,8 @@ static int append(struct pawl_source *s) {
     rc = fill_tx(&f, &s->items[i]);
     if (rc < 0) {
         pawl_abort(f.tx);
+        if (rc == PAWL_TOO_LARGE && !f.stopped && s->from.count != 0)
+            return without_origins(s);
         return rc == PAWL_TOO_LARGE && s->batch.poison != NULL
                    ? flow_fail(&s->flow, rc, s->batch.poison)
                    : flow_log_answer(&s->flow, rc);

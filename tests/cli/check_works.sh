@@ -87,6 +87,18 @@ pipeline '' "$json, line_max: 40k}" "$sink" | expect well 'JSON that fits' 'may 
 pipeline '' "  f: {type: syslog, address: '1', to: a}" "$sink" >q.yaml
 "$pawl" check q.yaml | grep -qF 'is passed over' || fault 'a stranger stops the pipeline'
 
+# A log keeps the segment size that it was made with: what it can't take is told at the start.
+pipeline '' "$(file f x a)" '  s: {type: stdout, from: a}' >p.yaml
+: >x
+"$pawl" run p.yaml --until-idle >told 2>err || fault 'a log is made'
+pipeline '' "$(file f x a ', line_max: 300k')" '  s: {type: stdout, from: a}' | sed 's/segment_size: 1M/segment_size: 64M/' \
+    >p.yaml
+tried=$((tried + 1))
+"$pawl" check p.yaml >told 2>err || fault 'a log that would be made'
+"$pawl" run p.yaml --until-idle >told 2>err && fault 'a log that is smaller than it says'
+grep -qF 'line_max is 307200 bytes' err || fault 'a log that is smaller, the message'
+rm -rf log x
+
 # ---- names of producers
 socket="  a: {type: socket, address: '1', to: a}"
 pipeline '' "$socket$(printf '\n'; file a.b y a)" "$sink" |

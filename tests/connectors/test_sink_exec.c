@@ -296,6 +296,24 @@ static void a_dead_letter_that_is_too_large_is_cut(void **state) {
     free_fixture(f);
 }
 
+/* A record at which the program crashes each time is found, and the others are delivered. */
+static void a_record_that_crashes_the_program_is_found(void **state) {
+    (void)state;
+    struct fixture *f = new_fixture();
+    add_shell(f, "cat >part; if grep -qx n7 part; then kill -SEGV $$; fi; cat part >>got");
+    assert_int_equal(drive(f, 400), 0);
+    pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
+    assert_int_equal(pawl_sink_status(f->sink, &s), 0);
+    assert_int_equal(s.poisoned, 1);
+    assert_int_equal(s.behind, 0);
+    assert_int_equal(s.records, COUNT - 1);
+    char command[100];
+    snprintf(command, sizeof command, "[ $(sort -u got | wc -l) = %u ] && ! grep -qx n7 got",
+             COUNT - 1);
+    assert_int_equal(system(command), 0);
+    free_fixture(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(once_each),
@@ -308,6 +326,7 @@ int main(void) {
         cmocka_unit_test(to_standard_output),
         cmocka_unit_test(to_a_removed_file),
         cmocka_unit_test(a_dead_letter_that_is_too_large_is_cut),
+        cmocka_unit_test(a_record_that_crashes_the_program_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

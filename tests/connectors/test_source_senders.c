@@ -191,6 +191,23 @@ static void senders_of_one_peer_are_limited(void **state) {
     feed_free(f);
 }
 
+/* The position that the log has for the sender c before its first line: the place is empty, and the
+ * name that it had is forgotten. A crash here must not leave it with another one's number. */
+static uint32_t empty_seen;
+
+static void look_at_c(void *arg, const char *point) {
+    struct feed *f = arg;
+    pawl_producer_info p;
+    uint8_t position[32];
+    uint64_t number = 0;
+    if (strcmp(point, "source-read") != 0 || f->log == NULL ||
+        pawl_producer_find(f->log, "src.c", &p, NULL, position, sizeof position) != 32)
+        return;
+    memcpy(&number, position, sizeof number);
+    assert_true(number == 0 || empty_seen != 0);
+    empty_seen += number == 0;
+}
+
 /* Senders that the table has no room for take the places of old ones; what those send again is
  * never taken for new, also after restarts. */
 static void old_senders_are_forgotten(void **state) {
@@ -198,6 +215,9 @@ static void old_senders_are_forgotten(void **state) {
     struct feed *f = make();
     feed_set(f, "senders", "2");
     feed_set(f, "forget", "1s");
+    f->config.hooks.on_point = look_at_c;
+    f->config.hooks.on_point_arg = f;
+    empty_seen = 0;
     start(f);
     expect(f, 1, "PAWL1 a\n1 a\n2 a\n", "ACK 2\n");
     expect(f, 1, "PAWL1 b\n1 b\n", "ACK 1\n");
@@ -208,6 +228,7 @@ static void old_senders_are_forgotten(void **state) {
     while (strstr(got, "ERR too many senders") != NULL);
     assert_non_null(strstr(got, "OK 0\nACK 1\n"));
     assert_int_equal(producers(f), 2);
+    assert_int_equal(empty_seen, 1);
     assert_non_null(strstr(f->warning, "sender a was silent for longer than `forget`"));
     for (int i = 0; i < 2; i++) {
         expect(f, 1, "PAWL1 a\n1 a\n", "ERR this sender was forgotten: give it another name\n.");
