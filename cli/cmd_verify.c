@@ -23,7 +23,7 @@ static void on_finding(void *arg, const pawl_finding *f) {
 /* Problems of the log, in contrast to what kept it from being looked at. */
 static bool is_finding(int code) {
     return code == PAWL_DAMAGED || code == PAWL_FOREIGN || code == PAWL_VERSION ||
-           code == PAWL_TILING;
+           code == PAWL_TILING || code == PAWL_LIMIT;
 }
 
 static void summarise(const char *dir, const pawl_check *c, const char *verdict) {

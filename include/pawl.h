@@ -51,8 +51,9 @@
  *               segments of 64 MiB (the default) and a memory cap of 72 MiB (PAWL_TOO_LARGE)
  *   names       1 to 127 bytes of A-Z a-z 0-9 . _ - (PAWL_INVALID)
  *   tables      at a time 4,096 streams, 1,024 partitions a stream, 16,384 partitions, 16,384
- *               producers and 1,024 processors, and all tables together an eighth of a segment
- *               (PAWL_LIMIT). Ids are never used again
+ *               producers, 1,024 processors and 16,384 open decisions, and all tables together an
+ *               eighth of a segment (PAWL_LIMIT). Ids are never used again
+ *   offsets     below 2^63; sequences below 2^64 - 1. A log beyond limits is refused (PAWL_LIMIT)
  */
 #ifndef PAWL_H
 #define PAWL_H
@@ -252,7 +253,7 @@ typedef struct pawl_options {
  * only here, or not even that: VERSION says what this version would have to know, and nothing was
  * changed.
  * Errors: INVALID, MEMORY, IO, LOCKED, NOT_A_LOG, VERSION, DAMAGED, FOREIGN, EXISTS, UNSUPPORTED,
- * PERMISSION, FULL (creation only). */
+ * PERMISSION, FULL (creation only), LIMIT (the log holds more than a log may). */
 PAWL_API PAWL_CHECKED int pawl_open(const char *dir, const pawl_options *o, pawl **out,
                                     pawl_error *err);
 
@@ -904,17 +905,18 @@ typedef struct pawl_check {
     /* of the lost commits, those after which no checkpoint came: what they held is only told as far
      * as later commits show it, so lost_records may be too low */
     uint64_t lost_untold;
+    uint64_t memory_cap; /* set by the caller: bytes of memory at most; 0: 128 MiB */
 } pawl_check;
 #define PAWL_CHECK_INIT \
     { \
         sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0 \
+            0, 0, 0, 0 \
     }
 
 /* Reads every byte of every segment and checks everything in docs/format.md. Returns 0 if the log
- * is well; a torn tail is well.
- * Errors: DAMAGED, FOREIGN or VERSION if it is not; NOT_A_LOG, PERMISSION, IO or MEMORY if it
- * could not be checked. */
+ * is well; a torn tail is well. Takes `memory_cap` bytes of memory at most.
+ * Errors: DAMAGED, FOREIGN, VERSION or LIMIT if it is not; NOT_A_LOG, PERMISSION, IO or MEMORY if
+ * it could not be checked. */
 PAWL_API PAWL_CHECKED int pawl_verify(const char *dir, pawl_check *c, pawl_error *err);
 /* Verifies, and checks that each processor's intervals tile each input, and that each partition's
  * offsets have no gap. What was read outside (pawl_tx_origin()) is checked too: for each stream and
@@ -924,12 +926,12 @@ PAWL_API PAWL_CHECKED int pawl_verify(const char *dir, pawl_check *c, pawl_error
 PAWL_API PAWL_CHECKED int pawl_audit(const char *dir, pawl_check *c, pawl_error *err);
 /* Mends what verify finds. Moves damaged bytes to lost-LSN.bin files beside the segments, puts LOST
  * frames in their place, and restores header copies; everything after the damage stays. Takes the
- * writer's lock. Then it reads the mended log whole, judges it as verify does, and opens it as a
- * reader. The findings say what was lost: records, commits, positions, sequences, names; where that
- * can't be known, they say so. Nothing was lost if lost_records, lost_commits, lost_unknown and
- * lost_names are 0. What has lost its name keeps its id and is called lost-N (pawl_rename()); no id
- * is given again. Returns 0 if the log is well and can be opened now, even if something was lost,
- * else the reason why it cannot. */
+ * writer's lock. Then it reads the mended log whole, judges it as verify does, opens it as a
+ * reader, and checks what the next writer would check. The findings say what was lost: records,
+ * commits, positions, sequences, names; where that can't be known, they say so. Nothing was lost if
+ * lost_records, lost_commits, lost_unknown and lost_names are 0. What has lost its name keeps its
+ * id and is called lost-N (pawl_rename()); no id is given again. Returns 0 if the log is well and
+ * can be opened now, even if something was lost, else the reason why it cannot. */
 PAWL_API PAWL_CHECKED int pawl_repair(const char *dir, pawl_check *c, pawl_error *err);
 
 /* A frame as pawl_dump() shows it. */

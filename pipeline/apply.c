@@ -22,6 +22,15 @@ static int unknown_change(const struct frame_header *h, const char *what, uint32
                    op, (unsigned long long)h->lsn);
 }
 
+/* Says where a limit is passed. */
+static int at_frame(const struct frame_header *h) {
+    pawl_error e;
+    fail_copy(&e);
+    return fail_at(PAWL_LIMIT, 0, "", "", h->lsn,
+                   "the frame at LSN %llu is beyond what a log may hold: %.300s",
+                   (unsigned long long)h->lsn, e.message);
+}
+
 /* Skips a run that doesn't concern the tables. Recovery has checked it before
  * (frame_judge_features()). */
 static int skip_run(const struct frame_header *h, const struct run *r) {
@@ -56,8 +65,8 @@ static int apply_catalog(struct tables *t, const struct frame_header *h, const s
             lost_end_older(t, &e);
         switch (e.op) {
         case CATALOG_STREAM:
-            TRY(tables_add_stream(t, e.id, e.a > UINT32_MAX ? 0 : (uint32_t)e.a, e.name,
-                                  e.name_len));
+            TRY(limit_check(LIMIT_STREAM_PARTITIONS, e.a));
+            TRY(tables_add_stream(t, e.id, (uint32_t)e.a, e.name, e.name_len));
             break;
         case CATALOG_PRODUCER:
             TRY(tables_add_producer(t, e.id, e.name, e.name_len));
@@ -77,6 +86,7 @@ static int apply_catalog(struct tables *t, const struct frame_header *h, const s
             t->consumed = e.a != 0;
             break;
         case CATALOG_DISK_CAP:
+            TRY(limit_disk_cap(e.a, t->segment_size));
             t->disk_cap_set = true;
             t->disk_cap = e.a;
             break;
@@ -108,8 +118,10 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
         return damaged(h, "record offsets do not join");
     if (t->past_unknown && p->last_end == 0)
         p->base = r->base;
-    if (r->count >= NO_OFFSET - r->base)
-        return damaged(h, "record offsets are out of range");
+    TRY(limit_check(LIMIT_OFFSET, r->base));
+    TRY(limit_check(LIMIT_OFFSET, r->base + r->count));
+    if (r->type == RUN_RECORDS && r->count > r->len / RECORD_HEADER_SIZE)
+        return damaged(h, "a run of records says that it has more than fit into it");
     uint64_t end = h->lsn + frame_length(h);
     if (p->last_end != end) { /* the first run of this commit here */
         p->safe = tables_durable_next(p, h->durable);
@@ -143,6 +155,16 @@ static int reach_position(struct tables *t, const struct frame_header *h,
         t, h, &(struct run){.stream = e->stream, .partition = e->partition, .base = e->to}, true);
 }
 
+/* What was consumed is there: the interface lets no position pass its partition's end. */
+static int check_end(const struct tables *t, const struct frame_header *h,
+                     const struct position_entry *e) {
+    const struct stream *s = tables_stream(t, e->stream);
+    assert(s != NULL && e->partition < s->partitions); /* a row says so, or it was looked up */
+    return e->to <= s->parts[e->partition].next
+               ? 0
+               : damaged(h, "a position beyond the end of its partition");
+}
+
 static int apply_positions(struct tables *t, const struct frame_header *h, const struct run *r,
                            const uint8_t *data, bool lost) {
     uint32_t at = 0;
@@ -151,6 +173,7 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
         if (!position_decode(data, r->len, &at, &e))
             return damaged(h, "a position does not fit its run");
         assert(e.from <= e.to); /* PAWL-4 */
+        TRY(limit_check(LIMIT_OFFSET, e.to));
         struct position_row *p = tables_position(t, e.processor, e.stream, e.partition);
         if (p == NULL) { /* then both may be new */
             const struct stream *s = tables_stream(t, e.stream);
@@ -162,40 +185,35 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
                 TRY(lost_processor(t, e.processor));
                 TRY(lost_stream(t, e.stream, e.partition));
             }
-            if (lost)
-                TRY(reach_position(t, h, &e));
+            TRY(lost ? reach_position(t, h, &e) : check_end(t, h, &e));
             TRY(tables_set_position(t, e.processor, e.stream, e.partition, e.to));
             continue;
         }
         if (p->offset != e.from && !(lost && e.from > p->offset))
             return damaged(h, "an interval does not begin where the one before ended");
-        if (lost)
-            TRY(reach_position(t, h, &e));
+        TRY(lost ? reach_position(t, h, &e) : check_end(t, h, &e));
         assert(p->offset <= e.to); /* PAWL-4: a position only grows */
         p->offset = e.to;
     }
     return 0;
 }
 
-/* Keeps the receipt of a producer's last sequence: the place of the commit's first record. */
-static void set_answer(struct producer *p, const struct frame_header *h, const uint8_t *frame) {
-    p->stream = p->partition = 0;
-    p->offset = 0;
+/* The first run of records; zeros if there is none. */
+static struct run first_records(const struct frame_header *h, const uint8_t *frame) {
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         const uint8_t *ignored;
         frame_run(frame, h, i, &r, &ignored);
-        if (run_has_records(&r)) {
-            p->stream = r.stream;
-            p->partition = r.partition;
-            p->offset = r.base;
-            return;
-        }
+        if (run_has_records(&r))
+            return r;
     }
+    return (struct run){0};
 }
 
 static int apply_producers(struct tables *t, const struct frame_header *h, const uint8_t *frame,
                            const struct run *r, const uint8_t *data, bool lost) {
+    /* the receipt of each one's last sequence is the place of the commit's first record */
+    struct run first = first_records(h, frame);
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count; i++) {
         struct producer_entry e;
@@ -208,6 +226,7 @@ static int apply_producers(struct tables *t, const struct frame_header *h, const
             TRY(lost_producer(t, e.producer));
             p = tables_producer(t, e.producer);
         }
+        TRY(limit_check(LIMIT_SEQUENCE, e.last));
         if (e.epoch < p->epoch || (e.first != p->sequence + 1 && !(lost && e.first > p->sequence)))
             return damaged(h, "a producer's sequence does not continue");
         p->epoch = e.epoch;
@@ -217,7 +236,9 @@ static int apply_producers(struct tables *t, const struct frame_header *h, const
         p->sequence = e.last;
         p->cookie_len = e.cookie_len;
         memcpy(p->cookie, e.cookie, COOKIE_MAX);
-        set_answer(p, h, frame);
+        p->stream = first.stream;
+        p->partition = first.partition;
+        p->offset = first.base;
     }
     return 0;
 }
@@ -243,6 +264,9 @@ static int apply_spilled(struct tables *t, const struct frame_header *h, const s
     struct spilled_entry e;
     if (!spilled_decode(data, r->len, &e) || e.lsn >= h->lsn)
         return damaged(h, "a reference to a spilled run is not well formed");
+    if (e.lsn < t->epoch_from)
+        return damaged(h, "a spilled run of an earlier incarnation");
+    TRY(tables_use_spill(t, &(struct spill_used){e.lsn, r->stream, r->partition}));
     uint64_t from = e.lsn / t->segment_size, to = h->lsn / t->segment_size;
     return from != to ? tables_set_span(t, to, from) : 0;
 }
@@ -295,6 +319,7 @@ static int apply_commit(struct tables *t, const struct frame_header *h, const ui
 /* ---- CHECKPOINT */
 
 static int load_producer(struct tables *t, const struct c_producer *e) {
+    TRY(limit_check(LIMIT_SEQUENCE, e->sequence));
     TRY(tables_add_producer(t, e->id, e->name, e->name_len));
     struct producer *p = tables_producer(t, e->id);
     p->epoch = e->epoch;
@@ -311,6 +336,7 @@ static int load_next(struct tables *t, const struct c_next *e) {
     struct stream *s = tables_stream(t, e->stream);
     if (s == NULL || e->partition >= s->partitions)
         return fail(PAWL_DAMAGED, "a checkpoint names a partition that is not there");
+    TRY(limit_check(LIMIT_OFFSET, e->next));
     struct partition *p = &s->parts[e->partition];
     p->next = p->safe = p->mid = p->base = e->next;
     return 0;
@@ -337,9 +363,7 @@ static int load_entry(struct tables *t, const struct run *r, const uint8_t *data
         if (e.stream.partitions != 0 || e.stream.name_len != 0)
             rc = tables_add_stream(t, e.stream.id, e.stream.partitions, e.stream.name,
                                    e.stream.name_len);
-        else if (e.stream.id == 0 || e.stream.id == UINT32_MAX)
-            rc = fail(PAWL_DAMAGED, "a stream's id is out of range");
-        else if (e.stream.id >= t->ids.stream)
+        else if ((rc = limit_check(LIMIT_ID, e.stream.id)) == 0 && e.stream.id >= t->ids.stream)
             t->ids.stream = e.stream.id + 1;
         break;
     case RUN_C_NEXT:
@@ -409,22 +433,32 @@ static int load_run(struct tables *t, const struct frame_header *h, const struct
     return 0;
 }
 
+/* Positions last: what they name must be there. */
 static int load_runs(struct tables *t, const struct frame_header *h, const uint8_t *frame) {
-    for (uint32_t i = 0; i < h->runs; i++) {
-        struct run r;
-        const uint8_t *data;
-        frame_run(frame, h, i, &r, &data);
-        TRY(load_run(t, h, &r, data));
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < h->runs; i++) {
+            struct run r;
+            const uint8_t *data;
+            frame_run(frame, h, i, &r, &data);
+            if ((r.type == RUN_C_POSITIONS) == (round == 1))
+                TRY(load_run(t, h, &r, data));
+        }
+    for (uint32_t i = 0; i < t->position_count; i++) {
+        const struct position_row *p = &t->positions[i];
+        if (p->offset > tables_stream(t, p->stream)->parts[p->partition].next)
+            return damaged(h, "a position beyond the end of its partition");
     }
+    if (t->span_count != 0 && t->spans[t->span_count - 1].segment > h->lsn / t->segment_size)
+        return damaged(h, "a later segment refers to older ones");
     return 0;
 }
 
 /* Keeps the partitions' first offsets, which no checkpoint holds. */
 static void keep_firsts(struct tables *t, const struct tables *old) {
     for (uint32_t i = 0; i < t->stream_count; i++) {
-        const struct stream *s = tables_stream(old, t->streams[i].id);
-        for (uint32_t k = 0; s != NULL && k < t->streams[i].partitions && k < s->partitions; k++) {
-            struct partition *p = &t->streams[i].parts[k];
+        const struct stream *s = tables_stream(old, t->streams[i]->id);
+        for (uint32_t k = 0; s != NULL && k < t->streams[i]->partitions && k < s->partitions; k++) {
+            struct partition *p = &t->streams[i]->parts[k];
             p->first = s->parts[k].first < p->next ? s->parts[k].first : p->next;
         }
     }
@@ -438,6 +472,9 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
     t->records = old.records;
     t->loss = old.loss;
     t->age = old.age;
+    t->epoch = old.epoch;
+    t->epoch_from = old.epoch_from;
+    tables_move_spills(t, &old);
     t->begun = true;
     /* the checkpoint of segment 0 is empty, and knows it */
     t->counted = h->ids != NULL && h->lsn == SEGMENT_HEADER_SIZE;
@@ -448,14 +485,33 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
     return rc;
 }
 
-int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
+/* A transaction ends with its incarnation. Where the first one known began isn't known. */
+static void note_epoch(struct tables *t, const struct frame_header *h) {
+    /* a writer doesn't apply the record of its own incarnation */
+    bool begins = h->kind != FRAME_COMMIT && h->kind != FRAME_SPILL && h->kind != FRAME_WITNESS;
+    t->epoch_from = t->epoch != 0 && begins ? h->lsn : 0;
+    t->epoch = h->epoch;
+}
+
+static int apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
     if (h->kind != FRAME_COMMIT)
         (void)frame_age(h, frame, &t->age);
+    if (h->epoch != t->epoch)
+        note_epoch(t, h);
     if (!lost_nothing(t, h))
         TRY(lost_judge(t, h, frame, lost || !t->begun));
     if (h->kind == FRAME_CHECKPOINT)
-        return load(t, h, frame);
-    return h->kind == FRAME_COMMIT ? apply_commit(t, h, frame, lost) : 0;
+        TRY(load(t, h, frame));
+    else if (h->kind == FRAME_COMMIT)
+        TRY(apply_commit(t, h, frame, lost));
+    else
+        return 0;
+    return tables_fit(t);
+}
+
+int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    int rc = apply(t, h, frame, lost);
+    return rc == PAWL_LIMIT ? at_frame(h) : rc;
 }
 
 /* ---- a handle */

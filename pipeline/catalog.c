@@ -8,8 +8,18 @@
 
 #include "pipeline/processor.h"
 
+/* What the tables grow by at most. */
+static uint64_t catalog_adds(const struct catalog_entry *e) {
+    return e->op == CATALOG_STREAM      ? c_stream_size(e->name_len) + e->a * C_NEXT_SIZE
+           : e->op == CATALOG_PRODUCER  ? c_producer_size(e->name_len)
+           : e->op == CATALOG_PROCESSOR ? c_processor_size(e->name_len)
+           : e->op == CATALOG_RENAME    ? align_up(e->name_len, 8)
+                                        : 0;
+}
+
 /* Under the lock: commits one catalog change, with the rest of the transaction. */
 static int commit_change(struct pawl_tx *tx, const struct catalog_entry *e) {
+    tx->tables_bytes += catalog_adds(e);
     int rc = tx_add_catalog(tx, e);
     pawl_receipt receipt;
     return rc < 0 ? rc : tx_commit_locked(tx, &receipt);
@@ -56,13 +66,13 @@ static int bad_name(const char *what) {
 static int check_new(const char *what, const char *name, uint32_t id) {
     if (name_lost(name))
         return fail(PAWL_INVALID, "the names lost-N are kept for what loses its name to damage");
-    return id != UINT32_MAX ? 0 : fail(PAWL_LIMIT, "there is no id left for a %s", what);
+    return id <= limit_of(LIMIT_ID) ? 0 : fail(PAWL_LIMIT, "there is no id left for a %s", what);
 }
 
 int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t *id) {
     if (!name_allowed(name))
         return bad_name("stream");
-    if (partitions == 0 || partitions > STREAM_PARTITIONS_MAX)
+    if (partitions == 0 || partitions > limit_of(LIMIT_STREAM_PARTITIONS))
         return fail(PAWL_INVALID, "a stream has 1 to 1024 partitions");
     TRY(enter_catalog(p));
     struct tables *t = &p->tables;
@@ -70,11 +80,9 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
     int rc;
     if (existing != 0)
         rc = fail(PAWL_EXISTS, "there is a stream %s already", name);
-    else if (t->stream_count >= STREAMS_MAX || t->partition_count + partitions > PARTITIONS_MAX)
-        rc = fail(PAWL_LIMIT, "a log has at most 4,096 streams and 16,384 partitions at a time");
-    else if ((rc = check_new("stream", name, t->ids.stream)) == 0)
-        rc = tables_room(t, c_stream_size((uint32_t)strlen(name)) +
-                                (uint64_t)partitions * C_NEXT_SIZE);
+    else if ((rc = limit_check(LIMIT_STREAMS, t->stream_count + UINT64_C(1))) == 0 &&
+             (rc = limit_check(LIMIT_PARTITIONS, (uint64_t)t->partition_count + partitions)) == 0)
+        rc = check_new("stream", name, t->ids.stream);
     uint32_t fresh = t->ids.stream;
     if (rc == 0)
         rc = change(p, &(struct catalog_entry){CATALOG_STREAM, fresh, partitions, 0, name,
@@ -142,8 +150,6 @@ int pawl_rename(pawl *p, int what, const char *name, const char *new_name) {
     else if (rc == 0 && find_named(t, what, new_name) != 0)
         rc = fail(PAWL_EXISTS, "there is a %s %s already", words[what], new_name);
     if (rc == 0)
-        rc = tables_room(t, align_up(strlen(new_name), 8));
-    if (rc == 0)
         rc = change(p, &(struct catalog_entry){CATALOG_RENAME, id, (uint64_t)what, 0, new_name,
                                                (uint16_t)strlen(new_name)});
     assert(rc < 0 || find_named(t, what, new_name) == id); /* PAWL-9: the id stays */
@@ -198,7 +204,7 @@ int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out) {
     TRY(refreshed(p));
     int rc = index < p->tables.stream_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0)
-        fill_stream(&p->tables.streams[index], out);
+        fill_stream(p->tables.streams[index], out);
     engine_leave(p);
     return rc;
 }
@@ -246,16 +252,12 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
         tx->for_input = true;
     if (rc == 0 && id == 0) {
         id = t->ids.producer;
-        rc = t->producer_count >= PRODUCERS_MAX
-                 ? fail(PAWL_LIMIT, "a log has at most 16,384 producers")
-                 : tables_room(t, 80 + strlen(name));
+        rc = limit_check(LIMIT_PRODUCERS, t->producer_count + UINT64_C(1));
         if (rc == 0)
             rc = check_new("producer", name, id);
         if (rc == 0)
-            rc = tx_add_catalog(tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name,
-                                                            (uint16_t)strlen(name)});
-        if (rc == 0)
-            rc = tx_commit_locked(tx, NULL);
+            rc = commit_change(tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name,
+                                                           (uint16_t)strlen(name)});
     }
     pawl_producer *pr = rc == 0 ? mem_alloc(&p->mem, sizeof *pr) : NULL;
     if (rc == 0 && pr == NULL)
@@ -326,7 +328,7 @@ int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
     TRY(refreshed(p));
     int rc = index < p->tables.producer_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0)
-        fill_producer(&p->tables.producers[index], out);
+        fill_producer(p->tables.producers[index], out);
     engine_leave(p);
     return rc;
 }
@@ -361,9 +363,7 @@ int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
     int rc = 0;
     if (found == 0) {
         found = t->ids.processor;
-        rc = t->processor_count >= PROCESSORS_MAX
-                 ? fail(PAWL_LIMIT, "a log has at most 1,024 processors at a time")
-                 : tables_room(t, 16 + strlen(name));
+        rc = limit_check(LIMIT_PROCESSORS, t->processor_count + UINT64_C(1));
         if (rc == 0)
             rc = check_new("processor", name, found);
         if (rc == 0)
@@ -398,7 +398,7 @@ int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]) {
     TRY(refreshed(p));
     int rc = index < p->tables.processor_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0) {
-        const struct processor_row *row = &p->tables.processors[index];
+        const struct processor_row *row = p->tables.processors[index];
         if (id != NULL)
             *id = row->id;
         memcpy(name, row->name, 128);
@@ -427,6 +427,7 @@ int pawl_position_at(pawl *p, uint32_t index, pawl_position *out) {
     TRY(refreshed(p));
     int rc = index < p->tables.position_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0) {
+        tables_sort_positions(&p->tables);
         const struct position_row *row = &p->tables.positions[index];
         memset(out, 0, sizeof *out);
         out->processor = row->processor;
@@ -445,9 +446,9 @@ int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(refreshed(p));
-    int rc = index < p->tables.decision_count ? 0 : PAWL_NOT_FOUND;
+    const struct decision_row *d = tables_decision_at(&p->tables, index);
+    int rc = d != NULL ? 0 : PAWL_NOT_FOUND;
     if (rc == 0) {
-        const struct decision_row *d = &p->tables.decisions[index];
         memset(out, 0, sizeof *out);
         out->processor = d->processor;
         memcpy(out->name, d->name, d->name_len);

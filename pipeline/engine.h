@@ -343,6 +343,10 @@ struct wal_hooks engine_hooks(pawl *p);
 /* pawl_open() on a seam that the caller created. The handle owns the seam from now on, even if
  * opening fails. For simulators and fault injectors. The options are not checked, so segments and
  * memory caps may be smaller than the public limits. */
+/* What a writer checks besides what applying the frames has checked; `epoch`: of the last frame. 0,
+ * or PAWL_LIMIT. */
+PAWL_CHECKED int engine_may_write(const struct tables *t, const struct segment_header *h,
+                                  uint64_t epoch);
 PAWL_CHECKED int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 
 /* -- tx.c, tx_commit.c */
@@ -403,6 +407,8 @@ struct pawl_tx {
     bool for_input;
     struct bytes catalog, sinks;
     uint32_t catalog_count, sink_count;
+    uint32_t decisions;    /* of the entries of sinks, those that open one */
+    uint64_t tables_bytes; /* what its catalog changes and decisions add to a checkpoint */
     /* What the records were read from: entries encoded so far, and the number of records that they
      * cover. `order` has the runs that the records since then went to; it is kept only once
      * `named` is set. `marks` is memory for an entry's order and marks. */

@@ -116,6 +116,7 @@ static int judge_repaired(struct seam *io, struct mem *mem, pawl_check *c,
     uint64_t problems = c->problems;
     now.struct_size = c->struct_size;
     now.repaired = c->repaired;
+    now.memory_cap = c->memory_cap;
     now.problems += problems;
     *c = now;
     if (rc < 0)
@@ -134,14 +135,28 @@ static int repair(struct seam *io, struct mem *mem, pawl_check *c) {
     return rc;
 }
 
-/* Opens what repair has made as a reader would. */
-static int opens(const char *dir) {
+/* Would the next writer take the log? */
+static int writer_takes(pawl *p) {
+    pthread_mutex_lock(&p->mutex);
+    int rc = engine_may_write(&p->tables, &p->header, p->follow.apply.epoch);
+    engine_leave(p);
+    return rc;
+}
+
+/* Opens what repair has made as a reader would, and checks what a writer would. The lock is no
+ * longer held: a writer may have come meanwhile, and then it has checked all that itself. */
+static int opens(const char *dir, uint64_t memory_cap) {
     pawl *p;
     pawl_options o = PAWL_OPTIONS_INIT;
     o.flags = PAWL_OPEN_READ;
     o.no_thread = 1;
+    o.memory_cap = memory_cap;
     TRY(pawl_open(dir, &o, &p, NULL));
-    return pawl_close(p);
+    int rc = writer_takes(p);
+    pawl_error e;
+    fail_copy(&e);
+    int closed = pawl_close(p);
+    return rc < 0 ? fail_again(&e) : closed;
 }
 
 static int lock_for_repair(struct seam *io) {
@@ -163,7 +178,8 @@ static void clear_results(pawl_check *c) {
     *c = (pawl_check){.struct_size = c->struct_size,
                       .finding = c->finding,
                       .progress = c->progress,
-                      .arg = c->arg};
+                      .arg = c->arg,
+                      .memory_cap = c->memory_cap};
 }
 
 static int check(const char *dir, pawl_check *c, enum call call, pawl_error *err) {
@@ -176,7 +192,7 @@ static int check(const char *dir, pawl_check *c, enum call call, pawl_error *err
     if (!made)
         rc = open_error(rc, dir, false);
     clear_results(c);
-    mem_init(&mem, 0);
+    mem_init(&mem, c->memory_cap != 0 ? c->memory_cap : CHECK_MEMORY);
     if (made) {
         rc = for_repair ? lock_for_repair(io) : 0;
         bool locked = for_repair && rc == 0;
@@ -190,7 +206,7 @@ static int check(const char *dir, pawl_check *c, enum call call, pawl_error *err
         if (rc < 0)
             fail_again(&e);
         else if (locked)
-            rc = opens(dir);
+            rc = opens(dir, mem.cap);
     }
     if (err != NULL)
         fail_copy(err);

@@ -15,6 +15,10 @@ struct spill_seen {
     uint64_t lsn, hash;
 };
 
+/* The memory of verify, audit, repair and dump, unless the caller says another cap (PAWL-11). The
+ * largest frame takes 17 MiB. */
+#define CHECK_MEMORY (128ull * MIB)
+
 struct judge {
     struct tables tables;
     struct mem *mem;

@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "pipeline/engine.h"
+#include "pipeline/inspect.h"
 
 struct text {
     char data[8192];
@@ -192,7 +192,7 @@ int pawl_dump(const char *dir, uint64_t from, pawl_frame_fn fn, void *arg, pawl_
     int saved = errno;
     struct mem mem;
     struct seam *io = NULL;
-    mem_init(&mem, 0);
+    mem_init(&mem, CHECK_MEMORY);
     fail_clear();
     int rc;
     if (dir == NULL || fn == NULL)

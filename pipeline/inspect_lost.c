@@ -348,11 +348,11 @@ void judge_lost_end(struct judge *j) {
         j->check->lost_unknown += j->telling;
     }
     for (uint32_t i = 0; i < t->stream_count; i++)
-        tell_name(j, "stream", t->streams[i].id, t->streams[i].name);
+        tell_name(j, "stream", t->streams[i]->id, t->streams[i]->name);
     for (uint32_t i = 0; i < t->producer_count; i++)
-        tell_name(j, "producer", t->producers[i].id, t->producers[i].name);
+        tell_name(j, "producer", t->producers[i]->id, t->producers[i]->name);
     for (uint32_t i = 0; i < t->processor_count; i++)
-        tell_name(j, "processor", t->processors[i].id, t->processors[i].name);
+        tell_name(j, "processor", t->processors[i]->id, t->processors[i]->name);
 }
 
 void judge_free(struct judge *j) {

@@ -173,8 +173,8 @@ static bool set_first(void *ctx, uint32_t stream, uint32_t partition, uint64_t n
 
 static void set_first_to_base(pawl *p) {
     for (uint32_t i = 0; i < p->tables.stream_count; i++)
-        for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
-            p->tables.streams[i].parts[k].first = p->tables.streams[i].parts[k].base;
+        for (uint32_t k = 0; k < p->tables.streams[i]->partitions; k++)
+            p->tables.streams[i]->parts[k].first = p->tables.streams[i]->parts[k].base;
 }
 
 int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c) {
@@ -182,8 +182,8 @@ int locate_firsts_are(pawl *p, uint64_t segment, const struct checkpoint *c) {
         return 0;                       /* a first offset never moves back */
     assert(segment <= last_segment(p)); /* PAWL-11: the active segment is never dropped */
     for (uint32_t i = 0; i < p->tables.stream_count; i++)
-        for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
-            p->tables.streams[i].parts[k].first = 0;
+        for (uint32_t k = 0; k < p->tables.streams[i]->partitions; k++)
+            p->tables.streams[i]->parts[k].first = 0;
     p->firsts_from = segment;
     p->firsts_known = true;
     return c != NULL ? checkpoint_each(c, set_first, p) : 0;
@@ -267,8 +267,8 @@ static int firsts_without_checkpoint(pawl *p, uint64_t n) {
         rc = locate_firsts_are(p, n, NULL);
         /* what the following checkpoint doesn't mention began later */
         for (uint32_t i = 0; found != 0 && i < p->tables.stream_count; i++)
-            for (uint32_t k = 0; k < p->tables.streams[i].partitions; k++)
-                p->tables.streams[i].parts[k].first = p->tables.streams[i].parts[k].next;
+            for (uint32_t k = 0; k < p->tables.streams[i]->partitions; k++)
+                p->tables.streams[i]->parts[k].first = p->tables.streams[i]->parts[k].next;
         if (rc == 0 && found == 0)
             rc = checkpoint_each(&c, set_first, p);
         for (uint32_t i = 0; i < b.count; i++)

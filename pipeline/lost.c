@@ -42,7 +42,8 @@ static void lose(struct tables *t, uint64_t commits, uint64_t changes, bool exac
 static void lost_frame(struct tables *t, const struct frame_header *h) {
     bool first = segment_offset(h->lsn, t->segment_size) == SEGMENT_HEADER_SIZE;
     if (first && !t->begun) {
-        if (h->ids != NULL && h->ids->stream != 0) {
+        if (h->ids != NULL && h->ids->stream != 0 && h->ids->producer != 0 &&
+            h->ids->processor != 0) {
             t->ids = *h->ids;
             t->counted = true;
         } else if (h->lsn > SEGMENT_HEADER_SIZE) {
@@ -132,8 +133,7 @@ static uint32_t lost_name(const struct tables *t, uint32_t id, find_fn find,
 int lost_stream(struct tables *t, uint32_t id, uint32_t partition) {
     char name[NAME_LEN_MAX + 1];
     struct stream *s = tables_stream(t, id);
-    if (partition >= STREAM_PARTITIONS_MAX)
-        return fail(PAWL_DAMAGED, "the number of a partition is out of range");
+    TRY(limit_check(LIMIT_STREAM_PARTITIONS, partition + UINT64_C(1)));
     if (s == NULL)
         return tables_add_stream(t, id, partition + 1, name,
                                  lost_name(t, id, tables_find_stream, name));

@@ -98,14 +98,14 @@ static void tell_lost_names(pawl *p) {
     uint32_t n = 0;
     char text[400];
     for (uint32_t i = 0; i < t->stream_count; i++)
-        if (name_lost(t->streams[i].name) && n++ == 0)
-            name = t->streams[i].name;
+        if (name_lost(t->streams[i]->name) && n++ == 0)
+            name = t->streams[i]->name;
     for (uint32_t i = 0; i < t->producer_count; i++)
-        if (name_lost(t->producers[i].name) && n++ == 0)
-            name = t->producers[i].name;
+        if (name_lost(t->producers[i]->name) && n++ == 0)
+            name = t->producers[i]->name;
     for (uint32_t i = 0; i < t->processor_count; i++)
-        if (name_lost(t->processors[i].name) && n++ == 0)
-            name = t->processors[i].name;
+        if (name_lost(t->processors[i]->name) && n++ == 0)
+            name = t->processors[i]->name;
     if (n == 0)
         return;
     snprintf(

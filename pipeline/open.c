@@ -193,6 +193,13 @@ static int begin_incarnation(pawl *p, const struct wal_start *start) {
     return rc;
 }
 
+int engine_may_write(const struct tables *t, const struct segment_header *h, uint64_t epoch) {
+    TRY(limit_check(LIMIT_INCARNATIONS, epoch));
+    TRY(limit_check(LIMIT_LSN, (h->index + 3) * h->segment_size));
+    TRY(limit_disk_cap(t->disk_cap_set ? t->disk_cap : h->disk_cap, h->segment_size));
+    return tables_fit(t);
+}
+
 static int open_writer(pawl *p, const pawl_options *o) {
     TRY(take_lock(p, o));
     TRY(replay_sync(p->io, &p->mem, NULL));
@@ -206,6 +213,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
     if (rc < 0)
         return rc;
     point(&p->points, "recovery-scanned");
+    TRY(engine_may_write(&p->tables, &out.header, out.start.epoch));
     p->header = out.header;
     p->clean = out.clean;
     p->recovered_bytes = out.scanned;

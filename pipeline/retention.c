@@ -21,10 +21,8 @@ struct passing {
 static bool passed_there(void *ctx, uint32_t stream, uint32_t partition, uint64_t next) {
     struct passing *g = ctx;
     const struct tables *t = &g->p->tables;
-    for (uint32_t i = 0; i < t->position_count && g->passed; i++) {
-        const struct position_row *row = &t->positions[i];
-        g->passed = row->stream != stream || row->partition != partition || row->offset >= next;
-    }
+    const struct stream *s = tables_stream(t, stream);
+    g->passed = s == NULL || partition >= s->partitions || s->parts[partition].least >= next;
     return g->passed;
 }
 
@@ -47,6 +45,7 @@ static bool wanted_gone(const pawl *p, uint64_t n, const struct age_stamp *next)
 bool retention_holds(const pawl *p, const struct droppable *d) {
     struct passing later = {p, true};
     struct age_stamp stamp = {.flags = 0}; /* none in a checkpoint of an older version */
+    tables_find_least(&p->tables);
     if (d->at.file >= 0)
         (void)frame_age(&d->at.frame.header, d->at.frame.data, &stamp);
     return d->at.file >= 0 && d->keep > p->wal.first_segment &&

@@ -7,17 +7,12 @@
 #ifndef PAWL_PIPELINE_TABLES_H
 #define PAWL_PIPELINE_TABLES_H
 
+#include "pipeline/limits.h"
+#include "pipeline/lookup.h"
 #include "pipeline/work.h"
 #include "wal/error.h"
 #include "wal/format.h"
 #include "wal/mem.h"
-
-/* at the same time */
-#define STREAMS_MAX 4096u
-#define STREAM_PARTITIONS_MAX 1024u
-#define PARTITIONS_MAX 16384u
-#define PRODUCERS_MAX 16384u
-#define PROCESSORS_MAX 1024u
 
 struct partition {
     uint64_t next;     /* offset of the next record appended */
@@ -30,12 +25,14 @@ struct partition {
     uint64_t base;                /* `next` when the active segment began */
     uint64_t first;               /* oldest offset kept, if known: locate_first() */
     uint64_t index_lsn;           /* of the last index entry in the active segment; 0: none */
+    uint64_t least;               /* the lowest position of a processor here: tables_find_least() */
     uint32_t watchers;            /* readers of several partitions that read this one: any.c */
     uint32_t workers[WORK_KINDS]; /* those that process it, as bits: work.h */
 };
 struct stream {
     uint32_t id; /* first in each row that has one */
     uint32_t partitions;
+    uint32_t positions; /* the first row of a position in it, + 1; 0: none */
     char name[NAME_LEN_MAX + 1];
     struct partition *parts;
 };
@@ -51,19 +48,30 @@ struct producer {
 };
 struct processor_row {
     uint32_t id;
+    uint32_t positions; /* its first row, + 1; 0: none */
     char name[NAME_LEN_MAX + 1];
 };
 struct position_row {
     uint32_t processor, stream, partition;
+    /* other rows of the same processor, and of the same stream; + 1 */
+    struct position_links {
+        uint32_t before, after;
+    } of_processor, of_stream;
     uint64_t offset;
 };
 struct decision_row {
     uint32_t processor;
-    uint16_t name_len;
+    uint16_t name_len; /* 0: finished, and the row is not removed yet */
     char name[SINK_NAME_MAX];
 };
 struct span_row {
     uint64_t segment, oldest;
+};
+
+/* A run of a SPILL frame that a commit has referred to. */
+struct spill_used {
+    uint64_t lsn; /* of the frame */
+    uint32_t stream, partition;
 };
 
 /* What lost areas have held. */
@@ -79,19 +87,28 @@ struct tables {
     uint64_t watched_end; /* end LSN of the last commit with records of a watched partition */
     /* bits of the workers that process a partition of the last commit */
     uint32_t touched[WORK_KINDS];
-    struct stream *streams; /* these three: ascending by id */
+    struct stream **streams; /* these three: ascending by id */
     uint32_t stream_count, stream_cap;
     uint32_t partition_count;
-    struct producer *producers;
+    struct producer **producers;
     uint32_t producer_count, producer_cap;
-    struct processor_row *processors;
+    struct processor_row **processors;
     uint32_t processor_count, processor_cap;
-    struct position_row *positions; /* ascending */
+    struct lookup names[3];         /* ids by name: streams, producers, processors */
+    struct position_row *positions; /* by row; in order after tables_sort_positions() */
     uint32_t position_count, position_cap;
-    struct decision_row *decisions;
-    uint32_t decision_count, decision_cap;
-    struct span_row *spans;
+    bool positions_sorted;
+    struct lookup position_lookup;
+    struct decision_row *decisions; /* in the order in which they were made, finished ones too */
+    uint32_t decision_rows, decision_cap;
+    uint32_t decision_count; /* of the open ones */
+    uint32_t decision_first; /* rows before this one are finished */
+    struct lookup decision_lookup;
+    struct span_row *spans; /* ascending */
     uint32_t span_count, span_cap;
+    struct spill_used *spills; /* a ring of SPILLS_USED_MAX at most: tables_use_spill() */
+    uint32_t spill_count, spill_cap, spill_oldest;
+    struct lookup spill_lookup;
     uint64_t retain_bytes, retain_ms;
     bool consumed;
     /* set since the last checkpoint; otherwise the value in the segment's header counts */
@@ -104,6 +121,8 @@ struct tables {
      * 9); all changed in lost.c and where frames are applied. */
     struct c_ids ids;
     struct age_stamp age; /* the last one seen */
+    uint64_t epoch;       /* of the last frame; 0: none yet */
+    uint64_t epoch_from;  /* where that incarnation began; 0: before the first frame seen */
     bool begun;           /* a checkpoint was applied, or what damage left of the oldest one */
     bool past_unknown;    /* no checkpoint since: a partition begins where it is first mentioned */
     bool counted;         /* ids.commits and ids.changes are known */
@@ -115,6 +134,9 @@ struct tables {
     struct loss loss; /* all that was found lost so far */
 };
 
+/* Room for one more of `count` elements in a growing array, whose new elements are zeros. */
+PAWL_CHECKED int tables_grow(struct mem *m, void **array, uint32_t count, uint32_t *cap,
+                             size_t each);
 void tables_init(struct tables *t, struct mem *m, uint64_t segment_size);
 void tables_free(struct tables *t);
 
@@ -137,19 +159,35 @@ PAWL_CHECKED int tables_rename(struct tables *t, enum catalog_kind kind, uint32_
 PAWL_CHECKED int tables_set_position(struct tables *t, uint32_t processor, uint32_t stream,
                                      uint32_t partition, uint64_t offset);
 PAWL_CHECKED int tables_set_decision(struct tables *t, const struct sink_entry *e);
+/* The index-th open decision, in the order in which they were made; NULL: there are fewer. */
+const struct decision_row *tables_decision_at(struct tables *t, uint32_t index);
+void tables_remove_position(struct tables *t, uint32_t row);
+/* The rows of positions in order. */
+void tables_sort_positions(struct tables *t);
+/* Sets `least` of each partition; NO_OFFSET: no processor has a position there. */
+void tables_find_least(const struct tables *t);
+/* PAWL_DAMAGED for segments that don't ascend. */
 PAWL_CHECKED int tables_set_span(struct tables *t, uint64_t segment, uint64_t oldest);
 /* Removes the spans of segments below `first`, which have been dropped. */
 void tables_drop_spans(struct tables *t, uint64_t first);
 
+/* Remembers that a commit refers to a spilled run. PAWL_DAMAGED if one did before: a run belongs to
+ * one commit, and a SPILL frame has one run of a partition. The last SPILLS_USED_MAX are known. */
+#define SPILLS_USED_MAX 2048u
+PAWL_CHECKED int tables_use_spill(struct tables *t, const struct spill_used *s);
+/* What `from` remembers becomes `t`'s. */
+void tables_move_spills(struct tables *t, struct tables *from);
+
 /* Reserves room for the most that a frame can add, so that applying it can't run out of memory.
  * Doesn't cover what its catalog changes create. */
-PAWL_CHECKED int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions);
+PAWL_CHECKED int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions,
+                                bool spills);
 /* Applies a frame (apply.c). `lost`: damage was skipped, so offsets and positions may jump.
  * PAWL_DAMAGED if the frame contradicts the tables, PAWL_VERSION for a run that must be known. */
 PAWL_CHECKED int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame,
                               bool lost);
 /* Writes the checkpoint of the tables: at most 16 runs with their start and len, and the body. */
-PAWL_CHECKED int tables_checkpoint(const struct tables *t, struct bytes *body, struct run *runs,
+PAWL_CHECKED int tables_checkpoint(struct tables *t, struct bytes *body, struct run *runs,
                                    uint32_t *count);
 uint64_t tables_size(const struct tables *t); /* of its body */
 
@@ -161,12 +199,15 @@ uint32_t tables_find_stream(const struct tables *t, const char *name);    /* id 
 uint32_t tables_find_producer(const struct tables *t, const char *name);  /* id or 0 */
 uint32_t tables_find_processor(const struct tables *t, const char *name); /* id or 0 */
 struct producer *tables_producer(const struct tables *t, uint32_t id);
+struct processor_row *tables_processor(const struct tables *t, uint32_t id);
 bool tables_has_processor(const struct tables *t, uint32_t id);
 const char *tables_processor_name(const struct tables *t, uint32_t id); /* NULL: no such id */
 struct position_row *tables_position(const struct tables *t, uint32_t processor, uint32_t stream,
                                      uint32_t partition);
 struct decision_row *tables_decision(const struct tables *t, uint32_t processor, const char *name,
                                      uint16_t len);
+/* Is the checkpoint of the tables within the limit of a log that is read? 0, or PAWL_LIMIT. */
+PAWL_CHECKED int tables_fit(const struct tables *t);
 /* May a checkpoint of the tables grow by `bytes`? 0, or PAWL_LIMIT. */
 PAWL_CHECKED int tables_room(const struct tables *t, uint64_t bytes);
 /* Begins a segment: resets the bases and the places of index entries. */

@@ -231,7 +231,8 @@ void tx_reset(struct pawl_tx *tx) {
         producer_release(tx->producer);
     tx->producer = NULL;
     tx->takeover = tx->for_input = false;
-    tx->bytes = tx->records = 0;
+    tx->bytes = tx->records = tx->tables_bytes = 0;
+    tx->decisions = 0;
 }
 
 void tx_free(struct pawl_tx *tx) {
@@ -577,7 +578,7 @@ int pawl_tx_sequence(pawl_tx *tx, pawl_producer *producer, uint64_t first, uint6
     TRY(handle_live(producer, "producer"));
     if (tx->p != producer->p)
         return fail(PAWL_INVALID, "the producer belongs to another handle than the transaction");
-    if (first == 0 || last < first || last == UINT64_MAX || cookie_len > COOKIE_MAX ||
+    if (first == 0 || last < first || last > limit_of(LIMIT_SEQUENCE) || cookie_len > COOKIE_MAX ||
         (cookie == NULL && cookie_len != 0))
         return fail(PAWL_INVALID, "sequences start at 1, last must not be below first, and a "
                                   "cookie has at most 32 bytes");
@@ -614,8 +615,15 @@ static int add_sink(struct pawl_tx *tx, uint32_t processor, const char *name, ui
         rc = fail(PAWL_NOT_FOUND, "no such processor, or no open decision of that name");
     else if (op == SINK_DECIDED && d != NULL)
         rc = fail(PAWL_EXISTS, "a decision of that name is open already");
-    else if (op == SINK_DECIDED)
-        rc = tables_room(t, len + 16);
+    if (rc == 0 && op == SINK_DECIDED) {
+        rc = tables_room(t, tx->tables_bytes + c_sink_size((uint32_t)len));
+        if (rc == 0)
+            rc = limit_check(LIMIT_DECISIONS, (uint64_t)t->decision_count + tx->decisions + 1);
+    }
+    if (rc == 0 && op == SINK_DECIDED) {
+        tx->tables_bytes += c_sink_size((uint32_t)len);
+        tx->decisions++;
+    }
     if (rc == 0) {
         sink_encode(&tx->sinks, &(struct sink_entry){processor, op, name, (uint16_t)len});
         tx->sink_count++;

@@ -168,11 +168,25 @@ static int assign(pawl *p, struct tx_build *b) {
                 break;
             }
         r->base = base;
+        TRY(limit_check(LIMIT_OFFSET, base + r->count));
     }
     return 0;
 }
 
-static int check_positions(const struct pawl_tx *tx) {
+/* What applying the transaction adds to the tables, in a checkpoint's bytes. Checked with each
+ * attempt to append it, as others may commit while it waits for room. `fresh`: positions that are
+ * not there yet. */
+static int check_tables(const struct pawl_tx *tx, uint32_t fresh) {
+    const struct tables *t = &tx->p->tables;
+    uint64_t bytes = tx->tables_bytes + (uint64_t)fresh * C_POSITION_SIZE;
+    if (tx->decisions != 0)
+        TRY(limit_check(LIMIT_DECISIONS, (uint64_t)t->decision_count + tx->decisions));
+    if (tx->spilled_count != 0 && tx->spilled[0].at.lsn / t->segment_size != tx->p->wal.segment)
+        bytes += C_SPAN_SIZE;
+    return bytes == 0 ? 0 : tables_room(t, bytes);
+}
+
+static int check_positions(const struct pawl_tx *tx, uint32_t *fresh) {
     const struct tables *t = &tx->p->tables;
     for (uint32_t i = 0; i < tx->position_count; i++) {
         const struct position_entry *e = &tx->positions[i];
@@ -184,13 +198,23 @@ static int check_positions(const struct pawl_tx *tx) {
                         (unsigned long long)e->to, (unsigned long long)s->parts[e->partition].next);
         const struct position_row *row = tables_position(t, e->processor, e->stream, e->partition);
         if (row == NULL)
-            TRY(tables_room(t, C_POSITION_SIZE));
+            ++*fresh;
         else if (row->offset != e->from)
             return fail(PAWL_TILING, "the interval begins at %llu, but %s stands at %llu in %s/%u",
                         (unsigned long long)e->from, tables_processor_name(t, e->processor),
                         (unsigned long long)row->offset, s->name, e->partition);
     }
     return 0;
+}
+
+/* All that the tables say to the transaction, and room in them for what it adds. */
+static int check_and_assign(struct pawl_tx *tx) {
+    uint32_t fresh = 0;
+    TRY(check_positions(tx, &fresh));
+    TRY(check_tables(tx, fresh));
+    TRY(assign(tx->p, &tx->build));
+    return tables_reserve(&tx->p->tables, tx->position_count, tx->sink_count,
+                          tx->spilled_count != 0);
 }
 
 /* 1: the sequence is committed already, and *receipt is that commit's. */
@@ -303,11 +327,7 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         rc = tx->takeover ? check_takeover(tx) : check_sequence(tx, receipt);
         if (rc != 0)
             break;
-        rc = check_positions(tx);
-        if (rc == 0)
-            rc = assign(p, b);
-        if (rc == 0)
-            rc = tables_reserve(&p->tables, tx->position_count, tx->sink_count);
+        rc = check_and_assign(tx);
         if (rc < 0)
             break;
         f.time_ns = p->io->ops->realtime(p->io);
@@ -374,6 +394,7 @@ int tx_takeover(struct pawl_tx *tx, uint32_t producer) {
     int rc;
     do {
         const struct producer *row = tables_producer(&tx->p->tables, producer);
+        TRY(limit_check(LIMIT_TAKEOVERS, row->epoch + UINT64_C(1)));
         tx->takeover = true;
         tx->sequence = (struct producer_entry){.producer = producer,
                                                .epoch = row->epoch + 1,

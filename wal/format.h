@@ -39,6 +39,7 @@
 #define NAME_LEN_MAX 127u
 #define SINK_NAME_MAX 200u
 #define NO_OFFSET UINT64_MAX
+#define LSN_MAX (UINT64_C(1) << 62) /* of a segment's end: no sum of LSNs overflows */
 
 /* Where in its segment an LSN is. Asked for with every frame, and a division is slow. */
 static inline uint64_t segment_offset(uint64_t lsn, uint64_t segment_size) {

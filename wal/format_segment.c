@@ -41,7 +41,7 @@ static bool size_allowed(uint64_t size) {
 
 void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h) {
     /* decode_copy() checks it; the seal is in an older segment */
-    assert(size_allowed(h->segment_size) && h->index <= UINT64_MAX / h->segment_size - 1);
+    assert(size_allowed(h->segment_size) && h->index <= LSN_MAX / h->segment_size - 1);
     assert(h->seal_lsn == 0 || h->seal_lsn < h->index * h->segment_size);
     memset(out, 0, BLOCK);
     memcpy(out, segment_magic, 8);
@@ -89,7 +89,8 @@ static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index,
     if (segment_counts(h))
         (void)c_ids_decode(in, BLOCK, &at, &h->ids);
     if (get32(in + AT_BLOCK) != BLOCK || !size_allowed(h->segment_size) ||
-        h->index > UINT64_MAX / h->segment_size - 1)
+        h->index > LSN_MAX / h->segment_size - 1 ||
+        (h->seal_lsn != 0 && h->seal_lsn >= h->index * h->segment_size))
         return SEGMENT_BAD;
     if (h->index != index)
         return SEGMENT_PREPARED;

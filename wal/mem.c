@@ -12,6 +12,8 @@ void mem_init(struct mem *m, uint64_t cap) {
     atomic_init(&m->used, 0);
     atomic_init(&m->fail_at, -1);
     m->cap = cap;
+    /* an address, which the system chooses at random; no result depends on it */
+    m->hash_seed = (uint64_t)(uintptr_t)m * UINT64_C(0x9E3779B97F4A7C15);
     m->reclaim = NULL;
     m->keeps = false;
     atomic_init(&m->kept_turn, 0);

@@ -16,6 +16,7 @@
 struct mem {
     _Atomic uint64_t used;
     uint64_t cap;                     /* bytes; 0 = none */
+    uint64_t hash_seed;               /* of tables; whoever makes a log can't know it */
     bool keeps;                       /* mem_keep() does; then mem_drop_kept() must come last */
     _Atomic uintptr_t kept[MEM_KEPT]; /* blocks of mem_keep(), with their sizes */
     _Atomic unsigned kept_turn;

@@ -155,7 +155,7 @@ struct wal {
 
     enum wal_state state;
     /* sealed, all is there for the next segment, but no memory for its checkpoint */
-    bool starved;
+    int starved;
     /* this incarnation has no durable record yet: the next segment's header must be it */
     bool needs_open;
     uint64_t segment; /* index of the active one */

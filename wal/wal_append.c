@@ -308,6 +308,11 @@ static int begin(struct wal *w) {
         return rc != 0 ? rc : fail(PAWL_MEMORY, "no memory for a checkpoint");
     }
     uint64_t first = SEGMENT_HEADER_SIZE, size = frame_size(count, body->len);
+    if (first + size > wal_usable_end(w->segment_size)) {
+        scratch_done(w);
+        return fail(PAWL_LIMIT, "a checkpoint of %llu bytes doesn't fit into a segment of %llu",
+                    (unsigned long long)size, (unsigned long long)w->segment_size);
+    }
     uint64_t whole = align_up(first + size, BLOCK);
     struct group *g = new_group(w, whole, NULL);
     if (g == NULL) {
@@ -363,7 +368,7 @@ void wal_step(struct wal *w) {
     if (w->state == WAL_SEALING && w->in_flight == 0 && w->gathering == NULL &&
         w->next == NEXT_READY) {
         int old = w->file;
-        w->starved = begin(w) != 0; /* nothing was changed: tried again with the next step */
+        w->starved = begin(w); /* nothing was changed: tried again with the next step */
         if (w->starved)
             return;
         if (old >= 0)
@@ -390,6 +395,8 @@ int wal_append(struct wal *w, const struct wal_frame *f, uint64_t *lsn, uint64_t
     wal_step(w);
     if (w->failed != 0)
         return wal_error(w);
+    if (w->starved == PAWL_LIMIT)
+        return fail(PAWL_LIMIT, "the log's tables are too large for the head of a segment");
     if (w->starved)
         return fail(PAWL_MEMORY,
                     "no memory to begin a segment: raise memory_cap, or finish other transactions");

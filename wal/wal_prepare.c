@@ -20,8 +20,13 @@ uint64_t wal_segments_on_disk(const struct wal *w) {
            (w->spare_file >= 0);
 }
 
+/* Are there LSNs for `more` segments after the active one? Only a forged log runs out of them. */
+static bool wal_has_lsns(const struct wal *w, uint64_t more) {
+    return w->segment + more < LSN_MAX / w->segment_size;
+}
+
 bool wal_wants_next(struct wal *w) {
-    if (w->next != NEXT_NONE || w->failed != 0)
+    if (w->next != NEXT_NONE || w->failed != 0 || !wal_has_lsns(w, 1))
         return false;
     return w->disk_cap == 0 || (wal_segments_on_disk(w) + 1) * w->segment_size <= w->disk_cap;
 }
@@ -105,7 +110,7 @@ void wal_next_done(struct wal *w, int file_or_errno) {
  * old segment whole. */
 
 uint64_t wal_recycle_begin(struct wal *w) {
-    if (w->failed != 0 || w->next == NEXT_MAKING || w->spare_file >= 0)
+    if (w->failed != 0 || w->next == NEXT_MAKING || w->spare_file >= 0 || !wal_has_lsns(w, 2))
         return 0;
     assert(!w->recycling); /* one thread at a time drops segments */
     w->recycling = true;
