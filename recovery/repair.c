@@ -34,13 +34,41 @@ static int note_area(struct repaired *d, uint64_t from, uint64_t to) {
     return 0;
 }
 
+/* Does the file have `size` bytes? A link or whatever else has the name does not. */
+static bool has_bytes(struct seam *io, const char *name, uint64_t size) {
+    uint64_t there = 0;
+    int file = io->ops->open(io, name, SEAM_BUFFERED);
+    if (file < 0)
+        return false;
+    bool whole = io->ops->size(io, file, &there) == 0 && there >= size;
+    io->ops->close(io, file);
+    return whole;
+}
+
+#define NAMES_MAX 100
+
+/* The file for the bytes that are about to go. -EEXIST: an earlier repair, which was interrupted,
+ * has saved them; those are the originals. */
+static int save_file(struct seam *io, uint64_t from, uint64_t size, char name[32]) {
+    int file = -EEXIST;
+    for (unsigned n = 0; n < NAMES_MAX && file == -EEXIST; n++) {
+        if (n == 0)
+            snprintf(name, 32, "lost-%016llx.bin", (unsigned long long)from);
+        else
+            snprintf(name, 32, "lost-%016llx.%u.bin", (unsigned long long)from, n);
+        file = io->ops->open(io, name, SEAM_CREATE | SEAM_RDWR | SEAM_BUFFERED);
+        if (file == -EEXIST && has_bytes(io, name, size))
+            return file;
+    }
+    return file == -EEXIST ? -ENOSPC : file;
+}
+
 /* The bytes that are about to go, kept beside the segments. */
 static int save(struct repair *r, struct scan *s, uint64_t from, uint64_t to) {
     char name[32];
-    snprintf(name, sizeof name, "lost-%016llx.bin", (unsigned long long)from);
-    int file = r->io->ops->open(r->io, name, SEAM_CREATE | SEAM_RDWR | SEAM_BUFFERED);
+    int file = save_file(r->io, from, to - from, name);
     if (file == -EEXIST)
-        return 0; /* an earlier repair that was interrupted saved them: those are the originals */
+        return 0;
     if (file < 0)
         return fail_sys(file, "create", name, from);
     int rc = 0;

@@ -59,6 +59,9 @@ int fail_sys(int negative_errno, const char *call, const char *file, uint64_t ls
     }
     if (e == ELOOP)
         advice = "it is a symbolic link, and those are not followed: put the file itself there";
+    else if (e == EMLINK)
+        advice = "the file has a second name (a hard link) in a directory that others can write "
+                 "to: put a copy in its place";
     else if (e == EMFILE || e == ENFILE)
         advice = "raise the limit of open files";
     char text[96];

@@ -11,6 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -67,12 +71,72 @@ int fence_lock(const char *token) {
     return fd;
 }
 
-/* True: nobody holds the lock, or there are no such sockets here. */
+/* Looks for a socket in a part of the kernel's list of Unix sockets. 1: *owner is its user. 0: it
+ * isn't in this part. -1: the list has ended, or is none. */
+static int owner_in(const void *part, size_t left, const char *name, uid_t *owner) {
+    for (const struct nlmsghdr *h = part; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+        const struct unix_diag_msg *m = NLMSG_DATA(h);
+        if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
+            return -1;
+        bool named = false, owned = false;
+        uint32_t user = 0;
+        size_t rest = h->nlmsg_len - NLMSG_LENGTH(sizeof *m), n = strlen(name);
+        for (const struct rtattr *a = (const struct rtattr *)(m + 1); RTA_OK(a, rest);
+             a = RTA_NEXT(a, rest)) {
+            const char *data = RTA_DATA(a);
+            if (a->rta_type == UNIX_DIAG_NAME)
+                named = RTA_PAYLOAD(a) == n + 1 && data[0] == 0 && memcmp(data + 1, name, n) == 0;
+            else if (a->rta_type == UNIX_DIAG_UID && RTA_PAYLOAD(a) == sizeof user) {
+                memcpy(&user, data, sizeof user);
+                owned = true;
+            }
+        }
+        if (named && owned) {
+            *owner = user;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The user who made the socket of that abstract name. False: it isn't known here (before Linux
+ * 5.3). */
+static bool lock_owner(const char *token, uid_t *owner) {
+    _Alignas(struct nlmsghdr) char part[16384];
+    struct sockaddr_un a;
+    char name[64];
+    struct {
+        struct nlmsghdr h;
+        struct unix_diag_req r;
+    } ask = {.h = {.nlmsg_len = sizeof ask,
+                   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+             .r = {.sdiag_family = AF_UNIX,
+                   .udiag_states = ~0u,
+                   .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_UID}};
+    (void)lock_address(token, &a, name);
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), found = 0;
+    if (fd < 0 || send(fd, &ask, sizeof ask, 0) != (ssize_t)sizeof ask)
+        found = -1;
+    while (found == 0) {
+        ssize_t n = recv(fd, part, sizeof part, 0);
+        found = n > 0 ? owner_in(part, (size_t)n, name, owner) : -1;
+    }
+    if (fd >= 0)
+        close(fd);
+    return found > 0;
+}
+
+/* True: nobody holds the lock, or there are no such sockets here, or another user has taken the
+ * name, which anybody can: a program of ours has our user's socket. */
 static bool lock_free(const char *token) {
     int fd = fence_lock(token);
     if (fd >= 0)
         close(fd);
-    return fd >= 0 || errno != EADDRINUSE;
+    if (fd >= 0 || errno != EADDRINUSE)
+        return true;
+    uid_t owner;
+    return lock_owner(token, &owner) && owner != geteuid() && owner != 0;
 }
 
 /* The socket as /proc/PID/fd shows it; "" if it isn't found. */

@@ -8,7 +8,8 @@
  *                     session and closed its descriptors
  *   a lock            a socket bound to an abstract name made from the token, which every
  *                     descendant inherits too, also one that has cleared its environment. The name
- *                     is free once nobody holds the socket. No file can be left over or taken away
+ *                     is free once nobody holds the socket. No file can be left over or taken away.
+ *                     A socket of another user's under that name is not ours, and doesn't count
  *   the parent        the program gets SIGKILL when pawl dies (see child.c)
  *
  * A token names the log, the sink or processor, the stream, the partition and the first offset:

@@ -52,6 +52,8 @@ struct file_note {
     uint64_t hash;      /* of these bytes */
     uint64_t begun_s;   /* when the part was begun, in seconds since 1970 */
     bool rotating;      /* the part is about to be made visible */
+    /* while there is no part: the last one, which was made visible; FILE_NONE: there was none */
+    uint64_t last_first, last_length, last_hash;
 };
 #define FILE_NOTE_SIZE 178
 void file_note_encode(const struct file_note *n, char out[FILE_NOTE_SIZE]);
@@ -183,7 +185,9 @@ int file_mark_write(struct file_sink *s, bool durable);
 int file_set_aside(struct file_sink *s, const char *name);
 /* Adds bytes of the file to the hash. 0, or -1 with errno (0: the file is shorter). */
 int file_hash_bytes(int fd, uint64_t from, uint64_t to, XXH3_state_t *hash);
-/* The partition has no part now. */
+/* The partition has no part now: it was made visible, and its note remains. */
+void file_was_shown(struct target *t);
+/* The partition has no part, and had none that counts. */
 void file_no_part(struct target *t);
 void file_close_place(struct file_sink *s);
 

@@ -13,6 +13,7 @@
  *   no part otherwise                              lost
  *   another marker, or none and no part            lost: it is another directory
  *   a marker that counts fewer files than the log  lost: the directory is older than the log
+ *   the part that was made visible last, hidden    a power cut has taken that back: visible again
  *   a part that the log doesn't name               set aside
  *   a state of version 1, and the log says nothing taken over
  */
@@ -318,7 +319,7 @@ static struct target *target_of(struct file_sink *s, const pawl_sink_batch *b) {
     t->prepared[0] = 0;
     t->due = t->old_state = false;
     t->tail_end = 0;
-    t->note = (struct file_note){.first = FILE_NONE};
+    t->note = (struct file_note){.first = FILE_NONE, .last_first = FILE_NONE};
     XXH3_64bits_reset(t->hash);
     return t;
 }
@@ -326,6 +327,13 @@ static struct target *target_of(struct file_sink *s, const pawl_sink_batch *b) {
 /* Tells that the setting `directory` was changed. */
 static uint32_t path_hash(const struct file_sink *s) {
     return (uint32_t)XXH3_64bits(s->directory, strlen(s->directory));
+}
+
+void file_was_shown(struct target *t) {
+    t->note.last_first = t->note.first;
+    t->note.last_length = t->note.length;
+    t->note.last_hash = t->note.hash;
+    file_no_part(t);
 }
 
 void file_no_part(struct target *t) {
@@ -440,7 +448,7 @@ static int check_part(struct file_sink *s, struct target *t, pawl_fault *f) {
         return file_failed(s, f, "looking for a part");
     int outcome = was_shown(s, t, f);
     if (outcome == PAWL_DONE) {
-        file_no_part(t);
+        file_was_shown(t);
         return prove_names(s) == 0 ? PAWL_DONE : file_failed(s, f, "syncing the directory");
     }
     if (outcome != PAWL_GONE)
@@ -479,6 +487,38 @@ static int check_place(struct file_sink *s, const struct target *t, pawl_fault *
     return PAWL_DONE;
 }
 
+/* The last part that was made visible has its hidden name, although the log knows that it was
+ * renamed: a power cut took that back. The rename is done again. 1: so it was. 0: it is another
+ * file. -1 with errno. */
+static int show_again(struct file_sink *s, const struct target *t, const struct file_name *p) {
+    char to[FILE_NAME_SIZE];
+    struct stat st;
+    struct target shown = {.stream = t->stream, .partition = t->partition, .note = t->note};
+    if (p->old || t->note.first != FILE_NONE || p->n[2] != t->note.last_first)
+        return 0;
+    int fd = reach_own(s->dir, p->name, REACH_WRITE);
+    if (fd < 0)
+        return reach_is_plant(errno) ? 0 : -1;
+    XXH3_64bits_reset(t->hash);
+    bool same = fstat(fd, &st) == 0 && (uint64_t)st.st_size == t->note.last_length &&
+                file_hash_bytes(fd, 0, t->note.last_length, t->hash) == 0 &&
+                XXH3_64bits_digest(t->hash) == t->note.last_hash;
+    close(fd);
+    XXH3_64bits_reset(t->hash);
+    if (!same)
+        return 0;
+    memcpy(shown.stream_name, t->stream_name, sizeof shown.stream_name);
+    shown.note.first = t->note.last_first;
+    file_visible_name(s, &shown, 0, to);
+    if (reach_rename(s->dir, p->name, to) != 0)
+        return errno == EEXIST ? 0 : -1;
+    file_remark(s,
+                "%s in %s had been made visible, and a power cut has taken that back: it is %s "
+                "again",
+                p->name, s->directory, to);
+    return file_synced(s->dir, fsync(s->dir)) == 0 ? 1 : -1;
+}
+
 /* Sets aside what looks like the partition's part and isn't. A part that begins where the next
  * batch does is what a crash left of that batch. */
 static int clear_others(struct file_sink *s, const struct target *t, uint64_t next, pawl_fault *f) {
@@ -495,7 +535,10 @@ static int clear_others(struct file_sink *s, const struct target *t, uint64_t ne
         }
         if (!p->old && p->n[2] == ours && S_ISREG(st.st_mode))
             continue;
-        if (file_set_aside(s, p->name) != 0)
+        int again = show_again(s, t, p);
+        if (again < 0)
+            return file_failed(s, f, "making a part visible again");
+        if (again == 0 && file_set_aside(s, p->name) != 0)
             return file_failed(s, f, "setting a file aside");
     }
     return PAWL_DONE;

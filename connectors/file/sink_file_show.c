@@ -64,7 +64,7 @@ static int show(struct file_sink *s, struct target *t, pawl_fault *f) {
         file_synced(s->marker, fdatasync(s->marker)) != 0)
         return file_failed(s, f, "making a part visible");
     t->note.shown = s->mark.shown;
-    file_no_part(t);
+    file_was_shown(t);
     t->due = false;
     file_close_part(s);
     file_tell(s, 1);

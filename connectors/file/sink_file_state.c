@@ -38,11 +38,16 @@ void file_note_encode(const struct file_note *n, char out[FILE_NOTE_SIZE]) {
         snprintf(out + len, FILE_NOTE_SIZE - (size_t)len,
                  ".first%" PRIu64 ".bytes%" PRIu64 ".hash%016" PRIx64 ".begun%" PRIu64 "%s",
                  n->first, n->length, n->hash, n->begun_s, n->rotating ? ".rotating" : "");
+    else if (n->last_first != FILE_NONE)
+        snprintf(out + len, FILE_NOTE_SIZE - (size_t)len,
+                 ".last%" PRIu64 ".bytes%" PRIu64 ".hash%016" PRIx64, n->last_first, n->last_length,
+                 n->last_hash);
 }
 
 bool file_note_decode(struct file_note *n, const char *text) {
     char again[FILE_NOTE_SIZE];
-    *n = (struct file_note){.first = FILE_NONE};
+    *n = (struct file_note){.first = FILE_NONE, .last_first = FILE_NONE};
+    const char *last = strstr(text, ".last");
     /* NOLINTNEXTLINE(cert-err34-c): judged by writing it again */
     int got = sscanf(text,
                      "dir%16" SCNx64 ".path%8" SCNx32 ".shown%" SCNu64 ".to%" SCNu64
@@ -50,6 +55,11 @@ bool file_note_decode(struct file_note *n, const char *text) {
                      &n->directory, &n->path, &n->shown, &n->to, &n->first, &n->length, &n->hash,
                      &n->begun_s);
     n->rotating = strstr(text, ".rotating") != NULL;
+    if (last != NULL &&
+        /* NOLINTNEXTLINE(cert-err34-c): judged by writing it again */
+        sscanf(last, ".last%" SCNu64 ".bytes%" SCNu64 ".hash%16" SCNx64, &n->last_first,
+               &n->last_length, &n->last_hash) != 3)
+        return false;
     file_note_encode(n, again);
     return (got == 4 || got == 8) && strcmp(again, text) == 0;
 }

@@ -20,8 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "connectors/file/trail.h"
+#include "connectors/runtime/reach.h"
 
 #define ENTRIES_MAX 40000u
 #define EXTRA_MAX 64u /* directories of targets of links */
@@ -187,7 +189,15 @@ static void note_error(struct survey *l, int error, const char *path) {
 
 static int add(struct survey *l, const char *path, enum entry_kind kind, const char *base) {
     struct stat st;
-    if (stat(path, &st) != 0) {
+    int rc = lstat(path, &st);
+    if (rc == 0 && S_ISLNK(st.st_mode))
+        rc = reach_stat(path, &st);
+    if (rc != 0 && errno == ELOOP && (kind != ENTRY_LIVE || base == NULL)) {
+        if (l->refused++ == 0) /* one name of many: it must not keep the others waiting */
+            snprintf(l->refused_path, sizeof l->refused_path, "%s", path);
+        return 0;
+    }
+    if (rc != 0) {
         if (error_kind_of(errno) != ERROR_ABSENT)
             note_error(l, errno, path);
         return 0;
@@ -251,7 +261,10 @@ static bool being_packed(const char *path, const char *base) {
 static int look_in(struct trail *s, const char *directory, const char *base, bool first,
                    struct survey *l) {
     char path[PATH_MAX];
-    DIR *d = opendir(directory);
+    int fd = reach_directory(directory);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    if (d == NULL && fd >= 0)
+        close(fd);
     if (d == NULL) {
         if (error_kind_of(errno) != ERROR_ABSENT)
             note_error(l, errno, directory);

@@ -4,6 +4,7 @@
  * trail_policy.c decides.
  */
 #include "connectors/file/trail.h"
+#include "connectors/runtime/reach.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -96,7 +97,7 @@ void trail_unhold(struct trail *s, struct file *x) {
 
 int trail_hold(struct file *x) {
     struct stat st;
-    int fd = open(x->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = reach_read(x->path);
     if (fd < 0)
         return -1;
     if (fstat(fd, &st) != 0 || !ident_fits(x->tail.pos.ident, st.st_ino, birth_of(fd))) {
@@ -602,6 +603,16 @@ static void limit_lingering(struct trail *s) {
     }
 }
 
+/* Says how many links are not followed, when there are more than before. */
+static void say_refused(struct trail *s, const struct survey *l) {
+    if (l->refused > s->refused)
+        pawl_source_report(s->context, 2,
+                           "%s and %zu other symbolic links are not followed, since neither root "
+                           "nor this user made them and their makers don't own what they lead to",
+                           l->refused_path, l->refused - 1);
+    s->refused = l->refused;
+}
+
 int trail_look(struct trail *s, pawl_fault *f) {
     struct look l = {.fault = f};
     bool first = s->looked_ns == 0;
@@ -619,6 +630,7 @@ int trail_look(struct trail *s, pawl_fault *f) {
     qsort(l.by_inode, l.survey.count, sizeof(struct entry *), by_inode);
     if (l.survey.error != 0)
         trail_error(s, NULL, l.survey.error, l.survey.where);
+    say_refused(s, &l.survey);
     see_names(s, &l);
     for (size_t i = 0; i < s->count && !l.stop;) {
         struct file *x = s->files[i];

@@ -83,6 +83,8 @@ struct survey {
     int error;       /* errno of a directory or name that can't be looked at; 0: none */
     char where[512]; /* which */
     bool absent;     /* the directory isn't there */
+    size_t refused;  /* links that are not followed (connectors/runtime/reach.h), one of them: */
+    char refused_path[512];
 };
 
 struct trail;
@@ -180,6 +182,7 @@ struct trail {
     int error;                   /* errno of a name or directory that was said; 0: none */
     uint32_t attempts;           /* looks in a row that met one */
     int look_error;              /* in this look */
+    size_t refused;              /* links that are not followed, as told */
     char where[512];
     struct watch watch;
     uint64_t watched_ns;

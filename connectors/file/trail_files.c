@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "connectors/file/trail.h"
+#include "connectors/runtime/reach.h"
 #include "connectors/text/time_ns.h"
 
 /* ---- identity */
@@ -59,7 +60,7 @@ void files_read_head(struct file *x) {
 }
 
 int files_open(const struct entry *e, struct stat *st) {
-    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = reach_read(e->path);
     if (fd < 0)
         return -1;
     int error = fstat(fd, st) != 0                                  ? errno

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "connectors/file/trail.h"
+#include "connectors/runtime/reach.h"
 
 /* What was noted of the entry's file; NULL: nothing. */
 static struct held *held_of(const struct trail *s, const struct entry *e) {
@@ -62,7 +63,7 @@ static bool is_passed(const struct trail *s, const struct entry *e) {
 void trail_pass(struct trail *s, const struct entry *e) {
     if (is_passed(s, e))
         return;
-    int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = reach_read(e->path);
     const struct decompress_format *f = fd >= 0 ? decompress_format_of(fd) : NULL;
     if (fd >= 0)
         close(fd);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "connectors/file/trail.h"
+#include "connectors/runtime/reach.h"
 
 #define BATCHES_MAX 16u /* from one file in a row, while others have lines */
 #define LOOK_MS 20  /* how often files are read that can't be watched or that change all the time */
@@ -52,7 +53,7 @@ void trail_error(struct trail *s, struct file *x, int error, const char *where) 
     }
     if (x->error == 0)
         pawl_source_report(s->context, 2, "%s: %s; it is tried again until it can be read", where,
-                           strerror(error));
+                           reach_text(error));
     x->error = error;
     x->retry_ns = trail_now() + pause_ms(x->attempts++) * 1000000u;
 }
@@ -68,7 +69,7 @@ void trail_mended(struct trail *s, struct file *x) {
 void trail_say_error(struct trail *s) {
     if (s->look_error != 0 && s->error == 0)
         pawl_source_report(s->context, 2, "%s: %s; it is tried again until it can be read",
-                           s->where, strerror(s->look_error));
+                           s->where, reach_text(s->look_error));
     if (s->look_error == 0 && s->error != 0)
         pawl_source_report(s->context, 1, "%s: it can be read again", s->where);
     s->error = s->look_error;
@@ -96,7 +97,7 @@ static void show(struct trail *s) {
     }
     if (s->error != 0 || bad != NULL)
         snprintf(more, sizeof more, "; waiting: %.60s",
-                 strerror(s->error != 0 ? s->error : bad->error));
+                 reach_text(s->error != 0 ? s->error : bad->error));
     else if (s->not_read != 0)
         snprintf(more, sizeof more, "; %zu over the limit", s->not_read);
     else if (s->tail->hole_bytes != 0)
@@ -443,7 +444,7 @@ int trail_open(struct trail *s, pawl_source_context *x, pawl_fault *f) {
     s->loaded = true;
     if (!there && !s->set.follow &&
         (s->glob != NULL || (!s->begun && s->set.start != START_OLDEST)))
-        return pawl_fault_set(f, PAWL_FATAL, "%s: %s", s->path, strerror(error));
+        return pawl_fault_set(f, PAWL_FATAL, "%s: %s", s->path, reach_text(error));
     return PAWL_DONE;
 }
 

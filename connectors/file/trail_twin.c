@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "connectors/file/trail.h"
+#include "connectors/runtime/reach.h"
 
 #define BLOCK 65536u
 

@@ -5,8 +5,60 @@
  */
 #include "connectors/sqlite/place.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include "connectors/runtime/reach.h"
+
+/* Is there a file that SQLite may write to, or none? The database itself may be another user's, as
+ * the settings name it; what is beside it may be that user's too. */
+static bool sound(int dir, const char *name, const char *end, uid_t *owner) {
+    char beside[4200];
+    struct stat st;
+    snprintf(beside, sizeof beside, "%s%s", name, end);
+    if (fstatat(dir, beside, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT;
+    int rc = reach_is_ours(dir, &st, REACH_WRITE);
+    if (end[0] == 0)
+        *owner = st.st_uid;
+    return rc == 0 || (errno == EPERM && st.st_uid == *owner);
+}
+
+char *place_reach(const char *path, bool create, mode_t mode, bool exact, const char **end) {
+    static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
+    char *real = reach_resolve(path), *slash = real != NULL ? strrchr(real, '/') : NULL;
+    uid_t owner = 0;
+    *end = "";
+    if (slash == NULL)
+        return NULL;
+    *slash = 0;
+    int dir = reach_directory(slash == real ? "/" : real);
+    *slash = '/';
+    bool good = dir >= 0;
+    for (size_t i = 0; good && i < sizeof ends / sizeof ends[0]; i++) {
+        *end = ends[i];
+        good = sound(dir, slash + 1, ends[i], &owner);
+    }
+    if (good && create) {
+        int fd = reach_new(dir, slash + 1, mode, exact);
+        good = fd >= 0 || errno == EEXIST;
+        if (fd >= 0) /* no connection of this process can have it open yet */
+            close(fd);
+        *end = "";
+    }
+    int error = errno;
+    if (dir >= 0)
+        close(dir);
+    if (!good)
+        free(real);
+    errno = error;
+    return good ? real : NULL;
+}
 
 static struct place_file file_at(const char *path) {
     struct stat st;

@@ -27,6 +27,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Before SQLite opens anything: the path without links, if others have planted nothing under it or
+ * under the names of the files beside it, which SQLite opens by itself. Links on the path are
+ * followed as reach.h says. With `create`, makes an empty file if none is there, with the mode
+ * (`exact`: whatever the umask is); SQLite gives the others the mode of the database. The caller
+ * frees it. NULL with errno, and *end says which file it is: "", "-wal", "-shm" or "-journal". */
+char *place_reach(const char *path, bool create, mode_t mode, bool exact, const char **end);
+
 enum place_state { PLACE_SAME, PLACE_CHANGED, PLACE_MIXED };
 
 struct place_file {

@@ -30,11 +30,13 @@
  *   the rest: no such table or column, READONLY, CANTOPEN, CORRUPT,  FATAL
  *   NOTADB, PERM, AUTH
  */
+#include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/runtime/reach.h"
 #include "connectors/runtime/stands.h"
 #include "connectors/sqlite/place.h"
 #include "connectors/text/columns.h"
@@ -44,6 +46,8 @@ extern const pawl_connector connect_sink_sqlite;
 struct sqlite_sink {
     struct columns columns;
     char *path, *table, *positions, *setup, *journal, *conflict;
+    mode_t mode; /* of a new database */
+    bool mode_exact;
     bool update, idempotent;
     uint32_t busy_ms;
     sqlite3 *db;
@@ -289,8 +293,16 @@ static int connect(struct sqlite_sink *s, pawl_fault *f) {
                               why);
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     bool create = s->setup != NULL && !s->opened_before; /* else it is away, and comes back */
-    if (sqlite3_open_v2(s->path, &s->db, flags | (create ? SQLITE_OPEN_CREATE : 0), NULL) !=
-        SQLITE_OK) {
+    const char *end;
+    char *real = place_reach(s->path, create, s->mode, s->mode_exact, &end);
+    if (real == NULL && reach_is_plant(errno))
+        return pawl_fault_set(f, PAWL_RETRY, "opening %s%s: %s", s->path, end, reach_text(errno));
+    if (real != NULL)
+        flags |= SQLITE_OPEN_NOFOLLOW;
+    int rc = sqlite3_open_v2(real != NULL ? real : s->path, &s->db,
+                             flags | (create ? SQLITE_OPEN_CREATE : 0), NULL);
+    free(real);
+    if (rc != SQLITE_OK) {
         int outcome = answer_all(s, "opening", f);
         bool away = (sqlite3_errcode(s->db) & 0xFF) == SQLITE_CANTOPEN && s->opened_before;
         return away ? PAWL_RETRY : outcome;
@@ -621,7 +633,13 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
     s->idempotent = pawl_setting_number(c, g, "kind") == 1;
     s->update = pawl_setting_number(c, g, "on_conflict") == 1;
     s->busy_ms = (uint32_t)pawl_setting_number(c, g, "busy_timeout");
-    int rc = columns_make(&s->columns, c, g, err);
+    const char *mode = pawl_setting_text(c, g, "mode");
+    s->mode = REACH_MODE;
+    s->mode_exact = mode != NULL && reach_mode(mode, &s->mode);
+    int rc =
+        mode == NULL || s->mode_exact
+            ? columns_make(&s->columns, c, g, err)
+            : connect_error(err, PAWL_INVALID, "sqlite: mode takes 3 octal digits, such as 640");
     if (rc == 0 && !(copy(&s->path, g, "path") && copy(&s->table, g, "table") &&
                      copy(&s->setup, g, "setup") && copy(&s->positions, g, "position_table") &&
                      copy(&s->journal, g, "journal") && copy(&s->conflict, g, "conflict") &&
@@ -664,6 +682,8 @@ static const pawl_setting_info settings[] = {
     {"journal", PAWL_SETTING_CHOICE, 0, "wal|keep", "wal", "the journal mode to set"},
     {"busy_timeout", PAWL_SETTING_TIME, 0, NULL, "5s",
      "how long to wait for another process's lock"},
+    {"mode", PAWL_SETTING_TEXT, 0, NULL, NULL,
+     "permissions of a database that is made, octal; 0640, less the umask, if not given"},
     COLUMN_SETTINGS,
     {0}};
 

@@ -27,6 +27,7 @@
 
 #include "connectors/exec/fence.h"
 #include "pawl_connect.h"
+#include "tests/support/skip.h"
 
 #define COUNT 10u
 
@@ -404,6 +405,35 @@ static void only_the_lock(void **state) {
     }
 }
 
+/* Anybody can bind a name that he can guess. He holds up nothing. */
+static void taken_by_another_user(void **state) {
+    static const uint8_t log_id[16] = {1, 2, 3};
+    char token[FENCE_TOKEN_SIZE], why[200];
+    int ends[2], rc;
+    (void)state;
+    if (geteuid() != 0)
+        SKIP("only root can become another user");
+    fence_token(token, log_id, "to", 1, 0, 7);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    int child = fork();
+    if (child == 0) {
+        int lock = setuid(65534) == 0 ? fence_lock(token) : -1;
+        if (lock < 0 || fcntl(lock, F_SETFD, 0) != 0 || write(ends[1], "x", 1) != 1)
+            _exit(9);
+        wait_for_ever();
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], why, 1), 1);
+    close(ends[0]);
+    assert_int_equal(fence_lock(token), -1);
+    if (fence_wait(token, true, 10000, why, sizeof why) != 0)
+        fail_msg("it is waited for: %s", why);
+    if (waitpid(child, &rc, WNOHANG) != 0)
+        fail_msg("it was killed");
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, &rc, 0), child);
+}
+
 int main(int argc, char **argv) {
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n < 0)
@@ -418,7 +448,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_killed_pawl),   cmocka_unit_test(ends_with_pawl),
         cmocka_unit_test(waits_if_told),   cmocka_unit_test(a_failed_run),
         cmocka_unit_test(left_on_purpose), cmocka_unit_test(strangers),
-        cmocka_unit_test(only_the_lock),
+        cmocka_unit_test(only_the_lock),   cmocka_unit_test(taken_by_another_user),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,6 +26,7 @@
 #include "tests/support/file_sink.h"
 #include "tests/support/plant.h"
 #include "tests/support/skip.h"
+#include "tests/support/source_help.h"
 
 #define NOBODY 65534u
 #define SOMEBODY 65533u
@@ -308,10 +309,165 @@ static void linked_directory(void **state) {
     fsink_free(f);
 }
 
+/* ---- the SQLite sink */
+
+static void sqlite_settings(struct files *f, char path[300]) {
+    f->setting_count = 0;
+    snprintf(path, 300, "%s/db", f->target);
+    fsink_set(f, "path", path);
+    fsink_set(f, "table", "t");
+    fsink_set(f, "columns.v", "value");
+    fsink_set(f, "setup", "CREATE TABLE IF NOT EXISTS t (v TEXT)");
+}
+
+/* Steps of the sink; the last message. */
+static const char *step(pawl_sink *k, uint64_t *now_ns) {
+    static pawl_flow_status status;
+    status = (pawl_flow_status)PAWL_FLOW_STATUS_INIT;
+    for (int i = 0; i < 20; i++) {
+        assert_true(pawl_sink_step(k) >= 0);
+        *now_ns += UINT64_C(3600000000000);
+    }
+    assert_int_equal(pawl_sink_status(k, &status), 0);
+    return status.behind == 0 ? "" : status.message;
+}
+
+static uint64_t its_time(void *arg) {
+    return ((struct files *)arg)->now_ns;
+}
+
+/* False: this build has no SQLite. */
+static bool add_sqlite(struct files *f) {
+    pawl_error e = {0};
+    pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
+    pawl_sink_config c = PAWL_SINK_CONFIG_INIT;
+    c.name = "rows", c.inputs = &f->in, c.input_count = 1;
+    c.hooks.now_ns = its_time, c.hooks.now_arg = f, c.hooks.seed = 1;
+    int rc = pawl_sink_make(
+        "sqlite", &(pawl_settings){.items = f->settings, .count = f->setting_count}, &ops, &e);
+    if (rc == PAWL_NOT_FOUND)
+        return false;
+    if (rc != 0 || pawl_sink_add(f->log, &c, &ops, &f->sink, &e) != 0)
+        fail_msg("%s", e.message);
+    return true;
+}
+
+static void beside_a_database(void **state) {
+    static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
+    (void)state;
+    if (geteuid() != 0)
+        SKIP("only root can make another user's links");
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        for (enum plant_kind kind = 0; kind < PLANT_KINDS; kind++) {
+            char ground[160], path[300], name[310], when[100];
+            struct plant p;
+            struct files *f = fsink_new();
+            if (kind == PLANT_OTHERS && ends[i][0] == 0) {
+                fsink_close(f); /* the settings name it: it may be another user's */
+                fsink_free(f);
+                continue;
+            }
+            snprintf(when, sizeof when, "%s as DATABASE%s", plant_names[kind], ends[i]);
+            assert_int_equal(mkdir(f->target, 0755), 0);
+            sqlite_settings(f, path);
+            snprintf(ground, sizeof ground, "%.60s/ground", f->dir);
+            snprintf(name, sizeof name, "%s%s", path, ends[i]);
+            plant_begin(&p, ground);
+            if (!plant_put(&p, kind, name))
+                SKIP("no device can be made here");
+            if (!add_sqlite(f))
+                SKIP("this build has no SQLite");
+            if (strstr(step(f->sink, &f->now_ns), "opening") == NULL)
+                fail_msg("%s: it doesn't say so", when);
+            plant_judge(&p, f->target, when);
+            assert_int_equal(remove(name), 0);
+            if (step(f->sink, &f->now_ns)[0] != 0) /* mended */
+                fail_msg("%s: it doesn't go on", when);
+            struct stat st;
+            assert_int_equal(stat(path, &st), 0);
+            assert_int_equal(st.st_mode & 07777, 0640 & ~022);
+            fsink_close(f);
+            plant_end(&p);
+            fsink_free(f);
+        }
+}
+
+/* ---- sources */
+
+/* A watched directory in which another user puts links to what he may not read. */
+static void watched_directory(void **state) {
+    (void)state;
+    if (geteuid() != 0)
+        SKIP("only root can make another user's links");
+    struct feed *f = feed_new("dir");
+    char command[900], path[200];
+    size_t size;
+    snprintf(path, sizeof path, "%s/logs", f->dir);
+    snprintf(command, sizeof command,
+             "cd %s && mkdir logs && chmod 777 logs && cd logs && "
+             "for i in secret his roots own; do echo $i >../$i; done && chown 65534 ../his && "
+             "cp ../own a.log && ln -s ../secret b.log && ln -s ../his c.log && "
+             "ln -s ../roots d.log && mkfifo e.log && mknod f.log c 1 3 && mkdir g.log && "
+             "ln -s none h.log && ln -s i.log i.log && "
+             "chown -h 65534 b.log c.log e.log f.log g.log h.log i.log",
+             f->dir);
+    if (system(command) != 0)
+        SKIP("no device can be made here");
+    feed_set(f, "path", path);
+    feed_set(f, "glob", "*.log");
+    feed_begin(f);
+    assert_true(feed_drive(f) >= 0);
+    char *got = feed_text(f, f->to, &size);
+    assert_non_null(strstr(got, "own\n"));
+    assert_non_null(strstr(got, "his\n"));
+    assert_non_null(strstr(got, "roots\n"));
+    assert_int_equal(size, strlen("own\nhis\nroots\n"));
+    free(got);
+    assert_non_null(strstr(f->warning, "not followed"));
+    snprintf(command, sizeof command, "rm -r %s", path);
+    feed_end(f);
+    assert_int_equal(system(command), 0);
+    feed_free(f);
+}
+
+static void followed_path(void **state) {
+    (void)state;
+    if (geteuid() != 0)
+        SKIP("only root can make another user's links");
+    struct feed *f = feed_new("file");
+    char command[400];
+    size_t size = 0;
+    snprintf(command, sizeof command,
+             "cd %s && echo secret >secret && ln -s secret in && chown -h 65534 in", f->dir);
+    assert_int_equal(system(command), 0);
+    feed_set(f, "path", f->path);
+    feed_begin(f);
+    assert_true(feed_drive(f) >= 0);
+    feed_holds(f, "");
+    assert_non_null(strstr(f->warning, "it is a symbolic link"));
+    snprintf(command, sizeof command, "cd %s && rm in && echo own >in", f->dir);
+    assert_int_equal(system(command), 0);
+    for (int i = 0; i < 200 && size == 0; i++) { /* it is tried again after a pause */
+        assert_true(feed_drive(f) >= 0);
+        free(feed_text(f, f->to, &size));
+    }
+    feed_holds(f, "own\n");
+    snprintf(command, sizeof command, "rm %s/secret", f->dir);
+    feed_end(f);
+    assert_int_equal(system(command), 0);
+    feed_free(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_name), cmocka_unit_test(no_replace),       cmocka_unit_test(modes),
-        cmocka_unit_test(links),      cmocka_unit_test(linked_directory),
+        cmocka_unit_test(every_name),
+        cmocka_unit_test(no_replace),
+        cmocka_unit_test(modes),
+        cmocka_unit_test(links),
+        cmocka_unit_test(linked_directory),
+        cmocka_unit_test(beside_a_database),
+        cmocka_unit_test(watched_directory),
+        cmocka_unit_test(followed_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

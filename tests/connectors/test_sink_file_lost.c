@@ -342,6 +342,48 @@ static void another_setting(void **state) {
     }
 }
 
+/* A power cut takes the last rename back, although the log has noted it. The file is made visible
+ * again if it has the bytes that it had then; else it is set aside, as any part that the log
+ * doesn't know. */
+static void rename_taken_back(void **state) {
+    static const struct {
+        const char *label, *also;
+        bool again;
+    } cases[] = {
+        {"the rename alone", "true", true},
+        {"and its bytes", "truncate -s 10 $P", false},
+        {"and other bytes", "printf X | dd of=$P bs=1 seek=7 conv=notrunc status=none", false},
+        {"and it has grown", "echo more >>$P", false},
+        {"its copy is visible", "cp $P $V", false},
+        {"it has a second name", "ln $P other", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char command[600];
+        struct files *f = fsink_new();
+        fsink_add(f);
+        assert_int_equal(fsink_drive(f), 0);
+        fsink_close(f);
+        snprintf(command, sizeof command,
+                 "cd %s && V=$(ls *.log | tail -n 1) && "
+                 "P=$(echo $V | sed 's/in-0/1-0/; s/log$/part/') && mv $V $P && %s",
+                 f->target, cases[i].also);
+        assert_int_equal(system(command), 0);
+        fsink_open_log(f);
+        append(f, "late");
+        f->reports[0] = 0;
+        fsink_add(f);
+        if (fsink_drive(f) != 0)
+            fail_msg("%s: %s", cases[i].label, status(f).message);
+        if ((strstr(f->reports, "made visible") != NULL) != cases[i].again ||
+            (strstr(f->reports, "set aside") != NULL) == cases[i].again)
+            fail_msg("%s: it says %s", cases[i].label, f->reports);
+        fsink_close(f);
+        if (cases[i].again)
+            assert_true(once(f, "late\n"));
+        fsink_free(f);
+    }
+}
+
 /* It waits, and goes on by itself once it may write again (PAWL-16). */
 static void read_only(void **state) {
     (void)state;
@@ -605,21 +647,14 @@ int main(void) {
         0) /* some thousand logs are made here, and nothing is cut off */
         fsink_where = "/dev/shm";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(while_it_is_down),
-        cmocka_unit_test(while_it_runs),
-        cmocka_unit_test(at_the_end),
-        cmocka_unit_test(accepted),
-        cmocka_unit_test(delivered_again),
-        cmocka_unit_test(mount_away),
-        cmocka_unit_test(read_only),
-        cmocka_unit_test(another_setting),
-        cmocka_unit_test(older_copy),
-        cmocka_unit_test(killed_and_taken),
-        cmocka_unit_test(killed_and_consumed),
-        cmocka_unit_test(names_are_synced),
-        cmocka_unit_test(version_1),
-        cmocka_unit_test(asides_are_kept),
-        cmocka_unit_test(an_old_part_becomes_visible),
+        cmocka_unit_test(while_it_is_down),  cmocka_unit_test(while_it_runs),
+        cmocka_unit_test(at_the_end),        cmocka_unit_test(accepted),
+        cmocka_unit_test(delivered_again),   cmocka_unit_test(mount_away),
+        cmocka_unit_test(rename_taken_back), cmocka_unit_test(read_only),
+        cmocka_unit_test(another_setting),   cmocka_unit_test(older_copy),
+        cmocka_unit_test(killed_and_taken),  cmocka_unit_test(killed_and_consumed),
+        cmocka_unit_test(names_are_synced),  cmocka_unit_test(version_1),
+        cmocka_unit_test(asides_are_kept),   cmocka_unit_test(an_old_part_becomes_visible),
         cmocka_unit_test(bytes_in_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,7 @@ C_TESTS = [
     "lock_free_io", "catalog", "sink_runtime", "fence", "split", "decompress", "source_packed",
     "source_text", "sink_file_lost", "age",
     "failed_processor", "feeds", "frame", "syslog_parse", "source_socket", "source_syslog", "source_tls",
-    "net_peer", "listen",
+    "net_peer", "listen", "log_plants",
 ]
 
 

@@ -321,4 +321,10 @@ MUTANTS = [
      "    guess->seal_lsn = before.seal_lsn;", "    guess->seal_lsn = 0;"),
     ("lost-tables-not-told", "PAWL-9", "pipeline/inspect_lost.c",
      "        j->check->lost_unknown += j->telling;\n    }\n    for", "    }\n    for"),
+    ("file-with-a-second-name-taken", "PAWL-15", "wal/seam/seam_common.c",
+     "    return st->st_nlink > 1 && !only_us ? -EMLINK : 0;", "    return st->st_nlink > 0 && only_us ? 0 : 0;"),
+    ("lock-of-another-user-taken", "PAWL-10", "wal/seam/seam_common.c",
+     "        return -EPERM;\n    return st->st_nlink", "        return 0;\n    return st->st_nlink"),
+    ("plant-taken-for-what-repair-kept", "PAWL-9", "recovery/repair.c",
+     "        if (file == -EEXIST && has_bytes(io, name, size))", "        if (file == -EEXIST && has_bytes(io, name, size & 1))"),
 ]

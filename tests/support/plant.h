@@ -36,7 +36,7 @@ void plant_begin(struct plant *p, const char *ground);
 /* Plants under the path. False: this user can't make this kind. */
 bool plant_put(struct plant *p, enum plant_kind kind, const char *path);
 /* Fails if the victim has changed, or something was made where the links lead to; or if the plant
- * isn't in the directory any more, under any name. */
+ * isn't in the directory any more, under any name (NULL: it may be gone). */
 void plant_judge(const struct plant *p, const char *directory, const char *when);
 /* Is it the plant? */
 bool plant_is(const struct plant *p, const char *path);

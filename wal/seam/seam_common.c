@@ -73,9 +73,32 @@ static bool name_ok(const char *name) {
            strcmp(name, "..") != 0;
 }
 
+static int kind_error(const struct stat *st) {
+    return S_ISREG(st->st_mode) ? 0 : S_ISDIR(st->st_mode) ? -EISDIR : -EINVAL;
+}
+
+/* May the file be written to? Others may have put it into a directory that they can write to, or
+ * that they have handed over: as a second name of a file of ours, or as one of theirs, whose lock
+ * they hold for ever. Where only our user can write, a second name is a copy that somebody
+ * keeps. */
+static int is_ours(int dir, const struct stat *st) {
+    struct stat place;
+    if (fstat(dir, &place) != 0)
+        return -errno;
+    bool only_us = place.st_uid == geteuid() && (place.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+    if (st->st_uid != 0 && st->st_uid != geteuid() && st->st_uid != place.st_uid)
+        return -EPERM;
+    return st->st_nlink > 1 && !only_us ? -EMLINK : 0;
+}
+
 int common_open_regular(int dir, const char *name, int flags) {
+    struct stat st;
     if (!name_ok(name))
         return -EINVAL;
+    /* a device may do something when it is opened; a link is left to open(), which refuses it */
+    if ((flags & O_EXCL) == 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        !S_ISLNK(st.st_mode) && kind_error(&st) != 0)
+        return kind_error(&st);
     int fd;
     do /* O_NONBLOCK: a FIFO under this name must not hang us */
         fd = openat(dir, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
@@ -83,14 +106,11 @@ int common_open_regular(int dir, const char *name, int flags) {
     fd = common_fd_high(fd);
     if (fd < 0)
         return fd;
-    struct stat st;
-    int rc = 0;
-    if (fstat(fd, &st) != 0)
-        rc = -errno;
-    else if (!S_ISREG(st.st_mode))
-        rc = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+    int rc = fstat(fd, &st) != 0 ? -errno : kind_error(&st);
+    if (rc == 0 && (flags & O_ACCMODE) != O_RDONLY)
+        rc = is_ours(dir, &st);
     /* with O_NONBLOCK io_uring would return -EAGAIN instead of waiting */
-    else if (fcntl(fd, F_SETFL, 0) != 0)
+    if (rc == 0 && fcntl(fd, F_SETFL, 0) != 0)
         rc = -errno;
     if (rc == 0)
         return fd;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "wal/seam/seam_common.h"
@@ -53,6 +54,15 @@ static void write_pid(int fd) {
     }
 }
 
+/* Another user who can open the file can lock it, and shut us out for ever. It is made with this
+ * mode; somebody may have changed it since. */
+static void only_for_us(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) == 0 && (st.st_mode & 077) != 0 && fchmod(fd, 0600) != 0) {
+        /* a file of root's or of the directory's owner: it is theirs to do */
+    }
+}
+
 /* Has the holder's process ended? Then the kernel keeps the lock until the last requests of that
  * process have completed, which takes a while on a busy machine. */
 static bool holder_gone(int fd) {
@@ -67,6 +77,7 @@ int common_lock(struct seam *s, uint64_t wait_ns, int *pid) {
     int fd = common_open_regular(c->dir, LOCK_NAME, O_RDWR | O_CREAT);
     if (fd < 0)
         return fd;
+    only_for_us(fd);
     uint64_t start = common_now(s);
     int rc;
     while ((rc = try_lock(fd, LOCK_EX)) == -EWOULDBLOCK) {
