@@ -101,11 +101,13 @@ static int remove_files(const lane *l) {
 
 static int begin_log(builtin *b, lane *l) {
     int top = open(b->r->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
     char name[32];
     snprintf(name, sizeof name, "%s-%d", ct_guarantee_names[l->guarantee], l->number);
     snprintf(l->dir, sizeof l->dir, "%s/%s", b->r->dir, name);
     if (top < 0 || (mkdirat(top, name, 0700) != 0 && errno != EEXIST) ||
-        (l->fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+        (l->fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0 ||
+        fstat(l->fd, &st) != 0 || (st.st_uid != geteuid() && (errno = EPERM) != 0)) {
         int code =
             ct_wrong(&b->r->problem, "cannot make the directory %s: %s", l->dir, strerror(errno));
         if (top >= 0)

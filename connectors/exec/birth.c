@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,7 +60,8 @@ BARE static void close_others(const struct birth *b) {
 /* Limits, then the user: root may still set them, and may still become one. */
 BARE static bool restrict_it(const struct child_rules *r) {
     for (size_t i = 0; i < r->limit_count; i++)
-        if (syscall(SYS_prlimit64, 0, r->limits[i].what, &r->limits[i].most, NULL) != 0)
+        if (syscall(SYS_prlimit64, 0, r->limits[i].what, &r->limits[i].most, NULL) != 0 &&
+            r->limits[i].what != RLIMIT_CORE) /* nobody has asked for that one */
             return false;
     if (r->as_group && (syscall(SETGROUPS, r->group_count, r->groups) != 0 ||
                         syscall(SETRESGID, r->group, r->group, r->group) != 0))

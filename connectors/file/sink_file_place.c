@@ -275,7 +275,7 @@ int file_open_place(struct file_sink *s, const pawl_sink_batch *b, pawl_fault *f
     file_close_place(s);
     snprintf(s->sink, sizeof s->sink, "%s", b->sink);
     memcpy(s->log_id, b->log_id, sizeof s->log_id);
-    if (take_directory(s, reach_directory(s->directory)) !=
+    if (take_directory(s, reach_directory(s->directory, REACH_OWNED)) !=
         0) /* if it isn't there, check() knows whether it must be */
         return s->dir < 0 && errno == ENOENT ? PAWL_DONE
                                              : file_failed(s, f, "opening the directory");

@@ -19,6 +19,9 @@ static const pawl_setting_info settings[] = {
     {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "5m",
      "how long a file that was renamed or removed is read beside the new one; the new one doesn't "
      "wait for that"},
+    {"links", PAWL_SETTING_CHOICE, 0, "owned|any", "owned",
+     "symbolic links that are followed: those that root or pawl's user made, and those whose maker "
+     "owns what they lead to; or any"},
     SPLIT_SETTINGS,
     {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",
      "a longer one goes by the source's poison policy, or is cut into parts"},
@@ -64,6 +67,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         .glob = pawl_setting_text(c, g, "glob"),
         .follow = pawl_setting_number(c, g, "follow") != 0,
         .packed = pawl_setting_number(c, g, "compressed") != 0,
+        .links = (enum reach_links)pawl_setting_number(c, g, "links"),
         .on_replaced = (int)pawl_setting_number(c, g, "on_replaced"),
         .rotate_wait_ms = pawl_setting_number(c, g, "rotate_wait"),
         .scan_ms = pawl_setting_number(c, g, "scan"),

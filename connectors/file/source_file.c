@@ -17,6 +17,9 @@ static const pawl_setting_info settings[] = {
     {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "5m",
      "how long a file that was renamed or removed is read beside the new one; the new one doesn't "
      "wait for that"},
+    {"links", PAWL_SETTING_CHOICE, 0, "owned|any", "owned",
+     "symbolic links that are followed: those that root or pawl's user made, and those whose maker "
+     "owns what they lead to; or any"},
     SPLIT_SETTINGS,
     {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison",
      "a longer one goes by the source's poison policy, or is cut into parts"},
@@ -59,6 +62,7 @@ static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err) {
         .rotated = pawl_setting_text(c, s, "rotated"),
         .follow = pawl_setting_number(c, s, "follow") != 0,
         .start = (int)pawl_setting_number(c, s, "start"),
+        .links = (enum reach_links)pawl_setting_number(c, s, "links"),
         .on_replaced = (int)pawl_setting_number(c, s, "on_replaced"),
         .rotate_wait_ms = pawl_setting_number(c, s, "rotate_wait"),
         .tail = {.prefetch = true, .on_long = (int)pawl_setting_number(c, s, "on_long")},

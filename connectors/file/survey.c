@@ -191,7 +191,7 @@ static int add(struct survey *l, const char *path, enum entry_kind kind, const c
     struct stat st;
     int rc = lstat(path, &st);
     if (rc == 0 && S_ISLNK(st.st_mode))
-        rc = reach_stat(path, &st);
+        rc = reach_stat(path, l->links, &st);
     if (rc != 0 && errno == ELOOP && (kind != ENTRY_LIVE || base == NULL)) {
         if (l->refused++ == 0) /* one name of many: it must not keep the others waiting */
             snprintf(l->refused_path, sizeof l->refused_path, "%s", path);
@@ -218,6 +218,7 @@ static int add(struct survey *l, const char *path, enum entry_kind kind, const c
                         .mtime = tail_mtime(&st.st_mtim),
                         .size = (uint64_t)st.st_size,
                         .number = -1,
+                        .links = l->links,
                         .kind = kind};
     if (e->path == NULL || (base != NULL && e->base == NULL)) {
         free(e->path);
@@ -261,7 +262,7 @@ static bool being_packed(const char *path, const char *base) {
 static int look_in(struct trail *s, const char *directory, const char *base, bool first,
                    struct survey *l) {
     char path[PATH_MAX];
-    int fd = reach_directory(directory);
+    int fd = reach_directory(directory, s->set.links);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
     if (d == NULL && fd >= 0)
         close(fd);
@@ -375,7 +376,7 @@ static int look_beside(struct trail *s, struct survey *l) {
 }
 
 static int look(struct trail *s, struct survey *l) {
-    *l = (struct survey){0};
+    *l = (struct survey){.links = s->set.links};
     int rc = s->glob == NULL && s->rotated != NULL && s->rotated[0] == 0 && s->count == 0
                  ? 0
                  : look_in(s, s->directory, s->glob == NULL ? s->name : NULL, true, l);

@@ -97,7 +97,7 @@ void trail_unhold(struct trail *s, struct file *x) {
 
 int trail_hold(struct file *x) {
     struct stat st;
-    int fd = reach_read(x->path);
+    int fd = reach_read(x->path, x->links);
     if (fd < 0)
         return -1;
     if (fstat(fd, &st) != 0 || !ident_fits(x->tail.pos.ident, st.st_ino, birth_of(fd))) {

@@ -33,6 +33,7 @@
 #include "connectors/file/tail.h"
 #include "connectors/file/trail_policy.h"
 #include "connectors/file/watch.h"
+#include "connectors/runtime/reach.h"
 
 #define IDENT_INODE ((UINT64_C(1) << 40) - 1) /* bits of a position's identity */
 #define HELD_MAX 100u
@@ -55,6 +56,7 @@ struct trail_settings {
     bool packed; /* with `glob`: compressed files are read, too */
     int start, on_replaced;
     uint64_t rotate_wait_ms, scan_ms, files_max;
+    enum reach_links links; /* whose are followed */
     struct tail_settings tail;
 };
 
@@ -73,6 +75,7 @@ struct entry {
     bool newest; /* its name is the base */
     long number; /* in its name; -1: none */
     enum entry_kind kind;
+    enum reach_links links;
     bool packed;       /* compressed, as its name says */
     struct file *file; /* the file that is read and that it leads to; NULL: it is new */
 };
@@ -83,7 +86,8 @@ struct survey {
     int error;       /* errno of a directory or name that can't be looked at; 0: none */
     char where[512]; /* which */
     bool absent;     /* the directory isn't there */
-    size_t refused;  /* links that are not followed (connectors/runtime/reach.h), one of them: */
+    enum reach_links links;
+    size_t refused; /* links that are not followed (connectors/runtime/reach.h), one of them: */
     char refused_path[512];
 };
 
@@ -112,7 +116,8 @@ struct slot {
 };
 
 struct file {
-    struct tail_file tail; /* content, position, item */
+    enum reach_links links; /* to open it by its path */
+    struct tail_file tail;  /* content, position, item */
     struct slot *slot;
     char *path; /* the last name known */
     char *base; /* the followed name that it belongs to; NULL: none */

@@ -60,7 +60,7 @@ void files_read_head(struct file *x) {
 }
 
 int files_open(const struct entry *e, struct stat *st) {
-    int fd = reach_read(e->path);
+    int fd = reach_read(e->path, e->links);
     if (fd < 0)
         return -1;
     int error = fstat(fd, st) != 0                                  ? errno
@@ -147,6 +147,7 @@ static struct file *add(struct trail *s, struct slot *q) {
     }
     x->tail.content = (struct content)CONTENT_INIT;
     x->tail.seen_size = UINT64_MAX;
+    x->links = s->set.links;
     x->tail.pos.flags = s->mark;
     x->tail.pos.hash = tail_hash(NULL, 0);
     x->tail.path = s->path;

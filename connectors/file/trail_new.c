@@ -63,7 +63,7 @@ static bool is_passed(const struct trail *s, const struct entry *e) {
 void trail_pass(struct trail *s, const struct entry *e) {
     if (is_passed(s, e))
         return;
-    int fd = reach_read(e->path);
+    int fd = reach_read(e->path, e->links);
     const struct decompress_format *f = fd >= 0 ? decompress_format_of(fd) : NULL;
     if (fd >= 0)
         close(fd);

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "connectors/file/trail.h"
-#include "connectors/runtime/reach.h"
 
 #define BLOCK 65536u
 

@@ -22,6 +22,8 @@
 #endif
 
 #define LINKS_MAX 40 /* the kernel's own limit */
+/* How the kernel shows all users that this user namespace doesn't have: two of them may be two. */
+#define UNKNOWN_USER 65534u
 
 static void close_keeping_errno(int fd) {
     int error = errno;
@@ -108,7 +110,8 @@ static int take_link(struct walk *w, char **buffer, int link, uid_t maker) {
 static bool paid(struct walk *w, const struct stat *st) {
     size_t left = strlen(w->rest);
     while (w->owed_count > 0 && w->owed[w->owed_count - 1].left >= left)
-        if (st == NULL || w->owed[--w->owed_count].owner != st->st_uid) {
+        if (st == NULL || st->st_uid == UNKNOWN_USER ||
+            w->owed[--w->owed_count].owner != st->st_uid) {
             errno = ELOOP;
             return false;
         }
@@ -203,8 +206,10 @@ static bool may_have_links(int error) {
 }
 
 /* An O_PATH descriptor of what the path leads to. */
-static int look(const char *path) {
+static int look(const char *path, enum reach_links links) {
     struct reached r;
+    if (links == REACH_ANY)
+        return open(path, O_PATH | O_CLOEXEC);
     int fd = open_plain(path, O_PATH);
     if (fd >= 0 || !may_have_links(errno))
         return fd;
@@ -218,8 +223,8 @@ static int look(const char *path) {
 
 /* ---- directories and files of the settings */
 
-int reach_directory(const char *path) {
-    int at = look(path);
+int reach_directory(const char *path, enum reach_links links) {
+    int at = look(path, links);
     if (at < 0)
         return -1;
     int fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -245,8 +250,8 @@ int reach_make_directory(const char *path, mode_t mode) {
     return fd;
 }
 
-int reach_stat(const char *path, struct stat *out) {
-    int at = look(path);
+int reach_stat(const char *path, enum reach_links links, struct stat *out) {
+    int at = look(path, links);
     int rc = at >= 0 ? fstat(at, out) : -1;
     close_keeping_errno(at);
     return rc;
@@ -272,11 +277,12 @@ static int only_if_same(int fd, const struct stat *seen) {
 
 #define READING (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 
-int reach_read(const char *path) {
+int reach_read(const char *path, enum reach_links links) {
     struct reached r = {.parent = -1};
     struct stat st;
-    int at = open_plain(path, O_PATH), fd = -1;
-    if (at < 0 && may_have_links(errno) && walk(path, &r) == 0) {
+    bool any = links == REACH_ANY;
+    int at = any ? open(path, O_PATH | O_CLOEXEC) : open_plain(path, O_PATH), fd = -1;
+    if (at < 0 && !any && may_have_links(errno) && walk(path, &r) == 0) {
         at = r.fd;
         errno = ENOENT; /* where at < 0 */
     }
@@ -284,6 +290,8 @@ int reach_read(const char *path) {
         fd = -1;
     else if (!S_ISREG(st.st_mode))
         errno = S_ISDIR(st.st_mode) ? EISDIR : ENOTSUP;
+    else if (any)
+        fd = only_if_same(open(path, READING), &st);
     else if (r.parent < 0)
         fd = only_if_same(open_plain(path, READING), &st);
     else
@@ -330,7 +338,7 @@ int reach_is_ours(int dir, const struct stat *file, enum reach_how how) {
     if (fstat(dir, &place) != 0)
         return -1;
     errno = EPERM;
-    return place.st_uid == file->st_uid ? 0 : -1;
+    return place.st_uid == file->st_uid && file->st_uid != UNKNOWN_USER ? 0 : -1;
 }
 
 int reach_own(int dir, const char *name, enum reach_how how) {

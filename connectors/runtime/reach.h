@@ -5,7 +5,8 @@
  *
  * LINKS. A symbolic link on the way to a file or directory of the settings is followed if and only
  * if root or our own user made it, or its maker owns what it leads to. So nobody can lead Pawl to
- * something that he doesn't own. (A user who owns a file may as well move it there.)
+ * something that he doesn't own. (A user who owns a file may as well move it there.) User 65534
+ * owns nothing here: in a user namespace, it stands for everybody else.
  *
  * OWN FILES. What a connector keeps in a directory it reaches by one name in the open directory:
  *
@@ -28,15 +29,17 @@
 
 /* The descriptors have close-on-exec. -1 with errno; a link that is not followed: ELOOP. */
 
+/* Whose links are followed: REACH_ANY is for an operator who trusts all makers of links. */
+enum reach_links { REACH_OWNED, REACH_ANY };
 /* Opens a directory. */
-int reach_directory(const char *path);
+int reach_directory(const char *path, enum reach_links links);
 /* Opens the directory that the path's last part is in, and makes the last part there if it isn't
  * there: a directory with the mode, less the umask. Its name is durable. */
 int reach_make_directory(const char *path, mode_t mode);
 /* Opens a regular file to read it. A pipe, socket or device is not opened: ENOTSUP. */
-int reach_read(const char *path);
+int reach_read(const char *path, enum reach_links links);
 /* As stat(). */
-int reach_stat(const char *path, struct stat *out);
+int reach_stat(const char *path, enum reach_links links, struct stat *out);
 /* The path without links, of a file that may not be there yet; its directory must be. For libraries
  * that open it by themselves. The caller frees it. NULL with errno. */
 char *reach_resolve(const char *path);

@@ -37,7 +37,7 @@ char *place_reach(const char *path, bool create, mode_t mode, bool exact, const 
     if (slash == NULL)
         return NULL;
     *slash = 0;
-    int dir = reach_directory(slash == real ? "/" : real);
+    int dir = reach_directory(slash == real ? "/" : real, REACH_OWNED);
     *slash = '/';
     bool good = dir >= 0;
     for (size_t i = 0; good && i < sizeof ends / sizeof ends[0]; i++) {

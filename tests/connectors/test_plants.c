@@ -28,7 +28,6 @@
 #include "tests/support/skip.h"
 #include "tests/support/source_help.h"
 
-#define NOBODY 65534u
 #define SOMEBODY 65533u
 
 /* ---- the file sink */
@@ -209,6 +208,7 @@ static const struct {
     {"a user's link to his own link to root's file", "by-him-twice", false},
     {"root's link to a user's link to root's file", "by-root-to-by-him", false},
     {"a user's link to root's link to his own file", "by-him-over-roots", true},
+    {"an unknown user's link to an unknown user's file", "by-nobody", false},
     {"a user's link on the way, and back", "by-him/../his-dir/his", false},
     {"a user's absolute link", "by-him-absolute/file", false},
     {"a user's link to the root", "by-him-to-slash", false},
@@ -226,14 +226,15 @@ static const char layout[] =
     "set -e\n"
     "link() { ln -s \"$2\" \"$3\"; chown -h \"$1\" \"$3\"; }\n"
     "mkdir roots his-dir; echo root >roots/file; echo his >his-dir/his; echo x >others\n"
-    "chown -R 65534 his-dir; chown 65533 others; mkfifo pipe\n"
+    "chown -R 65533 his-dir; chown 65532 others; mkfifo pipe\n"
     "link 0 roots by-root; link 0 his-dir/his by-root-to-his\n"
-    "link 65534 his-dir/his by-him-to-his; link 65534 roots/file by-him-to-roots\n"
-    "link 65534 others by-him-to-others; link 65534 roots by-him\n"
-    "link 65534 his-dir by-him-to-his-dir\n"
-    "link 65534 by-him-to-roots by-him-twice; link 0 by-him-to-roots by-root-to-by-him\n"
-    "link 65534 by-root-to-his by-him-over-roots\n"
-    "link 65534 \"$PWD/roots\" by-him-absolute; link 65534 / by-him-to-slash\n"
+    "link 65533 his-dir/his by-him-to-his; link 65533 roots/file by-him-to-roots\n"
+    "link 65533 others by-him-to-others; link 65533 roots by-him\n"
+    "link 65533 his-dir by-him-to-his-dir\n"
+    "link 65533 by-him-to-roots by-him-twice; link 0 by-him-to-roots by-root-to-by-him\n"
+    "link 65533 by-root-to-his by-him-over-roots\n"
+    "link 65533 \"$PWD/roots\" by-him-absolute; link 65533 / by-him-to-slash\n"
+    "echo x >nobodys; chown 65534 nobodys; link 65534 nobodys by-nobody\n"
     "link 0 circle circle; link 0 /dev/null by-root-to-device; link 0 roots/none "
     "by-root-to-nothing\n"
     "i=0; while [ $i -lt 60 ]; do ln -s chain-$((i + 1)) chain-$i; i=$((i + 1)); done\n"
@@ -253,11 +254,11 @@ static void links(void **state) {
             struct stat st;
             snprintf(path, sizeof path, "%s%s%s", absolute ? dir : "", absolute ? "/" : "",
                      paths[i].path);
-            int fd = reach_read(path);
+            int fd = reach_read(path, REACH_OWNED);
             if ((fd >= 0) != paths[i].reached)
                 fail_msg("%s: %d %s", paths[i].label, fd, fd < 0 ? reach_text(errno) : "");
             if (paths[i].reached) {
-                assert_int_equal(reach_stat(path, &st), 0);
+                assert_int_equal(reach_stat(path, REACH_OWNED, &st), 0);
                 char *plain = reach_resolve(path), *want = realpath(path, NULL);
                 assert_string_equal(plain, want);
                 free(plain);
@@ -266,9 +267,13 @@ static void links(void **state) {
             if (fd >= 0)
                 close(fd);
         }
-    assert_true(reach_directory("by-him") < 0 && errno == ELOOP);
-    assert_true(reach_directory("by-him-to-slash") < 0 && errno == ELOOP);
-    int fd = reach_directory("by-him-to-his-dir");
+    int any = reach_read("by-him-to-roots", REACH_ANY);
+    assert_true(any >= 0);
+    close(any);
+    assert_true(reach_read("pipe", REACH_ANY) < 0 && errno == ENOTSUP);
+    assert_true(reach_directory("by-him", REACH_OWNED) < 0 && errno == ELOOP);
+    assert_true(reach_directory("by-him-to-slash", REACH_OWNED) < 0 && errno == ELOOP);
+    int fd = reach_directory("by-him-to-his-dir", REACH_OWNED);
     assert_true(fd >= 0);
     close(fd);
     assert_true(reach_make_directory("by-him/new", 0750) < 0);
@@ -291,7 +296,7 @@ static void linked_directory(void **state) {
     snprintf(real, sizeof real, "%.60s/real", f->dir);
     assert_int_equal(mkdir(real, 0755), 0);
     assert_int_equal(symlink(real, f->target), 0);
-    assert_int_equal(lchown(f->target, NOBODY, NOBODY), 0);
+    assert_int_equal(lchown(f->target, SOMEBODY, SOMEBODY), 0);
     fsink_add(f);
     for (int i = 0; i < 10; i++) {
         assert_true(pawl_sink_step(f->sink) >= 0);
@@ -405,11 +410,11 @@ static void watched_directory(void **state) {
     snprintf(path, sizeof path, "%s/logs", f->dir);
     snprintf(command, sizeof command,
              "cd %s && mkdir logs && chmod 777 logs && cd logs && "
-             "for i in secret his roots own; do echo $i >../$i; done && chown 65534 ../his && "
+             "for i in secret his roots own; do echo $i >../$i; done && chown 65533 ../his && "
              "cp ../own a.log && ln -s ../secret b.log && ln -s ../his c.log && "
              "ln -s ../roots d.log && mkfifo e.log && mknod f.log c 1 3 && mkdir g.log && "
              "ln -s none h.log && ln -s i.log i.log && "
-             "chown -h 65534 b.log c.log e.log f.log g.log h.log i.log",
+             "chown -h 65533 b.log c.log e.log f.log g.log h.log i.log",
              f->dir);
     if (system(command) != 0)
         SKIP("no device can be made here");
@@ -438,7 +443,7 @@ static void followed_path(void **state) {
     char command[400];
     size_t size = 0;
     snprintf(command, sizeof command,
-             "cd %s && echo secret >secret && ln -s secret in && chown -h 65534 in", f->dir);
+             "cd %s && echo secret >secret && ln -s secret in && chown -h 65533 in", f->dir);
     assert_int_equal(system(command), 0);
     feed_set(f, "path", f->path);
     feed_begin(f);

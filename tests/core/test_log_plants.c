@@ -37,7 +37,7 @@ static const struct {
     {"the lock", "lock", true, true},
     {"the newest segment", "0000000000000000.seg", true, true},
     {"the next segment", "0000000000000001.seg", true, true},
-    {"a later segment", "0000000000000002.seg", true, true},
+    {"a later segment", "0000000000000002.seg", true, false},
     {"the next segment, unfinished", "0000000000000002.tmp", true, false},
 };
 
@@ -173,6 +173,51 @@ static void copies_are_kept(void **state) {
     assert_int_equal(system(command), 0);
 }
 
+/* Links on the way to the directory, and the directory itself. */
+static void links_on_the_way(void **state) {
+    static const struct {
+        const char *path;
+        int rc;
+    } paths[] = {{"real/log", 0},
+                 {"by-us/log", 0},
+                 {"by-us/log///", 0},
+                 {"by-us-again/log", 0},
+                 {"real/../real/./log", 0},
+                 {"by-him/log", PAWL_NOT_A_LOG},
+                 {"by-us-to-his/log", PAWL_NOT_A_LOG},
+                 {"by-him/../real/log", PAWL_NOT_A_LOG},
+                 {"circle/log", PAWL_NOT_A_LOG},
+                 {"real/linked", PAWL_NOT_A_LOG},
+                 {"real/linked/", PAWL_NOT_A_LOG}};
+    char dir[] = "/tmp/test_log_plants.XXXXXX", command[300];
+    (void)state;
+    if (geteuid() != 0)
+        SKIP("only root can make another user's links");
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(system("mkdir real && ln -s real by-us && ln -s by-us by-us-again && "
+                            "ln -s $PWD/real by-him && chown -h 65534 by-him && "
+                            "ln -s by-him by-us-to-his && ln -s circle circle && "
+                            "ln -s log real/linked"),
+                     0);
+    for (int absolute = 0; absolute < 2; absolute++)
+        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+            char path[200];
+            pawl *l;
+            pawl_error e = {0};
+            snprintf(path, sizeof path, "%s%s%s", absolute ? dir : "", absolute ? "/" : "",
+                     paths[i].path);
+            int rc = open_log(path, &l, &e);
+            if (rc != paths[i].rc)
+                fail_msg("%s: %d %s", path, rc, e.message);
+            if (rc == 0)
+                assert_int_equal(pawl_close(l), 0);
+        }
+    assert_int_equal(chdir("/"), 0);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 /* A lock that others could open is theirs to hold. */
 static void lock_is_private(void **state) {
     char dir[] = "/tmp/test_log_plants.XXXXXX", path[100];
@@ -205,9 +250,8 @@ static void lock_is_private(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_name),
-        cmocka_unit_test(what_repair_keeps),
-        cmocka_unit_test(copies_are_kept),
+        cmocka_unit_test(every_name),      cmocka_unit_test(what_repair_keeps),
+        cmocka_unit_test(copies_are_kept), cmocka_unit_test(links_on_the_way),
         cmocka_unit_test(lock_is_private),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

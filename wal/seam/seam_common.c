@@ -73,6 +73,9 @@ static bool name_ok(const char *name) {
            strcmp(name, "..") != 0;
 }
 
+/* How the kernel shows all users that this user namespace doesn't have: two of them may be two. */
+#define UNKNOWN_USER 65534u
+
 static int kind_error(const struct stat *st) {
     return S_ISREG(st->st_mode) ? 0 : S_ISDIR(st->st_mode) ? -EISDIR : -EINVAL;
 }
@@ -86,7 +89,8 @@ static int is_ours(int dir, const struct stat *st) {
     if (fstat(dir, &place) != 0)
         return -errno;
     bool only_us = place.st_uid == geteuid() && (place.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-    if (st->st_uid != 0 && st->st_uid != geteuid() && st->st_uid != place.st_uid)
+    if (st->st_uid != 0 && st->st_uid != geteuid() &&
+        (st->st_uid != place.st_uid || st->st_uid == UNKNOWN_USER))
         return -EPERM;
     return st->st_nlink > 1 && !only_us ? -EMLINK : 0;
 }

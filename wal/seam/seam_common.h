@@ -71,6 +71,9 @@ void common_end(struct common *c); /* releases the lock, closes every descriptor
 /* Moves a descriptor above 2, so that a stray write to a closed stderr can never reach the log.
  * Takes ownership of fd; -errno. */
 PAWL_CHECKED int common_fd_high(int fd);
+/* Opens the directory that the first `len` bytes of the path name; 0: the working directory.
+ * O_PATH. A symbolic link on the way is followed only if root or our own user made it. -errno. */
+PAWL_CHECKED int common_parent(const char *path, size_t len);
 /* Opens a regular file of the directory, buffered; refuses any other kind of file. -errno. */
 PAWL_CHECKED int common_open_regular(int dir, const char *name, int flags);
 PAWL_CHECKED int common_fd(struct common *c, int file); /* -EBADF if it isn't open */

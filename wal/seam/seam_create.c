@@ -24,24 +24,34 @@ static int sync_parent(int dir, bool made) {
     return made ? rc : 0;
 }
 
-/* With O_DIRECTORY | O_NOFOLLOW, Linux returns ENOTDIR for a symbolic link, but follows the link if
- * the name ends in a slash. */
-static int open_dir(const char *path, bool create) {
-    char *name = strdup(path);
-    if (name == NULL)
-        return -ENOMEM;
-    for (size_t len = strlen(name); len > 1 && name[len - 1] == '/'; len--)
-        name[len - 1] = 0;
-    bool made = create && mkdir(name, 0700) == 0;
-    int fd = 0;
-    if (create && !made && errno != EEXIST)
-        fd = -errno;
-    if (fd == 0)
-        fd = common_fd_high(open(name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+/* Makes the directory if it isn't there, and opens it. With O_DIRECTORY | O_NOFOLLOW, Linux returns
+ * ENOTDIR for a symbolic link. */
+static int open_in(int parent, const char *name, bool create, bool *made) {
     struct stat st;
-    if (fd == -ENOTDIR && lstat(name, &st) == 0 && S_ISLNK(st.st_mode))
-        fd = -ELOOP;
-    free(name);
+    *made = create && mkdirat(parent, name, 0700) == 0;
+    if (create && !*made && errno != EEXIST)
+        return -errno;
+    int fd = common_fd_high(openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (fd == -ENOTDIR && fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISLNK(st.st_mode))
+        return -ELOOP;
+    return fd;
+}
+
+static int open_dir(const char *path, bool create) {
+    char *whole = strdup(path);
+    if (whole == NULL)
+        return -ENOMEM;
+    size_t len = strlen(whole);
+    for (; len > 1 && whole[len - 1] == '/'; len--)
+        whole[len - 1] = 0; /* with a slash at its end, a link would be followed */
+    const char *slash = strrchr(whole, '/'), *name = slash != NULL ? slash + 1 : whole;
+    bool made = false;
+    int parent = common_parent(whole, (size_t)(name - whole));
+    int fd = parent < 0 ? parent : open_in(parent, name[0] != 0 ? name : ".", create, &made);
+    if (parent >= 0)
+        close(parent);
+    free(whole);
     int rc = fd >= 0 && create ? sync_parent(fd, made) : 0;
     if (rc < 0) {
         close(fd);
