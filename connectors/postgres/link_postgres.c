@@ -318,6 +318,7 @@ int pg_connect(struct pg_link *l, pawl_fault *f) {
     l->conn = PQconnectStartParams(names, values, 1);
     if (l->conn == NULL)
         return pawl_fault_set(f, PAWL_RETRY, "no memory");
+    pawl_secret_add(PQpass(l->conn)); /* it may be of a service, a passfile, the environment */
     /* the conninfo string is wrong, or a socket's file doesn't exist */
     if (PQstatus(l->conn) == CONNECTION_BAD)
         return refused(l, f);

@@ -4,6 +4,13 @@
 # The first prefix of the path of the mutated file counts. The tests of ctest are tried in this
 # order: the quick ones first.
 CATCHERS = [
+    ("wal/show", ["show"]),
+    ("pipeline/tables", ["shown"]),
+    ("cli/show", ["shown"]),
+    ("cli/run/socket", ["shown"]),
+    ("connectors/runtime/secret", ["secrets"]),
+    ("connectors/postgres/link_postgres.c", ["secrets", "sink_postgres", "sink_postgres_replaced",
+                                             "sink_postgres_kill", "source_postgres"]),
     ("connectors/file/sink_stdout", ["run_types", "run_pipeline", "every_fault"]),
     ("connectors/file/source_stdin", ["source_stdin", "run_pipeline", "run_types"]),
     ("connectors/file/sink_", ["sink_file_lost", "sink_file", "powercut_sink_file", "run_pipeline",
@@ -575,4 +582,34 @@ MUTANTS = [
      "bool none_left = count != 0 && count > p->c->flow_count;"),
     ("failed-processor-holds-up-the-end", "PAWL-16", "cli/run/pipeline.c",
      "FLOW_PROCESSOR && !processor_is_failed(p, i) &&", "FLOW_PROCESSOR &&"),
+    # ---- strangers' bytes, the status socket, secrets
+    ("override-shown-as-it-is", "hostile", "wal/show.c", "{0x2028, 0x202E}", "{0x2028, 0x2029}"),
+    ("overlong-escape-taken-for-utf8", "hostile", "wal/show.c", "*c < least[n] ||", ""),
+    ("name-in-a-log-not-judged", "hostile", "pipeline/tables.c",
+     "if (!name_readable(name, len))", "if (len == 0 || len > NAME_LEN_MAX || !name_readable)"),
+    ("text-of-a-format-not-escaped", "hostile", "cli/show.c",
+     "put_escaped(t, copy, pawl_secret_hide(copy, 0), width, left);",
+     "put(t, copy, pawl_secret_hide(copy, 0));\n"
+     "    if (len > 1u << 30)\n        put_escaped(t, copy, 0, width, left);"),
+    ("status-socket-of-the-umasks-mode", "hostile", "cli/run/socket.c",
+     "(st.st_mode & 0777) == mode ||", "(st.st_mode & 0600) == 0600 ||"),
+    ("status-follows-a-link", "hostile", "cli/run/socket.c",
+     "O_PATH | O_NOFOLLOW | O_CLOEXEC), fd = -1", "O_PATH | O_CLOEXEC), fd = -1"),
+    ("status-socket-unlinks-what-it-finds", "hostile", "cli/run/socket.c",
+     "if (!S_ISSOCK(st.st_mode))\n        return", "if (S_ISDIR(st.st_mode))\n        return"),
+    ("status-believes-anybody", "hostile", "cli/run/socket.c",
+     "(peer->uid == 0 ||", "(peer->uid != 1 ||"),
+    ("status-reads-without-a-limit", "hostile", "cli/run/socket.c",
+     "if (*size > ANSWER_BYTES_MAX)", "if (*size > 2 * ANSWER_BYTES_MAX)"),
+    ("libpqs-words-quote-a-password", "hostile", "connectors/postgres/link_postgres.c",
+     "const char *means = \"it is no connection string\";",
+     "const char *means = why != NULL ? why : \"\";"),
+    ("ambiguous-uri-taken", "hostile", "connectors/postgres/link_postgres.c",
+     "if (uri_is_ambiguous(conninfo))", "if (conninfo == why && uri_is_ambiguous(conninfo))"),
+    ("secret-not-hidden", "hostile", "connectors/runtime/secret.c",
+     "    size_t len = strlen(text);\n    pthread_mutex_lock(&mutex);",
+     "    size_t len = strlen(text);\n    if (len > 0)\n        return len;\n"
+     "    pthread_mutex_lock(&mutex);"),
+    ("public-secret-taken", "hostile", "connectors/runtime/secret.c",
+     "(S_IROTH | S_IWOTH | S_IWGRP)", "(S_IWOTH | S_IWGRP)"),
 ]

@@ -26,6 +26,7 @@ PAWL = os.environ["PAWL_COMMAND"]
 # As a parser may cut them: no piece may be seen.
 SECRET = "Xq7-hunter2"
 PIECES = ("Xq7", "hunter2", "unter", "2bad", "s3cond")
+ENV, PASSFILE, SERVICE = " ", "  ", "   "  # after a setting: the test gives the password elsewhere
 HEAD = "log: {directory: LOG, segment_size: 1M}\nstreams: [s]\n"
 
 
@@ -130,15 +131,25 @@ class Secrets(unittest.TestCase):
         fields = b"SFATAL\0VFATAL\0C28P01\0M" + text + b"\0D" + b"x" * 300 + text + b"\0\0"
         port = self.server(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
         self.write("pw", SECRET + "\n")
+        plain = f'conninfo: "host=127.0.0.1 port={port} sslmode=disable"'
+        self.write("pass", f"*:*:*:*:{SECRET}\n")
+        self.write("service", f"[db]\npassword={SECRET}\n")
         for given in (f'conninfo: "host=127.0.0.1 port={port} sslmode=disable password={SECRET}"',
                       f'conninfo: "postgresql://u:{SECRET}@127.0.0.1:{port}/d?sslmode=disable"',
-                      f'conninfo: "host=127.0.0.1 port={port} sslmode=disable", password_file: pw'):
+                      f"{plain}, password_file: pw", plain + ENV, plain + PASSFILE,
+                      plain.replace("host", "service=db host") + SERVICE):
+            env = {**os.environ, "PGPASSWORD": SECRET} if given == plain + ENV else dict(os.environ)
+            if given == plain + PASSFILE:
+                env["PGPASSFILE"] = self.path("pass")
+            env["PGSERVICEFILE"] = self.path("service")
             file = self.write("p.yaml", HEAD + "sinks:\n  d: {type: postgres, from: s, table: t, "
                               f"{given}, columns: {{v: value}}}}\n")
-            child = subprocess.Popen([PAWL, "run", file], cwd=self.dir, stderr=subprocess.PIPE)
+            child = subprocess.Popen([PAWL, "run", file], cwd=self.dir, stderr=subprocess.PIPE,
+                                     env=env)
             deadline, status = time.monotonic() + 30, ""
-            while "28P01" not in status and time.monotonic() < deadline:
-                code, status = self.run_command("status", "LOG", "--json")
+            while ("28P01" not in status and child.poll() is None and
+                   time.monotonic() < deadline):  # it ends once its only part has failed
+                _, status = self.run_command("status", "LOG", "--json")
             child.terminate()
             said = child.communicate()[1].decode()
             self.assertIn("28P01", said + status, given)

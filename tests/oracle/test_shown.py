@@ -325,6 +325,36 @@ class Shown(unittest.TestCase):
         os.symlink(other, place)
         self.assertNotIn(b"pipeline", run("status", where)[1])
 
+    @unittest.skipIf(os.geteuid() != 0, "only root can be another user")
+    def test_a_run_socket_of_another_user(self):
+        where = self.path("log")
+        run("init", where, "--segment-size", "1M")
+        for directory in (self.dir, where):
+            os.chmod(directory, 0o777)
+        server = f"""import os, socket
+s = socket.socket(socket.AF_UNIX)
+os.setuid(65534)
+s.bind({where + '/run.sock'!r})
+s.listen(4)
+print(flush=True)
+while True:
+    one = s.accept()[0]
+    try:
+        one.sendall(b'{{"name": "theirs"}}')
+    except BrokenPipeError:
+        pass
+    one.close()
+"""
+        with subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            code, out, err = run("status", where)
+            self.assertEqual(code, 0)
+            self.assertNotIn(b"theirs", out)
+            self.assertIn(b"user 65534, is not shown: neither root", err)
+            os.chown(where, 65534, -1)  # the owner of the log is listened to
+            self.assertIn(b"theirs", run("status", where)[1])
+            child.kill()
+
     def test_a_run_sockets_place(self):
         file = self.path("p.yaml")
         where = self.path("log")
