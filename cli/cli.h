@@ -86,6 +86,16 @@ int cli_library_error(int code, const char *format, ...) __attribute__((format(p
 /* As config.h's problem callback; arg is the file's name. */
 void cli_config_problem(void *arg, uint32_t line, int severity, const char *message);
 
+/* ---- programs that are run (programs.c): on a terminal, what they write to standard error is
+ * shown, escaped */
+
+/* Before the first one is run, and before other threads write messages. */
+void cli_programs_begin(void);
+/* After the last one. What still runs gets SIGPIPE for what it writes there. */
+void cli_programs_end(void);
+FILE *cli_messages(void);   /* where messages go; cli_print_to(stderr, ...) writes there */
+bool cli_on_terminal(void); /* does it go to one? */
+
 /* ---- output: every write is checked, a reader that has gone away (`| head`) ends the command
  * quietly */
 

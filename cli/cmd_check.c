@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * cmd_check.c - `pawl check`: reads a pipeline's file, and says in words what it would do, or what
- * is wrong with it. Opens nothing else.
+ * is wrong with it. Opens nothing else, but for files of secrets.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -170,7 +170,8 @@ const cli_command cli_check = {
     .name = "check",
     .synopsis = "FILE... [--quiet]\n--types",
     .summary = "Tell what the pipelines of a file would do, or what is wrong with it",
-    .details = "Nothing is opened or connected to. Problems are told with their lines; the exit "
+    .details = "Nothing is opened or connected to, but for files of secrets. Problems are told "
+               "with their lines; the exit "
                "code is then 1.",
     .options = options,
     .min = 0,

@@ -192,8 +192,11 @@ static int run(cli_args *a) {
     exit_code = cli_find_stream(j.log, j.dir, a->value[FROM], &j.from);
     if (exit_code == CLI_OK)
         exit_code = cli_find_stream(j.log, j.dir, a->value[TO], &j.to);
-    if (exit_code == CLI_OK)
+    if (exit_code == CLI_OK) {
+        cli_programs_begin();
         exit_code = run_processor(&j, guarantee, (uint32_t)batch);
+        cli_programs_end();
+    }
     return cli_close(j.log, j.dir, exit_code);
 }
 

@@ -159,7 +159,7 @@ static void reload(runner *r) {
 /* ---- what is shown */
 
 static bool has_line(const runner *r) {
-    return r->args->value[QUIET] == NULL && isatty(STDERR_FILENO);
+    return r->args->value[QUIET] == NULL && cli_on_terminal();
 }
 
 static void show(runner *r, uint64_t now) {
@@ -340,6 +340,7 @@ static int run(cli_args *a) {
     if (code == CLI_OK && sandbox_enter(mode, needs_of(&r, r.files)) != 0)
         code = CLI_PROBLEM;
     if (code == CLI_OK) {
+        cli_programs_begin();
         r.signals = block_signals();
         r.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         code = start_all(&r);
@@ -354,6 +355,7 @@ static int run(cli_args *a) {
         }
         close(r.signals);
         close(r.wake);
+        cli_programs_end();
     }
     free(r.pipelines);
     free_files(&r, r.files);

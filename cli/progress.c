@@ -14,7 +14,7 @@ enum { BAR_WIDTH = 30 };
 #define EVERY_NS UINT64_C(100000000)
 
 void cli_progress_begin(cli_progress *p, const char *what) {
-    *p = (cli_progress){.what = what, .begun_ns = cli_now_ns(), .on = isatty(STDERR_FILENO) == 1};
+    *p = (cli_progress){.what = what, .begun_ns = cli_now_ns(), .on = cli_on_terminal()};
 }
 
 void cli_progress_show(cli_progress *p, uint64_t done, uint64_t total) {

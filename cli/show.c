@@ -177,8 +177,13 @@ static void show(struct target *t, const char *format, va_list list) {
 }
 
 bool cli_print_args(FILE *to, const char *format, va_list list) {
-    struct target t = {.to = to, .good = true};
+    FILE *own = to == stderr ? cli_messages() : to;
+    struct target t = {.to = own, .good = true};
+    flockfile(own); /* the message of a thread stays in one piece */
     show(&t, format, list);
+    if (own != to)
+        fflush(own);
+    funlockfile(own);
     return t.good;
 }
 

@@ -263,6 +263,27 @@ class Shown(unittest.TestCase):
             code, out, err = run(*args)
             self.well(out + err, args)
 
+    def test_what_programs_write_to_a_terminal(self):
+        lines = b"".join(text.replace(b"\n", b"_") + b"\n" for text in HOSTILE.values())
+        lines += b"x" * 10000 + b"\x1b\nlast"
+        with open(self.path("in"), "wb") as out:
+            out.write(lines)
+        file = self.path("p.yaml")
+        with open(file, "w", encoding="utf-8") as out:
+            out.write(f"log: {{directory: {self.path('log')}, segment_size: 1M}}\nstreams: [s, t]\n"
+                      f"sources:\n  f: {{type: file, path: {self.path('in')}, to: s, follow: false}}\n"
+                      "sinks:\n  e: {type: exec, from: s, command: 'cat >&2'}\n")
+        for args in (("run", "--quiet", file),
+                     ("pipe", self.path("log"), "--name", "n", "--from", "s", "--to", "t", "--",
+                      "sh", "-c", "cat >&2")):
+            code, out = run_on_terminal(*args)
+            self.assertEqual(code, 0, out)
+            text = self.well(out.replace(b"\r\x1b[K", b""), args)
+            self.assertIn("\\u001b[2J\\u001b]0;title\\u0007\n", text)
+            self.assertEqual(text.count("x" * 16), 625)  # in pieces of 4096
+            self.assertIn("\\u001b\n", text)
+            self.assertIn("last", text)
+
     def answer(self, where, data):
         """A run socket that gives this answer to one who asks."""
         server = socket.socket(socket.AF_UNIX)
