@@ -10,6 +10,8 @@ many acknowledged lines the next kill comes: net_kill9.py [SEED].
     syslog, counted octets over TCP
             each message at most once, whole, those of a connection in order; all of them after
             the last kill
+
+Hostile peers beside them, from other addresses, change nothing of that.
 """
 import bisect
 import json
@@ -82,6 +84,8 @@ class Numbered(Sender):
     def heard(self, lines):
         for line in lines:
             word, number = line.split(" ", 1)
+            if line.startswith(("ERR silent", "ERR too many connections")):
+                raise OSError(line)  # others wait for its place: it comes again
             if word not in ("OK", "ACK"):
                 raise Failed("%s: %s" % (self.name, line))
             if int(number) > self.most:
@@ -144,6 +148,41 @@ class Syslog(Sender):
                 return
             if self.sent % 50 == 0:
                 time.sleep(0.005)  # so that it doesn't fill the log
+
+
+class Hostile(threading.Thread):
+    """Floods the listeners, from another address: greetings, names and numbers of others, silence,
+    bytes one by one, endless lines, garbage."""
+
+    stop = False
+
+    def __init__(self, ports, seed):
+        super().__init__(daemon=True)
+        self.ports, self.rng, self.open = ports, random.Random(seed), []
+
+    def bytes(self):
+        name, rng = self.rng.choice(("t1", "s1", "u1", "x%d" % self.rng.randrange(9999))), self.rng
+        number = rng.choice((1, 2, 10 ** 6, 2 ** 63, 2 ** 64 - 1))
+        return rng.choice((b"", b"P", b"PAWL1 %s\n" % name.encode(),
+                           b"PAWL1 %s\n%d stolen\n" % (name.encode(), number),
+                           b"x" * rng.randrange(9000), rng.randbytes(200), b"99999 <13>",
+                           b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
+
+    def run(self):
+        while not self.stop:
+            try:
+                s = socket.create_connection(("127.0.0.1", self.rng.choice(self.ports)), 5,
+                                             ("127.0.0.%d" % self.rng.randrange(2, 5), 0))
+                s.setblocking(False)
+                s.send(self.bytes())
+                self.open.append(s)
+            except OSError:
+                pass  # the pipeline is down, or it has had enough
+            while len(self.open) > 90:
+                self.open.pop(self.rng.randrange(len(self.open))).close()
+            time.sleep(0.003)
+        for s in self.open:
+            s.close()
 
 
 def connectors(work, tcp, tls):
@@ -211,6 +250,8 @@ def lost_logs(logs, got):
 def count(work, numbered, logs):
     seen = {s.name: [] for s in numbered}
     for line in records(work, "lines"):
+        if line == "stolen":
+            continue  # a hostile peer's own
         name, n, _ = line.split(":", 2)
         if line != text_of(name, int(n)):
             raise Failed("a line that nobody sent: " + line[:80])
@@ -256,6 +297,7 @@ def main():
                 Numbered("t1", plain, seed * 10 + 3)]
     numbered += [Numbered("s1", secure, seed * 10 + 4)] if with_tls else []
     logs = Syslog("y1", over(syslog), seed * 10 + 5)
+    hostile = Hostile([tcp, tls] if with_tls else [tcp], seed * 10 + 6)
     run = None
     errors = open(work + "/errors", "w+", encoding="utf-8")
 
@@ -270,8 +312,12 @@ def main():
         run = start()
         for s in numbered + [logs]:
             s.start()
+        while any(s.acked == 0 and not s.wrong for s in numbered) and time.monotonic() < END:
+            time.sleep(0.002)  # names belong to those who send the first line
+        hostile.start()
         for _ in range(KILLS):
-            until = acked() + rng.randrange(100, TOTAL * len(numbered) // (KILLS + 2))
+            until = min(acked() + rng.randrange(100, TOTAL * len(numbered) // (KILLS + 2)),
+                        TOTAL * len(numbered))  # they may be faster than this thread
             while acked() < until and not any(s.wrong for s in numbered) and \
                     time.monotonic() < END and run.poll() is None:
                 time.sleep(0.002)
@@ -304,7 +350,7 @@ def main():
         print("FAILED, seed %d: %s\n%s" % (seed, e, errors.read()[-3000:]))
         return 1
     finally:
-        logs.stop = True
+        logs.stop = hostile.stop = True
         if run is not None and run.poll() is None:
             run.kill()
             run.wait()
