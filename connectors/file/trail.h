@@ -182,6 +182,7 @@ struct trail {
     bool loaded, again;          /* again: look once more at once */
     bool begun;                  /* a file has been begun, or the log had positions */
     bool holds;                  /* a new file is held back */
+    bool owes;                   /* a file that can't be read needs a position: is_blocked() */
     size_t not_read;             /* files over the limit, at the last look */
     uint64_t looked_ns, look_ns; /* the last look; not before then */
     int error;                   /* errno of a name or directory that was said; 0: none */

@@ -140,7 +140,7 @@ static bool look_is_due(const struct trail *s, uint64_t now, int timeout_ms) {
 
 /* ---- which file */
 
-static bool is_blocked(struct file *x) {
+static bool is_blocked(struct trail *s, struct file *x) {
     struct file *before = x->after;
     if (before == NULL)
         return false;
@@ -150,17 +150,20 @@ static bool is_blocked(struct file *x) {
         (before->after != NULL || (before->tail.final && before->tail.cut_ns == 0) ||
          !trail_at_end(before)))
         return true;
+    if (before->error != 0 && !before->committed && before->tail.pos.ident != 0)
+        before->dirty = s->owes =
+            true; /* else it is older than x after a restart, and passed over */
     x->after = NULL;
     return false;
 }
 
-static bool is_ready(const struct trail *s, struct file *x, uint64_t now, bool retry) {
+static bool is_ready(struct trail *s, struct file *x, uint64_t now, bool retry) {
     if (x->place == PLACE_SOUGHT || x->place == PLACE_LOST || x->leaving || x->changed || x->over ||
         (x->error != 0 && !retry && now < x->retry_ns))
         return false;
     x->tail.final = !s->set.follow ||
                     (x->aside_ns != 0 && now - x->aside_ns >= s->set.rotate_wait_ms * 1000000u);
-    if (x->ended || is_blocked(x) || (now < x->tail.cut_ns && trail_at_end(x)))
+    if (x->ended || is_blocked(s, x) || (now < x->tail.cut_ns && trail_at_end(x)))
         return false;
     return x->tail.final || !trail_at_end(x) || (x->tail.wait_ns != 0 && now >= x->tail.wait_ns);
 }
@@ -289,11 +292,22 @@ static int read_one(struct trail *s, struct file *x, pawl_source_batch *out, siz
     return PAWL_DONE;
 }
 
+/* May the log have a position of x now? Files are begun in the order of their age, and after a
+ * restart those that are older than one with a position count as read. So none gets its first
+ * position before it is its turn. */
+static bool may_have_position(struct trail *s, struct file *x) {
+    return x->committed || x->leaving || !is_blocked(s, x);
+}
+
 /* A position that is to be committed without records. */
 static bool give_position(struct trail *s, pawl_source_batch *out) {
+    for (size_t i = 0; i < s->count; i++)
+        if (s->files[i]->dirty)
+            (void)may_have_position(s, s->files[i]);
+    s->owes = false; /* what is owed is dirty now, and comes first */
     for (size_t i = 0; i < s->count; i++) {
         struct file *x = s->files[i];
-        if (!x->dirty)
+        if (!x->dirty || !may_have_position(s, x))
             continue;
         tail_encode(&x->tail.pos, out);
         trail_name(s, x, 0);
@@ -320,6 +334,8 @@ static int read_files(struct trail *s, pawl_source_batch *out, size_t max_record
         if (rc != PAWL_DONE || give_position(s, out))
             break;
         struct file *x = choose(s, trail_now(), timeout_ms == 0 && i == 0);
+        if (s->owes && give_position(s, out))
+            break;
         if (x == NULL && !s->again)
             break;
         if (x != NULL)

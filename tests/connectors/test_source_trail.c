@@ -618,6 +618,37 @@ static void a_start_is_durable_at_once(void **state) {
         }
 }
 
+/* While the oldest of several files is read, the last of them is copied and truncated, and the
+ * source follows it into its copy. After a restart the files between them have not been read yet,
+ * though a newer one was seen to move. */
+static void those_between_are_still_unread(void **state) {
+    static const char rotate[] = "for i in 4 3 2 1; do [ ! -e app.$i ] || mv app.$i app.$((i+1)); "
+                                 "done; cp app app.1; : >app";
+    (void)state;
+    struct feed *f = follow("file", "app");
+    feed_set(f, "start", "oldest");
+    f->config.batch_records = 1;
+    lines(f, "app", 0, 1000, true);
+    sh(f, rotate);
+    lines(f, "app", 1000, 1030, true);
+    sh(f, rotate);
+    lines(f, "app", 1030, 1060, true);
+    feed_begin(f);
+    for (int i = 0; i < 20; i++) /* all are begun, and the oldest is being read */
+        assert_int_equal(pawl_source_step(f->source), 0);
+    sh(f, rotate);
+    lines(f, "app", 1060, 1090, true);
+    /* the source looks for changes once a second while there are lines to read */
+    for (uint64_t begun = now_ms(); now_ms() - begun < 2500; usleep(10000))
+        assert_int_equal(pawl_source_step(f->source), 0);
+    again(f);
+    f->config.batch_records = 0;
+    comes(f);
+    assert_int_equal(f->warnings, 0);
+    feed_audit(f);
+    feed_free(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replaced_by_a_longer_copy),
@@ -636,6 +667,7 @@ int main(void) {
         cmocka_unit_test(too_many_open_files),
         cmocka_unit_test(unreadable_for_a_while),
         cmocka_unit_test(a_start_is_durable_at_once),
+        cmocka_unit_test(those_between_are_still_unread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
