@@ -111,7 +111,7 @@ static void every_name(void **state) {
 static void what_repair_keeps(void **state) {
     (void)state;
     for (enum plant_kind kind = 0; kind < PLANT_KINDS; kind++) {
-        char dir[] = "/tmp/test_log_plants.XXXXXX", log[60], copy[60], ground[60], path[100],
+        char dir[] = "/tmp/test_log_plants.XXXXXX", log[60], copy[60], ground[60], path[160],
              command[400];
         struct plant p;
         pawl *l;

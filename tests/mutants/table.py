@@ -328,5 +328,5 @@ MUTANTS = [
     ("plant-taken-for-what-repair-kept", "PAWL-9", "recovery/repair.c",
      "        if (file == -EEXIST && has_bytes(io, name, size))", "        if (file == -EEXIST && has_bytes(io, name, size & 1))"),
     ("link-of-a-stranger-on-the-way-followed", "PAWL-15", "wal/seam/seam_path.c",
-     "    if ((st->st_uid != 0 && st->st_uid != geteuid()) || nested == NESTED_MAX)", "    if (nested == NESTED_MAX)"),
+     "    if ((st->st_uid != 0 && st->st_uid != geteuid()) || nested == NESTED_MAX)", "    if (st->st_uid == UINT32_MAX || nested == NESTED_MAX)"),
 ]
