@@ -63,7 +63,7 @@ extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cl
 
 /* ---- text (show.c). All that the command writes goes through these functions. What a %s stands
  * for may come from a stranger: it is escaped by pawl_show(). They know %s %c %d %i %u %x %X %o %f
- * %g %e %p %%, with flags, width, precision, and l, ll, z, j. */
+ * %g %e %p %%, with flags, width, precision, and h, hh, l, ll, z, j. */
 
 bool cli_print_to(FILE *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool cli_print_args(FILE *to, const char *format, va_list list)

@@ -115,9 +115,9 @@ static const char *take_conversion(const char *at, struct arguments *a, struct c
         at++;
         c->precision = take_number(&at, a);
     }
-    for (n = 0; *at != 0 && strchr("lzj", *at) != NULL && n < 2; at++) {
+    for (n = 0; *at != 0 && strchr("hlzj", *at) != NULL && n < 2; at++) {
         size[n++] = *at;
-        c->wide = *at == 'l' ? c->wide + 1 : *at;
+        c->wide = *at == 'h' ? 0 : *at == 'l' ? c->wide + 1 : *at;
     }
     c->kind = *at;
     char precision[16] = "";
