@@ -241,6 +241,21 @@ static int check_segments(struct verify *v, const struct log_extent *x, uint64_t
     return rc;
 }
 
+/* A file after the newest segment without a header: if it was begun all the same, that is damage. A
+ * live writer may begin it at any time. */
+static int check_prepared(struct verify *v, const struct log_extent *x) {
+    if (!x->prepared || v->check->live)
+        return 0;
+    int rc = segment_check_unbegun(v->io, v->mem, x->last + 1, &x->newest);
+    if (rc != PAWL_DAMAGED)
+        return rc;
+    pawl_error e;
+    fail_copy(&e);
+    verify_tell(v->check, PAWL_DAMAGED, x->last + 1, (x->last + 1) * v->segment_size,
+                SEGMENT_HEADER_SIZE, "segment-header-damaged", "%s", e.message);
+    return 0;
+}
+
 int verify_log(struct verify *v) {
     struct log_extent x;
     v->check->live = v->io->ops->holder(v->io) != 0 && !v->writable;
@@ -248,6 +263,7 @@ int verify_log(struct verify *v) {
     v->segment_size = x.newest.segment_size;
     uint64_t total = (x.last - x.first + 1) * x.newest.segment_size;
     TRY(check_segments(v, &x, total));
+    TRY(check_prepared(v, &x));
     if (v->check->progress != NULL)
         v->check->progress(v->check->arg, total, total);
     return 0;
