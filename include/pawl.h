@@ -934,7 +934,7 @@ PAWL_API PAWL_CHECKED int pawl_audit(const char *dir, pawl_check *c, pawl_error 
  * can be opened now, even if something was lost, else the reason why it cannot. */
 PAWL_API PAWL_CHECKED int pawl_repair(const char *dir, pawl_check *c, pawl_error *err);
 
-/* A frame as pawl_dump() shows it. */
+/* A frame as pawl_dump() shows it; link and hash are fingerprints, equal for equal ones. */
 typedef struct pawl_frame_info {
     uint64_t lsn, bytes, epoch, durable, time_ns, link, hash;
     const char *kind;  /* "COMMIT", "SPILL", ... */

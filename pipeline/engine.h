@@ -387,7 +387,8 @@ struct tx_build {
     struct bytes *rest; /* buffer that the parts after the records go to */
     size_t rest_len;    /* its length before that */
     size_t len;         /* of the body */
-    uint64_t hash;
+    uint64_t hash;      /* of the body, under `key` */
+    const struct frame_key *key;
 };
 struct pawl_tx {
     uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */

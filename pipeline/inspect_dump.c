@@ -117,18 +117,24 @@ static void describe(struct text *t, const struct frame_header *h, const uint8_t
     }
 }
 
-static int show(struct text *t, const struct frame_header *h, const uint8_t *frame,
-                const char *state, pawl_frame_fn fn, void *arg) {
+/* Hashes under the log's key are never shown: they tell of it. */
+static int show(struct text *t, const struct frame_key *key, const struct frame_header *h,
+                const uint8_t *frame, const char *state, pawl_frame_fn fn, void *arg) {
     t->len = 0;
     t->data[0] = 0;
     if (frame != NULL)
         describe(t, h, frame);
-    pawl_frame_info info = {h->lsn,     frame != NULL ? frame_length(h) : 0,
-                            h->epoch,   h->durable,
-                            h->time_ns, h->link,
-                            h->hash,    frame != NULL ? frame_kind_name(h->kind) : "-",
-                            state,      h->runs,
-                            t->data};
+    pawl_frame_info info = {.lsn = h->lsn,
+                            .bytes = frame != NULL ? frame_length(h) : 0,
+                            .epoch = h->epoch,
+                            .durable = h->durable,
+                            .time_ns = h->time_ns,
+                            .link = frame_fingerprint(h->link, key),
+                            .hash = frame_fingerprint(h->hash, key),
+                            .kind = frame != NULL ? frame_kind_name(h->kind) : "-",
+                            .state = state,
+                            .runs = h->runs,
+                            .text = t->data};
     return fn(arg, &info);
 }
 
@@ -137,7 +143,7 @@ static int dump_segment(struct scan *s, uint64_t from, pawl_frame_fn fn, void *a
     struct scan_frame f;
     int rc;
     while ((rc = scan_next(s, &f)) == 1)
-        if (f.header.lsn >= from && show(t, &f.header, f.data, "good", fn, arg) != 0) {
+        if (f.header.lsn >= from && show(t, &s->key, &f.header, f.data, "good", fn, arg) != 0) {
             *over = true;
             return 0;
         }
@@ -151,7 +157,7 @@ static int dump_segment(struct scan *s, uint64_t from, pawl_frame_fn fn, void *a
         return rc; /* a live writer's retention has dropped it: continue with the next segment */
     struct frame_header none = {.lsn = end.lsn};
     *over = true;
-    show(t, &none, NULL, end.decision != NULL ? end.decision->label : "sealed", fn, arg);
+    show(t, &s->key, &none, NULL, end.decision != NULL ? end.decision->label : "sealed", fn, arg);
     return end.decision != NULL && end.decision->action == DAMAGE ? damage_error(s, &end) : 0;
 }
 

@@ -264,7 +264,8 @@ static int spilled_from_memory(struct pawl_reader *r, const struct run *run,
     struct frame_header h;
     const uint8_t *frame = p->read_only ? NULL : wal_peek(&p->wal, e->lsn, &avail);
     if (frame == NULL || avail < FRAME_HEADER_SIZE ||
-        frame_decode_header(frame, e->lsn, p->wal.segment_size, p->wal.seed, &h) != FRAME_GOOD ||
+        frame_decode_header(frame, e->lsn, p->wal.segment_size, wal_key_at(&p->wal, e->lsn), &h) !=
+            FRAME_GOOD ||
         frame_length(&h) > avail)
         return 0;
     TRY(take_spilled(r, run, e, &h, frame, lsn, true));
@@ -374,7 +375,8 @@ int reader_walk_memory(struct pawl_reader *r, uint64_t limit) {
     assert(limit <= ((r->flags & PAWL_READ_UNCOMMITTED) != 0 ? p->wal.tail : p->wal.durable));
     struct frame_header h;
     if (avail < FRAME_HEADER_SIZE ||
-        frame_decode_header(at, r->lsn, p->wal.segment_size, p->wal.seed, &h) != FRAME_GOOD) {
+        frame_decode_header(at, r->lsn, p->wal.segment_size, wal_key_at(&p->wal, r->lsn), &h) !=
+            FRAME_GOOD) {
         r->lsn = align_up(r->lsn + 1, BLOCK); /* the group's padding */
         return 1;
     }

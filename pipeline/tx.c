@@ -282,6 +282,13 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
 }
 
 /* Writes the records held as a SPILL frame, which has no effect until the commit refers to it. */
+static size_t gathered(const struct pawl_tx *tx) {
+    size_t n = 0;
+    for (uint32_t i = 0; i < tx->run_count; i++)
+        n += tx->runs[i].data.len;
+    return n;
+}
+
 int tx_spill(struct pawl_tx *tx) {
     pawl *p = tx->p;
     struct run runs[64];
@@ -308,6 +315,7 @@ int tx_spill(struct pawl_tx *tx) {
     for (uint32_t i = 0; i < n && rc == 0; i++)
         rc = tx_grow(p, (void **)&tx->spilled, tx->spilled_count + i, &tx->spilled_cap,
                      sizeof *tx->spilled);
+    const struct frame_key *key = wal_key(&p->wal);
     uint64_t lsn = 0, end = 0, hash = 0;
     struct wal_frame f = {.kind = FRAME_SPILL,
                           .class = tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST,
@@ -316,7 +324,8 @@ int tx_spill(struct pawl_tx *tx) {
                           .pieces = pieces,
                           .piece_count = n,
                           .body_len = (uint32_t)total,
-                          .body_hash = rc == 0 ? format_hash_pieces(pieces, n, p->wal.seed) : 0,
+                          .body_hash = rc == 0 ? frame_hash_pieces(pieces, n, key) : 0,
+                          .key = key,
                           .loan = loan};
     if (rc == 0)
         rc = engine_enter_writer(p);
@@ -352,9 +361,7 @@ int tx_spill(struct pawl_tx *tx) {
         if (r->loan.data != NULL)
             r->data.data = r->loan.data + WAL_LOAN_HEAD; /* may be another buffer now */
     }
-    tx->bytes = 0;
-    for (uint32_t i = 0; i < tx->run_count; i++)
-        tx->bytes += tx->runs[i].data.len;
+    tx->bytes = gathered(tx);
     keep_some(tx);
     return 0;
 }

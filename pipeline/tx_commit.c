@@ -135,7 +135,8 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
     } else {
         b->pieces[0] = (struct piece){rest->data, rest->len};
     }
-    b->hash = format_hash_pieces(b->pieces, b->piece_count, p->wal.seed);
+    b->key = wal_key(&p->wal);
+    b->hash = frame_hash_pieces(b->pieces, b->piece_count, b->key);
     return 0;
 }
 
@@ -303,6 +304,17 @@ int tx_prepare(struct pawl_tx *tx) {
     return prepare(tx);
 }
 
+/* Where the first records of the commit are. */
+static void tell_place(const struct tx_build *b, pawl_receipt *receipt) {
+    for (uint32_t i = 0; i < b->count; i++)
+        if (run_has_records(&b->runs[i])) {
+            receipt->stream = b->runs[i].stream;
+            receipt->partition = b->runs[i].partition;
+            receipt->offset = b->runs[i].base;
+            break;
+        }
+}
+
 int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
     pawl *p = tx->p;
     *receipt = (pawl_receipt){.lsn = p->wal.durable, .offset = NO_OFFSET};
@@ -319,7 +331,8 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
                           .pieces = b->pieces,
                           .piece_count = b->piece_count,
                           .body_len = (uint32_t)b->len,
-                          .body_hash = b->hash};
+                          .body_hash = b->hash,
+                          .key = b->key};
     uint64_t lsn = 0, end = 0;
     bool drained = false;
     while (rc == 0) {
@@ -345,13 +358,7 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         }
         if (rc == 0) {
             receipt->lsn = end;
-            for (uint32_t i = 0; i < b->count; i++)
-                if (run_has_records(&b->runs[i])) {
-                    receipt->stream = b->runs[i].stream;
-                    receipt->partition = b->runs[i].partition;
-                    receipt->offset = b->runs[i].base;
-                    break;
-                }
+            tell_place(b, receipt);
             rc = follow_up(p, b);
             p->records += tx->records;
             /* log and tables disagree: acknowledge nothing more, and report that the commit may be

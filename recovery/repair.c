@@ -136,7 +136,7 @@ static int continuation(struct repair *r, struct scan *s, const struct scan_end 
         struct frame_header h;
         const uint8_t *head = scan_read(s, *q - s->index * s->segment_size, FRAME_HEADER_SIZE, &rc);
         if (head == NULL ||
-            frame_decode_header(head, *q, s->segment_size, s->seed, &h) != FRAME_GOOD)
+            frame_decode_header(head, *q, s->segment_size, &s->key, &h) != FRAME_GOOD)
             return fail(PAWL_IO, "the frame after the damage can't be read again");
         *link = h.link;
         return 0;
@@ -187,7 +187,7 @@ static int on_damage(void *ctx, struct scan *s, const struct scan_end *end, uint
                        "the damaged place at LSN %llu is too small for a LOST frame",
                        (unsigned long long)p);
     if (!padding_only)
-        frame_encode_lost(head, &h, q, link, s->seed);
+        frame_encode_lost(head, &h, q, link, &s->key);
     TRY(overwrite(r, s, p, q, head, padding_only ? 0 : sizeof head));
     if (!padding_only)
         TRY(note_area(r->done, p, q));
@@ -271,11 +271,11 @@ static int first_frame(struct repair *r, int file, const struct segment_header *
     s.epoch = 0;
     const uint8_t *head = scan_read(&s, SEGMENT_HEADER_SIZE, FRAME_HEADER_SIZE, &rc);
     *whole = head != NULL &&
-             frame_decode_header(head, first, s.segment_size, s.seed, h) == FRAME_GOOD &&
+             frame_decode_header(head, first, s.segment_size, &s.key, h) == FRAME_GOOD &&
              (h->kind == FRAME_CHECKPOINT || h->kind == FRAME_LOST);
     const uint8_t *frame =
         *whole ? scan_read(&s, SEGMENT_HEADER_SIZE, (size_t)frame_length(h), &rc) : NULL;
-    if (frame != NULL && frame_check(frame, h, s.seed) == FRAME_GOOD)
+    if (frame != NULL && frame_check(frame, h, &s.key) == FRAME_GOOD)
         checkpoint_ids(h, frame, ids);
     if (!*whole && rc == 0)
         rc = scan_resync(&s, first, &lsn);
@@ -289,7 +289,7 @@ static int first_frame(struct repair *r, int file, const struct segment_header *
                   (unsigned long long)guess->index);
     if (!*whole && rc == 0) {
         head = scan_read(&s, lsn % s.segment_size, FRAME_HEADER_SIZE, &rc);
-        if (head == NULL || frame_decode_header(head, lsn, s.segment_size, s.seed, h) != FRAME_GOOD)
+        if (head == NULL || frame_decode_header(head, lsn, s.segment_size, &s.key, h) != FRAME_GOOD)
             rc =
                 fail(PAWL_IO, "the frame at LSN %llu can't be read again", (unsigned long long)lsn);
     }
@@ -323,10 +323,9 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
     return 0;
 }
 
-static int rebuild_header(struct repair *r, uint64_t index, const struct segment_header *like,
-                          int file) {
+static int rebuild_header(struct repair *r, const struct segment_header *like, int file) {
     struct segment_header guess = *like;
-    guess.index = index;
+    uint64_t index = like->index;
     TRY(guess_header(r, file, like, &guess));
     uint8_t *head = mem_alloc_block(r->mem, SEGMENT_HEADER_SIZE);
     if (head == NULL)
@@ -372,15 +371,78 @@ static int look_at_frames(struct repair *r, int file, const struct segment_heade
 
 struct headers {
     struct segment_list list;
-    struct segment_header like; /* a good one; segment_size 0: there is none */
+    /* good ones; segment_size 0: there is none */
+    struct segment_header like;          /* the newest */
+    bool seen;                           /* all headers have been */
+    struct segment_header before, after; /* the ones nearest to the segment */
+    bool searched;                       /* `after` was looked for */
 };
 
 /* What is done with each segment; `good`: the header was valid, and is *h. */
 typedef int (*header_fn)(struct repair *r, struct headers *all, int file, bool good,
                          struct segment_header *h);
 
+/* The good header nearest to the i-th segment, of those after it. */
+static int find_after(struct repair *r, struct headers *all, size_t i) {
+    uint64_t index = all->list.index[i];
+    bool known = all->after.segment_size == 0 || all->after.index > index;
+    if (all->searched && known)
+        return 0;
+    all->searched = true;
+    all->after.segment_size = 0;
+    while (++i < all->list.count && all->after.segment_size == 0) {
+        struct segment_header h;
+        enum segment_verdict v = SEGMENT_BAD;
+        int bad, file = segment_open_file(r->io, all->list.index[i], false);
+        if (file < 0)
+            return file;
+        int rc = segment_header_read(r->io, r->mem, file, all->list.index[i], &h, &v, &bad);
+        r->io->ops->close(r->io, file);
+        TRY(rc);
+        if (v == SEGMENT_GOOD || v == SEGMENT_ONE_COPY)
+            all->after = h;
+    }
+    return 0;
+}
+
+/* The features of a segment without a good header: its key is its neighbours', or one that they
+ * name. Frames of the segment tell which. */
+static int guess_features(struct repair *r, struct headers *all, size_t i, int file,
+                          struct segment_header *h) {
+    struct features may[4];
+    uint8_t fresh[KEY_SIZE];
+    uint32_t count = 0;
+    bool found = false;
+    TRY(find_after(r, all, i));
+    int rc = r->io->ops->random(r->io, fresh, sizeof fresh);
+    if (rc < 0)
+        return fail_sys(rc, "getrandom", NULL, NO_LSN);
+    /* first those that would be right as a whole */
+    if (all->after.segment_size != 0)
+        may[count++] = all->after.features;
+    if (all->before.segment_size != 0)
+        may[count++] = all->before.features;
+    if (all->after.segment_size != 0 && (all->after.features.write & FEATURE_KEYS) != 0) {
+        may[count] = all->after.features;
+        features_turn_back(&may[count++]);
+    }
+    if (all->before.segment_size != 0 && (all->before.features.write & FEATURE_KEYS) != 0) {
+        may[count] = all->before.features;
+        features_turn_key(&may[count++], fresh);
+    }
+    for (uint32_t k = 0; k < count && !found; k++) {
+        h->features = may[k];
+        TRY(scan_for_frame(r->io, r->mem, file, h, &found));
+    }
+    if (!found && count != 0)
+        h->features = may[0];
+    return 0;
+}
+
 static int each_header(struct repair *r, struct headers *all, bool writable, header_fn fn) {
     int rc = 0;
+    all->before = all->after = (struct segment_header){.segment_size = 0};
+    all->searched = false;
     for (size_t i = 0; i < all->list.count && rc == 0; i++) {
         struct segment_header h;
         enum segment_verdict v;
@@ -397,9 +459,12 @@ static int each_header(struct repair *r, struct headers *all, bool writable, hea
             h = all->like;
             h.index = index;
             h.epoch = 0;
+            rc = all->seen && h.segment_size != 0 ? guess_features(r, all, i, file, &h) : 0;
         }
         if (rc == 0)
             rc = fn(r, all, file, good, &h);
+        if (good || (writable && index < r->last_good)) /* or mended now */
+            all->before = h;
         r->io->ops->close(r->io, file);
     }
     return rc;
@@ -426,14 +491,12 @@ static int look_at_segment(struct repair *r, struct headers *all, int file, bool
 static int rebuild(struct repair *r, struct headers *all, int file, bool good,
                    struct segment_header *h) {
     uint64_t witness = NO_LSN;
+    (void)all;
     if (good || h->segment_size == 0)
         return 0;
     if (h->index > r->last_good)
-        TRY(scan_for_begun(r->io, r->mem, file, h->index, h->segment_size, format_seed(h->log_id),
-                           &witness));
-    return h->index < r->last_good || witness != NO_LSN
-               ? rebuild_header(r, h->index, &all->like, file)
-               : 0;
+        TRY(scan_for_begun(r->io, r->mem, file, h->index, h, &witness));
+    return h->index < r->last_good || witness != NO_LSN ? rebuild_header(r, h, file) : 0;
 }
 
 /* Nothing is changed before the whole log was looked at: one with anything that this version must
@@ -449,6 +512,7 @@ static int repair_headers(struct repair *r) {
                   "no segment has a good copy of its header: the log's id is in it, and "
                   "without that no frame can be told from garbage. Put one header block "
                   "of any segment back from a backup, then repair again");
+    all.seen = true;
     if (rc == 0)
         rc = each_header(r, &all, false, look_at_segment);
     if (rc == 0) {

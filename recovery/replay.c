@@ -265,6 +265,7 @@ static void note_end(const struct scan *s, const struct scan_end *end, struct re
     st->link = s->link;
     st->epoch = s->epoch;
     st->sealed = scan_sealed(s);
+    st->mended = s->after_lost;
 }
 
 /* *g is the newest one afterwards, open in out->start. */

@@ -171,7 +171,7 @@ void scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
     s->then = -1;
     s->index = h->index;
     s->segment_size = h->segment_size;
-    s->seed = format_seed(h->log_id);
+    (void)segment_key(h, KEY_OWN, &s->key);
     s->newest = newest;
     s->refuses = NEED_TO_READ;
     segment_judge_features(h, &s->unknown);
@@ -224,7 +224,7 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
             e->head = HEAD_GARBAGE;
         return rc;
     }
-    switch (frame_decode_header(head, p, s->segment_size, s->seed, &f->header)) {
+    switch (frame_decode_header(head, p, s->segment_size, &s->key, &f->header)) {
     case FRAME_GOOD:
         e->head = HEAD_GOOD;
         break;
@@ -253,7 +253,7 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
     f->data = bytes_at(s, offset_of(s, p), (size_t)frame_length(&f->header), &rc);
     if (rc < 0)
         return rc;
-    e->payload = f->data != NULL && frame_check(f->data, &f->header, s->seed) == FRAME_GOOD
+    e->payload = f->data != NULL && frame_check(f->data, &f->header, &s->key) == FRAME_GOOD
                      ? PAYLOAD_GOOD
                      : PAYLOAD_BAD;
     return 0;
@@ -369,7 +369,7 @@ static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
             return rc;
         if (head == NULL)
             return 0;
-        if (frame_decode_header(head, p, s->segment_size, s->seed, h) == FRAME_GOOD) {
+        if (frame_decode_header(head, p, s->segment_size, &s->key, h) == FRAME_GOOD) {
             *lsn = p;
             return 1;
         }
@@ -438,7 +438,7 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
         const uint8_t *bytes = scan_read(s, offset_of(s, *lsn), len, &rc);
         if (rc < 0)
             return rc;
-        if (bytes != NULL && h.epoch >= s->epoch && frame_check(bytes, &h, s->seed) == FRAME_GOOD)
+        if (bytes != NULL && h.epoch >= s->epoch && frame_check(bytes, &h, &s->key) == FRAME_GOOD)
             return 0;
     }
 }
@@ -448,7 +448,7 @@ static int trust(struct scan *s, uint64_t p) {
     int rc;
     struct frame_header h;
     const uint8_t *head = scan_read(s, offset_of(s, p), FRAME_HEADER_SIZE, &rc);
-    if (head == NULL || frame_decode_header(head, p, s->segment_size, s->seed, &h) != FRAME_GOOD)
+    if (head == NULL || frame_decode_header(head, p, s->segment_size, &s->key, &h) != FRAME_GOOD)
         return rc;
     s->link = h.link;
     s->epoch = h.epoch;
@@ -468,23 +468,51 @@ void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch) {
     s->epoch = epoch;
 }
 
-int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index, uint64_t segment_size,
-                   uint64_t seed, uint64_t *lsn) {
+/* The first header of a frame beyond the file's first byte that knew an LSN above `durable` to be
+ * durable. *lsn is its place or UINT64_MAX. */
+static int first_header(struct seam *io, struct mem *m, int file, const struct segment_header *h,
+                        const struct frame_key *key, uint64_t durable, uint64_t *lsn) {
     struct scan s;
-    struct segment_header h = {.index = index, .segment_size = segment_size};
-    scan_begin(&s, io, m, file, &h, true);
-    scan_whole(&s);
-    s.seed = seed;
     struct frame_header fh;
-    uint64_t base = index * segment_size, at = base;
     int rc;
-    *lsn = NO_LSN;
-    while ((rc = next_header(&s, &at, &fh)) == 1) {
-        if (fh.durable > base) { /* frames go in only when header and checkpoint are durable */
-            *lsn = at;
-            break;
-        }
+    scan_begin(&s, io, m, file, h, true);
+    scan_whole(&s);
+    s.key = *key;
+    *lsn = h->index * h->segment_size;
+    while ((rc = next_header(&s, lsn, &fh)) == 1 && fh.durable < durable) {
     }
+    if (rc != 1)
+        *lsn = NO_LSN;
     scan_end(&s);
     return rc < 0 ? rc : 0;
+}
+
+int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index,
+                   const struct segment_header *h, uint64_t *lsn) {
+    struct segment_header of = *h;
+    struct frame_key key;
+    *lsn = NO_LSN;
+    of.index = index;
+    /* frames go in only when header and checkpoint are durable */
+    uint64_t durable = index * h->segment_size + 1;
+    bool begun = h->index == index, named = segment_key(h, KEY_NEXT, &key);
+    /* the key comes with the segment after the one that names the first */
+    bool turned = named && !begun, own = begun || !named || segment_keyed(h);
+    if (turned)
+        TRY(first_header(io, m, file, &of, &key, durable, lsn));
+    if (own && *lsn == NO_LSN) {
+        (void)segment_key(h, KEY_OWN, &key);
+        TRY(first_header(io, m, file, &of, &key, durable, lsn));
+    }
+    return 0;
+}
+
+int scan_for_frame(struct seam *io, struct mem *m, int file, const struct segment_header *h,
+                   bool *found) {
+    struct frame_key key;
+    uint64_t lsn;
+    (void)segment_key(h, KEY_OWN, &key);
+    TRY(first_header(io, m, file, h, &key, 0, &lsn));
+    *found = lsn != NO_LSN;
+    return 0;
 }

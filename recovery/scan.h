@@ -20,8 +20,9 @@ struct scan {
     struct seam *io;
     struct mem *mem;
     int file;
-    uint64_t index, segment_size, seed;
-    bool newest; /* else the next segment exists: everything here was durable */
+    uint64_t index, segment_size;
+    struct frame_key key; /* of the segment's frames */
+    bool newest;          /* else the next segment exists: everything here was durable */
 
     uint64_t at;           /* LSN where the next frame is looked for */
     uint64_t link;         /* what it must link to */
@@ -114,8 +115,11 @@ void scan_forget(struct scan *s);
  * than len at the end of the file: NULL and *rc = 0. */
 const uint8_t *scan_read(struct scan *s, uint64_t offset, size_t len, int *rc);
 /* A prepared or headerless file: is there a witness in it that says it was begun? *lsn is its place
- * or UINT64_MAX. */
+ * or UINT64_MAX. `h` is the header of the segment, or of the one before it. */
 PAWL_CHECKED int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index,
-                                uint64_t segment_size, uint64_t seed, uint64_t *lsn);
+                                const struct segment_header *h, uint64_t *lsn);
+/* Is there the header of a frame, under the key of `h`, which is that of the segment in `file`? */
+PAWL_CHECKED int scan_for_frame(struct seam *io, struct mem *m, int file,
+                                const struct segment_header *h, bool *found);
 
 #endif

@@ -123,7 +123,7 @@ int segment_header_read(struct seam *io, struct mem *m, int file, uint64_t index
 int segment_header_torn(struct seam *io, struct mem *m, int file, const struct segment_header *h,
                         bool *torn) {
     uint64_t lsn;
-    TRY(scan_for_begun(io, m, file, h->index, h->segment_size, format_seed(h->log_id), &lsn));
+    TRY(scan_for_begun(io, m, file, h->index, h, &lsn));
     *torn = lsn == NO_LSN;
     return 0;
 }
@@ -247,8 +247,7 @@ int segment_check_unbegun(struct seam *io, struct mem *m, uint64_t index,
     if (file < 0)
         return file;
     uint64_t lsn;
-    int rc =
-        scan_for_begun(io, m, file, index, like->segment_size, format_seed(like->log_id), &lsn);
+    int rc = scan_for_begun(io, m, file, index, like, &lsn);
     io->ops->close(io, file);
     if (rc == 0 && lsn != NO_LSN)
         rc = segment_header_error(index, SEGMENT_BAD, NULL, like->segment_size);

@@ -43,8 +43,8 @@ int unknown_error(const struct format_unknown *u, const char *name);
 
 /* Opens the file of segment `index`, whatever is in it. Handle or error code. */
 PAWL_CHECKED int segment_open_file(struct seam *io, uint64_t index, bool writable);
-/* A file above the newest begun segment that has no header: was it begun all the same? Then it is
- * damaged. */
+/* A file after the newest begun segment, whose header is `like`: was it begun all the same? Then it
+ * is damaged. */
 PAWL_CHECKED int segment_check_unbegun(struct seam *io, struct mem *m, uint64_t index,
                                        const struct segment_header *like);
 

@@ -8,6 +8,7 @@
  * format_segment.c     segment headers
  * format_frame.c       frames and their directory
  * format_features.c    what of a later version must be understood to read, or to write
+ * format_key.c         the log's secret keys, and the hash of frames under them
  * format_runs.c        entries of runs, and records
  * format_origin.c      entries of ORIGINS: what was read outside the log
  * format_checkpoint.c  entries of a checkpoint's runs
@@ -50,8 +51,25 @@ struct piece {
     size_t len;
 };
 uint64_t format_hash(const void *data, size_t len, uint64_t seed);
+
+/* ---- the hash of frames (format_key.c, format_hash.c) */
+
+#define KEY_SIZE 32u
+#define KEY_SECRET_SIZE 192u /* the least that XXH3 takes as it is */
+/* What the hashes of a segment's frames depend on. A segment without a key has a seed made of the
+ * log's id, which is no secret. */
+struct frame_key {
+    bool keyed;
+    uint64_t seed; /* if not keyed */
+    uint64_t mask; /* of what is shown in place of a hash */
+    uint8_t secret[KEY_SECRET_SIZE];
+};
+uint64_t frame_hash(const void *data, size_t len, const struct frame_key *key);
 /* of all pieces, one after the other */
-uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed);
+uint64_t frame_hash_pieces(const struct piece *pieces, uint32_t count, const struct frame_key *key);
+/* What may be shown of a header's hash or of a link: equal for equal ones, and it tells nothing of
+ * the key. */
+uint64_t frame_fingerprint(uint64_t hash, const struct frame_key *key);
 
 /* ---- what of a later version must be understood (format_features.c) */
 
@@ -74,14 +92,17 @@ struct format_unknown {
 #define FEATURES_CARRIED_SIZE 144u
 struct features {
     uint64_t read, write, ignore;
-    uint8_t
-        carried[FEATURES_CARRIED_SIZE]; /* reserved: zeros until a feature gives them a meaning */
+    /* three keys (enum which_key); the rest: zeros until a feature gives it a meaning */
+    uint8_t carried[FEATURES_CARRIED_SIZE];
 };
-/* Bits that this version knows. */
-#define FEATURES_READ_KNOWN 0ull
-#define FEATURE_COUNTS \
-    1ull /* to write: the segment's frames count what the log holds before them */
-#define FEATURES_WRITE_KNOWN FEATURE_COUNTS
+/* Bits that this version knows. To read: the segment's frames are hashed with the log's key. */
+#define FEATURE_KEYED 1ull
+#define FEATURES_READ_KNOWN FEATURE_KEYED
+/* To write: the segment's frames count what the log holds before them; its header has the key of
+ * the segments that follow. */
+#define FEATURE_COUNTS 1ull
+#define FEATURE_KEYS 2ull
+#define FEATURES_WRITE_KNOWN (FEATURE_COUNTS | FEATURE_KEYS)
 
 struct frame_header;
 struct segment_header;
@@ -115,6 +136,26 @@ static inline bool segment_counts(const struct segment_header *h) {
     return (h->features.write & FEATURE_COUNTS) != 0;
 }
 
+static inline bool segment_keyed(const struct segment_header *h) {
+    return (h->features.read & FEATURE_KEYED) != 0;
+}
+
+/* The keys in a segment's header, in the order in which they lie there. A key is in the headers
+ * before it is used and after it was, so that the neighbours of a damaged header have it too. */
+enum which_key {
+    KEY_BEFORE, /* of the segments before the key was turned last; zeros: they have none */
+    KEY_OWN,    /* of this segment; zeros: it has none */
+    KEY_NEXT,   /* once the key is turned */
+    KEYS
+};
+/* False: the header doesn't have it. */
+bool segment_key(const struct segment_header *h, enum which_key which, struct frame_key *out);
+/* The next segment's features: the next key becomes its own, and `fresh` the next one. In a log of
+ * an earlier version, the first turn only names the key that comes with the second. */
+void features_turn_key(struct features *f, const uint8_t fresh[KEY_SIZE]);
+/* The features of the segment before one in which the key was turned, as far as they tell. */
+void features_turn_back(struct features *f);
+
 enum segment_verdict {
     SEGMENT_GOOD,     /* both copies are valid and alike */
     SEGMENT_ONE_COPY, /* one is valid: usable, and to be mended */
@@ -129,7 +170,6 @@ void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_heade
  * and (index of another name) PREPARED; *bad_copy is 0 or 1 for ONE_COPY. */
 enum segment_verdict segment_decode(const uint8_t in[SEGMENT_HEADER_SIZE], uint64_t index,
                                     struct segment_header *h, int *bad_copy);
-uint64_t format_seed(const uint8_t log_id[16]);
 void segment_name(char out[24], uint64_t index, const char *suffix);
 bool segment_parse_name(const char *name, const char *suffix, uint64_t *index);
 
@@ -201,28 +241,30 @@ static inline uint64_t frame_length(const struct frame_header *h) {
     return frame_size(h->runs, h->body_len);
 }
 uint8_t frame_kind_flags(uint8_t kind); /* as this version writes them */
-void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed);
+void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h,
+                         const struct frame_key *key);
 struct run;
 /* A whole frame at `out`, which has room: the body is the pieces, one after the other. `h` says
  * everything but the directory's hash and its own, which are set. */
 void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
-                  const struct piece *pieces, uint32_t piece_count, uint64_t seed);
+                  const struct piece *pieces, uint32_t piece_count, const struct frame_key *key);
 /* The header of a LOST frame from h->lsn up to `end`; the frame after it carries `next_link`. `h`
  * says epoch, durable, time and link. */
 /* h->flags are the counts, or 0. */
 void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t end,
-                       uint64_t next_link, uint64_t seed);
+                       uint64_t next_link, const struct frame_key *key);
 /* Offset of the first multiple of 8 in `at`, which is `len` bytes at LSN `lsn`, where the header of
  * a frame of that place may stand; `len` if there is none. */
 uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len);
 /* Judges a header alone, at LSN `lsn` of segments of this size. *h is filled for GOOD and
  * OTHER_LSN. */
 enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
-                                       uint64_t segment_size, uint64_t seed,
+                                       uint64_t segment_size, const struct frame_key *key,
                                        struct frame_header *h);
 /* Judges directory and body of a frame whose header is good; `in` holds the whole frame. Runs'
  * bounds are checked too. */
-enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h, uint64_t seed);
+enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h,
+                               const struct frame_key *key);
 bool frame_kind_known(uint8_t kind);
 
 /* How old the log was at a place, and what the clocks showed there; see wal/age.h. */

@@ -36,7 +36,8 @@ bool frame_kind_known(uint8_t kind) {
     return kind >= FRAME_COMMIT && kind <= FRAME_LOST;
 }
 
-void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t seed) {
+void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h,
+                         const struct frame_key *key) {
     assert(h->lsn % 8 == 0 && h->durable <= h->lsn); /* PAWL-9: frame_decode_header() checks it */
     memcpy(out, frame_magic, 4);
     out[AT_KIND] = h->kind;
@@ -51,7 +52,7 @@ void frame_encode_header(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h,
     put64(out + AT_BODY_HASH, h->body_hash);
     put32(out + AT_BODY_LEN, h->body_len);
     put32(out + AT_FLAGS, h->flags);
-    h->hash = format_hash(out, AT_HASH, seed);
+    h->hash = frame_hash(out, AT_HASH, key);
     put64(out + AT_HASH, h->hash);
 }
 
@@ -60,7 +61,7 @@ uint8_t frame_kind_flags(uint8_t kind) {
 }
 
 void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
-                  const struct piece *pieces, uint32_t piece_count, uint64_t seed) {
+                  const struct piece *pieces, uint32_t piece_count, const struct frame_key *key) {
     uint8_t *dir = out + FRAME_HEADER_SIZE;
     uint64_t end = 0;
     for (uint32_t i = 0; i < h->runs; i++) {
@@ -78,12 +79,12 @@ void frame_encode(uint8_t *out, struct frame_header *h, const struct run *runs,
     size_t size = (size_t)frame_length(h);
     assert(at == dir + (size_t)h->runs * RUN_SIZE + h->body_len); /* PAWL-2 */
     memset(at, 0, size - (size_t)(at - out));
-    h->dir_hash = format_hash(dir, (size_t)h->runs * RUN_SIZE, seed);
-    frame_encode_header(out, h, seed);
+    h->dir_hash = frame_hash(dir, (size_t)h->runs * RUN_SIZE, key);
+    frame_encode_header(out, h, key);
 }
 
 void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, uint64_t end,
-                       uint64_t next_link, uint64_t seed) {
+                       uint64_t next_link, const struct frame_key *key) {
     h->kind = FRAME_LOST;
     h->kind_flags = frame_kind_flags(FRAME_LOST);
     h->runs = 0;
@@ -91,7 +92,7 @@ void frame_encode_lost(uint8_t out[FRAME_HEADER_SIZE], struct frame_header *h, u
     h->dir_hash = next_link;
     h->body_hash = 0;
     assert(h->lsn + frame_length(h) == end);
-    frame_encode_header(out, h, seed);
+    frame_encode_header(out, h, key);
 }
 
 uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len) {
@@ -103,12 +104,12 @@ uint64_t frame_search(const uint8_t *at, uint64_t lsn, uint64_t len) {
 }
 
 enum frame_verdict frame_decode_header(const uint8_t in[FRAME_HEADER_SIZE], uint64_t lsn,
-                                       uint64_t segment_size, uint64_t seed,
+                                       uint64_t segment_size, const struct frame_key *key,
                                        struct frame_header *h) {
     if (memcmp(in, frame_magic, 4) != 0)
         return FRAME_NO_MAGIC;
     h->hash = get64(in + AT_HASH);
-    if (format_hash(in, AT_HASH, seed) != h->hash)
+    if (frame_hash(in, AT_HASH, key) != h->hash)
         return FRAME_BAD_HEADER;
     h->kind = in[AT_KIND];
     h->kind_flags = in[AT_KIND_FLAGS];
@@ -146,14 +147,15 @@ static bool runs_join(const uint8_t *frame, const struct frame_header *h) {
     return end == h->body_len;
 }
 
-enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h, uint64_t seed) {
+enum frame_verdict frame_check(const uint8_t *in, const struct frame_header *h,
+                               const struct frame_key *key) {
     if (h->kind == FRAME_LOST)
         return FRAME_GOOD;
     size_t dir_len = (size_t)h->runs * RUN_SIZE;
     const uint8_t *dir = in + FRAME_HEADER_SIZE, *body = dir + dir_len;
-    if (format_hash(dir, dir_len, seed) != h->dir_hash)
+    if (frame_hash(dir, dir_len, key) != h->dir_hash)
         return FRAME_BAD_DIR;
-    if (format_hash(body, h->body_len, seed) != h->body_hash)
+    if (frame_hash(body, h->body_len, key) != h->body_hash)
         return FRAME_BAD_BODY;
     size_t pad = (size_t)(frame_length(h) - FRAME_HEADER_SIZE - dir_len - h->body_len);
     if (!all_zero(body + h->body_len, pad))

@@ -24,12 +24,16 @@ static void update(XXH3_state_t *state, const void *data, size_t len) {
     XXH3_64bits_update(state, data, len);
 }
 
-uint64_t format_hash_pieces(const struct piece *pieces, uint32_t count, uint64_t seed) {
+uint64_t frame_hash_pieces(const struct piece *pieces, uint32_t count,
+                           const struct frame_key *key) {
     if (count == 1)
-        return format_hash(pieces[0].data, pieces[0].len, seed);
+        return frame_hash(pieces[0].data, pieces[0].len, key);
     XXH3_state_t state;
     XXH3_INITSTATE(&state);
-    XXH3_64bits_reset_withSeed(&state, seed);
+    if (key->keyed)
+        XXH3_64bits_reset_withSecret(&state, key->secret, KEY_SECRET_SIZE);
+    else
+        XXH3_64bits_reset_withSeed(&state, key->seed);
     for (uint32_t i = 0; i < count; i++)
         update(&state, pieces[i].data, pieces[i].len);
     return XXH3_64bits_digest(&state);

@@ -31,10 +31,6 @@ enum {
 _Static_assert(AT_CARRIED + FEATURES_CARRIED_SIZE == AT_IDS, "header layout");
 _Static_assert(AT_IDS + C_IDS_SIZE == AT_RESERVED, "header layout");
 
-uint64_t format_seed(const uint8_t log_id[16]) {
-    return format_hash(log_id, 16, 0);
-}
-
 static bool size_allowed(uint64_t size) {
     return size >= SEGMENT_SIZE_UNIT && size <= 4096ull * MIB && size % SEGMENT_SIZE_UNIT == 0;
 }

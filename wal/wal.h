@@ -66,7 +66,9 @@ struct wal_frame {
     uint32_t piece_count;
     uint32_t body_len;
     struct wal_loan *loan; /* or NULL */
+    /* of the body, under `key`; computed when the frame is put if that isn't the log's by then */
     uint64_t body_hash;
+    const struct frame_key *key; /* or NULL */
     uint64_t time_ns;
 };
 
@@ -132,15 +134,28 @@ struct wal_hooks {
     struct points points;
 };
 
-/* Concurrency: the owner's lock guards the fields. Without it, threads read `failed`, which is
- * atomic, what `pace` declares atomic, and io, hooks.points and segment_size, which don't change
- * after wal_init(). */
+/* A key, and the first LSN of the frames under it. */
+struct wal_key {
+    uint64_t from;
+    struct frame_key key;
+};
+/* of one handle: an earlier version's log gets its first key with the second segment that begins,
+ * and one that was mended another with the first */
+#define WAL_TURNS_MAX 2
+
+/* Concurrency: the owner's lock guards the fields. Without it, threads read `failed` and `key`,
+ * which are atomic, keys[key], which doesn't change while the log is open, what `pace` declares
+ * atomic, and io, hooks.points and segment_size, which don't change after wal_init(). */
 struct wal {
     struct seam *io;
     struct mem *mem;
     struct wal_hooks hooks;
     uint8_t log_id[16];
-    uint64_t seed;
+    struct wal_key keys[1 + WAL_TURNS_MAX];
+    _Atomic uint32_t key; /* which of them is in use; those before it are of older frames */
+    uint8_t unused[WAL_TURNS_MAX][KEY_SIZE]; /* random, for turns to come */
+    uint32_t turns;                          /* number of them that are left */
+    bool mended;                             /* the active segment: the next one gets another key */
     uint64_t segment_size;
     uint64_t disk_cap;        /* in force */
     uint64_t disk_cap_said;   /* by the log so far, and by the headers of segments to come */
@@ -217,6 +232,7 @@ struct wal_start {
     struct features features;
     struct c_ids ids;     /* in the header of the active segment */
     struct age_stamp age; /* the last one in the log */
+    bool mended;          /* a LOST frame is in the active segment */
     uint32_t counts;      /* of the frame that comes next */
     uint64_t epoch;       /* of the last frame; the new incarnation is one more */
     uint64_t segment, first_segment;
@@ -309,6 +325,18 @@ PAWL_CHECKED int wal_create(struct seam *io, struct mem *m, const struct points 
 
 /* Encodes a whole frame at `out` (which has room), at f's LSN; shared by append and creation. */
 void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h,
-                      uint64_t seed);
+                      const struct frame_key *key);
+
+/* The key of frames that are written now. Any thread. */
+static inline const struct frame_key *wal_key(const struct wal *w) {
+    return &w->keys[w->key].key;
+}
+/* The key of a frame that is still in memory. */
+static inline const struct frame_key *wal_key_at(const struct wal *w, uint64_t lsn) {
+    uint32_t i = w->key;
+    while (i > 0 && lsn < w->keys[i].from)
+        i--;
+    return &w->keys[i].key;
+}
 
 #endif

@@ -53,14 +53,14 @@ bool wal_is_full(struct wal *w) {
 }
 
 void wal_encode_frame(uint8_t *out, const struct wal_frame *f, struct frame_header *h,
-                      uint64_t seed) {
+                      const struct frame_key *key) {
     h->kind = f->kind;
     h->kind_flags = frame_kind_flags(f->kind);
     h->runs = (uint16_t)f->run_count;
     h->body_len = f->body_len;
     h->time_ns = f->time_ns;
-    h->body_hash = f->body_hash;
-    frame_encode(out, h, f->runs, f->pieces, f->piece_count, seed);
+    h->body_hash = f->key == key ? f->body_hash : frame_hash_pieces(f->pieces, f->piece_count, key);
+    frame_encode(out, h, f->runs, f->pieces, f->piece_count, key);
 }
 
 /* A place for a new group: a free one, or the one with the oldest bytes. */
@@ -211,7 +211,7 @@ static int put_frame(struct wal *w, const struct wal_frame *f, uint64_t *lsn, ui
                              .link = w->link,
                              .flags = counts ? w->counts : 0,
                              .ids = counts ? &w->ids : NULL};
-    wal_encode_frame(out, f, &h, w->seed);
+    wal_encode_frame(out, f, &h, wal_key(w));
     g->len += (uint32_t)size;
     w->tail += size;
     w->link = h.hash;
@@ -256,7 +256,6 @@ static void seal(struct wal *w) {
                           .pieces = &(struct piece){body->data, body->len},
                           .piece_count = 1,
                           .body_len = (uint32_t)body->len,
-                          .body_hash = format_hash(body->data, body->len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
     uint64_t lsn, end;
     if (put_frame(w, &f, &lsn, &end) == 0) { /* else tried again at the next append */
@@ -291,6 +290,22 @@ static void stamp_checkpoint(struct wal *w, struct bytes *body, struct run *runs
     uint8_t *out = bytes_add(body, AGE_STAMP_SIZE);
     if (out != NULL)
         wal_stamp(w, out, &runs[(*count)++], start);
+}
+
+/* The segment that begins gets another key, if it is time. */
+static void turn_key(struct wal *w) {
+    bool keyed = (w->features.read & FEATURE_KEYED) != 0;
+    if (keyed && !w->mended)
+        return;
+    assert(w->turns > 0 && w->key < WAL_TURNS_MAX);
+    features_turn_key(&w->features, w->unused[--w->turns]);
+    w->mended = false;
+    struct segment_header sh = {.features = w->features};
+    memcpy(sh.log_id, w->log_id, 16);
+    struct wal_key *next = &w->keys[w->key + 1];
+    next->from = wal_base(w);
+    (void)segment_key(&sh, KEY_OWN, &next->key);
+    w->key++;
 }
 
 /* Builds header and checkpoint of the next segment in one group and submits it. */
@@ -329,6 +344,7 @@ static int begin(struct wal *w) {
     w->tail = wal_base(w);
     start_group(w, g);
     w->features.write |= FEATURE_COUNTS;
+    turn_key(w);
     w->ids = ids;
     w->counts = counts_encode(ids.commits, ids.changes);
     struct segment_header sh = {.segment_size = w->segment_size,
@@ -350,7 +366,6 @@ static int begin(struct wal *w) {
                           .pieces = &(struct piece){body->data, body->len},
                           .piece_count = 1,
                           .body_len = (uint32_t)body->len,
-                          .body_hash = format_hash(body->data, body->len, w->seed),
                           .time_ns = now};
     uint64_t lsn, end;
     rc = put_frame(w, &f, &lsn, &end);
@@ -445,7 +460,6 @@ int wal_append_mark(struct wal *w, uint8_t kind) {
                           .pieces = &(struct piece){body, len},
                           .piece_count = stamped,
                           .body_len = len,
-                          .body_hash = format_hash(body, len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
     uint64_t lsn, end;
     uint64_t size = frame_size(stamped, len);

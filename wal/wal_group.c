@@ -332,13 +332,23 @@ static int append_first(struct wal *w) {
                           .pieces = &(struct piece){body.data, body.len},
                           .piece_count = 1,
                           .body_len = (uint32_t)body.len,
-                          .body_hash = format_hash(body.data, body.len, w->seed),
                           .time_ns = w->io->ops->realtime(w->io)};
     uint64_t lsn, end;
     if (rc == 0)
         rc = wal_append(w, &f, &lsn, &end);
     bytes_free(&body);
     return rc;
+}
+
+/* The key of the active segment, and random bytes for those to come. */
+static int take_keys(struct wal *w, const struct wal_start *start) {
+    struct segment_header h = {.features = start->features};
+    memcpy(h.log_id, start->log_id, 16);
+    (void)segment_key(&h, KEY_OWN, &w->keys[0].key);
+    w->mended = start->mended;
+    w->turns = !w->keys[0].key.keyed ? WAL_TURNS_MAX : w->mended;
+    int rc = w->turns != 0 ? w->io->ops->random(w->io, w->unused, sizeof w->unused) : 0;
+    return rc < 0 ? fail_sys(rc, "getrandom", NULL, NO_LSN) : 0;
 }
 
 int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hooks *hooks,
@@ -348,7 +358,6 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->mem = m;
     w->hooks = *hooks;
     memcpy(w->log_id, start->log_id, 16);
-    w->seed = format_seed(w->log_id);
     w->segment_size = start->segment_size;
     w->disk_cap = w->disk_cap_said = start->disk_cap;
     w->features = start->features;
@@ -373,6 +382,7 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->dsync = true;
     w->needs_open = true;
     bytes_init(&w->scratch, m);
+    TRY(take_keys(w, start));
     TRY(make_buffers(w, buffer_bytes));
     if (start->sealed) {
         w->state = WAL_SEALING; /* the next segment's header will be this incarnation's record */

@@ -185,27 +185,29 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
     char tmp[24], name[24];
     segment_name(tmp, 0, "tmp");
     segment_name(name, 0, "seg");
-    struct segment_header sh = {.segment_size = segment_size,
-                                .epoch = 1,
-                                .disk_cap = disk_cap,
-                                .created_ns = io->ops->realtime(io),
-                                .features = {.write = FEATURE_COUNTS},
-                                .ids = {1, 1, 1, 0, 0}};
+    struct segment_header sh = {
+        .segment_size = segment_size,
+        .epoch = 1,
+        .disk_cap = disk_cap,
+        .created_ns = io->ops->realtime(io),
+        .features = {.read = FEATURE_KEYED, .write = FEATURE_COUNTS | FEATURE_KEYS},
+        .ids = {1, 1, 1, 0, 0}};
+    struct frame_key key;
     int rc = io->ops->random(io, sh.log_id, 16);
+    if (rc == 0)
+        rc = io->ops->random(io, sh.features.carried, (size_t)KEYS * KEY_SIZE);
     if (rc < 0)
         return fail_sys(rc, "getrandom", NULL, NO_LSN);
-    uint64_t seed = format_seed(sh.log_id);
+    (void)segment_key(&sh, KEY_OWN, &key);
     size_t len = SEGMENT_HEADER_SIZE + BLOCK;
     uint8_t *head = mem_alloc_block(m, len);
     if (head == NULL)
         return fail(PAWL_MEMORY, "no memory to create a log");
     memset(head, 0, len);
     segment_encode(head, &sh);
-    struct wal_frame f = {.kind = FRAME_CHECKPOINT,
-                          .body_hash = format_hash(NULL, 0, seed),
-                          .time_ns = sh.created_ns};
+    struct wal_frame f = {.kind = FRAME_CHECKPOINT, .time_ns = sh.created_ns};
     struct frame_header h = {.lsn = SEGMENT_HEADER_SIZE, .epoch = 1, .durable = 0};
-    wal_encode_frame(head + SEGMENT_HEADER_SIZE, &f, &h, seed);
+    wal_encode_frame(head + SEGMENT_HEADER_SIZE, &f, &h, &key);
     int file = make_tmp(io, points, tmp, segment_size);
     if (file < 0) {
         mem_free(m, head, len);

@@ -17,7 +17,7 @@
 #include <xxhash.h>
 
 enum { CATALOG = 6, C_IDS = 0x8048 };
-enum { BLOCK = 4096, HEADERS = 2 * BLOCK, FRAME_HEADER = 80, RUN = 32 };
+enum { BLOCK = 4096, HEADERS = 2 * BLOCK, FRAME_HEADER = 80, RUN = 32, KEY = 32, KEYED = 1 };
 #define MIB (UINT64_C(1) << 20)
 #define SEGMENT_MAX (UINT64_C(256) * MIB) /* a whole segment is held in memory */
 
@@ -126,16 +126,25 @@ typedef struct header {
     bool counts;
     uint64_t commits, changes; /* if it counts */
     uint8_t log_id[16];
+    bool named; /* the next key */
+    uint8_t own[KEY], next[KEY];
 } header;
 
 static bool header_valid(const uint8_t *p, uint64_t n, header *h) {
     static const uint8_t magic[8] = {0x50, 0x41, 0x57, 0x4C, 0x0D, 0x0A, 0x1A, 0x0A};
-    *h = (header){ct_get(p + 32, 8),  ct_get(p + 40, 8),
-                  ct_get(p + 48, 8),  ct_get(p + 56, 8),
-                  ct_get(p + 64, 8),  ct_get(p + 88, 8),
-                  (p[96] & 1) != 0,   ct_get(p + 272, 8),
-                  ct_get(p + 280, 8), {0}};
+    *h = (header){.segment_size = ct_get(p + 32, 8),
+                  .index = ct_get(p + 40, 8),
+                  .epoch = ct_get(p + 48, 8),
+                  .link = ct_get(p + 56, 8),
+                  .seal_lsn = ct_get(p + 64, 8),
+                  .to_read = ct_get(p + 88, 8),
+                  .counts = (p[96] & 1) != 0,
+                  .commits = ct_get(p + 272, 8),
+                  .changes = ct_get(p + 280, 8),
+                  .named = (p[96] & 2) != 0};
     memcpy(h->log_id, p + 16, 16);
+    memcpy(h->own, p + 144, KEY);
+    memcpy(h->next, p + 176, KEY);
     return memcmp(p, magic, 8) == 0 && ct_get(p + 8, 4) == 1 && ct_get(p + 12, 4) == BLOCK &&
            ct_get(p + 4088, 8) == XXH3_64bits_withSeed(p, 4088, 0) && h->segment_size >= 65536 &&
            h->segment_size <= 4096 * MIB && h->segment_size % 65536 == 0 && h->index == n;
@@ -152,8 +161,23 @@ static int begun(ct_chain *c, uint64_t n, header *h) {
 
 /* ---- section 3: frames */
 
+/* Section 2: the header's keys are at 112: the one before, the segment's own, and the next one. */
+static void read_key(ct_key *k, const header *h, const uint8_t *key, bool keyed) {
+    *k = (ct_key){.keyed = keyed, .seed = XXH3_64bits_withSeed(h->log_id, 16, 0)};
+    for (uint64_t i = 0; i < sizeof k->secret / 8; i++) {
+        uint64_t word = XXH3_64bits_withSeed(key, KEY, i);
+        for (uint64_t b = 0; b < 8; b++)
+            k->secret[i * 8 + b] = (uint8_t)(word >> 8 * b);
+    }
+}
+
+static uint64_t hash_of(const ct_key *k, const uint8_t *p, size_t len) {
+    return k->keyed ? XXH3_64bits_withSecret(p, len, k->secret, sizeof k->secret)
+                    : XXH3_64bits_withSeed(p, len, k->seed);
+}
+
 /* A good header at this LSN? The window reaches to the segment's end, `limit`. */
-static bool header_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uint64_t limit,
+static bool header_good(const ct_key *k, const ct_window *w, uint64_t lsn, uint64_t limit,
                         ct_frame *f) {
     if (lsn + FRAME_HEADER > limit)
         return false;
@@ -173,17 +197,16 @@ static bool header_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uin
                     .dir = p + FRAME_HEADER};
     f->body = f->dir + (size_t)f->runs * RUN;
     f->end = lsn + up(FRAME_HEADER + (uint64_t)f->runs * RUN + f->body_len, 8);
-    return f->hash == XXH3_64bits_withSeed(p, 72, c->seed) && f->lsn == lsn && f->durable <= lsn &&
-           f->end <= limit;
+    return f->hash == hash_of(k, p, 72) && f->lsn == lsn && f->durable <= lsn && f->end <= limit;
 }
 
-static bool frame_good(const ct_chain *c, const ct_window *w, uint64_t lsn, uint64_t limit,
+static bool frame_good(const ct_key *k, const ct_window *w, uint64_t lsn, uint64_t limit,
                        ct_frame *f) {
-    if (!header_good(c, w, lsn, limit, f))
+    if (!header_good(k, w, lsn, limit, f))
         return false;
     const uint8_t *p = at(w, lsn), *end = f->body + f->body_len;
-    return ct_get(p + 48, 8) == XXH3_64bits_withSeed(f->dir, (size_t)f->runs * RUN, c->seed) &&
-           ct_get(p + 56, 8) == XXH3_64bits_withSeed(f->body, f->body_len, c->seed) &&
+    return ct_get(p + 48, 8) == hash_of(k, f->dir, (size_t)f->runs * RUN) &&
+           ct_get(p + 56, 8) == hash_of(k, f->body, f->body_len) &&
            zeros(end, (size_t)(at(w, f->end) - end));
 }
 
@@ -203,9 +226,9 @@ static uint64_t segment_end(const ct_chain *c) {
 /* "Where the next frame is": false at the end of the chain. */
 static bool next_frame(const ct_chain *c, ct_frame *f) {
     uint64_t p = c->end, q = up(p, BLOCK), limit = segment_end(c);
-    if (frame_good(c, &c->window, p, limit, f) && follows(c, f))
+    if (frame_good(&c->key, &c->window, p, limit, f) && follows(c, f))
         return true;
-    if (q == p || q >= limit || !frame_good(c, &c->window, q, limit, f) || !follows(c, f))
+    if (q == p || q >= limit || !frame_good(&c->key, &c->window, q, limit, f) || !follows(c, f))
         return false;
     return zeros(at(&c->window, p), (size_t)(q - p)) || f->epoch > c->epoch;
 }
@@ -278,14 +301,14 @@ static int accept(ct_chain *c, const ct_frame *f) {
 
 /* "Torn or damaged": nothing beyond `p` may know it to have been durable. The window reaches to
  * `limit`. */
-static int no_witness(ct_chain *c, uint64_t p, uint64_t limit) {
+static int no_witness_of(ct_chain *c, const ct_key *k, uint64_t p, uint64_t limit) {
     uint64_t q = up(p, BLOCK);
     ct_frame f;
     if (q < limit && zeros(at(&c->window, p), (size_t)(q - p)))
         p = q;
     for (uint64_t lsn = up(p, 8); lsn + FRAME_HEADER <= limit; lsn += 8)
         if (memcmp(at(&c->window, lsn), "PWLF", 4) == 0 &&
-            header_good(c, &c->window, lsn, limit, &f) && lsn > p && f.epoch >= c->epoch &&
+            header_good(k, &c->window, lsn, limit, &f) && lsn > p && f.epoch >= c->epoch &&
             f.durable > p)
             return ct_wrong(c->problem,
                             "expected the chain to go on at LSN %" PRIu64
@@ -295,7 +318,24 @@ static int no_witness(ct_chain *c, uint64_t p, uint64_t limit) {
     return 0;
 }
 
+static int no_witness(ct_chain *c, uint64_t p, uint64_t limit) {
+    return no_witness_of(c, &c->key, p, limit);
+}
+
+/* The same in a segment without a header, which may have another key than the one before it. */
+static int not_begun(ct_chain *c, uint64_t p, uint64_t limit) {
+    if ((c->key.keyed || !c->named) && no_witness(c, p, limit) < 0)
+        return -1;
+    return c->named ? no_witness_of(c, &c->next, p, limit) : 0;
+}
+
 /* ---- from segment to segment */
+
+static void use_keys(ct_chain *c, const header *h) {
+    read_key(&c->key, h, h->own, (h->to_read & KEYED) != 0);
+    read_key(&c->next, h, h->next, true);
+    c->named = h->named;
+}
 
 /* Takes over what the first header says about the log. */
 static int learn(ct_chain *c, const header *h) {
@@ -306,14 +346,13 @@ static int learn(ct_chain *c, const header *h) {
                         h->segment_size);
     memcpy(c->log_id, h->log_id, 16);
     c->segment_size = h->segment_size;
-    c->seed = XXH3_64bits_withSeed(h->log_id, 16, 0);
     c->link = h->link;
     c->epoch = 0;
     return 0;
 }
 
 static int check_header(ct_chain *c, const header *h, bool first) {
-    if (h->to_read != 0)
+    if ((h->to_read & ~(uint64_t)KEYED) != 0)
         return ct_wrong(c->problem,
                         "segment %" PRIu64 " needs features 0x%" PRIx64
                         " of a later version to be read",
@@ -344,15 +383,17 @@ static int enter(ct_chain *c, uint64_t n) {
     if (code < 0 || (code == 0 && first))
         return code;
     c->started = true;
+    if (code == 1)
+        use_keys(c, &h);
     uint64_t limit = (n + 1) * c->segment_size, p = n * c->segment_size + (code == 1 ? HEADERS : 0);
     int missing = load(c, &c->window, n, 0, c->segment_size);
     if (missing != 0)
         return missing == 1 ? 0 : -1;
     ct_frame f;
-    bool good = code == 1 && frame_good(c, &c->window, p, limit, &f) && follows(c, &f) &&
+    bool good = code == 1 && frame_good(&c->key, &c->window, p, limit, &f) && follows(c, &f) &&
                 f.kind == CT_CHECKPOINT;
     if (!good)
-        return no_witness(c, p, limit);
+        return code == 1 ? no_witness(c, p, limit) : not_begun(c, p, limit);
     if (h.counts && c->counted && (h.commits != c->commits || h.changes != c->changes))
         return ct_wrong(c->problem,
                         "expected the header of segment %" PRIu64 " to count %" PRIu64
@@ -454,10 +495,20 @@ bool ct_chain_cut_off(ct_chain *c) {
 
 int ct_chain_fetch(ct_chain *c, uint64_t lsn, uint64_t hash, ct_frame *f) {
     uint64_t n = lsn / c->segment_size;
-    int code = load(c, &c->fetched, n, lsn % c->segment_size, c->segment_size);
+    header h;
+    ct_key key;
+    int code = begun(c, n, &h);
+    if (code < 0)
+        return code;
+    if (code == 1) {
+        read_key(&key, &h, h.own, (h.to_read & KEYED) != 0);
+        code = load(c, &c->fetched, n, lsn % c->segment_size, c->segment_size);
+    } else {
+        code = 1;
+    }
     if (code != 0)
         return code;
-    if (!frame_good(c, &c->fetched, lsn, (n + 1) * c->segment_size, f) || f->hash != hash)
+    if (!frame_good(&key, &c->fetched, lsn, (n + 1) * c->segment_size, f) || f->hash != hash)
         return ct_wrong(c->problem,
                         "expected a good frame at LSN %" PRIu64 ", to which a later one refers",
                         lsn);

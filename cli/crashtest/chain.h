@@ -50,6 +50,13 @@ typedef struct ct_window {
     uint64_t lsn; /* of the first byte */
 } ct_window;
 
+/* What frames are hashed with: the log's key, expanded, or a seed where it has none. */
+typedef struct ct_key {
+    bool keyed;
+    uint64_t seed;
+    uint8_t secret[192];
+} ct_key;
+
 typedef struct ct_chain {
     int dir;
     ct_problem *problem;
@@ -57,7 +64,9 @@ typedef struct ct_chain {
     void *arg;
     bool started;
     uint8_t log_id[16];
-    uint64_t segment_size, seed;
+    uint64_t segment_size;
+    ct_key key, next; /* of the segment's frames; of later ones, if `named` */
+    bool named;
     /* the last frame accepted; before the first one as if segment - 1 had just been sealed */
     uint64_t segment, end, link, epoch, last_lsn;
     uint8_t kind;

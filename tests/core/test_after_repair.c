@@ -213,15 +213,16 @@ static void write_again(struct fixture *f, const char *text, uint64_t to) {
     assert_true(fd >= 0 && bytes != NULL);
     assert_int_equal(pread(fd, bytes, MIB, 0), MIB);
     assert_int_equal(segment_decode(bytes, 0, &sh, &bad), SEGMENT_GOOD);
-    uint64_t seed = format_seed(sh.log_id);
+    struct frame_key key;
+    (void)segment_key(&sh, KEY_OWN, &key);
     uint8_t *at = memmem(bytes, MIB, text, strlen(text));
     assert_non_null(at);
     uint64_t from = (uint64_t)(at - bytes) / 8 * 8;
-    while (from > 0 && frame_decode_header(bytes + from, from, MIB, seed, &h) != FRAME_GOOD)
+    while (from > 0 && frame_decode_header(bytes + from, from, MIB, &key, &h) != FRAME_GOOD)
         from -= 8;
     assert_true(from > 0);
     h.lsn = to;
-    frame_encode_header(bytes + from, &h, seed);
+    frame_encode_header(bytes + from, &h, &key);
     assert_int_equal(pwrite(fd, bytes + from, frame_length(&h), (off_t)to), frame_length(&h));
     free(bytes);
     close(fd);

@@ -181,14 +181,15 @@ static void each_flip_of_a_frame_header_is_noticed(void **state) {
                              .durable = 4096,
                              .link = 99},
                         got;
-    frame_encode_header(out, &h, 7);
-    assert_int_equal(frame_decode_header(out, 8192, MIB, 7, &got), FRAME_GOOD);
-    assert_int_equal(frame_decode_header(out, 8200, MIB, 7, &got), FRAME_OTHER_LSN);
+    static const struct frame_key key = {.seed = 7}, other = {.seed = 8};
+    frame_encode_header(out, &h, &key);
+    assert_int_equal(frame_decode_header(out, 8192, MIB, &key, &got), FRAME_GOOD);
+    assert_int_equal(frame_decode_header(out, 8200, MIB, &key, &got), FRAME_OTHER_LSN);
     /* another log's seed */
-    assert_int_equal(frame_decode_header(out, 8192, MIB, 8, &got), FRAME_BAD_HEADER);
+    assert_int_equal(frame_decode_header(out, 8192, MIB, &other, &got), FRAME_BAD_HEADER);
     for (size_t i = 0; i < sizeof out * 8; i++) {
         out[i / 8] ^= (uint8_t)(1u << (i % 8));
-        assert_int_not_equal(frame_decode_header(out, 8192, MIB, 7, &got), FRAME_GOOD);
+        assert_int_not_equal(frame_decode_header(out, 8192, MIB, &key, &got), FRAME_GOOD);
         out[i / 8] ^= (uint8_t)(1u << (i % 8));
     }
 }

@@ -145,12 +145,14 @@ static bool uncounted(const struct change *c) {
            (c->where == FRAME && c->at == 4);
 }
 
-/* Makes the log one whose segments don't count, as an earlier version wrote it: the upper bits of
- * the frame flags are free then. */
+/* Makes the log one whose segments don't count and have no key, as an earlier version wrote it: the
+ * upper bits of the frame flags are free then. */
 static void uncount(int newest) {
     for (int n = 0; n <= newest; n++) {
         uint8_t *seg = image[n];
+        put64(seg + 88, 0);
         put64(seg + 96, 0);
+        memset(seg + 112, 0, FEATURES_CARRIED_SIZE);
         memset(seg + 256, 0, C_IDS_SIZE);
         for (size_t at = SEGMENT_HEADER_SIZE; at + FRAME_HEADER_SIZE <= MIB; at += 8)
             if (memcmp(seg + at, "PWLF", 4) == 0)
@@ -161,13 +163,18 @@ static void uncount(int newest) {
 /* Makes one change, then computes all hashes and links again. */
 static void apply(const struct change *c) {
     int newest = newest_begun();
-    uint64_t link = 0, seal_lsn = 0, seed = format_seed(image[0] + 16);
+    uint64_t link = 0, seal_lsn = 0;
     if (uncounted(c))
         uncount(newest);
     if (c->where >= FRAME)
         put(chosen(c->where, newest) + (c->where == RUN ? FRAME_HEADER_SIZE : 0), c);
     for (int n = 0; n <= newest; n++) {
+        struct segment_header sh;
+        struct frame_key key;
+        int bad;
         change_header(n, link, seal_lsn, c);
+        (void)segment_decode(image[n], (uint64_t)n, &sh, &bad);
+        (void)segment_key(&sh, KEY_OWN, &key);
         for (size_t at = SEGMENT_HEADER_SIZE; at + FRAME_HEADER_SIZE <= MIB;) {
             uint8_t *f = image[n] + at;
             if (memcmp(f, "PWLF", 4) != 0) {
@@ -176,9 +183,9 @@ static void apply(const struct change *c) {
             }
             size_t dir_len = (size_t)get16(f + 6) * RUN_SIZE, body = get32(f + 64);
             put64(f + 40, link);
-            put64(f + 48, format_hash(f + FRAME_HEADER_SIZE, dir_len, seed));
-            put64(f + 56, format_hash(f + FRAME_HEADER_SIZE + dir_len, body, seed));
-            put64(f + 72, link = format_hash(f, 72, seed));
+            put64(f + 48, frame_hash(f + FRAME_HEADER_SIZE, dir_len, &key));
+            put64(f + 56, frame_hash(f + FRAME_HEADER_SIZE + dir_len, body, &key));
+            put64(f + 72, link = frame_hash(f, 72, &key));
             seal_lsn = (uint64_t)n * MIB + at;
             at += align_up(FRAME_HEADER_SIZE + dir_len + body, 8);
         }
@@ -197,6 +204,9 @@ static void apply(const struct change *c) {
 
 enum { NO = PAWL_VERSION };
 
+/* The features to write of this version's segments. */
+#define WRITTEN (FEATURE_COUNTS | FEATURE_KEYS)
+
 static const struct row {
     const char *name;
     struct change change;
@@ -205,16 +215,16 @@ static const struct row {
 } table[] = {
     // clang-format off
     {"nothing",                       {FRAME, KIND_FLAGS, 1},                  0, 0, 0, 0, 0, ""},
-    {"feature to read, lowest",       {HEADER, 88, 8, 1},
-     NO, NO, NO, NO, NO, "features 0x1 "},
-    {"feature to read, highest",      {HEADER, 88, 8, 1ull << 63},
+    {"feature to read, lowest",       {HEADER, 88, 8, FEATURE_KEYED | 2},
+     NO, NO, NO, NO, NO, "features 0x2 "},
+    {"feature to read, highest",      {HEADER, 88, 8, FEATURE_KEYED | 1ull << 63},
      NO, NO, NO, NO, NO, "features 0x8000000000000000 "},
-    {"feature to write, lowest",      {HEADER, 96, 8, FEATURE_COUNTS | 2},
-     0, NO, 0, NO, 0, "features 0x2 "},
-    {"feature to write, highest",     {HEADER, 96, 8, FEATURE_COUNTS | 1ull << 63},
+    {"feature to write, lowest",      {HEADER, 96, 8, WRITTEN | 4},
+     0, NO, 0, NO, 0, "features 0x4 "},
+    {"feature to write, highest",     {HEADER, 96, 8, WRITTEN | 1ull << 63},
      0, NO, 0, NO, 0, "features 0x8000000000000000 "},
-    {"feature to write, dropped",     {OLD_HEADER, 96, 8, FEATURE_COUNTS | 2},
-     0, 0, 0, NO, 0, "features 0x2 "},
+    {"feature to write, dropped",     {OLD_HEADER, 96, 8, WRITTEN | 4},
+     0, 0, 0, NO, 0, "features 0x4 "},
     {"features to ignore",            {HEADER, 104, 8, UINT64_MAX},         0, 0, 0, 0, 0, ""},
     {"carried bytes",                 {HEADER, 112, 8, UINT64_MAX},         0, 0, 0, 0, 0, ""},
     {"carried bytes, last",           {HEADER, 248, 8, UINT64_MAX},         0, 0, 0, 0, 0, ""},
@@ -316,11 +326,11 @@ static int take_status(const struct row *row, pawl *log) {
     pawl_status s = PAWL_STATUS_INIT;
     assert_int_equal(pawl_get_status(log, &s), 0);
     bool header = row->change.where == HEADER;
-    assert_int_equal(s.features_read, 0);
     bool plain = uncounted(&row->change);
+    assert_int_equal(s.features_read, plain ? 0 : FEATURE_KEYED);
     assert_true(s.features_write == (header && row->change.at == 96 ? row->change.value
                                      : plain                        ? 0
-                                                                    : FEATURE_COUNTS));
+                                                                    : WRITTEN));
     assert_true(s.features_ignore == (header && row->change.at == 104 ? row->change.value : 0));
     return pawl_close(log);
 }
@@ -408,7 +418,7 @@ static void features_are_carried_over(void **state) {
         struct segment_header h;
         int bad;
         assert_int_equal(segment_decode(image[n], (uint64_t)n, &h, &bad), SEGMENT_GOOD);
-        assert_true(h.features.read == 0 && h.features.write == FEATURE_COUNTS);
+        assert_true(h.features.read == FEATURE_KEYED && h.features.write == WRITTEN);
         assert_true(h.features.ignore == 0x8000000000000001ull);
         assert_memory_equal(h.features.carried, image[0] + 112, FEATURES_CARRIED_SIZE);
     }

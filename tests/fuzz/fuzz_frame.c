@@ -6,7 +6,6 @@
 
 #include "pipeline/tables.h"
 
-#define SEED 42u
 #define LSN (SEGMENT_HEADER_SIZE)
 #define CAP 60000u
 
@@ -46,6 +45,7 @@ static void use_origins(const uint8_t *data, const struct run *r) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static uint8_t frame[FRAME_HEADER_SIZE + CAP];
+    static const struct frame_key key = {.seed = 42};
     struct frame_header h = {.lsn = LSN, .epoch = 1};
     if (size < 4 || size > CAP)
         return 0;
@@ -60,12 +60,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memset(frame, 0, sizeof frame);
     memcpy(frame + FRAME_HEADER_SIZE, data, size);
     h.body_len = (uint32_t)(size - dir);
-    h.dir_hash = format_hash(frame + FRAME_HEADER_SIZE, dir, SEED);
-    h.body_hash = format_hash(frame + FRAME_HEADER_SIZE + dir, h.body_len, SEED);
-    frame_encode_header(frame, &h, SEED);
+    h.dir_hash = frame_hash(frame + FRAME_HEADER_SIZE, dir, &key);
+    h.body_hash = frame_hash(frame + FRAME_HEADER_SIZE + dir, h.body_len, &key);
+    frame_encode_header(frame, &h, &key);
     struct frame_header seen;
-    if (frame_decode_header(frame, LSN, MIB, SEED, &seen) != FRAME_GOOD ||
-        frame_check(frame, &seen, SEED) != FRAME_GOOD)
+    if (frame_decode_header(frame, LSN, MIB, &key, &seen) != FRAME_GOOD ||
+        frame_check(frame, &seen, &key) != FRAME_GOOD)
         return 0;
     struct format_unknown u = {0};
     frame_judge_features(&seen, frame, &u);

@@ -46,7 +46,9 @@ static void mend(uint8_t *seg, uint64_t index) {
     memcpy(seg + BLOCK, seg, BLOCK);
     if (segment_decode(seg, index, &sh, &bad) != SEGMENT_GOOD)
         return;
-    uint64_t seed = format_seed(sh.log_id), link = sh.link;
+    uint64_t link = sh.link;
+    struct frame_key key;
+    (void)segment_key(&sh, KEY_OWN, &key);
     for (size_t at = SEGMENT_HEADER_SIZE; at + FRAME_HEADER_SIZE <= SEGMENT_SIZE_UNIT;) {
         uint8_t *f = seg + at;
         if (memcmp(f, "PWLF", 4) != 0) { /* padding */
@@ -57,9 +59,9 @@ static void mend(uint8_t *seg, uint64_t index) {
         if (dir + body > SEGMENT_SIZE_UNIT - at - FRAME_HEADER_SIZE)
             return;
         put64(f + 40, link);
-        put64(f + 48, format_hash(f + FRAME_HEADER_SIZE, dir, seed));
-        put64(f + 56, format_hash(f + FRAME_HEADER_SIZE + dir, body, seed));
-        put64(f + 72, link = format_hash(f, 72, seed));
+        put64(f + 48, frame_hash(f + FRAME_HEADER_SIZE, dir, &key));
+        put64(f + 56, frame_hash(f + FRAME_HEADER_SIZE + dir, body, &key));
+        put64(f + 72, link = frame_hash(f, 72, &key));
         at += align_up(FRAME_HEADER_SIZE + dir + body, 8);
     }
 }

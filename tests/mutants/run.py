@@ -37,7 +37,7 @@ C_TESTS = [
     "followers", "forged_limits",
     "committers", "recent_reads", "retention", "edges", "scars", "other_history", "features", "any",
     "lock_free_io", "catalog", "sink_runtime", "fence", "split", "decompress", "source_packed",
-    "source_text", "sink_file_lost", "age",
+    "source_text", "sink_file_lost", "age", "keys", "forged_frames",
     "failed_processor", "feeds", "frame", "syslog_parse", "source_socket", "source_syslog", "source_tls",
     "net_peer", "listen", "log_plants",
 ]

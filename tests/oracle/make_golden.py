@@ -32,6 +32,7 @@ import sys
 
 import golden_counts  # noqa: F401
 import golden_features  # noqa: F401
+import golden_keys  # noqa: F401
 import golden_origins  # noqa: F401
 import golden_recycled  # noqa: F401
 import pawl_writer as pw

@@ -4,6 +4,7 @@
 Nothing here knows about directories or chains; it takes bytes apart and says what is wrong with them.
 """
 
+import functools
 import re
 import struct
 from collections import namedtuple
@@ -25,9 +26,11 @@ MAX_VALUE = 16 * MIB
 MAX_COOKIE = 32
 SKIP_READING = 0x8000  # in a run's type
 SKIP_WRITING = 0x4000
-KNOWN_TO_READ = 0
-COUNTS = 1  # a feature to write: frames count what the log holds before them
-KNOWN_TO_WRITE = COUNTS
+KEYED = 1  # a feature to read: frames are hashed with a key
+KNOWN_TO_READ = KEYED
+# features to write: frames count what the log holds before them, headers name keys
+COUNTS, KEYS = 1, 2
+KNOWN_TO_WRITE = COUNTS | KEYS
 
 COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = range(1, 9)
 KIND_NAMES = {
@@ -159,6 +162,31 @@ def parse_segment_block(block, index):
     return SegmentHeader(log_id, size, own, epoch, link, seal, created, cap, *features, ids), None
 
 
+# ---- Keys ----------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=64)
+def expanded(key):
+    """The secret of 192 bytes that a key of 32 stands for: word i is the key's hash with the seed i."""
+    return struct.pack("<24Q", *(xxh3_64(key, i) for i in range(24)))
+
+
+def own_keys(header):
+    """What the frames of the header's segment are hashed with."""
+    if header.to_read & KEYED:
+        return [expanded(header.carried[32:64])]
+    return [xxh3_64(header.log_id)]
+
+
+def following_keys(header):
+    """What the frames of the segment after it may be hashed with: its key, or the next one; the
+    first key always comes with the segment after the one that names it."""
+    if not header.to_write & KEYS:
+        return own_keys(header)
+    following = [expanded(header.carried[64:96])]
+    return following + own_keys(header) if header.to_read & KEYED else following
+
+
 # ---- Frames ----------------------------------------------------------------------------------------------------------
 
 _FRAME = struct.Struct("<4sBBHQQQQQQQIIQ")
@@ -216,7 +244,7 @@ class Frame:
         return self.directory_hash if self.kind == LOST else self.hash
 
 
-def parse_frame_header(buffer, at, lsn, segment_end, seed):
+def parse_frame_header(buffer, at, lsn, segment_end, key):
     """The frame whose header is good at `lsn`, which is at offset `at` of the buffer, or None."""
     if (
         lsn + FRAME_HEADER > segment_end
@@ -241,7 +269,7 @@ def parse_frame_header(buffer, at, lsn, segment_end, seed):
         flags,
         header_hash,
     ) = _FRAME.unpack(raw)
-    if own != lsn or durable > lsn or xxh3_64(raw[:72], seed) != header_hash:
+    if own != lsn or durable > lsn or xxh3_64(raw[:72], key) != header_hash:
         return None
     end = lsn + align(FRAME_HEADER + RUN_ENTRY * runs + body_length, 8)
     if end > segment_end:
@@ -264,9 +292,9 @@ def parse_frame_header(buffer, at, lsn, segment_end, seed):
     )
 
 
-def parse_frame(buffer, at, lsn, segment_end, seed):
+def parse_frame(buffer, at, lsn, segment_end, key):
     """The good frame at `lsn` with its directory, or None."""
-    frame = parse_frame_header(buffer, at, lsn, segment_end, seed)
+    frame = parse_frame_header(buffer, at, lsn, segment_end, key)
     if frame is None or len(buffer) < at + (frame.end - lsn):
         return None
     body = at + FRAME_HEADER + RUN_ENTRY * frame.run_count
@@ -275,9 +303,9 @@ def parse_frame(buffer, at, lsn, segment_end, seed):
     if frame.kind == LOST:
         return frame
     directory = buffer[at + FRAME_HEADER : body]
-    if xxh3_64(directory, seed) != frame.directory_hash:
+    if xxh3_64(directory, key) != frame.directory_hash:
         return None
-    if xxh3_64(buffer[body : body + frame.body_length], seed) != frame.body_hash:
+    if xxh3_64(buffer[body : body + frame.body_length], key) != frame.body_hash:
         return None
     frame.runs = [Run(*entry) for entry in _RUN.iter_unpack(directory)]
     return frame

@@ -64,6 +64,11 @@ def record_bytes(record):
     )
 
 
+def secret_of(key):
+    """The 192 bytes that frames under a key are hashed with."""
+    return b"".join(struct.pack("<Q", xxh3_64(key, seed=word)) for word in range(24))
+
+
 def segment_header(
     log_id,
     size,

@@ -148,7 +148,6 @@ class Log:
         self.not_for_writing = [need.text for need in f.header_needs(headers[-1])]
         self.log_id = headers[0].log_id
         self.size = headers[0].segment_size
-        self.seed = xxh3_64(self.log_id)
         for index in self.begun:
             file = self.files[index]
             for message in file.bad_copies:
@@ -173,11 +172,21 @@ class Log:
 
     # ---- The chain ---------------------------------------------------------------------------------------------------
 
+    def _keys(self, segment):
+        """What the frames of a segment may be hashed with: of a begun one, its own key; of the file
+        after the newest, the key that it would have got."""
+        header = self.files[segment].header
+        return f.own_keys(header) if header else f.following_keys(self.files[self.begun[-1]].header)
+
     def _frame_at(self, lsn):
         """The good frame at an LSN of a begun segment, or None."""
         segment = lsn // self.size
         return f.parse_frame(
-            self.files[segment].data, lsn % self.size, lsn, (segment + 1) * self.size, self.seed
+            self.files[segment].data,
+            lsn % self.size,
+            lsn,
+            (segment + 1) * self.size,
+            self._keys(segment)[0],
         )
 
     @staticmethod
@@ -275,9 +284,10 @@ class Log:
         at = data.find(f.FRAME_MAGIC, first - base)
         while at >= 0:
             if at % 8 == 0:
-                frame = f.parse_frame_header(data, at, base + at, base + self.size, self.seed)
-                if frame and frame.epoch >= epoch and frame.durable > p:
-                    return base + at
+                for key in self._keys(segment):
+                    frame = f.parse_frame_header(data, at, base + at, base + self.size, key)
+                    if frame and frame.epoch >= epoch and frame.durable > p:
+                        return base + at
             at = data.find(f.FRAME_MAGIC, at + 1)
         return None
 

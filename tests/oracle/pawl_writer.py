@@ -63,11 +63,14 @@ class Writer:
         index_every=4,
         settings=(0, 0, 0),
         carried=b"",
+        keys=None,
     ):
         self.log_id, self.size, self.step, self.cap = log_id, segment_size, step, cap
         self.version, self.features, self.index_every = version, features, index_every
         self.carried = carried
-        self.seed = xxh3_64(log_id)
+        if keys:  # the key before, the log's, and the next one
+            self._set_keys(*keys)
+        self.keys = {}  # segment -> what its frames are hashed with
         self.images = {}
         self.other_files = {}
         self.s = State()
@@ -113,6 +116,21 @@ class Writer:
         s.commits, s.changes = s.commits + commits, s.changes + changes
         s.counts = (s.commits % 4096 << 12 | s.changes % 256 << 24) if self.counting else 0
 
+    # ---- Keys ------------------------------------------------------------------------------------
+
+    def _set_keys(self, before, own, following):
+        read, write, ignore = self.features
+        self.carried = before + own + following + self.carried[96:]
+        self.features = (read & ~1 | (1 if any(own) else 0), write | 2, ignore)
+
+    def turn_key(self, fresh):
+        """The next segment gets the key that was to come next; a log without keys only names its first one."""
+        old = self.carried[:96].ljust(96, b"\0") if self.features[1] & 2 else bytes(96)
+        self._set_keys(old[32:64], old[64:96], fresh)
+
+    def _hash(self, data, lsn):
+        return xxh3_64(data, self.keys[lsn // self.size])
+
     # ---- Frames and groups -------------------------------------------------------------------------------------------
 
     def put(self, kind, runs=(), kind_flags=None, durable=None, epoch=None, link=None, flags=0):
@@ -148,8 +166,8 @@ class Writer:
             epoch,
             durable,
             link,
-            xxh3_64(bytes(directory), self.seed),
-            xxh3_64(bytes(body), self.seed),
+            self._hash(bytes(directory), s.pos),
+            self._hash(bytes(body), s.pos),
             bytes(directory),
             bytes(body),
             flags | s.counts,
@@ -186,7 +204,7 @@ class Writer:
             len(body),
             flags,
         )
-        own = xxh3_64(head, self.seed)
+        own = self._hash(head, s.pos)
         data = padded(head + struct.pack("<Q", own) + directory + body)
         if s.pos + len(data) > (s.segment + 1) * self.size:
             raise ValueError("the frame does not fit into segment %d" % s.segment)
@@ -255,6 +273,8 @@ class Writer:
             self.ids() if self.counting else b"",
         )
         self._count(0, 0)
+        key = self.carried[32:64]
+        self.keys[s.segment] = secret_of(key) if self.features[0] & 1 else xxh3_64(self.log_id)
         start = s.segment * self.size
         self.poke(start, header + header)
         s.pos, s.group_start, s.index = start + HEADER_BLOCKS, None, []

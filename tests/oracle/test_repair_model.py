@@ -115,7 +115,11 @@ def segment_of_everything(w, n, names):
 
 def build(drop=0, segments=3, clean=True):
     w = Writer(
-        bytes(range(16)), 1_700_000_000_000_000_000, segment_size=SIZE, features=(0, 1, 0)
+        bytes(range(16)),
+        1_700_000_000_000_000_000,
+        segment_size=SIZE,
+        features=(0, 1, 0),
+        keys=[bytes([n] * 32) for n in (1, 2, 3)],
     )
     t = w.txn()
     t.stream("s", 2)
@@ -132,6 +136,7 @@ def build(drop=0, segments=3, clean=True):
     for n in range(segments + drop):
         segment_of_everything(w, n, {"stream": "s", "producer": "p", "processor": "c"})
         if n < segments + drop - 1:
+            w.turn_key(bytes([n + 4] * 32))  # a rebuilt header must find the segment's own
             w.seal()
     if clean:
         w.close()

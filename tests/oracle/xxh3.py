@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XXH3-64 with a seed, in plain Python.
+"""XXH3-64 with a seed or a secret, in plain Python.
 
-`xxh3_64(data, seed=0)` gives the 64-bit hash as an integer. Run the file to test it.
+`xxh3_64(data, seed=0)` gives the 64-bit hash as an integer; bytes in place of the seed are a secret
+of 192 bytes. Run the file to test it.
 """
 
 import ctypes
@@ -67,21 +68,22 @@ def _rotl(h, n):
     return ((h << n) & MASK64) | (h >> (64 - n))
 
 
-def _secret64(offset):
-    return _u64(SECRET, offset)[0]
 
 
 def _swap(value, size):
     return int.from_bytes(value.to_bytes(size, "little"), "big")
 
 
-def _hash_0_to_16(data, seed):
+def _hash_0_to_16(data, seed, secret):
+    def _secret64(offset):
+        return _u64(secret, offset)[0]
+
     n = len(data)
     if n == 0:
         return _avalanche_xxh64(seed ^ _secret64(56) ^ _secret64(64))
     if n <= 3:
         combined = (data[0] << 16) | (data[n >> 1] << 24) | data[n - 1] | (n << 8)
-        flip = ((_u32(SECRET, 0)[0] ^ _u32(SECRET, 4)[0]) + seed) & MASK64
+        flip = ((_u32(secret, 0)[0] ^ _u32(secret, 4)[0]) + seed) & MASK64
         return _avalanche_xxh64(combined ^ flip)
     if n <= 8:
         seed ^= _swap(seed & MASK32, 4) << 32
@@ -99,35 +101,35 @@ def _hash_0_to_16(data, seed):
     return _avalanche((n + _swap(lo, 8) + hi + _fold(lo, hi)) & MASK64)
 
 
-def _mix16(data, at, secret_at, seed):
-    lo = _u64(data, at)[0] ^ ((_secret64(secret_at) + seed) & MASK64)
-    hi = _u64(data, at + 8)[0] ^ ((_secret64(secret_at + 8) - seed) & MASK64)
+def _mix16(data, at, secret_at, seed, secret):
+    lo = _u64(data, at)[0] ^ ((_u64(secret, secret_at)[0] + seed) & MASK64)
+    hi = _u64(data, at + 8)[0] ^ ((_u64(secret, secret_at + 8)[0] - seed) & MASK64)
     return _fold(lo, hi)
 
 
-def _hash_17_to_240(data, seed):
+def _hash_17_to_240(data, seed, secret):
     n = len(data)
     acc = n * PRIME64_1
     if n <= 128:
         # Pairs of 16-byte pieces, taken from both ends towards the middle.
         for i in range((n - 1) // 32 + 1):
-            acc += _mix16(data, 16 * i, 32 * i, seed)
-            acc += _mix16(data, n - 16 * (i + 1), 32 * i + 16, seed)
+            acc += _mix16(data, 16 * i, 32 * i, seed, secret)
+            acc += _mix16(data, n - 16 * (i + 1), 32 * i + 16, seed, secret)
         return _avalanche(acc & MASK64)
     for i in range(8):
-        acc += _mix16(data, 16 * i, 16 * i, seed)
+        acc += _mix16(data, 16 * i, 16 * i, seed, secret)
     acc = _avalanche(acc & MASK64)
     for i in range(8, n // 16):
-        acc += _mix16(data, 16 * i, 16 * (i - 8) + 3, seed)
-    acc += _mix16(data, n - 16, 136 - 17, seed)
+        acc += _mix16(data, 16 * i, 16 * (i - 8) + 3, seed, secret)
+    acc += _mix16(data, n - 16, 136 - 17, seed, secret)
     return _avalanche(acc & MASK64)
 
 
 class _Keys:
-    """What a long hash needs of the secret that a seed makes."""
+    """What a long hash needs of a secret, or of the one that a seed makes."""
 
-    def __init__(self, seed):
-        words = struct.unpack("<24Q", SECRET)
+    def __init__(self, seed, secret):
+        words = struct.unpack("<24Q", secret)
         secret = struct.pack(
             "<24Q", *((w - seed if i & 1 else w + seed) & MASK64 for i, w in enumerate(words))
         )
@@ -162,8 +164,8 @@ def _accumulate_bytes(acc, piece, key):
     )
 
 
-def _hash_long(data, seed):
-    keys = _keys(seed)
+def _hash_long(data, seed, secret):
+    keys = _keys(seed, secret)
     n = len(data)
     acc = [PRIME32_3, PRIME64_1, PRIME64_2, PRIME64_3, PRIME64_4, PRIME32_2, PRIME64_5, PRIME32_1]
     blocks = (n - 1) // BLOCK
@@ -191,13 +193,14 @@ def _hash_long(data, seed):
 
 
 def xxh3_64(data, seed=0):
-    """XXH3-64 of bytes-like `data` with a 64-bit `seed`."""
+    """XXH3-64 of bytes-like `data` with a 64-bit `seed`, or a secret."""
     n = len(data)
+    seed, secret = (0, seed) if isinstance(seed, bytes) else (seed, SECRET)
     if n > 240:
-        return _hash_long(data, seed)
+        return _hash_long(data, seed, secret)
     if n > 16:
-        return _hash_17_to_240(data, seed)
-    return _hash_0_to_16(data, seed)
+        return _hash_17_to_240(data, seed, secret)
+    return _hash_0_to_16(data, seed, secret)
 
 
 # Published vectors: (length, hash with seed 0, hash with seed VECTOR_SEED) over the buffer of `vector_buffer`.
@@ -239,16 +242,23 @@ def check_vectors():
 
 
 def installed_library():
-    """The installed libxxhash as a function (data, seed) -> hash, or None."""
+    """The installed libxxhash as a function (data, seed or secret) -> hash, or None."""
     for name in (ctypes.util.find_library("xxhash"), "libxxhash.so.0"):
         try:
             function = ctypes.CDLL(name).XXH3_64bits_withSeed if name else None
+            secretly = ctypes.CDLL(name).XXH3_64bits_withSecret if name else None
         except (OSError, AttributeError):
             continue
         if function:
             function.restype = ctypes.c_uint64
             function.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64)
-            return lambda data, seed: function(data, len(data), seed)
+            secretly.restype = ctypes.c_uint64
+            secretly.argtypes = (ctypes.c_char_p, ctypes.c_size_t) * 2
+            return lambda data, seed: (
+                secretly(data, len(data), seed, len(seed))
+                if isinstance(seed, bytes)
+                else function(data, len(data), seed)
+            )
     return None
 
 
@@ -263,7 +273,7 @@ def check_library(rounds=2000, limit=3000):
     lengths += [1023, 1024, 1025, 2047, 2048, 2049, 70000]
     for n in lengths:
         data = rng.randbytes(n)
-        for seed in (0, rng.getrandbits(64), MASK64):
+        for seed in (0, rng.getrandbits(64), MASK64, rng.randbytes(192)):
             if xxh3_64(data, seed) != library(data, seed):
                 wrong.append((n, seed))
     return wrong

@@ -249,17 +249,19 @@ static void read_segment(const char *dir, uint64_t segment, int slot) {
     assert_non_null(dl_image[slot]);
     assert_true(dl_read_file(dir, segment, dl_image[slot]));
     assert_int_equal(segment_decode(dl_image[slot], segment, &h, &bad), SEGMENT_GOOD);
-    uint64_t at = SEGMENT_HEADER_SIZE, seed = format_seed(h.log_id);
+    uint64_t at = SEGMENT_HEADER_SIZE;
+    struct frame_key key;
+    (void)segment_key(&h, KEY_OWN, &key);
     while (at + FRAME_HEADER_SIZE <= SEGMENT) {
         struct dl_frame *f = &dl_frames[dl_frame_count];
         memset(f, 0, sizeof *f);
         f->data = dl_image[slot] + at;
-        if (frame_decode_header(f->data, segment * SEGMENT + at, SEGMENT, seed, &f->h) !=
+        if (frame_decode_header(f->data, segment * SEGMENT + at, SEGMENT, &key, &f->h) !=
             FRAME_GOOD) {
             at = at % BLOCK == 0 ? at + BLOCK : align_up(at, BLOCK);
             continue;
         }
-        assert_int_equal(frame_check(f->data, &f->h, seed), FRAME_GOOD);
+        assert_int_equal(frame_check(f->data, &f->h, &key), FRAME_GOOD);
         f->end = f->h.lsn + frame_length(&f->h);
         label_frame(f);
         at += frame_length(&f->h);

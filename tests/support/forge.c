@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 /* The one place that knows how a log's frames are hashed. */
-static uint64_t seed_of(const struct forge *f) {
-    return format_seed(f->header.log_id);
+static struct frame_key key_of(const struct forge *f) {
+    struct frame_key key;
+    (void)segment_key(&f->header, KEY_OWN, &key);
+    return key;
 }
 
 static void begin_segment(struct forge *f) {
@@ -22,12 +24,14 @@ void forge_begin_bare(struct forge *f, const char *dir, uint64_t segment_size) {
     *f = (struct forge){.dir = dir, .epoch = 1, .ids = {1, 1, 1, 0, 0}};
     mem_init(&f->mem, 0);
     bytes_init(&f->body, &f->mem);
-    f->header = (struct segment_header){.segment_size = segment_size,
-                                        .epoch = 1,
-                                        .created_ns = 1,
-                                        .features = {.write = FEATURE_COUNTS},
-                                        .ids = f->ids};
+    f->header = (struct segment_header){
+        .segment_size = segment_size,
+        .epoch = 1,
+        .created_ns = 1,
+        .features = {.read = FEATURE_KEYED, .write = FEATURE_COUNTS | FEATURE_KEYS},
+        .ids = f->ids};
     memcpy(f->header.log_id, "forged log 00001", 16);
+    memset(f->header.features.carried, 'k', (size_t)KEYS * KEY_SIZE);
     f->image = calloc(1, segment_size);
     f->runs = calloc(FORGE_RUNS_MAX, sizeof *f->runs);
     assert(f->image != NULL && f->runs != NULL);
@@ -68,7 +72,8 @@ bool forge_fits(const struct forge *f, uint64_t more) {
 
 uint64_t forge_frame(struct forge *f, uint8_t kind) {
     end_run(f);
-    uint64_t seed = seed_of(f), lsn = f->at;
+    struct frame_key key = key_of(f);
+    uint64_t lsn = f->at;
     uint64_t size = frame_size(f->run_count, f->body.len);
     assert(!f->body.failed && f->at + size <= (f->header.index + 1) * f->header.segment_size);
     struct frame_header h = {.kind = kind,
@@ -81,9 +86,9 @@ uint64_t forge_frame(struct forge *f, uint8_t kind) {
                              .time_ns = 1,
                              .link = f->link,
                              .flags = counts_encode(f->ids.commits, f->ids.changes),
-                             .body_hash = format_hash(f->body.data, f->body.len, seed)};
+                             .body_hash = frame_hash(f->body.data, f->body.len, &key)};
     struct piece whole = {f->body.data, f->body.len};
-    frame_encode(f->image + lsn % f->header.segment_size, &h, f->runs, &whole, 1, seed);
+    frame_encode(f->image + lsn % f->header.segment_size, &h, f->runs, &whole, 1, &key);
     f->ids.commits += kind == FRAME_COMMIT;
     f->ids.changes += frame_changes(&h, f->image + lsn % f->header.segment_size);
     f->at += size;
