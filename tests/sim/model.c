@@ -9,6 +9,13 @@
 #define TEXT_SIZE 8192u
 static uint8_t text[TEXT_SIZE];
 
+#define FORGED_FROM 0x40000000u /* their ids */
+static struct {
+    uint32_t len;
+    uint8_t value[MODEL_FORGED_SIZE];
+} forged[MODEL_FORGED];
+static uint32_t forged_count;
+
 static void make_text(void) {
     uint32_t x = 1;
     for (uint32_t i = 0; i < TEXT_SIZE; i++)
@@ -20,6 +27,7 @@ void model_init(struct model *m) {
     m->count = m->acknowledged = 0;
     memset(&m->after[0], 0, sizeof m->after[0]);
     m->next_id = 1;
+    forged_count = 0;
 }
 
 void model_copy(struct model *to, const struct model *from) {
@@ -39,6 +47,13 @@ void model_copy(struct model *to, const struct model *from) {
 
 void model_make(uint32_t id, struct model_record *r) {
     uint32_t x = id * 2654435761u;
+    if (id >= FORGED_FROM) {
+        r->key_len = 0;
+        r->time = id;
+        r->value_len = forged[id - FORGED_FROM].len;
+        r->value = forged[id - FORGED_FROM].value;
+        return;
+    }
     r->key_len = id % 3 == 0 ? 0 : 4 + id % 12;
     r->time = (int64_t)id * 1000003;
     r->value_len = id % 11 == 0 ? 2000 + x % 1500 : id % 7 == 0 ? 0 : x % 120;
@@ -74,6 +89,19 @@ uint32_t model_add_record(struct model *m, int part) {
     m->id[part][at] = m->next_id;
     m->commit[part][at] = (uint16_t)m->count;
     return m->next_id++;
+}
+
+int64_t model_add_forged(struct model *m, int part, const void *value, uint32_t len) {
+    uint32_t n = forged_count++ % MODEL_FORGED;
+    if (forged_count > MODEL_FORGED || len > MODEL_FORGED_SIZE)
+        abort();
+    forged[n].len = len;
+    memcpy(forged[n].value, value, len);
+    m->next_id--;
+    uint64_t at = m->after[m->count].end[part];
+    (void)model_add_record(m, part);
+    m->id[part][at] = FORGED_FROM + n;
+    return m->id[part][at];
 }
 
 void model_take_back(struct model *m) {

@@ -17,6 +17,8 @@
 #define MODEL_PARTS 3 /* in/0, in/1, out/0 */
 #define MODEL_COMMITS 512
 #define MODEL_RECORDS 3000
+#define MODEL_FORGED 200 /* records with bytes that are given */
+#define MODEL_FORGED_SIZE 1584u
 
 /* Everything that can be read from a log, except the records. */
 struct model_view {
@@ -50,7 +52,8 @@ struct model {
     struct model_place produced[2][MODEL_COMMITS + 1];
 };
 
-/* A record of the model: its id determines its bytes. */
+/* A record of the model: its id determines its bytes. Of a forged one they are kept, for all
+ * models. */
 struct model_record {
     uint8_t key[16];
     const uint8_t *value; /* static */
@@ -70,6 +73,8 @@ uint64_t model_cookie(int producer, uint64_t sequence);
  * records. */
 struct model_view *model_submit(struct model *m);
 uint32_t model_add_record(struct model *m, int part); /* to the last commit; its id */
+/* the same with a value that is given; its time */
+int64_t model_add_forged(struct model *m, int part, const void *value, uint32_t len);
 /* removes the last commit: it was not appended */
 void model_take_back(struct model *m);
 void model_acknowledge(struct model *m, int count); /* the number of commits known to be durable */

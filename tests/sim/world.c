@@ -13,9 +13,9 @@
 #define MEMORY_CAP (768u * 1024u)
 
 const char *const op_name[OP_KINDS] = {
-    "commit",  "async",  "big",      "abort",  "step",   "step-async", "run",
-    "produce", "repeat", "takeover", "decide", "tick",   "dispatch",   "read",
-    "follow",  "retain", "stream",   "cap",    "reopen", "kill",       "power"};
+    "commit", "async",    "big",    "abort", "step",     "step-async", "run",    "produce",
+    "repeat", "takeover", "decide", "tick",  "dispatch", "read",       "follow", "retain",
+    "stream", "cap",      "reopen", "kill",  "power",    "forge"};
 
 static const int part_stream[MODEL_PARTS] = {0, 0, 1};
 static const uint32_t part_number[MODEL_PARTS] = {0, 1, 0};
@@ -596,6 +596,9 @@ void world_do(struct world *w, struct op o) {
     case OP_REOPEN:
         reopen(w);
         break;
+    case OP_FORGE:
+        world_forge(w, o.arg);
+        break;
     case OP_KILL: /* handled by the caller, which decides what the crash leaves */
     case OP_POWER:
     case OP_KINDS:
@@ -695,6 +698,7 @@ static void print_view(char *out, size_t size, const struct model_view *v) {
 
 int world_check(struct world *w, struct bounds b) {
     struct model_view seen;
+    world_check_forged(w);
     observe(w, &seen);
     if (w->why[0] != 0 || w->failed)
         return -1;
@@ -769,6 +773,7 @@ static void remains(struct world *w, int part) {
 void world_check_remains(struct world *w) {
     static const char *const name[2] = {"in", "out"};
     pawl_stream_info info;
+    world_check_forged(w);
     for (int i = 0; i < 2; i++)
         w->stream[i] = pawl_stream_find(w->log, name[i], &info) == 0 ? info.id : UINT32_MAX;
     for (int part = 0; part < MODEL_PARTS && w->why[0] == 0; part++)

@@ -32,6 +32,7 @@ enum op_kind {
     OP_REOPEN, /* the log is closed and opened */
     OP_KILL,   /* the process dies, the machine lives; opened again */
     OP_POWER,  /* the machine loses power; opened again */
+    OP_FORGE,  /* a record whose value is frames */
     OP_KINDS
 };
 
@@ -72,6 +73,9 @@ void world_ended(struct world *w, const char *call, int rc, int count);
 /* -- world_catalog.c */
 void world_stream(struct world *w);            /* OP_STREAM */
 void world_cap(struct world *w, uint32_t arg); /* OP_CAP */
+/* -- world_forge.c */
+void world_forge(struct world *w, uint32_t arg); /* OP_FORGE */
+void world_check_forged(struct world *w);        /* no forged frame has come into the open log */
 /* Compares the whole open log with the model. Returns the number of its commits, or -1 and sets
  * w->why. */
 int world_check(struct world *w, struct bounds b);
