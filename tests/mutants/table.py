@@ -122,7 +122,7 @@ MUTANTS = [
     ("body-hashed-with-the-key-before", "PAWL-2", "wal/wal_append.c",
      "f->key == key ? f->body_hash", "f->key != NULL ? f->body_hash"),
     ("memory-read-with-the-newest-key", "PAWL-2", "wal/wal.h",
-     "while (i > 0 && lsn < w->keys[i].from)", "while (i > WAL_TURNS_MAX && lsn < w->keys[i].from)"),
+     "while (i > 0 && lsn < w->keys[i].from)", "while (i > 0 && lsn == w->keys[i].from)"),
     ("next-key-not-tried", "PAWL-9", "recovery/scan.c",
      "    if (turned)\n        TRY(first_header(", "    if (turned && !named)\n        TRY(first_header("),
     ("hash-shown", "PAWL-2", "pipeline/inspect_dump.c",
