@@ -62,7 +62,7 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     if (x == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
-    x->missing = (int)pawl_setting_number(&connect_processor_json, s, "missing");
+    x->missing = connect_setting_choice(&connect_processor_json, s, "missing");
     x->names = calloc(s->count + 1, sizeof *x->names);
     x->paths = calloc(s->count + 1, sizeof *x->paths);
     if (x->names == NULL || x->paths == NULL)

@@ -64,7 +64,7 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     if (x == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
-    x->no_match = (int)pawl_setting_number(c, s, "no_match");
+    x->no_match = connect_setting_choice(c, s, "no_match");
     int rc = proc_output_of(p, s, "rest", &x->rest, err);
     if (rc < 0)
         return rc;

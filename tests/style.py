@@ -12,6 +12,7 @@ A line of tests/style.ratchet is a name and a number:
     blank.ends        lines that end in white space, and files without a newline at their end
     words             hard-going words in comments and documents (HARD_WORDS below)
     shown             text that doesn't go through pawl_show() (RAW_OUTPUT, RAW_MESSAGE below)
+    narrowed          casts that cut a number from outside (a setting, a text, JSON) without a look
     function.longest  lines of the longest function, signature and braces included
     function.80       functions of 80 lines or more
     assert.FOLDER     assertions for each thousand lines of C, which must not fall
@@ -162,11 +163,23 @@ def functions(path, lines):
             start = None
 
 
+# What gives a number that somebody else chose, cut to fewer bits where it arrives.
+NARROWED = re.compile(r"""\((?:u?int(?:8|16|32)_t|int|unsigned(?:\ int)?|short|char)\)\s*\(?
+    (?:pawl_setting_number|number|strto(?:u?l|u?ll|u?max|imax)|ato(?:i|l|ll)|json_integer_value|get64)
+    \(""", re.X)
+
+
+def narrowed(path, text):
+    if path.parts[0] in (*LIBRARIES, "cli"):
+        for match in NARROWED.finditer(text):
+            yield path, text.count("\n", 0, match.start()) + 1, match[0]
+
+
 class Count:
     """All that is counted in a tree."""
 
     def __init__(self, root):
-        self.seen = {"blank.ends": [], "words": [], "shown": []}
+        self.seen = {"blank.ends": [], "words": [], "shown": [], "narrowed": []}
         self.functions = []
         self.asserts = {folder: [0, 0] for folder in ASSERT_FOLDERS}
         for path, text in tree(root):
@@ -180,6 +193,7 @@ class Count:
                 self.functions.extend(functions(path, lines))
             if path.suffix in (".c", ".h"):
                 self.seen["shown"].extend(not_shown(path, text))
+                self.seen["narrowed"].extend(narrowed(path, text))
             if path.suffix in (".c", ".h") and path.parts[0] in self.asserts:
                 of = self.asserts[path.parts[0]]
                 of[0] += len(re.findall(r"\bassert\(", text))
@@ -251,10 +265,14 @@ def planted():
         "cli/show.c": "fwrite(name, 1, 4, to);\n",
         "pipeline/raw.c": "snprintf(e->message, 4, name);\npthread_cond_broadcast(a);\n",
         "examples/raw.c": 'printf("%.*s", 4, value);\nprintf("%s", e.message);\n',
+        "cli/cut.c": "int a = (int)strtoul(t, NULL, 10), b = (uint16_t)(get64(p));\n"
+                     "int c = (int)length, d = small(atol(t));\n",
+        "bench/cut.c": "int a = (int)atol(t);\n",
         "no.newline.yml": "a: 1",
     }
     expected = {"wide.c": 1, "wide.h": 0, "wide.sh": 1, "wide.py": 1, "wide.cmake": 1, "wide.md": 1,
-                "wide.yml": 0, "blank.ends": 2, "words": 4, "shown": 5, "function.longest": 81,
+                "wide.yml": 0, "blank.ends": 2, "words": 4, "shown": 5, "narrowed": 2,
+                "function.longest": 81,
                 "function.80": 1, "assert.wal": 10.9, "assert.recovery": 0.0,
                 "assert.pipeline": 0.0}
     with tempfile.TemporaryDirectory() as work:

@@ -296,6 +296,16 @@ static bool name_ok(const char *name, size_t most) {
     return n >= 1 && n <= most && strspn(name, NAMES) == n;
 }
 
+static uint32_t small(uint64_t n) {
+    return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+}
+
+/* The index of the choice that a setting names. */
+static int32_t chosen(enum section which, const flat *f, const char *name) {
+    uint64_t n = number(which, f, name);
+    return n <= INT16_MAX ? (int32_t)n : 0;
+}
+
 static void read_top(config_reading *r, const tree_node *doc) {
     config *c = r->c;
     tree_node own = *doc; /* the scalars among its children */
@@ -315,8 +325,8 @@ static void read_top(config_reading *r, const tree_node *doc) {
     flat f;
     if (read_section(r, &own, TOP, &f)) {
         const tree_node *name = tree_get(doc, "name");
-        c->guarantee = (int32_t)number(TOP, &f, "guarantee");
-        c->threads = (uint32_t)number(TOP, &f, "threads");
+        c->guarantee = chosen(TOP, &f, "guarantee");
+        c->threads = small(number(TOP, &f, "threads"));
         c->end_on_failure = number(TOP, &f, "on_failure") != 0;
         uint64_t drain = number(TOP, &f, "drain");
         c->drain_ms = drain > 86400000 ? 86400000 : (uint32_t)drain;
@@ -358,15 +368,14 @@ static void read_log(config_reading *r, const tree_node *doc) {
         c->segment_size = number(LOG, &f, "segment_size");
         c->disk_cap = number(LOG, &f, "disk_cap");
         c->memory = number(LOG, &f, "memory");
-        c->backend = (int32_t)number(LOG, &f, "backend");
-        c->direct = (int32_t)number(LOG, &f, "direct");
+        c->backend = chosen(LOG, &f, "backend");
+        c->direct = chosen(LOG, &f, "direct");
         c->socket_mode = read_mode(r, pawl_setting_line(&s, "socket_mode"),
                                    pawl_setting_text(&sections[LOG], &s, "socket_mode"));
         c->has_retention = tree_get(n, "retention") != NULL;
-        c->retention =
-            (pawl_retention){.bytes = number(LOG, &f, "retention.bytes"),
-                             .ms = number(LOG, &f, "retention.age"),
-                             .consumed = (uint32_t)number(LOG, &f, "retention.consumed")};
+        c->retention = (pawl_retention){.bytes = number(LOG, &f, "retention.bytes"),
+                                        .ms = number(LOG, &f, "retention.age"),
+                                        .consumed = number(LOG, &f, "retention.consumed") != 0};
         if (c->segment_size % (1u << 20) != 0 || c->segment_size < 1u << 20 ||
             c->segment_size > UINT64_C(4) << 30)
             config_problem(r, pawl_setting_line(&s, "segment_size"), 1,
@@ -423,10 +432,6 @@ static void read_streams(config_reading *r, const tree_node *doc) {
 
 /* ---- sources, processors, sinks */
 
-static uint32_t small(uint64_t n) {
-    return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
-}
-
 static void read_own(config_reading *r, flow_config *w, enum section which, const flat *own) {
     pawl_settings s = {.items = own->items, .count = own->count};
     const pawl_connector *c = &sections[which];
@@ -435,21 +440,20 @@ static void read_own(config_reading *r, flow_config *w, enum section which, cons
     w->dead_letter = pawl_setting_text(c, &s, "dead_letter");
     w->dead_letter_line = pawl_setting_line(&s, "dead_letter");
     w->on_error_given = pawl_setting_text(c, &s, "on_error") != NULL;
-    w->on_error = w->on_error_given        ? (int32_t)number(which, own, "on_error")
+    w->on_error = w->on_error_given        ? chosen(which, own, "on_error")
                   : w->dead_letter != NULL ? PAWL_ON_ERROR_DEAD_LETTER
                                            : PAWL_ON_ERROR_STOP;
-    w->guarantee = pawl_setting_text(c, &s, "guarantee") != NULL
-                       ? (int32_t)number(which, own, "guarantee")
-                       : r->c->guarantee;
-    w->on_lost = (int32_t)number(which, own, "on_lost");
-    w->on_replaced = (int32_t)number(which, own, "on_replaced");
+    w->guarantee = pawl_setting_text(c, &s, "guarantee") != NULL ? chosen(which, own, "guarantee")
+                                                                 : r->c->guarantee;
+    w->on_lost = chosen(which, own, "on_lost");
+    w->on_replaced = chosen(which, own, "on_replaced");
     w->batch_records = small(number(which, own, "batch_records"));
     w->batch_bytes = number(which, own, "batch_bytes");
     w->linger_ms = small(number(which, own, "linger"));
     w->backoff_ms = small(number(which, own, "backoff"));
     w->backoff_max_ms = small(number(which, own, "backoff_max"));
     w->retries = small(number(which, own, "retries"));
-    w->start_at_end = (uint32_t)number(which, own, "start");
+    w->start_at_end = number(which, own, "start") != 0;
     for (size_t i = 0; i < own->count; i++) {
         if (strcmp(own->items[i].name, "from") != 0 && strncmp(own->items[i].name, "from.", 5) != 0)
             continue;

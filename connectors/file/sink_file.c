@@ -443,7 +443,7 @@ static int check(const pawl_settings *set, pawl_error *err) {
     const pawl_connector *c = &connect_sink_file;
     const char *name = pawl_setting_text(c, set, "name"),
                *suffix = pawl_setting_text(c, set, "suffix");
-    int kind = (int)pawl_setting_number(c, set, "compress");
+    int kind = connect_setting_choice(c, set, "compress");
     uint64_t level = pawl_setting_number(c, set, "level");
     if (pawl_setting_text(c, set, "directory")[0] == 0)
         return connect_error(err, PAWL_INVALID, "file: directory is empty");
@@ -494,14 +494,14 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     s->mode = REACH_MODE;
     s->mode_exact = pawl_setting_text(c, set, "mode") != NULL &&
                     reach_mode(pawl_setting_text(c, set, "mode"), &s->mode);
-    s->compression = (int)pawl_setting_number(c, set, "compress");
+    s->compression = connect_setting_choice(c, set, "compress");
     s->rotate_bytes = pawl_setting_number(c, set, "rotate_size");
     s->rotate_ms = pawl_setting_number(c, set, "rotate_age");
     s->directory = strdup(pawl_setting_text(c, set, "directory"));
     s->prefix = name != NULL ? strdup(name) : NULL;
     s->suffix = choose_suffix(pawl_setting_text(c, set, "suffix"), s);
     if (s->compression != COMPRESS_NONE)
-        s->compressor = compress_new(s->compression, (int)pawl_setting_number(c, set, "level"));
+        s->compressor = compress_new(s->compression, connect_setting_choice(c, set, "level"));
     if (s->writer == NULL || s->hash == NULL || s->directory == NULL || s->suffix == NULL ||
         (name != NULL && s->prefix == NULL) ||
         (s->compression != COMPRESS_NONE && s->compressor == NULL)) {

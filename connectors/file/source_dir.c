@@ -68,11 +68,11 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         .follow = pawl_setting_number(c, g, "follow") != 0,
         .packed = pawl_setting_number(c, g, "compressed") != 0,
         .links = (enum reach_links)pawl_setting_number(c, g, "links"),
-        .on_replaced = (int)pawl_setting_number(c, g, "on_replaced"),
+        .on_replaced = connect_setting_choice(c, g, "on_replaced"),
         .rotate_wait_ms = pawl_setting_number(c, g, "rotate_wait"),
         .scan_ms = pawl_setting_number(c, g, "scan"),
         .files_max = files,
-        .tail = {.on_long = (int)pawl_setting_number(c, g, "on_long")},
+        .tail = {.on_long = connect_setting_choice(c, g, "on_long")},
     };
     if (t.path[0] == 0)
         return connect_error(err, PAWL_INVALID, "path is empty");

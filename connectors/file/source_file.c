@@ -61,11 +61,11 @@ static int make(const pawl_settings *s, pawl_source_ops *out, pawl_error *err) {
         .path = pawl_setting_text(c, s, "path"),
         .rotated = pawl_setting_text(c, s, "rotated"),
         .follow = pawl_setting_number(c, s, "follow") != 0,
-        .start = (int)pawl_setting_number(c, s, "start"),
+        .start = connect_setting_choice(c, s, "start"),
         .links = (enum reach_links)pawl_setting_number(c, s, "links"),
-        .on_replaced = (int)pawl_setting_number(c, s, "on_replaced"),
+        .on_replaced = connect_setting_choice(c, s, "on_replaced"),
         .rotate_wait_ms = pawl_setting_number(c, s, "rotate_wait"),
-        .tail = {.prefetch = true, .on_long = (int)pawl_setting_number(c, s, "on_long")},
+        .tail = {.prefetch = true, .on_long = connect_setting_choice(c, s, "on_long")},
     };
     if (t.path[0] == 0)
         return connect_error(err, PAWL_INVALID, "path is empty");

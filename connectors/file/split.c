@@ -28,13 +28,13 @@ static int pattern(const pawl_connector *c, const pawl_settings *g, const char *
 int split_make(const pawl_connector *c, const pawl_settings *g, struct split **out,
                pawl_error *err) {
     struct split_settings s = {
-        .format = (int)pawl_setting_number(c, g, "format"),
-        .encoding = (int)pawl_setting_number(c, g, "encoding"),
+        .format = connect_setting_choice(c, g, "format"),
+        .encoding = connect_setting_choice(c, g, "encoding"),
         .crlf = pawl_setting_number(c, g, "crlf") != 0,
         .skip_blank = pawl_setting_number(c, g, "blank") != 0,
         .line_max = (size_t)pawl_setting_number(c, g, "line_max"),
-        .wait_ms = (uint32_t)pawl_setting_number(c, g, "multiline.max_wait"),
-        .lines_max = (uint32_t)pawl_setting_number(c, g, "multiline.max_lines"),
+        .wait_ms = connect_setting_small(c, g, "multiline.max_wait"),
+        .lines_max = connect_setting_small(c, g, "multiline.max_lines"),
         .bytes_max = (size_t)pawl_setting_number(c, g, "multiline.max_bytes"),
     };
     *out = NULL;

@@ -203,7 +203,8 @@ static int bind_one(const struct addrinfo *a, int type, const char *port, int *o
         return -1;
     struct sockaddr_storage to = {0};
     memcpy(&to, a->ai_addr, a->ai_addrlen);
-    uint16_t number = htons((uint16_t)strtoul(port, NULL, 10));
+    unsigned long given = strtoul(port, NULL, 10);
+    uint16_t number = htons(given <= UINT16_MAX ? (uint16_t)given : 0);
     if (a->ai_family == AF_INET6)
         ((struct sockaddr_in6 *)&to)->sin6_port = number;
     else

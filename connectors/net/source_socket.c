@@ -514,7 +514,7 @@ static int senders_take(struct socket_source *s, const pawl_settings *g, pawl_er
     uint64_t most = pawl_setting_number(c, g, "senders"),
              of_peer = pawl_setting_number(c, g, "senders_per_peer");
     const char *secrets = pawl_setting_text(c, g, "secrets");
-    s->auth = s->plain ? AUTH_NONE : (int)pawl_setting_number(c, g, "auth");
+    s->auth = s->plain ? AUTH_NONE : connect_setting_choice(c, g, "auth");
     if (most < 1 || most > 16000)
         return connect_error(err, PAWL_INVALID, "line %u: senders must be 1 to 16000",
                              pawl_setting_line(g, "senders"));
@@ -523,7 +523,8 @@ static int senders_take(struct socket_source *s, const pawl_settings *g, pawl_er
                              pawl_setting_line(g, "senders_per_peer"));
     s->senders.max = (uint32_t)most;
     s->senders.peer_max = (uint32_t)(of_peer != 0 ? of_peer : most - most / 8);
-    s->senders.forget_s = (pawl_setting_number(c, g, "forget") + 999) / 1000;
+    s->senders.forget_s = pawl_setting_number(c, g, "forget") / 1000 +
+                          (pawl_setting_number(c, g, "forget") % 1000 != 0);
     if ((s->auth == AUTH_SECRET) != (secrets != NULL))
         return connect_error(err, PAWL_INVALID, "line %u: %s",
                              pawl_setting_line(g, secrets != NULL ? "secrets" : "auth"),

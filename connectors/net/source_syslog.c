@@ -364,7 +364,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     }
     struct syslog_source *s = calloc(1, sizeof *s);
     if (s != NULL) {
-        s->format = (int)pawl_setting_number(c, g, "format");
+        s->format = connect_setting_choice(c, g, "format");
         s->wire = wire_new(&w);
         s->size = ARENA + 8 * w.line_max;
         s->arena = malloc(s->size);

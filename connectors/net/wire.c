@@ -26,10 +26,6 @@
 #define GRACE_NS (1000 * MS)  /* what a new connection has to send something useful */
 #define TLS_BYTES 65536u      /* what OpenSSL takes for a connection, about */
 
-static uint32_t small(uint64_t ms) {
-    return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
-}
-
 static int tls_settings_take(struct wire_settings *w, const pawl_connector *c,
                              const pawl_settings *g, const char *address, pawl_error *err) {
     static const char *const others[] = {"tls_key",    "tls_key_password", "tls_ca",
@@ -39,7 +35,7 @@ static int tls_settings_take(struct wire_settings *w, const pawl_connector *c,
                              .password = pawl_setting_text(c, g, "tls_key_password"),
                              .ca = pawl_setting_text(c, g, "tls_ca"),
                              .names = pawl_setting_text(c, g, "tls_names"),
-                             .client = (int)pawl_setting_number(c, g, "tls_client"),
+                             .client = connect_setting_choice(c, g, "tls_client"),
                              .only_13 = pawl_setting_number(c, g, "tls_min") != 0};
     for (size_t i = 0; t.cert == NULL && i < sizeof others / sizeof others[0]; i++)
         if (connect_setting_given(g, others[i]))
@@ -104,9 +100,9 @@ int wire_settings_take(struct wire_settings *w, const pawl_connector *c, const p
     snprintf(w->address, sizeof w->address, "%s", address);
     w->connections_max = (uint32_t)connections;
     w->line_max = line_max;
-    w->mode = (unsigned)strtoul(mode, NULL, 8);
-    w->timeout_ms = small(pawl_setting_number(c, g, "timeout"));
-    w->idle_ms = small(pawl_setting_number(c, g, "idle"));
+    w->mode = connect_small(strtoul(mode, NULL, 8));
+    w->timeout_ms = connect_setting_small(c, g, "timeout");
+    w->idle_ms = connect_setting_small(c, g, "idle");
     if (!connect_setting_given(g, "idle") && w->answers)
         w->idle_ms = IDLE_MS;
     rc = limits_take(w, c, g, err);

@@ -70,10 +70,10 @@ int pg_see(struct pg_link *l, const char *table, struct pg_seen *out, pawl_fault
                            1, &table, &r, f);
     if (outcome == PAWL_DONE && PQntuples(r) == 1) {
         snprintf(place, sizeof place, "%s %.20s", cluster, PQgetvalue(r, 0, 1));
-        *out = (struct pg_seen){.table = (uint32_t)strtoull(PQgetvalue(r, 0, 0), NULL, 10),
+        *out = (struct pg_seen){.table = connect_small(strtoull(PQgetvalue(r, 0, 0), NULL, 10)),
                                 .place = hash(place),
                                 .file = hash(PQgetvalue(r, 0, 2)),
-                                .horizon = (uint32_t)strtoull(PQgetvalue(r, 0, 3), NULL, 10),
+                                .horizon = connect_small(strtoull(PQgetvalue(r, 0, 3), NULL, 10)),
                                 .cluster = cluster[0] != 0,
                                 .rows_know = PQgetvalue(r, 0, 4)[0] == 't'};
     } else if (outcome == PAWL_DONE) {

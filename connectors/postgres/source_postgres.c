@@ -491,8 +491,13 @@ static int give(struct pg_source *s, int rows, pawl_source_batch *out) {
                                       .value_len = (uint32_t)PQgetlength(s->rows, i, 3),
                                       .timestamp_ns = now_ns};
         if (!PQgetisnull(s->rows, i, 2)) {
+            if (key > UINT16_MAX)
+                pawl_source_report(s->context, 2,
+                                   "%s: the key of the row %lld has %d bytes; the record gets the "
+                                   "first 65,535",
+                                   s->table, strtoll(PQgetvalue(s->rows, i, 0), NULL, 10), key);
             s->records[i].key = PQgetvalue(s->rows, i, 2);
-            s->records[i].key_len = (uint16_t)(key < 65535 ? key : 65535);
+            s->records[i].key_len = (uint16_t)(key < UINT16_MAX ? key : UINT16_MAX);
         }
     }
     s->first = strtoll(PQgetvalue(s->rows, rows - 1, 0), NULL, 10);
@@ -620,7 +625,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
     s->fetch = fetch;
     s->lag_ms = pawl_setting_number(c, g, "lag");
     s->poll_ms = pawl_setting_number(c, g, "poll");
-    s->on_replaced = (int)pawl_setting_number(c, g, "on_replaced");
+    s->on_replaced = connect_setting_choice(c, g, "on_replaced");
     s->records = calloc(fetch, sizeof *s->records);
     s->marks = calloc(fetch, sizeof *s->marks);
     if (s->records == NULL || s->marks == NULL || !copy(g, "conninfo", &s->conninfo) ||

@@ -6,6 +6,7 @@
 #ifndef PAWL_CONNECTORS_CONNECT_H
 #define PAWL_CONNECTORS_CONNECT_H
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -62,6 +63,21 @@ size_t connect_secret_file(const pawl_connector *c, const char *name);
 #define SOURCE_OUTSIDE_FIRST CONNECT_END(pawl_outside, mark_count)
 #define FLOW_STATUS_FIRST CONNECT_END(pawl_flow_status, target)
 
+/* A number from outside as 32 bits: one that doesn't fit is the largest that does. */
+static inline uint32_t connect_small(uint64_t n) {
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+/* The same of a setting. */
+uint32_t connect_setting_small(const pawl_connector *c, const pawl_settings *s, const char *name);
+/* The index of the choice that a setting names, or a number that was found to be small. */
+int connect_setting_choice(const pawl_connector *c, const pawl_settings *s, const char *name);
+/* Milliseconds from `now` until `until` (nanoseconds), rounded up, as poll() takes them: 0 where it
+ * is over, INT_MAX where it is longer than that. */
+static inline int connect_wait_ms(uint64_t until_ns, uint64_t now_ns) {
+    uint64_t left = until_ns > now_ns ? until_ns - now_ns : 0;
+    uint64_t ms = left / 1000000u + (left % 1000000u != 0);
+    return ms < INT_MAX ? (int)ms : INT_MAX;
+}
 /* Nanoseconds of a clock that never goes back. NULL: the system's. */
 uint64_t connect_now(const pawl_hooks *h);
 /* Nanoseconds since 1970. */

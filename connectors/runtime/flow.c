@@ -84,8 +84,7 @@ void flow_wait(struct flow *f, int fd, int ms) {
 }
 
 int flow_retry_ms(const struct flow *f) {
-    uint64_t now = flow_now(f);
-    return f->retry_at_ns > now ? (int)((f->retry_at_ns - now + 999999) / 1000000) : 0;
+    return connect_wait_ms(f->retry_at_ns, flow_now(f));
 }
 
 /* ---- status and reports */
@@ -150,7 +149,7 @@ int flow_held_ms(const struct flow *f, const struct flow_pace *p) {
     uint64_t now = flow_now(f);
     if (p->held == 0)
         return -1;
-    return p->next_ns > now ? (int)((p->next_ns - now + 999999) / 1000000) : 1;
+    return p->next_ns > now ? connect_wait_ms(p->next_ns, now) : 1;
 }
 
 void flow_set(struct flow *f, int state, int code) {

@@ -2,6 +2,7 @@
  *
  * Settings as text, checked against what a connector says it understands.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,9 @@ static const struct unit none[] = {{"", 1}, {NULL, 0}},
                          times[] = {{"", 1000},     {"ms", 1},       {"s", 1000},      {"m", 60000},
                                     {"h", 3600000}, {"d", 86400000}, {"w", 604800000}, {NULL, 0}};
 
+/* As nanoseconds it fits into 63 bits, so that adding it to a clock overflows nowhere. */
+#define TIME_MS_MAX (UINT64_C(9223372036854775807) / 1000000)
+
 static const struct unit *unit_of(const struct unit *units, const char *text, size_t len) {
     for (const struct unit *u = units; u->name != NULL; u++)
         if (strlen(u->name) == len && memcmp(u->name, text, len) == 0)
@@ -100,7 +104,7 @@ static bool value_of(const pawl_setting_info *i, const char *text, uint64_t *out
     case PAWL_SETTING_SIZE:
         return number(text, sizes, out);
     case PAWL_SETTING_TIME:
-        return number(text, times, out);
+        return number(text, times, out) && *out <= TIME_MS_MAX;
     case PAWL_SETTING_BOOL:
         return choice(text, "false|true", out);
     case PAWL_SETTING_CHOICE:
@@ -114,7 +118,7 @@ static bool value_of(const pawl_setting_info *i, const char *text, uint64_t *out
 static const char *wanted(const pawl_setting_info *i) {
     static const char *const text[] = {
         "text", "a decimal number", "a size, such as 512, 64k, 16M or 1G",
-        "a time, such as 500ms, 10s, 5m, 1h, 7d or 2w", "true or false"};
+        "a time, such as 500ms, 10s, 5m, 1h, 7d or 2w, below 292 years", "true or false"};
     return i->kind == PAWL_SETTING_CHOICE ? i->choices : text[i->kind];
 }
 
@@ -168,4 +172,14 @@ uint64_t pawl_setting_number(const pawl_connector *c, const pawl_settings *s, co
     const pawl_setting_info *i = info_of(c, name);
     uint64_t n = 0;
     return text != NULL && i != NULL && value_of(i, text, &n) ? n : 0;
+}
+
+uint32_t connect_setting_small(const pawl_connector *c, const pawl_settings *s, const char *name) {
+    return connect_small(pawl_setting_number(c, s, name));
+}
+
+int connect_setting_choice(const pawl_connector *c, const pawl_settings *s, const char *name) {
+    uint64_t n = pawl_setting_number(c, s, name);
+    assert(n <= INT16_MAX); /* PAWL-15: an index into the list of choices */
+    return (int)n;
 }

@@ -88,7 +88,7 @@ int sink_idle_ms(const struct pawl_sink *s) {
         if (since != 0 && at < until)
             until = at;
     }
-    return until > now ? (int)((until - now + 999999) / 1000000) : 1;
+    return until > now ? connect_wait_ms(until, now) : 1;
 }
 
 /* ---- waiting */
@@ -141,7 +141,7 @@ static int idle_due_ms(const struct pawl_sink *s) {
     if (s->ops.idle == NULL || s->nothing_open)
         return -1;
     uint64_t now = flow_now(&s->flow);
-    return s->idle_at_ns > now ? (int)((s->idle_at_ns - now + 999999) / 1000000) : 1;
+    return s->idle_at_ns > now ? connect_wait_ms(s->idle_at_ns, now) : 1;
 }
 
 void sink_wait(struct pawl_sink *s) {

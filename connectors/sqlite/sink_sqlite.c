@@ -307,7 +307,7 @@ static int connect(struct sqlite_sink *s, pawl_fault *f) {
         bool away = (sqlite3_errcode(s->db) & 0xFF) == SQLITE_CANTOPEN && s->opened_before;
         return away ? PAWL_RETRY : outcome;
     }
-    sqlite3_busy_timeout(s->db, (int)s->busy_ms);
+    sqlite3_busy_timeout(s->db, s->busy_ms < INT_MAX ? (int)s->busy_ms : INT_MAX);
     if (strcmp(s->journal, "keep") == 0)
         return PAWL_DONE;
     char sql[64];
@@ -632,7 +632,7 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
         return connect_error(err, PAWL_MEMORY, "no memory");
     s->idempotent = pawl_setting_number(c, g, "kind") == 1;
     s->update = pawl_setting_number(c, g, "on_conflict") == 1;
-    s->busy_ms = (uint32_t)pawl_setting_number(c, g, "busy_timeout");
+    s->busy_ms = connect_setting_small(c, g, "busy_timeout");
     const char *mode = pawl_setting_text(c, g, "mode");
     s->mode = REACH_MODE;
     s->mode_exact = mode != NULL && reach_mode(mode, &s->mode);

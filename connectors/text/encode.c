@@ -12,8 +12,8 @@
 #include "connectors/text/utf8.h"
 
 void encode_settings(const pawl_connector *c, const pawl_settings *s, struct encoding *out) {
-    out->format = (int)pawl_setting_number(c, s, "format");
-    out->newline = (int)pawl_setting_number(c, s, "newline");
+    out->format = connect_setting_choice(c, s, "format");
+    out->newline = connect_setting_choice(c, s, "newline");
 }
 
 /* ---- text */

@@ -13,6 +13,7 @@
 
 #include "connectors/file/tail.h"
 #include "connectors/net/syslog_time.h"
+#include "connectors/runtime/connect.h"
 #include "connectors/text/columns.h"
 #include "connectors/text/rfc3339.h"
 #include "connectors/text/time_ns.h"
@@ -132,11 +133,66 @@ static void columns(void **state) {
     columns_free(&c);
 }
 
+/* Settings and waits: nothing is cut to fewer bits where it arrives. */
+static void settings_and_waits(void **state) {
+    static const struct {
+        const char *text;
+        bool is;
+        uint64_t ms;
+        uint32_t small;
+    } times[] = {
+        {"49d", true, 4233600000, 4233600000},
+        {"50d", true, 4320000000, UINT32_MAX},
+        {"4294967295ms", true, UINT32_MAX, UINT32_MAX},
+        {"4294967296ms", true, UINT64_C(1) << 32, UINT32_MAX},
+        {"15000w", true, 9072000000000, UINT32_MAX},
+        {"9223372036854ms", true, 9223372036854, UINT32_MAX},
+        {"9223372036855ms", false, 0, 0},
+        {"16000w", false, 0, 0},
+        {"18446744073709551615ms", false, 0, 0},
+        {"18446744073709551616ms", false, 0, 0},
+    };
+    static const struct {
+        uint64_t until, now;
+        int ms;
+    } waits[] = {
+        {0, 0, 0},
+        {5, 6, 0},
+        {1, 0, 1},
+        {1000000, 0, 1},
+        {1000001, 0, 2},
+        {UINT64_C(2147483646000000), 0, INT_MAX - 1},
+        {UINT64_C(2147483647000000), 0, INT_MAX},
+        {UINT64_C(2147483648000000), 0, INT_MAX},
+        {UINT64_C(4294967297000000), 0, INT_MAX},
+        {UINT64_MAX, 0, INT_MAX},
+        {UINT64_MAX, UINT64_MAX - 1, 1},
+        {0, UINT64_MAX, 0},
+    };
+    static const pawl_setting_info info[] = {{"t", PAWL_SETTING_TIME, 0, NULL, NULL, ""}, {0}};
+    const pawl_connector c = {.type = "test", .settings = info};
+    (void)state;
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        const pawl_setting one = {"t", times[i].text, 1};
+        const pawl_settings all = {.items = &one, .count = 1};
+        pawl_error e;
+        print_message("%s\n", times[i].text);
+        assert_int_equal(pawl_settings_check(&c, &all, &e) == 0, times[i].is);
+        if (times[i].is) {
+            assert_true(pawl_setting_number(&c, &all, "t") == times[i].ms);
+            assert_true(connect_setting_small(&c, &all, "t") == times[i].small);
+        }
+    }
+    for (size_t i = 0; i < sizeof waits / sizeof waits[0]; i++)
+        assert_int_equal(connect_wait_ms(waits[i].until, waits[i].now), waits[i].ms);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clocks_and_files),
         cmocka_unit_test(texts),
         cmocka_unit_test(columns),
+        cmocka_unit_test(settings_and_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
