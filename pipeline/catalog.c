@@ -376,6 +376,18 @@ int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
     return rc;
 }
 
+/* Its open decisions go with it, and those that an earlier version left behind with others. */
+static int forget(pawl *p, uint32_t id) {
+    struct pawl_tx *tx;
+    int rc = tx_new(p, &tx);
+    if (rc == 0)
+        rc = tx_finish_all(tx, id);
+    if (rc == 0)
+        rc = commit_change(tx, &(struct catalog_entry){CATALOG_FORGET, id, 0, 0, NULL, 0});
+    tx_free(tx);
+    return rc;
+}
+
 int pawl_processor_forget(pawl *p, const char *name) {
     if (name == NULL)
         return fail(PAWL_INVALID, "the name is NULL");
@@ -387,7 +399,7 @@ int pawl_processor_forget(pawl *p, const char *name) {
     else if (p->running)
         rc = fail(PAWL_BUSY, "processors are running");
     else
-        rc = change(p, &(struct catalog_entry){CATALOG_FORGET, id, 0, 0, NULL, 0});
+        rc = forget(p, id);
     leave_catalog(p);
     return rc;
 }

@@ -523,6 +523,9 @@ PAWL_CHECKED int tx_wait(pawl *p, int rc, bool wait_full);
 uint64_t tx_oldest_spill(pawl *p);
 /* Empties a transaction so that it can be filled again. */
 void tx_reset(struct pawl_tx *tx);
+/* The transaction finishes all open decisions of the processor, and of processors that are not
+ * there. */
+PAWL_CHECKED int tx_finish_all(struct pawl_tx *tx, uint32_t processor);
 PAWL_CHECKED int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e);
 PAWL_CHECKED int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream,
                                  uint32_t partition, uint64_t from, uint64_t to);

@@ -609,6 +609,19 @@ int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e) {
     return tx->catalog.failed ? fail(PAWL_MEMORY, "no memory for a catalog change") : 0;
 }
 
+int tx_finish_all(struct pawl_tx *tx, uint32_t processor) {
+    const struct tables *t = &tx->p->tables;
+    for (uint32_t i = 0; i < t->decision_count; i++) {
+        const struct decision_row *d = &t->decisions[i];
+        if (d->processor != processor && tables_has_processor(t, d->processor))
+            continue;
+        sink_encode(&tx->sinks,
+                    &(struct sink_entry){d->processor, SINK_FINISHED, d->name, d->name_len});
+        tx->sink_count++;
+    }
+    return tx->sinks.failed ? fail(PAWL_MEMORY, "no memory for a decision") : 0;
+}
+
 static int add_sink(struct pawl_tx *tx, uint32_t processor, const char *name, uint16_t op) {
     size_t len = name == NULL ? 0 : strlen(name);
     TRY(handle_live(tx, "transaction"));

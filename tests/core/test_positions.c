@@ -197,6 +197,27 @@ static void registering_again_gives_the_same_id(void **state) {
     assert_int_equal(pawl_processor_at(f->log, 2, &again, name), PAWL_NOT_FOUND);
 }
 
+static int decision(struct fixture *f, int (*what)(pawl_tx *, uint32_t, const char *), uint32_t id,
+                    const char *name);
+
+/* What a sink noted of its target would stay in every checkpoint for ever. */
+static void a_forgotten_processor_leaves_no_decisions(void **state) {
+    struct fixture *f = *state;
+    uint32_t id = with_records(f, 3), other;
+    pawl_decision d;
+    assert_int_equal(pawl_processor_register(f->log, "other", &other), 0);
+    assert_int_equal(decision(f, pawl_decide, id, "target-x"), 0);
+    assert_int_equal(decision(f, pawl_decide, other, "target-y"), 0);
+    assert_int_equal(decision(f, pawl_decide, id, "lost-1-0-5-7"), 0);
+    assert_int_equal(pawl_processor_forget(f->log, "proc"), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pawl_decision_at(f->log, 0, &d), 0);
+        assert_string_equal(d.name, "target-y");
+        assert_int_equal(pawl_decision_at(f->log, 1, &d), PAWL_NOT_FOUND);
+        reopen(f);
+    }
+}
+
 static void a_forgotten_processor_is_gone(void **state) {
     struct fixture *f = *state;
     uint32_t id = with_records(f, 3), again;
@@ -291,6 +312,7 @@ int main(void) {
         T(what_is_unknown_is_refused),
         T(registering_again_gives_the_same_id),
         T(a_forgotten_processor_is_gone),
+        T(a_forgotten_processor_leaves_no_decisions),
         T(decisions_last_until_finished),
         T(an_aborted_decision_is_none),
     };
