@@ -294,10 +294,11 @@ typedef struct pawl_sink_config {
 #define PAWL_SINK_CONFIG_INIT \
     { sizeof(pawl_sink_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0, 0, 0, 0, 0}, 0 }
 
-/* Points of a sink: sink-opened, sink-recovered; batch-begun, batch-written; T, I:
- * target-committed, log-advanced; stable: batch-promised; 2: batch-prepared, batch-decided,
- * batch-committed, batch-finished; poison-moved. Points of a source: source-opened, source-read,
- * source-appended, source-acked, source-idle; of files: source-looks (before each look at them). */
+/* Points of a sink: sink-opened, position-judged, target-kept, sink-recovered; batch-begun,
+ * batch-written; T, I: target-committed, log-advanced; stable: batch-promised; 2: batch-prepared,
+ * batch-decided, batch-committed, batch-finished; poison-moved. Points of a source: source-opened,
+ * source-read, source-appended, source-acked, source-idle; of files: source-looks (before each look
+ * at them). */
 
 typedef struct pawl_sink pawl_sink;
 

@@ -13,7 +13,8 @@
  *                                              (sink_held.c)
  *   lost-STREAM-PARTITION-FROM-TO              records that the target has lost, accepted; for ever
  *   target-TEXT                                what the target said of itself (sink_target.c); it
- *                                              stays open
+ *                                              stays open, as hold- and lost- do, until the sink's
+ *                                              processor is forgotten
  */
 #include <assert.h>
 #include <stdio.h>

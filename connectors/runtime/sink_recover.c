@@ -70,8 +70,10 @@ static int lost_some(struct pawl_sink *s, struct part *t, uint64_t at, const paw
  * batch moves it. */
 static int take_as_it_is(struct pawl_sink *s, struct part *t) {
     char mark[NAME_MAX_BYTES];
-    snprintf(mark, sizeof mark, "start-%u-%u-0-%llu", t->stream.id, t->partition,
+    snprintf(mark, sizeof mark, "gap-%u-%u-0-%llu", t->stream.id, t->partition,
              (unsigned long long)t->logged);
+    if (strcmp(mark, t->gap) == 0) /* an earlier opening came so far */
+        return 0;
     int rc = sink_log(s, &(struct log_change){.decide = mark, .finish = {t->gap}, .durable = true});
     if (rc < 0)
         return sink_log_answer(s, rc);
@@ -145,7 +147,7 @@ static int same_history(struct pawl_sink *s, struct part *t, const pawl_sink_bat
     return sink_stop_for_good(s, text);
 }
 
-static int ask_position(struct pawl_sink *s, struct part *t) {
+static int judge_position(struct pawl_sink *s, struct part *t) {
     char name[NAME_MAX_BYTES], text[400];
     pawl_sink_batch batch;
     pawl_fault f = {.offset = NOWHERE};
@@ -163,7 +165,7 @@ static int ask_position(struct pawl_sink *s, struct part *t) {
     if (!gap)
         t->gap[0] = 0;
     if (outcome == PAWL_GONE) {
-        if (start || t->logged == 0)
+        if (start || t->logged == 0 || (gap && from == 0 && to == t->logged))
             return 0;
         return s->migrates && !sink_is(s, PAWL_SINK_TRANSACTIONAL) ? take_as_it_is(s, t)
                                                                    : no_position(s, t, &b);
@@ -201,6 +203,13 @@ static int ask_position(struct pawl_sink *s, struct part *t) {
                                                                    : lost_some(s, t, at, &b);
     }
     return 0;
+}
+
+static int ask_position(struct pawl_sink *s, struct part *t) {
+    int rc = judge_position(s, t);
+    if (rc == 0)
+        flow_point(&s->flow, "position-judged");
+    return rc;
 }
 
 /* ---- two-phase */
@@ -396,6 +405,8 @@ int sink_recover(struct pawl_sink *s) {
     for (uint32_t i = 0; i < s->part_count && rc == 0; i++)
         if (sink_has_position(s) && sink_is(s, PAWL_SINK_TWO_PHASE))
             rc = ask_position(s, &s->parts[i]);
+    if (rc == 0)
+        rc = sink_keep_target(s);
     if (rc == 0)
         rc = sink_settle_all(s);
     if (rc == 0) {

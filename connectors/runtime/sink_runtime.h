@@ -19,6 +19,7 @@
 
 #define NAME_MAX_BYTES 208 /* of a decision, with its NUL */
 #define NOWHERE UINT64_MAX
+#define TARGET_TEXT_MAX 160
 
 /* One partition of one input. Only the thread that steps uses it. */
 struct part {
@@ -56,8 +57,9 @@ struct pawl_sink {
     bool draining;       /* no lingering */
     uint64_t idle_at_ns; /* when idle() is due */
     bool migrates;       /* an older version delivered, and kept nothing of the target */
-    bool nothing_open;   /* idle() said so: it isn't called until something is delivered */
-    pawl_any *any; /* the one wait for all parts; nothing is delivered from it. NULL: not yet */
+    char target[TARGET_TEXT_MAX + 1]; /* what it said at this opening; "": nothing */
+    bool nothing_open; /* idle() said so: it isn't called until something is delivered */
+    pawl_any *any;     /* the one wait for all parts; nothing is delivered from it. NULL: not yet */
     /* committed in the target, its decision still open in the log; "" none */
     char finish[NAME_MAX_BYTES];
 };
@@ -184,6 +186,8 @@ int sink_pass_lost(struct pawl_sink *s, struct part *t);
 
 /* Asks the target who it is, and compares that with what the log keeps of it. A step. */
 int sink_know_target(struct pawl_sink *s);
+/* The log keeps what it said. Only once all positions have been judged. A step. */
+int sink_keep_target(struct pawl_sink *s);
 /* on_replaced says that another target is taken. */
 bool sink_adopts(const struct pawl_sink *s);
 

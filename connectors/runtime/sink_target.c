@@ -13,6 +13,10 @@
  *   a target        more or fewer parts        go on; it is kept as it is now
  *   a target        another value of a part    on_replaced; a sink that has not delivered anything
  *                                              yet takes it
+ *
+ * What the target says is kept when all positions have been judged, and not before: so an opening
+ * that fails or is cut short anywhere between decides nothing, and the next one asks the same
+ * questions again.
  */
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +24,6 @@
 #include "connectors/runtime/sink_runtime.h"
 
 #define KEPT "target-"
-#define TEXT_MAX 160
 
 bool sink_adopts(const struct pawl_sink *s) {
     return s->config.on_replaced != PAWL_REPLACED_STOP;
@@ -84,24 +87,30 @@ static bool has_delivered(const struct pawl_sink *s) {
     return false;
 }
 
-static int keep(struct pawl_sink *s, const char *old, const char *now) {
-    char before[NAME_MAX_BYTES], after[NAME_MAX_BYTES];
-    if (strcmp(old, now) == 0)
+int sink_keep_target(struct pawl_sink *s) {
+    char old[NAME_MAX_BYTES], before[NAME_MAX_BYTES], after[NAME_MAX_BYTES];
+    if (s->target[0] == 0)
         return 0;
-    snprintf(before, sizeof before, KEPT "%.*s", TEXT_MAX, old);
-    snprintf(after, sizeof after, KEPT "%.*s", TEXT_MAX, now);
+    kept_text(s, old);
+    if (strcmp(old, s->target) == 0)
+        return 0;
+    snprintf(before, sizeof before, KEPT "%.*s", TARGET_TEXT_MAX, old);
+    snprintf(after, sizeof after, KEPT "%s", s->target);
     int rc =
         sink_log(s, &(struct log_change){
                         .decide = after, .finish = {old[0] != 0 ? before : NULL}, .durable = true});
-    return rc < 0 ? sink_log_answer(s, rc) : 0;
+    if (rc < 0)
+        return sink_log_answer(s, rc);
+    flow_point(&s->flow, "target-kept");
+    return 0;
 }
 
 /* The target is another one, or another log's. */
-static int replaced(struct pawl_sink *s, const char *what, const char *old, const char *now) {
+static int replaced(struct pawl_sink *s, const char *what) {
     char text[480];
     if (sink_adopts(s)) {
         flow_report(&s->flow, 2, "%s: taken as the target, as on_replaced says", what);
-        return keep(s, old, now);
+        return 0;
     }
     snprintf(text, sizeof text,
              "%s. Put back what was there; or set on_replaced: \"adopt\" goes on with this target, "
@@ -111,15 +120,18 @@ static int replaced(struct pawl_sink *s, const char *what, const char *old, cons
 }
 
 int sink_know_target(struct pawl_sink *s) {
-    char name[NAME_MAX_BYTES], old[NAME_MAX_BYTES], now[TEXT_MAX + 1] = "", what[400];
+    char name[NAME_MAX_BYTES], old[NAME_MAX_BYTES], what[400], *now = s->target;
     pawl_sink_batch batch;
     pawl_fault f = {.offset = NOWHERE};
     size_t len = 0;
     s->migrates = false;
+    now[0] = 0;
     if (s->ops.identity == NULL)
         return 0;
     sink_batch(s, NULL, 0, 0, &batch, name);
-    int outcome = s->ops.identity(s->ops.self, &batch, now, sizeof now, &f);
+    int outcome = s->ops.identity(s->ops.self, &batch, now, sizeof s->target, &f);
+    if (outcome != PAWL_DONE)
+        now[0] = 0;
     if (outcome == PAWL_GONE)
         return 0;
     if (outcome != PAWL_DONE)
@@ -131,21 +143,21 @@ int sink_know_target(struct pawl_sink *s) {
                  "the target has positions of another log (%.*s) under the name %s, and none of "
                  "this one: if this log was made anew, its records may be there already",
                  (int)len, other, s->flow.name);
-        return replaced(s, what, old, now);
+        return replaced(s, what);
     }
     bool delivered = has_delivered(s);
     s->migrates = old[0] == 0 && delivered;
     if (s->migrates)
         flow_report(&s->flow, 1, "the target is known from now on as: %s", now);
     if (old[0] == 0 || !delivered)
-        return keep(s, old, now);
+        return 0;
     char changes[200];
     differences(old, now, changes, sizeof changes);
     if (changes[0] == 0)
-        return keep(s, old, now);
+        return 0;
     snprintf(what, sizeof what,
              "the target is not the one that this sink delivered to (%s): it was replaced, made "
              "anew or restored elsewhere",
              changes);
-    return replaced(s, what, old, now);
+    return replaced(s, what);
 }

@@ -154,6 +154,8 @@ static void no_decision_is_open(struct fixture *f, const char *when) {
 
 /* ---- killed at each point */
 
+static void kill_at(struct fixture *f, const char *point);
+
 static struct {
     const char *point;
     int left;
@@ -454,6 +456,86 @@ static void another_target_is_noticed(void **state) {
         judge_identity(f, &again);
         free_fixture(f);
     }
+}
+
+/* ---- an older version delivered, and kept nothing of the target */
+
+/* What happens to the first opening by this version, anywhere between the target's answer and the
+ * first batch. */
+static const struct upgrade_case {
+    const char *label;
+    uint32_t retry_in; /* this call of the target's fails once; 0: none */
+    const char *killed_at;
+} upgrade_cases[] = {
+    {"nothing", 0, NULL},
+    {"open fails", 1, NULL},
+    {"identity fails", 2, NULL},
+    {"the next call fails", 3, NULL},
+    {"the call after that fails", 4, NULL},
+    {"begin fails", 5, NULL},
+    {"write fails", 6, NULL},
+    {"killed when opened", 0, "sink-opened"},
+    {"killed when the position is judged", 0, "position-judged"},
+    {"killed when the target is kept", 0, "target-kept"},
+    {"killed when recovered", 0, "sink-recovered"},
+    {"killed in the first batch", 0, "batch-written"},
+};
+
+/* Its position wasn't asked for, so the target has none, or one that stands still. */
+static struct fixture *delivered_by_an_older_version(int kind, uint32_t count) {
+    struct fixture *f = new_fixture(kind);
+    f->config.hooks.report = note;
+    f->config.batch_records = 10;
+    add(f);
+    assert_int_equal(pawl_sink_step(f->sink), 0); /* opens */
+    for (uint32_t n = 0; n < count; n += 10)
+        assert_int_equal(pawl_sink_step(f->sink), 0);
+    close_all(f);
+    strcpy(f->target->identity, "id=1");
+    f->position = true;
+    reports[0] = 0;
+    return f;
+}
+
+static void an_upgrade_may_fail_anywhere(void **state) {
+    (void)state;
+    static const int kinds[] = {PAWL_SINK_TWO_PHASE, PAWL_SINK_IDEMPOTENT};
+    for (size_t i = 0; i < 2 * sizeof upgrade_cases / sizeof upgrade_cases[0]; i++)
+        for (uint64_t stands = 0; stands < 2; stands++) {
+            const struct upgrade_case *c = &upgrade_cases[i / 2];
+            struct fixture *f = delivered_by_an_older_version(kinds[i % 2], 20);
+            f->target->position = stands == 0 ? UINT64_MAX : 10;
+            f->target->retry_in = c->retry_in;
+            if (c->killed_at != NULL)
+                kill_at(f, c->killed_at);
+            else
+                open_log(f);
+            add(f);
+            if (drive(f) < 0 || strstr(reports, "delivered again") != NULL)
+                fail_msg("%s: kind %d: %s%s", c->label, f->kind, status(f).message, reports);
+            for (uint32_t k = 0; k < COUNT; k++)
+                if (f->target->rows[k] != 1)
+                    fail_msg("%s: kind %d: record %u %u times", c->label, f->kind, k,
+                             f->target->rows[k]);
+            free_fixture(f);
+        }
+}
+
+/* What an upgrade allows is not that another target is taken. */
+static void an_upgraded_target_is_known(void **state) {
+    (void)state;
+    struct fixture *f = delivered_by_an_older_version(PAWL_SINK_IDEMPOTENT, COUNT);
+    f->target->position = UINT64_MAX;
+    open_log(f);
+    add(f);
+    assert_true(drive(f) >= 0);
+    close_all(f);
+    strcpy(f->target->identity, "id=2");
+    open_log(f);
+    add(f);
+    assert_int_equal(drive(f), PAWL_PROCESSOR);
+    assert_non_null(strstr(status(f).message, "id was 1 and is 2"));
+    free_fixture(f);
 }
 
 /* Two-phase and idempotent targets that have a position: one that went back is noticed, and neither
@@ -757,6 +839,8 @@ int main(void) {
         cmocka_unit_test(what_the_target_lost_is_delivered_again),
         cmocka_unit_test(a_target_beyond_the_log_stops_it),
         cmocka_unit_test(another_target_is_noticed),
+        cmocka_unit_test(an_upgrade_may_fail_anywhere),
+        cmocka_unit_test(an_upgraded_target_is_known),
         cmocka_unit_test(targets_with_a_position_that_went_back),
         cmocka_unit_test(rolled_back_by_hand_is_told),
         cmocka_unit_test(committed_by_hand_is_recognised),

@@ -18,6 +18,8 @@ struct fake *fake_new(void) {
 static bool due(struct fake *f, bool after) {
     if (!after)
         f->calls++;
+    if (!after && f->retry_in != 0 && --f->retry_in == 0)
+        return true;
     return f->retry_every != 0 && f->retry_after == after &&
            (f->retry_every == 1 || f->calls * 2654435761u / 65536 % f->retry_every == 0);
 }
