@@ -21,7 +21,8 @@
 #include "tests/sim/rng.h"
 
 #define LINES_MAX 60000
-#define KEEP 5 /* rotated files that are kept */
+#define MADE_MAX 64u /* more than there are files at a time */
+#define KEEP 5       /* rotated files that are kept */
 
 struct line {
     uint64_t ns;      /* when it was written; 0: while the source was down */
@@ -45,6 +46,10 @@ static struct {
     uint32_t count, contents;
     /* The source's: all that was there then, and that it could read, is durable. */
     _Atomic uint64_t *seen_ns;
+    struct {
+        uint64_t inode, ns; /* when it got a name that belongs to the source */
+    } made[MADE_MAX];
+    size_t made_at;
     int kills;
 } d;
 
@@ -77,11 +82,29 @@ static uint64_t now_ns(void) {
 
 /* ---- what is done to the files */
 
+static void made(const char *name) {
+    struct stat st;
+    assert_int_equal(stat(in(name), &st), 0);
+    d.made[d.made_at % MADE_MAX].inode = st.st_ino;
+    d.made[d.made_at++ % MADE_MAX].ns = now_ns();
+}
+
+static uint64_t made_ns(uint64_t inode) {
+    uint64_t ns = 0;
+    for (size_t i = 0; i < MADE_MAX; i++)
+        if (d.made[i].inode == inode && d.made[i].ns > ns)
+            ns = d.made[i].ns;
+    return ns;
+}
+
 static void reopen(void) {
     if (d.writer >= 0)
         close(d.writer);
+    bool fresh = access(in("app"), F_OK) != 0;
     d.writer = open(in("app"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     assert_true(d.writer >= 0);
+    if (fresh)
+        made("app");
 }
 
 /* Lines name the content of the file that they are written to, by its first line. */
@@ -110,6 +133,7 @@ static void destroy(const char *name) {
     if (f == NULL)
         return;
     assert_int_equal(fstat(fileno(f), &st), 0);
+    unseen = made_ns(st.st_ino) >= seen_ns;
     while (fgets(line, sizeof line, f) != NULL) {
         struct line *l = &d.lines[strtoul(line, NULL, 10)];
         unseen |= offset == 0 && (l->ns == 0 || l->ns >= seen_ns);
@@ -168,6 +192,7 @@ static void rotate_by_renaming(void) {
     assert_int_equal(rename(in("app"), in("app.1")), 0);
     if (late) {
         close(open(in("app"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        made("app");
         pause_ms(below(10));
         write_lines(1 + below(30));
         pause_ms(below(10));
@@ -182,6 +207,7 @@ static void rotate_by_copying(void) {
         reopen();
     shift();
     copy("app", "app.1");
+    made("app.1");
     if (below(2) == 0)
         pause_ms(below(20));
     assert_int_equal(truncate(in("app"), 0), 0);
@@ -198,6 +224,7 @@ static void replace_by_a_copy(void) {
     d.writer = old;
     close(t);
     assert_int_equal(rename(in("t"), in("app")), 0);
+    made("app");
     reopen();
 }
 
@@ -205,6 +232,7 @@ static void edit(void) {
     show("edited: renamed to a backup, and written anew");
     assert_int_equal(rename(in("app"), in("app~")), 0);
     copy("app~", "app");
+    made("app");
     reopen();
     write_lines(1 + below(5));
     if (d.child == 0)
