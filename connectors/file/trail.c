@@ -291,11 +291,23 @@ static struct entry *copy_of(struct trail *s, const struct look *l, const struct
     return NULL;
 }
 
+/* When the file was born that has the followed name now; 0: it is x, or that isn't known. */
+static uint64_t birth_of_next(const struct look *l, const struct file *x) {
+    for (size_t i = 0; i < l->survey.count; i++) {
+        const struct entry *e = &l->survey.entry[i];
+        if (e->newest && same_base(x, e))
+            return e->inode == x->inode && e->device == x->device ? 0 : birth_of_path(e->path);
+    }
+    return 0;
+}
+
 /* The followed file has the bytes before the position, but they prove little: was it copied and
  * truncated, and has it the same beginning again? Then a copy that was made since has bytes after
- * the position that the file has not. */
+ * the position that the file has not. What was copied once another file had its name was copied
+ * from that one. */
 static struct entry *copied_unseen(struct trail *s, const struct look *l, struct file *x,
                                    bool *unread) {
+    uint64_t next = birth_of_next(l, x);
     for (size_t i = 0; i < x->rank; i++) { /* it is older in the order */
         struct entry *e = &l->survey.entry[i];
         if (e->kind != ENTRY_ROTATED || e->file != NULL || !same_base(x, e) ||
@@ -305,6 +317,8 @@ static struct entry *copied_unseen(struct trail *s, const struct look *l, struct
         uint64_t birth = birth_of_path(e->path);
         if (birth != 0 && x->birth != 0 && birth <= x->birth)
             continue; /* it was there before: one rotated by renaming */
+        if (birth != 0 && next != 0 && birth >= next)
+            continue;
         int more = has_more(s, e, x);
         if (more > 0)
             return e;

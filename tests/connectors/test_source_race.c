@@ -117,6 +117,10 @@ static void take(char step) {
     case 'n': /* a new, empty file */
         close(open(at("app"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
         break;
+    case 'e': /* an editor: renamed to a backup, and written anew */
+        assert_int_equal(rename(at("app"), at("app~")), 0);
+        copy("app~", "app");
+        break;
     case 'p': /* replaced by a longer copy */
         copy("app", "t");
         write_lines("t", 2);
@@ -261,6 +265,8 @@ static const struct scenario {
     {"renamed while down, then copied", "W", "rnw", "cTw"},
     {"copied, then renamed", "w", "", "cTwrnw"},
     {"replaced by a longer copy", "W", "", "pPw"},
+    {"an empty one edited, then copied", "w", "rn", "eowcTw"},
+    {"edited, replaced and copied", "W", "", "ewpPcTw"},
 };
 
 static const char *const kinds[] = {"file", "dir app", "dir app*"};
