@@ -18,154 +18,27 @@
 
 #include <cmocka.h>
 
-#include "tests/support/fake_sink.h"
+#include "tests/support/sink_help.h"
 
-#define COUNT 60u
+/* ---- records that the log loses */
 
-enum { STABLE = 4 }; /* a kind of this test: idempotent with stable batches */
+static struct { uint64_t from, to; /* to 0: none */ } loses;
 
-struct fixture {
-    char dir[64];
-    pawl_options options;
-    pawl *log;
-    pawl_sink *sink;
-    uint32_t in, dead;
-    struct fake *target;
-    uint64_t now_ns;
-    pawl_sink_config config;
-    int kind;
-    bool position; /* the target has one, although its kind doesn't need it */
-};
-
-static uint64_t now(void *arg) {
-    return ((struct fixture *)arg)->now_ns;
-}
-
-static void open_log(struct fixture *f) {
-    pawl_error e;
-    if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
-        fail_msg("%s", e.message);
-}
-
-static void add(struct fixture *f) {
-    pawl_error e;
-    pawl_sink_ops ops = fake_ops(f->target, f->kind == STABLE ? PAWL_SINK_IDEMPOTENT : f->kind);
-    ops.flags = f->kind == STABLE ? PAWL_SINK_STABLE : 0;
-    ops.flags |= f->position ? PAWL_SINK_POSITION : 0;
-    if (pawl_sink_add(f->log, &f->config, &ops, &f->sink, &e) != 0)
-        fail_msg("%s", e.message);
-}
-
-static void close_all(struct fixture *f) {
-    pawl_sink_remove(f->sink);
-    f->sink = NULL;
-    assert_int_equal(pawl_close(f->log), 0);
-    f->log = NULL;
-}
-
-static struct fixture *new_fixture(int kind) {
-    struct fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    strcpy(f->dir, "/tmp/test_sink.XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = 1u << 20;
-    /* a killed one may hold it until the last of its writes is done */
-    f->options.lock_wait_ms = 20000;
-    f->kind = kind;
-    f->target = fake_new();
-    open_log(f);
-    assert_int_equal(pawl_stream_create(f->log, "in", 1, &f->in), 0);
-    assert_int_equal(pawl_stream_create(f->log, "dead", 1, &f->dead), 0);
-    for (uint32_t i = 0; i < COUNT; i++) {
-        char text[16];
-        pawl_record r = {.value = text,
-                         .value_len = (uint32_t)snprintf(text, sizeof text, "%u", i)};
-        pawl_tx *tx;
-        assert_int_equal(pawl_begin(f->log, &tx), 0);
-        assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
-        assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
-    }
-    assert_int_equal(pawl_sync(f->log), 0);
-    f->config = (pawl_sink_config)PAWL_SINK_CONFIG_INIT;
-    f->config.name = "to-fake", f->config.inputs = &f->in, f->config.input_count = 1;
-    f->config.batch_records = 7;
-    f->config.on_poison = PAWL_ON_ERROR_DEAD_LETTER, f->config.dead_letter = f->dead;
-    f->config.hooks.now_ns = now, f->config.hooks.now_arg = f, f->config.hooks.seed = 1;
-    return f;
-}
-
-static void free_fixture(struct fixture *f) {
-    char command[96];
-    close_all(f);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    assert_int_equal(system(command), 0);
-    free(f);
-}
-
-/* Steps until nothing is left to do; time passes where it waits. Returns what the last step did. */
-static int drive(struct fixture *f) {
-    for (int i = 0; i < 5000; i++) {
-        int rc = pawl_sink_step(f->sink);
-        pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
-        assert_int_equal(pawl_sink_status(f->sink, &s), 0);
-        if (rc < 0 || (rc > 0 && s.flow == PAWL_FLOW_IDLE))
-            return rc;
-        if (rc > 0)
-            f->now_ns += (uint64_t)rc * 1000000u;
-    }
-    fail_msg("it never comes to an end");
-    return 0;
-}
-
-static pawl_flow_status status(struct fixture *f) {
-    pawl_flow_status s = PAWL_FLOW_STATUS_INIT;
-    assert_int_equal(pawl_sink_status(f->sink, &s), 0);
-    return s;
-}
-
-static void all_there(struct fixture *f, uint64_t but, const char *when) {
-    uint64_t at;
-    assert_int_equal(pawl_position_get(f->log, "to-fake", f->in, 0, &at), 0);
-    if (at != COUNT)
-        fail_msg("%s: kind %d: the position is %llu", when, f->kind, (unsigned long long)at);
-    for (uint32_t i = 0; i < COUNT; i++) {
-        uint32_t n = f->target->rows[i];
-        bool well = i == but ? n == 0 : f->kind >= PAWL_SINK_IDEMPOTENT ? n >= 1 : n == 1;
-        if (!well)
-            fail_msg("%s: kind %d: record %u is there %u times", when, f->kind, i, n);
-    }
-    for (size_t i = 0; i < FAKE_PREPARED; i++)
-        assert_int_equal(f->target->prepared[i].name[0], 0);
-}
-
-static uint32_t dead_letters(struct fixture *f) {
-    pawl_bounds b;
-    assert_int_equal(pawl_partition_bounds(f->log, f->dead, 0, &b), 0);
-    return (uint32_t)b.durable;
-}
-
-static void no_decision_is_open(struct fixture *f, const char *when) {
-    pawl_decision d;
-    if (pawl_decision_at(f->log, 0, &d) == 0)
-        fail_msg("%s: kind %d: %s is open", when, f->kind, d.name);
+int __real_pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *out);
+int __wrap_pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *out);
+int __wrap_pawl_read(pawl_reader *r, size_t max, int timeout_ms, pawl_batch *out) {
+    uint64_t at = loses.to != 0 ? pawl_reader_position(r) : 0;
+    if (loses.to == 0 || at >= loses.to)
+        return __real_pawl_read(r, max, timeout_ms, out);
+    if (at < loses.from)
+        return __real_pawl_read(r, max < loses.from - at ? max : (size_t)(loses.from - at),
+                                timeout_ms, out);
+    *out = (pawl_batch){.from = loses.from, .to = loses.to};
+    int rc = pawl_reader_seek(r, loses.to);
+    return rc < 0 ? rc : PAWL_LOST;
 }
 
 /* ---- killed at each point */
-
-static void kill_at(struct fixture *f, const char *point);
-
-static struct {
-    const char *point;
-    int left;
-} killer;
-
-static void kill_here(void *arg, const char *point) {
-    (void)arg;
-    if (strcmp(point, killer.point) == 0 && killer.left-- == 0)
-        _exit(7);
-}
 
 static void killed_at(int kind, const char *point, uint64_t poison) {
     for (int nth = 0; nth < 2; nth++) {
@@ -347,260 +220,7 @@ static void a_target_beyond_the_log_stops_it(void **state) {
     free_fixture(f);
 }
 
-static void put(struct fixture *f, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) {
-        pawl_record r = {.value = "more", .value_len = 4};
-        pawl_tx *tx;
-        assert_int_equal(pawl_begin(f->log, &tx), 0);
-        assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
-        assert_int_equal(pawl_commit(tx, NULL), 0);
-    }
-}
-
-/* ---- is it the same target */
-
-static char reports[4096];
-static void note(void *arg, const char *name, int severity, const char *message) {
-    size_t n = strlen(reports);
-    (void)arg;
-    (void)name;
-    snprintf(reports + n, sizeof reports - n, "%d: %s\n", severity, message);
-}
-
-/* What becomes of a target after 20 of 60 records (or none), and what the sink makes of it. */
-static const struct identity_case {
-    const char *label;
-    const char *before, *after; /* identity() at the two openings; before "": an older version */
-    uint32_t delivered;         /* before the second opening */
-    bool loses_position, loses_rows;
-    int on_replaced;
-    const char *says; /* NULL: nothing */
-    uint32_t copies;  /* of the first 20 records at the end; UINT32_MAX: the sink has stopped */
-} identity_cases[] = {
-    {"the same", "id=1 table=2", "id=1 table=2", 20, false, false, 0, NULL, 1},
-    {"more is known", "id=1", "id=1 system=7 table=2", 20, false, false, 0, NULL, 1},
-    {"less is known", "id=1 system=7", "id=1", 20, false, false, 0, NULL, 1},
-    {"another value", "id=1 table=2", "id=1 table=22", 20, false, false, 0,
-     "3: the target is not the one that this sink delivered to (table was 2 and is 22)",
-     UINT32_MAX},
-    {"a longer value", "id=12", "id=1", 20, false, false, 0, "(id was 12 and is 1)", UINT32_MAX},
-    {"two other values", "id=1 a=2", "id=3 a=4", 20, false, false, 0,
-     "(id was 1 and is 3, a was 2 and is 4)", UINT32_MAX},
-    {"another, and nothing delivered yet", "id=1", "id=2", 0, false, false, 0, NULL, 1},
-    {"another, adopted", "id=1", "id=2", 20, true, true, PAWL_REPLACED_ADOPT,
-     "2: the target has no position for in/0, but 20 were delivered", 0},
-    {"another, adopted, with a position", "id=1", "id=2", 20, false, false, PAWL_REPLACED_ADOPT,
-     "2: the target is not the one", 1},
-    {"another, delivered again", "id=1", "id=2", 20, true, true, PAWL_REPLACED_REDELIVER,
-     "2: the target is not the one", 1},
-    {"its position is lost", "id=1", "id=1", 20, true, false, 0,
-     "3: the target has no position for in/0, but 20 were delivered", UINT32_MAX},
-    {"its position is lost, adopted", "id=1", "id=1", 20, true, false, PAWL_REPLACED_ADOPT,
-     "as on_replaced says", 1},
-    {"its position is lost, delivered again", "id=1", "id=1", 20, true, false,
-     PAWL_REPLACED_REDELIVER, "delivered again from 0 on", 2},
-    {"an older version delivered", "", "id=1", 20, false, false, 0,
-     "1: the target is known from now on as: id=1", 1},
-    {"an older version, no position", "", "id=1", 20, true, true, 0, "has no position", UINT32_MAX},
-    {"an older version, nothing delivered", "", "id=1", 0, false, false, 0, NULL, 1},
-    {"another log's", "", "id=1 log=abc", 0, false, false, 0,
-     "3: the target has positions of another log (abc) under the name to-fake", UINT32_MAX},
-    {"another log's, adopted", "", "id=1 log=abc", 0, false, false, PAWL_REPLACED_ADOPT,
-     "2: the target has positions of another log", 1},
-    {"another log's, later", "id=1", "id=1 log=abc", 20, false, false, 0, NULL, 1},
-};
-
-static void judge_identity(struct fixture *f, const struct identity_case *c) {
-    int rc = drive(f);
-    uint32_t n = f->target->rows[0];
-    bool stopped = c->copies == UINT32_MAX,
-         said = c->says == NULL ? reports[0] == 0 : strstr(reports, c->says) != NULL;
-    if (!said || stopped != (rc < 0) || (!stopped && n != c->copies) ||
-        (!stopped && (f->target->rows[20] != 1 || f->target->rows[COUNT - 1] != 1)))
-        fail_msg("%s: %d, %u copies, said: %s", c->label, rc, n, reports);
-}
-
-static void another_target_is_noticed(void **state) {
-    (void)state;
-    for (size_t i = 0; i < sizeof identity_cases / sizeof identity_cases[0]; i++) {
-        const struct identity_case *c = &identity_cases[i];
-        struct fixture *f = new_fixture(PAWL_SINK_TRANSACTIONAL);
-        f->config.hooks.report = note;
-        f->config.batch_records = 10;
-        snprintf(f->target->identity, sizeof f->target->identity, "%s", c->before);
-        if (c->delivered != 0 || c->before[0] != 0) {
-            add(f);
-            assert_int_equal(pawl_sink_step(f->sink), 0); /* opens */
-            for (uint32_t n = 0; n < c->delivered; n += 10)
-                assert_int_equal(pawl_sink_step(f->sink), 0);
-            close_all(f);
-            open_log(f);
-        }
-        snprintf(f->target->identity, sizeof f->target->identity, "%s", c->after);
-        if (c->loses_position)
-            f->target->position = UINT64_MAX;
-        if (c->loses_rows)
-            memset(f->target->rows, 0, sizeof f->target->rows);
-        f->config.on_replaced = c->on_replaced;
-        reports[0] = 0;
-        add(f);
-        judge_identity(f, c);
-        close_all(f); /* and once more, without an answer: the same, or it was settled */
-        f->config.on_replaced = 0;
-        open_log(f);
-        if (c->copies != UINT32_MAX)
-            reports[0] = 0;
-        add(f);
-        struct identity_case again = *c;
-        again.says = c->copies != UINT32_MAX ? NULL : c->says;
-        judge_identity(f, &again);
-        free_fixture(f);
-    }
-}
-
-/* ---- an older version delivered, and kept nothing of the target */
-
-/* What happens to the first opening by this version, anywhere between the target's answer and the
- * first batch. */
-static const struct upgrade_case {
-    const char *label;
-    uint32_t retry_in; /* this call of the target's fails once; 0: none */
-    const char *killed_at;
-} upgrade_cases[] = {
-    {"nothing", 0, NULL},
-    {"open fails", 1, NULL},
-    {"identity fails", 2, NULL},
-    {"the next call fails", 3, NULL},
-    {"the call after that fails", 4, NULL},
-    {"begin fails", 5, NULL},
-    {"write fails", 6, NULL},
-    {"killed when opened", 0, "sink-opened"},
-    {"killed when the position is judged", 0, "position-judged"},
-    {"killed when the target is kept", 0, "target-kept"},
-    {"killed when recovered", 0, "sink-recovered"},
-    {"killed in the first batch", 0, "batch-written"},
-};
-
-/* Its position wasn't asked for, so the target has none, or one that stands still. */
-static struct fixture *delivered_by_an_older_version(int kind, uint32_t count) {
-    struct fixture *f = new_fixture(kind);
-    f->config.hooks.report = note;
-    f->config.batch_records = 10;
-    add(f);
-    assert_int_equal(pawl_sink_step(f->sink), 0); /* opens */
-    for (uint32_t n = 0; n < count; n += 10)
-        assert_int_equal(pawl_sink_step(f->sink), 0);
-    close_all(f);
-    strcpy(f->target->identity, "id=1");
-    f->position = true;
-    reports[0] = 0;
-    return f;
-}
-
-static void an_upgrade_may_fail_anywhere(void **state) {
-    (void)state;
-    static const int kinds[] = {PAWL_SINK_TWO_PHASE, PAWL_SINK_IDEMPOTENT};
-    for (size_t i = 0; i < 2 * sizeof upgrade_cases / sizeof upgrade_cases[0]; i++)
-        for (uint64_t stands = 0; stands < 2; stands++) {
-            const struct upgrade_case *c = &upgrade_cases[i / 2];
-            struct fixture *f = delivered_by_an_older_version(kinds[i % 2], 20);
-            f->target->position = stands == 0 ? UINT64_MAX : 10;
-            f->target->retry_in = c->retry_in;
-            if (c->killed_at != NULL)
-                kill_at(f, c->killed_at);
-            else
-                open_log(f);
-            add(f);
-            if (drive(f) < 0 || strstr(reports, "delivered again") != NULL)
-                fail_msg("%s: kind %d: %s%s", c->label, f->kind, status(f).message, reports);
-            for (uint32_t k = 0; k < COUNT; k++)
-                if (f->target->rows[k] != 1)
-                    fail_msg("%s: kind %d: record %u %u times", c->label, f->kind, k,
-                             f->target->rows[k]);
-            free_fixture(f);
-        }
-}
-
-/* What an upgrade allows is not that another target is taken. */
-static void an_upgraded_target_is_known(void **state) {
-    (void)state;
-    struct fixture *f = delivered_by_an_older_version(PAWL_SINK_IDEMPOTENT, COUNT);
-    f->target->position = UINT64_MAX;
-    open_log(f);
-    add(f);
-    assert_true(drive(f) >= 0);
-    close_all(f);
-    strcpy(f->target->identity, "id=2");
-    open_log(f);
-    add(f);
-    assert_int_equal(drive(f), PAWL_PROCESSOR);
-    assert_non_null(strstr(status(f).message, "id was 1 and is 2"));
-    free_fixture(f);
-}
-
-/* Two-phase and idempotent targets that have a position: one that went back is noticed, and neither
- * poison nor an accepted loss is taken for that. */
-static void targets_with_a_position_that_went_back(void **state) {
-    (void)state;
-    static const int kinds[] = {PAWL_SINK_TWO_PHASE, PAWL_SINK_IDEMPOTENT};
-    for (size_t i = 0; i < 2; i++) {
-        struct fixture *f = new_fixture(kinds[i]);
-        f->position = true;
-        f->config.hooks.report = note;
-        f->target->poison = 59; /* the last one: the target stays below the log */
-        reports[0] = 0;
-        for (int n = 0; n < 3; n++) {
-            add(f);
-            assert_true(drive(f) >= 0);
-            all_there(f, 59, "poison at the end");
-            assert_null(strstr(reports, "again"));
-            assert_int_equal(dead_letters(f), 1);
-            close_all(f);
-            open_log(f);
-        }
-        memset(f->target->rows, 0, sizeof f->target->rows);
-        for (uint32_t k = 0; k < 20; k++)
-            f->target->rows[k] = 1;
-        f->target->position = f->target->marker = 20;
-        add(f);
-        assert_true(drive(f) >= 0);
-        all_there(f, 59, "went back");
-        assert_non_null(strstr(reports, "delivered again from 20 on"));
-        assert_int_equal(status(f).redelivered, 39);
-        assert_int_equal(dead_letters(f), 1);
-        if (kinds[i] == PAWL_SINK_TWO_PHASE) { /* and forward, which can't be */
-            close_all(f);
-            open_log(f);
-            put(f, 5);
-            f->target->position = COUNT + 3;
-            add(f);
-            assert_int_equal(drive(f), PAWL_PROCESSOR);
-            assert_non_null(strstr(status(f).message, "the log was restored"));
-        }
-        free_fixture(f);
-    }
-}
-
 /* ---- two-phase, finished by hand */
-
-/* A process that runs the sink and is killed at the point. */
-static void kill_at(struct fixture *f, const char *point) {
-    int rc;
-    if (f->log != NULL)
-        close_all(f);
-    pid_t child = fork();
-    if (child == 0) {
-        killer.point = point, killer.left = 0;
-        f->config.hooks.on_point = kill_here;
-        open_log(f);
-        add(f);
-        drive(f);
-        _exit(0);
-    }
-    assert_int_equal(waitpid(child, &rc, 0), child);
-    assert_int_equal(WEXITSTATUS(rc), 7);
-    open_log(f);
-}
 
 /* Leaves a decided batch [0, 7) that is prepared in the target. */
 static void decide_one(struct fixture *f) {
@@ -652,6 +272,27 @@ static void committed_by_hand_is_recognised(void **state) {
     add(f);
     drive(f);
     all_there(f, UINT64_MAX, "by hand");
+    free_fixture(f);
+}
+
+/* The log has decided on it, so no record of it goes elsewhere: the sink stops, and says which. */
+static void a_decided_batch_is_never_given_up(void **state) {
+    (void)state;
+    struct fixture *f = new_fixture(PAWL_SINK_TWO_PHASE);
+    f->target->poison_prepared = true;
+    add(f);
+    assert_int_equal(drive(f), PAWL_PROCESSOR);
+    assert_non_null(strstr(status(f).message, "commit_prepared"));
+    assert_int_equal(dead_letters(f), 0);
+    assert_int_equal(status(f).poisoned, 0);
+    close_all(f);
+    f->target->poison_prepared = false;
+    open_log(f);
+    add(f);
+    assert_true(drive(f) >= 0);
+    all_there(f, UINT64_MAX, "refused once decided");
+    assert_int_equal(dead_letters(f), 0);
+    no_decision_is_open(f, "refused once decided");
     free_fixture(f);
 }
 
@@ -814,6 +455,28 @@ static void old_promises_hide_none(void **state) {
 
 /* ---- a thread of its own */
 
+/* The log loses records of a batch whose bounds it has promised: what is left of it goes as a batch
+ * of its own, under a promise of its own. */
+static void a_promised_batch_that_is_cut(void **state) {
+    (void)state;
+    struct fixture *f = new_fixture(STABLE);
+    kill_at(f, "batch-promised");
+    loses.from = 3, loses.to = 5;
+    f->config.hooks.report = note;
+    reports[0] = 0;
+    add(f);
+    int rc = drive(f);
+    loses.to = 0;
+    if (rc < 0)
+        fail_msg("it stopped: %s", status(f).message);
+    if (strstr(reports, "offsets 3 to 5 are lost in the log") == NULL)
+        fail_msg("said: %s", reports);
+    for (uint32_t k = 0; k < COUNT; k++)
+        assert_int_equal(f->target->rows[k], k != 3 && k != 4);
+    no_decision_is_open(f, "cut");
+    free_fixture(f);
+}
+
 static void a_thread_drains_what_is_there(void **state) {
     (void)state;
     for (int kind = PAWL_SINK_TRANSACTIONAL; kind <= STABLE; kind++) {
@@ -838,17 +501,15 @@ int main(void) {
         cmocka_unit_test(poison_stops_where_it_is_told_to),
         cmocka_unit_test(what_the_target_lost_is_delivered_again),
         cmocka_unit_test(a_target_beyond_the_log_stops_it),
-        cmocka_unit_test(another_target_is_noticed),
-        cmocka_unit_test(an_upgrade_may_fail_anywhere),
-        cmocka_unit_test(an_upgraded_target_is_known),
-        cmocka_unit_test(targets_with_a_position_that_went_back),
         cmocka_unit_test(rolled_back_by_hand_is_told),
         cmocka_unit_test(committed_by_hand_is_recognised),
         cmocka_unit_test(what_nobody_decided_is_rolled_back),
+        cmocka_unit_test(a_decided_batch_is_never_given_up),
         cmocka_unit_test(decisions_that_cannot_be_listed_are_not_passed_over),
         cmocka_unit_test(decisions_that_others_finish_meanwhile_hide_none),
         cmocka_unit_test(decisions_outlive_a_change_of_guarantee_and_kind),
         cmocka_unit_test(old_promises_hide_none),
+        cmocka_unit_test(a_promised_batch_that_is_cut),
         cmocka_unit_test(a_thread_drains_what_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

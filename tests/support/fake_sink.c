@@ -122,6 +122,8 @@ static int fake_commit_prepared(void *self, const pawl_sink_batch *b, pawl_fault
         return away(e);
     if (p == NULL)
         return PAWL_GONE;
+    if (f->poison_prepared)
+        return pawl_fault_set(e, PAWL_POISON, "a row violates a constraint");
     for (size_t i = 0; i < FAKE_RECORDS; i++)
         f->rows[i] += p->has[i];
     f->marker = p->to > f->marker ? p->to : f->marker;

@@ -35,6 +35,7 @@ struct fake {
     bool poison_untold;   /* without naming the record */
     bool poison_misnamed; /* naming one that isn't in the batch */
     bool poison_at_end;   /* only at commit or prepare */
+    bool poison_prepared; /* commit_prepared() refuses the batch */
     uint32_t retry_every; /* every n-th call returns RETRY; 0: none */
     uint32_t retry_in;    /* the n-th call from now on, once; 0: none */
     bool retry_after;     /* after the call has taken effect */
