@@ -171,6 +171,36 @@ ended 1 "finite, with failed parts"
 [ "$(wc -l <got)" = 3000 ] || bad "finite, with failed parts: $(wc -l <got)"
 echo "finite, with failed parts: well"
 
+# ---- a stream keeps its partitions, and a decided batch of a sink that is gone is said
+
+fresh
+echo 'one line' >one
+{ top; cat <<'Y'; } >p.yaml
+sources: {f: {type: file, path: one, to: a, follow: false, line_max: 100k}}
+sinks: {k: {type: file, from: a, directory: out}}
+Y
+run
+ended 0 "set-up"
+for n in 2 4; do
+    rm -rf other && "$pawl" init other --segment-size 1M && "$pawl" stream create other a --partitions 3
+    printf 'log: {directory: other}\nstreams: {a: {partitions: %s}}\n' $n >q.yaml
+    printf 'sources: {f: {type: file, path: one, to: a, follow: false}}\n' >>q.yaml
+    "$pawl" run q.yaml >stdout 2>err && bad "$n partitions instead of 3 are taken"
+    grep -q "the stream has 3 partitions in the log and $n" err || bad "partitions: $(cat err)"
+done
+rm -rf out log
+"$pawl" init log --segment-size 1M && "$pawl" stream create log a && "$pawl" stream create log b &&
+    "$pawl" stream create log c && "$pawl" ingest log a one >/dev/null || bad "set-up"
+"$(dirname "$pawl")/tests/prog_sink" log gone a file 'at=batch-decided:1:kill -9 $PPID' : \
+    directory=out >/dev/null 2>&1
+{ top; cat <<'Y'; } >p.yaml
+sources: {f: {type: file, path: one, to: b, follow: false, line_max: 100k}}
+Y
+"$pawl" run p.yaml >stdout 2>err || bad "without the sink: $?"
+grep -q 'the batch pawl-.* was decided and is not settled' err || bad "unsettled: not said"
+"$pawl" processor forget log gone 2>err && bad "a sink with a decided batch is forgotten"
+echo "partitions, and a decided batch: well"
+
 # ---- a slow program and its pauses delay no neighbour
 
 fresh

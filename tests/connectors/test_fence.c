@@ -340,6 +340,33 @@ static void left_on_purpose(void **state) {
 }
 
 /* A process that merely has a number, a name or a similar token is none of ours. */
+/* Only a run that succeeded, and that ended where the next one begins or before, leaves nothing to
+ * wait for. */
+static void what_a_run_follows(void **state) {
+    static const struct {
+        uint64_t done, from;
+        bool follows;
+    } cases[] = {{5, 5, true},
+                 {5, 6, true},
+                 {5, 4, false},
+                 {0, 0, true},
+                 {FENCE_UNSURE, 0, false},
+                 {FENCE_UNSURE, 1, false},
+                 {FENCE_UNSURE, 5, false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fence_memory m;
+        fence_memory_init(&m);
+        assert_false(fence_follows(&m, 1, 0, cases[i].from)); /* none is known */
+        fence_done(&m, 1, 0, cases[i].done);
+        assert_int_equal(fence_follows(&m, 1, 0, cases[i].from), cases[i].follows);
+        assert_false(fence_follows(&m, 1, 1, cases[i].from)); /* another partition */
+        fence_done(&m, 1, 0, 7);
+        assert_int_equal(fence_follows(&m, 1, 0, 7), true);
+        fence_memory_free(&m);
+    }
+}
+
 static void strangers(void **state) {
     static const uint8_t log_id[16] = {1, 2, 3};
     static const struct {
@@ -445,10 +472,11 @@ int main(int argc, char **argv) {
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_killed_pawl),   cmocka_unit_test(ends_with_pawl),
-        cmocka_unit_test(waits_if_told),   cmocka_unit_test(a_failed_run),
-        cmocka_unit_test(left_on_purpose), cmocka_unit_test(strangers),
-        cmocka_unit_test(only_the_lock),   cmocka_unit_test(taken_by_another_user),
+        cmocka_unit_test(a_killed_pawl),      cmocka_unit_test(ends_with_pawl),
+        cmocka_unit_test(waits_if_told),      cmocka_unit_test(a_failed_run),
+        cmocka_unit_test(left_on_purpose),    cmocka_unit_test(strangers),
+        cmocka_unit_test(only_the_lock),      cmocka_unit_test(taken_by_another_user),
+        cmocka_unit_test(what_a_run_follows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -577,6 +577,31 @@ static void window_agrees_with_a_list(void **state) {
     free_fixture(f);
 }
 
+/* After each batch, retention must leave the last records of the output, as many as the window has:
+ * a restart reads them back. */
+static void window_is_held_at_each_moment(void **state) {
+    enum { WINDOW = 7, IDS = 12 };
+    (void)state;
+    struct fixture *f = new_fixture();
+    char value[16];
+    pawl_stream_info out;
+    pawl_bounds b;
+    uint64_t held;
+    assert_int_equal(pawl_stream_find(f->log, "out", &out), 0);
+    attach(f, "p", "in", "dedup", (const char *[]){"to=out", "id=value", "window=7", NULL});
+    for (unsigned i = 0; i < 60; i++) {
+        snprintf(value, sizeof value, "%u", i % IDS);
+        append(f, "", value);
+        assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+        assert_int_equal(pawl_partition_bounds(f->log, out.id, 0, &b), 0);
+        assert_int_equal(b.end, i + 1);
+        assert_int_equal(pawl_position_get(f->log, "p.window", out.id, 0, &held), 0);
+        assert_true(held == 0 || b.end - held >= WINDOW);
+        assert_true(b.end - held <= 4 * WINDOW); /* and not much more */
+    }
+    free_fixture(f);
+}
+
 /* Where no setting has a line, none is told. */
 static void no_lines(void **state) {
     pawl_error e = {0};
@@ -624,6 +649,7 @@ int main(void) {
         cmocka_unit_test(late_program),
         cmocka_unit_test(window_moves_on),
         cmocka_unit_test(window_agrees_with_a_list),
+        cmocka_unit_test(window_is_held_at_each_moment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,8 +23,70 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "connectors/file/sink_file.h"
 #include "tests/support/file_sink.h"
 #include "tests/support/skip.h"
+
+/* ---- what it remembers, and answers */
+
+static void a_note_is_taken_whole_or_not(void **state) {
+    (void)state;
+    struct file_note n = {.directory = 7, .path = 8, .shown = 2, .to = 9, .first = FILE_NONE}, got;
+    char text[FILE_NOTE_SIZE], more[FILE_NOTE_SIZE + 40];
+    static const char *const rests[] = {" ", ".first", ".first3", ".rotating", ".x", "0", "-1"};
+    for (int part = 0; part < 2; part++) {
+        file_note_encode(&n, text);
+        assert_true(file_note_decode(&got, text));
+        assert_int_equal(got.to, 9);
+        for (size_t i = 0; i < sizeof rests / sizeof *rests; i++) {
+            bool really = part != 0 && i == 3; /* the only one that says something */
+            really |= i == 5;                  /* to 90, begun 110 */
+            snprintf(more, sizeof more, "%s%s", text, rests[i]);
+            if (!really && file_note_decode(&got, more))
+                fail_msg("taken: %s", more);
+        }
+        for (size_t len = 0; len + 1 < strlen(text); len++) { /* a beginning of it */
+            char *shorter = strndup(text, len);
+            bool same = file_note_decode(&got, shorter);
+            if (same && got.to == 9 && part == 0)
+                fail_msg("taken: %s", shorter);
+            free(shorter);
+        }
+        n.first = 3, n.length = 60, n.hash = 5, n.begun_s = 11;
+    }
+}
+
+/* A prepared batch is there once it is committed, and not if it is rolled back. */
+static void what_is_rolled_back_is_not_committed(void **state) {
+    (void)state;
+    struct files *f = fsink_new();
+    for (int commits = 0; commits < 2; commits++) {
+        char directory[120];
+        uint64_t from, to;
+        pawl_sink_ops o = PAWL_SINK_OPS_INIT;
+        pawl_setting s[] = {{"directory", directory, 1}};
+        pawl_fault why;
+        pawl_sink_batch b = {
+            .sink = "out", .stream = "in", .stream_id = f->in, .name = "pawl-x", .to = 1};
+        pawl_record r = {.value = "v", .value_len = 1};
+        snprintf(directory, sizeof directory, "%s/out%d", f->dir, commits);
+        assert_int_equal(pawl_sink_make("file", &(pawl_settings){.items = s, .count = 1}, &o, NULL),
+                         0);
+        assert_int_equal(o.open(o.self, &b, &why), PAWL_DONE);
+        assert_int_equal(o.check(o.self, &b, "", &from, &to, &why), PAWL_DONE);
+        assert_int_equal(o.begin(o.self, &b, &why), PAWL_DONE);
+        assert_int_equal(o.write(o.self, &b, &r, 1, &why), PAWL_DONE);
+        assert_int_equal(o.prepare(o.self, &b, &why), PAWL_DONE);
+        assert_int_equal(o.committed(o.self, &b, &why), PAWL_GONE);
+        assert_int_equal(commits ? o.commit_prepared(o.self, &b, &why)
+                                 : o.rollback_prepared(o.self, &b, &why),
+                         PAWL_DONE);
+        assert_int_equal(o.committed(o.self, &b, &why), commits ? PAWL_DONE : PAWL_GONE);
+        o.destroy(o.self);
+    }
+    fsink_add(f);
+    fsink_free(f);
+}
 
 /* ---- what is shown */
 
@@ -267,6 +329,8 @@ static void bad_settings(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_note_is_taken_whole_or_not),
+        cmocka_unit_test(what_is_rolled_back_is_not_committed),
         cmocka_unit_test(whole_stream),
         cmocka_unit_test(json_and_lengths),
         cmocka_unit_test(killed_at_each_call),

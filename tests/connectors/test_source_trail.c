@@ -530,6 +530,26 @@ static void links_are_switched(void **state) {
         }
 }
 
+/* Beside the target of a link is what was rotated more than once while the source was down. */
+static void rotated_beside_the_target(void **state) {
+    (void)state;
+    struct feed *f = follow("file", "app");
+    sh(f, "mkdir r1 && ln -s r1/app app");
+    lines(f, "r1/app", 0, 10, true);
+    feed_begin(f);
+    comes(f);
+    feed_end(f);
+    lines(f, "r1/app", 10, 20, true);
+    sh(f, "mv r1/app r1/app.1");
+    lines(f, "r1/app", 20, 30, true);
+    sh(f, "mv r1/app.1 r1/app.2; mv r1/app r1/app.1");
+    lines(f, "r1/app", 30, 40, true);
+    feed_begin(f);
+    comes(f);
+    assert_int_equal(f->warnings, 0);
+    feed_free(f);
+}
+
 /* ---- errors that pass */
 
 static void too_many_open_files(void **state) {
@@ -664,6 +684,7 @@ int main(void) {
         cmocka_unit_test(names_come_and_go),
         cmocka_unit_test(places_that_come_later),
         cmocka_unit_test(links_are_switched),
+        cmocka_unit_test(rotated_beside_the_target),
         cmocka_unit_test(too_many_open_files),
         cmocka_unit_test(unreadable_for_a_while),
         cmocka_unit_test(a_start_is_durable_at_once),
