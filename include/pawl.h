@@ -759,9 +759,7 @@ PAWL_API void pawl_stop_clear(pawl *p);
  * enough.
  * Errors: INVALID, LIMIT, FULL, IO, READ_ONLY. */
 PAWL_API PAWL_CHECKED int pawl_processor_register(pawl *p, const char *name, uint32_t *id);
-/* Forgets a processor, its positions and its open decisions, durably; it no longer holds back
- * retention. A decision whose effect is still in doubt (a prepared batch of a sink, "pawl-...")
- * must be settled before: pawl_decision_at() lists them.
+/* Forgets a processor, its positions and open decisions, durably; it holds back retention no more.
  * Errors: NOT_FOUND, BUSY (running), FULL, IO. */
 PAWL_API PAWL_CHECKED int pawl_processor_forget(pawl *p, const char *name);
 

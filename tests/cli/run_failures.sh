@@ -182,7 +182,8 @@ Y
 run
 ended 0 "set-up"
 for n in 2 4; do
-    rm -rf other && "$pawl" init other --segment-size 1M && "$pawl" stream create other a --partitions 3
+    rm -rf other && "$pawl" init other --segment-size 1M &&
+        "$pawl" stream create other a --partitions 3 || bad "set-up"
     printf 'log: {directory: other}\nstreams: {a: {partitions: %s}}\n' $n >q.yaml
     printf 'sources: {f: {type: file, path: one, to: a, follow: false}}\n' >>q.yaml
     "$pawl" run q.yaml >stdout 2>err && bad "$n partitions instead of 3 are taken"

@@ -31,7 +31,13 @@
 
 static void a_note_is_taken_whole_or_not(void **state) {
     (void)state;
-    struct file_note n = {.directory = 7, .path = 8, .shown = 2, .to = 9, .first = FILE_NONE}, got;
+    struct file_note n = {.directory = 7,
+                          .path = 8,
+                          .shown = 2,
+                          .to = 9,
+                          .first = FILE_NONE,
+                          .last_first = FILE_NONE},
+                     got;
     char text[FILE_NOTE_SIZE], more[FILE_NOTE_SIZE + 40];
     static const char *const rests[] = {" ", ".first", ".first3", ".rotating", ".x", "0", "-1"};
     for (int part = 0; part < 2; part++) {

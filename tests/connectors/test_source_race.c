@@ -408,7 +408,8 @@ static void each_place(void **state) {
         return;
     }
     for (number = 0; number < (int)(sizeof scenarios / sizeof *scenarios); number++)
-        for (kind = 0; kind < 3; kind++) {
+        for (kind = 0; kind < (strchr(scenarios[number].steps, 'e') != NULL ? 2 : 3); kind++) {
+            /* a glob that matches backups: a backup may come twice, with a warning */
             int calls = try(number, kind, K_MAX + 1, 0);
             if (one != NULL)
                 tried += try_all(number, kind, calls);
