@@ -82,7 +82,7 @@ class Writer:
             self.put(OPEN)
             self.flush()
 
-    # ---- Bytes -------------------------------------------------------------------------------------------------------
+    # ---- Bytes -----------------------------------------------------------------------------------
 
     def image(self, index):
         return self.images.setdefault(index, bytearray(self.size))
@@ -124,14 +124,14 @@ class Writer:
         self.features = (read & ~1 | (1 if any(own) else 0), write | 2, ignore)
 
     def turn_key(self, fresh):
-        """The next segment gets the key that was to come next; a log without keys only names its first one."""
+        """The next segment gets the next key; a log without keys only names its first one."""
         old = self.carried[:96].ljust(96, b"\0") if self.features[1] & 2 else bytes(96)
         self._set_keys(old[32:64], old[64:96], fresh)
 
     def _hash(self, data, lsn):
         return xxh3_64(data, self.keys[lsn // self.size])
 
-    # ---- Frames and groups -------------------------------------------------------------------------------------------
+    # ---- Frames and groups -----------------------------------------------------------------------
 
     def put(self, kind, runs=(), kind_flags=None, durable=None, epoch=None, link=None, flags=0):
         """A frame at the end of the current group, which it begins if there is none."""
@@ -243,7 +243,7 @@ class Writer:
         if not self._grouping:
             self.flush()
 
-    # ---- Marks -------------------------------------------------------------------------------------------------------
+    # ---- Marks -----------------------------------------------------------------------------------
 
     def mark(self):
         return copy.deepcopy(self.s)
@@ -254,7 +254,7 @@ class Writer:
             self.zero(keep, self.s.pos)
         self.s = copy.deepcopy(mark)
 
-    # ---- Segments and incarnations -----------------------------------------------------------------------------------
+    # ---- Segments and incarnations ---------------------------------------------------------------
 
     def _begin_segment(self, link, seal_lsn):
         s = self.s
@@ -377,7 +377,7 @@ class Writer:
         # Only later checkpoints leave its spans out.
         self.s.spans.pop(index, None)
 
-    # ---- Transactions ------------------------------------------------------------------------------------------------
+    # ---- Transactions ----------------------------------------------------------------------------
 
     def txn(self):
         return Txn(self)
@@ -451,7 +451,7 @@ class Writer:
             if row
         ]
 
-    # ---- Results -----------------------------------------------------------------------------------------------------
+    # ---- Results ---------------------------------------------------------------------------------
 
     def expected(self):
         """{stream: {partition: [values]}} as a reader must see it, and {stream: {partition: first offset}}."""
