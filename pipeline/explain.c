@@ -71,6 +71,7 @@ static int with_commit(pawl *p, uint32_t stream, uint32_t partition, uint64_t of
     if (file < 0)
         return file;
     scan_begin(&s, p->io, &p->mem, file, &h, true);
+    scan_one(&s);
     rc = scan_jump(&s, lsn);
     if (rc == 0)
         rc = scan_next(&s, &f);

@@ -293,6 +293,7 @@ static int spilled_from_disk(struct pawl_reader *r, const struct away *away) {
                           (unsigned long long)lsn);
     }
     scan_begin(&s, p->io, &p->mem, file, &sh, false);
+    scan_one(&s);
     int rc = scan_jump(&s, e->lsn);
     if (rc == 0)
         rc = scan_next(&s, &f);

@@ -95,6 +95,10 @@ void scan_whole(struct scan *s) {
     s->whole = true;
 }
 
+void scan_one(struct scan *s) {
+    s->chunk = BLOCK;
+}
+
 void scan_much(struct scan *s, uint64_t until) {
     s->much = until >= offset_of(s, s->at) + 2 * s->chunk;
 }

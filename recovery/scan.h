@@ -77,6 +77,8 @@ void scan_begin(struct scan *s, struct seam *io, struct mem *m, int file,
 /* Directly after scan_begin(): all of the segment is going to be read, in order. Takes more memory,
  * and has it read without a pause. */
 void scan_whole(struct scan *s);
+/* Directly after scan_begin(): one frame alone is going to be read, and only its own blocks are. */
+void scan_one(struct scan *s);
 /* All up to the file offset `until` is going to be read, in order. */
 void scan_much(struct scan *s, uint64_t until);
 /* Behind scan_whole(): the segment in `file` follows, whole, and what is free to read ahead begins
