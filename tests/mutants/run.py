@@ -41,12 +41,16 @@ C_TESTS = [
     "failed_processor", "feeds", "frame", "syslog_parse", "source_socket", "source_syslog", "source_tls",
     "net_peer", "listen", "log_plants",
 ]
+FUZZ_TESTS = ["fuzz_forged_open", "fuzz_forged_check", "fuzz_forged_repair"]  # their corpora
 
 
 def core_catchers(build):
     sim = os.path.join(build, "tests/sim/sim")
     yield "sim_kept_plans", [sim, "replay", os.path.join(ROOT, "tests/sim/kept.plans")]
     yield "sim_walk", [sim, "walk", "--from", "1", "--count", "80", "--jobs", "2"]
+    for name in FUZZ_TESTS:
+        yield name, [os.path.join(build, "tests/fuzz/" + name),
+                     os.path.join(ROOT, "tests/fuzz/corpus/" + name[len("fuzz_"):])]
     for name in C_TESTS:
         yield name, [os.path.join(build, "tests/test_" + name)]
     yield "sim_walk, longer", [sim, "walk", "--from", "81", "--count", "100000", "--seconds", "40",
@@ -71,7 +75,7 @@ def catchers(build, names):
 def targets(names):
     """What these tests need: their own programs; a script needs the command and what helps it."""
     if names is None:
-        return ["sim"] + ["test_" + name for name in C_TESTS]
+        return ["sim"] + ["test_" + name for name in C_TESTS] + FUZZ_TESTS
     programs = set()
     for name in names:
         if glob.glob(os.path.join(ROOT, "tests/*/test_%s.c" % name)):
