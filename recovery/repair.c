@@ -326,6 +326,12 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
 static int rebuild_header(struct repair *r, const struct segment_header *like, int file) {
     struct segment_header guess = *like;
     uint64_t index = like->index;
+    char name[24];
+    segment_name(name, index, "seg");
+    if (index > LSN_MAX / like->segment_size - 1) /* as segment_decode() has it */
+        return fail_at(PAWL_DAMAGED, 0, "", name, NO_LSN,
+                       "the file %s has a number that no log reaches; move it out of the directory",
+                       name);
     TRY(guess_header(r, file, like, &guess));
     uint8_t *head = mem_alloc_block(r->mem, SEGMENT_HEADER_SIZE);
     if (head == NULL)

@@ -367,4 +367,6 @@ MUTANTS = [
     ("sink-name-of-any-length", "PAWL-2", "wal/format_runs.c",
      "if (e->name_len == 0 || e->name_len > SINK_NAME_MAX || !bytes_fit(len, *at, size))",
      "if (!bytes_fit(len, *at, size))"),
+    ("file-of-any-number-rebuilt", "PAWL-8", "recovery/repair.c",
+     "if (index > LSN_MAX / like->segment_size - 1)", "if (index > UINT64_MAX - 1)"),
 ]
