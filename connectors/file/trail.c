@@ -579,6 +579,8 @@ static void see_file(struct trail *s, struct look *l, struct file *x) {
     if (action == FILE_LOST && x->place != PLACE_LOST && v.bytes == BYTES_NONE &&
         (s->glob == NULL ? !something_new(l, x) : l->survey.count == 0))
         action = FILE_WAIT;
+    if (action == FILE_LET_GO && x->awaited)
+        action = FILE_LINGER;
     if (x->old_item && v.bytes == BYTES_NONE && !l->survey.error && !l->survey.absent) {
         files_remove(s, x); /* its name is gone, as it was for the older version */
         return;

@@ -138,6 +138,7 @@ struct file {
     bool changed;         /* the bytes before the position are others */
     bool dirty;           /* the position is to be committed without records */
     bool ended;           /* final, and at its end */
+    bool awaited;         /* a copy of it is read from its end: it isn't let go before */
     bool over;            /* there are more files than the source may read */
     bool leaving;         /* is forgotten as soon as the position is given */
     int wd;               /* of inotify; -1: not watched */

@@ -273,7 +273,7 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
         break;
     case NEW_COPY: /* only what is left when all that can be read there was read */
         if (with->error == 0 && !with->ended && !trail_at_end(with))
-            s->holds = true;
+            with->awaited = s->holds = true;
         else
             continue_in(s, with, e, common);
         break;
@@ -426,9 +426,12 @@ static void see_group(struct trail *s, struct entry *from, struct entry *to) {
     struct entry *last = NULL;
     bool some_lost = false;
     uint64_t lost = newest_lost(s, from->base, &some_lost);
-    for (struct entry *e = from; e < to; e++)
+    for (struct entry *e = from; e < to; e++) {
+        if (e->file != NULL)
+            forget_held(s, e); /* once it was read, it isn't new any more */
         if (e->file != NULL && e->file->place != PLACE_LOST)
             last = e;
+    }
     for (struct entry *e = from; e < to; e++) {
         if (e->file != NULL || (s->glob != NULL && e->size == 0))
             continue;
@@ -455,6 +458,8 @@ void trail_see_new(struct trail *s, struct look *l) {
     struct survey *v = &l->survey;
     size_t before = s->not_read;
     s->not_read = 0;
+    for (size_t i = 0; i < s->count; i++)
+        s->files[i]->awaited = false;
     if (s->glob == NULL && !s->begun) {
         begin_first(s, l);
         return;
