@@ -266,7 +266,7 @@ static int apply_spilled(struct tables *t, const struct frame_header *h, const s
         return damaged(h, "a reference to a spilled run is not well formed");
     if (e.lsn < t->epoch_from)
         return damaged(h, "a spilled run of an earlier incarnation");
-    TRY(tables_use_spill(t, &(struct spill_used){e.lsn, r->stream, r->partition}));
+    TRY(spill_refs_take(&t->spills, e.lsn, r));
     uint64_t from = e.lsn / t->segment_size, to = h->lsn / t->segment_size;
     return from != to ? tables_set_span(t, to, from) : 0;
 }
@@ -474,7 +474,7 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
     t->age = old.age;
     t->epoch = old.epoch;
     t->epoch_from = old.epoch_from;
-    tables_move_spills(t, &old);
+    t->spills = old.spills;
     t->begun = true;
     /* the checkpoint of segment 0 is empty, and knows it */
     t->counted = h->ids != NULL && h->lsn == SEGMENT_HEADER_SIZE;

@@ -107,44 +107,59 @@ int pawl_explain(pawl *p, uint32_t stream, uint32_t partition, uint64_t offset, 
 struct counted {
     uint32_t stream, partition;
     uint64_t base, before, in;
+    uint32_t entry; /* that `in` is of */
 };
 struct search {
     uint32_t stream, partition;
     uint64_t offset;
     struct counted *counts;
     uint32_t count, cap;
+    struct lookup lookup;
+    uint32_t entry; /* the number of the entry looked at */
     pawl_outside_place *place;
     bool found, by_length;
     uint32_t step;
 };
 
-static uint64_t base_of(const struct frame_header *h, const uint8_t *frame, uint32_t stream,
-                        uint32_t partition) {
+static struct counted *counted_find(const struct search *s, uint32_t stream, uint32_t partition) {
+    const struct lookup *l = &s->lookup;
+    uint32_t at, hash = lookup_hash(l, stream, partition);
+    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+        if (s->counts[i].stream == stream && s->counts[i].partition == partition)
+            return &s->counts[i];
+    return NULL;
+}
+
+/* A row for each partition that the commit has records of. */
+static int count_partitions(pawl *p, struct search *s, const struct frame_header *h,
+                            const uint8_t *frame) {
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         const uint8_t *ignored;
         frame_run(frame, h, i, &r, &ignored);
-        if (run_has_records_of(&r, stream, partition))
-            return r.base;
+        if (!run_has_records(&r) || counted_find(s, r.stream, r.partition) != NULL)
+            continue;
+        TRY(lookup_reserve(&s->lookup, 1));
+        TRY(tx_grow(p, (void **)&s->counts, s->count, &s->cap, sizeof *s->counts));
+        lookup_add(&s->lookup, lookup_hash(&s->lookup, r.stream, r.partition), s->count);
+        s->counts[s->count++] = (struct counted){r.stream, r.partition, r.base, 0, 0, 0};
     }
-    return NO_OFFSET;
+    return 0;
 }
 
-static int counted_of(pawl *p, struct search *s, const struct frame_header *h, const uint8_t *frame,
+/* The row of a span's partition; what earlier entries covered of it is behind. */
+static int counted_of(const struct search *s, const struct frame_header *h,
                       const struct origin_span *span, struct counted **out) {
-    for (uint32_t i = 0; i < s->count; i++)
-        if (s->counts[i].stream == span->stream && s->counts[i].partition == span->partition) {
-            *out = &s->counts[i];
-            return 0;
-        }
-    uint64_t base = base_of(h, frame, span->stream, span->partition);
-    if (base == NO_OFFSET)
+    struct counted *c = *out = counted_find(s, span->stream, span->partition);
+    if (c == NULL)
         return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
                        "the commit at LSN %llu names the origin of records that it doesn't have",
                        (unsigned long long)h->lsn);
-    TRY(tx_grow(p, (void **)&s->counts, s->count, &s->cap, sizeof *s->counts));
-    *out = &s->counts[s->count++];
-    **out = (struct counted){span->stream, span->partition, base, 0, 0};
+    if (c->entry != s->entry) {
+        c->before += c->in;
+        c->in = 0;
+        c->entry = s->entry;
+    }
     return 0;
 }
 
@@ -170,13 +185,14 @@ static void take_entry(struct search *s, const struct origin_entry *e, uint64_t 
 }
 
 /* Does this entry cover the record? */
-static int search_entry(pawl *p, struct search *s, const struct frame_header *h,
-                        const uint8_t *frame, const struct origin_entry *e) {
+static int search_entry(struct search *s, const struct frame_header *h,
+                        const struct origin_entry *e) {
     struct origin_span span;
     struct counted *c;
+    s->entry++;
     origin_spans(e, &span);
     while (origin_next_span(e, &span)) {
-        TRY(counted_of(p, s, h, frame, &span, &c));
+        TRY(counted_of(s, h, &span, &c));
         uint64_t first = c->base + c->before + c->in;
         if (c->stream == s->stream && c->partition == s->partition && s->offset >= first &&
             s->offset - first < span.count) {
@@ -188,16 +204,13 @@ static int search_entry(pawl *p, struct search *s, const struct frame_header *h,
         }
         c->in += span.count;
     }
-    for (uint32_t i = 0; i < s->count; i++) {
-        s->counts[i].before += s->counts[i].in;
-        s->counts[i].in = 0;
-    }
     return 0;
 }
 
 static int search_frame(pawl *p, const struct frame_header *h, const uint8_t *frame, void *arg) {
     struct search *s = arg;
     uint64_t left = frame_records(h, frame);
+    TRY(count_partitions(p, s, h, frame));
     for (uint32_t i = 0; i < h->runs && !s->found; i++) {
         struct run r;
         struct origin_entry e;
@@ -210,7 +223,7 @@ static int search_frame(pawl *p, const struct frame_header *h, const uint8_t *fr
                                "an origin of the commit at LSN %llu does not fit its run",
                                (unsigned long long)h->lsn);
             left -= e.records;
-            TRY(search_entry(p, s, h, frame, &e));
+            TRY(search_entry(s, h, &e));
             if (s->found) {
                 pthread_mutex_lock(&p->mutex); /* for the name */
                 const struct producer *row = tables_producer(&p->tables, e.producer);
@@ -248,8 +261,9 @@ static int add_lengths(pawl *p, const struct counted *c, uint64_t count, uint32_
 static int by_length(pawl *p, const struct search *s) {
     uint64_t at = s->place->from, end = 0;
     for (uint32_t i = 0; i < s->count; i++)
-        TRY(add_lengths(p, &s->counts[i], s->counts[i].in, s->step, &at));
-    struct counted own = {s->stream, s->partition, s->offset, 0, 1};
+        if (s->counts[i].entry == s->entry)
+            TRY(add_lengths(p, &s->counts[i], s->counts[i].in, s->step, &at));
+    struct counted own = {s->stream, s->partition, s->offset, 0, 1, 0};
     TRY(add_lengths(p, &own, 1, s->step, &end));
     s->place->at = at;
     /* the last line of a file may lack its newline */
@@ -263,12 +277,15 @@ int pawl_explain_outside(pawl *p, uint32_t stream, uint32_t partition, uint64_t 
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     TRY(pawl_struct_give(out, OUTSIDE_PLACE_FIRST, &own, sizeof own, "pawl_outside_place"));
+    if (p == NULL)
+        return fail(PAWL_INVALID, "the handle is NULL");
     struct search s = {.stream = stream, .partition = partition, .offset = offset, .place = &own};
+    lookup_init(&s.lookup, &p->mem);
     int rc = with_commit(p, stream, partition, offset, search_frame, &s);
     if (rc == 0 && s.by_length)
         rc = by_length(p, &s);
-    if (p != NULL)
-        mem_free(&p->mem, s.counts, s.cap * sizeof *s.counts);
+    mem_free(&p->mem, s.counts, s.cap * sizeof *s.counts);
+    lookup_free(&s.lookup);
     return rc < 0
                ? rc
                : pawl_struct_give(out, OUTSIDE_PLACE_FIRST, &own, sizeof own, "pawl_outside_place");

@@ -207,6 +207,7 @@ static int refresh(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     p->follow.writer = writer;
     engine_leave(p);
+    p->follow.front.work = p->follow.apply.work = 0; /* a frame may be half written each time */
     TRY(advance_front(p));
     TRY(trust_the_rest(p));
     return apply_known(p);

@@ -92,6 +92,8 @@ static int judge_log(struct judge *j, struct seam *io, bool writable, bool audit
                        .ctx = j};
     struct log_extent x;
     int rc = log_extent_find(io, j->mem, false, &x);
+    lookup_init(&j->spill_lookup, j->mem);
+    lookup_init(&j->end_lookup, j->mem);
     tables_init(&j->tables, j->mem, rc == 0 ? x.newest.segment_size : MIB);
     if (rc == 0 && audit)
         rc = begin_outside(j, &x);

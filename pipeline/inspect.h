@@ -10,9 +10,15 @@
 #include "pipeline/outside.h"
 #include "recovery/verify.h"
 
-/* A SPILL frame that no commit has referred to yet. */
+/* A run of a SPILL frame that no commit has referred to yet. */
 struct spill_seen {
     uint64_t lsn, hash;
+    uint32_t stream, partition, run, count;
+};
+/* Where the records of a partition end in the frame that is judged, as far as it has been. */
+struct run_end {
+    uint32_t stream, partition;
+    uint64_t end;
 };
 
 /* The memory of verify, audit, repair and dump, unless the caller says another cap (PAWL-11). The
@@ -39,6 +45,10 @@ struct judge {
     uint64_t epoch;               /* of the last frame */
     struct spill_seen *spills;
     uint32_t spill_count, spill_cap;
+    struct lookup spill_lookup;
+    struct run_end *ends;
+    uint32_t end_count, end_cap;
+    struct lookup end_lookup;
 };
 
 /* -- inspect_lost.c */

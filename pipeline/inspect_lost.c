@@ -55,38 +55,55 @@ static uint64_t next_offset(const struct judge *j, uint32_t stream, uint32_t par
     return s != NULL && partition < s->partitions ? s->parts[partition].next : 0;
 }
 
-/* The offset at which a commit's run should begin: after the frame's previous run of that
- * partition, or else the partition's next offset. */
-static uint64_t expected_base(const struct judge *j, const struct frame_header *h,
-                              const uint8_t *frame, uint32_t i) {
-    struct run r, before;
-    const uint8_t *ignored;
-    frame_run(frame, h, i, &r, &ignored);
-    for (uint32_t k = i; k-- > 0;) {
-        frame_run(frame, h, k, &before, &ignored);
-        if (run_has_records_of(&before, r.stream, r.partition))
-            return before.base + before.count;
-    }
-    return next_offset(j, r.stream, r.partition, r.base);
+/* ---- the ends of partitions in the frame being judged */
+
+static uint32_t end_hash(const struct judge *j, uint32_t stream, uint32_t partition) {
+    return lookup_hash(&j->end_lookup, stream, partition);
 }
 
-static void find_records(struct judge *j, const struct frame_header *h, const uint8_t *frame,
-                         uint32_t i, const struct run *r, const uint8_t *data) {
+/* NULL: the frame has had no records of the partition. */
+static struct run_end *end_of(const struct judge *j, uint32_t stream, uint32_t partition) {
+    const struct lookup *l = &j->end_lookup;
+    uint32_t at, hash = end_hash(j, stream, partition);
+    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+        if (j->ends[i].stream == stream && j->ends[i].partition == partition)
+            return &j->ends[i];
+    return NULL;
+}
+
+static int set_end(struct judge *j, const struct run *r) {
+    struct run_end *e = end_of(j, r->stream, r->partition);
+    if (e == NULL) {
+        TRY(lookup_reserve(&j->end_lookup, 1));
+        TRY(tables_grow(j->mem, (void **)&j->ends, j->end_count, &j->end_cap, sizeof *j->ends));
+        lookup_add(&j->end_lookup, end_hash(j, r->stream, r->partition), j->end_count);
+        e = &j->ends[j->end_count++];
+    }
+    *e = (struct run_end){r->stream, r->partition, r->base + r->count};
+    return 0;
+}
+
+/* A run should begin after the frame's previous one of that partition, or else at the partition's
+ * next offset. */
+static int find_records(struct judge *j, const struct frame_header *h, const struct run *r,
+                        const uint8_t *data) {
     if (run_has_records(r)) {
-        uint64_t next = expected_base(j, h, frame, i);
+        const struct run_end *e = end_of(j, r->stream, r->partition);
+        uint64_t next = e != NULL ? e->end : next_offset(j, r->stream, r->partition, r->base);
         if (r->base > next)
             tell_records(j, h, r->stream, r->partition, next, r->base, "");
-        return;
+        return set_end(j, r);
     }
     struct c_next e;
     uint32_t at = 0;
     for (uint32_t k = 0; r->type == RUN_C_NEXT && k < r->count; k++) {
         if (!c_next_decode(data, r->len, &at, &e))
-            return;
+            return 0;
         uint64_t next = next_offset(j, e.stream, e.partition, e.next);
         if (e.next > next)
             tell_records(j, h, e.stream, e.partition, next, e.next, "");
     }
+    return 0;
 }
 
 /* ---- positions and sequences */
@@ -116,22 +133,8 @@ static void tell_sequences(struct judge *j, const struct frame_header *h, const 
     tell(j, h, "sequences-lost", text);
 }
 
-/* Where the records of a partition in this commit end; 0: it has none. */
-static uint64_t end_in_frame(const struct frame_header *h, const uint8_t *frame, uint32_t stream,
-                             uint32_t partition) {
-    uint64_t end = 0;
-    for (uint32_t i = 0; i < h->runs; i++) {
-        struct run r;
-        const uint8_t *ignored;
-        frame_run(frame, h, i, &r, &ignored);
-        if (run_has_records_of(&r, stream, partition))
-            end = r.base + r.count;
-    }
-    return end;
-}
-
-static void find_positions(struct judge *j, const struct frame_header *h, const uint8_t *frame,
-                           const struct run *r, const uint8_t *data) {
+static void find_positions(struct judge *j, const struct frame_header *h, const struct run *r,
+                           const uint8_t *data) {
     const struct tables *t = &j->tables;
     uint32_t at = 0;
     for (uint32_t k = 0; k < r->count; k++) {
@@ -146,8 +149,7 @@ static void find_positions(struct judge *j, const struct frame_header *h, const 
             return;
         if (r->type == RUN_POSITIONS) { /* what was consumed was there */
             uint64_t next = next_offset(j, e.stream, e.partition, e.to);
-            uint64_t own = end_in_frame(h, frame, e.stream, e.partition);
-            if (e.to > next && own == 0)
+            if (e.to > next && end_of(j, e.stream, e.partition) == NULL)
                 tell_records(j, h, e.stream, e.partition, next, e.to, "");
         }
         if (p != NULL)
@@ -174,47 +176,89 @@ static void find_sequences(struct judge *j, const struct frame_header *h, const 
 }
 
 /* After damage, jumps show what is lost. */
-static void find_jumps(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+static int find_jumps(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+    j->end_count = 0;
+    lookup_clear(&j->end_lookup);
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         const uint8_t *data;
         frame_run(frame, h, i, &r, &data);
-        find_records(j, h, frame, i, &r, data);
+        TRY(find_records(j, h, &r, data));
         if (r.type == RUN_POSITIONS || r.type == RUN_C_POSITIONS)
-            find_positions(j, h, frame, &r, data);
+            find_positions(j, h, &r, data);
         if (r.type == RUN_PRODUCERS || r.type == RUN_C_PRODUCERS)
             find_sequences(j, h, &r, data);
     }
+    return 0;
 }
 
 /* ---- spilled parts */
 
-static int add_spill(struct judge *j, const struct frame_header *h) {
-    if (j->spill_count == j->spill_cap) {
-        uint32_t want = j->spill_cap == 0 ? 64 : j->spill_cap * 2;
-        void *p =
-            mem_grow(j->mem, j->spills, j->spill_cap * sizeof *j->spills, want * sizeof *j->spills);
-        if (p == NULL)
-            return fail(PAWL_MEMORY, "no memory to remember spilled parts");
-        j->spills = p;
-        j->spill_cap = want;
+static uint32_t spill_hash(const struct judge *j, uint64_t lsn, uint32_t stream,
+                           uint32_t partition) {
+    return lookup_hash(&j->spill_lookup, lsn, (uint64_t)stream << 32 | partition);
+}
+
+static uint32_t spill_find(const struct judge *j, uint64_t lsn, const struct run *r) {
+    const struct lookup *l = &j->spill_lookup;
+    uint32_t at, i, hash = spill_hash(j, lsn, r->stream, r->partition);
+    for (i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+        if (j->spills[i].lsn == lsn && j->spills[i].stream == r->stream &&
+            j->spills[i].partition == r->partition)
+            break;
+    return i;
+}
+
+static int add_spill(struct judge *j, const struct frame_header *h, const uint8_t *frame) {
+    for (uint32_t i = 0; i < h->runs; i++) {
+        struct run r;
+        const uint8_t *ignored;
+        frame_run(frame, h, i, &r, &ignored);
+        if (r.type != RUN_RECORDS)
+            continue;
+        if (spill_find(j, h->lsn, &r) != LOOKUP_NONE)
+            return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
+                           "the SPILL frame at LSN %llu has two runs of one partition",
+                           (ull)h->lsn);
+        TRY(lookup_reserve(&j->spill_lookup, 1));
+        TRY(tables_grow(j->mem, (void **)&j->spills, j->spill_count, &j->spill_cap,
+                        sizeof *j->spills));
+        lookup_add(&j->spill_lookup, spill_hash(j, h->lsn, r.stream, r.partition), j->spill_count);
+        j->spills[j->spill_count++] =
+            (struct spill_seen){h->lsn, h->hash, r.stream, r.partition, i, r.count};
     }
-    j->spills[j->spill_count++] = (struct spill_seen){h->lsn, h->hash};
     return 0;
 }
 
-static bool spill_is_there(const struct judge *j, const struct spilled_entry *e) {
-    for (uint32_t i = j->spill_count; i-- > 0;)
-        if (j->spills[i].lsn == e->lsn && j->spills[i].hash == e->hash)
-            return true;
-    return false;
+/* Takes the run that a commit refers to: it belongs to no other. False: it is not there. */
+static bool take_spill(struct judge *j, const struct spilled_entry *e, const struct run *r) {
+    uint32_t i = spill_find(j, e->lsn, r), last = j->spill_count - 1;
+    struct spill_seen *s = i != LOOKUP_NONE ? &j->spills[i] : NULL;
+    if (s == NULL || s->hash != e->hash || s->run != e->run || s->count != r->count)
+        return false;
+    lookup_remove(&j->spill_lookup, spill_hash(j, s->lsn, s->stream, s->partition), i);
+    if (i != last) {
+        const struct spill_seen *x = &j->spills[last];
+        lookup_move(&j->spill_lookup, spill_hash(j, x->lsn, x->stream, x->partition), last, i);
+        *s = *x;
+    }
+    j->spill_count--;
+    return true;
 }
 
+/* The areas ascend. */
 static bool in_repaired(const struct judge *j, uint64_t lsn) {
-    bool in = j->repaired == NULL;
-    for (uint32_t i = 0; !in && i < j->repaired->count; i++)
-        in = lsn >= j->repaired->areas[i].from && lsn < j->repaired->areas[i].to;
-    return in;
+    if (j->repaired == NULL)
+        return true;
+    uint32_t lo = 0, hi = j->repaired->count;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (j->repaired->areas[mid].to <= lsn)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < j->repaired->count && lsn >= j->repaired->areas[lo].from;
 }
 
 /* A commit's references: what they refer to must be there, or was taken by damage or retention. */
@@ -225,13 +269,13 @@ static int find_spilled(struct judge *j, const struct frame_header *h, const uin
         const uint8_t *data;
         struct spilled_entry e;
         frame_run(frame, h, i, &r, &data);
-        if (r.type != RUN_SPILLED || !spilled_decode(data, r.len, &e) || spill_is_there(j, &e) ||
+        if (r.type != RUN_SPILLED || !spilled_decode(data, r.len, &e) || take_spill(j, &e, &r) ||
             e.lsn < j->first_lsn || j->check->live)
             continue;
         if (!j->any_lost) {
             rc = fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
                          "the commit at LSN %llu refers to a spilled part at LSN %llu, which is "
-                         "not there",
+                         "not there, or belongs to another commit",
                          (ull)h->lsn, (ull)e.lsn);
             continue;
         }
@@ -267,16 +311,18 @@ int judge_lost(struct judge *j, const struct frame_header *h, const uint8_t *fra
         j->telling = true;
     if (h->kind == FRAME_LOST)
         lost_frame(j, h);
-    if (h->epoch != j->epoch) /* a transaction ends with its incarnation */
+    if (h->epoch != j->epoch) { /* a transaction ends with its incarnation */
         j->spill_count = 0;
+        lookup_clear(&j->spill_lookup);
+    }
     j->epoch = h->epoch;
     j->any_lost |= j->lost || h->kind == FRAME_LOST;
     if (h->kind == FRAME_SPILL)
-        rc = add_spill(j, h);
+        rc = add_spill(j, h, frame);
     if (h->kind == FRAME_COMMIT)
         rc = find_spilled(j, h, frame);
     if (j->tables.begun && j->lost && (h->kind == FRAME_COMMIT || h->kind == FRAME_CHECKPOINT))
-        find_jumps(j, h, frame);
+        TRY(find_jumps(j, h, frame));
     return rc;
 }
 
@@ -357,6 +403,9 @@ void judge_lost_end(struct judge *j) {
 
 void judge_free(struct judge *j) {
     mem_free(j->mem, j->spills, j->spill_cap * sizeof *j->spills);
+    mem_free(j->mem, j->ends, j->end_cap * sizeof *j->ends);
+    lookup_free(&j->spill_lookup);
+    lookup_free(&j->end_lookup);
     outside_free(j->outside);
     tables_free(&j->tables);
 }

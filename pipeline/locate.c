@@ -196,31 +196,19 @@ struct bases {
     struct mem *mem;
     struct c_next *rows;
     uint32_t count, cap;
+    struct lookup lookup;
 };
 
 static int note_base(struct bases *b, uint32_t stream, uint32_t partition, uint64_t base) {
-    uint32_t lo = 0, hi = b->count;
-    while (lo < hi) {
-        uint32_t mid = (lo + hi) / 2;
-        const struct c_next *row = &b->rows[mid];
-        if (row->stream < stream || (row->stream == stream && row->partition < partition))
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    if (lo < b->count && b->rows[lo].stream == stream && b->rows[lo].partition == partition)
-        return 0;
-    if (b->count == b->cap) {
-        uint32_t want = b->cap == 0 ? 64 : b->cap * 2;
-        void *p = mem_grow(b->mem, b->rows, b->cap * sizeof *b->rows, want * sizeof *b->rows);
-        if (p == NULL)
-            return fail(PAWL_MEMORY, "no memory to find where partitions begin");
-        b->rows = p;
-        b->cap = want;
-    }
-    memmove(&b->rows[lo + 1], &b->rows[lo], (b->count - lo) * sizeof *b->rows);
-    b->rows[lo] = (struct c_next){stream, partition, base};
-    b->count++;
+    struct lookup *l = &b->lookup;
+    uint32_t at, hash = lookup_hash(l, stream, partition);
+    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+        if (b->rows[i].stream == stream && b->rows[i].partition == partition)
+            return 0;
+    TRY(lookup_reserve(l, 1));
+    TRY(tables_grow(b->mem, (void **)&b->rows, b->count, &b->cap, sizeof *b->rows));
+    lookup_add(l, hash, b->count);
+    b->rows[b->count++] = (struct c_next){stream, partition, base};
     return 0;
 }
 
@@ -254,6 +242,7 @@ static int bases_read(pawl *p, uint64_t index, struct bases *b) {
  * has none there, where the following checkpoint says that it stands; else at its end. */
 static int firsts_without_checkpoint(pawl *p, uint64_t n) {
     struct bases b = {.mem = &p->mem};
+    lookup_init(&b.lookup, &p->mem);
     struct checkpoint c = {.file = -1};
     uint64_t last = last_segment(p);
     engine_leave(p);
@@ -280,6 +269,7 @@ static int firsts_without_checkpoint(pawl *p, uint64_t n) {
         pthread_mutex_lock(&p->mutex);
     }
     mem_free(&p->mem, b.rows, b.cap * sizeof *b.rows);
+    lookup_free(&b.lookup);
     return rc;
 }
 

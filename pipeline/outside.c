@@ -21,7 +21,8 @@
 /* Records of a commit in one partition: where to read the next one. */
 struct cursor {
     uint32_t stream, partition;
-    uint32_t run;  /* its number in the directory */
+    uint32_t run;  /* its number in the directory; UINT32_MAX: none yet */
+    uint32_t then; /* the number of the next one; UINT32_MAX: there is none */
     uint32_t left; /* records of that run */
     uint32_t at;
     const struct content *spilled; /* its next record, if the run is spilled */
@@ -44,8 +45,12 @@ struct outside {
     struct twice twice;
     struct spills spills;
     uint8_t silent[PRODUCERS_TOLD / 8 + 1]; /* producers with commits that name nothing */
-    struct cursor *cursors;
+    struct cursor *cursors; /* one for each partition that the commit has records of, */
     uint32_t cursor_count, cursor_cap;
+    struct lookup cursor_lookup;
+    uint32_t *then; /* and for each of its runs the next one of the partition */
+    uint32_t then_cap;
+    bool cursors_made;
     struct pending *pending;
     uint32_t pending_count;
     uint64_t unread; /* intervals whose content was not compared */
@@ -193,24 +198,55 @@ static void forget(void *arg, struct thing *t) {
 
 /* ---- the records that an entry covers */
 
-static int cursor_of(struct outside *o, uint32_t stream, uint32_t partition, struct cursor **out) {
-    for (uint32_t i = 0; i < o->cursor_count; i++)
-        if (o->cursors[i].stream == stream && o->cursors[i].partition == partition) {
-            *out = &o->cursors[i];
-            return 0;
-        }
-    if (o->cursor_count == o->cursor_cap) {
-        uint32_t cap = o->cursor_cap == 0 ? 16 : o->cursor_cap * 2;
-        void *q = mem_grow(o->mem, o->cursors, o->cursor_cap * sizeof *o->cursors,
-                           cap * sizeof *o->cursors);
-        if (q == NULL)
-            return fail(PAWL_MEMORY, "no memory for the audit");
-        o->cursors = q;
-        o->cursor_cap = cap;
-    }
+static struct cursor *cursor_find(const struct outside *o, uint32_t stream, uint32_t partition) {
+    const struct lookup *l = &o->cursor_lookup;
+    uint32_t at, hash = lookup_hash(l, stream, partition);
+    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+        if (o->cursors[i].stream == stream && o->cursors[i].partition == partition)
+            return &o->cursors[i];
+    return NULL;
+}
+
+static int cursor_add(struct outside *o, uint32_t stream, uint32_t partition, struct cursor **out) {
+    struct lookup *l = &o->cursor_lookup;
+    if (lookup_reserve(l, 1) < 0 || tables_grow(o->mem, (void **)&o->cursors, o->cursor_count,
+                                                &o->cursor_cap, sizeof *o->cursors) < 0)
+        return fail(PAWL_MEMORY, "no memory for the audit");
+    lookup_add(l, lookup_hash(l, stream, partition), o->cursor_count);
     *out = &o->cursors[o->cursor_count++];
-    **out = (struct cursor){.stream = stream, .partition = partition, .run = UINT32_MAX};
+    **out = (struct cursor){
+        .stream = stream, .partition = partition, .run = UINT32_MAX, .then = UINT32_MAX};
     return 0;
+}
+
+/* A cursor for each partition of the commit, in one pass over its runs from the last to the
+ * first. */
+static int make_cursors(struct outside *o) {
+    o->cursor_count = 0;
+    lookup_clear(&o->cursor_lookup);
+    while (o->then_cap < o->h->runs)
+        TRY(tables_grow(o->mem, (void **)&o->then, o->then_cap, &o->then_cap, sizeof *o->then));
+    for (uint32_t i = o->h->runs; i-- > 0;) {
+        struct run r;
+        const uint8_t *ignored;
+        frame_run(o->frame, o->h, i, &r, &ignored);
+        if (!run_has_records(&r))
+            continue;
+        struct cursor *c = cursor_find(o, r.stream, r.partition);
+        if (c == NULL)
+            TRY(cursor_add(o, r.stream, r.partition, &c));
+        o->then[i] = c->then;
+        c->then = i;
+    }
+    o->cursors_made = true;
+    return 0;
+}
+
+static int cursor_of(struct outside *o, uint32_t stream, uint32_t partition, struct cursor **out) {
+    if (!o->cursors_made)
+        TRY(make_cursors(o));
+    *out = cursor_find(o, stream, partition);
+    return *out != NULL ? 0 : cursor_add(o, stream, partition, out);
 }
 
 /* The next record of a partition; its hash is left to the caller where *value isn't NULL. False:
@@ -221,11 +257,11 @@ static bool next_record(const struct outside *o, struct cursor *c, const void **
     struct run r;
     const uint8_t *data;
     while (c->left == 0) {
-        do {
-            if (++c->run >= o->h->runs)
-                return false;
-            frame_run(o->frame, o->h, c->run, &r, &data);
-        } while (!run_has_records_of(&r, c->stream, c->partition));
+        if (c->then == UINT32_MAX)
+            return false;
+        c->run = c->then;
+        c->then = o->then[c->run];
+        frame_run(o->frame, o->h, c->run, &r, &data);
         const struct spilled_run *s =
             r.type == RUN_SPILLED ? spills_find(&o->spills, &r, data) : NULL;
         if (r.type == RUN_SPILLED && s == NULL)
@@ -340,7 +376,7 @@ int outside_commit(struct outside *o, const struct frame_header *h, const uint8_
     o->h = h;
     o->frame = frame;
     o->tables = tables;
-    o->cursor_count = 0;
+    o->cursors_made = false;
     for (uint32_t i = 0; i < h->runs; i++) {
         struct run r;
         struct origin_entry e;
@@ -415,7 +451,8 @@ struct outside *outside_new(struct mem *m, pawl_check *c, uint64_t segment_size,
     o->tiles.forget = forget;
     o->tiles.arg = o;
     twice_init(&o->twice, m);
-    o->spills.mem = m;
+    spills_init(&o->spills, m);
+    lookup_init(&o->cursor_lookup, m);
     return o;
 }
 
@@ -426,6 +463,8 @@ void outside_free(struct outside *o) {
     twice_free(&o->twice);
     spills_free(&o->spills);
     mem_free(o->mem, o->cursors, o->cursor_cap * sizeof *o->cursors);
+    mem_free(o->mem, o->then, o->then_cap * sizeof *o->then);
+    lookup_free(&o->cursor_lookup);
     mem_free(o->mem, o->pending, PENDING_MAX * sizeof *o->pending);
     mem_free(o->mem, o, sizeof *o);
 }

@@ -16,6 +16,7 @@
 #ifndef PAWL_PIPELINE_OUTSIDE_H
 #define PAWL_PIPELINE_OUTSIDE_H
 
+#include "pipeline/lookup.h"
 #include "wal/format.h"
 #include "wal/mem.h"
 
@@ -66,8 +67,8 @@ struct tiles {
     struct mem *mem;
     struct thing *things;
     uint32_t count, cap;
-    uint32_t *index; /* open addressing: number of the thing + 1 */
-    uint32_t slots;
+    struct lookup names; /* of those that haven't ended */
+    struct lookup ids;
     uint32_t max; /* THINGS_MAX */
     uint32_t last_id;
     uint64_t losses;         /* places where frames were lost */
@@ -127,6 +128,7 @@ struct content {
 struct spilled_run {
     uint64_t lsn; /* of the SPILL frame */
     uint32_t run; /* number in its directory */
+    uint32_t stream, partition;
     uint32_t count;
     struct content *of;
 };
@@ -135,7 +137,9 @@ struct spills {
     struct spilled_run runs[SPILLS_MAX]; /* a ring */
     uint32_t first, count;
     uint64_t bytes;
+    struct lookup lookup; /* by frame and run: place in the ring */
 };
+void spills_init(struct spills *s, struct mem *m);
 void spills_take(struct spills *s, const struct frame_header *h, const uint8_t *frame);
 /* The records that a SPILLED run refers to; NULL: they aren't kept. */
 const struct spilled_run *spills_find(const struct spills *s, const struct run *r,

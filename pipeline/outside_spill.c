@@ -7,8 +7,20 @@
 
 #include "pipeline/outside.h"
 
+#include "wal/error.h"
+
+void spills_init(struct spills *s, struct mem *m) {
+    s->mem = m;
+    lookup_init(&s->lookup, m);
+}
+
+static uint32_t hash_of(const struct spills *s, uint64_t lsn, uint32_t run) {
+    return lookup_hash(&s->lookup, lsn, run);
+}
+
 static void drop_oldest(struct spills *s) {
     struct spilled_run *r = &s->runs[s->first];
+    lookup_remove(&s->lookup, hash_of(s, r->lsn, r->run), s->first);
     mem_free(s->mem, r->of, r->count * sizeof *r->of);
     s->bytes -= r->count * sizeof *r->of;
     s->first = (s->first + 1) % SPILLS_MAX;
@@ -18,11 +30,12 @@ static void drop_oldest(struct spills *s) {
 void spills_free(struct spills *s) {
     while (s->count != 0)
         drop_oldest(s);
+    lookup_free(&s->lookup);
 }
 
 static void add_run(struct spills *s, uint64_t lsn, uint32_t number, const struct run *r,
                     const uint8_t *data) {
-    struct spilled_run to = {lsn, number, 0, NULL};
+    struct spilled_run to = {lsn, number, r->stream, r->partition, 0, NULL};
     size_t size = r->count * sizeof *to.of;
     pawl_record record;
     uint32_t at = 0;
@@ -34,11 +47,13 @@ static void add_run(struct spills *s, uint64_t lsn, uint32_t number, const struc
     for (; to.count < r->count && record_decode(data, r->len, &at, &record); to.count++)
         to.of[to.count] =
             (struct content){format_hash(record.value, record.value_len, 0), record.value_len};
-    if (to.count != r->count) { /* malformed: verify says so */
+    if (to.count != r->count || lookup_reserve(&s->lookup, 1) < 0) { /* malformed: verify says so */
         mem_free(s->mem, to.of, size);
         return;
     }
-    s->runs[(s->first + s->count++) % SPILLS_MAX] = to;
+    uint32_t place = (s->first + s->count++) % SPILLS_MAX;
+    s->runs[place] = to;
+    lookup_add(&s->lookup, hash_of(s, lsn, number), place);
     s->bytes += size;
     assert(s->bytes <= SPILLS_BYTES && s->count <= SPILLS_MAX); /* PAWL-11 */
 }
@@ -58,10 +73,14 @@ const struct spilled_run *spills_find(const struct spills *s, const struct run *
     struct spilled_entry e;
     if (!spilled_decode(data, r->len, &e))
         return NULL;
-    for (uint32_t i = s->count; i-- > 0;) { /* mostly a recent one */
-        const struct spilled_run *x = &s->runs[(s->first + i) % SPILLS_MAX];
+    uint32_t at, hash = hash_of(s, e.lsn, e.run);
+    for (uint32_t i = lookup_first(&s->lookup, hash, &at); i != LOOKUP_NONE;
+         i = lookup_next(&s->lookup, hash, &at)) {
+        const struct spilled_run *x = &s->runs[i];
         if (x->lsn == e.lsn && x->run == e.run)
-            return x->count == r->count ? x : NULL;
+            return x->count == r->count && x->stream == r->stream && x->partition == r->partition
+                       ? x
+                       : NULL;
     }
     return NULL;
 }

@@ -11,14 +11,19 @@
 
 void tiles_init(struct tiles *t, struct mem *m) {
     *t = (struct tiles){.mem = m, .max = THINGS_MAX};
+    lookup_init(&t->names, m);
+    lookup_init(&t->ids, m);
 }
 
 void tiles_free(struct tiles *t) {
     for (uint32_t i = 0; i < t->count; i++)
         mem_free(t->mem, t->things[i].name, t->things[i].len);
     mem_free(t->mem, t->things, t->cap * sizeof *t->things);
-    mem_free(t->mem, t->index, t->slots * sizeof *t->index);
-    *t = (struct tiles){.mem = t->mem, .max = t->max};
+    lookup_free(&t->names);
+    lookup_free(&t->ids);
+    uint32_t max = t->max;
+    tiles_init(t, t->mem);
+    t->max = max;
 }
 
 /* ---- the table */
@@ -27,13 +32,21 @@ static uint64_t hash_of(uint32_t stream, const char *name, uint32_t len) {
     return format_hash(name, len, stream);
 }
 
+static uint32_t name_hash(const struct tiles *t, uint64_t hash) {
+    return lookup_hash(&t->names, hash, 0);
+}
+
+static uint32_t id_hash(const struct tiles *t, uint32_t id) {
+    return lookup_hash(&t->ids, id, 0);
+}
+
 static struct thing *find(const struct tiles *t, uint64_t hash, uint32_t stream, const char *name,
                           uint32_t len) {
-    if (t->slots == 0)
-        return NULL;
-    for (uint64_t i = hash & (t->slots - 1); t->index[i] != 0; i = (i + 1) & (t->slots - 1)) {
-        struct thing *x = &t->things[t->index[i] - 1];
-        if (!x->ended && x->hash == hash && x->stream == stream && x->len == len &&
+    const struct lookup *l = &t->names;
+    uint32_t at, key = name_hash(t, hash);
+    for (uint32_t i = lookup_first(l, key, &at); i != LOOKUP_NONE; i = lookup_next(l, key, &at)) {
+        struct thing *x = &t->things[i];
+        if (x->hash == hash && x->stream == stream && x->len == len &&
             memcmp(x->name, name, len) == 0)
             return x;
     }
@@ -41,16 +54,19 @@ static struct thing *find(const struct tiles *t, uint64_t hash, uint32_t stream,
 }
 
 static void enter(struct tiles *t, uint32_t n) {
-    uint64_t i = t->things[n].hash & (t->slots - 1);
-    while (t->index[i] != 0)
-        i = (i + 1) & (t->slots - 1);
-    t->index[i] = n + 1;
+    if (!t->things[n].ended)
+        lookup_add(&t->names, name_hash(t, t->things[n].hash), n);
+    lookup_add(&t->ids, id_hash(t, t->things[n].id), n);
 }
 
-static void enter_all(struct tiles *t) {
-    memset(t->index, 0, t->slots * sizeof *t->index);
+static int enter_all(struct tiles *t) {
+    lookup_clear(&t->names);
+    lookup_clear(&t->ids);
+    TRY(lookup_reserve(&t->names, t->count));
+    TRY(lookup_reserve(&t->ids, t->count));
     for (uint32_t i = 0; i < t->count; i++)
         enter(t, i);
+    return 0;
 }
 
 static int newest_first(const void *a, const void *b) {
@@ -59,8 +75,9 @@ static int newest_first(const void *a, const void *b) {
 }
 
 /* Forgets the half that was not read for longest. */
-static void forget_half(struct tiles *t) {
+static int forget_half(struct tiles *t) {
     qsort(t->things, t->count, sizeof *t->things, newest_first);
+    TRY(enter_all(t)); /* forget() looks things up */
     while (t->count > t->max / 2) {
         struct thing *x = &t->things[t->count - 1];
         if (t->forget != NULL)
@@ -70,12 +87,12 @@ static void forget_half(struct tiles *t) {
         t->forgotten++;
     }
     assert(t->count < t->max); /* PAWL-11 */
-    enter_all(t);
+    return enter_all(t);
 }
 
 static int make_room(struct tiles *t) {
     if (t->count == t->max)
-        forget_half(t);
+        TRY(forget_half(t));
     if (t->count == t->cap) {
         uint32_t cap = t->cap == 0 ? 16 : t->cap * 2;
         void *q = mem_grow(t->mem, t->things, t->cap * sizeof *t->things, cap * sizeof *t->things);
@@ -83,14 +100,9 @@ static int make_room(struct tiles *t) {
             return fail(PAWL_MEMORY, "no memory for the audit");
         t->things = q;
         t->cap = cap;
-        q = mem_grow(t->mem, t->index, t->slots * sizeof *t->index, 2 * cap * sizeof *t->index);
-        if (q == NULL)
-            return fail(PAWL_MEMORY, "no memory for the audit");
-        t->index = q;
-        t->slots = 2 * cap;
-        enter_all(t);
     }
-    return 0;
+    TRY(lookup_reserve(&t->names, 1));
+    return lookup_reserve(&t->ids, 1);
 }
 
 static int add(struct tiles *t, uint64_t hash, uint32_t stream, const char *name, uint32_t len,
@@ -108,10 +120,10 @@ static int add(struct tiles *t, uint64_t hash, uint32_t stream, const char *name
 }
 
 struct thing *tiles_by_id(struct tiles *t, uint32_t id) {
-    for (uint32_t i = 0; i < t->count; i++)
-        if (t->things[i].id == id)
-            return &t->things[i];
-    return NULL;
+    uint32_t at, key = id_hash(t, id), i = lookup_first(&t->ids, key, &at);
+    while (i != LOOKUP_NONE && (i >= t->count || t->things[i].id != id))
+        i = lookup_next(&t->ids, key, &at);
+    return i != LOOKUP_NONE ? &t->things[i] : NULL;
 }
 
 /* ---- what an interval means */
@@ -170,8 +182,10 @@ int tiles_take(struct tiles *t, const struct origin_entry *e, bool excused, uint
         *tile = judge(t, e, x->at, x->losses, TILE_JOINS);
     }
     t->met += !known;
-    if (fresh && known)
+    if (fresh && known) {
         x->ended = true; /* its samples stay */
+        lookup_remove(&t->names, name_hash(t, hash), (uint32_t)(x - t->things));
+    }
     if (fresh)
         TRY(add(t, hash, e->stream, e->thing, e->thing_len, &x));
     x->at = e->to;

@@ -28,8 +28,10 @@ void twice_free(struct twice *w) {
     *w = (struct twice){.mem = w->mem, .max = w->max};
 }
 
-static struct sample *slot_of(struct sample *samples, uint32_t slots, uint64_t hash) {
-    uint64_t i = hash & (slots - 1);
+/* The place is mixed into the slot: equal lines at many places are no rarity. */
+static struct sample *slot_of(const struct twice *w, struct sample *samples, uint32_t slots,
+                              uint64_t hash) {
+    uint64_t i = lookup_mix(hash ^ w->mem->hash_seed) & (slots - 1);
     while (samples[i].hash != 0 && samples[i].hash != hash)
         i = (i + 1) & (slots - 1);
     return &samples[i];
@@ -44,7 +46,7 @@ static int rebuild(struct twice *w, uint32_t slots) {
     w->count = 0;
     for (uint32_t i = 0; i < w->slots; i++)
         if (w->samples[i].hash != 0 && (w->samples[i].hash & mask) == 0) {
-            *slot_of(q, slots, w->samples[i].hash) = w->samples[i];
+            *slot_of(w, q, slots, w->samples[i].hash) = w->samples[i];
             w->count++;
         }
     mem_free(w->mem, w->samples, w->slots * sizeof *w->samples);
@@ -90,7 +92,7 @@ int twice_take(struct twice *w, struct thing *t, uint64_t place, uint64_t end, u
     content ^= content >> 32;
     uint64_t key = (place_mix(place) & ~UINT64_C(0xffffffff)) | (content & 0xffffffff);
     key = key != 0 ? key : 1;
-    struct sample *s = slot_of(w->samples, w->slots, key);
+    struct sample *s = slot_of(w, w->samples, w->slots, key);
     if (s->hash != 0 && s->id != t->id) {
         go_on(w, t, s->id, place, end, len, lsn, ended);
         return 0;

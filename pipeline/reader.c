@@ -225,19 +225,35 @@ static int still_there(const pawl *p, uint64_t segment) {
 }
 
 /* Did repair take out the frame at `lsn`? Scans from the segment's first frame, since a LOST frame
- * may begin before `lsn`. */
-static bool was_taken_out(pawl *p, int file, const struct segment_header *h, uint64_t lsn) {
+ * may begin before `lsn`; *by is that frame. */
+static bool was_taken_out(pawl *p, int file, const struct segment_header *h, uint64_t lsn,
+                          struct frame_header *by) {
     struct scan s;
-    struct scan_frame f;
+    struct scan_frame f = {0};
     bool lost = false;
     pawl_error e;
     fail_copy(&e);
     scan_begin(&s, p->io, &p->mem, file, h, false);
     while (s.at <= lsn && scan_next(&s, &f) == 1)
         lost = f.header.kind == FRAME_LOST && s.at > lsn;
+    *by = f.header;
     scan_end(&s);
     fail_again(&e);
     return lost;
+}
+
+/* The same for a spilled run. The area is remembered: a commit may have many of its runs there, and
+ * each look takes the whole segment. */
+static bool spilled_was_taken_out(struct pawl_reader *r, int file, const struct segment_header *h,
+                                  uint64_t lsn) {
+    if (lsn >= r->gone_from && lsn < r->gone_to)
+        return true;
+    struct frame_header lost;
+    if (!was_taken_out(r->p, file, h, lsn, &lost))
+        return false;
+    r->gone_from = lost.lsn;
+    r->gone_to = lost.lsn + frame_length(&lost);
+    return true;
 }
 
 /* Takes the run that a commit refers to from the spilled frame. */
@@ -249,10 +265,12 @@ static int take_spilled(struct pawl_reader *r, const struct run *run, const stru
     if (h->hash == e->hash && h->kind == FRAME_SPILL && e->run < h->runs)
         frame_run(frame, h, e->run, &inner, &bytes);
     inner.base = run->base;
-    if (bytes == NULL || inner.type != RUN_RECORDS || inner.count != run->count)
+    if (bytes == NULL || inner.type != RUN_RECORDS || inner.count != run->count ||
+        inner.stream != run->stream || inner.partition != run->partition)
         return fail_at(PAWL_DAMAGED, 0, "", "", e->lsn,
                        "the spilled frame at LSN %llu is not the one that was committed",
                        (unsigned long long)e->lsn);
+    TRY(spill_refs_take(&r->spills, e->lsn, run));
     return add_piece(r, &inner, bytes, lsn, in_memory ? e->lsn : NO_LSN);
 }
 
@@ -303,7 +321,7 @@ static int spilled_from_disk(struct pawl_reader *r, const struct away *away) {
         rc = fail_at(PAWL_DAMAGED, 0, "", "", e->lsn, "the spilled frame at LSN %llu is damaged",
                      (unsigned long long)e->lsn);
     scan_end(&s);
-    if (rc == PAWL_DAMAGED && was_taken_out(p, file, &sh, e->lsn)) {
+    if (rc == PAWL_DAMAGED && spilled_was_taken_out(r, file, &sh, e->lsn)) {
         r->behind_gap = run->base + run->count;
         rc = PAWL_LOST;
     }
@@ -470,13 +488,14 @@ static int damage_here(struct pawl_reader *r) {
 static int begin_earlier(struct pawl_reader *r) {
     pawl *p = r->p;
     struct segment_header h;
+    struct frame_header by;
     enum segment_verdict v;
     int bad;
     uint64_t first = r->segment * p->header.segment_size + SEGMENT_HEADER_SIZE;
     if (r->linked || r->lsn == first)
         return 0;
     TRY(segment_header_read(p->io, &p->mem, r->file, r->segment, &h, &v, &bad));
-    if ((v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) || !was_taken_out(p, r->file, &h, r->lsn))
+    if ((v != SEGMENT_GOOD && v != SEGMENT_ONE_COPY) || !was_taken_out(p, r->file, &h, r->lsn, &by))
         return 0;
     reader_close_file(r);
     r->lsn = first;

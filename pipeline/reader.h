@@ -56,6 +56,8 @@ struct pawl_reader {
         struct spilled_entry at;
         uint64_t lsn;
     } away;
+    struct spill_refs spills;    /* those taken */
+    uint64_t gone_from, gone_to; /* the area of a LOST frame that spilled runs were looked for in */
     struct scan scan;
     struct bytes buf;
     int pins[PINS_MAX]; /* groups of the log's memory that hold the pieces */

@@ -16,7 +16,6 @@ void tables_init(struct tables *t, struct mem *m, uint64_t segment_size) {
         lookup_init(&t->names[i], m);
     lookup_init(&t->position_lookup, m);
     lookup_init(&t->decision_lookup, m);
-    lookup_init(&t->spill_lookup, m);
     t->positions_sorted = true;
 }
 
@@ -38,12 +37,10 @@ void tables_free(struct tables *t) {
     mem_free(t->mem, t->positions, t->position_cap * sizeof *t->positions);
     mem_free(t->mem, t->decisions, t->decision_cap * sizeof *t->decisions);
     mem_free(t->mem, t->spans, t->span_cap * sizeof *t->spans);
-    mem_free(t->mem, t->spills, t->spill_cap * sizeof *t->spills);
     for (int i = 0; i < 3; i++)
         lookup_free(&t->names[i]);
     lookup_free(&t->position_lookup);
     lookup_free(&t->decision_lookup);
-    lookup_free(&t->spill_lookup);
     tables_init(t, t->mem, t->segment_size);
 }
 

@@ -9,6 +9,7 @@
 
 #include "pipeline/limits.h"
 #include "pipeline/lookup.h"
+#include "pipeline/spill_refs.h"
 #include "pipeline/work.h"
 #include "wal/error.h"
 #include "wal/format.h"
@@ -68,12 +69,6 @@ struct span_row {
     uint64_t segment, oldest;
 };
 
-/* A run of a SPILL frame that a commit has referred to. */
-struct spill_used {
-    uint64_t lsn; /* of the frame */
-    uint32_t stream, partition;
-};
-
 /* What lost areas have held. */
 struct loss {
     uint64_t commits, changes;           /* those that are known exactly */
@@ -106,9 +101,7 @@ struct tables {
     struct lookup decision_lookup;
     struct span_row *spans; /* ascending */
     uint32_t span_count, span_cap;
-    struct spill_used *spills; /* a ring of SPILLS_USED_MAX at most: tables_use_spill() */
-    uint32_t spill_count, spill_cap, spill_oldest;
-    struct lookup spill_lookup;
+    struct spill_refs spills;
     uint64_t retain_bytes, retain_ms;
     bool consumed;
     /* set since the last checkpoint; otherwise the value in the segment's header counts */
@@ -171,17 +164,9 @@ PAWL_CHECKED int tables_set_span(struct tables *t, uint64_t segment, uint64_t ol
 /* Removes the spans of segments below `first`, which have been dropped. */
 void tables_drop_spans(struct tables *t, uint64_t first);
 
-/* Remembers that a commit refers to a spilled run. PAWL_DAMAGED if one did before: a run belongs to
- * one commit, and a SPILL frame has one run of a partition. The last SPILLS_USED_MAX are known. */
-#define SPILLS_USED_MAX 2048u
-PAWL_CHECKED int tables_use_spill(struct tables *t, const struct spill_used *s);
-/* What `from` remembers becomes `t`'s. */
-void tables_move_spills(struct tables *t, struct tables *from);
-
 /* Reserves room for the most that a frame can add, so that applying it can't run out of memory.
  * Doesn't cover what its catalog changes create. */
-PAWL_CHECKED int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions,
-                                bool spills);
+PAWL_CHECKED int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions);
 /* Applies a frame (apply.c). `lost`: damage was skipped, so offsets and positions may jump.
  * PAWL_DAMAGED if the frame contradicts the tables, PAWL_VERSION for a run that must be known. */
 PAWL_CHECKED int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame,

@@ -243,61 +243,13 @@ const struct decision_row *tables_decision_at(struct tables *t, uint32_t index) 
     return &t->decisions[index != 0 ? index : t->decision_first];
 }
 
-/* ---- spilled runs that commits have referred to */
-
-static uint32_t spill_hash(const struct tables *t, const struct spill_used *s) {
-    return lookup_hash(&t->spill_lookup, s->lsn, (uint64_t)s->stream << 32 | s->partition);
-}
-
-/* The whole ring with the first one, so that a writer takes no memory for it later. */
-static int spill_room(struct tables *t) {
-    while (t->spill_cap < SPILLS_USED_MAX)
-        TRY(GROW(t, spill, t->spill_cap));
-    return lookup_reserve(&t->spill_lookup, SPILLS_USED_MAX - t->spill_lookup.used);
-}
-
-int tables_use_spill(struct tables *t, const struct spill_used *s) {
-    uint32_t at, hash = spill_hash(t, s);
-    const struct lookup *l = &t->spill_lookup;
-    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
-        if (t->spills[i].lsn == s->lsn && t->spills[i].stream == s->stream &&
-            t->spills[i].partition == s->partition)
-            return fail(PAWL_DAMAGED,
-                        "two commits refer to the same spilled run, which belongs to one");
-    TRY(spill_room(t));
-    uint32_t row = t->spill_count;
-    if (row == SPILLS_USED_MAX) {
-        row = t->spill_oldest;
-        t->spill_oldest = (row + 1) % SPILLS_USED_MAX;
-        lookup_remove(&t->spill_lookup, spill_hash(t, &t->spills[row]), row);
-    } else {
-        t->spill_count++;
-    }
-    t->spills[row] = *s;
-    lookup_add(&t->spill_lookup, hash, row);
-    return 0;
-}
-
-void tables_move_spills(struct tables *t, struct tables *from) {
-    t->spills = from->spills;
-    t->spill_count = from->spill_count;
-    t->spill_cap = from->spill_cap;
-    t->spill_oldest = from->spill_oldest;
-    t->spill_lookup = from->spill_lookup;
-    from->spills = NULL;
-    from->spill_count = from->spill_cap = 0;
-    lookup_init(&from->spill_lookup, from->mem);
-}
-
-int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions, bool spills) {
+int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions) {
     while (t->position_cap - t->position_count < positions)
         TRY(GROW(t, position, t->position_cap));
     if (positions != 0)
         TRY(lookup_reserve(&t->position_lookup, positions));
     if (decisions != 0)
         TRY(decision_room(t, decisions));
-    if (spills)
-        TRY(spill_room(t));
     return GROW(t, span, t->span_count);
 }
 

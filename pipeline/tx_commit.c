@@ -214,8 +214,7 @@ static int check_and_assign(struct pawl_tx *tx) {
     TRY(check_positions(tx, &fresh));
     TRY(check_tables(tx, fresh));
     TRY(assign(tx->p, &tx->build));
-    return tables_reserve(&tx->p->tables, tx->position_count, tx->sink_count,
-                          tx->spilled_count != 0);
+    return tables_reserve(&tx->p->tables, tx->position_count, tx->sink_count);
 }
 
 /* 1: the sequence is committed already, and *receipt is that commit's. */

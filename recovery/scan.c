@@ -16,6 +16,22 @@ static int read_failed(const struct scan *s, int64_t rc, uint64_t offset) {
 #define READAHEAD_SLOTS 4u
 #define READAHEAD_SLOT_MIN (64u * 1024u)
 
+/* Damaged places may hold frames that look good until they are hashed, one inside the other. So a
+ * segment's bytes are looked at this many times at most. */
+#define WORK_MAX 64u
+
+static int count_work(struct scan *s, uint64_t bytes) {
+    char name[24];
+    s->work += bytes;
+    if (s->work / WORK_MAX <= s->segment_size)
+        return 0;
+    segment_name(name, s->index, "seg");
+    return fail_at(PAWL_LIMIT, 0, "", name, s->at,
+                   "%s has more damaged places that look like frames than are searched: %llu bytes "
+                   "were looked at; restore it from a copy",
+                   name, (unsigned long long)s->work);
+}
+
 static uint64_t offset_of(const struct scan *s, uint64_t lsn) {
     return lsn - s->index * s->segment_size;
 }
@@ -260,7 +276,7 @@ static int look(struct scan *s, uint64_t p, struct evidence *e, struct scan_fram
     e->payload = f->data != NULL && frame_check(f->data, &f->header, &s->key) == FRAME_GOOD
                      ? PAYLOAD_GOOD
                      : PAYLOAD_BAD;
-    return 0;
+    return e->payload == PAYLOAD_GOOD ? 0 : count_work(s, frame_length(&f->header));
 }
 
 static bool accepted(const struct evidence *e) {
@@ -349,7 +365,7 @@ int scan_next(struct scan *s, struct scan_frame *f) {
 
 /* Calls for every multiple of 8 beyond `from` where a good header stands; *h is it. 1 found, 0
  * none, negative error. */
-static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
+static int find_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
     uint64_t end = (s->index + 1) * s->segment_size;
     for (uint64_t p = *lsn + 8; p + FRAME_HEADER_SIZE <= end; p += 8) {
         int rc;
@@ -378,6 +394,57 @@ static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
             return 1;
         }
     }
+    *lsn = end;
+    return 0;
+}
+
+static int next_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
+    uint64_t from = *lsn;
+    int rc = find_header(s, lsn, h);
+    TRY(rc < 0 ? 0 : count_work(s, *lsn - from));
+    return rc;
+}
+
+/* Header and first frame are written together: a frame that knew any of them knew both, whatever
+ * epoch the header says. */
+static bool is_witness(const struct scan *s, const struct witness *w) {
+    uint64_t base = s->index * s->segment_size;
+    bool first = s->at == base + SEGMENT_HEADER_SIZE;
+    return w->lsn > s->at && (w->epoch >= s->epoch || first) && w->durable > (first ? base : s->at);
+}
+
+/* The first witness after `lsn`, by its header alone; its lsn is NO_LSN if there is none. */
+static int next_witness(struct scan *s, uint64_t lsn, struct witness *w) {
+    struct frame_header h;
+    int rc;
+    while ((rc = next_header(s, &lsn, &h)) == 1) {
+        *w = (struct witness){lsn, h.epoch, h.durable};
+        if (is_witness(s, w))
+            return 0;
+    }
+    *w = (struct witness){NO_LSN, 0, 0};
+    return rc;
+}
+
+/* Finds the first witness, and in the newest segment the last one. As `at` and `epoch` only grow,
+ * what was no witness before is none now: so the walk's searches together look at each byte about
+ * once, however many damaged places there are. */
+static int find_witnesses(struct scan *s) {
+    bool again = s->looked_from != 0 && s->looked_from <= s->at;
+    if (!again) {
+        s->last = (struct witness){0};
+        TRY(next_witness(s, s->at, &s->first));
+    } else if (s->first.lsn == NO_LSN || !is_witness(s, &s->first)) {
+        uint64_t from = s->first.lsn != NO_LSN && s->first.lsn > s->at ? s->first.lsn : s->at;
+        TRY(next_witness(s, from, &s->first));
+    }
+    s->looked_from = s->at;
+    if (!s->newest || s->first.lsn == NO_LSN || is_witness(s, &s->last))
+        return 0;
+    for (struct witness w = s->first; w.lsn != NO_LSN;) {
+        s->last = w;
+        TRY(next_witness(s, w.lsn, &w));
+    }
     return 0;
 }
 
@@ -392,28 +459,12 @@ int scan_judge(struct scan *s, struct scan_end *end) {
     TRY(find(s, &e, &f));
     end->lsn = s->at;
     e.witness = s->newest ? WITNESS_NO : WITNESS_YES;
-    struct frame_header h;
-    uint64_t lsn = s->at, base = s->index * s->segment_size;
-    /* Header and first frame are written together: a frame that knew any of them knew both,
-     * whatever epoch the header says. */
-    bool first = lsn == base + SEGMENT_HEADER_SIZE;
-    uint64_t known = first ? base : lsn;
-    for (;;) {
-        int rc = next_header(s, &lsn, &h);
-        if (rc < 0)
-            return rc;
-        if (rc == 0)
-            break;
-        if ((h.epoch < s->epoch && !first) || h.durable <= known)
-            continue;
+    TRY(find_witnesses(s));
+    if (s->first.lsn != NO_LSN) {
         e.witness = WITNESS_YES;
-        if (end->witness_lsn == NO_LSN)
-            end->witness_lsn = lsn;
-        if (end->witnessed_to < lsn + FRAME_HEADER_SIZE)
-            /* the witness itself was written, whatever is left of it */
-            end->witnessed_to = lsn + FRAME_HEADER_SIZE;
-        if (!s->newest)
-            break; /* all of it was durable */
+        end->witness_lsn = s->first.lsn;
+        /* the witness itself was written, whatever is left of it */
+        end->witnessed_to = (s->newest ? s->last.lsn : s->first.lsn) + FRAME_HEADER_SIZE;
     }
     end->decision = decide(&e);
     /* PAWL-9: nothing that was durable is cut, and nothing is called damage without a witness */
@@ -442,6 +493,7 @@ int scan_resync(struct scan *s, uint64_t from, uint64_t *lsn) {
         const uint8_t *bytes = scan_read(s, offset_of(s, *lsn), len, &rc);
         if (rc < 0)
             return rc;
+        TRY(count_work(s, len));
         if (bytes != NULL && h.epoch >= s->epoch && frame_check(bytes, &h, &s->key) == FRAME_GOOD)
             return 0;
     }

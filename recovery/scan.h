@@ -53,6 +53,16 @@ struct scan {
     struct format_unknown unknown;
     enum format_need refuses;
 
+    /* Bytes searched and hashed beyond the walk itself; more than WORK_MAX segments of it are
+     * refused. */
+    uint64_t work;
+    /* What scan_judge() has found: between `looked_from` and `first` no header is a witness, nor is
+     * there one after `last`. Both were witnesses when they were found. */
+    uint64_t looked_from;
+    struct witness {
+        uint64_t lsn, epoch, durable;
+    } first, last;
+
     bool counts; /* the segment counts: its frames get `ids` */
     struct c_ids ids;
     uint32_t next_counts; /* in the flags of the frame after the last one accepted */

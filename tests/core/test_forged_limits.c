@@ -154,6 +154,28 @@ static void position_beyond(struct forge *f, uint64_t offset) {
     forge_frame(f, FRAME_COMMIT);
 }
 
+static void spilled_twice(struct forge *f, uint64_t n) {
+    forge_stream(f, 1, 1, "s");
+    forge_records(f, 1, 0, 10, NO_OFFSET);
+    uint64_t lsn = forge_frame(f, FRAME_SPILL), hash = f->last_hash;
+    for (uint64_t i = 0; i < n; i++) {
+        forge_run(f, RUN_SPILLED, 1, 0, 10, i * 10);
+        spilled_encode(&f->body, &(struct spilled_entry){lsn, hash, 0});
+        forge_frame(f, FRAME_COMMIT);
+    }
+}
+
+static void spilled_before(struct forge *f, uint64_t epochs) {
+    forge_stream(f, 1, 1, "s");
+    forge_records(f, 1, 0, 10, NO_OFFSET);
+    uint64_t lsn = forge_frame(f, FRAME_SPILL), hash = f->last_hash;
+    for (f->epoch += epochs; epochs != 0; epochs--)
+        forge_frame(f, FRAME_OPEN);
+    forge_run(f, RUN_SPILLED, 1, 0, 10, 0);
+    spilled_encode(&f->body, &(struct spilled_entry){lsn, hash, 0});
+    forge_frame(f, FRAME_COMMIT);
+}
+
 /* ---- the same in a checkpoint, that of segment 1 */
 
 static void checkpoint_streams(struct forge *f, uint64_t n) {
@@ -277,6 +299,10 @@ static const struct forgery {
      "more than fit into it", false},
     {"position", position_beyond, BY_COMMITS, 1, 0, PAWL_DAMAGED,
      "a position beyond the end of its partition", false},
+    {"spilled run of two commits", spilled_twice, BY_COMMITS, 2, 1, PAWL_DAMAGED, "belongs to one",
+     false},
+    {"spilled run of an earlier incarnation", spilled_before, BY_COMMITS, 1, 0, PAWL_DAMAGED, "",
+     false},
     {"partitions of a checkpoint", checkpoint_streams, BY_CHECKPOINT, 102000, PARTITIONS_MAX - 8192,
      PAWL_LIMIT, "partitions at a time: 17408", false},
     {"offsets of a checkpoint", checkpoint_next, BY_CHECKPOINT, UINT64_MAX - 1, INT64_MAX,
@@ -472,6 +498,28 @@ static void at_a_limit_is_taken(void **state) {
     assert_true(good);
 }
 
+/* What looks like a frame until it is hashed, up to the segment's end, thousands of times: the
+ * search ends. */
+static void a_search_has_an_end(void **state) {
+    static struct forge f;
+    char dir[96];
+    pawl_error e = {0};
+    (void)state;
+    fresh(dir);
+    forge_begin(&f, dir, SEGMENT);
+    forge_stream(&f, 1, 1, "s");
+    forge_nest(&f, 4000);
+    f.durable = f.at;
+    forge_end(&f);
+    assert_true(expect("nested", "open", open_and_close(dir, 0, &e), PAWL_DAMAGED, &e, ""));
+    assert_true(expect("nested", "verify", pawl_verify(dir, NULL, &e), PAWL_LIMIT, &e,
+                       "more damaged places that look like frames"));
+    assert_true(expect("nested", "repair", pawl_repair(dir, NULL, &e), PAWL_LIMIT, &e, ""));
+    assert_true(expect("nested", "salvage",
+                       open_and_close(dir, PAWL_OPEN_READ | PAWL_OPEN_SALVAGE, &e), PAWL_LIMIT, &e,
+                       ""));
+}
+
 static int setup(void **state) {
     (void)state;
     strcpy(base, "/tmp/test_forged_limits.XXXXXX");
@@ -489,6 +537,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beyond_a_limit_is_refused),
         cmocka_unit_test(at_a_limit_is_taken),
+        cmocka_unit_test(a_search_has_an_end),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

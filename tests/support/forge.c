@@ -99,6 +99,39 @@ uint64_t forge_frame(struct forge *f, uint8_t kind) {
     return lsn;
 }
 
+void forge_lost(struct forge *f, uint32_t bytes) {
+    struct frame_key key = key_of(f);
+    struct frame_header h = {.lsn = f->at,
+                             .epoch = f->epoch,
+                             .durable = f->durable,
+                             .link = f->link,
+                             .flags = counts_encode(f->ids.commits, f->ids.changes)};
+    uint64_t link = f->link + 1;
+    frame_encode_lost(f->image + f->at % f->header.segment_size, &h, f->at + bytes, link, &key);
+    f->at += bytes;
+    f->link = link;
+}
+
+void forge_spoil(struct forge *f, uint64_t lsn) {
+    f->image[lsn % f->header.segment_size + FRAME_HEADER_SIZE] ^= 1;
+}
+
+void forge_nest(struct forge *f, uint32_t n) {
+    struct frame_key key = key_of(f);
+    uint64_t end = (f->header.index + 1) * f->header.segment_size;
+    for (uint32_t i = 0; i < n; i++, f->at += FRAME_HEADER_SIZE) {
+        struct frame_header h = {.kind = FRAME_COMMIT,
+                                 .kind_flags = frame_kind_flags(FRAME_COMMIT),
+                                 .body_len = (uint32_t)(end - f->at - FRAME_HEADER_SIZE),
+                                 .lsn = f->at,
+                                 .epoch = f->epoch,
+                                 .durable = f->at,
+                                 .dir_hash = frame_hash(NULL, 0, &key),
+                                 .link = f->link};
+        frame_encode_header(f->image + f->at % f->header.segment_size, &h, &key);
+    }
+}
+
 static void write_segment(struct forge *f) {
     char name[24], path[512];
     segment_name(name, f->header.index, "seg");

@@ -42,6 +42,13 @@ void forge_run(struct forge *f, uint16_t type, uint32_t stream, uint32_t partiti
                uint64_t base);
 /* Puts the frame made of the runs; room for it is not checked but asserted. Returns its LSN. */
 uint64_t forge_frame(struct forge *f, uint8_t kind);
+/* A LOST frame of `bytes` that are as damage left them. */
+void forge_lost(struct forge *f, uint32_t bytes);
+/* Makes the body of the frame at `lsn` wrong. */
+void forge_spoil(struct forge *f, uint64_t lsn);
+/* Where the next frame would be, and `n` times 80 bytes further on: a header of a frame up to the
+ * segment's end, whose body is wrong. */
+void forge_nest(struct forge *f, uint32_t n);
 /* Would a frame of the runs so far, and `more` bytes, fit into the segment? */
 bool forge_fits(const struct forge *f, uint64_t more);
 /* SEAL, and the header of the next segment: its first frame is left to the caller. */
