@@ -611,9 +611,10 @@ int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e) {
 
 int tx_finish_all(struct pawl_tx *tx, uint32_t processor) {
     const struct tables *t = &tx->p->tables;
-    for (uint32_t i = 0; i < t->decision_count; i++) {
+    for (uint32_t i = 0; i < t->decision_rows; i++) {
         const struct decision_row *d = &t->decisions[i];
-        if (d->processor != processor && tables_has_processor(t, d->processor))
+        if (d->name_len == 0 || /* taken out */
+            (d->processor != processor && tables_has_processor(t, d->processor)))
             continue;
         sink_encode(&tx->sinks,
                     &(struct sink_entry){d->processor, SINK_FINISHED, d->name, d->name_len});
