@@ -63,7 +63,7 @@ uint8_t *bytes_add(struct bytes *b, size_t len);  /* zeroed space, or NULL */
 uint8_t *bytes_grow(struct bytes *b, size_t len); /* space that is not zeroed, or NULL */
 bool bytes_put(struct bytes *b, const void *data, size_t len);
 static inline uint8_t *bytes_room(struct bytes *b, size_t len) { /* as bytes_grow() */
-    if (b->failed || len > b->cap - b->len)
+    if (b->failed || b->data == NULL || len > b->cap - b->len)
         return bytes_grow(b, len);
     uint8_t *at = b->data + b->len;
     b->len += len;
