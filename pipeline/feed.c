@@ -73,7 +73,7 @@ int feed_open(struct feed *f, pawl *p, enum work_kind kind, uint32_t worker, str
     uint32_t places = 4;
     while (places < 2 * f->tasks)
         places *= 2;
-    f->places = mem_alloc(&p->mem, places * sizeof *f->places);
+    f->places = mem_alloc(&p->mem, places * sizeof(void *));
     if (f->places == NULL)
         return fail(PAWL_MEMORY, "no memory for %u tasks", f->tasks);
     f->place_count = places;
@@ -105,6 +105,25 @@ void feed_leave(struct task *t, uint64_t lsn) {
     }
 }
 
+/* `to` goes on where `from` is: at a frame, or at the end of the last one, where only its link shows
+ * which is the next. */
+static void go_on_where(struct pawl_reader *to, const struct pawl_reader *from) {
+    to->lsn = from->lsn;
+    to->linked = from->linked;
+    to->link = from->link;
+    to->epoch = from->epoch;
+    to->astray = to->file >= 0;
+}
+
+/* The task leaves where the walk is. */
+static void leave_walk(struct task *t) {
+    struct pawl_reader *walk = &t->feed->walk;
+    bool behind = t->joined && t->reader->lsn < walk->lsn;
+    feed_leave(t, 0);
+    if (behind)
+        go_on_where(t->reader, walk);
+}
+
 /* Calls `each` for all tasks. */
 static void each_task(struct feed *f, void (*each)(struct feed *f, struct task *t)) {
     for (uint32_t i = 0; i < f->place_count; i++)
@@ -113,7 +132,8 @@ static void each_task(struct feed *f, void (*each)(struct feed *f, struct task *
 }
 
 static void leave_here(struct feed *f, struct task *t) {
-    feed_leave(t, f->walk.lsn);
+    (void)f;
+    leave_walk(t);
 }
 
 static void unmark(struct feed *f, struct task *t) {
@@ -137,7 +157,7 @@ void feed_close(struct feed *f) {
     engine_leave(p);
     reader_close_file(&f->walk);
     drop_bytes(f);
-    mem_free(&p->mem, f->places, f->place_count * sizeof *f->places);
+    mem_free(&p->mem, f->places, f->place_count * sizeof(void *));
     f->place_count = 0;
 }
 
@@ -159,7 +179,7 @@ static void join(struct feed *f, struct task *t) {
 
 static void find_first(struct feed *f, struct task *t) {
     if (can_join(t) && t->reader->lsn < f->walk.lsn)
-        f->walk.lsn = t->reader->lsn;
+        go_on_where(&f->walk, t->reader);
 }
 
 static void close_files(struct feed *f, struct task *t) {
@@ -308,7 +328,10 @@ struct task *feed_fill(struct feed *f) {
     if (f->joined != 0 && work_got(p, f->kind, f->worker, &from)) {
         if (from > f->walk.lsn)
             walk_from(f, from); /* none of the frames before it concerns a task */
-        if (walk(f) < 0) {
+        int rc = walk(f);
+        if (rc == PAWL_MEMORY)
+            atomic_store(&p->tight, true);
+        if (rc < 0) {
             /* the tasks' own readers meet the error, or what else is there */
             each_task(f, leave_here);
             fail_clear();
@@ -332,7 +355,7 @@ int feed_drop(struct feed *f) {
             reader_drop_pieces(t->reader); /* they hold no pins */
             continue;
         }
-        feed_leave(t, f->walk.lsn);
+        leave_walk(t);
         int back = pawl_reader_seek(t->reader, t->position);
         rc = rc == 0 ? back : rc;
     }
@@ -370,7 +393,7 @@ bool feed_has_more(struct feed *f) {
                        (tables_stream(&p->tables, t->stream) == NULL ||
                         t->reader->want <
                             reader_end_below(t->reader, reader_limit(p, f->walk.flags)))) {
-                feed_leave(t, f->walk.lsn);
+                leave_walk(t);
                 more = true;
             }
     return more;

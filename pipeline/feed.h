@@ -43,7 +43,8 @@ struct task *feed_fill(struct feed *f);
 /* Ends the round. Error: of a task that has not used up what it got, and can't go back to its
  * position. */
 PAWL_CHECKED int feed_drop(struct feed *f);
-/* The task leaves the feed. What it has got stays until the round ends. */
+/* The task leaves the feed, and reads on from the frame at `lsn` if it isn't beyond it; 0: it stays
+ * where it is. What it has got stays until the round ends. */
 void feed_leave(struct task *t, uint64_t lsn);
 /* Under the lock, where the worker is about to sleep: is there input that the feed can go on with,
  * or that a task must read by itself? */

@@ -388,7 +388,7 @@ int task_step(struct task *t) {
         return 1;
     }
     if (n == PAWL_MEMORY && t->starved++ < STARVED_MAX)
-        return 1; /* the other tasks' readers free what they can, each in its turn */
+        return TASK_STARVED; /* the other tasks' readers free what they can, each in its turn */
     if (n <= 0)
         return n;
     t->starved = 0;

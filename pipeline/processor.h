@@ -22,12 +22,13 @@ struct task {
     bool left;         /* it has left the feed, and has not read by itself since */
     bool ready;        /* it has got input in this round */
     struct task *ready_next;
-    struct task *same; /* the next task of the feed that reads the same partition */
-    uint32_t starved;  /* consecutive rounds in which the reader could not allocate its window */
-    uint64_t pending;  /* end of the newest commit of this task */
-    uint32_t worker;   /* number of the worker that runs it */
-    uint32_t attempts; /* failed ones at the record at `position`; it is due again at again_ns */
-    uint64_t again_ns; /* no step before this time; 0: at once */
+    struct task *same;   /* the next task of the feed that reads the same partition */
+    uint32_t starved;    /* consecutive rounds in which the reader could not allocate its window */
+    uint64_t starved_at; /* how many steps its worker had made then */
+    uint64_t pending;    /* end of the newest commit of this task */
+    uint32_t worker;     /* number of the worker that runs it */
+    uint32_t attempts;   /* failed ones at the record at `position`; it is due again at again_ns */
+    uint64_t again_ns;   /* no step before this time; 0: at once */
 };
 
 struct pawl_processor {
@@ -64,8 +65,9 @@ void task_close(struct task *t);
 void task_rest(struct task *t); /* after a run, before a possible next one */
 /* Returns its reader to its position, so that it reads by itself. */
 PAWL_CHECKED int task_go_back(struct task *t);
-/* Processes at most one batch. 1: did; 0: nothing to do; or an error that ends the run, or the
- * processor where it fails alone. */
+/* Processes at most one batch. 1: did; 0: nothing to do; TASK_STARVED: there is no memory now; or
+ * an error that ends the run, or the processor where it fails alone. */
+#define TASK_STARVED 3
 PAWL_CHECKED int task_step(struct task *t);
 /* Is a failure of it not the failure of the run? */
 bool task_alone(const struct task *t);

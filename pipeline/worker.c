@@ -20,6 +20,7 @@ struct worker {
     struct feed feeds[WORK_KINDS];
     struct record_room room; /* for the batch of the task that runs */
     pawl_tx *tx;             /* and for what it emits */
+    uint64_t steps;          /* that have processed something */
     uint64_t flushed_ns;     /* when the commits of its tasks were last submitted */
     bool worked;             /* since it last dozed */
     /* sleeps without a doze before, after one in vain; and how many the next one in vain costs */
@@ -183,6 +184,11 @@ static bool step(struct worker *w, struct task *t) {
     int rc = task_step(t);
     if (rc < 0)
         step_failed(w->run, t, rc);
+    if (rc == TASK_STARVED && t->starved_at != w->steps) {
+        t->starved = 1; /* others go on, and will free memory */
+        t->starved_at = w->steps;
+    }
+    w->steps += rc == 1;
     return rc > 0;
 }
 
@@ -220,7 +226,7 @@ static int begin_worker(struct worker *w) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < p->task_count; i++)
         n += p->tasks[i].worker == w->number;
-    w->tasks = mem_alloc(&p->mem, (n + 1) * sizeof *w->tasks);
+    w->tasks = mem_alloc(&p->mem, (n + 1) * sizeof(void *));
     if (w->tasks == NULL)
         return fail(PAWL_MEMORY, "no memory for %u tasks", n);
     w->task_room = n + 1;
@@ -250,7 +256,7 @@ static void end_worker(struct worker *w) {
     record_room_free(p, &w->room);
     if (w->tx != NULL)
         pawl_abort(w->tx);
-    mem_free(&p->mem, w->tasks, w->task_room * sizeof *w->tasks);
+    mem_free(&p->mem, w->tasks, w->task_room * sizeof(void *));
 }
 
 static void *worker_main(void *arg) {
