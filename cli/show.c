@@ -31,6 +31,7 @@ static void put(struct target *t, const char *text, size_t len) {
         t->good = t->good && fwrite(text, 1, len, t->to) == len;
         return;
     }
+    assert(t->bytes != NULL && t->size != 0); /* one of the two targets */
     size_t room = t->size - 1 - t->len, n = len < room ? len : room;
     while (n > 0 && n < len && ((unsigned char)text[n] & 0xC0) == 0x80)
         n--; /* whole characters */

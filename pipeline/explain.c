@@ -124,9 +124,11 @@ struct search {
 static struct counted *counted_find(const struct search *s, uint32_t stream, uint32_t partition) {
     const struct lookup *l = &s->lookup;
     uint32_t at, hash = lookup_hash(l, stream, partition);
-    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at)) {
+        assert(s->counts != NULL); /* the index has rows */
         if (s->counts[i].stream == stream && s->counts[i].partition == partition)
             return &s->counts[i];
+    }
     return NULL;
 }
 

@@ -202,9 +202,11 @@ struct bases {
 static int note_base(struct bases *b, uint32_t stream, uint32_t partition, uint64_t base) {
     struct lookup *l = &b->lookup;
     uint32_t at, hash = lookup_hash(l, stream, partition);
-    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at)) {
+        assert(b->rows != NULL); /* the index has rows */
         if (b->rows[i].stream == stream && b->rows[i].partition == partition)
             return 0;
+    }
     TRY(lookup_reserve(l, 1));
     TRY(tables_grow(b->mem, (void **)&b->rows, b->count, &b->cap, sizeof *b->rows));
     lookup_add(l, hash, b->count);

@@ -31,9 +31,9 @@ void tables_free(struct tables *t) {
         mem_free(t->mem, t->producers[i], sizeof *t->producers[i]);
     for (uint32_t i = 0; i < t->processor_count; i++)
         mem_free(t->mem, t->processors[i], sizeof *t->processors[i]);
-    mem_free(t->mem, t->streams, t->stream_cap * sizeof *t->streams);
-    mem_free(t->mem, t->producers, t->producer_cap * sizeof *t->producers);
-    mem_free(t->mem, t->processors, t->processor_cap * sizeof *t->processors);
+    mem_free(t->mem, t->streams, t->stream_cap * sizeof(void *));
+    mem_free(t->mem, t->producers, t->producer_cap * sizeof(void *));
+    mem_free(t->mem, t->processors, t->processor_cap * sizeof(void *));
     mem_free(t->mem, t->positions, t->position_cap * sizeof *t->positions);
     mem_free(t->mem, t->decisions, t->decision_cap * sizeof *t->decisions);
     mem_free(t->mem, t->spans, t->span_cap * sizeof *t->spans);

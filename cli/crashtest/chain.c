@@ -132,6 +132,8 @@ typedef struct header {
 
 static bool header_valid(const uint8_t *p, uint64_t n, header *h) {
     static const uint8_t magic[8] = {0x50, 0x41, 0x57, 0x4C, 0x0D, 0x0A, 0x1A, 0x0A};
+    if (p == NULL)
+        return false;
     *h = (header){.segment_size = ct_get(p + 32, 8),
                   .index = ct_get(p + 40, 8),
                   .epoch = ct_get(p + 48, 8),

@@ -40,6 +40,7 @@ static bool add(struct growing *g, const char *text, size_t len) {
 
 #define USED_MAX 256
 #define VALUE_LENGTH_MIN 4 /* shorter ones are in every message */
+#define CUT_LENGTH_MIN 3u  /* of a value whose rest was cut off */
 
 static struct { char *name, *value; } used[USED_MAX]; /* only the main thread reads files */
 static size_t used_count;
@@ -71,6 +72,17 @@ static void remember(const char *name, const char *value) {
     used[used_count++].value = own_value;
 }
 
+/* A message may have been cut in the middle of a value: then it ends with the value's beginning. */
+static void hide_cut(char *text, const char *value, size_t n) {
+    size_t len = strlen(text);
+    for (size_t part = n - 1 < len ? n - 1 : len; part >= CUT_LENGTH_MIN; part--)
+        if (memcmp(text + len - part, value, part) == 0) {
+            memset(text + len - part, '.', 3);
+            text[len - part + 3] = 0;
+            return;
+        }
+}
+
 void tree_hide_variables(char *text, size_t size) {
     for (size_t i = 0; i < used_count; i++) {
         char name[NAME_LENGTH_MAX + 4];
@@ -88,6 +100,7 @@ void tree_hide_variables(char *text, size_t size) {
             memcpy(at, name, len);
             text[size - 1] = 0;
         }
+        hide_cut(text, used[i].value, n);
     }
 }
 

@@ -551,7 +551,7 @@ static int make(const pawl_settings *g, pawl_source_ops *out, pawl_error *err) {
         rc = wire_settings_take(&w, c, g, 64, 4u << 20, err);
     if (rc == 0 && (s->wire = wire_new(&w)) == NULL)
         rc = connect_error(err, PAWL_MEMORY, "no memory for a source");
-    if (rc < 0) {
+    if (rc < 0 || s->wire == NULL) {
         source_destroy(s);
         return rc;
     }

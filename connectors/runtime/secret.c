@@ -63,7 +63,7 @@ size_t pawl_secret_hide(char *text, int cut) {
     for (size_t i = 0; i < known_count; i++) {
         size_t n = strlen(known[i]), part;
         for (char *at = text; (at = strstr(at, known[i])) != NULL; at += 3) {
-            memcpy(at, "***", 3);
+            memset(at, '*', 3);
             memmove(at + 3, at + n, (size_t)(text + len - at) - n + 1);
             len -= n - 3;
         }

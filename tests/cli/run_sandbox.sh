@@ -4,6 +4,7 @@
 # `pawl run` gives up system calls and new privileges where no part runs foreign code, and works as
 # before, as an ordinary user too. A reload can't add what the sandbox has no room for. Under the
 # system calls that the unit file allows it has io_uring and runs programs.
+# shellcheck disable=SC2094 # the output isn't read there
 set -u
 export LC_ALL=C
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")

@@ -172,7 +172,8 @@ void forge_end(struct forge *f) {
 
 static void change(struct forge *f, enum catalog_op op, uint32_t id, uint64_t a, const char *name) {
     forge_run(f, RUN_CATALOG, 0, 0, 1, 0);
-    catalog_encode(&f->body, &(struct catalog_entry){op, id, a, 0, name, (uint16_t)strlen(name)});
+    catalog_encode(&f->body,
+                   &(struct catalog_entry){(uint16_t)op, id, a, 0, name, (uint16_t)strlen(name)});
     forge_frame(f, FRAME_COMMIT);
 }
 
