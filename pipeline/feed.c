@@ -105,8 +105,8 @@ void feed_leave(struct task *t, uint64_t lsn) {
     }
 }
 
-/* `to` goes on where `from` is: at a frame, or at the end of the last one, where only its link shows
- * which is the next. */
+/* `to` goes on where `from` is: at a frame, or at the end of the last one. There only the link
+ * shows which frame is the next. */
 static void go_on_where(struct pawl_reader *to, const struct pawl_reader *from) {
     to->lsn = from->lsn;
     to->linked = from->linked;
