@@ -51,7 +51,8 @@ static void many(struct forge *f, enum catalog_op op, uint64_t n) {
         forge_run(f, RUN_CATALOG, 0, 0, some, 0);
         for (uint32_t i = 0; i < some; i++, id++) {
             int len = snprintf(name, sizeof name, "n%u", id);
-            catalog_encode(&f->body, &(struct catalog_entry){op, id, 1, 0, name, (uint16_t)len});
+            catalog_encode(&f->body,
+                           &(struct catalog_entry){(uint16_t)op, id, 1, 0, name, (uint16_t)len});
         }
         forge_frame(f, FRAME_COMMIT);
     }

@@ -73,7 +73,8 @@ static void descending(struct forge *f, uint32_t n) {
 
 static void change(struct forge *f, enum catalog_op op, uint32_t id, const char *name) {
     forge_run(f, RUN_CATALOG, 0, 0, 1, 0);
-    catalog_encode(&f->body, &(struct catalog_entry){op, id, 1, 0, name, (uint16_t)strlen(name)});
+    catalog_encode(&f->body,
+                   &(struct catalog_entry){(uint16_t)op, id, 1, 0, name, (uint16_t)strlen(name)});
 }
 
 /* Streams with a position each come and go beside 16,000 positions. */

@@ -70,7 +70,7 @@ static void status(void) {
 
 static void limit(const char *name, int what) {
     struct rlimit l = {0};
-    (void)getrlimit(what, &l);
+    (void)getrlimit((__rlimit_resource_t)what, &l);
     if (l.rlim_cur == RLIM_INFINITY)
         printf("%s -\n", name);
     else
