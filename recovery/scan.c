@@ -532,6 +532,7 @@ static int first_header(struct seam *io, struct mem *m, int file, const struct s
     struct frame_header fh;
     int rc;
     scan_begin(&s, io, m, file, h, true);
+    scan_whole(&s);
     s.key = *key;
     *lsn = h->index * h->segment_size;
     while ((rc = next_header(&s, lsn, &fh)) == 1 && fh.durable < durable) {
