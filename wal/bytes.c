@@ -24,7 +24,7 @@ void bytes_free(struct bytes *b) {
 uint8_t *bytes_grow(struct bytes *b, size_t len) {
     if (b->failed)
         return NULL;
-    if (b->len + len > b->cap) {
+    if (b->data == NULL || b->len + len > b->cap) { /* no bytes are at no place, either */
         size_t cap = b->cap < 256 ? 256 : b->cap * 2;
         while (cap < b->len + len)
             cap *= 2;

@@ -20,6 +20,15 @@
 #undef fail /* the library has one of its own */
 #include <cmocka.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
 #define SEGMENT MIB
 #define MEMORY_MAX (512ull * MIB) /* of the process; nothing here needs a quarter of it */
 
@@ -452,7 +461,7 @@ static bool in_child(const struct forgery *t, const char *dir,
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef SANITIZED /* a sanitizer takes address space for itself */
         struct rlimit most = {MEMORY_MAX, MEMORY_MAX};
         (void)!setrlimit(RLIMIT_AS, &most);
 #endif
