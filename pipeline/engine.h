@@ -275,6 +275,9 @@ void engine_tell_appended(pawl *p);
 /* Wakes the threads in engine_wait_or_stop(), but for workers. A signal handler may call it: it
  * takes no lock. */
 void engine_tell_stop(pawl *p);
+/* Under the lock, after engine_did_due(): sleeps until the word changes, which pawl_stop() does to
+ * each such word, at most until `deadline`. False if it had passed. */
+bool engine_sleep_on(pawl *p, _Atomic uint32_t *word, uint64_t deadline);
 /* Under the lock: waits for progress or pawl_stop(), at most until `deadline`. False if it had
  * passed. It can't use the condition `progress`, because a signal handler may not signal one. */
 bool engine_wait_or_stop(pawl *p, uint64_t deadline);

@@ -157,25 +157,30 @@ bool engine_sleep(pawl *p, pthread_cond_t *cond, uint64_t deadline) {
     return pthread_cond_timedwait(cond, &p->mutex, &t) != ETIMEDOUT;
 }
 
-bool engine_wait_or_stop(pawl *p, uint64_t deadline) {
+bool engine_sleep_on(pawl *p, _Atomic uint32_t *word, uint64_t deadline) {
     uint64_t left = UINT64_MAX;
-    if (engine_did_due(p))
-        return true;
     if (deadline != UINT64_MAX) {
         uint64_t now = engine_now(p);
         if (now >= deadline)
             return false;
         left = deadline - now;
     }
-    uint32_t seen = atomic_load(&p->stop_word);
-    p->stoppable++;
+    uint32_t seen = atomic_load(word);
     if (!atomic_load(&p->stop)) {
         engine_leave(p);
-        event_sleep_for(&p->stop_word, seen, UINT32_MAX, left);
+        event_sleep_for(word, seen, UINT32_MAX, left);
         pthread_mutex_lock(&p->mutex);
     }
-    p->stoppable--;
     return true;
+}
+
+bool engine_wait_or_stop(pawl *p, uint64_t deadline) {
+    if (engine_did_due(p))
+        return true;
+    p->stoppable++;
+    bool in_time = engine_sleep_on(p, &p->stop_word, deadline);
+    p->stoppable--;
+    return in_time;
 }
 
 bool engine_wait_until(pawl *p, uint64_t deadline) {

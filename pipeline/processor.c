@@ -71,10 +71,9 @@ int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream, uint
     uint64_t position;
     TRY(pawl_position_get(p, proc->name, stream, partition, &position));
     atomic_init(&t->position, position);
-    TRY(pawl_reader_open(p, stream, partition, t->position,
-                         committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED,
-                         &t->reader));
-    return 0;
+    return pawl_reader_open(p, stream, partition, t->position,
+                            committed_input(proc) ? PAWL_READ_COMMITTED : PAWL_READ_UNCOMMITTED,
+                            &t->reader);
 }
 
 void task_close(struct task *t) {
@@ -129,7 +128,6 @@ static int append(struct task *t, bool durable) {
     TRY(engine_enter_writer(p));
     int rc = tx_append(t->tx, &receipt, p->block_when_full);
     if (rc == 0) {
-        t->pending = receipt.lsn;
         if (durable)
             rc = engine_wait_durable(p, receipt.lsn);
         else if (engine_now(p) - t->round_ns >= ROUND_LONG_NS)

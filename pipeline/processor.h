@@ -25,7 +25,6 @@ struct task {
     struct task *same;   /* the next task of the feed that reads the same partition */
     uint32_t starved;    /* consecutive rounds in which the reader could not allocate its window */
     uint64_t starved_at; /* how many steps its worker had made then */
-    uint64_t pending;    /* end of the newest commit of this task */
     uint32_t worker;     /* number of the worker that runs it */
     uint32_t attempts;   /* failed ones at the record at `position`; it is due again at again_ns */
     uint64_t again_ns;   /* no step before this time; 0: at once */

@@ -115,23 +115,10 @@ void work_stop(pawl *p) {
 }
 
 void work_sleep(pawl *p, uint32_t worker, uint64_t deadline) {
-    uint64_t left = UINT64_MAX;
     if (engine_did_due(p))
         return;
-    if (deadline != UINT64_MAX) {
-        uint64_t now = engine_now(p);
-        if (now >= deadline)
-            return;
-        left = deadline - now;
-    }
-    _Atomic uint32_t *word = &p->todo.words[worker % WORK_BITS];
-    uint32_t seen = atomic_load(word);
-    if (atomic_load(&p->stop))
-        return;
     p->todo.asleep |= work_bit(worker);
-    engine_leave(p);
-    event_sleep_for(word, seen, UINT32_MAX, left);
-    pthread_mutex_lock(&p->mutex);
+    (void)engine_sleep_on(p, &p->todo.words[worker % WORK_BITS], deadline);
     if (!shared_bits(&p->todo))
         p->todo.asleep &= ~work_bit(worker);
 }

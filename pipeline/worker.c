@@ -27,6 +27,12 @@ struct worker {
     uint32_t doze_skip, doze_next;
 };
 
+/* Under the lock: something has ended, so each thread that waits looks again. */
+static void tell_all(pawl *p) {
+    engine_tell(p);
+    work_wake_all(p);
+}
+
 static void end_run(struct run_control *run, int rc) {
     pawl_error e;
     fail_copy(&e);
@@ -34,8 +40,7 @@ static void end_run(struct run_control *run, int rc) {
     int none = 0;
     if (atomic_compare_exchange_strong(&run->result, &none, rc))
         run->error = e;
-    engine_tell(run->p);
-    work_wake_all(run->p);
+    tell_all(run->p);
     engine_leave(run->p);
 }
 
@@ -83,8 +88,7 @@ static bool wait_for_work(struct worker *w) {
         go_on = false;
     } else if ((run->flags & PAWL_RUN_UNTIL_IDLE) != 0 && all_idle(run)) {
         go_on = false;
-        engine_tell(p);
-        work_wake_all(p);
+        tell_all(p);
     } else if (feed_has_more(&w->feeds[WORK_APPENDED]) || feed_has_more(&w->feeds[WORK_DURABLE])) {
         go_on = true; /* it came since the feed looked */
     } else if (lonely(run) && (p->wal.in_flight != 0 || p->wal.gathering != NULL)) {
@@ -156,8 +160,7 @@ static void fail_alone(struct run_control *run, struct task *t, int rc) {
     if (atomic_compare_exchange_strong(&proc->failed, &none, rc))
         proc->config.failed(proc->config.failed_arg, proc->name, &e);
     pthread_mutex_lock(&run->p->mutex);
-    engine_tell(run->p); /* it counts as idle now */
-    work_wake_all(run->p);
+    tell_all(run->p); /* it counts as idle now */
     engine_leave(run->p);
 }
 
