@@ -2,6 +2,7 @@
 /* How pawl_run() gives processors their input: the log is read once for each worker, whatever the
  * number of partitions; each record comes once and in order, also to tasks that leave the common
  * walk and join again; and an append wakes only the worker that it concerns. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,9 +20,15 @@
 static const struct seam_ops *real;
 static struct seam_ops counting;
 static _Atomic uint64_t bytes_read;
+#define NEVER (UINT64_MAX / 2)
+static _Atomic uint64_t reads;
+static uint64_t fail_at = NEVER; /* that read fails, and the next one */
 
 static int64_t count_read(struct seam *s, int file, void *data, size_t len, uint64_t offset) {
     atomic_fetch_add(&bytes_read, len);
+    uint64_t n = atomic_fetch_add(&reads, 1);
+    if (n == fail_at || n == fail_at + 1)
+        return -EIO;
     return real->read(s, file, data, len, offset);
 }
 static void count_put(struct seam_reads *q, struct seam_req *r) {
@@ -38,10 +45,10 @@ struct fixture {
     uint32_t in, out;
 };
 
-static void open_log(struct fixture *f, uint64_t memory) {
+static void open_on(struct fixture *f, uint64_t memory, int backend) {
     struct seam *io;
     pawl_options o = PAWL_OPTIONS_INIT;
-    assert_int_equal(seam_create(f->dir, true, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io), 0);
+    assert_int_equal(seam_create(f->dir, true, backend, PAWL_DIRECT_AUTO, &io), 0);
     real = io->ops;
     counting = *real;
     counting.read = count_read;
@@ -50,6 +57,10 @@ static void open_log(struct fixture *f, uint64_t memory) {
     io->ops = &counting;
     o.flags = PAWL_OPEN_CREATE, o.segment_size = 4 * MIB, o.memory_cap = memory;
     assert_int_equal(engine_open(io, &o, &f->log), 0);
+}
+
+static void open_log(struct fixture *f, uint64_t memory) {
+    open_on(f, memory, PAWL_BACKEND_AUTO);
 }
 
 static int setup(void **state) {
@@ -202,6 +213,39 @@ static void tasks_leave_and_join(void **state) {
     assert_true(failing.failures >= PARTITIONS);
 }
 
+/* Where the walk meets a failing read, each task goes on by itself from there: also from the end of
+ * a group, where only the link of the last frame shows which is the next. It is never taken for
+ * damage. */
+static void a_read_that_fails_is_no_damage(void **state) {
+    enum { EACH = 500, PARTS = 2 };
+    struct fixture *f = *state;
+    bool failed = true;
+    for (uint64_t k = 0; failed; k++) {
+        static struct job j;
+        j = (struct job){.fails_at = UINT64_MAX};
+        open_on(f, 4 * MIB, PAWL_BACKEND_POSIX);
+        if (k == 0) {
+            create(f, PARTS);
+            for (uint64_t i = 0; i < EACH; i++) /* in a group each */
+                fill(f, PARTS, i, 1);
+        }
+        char name[24];
+        snprintf(name, sizeof name, "p%llu", (unsigned long long)k);
+        add(f, name, f->in, &j);
+        reads = 0;
+        fail_at = k;
+        int rc = pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE);
+        failed = reads > k;
+        fail_at = NEVER;
+        if (rc != 0)
+            assert_int_equal(rc, PAWL_IO);
+        assert_int_equal(pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE), 0);
+        expect_all(&j, PARTS, EACH);
+        assert_int_equal(pawl_close(f->log), 0);
+    }
+    open_log(f, 0);
+}
+
 static void *run_until_stopped(void *arg) {
     struct fixture *f = arg;
     return pawl_run(f->log, 2, 0) == PAWL_STOPPED ? arg : NULL;
@@ -270,6 +314,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_log_is_read_once_for_each_worker, setup, teardown),
         cmocka_unit_test_setup_teardown(tasks_leave_and_join, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_read_that_fails_is_no_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(an_append_wakes_only_the_worker_of_its_partition, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(many_workers_share_the_bits, setup, teardown),

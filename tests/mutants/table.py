@@ -251,6 +251,8 @@ MUTANTS = [
      "        feed_leave(t, h->lsn);\n        return true;\n    }\n    if (*kept == NULL)\n",
      "        feed_leave(t, h->lsn + frame_length(h));\n        return true;\n    }\n"
      "    if (*kept == NULL)\n"),
+    ("left-task-without-its-link", "PAWL-9", "pipeline/feed.c",
+     "    to->linked = from->linked;\n", "    to->linked = false;\n"),
     ("first-frame-not-remembered", "PAWL-4", "pipeline/work.c",
      "            g->from[__builtin_ctz(more)] = lsn;",
      "            g->from[__builtin_ctz(more)] = p->wal.tail;"),
