@@ -460,8 +460,8 @@ static int check(const pawl_settings *set, pawl_error *err) {
         return connect_error(err, PAWL_INVALID,
                              "file: level goes to 9 for gzip and to 19 for zstd");
     mode_t mode;
-    if (pawl_setting_text(c, set, "mode") != NULL &&
-        !reach_mode(pawl_setting_text(c, set, "mode"), &mode))
+    bool exact;
+    if (!reach_mode(pawl_setting_text(c, set, "mode"), &mode, &exact))
         return connect_error(err, PAWL_INVALID, "file: mode takes 3 octal digits, such as 640");
     if (pawl_setting_number(c, set, "rotate_size") == 0)
         return connect_error(err, PAWL_INVALID, "file: rotate_size must not be 0");
@@ -491,9 +491,7 @@ static int make_sink(const pawl_settings *set, pawl_sink_ops *out, pawl_error *e
     s->writer = writer_new();
     s->hash = XXH3_createState();
     encode_settings(c, set, &s->encoding);
-    s->mode = REACH_MODE;
-    s->mode_exact = pawl_setting_text(c, set, "mode") != NULL &&
-                    reach_mode(pawl_setting_text(c, set, "mode"), &s->mode);
+    (void)reach_mode(pawl_setting_text(c, set, "mode"), &s->mode, &s->mode_exact);
     s->compression = connect_setting_choice(c, set, "compress");
     s->rotate_bytes = pawl_setting_number(c, set, "rotate_size");
     s->rotate_ms = pawl_setting_number(c, set, "rotate_age");

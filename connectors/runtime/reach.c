@@ -420,7 +420,11 @@ const char *reach_text(int error) {
     }
 }
 
-bool reach_mode(const char *text, mode_t *mode) {
+bool reach_mode(const char *text, mode_t *mode, bool *exact) {
+    *mode = REACH_MODE;
+    *exact = text != NULL;
+    if (text == NULL)
+        return true;
     size_t n = strlen(text);
     if (n < 3 || n > 4 || strspn(text, "01234567") != n || (n == 4 && text[0] != '0'))
         return false;

@@ -62,8 +62,9 @@ bool reach_is_plant(int error);
 /* As strerror(), with what an error of this file's means. */
 const char *reach_text(int error);
 
-/* The setting `mode` of sinks: 3 octal digits, or 4. False: it is none. */
-bool reach_mode(const char *text, mode_t *mode);
+/* The setting `mode` of sinks: 3 octal digits, or 4; NULL: it isn't given. *exact: for reach_new().
+ * False: it is none. */
+bool reach_mode(const char *text, mode_t *mode, bool *exact);
 #define REACH_MODE 0640           /* of new files, less the umask, if the setting isn't given */
 #define REACH_DIRECTORY_MODE 0750 /* of new directories, less the umask */
 

@@ -633,11 +633,8 @@ static int sqlite_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *e
     s->idempotent = pawl_setting_number(c, g, "kind") == 1;
     s->update = pawl_setting_number(c, g, "on_conflict") == 1;
     s->busy_ms = connect_setting_small(c, g, "busy_timeout");
-    const char *mode = pawl_setting_text(c, g, "mode");
-    s->mode = REACH_MODE;
-    s->mode_exact = mode != NULL && reach_mode(mode, &s->mode);
     int rc =
-        mode == NULL || s->mode_exact
+        reach_mode(pawl_setting_text(c, g, "mode"), &s->mode, &s->mode_exact)
             ? columns_make(&s->columns, c, g, err)
             : connect_error(err, PAWL_INVALID, "sqlite: mode takes 3 octal digits, such as 640");
     if (rc == 0 && !(copy(&s->path, g, "path") && copy(&s->table, g, "table") &&
