@@ -174,10 +174,7 @@ static int move(const dedup *x, pawl *log, const struct proc_stream *to, uint32_
         pawl_abort(tx);
         return rc;
     }
-    rc = wait ? pawl_commit(tx, NULL) : pawl_commit_async(tx, NULL, NULL, NULL);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
-        pawl_abort(tx);
-    return rc;
+    return connect_commit(tx, wait, NULL);
 }
 
 static int hold(dedup *x, part *t, const proc *p, pawl *log, const struct proc_stream *to,

@@ -130,6 +130,13 @@ bool connect_name_ok(const char *name) {
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
+int connect_commit(pawl_tx *tx, bool durable, pawl_receipt *receipt) {
+    int rc = durable ? pawl_commit(tx, receipt) : pawl_commit_async(tx, NULL, NULL, receipt);
+    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
+        pawl_abort(tx);
+    return rc;
+}
+
 static char *put_number(char *out, uint64_t n) {
     char digits[20];
     size_t i = sizeof digits;

@@ -124,6 +124,9 @@ bool connect_stream(pawl *p, uint32_t id, pawl_stream_info *out);
 /* What a dead letter keeps of a value that is cut. Any log takes that much, with 64 KiB of headers
  * and a key. */
 #define DEAD_VALUE_MAX 65536u
+/* As pawl_commit(), or (not `durable`) pawl_commit_async() without a callback. Also ends a
+ * transaction that the log can't take now, which these leave open. */
+int connect_commit(pawl_tx *tx, bool durable, pawl_receipt *receipt);
 /* A name for a sink or source: 1 to 64 bytes of those that are allowed. */
 bool connect_name_ok(const char *name);
 /* Puts a dead letter for r, with the headers that a processor's has, into tx. At most `value_max`

@@ -252,9 +252,7 @@ int sink_log(struct pawl_sink *s, const struct log_change *c) {
         pawl_abort(tx);
         return rc;
     }
-    rc = c->durable ? pawl_commit(tx, NULL) : pawl_commit_async(tx, NULL, NULL, NULL);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
-        pawl_abort(tx);
+    rc = connect_commit(tx, c->durable, NULL);
     if (rc == 0 && c->from != c->to)
         c->part->logged = c->to;
     if (rc == 0 && c->hold != NULL)

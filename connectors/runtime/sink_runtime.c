@@ -82,10 +82,7 @@ static int make_positions(struct pawl_sink *s) {
         pawl_abort(tx);
         return rc;
     }
-    rc = pawl_commit(tx, NULL);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
-        pawl_abort(tx);
-    return rc;
+    return connect_commit(tx, true, NULL);
 }
 
 static void defaults(pawl_sink_config *c) {

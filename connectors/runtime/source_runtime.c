@@ -158,10 +158,7 @@ static int move_position(struct pawl_source *s, const struct item *i, const void
         pawl_abort(tx);
         return rc;
     }
-    rc = pawl_commit(tx, NULL);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
-        pawl_abort(tx);
-    return rc;
+    return connect_commit(tx, true, NULL);
 }
 
 int connect_item_replace(pawl_source_context *x, const char *old, const char *name,
@@ -329,9 +326,7 @@ static int append(struct pawl_source *s) {
                    ? flow_fail(&s->flow, rc, s->batch.poison)
                    : flow_log_answer(&s->flow, rc);
     }
-    rc = pawl_commit_async(f.tx, NULL, NULL, &receipt);
-    if (rc == PAWL_FULL || rc == PAWL_MEMORY || rc == PAWL_STOPPED)
-        pawl_abort(f.tx);
+    rc = connect_commit(f.tx, false, &receipt);
     if (rc < 0)
         return flow_log_answer(&s->flow, rc);
     flow_point(&s->flow, "source-appended");
