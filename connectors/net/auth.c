@@ -10,20 +10,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-static void hex(const uint8_t *bytes, size_t n, char *out) {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < n; i++) {
-        out[2 * i] = digits[bytes[i] >> 4];
-        out[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    out[2 * n] = 0;
-}
-
 bool auth_challenge(char out[AUTH_HEX + 1]) {
     uint8_t bytes[AUTH_HEX / 2];
     if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != (ssize_t)sizeof bytes)
         return false;
-    hex(bytes, sizeof bytes, out);
+    connect_hex(bytes, sizeof bytes, out);
     return true;
 }
 
@@ -190,7 +181,7 @@ bool auth_proves(const struct auth *a, const char *name, const char *challenge, 
         HMAC(EVP_sha256(), key, (int)strlen(key), (const uint8_t *)text, (size_t)n, mac, &size) ==
             NULL)
         return false;
-    hex(mac, size, want);
+    connect_hex(mac, size, want);
     return secret != NULL && len == AUTH_HEX && CRYPTO_memcmp(want, proof, AUTH_HEX) == 0;
 }
 

@@ -92,23 +92,10 @@ static const pawl_setting_info settings[] = {
     {0},
 };
 
-static uint64_t number_of(const uint8_t position[PAWL_SOURCE_POSITION_MAX]) {
-    uint64_t n = 0;
-    for (int i = 0; i < 8; i++)
-        n |= (uint64_t)position[i] << (8 * i);
-    return n;
-}
-
-static void put_number(pawl_source_batch *out, uint64_t n) {
-    for (int i = 0; i < 8; i++)
-        out->position[i] = (uint8_t)(n >> (8 * i));
-    out->position_len = 8;
-}
-
 static int position(struct socket_source *s, const char *item, uint64_t *out) {
     uint8_t at[PAWL_SOURCE_POSITION_MAX];
     int n = pawl_source_position(s->context, item, at);
-    *out = n == 8 ? number_of(at) : 0;
+    *out = n == 8 ? connect_get_le(at, 8) : 0;
     return n == 0 || n == 8 ? 0 : n < 0 ? n : PAWL_INVALID;
 }
 
@@ -438,7 +425,8 @@ static void give(struct socket_source *s, const struct wire_connection *c, pawl_
     if (who != NULL)
         who->named = true;
     if (s->plain) {
-        put_number(out, last);
+        connect_put_le(out->position, last, 8);
+        out->position_len = 8;
         return;
     }
     sender_position(who, last, out->position);

@@ -77,13 +77,17 @@ int connect_position_fault(int code, pawl_fault *f) {
                           "position: %s", pawl_strerror(code));
 }
 
-void log_id_text(const uint8_t id[16], char out[33]) {
-    static const char hex[] = "0123456789abcdef";
-    for (size_t i = 0; i < 16; i++) {
-        out[2 * i] = hex[id[i] >> 4];
-        out[2 * i + 1] = hex[id[i] & 15];
+void connect_hex(const uint8_t *bytes, size_t n, char *out) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
     }
-    out[32] = 0;
+    out[2 * n] = 0;
+}
+
+void log_id_text(const uint8_t id[16], char out[33]) {
+    connect_hex(id, 16, out);
 }
 
 void connect_put_le(uint8_t *to, uint64_t n, int bytes) {
@@ -151,13 +155,8 @@ static char *put_number(char *out, uint64_t n) {
 /* Made for each record that a sink writes: no printf. */
 size_t pawl_message_id(const uint8_t log_id[16], const pawl_record *r,
                        char out[PAWL_MESSAGE_ID_SIZE]) {
-    static const char hex[] = "0123456789abcdef";
-    char *at = out;
-    for (size_t i = 0; i < 16; i++) {
-        *at++ = hex[log_id[i] >> 4];
-        *at++ = hex[log_id[i] & 15];
-    }
-    at = put_number(at, r->stream);
+    log_id_text(log_id, out);
+    char *at = put_number(out + 32, r->stream);
     at = put_number(at, r->partition);
     at = put_number(at, r->offset);
     *at = 0;

@@ -114,7 +114,9 @@ const char *connect_source_name(const pawl_source_context *x);
 void connect_source_point(pawl_source_context *x, const char *point);
 /* For a read() with nothing to give: lets the time pass, until the source is to stop. */
 void connect_idle(pawl_source_context *x, int timeout_ms);
-/* A log's id as 32 hex digits and a NUL. */
+/* Bytes as 2 * n lower-case hex digits and a NUL. */
+void connect_hex(const uint8_t *bytes, size_t n, char *out);
+/* A log's id in this form. */
 void log_id_text(const uint8_t id[16], char out[33]);
 /* Little-endian numbers of 1 to 8 bytes, in positions. */
 void connect_put_le(uint8_t *to, uint64_t n, int bytes);
