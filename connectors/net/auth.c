@@ -103,11 +103,13 @@ static const char *fault_of(char *text, size_t size) {
 static char *read_file(const char *path, struct stat *st, size_t *size, const char **why) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     char *text = NULL;
-    *why = fd < 0 || fstat(fd, st) != 0 ? strerror(errno)
-           : !S_ISREG(st->st_mode)      ? "it is no file"
-           : (st->st_mode & S_IROTH)    ? "every user can read it: chmod 600"
-           : st->st_size > FILE_MAX     ? "it is larger than 1 MiB"
-                                        : NULL;
+    const char *other = NULL;
+    *why = fd < 0 || fstat(fd, st) != 0            ? strerror(errno)
+           : !S_ISREG(st->st_mode)                 ? "it is no file"
+           : (st->st_mode & S_IROTH)               ? "every user can read it: chmod 600"
+           : connect_secret_judge(st, &other) != 0 ? other
+           : st->st_size > FILE_MAX                ? "it is larger than 1 MiB"
+                                                   : NULL;
     if (*why == NULL && (text = malloc((size_t)st->st_size + 1)) == NULL)
         *why = "no memory";
     ssize_t n = text != NULL ? read(fd, text, (size_t)st->st_size) : 0;

@@ -6,8 +6,8 @@
  *
  * THE FILE has a line for each sender: its name, a space, its secret (16 to 256 bytes, to the end
  * of the line). The name * stands for all that have no line of their own. Empty lines, and those
- * that begin with #, are passed over. It is read again when it has changed. Not every user may read
- * it.
+ * that begin with #, are passed over. It is read again when it has changed. Other users may neither
+ * read nor write it: connect_secret_judge().
  *
  * THE PROOF of NAME for CHALLENGE (64 hex digits) is HMAC-SHA256(secret, "PAWL1 NAME CHALLENGE") as
  * 64 lower-case hex digits.

@@ -36,6 +36,10 @@ void connect_shown(char *out, size_t size, const char *text);
 #define CONNECT_SECRET_MAX 4096 /* bytes of one, with its NUL */
 #define CONNECT_SECRETS_MAX 16
 
+struct stat;
+/* May the open file hold a secret? 0; else INVALID or PERMISSION, and *why says what it does. */
+int connect_secret_judge(const struct stat *st, const char **why);
+
 /* Settings in which each NAME_file of a secret has become NAME with what the file holds. */
 struct connect_secrets {
     pawl_settings settings;

@@ -82,26 +82,27 @@ static int refused(pawl_error *err, int code, const char *path, const char *why)
     return connect_error(err, code, "the secret's file %s %s", path, why);
 }
 
-static int judge(const struct stat *st, const char *path, pawl_error *err) {
-    if (!S_ISREG(st->st_mode))
-        return refused(err, PAWL_INVALID, path, "is not a regular file");
-    if ((st->st_mode & (S_IROTH | S_IWOTH | S_IWGRP)) != 0)
-        return refused(err, PAWL_PERMISSION, path,
-                       "can be read or written by other users: chmod o-rwx,g-w");
-    if (st->st_uid != 0 && st->st_uid != geteuid())
-        return refused(err, PAWL_PERMISSION, path, "belongs to another user");
-    return 0;
+int connect_secret_judge(const struct stat *st, const char **why) {
+    *why = !S_ISREG(st->st_mode) ? "is not a regular file"
+           : (st->st_mode & (S_IROTH | S_IWOTH | S_IWGRP)) != 0
+               ? "can be read or written by other users: chmod o-rwx,g-w"
+           : st->st_uid != 0 && st->st_uid != geteuid() ? "belongs to another user"
+                                                        : NULL;
+    return *why == NULL ? 0 : S_ISREG(st->st_mode) ? PAWL_PERMISSION : PAWL_INVALID;
 }
 
 int pawl_secret_read(const char *path, char *out, size_t size, pawl_error *err) {
     if (path == NULL || out == NULL || size < 2)
         return connect_error(err, PAWL_INVALID, "path or buffer is missing");
     struct stat st;
+    const char *why = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     int rc = fd >= 0 && fstat(fd, &st) == 0
-                 ? judge(&st, path, err)
+                 ? connect_secret_judge(&st, &why)
                  : connect_error(err, errno == EACCES ? PAWL_PERMISSION : PAWL_IO,
                                  "the secret's file %s cannot be read: %s", path, strerror(errno));
+    if (why != NULL)
+        rc = refused(err, rc, path, why);
     size_t len = 0;
     for (ssize_t got = 1; rc == 0 && got > 0 && len < size; len += (size_t)got)
         if ((got = read(fd, out + len, size - len)) < 0)

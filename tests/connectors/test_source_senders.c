@@ -343,6 +343,11 @@ static void a_secret_proves_a_name(void **state) {
     feed_begin(f);
     assert_true(pawl_source_step(f->source) > 0); /* it waits */
     assert_non_null(strstr(feed_status(f).message, "every user can read it"));
+    feed_end(f);
+    assert_int_equal(chmod(path, 0620), 0); /* the rest of the rule for secrets' files */
+    feed_begin(f);
+    assert_true(pawl_source_step(f->source) > 0);
+    assert_non_null(strstr(feed_status(f).message, "by other users: chmod o-rwx,g-w"));
     assert_int_equal(chmod(path, 0600), 0);
     feed_end(f);
     start(f);
