@@ -81,14 +81,6 @@ static void start(struct feed *f) {
     feed_drive(f);
 }
 
-static uint32_t producers(struct feed *f) {
-    pawl_producer_info p;
-    uint32_t n = 0;
-    while (pawl_producer_at(f->log, n, &p) == 0)
-        n++;
-    return n;
-}
-
 static void a_greeting_leaves_nothing_behind(void **state) {
     (void)state;
     struct feed *f = make();
@@ -102,10 +94,10 @@ static void a_greeting_leaves_nothing_behind(void **state) {
         ask(f, 2, text);
     }
     assert_int_equal(pawl_get_status(f->log, &after), 0);
-    assert_int_equal(producers(f), 0);
+    assert_int_equal(feed_producers(f), 0);
     assert_true(before.commits == after.commits);
     expect(f, 1, "PAWL1 true\n1 a line\n", "OK 0\nACK 1\n");
-    assert_int_equal(producers(f), 1);
+    assert_int_equal(feed_producers(f), 1);
     feed_holds(f, "a line\n");
     feed_free(f);
 }
@@ -227,7 +219,7 @@ static void old_senders_are_forgotten(void **state) {
         got = ask(f, 1, "PAWL1 c\n1 c\n");
     while (strstr(got, "ERR too many senders") != NULL);
     assert_non_null(strstr(got, "OK 0\nACK 1\n"));
-    assert_int_equal(producers(f), 2);
+    assert_int_equal(feed_producers(f), 2);
     assert_int_equal(empty_seen, 1);
     assert_non_null(strstr(f->warning, "sender a was silent for longer than `forget`"));
     for (int i = 0; i < 2; i++) {
@@ -238,7 +230,7 @@ static void old_senders_are_forgotten(void **state) {
         feed_end(f);
         start(f);
     }
-    assert_int_equal(producers(f), 2);
+    assert_int_equal(feed_producers(f), 2);
     feed_holds(f, "a\na\nb\nc\nc\nc\n");
     feed_audit(f);
     feed_free(f);

@@ -128,14 +128,6 @@ static void again(struct feed *f) {
     feed_begin(f);
 }
 
-static uint32_t producers(struct feed *f) {
-    pawl_producer_info p;
-    uint32_t n = 0;
-    while (pawl_producer_at(f->log, n, &p) == 0)
-        n++;
-    return n;
-}
-
 /* ---- replaced by a copy */
 
 static const char *const copies[] = {
@@ -261,7 +253,7 @@ static void rotated_under_a_slow_writer(void **state) {
                 assert_non_null(writer);
             }
             fclose(writer);
-            assert_true(producers(f) <= 4);
+            assert_true(feed_producers(f) <= 4);
             assert_int_equal(f->warnings, 0);
             feed_free(f);
         }
@@ -464,7 +456,7 @@ static void names_come_and_go(void **state) {
         if (i % 4 == 3)
             again(f);
     }
-    assert_true(producers(f) <= 3);
+    assert_true(feed_producers(f) <= 3);
     assert_int_equal(f->warnings, 0);
     feed_free(f);
 }

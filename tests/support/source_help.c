@@ -111,6 +111,14 @@ pawl_flow_status feed_status(struct feed *f) {
     return s;
 }
 
+uint32_t feed_producers(struct feed *f) {
+    pawl_producer_info p;
+    uint32_t n = 0;
+    while (pawl_producer_at(f->log, n, &p) == 0)
+        n++;
+    return n;
+}
+
 char *feed_text(struct feed *f, uint32_t stream, size_t *size) {
     pawl_reader *r;
     pawl_batch b;

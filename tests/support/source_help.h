@@ -50,6 +50,8 @@ void feed_free(struct feed *f);
  * error. */
 int feed_drive(struct feed *f);
 pawl_flow_status feed_status(struct feed *f);
+/* How many producers the log has. */
+uint32_t feed_producers(struct feed *f);
 /* All values of the stream, each followed by \n; NUL-terminated. The caller frees it. */
 char *feed_text(struct feed *f, uint32_t stream, size_t *size);
 /* Asserts that the stream holds these lines. */
