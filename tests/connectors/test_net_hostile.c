@@ -42,7 +42,7 @@ static struct rng generator;
 static struct feed *feed;
 static enum mode mode;
 static uint64_t seed, turns;
-static char cert[100];
+static struct cert cert;
 
 static uint32_t rng(uint32_t below) {
     return rng_below(&generator, below);
@@ -466,7 +466,7 @@ static void set_up(void) {
         feed_set(feed, "senders_per_peer", "2");
     }
     if (mode == SECURE)
-        feed_set(feed, "tls_cert", cert);
+        feed_set(feed, "tls_cert", cert.file);
     feed->config.batch_records = 1 + rng(50);
     feed_begin(feed);
     feed_drive(feed);
@@ -535,21 +535,13 @@ static void beside_syslog(void **state) {
 static void beside_tls(void **state) {
     (void)state;
 #ifdef PAWL_TEST_OPENSSL
-    char dir[] = "/tmp/test_net_hostile.XXXXXX", command[400];
     if (!tls_present() || system("openssl version >/dev/null 2>&1") != 0)
         SKIP("TLS: a build without it, or no command openssl");
-    assert_non_null(mkdtemp(dir));
-    snprintf(cert, sizeof cert, "%s/cert.pem", dir);
-    snprintf(command, sizeof command,
-             "umask 077; cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 "
-             "-nodes -days 2 -subj /CN=x -keyout key -out crt 2>/dev/null && cat crt key >cert.pem",
-             dir);
-    assert_int_equal(system(command), 0);
+    cert_make(&cert);
     me.context = SSL_CTX_new(TLS_client_method());
     run_mode(SECURE);
     SSL_CTX_free(me.context);
-    snprintf(command, sizeof command, "rm -rf -- %s", dir);
-    assert_int_equal(system(command), 0);
+    cert_remove(&cert);
 #else
     SKIP("TLS: no OpenSSL to be the peer (libssl-dev)");
 #endif

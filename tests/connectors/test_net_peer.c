@@ -110,7 +110,7 @@ static size_t parts, parts_dead; /* parts of messages, that became records and d
 static struct feed *feed;
 static enum mode mode;
 static bool tls;
-static char cert[100];
+static struct cert cert;
 static uint64_t seed;
 
 static void steps(uint64_t n) {
@@ -454,7 +454,7 @@ static void run_seed(void) {
         feed_set(feed, "transport", "tcp");
     }
     if (tls)
-        feed_set(feed, "tls_cert", cert);
+        feed_set(feed, "tls_cert", cert.file);
     feed->config.on_poison = PAWL_ON_ERROR_DEAD_LETTER;
     feed->config.batch_records = 1 + (uint32_t)rng(20);
     feed->wrap = slow_disk;
@@ -514,23 +514,15 @@ static void octets(void **state) {
 static void through_tls(void **state) {
     (void)state;
 #ifdef PAWL_TEST_OPENSSL
-    char dir[] = "/tmp/test_net_peer.XXXXXX", command[400];
     if (!tls_present() || system("openssl version >/dev/null 2>&1") != 0)
         SKIP("TLS: a build without it, or no command openssl");
-    assert_non_null(mkdtemp(dir));
-    snprintf(cert, sizeof cert, "%s/cert.pem", dir);
-    snprintf(command, sizeof command,
-             "umask 077; cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 "
-             "-nodes -days 2 -subj /CN=x -keyout key -out crt 2>/dev/null && cat crt key >cert.pem",
-             dir);
-    assert_int_equal(system(command), 0);
+    cert_make(&cert);
     client = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_mode(client, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     for (enum mode m = NUMBERED; m < MODES; m++)
         run_mode(m, true);
     SSL_CTX_free(client);
-    snprintf(command, sizeof command, "rm -rf -- %s", dir);
-    assert_int_equal(system(command), 0);
+    cert_remove(&cert);
 #else
     SKIP("TLS: no OpenSSL to be the peer (libssl-dev)");
 #endif

@@ -199,6 +199,24 @@ int dial_port(uint16_t port, int type) {
     return fd;
 }
 
+void cert_make(struct cert *c) {
+    char command[300];
+    strcpy(c->dir, "/tmp/test_cert.XXXXXX");
+    assert_non_null(mkdtemp(c->dir));
+    snprintf(c->file, sizeof c->file, "%s/cert.pem", c->dir);
+    snprintf(command, sizeof command,
+             "umask 077; cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 "
+             "-nodes -days 2 -subj /CN=x -keyout key -out crt 2>/dev/null && cat crt key >cert.pem",
+             c->dir);
+    assert_int_equal(system(command), 0);
+}
+
+void cert_remove(const struct cert *c) {
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf -- %s", c->dir);
+    assert_int_equal(system(command), 0);
+}
+
 static void write_file(const char *path, const char *how, const char *text) {
     FILE *out = fopen(path, how);
     assert_non_null(out);

@@ -71,6 +71,14 @@ uint16_t feed_port(struct feed *f);
 /* Connects to a port of this machine: SOCK_STREAM or SOCK_DGRAM. */
 int dial_port(uint16_t port, int type);
 
+/* A certificate and its key, both in one file, made by the command openssl in a directory of its
+ * own. */
+struct cert {
+    char dir[40], file[60];
+};
+void cert_make(struct cert *c);
+void cert_remove(const struct cert *c);
+
 void put_file(const char *path, const char *text);
 void add_file(const char *path, const char *text);
 
