@@ -65,11 +65,6 @@ void forge_run(struct forge *f, uint16_t type, uint32_t stream, uint32_t partiti
     f->open_run = true;
 }
 
-bool forge_fits(const struct forge *f, uint64_t more) {
-    uint64_t end = (f->header.index + 1) * f->header.segment_size;
-    return f->at + frame_size(f->run_count + 1, f->body.len + more) + 2 * BLOCK < end;
-}
-
 uint64_t forge_frame(struct forge *f, uint8_t kind) {
     end_run(f);
     struct frame_key key = key_of(f);

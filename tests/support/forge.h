@@ -49,8 +49,6 @@ void forge_spoil(struct forge *f, uint64_t lsn);
 /* Where the next frame would be, and `n` times 80 bytes further on: a header of a frame up to the
  * segment's end, whose body is wrong. */
 void forge_nest(struct forge *f, uint32_t n);
-/* Would a frame of the runs so far, and `more` bytes, fit into the segment? */
-bool forge_fits(const struct forge *f, uint64_t more);
 /* SEAL, and the header of the next segment: its first frame is left to the caller. */
 void forge_next(struct forge *f);
 /* CLOSE; writes the last segment. */
