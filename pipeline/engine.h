@@ -343,13 +343,13 @@ void event_yield(void); /* yields the CPU to another thread that is ready to run
 /* Sets the error for a directory that the seam could not open (`rc`), and returns its code. */
 int open_error(int rc, const char *dir, bool create);
 struct wal_hooks engine_hooks(pawl *p);
-/* pawl_open() on a seam that the caller created. The handle owns the seam from now on, even if
- * opening fails. For simulators and fault injectors. The options are not checked, so segments and
- * memory caps may be smaller than the public limits. */
 /* What a writer checks besides what applying the frames has checked; `epoch`: of the last frame. 0,
  * or PAWL_LIMIT. */
 PAWL_CHECKED int engine_may_write(const struct tables *t, const struct segment_header *h,
                                   uint64_t epoch);
+/* pawl_open() on a seam that the caller created. The handle owns the seam from now on, even if
+ * opening fails. For simulators and fault injectors. The options are not checked, so segments and
+ * memory caps may be smaller than the public limits. */
 PAWL_CHECKED int engine_open(struct seam *io, const pawl_options *o, pawl **out);
 
 /* -- tx.c, tx_commit.c */

@@ -281,7 +281,7 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
     return tx->recent = r;
 }
 
-/* Writes the records held as a SPILL frame, which has no effect until the commit refers to it. */
+/* Bytes of the records held. */
 static size_t gathered(const struct pawl_tx *tx) {
     size_t n = 0;
     for (uint32_t i = 0; i < tx->run_count; i++)
@@ -289,6 +289,7 @@ static size_t gathered(const struct pawl_tx *tx) {
     return n;
 }
 
+/* Writes the records held as a SPILL frame, which has no effect until the commit refers to it. */
 int tx_spill(struct pawl_tx *tx) {
     pawl *p = tx->p;
     struct run runs[64];
