@@ -363,6 +363,13 @@ int scan_next(struct scan *s, struct scan_frame *f) {
     return 1;
 }
 
+static bool is_header(const struct scan *s, const uint8_t *head, uint64_t p,
+                      struct frame_header *h) {
+    return frame_decode_header(head, p, s->segment_size, &s->key, h) == FRAME_GOOD ||
+           (s->other_key != NULL &&
+            frame_decode_header(head, p, s->segment_size, s->other_key, h) == FRAME_GOOD);
+}
+
 /* Calls for every multiple of 8 beyond `from` where a good header stands; *h is it. 1 found, 0
  * none, negative error. */
 static int find_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
@@ -389,7 +396,7 @@ static int find_header(struct scan *s, uint64_t *lsn, struct frame_header *h) {
             return rc;
         if (head == NULL)
             return 0;
-        if (frame_decode_header(head, p, s->segment_size, &s->key, h) == FRAME_GOOD) {
+        if (is_header(s, head, p, h)) {
             *lsn = p;
             return 1;
         }
@@ -524,51 +531,43 @@ void scan_resume(struct scan *s, uint64_t lsn, uint64_t link, uint64_t epoch) {
     s->epoch = epoch;
 }
 
-/* The first header of a frame beyond the file's first byte that knew an LSN above `durable` to be
- * durable. *lsn is its place or UINT64_MAX. */
-static int first_header(struct seam *io, struct mem *m, int file, const struct segment_header *h,
-                        const struct frame_key *key, uint64_t durable, uint64_t *lsn) {
-    struct scan s;
+/* Ends a scan that has just begun: finds the first header of a frame beyond the file's first byte
+ * that knew an LSN of `durable` or above to be durable. *lsn is its place or UINT64_MAX. */
+static int first_header(struct scan *s, uint64_t durable, uint64_t *lsn) {
     struct frame_header fh;
     int rc;
-    scan_begin(&s, io, m, file, h, true);
-    scan_whole(&s);
-    s.key = *key;
-    *lsn = h->index * h->segment_size;
-    while ((rc = next_header(&s, lsn, &fh)) == 1 && fh.durable < durable) {
+    scan_whole(s);
+    *lsn = s->index * s->segment_size;
+    while ((rc = next_header(s, lsn, &fh)) == 1 && fh.durable < durable) {
     }
     if (rc != 1)
         *lsn = NO_LSN;
-    scan_end(&s);
+    scan_end(s);
     return rc < 0 ? rc : 0;
 }
 
 int scan_for_begun(struct seam *io, struct mem *m, int file, uint64_t index,
                    const struct segment_header *h, uint64_t *lsn) {
     struct segment_header of = *h;
-    struct frame_key key;
-    *lsn = NO_LSN;
+    struct frame_key next;
+    struct scan s;
     of.index = index;
+    scan_begin(&s, io, m, file, &of, true);
+    bool turned = h->index != index && segment_key(h, KEY_NEXT, &next);
+    if (turned && segment_keyed(h))
+        s.other_key = &next;
+    else if (turned) /* the first key comes with the segment after the one that names it */
+        s.key = next;
     /* frames go in only when header and checkpoint are durable */
-    uint64_t durable = index * h->segment_size + 1;
-    bool begun = h->index == index, named = segment_key(h, KEY_NEXT, &key);
-    /* the key comes with the segment after the one that names the first */
-    bool turned = named && !begun, own = begun || !named || segment_keyed(h);
-    if (turned)
-        TRY(first_header(io, m, file, &of, &key, durable, lsn));
-    if (own && *lsn == NO_LSN) {
-        (void)segment_key(h, KEY_OWN, &key);
-        TRY(first_header(io, m, file, &of, &key, durable, lsn));
-    }
-    return 0;
+    return first_header(&s, index * h->segment_size + 1, lsn);
 }
 
 int scan_for_frame(struct seam *io, struct mem *m, int file, const struct segment_header *h,
                    bool *found) {
-    struct frame_key key;
+    struct scan s;
     uint64_t lsn;
-    (void)segment_key(h, KEY_OWN, &key);
-    TRY(first_header(io, m, file, h, &key, 0, &lsn));
+    scan_begin(&s, io, m, file, h, true);
+    int rc = first_header(&s, 0, &lsn);
     *found = lsn != NO_LSN;
-    return 0;
+    return rc;
 }

@@ -22,7 +22,9 @@ struct scan {
     int file;
     uint64_t index, segment_size;
     struct frame_key key; /* of the segment's frames */
-    bool newest;          /* else the next segment exists: everything here was durable */
+    /* NULL, or another one that headers may have that are searched for: scan_for_begun() */
+    const struct frame_key *other_key;
+    bool newest; /* else the next segment exists: everything here was durable */
 
     uint64_t at;           /* LSN where the next frame is looked for */
     uint64_t link;         /* what it must link to */

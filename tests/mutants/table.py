@@ -124,7 +124,7 @@ MUTANTS = [
     ("memory-read-with-the-newest-key", "PAWL-2", "wal/wal.h",
      "while (i > 0 && lsn < w->keys[i].from)", "while (i > 0 && lsn == w->keys[i].from)"),
     ("next-key-not-tried", "PAWL-9", "recovery/scan.c",
-     "    if (turned)\n        TRY(first_header(", "    if (turned && !named)\n        TRY(first_header("),
+     "bool turned = h->index != index && segment_key(", "bool turned = h->index > index && segment_key("),
     ("hash-shown", "PAWL-2", "pipeline/inspect_dump.c",
      ".hash = frame_fingerprint(h->hash, key)", ".hash = h->hash"),
     ("frame-of-another-place", "PAWL-2", "wal/format_frame.c",
