@@ -70,12 +70,16 @@ void lookup_move(struct lookup *l, uint32_t hash, uint32_t row, uint32_t to) {
     l->slots[slot_of(l, hash, row)].value = to + 1;
 }
 
-void lookup_clear(struct lookup *l) {
-    if (l->used < l->size / 16) /* clearing costs no more than filling did */
-        lookup_free(l);
+void lookup_empty(struct lookup *l) {
     if (l->used != 0)
         memset(l->slots, 0, l->size * sizeof *l->slots);
     l->used = 0;
+}
+
+void lookup_clear(struct lookup *l) {
+    if (l->used < l->size / 16) /* clearing costs no more than filling did */
+        lookup_free(l);
+    lookup_empty(l);
 }
 
 uint32_t lookup_hash_text(const struct lookup *l, uint64_t a, const void *text, size_t len) {

@@ -43,7 +43,9 @@ void lookup_add(struct lookup *l, uint32_t hash, uint32_t row);
 void lookup_remove(struct lookup *l, uint32_t hash, uint32_t row);
 /* Another row number for an entry that is there. */
 void lookup_move(struct lookup *l, uint32_t hash, uint32_t row, uint32_t to);
-/* Removes all; the memory stays. */
+/* Removes all; the memory stays, so there is room for as many again. */
+void lookup_empty(struct lookup *l);
+/* Removes all, and frees memory that was mostly unused. */
 void lookup_clear(struct lookup *l);
 
 static inline uint32_t lookup_at(const struct lookup *l, uint32_t hash, uint32_t *at) {

@@ -130,8 +130,7 @@ void tables_sort_positions(struct tables *t) {
     qsort(t->positions, t->position_count, sizeof *t->positions, order);
     for (uint32_t i = 0; i < t->position_count; i++)
         *first_of_processor(t, &t->positions[i]) = *first_of_stream(t, &t->positions[i]) = 0;
-    memset(t->position_lookup.slots, 0, t->position_lookup.size * sizeof *t->position_lookup.slots);
-    t->position_lookup.used = 0;
+    lookup_empty(&t->position_lookup);
     for (uint32_t i = 0; i < t->position_count; i++) {
         lookup_add(&t->position_lookup, hash_of(t, &t->positions[i]), i);
         link_row(t, i);
