@@ -19,7 +19,29 @@
 
 /* ---- life */
 
-struct trail *trail_new(const struct trail_settings *g) {
+static void destroy(void *self) {
+    struct trail *s = self;
+    while (s->count > 0)
+        files_remove(s, s->files[s->count - 1]);
+    tail_free(s->tail);
+    for (size_t i = 0; i < s->slot_count; i++) {
+        free(s->slots[i]->item);
+        free(s->slots[i]);
+    }
+    free(s->slots);
+    free(s->files);
+    free(s->held);
+    watch_end(&s->watch);
+    free(s->path);
+    free(s->glob);
+    free(s->rotated);
+    free(s->directory);
+    pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+/* NULL: no memory. */
+static struct trail *new_trail(const struct trail_settings *g) {
     struct trail *s = calloc(1, sizeof *s);
     if (s == NULL) {
         split_free(g->tail.split);
@@ -39,33 +61,38 @@ struct trail *trail_new(const struct trail_settings *g) {
                                       : strndup(g->path, (size_t)(slash - g->path));
     if (s->path == NULL || s->directory == NULL || s->tail == NULL ||
         (g->glob != NULL && s->glob == NULL) || (g->rotated != NULL && s->rotated == NULL)) {
-        trail_free(s);
+        destroy(s);
         return NULL;
     }
     s->name = slash == NULL ? s->path : s->path + (slash - g->path) + 1;
     return s;
 }
 
-void trail_free(struct trail *s) {
+int trail_make(const pawl_connector *c, const pawl_settings *g, struct trail_settings *t,
+               pawl_source_ops *out, pawl_error *err) {
+    t->path = pawl_setting_text(c, g, "path");
+    t->follow = pawl_setting_number(c, g, "follow") != 0;
+    t->links = (enum reach_links)pawl_setting_number(c, g, "links");
+    t->on_replaced = connect_setting_choice(c, g, "on_replaced");
+    t->rotate_wait_ms = pawl_setting_number(c, g, "rotate_wait");
+    t->tail.on_long = connect_setting_choice(c, g, "on_long");
+    if (t->path[0] == 0)
+        return connect_error(err, PAWL_INVALID, "path is empty");
+    int rc = split_make(c, g, &t->tail.split, err);
+    if (rc < 0)
+        return rc;
+    struct trail *s = new_trail(t);
     if (s == NULL)
-        return;
-    while (s->count > 0)
-        files_remove(s, s->files[s->count - 1]);
-    tail_free(s->tail);
-    for (size_t i = 0; i < s->slot_count; i++) {
-        free(s->slots[i]->item);
-        free(s->slots[i]);
-    }
-    free(s->slots);
-    free(s->files);
-    free(s->held);
-    watch_end(&s->watch);
-    free(s->path);
-    free(s->glob);
-    free(s->rotated);
-    free(s->directory);
-    pthread_mutex_destroy(&s->mutex);
-    free(s);
+        return connect_error(err, PAWL_MEMORY, "no memory for a source");
+    *out = (pawl_source_ops){.struct_size = sizeof *out,
+                             .flags = PAWL_SOURCE_REWINDABLE | PAWL_SOURCE_STRANGERS,
+                             .type = c->type,
+                             .self = s,
+                             .open = trail_open,
+                             .read = trail_read,
+                             .status = trail_status,
+                             .destroy = destroy};
+    return 0;
 }
 
 uint64_t trail_now(void) {

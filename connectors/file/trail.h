@@ -199,13 +199,27 @@ struct trail {
     char shown[280];
 };
 
-/* NULL: no memory. */
-struct trail *trail_new(const struct trail_settings *s);
-void trail_free(struct trail *s);
-int trail_open(struct trail *s, pawl_source_context *x, pawl_fault *f);
-int trail_read(struct trail *s, pawl_source_batch *out, size_t max_records, size_t max_bytes,
+/* clang-format off */
+/* Rows of settings for both sources. */
+#define TRAIL_SETTINGS \
+    {"rotate_wait", PAWL_SETTING_TIME, 0, NULL, "5m", \
+     "how long a file that was renamed or removed is read beside the new one; the new one " \
+     "doesn't wait for that"}, \
+    {"links", PAWL_SETTING_CHOICE, 0, "owned|any", "owned", \
+     "symbolic links that are followed: those that root or pawl's user made, and those whose " \
+     "maker owns what they lead to; or any"}, \
+    SPLIT_SETTINGS, \
+    {"on_long", PAWL_SETTING_CHOICE, 0, "poison|cut", "poison", \
+     "a longer one goes by the source's poison policy, or is cut into parts"}
+/* clang-format on */
+/* Makes a source. `t` has what the two differ in; the settings of both are added to it. */
+int trail_make(const pawl_connector *c, const pawl_settings *g, struct trail_settings *t,
+               pawl_source_ops *out, pawl_error *err);
+/* Its operations; `self` is the trail. */
+int trail_open(void *self, pawl_source_context *x, pawl_fault *f);
+int trail_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
                int timeout_ms, pawl_fault *f);
-void trail_status(struct trail *s, char *text, size_t size);
+void trail_status(void *self, char *text, size_t size);
 
 /* Takes a survey, decides what has become of each file, and begins new ones. FATAL: on_replaced is
  * `stop`, and bytes are gone. */

@@ -78,7 +78,8 @@ void trail_say_error(struct trail *s) {
 
 /* ---- status */
 
-void trail_status(struct trail *s, char *text, size_t size) {
+void trail_status(void *self, char *text, size_t size) {
+    struct trail *s = self;
     pthread_mutex_lock(&s->mutex);
     snprintf(text, size, "%s", s->shown);
     pthread_mutex_unlock(&s->mutex);
@@ -443,7 +444,8 @@ static bool is_over(const struct trail *s) {
     return true;
 }
 
-int trail_open(struct trail *s, pawl_source_context *x, pawl_fault *f) {
+int trail_open(void *self, pawl_source_context *x, pawl_fault *f) {
+    struct trail *s = self;
     struct stat st;
     s->context = s->tail->context = x;
     if (s->loaded) /* what was read is in the log, or on its way there */
@@ -464,8 +466,9 @@ int trail_open(struct trail *s, pawl_source_context *x, pawl_fault *f) {
     return PAWL_DONE;
 }
 
-int trail_read(struct trail *s, pawl_source_batch *out, size_t max_records, size_t max_bytes,
+int trail_read(void *self, pawl_source_batch *out, size_t max_records, size_t max_bytes,
                int timeout_ms, pawl_fault *f) {
+    struct trail *s = self;
     if (timeout_ms > 0 && s->at_end) /* the last read found nothing */
         wait_for_change(s, timeout_ms);
     int rc = read_files(s, out, max_records, max_bytes, timeout_ms, f);
