@@ -10,7 +10,8 @@
 /* Runs of a round: as many as a reader of one partition takes, and in the log's memory more, since
  * they cost nothing there. */
 static size_t copied_max(const pawl *p) {
-    return 2 * gather_bytes(p);
+    size_t most = 2 * gather_bytes(p), share = p->mem.cap / 8 / (p->todo.workers + 1);
+    return p->mem.cap == 0 || most < share ? most : share; /* of all workers together: an eighth */
 }
 static size_t gathered_max(const pawl *p) {
     return 8 * gather_bytes(p);
@@ -329,13 +330,14 @@ struct task *feed_fill(struct feed *f) {
         if (from > f->walk.lsn)
             walk_from(f, from); /* none of the frames before it concerns a task */
         int rc = walk(f);
+        f->starved = rc == PAWL_MEMORY ? f->starved + 1 : 0;
         if (rc == PAWL_MEMORY)
             atomic_store(&p->tight, true);
-        if (rc < 0) {
+        if (rc < 0 && (f->starved == 0 || f->starved == STARVED_MAX))
             /* the tasks' own readers meet the error, or what else is there */
             each_task(f, leave_here);
+        if (rc < 0)
             fail_clear();
-        }
         work_seen(p, f->kind, f->worker, f->walk.lsn);
     }
     engine_leave(p);

@@ -17,6 +17,10 @@
 
 struct task;
 
+/* Rounds without memory after which a feed gives up, and a task fails. The worker pauses after each
+ * in which none of its tasks went on: other threads use memory and give it back. */
+#define STARVED_MAX 100u
+
 /* Used by one worker, without the lock but where a function says so. */
 struct feed {
     struct pawl_reader walk; /* its pins hold the bytes in the log's memory */
@@ -29,6 +33,7 @@ struct feed {
     size_t used, cap;
     size_t gathered;                 /* bytes of runs in this round */
     bool full;                       /* it can't take more in this round */
+    uint32_t starved;                /* consecutive rounds that lacked memory */
     struct task *ready, **ready_end; /* tasks that have got runs, in the log's order */
 };
 

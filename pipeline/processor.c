@@ -14,7 +14,6 @@
 
 #define BATCH_DEFAULT 10000u
 #define BATCH_BYTES_DEFAULT (1024u * 1024u)
-#define STARVED_MAX 8u /* rounds */
 #define ROUND_LONG_NS 1000000u
 #define PAUSE_NS 500000000u /* after an error of the log that time can mend */
 #define REFUSED_SAY_NS UINT64_C(10000000000)

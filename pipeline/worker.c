@@ -9,7 +9,8 @@
 #define LOOK_NS 100000000u /* interval of checks while a task has input that it can't take yet */
 #define DOZE_NS 20000u     /* a worker that has just had work looks that long for more */
 #define DOZE_SKIP_MAX 1024u
-#define FLUSH_NS 250000u /* after that, a worker submits what its tasks have committed */
+#define STARVED_NS 1000000u /* pause where memory is short */
+#define FLUSH_NS 250000u    /* after that, a worker submits what its tasks have committed */
 
 struct worker {
     struct run_control *run;
@@ -20,6 +21,7 @@ struct worker {
     struct feed feeds[WORK_KINDS];
     struct record_room room; /* for the batch of the task that runs */
     pawl_tx *tx;             /* and for what it emits */
+    bool starved;            /* in this round memory was short */
     uint64_t steps;          /* that have processed something */
     uint64_t flushed_ns;     /* when the commits of its tasks were last submitted */
     bool worked;             /* since it last dozed */
@@ -187,6 +189,7 @@ static bool step(struct worker *w, struct task *t) {
     int rc = task_step(t);
     if (rc < 0)
         step_failed(w->run, t, rc);
+    w->starved |= rc == TASK_STARVED;
     if (rc == TASK_STARVED && t->starved_at != w->steps) {
         t->starved = 1; /* others go on, and will free memory */
         t->starved_at = w->steps;
@@ -205,6 +208,7 @@ static bool fed_round(struct worker *w, struct feed *f) {
             if (reader_pending(t->reader))
                 did |= step(w, t);
     }
+    w->starved |= f->starved != 0;
     int rc = feed_drop(f);
     if (rc < 0)
         end_run(w->run, rc);
@@ -271,9 +275,13 @@ static void *worker_main(void *arg) {
     w->flushed_ns = engine_now(run->p);
     while (!over(run)) {
         bool any = false;
+        uint64_t before = w->steps;
+        w->starved = false;
         for (int kind = 0; kind < WORK_KINDS; kind++)
             any |= fed_round(w, &w->feeds[kind]);
         any |= own_round(w);
+        if (w->starved && w->steps == before)
+            run->p->io->ops->sleep(run->p->io, STARVED_NS);
         w->worked |= any;
         if (any)
             flush_in_time(w);

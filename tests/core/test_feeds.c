@@ -298,7 +298,7 @@ static void many_workers_share_the_bits(void **state) {
     enum { PARTITIONS = 80, EACH = 40 };
     struct fixture *f = *state;
     static struct job j;
-    open_log(f, 0);
+    open_log(f, 256 * MIB);
     create(f, PARTITIONS);
     j = (struct job){.out = f->out, .fails_at = UINT64_MAX};
     add(f, "p", f->in, &j);
