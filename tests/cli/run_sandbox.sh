@@ -7,6 +7,8 @@
 # shellcheck disable=SC2094 # the output isn't read there
 set -u
 export LC_ALL=C
+# where pawl is built so, the search for leaks uses ptrace, which the sandbox denies
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 pawl=$(realpath "${1:-${PAWL_COMMAND:-}}")
 root=${PAWL_SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}
 build=${PAWL_BUILD_DIR:-$(dirname "$pawl")}
