@@ -242,7 +242,7 @@ def look_at_compilations(build, source, possible):
     compilations = json.loads((build / "compile_commands.json").read_text())
     ours = [c for c in compilations if str(c["file"]).startswith(tuple(
         str(source / folder) + "/" for folder in
-        ("wal", "recovery", "pipeline", "connectors", "processors", "cli")))]
+        ("wal", "recovery", "state", "pipeline", "connectors", "processors", "cli")))]
     for one in ours:
         words = one["command"].split()
         for name in possible:

@@ -3,12 +3,13 @@
 #
 # layering.sh - shows that no file includes what its folder may not know, at any depth; that the I/O
 # seam is the only way to the system (PAWL-12); that what is on disk is encoded and decoded in
-# wal/format* only; and that files are short and carry their licence.
+# wal/format* and state/format* only; and that files are short and carry their licence.
 #
 #   folder         may include, besides the standard library
 #   wal/           pawl.h, wal/
 #   recovery/      pawl.h, wal/, recovery/
-#   pipeline/      pawl.h, wal/, recovery/, pipeline/
+#   state/         pawl.h, pawl_state.h, wal/, recovery/, state/
+#   pipeline/      pawl.h, pawl_state.h, wal/, recovery/, state/, pipeline/
 #   connectors/    pawl.h, pawl_connect.h; runtime/ and text/ of connectors/, and the including file's own folder
 #   processors/    pawl.h, pawl_connect.h, processors/; connectors/runtime/connect.h, connectors/text/, connectors/exec/
 #   cli/           pawl.h, pawl_connect.h, cli/ (cli/run/ and cli/crashtest/ only from within and from their
@@ -26,10 +27,10 @@ lines_max=800
 lines_of() {
     [ "$1" = include/pawl.h ] && echo 1000 || echo "$lines_max"
 }
-ours=(wal recovery pipeline processors connectors cli examples bench)
+ours=(wal recovery state pipeline processors connectors cli examples bench)
 
-# Headers of the C library that make no system call; the only ones above the seam in wal/, recovery/
-# and pipeline/.
+# Headers of the C library that make no system call; the only ones above the seam in wal/, recovery/,
+# state/ and pipeline/.
 pure='assert|ctype|errno|inttypes|limits|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string'
 
 # includes FILE: its includes, one a line, as "name" or <name>
@@ -43,10 +44,11 @@ may_include() {
     local name=${include:1:${#include}-2}
     case $name in
     *..*) return 1 ;;
-    wal/* | recovery/* | pipeline/* | processors/* | connectors/* | cli/* | examples/* | bench/* | tests/*) ;; # however quoted
+    wal/* | recovery/* | state/* | pipeline/*) ;; # however quoted
+    processors/* | connectors/* | cli/* | examples/* | bench/* | tests/*) ;;
     *)
         if [ "${include:0:1}" = '<' ] && [ "$name" != pawl.h ] &&
-            [ "$name" != pawl_connect.h ]; then
+            [ "$name" != pawl_state.h ] && [ "$name" != pawl_connect.h ]; then
             system_header_allowed "$file" "$name"
             return
         fi
@@ -56,7 +58,10 @@ may_include() {
     case $file in
     wal/*) [[ $name == wal/* ]] ;;
     recovery/*) [[ $name == wal/* || $name == recovery/* ]] ;;
-    pipeline/*) [[ $name == wal/* || $name == recovery/* || $name == pipeline/* ]] ;;
+    state/*) [[ $name == pawl_state.h || $name == wal/* || $name == recovery/* ||
+        $name == state/* ]] ;;
+    pipeline/*) [[ $name == pawl_state.h || $name == wal/* || $name == recovery/* ||
+        $name == state/* || $name == pipeline/* ]] ;;
     connectors/*) [[ $name == pawl_connect.h || $name == connectors/runtime/* ||
         $name == connectors/text/* || ${name%/*} == "${file%/*}" ]] ;;
     processors/*) [[ $name == pawl_connect.h || $name == processors/* ||
@@ -77,11 +82,12 @@ system_header_allowed() {
     local file=$1 name=$2
     case $file in
     wal/seam/*) return 0 ;;                          # the seam itself
-    wal/* | recovery/* | pipeline/*) ;;
+    wal/* | recovery/* | state/* | pipeline/*) ;;
     *) return 0 ;;                                   # programs like any other
     esac
     case $file in
     pipeline/engine.h) [ "$name" = pthread.h ] && return 0 ;; # the handle's lock
+    state/store.h | state/cache.c) [ "$name" = pthread.h ] && return 0 ;;
     pipeline/lock.c) [ "$name" = time.h ] && return 0 ;;      # threads sleep with a deadline
     pipeline/event.c)                                         # the futex and the eventfd
         [[ $name =~ ^(fcntl|time|unistd|sys/eventfd|sys/syscall|linux/futex)\.h$ ]] && return 0 ;;
@@ -89,11 +95,12 @@ system_header_allowed() {
     [[ $name == xxhash.h && $file == wal/* ]] || [[ $name =~ ^($pure)\.h$ ]]
 }
 
-# Integers as they are on disk (wal/bytes.h), runs and headers as bytes: for wal/format* only.
+# Integers as they are on disk (wal/bytes.h), runs and headers as bytes: for wal/format* and
+# state/format* only.
 on_disk='\b(get|put)(16|32|64)\(|\b(run_encode|run_decode|frame_encode_header)\('
 knows_bytes() {
-    find wal recovery pipeline -name '*.[ch]' ! -path 'wal/format*' ! -path wal/bytes.h -exec grep \
-        -lE "$on_disk" {} +
+    find wal recovery state pipeline -name '*.[ch]' ! -path 'wal/format*' ! -path 'state/format*' \
+        ! -path wal/bytes.h -exec grep -lE "$on_disk" {} +
 }
 
 # check_tree: checks the current folder; prints a line a fault
@@ -122,7 +129,7 @@ check_tree() {
 
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
-mkdir -p "$work"/{wal/seam,recovery,pipeline,processors,connectors/{text,file,net,runtime},cli/{run,crashtest},examples,bench/peers}
+mkdir -p "$work"/{wal/seam,recovery,state,pipeline,processors,connectors/{text,file,net,runtime},cli/{run,crashtest},examples,bench/peers}
 touch "$work/examples/notes.txt"
 
 plant() { # plant FILE LINE: a file with that one line
@@ -143,7 +150,12 @@ allowed wal/a.h '#include "pawl.h"'
 allowed wal/b.c '#include "wal/a.h"'
 allowed wal/seam/x.c '#include <unistd.h>'
 allowed recovery/a.h '#include "wal/a.h"'
+allowed state/a.h '#include "recovery/a.h"'
+allowed state/b.h '#include <pawl_state.h>'
+allowed state/cache.c '#include <pthread.h>'
+allowed state/format_x.c 'uint32_t f(const void *p) { return get32(p); }'
 allowed pipeline/a.c '#include "recovery/a.h"'
+allowed pipeline/b.c '#include "state/a.h"'
 allowed pipeline/event.c '#include <sys/eventfd.h>'
 allowed pipeline/lock.c '#include <time.h>'
 allowed pipeline/engine.h '#include <pthread.h>'
@@ -162,6 +174,11 @@ allowed cli/cmd_bench.c '#include "bench/bench.h"'
 allowed bench/peers/a.c '#include "bench/bench.h"'
 allowed wal/format_x.c 'uint32_t f(const void *p) { return get32(p); }'
 forbidden recovery/decodes.c 'uint32_t f(const void *p) { return get32(p); }'
+forbidden state/decodes.c 'uint32_t f(const void *p) { return get32(p); }'
+forbidden state/up.c '#include "pipeline/a.h"'
+forbidden state/files.c '#include <unistd.h>'
+forbidden state/threads.c '#include <pthread.h>'
+forbidden recovery/state.c '#include "state/a.h"'
 forbidden pipeline/encodes.c 'void f(void *p) { put64(p, 1); }'
 forbidden wal/encodes.c 'void f(void *p, const struct run *r) { run_encode(p, r); }'
 forbidden pipeline/sinks.c '#include "pawl_connect.h"'

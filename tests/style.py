@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RATCHET = Path("tests/style.ratchet")
 WIDTH = 100
 FUNCTION_LINES = 80
-ASSERT_FOLDERS = ("wal", "recovery", "pipeline", "processors", "connectors")
+ASSERT_FOLDERS = ("wal", "recovery", "state", "pipeline", "processors", "connectors")
 
 # What a reader who is not a native speaker stumbles over; CONTRIBUTING.md says what to write.
 HARD_WORDS = re.compile(r"""\b(?:
@@ -52,7 +52,7 @@ RAW_OUTPUT = re.compile(r"""\b(?:v?f?printf|v?dprintf|f?puts|f?putc|putchar|fwri
     re.X)
 RAW_MESSAGE = re.compile(r"\bv?snprintf\(\s*[\w.>&-]*(?:->|\.)message\b")
 RAW_EXAMPLE = re.compile(r"%\.\*s|\bfwrite\(")
-LIBRARIES = ("wal", "recovery", "pipeline", "connectors", "processors")
+LIBRARIES = ("wal", "recovery", "state", "pipeline", "connectors", "processors")
 WRITERS = (Path("cli/show.c"), Path("connectors/file/sink_stdout.c"))  # they use pawl_show()
 
 # Texts that are not written by us, show a tool's output, or may not change any more.
