@@ -34,6 +34,13 @@ static inline int renameat2(int old_dir, const char *old, int new_dir, const cha
 }
 #endif
 
+#ifdef PAWL_NO_STATX
+#include <linux/stat.h>
+static inline int statx(int dir, const char *name, int flags, unsigned mask, struct statx *out) {
+    return (int)syscall(SYS_statx, dir, name, flags, mask, out);
+}
+#endif
+
 #ifdef PAWL_NO_STRERRORDESC
 #define strerrordesc_np(error) strerror(error) /* musl's gives constant texts, as the other does */
 #endif

@@ -73,6 +73,7 @@ struct notice {
     void *arg;
     bool telling; /* a thread is running fn */
     bool full, failed;
+    bool copied; /* (constant) the log was copied, or restored from a copy */
     uint64_t first_segment;
     /* an append was refused while the log began with `refused_first`, and no space was freed
      * since */

@@ -133,6 +133,10 @@ void notice_opened(pawl *p, const pawl_options *o) {
              "retention by age doesn't count the time since the log was last open: the machine was "
              "started anew, and its clock isn't kept by the network");
     tell_lost_names(p);
+    if (p->notice.copied)
+        tell(p, PAWL_LOG_REMARK,
+             "the log's files are copies of those that were written, as after a restore: the "
+             "segments that begin next get another secret key");
     if (p->cut_bytes != 0) {
         snprintf(text, sizeof text,
                  "recovery has cut %llu bytes at the log's end, none of them acknowledged",

@@ -218,6 +218,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
     p->clean = out.clean;
     p->recovered_bytes = out.scanned;
     p->cut_bytes = out.cut;
+    p->notice.copied = out.copied;
     if (p->tables.disk_cap_set)
         out.start.disk_cap = p->tables.disk_cap;
     lost_at_end(&p->tables);

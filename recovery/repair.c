@@ -320,6 +320,7 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
     guess->link = whole ? h.link : before.link != 0 || guess->index == 0 ? before.link : 1;
     guess->seal_lsn = before.seal_lsn;
     guess->created_ns = h.time_ns;
+    guess->place = (struct seam_place){0};
     return 0;
 }
 

@@ -219,7 +219,7 @@ static int mend_torn_copy(struct seam *io, struct mem *m, const struct reading *
     return torn ? segment_header_mend(io, m, g->file, &g->header, g->bad_copy) : 0;
 }
 
-/* A prepared file, or one of another size out of the way: *file is -1 then. */
+/* A prepared file, or one of another size set aside: *file is -1 then. */
 static int take_prepared(struct seam *io, uint64_t index, uint64_t want, int *file) {
     uint64_t size = 0;
     *file = segment_open_file(io, index, true);
@@ -230,10 +230,27 @@ static int take_prepared(struct seam *io, uint64_t index, uint64_t want, int *fi
         return 0;
     io->ops->close(io, *file);
     *file = -1;
-    char name[24];
-    segment_name(name, index, "seg");
-    rc = io->ops->unlink(io, name);
-    return rc < 0 ? fail_sys(rc, "unlink", name, NO_LSN) : 0;
+    rc = wal_set_aside(io, index);
+    return rc < 0 ? fail_sys(rc, "rename", "", index * want) : 0;
+}
+
+/* Other bytes may follow in the log that this one was copied from, and have come into other hands:
+ * the first turn takes another key than they have, the second one that isn't in any copy. */
+static void note_copy(struct seam *io, const struct reading *g, struct recovered *out) {
+    const struct seam_place *said = &g->header.place;
+    struct seam_place is;
+    uint32_t due = 0;
+    if ((g->header.features.ignore & FEATURE_PLACED) == 0 || io->ops->place == NULL ||
+        io->ops->place(io, g->file, &is) < 0)
+        return;
+    if (said->inode == 0 && said->born_ns == 0)
+        due = 1;
+    else if (said->inode != is.inode ||
+             (said->born_ns != is.born_ns && said->born_ns != 0 && is.born_ns != 0))
+        due = 2;
+    out->copied = due == 2;
+    if (out->start.turns_due < due)
+        out->start.turns_due = due;
 }
 
 static int take_over(struct seam *io, struct mem *m, const struct reading *g, struct log_extent *x,
@@ -241,6 +258,7 @@ static int take_over(struct seam *io, struct mem *m, const struct reading *g, st
     struct wal_start *st = &out->start;
     uint64_t size = x->newest.segment_size;
     TRY(mend_torn_copy(io, m, g));
+    note_copy(io, g, out);
     int rc = x->prepared ? take_prepared(io, x->last + 1, size, &st->next_file) : 0;
     if (rc == 0 && st->next_file >= 0 && x->spare)
         rc = take_prepared(io, x->last + 2, size, &st->spare_file);
@@ -265,7 +283,7 @@ static void note_end(const struct scan *s, const struct scan_end *end, struct re
     st->link = s->link;
     st->epoch = s->epoch;
     st->sealed = scan_sealed(s);
-    st->mended = s->after_lost;
+    st->turns_due = s->after_lost; /* repair keeps a copy of what it took out */
 }
 
 /* *g is the newest one afterwards, open in out->start. */

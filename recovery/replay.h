@@ -29,6 +29,7 @@ struct recovered {
     struct wal_start start;
     bool clean;                      /* the last frame is a CLOSE */
     bool salvaged;                   /* damage was passed over */
+    bool copied;                     /* the newest segment's file is not the one that was written */
     uint64_t scanned, cut;           /* bytes */
     const struct decision_case *end; /* how the chain ended; NULL: sealed */
 };

@@ -25,6 +25,7 @@
 
 #include "pawl.h"
 #include "wal/bytes.h"
+#include "wal/seam/seam.h"
 
 #define FORMAT_VERSION 1u
 #define BLOCK 4096u
@@ -103,6 +104,8 @@ struct features {
 #define FEATURE_COUNTS 1ull
 #define FEATURE_KEYS 2ull
 #define FEATURES_WRITE_KNOWN (FEATURE_COUNTS | FEATURE_KEYS)
+/* To ignore: the header says which file it was written to. */
+#define FEATURE_PLACED 1ull
 
 struct frame_header;
 struct segment_header;
@@ -131,6 +134,8 @@ struct segment_header {
     uint64_t disk_cap;
     struct features features;
     struct c_ids ids; /* if it counts */
+    /* if it is placed: the segment's file; zeros: unknown, and the key is to be turned */
+    struct seam_place place;
 };
 static inline bool segment_counts(const struct segment_header *h) {
     return (h->features.write & FEATURE_COUNTS) != 0;

@@ -25,11 +25,13 @@ enum {
     AT_FEATURES_IGNORE = 104,
     AT_CARRIED = 112,
     AT_IDS = 256,
-    AT_RESERVED = 288, /* zeros, and not looked at */
+    AT_PLACE = 288,
+    AT_RESERVED = 304, /* zeros, and not looked at */
     AT_HASH = 4088
 };
 _Static_assert(AT_CARRIED + FEATURES_CARRIED_SIZE == AT_IDS, "header layout");
-_Static_assert(AT_IDS + C_IDS_SIZE == AT_RESERVED, "header layout");
+_Static_assert(AT_IDS + C_IDS_SIZE == AT_PLACE, "header layout");
+_Static_assert(AT_PLACE + 16 == AT_RESERVED, "header layout");
 
 static bool size_allowed(uint64_t size) {
     return size >= SEGMENT_SIZE_UNIT && size <= 4096ull * MIB && size % SEGMENT_SIZE_UNIT == 0;
@@ -38,6 +40,7 @@ static bool size_allowed(uint64_t size) {
 void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_header *h) {
     /* decode_copy() checks it; the seal is in an older segment */
     assert(size_allowed(h->segment_size) && h->index <= LSN_MAX / h->segment_size - 1);
+    assert((h->features.ignore & FEATURE_PLACED) != 0 || h->place.inode == 0);
     assert(h->seal_lsn == 0 || h->seal_lsn < h->index * h->segment_size);
     memset(out, 0, BLOCK);
     memcpy(out, segment_magic, 8);
@@ -57,6 +60,10 @@ void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_heade
     memcpy(out + AT_CARRIED, h->features.carried, FEATURES_CARRIED_SIZE);
     if (segment_counts(h))
         c_ids_encode(out + AT_IDS, &h->ids);
+    if ((h->features.ignore & FEATURE_PLACED) != 0) {
+        put64(out + AT_PLACE, h->place.inode);
+        put64(out + AT_PLACE + 8, h->place.born_ns);
+    }
     put64(out + AT_HASH, format_hash(out, AT_HASH, 0));
     memcpy(out + BLOCK, out, BLOCK);
 }
@@ -84,6 +91,8 @@ static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index,
     uint32_t at = AT_IDS;
     if (segment_counts(h))
         (void)c_ids_decode(in, BLOCK, &at, &h->ids);
+    if ((h->features.ignore & FEATURE_PLACED) != 0)
+        h->place = (struct seam_place){get64(in + AT_PLACE), get64(in + AT_PLACE + 8)};
     if (get32(in + AT_BLOCK) != BLOCK || !size_allowed(h->segment_size) ||
         h->index > LSN_MAX / h->segment_size - 1 ||
         (h->seal_lsn != 0 && h->seal_lsn >= h->index * h->segment_size))

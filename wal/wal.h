@@ -139,8 +139,9 @@ struct wal_key {
     uint64_t from;
     struct frame_key key;
 };
-/* of one handle: an earlier version's log gets its first key with the second segment that begins,
- * and one that was mended another with the first */
+/* of one handle: an earlier version's log gets its first key with the second segment that begins, a
+ * copied one a key that the other one doesn't have, and one that was mended another with the
+ * first */
 #define WAL_TURNS_MAX 2
 
 /* Concurrency: the owner's lock guards the fields. Without it, threads read `failed` and `key`,
@@ -155,7 +156,7 @@ struct wal {
     _Atomic uint32_t key; /* which of them is in use; those before it are of older frames */
     uint8_t unused[WAL_TURNS_MAX][KEY_SIZE]; /* random, for turns to come */
     uint32_t turns;                          /* number of them that are left */
-    bool mended;                             /* the active segment: the next one gets another key */
+    uint32_t turns_due;                      /* segments to come that get another key each */
     uint64_t segment_size;
     uint64_t disk_cap;        /* in force */
     uint64_t disk_cap_said;   /* by the log so far, and by the headers of segments to come */
@@ -232,7 +233,7 @@ struct wal_start {
     struct features features;
     struct c_ids ids;     /* in the header of the active segment */
     struct age_stamp age; /* the last one in the log */
-    bool mended;          /* a LOST frame is in the active segment */
+    uint32_t turns_due;   /* segments to come that get another key each */
     uint32_t counts;      /* of the frame that comes next */
     uint64_t epoch;       /* of the last frame; the new incarnation is one more */
     uint64_t segment, first_segment;
@@ -307,6 +308,9 @@ bool wal_wants_next(struct wal *w);
  * Without the lock. Returns the handle or -errno. */
 PAWL_CHECKED int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index,
                                   uint64_t size);
+/* Gives a file that isn't of the log, but has the name of segment `index`, another name that no
+ * reader looks at. -errno. */
+PAWL_CHECKED int wal_set_aside(struct seam *io, uint64_t index);
 void wal_next_done(struct wal *w, int file_or_errno);
 /* A segment is about to be let go: the index that its file is to be prepared for, 0 if none is
  * wanted. To be followed by wal_recycle_end(). */

@@ -295,17 +295,30 @@ static void stamp_checkpoint(struct wal *w, struct bytes *body, struct run *runs
 /* The segment that begins gets another key, if it is time. */
 static void turn_key(struct wal *w) {
     bool keyed = (w->features.read & FEATURE_KEYED) != 0;
-    if (keyed && !w->mended)
+    if (keyed && w->turns_due == 0)
         return;
     assert(w->turns > 0 && w->key < WAL_TURNS_MAX);
     features_turn_key(&w->features, w->unused[--w->turns]);
-    w->mended = false;
+    w->turns_due -= w->turns_due != 0;
     struct segment_header sh = {.features = w->features};
     memcpy(sh.log_id, w->log_id, 16);
     struct wal_key *next = &w->keys[w->key + 1];
     next->from = wal_base(w);
     (void)segment_key(&sh, KEY_OWN, &next->key);
     w->key++;
+}
+
+/* The file that the next segment's header names. None while another turn of the key is due: the
+ * next writer turns it then, if this one doesn't come to it. */
+static struct seam_place place_of(struct wal *w) {
+    struct seam_place place = {0};
+    assert(w->tail == wal_base(w) && w->file >= 0); /* PAWL-2: the segment that begins */
+    bool known = w->io->ops->place != NULL && w->io->ops->place(w->io, w->file, &place) == 0;
+    if (!known)
+        w->features.ignore &= ~FEATURE_PLACED;
+    else
+        w->features.ignore |= FEATURE_PLACED;
+    return known && w->turns_due == 0 ? place : (struct seam_place){0};
 }
 
 /* Builds header and checkpoint of the next segment in one group and submits it. */
@@ -345,6 +358,7 @@ static int begin(struct wal *w) {
     start_group(w, g);
     w->features.write |= FEATURE_COUNTS;
     turn_key(w);
+    struct seam_place place = place_of(w);
     w->ids = ids;
     w->counts = counts_encode(ids.commits, ids.changes);
     struct segment_header sh = {.segment_size = w->segment_size,
@@ -355,7 +369,8 @@ static int begin(struct wal *w) {
                                 .created_ns = now,
                                 .disk_cap = w->disk_cap_said,
                                 .features = w->features,
-                                .ids = ids};
+                                .ids = ids,
+                                .place = place};
     memcpy(sh.log_id, w->log_id, 16);
     segment_encode(g->data, &sh);
     g->len = (uint32_t)first;

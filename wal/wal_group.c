@@ -345,8 +345,9 @@ static int take_keys(struct wal *w, const struct wal_start *start) {
     struct segment_header h = {.features = start->features};
     memcpy(h.log_id, start->log_id, 16);
     (void)segment_key(&h, KEY_OWN, &w->keys[0].key);
-    w->mended = start->mended;
-    w->turns = !w->keys[0].key.keyed ? WAL_TURNS_MAX : w->mended;
+    assert(start->turns_due <= WAL_TURNS_MAX);
+    w->turns_due = start->turns_due;
+    w->turns = !w->keys[0].key.keyed ? WAL_TURNS_MAX : w->turns_due;
     int rc = w->turns != 0 ? w->io->ops->random(w->io, w->unused, sizeof w->unused) : 0;
     return rc < 0 ? fail_sys(rc, "getrandom", NULL, NO_LSN) : 0;
 }

@@ -62,10 +62,28 @@ static int make_tmp(struct seam *io, const struct points *points, const char *tm
     return file;
 }
 
+#define ASIDE_MAX 1000u
+
+int wal_set_aside(struct seam *io, uint64_t index) {
+    char name[24], aside[48];
+    int rc = -EEXIST;
+    segment_name(name, index, "seg");
+    for (unsigned i = 0; rc == -EEXIST && i < ASIDE_MAX; i++) {
+        snprintf(aside, sizeof aside, "aside-%016llx.%u", (unsigned long long)index, i);
+        rc = io->ops->rename(io, name, aside);
+    }
+    return rc;
+}
+
 /* Gives it its name, durably: whole or not there. */
-static int name_tmp(struct seam *io, const struct points *points, const char *tmp,
+static int name_tmp(struct seam *io, const struct points *points, uint64_t index, const char *tmp,
                     const char *name) {
     int rc = io->ops->rename(io, tmp, name);
+    if (rc == -EEXIST) {
+        rc = wal_set_aside(io, index);
+        if (rc == 0 || rc == -ENOENT)
+            rc = io->ops->rename(io, tmp, name);
+    }
     if (rc < 0)
         return rc;
     point(points, "segment-named");
@@ -82,7 +100,7 @@ int wal_prepare_file(struct seam *io, const struct points *points, uint64_t inde
     int file = make_tmp(io, points, tmp, size);
     if (file < 0)
         return file;
-    int rc = name_tmp(io, points, tmp, name);
+    int rc = name_tmp(io, points, index, tmp, name);
     if (rc < 0) {
         io->ops->close(io, file);
         return rc;
@@ -203,21 +221,23 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
     uint8_t *head = mem_alloc_block(m, len);
     if (head == NULL)
         return fail(PAWL_MEMORY, "no memory to create a log");
-    memset(head, 0, len);
-    segment_encode(head, &sh);
-    struct wal_frame f = {.kind = FRAME_CHECKPOINT, .time_ns = sh.created_ns};
-    struct frame_header h = {.lsn = SEGMENT_HEADER_SIZE, .epoch = 1, .durable = 0};
-    wal_encode_frame(head + SEGMENT_HEADER_SIZE, &f, &h, &key);
     int file = make_tmp(io, points, tmp, segment_size);
     if (file < 0) {
         mem_free(m, head, len);
         return fail_sys(file, "create", tmp, 0);
     }
+    if (io->ops->place != NULL && io->ops->place(io, file, &sh.place) == 0)
+        sh.features.ignore |= FEATURE_PLACED;
+    memset(head, 0, len);
+    segment_encode(head, &sh);
+    struct wal_frame f = {.kind = FRAME_CHECKPOINT, .time_ns = sh.created_ns};
+    struct frame_header h = {.lsn = SEGMENT_HEADER_SIZE, .epoch = 1, .durable = 0};
+    wal_encode_frame(head + SEGMENT_HEADER_SIZE, &f, &h, &key);
     int64_t n = io->ops->write(io, file, head, len, 0);
     rc = n < 0 ? (int)n : io->ops->sync(io, file);
     io->ops->close(io, file);
     mem_free(m, head, len);
     if (rc == 0)
-        rc = name_tmp(io, points, tmp, name);
+        rc = name_tmp(io, points, 0, tmp, name);
     return rc < 0 ? fail_sys(rc, "create", name, 0) : 0;
 }

@@ -273,6 +273,7 @@ static void take_keys_away(const struct fixture *f) {
     assert_int_equal(segment_decode(seg, 0, &h, &bad), SEGMENT_GOOD);
     (void)segment_key(&h, KEY_OWN, &old);
     h.features = (struct features){.write = FEATURE_COUNTS};
+    h.place = (struct seam_place){0};
     (void)segment_key(&h, KEY_OWN, &key);
     segment_encode(seg, &h);
     uint64_t link = h.link;
@@ -335,6 +336,108 @@ static void an_older_log_gets_one_at_a_stretch(void **state) {
     check_all(f, 0);
 }
 
+/* ---- copies */
+
+static void note_remark(void *arg, int severity, const char *text) {
+    int *remarks = arg;
+    if (strstr(text, "copies") != NULL) {
+        assert_int_equal(severity, PAWL_LOG_REMARK);
+        ++*remarks;
+    }
+}
+
+/* Opens the log; how often it said that it is a copy. */
+static int open_told(struct fixture *f) {
+    pawl_error e;
+    int remarks = 0;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.no_thread = 1, o.memory_cap = 8 * MIB, o.log = note_remark, o.log_arg = &remarks;
+    if (pawl_open(f->dir, &o, &f->log, &e) != 0)
+        fail_msg("%s", e.message);
+    return remarks;
+}
+
+static const struct {
+    const char *label;
+    const char *command; /* $0: the log's directory */
+    bool copied;
+} ways[] = {
+    {"left alone", ":", false},
+    {"its directory renamed", "mv $0 $0.x && mkdir $0 && rmdir $0 && mv $0.x $0", false},
+    {"touched, and its mode changed", "touch $0/*; chmod 0400 $0/*.seg; chmod 0600 $0/*.seg",
+     false},
+    {"another name made and removed", "for f in $0/*.seg; do ln $f $f.x; rm $f.x; done", false},
+    {"moved file by file", "mkdir $0.x && mv $0/* $0.x/ && rmdir $0 && mv $0.x $0", false},
+    {"copied, the original gone", "cp -a $0 $0.x && rm -r $0 && mv $0.x $0", true},
+    {"copied and put back", "cp -a $0 $0.x && rm -r $0 && cp -a $0.x $0 && rm -r $0.x", true},
+    {"an archive unpacked over it", "tar -C $0 -cf $0.tar . && tar -C $0 -xf $0.tar && rm $0.tar",
+     true},
+    {"its newest segment copied", "for f in $0/*.seg; do cp -p $f $f.x; mv $f.x $f; done", true},
+};
+
+/* Whoever has the copy has the next key too: the second segment has one that isn't in it. */
+static void it_is_turned_in_a_copy(void **state) {
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        char command[400];
+        append_until(f, f->log->wal.segment + 1);
+        append(f, 1);
+        uint64_t n = f->log->wal.segment;
+        close_log(f);
+        struct segment_header a = header_of(f, n);
+        snprintf(command, sizeof command, "set -e; %s", ways[i].command);
+        char whole[600];
+        snprintf(whole, sizeof whole, "sh -c '%s' %s", command, f->dir);
+        assert_int_equal(system(whole), 0);
+        int told = open_told(f);
+        if (told != ways[i].copied)
+            fail_msg("%s: said %d times that it is a copy", ways[i].label, told);
+        append_until(f, n + 1);
+        if (i % 2 == 0) { /* the second turn is another writer's */
+            close_log(f);
+            assert_int_equal(open_told(f), 0);
+        }
+        append_until(f, n + 3);
+        struct segment_header b = header_of(f, n + 1), c = header_of(f, n + 2),
+                              d = header_of(f, n + 3);
+        const char *label = ways[i].label;
+        if (same(key_in(&b, KEY_OWN), key_in(&a, KEY_OWN)) == ways[i].copied ||
+            (ways[i].copied && !same(key_in(&b, KEY_OWN), key_in(&a, KEY_NEXT))))
+            fail_msg("%s: the first segment's key", label);
+        for (int k = 0; k < KEYS && ways[i].copied; k++)
+            if (same(key_in(&c, KEY_OWN), key_in(&a, (enum which_key)k)))
+                fail_msg("%s: a key that the other copy has", label);
+        if (!same(key_in(&d, KEY_OWN), key_in(&c, KEY_OWN)))
+            fail_msg("%s: turned once too often", label);
+        check_all(f, 0);
+        close_log(f);
+        well(f->dir);
+        open_log(f, 0);
+    }
+}
+
+/* An earlier version carries the bit over, and names no file: the next writer can't know. */
+static void a_segment_of_an_earlier_version_is_no_copy(void **state) {
+    struct fixture *f = *state;
+    static uint8_t head[SEGMENT_HEADER_SIZE];
+    append(f, 1);
+    close_log(f);
+    struct segment_header h = header_of(f, 0), next;
+    assert_true((h.features.ignore & FEATURE_PLACED) != 0 && h.place.inode != 0);
+    h.place = (struct seam_place){0};
+    segment_encode(head, &h);
+    int fd = open_segment(f, 0);
+    assert_int_equal(pwrite(fd, head, sizeof head, 0), sizeof head);
+    close(fd);
+    assert_int_equal(open_told(f), 0);
+    append_until(f, 2);
+    next = header_of(f, 1);
+    assert_true(same(key_in(&next, KEY_OWN), key_in(&h, KEY_NEXT)));
+    h = header_of(f, 2);
+    assert_true(same(key_in(&next, KEY_OWN), key_in(&h, KEY_OWN)));
+    check_all(f, 0);
+}
+
 static int look(void *arg, const pawl_frame_info *i) {
     const struct frame_header *last = arg;
     if (i->lsn == last->lsn) {
@@ -360,6 +463,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_header_that_is_gone_is_missed, setup, teardown),
         cmocka_unit_test_setup_teardown(an_older_log_gets_one, setup, teardown),
         cmocka_unit_test_setup_teardown(an_older_log_gets_one_at_a_stretch, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_is_turned_in_a_copy, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_segment_of_an_earlier_version_is_no_copy, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(dump_tells_nothing_of_it, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,7 +37,7 @@ static const struct {
     {"the lock", "lock", true, true},
     {"the newest segment", "0000000000000000.seg", true, true},
     {"the next segment", "0000000000000001.seg", true, true},
-    {"a later segment", "0000000000000002.seg", true, false},
+    {"a later segment", "0000000000000002.seg", true, true},
     {"the next segment, unfinished", "0000000000000002.tmp", true, false},
 };
 
@@ -173,6 +173,39 @@ static void copies_are_kept(void **state) {
     assert_int_equal(system(command), 0);
 }
 
+/* A file that is none of the log's, under the name of a segment to come. */
+static void other_files_are_set_aside(void **state) {
+    static const struct {
+        const char *label, *name;
+    } files[] = {{"the next segment", "0000000000000001.seg"},
+                 {"the one after it", "0000000000000002.seg"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char dir[] = "/tmp/test_log_plants.XXXXXX", log[60], command[300];
+        pawl *l;
+        pawl_error e = {0};
+        assert_non_null(mkdtemp(dir));
+        snprintf(log, sizeof log, "%s/log", dir);
+        assert_int_equal(open_log(log, &l, &e), 0);
+        assert_int_equal(pawl_close(l), 0);
+        snprintf(command, sizeof command, "echo notes > %s/%s && echo more > %s/aside-%.16s.0", log,
+                 files[i].name, log, files[i].name);
+        assert_int_equal(system(command), 0);
+        if (open_log(log, &l, &e) != 0)
+            fail_msg("%s: %s", files[i].label, e.message);
+        use(l);
+        snprintf(command, sizeof command,
+                 "cd %s && grep -qx notes aside-%.16s.1 && grep -qx more aside-%.16s.0", log,
+                 files[i].name, files[i].name);
+        if (system(command) != 0)
+            fail_msg("%s was not set aside", files[i].label);
+        assert_int_equal(open_log(log, &l, &e), 0);
+        assert_true(l != NULL && pawl_close(l) == 0);
+        snprintf(command, sizeof command, "rm -r %s", dir);
+        assert_int_equal(system(command), 0);
+    }
+}
+
 /* Links on the way to the directory, and the directory itself. */
 static void links_on_the_way(void **state) {
     static const struct {
@@ -250,9 +283,9 @@ static void lock_is_private(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_name),      cmocka_unit_test(what_repair_keeps),
-        cmocka_unit_test(copies_are_kept), cmocka_unit_test(links_on_the_way),
-        cmocka_unit_test(lock_is_private),
+        cmocka_unit_test(every_name),       cmocka_unit_test(what_repair_keeps),
+        cmocka_unit_test(copies_are_kept),  cmocka_unit_test(other_files_are_set_aside),
+        cmocka_unit_test(links_on_the_way), cmocka_unit_test(lock_is_private),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,7 +149,9 @@ static int ram_rename(struct seam *s, const char *from, const char *to) {
     int i = find(from);
     if (i < 0)
         return -ENOENT;
-    (void)ram_unlink(s, to);
+    (void)s;
+    if (find(to) >= 0)
+        return -EEXIST;
     snprintf(ram.file[i].name, sizeof ram.file[i].name, "%s", to);
     return 0;
 }

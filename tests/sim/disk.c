@@ -259,6 +259,8 @@ int disk_rename(struct disk *d, const char *from, const char *to) {
     int inode = disk_find(d, from);
     if (inode < 0)
         return -ENOENT;
+    if (disk_find(d, to) >= 0)
+        return -EEXIST;
     change_names(d, from, to, inode);
     return 0;
 }

@@ -74,6 +74,13 @@ struct seam_clock {
     bool network;     /* the kernel says that the wall clock is kept by the network */
 };
 
+/* Which file it is, for as long as it exists: kept when it is renamed, or its directory is. A copy
+ * is another file. */
+struct seam_place {
+    uint64_t inode;
+    uint64_t born_ns; /* since 1970-01-01 UTC; 0: the file system doesn't say */
+};
+
 struct seam;
 struct seam_reads;
 
@@ -89,9 +96,12 @@ struct seam_ops {
     int (*size)(struct seam *s, int file, uint64_t *size) PAWL_CHECKED;
     /* number of hard links of the file; NULL in a backend where it is always one */
     int (*names)(struct seam *s, int file);
+    /* Doesn't wait for the disk. NULL in a backend whose files have no such thing. */
+    int (*place)(struct seam *s, int file, struct seam_place *out);
     /* Sets the file's length to `size` and reserves the space if the file system can (fallocate).
      * Returns -ENOSPC; falls back to ftruncate where fallocate is not supported. */
     int (*allocate)(struct seam *s, int file, uint64_t size) PAWL_CHECKED;
+    /* -EEXIST if `to` is there: nothing is replaced. */
     int (*rename)(struct seam *s, const char *from, const char *to) PAWL_CHECKED;
     int (*unlink)(struct seam *s, const char *name) PAWL_CHECKED;
     int (*sync_dir)(struct seam *s) PAWL_CHECKED;

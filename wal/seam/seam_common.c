@@ -227,7 +227,17 @@ int common_rename(struct seam *s, const char *from, const char *to) {
     KEEP_ERRNO;
     if (!name_ok(from) || !name_ok(to))
         return -EINVAL;
-    return renameat(self(s)->dir, from, self(s)->dir, to) != 0 ? -errno : 0;
+    int dir = self(s)->dir;
+    struct stat st;
+    if (renameat2(dir, from, dir, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    /* This file system can't rename so. Only those who may write to the directory could put
+     * something there between the two calls. */
+    if (fstatat(dir, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return -EEXIST;
+    return errno != ENOENT || renameat(dir, from, dir, to) != 0 ? -errno : 0;
 }
 
 int common_unlink(struct seam *s, const char *name) {
@@ -273,6 +283,21 @@ int common_names(struct seam *s, int file) {
     if (fd < 0)
         return fd;
     return fstat(fd, &st) != 0 ? -errno : (int)st.st_nlink;
+}
+
+int common_place(struct seam *s, int file, struct seam_place *out) {
+    KEEP_ERRNO;
+    int fd = common_fd(self(s), file);
+    struct statx st;
+    if (fd < 0)
+        return fd;
+    /* what the kernel has, even if the file system is far away */
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO | STATX_BTIME, &st) != 0)
+        return -errno;
+    bool born = (st.stx_mask & STATX_BTIME) != 0;
+    *out = (struct seam_place){
+        st.stx_ino, born ? common_time_ns(st.stx_btime.tv_sec, st.stx_btime.tv_nsec) : 0};
+    return 0;
 }
 
 int common_allocate(struct seam *s, int file, uint64_t size) {
