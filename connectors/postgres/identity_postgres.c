@@ -71,6 +71,7 @@ int pg_see(struct pg_link *l, const char *table, struct pg_seen *out, pawl_fault
     if (outcome == PAWL_DONE && PQntuples(r) == 1) {
         snprintf(place, sizeof place, "%s %.20s", cluster, PQgetvalue(r, 0, 1));
         *out = (struct pg_seen){.table = connect_small(strtoull(PQgetvalue(r, 0, 0), NULL, 10)),
+                                .database = connect_small(strtoull(PQgetvalue(r, 0, 1), NULL, 10)),
                                 .place = hash(place),
                                 .file = hash(PQgetvalue(r, 0, 2)),
                                 .horizon = connect_small(strtoull(PQgetvalue(r, 0, 3), NULL, 10)),

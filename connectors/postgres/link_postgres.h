@@ -60,9 +60,9 @@ int pg_identity(struct pg_link *l, const char *table, char *out, size_t size, pa
 
 /* The same, as it fits into a source's position; and what tells rows that were added later. */
 struct pg_seen {
-    uint32_t table; /* oid */
-    uint32_t place; /* a hash of cluster and database, 24 bits */
-    uint32_t file;  /* a hash of the table's file, 24 bits: TRUNCATE and whatever rewrites it change
+    uint32_t table, database; /* oids */
+    uint32_t place;           /* a hash of cluster and database, 24 bits */
+    uint32_t file; /* a hash of the table's file, 24 bits: TRUNCATE and whatever rewrites it change
                          that */
     uint32_t horizon; /* transactions from this one on (modulo 2^32) had not begun */
     bool cluster;     /* `place` has the cluster in it */

@@ -36,7 +36,12 @@
  *   position, 32 bytes (17: a version without the rest; it is taken, and said)
  *   0  shape (1)      1  first (8)       9  second (8)    17  oid of the table (4)
  *   21 a hash of cluster and database (3)                 24  kinds of the columns (1); bit 7: the
- *   25 horizon (4)    29 a hash of the table's file (3)       cluster is in the hash
+ *   25 horizon (4)    29 a hash of the table's file (3)       cluster is in the hash; bit 6: the
+ *                                                             rows were named by the identity
+ *
+ * WHAT WAS READ is named, for the audit, by the identity: "postgres SYSTEM/DATABASE/TABLE", the
+ * cluster's system identifier and the oids. Where the identifier can't be known, HOST/DATABASE
+ * stands for it. Names are for people, in the note.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +53,9 @@
 
 enum { INTEGER = 1, TIMESTAMP = 2, XID8 = 3 };
 enum replaced { STOP, READ, ADOPT };
-#define CLUSTER_KNOWN 0x80u /* in the byte of the columns' kinds */
+/* In the byte of the columns' kinds. */
+#define CLUSTER_KNOWN 0x80u
+#define NAMED 0x40u
 
 struct pg_source {
     pawl_source_context *context;
@@ -65,6 +72,9 @@ struct pg_source {
     uint8_t kinds;         /* of the columns */
     char *from;            /* the table, quoted */
     char *newer;           /* a query: was the row at one end added after the position? */
+    bool asked;            /* named_before() since the position was read */
+    bool by_name;          /* the rows up to the position were named by an earlier version */
+    char thing[256];       /* what they are named; "": not known */
     uint64_t poll_at_ns;
     pawl_record *records;
     uint64_t *marks;       /* of each row, the first value of its position */
@@ -343,6 +353,34 @@ static int began_anew(struct pg_source *s, const struct pg_seen *now, pawl_fault
     return PAWL_DONE;
 }
 
+/* What rows of this table are named. */
+static void thing_of(const struct pg_source *s, const struct pg_seen *seen, uint32_t table,
+                     char out[256]) {
+    if (seen->cluster)
+        snprintf(out, 256, "postgres %.31s/%u/%u", s->link.cluster, seen->database, table);
+    else
+        snprintf(out, 256, "postgres %.119s %u/%u", s->where, seen->database, table);
+}
+
+/* As versions did that named no identity. */
+static void thing_by_name(const struct pg_source *s, char out[256]) {
+    snprintf(out, 256, "postgres %.110s %.63s%s%.63s", s->where, s->schema != NULL ? s->schema : "",
+             s->schema != NULL ? "." : "", s->table);
+}
+
+/* What the rows up to the position were named, as far as it can be told: the position has only a
+ * hash of cluster and database. */
+static void named_before(struct pg_source *s, const struct pg_seen *now) {
+    bool asked = s->asked;
+    s->asked = true; /* `seen` may be another table's from now on */
+    if (asked || s->thing[0] != 0 || !s->known)
+        return;
+    if (s->by_name)
+        thing_by_name(s, s->thing);
+    else if (now->cluster == s->seen.cluster && now->place == s->seen.place)
+        thing_of(s, now, s->seen.table, s->thing);
+}
+
 /* Looks at the table; before the `rows` of a query are given (-1: none was made yet). *again: they
  * are void, and the query is to be made again. */
 static int look(struct pg_source *s, int rows, struct pg_seen *now, bool *again, pawl_fault *f) {
@@ -353,6 +391,7 @@ static int look(struct pg_source *s, int rows, struct pg_seen *now, bool *again,
     if (outcome != PAWL_DONE || !s->have)
         return outcome;
     bool file = now->file != s->seen.file;
+    named_before(s, now);
     if (!s->known) {
         pawl_source_report(s->context, 1, "%s: the table is known from now on as oid %u", s->table,
                            now->table);
@@ -386,6 +425,8 @@ static int read_stored(struct pg_source *s, pawl_source_context *x, uint8_t *kin
                               "the position under this name is of other columns (key, txid)");
     s->have = n != 0;
     s->known = n == 32;
+    s->asked = false;
+    s->thing[0] = 0;
     *kinds = 0;
     if (s->have) {
         s->first = (int64_t)connect_get_le(at + 1, 8);
@@ -397,7 +438,8 @@ static int read_stored(struct pg_source *s, pawl_source_context *x, uint8_t *kin
                                    .horizon = (uint32_t)connect_get_le(at + 25, 4),
                                    .file = (uint32_t)connect_get_le(at + 29, 3),
                                    .cluster = (at[24] & CLUSTER_KNOWN) != 0};
-        *kinds = (uint8_t)(at[24] & ~CLUSTER_KNOWN);
+        *kinds = (uint8_t)(at[24] & ~(CLUSTER_KNOWN | NAMED));
+        s->by_name = (at[24] & NAMED) == 0;
     }
     return PAWL_DONE;
 }
@@ -408,7 +450,7 @@ static void store(const struct pg_source *s, pawl_source_batch *out) {
     connect_put_le(out->position + 9, (uint64_t)s->second, 8);
     connect_put_le(out->position + 17, s->seen.table, 4);
     connect_put_le(out->position + 21, s->seen.place, 3);
-    out->position[24] = (uint8_t)(s->kinds | (s->seen.cluster ? CLUSTER_KNOWN : 0));
+    out->position[24] = (uint8_t)(s->kinds | NAMED | (s->seen.cluster ? CLUSTER_KNOWN : 0));
     connect_put_le(out->position + 25, s->seen.horizon, 4);
     connect_put_le(out->position + 29, s->seen.file, 3);
     out->position_len = 32;
@@ -457,29 +499,56 @@ static uint64_t place_of(const char *value) {
     return n > 0 ? (uint64_t)n : 0;
 }
 
+/* Names one interval. */
+static void name(struct pg_source *s, pawl_outside *o, size_t rows) {
+    if (pawl_source_origin(s->context, o, rows) < 0)
+        pawl_source_report(s->context, 2,
+                           "%s: the rows up to %lld can't be named; `pawl audit` will show a gap",
+                           s->table, (long long)o->to);
+}
+
+/* The position goes on in what has another name than what it was read from: a table that was
+ * adopted, or names of an earlier version. */
+static void name_change(struct pg_source *s, const char *thing, uint64_t at) {
+    pawl_outside o = PAWL_OUTSIDE_INIT;
+    o.thing = thing;
+    o.unit = PAWL_OUTSIDE_ROWS;
+    o.to = at;
+    if (s->thing[0] != 0) {
+        o.from = at;
+        o.note = s->thing;
+        o.flags = PAWL_OUTSIDE_CONTINUES;
+    } else {
+        o.note = "up to the position, which is of another cluster or database, or was not named";
+        o.flags = PAWL_OUTSIDE_BEGINS | PAWL_OUTSIDE_PASSED;
+    }
+    name(s, &o, 0);
+}
+
 /* Names the rows: those after the last batch's last one, up to this batch's. Their numbers are the
  * values of the position's first column; rows of one value may be in two batches. */
 static void name_rows(struct pg_source *s, int rows) {
     pawl_outside o = PAWL_OUTSIDE_INIT;
-    char thing[256], note[80];
+    char thing[256], note[256];
     for (int i = 0; i < rows; i++)
         s->marks[i] = place_of(PQgetvalue(s->rows, i, 0));
-    snprintf(thing, sizeof thing, "postgres %.110s %.63s%s%.63s", s->where,
-             s->schema != NULL ? s->schema : "", s->schema != NULL ? "." : "", s->table);
-    snprintf(note, sizeof note, "by %.63s", s->txid != NULL ? s->txid : s->column);
+    thing_of(s, &s->seen, s->seen.table, thing);
+    snprintf(note, sizeof note, "%.63s%s%.63s by %.63s at %.50s",
+             s->schema != NULL ? s->schema : "", s->schema != NULL ? "." : "", s->table,
+             s->txid != NULL ? s->txid : s->column, s->where);
+    o.from = s->have ? (uint64_t)(s->first > 0 ? s->first : 0) : s->marks[0];
+    if (s->have && strcmp(thing, s->thing) != 0)
+        name_change(s, thing, o.from);
+    snprintf(s->thing, sizeof s->thing, "%s", thing);
     o.thing = thing;
     o.note = note;
     o.unit = PAWL_OUTSIDE_ROWS;
-    o.from = s->have ? (uint64_t)(s->first > 0 ? s->first : 0) : s->marks[0];
     o.to = s->marks[rows - 1];
     o.flags = s->have ? 0 : PAWL_OUTSIDE_BEGINS;
     o.mark_kind = PAWL_MARKS_GIVEN;
     o.marks = s->marks;
     o.mark_count = (uint64_t)rows;
-    if (pawl_source_origin(s->context, &o, (uint64_t)rows) < 0)
-        pawl_source_report(s->context, 2,
-                           "%s: the rows up to %lld can't be named; `pawl audit` will show a gap",
-                           s->table, (long long)o.to);
+    name(s, &o, (size_t)rows);
 }
 
 static int give(struct pg_source *s, int rows, pawl_source_batch *out) {

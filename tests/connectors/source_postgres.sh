@@ -106,7 +106,8 @@ cmp "$work/got" "$work/want" || bad "rows differ: $(wc -l <"$work/got") of $(wc 
 rows=$(sql -c 'SELECT count(*) FROM ev')
 for at in 0 1 $((rows / 2)) $((rows - 1)); do # each leads back to its row
     row=$(sql -c "SELECT tx FROM ev ORDER BY tx, id OFFSET $at LIMIT 1")
-    "$pawl" explain "$work/$log" lines "$at" | grep -q "^outside .* ev, row $row, by tx" ||
+    "$pawl" explain "$work/$log" lines "$at" |
+        grep -q "^outside *postgres [0-9/]*, row $row, ev by tx at" ||
         bad "offset $at is led back to $("$pawl" explain "$work/$log" lines "$at"), not to row $row"
 done
 echo "three writers, source killed $killed times, server twice: $(wc -l <"$work/want") rows once, in order"

@@ -17,10 +17,17 @@ failed=0
 bad() { echo "FAILED: $*"; tail -3 "$work/err.txt"; failed=1; }
 sql() { psql -XAtq -v ON_ERROR_STOP=1 -c "$*"; }
 db=postgres
+host=$PG_DIR
+table=ev
 start() { # in the background, as $child, with these settings
-    "$prog" "$work/log" lines postgres "conninfo=host=$PG_DIR user=postgres dbname=$db" poll=10ms \
-        table=ev column=id value=body "$@" 2>>"$work/err.txt" &
+    "$prog" "$work/log" lines postgres "conninfo=host=$host user=postgres dbname=$db" poll=10ms \
+        table=$table column=id value=body "$@" 2>>"$work/err.txt" &
     child=$!
+}
+# What the rows were read from, by the log's own word: no gap and no overlap.
+audited() { "$pawl" audit "$work/log" >"$work/err.txt" 2>&1 || bad "$name: audit"; }
+thing() { # OFFSET: what the record was read from, without the row
+    "$pawl" explain "$work/log" lines "$1" | sed -n 's/.*outside *\([^,]*\),.*/\1/p'
 }
 got() { "$pawl" cat "$work/log" lines 2>/dev/null | tr '\n' ' '; }
 until_true() { # CONDITION...: at most 20 s
@@ -93,6 +100,7 @@ while read -r name what text; do
             until_true has "$text " || bad "$name, $when: $(got)"
             gone && bad "$name, $when: it has stopped"
             stop
+            audited
         else
             until_true gone || bad "$name, $when: it goes on: $(got)"
             wait "$child" && bad "$name, $when: it ended well"
@@ -122,6 +130,7 @@ for name in truncated_and_restarted truncated_and_filled_past made_anew; do
         add h
         until_true has "a b c d ${want}g h " || bad "$name, read, later: $(got)"
         stop
+        audited
         count=$((count + 1))
     done
 done
@@ -132,6 +141,52 @@ until_true said "goes on from its position" || bad "adopt: not said"
 add g h i
 until_true has "a b c d i " || bad "adopt: $(got)"
 stop
+audited
+
+# ---- the name of what was read is the table's identity
+name=identity
+begin
+first=$(thing 0)
+[[ $first =~ ^postgres\ [0-9]+/[0-9]+/[0-9]+$ ]] || bad "the thing: $first"
+stop
+sql "ALTER TABLE ev RENAME TO ev2"
+ln -s "$PG_DIR" "$work/alias"
+host=$work/alias
+table=ev2
+start
+sql "INSERT INTO ev2 (body) VALUES ('e')"
+until_true has "a b c d e " || bad "renamed: $(got)"
+stop
+[ "$(thing 4)" = "$first" ] || bad "another name, and another way there: $(thing 4)"
+audited
+# A table that takes its place goes on where it ended, by another name; also one that was adopted
+# while the source ran.
+sql "DROP TABLE ev2; CREATE TABLE ev2 (id serial PRIMARY KEY, body text)"
+start on_replaced=adopt
+until_true said "goes on from its position" || bad "adopted: not said"
+sql "INSERT INTO ev2 VALUES (6, 'f')"
+until_true has "a b c d e f " || bad "adopted: $(got)"
+sql "DROP TABLE ev2; CREATE TABLE ev2 (id serial PRIMARY KEY, body text)"
+sql "INSERT INTO ev2 VALUES (7, 'g')"
+until_true has "a b c d e f g " || bad "adopted, up: $(got)"
+stop
+[ "$(thing 5)" != "$first" ] || bad "a table made anew has the old one's name"
+[ "$(thing 6)" != "$(thing 5)" ] || bad "a table made anew has the old one's name"
+audited
+# Another database: what the rows before were named can't be told from there.
+sql "CREATE DATABASE c TEMPLATE postgres"
+db=c
+start on_replaced=adopt
+psql -XAtq -d c -c "INSERT INTO ev2 VALUES (8, 'h')"
+until_true has "a b c d e f g h " || bad "another database: $(got)"
+stop
+audited
+"$pawl" audit "$work/log" | grep -q "another cluster or database" || bad "not listed as passed over"
+psql -XAtq -d postgres -c "DROP DATABASE c"
+db=postgres
+host=$PG_DIR
+table=ev
+sql "DROP TABLE ev2"
 
 # ---- another database, the columns' types
 name=database
