@@ -8,7 +8,8 @@
  *                  the row of the position, from the value that this sink knows; committed() reads
  *                  it
  *   idempotent     rows are copied into a temporary table; INSERT ... ON CONFLICT (or MERGE) takes
- *                  them from there into the table
+ *                  them from there into the table. The same transaction moves the position, which
+ *                  shows a database that was set back to an older state
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -191,15 +192,15 @@ static int pg_write(void *self, const pawl_sink_batch *b, const pawl_record *r, 
 static int pg_commit(void *self, const pawl_sink_batch *b, pawl_fault *f) {
     struct pg_sink *s = self;
     int outcome = pg_copy_end(&s->link, NULL, f);
-    if (outcome == PAWL_DONE)
-        outcome = s->kind == PAWL_SINK_IDEMPOTENT ? pg_run_rows(&s->link, s->upsert, NULL, f)
-                                                  : move_position(s, b, f);
+    if (outcome == PAWL_DONE && s->kind == PAWL_SINK_IDEMPOTENT)
+        outcome = pg_run_rows(&s->link, s->upsert, NULL, f);
+    if (outcome == PAWL_DONE && pg_positions(s))
+        outcome = move_position(s, b, f);
     if (outcome == PAWL_DONE && s->kind == PAWL_SINK_IDEMPOTENT)
         outcome = same_table(s, f);
     if (outcome == PAWL_DONE)
         outcome = pg_run_rows(&s->link, "COMMIT", "COMMIT", f);
-    struct stand *t =
-        outcome == PAWL_DONE && s->kind != PAWL_SINK_IDEMPOTENT ? stands_of(&s->stands, b) : NULL;
+    struct stand *t = outcome == PAWL_DONE && pg_positions(s) ? stands_of(&s->stands, b) : NULL;
     if (t != NULL) {
         t->there = true;
         t->at = b->to;
@@ -339,22 +340,24 @@ static int pg_committed(void *self, const pawl_sink_batch *b, pawl_fault *f) {
 
 /* ---- identity */
 
-/* Also the id of another log, if only another log has positions under the sink's name. */
+/* Also that there is a position: earlier versions kept none for the kind idempotent. And the id of
+ * another log, if only another log has positions under the sink's name. */
 static int pg_sink_identity(void *self, const pawl_sink_batch *b, char *text, size_t size,
                             pawl_fault *f) {
     struct pg_sink *s = self;
     struct place p;
     PGresult *r = NULL;
     int outcome = pg_identity(&s->link, s->full_table, text, size, f);
-    if (outcome != PAWL_DONE || s->kind == PAWL_SINK_IDEMPOTENT)
+    if (outcome != PAWL_DONE || !pg_positions(s))
         return outcome;
+    size_t n = strlen(text);
+    n += (size_t)snprintf(text + n, size - n, " position=kept");
     place_of(s, b, 0, 0, &p);
     outcome = on_positions(s,
                            "SELECT (array_agg(log_id))[1] FROM %s WHERE sink = $2 "
                            "HAVING NOT bool_or(log_id = $1)",
                            2, &p, &r, NULL, f);
-    size_t n = strlen(text);
-    if (outcome == PAWL_DONE && PQntuples(r) == 1 && !PQgetisnull(r, 0, 0))
+    if (outcome == PAWL_DONE && n < size && PQntuples(r) == 1 && !PQgetisnull(r, 0, 0))
         snprintf(text + n, size - n, " log=%.32s", PQgetvalue(r, 0, 0));
     PQclear(r);
     return outcome;
@@ -420,6 +423,11 @@ static int fill(struct pg_sink *s, const pawl_settings *g, pawl_error *err) {
         !copy(&s->conflict, g, "conflict") ||
         (s->values = calloc(s->columns.count, sizeof *s->values)) == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
+    if (s->kind != PAWL_SINK_IDEMPOTENT && !pg_positions(s))
+        return connect_error(
+            err, PAWL_INVALID,
+            "position_table may be empty for kind = \"idempotent\" only: the other "
+            "kinds need it");
     char where[100];
     rc = pg_conninfo(s->conninfo, where, sizeof where, err);
     snprintf(s->target, sizeof s->target, "%.99s, table %.90s", rc == 0 ? where : "", s->table);
@@ -449,7 +457,7 @@ static int pg_make(const pawl_settings *g, pawl_sink_ops *out, pawl_error *err) 
     out->committed = pg_committed;
     out->identity = pg_sink_identity;
     out->mark = pg_mark, out->marked = pg_marked;
-    out->flags = s->kind == PAWL_SINK_TWO_PHASE ? PAWL_SINK_POSITION : 0;
+    out->flags = s->kind != PAWL_SINK_TRANSACTIONAL && pg_positions(s) ? PAWL_SINK_POSITION : 0;
     out->abort = pg_abort, out->idle = pg_idle, out->status = pg_status, out->destroy = pg_destroy;
     return 0;
 }
@@ -471,7 +479,8 @@ static const pawl_setting_info settings[] = {
     {"upsert", PAWL_SETTING_CHOICE, 0, "conflict|merge", "conflict",
      "idempotent: INSERT ... ON CONFLICT, or MERGE (15 and newer), which needs no unique index"},
     {"position_table", PAWL_SETTING_TEXT, 0, NULL, "pawl_positions",
-     "transactional, two-phase: created where it is missing"},
+     "created where it is missing. Empty (idempotent only): none, and a database that was set back "
+     "isn't noticed"},
     {"setup", PAWL_SETTING_TEXT, 0, NULL, NULL,
      "SQL to run at each opening, such as CREATE TABLE IF NOT EXISTS"},
     {"connect_timeout", PAWL_SETTING_TIME, 0, NULL, "10s", "for a connection"},

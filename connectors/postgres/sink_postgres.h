@@ -35,6 +35,11 @@ struct pg_sink {
     struct stands stands;
 };
 
+/* The target has a position: always, but an idempotent sink may be told to do without. */
+static inline bool pg_positions(const struct pg_sink *s) {
+    return s->positions != NULL && s->positions[0] != 0;
+}
+
 /* ---- sink_postgres_open.c */
 
 int pg_open(void *self, const pawl_sink_batch *b, pawl_fault *f);

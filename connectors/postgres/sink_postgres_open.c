@@ -167,8 +167,15 @@ static int make_positions(struct pg_sink *s, pawl_fault *f) {
     free(b.at);
     /* Two sessions may create the table at the same time in spite of IF NOT EXISTS. The later one
      * fails (42710, 23505), and the table exists. */
+    bool denied = outcome == PAWL_FATAL && strcmp(pg_state(), "42501") == 0;
     if (outcome == PAWL_FATAL && there_is(s, s->full_positions, &there, NULL) == PAWL_DONE && there)
         return PAWL_DONE;
+    if (denied && s->kind == PAWL_SINK_IDEMPOTENT)
+        return pawl_fault_set(f, PAWL_FATAL,
+                              "SQLSTATE 42501: permission denied to create the position table %s. "
+                              "Create it, or grant CREATE on its schema; or set position_table: "
+                              "\"\", and a database that was set back isn't noticed",
+                              s->full_positions);
     return outcome;
 }
 
@@ -304,7 +311,7 @@ static int create(struct pg_sink *s, pawl_fault *f) {
         outcome = pg_run(&s->link, s->setup, NULL, f);
     if (outcome == PAWL_DONE)
         outcome = look_at_table(s, f);
-    if (outcome == PAWL_DONE && s->kind != PAWL_SINK_IDEMPOTENT)
+    if (outcome == PAWL_DONE && pg_positions(s))
         outcome = make_positions(s, f);
     return outcome == PAWL_DONE
                ? pg_run(&s->link, "SELECT pg_advisory_unlock(hashtextextended('pawl-setup', 0))",

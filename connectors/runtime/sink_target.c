@@ -10,6 +10,8 @@
  *   nothing         "log=...": another log's   on_replaced: the records may be there already, under
  *                   positions, none of ours    that log's positions
  *   a target        the same in each part      go on
+ *   no position     "position=kept" (an        an earlier version, or other settings, kept none
+ *                   idempotent sink)           there: the position is begun, and said
  *   a target        more or fewer parts        go on; it is kept as it is now
  *   a target        another value of a part    on_replaced; a sink that has not delivered anything
  *                                              yet takes it
@@ -119,6 +121,13 @@ static int replaced(struct pawl_sink *s, const char *what) {
     return sink_stop_for_good(s, text);
 }
 
+/* The target keeps a position from now on, and kept none before. */
+static bool begins_position(const struct pawl_sink *s, const char *old, const char *now) {
+    size_t len;
+    return s->ops.kind == PAWL_SINK_IDEMPOTENT && sink_has_position(s) &&
+           value_of(now, "position", 8, &len) != NULL && value_of(old, "position", 8, &len) == NULL;
+}
+
 int sink_know_target(struct pawl_sink *s) {
     char name[NAME_MAX_BYTES], old[NAME_MAX_BYTES], what[400], *now = s->target;
     pawl_sink_batch batch;
@@ -146,7 +155,7 @@ int sink_know_target(struct pawl_sink *s) {
         return replaced(s, what);
     }
     bool delivered = has_delivered(s);
-    s->migrates = old[0] == 0 && delivered;
+    s->migrates = delivered && (old[0] == 0 || begins_position(s, old, now));
     if (s->migrates)
         flow_report(&s->flow, 1, "the target is known from now on as: %s", now);
     if (old[0] == 0 || !delivered)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test-label: slow test-timeout: 300 What can become of a PostgreSQL table, database and cluster
+# test-label: slow test-timeout: 600 What can become of a PostgreSQL table, database and cluster
 # under a sink, while it runs and while it doesn't. Each case ends with every record in the table
 # once, or the sink stops and says what changed; and the log that is not the target's.
 set -u
@@ -24,14 +24,14 @@ failed = []
 # Statements; "dump" takes a backup of the table and the positions, "restore" puts it back.
 SET_BACK = ["delete from u where off >= 600", "update pawl_positions set position = 600"]
 CASES = [ # what happens, in which kinds, how it ends, what is said
-    ("set back, rows and position", SET_BACK, [T, TWO], EXACT, "delivered again from 600 on"),
-    ("an older dump", ["restore"], [T, TWO], STOPS, "(table was"),
+    ("set back, rows and position", SET_BACK, [T, TWO, I], EXACT, "delivered again from 600 on"),
+    ("an older dump", ["restore"], [T, TWO, I], STOPS, "(table was"),
     ("table made anew", ["drop table u", MADE], [T, TWO, I], STOPS, "(table was"),
     ("table altered", ["alter table u add more int"], [T, TWO, I], EXACT, ""),
     ("table truncated", ["truncate u"], [T, TWO, I], GOES_ON, ""),
     ("table rewritten", ["vacuum full u"], [T, TWO, I], EXACT, ""),
-    ("position removed", ["delete from pawl_positions"], [T, TWO], STOPS, "has no position for"),
-    ("positions truncated", ["truncate pawl_positions"], [T, TWO], STOPS, "has no position for"),
+    ("position removed", ["delete from pawl_positions"], [T, TWO, I], STOPS, "has no position for"),
+    ("positions truncated", ["truncate pawl_positions"], [T, TWO, I], STOPS, "has no position for"),
 ]
 
 def fresh():
@@ -103,7 +103,7 @@ def answered(what, kind, answer, want):
         failed.append("%s, %s, %s" % (what, kind, answer))
         print("FAILED: %s, %s, %s: %r %r\n  %r" % (what, kind, answer, got, r, r2))
 
-for kind in (T, TWO):
+for kind in (T, TWO, I):
     for answer, want in (("adopt", [0]), ("redeliver", [1])):
         anew = ["drop table u, pawl_positions", MADE]
         refused("all made anew", kind, anew)
@@ -164,7 +164,7 @@ if copies() != [1] or sh(pawl, "processor", "forget", log, "to-db").returncode !
     failed.append("settled, then forgotten")
 
 # ---- the log is another one
-for kind in (T, TWO):
+for kind in (T, TWO, I):
     new_log(values)
     fresh()
     shutil.rmtree(log + ".old", ignore_errors=True)
@@ -177,13 +177,69 @@ for kind in (T, TWO):
         if r["exit"] != 3 or "the log was restored" not in r["message"] or copies() != [1]:
             failed.append("the log restored")
             print("FAILED: the log restored", r)
-    psql("alter table u drop constraint u_pkey")
+    if kind != I: # whose ids have the log's in them
+        psql("alter table u drop constraint u_pkey")
     new_log(values)
     r = sink(kind, ["batch=300"], settings(kind), None)
     if r["exit"] != 3 or "positions of another log" not in r["message"] or copies() != [1]:
         failed.append("a log made anew, " + kind)
         print("FAILED: a log made anew", kind, r)
     answered("a log made anew", kind, "adopt", [2])
+
+# ---- an idempotent sink that kept no position: an earlier version, or as it was told
+new_log(values)
+fresh()
+kill = ["batch=300", "at=log-advanced:2:kill -9 $PPID"]
+sink(I, kill, settings(I) + ["position_table="], KILLED)
+psql("delete from u where off >= 300") # not seen, as documented
+r = sink(I, kill, settings(I), KILLED)
+if "known from now on as: " not in r["errors"] or copies() != [0, 1]:
+    failed.append("a position is begun")
+    print("FAILED: a position is begun", copies(), r)
+psql("delete from u where off >= 600", "update pawl_positions set position = 600 where partition = 0")
+r = sink(I, ["batch=300"], settings(I))
+if "delivered again from 600 on" not in r["errors"] or "known from now on" in r["errors"]:
+    failed.append("a position that was begun")
+    print("FAILED: a position that was begun", r)
+if one("select count(*) from u where off >= 600") != "2400":
+    failed.append("delivered from a position that was begun")
+psql("drop table pawl_positions")
+r = sink(I, [], settings(I) + ["position_table="]) # told to do without: nothing is missed
+r2 = sink(I, [], settings(I)) # and begun again
+if [r["records"], r2["records"]] != ["0", "0"] or "known from now on" not in r2["errors"]:
+    failed.append("without a position, and with one again")
+    print("FAILED: without a position, and with one again", r, r2)
+for kind in (T, TWO):
+    r = sink(kind, [], settings(kind) + ["position_table="], 2)
+    check("an empty name", "may be empty for kind" in r["errors"], r)
+fresh()
+psql("create role low login", "grant usage on schema public to low",
+     "grant select, insert on u to low")
+user, os.environ["PGUSER"] = os.environ["PGUSER"], "low"
+new_log(values)
+r = sink(I, [], settings(I), 3)
+check("may not make the table", "42501" in r["message"] and "position_table" in r["message"], r)
+sink(I, [], settings(I) + ["position_table="])
+os.environ["PGUSER"] = user
+check("without the right", copies() == [1])
+
+# ---- the whole cluster put back as it was: the same identity, an older state
+def cluster(steps):
+    script = """. '%s/lib_postgres.sh'; pg_programs; pg_stop; cd "$PG_DIR"; %s && pg_start"""
+    check(steps, sh("bash", "-c", script % (os.environ["PYTHONPATH"], steps)).returncode == 0)
+
+for kind in (T, TWO, I):
+    new_log(values)
+    fresh()
+    kill = "at=%s:3:kill -9 $PPID" % ("batch-finished" if kind == TWO else "log-advanced")
+    sink(kind, ["batch=300", kill], settings(kind), KILLED)
+    cluster("cp -a data data.copy")
+    sink(kind, ["batch=300"], settings(kind))
+    cluster("rm -r data && mv data.copy data")
+    if copies() != [0, 1]:
+        failed.append("not put back, " + kind)
+    r = sink(kind, ["batch=300"], settings(kind), None)
+    judge("the cluster put back, " + kind, r, EXACT, "delivered again from")
 
 # ---- another database, and another cluster, behind the same name
 new_log(values)
