@@ -298,7 +298,7 @@ typedef struct pawl_sink_config {
  * batch-written; T, I: target-committed, log-advanced; stable: batch-promised; 2: batch-prepared,
  * batch-decided, batch-committed, batch-finished; poison-moved. Points of a source: source-opened,
  * source-read, source-appended, source-acked, source-idle; of files: source-looks (before each look
- * at them). */
+ * at them), source-looked (after one that nothing kept from seeing all). */
 
 typedef struct pawl_sink pawl_sink;
 

@@ -442,6 +442,7 @@ bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
         trail_error(s, x, errno, e->path);
         return false;
     }
+    x->called = e->kind;
     x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
     x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
     x->tail.seen_size = UINT64_MAX;
@@ -557,6 +558,7 @@ static void see_names(struct trail *s, struct look *l) {
         if (e == NULL)
             continue;
         e->file = x;
+        x->called = e->kind;
         x->size = e->size;
         x->mtime = e->mtime;
         x->rank = (size_t)(e - l->survey.entry);
@@ -656,6 +658,14 @@ static void say_refused(struct trail *s, const struct survey *l) {
     s->refused = l->refused;
 }
 
+/* Did this look see all files as they were then? */
+static bool is_whole(const struct trail *s, const struct look *l) {
+    bool whole = s->look_error == 0 && !l->survey.absent && !l->late;
+    for (size_t i = 0; i < s->count; i++)
+        whole &= s->files[i]->error == 0;
+    return whole;
+}
+
 int trail_look(struct trail *s, pawl_fault *f) {
     struct look l = {.fault = f};
     bool first = s->looked_ns == 0;
@@ -689,6 +699,8 @@ int trail_look(struct trail *s, pawl_fault *f) {
             files_remove(s, s->files[i]);
     limit_lingering(s);
     trail_say_error(s);
+    if (is_whole(s, &l))
+        connect_source_point(s->context, "source-looked");
     s->looked_ns = trail_now();
     s->look_ns = s->looked_ns + 10 * (s->looked_ns - begun);
     free(l.by_inode);

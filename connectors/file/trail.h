@@ -119,9 +119,10 @@ struct file {
     enum reach_links links; /* to open it by its path */
     struct tail_file tail;  /* content, position, item */
     struct slot *slot;
-    char *path; /* the last name known */
-    char *base; /* the followed name that it belongs to; NULL: none */
-    bool known; /* device, inode and birth are those of the file */
+    char *path;             /* the last name known */
+    char *base;             /* the followed name that it belongs to; NULL: none */
+    enum entry_kind called; /* the kind of that name */
+    bool known;             /* device, inode and birth are those of the file */
     dev_t device;
     ino_t inode;
     uint64_t birth;

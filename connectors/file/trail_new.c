@@ -155,6 +155,7 @@ static struct file *begin(struct trail *s, struct entry *e, struct file *with, u
             files_remove(s, x);
         return NULL;
     }
+    x->called = e->kind;
     x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
     x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
     x->size = e->size;
@@ -206,6 +207,7 @@ static void continue_in(struct trail *s, struct file *x, struct entry *e, uint64
     rest->birth = copy.birth;
     rest->tail.pos.ident = copy.tail.pos.ident;
     rest->tail.pos.mtime = copy.tail.pos.mtime;
+    rest->called = copy.called;
     rest->place = copy.place;
     rest->aside_ns = copy.aside_ns;
     rest->size = copy.size;
@@ -236,18 +238,19 @@ static uint64_t shared_of(const struct trail *s, const struct entry *e) {
     return h->shared < e->size ? h->shared : e->size;
 }
 
-static void see_new(struct trail *s, struct entry *e, enum new_name name) {
+/* Returns what was decided; HOLD where that isn't known yet. */
+static enum new_action see_new(struct trail *s, struct entry *e, enum new_name name) {
     struct new_evidence v = {.name = name, .settled = SETTLED_NO};
     struct file *with = NULL;
     uint64_t common = 0;
     if (is_passed(s, e))
-        return;
+        return NEW_SKIP;
     if (twin_find(s, e, &v, &with, &common) != 0) {
         if (errno == ENOTSUP)
             trail_pass(s, e);
         else
             trail_error(s, NULL, errno, e->path);
-        return;
+        return NEW_HOLD;
     }
     uint64_t size = v.of == TWIN_COPIED ? with->size : e->size; /* the writer doesn't stop */
     if (v.twin != TWIN_NONE)
@@ -255,11 +258,12 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
     uint64_t shared = v.twin == TWIN_NONE ? shared_of(s, e) : 0;
     if (shared != 0) {
         (void)begin(s, e, NULL, shared, START_BEGINNING);
-        return;
+        return NEW_SHARE;
     }
     if (v.twin != TWIN_NONE && (v.of == TWIN_KEPT || v.of == TWIN_IN_PLACE))
         note_shared(s, e, with->tail.pos.at);
-    switch (new_decide(&v)->action) {
+    enum new_action action = new_decide(&v)->action;
+    switch (action) {
     case NEW_BEGIN_AGAIN:
         pawl_source_report(s->context, 2,
                            "%s begins with the same %" PRIu64
@@ -286,11 +290,13 @@ static void see_new(struct trail *s, struct entry *e, enum new_name name) {
         (void)begin(s, e, with, common, START_BEGINNING);
         break;
     case NEW_HOLD:
+    case NEW_LEAVE:
         s->holds = true;
         break;
     case NEW_SKIP:
         break;
     }
+    return action;
 }
 
 /* Has the file no name that shows its place in the order? */
@@ -442,12 +448,15 @@ static void see_group(struct trail *s, struct entry *from, struct entry *to) {
             s->not_read++;
             continue;
         }
-        see_new(s, e,
-                e->kind == ENTRY_LIVE      ? NEW_FOLLOWED
-                : e->kind == ENTRY_ROTATED ? (newer ? NEW_NEWER : NEW_OLDER)
-                                           : NEW_OTHER);
-        if (e->kind == ENTRY_ROTATED && newer && keep_newer(s, e))
+        enum new_action action =
+            see_new(s, e,
+                    e->kind == ENTRY_LIVE      ? NEW_FOLLOWED
+                    : e->kind == ENTRY_ROTATED ? (newer ? NEW_NEWER : NEW_OLDER)
+                                               : NEW_OTHER);
+        if (e->kind == ENTRY_ROTATED && newer && keep_newer(s, e) && action != NEW_LEAVE)
             break;
+        if (e->file != NULL && last != NULL && e < last) /* its place shows nothing any more */
+            e->file->dirty = true;
         for (struct entry *k = from; k < to && e->file != NULL; k++) /* other names of it */
             if (k->inode == e->inode && k->device == e->device)
                 k->file = e->file;

@@ -87,6 +87,7 @@ enum twin {
     TWIN_PART,    /* it begins with the same bytes, at least half of those before the position */
     TWIN_LITTLE,  /* it begins with the same bytes, fewer than half */
     TWIN_GROWING, /* all that it has is the beginning of one */
+    TWIN_EMPTY,   /* it has nothing yet, and may become a copy of one */
     TWIN_ANY
 };
 /* The file that it is compared with. */
@@ -114,7 +115,8 @@ enum new_action {
     NEW_BEGIN_AGAIN, /* the same, with a warning: lines may come twice */
     NEW_COPY,        /* continues the other one at its position */
     NEW_SHARE,       /* read from where it differs */
-    NEW_HOLD,        /* looked at again */
+    NEW_HOLD,        /* looked at again; newer ones of its group wait */
+    NEW_LEAVE,       /* looked at again; newer ones don't wait */
     NEW_SKIP         /* not read */
 };
 

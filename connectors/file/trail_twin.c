@@ -110,13 +110,12 @@ static bool have_one_base(const struct trail *s, const struct file *x, const str
     return false;
 }
 
-/* Is x called as rotation calls the file before the new one? */
+/* Is x called as rotation calls the file before the new one? If it has no name any more, was it? */
 static bool has_rotated_name(const struct file *x, const struct entry *e) {
-    const char *name = last_part(x->path);
-    if (x->place == PLACE_ASIDE && x->entry != NULL)
-        return x->entry->kind == ENTRY_ROTATED;
+    if (x->place == PLACE_NAMELESS || (x->place == PLACE_ASIDE && x->entry != NULL))
+        return x->called == ENTRY_ROTATED;
     return (x->place == PLACE_LIVE || x->place == PLACE_ASIDE) &&
-           rotated_from(name, e->name, strlen(e->name));
+           rotated_from(last_part(x->path), e->name, strlen(e->name));
 }
 
 /* Was x copied from the new file, as "copy and truncate" does it? What was renamed is older than
@@ -198,6 +197,8 @@ static int compare(const struct trail *s, struct file *x, const struct entry *e,
         out->twin = TWIN_GROWING;
     else
         out->twin = n == 0 ? TWIN_NONE : (uint64_t)n >= at / 2 ? TWIN_PART : TWIN_LITTLE;
+    if (out->twin == TWIN_GROWING && n == 0)
+        out->twin = TWIN_EMPTY;
     out->of = name_of(s, x, e, (uint64_t)n);
     if (out->of == TWIN_COPIED) { /* while it isn't truncated it has all that the copy has */
         bool whole = n == st.st_size && !rewritten(e, &st, (uint64_t)n); /* 0: it is begun */
@@ -211,8 +212,8 @@ static int compare(const struct trail *s, struct file *x, const struct entry *e,
 
 /* Which of two likenesses says more. */
 static int weight(const struct new_evidence *e) {
-    static const int of_twin[] = {
-        [TWIN_NONE] = 0, [TWIN_LITTLE] = 1, [TWIN_PART] = 2, [TWIN_GROWING] = 3, [TWIN_WHOLE] = 4};
+    static const int of_twin[] = {[TWIN_NONE] = 0, [TWIN_EMPTY] = 1,   [TWIN_LITTLE] = 1,
+                                  [TWIN_PART] = 2, [TWIN_GROWING] = 3, [TWIN_WHOLE] = 4};
     return of_twin[e->twin] * 8 + (e->twin == TWIN_NONE ? 0 : TWIN_NAME_ANY - (int)e->of);
 }
 

@@ -50,6 +50,8 @@ static const struct {
     {"not-ours", {NEW_OTHER, TWIN_WHOLE, TWIN_IN_PLACE, SETTLED_NO}, NEW_SKIP},
     {"read-before", {NEW_OLDER, TWIN_WHOLE, TWIN_ASIDE, SETTLED_NO}, NEW_SKIP},
     {"new", {NEW_FOLLOWED, TWIN_NONE, TWIN_GONE, SETTLED_NO}, NEW_BEGIN},
+    {"empty", {NEW_NEWER, TWIN_EMPTY, TWIN_GONE, SETTLED_NO}, NEW_LEAVE},
+    {"stays-empty", {NEW_NEWER, TWIN_EMPTY, TWIN_GONE, SETTLED_YES}, NEW_BEGIN},
     {"copied-not-truncated", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_COPIED, SETTLED_NO}, NEW_HOLD},
     {"copied-and-kept", {NEW_FOLLOWED, TWIN_WHOLE, TWIN_COPIED, SETTLED_YES}, NEW_SHARE},
     {"copied-and-begun-anew", {NEW_FOLLOWED, TWIN_GROWING, TWIN_COPIED, SETTLED_NO}, NEW_BEGIN},
@@ -125,6 +127,8 @@ static void every_new_file_is_decided_in_the_end(void **state) {
                 for (e.settled = SETTLED_NO; e.settled < SETTLED_ANY; e.settled++) {
                     enum new_action a = new_decide(&e)->action;
                     if (e.settled == SETTLED_YES)
+                        assert_true(a != NEW_HOLD && a != NEW_LEAVE);
+                    if (e.twin == TWIN_EMPTY) /* it has no lines: newer ones wait for nothing */
                         assert_true(a != NEW_HOLD);
                     if (e.name == NEW_OLDER || e.name == NEW_OTHER)
                         assert_int_equal(a, NEW_SKIP);

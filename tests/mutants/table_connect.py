@@ -124,8 +124,9 @@ MUTANTS = [
     ("copies-made-while-down-passed-over", "PAWL-15", "connectors/file/trail_new.c",
      "(is_kept_newer(s, e) || was_copied_since(s, e)));", "is_kept_newer(s, e));"),
     ("held-file-passed-over", "PAWL-15", "connectors/file/trail_new.c",
-     "        if (e->kind == ENTRY_ROTATED && newer && keep_newer(s, e))\n            break;\n",
-     "        (void)keep_newer;\n"),
+     "        if (e->kind == ENTRY_ROTATED && newer && keep_newer(s, e) && action != NEW_LEAVE)\n"
+     "            break;\n",
+     "        (void)keep_newer;\n        (void)action;\n"),
     ("little-proves-a-new-file", "PAWL-15", "connectors/file/trail_policy.c",
      "TWIN_WHOLE, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN_AGAIN,",
      "TWIN_WHOLE, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN,"),
