@@ -6,7 +6,7 @@
  * are counted: each line that was not destroyed came once, the lines of each file in order; each
  * one that is missing was destroyed, and a warning named its file and an offset before it.
  *
- * PAWL_DAY="FROM TO" in the environment runs these seeds; PAWL_DAY_SHOW=1 shows what is done.
+ * PAWL_DAY="FROM TO" in the environment runs these seeds. What was done is shown when one fails.
  */
 #include "tests/support/source_help.h"
 
@@ -38,7 +38,11 @@ struct line {
 static struct {
     struct rng random;
     struct feed *f;
-    bool directory, destructive, show, plain;
+    bool directory, destructive, plain;
+    FILE *journal; /* what was done */
+    char *journal_text;
+    size_t journal_size;
+    uint64_t begun_ns;
     char glob[8];
     pid_t child;
     int writer; /* descriptor of the writer; it may be a rotated file */
@@ -46,6 +50,8 @@ static struct {
     uint32_t count, contents;
     /* The source's: all that was there then, and that it could read, is durable. */
     _Atomic uint64_t *seen_ns;
+    uint64_t hidden_ns, shown_ns; /* the directory was away between these two */
+    uint64_t seen_before_ns;      /* what the source had seen before that */
     struct {
         uint64_t inode, ns; /* when it got a name that belongs to the source */
     } made[MADE_MAX];
@@ -57,11 +63,6 @@ static uint32_t below(uint32_t n) {
     return (uint32_t)(rng_next(&d.random) % n);
 }
 
-static void show(const char *what) {
-    if (d.show)
-        fprintf(stderr, "%6u lines: %s\n", d.count, what);
-}
-
 static char *in(const char *name) {
     static char path[8][200];
     static int turn;
@@ -70,14 +71,33 @@ static char *in(const char *name) {
     return p;
 }
 
-static void pause_ms(uint32_t ms) {
-    nanosleep(&(struct timespec){ms / 1000, (long)(ms % 1000) * 1000000}, NULL);
-}
-
 static uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static double ms_of(uint64_t ns) {
+    return ns == 0 ? 0 : ((double)ns - (double)d.begun_ns) / 1e6;
+}
+
+/* What is done is shown when a seed fails. */
+static void show(const char *what) {
+    struct stat st = {0};
+    (void)stat(in("app"), &st);
+    fprintf(d.journal, "%9.2f ms: %5u lines, app is %llu, seen %.2f: %s\n", ms_of(now_ns()),
+            d.count, (unsigned long long)st.st_ino, ms_of(*d.seen_ns), what);
+}
+
+static void pause_ms(uint32_t ms) {
+    nanosleep(&(struct timespec){ms / 1000, (long)(ms % 1000) * 1000000}, NULL);
+}
+
+/* A source that looked while the directory was away, or an empty one was in its place, has seen
+ * nothing. */
+static uint64_t seen_ns(void) {
+    uint64_t ns = *d.seen_ns;
+    return ns >= d.hidden_ns && ns <= d.shown_ns ? d.seen_before_ns : ns;
 }
 
 /* ---- what is done to the files */
@@ -127,16 +147,16 @@ static void write_lines(uint32_t n) {
 static void destroy(const char *name) {
     struct stat st;
     char line[64];
-    uint64_t offset = 0, seen_ns = *d.seen_ns;
+    uint64_t offset = 0, seen = seen_ns();
     bool unseen = false;
     FILE *f = fopen(in(name), "r");
     if (f == NULL)
         return;
     assert_int_equal(fstat(fileno(f), &st), 0);
-    unseen = made_ns(st.st_ino) >= seen_ns;
+    unseen = made_ns(st.st_ino) >= seen;
     while (fgets(line, sizeof line, f) != NULL) {
         struct line *l = &d.lines[strtoul(line, NULL, 10)];
-        unseen |= offset == 0 && (l->ns == 0 || l->ns >= seen_ns);
+        unseen |= offset == 0 && (l->ns == 0 || l->ns >= seen);
         l->destroyed = true;
         l->inode = st.st_ino;
         l->offset = offset;
@@ -268,6 +288,9 @@ static void hide_directory(void) {
     char away[200];
     show("the directory is away for a while");
     snprintf(away, sizeof away, "%s/away", d.f->dir);
+    d.seen_before_ns = seen_ns();
+    d.hidden_ns = now_ns();
+    d.shown_ns = UINT64_MAX;
     assert_int_equal(rename(in("."), away) == 0 || errno == EBUSY || errno == EINVAL, 1);
     char w[200];
     snprintf(w, sizeof w, "%s/w", d.f->dir);
@@ -280,6 +303,7 @@ static void hide_directory(void) {
         }
         assert_int_equal(rename(away, w), 0);
     }
+    d.shown_ns = now_ns();
 }
 
 /* ---- the source */
@@ -289,7 +313,7 @@ static void start(void) {
     if (d.child != 0)
         return;
     show("started");
-    *d.seen_ns = 0;
+    *d.seen_ns = d.seen_before_ns = 0;
     snprintf(log, sizeof log, "%s/log", d.f->dir);
     snprintf(path, sizeof path, "path=%s/w%s", d.f->dir, d.directory ? "" : "/app");
     snprintf(glob, sizeof glob, d.directory ? "glob=%s" : "rotate_wait=5m", d.glob);
@@ -429,6 +453,38 @@ static const char *verdict(const char *got, const struct warning *w, size_t n) {
     return NULL;
 }
 
+/* What was done, what is there, and what became of the line. */
+static void explain(uint64_t seed, const char *why, const char *got) {
+    char command[400];
+    unsigned number = 0;
+    fflush(d.journal);
+    fprintf(stderr, "%s", d.journal_text);
+    if (sscanf(why, "line %u", &number) == 1 && number < d.count) {
+        const struct line *l = &d.lines[number];
+        fprintf(stderr,
+                "line %u: of content %u, written at %.2f ms, ends at %llu; %s in inode %llu at "
+                "%llu%s\n",
+                number, l->content, ms_of(l->ns), (unsigned long long)l->end,
+                l->destroyed ? "destroyed" : "there", (unsigned long long)l->inode,
+                (unsigned long long)l->offset, l->unnamed ? ", unnamed" : "");
+    }
+    uint32_t from = 0, last = 0, n = 0; /* ranges of lines that came */
+    for (const char *p = got; *p != 0; p = strchr(p, '\n') + 1, last = n) {
+        n = (uint32_t)strtoul(p, NULL, 10);
+        if (p != got && n == last + 1)
+            continue;
+        if (p != got)
+            fprintf(stderr, "%u..%u ", from, last);
+        from = n;
+    }
+    fprintf(stderr, "%u..%u\n", from, last);
+    snprintf(command, sizeof command,
+             "{ cat '%s/err'; cd '%s/w'; ls -li; grep -bn '^%u ' *; head -qn 1 *; } >&2", d.f->dir,
+             d.f->dir, number);
+    (void)!system(command);
+    fail_msg("seed %llu (%s): %s", (unsigned long long)seed, d.directory ? d.glob : "file", why);
+}
+
 static void count(uint64_t seed) {
     struct warning w[200];
     const char *why = NULL;
@@ -457,19 +513,8 @@ static void count(uint64_t seed) {
             destroyed += d.lines[i].destroyed;
         why = destroyed == 0 ? "a warning, but nothing was destroyed" : NULL;
     }
-    if (why != NULL) {
-        char command[400];
-        unsigned number = 0;
-        (void)sscanf(why, "line %u", &number);
-        snprintf(command, sizeof command,
-                 "{ cat '%s/err'; cd '%s/w'; ls -li; grep -bn '^%u ' *; head -qn 1 *; } >&2",
-                 d.f->dir, d.f->dir, number);
-        (void)!system(command);
-        if (d.show)
-            fprintf(stderr, "it holds\n%s", got);
-        fail_msg("seed %llu (%s): %s", (unsigned long long)seed, d.directory ? d.glob : "file",
-                 why);
-    }
+    if (why != NULL)
+        explain(seed, why, got);
     free(got);
 }
 
@@ -487,6 +532,7 @@ static void one_day(uint64_t seed) {
     char w[200];
     d.random.state = seed * 7919;
     d.count = d.contents = 0;
+    d.hidden_ns = d.shown_ns = d.seen_before_ns = 0;
     d.kills = 0;
     d.directory = seed % 3 != 0;
     snprintf(d.glob, sizeof d.glob, seed % 3 == 1 ? "app" : "app*");
@@ -500,6 +546,9 @@ static void one_day(uint64_t seed) {
     if (d.directory)
         feed_set(d.f, "glob", d.glob);
     begin_seen();
+    d.journal = open_memstream(&d.journal_text, &d.journal_size);
+    assert_non_null(d.journal);
+    d.begun_ns = now_ns();
     d.writer = -1;
     reopen();
     write_lines(1);
@@ -515,6 +564,8 @@ static void one_day(uint64_t seed) {
     close(d.writer);
     count(seed);
     munmap((void *)(uintptr_t)d.seen_ns, 8);
+    fclose(d.journal);
+    free(d.journal_text);
     feed_free(d.f);
 }
 
@@ -525,7 +576,6 @@ static void days(void **state) {
     if (given != NULL && sscanf(given, "%llu %llu", &from, &to) != 2)
         fail_msg("PAWL_DAY is not two numbers");
     d.plain = given == NULL;
-    d.show = getenv("PAWL_DAY_SHOW") != NULL;
     for (unsigned long long seed = from; seed <= to; seed++)
         if (given != NULL || seed % 3 != 2) /* a glob that matches backups too: by hand */
             one_day(seed);

@@ -4,7 +4,7 @@
  * ends, or until SIGTERM: then it drains the records read. Tests kill it. Prints the address that
  * it listens on to standard output. PROG_SOURCE_BATCH in the environment: records a batch.
  * PROG_SOURCE_SEEN: a file of 8 bytes that gets the time, in ns of the monotonic clock, when the
- * last look began of which all that it found is durable.
+ * last look began that could see all, and of which all that it found is durable.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -30,22 +30,30 @@ static int fail(const char *what, const char *why) {
     return 1;
 }
 
+static _Atomic uint64_t *seen;
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void told(void *arg, const char *name, int severity, const char *message) {
     (void)arg;
+    if (seen != NULL)
+        fprintf(stderr, "%llu ns: ", (unsigned long long)now_ns());
     fprintf(stderr, "%s: severity %d: %s\n", name, severity, message);
 }
 
-static _Atomic uint64_t *seen;
-
 static void at_point(void *arg, const char *point) {
+    static uint64_t looks;
     uint64_t *looked = arg;
-    struct timespec t;
     if (strcmp(point, "source-idle") == 0 && *looked != 0)
         *seen = *looked;
-    if (strcmp(point, "source-looks") != 0)
-        return;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    *looked = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    if (strcmp(point, "source-looks") == 0)
+        looks = now_ns();
+    if (strcmp(point, "source-looked") == 0)
+        *looked = looks;
 }
 
 static void tell_what_was_seen(pawl_hooks *h) {
