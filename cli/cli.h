@@ -100,6 +100,7 @@ bool cli_on_terminal(void); /* does it go to one? */
  * quietly */
 
 bool cli_write(const void *data, size_t size);       /* as it is: records, for a file or a pipe */
+bool cli_write_much(const void *data, size_t size);  /* the same, at once and without a copy */
 bool cli_write_shown(const void *data, size_t size); /* through pawl_show() */
 /* A JSON text (NULL: no memory), and a newline; the text is freed. What would drive a terminal is
  * escaped, so it is the same JSON. */

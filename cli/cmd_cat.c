@@ -32,6 +32,7 @@ typedef struct job {
     uint64_t from;        /* UINT64_MAX: the oldest kept */
     bool follow;
     record_text_fn format;
+    bool on_terminal;
     bool lost; /* some records were lost to damage, and that was told */
 } job;
 
@@ -75,7 +76,7 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
     pawl_batch batch = {0};
     int got = pawl_read(r, 0, timeout_ms, &batch);
     if (got == PAWL_LOST) {
-        cli_flush();
+        record_text_flush();
         cli_error("stream %s, partition %" PRIu32 ": records %" PRIu64 " to %" PRIu64
                   " were lost to damage; continuing after them",
                   j->stream.name, partition, batch.from, batch.to - 1);
@@ -85,7 +86,7 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
     if (got == PAWL_STOPPED)
         return -1;
     if (got < 0) {
-        cli_flush(); /* what was good comes before the message */
+        record_text_flush(); /* what was good comes before the message */
         *exit_code =
             cli_library_error(got, "stream %s, partition %" PRIu32 ", after offset %" PRIu64,
                               j->stream.name, partition, pawl_reader_position(r));
@@ -98,6 +99,8 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
         if (!j->format(&batch.records[i]))
             return -1;
     }
+    if (j->on_terminal && !record_text_flush())
+        return -1;
     return got;
 }
 
@@ -117,6 +120,7 @@ static int cat_partition(job *j, uint32_t partition) {
         if (got < 0)
             break;
         if (got == 0) {
+            record_text_flush();
             cli_error("stream %s, partition %" PRIu32 ": nothing to be read at offset %" PRIu64
                       ", though %" PRIu64 " is durable; `pawl verify %s` may tell why",
                       j->stream.name, partition, pawl_reader_position(r), b.durable, j->dir);
@@ -125,6 +129,7 @@ static int cat_partition(job *j, uint32_t partition) {
         }
     }
     pawl_reader_close(r);
+    record_text_flush();
     return exit_code;
 }
 
@@ -148,7 +153,7 @@ static int follow_readers(job *j, pawl_reader **readers, uint32_t count) {
             some = some || got > 0;
         }
         idle = !some;
-        if (!cli_flush() || (idle && output_closed()))
+        if (!record_text_flush() || (idle && output_closed()))
             return exit_code;
     }
     return exit_code;
@@ -211,8 +216,11 @@ static int run_open_log(job *j) {
 }
 
 static int run(cli_args *a) {
-    job j = {
-        .args = a, .dir = a->positional[0], .from = UINT64_MAX, .follow = a->value[FOLLOW] != NULL};
+    job j = {.args = a,
+             .dir = a->positional[0],
+             .from = UINT64_MAX,
+             .follow = a->value[FOLLOW] != NULL,
+             .on_terminal = isatty(STDOUT_FILENO) != 0};
     const char *text;
     uint64_t partition;
     if ((text = a->value[PARTITION]) != NULL && !cli_parse_number(text, &partition))
@@ -224,7 +232,7 @@ static int run(cli_args *a) {
     j.format = record_text_by_name(text != NULL ? text : "text");
     if (j.format == NULL)
         return cli_usage(a, "--format takes text, json or raw, not '%s'", text);
-    if (text != NULL && strcmp(text, "raw") == 0 && isatty(STDOUT_FILENO))
+    if (text != NULL && strcmp(text, "raw") == 0 && j.on_terminal)
         return cli_usage(a, "--format raw is for a file or a pipe, not for a terminal");
     int exit_code = cli_open(a, j.dir, PAWL_OPEN_READ, &j.log);
     if (exit_code != CLI_OK)

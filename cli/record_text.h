@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * record_text.h - the ways in which `pawl cat` writes a record.
+ * record_text.h - the ways in which `pawl cat` writes a record. Records are gathered and written in
+ * large pieces.
  */
 #ifndef PAWL_CLI_RECORD_TEXT_H
 #define PAWL_CLI_RECORD_TEXT_H
@@ -9,9 +10,12 @@
 
 #include "pawl.h"
 
-/* Writes a record to standard output; false: output has failed. */
+/* Writes a record towards standard output; false: output has failed. */
 typedef bool (*record_text_fn)(const pawl_record *r);
 /* text, json or raw; NULL: none of them. */
 record_text_fn record_text_by_name(const char *name);
+/* Writes what is gathered; false: output has failed. Before anything else goes to standard output,
+ * before a message, and where a reader waits for the records. */
+bool record_text_flush(void);
 
 #endif

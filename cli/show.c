@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "pawl_connect.h"
@@ -232,6 +233,16 @@ static bool note(bool good) {
 
 bool cli_write(const void *data, size_t size) {
     return output_errno == 0 && note(fwrite(data, 1, size, stdout) == size);
+}
+
+bool cli_write_much(const void *data, size_t size) {
+    const char *at = data;
+    for (ssize_t put; cli_flush() && size > 0; at += put, size -= (size_t)put) {
+        put = write(STDOUT_FILENO, at, size);
+        if (!note(put >= 0))
+            return false;
+    }
+    return output_errno == 0;
 }
 
 bool cli_printf(const char *format, ...) {

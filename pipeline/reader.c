@@ -639,6 +639,19 @@ static int gather(struct pawl_reader *r, size_t max) {
     }
 }
 
+/* The same for any handle. A follower looks for new frames only when it has none left: a look opens
+ * files and reads a part of the newest segment. What it meets among the frames that it knows, it
+ * judges after such a look, since the writer may have dropped them meanwhile. */
+static int gather_known(struct pawl_reader *r, size_t max) {
+    pawl *p = r->p;
+    if (!p->read_only)
+        return gather(r, max);
+    if (r->lsn < p->follow.shown && gather(r, max) >= 0 && r->piece_count != 0)
+        return 0;
+    TRY(follow_refresh(p));
+    return gather(r, max);
+}
+
 /* Makes room for n records, or as many as there is memory for. Returns their number; 0: none. */
 static size_t make_room(struct pawl_reader *r, size_t n) {
     struct record_room *room = r->room;
@@ -732,9 +745,7 @@ static int read_next(pawl_reader *r, size_t max, uint64_t max_bytes, int timeout
         timeout_ms < 0 ? UINT64_MAX : engine_now(p) + (uint64_t)timeout_ms * 1000000u;
     int rc = 0;
     while (r->piece_at == r->piece_count) {
-        rc = p->read_only ? follow_refresh(p) : 0;
-        if (rc >= 0)
-            rc = gather(r, max);
+        rc = gather_known(r, max);
         if (rc < 0 || r->piece_count != 0)
             break;
         if (atomic_load(&p->stop)) {

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipeline/engine.h" /* before cmocka.h, which has a macro fail */
+
 #include <cmocka.h>
 
 #include <fcntl.h>
@@ -19,8 +21,6 @@
 #include <unistd.h>
 
 #include "pawl.h"
-
-#define MIB (1024u * 1024u)
 
 struct fixture {
     char dir[64];
@@ -105,6 +105,41 @@ static void one_that_fell_behind_goes_on_at_what_is_kept(void **state) {
     pawl_reader_close(r);
     assert_int_equal(pawl_close(follower), 0);
     assert_int_equal(pawl_close(log), 0);
+}
+
+/* A look for new frames begins with a call of holder(). */
+static const struct seam_ops *real;
+static uint32_t looks;
+
+static int count_look(struct seam *s) {
+    looks++;
+    return real->holder(s);
+}
+
+static void one_that_knows_more_frames_does_not_look_for_new_ones(void **state) {
+    struct fixture *f = *state;
+    pawl *log = open_log(f, 0);
+    pawl_reader *r;
+    pawl_batch batch;
+    append(log, 60000, 70); /* five segments */
+    assert_int_equal(pawl_close(log), 0);
+    pawl *follower = open_log(f, PAWL_OPEN_READ);
+    assert_int_equal(pawl_reader_open(follower, 1, 0, 0, 0, &r), 0);
+    real = follower->io->ops;
+    struct seam_ops counting = *real;
+    counting.holder = count_look;
+    follower->io->ops = &counting;
+    looks = 0;
+    uint32_t batches = 0;
+    for (uint64_t got = 0; got < 70; got += batch.count, batches++)
+        assert_true(pawl_read(r, 0, 0, &batch) > 0);
+    assert_in_range(batches, 5, 70);
+    assert_int_equal(looks, 0);
+    assert_int_equal(pawl_read(r, 0, 0, &batch), 0);
+    assert_int_equal(looks, 1); /* at the end of what it knows, it does */
+    follower->io->ops = real;
+    pawl_reader_close(r);
+    assert_int_equal(pawl_close(follower), 0);
 }
 
 static void one_that_met_half_a_group_sees_the_other_half(void **state) {
@@ -241,6 +276,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_that_fell_behind_goes_on_at_what_is_kept, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(one_that_knows_more_frames_does_not_look_for_new_ones,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(one_that_met_half_a_group_sees_the_other_half, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(one_whose_writer_was_killed_sees_all_of_it, setup,
