@@ -3,16 +3,17 @@
 """Builds the project with one deliberate fault at a time, and looks which test catches it.
 
     run.py --apply                  only: does each fault still match the sources exactly?
+    run.py --list [NAME or PATH...] one line for each: name, promise, file, what is changed, tests
+    run.py --sample N [SEED]        try N of them at random; the same SEED (1) takes the same ones
     run.py [NAME or PATH...]        try all, or those that are named, or that are in files whose
                                     paths begin so; exit code 1 if one is not caught
-    run.py --table FILE [NAME...]   and write the table into FILE, between its two markers; rows of
-                                    others stay
 
 A fault in the core (table.py) is sought with the simulator and the test programs below; one outside
 (table_connect.py) with the tests of ctest that belong to its file.
 """
 import glob
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -101,6 +102,23 @@ def apply_all():
     return 1 if wrong else 0
 
 
+def one_line(text, most=60):
+    text = " ".join(text.split())
+    return repr(text if len(text) <= most else text[:most - 3] + "...")
+
+
+def list_all(wanted):
+    for name, breaks, path, old, new in wanted:
+        begin = max(0, len(os.path.commonprefix([old, new])) - 20)
+        rest = len(os.path.commonprefix([old[begin + 20:][::-1], new[begin + 20:][::-1]]))
+        end = -max(0, rest - 20) or None
+        names = tests_of(path)
+        print("%s: %s, %s: %s becomes %s; %s" %
+              (name, breaks, path, one_line(old[begin:end]), one_line(new[begin:end]),
+               "the simulator and the tests of the core" if names is None else ", ".join(names)))
+    return 0
+
+
 def copy_tree(to):
     files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT,
                            capture_output=True, text=True)
@@ -157,23 +175,6 @@ def try_mutant(mutant, source, build):
         open(where, "w").write(text)
 
 
-def write_table(path, rows):
-    begin, end = "<!-- mutants: begin -->\n", "<!-- mutants: end -->"
-    text = open(path).read()
-    head, rest = text.split(begin)
-    old, tail = rest.split(end)
-    known = {}
-    for line in old.split("\n"):
-        cells = [cell.strip(" `") for cell in line.split("|")]
-        if len(cells) == 6:
-            known[cells[1]] = tuple(cells[1:5])
-    known.update((row[0], row) for row in rows)
-    rows = [known[m[0]] for m in MUTANTS if m[0] in known]
-    lines = ["| fault | breaks | in | caught by |\n|---|---|---|---|\n"]
-    lines += ["| %s | %s | `%s` | %s |\n" % row for row in rows]
-    open(path, "w").write(head + begin + "".join(lines) + end + tail)
-
-
 def sound(caught, source, build):
     """Do the tests that have caught something pass without any fault? Else they prove nothing."""
     good = True
@@ -192,12 +193,15 @@ def sound(caught, source, build):
 def main(args):
     if args == ["--apply"]:
         return apply_all()
-    file = None
-    if args[:1] == ["--table"]:
-        file = os.path.abspath(args[1])
-        args = args[2:]
+    if args[:1] == ["--sample"]:
+        names = sorted(m[0] for m in MUTANTS)
+        args = random.Random(int((args + ["1"])[2])).sample(names, int(args[1]))
+    listed = args[:1] == ["--list"]
+    args = args[1:] if listed else args
     wanted = [m for m in MUTANTS if not args or m[0] in args or m[2].startswith(tuple(args))]
-    rows, missed = [], 0
+    if listed:
+        return list_all(wanted)
+    caught, missed = [], 0
     with tempfile.TemporaryDirectory(prefix="pawl-mutants-") as tmp:
         source, build = os.path.join(tmp, "source"), os.path.join(tmp, "build")
         copy_tree(source)
@@ -211,12 +215,10 @@ def main(args):
                 told += ": " + took
             print("%-40s %-8s %s" % (mutant[0], mutant[1], told), flush=True)
             missed += test is None
-            rows.append((mutant[0], mutant[1], mutant[2], test or "**nothing**"))
-        caught = [(row[2], row[3]) for row in rows if row[3] != "**nothing**"]
+            if test:
+                caught.append((mutant[2], test))
         if not sound(caught, source, build):
             return 1
-    if file:
-        write_table(file, rows)
     print("%d faults, %d not caught" % (len(wanted), missed))
     return 1 if missed else 0
 
