@@ -196,7 +196,8 @@ r = sink(I, kill, settings(I), KILLED)
 if "known from now on as: " not in r["errors"] or copies() != [0, 1]:
     failed.append("a position is begun")
     print("FAILED: a position is begun", copies(), r)
-psql("delete from u where off >= 600", "update pawl_positions set position = 600 where partition = 0")
+psql("delete from u where off >= 600",
+     "update pawl_positions set position = 600 where partition = 0")
 r = sink(I, ["batch=300"], settings(I))
 if "delivered again from 600 on" not in r["errors"] or "known from now on" in r["errors"]:
     failed.append("a position that was begun")
