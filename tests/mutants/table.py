@@ -381,4 +381,16 @@ MUTANTS = [
      "if (!bytes_fit(len, *at, size))"),
     ("file-of-any-number-rebuilt", "PAWL-8", "recovery/repair.c",
      "if (index > LSN_MAX / like->segment_size - 1)", "if (index > UINT64_MAX - 1)"),
+    ("descriptor-kept-after-a-refused-open", "PAWL-11", "wal/seam/seam_common.c",
+     "    if (rc == 0)\n        return fd;\n    close(fd);\n    return rc;\n}\n\n/* Direct",
+     "    if (rc == 0)\n        return fd;\n    return rc;\n}\n\n/* Direct"),
+    ("interrupted-read-fails", "PAWL-7", "wal/seam/seam_common.c",
+     "        if (n < 0 && errno == EINTR)\n            continue;\n        if (n < 0)\n"
+     "            return -errno;\n        done += (size_t)n;",
+     "        if (n < 0)\n            return -errno;\n        done += (size_t)n;"),
+    ("span-of-no-records-taken", "PAWL-2", "wal/format_origin.c",
+     "count == 0 || stream > UINT32_MAX ||", "stream > UINT32_MAX ||"),
+    ("cookie-above-its-limit-taken", "PAWL-2", "wal/format_runs.c",
+     "return e->cookie_len <= COOKIE_MAX && e->first",
+     "return e->cookie_len <= COOKIE_MAX + 1 && e->first"),
 ]
