@@ -119,17 +119,32 @@ enum section { TOP, LOG, STREAM, SOURCE, PROCESSOR, SINK };
 
 /* ---- problems */
 
-void config_problem(config_reading *r, uint32_t line, int severity, const char *format, ...) {
+/* `cut`: the arguments are so already. */
+static void tell_args(config_reading *r, uint32_t line, int severity, bool cut, const char *format,
+                      va_list args) {
     char text[2048];
-    va_list args;
-    va_start(args, format);
     int n = vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    pawl_secret_hide(text, n >= (int)sizeof text);
-    tree_hide_variables(text, sizeof text);
+    cut |= n >= (int)sizeof text;
+    pawl_secret_hide(text, cut);
+    tree_hide_variables(text, sizeof text, cut);
     r->file->problems += severity != 0;
     if (r->fn != NULL)
         r->fn(r->arg, line, severity, text);
+}
+
+void config_problem(config_reading *r, uint32_t line, int severity, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    tell_args(r, line, severity, false, format, args);
+    va_end(args);
+}
+
+__attribute__((format(printf, 4, 5))) static void tell_cut(config_reading *r, uint32_t line,
+                                                           bool cut, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    tell_args(r, line, 1, cut, format, args);
+    va_end(args);
 }
 
 void config_pawl_problem(config_reading *r, uint32_t line, const char *who, const pawl_error *e) {
@@ -142,7 +157,8 @@ void config_pawl_problem(config_reading *r, uint32_t line, const char *who, cons
             text = end + 2;
         }
     }
-    config_problem(r, line, 1, "%s%s%s", who, who[0] != 0 ? ": " : "", text);
+    bool cut = strlen(e->message) == sizeof e->message - 1;
+    tell_cut(r, line, cut, "%s%s%s", who, who[0] != 0 ? ": " : "", text);
 }
 
 /* Changes of a character that make one of the other, at most `most` + 1. */

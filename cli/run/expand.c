@@ -72,7 +72,7 @@ static void remember(const char *name, const char *value) {
     used[used_count++].value = own_value;
 }
 
-/* A message may have been cut in the middle of a value: then it ends with the value's beginning. */
+/* A message that was cut in the middle of a value ends with the value's beginning. */
 static void hide_cut(char *text, const char *value, size_t n) {
     size_t len = strlen(text);
     for (size_t part = n - 1 < len ? n - 1 : len; part >= CUT_LENGTH_MIN; part--)
@@ -83,7 +83,7 @@ static void hide_cut(char *text, const char *value, size_t n) {
         }
 }
 
-void tree_hide_variables(char *text, size_t size) {
+void tree_hide_variables(char *text, size_t size, bool cut) {
     for (size_t i = 0; i < used_count; i++) {
         char name[NAME_LENGTH_MAX + 4];
         size_t n = strlen(used[i].value),
@@ -100,7 +100,8 @@ void tree_hide_variables(char *text, size_t size) {
             memcpy(at, name, len);
             text[size - 1] = 0;
         }
-        hide_cut(text, used[i].value, n);
+        if (cut)
+            hide_cut(text, used[i].value, n);
     }
 }
 

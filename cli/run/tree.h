@@ -45,8 +45,9 @@ const tree_node *tree_get(const tree_node *map, const char *key);
  * again. NULL with *why and the line of the fault: no such variable, another form, no memory. */
 #define TREE_WHY_MAX 500
 char *tree_expand(const char *text, size_t *line, char why[TREE_WHY_MAX]);
-/* Puts ${NAME} in place of each value of a variable that a file has used. */
-void tree_hide_variables(char *text, size_t size);
+/* Puts ${NAME} in place of each value of a variable that a file has used; `cut`: and dots in place
+ * of a value's beginning, at the end of a text that was cut there. */
+void tree_hide_variables(char *text, size_t size, bool cut);
 /* The text is a secret: so are the variables whose values are in it. */
 void tree_secret(const char *text);
 

@@ -57,6 +57,8 @@ refuses 'a blank' '"${A1_b }"' 'is not ${NAME}'
 refuses 'nested' '"${NOT_SET:-${A1_b}}"' 'has a ${ in it'
 refuses 'not a letter of ASCII' '"${ÄÖ}"' 'is not ${NAME}'
 refuses 'empty' '${EMPTY}' 'directory is empty'
+export STARTS=empty-handed
+refuses 'what only looks like a cut value' '${EMPTY}\nname: ${STARTS}' 'directory is empty'
 refuses 'yes for a truth' 'l\n  create: yes' 'p.yaml:5: create must be true or false, not "yes"'
 refuses 'off for a truth' 'l\n  create: off' 'create must be true or false'
 refuses 'octal' 'l\n  memory: 010M' 'p.yaml:5: memory must be a size'
