@@ -653,27 +653,27 @@ PAWL_API PAWL_CHECKED int pawl_emit_many(pawl_context *ctx, uint32_t stream, uin
 /* Says why the batch fails, and at which record (its index; the records before it are good). The
  * text goes into the dead-letter record and the error. */
 PAWL_API void pawl_fail(pawl_context *ctx, size_t index, const char *why);
-/* As pawl_fail(), for a record that can never be processed, because of its contents: the error
- * policy applies at once, without retries. */
+/* As pawl_fail(), for a record that can never be processed: the policy applies, without retries. */
 PAWL_API void pawl_refuse(pawl_context *ctx, size_t index, const char *why);
+/* No record is at fault: the batch is tried again, with growing pauses, until it works; or the
+ * processor itself must be mended, and fails for good. Retries and policy don't apply. */
+PAWL_API void pawl_try_later(pawl_context *ctx, const char *why);
+PAWL_API void pawl_broken(pawl_context *ctx, const char *why);
 /* The log, the partition that is processed, and the number of earlier attempts at this batch. */
 PAWL_API pawl *pawl_context_log(pawl_context *ctx);
 PAWL_API uint32_t pawl_context_partition(const pawl_context *ctx);
 PAWL_API uint32_t pawl_context_attempt(const pawl_context *ctx);
 
 enum pawl_guarantee {
-    PAWL_EXACTLY_ONCE = 0, /* outputs and position in one commit */
-    /* outputs durable first, then the position: a crash in between doubles records */
-    PAWL_AT_LEAST_ONCE = 1,
-    /* the position durable first, then the outputs: a crash in between loses records */
-    PAWL_AT_MOST_ONCE = 2
+    PAWL_EXACTLY_ONCE = 0,  /* outputs and position in one commit */
+    PAWL_AT_LEAST_ONCE = 1, /* outputs durable, then the position: a crash doubles records */
+    PAWL_AT_MOST_ONCE = 2   /* the position durable, then the outputs: a crash loses records */
 };
 enum pawl_policy {
     PAWL_ON_ERROR_STOP = 0, /* pawl_run() returns PAWL_PROCESSOR */
     PAWL_ON_ERROR_SKIP = 1, /* skip the record */
-    /* move the record to the dead-letter stream, exactly once, with the headers pawl-processor,
-     * pawl-stream, pawl-partition, pawl-offset and pawl-error. Where the log can't take it with
-     * these, its value is cut to 64 KiB, and pawl-length says how long it was */
+    /* to the dead-letter stream, exactly once, with headers pawl-processor, -stream, -partition,
+     * -offset and -error; if it is too large then, cut to 64 KiB, and -length has the length */
     PAWL_ON_ERROR_DEAD_LETTER = 2
 };
 

@@ -205,6 +205,7 @@ void notice_full(pawl *p); /* under the lock: an append was refused */
 void notice_tell(pawl *p); /* under the lock, released inside */
 /* outside the lock, by a thread that runs processors */
 void notice_refused(pawl *p, const char *name, uint64_t count, const char *what, const char *why);
+void notice_later(pawl *p, const char *name, const char *why);
 void notice_opened(pawl *p, const pawl_options *o);
 
 /* -- ended.c */

@@ -91,6 +91,14 @@ void notice_refused(pawl *p, const char *name, uint64_t count, const char *what,
     tell(p, PAWL_LOG_WARNING, text);
 }
 
+void notice_later(pawl *p, const char *name, const char *why) {
+    char text[512];
+    if (p->notice.fn == NULL)
+        return;
+    snprintf(text, sizeof text, "processor %s waits, and tries again: %s", name, why);
+    tell(p, PAWL_LOG_WARNING, text);
+}
+
 /* Programs that use the names would create them anew. */
 static void tell_lost_names(pawl *p) {
     const struct tables *t = &p->tables;
@@ -134,7 +142,7 @@ void notice_opened(pawl *p, const pawl_options *o) {
              "started anew, and its clock isn't kept by the network");
     tell_lost_names(p);
     if (p->notice.copied)
-        tell(p, PAWL_LOG_REMARK,
+        tell(p, PAWL_LOG_WARNING,
              "the log's files are copies of those that were written, as after a restore: the "
              "segments that begin next get another secret key");
     if (p->cut_bytes != 0) {

@@ -48,6 +48,20 @@ void pawl_refuse(pawl_context *ctx, size_t index, const char *why) {
     ctx->refused = true;
 }
 
+void pawl_try_later(pawl_context *ctx, const char *why) {
+    if (ctx == NULL)
+        return;
+    pawl_fail(ctx, SIZE_MAX, why);
+    ctx->later = true;
+}
+
+void pawl_broken(pawl_context *ctx, const char *why) {
+    if (ctx == NULL)
+        return;
+    pawl_fail(ctx, SIZE_MAX, why);
+    ctx->broken = true;
+}
+
 pawl *pawl_context_log(pawl_context *ctx) {
     return ctx->task->processor->p;
 }
@@ -179,7 +193,11 @@ static int attempt(struct task *t, const pawl_record *records, size_t count, uin
                                  .failed_at = SIZE_MAX};
     fail_clear();
     int rc = t->processor->config.process(ctx, records, count, t->processor->config.arg);
-    if (rc != 0)
+    if (rc == 0 && (ctx->later || ctx->broken))
+        rc = PAWL_PROCESSOR;
+    if (rc == 0)
+        t->waits = 0;
+    else
         tx_reset(t->tx); /* discards the failed attempt; its spilled frames have no effect */
     return rc;
 }
@@ -197,13 +215,19 @@ static int log_error(const pawl *p) {
                : 0;
 }
 
+/* What is to be tried later is no failure: it goes by no policy, and counts as no attempt. */
+#define LATER_PAUSE_MS 10u /* the first pause, at least */
+
 /* Pauses after attempt n. Where the task is alone and its position is where its input is, it only
  * notes when it is due, so that the worker's other tasks go on. True: it did. */
-static bool back_off(struct task *t, uint32_t n) {
+static bool back_off(struct task *t, uint32_t n, bool later) {
     pawl *p = t->processor->p;
-    uint64_t ms = (uint64_t)t->processor->config.backoff_ms << (n < 6 ? n : 6);
+    uint32_t first = t->processor->config.backoff_ms, power = later ? t->waits++ : n;
+    if (later && first < LATER_PAUSE_MS)
+        first = LATER_PAUSE_MS;
+    uint64_t ms = (uint64_t)first << (power < 6 ? power : 6);
     if (task_alone(t) && t->processor->config.guarantee != PAWL_AT_MOST_ONCE) {
-        t->attempts = n + 1;
+        t->attempts = n + !later;
         t->again_ns = engine_now(p) + ms * 1000000u;
         return true;
     }
@@ -281,6 +305,19 @@ static void note_refused(struct pawl_processor *proc, const char *why) {
         notice_refused(p, proc->name, more, fate(proc), why);
 }
 
+/* Says that the processor waits, at a limited rate. */
+static void note_later(struct pawl_processor *proc, const char *why) {
+    pawl *p = proc->p;
+    pthread_mutex_lock(&p->mutex);
+    uint64_t now = engine_now(p);
+    bool due = proc->later_said_ns == 0 || now - proc->later_said_ns >= REFUSED_SAY_NS;
+    if (due)
+        proc->later_said_ns = now;
+    engine_leave(p);
+    if (due)
+        notice_later(p, proc->name, why);
+}
+
 int pawl_processor_refused(pawl_processor *proc, uint64_t *count, char *why, size_t size) {
     if (proc == NULL || count == NULL || (why == NULL && size != 0))
         return fail(PAWL_INVALID, "the processor or a result pointer is NULL");
@@ -314,22 +351,32 @@ static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_
     return 0;
 }
 
+/* After a failed attempt: errors that end more than a record. */
+static int no_record_s_fault(struct task *t, const struct pawl_context *ctx) {
+    TRY(log_error(t->processor->p));
+    if (ctx->broken)
+        return fail(PAWL_PROCESSOR, "processor %s can't go on: %s", t->processor->name, ctx->why);
+    if (ctx->later)
+        note_later(t->processor, ctx->why);
+    return 0;
+}
+
 /* Processes a single record: retries, then the error policy. STEP_LATER: it is due again later. */
 static int process_one(struct task *t, const pawl_record *r) {
     const pawl_processor_config *c = &t->processor->config;
     struct pawl_context ctx;
     uint32_t before = t->attempts;
     t->attempts = 0;
-    for (uint32_t n = before;; n++) {
+    for (uint32_t n = before;; n += !ctx.later) {
         int code = attempt(t, r, 1, n, &ctx);
         if (code == 0)
             return commit(t, r->offset, r->offset + 1);
-        TRY(log_error(t->processor->p));
-        if (ctx.refused || (c->retries != UINT32_MAX && n >= c->retries))
+        TRY(no_record_s_fault(t, &ctx));
+        if (!ctx.later && (ctx.refused || (c->retries != UINT32_MAX && n >= c->retries)))
             return apply_policy(t, r, &ctx, code);
         if (atomic_load(&t->processor->p->stop))
             return fail(PAWL_STOPPED, "stopped on request");
-        if (back_off(t, n))
+        if (back_off(t, n, ctx.later))
             return STEP_LATER;
     }
 }
@@ -346,7 +393,11 @@ static int process_batch(struct task *t, pawl_batch *b) {
     }
     if (attempt(t, b->records, b->count, 0, &ctx) == 0)
         return commit(t, b->from, b->to);
-    TRY(log_error(t->processor->p));
+    TRY(no_record_s_fault(t, &ctx));
+    if (ctx.later && back_off(t, 0, true)) {
+        b->to = b->from;
+        return STEP_LATER;
+    }
     size_t good = 0;
     if (ctx.failed_at != SIZE_MAX && ctx.failed_at > 0 && ctx.failed_at < b->count) {
         size_t n = ctx.failed_at;

@@ -27,6 +27,7 @@ struct task {
     uint64_t starved_at; /* how many steps its worker had made then */
     uint32_t worker;     /* number of the worker that runs it */
     uint32_t attempts;   /* failed ones at the record at `position`; it is due again at again_ns */
+    uint32_t waits;      /* consecutive attempts that asked to be made later */
     uint64_t again_ns;   /* no step before this time; 0: at once */
 };
 
@@ -41,6 +42,7 @@ struct pawl_processor {
     /* guarded by the log's lock: records that went by on_error, and why the last of them */
     uint64_t refused, refused_said; /* of these, the number that was reported */
     uint64_t refused_said_ns;       /* when; 0: never */
+    uint64_t later_said_ns;         /* when it was reported that it waits; 0: never */
     char refused_why[256];
     struct pawl_processor *next;
 };
@@ -55,6 +57,8 @@ struct pawl_context {
     int64_t now_ns;
     size_t failed_at; /* SIZE_MAX: the callback did not set it */
     bool refused;     /* for good: no retry can help */
+    bool later;       /* no record's fault: it can't process now */
+    bool broken;      /* nor ever */
     char why[256];
 };
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "connectors/exec/child.h"
 #include "processors/proc.h"
@@ -112,6 +113,20 @@ static bool set_environment(const proc *p, const char *token, const pawl_record 
     return *env != NULL;
 }
 
+/* What a failed run says of the records. It doesn't tell which one it was: where it may be one of
+ * them, they are tried one by one. */
+static void judge(pawl_context *ctx, const struct child_result *r, const char *why) {
+    enum { DATAERR = 65, TEMPFAIL = 75, CONFIG = 78, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
+    bool ended = r->error == 0 && !r->late && !r->refused && WIFEXITED(r->status);
+    int code = ended ? WEXITSTATUS(r->status) : 0;
+    if (r->left[0] != 0 || child_error_passes(r->error) || code == TEMPFAIL)
+        pawl_try_later(ctx, why);
+    else if (r->error != 0 || code == CONFIG || code == NOT_EXECUTABLE || code == NOT_FOUND)
+        pawl_broken(ctx, why);
+    else
+        (code == DATAERR ? pawl_refuse : pawl_fail)(ctx, 0, why);
+}
+
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
     exec *x = p->self;
     char variables[VARIABLES][VARIABLE_SIZE], why[512], token[FENCE_TOKEN_SIZE];
@@ -142,7 +157,7 @@ static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_
         size_t n = strlen(why);
         snprintf(why + n, sizeof why - n, ", of %zu bytes: %s", e.size, pawl_strerror(e.code));
     }
-    pawl_fail(ctx, 0, why); /* the program doesn't tell which record it was */
+    judge(ctx, &r, why);
     return r.refused ? e.code : PAWL_PROCESSOR;
 }
 

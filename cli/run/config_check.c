@@ -87,8 +87,6 @@ static void make(config_reading *r, flow_config *w) {
         rc = pawl_processor_make(w->type, &s, &w->ops, &e);
         if (rc < 0)
             w->ops = (pawl_processor_ops){0};
-        /* a program or plugin that fails may be broken itself: it doesn't tell */
-        strangers = strcmp(w->type, "exec") != 0 && strcmp(w->type, "plugin") != 0;
     } else if (w->kind == FLOW_SINK) {
         pawl_sink_ops ops = PAWL_SINK_OPS_INIT;
         rc = pawl_sink_make(w->type, &s, &ops, &e);

@@ -224,6 +224,11 @@ bool child_succeeded(const struct child_result *r) {
            WEXITSTATUS(r->status) == 0;
 }
 
+bool child_error_passes(int error) {
+    return error == EAGAIN || error == ENOMEM || error == ETXTBSY || error == EMFILE ||
+           error == ENFILE;
+}
+
 void child_why(const struct child_job *j, const struct child_result *r, char *text, size_t size) {
     const char *name = j->program->argv[0];
     if (r->left[0] != 0)

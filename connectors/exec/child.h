@@ -73,6 +73,8 @@ struct child_result {
 void child_run(const struct child_job *j, struct child_result *r);
 /* The program was started, nothing failed, and its status is 0. */
 bool child_succeeded(const struct child_result *r);
+/* Is it an error of starting a program that time may mend? */
+bool child_error_passes(int error);
 /* Writes the reason, as a sentence, if child_succeeded() is false. */
 void child_why(const struct child_job *j, const struct child_result *r, char *text, size_t size);
 

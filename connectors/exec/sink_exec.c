@@ -88,10 +88,7 @@ static int judge(struct exec *x, const pawl_sink_batch *b, const struct child_jo
     if (r->left[0] != 0)
         outcome = PAWL_RETRY;
     else if (r->error != 0)
-        outcome = r->error == EAGAIN || r->error == ENOMEM || r->error == ETXTBSY ||
-                          r->error == EMFILE || r->error == ENFILE
-                      ? PAWL_RETRY
-                      : PAWL_FATAL;
+        outcome = child_error_passes(r->error) ? PAWL_RETRY : PAWL_FATAL;
     else if (!r->late && (code == 65 || (is_crash(r) && crashed(x, b))))
         outcome = PAWL_POISON;
     else if (!r->late && (code == 78 || code == 126 || code == 127))

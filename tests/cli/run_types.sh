@@ -116,10 +116,13 @@ echo "a window of ids: well"
 cat >r.yaml <<'Y'
 log: {directory: log, segment_size: 1M}
 streams: [lines, a, up, dead, x]
-processors: {fails: {type: exec, from: lines, to: x, command: exit 3, retries: 1}}
+processors: {fails: {type: exec, from: lines, to: x, command: exit 3, retries: 1, on_error: stop}}
 Y
 "$pawl" run r.yaml 2>err
 [ $? = 1 ] && grep -q 'ended with status 3' err || bad "a failing program"
+sed -i 's/exit 3, retries: 1, on_error: stop/exit 78/' r.yaml
+"$pawl" run r.yaml 2>err
+[ $? = 1 ] && grep -q "can't go on: .* ended with status 78" err || bad "a broken program"
 sed -i 's/lines, a/lines, {partitions: 2}, a/; s/\[lines.*/{lines: {partitions: 2}, a: {}, up: {}, dead: {}, x: {}}/' r.yaml
 "$pawl" run r.yaml 2>err
 [ $? = 1 ] && grep -q 'has 1 partitions in the log and 2 in r.yaml:2' err || bad "other partitions"

@@ -499,6 +499,71 @@ static void once_through_failures(void **state) {
     free_fixture(f);
 }
 
+/* What a program's status says, where the policy is to skip, after one more attempt. Each line of a
+ * batch is echoed, and `at_b` is run at the line b. */
+static const struct {
+    const char *label, *at_b;
+    int run;
+    const char *out;
+    uint64_t refused;
+    const char *says;
+} statuses[] = {
+    {"processed", ":", 0, ":a :b :c ", 0, ""},
+    {"65: the record", "exit 65", 0, ":a :c ", 1, ""},
+    {"1: it may be the record", "exit 1", 0, ":a :c ", 1, ""},
+    {"74: no status of its own", "exit 74", 0, ":a :c ", 1, ""},
+    {"a signal", "kill -9 $$", 0, ":a :c ", 1, ""},
+    {"75, more often than there are attempts", "echo >>$0; test $(wc -l <$0) -gt 5 || exit 75", 0,
+     ":a :b :c ", 0, ""},
+    {"75 and 1 in turn: the attempts count",
+     "echo >>$0; test $(($(wc -l <$0) % 2)) = 0 && exit 1; exit 75", 0, ":a :c ", 1, ""},
+    {"78: the program", "exit 78", PAWL_PROCESSOR, "", 0,
+     "p can\'t go on: sh ended with status 78"},
+    {"126", "exit 126", PAWL_PROCESSOR, "", 0, "status 126"},
+    {"127: not found", "no-such-program || exit $?", PAWL_PROCESSOR, "", 0, "status 127"},
+    {"it can't be run", NULL, PAWL_PROCESSOR, "", 0, "can\'t go on: no-such-program cannot be run"},
+};
+
+static void what_a_status_says(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+        struct fixture *f = new_fixture();
+        char script[300], counter[100], why[256];
+        uint64_t refused;
+        const bool there = statuses[i].at_b != NULL;
+        snprintf(script, sizeof script,
+                 "while read v; do if [ $v = b ]; then %s; fi; echo $v; done",
+                 there ? statuses[i].at_b : "");
+        snprintf(counter, sizeof counter, "%s/counter", f->dir);
+        const pawl_setting items[] = {{"to", "out", 1},
+                                      {"command.0", there ? "sh" : "no-such-program", 2},
+                                      {"command.1", "-c", 3},
+                                      {"command.2", script, 4},
+                                      {"command.3", counter, 5}};
+        pawl_processor_config c = PAWL_PROCESSOR_INIT;
+        c.name = "p", c.inputs = &f->in, c.input_count = 1;
+        c.on_error = PAWL_ON_ERROR_SKIP, c.retries = 1, c.backoff_ms = 1;
+        for (const char *v = "abc"; *v != 0; v++)
+            append(f, "", (char[]){*v, 0});
+        f->ops[0] = (pawl_processor_ops)PAWL_PROCESSOR_OPS_INIT;
+        assert_int_equal(pawl_processor_make("exec", &(pawl_settings){.items = items, .count = 5},
+                                             &f->ops[0], NULL),
+                         0);
+        assert_int_equal(pawl_processor_attach(f->log, &c, &f->ops[0], &f->processors[0], NULL), 0);
+        f->count = 1;
+        int rc = pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE);
+        pawl_error e;
+        pawl_last_error(&e);
+        if (rc != statuses[i].run || (rc != 0 && strstr(e.message, statuses[i].says) == NULL))
+            fail_msg("%s: %d %s", statuses[i].label, rc, e.message);
+        assert_int_equal(pawl_processor_refused(f->processors[0], &refused, why, sizeof why), 0);
+        if (refused != statuses[i].refused || strcmp(content(f, "out"), statuses[i].out) != 0)
+            fail_msg("%s: %llu refused, %s", statuses[i].label, (unsigned long long)refused,
+                     content(f, "out"));
+        free_fixture(f);
+    }
+}
+
 /* A program that hangs is ended in time, also one that has closed its output. */
 static void late_program(void **state) {
     static const char *const commands[] = {"command=exec >&-; sleep 1000", "command=sleep 1000"};
@@ -646,6 +711,7 @@ int main(void) {
         cmocka_unit_test(wrong_places),
         cmocka_unit_test(once_through_reopening),
         cmocka_unit_test(once_through_failures),
+        cmocka_unit_test(what_a_status_says),
         cmocka_unit_test(late_program),
         cmocka_unit_test(window_moves_on),
         cmocka_unit_test(window_agrees_with_a_list),

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #define RECORDS 50u
+#define LATER_AT 21u /* where a processor that waits does so */
 
 struct fixture {
     char dir[64];
@@ -31,6 +32,8 @@ struct job {
     uint32_t out;
     uint64_t bad;     /* the offset at which it fails; UINT64_MAX: none */
     bool refuses;     /* fails by pawl_refuse() */
+    uint32_t later;   /* it asks so often to be tried later, before it takes the bad record */
+    bool broken;      /* fails by pawl_broken() */
     bool ends;        /* stops the run when it has passed all records */
     sem_t *gate;      /* it waits here for each batch; NULL: it doesn't */
     sem_t *opens;     /* it opens that gate when it has passed all records */
@@ -83,7 +86,14 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
     if (j->gate != NULL)
         sem_wait(j->gate);
     for (size_t i = 0; i < count; i++) {
-        if (records[i].offset == j->bad) {
+        if (records[i].offset == j->bad && (j->later > 0 || j->broken)) {
+            j->later -= !j->broken;
+            (j->broken ? pawl_broken : pawl_try_later)(ctx, "no server");
+            return 0; /* says nothing: the call counts */
+        }
+        if (records[i].offset == j->bad && j->bad == LATER_AT) {
+            j->bad = UINT64_MAX;
+        } else if (records[i].offset == j->bad) {
             j->failing += count == 1;
             (j->refuses ? pawl_refuse : pawl_fail)(ctx, i, "not that one");
             return -7;
@@ -165,6 +175,48 @@ static void one_that_fails_ends_no_other(void **state) {
         pawl_processor_remove(p[0]);
         pawl_processor_remove(p[1]);
     }
+}
+
+/* Whatever the policy and the retries: nothing is skipped, and nothing comes twice. */
+static void one_that_waits_loses_nothing(void **state) {
+    struct fixture *f = *state;
+    fill(f, RECORDS, 100);
+    for (uint32_t i = 0; i < 6; i++) {
+        char name[16], why[64];
+        uint64_t before = end_of(f, f->out), refused;
+        struct job j = {.out = f->out, .bad = LATER_AT, .later = 4};
+        pawl_processor *p;
+        snprintf(name, sizeof name, "job-later%u", i);
+        pawl_processor_config c = config(f, name, &j);
+        c.on_error = i % 2 == 0 ? PAWL_ON_ERROR_SKIP : PAWL_ON_ERROR_STOP;
+        c.failed = i < 3 ? c.failed : NULL; /* alone, or not */
+        c.batch_max = i == 4 ? 1 : 0;
+        assert_int_equal(pawl_processor_add(f->log, &c, &p), 0);
+        assert_int_equal(pawl_run(f->log, i % 3, PAWL_RUN_UNTIL_IDLE), 0);
+        assert_int_equal(pawl_processor_refused(p, &refused, why, sizeof why), 0);
+        assert_int_equal(refused, 0);
+        assert_int_equal(j.later, 0);
+        assert_int_equal(j.told, 0);
+        assert_int_equal(end_of(f, f->out) - before, RECORDS);
+        assert_int_equal(position_of(f, name), RECORDS);
+        pawl_processor_remove(p);
+    }
+}
+
+static void one_that_is_broken_skips_nothing(void **state) {
+    struct fixture *f = *state;
+    struct job j = {.out = f->out, .bad = 20, .broken = true};
+    pawl_processor *p;
+    fill(f, RECORDS, 100);
+    pawl_processor_config c = config(f, "job-broken", &j);
+    c.on_error = PAWL_ON_ERROR_SKIP;
+    c.batch_max = 10;
+    assert_int_equal(pawl_processor_add(f->log, &c, &p), 0);
+    assert_int_equal(pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE), 0);
+    assert_int_equal(j.told, 1);
+    assert_non_null(strstr(j.error.message, "job-broken can't go on: no server"));
+    assert_int_equal(position_of(f, "job-broken"), 20);
+    assert_int_equal(end_of(f, f->out), 20);
 }
 
 /* Without the callback an error ends the run, as ever. */
@@ -296,6 +348,8 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(one_that_fails_ends_no_other),
+        TEST(one_that_waits_loses_nothing),
+        TEST(one_that_is_broken_skips_nothing),
         TEST(without_the_callback_it_ends_the_run),
         TEST(a_pause_before_a_retry_delays_no_other),
         TEST(a_retry_takes_up_where_it_failed),
