@@ -364,6 +364,7 @@ struct tx_run {
     struct bytes data;    /* its own memory, or the bytes after the head of its loan */
     struct wal_loan loan; /* a large run's write buffer, if one was free */
     struct bytes kept;    /* its own memory while it uses the loan */
+    uint64_t end; /* while offsets are assigned: where its partition goes on; or NO_OFFSET */
 };
 /* From the transaction's record number `first` on, the records went to this run. */
 struct tx_order {
@@ -372,6 +373,7 @@ struct tx_order {
 };
 struct tx_spilled {
     uint32_t stream, partition, count;
+    uint32_t run; /* of its partition, by number */
     struct spilled_entry at;
     uint64_t order; /* spill number, keeps the order of offsets */
 };
@@ -401,6 +403,9 @@ struct pawl_tx {
     struct tx_run *runs;
     /* runs from run_count to run_made are unused and only keep their memory */
     uint32_t run_count, run_made, run_cap;
+    /* Of a transaction with many: the runs by stream and partition, the positions by these and the
+     * processor. */
+    struct lookup run_index, position_index;
     struct tx_run *recent; /* the run that got the last record, or NULL */
     struct tx_spilled *spilled;
     uint32_t spilled_count, spilled_cap;

@@ -9,6 +9,8 @@
 
 #define POOL_MAX 64
 #define RUNS_KEPT 4
+#define RUNS_KEPT_BYTES (256u * 1024u)
+#define INDEXED_FROM 8u /* entries; fewer are found faster one by one */
 
 int tx_grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t each) {
     if (count < *cap)
@@ -30,6 +32,8 @@ static void strip(struct pawl_tx *tx) {
     mem_free(m, tx->runs, tx->run_cap * sizeof *tx->runs);
     mem_free(m, tx->spilled, tx->spilled_cap * sizeof *tx->spilled);
     mem_free(m, tx->positions, tx->position_cap * sizeof *tx->positions);
+    lookup_free(&tx->run_index);
+    lookup_free(&tx->position_index);
     bytes_free(&tx->catalog);
     bytes_free(&tx->sinks);
     bytes_free(&tx->origins);
@@ -47,6 +51,8 @@ static void destroy(struct pawl_tx *tx) {
 
 static void init(struct pawl_tx *tx, pawl *p) {
     *tx = (struct pawl_tx){.live = HANDLE_ENDED, .p = p};
+    lookup_init(&tx->run_index, &p->mem);
+    lookup_init(&tx->position_index, &p->mem);
     bytes_init(&tx->catalog, &p->mem);
     bytes_init(&tx->sinks, &p->mem);
     bytes_init(&tx->origins, &p->mem);
@@ -57,6 +63,7 @@ static void init(struct pawl_tx *tx, pawl *p) {
 static uint64_t memory_of(const struct pawl_tx *tx) {
     uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs +
                  tx->spilled_cap * sizeof *tx->spilled + tx->position_cap * sizeof *tx->positions +
+                 (tx->run_index.size + tx->position_index.size) * sizeof(struct lookup_slot) +
                  tx->catalog.cap + tx->sinks.cap + tx->origins.cap + tx->marks.cap +
                  tx->order_cap * sizeof *tx->order + tx->build.own.cap +
                  TX_MANY_SIZE(tx->build.many_cap);
@@ -65,13 +72,25 @@ static uint64_t memory_of(const struct pawl_tx *tx) {
     return n;
 }
 
+/* Frees the memory of a pooled transaction's runs, but for the first ones, or for those that take
+ * little together. */
+static void trim_runs(struct pawl_tx *tx) {
+    uint64_t cap = tx->p->mem.cap, kept = 0;
+    uint64_t most = cap == 0 || cap / 64 > RUNS_KEPT_BYTES ? RUNS_KEPT_BYTES : cap / 64;
+    uint32_t n = 0;
+    while (n < tx->run_made &&
+           ((kept += tx->runs[n].data.cap + sizeof *tx->runs) <= most || n < RUNS_KEPT))
+        n++;
+    while (tx->run_made > n)
+        bytes_free(&tx->runs[--tx->run_made].data);
+}
+
 /* The pool may hold an eighth of the memory cap, and frees it when memory is short. Above that, a
  * transaction is pooled without its memory and reused last, so that a use after its end can still
  * be detected. */
 static bool pool_put(struct pawl_tx *tx) {
     pawl *p = tx->p;
-    while (tx->run_made > RUNS_KEPT)
-        bytes_free(&tx->runs[--tx->run_made].data);
+    trim_runs(tx);
     tx->pool_bytes = memory_of(tx);
     if (atomic_flag_test_and_set_explicit(&p->tx_pool_busy, memory_order_acquire))
         return false;
@@ -220,6 +239,10 @@ void tx_reset(struct pawl_tx *tx) {
     }
     if (tx->run_made > 1 || (tx->run_made == 1 && tx->runs[0].data.cap > tx->p->spill_bytes))
         keep_some(tx);
+    if (tx->run_index.used != 0)
+        lookup_clear(&tx->run_index);
+    if (tx->position_index.used != 0)
+        lookup_clear(&tx->position_index);
     tx->run_count = 0;
     tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
@@ -261,11 +284,47 @@ void pawl_abort(pawl_tx *tx) {
         tx_free(tx);
 }
 
+static uint32_t hash_of_run(const struct pawl_tx *tx, uint32_t stream, uint32_t partition) {
+    return lookup_hash(&tx->run_index, stream, partition);
+}
+
+static bool is_of(const struct tx_run *r, uint32_t stream, uint32_t partition) {
+    return r->stream == stream && r->partition == partition;
+}
+
+/* The run of that partition; NULL: none yet. */
+static struct tx_run *look_for_run(const struct pawl_tx *tx, uint32_t stream, uint32_t partition) {
+    const struct lookup *l = &tx->run_index;
+    uint32_t at;
+    if (tx->run_count < INDEXED_FROM) {
+        for (uint32_t i = tx->run_count; i-- > 0;)
+            if (is_of(&tx->runs[i], stream, partition))
+                return &tx->runs[i];
+        return NULL;
+    }
+    assert(l->used == tx->run_count); /* PAWL-3: one run for each partition */
+    uint32_t hash = hash_of_run(tx, stream, partition);
+    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+        if (is_of(&tx->runs[i], stream, partition))
+            return &tx->runs[i];
+    return NULL;
+}
+
+/* Counts the run after the last one, and enters it where there are many. */
+static int count_run(struct pawl_tx *tx) {
+    uint32_t count = tx->run_count + 1, first = tx->run_index.used;
+    if (count >= INDEXED_FROM)
+        TRY(lookup_reserve(&tx->run_index, count - first));
+    for (uint32_t i = first; i < count && count >= INDEXED_FROM; i++)
+        lookup_add(&tx->run_index, hash_of_run(tx, tx->runs[i].stream, tx->runs[i].partition), i);
+    tx->run_count = count;
+    return 0;
+}
+
 static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t partition) {
-    for (uint32_t i = tx->run_count; i-- > 0;)
-        if (tx->runs[i].stream == stream && tx->runs[i].partition == partition) {
-            return tx->recent = &tx->runs[i];
-        }
+    struct tx_run *found = look_for_run(tx, stream, partition);
+    if (found != NULL)
+        return tx->recent = found;
     if (tx_grow(tx->p, (void **)&tx->runs, tx->run_count, &tx->run_cap, sizeof *tx->runs) < 0)
         return NULL;
     struct tx_run *r = &tx->runs[tx->run_count];
@@ -274,11 +333,10 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
         r->loan.data = NULL;
         tx->run_made++;
     }
-    tx->run_count++;
     r->stream = stream;
     r->partition = partition;
     r->count = 0;
-    return tx->recent = r;
+    return count_run(tx) == 0 ? tx->recent = r : NULL;
 }
 
 /* Bytes of the records held. */
@@ -356,6 +414,7 @@ int tx_spill(struct pawl_tx *tx) {
         tx->spilled[tx->spilled_count++] = (struct tx_spilled){.stream = r->stream,
                                                                .partition = r->partition,
                                                                .count = r->count,
+                                                               .run = i,
                                                                .at = {lsn, hash, k++}};
         r->count = 0;
         r->data.len = 0;
@@ -542,23 +601,52 @@ int pawl_put_many(pawl_tx *tx, uint32_t stream, uint32_t partition, const pawl_r
                          rc < 0 ? rc : tx_put_many(tx, stream, partition, records, count, &now));
 }
 
+static uint32_t hash_of_position(const struct pawl_tx *tx, const struct position_entry *e) {
+    return lookup_hash(&tx->position_index, e->processor, (uint64_t)e->stream << 32 | e->partition);
+}
+
+static bool same_place(const struct position_entry *a, const struct position_entry *b) {
+    return a->processor == b->processor && a->stream == b->stream && a->partition == b->partition;
+}
+
+/* The transaction's entry for the place of `e`; NULL: none yet. */
+static struct position_entry *look_for_position(const struct pawl_tx *tx,
+                                                const struct position_entry *e) {
+    const struct lookup *l = &tx->position_index;
+    uint32_t at;
+    if (tx->position_count < INDEXED_FROM) {
+        for (uint32_t i = 0; i < tx->position_count; i++)
+            if (same_place(&tx->positions[i], e))
+                return &tx->positions[i];
+        return NULL;
+    }
+    uint32_t hash = hash_of_position(tx, e);
+    for (uint32_t i = lookup_first(l, hash, &at); i != LOOKUP_NONE; i = lookup_next(l, hash, &at))
+        if (same_place(&tx->positions[i], e))
+            return &tx->positions[i];
+    return NULL;
+}
+
 int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream, uint32_t partition,
                     uint64_t from, uint64_t to) {
-    for (uint32_t i = 0; i < tx->position_count; i++) {
-        struct position_entry *e = &tx->positions[i];
-        if (e->processor == processor && e->stream == stream && e->partition == partition) {
-            if (e->to != from)
-                return fail(
-                    PAWL_TILING,
+    struct position_entry fresh = {processor, stream, partition, from, to};
+    struct position_entry *e = look_for_position(tx, &fresh);
+    if (e != NULL && e->to != from)
+        return fail(PAWL_TILING,
                     "within a transaction, an interval must begin where the one before ended");
-            e->to = to;
-            return 0;
-        }
+    if (e != NULL) {
+        e->to = to;
+        return 0;
     }
     TRY(tx_grow(tx->p, (void **)&tx->positions, tx->position_count, &tx->position_cap,
                 sizeof *tx->positions));
-    tx->positions[tx->position_count++] =
-        (struct position_entry){processor, stream, partition, from, to};
+    uint32_t count = tx->position_count + 1, first = tx->position_index.used;
+    if (count >= INDEXED_FROM)
+        TRY(lookup_reserve(&tx->position_index, count - first));
+    tx->positions[count - 1] = fresh;
+    for (uint32_t i = first; i < count && count >= INDEXED_FROM; i++)
+        lookup_add(&tx->position_index, hash_of_position(tx, &tx->positions[i]), i);
+    tx->position_count = count;
     return 0;
 }
 

@@ -153,23 +153,28 @@ void tx_build_free(struct pawl_tx *tx) {
     tx->built = false;
 }
 
-/* Assigns offsets: each (stream, partition) continues at its next offset. */
-static int assign(pawl *p, struct tx_build *b) {
+/* Assigns offsets: each (stream, partition) continues at its next offset. The runs with records are
+ * in the order of build(): those of the spilled ones, then those of the transaction. */
+static int assign(struct pawl_tx *tx) {
+    pawl *p = tx->p;
+    struct tx_build *b = &tx->build;
+    uint32_t spilled = 0, own = 0;
+    for (uint32_t i = 0; i < tx->run_count; i++)
+        tx->runs[i].end = NO_OFFSET;
     for (uint32_t i = 0; i < b->count; i++) {
         struct run *r = &b->runs[i];
         if (!run_has_records(r))
             continue;
+        while (r->type == RUN_RECORDS && tx->runs[own].count == 0)
+            own++;
+        struct tx_run *of = &tx->runs[r->type == RUN_RECORDS ? own++ : tx->spilled[spilled++].run];
+        assert(of->stream == r->stream && of->partition == r->partition); /* PAWL-4 */
         struct stream *s = tables_stream(&p->tables, r->stream);
         if (s == NULL || r->partition >= s->partitions)
             return fail(PAWL_NOT_FOUND, "a stream of the transaction is gone");
-        uint64_t base = s->parts[r->partition].next;
-        for (uint32_t k = i; k-- > 0;)
-            if (run_has_records_of(&b->runs[k], r->stream, r->partition)) {
-                base = b->runs[k].base + b->runs[k].count;
-                break;
-            }
-        r->base = base;
-        TRY(limit_check(LIMIT_OFFSET, base + r->count));
+        r->base = of->end != NO_OFFSET ? of->end : s->parts[r->partition].next;
+        of->end = r->base + r->count;
+        TRY(limit_check(LIMIT_OFFSET, of->end));
     }
     return 0;
 }
@@ -213,7 +218,7 @@ static int check_and_assign(struct pawl_tx *tx) {
     uint32_t fresh = 0;
     TRY(check_positions(tx, &fresh));
     TRY(check_tables(tx, fresh));
-    TRY(assign(tx->p, &tx->build));
+    TRY(assign(tx));
     return tables_reserve(&tx->p->tables, tx->position_count, tx->sink_count);
 }
 

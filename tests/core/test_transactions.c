@@ -627,6 +627,56 @@ static void of_many_those_before_a_refused_one_are_in(void **state) {
     expect(f, f->a, 0, 2, "four");
 }
 
+/* More partitions than are looked through one by one, more records than a transaction holds: each
+ * partition gets its own, in the order in which they were put, and one position each. */
+static void many_partitions_at_once(void **state) {
+    enum { PARTS = 300, ROUNDS = 9, VALUE = 1500 };
+    struct fixture *f = *state;
+    static uint8_t value[VALUE];
+    uint32_t many, processor;
+    assert_int_equal(pawl_stream_create(f->log, "many", PARTS, &many), 0);
+    assert_int_equal(pawl_processor_register(f->log, "p", &processor), 0);
+    for (uint64_t transaction = 0; transaction < 2; transaction++) {
+        pawl_tx *tx;
+        assert_int_equal(pawl_begin(f->log, &tx), 0);
+        for (uint64_t k = 0; k < ROUNDS; k++)
+            for (uint32_t i = 0; i < PARTS; i++) {
+                uint32_t part = (uint32_t)((i * 7 + k * 11) % PARTS);
+                uint64_t number = transaction * ROUNDS + k;
+                memcpy(value, &number, sizeof number);
+                memcpy(value + sizeof number, &part, sizeof part);
+                pawl_record r = {.value = value, .value_len = VALUE};
+                assert_int_equal(pawl_put(tx, many, part, &r), 0);
+            }
+        for (uint32_t part = 0; transaction == 1 && part < PARTS; part++) {
+            assert_int_equal(pawl_advance(tx, processor, many, part, 0, 2), 0);
+            assert_int_equal(pawl_advance(tx, processor, many, part, 2, 3 + part % 4), 0);
+            assert_int_equal(pawl_advance(tx, processor, many, part, 2, 3), PAWL_TILING);
+        }
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    reopen(f); /* the log's own bytes say the same */
+    for (uint32_t part = 0; part < PARTS; part++) {
+        pawl_reader *r;
+        pawl_batch b;
+        uint64_t seen = 0, number, position;
+        uint32_t of;
+        assert_int_equal(pawl_reader_open(f->log, many, part, 0, 0, &r), 0);
+        while (pawl_read(r, 0, 0, &b) > 0)
+            for (size_t i = 0; i < b.count; i++, seen++) {
+                memcpy(&number, b.records[i].value, sizeof number);
+                memcpy(&of, (const uint8_t *)b.records[i].value + sizeof number, sizeof of);
+                assert_int_equal(b.records[i].offset, seen);
+                assert_int_equal(number, seen);
+                assert_int_equal(of, part);
+            }
+        assert_int_equal(seen, 2 * ROUNDS);
+        pawl_reader_close(r);
+        assert_int_equal(pawl_position_get(f->log, "p", many, part, &position), 0);
+        assert_int_equal(position, 3 + part % 4);
+    }
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void) {
@@ -649,6 +699,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_largest_value_and_one_byte_more, setup_default_sizes,
                                         teardown),
         T(headers_round_trip),
+        cmocka_unit_test_setup_teardown(many_partitions_at_once, setup_default_sizes, teardown),
         T(any_bytes_are_kept),
         T(a_key_stays_in_its_partition),
         T(records_without_key_take_turns),
