@@ -10,8 +10,13 @@
 /* Runs of a round: as many as a reader of one partition takes, and in the log's memory more, since
  * they cost nothing there. */
 static size_t copied_max(const pawl *p) {
-    size_t most = 2 * gather_bytes(p), share = p->mem.cap / 8 / (p->todo.workers + 1);
+    size_t most = 8 * gather_bytes(p), share = p->mem.cap / 8 / (p->todo.workers + 1);
     return p->mem.cap == 0 || most < share ? most : share; /* of all workers together: an eighth */
+}
+/* A round that has copied this much ends, unless its first task has less than a batch. */
+static size_t copied_usual(const pawl *p) {
+    size_t usual = gather_bytes(p), most = copied_max(p) / 2;
+    return most < usual ? most : usual;
 }
 static size_t gathered_max(const pawl *p) {
     return 8 * gather_bytes(p);
@@ -236,6 +241,22 @@ static const uint8_t *keep(struct feed *f, const uint8_t *data, const struct run
     return to;
 }
 
+/* A batch may take several commits. So the round goes on while the batch of the task that has
+ * waited longest has room for one more commit like the last. A round that ends there leaves no
+ * short batch behind. */
+static bool has_enough(const struct feed *f) {
+    const pawl *p = f->walk.p;
+    if (f->used < copied_usual(p) || f->ready == NULL)
+        return false;
+    const struct pawl_reader *r = f->ready->reader;
+    const struct run_piece *last = &r->pieces[r->piece_count - 1];
+    size_t records;
+    uint64_t bytes;
+    task_batch_max(f->ready, &records, &bytes);
+    return r->gathered_records + last->count > records || r->gathered + last->len > bytes ||
+           f->used >= copied_max(p) / 2;
+}
+
 static void add_ready(struct feed *f, struct task *t) {
     if (t->ready)
         return;
@@ -292,8 +313,7 @@ static int take(struct pawl_reader *walk, const struct frame_header *h, const ui
 static int walk(struct feed *f) {
     pawl *p = f->walk.p;
     uint32_t frames = 0;
-    while (!f->full && f->joined != 0 && f->gathered < gathered_max(p) &&
-           f->used < copied_max(p) / 2) {
+    while (!f->full && f->joined != 0 && f->gathered < gathered_max(p) && !has_enough(f)) {
         uint64_t limit = reader_limit(p, f->walk.flags);
         if (f->walk.lsn >= limit)
             return 0;

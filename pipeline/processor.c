@@ -416,16 +416,22 @@ static int process_batch(struct task *t, pawl_batch *b) {
     return 0;
 }
 
-int task_step(struct task *t) {
+void task_batch_max(const struct task *t, size_t *records, uint64_t *bytes) {
     const pawl_processor_config *c = &t->processor->config;
+    *records = t->attempts != 0    ? 1 /* the record that has failed before */
+               : c->batch_max != 0 ? c->batch_max
+                                   : BATCH_DEFAULT;
+    *bytes = c->batch_bytes != 0 ? c->batch_bytes : BATCH_BYTES_DEFAULT;
+}
+
+int task_step(struct task *t) {
     pawl_batch b;
+    size_t most;
+    uint64_t bytes;
     if (t->again_ns != 0 && t->again_ns > engine_now(t->processor->p))
         return 0;
     t->again_ns = 0;
-    size_t most = t->attempts != 0    ? 1 /* the record that has failed before */
-                  : c->batch_max != 0 ? c->batch_max
-                                      : BATCH_DEFAULT;
-    uint64_t bytes = c->batch_bytes != 0 ? c->batch_bytes : BATCH_BYTES_DEFAULT;
+    task_batch_max(t, &most, &bytes);
     int n = reader_pending(t->reader) ? reader_give(t->reader, most, bytes, &b)
                                       : reader_read(t->reader, most, bytes, &b);
     /* repair took out damaged records, and has reported them: nothing is left to process there */

@@ -68,6 +68,8 @@ void task_close(struct task *t);
 void task_rest(struct task *t); /* after a run, before a possible next one */
 /* Returns its reader to its position, so that it reads by itself. */
 PAWL_CHECKED int task_go_back(struct task *t);
+/* The most that its next batch takes, in records and in bytes of them. */
+void task_batch_max(const struct task *t, size_t *records, uint64_t *bytes);
 /* Processes at most one batch. 1: did; 0: nothing to do; TASK_STARVED: there is no memory now; or
  * an error that ends the run, or the processor where it fails alone. */
 #define TASK_STARVED 3

@@ -18,7 +18,7 @@
 
 #include "connectors/exec/birth.h"
 
-enum { READ_SIZE = 64 * 1024 };
+enum { READ_SIZE = 64 * 1024, PIPE_SIZE = 1024 * 1024 };
 
 struct flow {
     const struct child_job *job;
@@ -37,6 +37,13 @@ static void close_end(int *fd) {
 }
 
 /* ---- starting the program */
+
+/* A pipe that holds most batches whole: the two processes change less often. Where the kernel
+ * doesn't grant that, the pipe stays as it is. */
+static void enlarge(int pipe, size_t size) {
+    if (pipe >= 0 && size > READ_SIZE)
+        (void)fcntl(pipe, F_SETPIPE_SZ, size < PIPE_SIZE ? (int)size : PIPE_SIZE);
+}
 
 /* Returns 0 or an errno; *pid is -1 if the program was not started. */
 static int start(struct flow *f, int lock, pid_t *pid) {
@@ -60,6 +67,8 @@ static int start(struct flow *f, int lock, pid_t *pid) {
     close_end(&from[1]);
     f->in = to[1];
     f->out = from[0];
+    enlarge(f->in, f->left);
+    enlarge(f->out, f->left);
     if (error == 0 && (fcntl(f->in, F_SETFL, O_NONBLOCK) != 0 ||
                        (f->out >= 0 && fcntl(f->out, F_SETFL, O_NONBLOCK) != 0)))
         error = errno;

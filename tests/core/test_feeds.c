@@ -310,6 +310,64 @@ static void many_workers_share_the_bits(void **state) {
     expect_all(&j, PARTITIONS, EACH + 1);
 }
 
+struct sizes {
+    uint64_t seen, batches, largest;
+};
+
+static int note_size(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
+    struct sizes *s = arg;
+    (void)ctx;
+    (void)records;
+    s->seen += count;
+    s->batches++;
+    s->largest = count > s->largest ? count : s->largest;
+    return 0;
+}
+
+/* Read from disk, in which each commit is larger than what a round copies at least: a batch still
+ * takes as many as its limits say. */
+static void a_batch_takes_several_commits(void **state) {
+    enum { COMMITS = 24, EACH = 300 };
+    static const struct {
+        const char *name;
+        uint32_t records;
+        uint64_t bytes, largest, batches;
+    } cases[] = {
+        {"by bytes", 10000, 0, 900, 8},         {"by records", 700, 0, 600, 12},
+        {"less than a commit", 10, 0, 10, 720}, {"a commit", 300, 0, 300, 24},
+        {"few bytes", 10000, 100000, 100, 72},
+    };
+    static uint8_t value[VALUE];
+    struct fixture *f = *state;
+    open_log(f, 128 * MIB);
+    create(f, 1);
+    for (int c = 0; c < COMMITS; c++) {
+        pawl_tx *tx;
+        pawl_record r = {.value = value, .value_len = VALUE};
+        assert_int_equal(pawl_begin(f->log, &tx), 0);
+        for (int i = 0; i < EACH; i++)
+            assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    assert_int_equal(pawl_close(f->log), 0);
+    open_log(f, 128 * MIB); /* nothing of it is in memory */
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct sizes s = {0};
+        pawl_processor *p;
+        pawl_processor_config c = PAWL_PROCESSOR_INIT;
+        c.name = "p", c.inputs = &f->in, c.input_count = 1, c.process = note_size, c.arg = &s;
+        c.batch_max = cases[i].records, c.batch_bytes = cases[i].bytes;
+        assert_int_equal(pawl_processor_add(f->log, &c, &p), 0);
+        assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+        pawl_processor_remove(p);
+        if (s.largest != cases[i].largest || s.batches > cases[i].batches)
+            fail_msg("%s: %llu batches, the largest of %llu", cases[i].name,
+                     (unsigned long long)s.batches, (unsigned long long)s.largest);
+        assert_int_equal(s.seen, COMMITS * EACH);
+        assert_int_equal(pawl_processor_forget(f->log, "p"), 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_log_is_read_once_for_each_worker, setup, teardown),
@@ -318,6 +376,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_append_wakes_only_the_worker_of_its_partition, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(many_workers_share_the_bits, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_batch_takes_several_commits, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

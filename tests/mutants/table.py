@@ -247,6 +247,18 @@ MUTANTS = [
     ("spilled-run-passed-over", "PAWL-4", "pipeline/feed.c",
      "    if (run->base > r->want || run->type != RUN_RECORDS) {\n        feed_leave(t, h->lsn);\n",
      "    if (run->base > r->want || run->type != RUN_RECORDS) {\n"),
+    ("a-round-ends-within-a-batch", "PAWL-11", "pipeline/feed.c",
+     "    return r->gathered_records + last->count > records ||",
+     "    return r->gathered != 0 || r->gathered_records + last->count > records ||"),
+    ("spilled-runs-get-one-offset", "PAWL-4", "pipeline/tx_commit.c",
+     "        r->base = of->end != NO_OFFSET ? of->end : s->parts[r->partition].next;\n",
+     "        r->base = s->parts[r->partition].next;\n"),
+    ("second-position-of-a-place", "PAWL-4", "pipeline/tx.c",
+     "    struct position_entry *e = look_for_position(tx, &fresh);\n",
+     "    struct position_entry *e =\n"
+     "        tx->position_count < INDEXED_FROM ? look_for_position(tx, &fresh) : NULL;\n"),
+    ("follower-never-looks-again", "PAWL-16", "pipeline/reader.c",
+     "    TRY(follow_refresh(p));\n    return gather(r, max);\n", "    return gather(r, max);\n"),
     ("left-task-misses-a-frame", "PAWL-4", "pipeline/feed.c",
      "        feed_leave(t, h->lsn);\n        return true;\n    }\n    if (*kept == NULL)\n",
      "        feed_leave(t, h->lsn + frame_length(h));\n        return true;\n    }\n"
