@@ -294,11 +294,32 @@ static bool may_be_copy(const struct trail *s, const struct file *x, const struc
                            : e->packed && e->mtime >= x->tail.pos.mtime;
 }
 
+/* Has y lost its own file, as far as names and sizes tell? */
+static bool is_homeless(const struct file *y) {
+    if (y->leaving || y->tail.pos.ident == 0)
+        return false;
+    if (y->tail.content.fd >= 0)
+        return y->changed || tail_matches((struct content *)&y->tail.content, &y->tail.pos) == 0;
+    return y->entry == NULL || (!y->entry->packed && y->entry->size < y->tail.pos.at);
+}
+
+/* A copy continues the position that is furthest in it: does the entry's file belong to another one
+ * than x? */
+static bool is_owed(struct trail *s, const struct entry *e, const struct file *x) {
+    for (size_t i = 0; i < s->count; i++) {
+        struct file *y = s->files[i];
+        if (y != x && y->tail.pos.at > x->tail.pos.at && is_homeless(y) &&
+            has_position(s, e, y) > 0)
+            return true;
+    }
+    return false;
+}
+
 /* Finds a new file that has the bytes before x's position: the followed names first; then rotated
  * ones that were written after the position was made, the oldest first, since a short beginning may
  * be that of several; then the other rotated ones, and names that continue x's. */
 static struct entry *copy_of(struct trail *s, const struct look *l, const struct file *x,
-                             bool *unread) {
+                             bool *unread, bool *owed) {
     static const struct {
         int kind;
         bool late;
@@ -311,8 +332,9 @@ static struct entry *copy_of(struct trail *s, const struct look *l, const struct
             if (!may_be_copy(s, x, e, steps[k].kind, steps[k].late))
                 continue;
             int same = has_position(s, e, x);
-            if (same > 0)
+            if (same > 0 && !is_owed(s, e, x))
                 return e;
+            *owed |= same > 0;
             *unread |= same < 0 && e->mtime >= x->tail.pos.mtime;
         }
     return NULL;
@@ -571,7 +593,7 @@ static void see_file(struct trail *s, struct look *l, struct file *x) {
         return;
     bool known_before = x->changed; /* so the survey is younger than the change */
     bool found_again = (x->place == PLACE_SOUGHT || x->place == PLACE_LOST) && e != NULL;
-    bool unread = false;
+    bool unread = false, owed = false;
     struct file_evidence v = {
         .name = e == NULL ? (l->survey.error != 0 || l->survey.absent ? NAME_UNKNOWN : NAME_NONE)
                 : e->kind == ENTRY_LIVE ? NAME_FOLLOWED
@@ -593,10 +615,10 @@ static void see_file(struct trail *s, struct look *l, struct file *x) {
         copy = copied_unseen(s, l, x, &unread);
         v.bytes = copy != NULL ? BYTES_CHANGED : v.bytes;
     } else if (v.bytes == BYTES_CHANGED || v.bytes == BYTES_EMPTYING || v.bytes == BYTES_NONE)
-        copy = copy_of(s, l, x, &unread);
-    v.copy = copy != NULL                                       ? COPY_YES
-             : v.bytes != BYTES_SAME && is_read_elsewhere(s, x) ? COPY_READ
-                                                                : COPY_NO;
+        copy = copy_of(s, l, x, &unread, &owed);
+    v.copy = copy != NULL                                                 ? COPY_YES
+             : owed || (v.bytes != BYTES_SAME && is_read_elsewhere(s, x)) ? COPY_READ
+                                                                          : COPY_NO;
     if (copy == NULL && unread)
         v.bytes = BYTES_UNREAD;
     if (copy == NULL && v.bytes == BYTES_CHANGED && !known_before) { /* a copy may be younger */

@@ -83,7 +83,10 @@ int files_identify(struct file *x, int fd, const struct stat *st, const char *pa
     x->device = st->st_dev;
     x->inode = st->st_ino;
     x->birth = birth;
-    x->tail.pos.ident = ident_of(st->st_ino, birth);
+    uint64_t ident = ident_of(st->st_ino, birth);
+    if (x->tail.pos.ident != ident) /* it is said of the file that was read before */
+        x->tail.pos.flags &= (uint8_t)~TAIL_FINISHED;
+    x->tail.pos.ident = ident;
     x->mtime = tail_mtime(&st->st_mtim);
     files_read_head(x);
     return 0;

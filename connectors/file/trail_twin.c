@@ -142,8 +142,10 @@ static enum twin_name name_of(const struct trail *s, const struct file *x, const
         return TWIN_KEPT;
     if (x->place == PLACE_LIVE && called_after(name, e->name))
         return sure ? TWIN_ASIDE : TWIN_RENAMED;
-    if (x->place == PLACE_LIVE && sure && have_one_base(s, x, e))
-        return TWIN_KEPT;
+    if (x->place == PLACE_LIVE && have_one_base(s, x, e)) {
+        bool backup = e->base == NULL || !rotated_from(name, e->base, strlen(e->base));
+        return sure ? TWIN_KEPT : backup ? TWIN_RENAMED : TWIN_IN_PLACE;
+    }
     if (x->place == PLACE_LIVE)
         return TWIN_IN_PLACE;
     if (x->place == PLACE_NAMELESS && !linked)

@@ -219,7 +219,115 @@ static void the_replaced_file_still_grows(void **state) {
     feed_free(f);
 }
 
+/* A removed file was read to its end; the copy that its position moves into isn't at its end. */
+static void the_end_of_a_removed_file_is_its_own(void **state) {
+    (void)state;
+    struct feed *f = follow("file", "app");
+    lines(f, "app", 0, 100, true);
+    feed_begin(f);
+    comes(f);
+    sh(f, "cp app t; rm app");
+    comes(f); /* nameless, and at its end */
+    sh(f, "mv t app");
+    comes(f);
+    feed_end(f);
+    sh(f, "cp app app.1; echo 'line 100' >>app.1; rm app; echo 'line 101' >app");
+    strcat(want, "line 100\nline 101\n");
+    sh(f, "mkdir ../place; mv * ../place"); /* an empty directory says nothing */
+    feed_begin(f);
+    assert_true(feed_drive(f) >= 0);
+    sh(f, "mv ../place/* .; rmdir ../place");
+    comes(f);
+    assert_int_equal(f->warnings, 0);
+    feed_free(f);
+}
+
+/* Two positions are in bytes that one copy has: it continues the one that is further. */
+static void a_copy_continues_the_furthest(void **state) {
+    (void)state;
+    struct feed *f = follow("dir", "app");
+    lines(f, "app", 0, 1, true);
+    feed_begin(f);
+    comes(f);
+    sh(f, "mv app app~; cp app~ app"); /* so little proves no copy: said, and read again */
+    strcat(want, "line 0\n");
+    lines(f, "app", 1, 50, true);
+    comes(f);
+    assert_int_equal(f->warnings, 1);
+    feed_end(f);
+    sh(f, "cp app t; rm app app~; mv t app.1; echo 'line 50' >>app.1; echo 'line 51' >app");
+    strcat(want, "line 50\nline 51\n");
+    feed_begin(f);
+    comes(f);
+    assert_int_equal(f->warnings, 1);
+    feed_free(f);
+}
+
+/* A short file became a backup, and its copy was rotated: nothing proves that, so it is said. */
+static void a_short_backup_of_a_rotated_file(void **state) {
+    (void)state;
+    struct feed *f = follow("dir", "app*");
+    lines(f, "app", 0, 1, true);
+    feed_begin(f);
+    comes(f);
+    feed_end(f);
+    sh(f, "mv app app~; cp app~ app");
+    strcat(want, "line 0\n");
+    lines(f, "app", 1, 20, true);
+    sh(f, "mv app app.1");
+    lines(f, "app", 20, 30, true);
+    feed_begin(f);
+    comes_sorted(f);
+    assert_int_equal(f->warnings, 1);
+    assert_non_null(strstr(f->warning, "come twice"));
+    feed_free(f);
+}
+
 /* ---- rotation */
+
+/* A new file's heading is a line of its own, though that of a removed rotated one is the same. */
+static void a_heading_after_a_removed_rotation(void **state) {
+    (void)state;
+    struct feed *f = follow("file", "app");
+    sh(f, "echo heading >app; echo 'line 0' >>app");
+    strcat(want, "heading\nline 0\n");
+    feed_begin(f);
+    comes(f);
+    sh(f, "mv app app.1");
+    comes(f);
+    sh(f, "rm app.1; echo heading >app"); /* it is still held */
+    strcat(want, "heading\n");
+    for (int i = 0; i < 3; i++)
+        assert_true(feed_drive(f) >= 0);
+    feed_holds(f, want); /* nothing holds it back */
+    assert_int_equal(f->warnings, 0);
+    feed_free(f);
+}
+
+/* A new file without a line may be a copy that is about to be written. Those after it don't wait
+ * for that, and what is written to it later comes nevertheless. */
+static void an_empty_file_keeps_nothing_waiting(void **state) {
+    (void)state;
+    struct feed *f = follow("file", "app");
+    lines(f, "app", 0, 5, true);
+    feed_begin(f);
+    comes(f);
+    sh(f, "rm app; : >app");
+    assert_true(feed_drive(f) >= 0);
+    sh(f, "mv app app.1");
+    lines(f, "app", 5, 10, true);
+    for (int i = 0; i < 3; i++)
+        assert_true(feed_drive(f) >= 0);
+    feed_holds(f, want); /* sooner than a copy would have been given up */
+    lines(f, "app.1", 10, 12, true);
+    comes(f);
+    again(f);
+    lines(f, "app.1", 12, 14, true);
+    lines(f, "app", 14, 16, true);
+    comes_sorted(f);
+    assert_int_equal(f->warnings, 0);
+    feed_free(f);
+}
 
 /* The writer is told late: it goes on in the renamed file, while the new one already grows. */
 static void rotated_under_a_slow_writer(void **state) {
@@ -681,6 +789,11 @@ int main(void) {
         cmocka_unit_test(unreadable_for_a_while),
         cmocka_unit_test(a_start_is_durable_at_once),
         cmocka_unit_test(those_between_are_still_unread),
+        cmocka_unit_test(the_end_of_a_removed_file_is_its_own),
+        cmocka_unit_test(a_copy_continues_the_furthest),
+        cmocka_unit_test(a_short_backup_of_a_rotated_file),
+        cmocka_unit_test(a_heading_after_a_removed_rotation),
+        cmocka_unit_test(an_empty_file_keeps_nothing_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
