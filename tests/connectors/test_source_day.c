@@ -22,7 +22,8 @@
 
 #define LINES_MAX 60000
 #define MADE_MAX 64u /* more than there are files at a time */
-#define KEEP 5       /* rotated files that are kept */
+#define HIDDEN_MAX 64u
+#define KEEP 5 /* rotated files that are kept */
 
 struct line {
     uint64_t ns;      /* when it was written; 0: while the source was down */
@@ -50,8 +51,11 @@ static struct {
     uint32_t count, contents;
     /* The source's: all that was there then, and that it could read, is durable. */
     _Atomic uint64_t *seen_ns;
-    uint64_t hidden_ns, shown_ns; /* the directory was away between these two */
-    uint64_t seen_before_ns;      /* what the source had seen before that */
+    struct {
+        uint64_t from_ns, to_ns; /* the directory was away between these two */
+        uint64_t seen_ns;        /* what the source had seen before that */
+    } hidden[HIDDEN_MAX];
+    size_t hidden_count;
     struct {
         uint64_t inode, ns; /* when it got a name that belongs to the source */
     } made[MADE_MAX];
@@ -97,7 +101,10 @@ static void pause_ms(uint32_t ms) {
  * nothing. */
 static uint64_t seen_ns(void) {
     uint64_t ns = *d.seen_ns;
-    return ns >= d.hidden_ns && ns <= d.shown_ns ? d.seen_before_ns : ns;
+    for (size_t i = 0; i < d.hidden_count; i++)
+        if (ns >= d.hidden[i].from_ns && ns <= d.hidden[i].to_ns)
+            return d.hidden[i].seen_ns;
+    return ns;
 }
 
 /* ---- what is done to the files */
@@ -288,9 +295,11 @@ static void hide_directory(void) {
     char away[200];
     show("the directory is away for a while");
     snprintf(away, sizeof away, "%s/away", d.f->dir);
-    d.seen_before_ns = seen_ns();
-    d.hidden_ns = now_ns();
-    d.shown_ns = UINT64_MAX;
+    size_t n = d.hidden_count++;
+    assert_true(n < HIDDEN_MAX);
+    d.hidden[n].seen_ns = seen_ns();
+    d.hidden[n].from_ns = now_ns();
+    d.hidden[n].to_ns = UINT64_MAX;
     assert_int_equal(rename(in("."), away) == 0 || errno == EBUSY || errno == EINVAL, 1);
     char w[200];
     snprintf(w, sizeof w, "%s/w", d.f->dir);
@@ -303,7 +312,7 @@ static void hide_directory(void) {
         }
         assert_int_equal(rename(away, w), 0);
     }
-    d.shown_ns = now_ns();
+    d.hidden[n].to_ns = now_ns();
 }
 
 /* ---- the source */
@@ -313,7 +322,8 @@ static void start(void) {
     if (d.child != 0)
         return;
     show("started");
-    *d.seen_ns = d.seen_before_ns = 0;
+    *d.seen_ns = 0;
+    d.hidden_count = 0;
     snprintf(log, sizeof log, "%s/log", d.f->dir);
     snprintf(path, sizeof path, "path=%s/w%s", d.f->dir, d.directory ? "" : "/app");
     snprintf(glob, sizeof glob, d.directory ? "glob=%s" : "rotate_wait=5m", d.glob);
@@ -532,7 +542,7 @@ static void one_day(uint64_t seed) {
     char w[200];
     d.random.state = seed * 7919;
     d.count = d.contents = 0;
-    d.hidden_ns = d.shown_ns = d.seen_before_ns = 0;
+    d.hidden_count = 0;
     d.kills = 0;
     d.directory = seed % 3 != 0;
     snprintf(d.glob, sizeof d.glob, seed % 3 == 1 ? "app" : "app*");
