@@ -340,14 +340,22 @@ static struct entry *copy_of(struct trail *s, const struct look *l, const struct
     return NULL;
 }
 
-/* When the file was born that has the followed name now; 0: it is x, or that isn't known. */
-static uint64_t birth_of_next(const struct look *l, const struct file *x) {
+/* When the first file was born that got the followed name after x; 0: x has it, or that isn't
+ * known. */
+static uint64_t birth_of_next(const struct trail *s, const struct look *l, const struct file *x) {
+    uint64_t next = 0;
     for (size_t i = 0; i < l->survey.count; i++) {
         const struct entry *e = &l->survey.entry[i];
         if (e->newest && same_base(x, e))
-            return e->inode == x->inode && e->device == x->device ? 0 : birth_of_path(e->path);
+            next = e->inode == x->inode && e->device == x->device ? 0 : birth_of_path(e->path);
     }
-    return 0;
+    for (size_t i = 0; i < s->count && next != 0; i++) {
+        const struct file *y = s->files[i];
+        if (y->was_followed && y->birth > x->birth && y->birth < next && y->base != NULL &&
+            strcmp(y->base, x->base) == 0)
+            next = y->birth;
+    }
+    return next;
 }
 
 /* The followed file has the bytes before the position, but they prove little: was it copied and
@@ -356,7 +364,7 @@ static uint64_t birth_of_next(const struct look *l, const struct file *x) {
  * from that one. */
 static struct entry *copied_unseen(struct trail *s, const struct look *l, struct file *x,
                                    bool *unread) {
-    uint64_t next = birth_of_next(l, x);
+    uint64_t next = birth_of_next(s, l, x);
     for (size_t i = 0; i < x->rank; i++) { /* it is older in the order */
         struct entry *e = &l->survey.entry[i];
         if (e->kind != ENTRY_ROTATED || e->file != NULL || !same_base(x, e) ||
@@ -465,6 +473,7 @@ bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
         return false;
     }
     x->called = e->kind;
+    x->was_followed = e->kind == ENTRY_LIVE;
     x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
     x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
     x->tail.seen_size = UINT64_MAX;
@@ -581,6 +590,7 @@ static void see_names(struct trail *s, struct look *l) {
             continue;
         e->file = x;
         x->called = e->kind;
+        x->was_followed |= e->kind == ENTRY_LIVE;
         x->size = e->size;
         x->mtime = e->mtime;
         x->rank = (size_t)(e - l->survey.entry);

@@ -122,6 +122,7 @@ struct file {
     char *path;             /* the last name known */
     char *base;             /* the followed name that it belongs to; NULL: none */
     enum entry_kind called; /* the kind of that name */
+    bool was_followed;      /* it has had a followed name since this source began to read it */
     bool known;             /* device, inode and birth are those of the file */
     dev_t device;
     ino_t inode;

@@ -156,6 +156,7 @@ static struct file *begin(struct trail *s, struct entry *e, struct file *with, u
         return NULL;
     }
     x->called = e->kind;
+    x->was_followed = e->kind == ENTRY_LIVE;
     x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
     x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
     x->size = e->size;
@@ -208,6 +209,7 @@ static void continue_in(struct trail *s, struct file *x, struct entry *e, uint64
     rest->tail.pos.ident = copy.tail.pos.ident;
     rest->tail.pos.mtime = copy.tail.pos.mtime;
     rest->called = copy.called;
+    rest->was_followed = copy.was_followed;
     rest->place = copy.place;
     rest->aside_ns = copy.aside_ns;
     rest->size = copy.size;
