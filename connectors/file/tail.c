@@ -158,6 +158,22 @@ bool tail_has_lines(const struct tail *t) {
     return t->file != NULL && t->next != t->end;
 }
 
+int tail_lines_match(struct tail *t) {
+    const uint8_t *real = t->chunk[0].buf + t->chunk[0].len; /* a line end is added behind */
+    const uint8_t *end = t->end < real ? t->end : real;
+    uint8_t now[TAIL_WINDOW];
+    uint64_t at = t->file->pos.at;
+    for (const uint8_t *p = t->next; p < end;) {
+        size_t n = (size_t)(end - p) < sizeof now ? (size_t)(end - p) : sizeof now;
+        ssize_t got = content_read(&t->file->content, now, n, at);
+        if (got != (ssize_t)n || memcmp(now, p, n) != 0)
+            return got < 0 ? -1 : 0;
+        p += n;
+        at += n;
+    }
+    return 1;
+}
+
 /* ---- reading */
 
 static int room(struct chunk *c, size_t cap, pawl_fault *f) {

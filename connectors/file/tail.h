@@ -141,6 +141,8 @@ int tail_fill(struct tail *t, pawl_source_batch *out, size_t max_records, size_t
               pawl_fault *f);
 /* Lines are in memory that weren't given yet. */
 bool tail_has_lines(const struct tail *t);
+/* Has the file still the lines that are in memory? -1 with errno: it can't be read. */
+int tail_lines_match(struct tail *t);
 /* Does the content have the bytes before the position? -1 with errno: it can't be read. */
 int tail_matches(struct content *c, const struct tail_position *p);
 

@@ -240,11 +240,19 @@ static bool changed_since_look(const struct file *x) {
 /* Reads lines of x, and gives them. The bytes before the position prove little in the first
  * TAIL_WINDOW bytes of a file: it may have been copied and truncated since the last look, and these
  * be its next lines. So there they are read into memory first, and given after a look that is
- * younger than they are. */
+ * younger than they are, if the file still has them: else a copy of it, which is a file of its own
+ * since then, may have them. */
 static int read_lines(struct trail *s, struct file *x, pawl_source_batch *out, size_t max_records,
                       size_t max_bytes, pawl_fault *f) {
-    if (x->tail.pos.at < TAIL_WINDOW && !tail_has_lines(s->tail) && x->place == PLACE_LIVE &&
-        s->set.follow) {
+    bool proven = x->tail.pos.at >= TAIL_WINDOW || x->place != PLACE_LIVE || !s->set.follow;
+    if (!proven && tail_has_lines(s->tail)) {
+        int same = tail_lines_match(s->tail);
+        if (same <= 0) {
+            trail_stop_reading(s, x);
+            s->again = true;
+            return same < 0 ? PAWL_RETRY : PAWL_DONE;
+        }
+    } else if (!proven) {
         int rc = tail_fill(s->tail, out, max_records, max_bytes, f);
         if (rc != PAWL_DONE || out->item != NULL || !tail_has_lines(s->tail))
             return rc;

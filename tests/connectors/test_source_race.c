@@ -121,6 +121,9 @@ static void take(char step) {
         assert_int_equal(rename(at("app"), at("app~")), 0);
         copy("app~", "app");
         break;
+    case 'k': /* it keeps another name */
+        assert_int_equal(link(at("app"), at("app~")), 0);
+        break;
     case 'p': /* replaced by a longer copy */
         copy("app", "t");
         write_lines("t", 2);
@@ -267,6 +270,7 @@ static const struct scenario {
     {"replaced by a longer copy", "W", "", "pPw"},
     {"an empty one edited, then copied", "w", "rn", "eowcTw"},
     {"edited, replaced and copied", "W", "", "ewpPcTw"},
+    {"an empty one linked, replaced twice", "w", "rn", "kpPpPrnw"},
 };
 
 static const char *const kinds[] = {"file", "dir app", "dir app*"};
@@ -398,6 +402,13 @@ static int try_some(int number, int kind, int calls) {
     return tried;
 }
 
+/* Places that failed once, each for a reason of its own. */
+static const struct {
+    int number, kind, k, stride;
+} failed[] = {
+    {0, 2, 60, 2}, {5, 2, 25, 2}, /* lines in memory were given, and their copy was read as well */
+};
+
 static void each_place(void **state) {
     (void)state;
     int number, kind, k, stride, tried = 0;
@@ -407,8 +418,10 @@ static void each_place(void **state) {
         (void)try(number, kind, k, stride);
         return;
     }
+    for (size_t i = 0; i < sizeof failed / sizeof *failed; i++)
+        (void)try(failed[i].number, failed[i].kind, failed[i].k, failed[i].stride);
     for (number = 0; number < (int)(sizeof scenarios / sizeof *scenarios); number++)
-        for (kind = 0; kind < (strchr(scenarios[number].steps, 'e') != NULL ? 2 : 3); kind++) {
+        for (kind = 0; kind < (strpbrk(scenarios[number].steps, "ek") != NULL ? 2 : 3); kind++) {
             /* a glob that matches backups: a backup may come twice, with a warning */
             int calls = try(number, kind, K_MAX + 1, 0);
             if (one != NULL)

@@ -139,6 +139,8 @@ MUTANTS = [
     ("short-backup-is-another-file", "PAWL-3", "connectors/file/trail_twin.c",
      "sure ? TWIN_KEPT : backup ? TWIN_RENAMED : TWIN_IN_PLACE;",
      "sure ? TWIN_KEPT : backup ? TWIN_IN_PLACE : TWIN_IN_PLACE;"),
+    ("lines-in-memory-not-compared", "PAWL-3", "connectors/file/trail_read.c",
+     "int same = tail_lines_match(s->tail);", "int same = tail_lines_match(s->tail) >= -1;"),
     ("little-proves-a-new-file", "PAWL-15", "connectors/file/trail_policy.c",
      "TWIN_WHOLE, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN_AGAIN,",
      "TWIN_WHOLE, TWIN_RENAMED, SETTLED_ANY}, NEW_BEGIN,"),
