@@ -67,6 +67,10 @@ truncated_and_filled_past() {
 all_deleted() { sql "DELETE FROM ev"; more; }
 last_deleted() { sql "DELETE FROM ev WHERE body = 'd'"; sleep 0.1; more; }
 first_deleted_and_vacuumed() { sql "DELETE FROM ev WHERE body = 'a'"; vacuum_full; }
+sequence_set_back_below_a_row_that_stays() {
+    sql "DELETE FROM ev WHERE body <> 'a'; ALTER SEQUENCE ev_id_seq RESTART WITH 2"
+    more
+}
 sequence_set_back() { sql "DELETE FROM ev; ALTER SEQUENCE ev_id_seq RESTART"; more; }
 made_anew() { sql "DROP TABLE ev; CREATE TABLE ev (id serial PRIMARY KEY, body text)"; more; }
 updated() { sql "UPDATE ev SET id = id WHERE true"; more; }
@@ -84,6 +88,7 @@ other_columns              ok   a b c d e f
 truncated_and_restarted    said its numbers began anew
 truncated_and_filled_past  said its numbers began anew
 sequence_set_back          said its numbers began anew
+sequence_set_back_below_a_row_that_stays said its numbers began anew
 made_anew                  said the position is of another table: its oid was
 TABLE
 }

@@ -134,9 +134,11 @@ static const struct upgrade_case {
     {"killed in the first batch", 0, "batch-written"},
 };
 
-/* Its position wasn't asked for, so the target has none, or one that stands still. */
-static struct fixture *delivered_by_an_older_version(int kind, uint32_t count) {
+/* Its position wasn't asked for, so the target has none, or one that stands still. `kept`: what it
+ * kept of the target. */
+static struct fixture *delivered_by_an_older_version(int kind, uint32_t count, const char *kept) {
     struct fixture *f = new_fixture(kind);
+    strcpy(f->target->identity, kept);
     f->config.hooks.report = note;
     f->config.batch_records = 10;
     add(f);
@@ -144,7 +146,7 @@ static struct fixture *delivered_by_an_older_version(int kind, uint32_t count) {
     for (uint32_t n = 0; n < count; n += 10)
         assert_int_equal(pawl_sink_step(f->sink), 0);
     close_all(f);
-    strcpy(f->target->identity, "id=1");
+    strcpy(f->target->identity, kept[0] != 0 ? "id=1 position=kept" : "id=1");
     f->position = true;
     reports[0] = 0;
     return f;
@@ -152,11 +154,12 @@ static struct fixture *delivered_by_an_older_version(int kind, uint32_t count) {
 
 static void an_upgrade_may_fail_anywhere(void **state) {
     (void)state;
-    static const int kinds[] = {PAWL_SINK_TWO_PHASE, PAWL_SINK_IDEMPOTENT};
-    for (size_t i = 0; i < 2 * sizeof upgrade_cases / sizeof upgrade_cases[0]; i++)
+    static const int kinds[] = {PAWL_SINK_TWO_PHASE, PAWL_SINK_IDEMPOTENT, PAWL_SINK_IDEMPOTENT};
+    static const char *const kept[] = {"", "", "id=1"}; /* the last: an identity, and no position */
+    for (size_t i = 0; i < 3 * sizeof upgrade_cases / sizeof upgrade_cases[0]; i++)
         for (uint64_t stands = 0; stands < 2; stands++) {
-            const struct upgrade_case *c = &upgrade_cases[i / 2];
-            struct fixture *f = delivered_by_an_older_version(kinds[i % 2], 20);
+            const struct upgrade_case *c = &upgrade_cases[i / 3];
+            struct fixture *f = delivered_by_an_older_version(kinds[i % 3], 20, kept[i % 3]);
             f->target->position = stands == 0 ? UINT64_MAX : 10;
             f->target->retry_in = c->retry_in;
             if (c->killed_at != NULL)
@@ -177,18 +180,45 @@ static void an_upgrade_may_fail_anywhere(void **state) {
 /* What an upgrade allows is not that another target is taken. */
 static void an_upgraded_target_is_known(void **state) {
     (void)state;
-    struct fixture *f = delivered_by_an_older_version(PAWL_SINK_IDEMPOTENT, COUNT);
-    f->target->position = UINT64_MAX;
-    open_log(f);
-    add(f);
-    assert_true(drive(f) >= 0);
-    close_all(f);
-    strcpy(f->target->identity, "id=2");
-    open_log(f);
-    add(f);
-    assert_int_equal(drive(f), PAWL_PROCESSOR);
-    assert_non_null(strstr(status(f).message, "id was 1 and is 2"));
-    free_fixture(f);
+    static const char *const kept[] = {"", "id=1"};
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture *f = delivered_by_an_older_version(PAWL_SINK_IDEMPOTENT, COUNT, kept[i]);
+        f->target->position = UINT64_MAX;
+        open_log(f);
+        add(f);
+        assert_true(drive(f) >= 0);
+        close_all(f);
+        strcpy(f->target->identity, "id=2");
+        open_log(f);
+        add(f);
+        assert_int_equal(drive(f), PAWL_PROCESSOR);
+        assert_non_null(strstr(status(f).message, "id was 1 and is 2"));
+        free_fixture(f);
+    }
+}
+
+/* The position that an upgrade begins counts from then on, and what a transactional sink lacks was
+ * never begun. */
+static void a_position_that_was_begun_counts(void **state) {
+    (void)state;
+    static const int kinds[] = {PAWL_SINK_TRANSACTIONAL, PAWL_SINK_IDEMPOTENT};
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture *f = delivered_by_an_older_version(kinds[i], 20, "id=1");
+        if (kinds[i] == PAWL_SINK_IDEMPOTENT) {
+            f->target->position = UINT64_MAX;
+            open_log(f);
+            add(f);
+            assert_true(drive(f) >= 0);
+            assert_non_null(strstr(reports, "known from now on"));
+            close_all(f);
+        }
+        f->target->position = UINT64_MAX;
+        open_log(f);
+        add(f);
+        assert_int_equal(drive(f), PAWL_PROCESSOR);
+        assert_non_null(strstr(status(f).message, "the target has no position for in/0"));
+        free_fixture(f);
+    }
 }
 
 /* ---- positions that went back */
@@ -264,6 +294,7 @@ int main(void) {
         cmocka_unit_test(another_target_is_noticed),
         cmocka_unit_test(an_upgrade_may_fail_anywhere),
         cmocka_unit_test(an_upgraded_target_is_known),
+        cmocka_unit_test(a_position_that_was_begun_counts),
         cmocka_unit_test(targets_with_a_position_that_went_back),
         cmocka_unit_test(delivered_again_to_the_end),
     };

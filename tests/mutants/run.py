@@ -39,7 +39,8 @@ C_TESTS = [
     "committers", "recent_reads", "retention", "edges", "scars", "other_history", "features", "any",
     "lock_free_io", "catalog", "sink_runtime", "fence", "split", "decompress", "source_packed",
     "source_text", "sink_file_lost", "age", "keys", "forged_frames",
-    "failed_processor", "decoders", "seam_calls", "feeds", "frame", "syslog_parse", "source_socket", "source_syslog",
+    "failed_processor", "decoders", "seam_calls",
+    "feeds", "frame", "syslog_parse", "source_socket", "source_syslog",
     "source_tls", "net_peer", "listen", "log_plants",
 ]
 FUZZ_TESTS = ["fuzz_forged_open", "fuzz_forged_check", "fuzz_forged_repair"]  # their corpora

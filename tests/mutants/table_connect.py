@@ -36,6 +36,7 @@ CATCHERS = [
     ("connectors/exec/", ["children", "sink_exec", "fence", "processor_make", "fence_kill", "every_fault"]),
     ("connectors/sqlite/place", ["plants", "sink_sqlite", "sink_sqlite_replaced", "every_fault"]),
     ("connectors/sqlite/", ["sink_sqlite", "sink_sqlite_replaced", "every_fault"]),
+    ("connectors/postgres/identity", ["sink_postgres_replaced", "source_postgres_replaced"]),
     ("connectors/postgres/source_", ["source_postgres", "source_postgres_replaced"]),
     ("connectors/postgres/", ["sink_postgres", "sink_postgres_replaced", "sink_postgres_kill",
                               "source_postgres"]),
@@ -49,6 +50,40 @@ CATCHERS = [
 ]
 
 MUTANTS = [
+    # ---- PostgreSQL
+    ("idempotent-rows-without-position", "PAWL-15", "connectors/postgres/sink_postgres.c",
+     "if (outcome == PAWL_DONE && pg_positions(s))\n        outcome = move_position(s, b, f);",
+     "if (outcome == PAWL_DONE && s->kind != PAWL_SINK_IDEMPOTENT)\n"
+     "        outcome = move_position(s, b, f);"),
+    ("position-moved-from-anywhere", "PAWL-4", "connectors/postgres/sink_postgres.c",
+     "THE_ROW \" AND position = $6\" THE_TABLE, 9", "THE_ROW \" AND $6 <> ''\" THE_TABLE, 9"),
+    ("rows-into-a-table-made-anew", "PAWL-15", "connectors/postgres/sink_postgres.c",
+     "#define THE_TABLE \" AND $7::regclass::oid = $8::oid\"",
+     "#define THE_TABLE \" AND $7::regclass::oid <> 0 AND $8::oid <> 0\""),
+    ("batch-rolled-back-by-hand-taken-for-done", "PAWL-6", "connectors/postgres/sink_postgres.c",
+     "strcmp(pg_state(), \"42704\") == 0)\n        return PAWL_GONE;",
+     "strcmp(pg_state(), \"42704\") == 0)\n        return PAWL_DONE;"),
+    ("committed-batch-taken-for-gone", "PAWL-6", "connectors/postgres/sink_postgres.c",
+     "return at >= b->to ? PAWL_DONE", "return at > b->to ? PAWL_DONE"),
+    ("former-session-not-waited-for", "PAWL-15", "connectors/postgres/sink_postgres_open.c",
+     "\"SELECT pg_advisory_lock(hashtextextended($1, 0))\", 1,",
+     "\"SELECT pg_advisory_lock_shared(hashtextextended($1, 0))\", 1,"),
+    ("tab-in-a-value-unescaped", "PAWL-15", "connectors/postgres/sink_postgres_rows.c",
+     "['\\t'] = 't'", "['\\v'] = 'v'"),
+    ("table-left-out-of-the-identity", "PAWL-15", "connectors/postgres/identity_postgres.c",
+     "1, &table, &r, f);\n    if (outcome == PAWL_DONE)\n        snprintf(out",
+     "1, &table, &r, f);\n    if (outcome == PAWL_DONE && PQsetvalue(r, 0, 1, (char *)\"0\", 1))\n"
+     "        snprintf(out"),
+    ("rows-of-running-transactions-read", "PAWL-15", "connectors/postgres/source_postgres.c",
+     "\"pg_snapshot_xmin(pg_current_snapshot())\"", "\"pg_snapshot_xmax(pg_current_snapshot())\""),
+    ("rows-of-one-value-cut", "PAWL-15", "connectors/postgres/source_postgres.c",
+     "if (shape(s) != 1 || rows < most)", "if (shape(s) != 1 || rows <= most)"),
+    ("numbers-begun-anew-go-unnoticed", "PAWL-15", "connectors/postgres/source_postgres.c",
+     "if (!above && below)", "if (!above && below && lowest)"),
+    ("adopted-table-takes-the-old-ones-name", "PAWL-4", "connectors/postgres/source_postgres.c",
+     "if (s->have && strcmp(thing, s->thing) != 0)", "if (s->have && s->thing[0] == 0)"),
+    ("position-begun-at-any-opening", "PAWL-15", "connectors/runtime/sink_target.c",
+     "value_of(old, \"position\", 8, &len) == NULL;", "true;"),
     # ---- the sandbox
     ("sandbox-lets-ptrace-through", "PAWL-15", "cli/run/sandbox.c",
      "    {\"ptrace\", 0},\n", ""),
