@@ -80,7 +80,9 @@ void memtable_free(struct memtable *m); /* no cursor may be open */
 void memtable_clear(struct memtable *m);
 uint64_t memtable_bytes(const struct memtable *m); /* of memory that it takes, chunks included */
 uint64_t memtable_used(const struct memtable *m);  /* of these: by entries and nodes */
-uint64_t memtable_keys(const struct memtable *m);  /* tombstones included */
+/* Counts puts and clears: what an entry points to is as it was while the number is. */
+uint64_t memtable_changes(const struct memtable *m);
+uint64_t memtable_keys(const struct memtable *m); /* tombstones included */
 
 /* The newest change of the key; NULL: none. */
 const struct mem_entry *memtable_get(const struct memtable *m, const void *key, size_t key_len);

@@ -47,7 +47,8 @@ struct inner {
 
 struct memtable_body {
     struct node *root;
-    uint64_t stamp; /* changes whenever keys move to other places */
+    uint64_t stamp;   /* changes whenever keys move to other places */
+    uint64_t changes; /* puts and clears */
     struct arena arena;
     uint64_t keys;
     uint32_t inners;
@@ -71,12 +72,15 @@ static inline uint64_t key_prefix(const uint8_t *key, size_t len, size_t skip) {
 
 /* How many of the 63 ascending numbers are below x. */
 static inline uint32_t numbers_below(const uint64_t *p, uint64_t x) {
-    uint32_t i = p[31] < x ? 32 : 0;
-    i += p[i + 15] < x ? 16 : 0;
-    i += p[i + 7] < x ? 8 : 0;
-    i += p[i + 3] < x ? 4 : 0;
-    i += p[i + 1] < x ? 2 : 0;
-    return i + (p[i] < x);
+    const uint64_t *at =
+        p; /* a branch guesses, and so fetches, the next line before this one came */
+    at = at[31] < x ? at + 32 : at;
+    at = at[15] < x ? at + 16 : at;
+    at = at[7] < x ? at + 8 : at;
+    at = at[3] < x ? at + 4 : at;
+    at = at[1] < x ? at + 2 : at;
+    at = at[0] < x ? at + 1 : at;
+    return (uint32_t)(at - p);
 }
 
 /* memcmp() of two keys, of which the first `from` bytes are equal or missing in both. */
@@ -101,8 +105,8 @@ uint32_t node_find_equal(const struct node *n, uint32_t i, uint64_t x, const uin
 int node_compare_skip(const struct node *n, const uint8_t *key, size_t len);
 
 /* How many keys of the node are below `key`; `found`: that many is the place of `key` itself. */
-static inline uint32_t node_find(const struct node *n, const uint8_t *key, size_t len,
-                                 bool *found) {
+__attribute__((always_inline)) static inline uint32_t
+node_find(const struct node *n, const uint8_t *key, size_t len, bool *found) {
     *found = false;
     if (n->skip > n->fence) {
         int c = node_compare_skip(n, key, len);

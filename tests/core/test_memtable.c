@@ -451,6 +451,29 @@ static void reserved_puts_cannot_fail(void **state) {
     }
 }
 
+/* Every leaf is full, and each of the changes goes into another one. */
+static void reserved_puts_split_each_leaf(void **state) {
+    (void)state;
+    struct mem mem;
+    struct memtable t;
+    char key[32];
+    mem_init(&mem, 0);
+    memtable_init(&t, &mem, NULL);
+    for (int i = 0; i < 63 * 300; i++) {
+        snprintf(key, sizeof key, "%08d", i);
+        assert_int_equal(memtable_put(&t, key, 8, STATE_PUT, 0, "v", 1, 1), 0);
+    }
+    assert_int_equal(memtable_reserve(&t, 300, 300 * 10), 0);
+    mem.cap = mem.used;
+    for (int i = 0; i < 300; i++) {
+        snprintf(key, sizeof key, "%08d+", i * 63 + 30);
+        assert_int_equal(memtable_put(&t, key, 9, STATE_PUT, 0, "v", 1, 2), 0);
+    }
+    assert_int_equal(memtable_keys(&t), 63 * 300 + 300);
+    memtable_free(&t);
+    assert_int_equal(mem.used, 0);
+}
+
 static void clearing(void **state) {
     (void)state;
     struct pair_of p;
@@ -549,6 +572,7 @@ int main(void) {
         cmocka_unit_test(cursors_among_changes),
         cmocka_unit_test(no_allocation_spoils_it),
         cmocka_unit_test(reserved_puts_cannot_fail),
+        cmocka_unit_test(reserved_puts_split_each_leaf),
         cmocka_unit_test(clearing),
         cmocka_unit_test(a_million_keys),
     };

@@ -8,8 +8,9 @@
     run.py [NAME or PATH...]        try all, or those that are named, or that are in files whose
                                     paths begin so; exit code 1 if one is not caught
 
-A fault in the core (table.py) is sought with the simulator and the test programs below; one outside
-(table_connect.py) with the tests of ctest that belong to its file.
+A fault in the core (table.py) is sought with the simulator and the test programs below; one of
+keyed state (table_state.py) or outside the core (table_connect.py) with the tests of ctest that
+belong to its file.
 """
 import glob
 import os
@@ -26,8 +27,9 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 import table  # noqa: E402
 import table_connect  # noqa: E402
+import table_state  # noqa: E402
 
-MUTANTS = table.MUTANTS + table_connect.MUTANTS
+MUTANTS = table.MUTANTS + table_state.MUTANTS + table_connect.MUTANTS
 # On a machine that does other things too; none takes more than 60 on one that doesn't. The tests of
 # ctest have limits of their own.
 LIMIT_S = 180
@@ -60,8 +62,8 @@ def core_catchers(build):
 
 
 def tests_of(path):
-    """The names of the tests of ctest for a file outside the core; None for one of the core."""
-    for prefix, names in table_connect.CATCHERS:
+    """The names of the tests of ctest that belong to a file; None for one of the core."""
+    for prefix, names in table_state.CATCHERS + table_connect.CATCHERS:
         if path.startswith(prefix):
             return names
     return None

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deliberate faults in keyed state (state/), as those of table.py, and the tests of ctest that are to
+catch them, by the beginning of the file's path.
+"""
+
+CATCHERS = [
+    ("state/digest", ["digest"]),
+    ("state/memtable", ["memtable"]),
+    ("state/merge", ["state_merge"]),
+]
+
+MUTANTS = [
+    # ---- the memory table
+    ("version-of-a-snapshot-overwritten", "PAWL-3", "state/memtable.c",
+     "        if (s->lsn < next)\n            return true;",
+     "        if (s->lsn > next)\n            return true;"),
+    ("reservation-without-nodes", "PAWL-11", "state/memtable.c",
+     " + tree_insert_bytes(m, changes)", ""),
+    ("separator-given-back", "PAWL-3", "state/memtable.c",
+     "    if (!e->separator)\n", ""),
+    ("cursor-left-behind-by-a-split", "PAWL-3", "state/memtable_split.c",
+     "            c->index -= left->n.count;\n", ""),
+    # ---- the digest
+    ("digest-without-carry", "PAWL-3", "state/digest.c",
+     "    d->high += h.high + (d->low < h.low);", "    d->high += h.high;"),
+    # ---- merges
+    ("tombstone-hides-nothing", "PAWL-3", "state/merge.c",
+     "        TRY(pass(m));\n    }\n    m->stands = false;",
+     "        TRY(move_source(m, 0));\n    }\n    m->stands = false;"),
+    ("expired-seen-in-its-last-millisecond", "PAWL-3", "state/merge.c",
+     "p->expiry_ms <= m->o.now_ms", "p->expiry_ms < m->o.now_ms"),
+    ("source-error-taken-for-its-end", "PAWL-15", "state/merge.c",
+     "    m->error = rc;\n", ""),
+    ("pair-of-another-partition", "PAWL-3", "state/merge.c",
+     "memcmp(pair->key, m->o.prefix, cut) != 0))", "0))"),
+]
