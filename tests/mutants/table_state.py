@@ -7,6 +7,7 @@ CATCHERS = [
     ("state/digest", ["digest"]),
     ("state/memtable", ["memtable"]),
     ("state/merge", ["state_merge"]),
+    ("state/policy", ["state_policy"]),
 ]
 
 MUTANTS = [
@@ -33,4 +34,11 @@ MUTANTS = [
      "    m->error = rc;\n", ""),
     ("pair-of-another-partition", "PAWL-3", "state/merge.c",
      "memcmp(pair->key, m->o.prefix, cut) != 0))", "0))"),
+    # ---- which runs are merged
+    ("tombstone-dropped-too-early", "PAWL-3", "state/policy.c",
+     ".drops = first + count == runs_count}", ".drops = true}"),
+    ("tier-of-runs-that-are-no-neighbours", "PAWL-3", "state/policy.c",
+     "runs[i + n].level == runs[i].level", "runs[i + n].level <= 1"),
+    ("waste-stays", "PAWL-11", "state/policy.c",
+     "add(r->made_ms, l->drop_within_ms) <= l->now_ms", "add(r->made_ms, l->drop_within_ms) == 0"),
 ]
