@@ -7,8 +7,9 @@
  *   filter.c      filters of keys
  *   cache.c       blocks in memory, shared by all runs of a store
  *   run_write.c   writes a run from pairs in ascending order
- *   run_read.c    opens a run, gets a pair, verifies the whole
+ *   run_read.c    opens a run, gets a pair
  *   run_iter.c    a cursor over a run, both ways
+ *   run_verify.c  checks every byte of a run
  *
  * A run is there if a commit in the log names it. Its file is written in this order: a header that
  * says "unfinished", synced; the blocks, synced; the header, synced; the directory, synced. So a
@@ -162,7 +163,7 @@ PAWL_CHECKED int run_cursor_prev(struct run_cursor *c);
  * and value live until the cursor moves or closes. */
 const struct state_pair *run_cursor_pair(const struct run_cursor *c);
 
-/* ---- verifying (run_read.c) */
+/* ---- verifying (run_verify.c) */
 
 /* One damaged place. The keys between which it lies: what the damage may hide is greater than
  * `after` and not greater than `upto`. A length of 0: from the first key, or up to the last. */
@@ -176,8 +177,8 @@ struct run_damage {
 };
 /* Reads and checks every byte of the file: hashes, order, what the index and the filters say of the
  * data, the sums in the header. Calls `fn` (NULL is allowed) for each damaged place and goes on
- * behind it. Returns 0 (whole), DAMAGED (fn was called at least once), MEMORY; what `fn` returns if
- * that isn't 0 ends it and is returned. */
+ * after it. Returns 0 (whole), DAMAGED (fn was called at least once), MEMORY; a negative result of
+ * `fn` ends it and is returned. */
 PAWL_CHECKED int run_verify(struct run_file *r, int (*fn)(void *arg, const struct run_damage *d),
                             void *arg);
 

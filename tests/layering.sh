@@ -29,8 +29,8 @@ lines_of() {
 }
 ours=(wal recovery state pipeline processors connectors cli examples bench)
 
-# Headers of the C library that make no system call; the only ones above the seam in wal/, recovery/,
-# state/ and pipeline/.
+# Headers of the C library that make no system call; the only ones above the seam in wal/,
+# recovery/, state/ and pipeline/.
 pure='assert|ctype|errno|inttypes|limits|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string'
 
 # includes FILE: its includes, one a line, as "name" or <name>
@@ -130,7 +130,8 @@ check_tree() {
 
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
-mkdir -p "$work"/{wal/seam,recovery,state,pipeline,processors,connectors/{text,file,net,runtime},cli/{run,crashtest},examples,bench/peers}
+mkdir -p "$work"/{wal/seam,recovery,state,pipeline,processors} \
+    "$work"/{connectors/{text,file,net,runtime},cli/{run,crashtest},examples,bench/peers}
 touch "$work/examples/notes.txt"
 
 plant() { # plant FILE LINE: a file with that one line

@@ -65,6 +65,8 @@ struct frame_key {
     uint64_t mask; /* of what is shown in place of a hash */
     uint8_t secret[KEY_SECRET_SIZE];
 };
+/* What the hashes under a key of KEY_SIZE bytes depend on. */
+void frame_key_expand(const uint8_t key[KEY_SIZE], struct frame_key *out);
 uint64_t frame_hash(const void *data, size_t len, const struct frame_key *key);
 /* of all pieces, one after the other */
 uint64_t frame_hash_pieces(const struct piece *pieces, uint32_t count, const struct frame_key *key);

@@ -13,7 +13,7 @@ static uint8_t *key_in(struct features *f, enum which_key which) {
 
 /* Word i of the secret is the hash of the key with the seed i; the word after the last is the
  * mask. */
-static void expand(const uint8_t key[KEY_SIZE], struct frame_key *out) {
+void frame_key_expand(const uint8_t key[KEY_SIZE], struct frame_key *out) {
     out->keyed = true;
     out->seed = 0;
     for (uint32_t i = 0; i < KEY_SECRET_SIZE / 8; i++)
@@ -29,7 +29,7 @@ bool segment_key(const struct segment_header *h, enum which_key which, struct fr
     bool keyed = which == KEY_OWN ? segment_keyed(h) : !all_zero(key, KEY_SIZE);
     memset(out, 0, sizeof *out);
     if (keyed)
-        expand(key, out);
+        frame_key_expand(key, out);
     else
         out->seed = format_hash(h->log_id, sizeof h->log_id, 0);
     return true;

@@ -113,7 +113,7 @@ MUTANTS = [
     ("directory-hash-unchecked", "PAWL-2", "wal/format_frame.c",
      "    if (frame_hash(dir, dir_len, key) != h->dir_hash)\n        return FRAME_BAD_DIR;\n", ""),
     ("key-left-out", "PAWL-2", "wal/format_key.c",
-     "    if (keyed)\n        expand(key, out);", "    if (keyed && which > KEYS)\n        expand(key, out);"),
+     "    if (keyed)\n        frame_key_expand(key, out);", "    if (keyed && which > KEYS)\n        frame_key_expand(key, out);"),
     ("key-made-of-what-is-shown", "PAWL-2", "wal/wal_prepare.c",
      "rc = io->ops->random(io, sh.features.carried, (size_t)KEYS * KEY_SIZE);",
      "for (size_t i = 0; i < 2 * (size_t)KEYS; i++)\n            memcpy(sh.features.carried + i * 16, sh.log_id, 16);"),
