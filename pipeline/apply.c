@@ -186,12 +186,16 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
                 TRY(lost_stream(t, e.stream, e.partition));
             }
             TRY(lost ? reach_position(t, h, &e) : check_end(t, h, &e));
+            if (lost && e.from != 0)
+                state_doubt(t, e.processor, e.partition);
             TRY(tables_set_position(t, e.processor, e.stream, e.partition, e.to));
             continue;
         }
         if (p->offset != e.from && !(lost && e.from > p->offset))
             return damaged(h, "an interval does not begin where the one before ended");
         TRY(lost ? reach_position(t, h, &e) : check_end(t, h, &e));
+        if (p->offset != e.from)
+            state_doubt(t, e.processor, e.partition);
         assert(p->offset <= e.to); /* PAWL-4: a position only grows */
         p->offset = e.to;
     }
@@ -286,7 +290,9 @@ static int apply_run(struct tables *t, const struct frame_header *h, const uint8
     case RUN_SINKS:
         return apply_sinks(t, h, r, data, lost);
     case RUN_STATE:
+        return state_apply_changes(t, h, r, data, lost);
     case RUN_CATALOG:
+    case RUN_TABLES:  /* applied before */
     case RUN_ORIGINS: /* the audit reads it, no table does */
         return 0;
     default:
@@ -305,6 +311,13 @@ static int apply_commit(struct tables *t, const struct frame_header *h, const ui
         frame_run(frame, h, i, &r, &data);
         TRY(apply_catalog(t, h, &r, data, lost));
         t->ids.changes += r.count;
+    }
+    /* then the tables that belong to those processors */
+    for (uint32_t i = 0; i < h->runs; i++) {
+        if (frame_run_type(frame, i) != RUN_TABLES)
+            continue;
+        frame_run(frame, h, i, &r, &data);
+        TRY(state_apply_tables(t, h, &r, data, lost));
     }
     for (uint32_t i = 0; i < h->runs; i++) {
         frame_run(frame, h, i, &r, &data);
@@ -403,8 +416,10 @@ static int load_entry(struct tables *t, const struct run *r, const uint8_t *data
     case RUN_C_IDS: /* the last run: no row has such an id */
         if (!c_ids_decode(data, r->len, at, &e.ids))
             return 0;
+        if (e.ids.table == 0)
+            e.ids.table = 1;
         if (e.ids.stream < t->ids.stream || e.ids.producer < t->ids.producer ||
-            e.ids.processor < t->ids.processor)
+            e.ids.processor < t->ids.processor || e.ids.table < t->ids.table)
             rc = fail(PAWL_DAMAGED, "a checkpoint's next ids are used already");
         t->ids = e.ids;
         t->counted = true;
@@ -422,11 +437,12 @@ static int load_run(struct tables *t, const struct frame_header *h, const struct
                     const uint8_t *data) {
     if (r->type == RUN_CLOCK)
         return 0; /* tables_apply() has it */
-    if ((r->type < RUN_C_STREAMS || r->type > RUN_C_SPANS) && r->type != RUN_C_IDS)
+    bool state = state_loads(r->type);
+    if ((r->type < RUN_C_STREAMS || r->type > RUN_C_SPANS) && r->type != RUN_C_IDS && !state)
         return skip_run(h, r);
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count; i++) {
-        int rc = load_entry(t, r, data, &at);
+        int rc = state ? state_load_entry(t, r, data, &at) : load_entry(t, r, data, &at);
         if (rc <= 0)
             return rc < 0 ? rc : damaged(h, "a checkpoint entry does not fit its run");
     }
@@ -450,7 +466,7 @@ static int load_runs(struct tables *t, const struct frame_header *h, const uint8
     }
     if (t->span_count != 0 && t->spans[t->span_count - 1].segment > h->lsn / t->segment_size)
         return damaged(h, "a later segment refers to older ones");
-    return 0;
+    return state_check_loaded(t, h);
 }
 
 /* Keeps the partitions' first offsets, which no checkpoint holds. */
@@ -465,7 +481,7 @@ static void keep_firsts(struct tables *t, const struct tables *old) {
 }
 
 /* A checkpoint replaces the tables. */
-static int load(struct tables *t, const struct frame_header *h, const uint8_t *frame) {
+static int load(struct tables *t, const struct frame_header *h, const uint8_t *frame, bool lost) {
     struct tables old = *t;
     tables_init(t, old.mem, old.segment_size);
     t->commits = old.commits;
@@ -481,6 +497,7 @@ static int load(struct tables *t, const struct frame_header *h, const uint8_t *f
     int rc = load_runs(t, h, frame);
     t->counts = counts_encode(t->ids.commits, t->ids.changes);
     keep_firsts(t, &old);
+    state_loaded(t, &old, h->lsn, lost);
     tables_free(&old);
     return rc;
 }
@@ -501,7 +518,7 @@ static int apply(struct tables *t, const struct frame_header *h, const uint8_t *
     if (!lost_nothing(t, h))
         TRY(lost_judge(t, h, frame, lost || !t->begun));
     if (h->kind == FRAME_CHECKPOINT)
-        TRY(load(t, h, frame));
+        TRY(load(t, h, frame, lost));
     else if (h->kind == FRAME_COMMIT)
         TRY(apply_commit(t, h, frame, lost));
     else

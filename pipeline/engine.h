@@ -416,8 +416,9 @@ struct pawl_tx {
     bool takeover; /* `sequence` announces a new holder and covers no sequence */
     /* a catalog change that only new input needs: it must not use a full log's reserve */
     bool for_input;
-    struct bytes catalog, sinks;
-    uint32_t catalog_count, sink_count;
+    struct bytes catalog, tables, sinks;
+    uint32_t catalog_count, table_count, sink_count;
+    int32_t state_runs;    /* by how many its changes of tables add to the files of state */
     uint32_t decisions;    /* of the entries of sinks, those that open one */
     uint64_t tables_bytes; /* what its catalog changes and decisions add to a checkpoint */
     /* What the records were read from: entries encoded so far, and the number of records that they
@@ -537,6 +538,8 @@ void tx_reset(struct pawl_tx *tx);
  * there. */
 PAWL_CHECKED int tx_finish_all(struct pawl_tx *tx, uint32_t processor);
 PAWL_CHECKED int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e);
+/* Under the lock. Before a flush, it adds what the flush doesn't make good: TABLE_LOST. */
+PAWL_CHECKED int tx_add_table(struct pawl_tx *tx, const struct table_entry *e);
 PAWL_CHECKED int tx_add_position(struct pawl_tx *tx, uint32_t processor, uint32_t stream,
                                  uint32_t partition, uint64_t from, uint64_t to);
 /* Under the lock: appends, and waits until it is durable. The caller frees the transaction. */

@@ -30,6 +30,7 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
         theirs.ids = j->tables.ids;
         theirs.ids.stream = stream;
     }
+    j->tables.state.replay_max = theirs.state.replay_max; /* a setting that no frame says */
     tables_drop_spans(&theirs, UINT64_MAX);
     tables_drop_spans(&j->tables, UINT64_MAX);
     if (rc == 0)
@@ -58,11 +59,29 @@ static int judge_outside(struct judge *j, const struct frame_header *h, const ui
     return h->kind == FRAME_COMMIT ? outside_commit(j->outside, h, frame, &j->tables) : 0;
 }
 
+/* Opening reads what it needs of a change; whether a commit's changes are whole and in order is
+ * judged here. */
+static int judge_state(const struct frame_header *h, const uint8_t *frame) {
+    for (uint32_t i = 0; h->kind == FRAME_COMMIT && i < h->runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(frame, h, i, &r, &data);
+        if (r.type == RUN_STATE && !state_whole(&r, data))
+            return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
+                           "the frame at LSN %llu has changes of state that are not whole, or not "
+                           "in order",
+                           (unsigned long long)h->lsn);
+    }
+    return 0;
+}
+
 static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *frame, bool lost) {
     struct judge *j = ctx;
     struct loss before = j->tables.loss;
     j->lost |= lost || h->kind == FRAME_LOST;
     int rc = judge_lost(j, h, frame);
+    if (rc == 0)
+        rc = judge_state(h, frame);
     bool after = j->lost || !j->tables.begun;
     if (h->kind == FRAME_CHECKPOINT) {
         if (rc == 0 && !after)

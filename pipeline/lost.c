@@ -16,8 +16,15 @@ static void jump(uint32_t *next, uint64_t by) {
     *next = by < UINT32_MAX - *next ? *next + (uint32_t)by : UINT32_MAX;
 }
 
-/* What was lost since the frame before: the differences of the counts, if they are exact. */
-static void lose(struct tables *t, uint64_t commits, uint64_t changes, bool exact) {
+/* What was lost since the frame before the one at `lsn`: the differences of the counts, if they are
+ * exact. */
+static void lose(struct tables *t, uint64_t lsn, uint64_t commits, uint64_t changes, bool exact) {
+    if (!exact || commits != 0) {
+        uint64_t most = t->area_bytes / TABLE_ENTRY_SIZE;
+        jump(&t->ids.table, most > commits ? most : commits);
+        jump(&t->state.next_run, most > commits ? most : commits);
+        t->lost_end = lsn;
+    }
     uint64_t most = t->area_bytes / CHANGE_SIZE_MIN;
     uint64_t ids = exact ? changes : most > changes ? most : changes;
     jump(&t->ids.stream, ids);
@@ -45,10 +52,14 @@ static void lost_frame(struct tables *t, const struct frame_header *h) {
         if (h->ids != NULL && h->ids->stream != 0 && h->ids->producer != 0 &&
             h->ids->processor != 0) {
             t->ids = *h->ids;
+            t->state.any = t->ids.table > 1;
+            t->ids.table = t->state.any ? t->ids.table : 1;
             t->counted = true;
         } else if (h->lsn > SEGMENT_HEADER_SIZE) {
-            t->ids = (struct c_ids){IDS_UNKNOWN, IDS_UNKNOWN, IDS_UNKNOWN, 0, 0};
+            t->ids = (struct c_ids){IDS_UNKNOWN, IDS_UNKNOWN, IDS_UNKNOWN, 0, 0, IDS_UNKNOWN};
         }
+        if (t->ids.table > 1)
+            t->state.next_run = IDS_UNKNOWN; /* no header says it */
         t->counts = counts_encode(t->ids.commits, t->ids.changes);
         t->past_unknown = h->lsn > SEGMENT_HEADER_SIZE;
         t->begun = true;
@@ -71,7 +82,7 @@ int lost_judge(struct tables *t, const struct frame_header *h, const uint8_t *fr
     }
     if (h->ids == NULL) {
         if (t->area_bytes != 0)
-            lose(t, 0, 0, false);
+            lose(t, h->lsn, 0, 0, false);
         t->counted = false;
         return 0;
     }
@@ -91,7 +102,7 @@ int lost_judge(struct tables *t, const struct frame_header *h, const uint8_t *fr
         return disagrees(h);
     bool exact = known && !t->area_open && (whole || t->area_bytes < COUNTS_EXACT_BYTES);
     if (known || area)
-        lose(t, commits, changes, exact);
+        lose(t, h->lsn, commits, changes, exact);
     if (!known) { /* from here on it is */
         t->ids.commits = flags >> 12 & (COUNT_COMMITS_MOD - 1);
         t->ids.changes = flags >> 24;
@@ -104,7 +115,7 @@ int lost_judge(struct tables *t, const struct frame_header *h, const uint8_t *fr
 
 void lost_at_end(struct tables *t) {
     if (t->area_bytes != 0)
-        lose(t, 0, 0, false);
+        lose(t, 0, 0, 0, false);
 }
 
 /* ---- what has lost its name */
@@ -156,6 +167,35 @@ int lost_producer(struct tables *t, uint32_t id) {
     return tables_producer(t, id) != NULL
                ? 0
                : tables_add_producer(t, id, name, lost_name(t, id, tables_find_producer, name));
+}
+
+int lost_table(struct tables *t, uint32_t id, uint32_t partition) {
+    char name[NAME_LEN_MAX + 1];
+    struct state_table *s = tables_table(t, id);
+    TRY(limit_check(LIMIT_TABLE_PARTITIONS, partition + UINT64_C(1)));
+    if (s == NULL)
+        return tables_add_table(t, &(struct table_entry){.op = TABLE_CREATE,
+                                                         .id = id,
+                                                         .partitions = partition + 1,
+                                                         .name = name,
+                                                         .name_len = (uint16_t)lost_name(
+                                                             t, id, tables_find_table, name)});
+    if (partition < s->partitions)
+        return 0;
+    if (!name_lost(s->name))
+        return fail(PAWL_DAMAGED, "a partition that its table doesn't have");
+    return tables_grow_table(t, s, partition + 1);
+}
+
+void lost_end_older_table(struct tables *t, const struct table_entry *e) {
+    char name[NAME_LEN_MAX + 1];
+    memcpy(name, e->name, e->name_len); /* table_decode() has bounded it */
+    name[e->name_len] = 0;
+    uint32_t named = tables_find_table(t, name);
+    if (named != 0)
+        tables_delete_table(t, named);
+    if (tables_table(t, e->id) != NULL)
+        tables_delete_table(t, e->id);
 }
 
 void lost_end_older(struct tables *t, const struct catalog_entry *e) {

@@ -15,7 +15,7 @@
 static int hook_checkpoint(void *ctx, struct bytes *body, struct run *runs, uint32_t *count,
                            struct c_ids *ids) {
     pawl *p = ctx;
-    *ids = p->tables.ids;
+    *ids = tables_next_ids(&p->tables);
     return tables_checkpoint(&p->tables, body, runs, count);
 }
 

@@ -11,8 +11,9 @@ void tables_init(struct tables *t, struct mem *m, uint64_t segment_size) {
     memset(t, 0, sizeof *t);
     t->mem = m;
     t->segment_size = segment_size;
-    t->ids = (struct c_ids){1, 1, 1, 0, 0};
-    for (int i = 0; i < 3; i++)
+    t->ids = (struct c_ids){1, 1, 1, 0, 0, 1};
+    t->state.next_run = 1;
+    for (int i = 0; i < 4; i++)
         lookup_init(&t->names[i], m);
     lookup_init(&t->position_lookup, m);
     lookup_init(&t->decision_lookup, m);
@@ -31,13 +32,14 @@ void tables_free(struct tables *t) {
         mem_free(t->mem, t->producers[i], sizeof *t->producers[i]);
     for (uint32_t i = 0; i < t->processor_count; i++)
         mem_free(t->mem, t->processors[i], sizeof *t->processors[i]);
+    tables_state_free(t);
     mem_free(t->mem, t->streams, t->stream_cap * sizeof(void *));
     mem_free(t->mem, t->producers, t->producer_cap * sizeof(void *));
     mem_free(t->mem, t->processors, t->processor_cap * sizeof(void *));
     mem_free(t->mem, t->positions, t->position_cap * sizeof *t->positions);
     mem_free(t->mem, t->decisions, t->decision_cap * sizeof *t->decisions);
     mem_free(t->mem, t->spans, t->span_cap * sizeof *t->spans);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         lookup_free(&t->names[i]);
     lookup_free(&t->position_lookup);
     lookup_free(&t->decision_lookup);
@@ -104,12 +106,12 @@ static uint32_t row_place(const void *rows, uint32_t count, uint32_t id) {
     return lo;
 }
 
-static void *row_find(const void *rows, uint32_t count, uint32_t id) {
+void *tables_row_find(const void *rows, uint32_t count, uint32_t id) {
     uint32_t i = row_place(rows, count, id);
     return i < count && id_at(rows, i) == id ? row_at(rows, i) : NULL;
 }
 
-/* What the three kinds differ in. */
+/* What the four kinds differ in. */
 struct kind {
     enum catalog_kind kind;
     const char *what;
@@ -144,6 +146,17 @@ static struct kind kind_of(struct tables *t, enum catalog_kind kind) {
                              &t->ids.producer,
                              LIMIT_PRODUCERS,
                              c_producer_size};
+    if (kind == KIND_TABLE)
+        return (struct kind){kind,
+                             "table",
+                             (void **)&t->state.tables,
+                             &t->state.count,
+                             &t->state.cap,
+                             sizeof(struct state_table),
+                             offsetof(struct state_table, name),
+                             &t->ids.table,
+                             LIMIT_TABLES,
+                             table_size};
     return (struct kind){kind,
                          "processor",
                          (void **)&t->processors,
@@ -184,8 +197,7 @@ static void use_id(uint32_t *next, uint32_t id) {
     assert(*next > id); /* PAWL-9: ids are never used again */
 }
 
-/* A row for an id that has none; zeros but for id and name. */
-static int row_insert(struct tables *t, enum catalog_kind kind, uint32_t id, const char *name,
+int tables_row_insert(struct tables *t, enum catalog_kind kind, uint32_t id, const char *name,
                       uint32_t name_len, void **out) {
     struct kind k = kind_of(t, kind);
     struct lookup *names = &t->names[kind - 1];
@@ -215,8 +227,7 @@ static int row_insert(struct tables *t, enum catalog_kind kind, uint32_t id, con
     return 0;
 }
 
-/* The row must be there; its memory is the caller's. */
-static void *row_remove(struct tables *t, enum catalog_kind kind, uint32_t id) {
+void *tables_row_remove(struct tables *t, enum catalog_kind kind, uint32_t id) {
     struct kind k = kind_of(t, kind);
     uint32_t i = row_place(*k.rows, *k.count, id);
     assert(i < *k.count && id_at(*k.rows, i) == id);
@@ -232,15 +243,15 @@ static void *row_remove(struct tables *t, enum catalog_kind kind, uint32_t id) {
 struct stream *tables_stream(const struct tables *t, uint32_t id) {
     if (id - 1 < t->stream_count && t->streams[id - 1]->id == id) /* asked for with every run */
         return t->streams[id - 1];
-    return row_find(t->streams, t->stream_count, id);
+    return tables_row_find(t->streams, t->stream_count, id);
 }
 
 struct producer *tables_producer(const struct tables *t, uint32_t id) {
-    return row_find(t->producers, t->producer_count, id);
+    return tables_row_find(t->producers, t->producer_count, id);
 }
 
 struct processor_row *tables_processor(const struct tables *t, uint32_t id) {
-    return row_find(t->processors, t->processor_count, id);
+    return tables_row_find(t->processors, t->processor_count, id);
 }
 
 bool tables_has_processor(const struct tables *t, uint32_t id) {
@@ -259,7 +270,7 @@ static uint32_t find_name(const struct tables *t, enum catalog_kind kind, const 
     uint32_t at, hash = name_hash(t, kind, name), best = 0;
     for (uint32_t id = lookup_first(l, hash, &at); id != LOOKUP_NONE;
          id = lookup_next(l, hash, &at))
-        if (strcmp(name_of(&k, row_find(*k.rows, *k.count, id)), name) == 0 &&
+        if (strcmp(name_of(&k, tables_row_find(*k.rows, *k.count, id)), name) == 0 &&
             (best == 0 || id < best))
             best = id;
     return best;
@@ -275,6 +286,10 @@ uint32_t tables_find_producer(const struct tables *t, const char *name) {
 
 uint32_t tables_find_processor(const struct tables *t, const char *name) {
     return find_name(t, KIND_PROCESSOR, name);
+}
+
+uint32_t tables_find_table(const struct tables *t, const char *name) {
+    return find_name(t, KIND_TABLE, name);
 }
 
 int tables_room(const struct tables *t, uint64_t bytes) {
@@ -303,7 +318,7 @@ int tables_add_stream(struct tables *t, uint32_t id, uint32_t partitions, const 
     struct partition *parts = mem_alloc(t->mem, partitions * sizeof *parts);
     if (parts == NULL)
         return fail(PAWL_MEMORY, "no memory for a stream of %u partitions", partitions);
-    int rc = row_insert(t, KIND_STREAM, id, name, name_len, &row);
+    int rc = tables_row_insert(t, KIND_STREAM, id, name, name_len, &row);
     if (rc < 0) {
         mem_free(t->mem, parts, partitions * sizeof *parts);
         return rc;
@@ -339,21 +354,21 @@ void tables_delete_stream(struct tables *t, uint32_t id) {
         tables_remove_position(t, s->positions - 1);
     t->rows_bytes -= (uint64_t)s->partitions * C_NEXT_SIZE;
     t->partition_count -= s->partitions;
-    free_stream(t, row_remove(t, KIND_STREAM, id));
+    free_stream(t, tables_row_remove(t, KIND_STREAM, id));
 }
 
 int tables_add_producer(struct tables *t, uint32_t id, const char *name, uint32_t name_len) {
     void *row;
-    return row_insert(t, KIND_PRODUCER, id, name, name_len, &row);
+    return tables_row_insert(t, KIND_PRODUCER, id, name, name_len, &row);
 }
 
 void tables_remove_producer(struct tables *t, uint32_t id) {
-    mem_free(t->mem, row_remove(t, KIND_PRODUCER, id), sizeof(struct producer));
+    mem_free(t->mem, tables_row_remove(t, KIND_PRODUCER, id), sizeof(struct producer));
 }
 
 int tables_add_processor(struct tables *t, uint32_t id, const char *name, uint32_t name_len) {
     void *row;
-    return row_insert(t, KIND_PROCESSOR, id, name, name_len, &row);
+    return tables_row_insert(t, KIND_PROCESSOR, id, name, name_len, &row);
 }
 
 void tables_forget(struct tables *t, uint32_t id) {
@@ -361,14 +376,15 @@ void tables_forget(struct tables *t, uint32_t id) {
     assert(row != NULL);
     while (row->positions != 0)
         tables_remove_position(t, row->positions - 1);
-    mem_free(t->mem, row_remove(t, KIND_PROCESSOR, id), sizeof *row);
+    tables_delete_owned(t, id);
+    mem_free(t->mem, tables_row_remove(t, KIND_PROCESSOR, id), sizeof *row);
 }
 
 int tables_rename(struct tables *t, enum catalog_kind kind, uint32_t id, const char *name,
                   uint32_t name_len) {
     char fresh[NAME_LEN_MAX + 1] = {0};
     struct kind k = kind_of(t, kind);
-    void *row = row_find(*k.rows, *k.count, id);
+    void *row = tables_row_find(*k.rows, *k.count, id);
     assert(row != NULL);
     TRY(set_name(fresh, name, name_len));
     TRY(lookup_reserve(&t->names[kind - 1], 1));

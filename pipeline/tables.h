@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * tables.h - the log's small tables: streams with next offsets, producers, processors, positions,
- * decisions, settings. Only applying frames changes them, in the same way for commit, recovery and
- * followers. Each segment's checkpoint holds them whole.
+ * decisions, settings, and what the log says of keyed state (tables_state.h). Only applying frames
+ * changes them, in the same way for commit, recovery and followers. Each segment's checkpoint holds
+ * them whole.
  */
 #ifndef PAWL_PIPELINE_TABLES_H
 #define PAWL_PIPELINE_TABLES_H
@@ -10,6 +11,7 @@
 #include "pipeline/limits.h"
 #include "pipeline/lookup.h"
 #include "pipeline/spill_refs.h"
+#include "pipeline/tables_state.h"
 #include "pipeline/work.h"
 #include "wal/error.h"
 #include "wal/format.h"
@@ -89,7 +91,8 @@ struct tables {
     uint32_t producer_count, producer_cap;
     struct processor_row **processors;
     uint32_t processor_count, processor_cap;
-    struct lookup names[3];         /* ids by name: streams, producers, processors */
+    struct state_tables state;      /* tables of keyed state, and the files that hold it */
+    struct lookup names[4];         /* ids by name: streams, producers, processors, tables */
     struct position_row *positions; /* by row; in order after tables_sort_positions() */
     uint32_t position_count, position_cap;
     bool positions_sorted;
@@ -125,6 +128,8 @@ struct tables {
     uint64_t area_bytes;
     bool area_open;
     struct loss loss; /* all that was found lost so far */
+    /* LSN of the frame after the last area that may have held commits, since the last checkpoint */
+    uint64_t lost_end;
 };
 
 /* Room for one more of `count` elements in a growing array, whose new elements are zeros. */
@@ -164,6 +169,15 @@ PAWL_CHECKED int tables_set_span(struct tables *t, uint64_t segment, uint64_t ol
 /* Removes the spans of segments below `first`, which have been dropped. */
 void tables_drop_spans(struct tables *t, uint64_t first);
 
+/* Rows of the four kinds that have an id and a name (tables.c). A row for an id that has none:
+ * zeros but for id and name. */
+PAWL_CHECKED int tables_row_insert(struct tables *t, enum catalog_kind kind, uint32_t id,
+                                   const char *name, uint32_t name_len, void **out);
+/* It must be there; its memory is the caller's. */
+void *tables_row_remove(struct tables *t, enum catalog_kind kind, uint32_t id);
+/* The row of an id in an array of pointers to rows, ascending; NULL: there is none. */
+void *tables_row_find(const void *rows, uint32_t count, uint32_t id);
+
 /* Reserves room for the most that a frame can add, so that applying it can't run out of memory.
  * Doesn't cover what its catalog changes create. */
 PAWL_CHECKED int tables_reserve(struct tables *t, uint32_t positions, uint32_t decisions);
@@ -175,6 +189,8 @@ PAWL_CHECKED int tables_apply(struct tables *t, const struct frame_header *h, co
 PAWL_CHECKED int tables_checkpoint(struct tables *t, struct bytes *body, struct run *runs,
                                    uint32_t *count);
 uint64_t tables_size(const struct tables *t); /* of its body */
+/* As they are written: a log without tables says nothing of the next one. */
+struct c_ids tables_next_ids(const struct tables *t);
 
 /* One past the newest record of a partition that is known to be durable when everything below LSN
  * `durable` is. */
@@ -183,6 +199,7 @@ struct stream *tables_stream(const struct tables *t, uint32_t id);
 uint32_t tables_find_stream(const struct tables *t, const char *name);    /* id or 0 */
 uint32_t tables_find_producer(const struct tables *t, const char *name);  /* id or 0 */
 uint32_t tables_find_processor(const struct tables *t, const char *name); /* id or 0 */
+uint32_t tables_find_table(const struct tables *t, const char *name);     /* id or 0 */
 struct producer *tables_producer(const struct tables *t, uint32_t id);
 struct processor_row *tables_processor(const struct tables *t, uint32_t id);
 bool tables_has_processor(const struct tables *t, uint32_t id);
@@ -218,7 +235,9 @@ void lost_at_end(struct tables *t);
 PAWL_CHECKED int lost_stream(struct tables *t, uint32_t id, uint32_t partition);
 PAWL_CHECKED int lost_processor(struct tables *t, uint32_t id);
 PAWL_CHECKED int lost_producer(struct tables *t, uint32_t id);
+PAWL_CHECKED int lost_table(struct tables *t, uint32_t id, uint32_t partition);
 /* A catalog change creates something after damage: ends what has the same id or name. */
 void lost_end_older(struct tables *t, const struct catalog_entry *e);
+void lost_end_older_table(struct tables *t, const struct table_entry *e);
 
 #endif

@@ -14,7 +14,8 @@ static bool last_is_gone(const struct tables *t) {
 }
 
 uint64_t tables_size(const struct tables *t) {
-    return t->rows_bytes + C_SETTINGS_SIZE + C_IDS_SIZE + (last_is_gone(t) ? c_stream_size(0) : 0);
+    return t->rows_bytes + C_SETTINGS_SIZE + C_IDS_SIZE + (last_is_gone(t) ? c_stream_size(0) : 0) +
+           (t->state.any ? C_STATE_SIZE : 0);
 }
 
 /* Closes the run that began at `start`, unless it is empty. */
@@ -98,10 +99,62 @@ static uint32_t write_spans(const struct tables *t, struct bytes *body) {
     return t->span_count;
 }
 
+static uint32_t write_tables(const struct tables *t, struct bytes *body) {
+    for (uint32_t i = 0; i < t->state.count; i++) {
+        const struct state_table *s = t->state.tables[i];
+        table_encode(body, &(struct table_entry){.op = TABLE_CREATE,
+                                                 .name_len = (uint16_t)strlen(s->name),
+                                                 .id = s->id,
+                                                 .owner = s->owner,
+                                                 .partitions = s->partitions,
+                                                 .version = s->version,
+                                                 .flags = s->flags,
+                                                 .ttl_ms = s->ttl_ms,
+                                                 .name = s->name});
+    }
+    return t->state.count;
+}
+
+static uint32_t write_digests(const struct tables *t, struct bytes *body) {
+    for (uint32_t i = 0; i < t->state.count; i++)
+        for (uint32_t k = 0; k < t->state.tables[i]->partitions; k++) {
+            const struct state_part *p = &t->state.tables[i]->parts[k];
+            c_digest_encode(body, &(struct c_digest){.table = t->state.tables[i]->id,
+                                                     .partition = k,
+                                                     .sum = p->sum,
+                                                     .commits = p->commits,
+                                                     .flags = state_lost(p) ? DIGEST_LOST : 0});
+        }
+    return t->state.partition_count;
+}
+
+static uint32_t write_runs(const struct tables *t, struct bytes *body) {
+    for (uint32_t i = 0; i < t->state.run_count; i++) {
+        const struct run_row *r = &t->state.runs[i];
+        c_run_encode(body, &(struct c_run){r->id, r->level, r->flush_lsn, r->bytes});
+    }
+    return t->state.run_count;
+}
+
+static uint32_t write_state(const struct tables *t, struct bytes *body) {
+    if (!t->state.any)
+        return 0;
+    c_state_encode(body,
+                   &(struct c_state){t->state.next_run, t->state.flush_lsn, t->state.replay_max});
+    return 1;
+}
+
+struct c_ids tables_next_ids(const struct tables *t) {
+    struct c_ids ids = t->ids;
+    ids.table = t->state.any ? t->ids.table : 0;
+    return ids;
+}
+
 static uint32_t write_ids(const struct tables *t, struct bytes *body) {
     uint8_t *out = bytes_add(body, C_IDS_SIZE);
+    struct c_ids ids = tables_next_ids(t);
     if (out != NULL)
-        c_ids_encode(out, &t->ids);
+        c_ids_encode(out, &ids);
     return 1;
 }
 
@@ -117,6 +170,10 @@ int tables_checkpoint(struct tables *t, struct bytes *body, struct run *runs, ui
                  {RUN_C_SETTINGS, write_settings},
                  {RUN_C_SINKS, write_sinks},
                  {RUN_C_SPANS, write_spans},
+                 {RUN_C_TABLES, write_tables},
+                 {RUN_C_DIGESTS, write_digests},
+                 {RUN_C_RUNS, write_runs},
+                 {RUN_C_STATE, write_state},
                  {RUN_C_IDS, write_ids}};
     size_t before = body->len;
     tables_sort_positions(t);

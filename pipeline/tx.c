@@ -35,6 +35,7 @@ static void strip(struct pawl_tx *tx) {
     lookup_free(&tx->run_index);
     lookup_free(&tx->position_index);
     bytes_free(&tx->catalog);
+    bytes_free(&tx->tables);
     bytes_free(&tx->sinks);
     bytes_free(&tx->origins);
     bytes_free(&tx->marks);
@@ -54,6 +55,7 @@ static void init(struct pawl_tx *tx, pawl *p) {
     lookup_init(&tx->run_index, &p->mem);
     lookup_init(&tx->position_index, &p->mem);
     bytes_init(&tx->catalog, &p->mem);
+    bytes_init(&tx->tables, &p->mem);
     bytes_init(&tx->sinks, &p->mem);
     bytes_init(&tx->origins, &p->mem);
     bytes_init(&tx->marks, &p->mem);
@@ -64,8 +66,8 @@ static uint64_t memory_of(const struct pawl_tx *tx) {
     uint64_t n = sizeof *tx + tx->run_cap * sizeof *tx->runs +
                  tx->spilled_cap * sizeof *tx->spilled + tx->position_cap * sizeof *tx->positions +
                  (tx->run_index.size + tx->position_index.size) * sizeof(struct lookup_slot) +
-                 tx->catalog.cap + tx->sinks.cap + tx->origins.cap + tx->marks.cap +
-                 tx->order_cap * sizeof *tx->order + tx->build.own.cap +
+                 tx->catalog.cap + tx->tables.cap + tx->sinks.cap + tx->origins.cap +
+                 tx->marks.cap + tx->order_cap * sizeof *tx->order + tx->build.own.cap +
                  TX_MANY_SIZE(tx->build.many_cap);
     for (uint32_t i = 0; i < tx->run_made; i++)
         n += tx->runs[i].data.cap;
@@ -246,7 +248,9 @@ void tx_reset(struct pawl_tx *tx) {
     tx->run_count = 0;
     tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
-    tx->catalog.len = tx->sinks.len = tx->origins.len = 0;
+    tx->table_count = 0;
+    tx->state_runs = 0;
+    tx->catalog.len = tx->tables.len = tx->sinks.len = tx->origins.len = 0;
     tx->origin_count = tx->order_count = 0;
     tx->origin_records = 0;
     tx->named = false;
@@ -696,6 +700,33 @@ int tx_add_catalog(struct pawl_tx *tx, const struct catalog_entry *e) {
     catalog_encode(&tx->catalog, e);
     tx->catalog_count++;
     return tx->catalog.failed ? fail(PAWL_MEMORY, "no memory for a catalog change") : 0;
+}
+
+static void add_table(struct pawl_tx *tx, const struct table_entry *e) {
+    table_encode(&tx->tables, e);
+    tx->table_count++;
+}
+
+/* A file that is written now lacks what the frames lack: from now on no frame can have it. */
+static void add_lost_parts(struct pawl_tx *tx) {
+    const struct state_tables *s = &tx->p->tables.state;
+    for (uint32_t i = 0; i < s->count; i++)
+        for (uint32_t k = 0; k < s->tables[i]->partitions; k++)
+            if (state_lost(&s->tables[i]->parts[k]) && !s->tables[i]->parts[k].lost)
+                add_table(tx, &(struct table_entry){
+                                  .op = TABLE_LOST, .id = s->tables[i]->id, .partitions = k});
+}
+
+int tx_add_table(struct pawl_tx *tx, const struct table_entry *e) {
+    if (e->op == TABLE_RUN_ADDED || e->op == TABLE_FLUSHED)
+        add_lost_parts(tx);
+    add_table(tx, e);
+    if (e->op == TABLE_CREATE)
+        tx->tables_bytes += tables_table_bytes(e->name_len, e->partitions);
+    else if (e->op == TABLE_RUN_ADDED)
+        tx->tables_bytes += C_RUN_SIZE;
+    tx->state_runs += (e->op == TABLE_RUN_ADDED) - (e->op == TABLE_RUN_REMOVED);
+    return tx->tables.failed ? fail(PAWL_MEMORY, "no memory for a change of tables") : 0;
 }
 
 int tx_finish_all(struct pawl_tx *tx, uint32_t processor) {

@@ -10,7 +10,8 @@
 
 static bool tx_empty(const struct pawl_tx *tx) {
     return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && !tx->takeover &&
-           tx->catalog_count == 0 && tx->sink_count == 0 && tx->origin_count == 0;
+           tx->catalog_count == 0 && tx->table_count == 0 && tx->sink_count == 0 &&
+           tx->origin_count == 0;
 }
 
 /* A commit with fewer bytes of records than this has them copied into one buffer; with more, each
@@ -60,7 +61,7 @@ static int make_room(pawl *p, struct tx_build *b, uint32_t count) {
  * buffer may grow; otherwise NULL. */
 static struct tx_run *only_run(const struct pawl_tx *tx) {
     struct tx_run *only = NULL;
-    if (tx->spilled_count != 0 || tx->catalog_count != 0)
+    if (tx->spilled_count != 0 || tx->catalog_count != 0 || tx->table_count != 0)
         return NULL;
     for (uint32_t i = 0; i < tx->run_count; i++) {
         if (tx->runs[i].count == 0)
@@ -73,8 +74,8 @@ static struct tx_run *only_run(const struct pawl_tx *tx) {
     return small && only->loan.data == NULL ? only : NULL;
 }
 
-/* The frame's body: catalog changes, spilled runs, records, then positions, the producer,
- * decisions, origins. */
+/* The frame's body: catalog changes, changes of tables, spilled runs, records, then positions, the
+ * producer, decisions, origins. */
 static int build(struct pawl_tx *tx, struct tx_build *b) {
     pawl *p = tx->p;
     b->count = b->piece_count = 0;
@@ -82,13 +83,17 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
     struct tx_run *only = only_run(tx);
     b->rest = only != NULL ? &only->data : &b->own;
     b->rest_len = b->rest->len;
-    TRY(make_room(p, b, tx->spilled_count + tx->run_count + 5));
+    TRY(make_room(p, b, tx->spilled_count + tx->run_count + 6));
     struct bytes *rest = b->rest;
     bool apart = only == NULL && tx->bytes > JOIN_MAX;
     size_t at = rest->len;
     if (tx->catalog_count != 0)
         bytes_put(rest, tx->catalog.data, tx->catalog.len);
     add_rest(b, RUN_CATALOG, 0, 0, tx->catalog_count, at);
+    at = rest->len;
+    if (tx->table_count != 0)
+        bytes_put(rest, tx->tables.data, tx->tables.len);
+    add_rest(b, RUN_TABLES, 0, 0, tx->table_count, at);
     for (uint32_t i = 0; i < tx->spilled_count; i++) {
         at = rest->len;
         spilled_encode(rest, &tx->spilled[i].at);
@@ -153,6 +158,15 @@ void tx_build_free(struct pawl_tx *tx) {
     tx->built = false;
 }
 
+/* The number of the commit among those that change the table's partition. */
+static int assign_state(const pawl *p, struct run *r) {
+    const struct state_table *s = tables_table(&p->tables, r->stream);
+    if (s == NULL || r->partition >= s->partitions)
+        return fail(PAWL_NOT_FOUND, "a table of the transaction is gone");
+    r->base = s->parts[r->partition].commits + 1;
+    return 0;
+}
+
 /* Assigns offsets: each (stream, partition) continues at its next offset. The runs with records are
  * in the order of build(): those of the spilled ones, then those of the transaction. */
 static int assign(struct pawl_tx *tx) {
@@ -163,6 +177,8 @@ static int assign(struct pawl_tx *tx) {
         tx->runs[i].end = NO_OFFSET;
     for (uint32_t i = 0; i < b->count; i++) {
         struct run *r = &b->runs[i];
+        if (r->type == RUN_STATE)
+            TRY(assign_state(p, r));
         if (!run_has_records(r))
             continue;
         while (r->type == RUN_RECORDS && tx->runs[own].count == 0)
@@ -187,6 +203,8 @@ static int check_tables(const struct pawl_tx *tx, uint32_t fresh) {
     uint64_t bytes = tx->tables_bytes + (uint64_t)fresh * C_POSITION_SIZE;
     if (tx->decisions != 0)
         TRY(limit_check(LIMIT_DECISIONS, (uint64_t)t->decision_count + tx->decisions));
+    if (tx->state_runs > 0)
+        TRY(limit_check(LIMIT_STATE_RUNS, (uint64_t)t->state.run_count + (uint32_t)tx->state_runs));
     if (tx->spilled_count != 0 && tx->spilled[0].at.lsn / t->segment_size != tx->p->wal.segment)
         bytes += C_SPAN_SIZE;
     return bytes == 0 ? 0 : tables_room(t, bytes);
@@ -219,6 +237,8 @@ static int check_and_assign(struct pawl_tx *tx) {
     TRY(check_positions(tx, &fresh));
     TRY(check_tables(tx, fresh));
     TRY(assign(tx));
+    if (tx->table_count != 0)
+        TRY(state_reserve(&tx->p->tables));
     return tables_reserve(&tx->p->tables, tx->position_count, tx->sink_count);
 }
 

@@ -306,7 +306,7 @@ static int guess_header(struct repair *r, int file, const struct segment_header 
     bool whole, kept = guess->index > r->first;
     memset(&guess->ids, 0, sizeof guess->ids);
     if (guess->index == 0)
-        guess->ids = (struct c_ids){1, 1, 1, 0, 0};
+        guess->ids = (struct c_ids){1, 1, 1, 0, 0, 0};
     TRY(first_frame(r, file, guess, &h, &guess->ids, &whole));
     if (!seems_to_count(r, file, guess))
         guess->features.write &= ~FEATURE_COUNTS;

@@ -12,6 +12,7 @@
  * format_runs.c        entries of runs, and records
  * format_origin.c      entries of ORIGINS: what was read outside the log
  * format_checkpoint.c  entries of a checkpoint's runs
+ * format_state.c       entries of runs that have tables, or changes of their state
  */
 /* Little-endian machines only (checked at compile time).
  */
@@ -105,7 +106,9 @@ struct features {
  * the segments that follow. */
 #define FEATURE_COUNTS 1ull
 #define FEATURE_KEYS 2ull
-#define FEATURES_WRITE_KNOWN (FEATURE_COUNTS | FEATURE_KEYS)
+/* To write: the log has a table, or has had one. */
+#define FEATURE_TABLES 4ull
+#define FEATURES_WRITE_KNOWN (FEATURE_COUNTS | FEATURE_KEYS | FEATURE_TABLES)
 /* To ignore: the header says which file it was written to. */
 #define FEATURE_PLACED 1ull
 
@@ -123,6 +126,7 @@ void frame_judge_features(const struct frame_header *h, const uint8_t *frame,
 struct c_ids {
     uint32_t stream, producer, processor; /* the next one of each kind; 0: nothing is known */
     uint64_t commits, changes;            /* COMMIT frames, and entries of their CATALOG runs */
+    uint32_t table;                       /* the next one; 0: the log never had a table */
 };
 
 struct segment_header {
@@ -302,6 +306,7 @@ enum run_type {
     RUN_CATALOG = 6,
     RUN_SINKS = 7,
     RUN_ORIGINS = 0xc008, /* an older version may skip it, and write */
+    RUN_TABLES = 0x8009,  /* an older version may skip it, and not write */
     RUN_INDEX = 32,
     RUN_C_STREAMS = 64,
     RUN_C_NEXT = 65,
@@ -313,6 +318,10 @@ enum run_type {
     RUN_C_SPANS = 71,
     RUN_C_IDS = 0x8048,
     RUN_CLOCK = 0xc049, /* of CHECKPOINT, OPEN, CLOSE, WITNESS; an older version ignores it */
+    RUN_C_TABLES = 0x804a,
+    RUN_C_DIGESTS = 0x804b,
+    RUN_C_RUNS = 0x804c,
+    RUN_C_STATE = 0x804d,
 };
 /* in a run's type: a version that doesn't know it may skip the run when reading, and also write */
 #define RUN_SKIP_READING 0x8000u
@@ -385,8 +394,8 @@ enum catalog_op {
     CATALOG_DELETE = 8,
     CATALOG_RENAME = 9,
 };
-/* a of CATALOG_RENAME */
-enum catalog_kind { KIND_STREAM = 1, KIND_PRODUCER = 2, KIND_PROCESSOR = 3 };
+/* a of CATALOG_RENAME, but for tables */
+enum catalog_kind { KIND_STREAM = 1, KIND_PRODUCER = 2, KIND_PROCESSOR = 3, KIND_TABLE = 4 };
 struct catalog_entry {
     uint16_t op;
     uint32_t id;
@@ -547,6 +556,93 @@ void c_ids_encode(uint8_t out[C_IDS_SIZE], const struct c_ids *e);
 bool c_ids_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_ids *e);
 /* C_IDS of a checked frame. False: it has none, and *ids is as it was. */
 bool checkpoint_ids(const struct frame_header *h, const uint8_t *frame, struct c_ids *ids);
+
+/* ---- tables and their state (format_state.c) */
+
+#define STATE_KEY_MAX 8192u
+#define STATE_VALUE_MAX (4u * MIB)
+/* of a table */
+#define TABLE_FLAGS_KNOWN 0u
+enum table_op {
+    TABLE_CREATE = 1,
+    TABLE_DELETE = 2,
+    TABLE_VERSION = 3,
+    TABLE_RUN_ADDED = 4,
+    TABLE_RUN_REMOVED = 5,
+    TABLE_FLUSHED = 6,
+    TABLE_LOST = 7,
+};
+/* An entry of TABLES, and of C_TABLES. */
+struct table_entry {
+    uint16_t op;
+    uint16_t name_len;
+    uint32_t id;         /* of a table, or of a run */
+    uint32_t owner;      /* processor; of RUN_ADDED: the level */
+    uint32_t partitions; /* of LOST: the partition */
+    uint32_t version, flags;
+    uint64_t ttl_ms;
+    uint64_t a, b;    /* of RUN_ADDED and FLUSHED: the flush LSN; of RUN_ADDED: bytes of the file */
+    const char *name; /* not terminated when decoded */
+};
+/* The sum, modulo 2^128, of the hashes of all pairs of a table partition. */
+struct table_digest {
+    uint64_t lo, hi;
+};
+/* What a table partition holds after a commit: in a STATE run, and in C_DIGESTS. */
+struct state_sum {
+    struct table_digest digest;
+    uint64_t pairs, bytes; /* live ones; of their keys and values */
+};
+enum state_flags { STATE_DELETED = 1, STATE_EXPIRES = 2 };
+/* One change of a STATE run. */
+struct state_change {
+    uint8_t flags;
+    uint32_t key_len, value_len;
+    uint64_t expiry_ms; /* since 1970; 0: none */
+    const uint8_t *key, *value;
+};
+enum digest_flags { DIGEST_LOST = 1 };
+struct c_digest {
+    uint32_t table, partition;
+    struct state_sum sum;
+    uint64_t commits; /* that have changed the partition */
+    uint32_t flags;   /* enum digest_flags */
+};
+struct c_run {
+    uint32_t id, level;
+    uint64_t flush_lsn, bytes;
+};
+struct c_state {
+    uint32_t next_run;
+    uint64_t flush_lsn, replay_max;
+};
+#define STATE_SUM_SIZE 32u
+#define STATE_CHANGE_SIZE_MIN 3u /* flags, length of a key, key */
+#define TABLE_ENTRY_SIZE 48u     /* then the name */
+#define C_DIGEST_SIZE 56u
+#define C_RUN_SIZE 24u
+#define C_STATE_SIZE 24u
+static inline size_t table_size(uint32_t name_len) {
+    return (size_t)align_up(TABLE_ENTRY_SIZE + name_len, 8);
+}
+void table_encode(struct bytes *b, const struct table_entry *e);
+bool table_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct table_entry *e);
+void c_digest_encode(struct bytes *b, const struct c_digest *e);
+bool c_digest_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_digest *e);
+void c_run_encode(struct bytes *b, const struct c_run *e);
+bool c_run_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_run *e);
+void c_state_encode(struct bytes *b, const struct c_state *e);
+bool c_state_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_state *e);
+/* A STATE run begins with the sum after the commit; then come the changes, one by one. */
+void state_sum_encode(uint8_t out[STATE_SUM_SIZE], const struct state_sum *e);
+bool state_sum_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct state_sum *e);
+void state_change_encode(struct bytes *b, const struct state_change *e);
+bool state_change_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct state_change *e);
+/* Byte order, the shorter one first: as memcmp(). */
+int state_key_compare(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len);
+/* Do the run's bytes hold a sum and as many changes as it says, each key once and in ascending
+ * order, and nothing else? */
+bool state_whole(const struct run *r, const uint8_t *data);
 
 /* Encoded length of a record, or 0 if a part is beyond its limit. */
 uint64_t record_size(const pawl_record *r);

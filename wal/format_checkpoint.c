@@ -191,7 +191,7 @@ void c_ids_encode(uint8_t out[C_IDS_SIZE], const struct c_ids *e) {
     put32(out, e->stream);
     put32(out + 4, e->producer);
     put32(out + 8, e->processor);
-    put32(out + 12, 0);
+    put32(out + 12, e->table > 1 ? e->table : 0);
     put64(out + 16, e->commits);
     put64(out + 24, e->changes);
 }
@@ -200,7 +200,8 @@ bool c_ids_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_ids 
     if (!bytes_fit(len, *at, C_IDS_SIZE))
         return false;
     const uint8_t *p = data + *at;
-    *e = (struct c_ids){get32(p), get32(p + 4), get32(p + 8), get64(p + 16), get64(p + 24)};
+    *e = (struct c_ids){get32(p),      get32(p + 4),  get32(p + 8),
+                        get64(p + 16), get64(p + 24), get32(p + 12)};
     *at += C_IDS_SIZE;
     return true;
 }

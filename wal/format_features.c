@@ -31,15 +31,8 @@ void segment_judge_features(const struct segment_header *h, struct format_unknow
         note(u, NEED_TO_WRITE, "features", write, lsn);
 }
 
-/* Is it known, so that skipping is no question, and can a checkpoint carry over what it says? */
-static bool run_type_carried(uint16_t type) {
-    return type != RUN_STATE && run_type_known(type);
-}
-
 static void judge_type(const struct run *r, uint64_t lsn, struct format_unknown *u) {
-    if (run_type_known(r->type))
-        note(u, NEED_TO_WRITE, "run type", r->type, lsn);
-    else if ((r->type & RUN_SKIP_READING) == 0)
+    if ((r->type & RUN_SKIP_READING) == 0)
         note(u, NEED_TO_READ, "run type", r->type, lsn);
     else if ((r->type & RUN_SKIP_WRITING) == 0)
         note(u, NEED_TO_WRITE, "run type", r->type, lsn);
@@ -73,7 +66,7 @@ void frame_judge_features(const struct frame_header *h, const uint8_t *frame,
         struct run r;
         const uint8_t *data;
         frame_run(frame, h, i, &r, &data);
-        if (!run_type_carried(r.type))
+        if (!run_type_known(r.type))
             judge_type(&r, h->lsn, u);
         if (r.flags != 0 && run_type_known(r.type))
             note_flags(u, "run flags", r.flags, RUN_FLAGS_TO_READ, RUN_FLAGS_TO_WRITE, h->lsn);

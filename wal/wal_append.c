@@ -357,6 +357,8 @@ static int begin(struct wal *w) {
     w->tail = wal_base(w);
     start_group(w, g);
     w->features.write |= FEATURE_COUNTS;
+    if (ids.table != 0)
+        w->features.write |= FEATURE_TABLES;
     turn_key(w);
     struct seam_place place = place_of(w);
     w->ids = ids;

@@ -220,7 +220,7 @@ static void checkpoint_id(struct forge *f, uint64_t id) {
 static void checkpoint_ids_used(struct forge *f, uint64_t id) {
     uint8_t ids[C_IDS_SIZE];
     checkpoint_streams(f, 1);
-    c_ids_encode(ids, &(struct c_ids){(uint32_t)id, 1, 1, f->ids.commits, f->ids.changes});
+    c_ids_encode(ids, &(struct c_ids){(uint32_t)id, 1, 1, f->ids.commits, f->ids.changes, 0});
     forge_run(f, RUN_C_IDS, 0, 0, 1, 0);
     bytes_put(&f->body, ids, sizeof ids);
 }

@@ -59,18 +59,6 @@ def with_run_flags(flags):
     return w
 
 
-def with_state():
-    w = with_stream()
-    t = w.txn()
-    t.processor("count")
-    t.commit()
-    t = w.txn()
-    t.state("count", 0, [(b"key", b"value")])
-    t.commit()
-    add(w, b"x")
-    return w
-
-
 # ---- may be ignored
 
 
@@ -101,16 +89,6 @@ def frame_flags_to_ignore():
 @golden("Flags of a run that may be ignored.")
 def run_flags_to_ignore():
     return closed(with_run_flags(0xF000))
-
-
-@golden(
-    "A STATE run before the newest checkpoint: whoever wrote that has carried over what there was."
-)
-def state_before_the_newest_checkpoint():
-    w = with_state()
-    w.seal()
-    add(w, b"y")
-    return closed(w)
 
 
 # ---- may be read
@@ -158,11 +136,6 @@ def settings_to_write():
     w = with_stream(settings=(0, 0, 2))
     add(w, b"x")
     return closed(w, READ_ONLY)
-
-
-@golden("A STATE run after the newest checkpoint.")
-def state_after_the_newest_checkpoint():
-    return closed(with_state(), READ_ONLY)
 
 
 # ---- must be understood

@@ -35,6 +35,7 @@ import golden_features  # noqa: F401
 import golden_keys  # noqa: F401
 import golden_origins  # noqa: F401
 import golden_recycled  # noqa: F401
+import golden_tables  # noqa: F401
 import pawl_writer as pw
 from golden_base import GOLDEN, OTHER_ID, add, damaged_at, encode, golden, with_stream, writer
 from pawl_writer import rec
@@ -138,7 +139,6 @@ def positions_and_producers():
     t.position("count", "in", 1, 3, first=1)
     t.position("copy", "in", 1, 2)
     t.records("out", 0, [rec(b"sum")])
-    t.state("count", 1, [(b"key", b"value"), (b"gone", None)])
     t.commit()
     t = w.txn()
     # Sequences without records: the answer has stream 0.

@@ -10,6 +10,7 @@ import struct
 from collections import namedtuple
 from dataclasses import dataclass, field
 
+import pawl_state as st
 from xxh3 import xxh3_64
 
 BLOCK = 4096
@@ -29,8 +30,8 @@ SKIP_WRITING = 0x4000
 KEYED = 1  # a feature to read: frames are hashed with a key
 KNOWN_TO_READ = KEYED
 # features to write: frames count what the log holds before them, headers name keys
-COUNTS, KEYS = 1, 2
-KNOWN_TO_WRITE = COUNTS | KEYS
+COUNTS, KEYS, HAS_TABLES = 1, 2, 4
+KNOWN_TO_WRITE = COUNTS | KEYS | HAS_TABLES
 
 COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = range(1, 9)
 KIND_NAMES = {
@@ -70,10 +71,11 @@ RUN_NAMES = {
     C_SINKS: "C_SINKS",
     C_SPANS: "C_SPANS",
     C_IDS: "C_IDS",
+    **st.NAMES,
 }
 
 RUNS_OF_KIND = {
-    COMMIT: {RECORDS, SPILLED, POSITIONS, PRODUCERS, STATE, CATALOG, SINKS, ORIGINS},
+    COMMIT: {RECORDS, SPILLED, POSITIONS, PRODUCERS, STATE, CATALOG, SINKS, ORIGINS, st.TABLES},
     SPILL: {RECORDS},
     WITNESS: set(),
     OPEN: set(),
@@ -88,6 +90,10 @@ RUNS_OF_KIND = {
         C_SINKS,
         C_SPANS,
         C_IDS,
+        st.C_TABLES,
+        st.C_DIGESTS,
+        st.C_RUNS,
+        st.C_STATE,
     },
     SEAL: {INDEX},
     LOST: set(),
@@ -130,7 +136,7 @@ SegmentHeader = namedtuple(
     "log_id segment_size index epoch link seal_lsn created cap to_read to_write "
     "to_ignore carried ids",
 )
-CIds = namedtuple("CIds", "stream producer processor zero commits changes")
+CIds = namedtuple("CIds", "stream producer processor table commits changes")
 _IDS = struct.Struct("<IIIIQQ")
 _SEGMENT = struct.Struct("<8sII16s10Q144s")
 assert _SEGMENT.size == 256
@@ -346,8 +352,6 @@ def needs(frame, body, counts):
     yield from _flag_needs("kind flags%s" % where, frame.kind_flags, 0xFC, 0)
     yield from _flag_needs("frame flags%s" % where, frame.flags, 0xFFF, 0 if counts else 0xFFF000)
     for run in frame.runs:
-        if run.type == STATE:
-            yield Need("write", "a STATE run%s is not carried over into checkpoints" % where)
         if run.type in RUN_NAMES:
             yield from _flag_needs("run flags%s" % where, run.flags, 0x3F, 0xFC0)
         elif not run.type & SKIP_READING:
@@ -405,7 +409,10 @@ def _check_run_fields(frame, run):
         if (run.base == NO_BASE) != (frame.kind == SPILL):
             yield "base is %d" % run.base
     else:
-        if run.base:
+        if run.type == STATE:
+            if not run.stream or not run.base:
+                yield "table %d, commit %d" % (run.stream, run.base)
+        elif run.base:
             yield "base is %d instead of 0" % run.base
         if run.type != STATE and (run.stream or run.partition):
             yield "stream or partition is not 0"
@@ -448,7 +455,6 @@ class Cursor:
 
 Position = namedtuple("Position", "processor stream partition first end")
 Producer = namedtuple("Producer", "id epoch first last cookie")
-State = namedtuple("State", "op key value")
 Catalog = namedtuple("Catalog", "op id a b name")
 Sink = namedtuple("Sink", "processor op name")
 Origin = namedtuple(
@@ -484,15 +490,6 @@ def _producer(c):
     ident, epoch, first, last, length = c.fields("<IIQQI")
     c.zeros(4)
     return Producer(ident, epoch, first, last, _cookie(c, length))
-
-
-def _state(c):
-    op, zero, key_length, value_length = c.fields("<BBHI")
-    if zero or op not in (1, 2):
-        raise FormatError("a STATE entry with op %d and %d behind it" % (op, zero))
-    if op == 2 and value_length:
-        raise FormatError("a STATE delete with a value")
-    return State(op, c.bytes(key_length), c.bytes(value_length))
 
 
 def _catalog(c):
@@ -610,7 +607,6 @@ def _c_sink(c):
 _ENTRY = {
     POSITIONS: _position,
     PRODUCERS: _producer,
-    STATE: _state,
     CATALOG: _catalog,
     SINKS: _sink,
     ORIGINS: _origin,
@@ -624,14 +620,20 @@ _ENTRY = {
     C_SINKS: _c_sink,
     C_SPANS: lambda c: CSpan(*c.fields("<QQ")),
     C_IDS: lambda c: CIds(*c.fields("<IIIIQQ")),
+    **st.ENTRIES,
 }
 
 
 def entries(run, data):
-    """The entries of a run of any type but RECORDS and SPILLED."""
+    """The entries of a run of any type but RECORDS and SPILLED. STATE: one, of all its changes."""
     cursor = Cursor(data)
-    parse = _ENTRY[run.type]
-    found = [parse(cursor) for _ in range(run.count)]
+    try:
+        if run.type == STATE:
+            found = [st.state_run(cursor, run.count)]
+        else:
+            found = [_ENTRY[run.type](cursor) for _ in range(run.count)]
+    except st.Wrong as error:
+        raise FormatError(str(error)) from None
     if cursor.at != len(data):
         raise FormatError(
             "a %s run has %d bytes behind its entries" % (run.name, len(data) - cursor.at)

@@ -23,7 +23,6 @@ R_RECORDS, R_SPILLED, R_POSITIONS, R_PRODUCERS, R_STATE, R_CATALOG, R_SINKS, R_I
     32,
 )
 R_C_STREAMS = 64
-R_C_IDS = 0x8048
 
 Rec = namedtuple("Rec", "value key headers timestamp")
 RunBytes = namedtuple("RunBytes", "type stream partition count base data flags", defaults=(0,))

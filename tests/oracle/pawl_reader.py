@@ -584,7 +584,7 @@ class SegmentState:
                     complain(message)
         if self.counts != (stated.counted or (self.counts and not self.index)):
             complain("C_IDS where the segment doesn't count, or none where it does")
-        log.tables.adopt(stated)
+        log.tables.adopt(stated, frame.lsn, before is None)
 
     def _check_index(self, frame, body_of, complain):
         rows = []

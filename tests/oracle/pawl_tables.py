@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 import pawl_frames as f
+import pawl_state as st
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Tables:
         self.settings = (0, 0, 0)
         self.sinks = set()  # (processor, name)
         self.spans = {}  # segment -> oldest segment that its commits refer to
-        self.state = {}  # (processor, partition) -> {key: value}; no checkpoint holds it
+        self.st = st.StateTables()
         self.processor_names = {}  # every id ever seen, the forgotten ones too
         self.unsure = False
         self.settled = set()
@@ -60,9 +61,14 @@ class Tables:
             self._take_ids(ids)
         elif segment:
             self.ids = [(1 << 24) + 1] * 3
+            self.st.next_table = (1 << 24) + 1
+        if self.st.next_table > 1:
+            self.st.next_run = (1 << 24) + 1
 
     def _take_ids(self, row):
         self.ids = [row.stream, row.producer, row.processor]
+        self.st.next_table = max(row.table, 1)
+        self.st.any = self.st.any or row.table > 1
         self.commits, self.changes, self.counted = row.commits, row.changes, True
 
     # ---- Counts
@@ -75,7 +81,7 @@ class Tables:
         if not counts:
             self.counted = False
             if area:
-                self._lost(None, area)
+                self._lost(None, area, frame.lsn)
             return
         stated = None
         for run in frame.runs:
@@ -93,14 +99,15 @@ class Tables:
             complain("%d commits and %d changes are missing before it" % ahead)
         exact = known and not open_end and (area < 524288 or stated)
         if area or (known and ahead != (0, 0)):
-            self._lost(ahead if exact else None, area)
+            self._lost(ahead if exact else None, area, frame.lsn)
         if known:
             self.commits, self.changes = self.commits + ahead[0], self.changes + ahead[1]
         else:
             self.commits, self.changes = said
 
-    def _lost(self, ahead, area):
+    def _lost(self, ahead, area, lsn):
         self.losses.append(ahead)
+        self.st.lose(ahead[0] if ahead else None, area, lsn)
         self.ids = [number + (ahead[1] if ahead else area // 24) for number in self.ids]
 
     # ---- COMMIT ------------------------------------------------------------------------------------------------------
@@ -112,7 +119,7 @@ class Tables:
         """
         parsed = []
         for number, run in enumerate(frame.runs):
-            if run.type in (f.POSITIONS, f.PRODUCERS, f.STATE, f.CATALOG, f.SINKS, f.ORIGINS):
+            if run.type in f.RUNS_OF_KIND[f.COMMIT] - {f.RECORDS, f.SPILLED}:
                 try:
                     parsed.append((run, f.entries(run, body_of(run))))
                 except f.FormatError as error:
@@ -121,6 +128,9 @@ class Tables:
             if run.type == f.CATALOG:
                 for row in rows:
                     self._apply_catalog(row, complain)
+        for run, rows in parsed:
+            for row in rows if run.type == st.TABLES else ():
+                self.st.apply(row, frame.lsn, self, complain)
         for run in frame.runs:
             if run.type in (f.RECORDS, f.SPILLED):
                 self._apply_records(run, complain)
@@ -137,7 +147,7 @@ class Tables:
                 elif run.type == f.SINKS:
                     self._apply_sink(row, complain)
                 elif run.type == f.STATE:
-                    self._apply_state(run, row, complain)
+                    self.st.change(run, row, frame.lsn, self, complain)
 
     def span(self, segment, referred):
         if referred < segment:
@@ -189,9 +199,8 @@ class Tables:
             self.next = {key: offset for key, offset in self.next.items() if key[0] != ident}
             self.positions = {key: at for key, at in self.positions.items() if key[1] != ident}
         elif kind == 3:
-            for table in (self.positions, self.state):
-                for key in [key for key in table if key[0] == ident]:
-                    del table[key]
+            self.positions = {key: at for key, at in self.positions.items() if key[0] != ident}
+            self.st.forget(ident)
 
     def _create(self, row, complain):
         what = ("stream", "producer", "processor")[row.op - 1]
@@ -296,6 +305,8 @@ class Tables:
                 "position interval of processor %d, stream %d partition %d from %d instead of %d"
                 % (*key, row.first, expected)
             )
+        if self.unsure and row.first != (expected or 0):
+            self.st.doubt(row.processor, row.partition)
         if self.unsure and row.end > self.next.get(key[1:], 0):
             self.next[key[1:]] = row.end  # what was consumed was there
         self.positions[key] = row.end
@@ -341,14 +352,13 @@ class Tables:
         else:
             raise f.CannotOpen("version", "SINKS op %d must be understood to read" % row.op)
 
-    def _apply_state(self, run, row, complain):
-        if run.stream not in self.processors and not self.unsure:
-            complain("processor %d is unknown" % run.stream)
-        table = self.state.setdefault((run.stream, run.partition), {})
-        if row.op == 1:
-            table[row.key] = row.value
-        else:
-            table.pop(row.key, None)
+    def unnamed_processor(self, ident):
+        if self.unsure:
+            self._unnamed(3, ident)
+
+    @staticmethod
+    def refuse(text):
+        raise f.CannotOpen("version", text)
 
     # ---- CHECKPOINT --------------------------------------------------------------------------------------------------
 
@@ -367,7 +377,11 @@ class Tables:
             except f.FormatError as error:
                 complain("run %d: %s" % (number, error))
                 continue
-            new._load(run, rows, complain)
+            if run.type in st.NAMES:
+                new.st.load(run.type, rows, new, complain)
+            else:
+                new._load(run, rows, complain)
+        new.st.check_loaded(frame.lsn, complain)
         return new
 
     def _load(self, run, rows, complain):
@@ -392,8 +406,8 @@ class Tables:
             if run.type == f.C_IDS:
                 if [row.stream, row.producer, row.processor] < self.ids or len(rows) != 1:
                     complain("C_IDS has ids that are used, or %d entries" % len(rows))
-                if row.zero:
-                    complain("a field of C_IDS that must be 0 is not")
+                if max(row.table, 1) < self.st.next_table:
+                    complain("C_IDS has a table's id that is used")
                 self._take_ids(row)
             elif run.type == f.C_STREAMS:
                 self.ids[0] = max(self.ids[0], row.id + 1)
@@ -441,6 +455,7 @@ class Tables:
                         theirs.get(key),
                         mine.get(key),
                     )
+        yield from self.st.differences(other.st)
         both = self.knew and other.counted
         mine = (self.ids, self.commits, self.changes) if both else self.ids[0]
         theirs = (other.ids, other.commits, other.changes) if both else other.ids[0]
@@ -474,10 +489,11 @@ class Tables:
                         value,
                     )
 
-    def adopt(self, other):
+    def adopt(self, other, lsn, first):
         """Take over a CHECKPOINT's tables; what no checkpoint holds stays."""
+        if not first:
+            other.st.compare(self.st, lsn, self.unsure)
         kept = {
-            "state": self.state,
             "processor_names": {**self.processor_names, **other.processor_names},
             "losses": self.losses,
         }
@@ -538,6 +554,7 @@ class Tables:
             },
             "sinks": sorted([self.processor_name(p), text(name)] for p, name in self.sinks),
             "spans": {str(k): v for k, v in self.spans.items()},
+            "tables": self.st.to_json(self.processor_name, text),
             "ids": self.ids + [self.commits, self.changes] if self.counted else None,
         }
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes small logs byte by byte, good ones and broken ones, always the same bytes for the same calls.
 
-It shares nothing with the reader but the hash, so that each can find the other's mistakes. The segments are held in
-memory until `save`, and may be damaged before that.
+It shares nothing with the reader but the hash and the rows of tables, so that each can find the other's mistakes. The
+segments are held in memory until `save`, and may be damaged before that.
 
     w = Writer(log_id=bytes(16), time=1_700_000_000_000_000_000)
     t = w.txn()
@@ -19,6 +19,7 @@ import struct
 from contextlib import contextmanager
 
 from pawl_pieces import *  # noqa: F403
+from pawl_state_writer import TableTxn, WriterTables, checkpoint_runs
 from xxh3 import xxh3_64
 
 
@@ -31,6 +32,7 @@ class State:
         self.producers = {}  # name -> dict
         self.processors = {}  # name -> id
         self.positions = {}  # (processor id, stream id, partition) -> position
+        self.tables = WriterTables()
         self.settings = [0, 0, 0]
         self.sinks = []
         self.spans = {}
@@ -109,7 +111,8 @@ class Writer:
         """The entry of C_IDS."""
         s = self.s
         following = [s.ids[kind] + 1 for kind in ("stream", "producer", "processor")]
-        return struct.pack("<IIIIQQ", *following, 0, s.commits, s.changes)
+        table = s.tables.next_table if s.tables.any else 0
+        return struct.pack("<IIIIQQ", *following, table, s.commits, s.changes)
 
     def _count(self, commits, changes):
         s = self.s
@@ -258,6 +261,8 @@ class Writer:
 
     def _begin_segment(self, link, seal_lsn):
         s = self.s
+        if s.tables.any:
+            self.features = (self.features[0], self.features[1] | 4, self.features[2])
         header = segment_header(
             self.log_id,
             self.size,
@@ -443,13 +448,15 @@ class Writer:
             rows[6].append(padded(struct.pack("<IHH", processor, 0, len(name)) + name))
         for segment, oldest in sorted(s.spans.items()):
             rows[7].append(struct.pack("<QQ", segment, oldest))
-        types = [*range(R_C_STREAMS, R_C_STREAMS + 8), R_C_IDS]
-        rows.append([self.ids()] if self.counting and s.segment else [])
-        return [
-            RunBytes(types[i], 0, 0, len(row), 0, b"".join(row))
+        found = [
+            RunBytes(R_C_STREAMS + i, 0, 0, len(row), 0, b"".join(row))
             for i, row in enumerate(rows)
             if row
         ]
+        found += checkpoint_runs(s.tables)
+        if self.counting and s.segment:
+            found.append(RunBytes(0x8048, 0, 0, 1, 0, self.ids()))
+        return found
 
     # ---- Results ---------------------------------------------------------------------------------
 
@@ -513,6 +520,7 @@ class Writer:
             },
             "sinks": sorted([names[processor], name.decode()] for processor, name in s.sinks),
             "spans": {str(segment): oldest for segment, oldest in s.spans.items()},
+            "tables": s.tables.to_json(names.get, bytes.decode),
             "ids": (
                 [s.ids[kind] + 1 for kind in ("stream", "producer", "processor")]
                 + [s.commits, s.changes]
@@ -535,7 +543,7 @@ class Writer:
                         out.write(block)
 
 
-class Txn:
+class Txn(TableTxn):
     """A COMMIT in the making. Runs appear in the order of the calls; entries of one type next to each other share a run."""
 
     def __init__(self, writer):
@@ -673,17 +681,6 @@ class Txn:
             p["last"], p["cookie"] = last, cookie
             self.answers.append(p)
 
-    def state(self, processor, partition, changes):
-        """`changes` are (key, value), or (key, None) to delete."""
-        ident = self.s.processors[name_bytes(processor)]
-        data = b"".join(
-            struct.pack("<BBHI", 1 if value is not None else 2, 0, len(key), len(value or b""))
-            + key
-            + (value or b"")
-            for key, value in changes
-        )
-        self._run(R_STATE, data, ident, partition, len(changes))
-
     def sink(self, processor, name, finished=False):
         key = (self.s.processors[name_bytes(processor)], name_bytes(name))
         if finished:
@@ -751,6 +748,7 @@ class Txn:
             "sinks",
             "ids",
             "shown",
+            "tables",
         ):
             setattr(w.s, name, getattr(self.s, name))
         frame = w.put(COMMIT, self.runs, durable=durable, flags=flags, kind_flags=kind_flags)

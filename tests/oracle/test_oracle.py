@@ -22,6 +22,7 @@ import make_golden
 import pawl_oracle
 import pawl_writer as pw
 import xxh3
+import xxh3_128
 from pawl_reader import CannotOpen, Log
 from pawl_writer import Writer, rec
 
@@ -76,6 +77,12 @@ class HashTest(unittest.TestCase):
     def test_published_vectors(self):
         self.assertEqual(xxh3.check_vectors(), [])
 
+    def test_pairs(self):
+        wrong = xxh3_128.check_library()
+        if wrong is None:
+            self.skipTest("no libxxhash installed")
+        self.assertEqual(wrong, [])
+
     def test_installed_library(self):
         wrong = xxh3.check_library(rounds=500)
         if wrong is None:
@@ -96,6 +103,9 @@ class GoldenTest(TestCase):
             self.assertEqual(log.verdict, want["expected"], log.problems)
             if "at_lsn" in want:
                 self.assertEqual(log.end.lsn, want["at_lsn"])
+            if want["expected"] == "invalid":
+                self.assertEqual({problem.kind for problem in log.problems}, {"invalid"})
+                return
             self.assertEqual(log.end.witness, want.get("witness"))
             self.assertEqual(
                 not log.not_for_writing, want.get("writable", True), log.not_for_writing

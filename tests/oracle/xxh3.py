@@ -164,8 +164,8 @@ def _accumulate_bytes(acc, piece, key):
     )
 
 
-def _hash_long(data, seed, secret):
-    keys = _keys(seed, secret)
+def long_lanes(data, keys):
+    """The eight lanes of a long hash, before they become one."""
     n = len(data)
     acc = [PRIME32_3, PRIME64_1, PRIME64_2, PRIME64_3, PRIME64_4, PRIME32_2, PRIME64_5, PRIME32_1]
     blocks = (n - 1) // BLOCK
@@ -185,11 +185,18 @@ def _hash_long(data, seed, secret):
             acc, data[at : at + size], from_bytes(keys.stripes[:size], "little")
         )
     # The last 64 bytes are always a stripe of their own, even where they overlap the one before.
-    acc = _accumulate_bytes(acc, data[n - STRIPE : n], keys.last)
-    h = n * PRIME64_1
+    return _accumulate_bytes(acc, data[n - STRIPE : n], keys.last)
+
+
+def merge_lanes(acc, words, h):
     for i in range(0, 8, 2):
-        h += _fold((acc[i] & MASK64) ^ keys.merge[i], (acc[i + 1] & MASK64) ^ keys.merge[i + 1])
+        h += _fold((acc[i] & MASK64) ^ words[i], (acc[i + 1] & MASK64) ^ words[i + 1])
     return _avalanche(h & MASK64)
+
+
+def _hash_long(data, seed, secret):
+    keys = _keys(seed, secret)
+    return merge_lanes(long_lanes(data, keys), keys.merge, len(data) * PRIME64_1)
 
 
 def xxh3_64(data, seed=0):
