@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# check-symbols.sh NAME LIBRARY [ARCHIVE] - shows that the public header (include/NAME.h), the
-# symbol map, what the shared library exports and the global names of the static one are the same
-# list: nothing internal leaks out, and nothing that is promised is missing.
+# check-symbols.sh NAME LIBRARY [ARCHIVE] - shows that the public header (include/NAME.h, and
+# pawl_state.h with pawl.h), the symbol map, what the shared library exports and the global names of
+# the static one are the same list: nothing internal leaks out, and nothing that is promised is
+# missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source_dir=$(dirname "$here")
@@ -12,13 +13,15 @@ work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 export LC_ALL=C
 
-"$here/public-symbols.sh" "$source_dir/include/$name.h" >"$work/header"
+headers=("$source_dir/include/$name.h")
+[ "$name" != pawl ] || headers+=("$source_dir/include/pawl_state.h")
+for header in "${headers[@]}"; do "$here/public-symbols.sh" "$header"; done | sort >"$work/header"
 sed -n '/global:/,/local:/s/^ *\([A-Za-z_][A-Za-z0-9_]*\);.*/\1/p' "$source_dir/lib$name.map" |
     sort >"$work/map"
 nm -D --defined-only "$library" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' |
     sort >"$work/library"
 
-declared=$(grep -c '^PAWL_API ' "$source_dir/include/$name.h")
+declared=$(cat "${headers[@]}" | grep -c '^PAWL_API ')
 found=$(wc -l <"$work/header")
 if [ "$declared" -ne "$found" ]; then
     echo "include/$name.h has $declared lines with PAWL_API, but $found function names could be read from them"

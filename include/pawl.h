@@ -760,7 +760,7 @@ PAWL_API void pawl_stop_clear(pawl *p);
  * Errors: INVALID, LIMIT, FULL, IO, READ_ONLY. */
 PAWL_API PAWL_CHECKED int pawl_processor_register(pawl *p, const char *name, uint32_t *id);
 /* Forgets a processor, its positions and open decisions, durably; it holds back retention no more.
- * Errors: NOT_FOUND, BUSY (running), FULL, IO. */
+ * Errors: NOT_FOUND, BUSY (running, or it owns a table), FULL, IO. */
 PAWL_API PAWL_CHECKED int pawl_processor_forget(pawl *p, const char *name);
 
 typedef struct pawl_position {

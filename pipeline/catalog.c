@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "pipeline/catalog.h"
 #include "pipeline/processor.h"
 
 /* What the tables grow by at most. */
@@ -36,9 +37,7 @@ static int change(pawl *p, const struct catalog_entry *e) {
     return rc;
 }
 
-/* Allows one catalog change at a time: ids and epochs are chosen before the append, and the append
- * may release the lock while it waits for room. */
-static int enter_catalog(pawl *p) {
+int catalog_enter(pawl *p) {
     TRY(engine_enter_writer(p));
     while (p->catalog_busy) {
         engine_wait(p);
@@ -52,18 +51,17 @@ static int enter_catalog(pawl *p) {
     return 0;
 }
 
-static void leave_catalog(pawl *p) {
+void catalog_leave(pawl *p) {
     p->catalog_busy = false;
     engine_tell(p);
     engine_leave(p);
 }
 
-static int bad_name(const char *what) {
+int catalog_bad_name(const char *what) {
     return fail(PAWL_INVALID, "a %s name has 1 to 127 of the bytes A-Z a-z 0-9 . _ -", what);
 }
 
-/* Names that damage gives are refused, and so are ids beyond the last one. */
-static int check_new(const char *what, const char *name, uint32_t id) {
+int catalog_check_new(const char *what, const char *name, uint32_t id) {
     if (name_lost(name))
         return fail(PAWL_INVALID, "the names lost-N are kept for what loses its name to damage");
     return id <= limit_of(LIMIT_ID) ? 0 : fail(PAWL_LIMIT, "there is no id left for a %s", what);
@@ -71,10 +69,10 @@ static int check_new(const char *what, const char *name, uint32_t id) {
 
 int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t *id) {
     if (!name_allowed(name))
-        return bad_name("stream");
+        return catalog_bad_name("stream");
     if (partitions == 0 || partitions > limit_of(LIMIT_STREAM_PARTITIONS))
         return fail(PAWL_INVALID, "a stream has 1 to 1024 partitions");
-    TRY(enter_catalog(p));
+    TRY(catalog_enter(p));
     struct tables *t = &p->tables;
     uint32_t existing = tables_find_stream(t, name);
     int rc;
@@ -82,14 +80,14 @@ int pawl_stream_create(pawl *p, const char *name, uint32_t partitions, uint32_t 
         rc = fail(PAWL_EXISTS, "there is a stream %s already", name);
     else if ((rc = limit_check(LIMIT_STREAMS, t->stream_count + UINT64_C(1))) == 0 &&
              (rc = limit_check(LIMIT_PARTITIONS, (uint64_t)t->partition_count + partitions)) == 0)
-        rc = check_new("stream", name, t->ids.stream);
+        rc = catalog_check_new("stream", name, t->ids.stream);
     uint32_t fresh = t->ids.stream;
     if (rc == 0)
         rc = change(p, &(struct catalog_entry){CATALOG_STREAM, fresh, partitions, 0, name,
                                                (uint16_t)strlen(name)});
     if (id != NULL)
         *id = existing != 0 ? existing : fresh;
-    leave_catalog(p);
+    catalog_leave(p);
     return rc;
 }
 
@@ -108,7 +106,7 @@ static bool processed(const pawl *p, uint32_t id) {
 int pawl_stream_delete(pawl *p, const char *name) {
     if (name == NULL)
         return fail(PAWL_INVALID, "the name is NULL");
-    TRY(enter_catalog(p));
+    TRY(catalog_enter(p));
     uint32_t id = tables_find_stream(&p->tables, name);
     int rc;
     if (id == 0)
@@ -125,7 +123,7 @@ int pawl_stream_delete(pawl *p, const char *name) {
         if (p->any_watched != 0)
             any_tell(p, false); /* wakes the readers of its partitions */
     }
-    leave_catalog(p);
+    catalog_leave(p);
     return rc;
 }
 
@@ -140,11 +138,11 @@ int pawl_rename(pawl *p, int what, const char *name, const char *new_name) {
     if (what < PAWL_NAMED_STREAM || what > PAWL_NAMED_PROCESSOR || name == NULL)
         return fail(PAWL_INVALID, "the name is NULL, or no such kind of name");
     if (!name_allowed(new_name))
-        return bad_name(words[what]);
-    TRY(enter_catalog(p));
+        return catalog_bad_name(words[what]);
+    TRY(catalog_enter(p));
     const struct tables *t = &p->tables;
     uint32_t id = find_named(t, what, name);
-    int rc = check_new(words[what], new_name, 0);
+    int rc = catalog_check_new(words[what], new_name, 0);
     if (rc == 0 && id == 0)
         rc = fail(PAWL_NOT_FOUND, "there is no %s %s", words[what], name);
     else if (rc == 0 && find_named(t, what, new_name) != 0)
@@ -153,11 +151,11 @@ int pawl_rename(pawl *p, int what, const char *name, const char *new_name) {
         rc = change(p, &(struct catalog_entry){CATALOG_RENAME, id, (uint64_t)what, 0, new_name,
                                                (uint16_t)strlen(new_name)});
     assert(rc < 0 || find_named(t, what, new_name) == id); /* PAWL-9: the id stays */
-    leave_catalog(p);
+    catalog_leave(p);
     return rc;
 }
 
-static int refreshed(pawl *p) {
+int catalog_refreshed(pawl *p) {
     TRY(engine_enter(p));
     if (p->read_only) {
         int rc = follow_refresh(p);
@@ -179,7 +177,7 @@ static void fill_stream(const struct stream *s, pawl_stream_info *out) {
 int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out) {
     if (name == NULL || out == NULL)
         return fail(PAWL_INVALID, "name or result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     uint32_t id = tables_find_stream(&p->tables, name);
     if (id != 0)
         fill_stream(tables_stream(&p->tables, id), out);
@@ -190,7 +188,7 @@ int pawl_stream_find(pawl *p, const char *name, pawl_stream_info *out) {
 int pawl_stream_get(pawl *p, uint32_t id, pawl_stream_info *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     const struct stream *s = tables_stream(&p->tables, id);
     if (s != NULL)
         fill_stream(s, out);
@@ -201,7 +199,7 @@ int pawl_stream_get(pawl *p, uint32_t id, pawl_stream_info *out) {
 int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     int rc = index < p->tables.stream_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0)
         fill_stream(p->tables.streams[index], out);
@@ -212,7 +210,7 @@ int pawl_stream_at(pawl *p, uint32_t index, pawl_stream_info *out) {
 int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bounds *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     struct stream *s = tables_stream(&p->tables, stream);
     uint64_t first = 0;
     int rc = 0;
@@ -239,11 +237,11 @@ int pawl_partition_bounds(pawl *p, uint32_t stream, uint32_t partition, pawl_bou
 
 int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
     if (!name_allowed(name))
-        return bad_name("producer");
+        return catalog_bad_name("producer");
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
     *out = NULL;
-    TRY(enter_catalog(p));
+    TRY(catalog_enter(p));
     struct tables *t = &p->tables;
     struct pawl_tx *tx = NULL;
     uint32_t id = tables_find_producer(t, name);
@@ -254,7 +252,7 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
         id = t->ids.producer;
         rc = limit_check(LIMIT_PRODUCERS, t->producer_count + UINT64_C(1));
         if (rc == 0)
-            rc = check_new("producer", name, id);
+            rc = catalog_check_new("producer", name, id);
         if (rc == 0)
             rc = commit_change(tx, &(struct catalog_entry){CATALOG_PRODUCER, id, 0, 0, name,
                                                            (uint16_t)strlen(name)});
@@ -282,7 +280,7 @@ int pawl_producer_open(pawl *p, const char *name, pawl_producer **out) {
         mem_free(&p->mem, pr, sizeof *pr);
     }
     tx_free(tx);
-    leave_catalog(p);
+    catalog_leave(p);
     return rc;
 }
 
@@ -325,7 +323,7 @@ static void fill_producer(const struct producer *row, pawl_producer_info *out) {
 int pawl_producer_at(pawl *p, uint32_t index, pawl_producer_info *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     int rc = index < p->tables.producer_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0)
         fill_producer(p->tables.producers[index], out);
@@ -337,7 +335,7 @@ int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out, pawl_
                        void *cookie, size_t size) {
     if (name == NULL || out == NULL || (cookie == NULL && size != 0))
         return fail(PAWL_INVALID, "name, result or cookie pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     int rc = PAWL_NOT_FOUND;
     uint32_t id = tables_find_producer(&p->tables, name);
     if (id != 0) {
@@ -356,8 +354,8 @@ int pawl_producer_find(pawl *p, const char *name, pawl_producer_info *out, pawl_
 
 int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
     if (!name_allowed(name))
-        return bad_name("processor");
-    TRY(enter_catalog(p));
+        return catalog_bad_name("processor");
+    TRY(catalog_enter(p));
     struct tables *t = &p->tables;
     uint32_t found = tables_find_processor(t, name);
     int rc = 0;
@@ -365,14 +363,14 @@ int pawl_processor_register(pawl *p, const char *name, uint32_t *id) {
         found = t->ids.processor;
         rc = limit_check(LIMIT_PROCESSORS, t->processor_count + UINT64_C(1));
         if (rc == 0)
-            rc = check_new("processor", name, found);
+            rc = catalog_check_new("processor", name, found);
         if (rc == 0)
             rc = change(p, &(struct catalog_entry){CATALOG_PROCESSOR, found, 0, 0, name,
                                                    (uint16_t)strlen(name)});
     }
     if (id != NULL)
         *id = found;
-    leave_catalog(p);
+    catalog_leave(p);
     return rc;
 }
 
@@ -391,23 +389,26 @@ static int forget(pawl *p, uint32_t id) {
 int pawl_processor_forget(pawl *p, const char *name) {
     if (name == NULL)
         return fail(PAWL_INVALID, "the name is NULL");
-    TRY(enter_catalog(p));
+    TRY(catalog_enter(p));
     uint32_t id = tables_find_processor(&p->tables, name);
     int rc;
     if (id == 0)
         rc = fail(PAWL_NOT_FOUND, "there is no processor %s", name);
     else if (p->running)
         rc = fail(PAWL_BUSY, "processors are running");
+    else if (tables_owned(&p->tables, id) != NULL)
+        rc = fail(PAWL_BUSY, "processor %s owns table %s; delete that first", name,
+                  tables_owned(&p->tables, id)->name);
     else
         rc = forget(p, id);
-    leave_catalog(p);
+    catalog_leave(p);
     return rc;
 }
 
 int pawl_processor_at(pawl *p, uint32_t index, uint32_t *id, char name[128]) {
     if (name == NULL)
         return fail(PAWL_INVALID, "name is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     int rc = index < p->tables.processor_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0) {
         const struct processor_row *row = p->tables.processors[index];
@@ -423,7 +424,7 @@ int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t 
                       uint64_t *offset) {
     if (processor == NULL || offset == NULL)
         return fail(PAWL_INVALID, "name or result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     uint32_t id = tables_find_processor(&p->tables, processor);
     const struct position_row *row =
         id != 0 ? tables_position(&p->tables, id, stream, partition) : NULL;
@@ -436,7 +437,7 @@ int pawl_position_get(pawl *p, const char *processor, uint32_t stream, uint32_t 
 int pawl_position_at(pawl *p, uint32_t index, pawl_position *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     int rc = index < p->tables.position_count ? 0 : PAWL_NOT_FOUND;
     if (rc == 0) {
         tables_sort_positions(&p->tables);
@@ -457,7 +458,7 @@ int pawl_position_at(pawl *p, uint32_t index, pawl_position *out) {
 int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     const struct decision_row *d = tables_decision_at(&p->tables, index);
     int rc = d != NULL ? 0 : PAWL_NOT_FOUND;
     if (rc == 0) {
@@ -472,7 +473,7 @@ int pawl_decision_at(pawl *p, uint32_t index, pawl_decision *out) {
 int pawl_retention_set(pawl *p, const pawl_retention *r) {
     if (r == NULL)
         return fail(PAWL_INVALID, "the settings are NULL");
-    TRY(enter_catalog(p));
+    TRY(catalog_enter(p));
     struct pawl_tx *tx;
     int rc = tx_new(p, &tx);
     if (rc == 0)
@@ -484,14 +485,14 @@ int pawl_retention_set(pawl *p, const pawl_retention *r) {
     tx_free(tx);
     if (rc == 0)
         engine_ask_chores(p);
-    leave_catalog(p);
+    catalog_leave(p);
     return rc;
 }
 
 int pawl_retention_get(pawl *p, pawl_retention *out) {
     if (out == NULL)
         return fail(PAWL_INVALID, "result pointer is NULL");
-    TRY(refreshed(p));
+    TRY(catalog_refreshed(p));
     *out = (pawl_retention){
         .bytes = p->tables.retain_bytes, .ms = p->tables.retain_ms, .consumed = p->tables.consumed};
     engine_leave(p);
@@ -499,7 +500,7 @@ int pawl_retention_get(pawl *p, pawl_retention *out) {
 }
 
 int pawl_disk_cap_set(pawl *p, uint64_t bytes) {
-    TRY(enter_catalog(p));
+    TRY(catalog_enter(p));
     uint64_t before = p->wal.disk_cap;
     int rc = 0;
     if (bytes != 0 && bytes / 4 < p->wal.segment_size)
@@ -518,6 +519,6 @@ int pawl_disk_cap_set(pawl *p, uint64_t bytes) {
         if (wal_wants_next(&p->wal))
             engine_ask_chores(p);
     }
-    leave_catalog(p);
+    catalog_leave(p);
     return rc;
 }

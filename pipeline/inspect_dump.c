@@ -62,6 +62,24 @@ static void describe_decision(struct text *t, const struct sink_entry *e) {
     say(t, "\n");
 }
 
+static void describe_table(struct text *t, const struct table_entry *e) {
+    say(t, "    change %u id %u owner %u partitions %u version %u a %llu b %llu name ", e->op,
+        e->id, e->owner, e->partitions, e->version, (unsigned long long)e->a,
+        (unsigned long long)e->b);
+    say_text(t, e->name, e->name_len);
+    say(t, "\n");
+}
+
+/* What a table's partition holds after the commit. Keys and values are not shown. */
+static void describe_state(struct text *t, const struct run *r, const uint8_t *data) {
+    struct state_sum s;
+    uint32_t at = 0;
+    if (state_sum_decode(data, r->len, &at, &s))
+        say(t, "    commit %llu of the partition: %llu pairs, %llu bytes, digest %016llx%016llx\n",
+            (unsigned long long)r->base, (unsigned long long)s.pairs, (unsigned long long)s.bytes,
+            (unsigned long long)s.digest.hi, (unsigned long long)s.digest.lo);
+}
+
 static void describe_entries(struct text *t, const struct run *r, const uint8_t *data) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < r->count && i < 16; i++) {
@@ -70,6 +88,7 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
         struct catalog_entry cat;
         struct sink_entry sink;
         struct origin_entry from;
+        struct table_entry table;
         if (r->type == RUN_POSITIONS && position_decode(data, r->len, &at, &pos))
             say(t, "    processor %u stream %u/%u consumed [%llu, %llu)\n", pos.processor,
                 pos.stream, pos.partition, (unsigned long long)pos.from,
@@ -83,6 +102,8 @@ static void describe_entries(struct text *t, const struct run *r, const uint8_t 
             describe_decision(t, &sink);
         else if (r->type == RUN_ORIGINS && origin_decode(data, r->len, &at, &from))
             describe_origin(t, &from);
+        else if (r->type == RUN_TABLES && table_decode(data, r->len, &at, &table))
+            describe_table(t, &table);
         else
             return;
     }
@@ -108,11 +129,13 @@ static void describe(struct text *t, const struct frame_header *h, const uint8_t
         if (r.flags != 0)
             say(t, " flags 0x%x", r.flags);
         if (run_has_records(&r) || r.type == RUN_STATE)
-            say(t, " stream %u/%u", r.stream, r.partition);
+            say(t, " %s %u/%u", r.type == RUN_STATE ? "table" : "stream", r.stream, r.partition);
         if (r.base != NO_OFFSET && run_has_records(&r))
             say(t, " offsets [%llu, %llu)", (unsigned long long)r.base,
                 (unsigned long long)(r.base + r.count));
         say(t, " count %u, %u bytes\n", r.count, r.len);
+        if (r.type == RUN_STATE)
+            describe_state(t, &r, data);
         describe_entries(t, &r, data);
     }
 }

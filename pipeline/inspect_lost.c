@@ -377,6 +377,21 @@ static void tell_name(struct judge *j, const char *kind, uint32_t id, const char
     j->check->lost_names += j->telling;
 }
 
+static void tell_table(struct judge *j, const struct state_table *s) {
+    char text[400];
+    struct frame_header none = {0};
+    tell_name(j, "table", s->id, s->name);
+    for (uint32_t i = 0; i < s->partitions; i++) {
+        if (!state_lost(&s->parts[i]))
+            continue;
+        snprintf(text, sizeof text,
+                 "table %s, partition %u: what it holds is lost, since changes of it were in "
+                 "commits that are lost; it can't be read until the table is deleted",
+                 s->name, i);
+        verify_tell(j->check, 0, 0, none.lsn, 0, "state-lost", "%s", text);
+    }
+}
+
 void judge_lost_end(struct judge *j) {
     struct tables *t = &j->tables;
     struct loss before = t->loss;
@@ -399,6 +414,8 @@ void judge_lost_end(struct judge *j) {
         tell_name(j, "producer", t->producers[i]->id, t->producers[i]->name);
     for (uint32_t i = 0; i < t->processor_count; i++)
         tell_name(j, "processor", t->processors[i]->id, t->processors[i]->name);
+    for (uint32_t i = 0; i < t->state.count; i++)
+        tell_table(j, t->state.tables[i]);
 }
 
 void judge_free(struct judge *j) {

@@ -562,7 +562,7 @@ bool checkpoint_ids(const struct frame_header *h, const uint8_t *frame, struct c
 #define STATE_KEY_MAX 8192u
 #define STATE_VALUE_MAX (4u * MIB)
 /* of a table */
-#define TABLE_FLAGS_KNOWN 0u
+#define TABLE_FLAGS_KNOWN 1u /* PAWL_TABLE_LOCAL */
 enum table_op {
     TABLE_CREATE = 1,
     TABLE_DELETE = 2,

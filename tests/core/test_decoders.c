@@ -67,7 +67,7 @@ C_KIND(c_span, {8, 7})
 static void encode_c_ids(struct bytes *b) {
     uint8_t *p = bytes_add(b, C_IDS_SIZE);
     if (p != NULL)
-        c_ids_encode(p, &(struct c_ids){1, 2, 3, 4, 5});
+        c_ids_encode(p, &(struct c_ids){1, 2, 3, 4, 5, 6});
 }
 static bool decode_c_ids(const uint8_t *data, uint32_t len, uint32_t *at) {
     struct c_ids e;

@@ -53,6 +53,11 @@ enum {
     C_IDS = 0x8048,
     CLOCK = 0xC049,
     ORIGINS = 0xC008,
+    TABLES = 0x8009,
+    C_TABLES = 0x804A,
+    C_DIGESTS,
+    C_RUNS,
+    C_STATE,
 };
 
 /* `width` bytes at `at`: what they become is said by forge_value(). */

@@ -150,6 +150,8 @@ MUTANTS = [
      "    if (write != 0)\n        note(u, NEED_TO_WRITE, \"features\"", "    if (0)\n        note(u, NEED_TO_WRITE, \"features\""),
     ("features-not-carried-over", "PAWL-8", "wal/wal_append.c",
      ".features = w->features,", ".features = {.write = FEATURE_COUNTS},"),
+    ("owner-of-a-table-forgotten", "PAWL-13", "pipeline/catalog.c",
+     "else if (tables_owned(&p->tables, id) != NULL)", "else if (0)"),
     ("tables-not-announced", "PAWL-3", "wal/wal_append.c",
      "w->features.write |= FEATURE_TABLES;", ";"),
     ("state-of-a-skipped-commit-accepted", "PAWL-3", "pipeline/tables_state.c",

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * catalog.h - what the calls that change or read the catalog share.
+ */
+#ifndef PAWL_PIPELINE_CATALOG_H
+#define PAWL_PIPELINE_CATALOG_H
+
+#include "pipeline/engine.h"
+
+/* Allows one catalog change at a time: ids and epochs are chosen before the append, and the append
+ * may release the lock while it waits for room. */
+PAWL_CHECKED int catalog_enter(pawl *p);
+void catalog_leave(pawl *p);
+/* The same for a call that only reads; engine_leave() ends it. */
+PAWL_CHECKED int catalog_refreshed(pawl *p);
+int catalog_bad_name(const char *what);
+/* Names that damage gives are refused, and so are ids beyond the last one. */
+PAWL_CHECKED int catalog_check_new(const char *what, const char *name, uint32_t id);
+
+#endif

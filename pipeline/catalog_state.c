@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tables of keyed state as the log's catalog knows them: made, deleted, found. Each change is
+ * durable on return.
+ */
+#include <assert.h>
+
+#include "pawl_state.h"
+#include "pipeline/catalog.h"
+#include "pipeline/processor.h"
+#include "pipeline/struct_size.h"
+
+#define CONFIG_FIRST STRUCT_END(pawl_table_config, ttl_ms)
+#define INFO_FIRST STRUCT_END(pawl_table_info, owner_name)
+
+/* Under the lock: commits one change of tables. */
+static int change(pawl *p, const struct table_entry *e) {
+    struct pawl_tx *tx;
+    pawl_receipt receipt;
+    int rc = tx_new(p, &tx);
+    if (rc == 0) {
+        tx->for_input = e->op == TABLE_CREATE;
+        rc = tx_add_table(tx, e);
+    }
+    if (rc == 0)
+        rc = tx_commit_locked(tx, &receipt);
+    tx_free(tx);
+    return rc;
+}
+
+static int check_config(const pawl_table_config *c) {
+    if (!name_allowed(c->name))
+        return catalog_bad_name("table");
+    if (c->owner == NULL)
+        return fail(PAWL_INVALID, "the owner's name is NULL");
+    if (c->partitions == 0 || c->partitions > limit_of(LIMIT_TABLE_PARTITIONS))
+        return fail(PAWL_INVALID, "a table has 1 to 1024 partitions");
+    if ((c->flags & ~TABLE_FLAGS_KNOWN) != 0)
+        return fail(PAWL_INVALID, "a table has no flags 0x%x", c->flags & ~TABLE_FLAGS_KNOWN);
+    return 0;
+}
+
+/* What the tables say to a new one; *owner is the processor's id. */
+static int check_fresh(const struct tables *t, const pawl_table_config *c, uint32_t *owner) {
+    *owner = tables_find_processor(t, c->owner);
+    if (*owner == 0)
+        return fail(PAWL_NOT_FOUND, "there is no processor %s to own table %s", c->owner, c->name);
+    TRY(limit_check(LIMIT_TABLES, t->state.count + UINT64_C(1)));
+    TRY(limit_check(LIMIT_STATE_PARTITIONS, (uint64_t)t->state.partition_count + c->partitions));
+    return catalog_check_new("table", c->name, t->ids.table);
+}
+
+int pawl_table_create(pawl *p, const pawl_table_config *given, uint32_t *id) {
+    pawl_table_config c;
+    TRY(pawl_struct_take(&c, sizeof c, given, CONFIG_FIRST, "pawl_table_config"));
+    TRY(check_config(&c));
+    TRY(catalog_enter(p));
+    struct tables *t = &p->tables;
+    uint32_t existing = tables_find_table(t, c.name), fresh = t->ids.table, owner = 0;
+    int rc = existing != 0 ? fail(PAWL_EXISTS, "there is a table %s already", c.name)
+                           : check_fresh(t, &c, &owner);
+    if (rc == 0)
+        rc = change(p, &(struct table_entry){.op = TABLE_CREATE,
+                                             .name_len = (uint16_t)strlen(c.name),
+                                             .id = fresh,
+                                             .owner = owner,
+                                             .partitions = c.partitions,
+                                             .version = c.version,
+                                             .flags = c.flags,
+                                             .ttl_ms = c.ttl_ms,
+                                             .name = c.name});
+    if (id != NULL)
+        *id = existing != 0 ? existing : fresh;
+    assert(rc < 0 || tables_table(t, fresh) != NULL); /* PAWL-3 */
+    catalog_leave(p);
+    return rc;
+}
+
+int pawl_table_delete(pawl *p, const char *name) {
+    if (name == NULL)
+        return fail(PAWL_INVALID, "the name is NULL");
+    TRY(catalog_enter(p));
+    uint32_t id = tables_find_table(&p->tables, name);
+    int rc = id == 0 ? fail(PAWL_NOT_FOUND, "there is no table %s", name)
+                     : change(p, &(struct table_entry){.op = TABLE_DELETE, .id = id});
+    if (rc == 0) {
+        assert(tables_table(&p->tables, id) == NULL && p->tables.ids.table > id); /* PAWL-9 */
+        engine_ask_chores(p);
+    }
+    catalog_leave(p);
+    return rc;
+}
+
+static void fill(const struct tables *t, const struct state_table *s, pawl_table_info *out) {
+    const char *owner = tables_processor_name(t, s->owner);
+    *out = (pawl_table_info){.struct_size = sizeof *out,
+                             .id = s->id,
+                             .owner = s->owner,
+                             .partitions = s->partitions,
+                             .version = s->version,
+                             .flags = s->flags,
+                             .ttl_ms = s->ttl_ms};
+    for (uint32_t i = 0; i < s->partitions; i++) {
+        out->pairs += s->parts[i].sum.pairs;
+        out->bytes += s->parts[i].sum.bytes;
+        out->lost += state_lost(&s->parts[i]);
+    }
+    memcpy(out->name, s->name, sizeof s->name);
+    if (owner != NULL)
+        memcpy(out->owner_name, owner, sizeof out->owner_name);
+}
+
+/* Gives what is known of a table, and leaves. */
+static int tell(pawl *p, const struct state_table *s, pawl_table_info *out) {
+    pawl_table_info own;
+    if (s != NULL)
+        fill(&p->tables, s, &own);
+    engine_leave(p);
+    return s == NULL ? PAWL_NOT_FOUND
+                     : pawl_struct_give(out, INFO_FIRST, &own, sizeof own, "pawl_table_info");
+}
+
+int pawl_table_find(pawl *p, const char *name, pawl_table_info *out) {
+    if (name == NULL)
+        return fail(PAWL_INVALID, "the name is NULL");
+    TRY(catalog_refreshed(p));
+    uint32_t id = tables_find_table(&p->tables, name);
+    int rc = tell(p, id != 0 ? tables_table(&p->tables, id) : NULL, out);
+    return id != 0 ? rc : fail(PAWL_NOT_FOUND, "there is no table %s", name);
+}
+
+int pawl_table_get_info(pawl *p, uint32_t id, pawl_table_info *out) {
+    TRY(catalog_refreshed(p));
+    const struct state_table *s = tables_table(&p->tables, id);
+    int rc = tell(p, s, out);
+    return s != NULL ? rc : fail(PAWL_NOT_FOUND, "there is no table with id %u", id);
+}
+
+int pawl_table_at(pawl *p, uint32_t index, pawl_table_info *out) {
+    TRY(catalog_refreshed(p));
+    return tell(p, index < p->tables.state.count ? p->tables.state.tables[index] : NULL, out);
+}
