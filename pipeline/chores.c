@@ -65,12 +65,26 @@ static bool drop_segments(pawl *p, const struct droppable *d) {
 static bool prepare_next(pawl *p) {
     struct wal *w = &p->wal;
     uint64_t index = w->segment + 1, size = w->segment_size;
+    /* With threads, zeros come part by part. */
+    bool zeros = p->no_thread && p->io->zeros && pace_wants_zeros(&w->pace);
     w->next = NEXT_MAKING;
     engine_leave(p);
-    int file = wal_prepare_file(p->io, &w->hooks.points, index, size);
+    int file = wal_prepare_file(p->io, &w->hooks.points, index, size, &zeros);
     pthread_mutex_lock(&p->mutex);
-    wal_next_done(w, file);
+    wal_next_done(w, file, zeros ? size : 0);
     p->full_since = engine_now(p);
+    engine_progress(p);
+    return true;
+}
+
+/* Each part is asked for by the progress of the log, the next one by this progress. */
+static bool zero_part(pawl *p) {
+    struct wal *w = &p->wal;
+    struct wal_part part = wal_zeros_begin(w);
+    engine_leave(p);
+    int rc = wal_zero_part(p->io, &part);
+    pthread_mutex_lock(&p->mutex);
+    wal_zeros_done(w, &part, rc);
     engine_progress(p);
     return true;
 }
@@ -110,6 +124,8 @@ bool engine_chore(pawl *p) {
         p->wal.next = NEXT_NONE; /* space may have been freed: the log resumes by itself */
     if (wal_wants_next(&p->wal))
         did |= prepare_next(p);
+    if (!p->no_thread && wal_wants_zeros(&p->wal))
+        did |= zero_part(p);
     return did;
 }
 

@@ -260,6 +260,9 @@ static int take_over(struct seam *io, struct mem *m, const struct reading *g, st
     TRY(mend_torn_copy(io, m, g));
     note_copy(io, g, out);
     int rc = x->prepared ? take_prepared(io, x->last + 1, size, &st->next_file) : 0;
+    st->next_written = size;
+    if (rc == 0 && st->next_file >= 0 && io->ops->written != NULL)
+        rc = io->ops->written(io, st->next_file, &st->next_written);
     if (rc == 0 && st->next_file >= 0 && x->spare)
         rc = take_prepared(io, x->last + 2, size, &st->spare_file);
     if (rc < 0 && st->next_file >= 0) {

@@ -22,6 +22,10 @@
  *    processors, and PACE_CROWDED commits sleep at once.
  * 5. Naps. The background thread looks in time after what is held. While policies 2 or 3 are at
  *    work it takes short naps, so that a hold seldom has to wake it.
+ * 6. Zeros. A write into space that was never written needs a commit of the file system's journal,
+ *    which takes about as long as writing PACE_LARGE bytes. Where groups are smaller, or few are in
+ *    flight so that each waits for a commit of its own, the space is written with zeros before its
+ *    use. Else the zeros would only double the bytes.
  */
 #ifndef PAWL_WAL_PACE_H
 #define PAWL_WAL_PACE_H
@@ -42,7 +46,9 @@
 /* A turn that takes longer than this for each thread that waits is a long one. It takes 1 to 2 us
  * where no other program wants the processors. */
 #define PACE_TURN_LONG_NS 10000u
-#define PACE_CROWDED 1000 /* commits */
+#define PACE_CROWDED 1000         /* commits */
+#define PACE_LARGE (256u * 1024u) /* bytes of a group */
+#define PACE_SHARED 3u            /* groups in flight: they share the journal's commits */
 
 /* Concurrency: the log's lock guards every field, except `waiting` and `crowded`, which are atomic:
  * a thread that was woken leaves, and a thread that is about to sleep yields, without the lock.
@@ -68,6 +74,9 @@ struct pace {
     uint64_t wakes_at;    /* when the background thread looks again; UINT64_MAX: when it is woken;
                              0: it is awake */
     uint64_t nap_commits; /* count of commits at its last nap */
+
+    uint64_t len;    /* bytes of a group, a running mean */
+    uint32_t beside; /* 16 times the groups in flight when one goes, itself included, the same */
 };
 
 enum pace_decision {
@@ -101,9 +110,15 @@ bool pace_group_worth(const struct pace *p, const struct pace_group *g);
 static inline bool pace_group_goes(const struct pace *p, const struct pace_group *g) {
     return g->in_flight == 0 || pace_group_worth(p, g);
 }
-/* The gathering group was submitted. */
-static inline void pace_group_went(struct pace *p) {
+/* The gathering group was submitted, with `len` bytes; with it, `in_flight` are in flight. */
+static inline void pace_group_went(struct pace *p, uint32_t len, uint32_t in_flight) {
     p->gathered = 0;
+    p->len = (7 * p->len + len) / 8;
+    p->beside = (7 * p->beside + 16 * in_flight) / 8;
+}
+/* Is space to be written with zeros before its use? */
+static inline bool pace_wants_zeros(const struct pace *p) {
+    return p->len < PACE_LARGE || p->beside < 16 * PACE_SHARED;
 }
 /* A group was written; `frames` came while it was in flight. */
 static inline void pace_group_done(struct pace *p, uint64_t frames) {

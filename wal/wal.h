@@ -9,10 +9,10 @@
  * pace.c        when groups go (the policy; wal_group.c carries it out)
  *
  * Concurrency: the owner's lock guards a struct wal, and every function here is called under it.
- * There are three exceptions. wal_prepare_file() and wal_drop_file() touch only the seam, and run
- * without the lock. The seam's reap() is called without the lock by one thread at a time, the
- * leader, which then gives the results to wal_complete() under the lock. `failed` and two fields of
- * `pace` are atomic.
+ * There are three exceptions. wal_prepare_file(), wal_zero_part() and wal_drop_file() touch only
+ * the seam, and run without the lock. The seam's reap() is called without the lock by one thread at
+ * a time, the leader, which then gives the results to wal_complete() under the lock. `failed` and
+ * two fields of `pace` are atomic.
  *
  * Life of a byte: wal_append() copies it into the gathering group. wal_submit() pads the group to
  * whole blocks and hands it to the device. wal_complete() sees it written and synced. Once every
@@ -32,8 +32,11 @@
 
 #define WAL_WAIT 1 /* not now: complete() something, or prepare a segment, then try again */
 
-#define WAL_BUFFERS 14    /* write buffers that groups gather in */
-#define WAL_LOANS 2       /* and those that large transactions borrow and fill themselves */
+#define WAL_BUFFERS 14  /* write buffers that groups gather in */
+#define WAL_LOANS 2     /* and those that large transactions borrow and fill themselves */
+#define WAL_IN_FLIGHT 8 /* groups in flight, where each frame doesn't fill one */
+/* and in space that was never written: a write takes longer there, see pace.h */
+#define WAL_IN_FLIGHT_UNWRITTEN 10
 #define WAL_ALIVE_MAX 22  /* groups that gather or are in flight; below 32: see wal.done_mask */
 #define WAL_GROUPS_MAX 40 /* and those whose bytes serve readers */
 /* At most this many groups are pinned at once: the writer always has the other buffers. */
@@ -191,6 +194,8 @@ struct wal {
 
     enum next_state next;
     int next_file;
+    uint64_t next_written; /* bytes of it, from its start, that were written before their use */
+    bool zeroing;          /* a thread writes zeros into it; it isn't begun meanwhile */
     int spare_file; /* of the segment after the next one, or -1; only if the next one is ready */
     bool dropping;  /* a thread is removing old segments */
     bool recycling; /* and is giving the file of one the name of a later segment */
@@ -241,9 +246,10 @@ struct wal_start {
     uint64_t tail; /* end of the last good frame */
     uint64_t link;
     uint64_t seal_lsn;
-    bool sealed;    /* the last frame is a SEAL */
-    int next_file;  /* a prepared segment was found: its handle, else -1 */
-    int spare_file; /* the same for the segment after that */
+    bool sealed;           /* the last frame is a SEAL */
+    int next_file;         /* a prepared segment was found: its handle, else -1 */
+    uint64_t next_written; /* as in struct wal */
+    int spare_file;        /* the same for the segment after that */
 };
 
 /* Takes over a log; everything below start->tail must be durable. Appends the OPEN record (durable
@@ -304,14 +310,27 @@ int wal_error(const struct wal *w); /* the sticky one as this thread's last erro
 /* -- wal_prepare.c */
 /* Is a next segment wanted, and may one be made now (cap)? */
 bool wal_wants_next(struct wal *w);
-/* Makes segment `index`: allocated, written once with zeros, synced, named, directory synced.
- * Without the lock. Returns the handle or -errno. */
+/* Makes segment `index`: allocated, synced, named, directory synced; before the sync written with
+ * zeros if *zeros, which is set where the file system can't reserve space otherwise. Without the
+ * lock. Returns the handle or -errno. */
 PAWL_CHECKED int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index,
-                                  uint64_t size);
+                                  uint64_t size, bool *zeros);
 /* Gives a file that isn't of the log, but has the name of segment `index`, another name that no
  * reader looks at. -errno. */
 PAWL_CHECKED int wal_set_aside(struct seam *io, uint64_t index);
-void wal_next_done(struct wal *w, int file_or_errno);
+/* `written`: see wal.next_written. */
+void wal_next_done(struct wal *w, int file_or_errno, uint64_t written);
+/* Is the next part of the prepared segment to be written with zeros now? */
+bool wal_wants_zeros(const struct wal *w);
+/* A part of a prepared segment's file. */
+struct wal_part {
+    int file;
+    uint64_t from, to;
+};
+/* To be followed by wal_zero_part(), without the lock, and wal_zeros_done() with its answer. */
+struct wal_part wal_zeros_begin(struct wal *w);
+PAWL_CHECKED int wal_zero_part(struct seam *io, const struct wal_part *part);
+void wal_zeros_done(struct wal *w, const struct wal_part *part, int rc);
 /* A segment is about to be let go: the index that its file is to be prepared for, 0 if none is
  * wanted. To be followed by wal_recycle_end(). */
 uint64_t wal_recycle_begin(struct wal *w);

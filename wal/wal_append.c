@@ -325,6 +325,7 @@ static struct seam_place place_of(struct wal *w) {
 static int begin(struct wal *w) {
     assert(w->durable == w->tail);                      /* PAWL-9: all before is durable */
     assert(w->next == NEXT_READY && w->next_file >= 0); /* PAWL-8: and the file is prepared */
+    assert(!w->zeroing);                                /* PAWL-1: no zeros over what is written */
     struct bytes *body = scratch(w);
     struct run runs[16];
     uint32_t count = 0;
@@ -351,7 +352,9 @@ static int begin(struct wal *w) {
     uint64_t now = w->io->ops->realtime(w->io), old_link = w->link;
     w->segment++;
     w->file = w->next_file;
+    w->in_flight_max = w->next_written < w->segment_size ? WAL_IN_FLIGHT_UNWRITTEN : WAL_IN_FLIGHT;
     w->next_file = w->spare_file;
+    w->next_written = w->segment_size; /* a spare one is a recycled one */
     w->spare_file = -1;
     w->next = w->next_file >= 0 ? NEXT_READY : w->recycling ? NEXT_MAKING : NEXT_NONE;
     w->tail = wal_base(w);
@@ -398,7 +401,7 @@ void wal_step(struct wal *w) {
     if (w->failed != 0)
         return;
     if (w->state == WAL_SEALING && w->in_flight == 0 && w->gathering == NULL &&
-        w->next == NEXT_READY) {
+        w->next == NEXT_READY && !w->zeroing) {
         int old = w->file;
         w->starved = begin(w); /* nothing was changed: tried again with the next step */
         if (w->starved)

@@ -93,7 +93,7 @@ void wal_submit(struct wal *w, bool force) {
     w->gathering = NULL;
     w->in_flight++;
     w->groups_written++;
-    pace_group_went(&w->pace);
+    pace_group_went(&w->pace, whole, w->in_flight);
     w->bytes_written += whole;
     g->need_sync = !w->dsync;
     g->frames_then = w->frames;
@@ -300,7 +300,7 @@ static int make_buffers(struct wal *w, uint64_t bytes) {
         w->for_loans[i] = true;
         w->loans[w->loan_count++] = (struct wal_loan){w->buffers[i], i};
     }
-    w->in_flight_max = 8;
+    w->in_flight_max = WAL_IN_FLIGHT;
     w->io->ops->buffers(w->io, (void *const *)w->buffers, (size_t)size, COUNT);
     /* Touches every page before it is needed. With registered buffers, page faults took a third of
      * the time. */
@@ -378,6 +378,7 @@ int wal_init(struct wal *w, struct seam *io, struct mem *m, const struct wal_hoo
     w->link = w->last.hash = start->link;
     w->seal_lsn = start->seal_lsn;
     w->next_file = start->next_file;
+    w->next_written = start->next_written;
     w->spare_file = start->spare_file;
     w->next = start->next_file >= 0 ? NEXT_READY : NEXT_NONE;
     w->dsync = true;

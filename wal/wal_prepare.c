@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Segment files ahead of need: a file that is allocated and already written once needs no
- * file-system journal commit when a group is synced into it, which doubles the syncs a second.
- * Where retention lets a segment go, its file is such a one: it is renamed, and written over.
+ * Segment files ahead of need. A write into space that is allocated and was written before needs no
+ * commit of the file system's journal, which doubles the syncs a second. So zeros are written into
+ * the next segment, part by part, as the active one fills up; not where groups are large and many
+ * are in flight (pace.h, 6), since the zeros would double the bytes written and save little. Where
+ * retention lets a segment go, its file was written before: it is renamed, and written over.
+ *
+ * What is in a prepared file means nothing (docs/format.md): zeros are for speed alone.
  */
 #include <assert.h>
 #include <errno.h>
@@ -32,18 +36,20 @@ bool wal_wants_next(struct wal *w) {
 }
 
 /* Never written, so it costs no memory, and preparing can't fail for lack of it. */
-static _Alignas(BLOCK) const uint8_t zeros[MIB / 4];
+static _Alignas(BLOCK) const uint8_t zero_bytes[MIB / 4];
 
-static int fill(struct seam *io, int file, uint64_t size) {
+static int fill(struct seam *io, int file, uint64_t from, uint64_t to) {
     int64_t rc = 0;
-    for (uint64_t at = 0; at < size && rc >= 0; at += sizeof zeros)
-        rc = io->ops->write(io, file, zeros,
-                            size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros, at);
-    return rc < 0 ? (int)rc : io->ops->sync(io, file);
+    for (uint64_t at = from; at < to && rc >= 0; at += sizeof zero_bytes)
+        rc =
+            io->ops->write(io, file, zero_bytes,
+                           to - at < sizeof zero_bytes ? (size_t)(to - at) : sizeof zero_bytes, at);
+    return rc < 0 ? (int)rc : 0;
 }
 
-/* A segment without its name: a `.tmp` file, filled with zeros and durable. */
-static int make_tmp(struct seam *io, const struct points *points, const char *tmp, uint64_t size) {
+/* A segment without its name: a `.tmp` file, durable, filled with zeros if *zeros. */
+static int make_tmp(struct seam *io, const struct points *points, const char *tmp, uint64_t size,
+                    bool *zeros) {
     int rc = io->ops->unlink(io, tmp);
     if (rc < 0 && rc != -ENOENT)
         return rc;
@@ -51,8 +57,11 @@ static int make_tmp(struct seam *io, const struct points *points, const char *tm
     if (file < 0)
         return file;
     rc = io->ops->allocate(io, file, size);
+    *zeros |= rc > 0; /* nothing is reserved: a full disk must show now (PAWL-11) */
+    if (rc >= 0)
+        rc = *zeros ? fill(io, file, 0, size) : 0;
     if (rc == 0)
-        rc = fill(io, file, size);
+        rc = io->ops->sync(io, file);
     if (rc < 0) {
         io->ops->close(io, file);
         (void)!io->ops->unlink(io, tmp); /* give the space back at once */
@@ -93,11 +102,12 @@ static int name_tmp(struct seam *io, const struct points *points, uint64_t index
     return rc;
 }
 
-int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size) {
+int wal_prepare_file(struct seam *io, const struct points *points, uint64_t index, uint64_t size,
+                     bool *zeros) {
     char tmp[24], name[24];
     segment_name(tmp, index, "tmp");
     segment_name(name, index, "seg");
-    int file = make_tmp(io, points, tmp, size);
+    int file = make_tmp(io, points, tmp, size, zeros);
     if (file < 0)
         return file;
     int rc = name_tmp(io, points, index, tmp, name);
@@ -108,19 +118,67 @@ int wal_prepare_file(struct seam *io, const struct points *points, uint64_t inde
     return file;
 }
 
-void wal_next_done(struct wal *w, int file_or_errno) {
+/* Is it lack of something that may come back? */
+static bool is_lack(int e) {
+    return e == ENOSPC || e == EDQUOT || e == ENOMEM || e == EMFILE || e == ENFILE || e == EFBIG;
+}
+
+void wal_next_done(struct wal *w, int file_or_errno, uint64_t written) {
     assert(w->next == NEXT_MAKING && w->next_file < 0 && w->spare_file < 0);
     if (file_or_errno >= 0) {
         w->next = NEXT_READY;
         w->next_file = file_or_errno;
+        w->next_written = written;
         wal_step(w);
         return;
     }
     int e = -file_or_errno;
-    if (e == ENOSPC || e == EDQUOT || e == ENOMEM || e == EMFILE || e == ENFILE || e == EFBIG)
+    if (is_lack(e))
         w->next = NEXT_FULL;
     else
         wal_fail(w, e, "prepare", (w->segment + 1) * w->segment_size);
+}
+
+/* ---- zeros ahead: twice as far into the next segment as the active one is full, so that the way
+ * groups go is known before most of them are written */
+
+#define PARTS 16u
+
+bool wal_wants_zeros(const struct wal *w) {
+    if (w->next != NEXT_READY || w->zeroing || w->failed != 0 || w->state != WAL_RUNNING ||
+        w->next_written >= w->segment_size || !w->io->zeros)
+        return false;
+    uint64_t part = w->segment_size / PARTS, used = w->tail - wal_base(w);
+    return w->next_written < (2 * used / part + 1) * part && pace_wants_zeros(&w->pace);
+}
+
+struct wal_part wal_zeros_begin(struct wal *w) {
+    assert(wal_wants_zeros(w));
+    w->zeroing = true;
+    uint64_t to = align_up(w->next_written + w->segment_size / PARTS, BLOCK);
+    struct wal_part part = {.file = w->next_file,
+                            .from = w->next_written / BLOCK * BLOCK,
+                            .to = to < w->segment_size ? to : w->segment_size};
+    assert(part.file >= 0 && part.file != w->file); /* PAWL-5: not where frames are */
+    assert(part.from < part.to && part.from <= w->next_written);
+    return part;
+}
+
+int wal_zero_part(struct seam *io, const struct wal_part *part) {
+    assert(part->from % BLOCK == 0 && part->to % BLOCK == 0);
+    int rc = fill(io, part->file, part->from, part->to);
+    return rc < 0 ? rc : io->ops->sync(io, part->file);
+}
+
+void wal_zeros_done(struct wal *w, const struct wal_part *part, int rc) {
+    assert(w->zeroing && w->next == NEXT_READY && w->next_file == part->file); /* PAWL-1 */
+    assert(part->from <= w->next_written && part->to <= w->segment_size);
+    assert(w->file != part->file); /* PAWL-5: it has not begun meanwhile */
+    w->zeroing = false;
+    w->next_written = rc < 0 ? w->segment_size : part->to; /* no more zeros where that fails */
+    if (rc < 0 && !is_lack(-rc))
+        wal_fail(w, -rc, "prepare", (w->segment + 1) * w->segment_size + part->from);
+    wal_step(w);
 }
 
 /* ---- recycling. The old header stays. Under the new name it isn't a valid one. Nothing is written
@@ -189,7 +247,7 @@ void wal_recycle_end(struct wal *w, uint64_t to, int file) {
     /* It was to be the next one from the start, or the log has gone on to the segment before it. */
     if (to == w->segment + 1) {
         if (file >= 0)
-            wal_next_done(w, file);
+            wal_next_done(w, file, w->segment_size);
         else
             w->next = NEXT_NONE;
     } else {
@@ -221,7 +279,8 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
     uint8_t *head = mem_alloc_block(m, len);
     if (head == NULL)
         return fail(PAWL_MEMORY, "no memory to create a log");
-    int file = make_tmp(io, points, tmp, segment_size);
+    bool zeros = io->zeros;
+    int file = make_tmp(io, points, tmp, segment_size, &zeros);
     if (file < 0) {
         mem_free(m, head, len);
         return fail_sys(file, "create", tmp, 0);

@@ -24,6 +24,7 @@ enum what {
     END,
     GOES,      /* in_flight, frames, KiB that gathered: does the group go? */
     WENT,      /* a group was submitted */
+    ZEROS,     /* one of that many KiB went, in_flight; answer: are zeros wanted? */
     DONE,      /* frames that came meanwhile; answer: the running mean */
     WAIT,      /* answer: frames that a further group waits for */
     ASYNC,     /* in_flight, now; answer: decision */
@@ -285,6 +286,22 @@ static const struct sequence sequences[] = {
       {NAP, .a = 17, .b = 2000 * US, .want = 2250 * US},
       {NAP, .a = 30, .b = 3000 * US, .want = 3250 * US},
       {NAP, .a = 30, .b = 4000 * US, .want = NEVER}}},
+
+    /* ---- 6. zeros */
+    {"nothing is known yet: zeros",
+     {{ZEROS, .a = 1024, .b = 1, .want = 1}}},
+    {"large groups, many in flight: none",
+     {{ZEROS, .a = 1024, .b = 8, .want = 0, .times = 8}}},
+    {"small groups, many in flight: zeros",
+     {{ZEROS, .a = 128, .b = 8, .want = 1, .times = 100}}},
+    {"large groups, one after the other: zeros",
+     {{ZEROS, .a = 1024, .b = 1, .want = 1, .times = 100}}},
+    {"the small groups at a segment's change alter nothing",
+     {{ZEROS, .a = 1024, .b = 8, .want = 0, .times = 40},
+      {ZEROS, .a = 8, .b = 1, .want = 0, .times = 2}}},
+    {"small groups come: zeros again",
+     {{ZEROS, .a = 1024, .b = 8, .want = 0, .times = 40},
+      {ZEROS, .a = 4, .b = 1, .want = 1, .times = 10}}},
 };
 // clang-format on
 
@@ -306,8 +323,11 @@ static uint64_t take(struct pace *p, struct pace_turns *turns, const struct step
     case GOES:
         return goes(p, s);
     case WENT:
-        pace_group_went(p);
+        pace_group_went(p, 4 * KIB, 1);
         break;
+    case ZEROS:
+        pace_group_went(p, (uint32_t)s->a * KIB, (uint32_t)s->b);
+        return pace_wants_zeros(p);
     case DONE:
         pace_group_done(p, s->a);
         return pace_mean(p);
@@ -362,7 +382,7 @@ static bool goes_as_told(const struct sequence *q) {
         uint32_t times = s->times == 0 ? 1 : s->times;
         for (uint32_t n = 1; n <= times; n++) {
             uint64_t got = take(&p, &turns, s);
-            if (got == s->want || (s->what == DONE && n < times))
+            if (got == s->want || ((s->what == DONE || s->what == ZEROS) && n < times))
                 continue;
             print_error("%s: step %d, time %u: %llu instead of %llu\n", q->label, i + 1, n,
                         (unsigned long long)got, (unsigned long long)s->want);
@@ -388,7 +408,7 @@ static void the_pause_is_bounded(void **state) {
     memset(&p, 0, sizeof p);
     pace_committer_came(&p, now);
     pace_committer_came(&p, now);
-    pace_group_went(&p);
+    pace_group_went(&p, 4 * KIB, 1);
     for (uint32_t round = 0, pause = PACE_ALONE_MIN; round < 12; round++) {
         assert_int_equal(pace_reaped(&p, 0, now), PACE_HOLD);
         now += PACE_COMPANY_NS;

@@ -35,8 +35,9 @@ MUTANTS = table.MUTANTS + table_state.MUTANTS + table_connect.MUTANTS
 LIMIT_S = 180
 DID_NOT_END = " (did not end)"
 C_TESTS = [
-    "pace", "seam_faults", "one_writer", "processors", "positions", "producers", "full_disk",
-    "transactions", "bit_flips", "decision_table", "recycling", "after_repair", "repair_kinds",
+    "pace", "zeros", "seam_faults", "one_writer", "processors", "positions", "producers",
+    "full_disk", "transactions", "bit_flips", "decision_table", "recycling", "after_repair",
+    "repair_kinds",
     "followers", "forged_limits",
     "committers", "recent_reads", "retention", "edges", "scars", "other_history", "features", "any",
     "lock_free_io", "catalog", "sink_runtime", "fence", "split", "decompress", "source_packed",

@@ -76,7 +76,14 @@ MUTANTS = [
 
     # ---- segments
     ("prepared-segment-not-synced", "PAWL-8", "wal/wal_prepare.c",
-     "return rc < 0 ? (int)rc : io->ops->sync(io, file);", "(void)file;\n    return rc < 0 ? (int)rc : 0;"),
+     "    if (rc == 0)\n        rc = io->ops->sync(io, file);\n    if (rc < 0) {",
+     "    if (rc < 0) {"),
+    ("segment-begun-while-zeros-are-written", "PAWL-1", "wal/wal_append.c",
+     "w->next == NEXT_READY && !w->zeroing) {", "w->next == NEXT_READY) {"),
+    ("zeros-without-reserved-space-left-out", "PAWL-11", "wal/wal_prepare.c",
+     "    *zeros |= rc > 0;", "    *zeros |= rc < 0;"),
+    ("no-zeros-for-single-committers", "pace", "wal/pace.h",
+     "p->len < PACE_LARGE || p->beside < 16 * PACE_SHARED", "p->len < PACE_LARGE"),
     ("new-segment-name-not-synced", "PAWL-8", "wal/wal_prepare.c",
      "int rc = name_tmp(io, points, index, tmp, name);", "int rc = io->ops->rename(io, tmp, name);"),
     ("next-segment-before-all-is-durable", "PAWL-9", "wal/wal_append.c",

@@ -80,6 +80,7 @@ static void clone(struct explore *e, struct world *w, const struct sim_machine *
     memset(w, 0, sizeof *w);
     sim_machine_init(&w->m, rng_next(&e->rng), m->disk.space);
     w->m.direct = m->direct;
+    w->m.zeros = m->zeros;
     w->m.clock_ns = m->clock_ns + 1000000000u;
     w->m.boots = m->boots + m->clock_ns % 2; /* a crash of the machine, or of the process */
     w->m.clock_set_ns = sim_days((int)(m->clock_ns % 7) - 3);

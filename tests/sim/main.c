@@ -270,6 +270,7 @@ static void calls_job(const void *what, unsigned job, struct total *t) {
     p.op_count = (int)(sizeof everything / sizeof *everything);
     for (unsigned direct = 0; direct < 2; direct++) {
         p.direct = direct != 0;
+        p.seed = 11 + direct; /* even: with zeros before use */
         for (unsigned k = 0; k < sizeof once / sizeof *once; k++) {
             p.for_ever = false;
             each_call(c, job, &p, once[k], t);

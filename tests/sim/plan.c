@@ -187,6 +187,7 @@ void plan_run(const struct plan *p, struct outcome *o) {
     w->m.fault_count = p->fault_count;
     w->m.for_ever = p->for_ever;
     w->m.direct = p->direct;
+    w->m.zeros = p->seed % 2 == 0;
     w->m.step_limit = 100000;
     w->m.step = on_step;
     w->m.arg = &h;

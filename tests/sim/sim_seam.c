@@ -577,7 +577,8 @@ struct seam *sim_seam(struct sim_machine *m) {
     struct sim *x = calloc(1, sizeof *x);
     if (x == NULL)
         abort();
-    x->seam = (struct seam){.ops = &ops, .backend = PAWL_BACKEND_POSIX, .direct = m->direct};
+    x->seam = (struct seam){
+        .ops = &ops, .backend = PAWL_BACKEND_POSIX, .direct = m->direct, .zeros = m->zeros};
     snprintf(x->seam.note, sizeof x->seam.note, "simulated");
     x->m = m;
     return &x->seam;

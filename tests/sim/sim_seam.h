@@ -46,6 +46,7 @@ struct sim_machine {
     uint64_t step_limit;  /* more steps are a hang: every call fails from then on */
     uint64_t trace;       /* hash of all calls and results */
     bool direct;          /* reads bypass the cache */
+    bool zeros;           /* a new segment is written with zeros; else it shows stale bytes */
     bool calm;            /* requests complete in order, at once */
     bool locked;
     bool dead; /* the process was killed: every call fails, and results don't count */

@@ -99,8 +99,12 @@ struct seam_ops {
     /* Doesn't wait for the disk. NULL in a backend whose files have no such thing. */
     int (*place)(struct seam *s, int file, struct seam_place *out);
     /* Sets the file's length to `size` and reserves the space if the file system can (fallocate).
-     * Returns -ENOSPC; falls back to ftruncate where fallocate is not supported. */
+     * Returns -ENOSPC; falls back to ftruncate where fallocate is not supported: then 1, and
+     * nothing is reserved. */
     int (*allocate)(struct seam *s, int file, uint64_t size) PAWL_CHECKED;
+    /* *bytes: how much of the file, from its start, was written; the rest is a hole, or reserved
+     * space. What the file system doesn't say counts as written. NULL in a backend where all is. */
+    int (*written)(struct seam *s, int file, uint64_t *bytes) PAWL_CHECKED;
     /* -EEXIST if `to` is there: nothing is replaced. */
     int (*rename)(struct seam *s, const char *from, const char *to) PAWL_CHECKED;
     int (*unlink)(struct seam *s, const char *name) PAWL_CHECKED;
@@ -162,6 +166,7 @@ struct seam {
     const struct seam_ops *ops;
     int backend;    /* enum pawl_backend */
     bool direct;    /* O_DIRECT in use */
+    bool zeros;     /* a sync of what was written before costs less than of what wasn't */
     char note[128]; /* why this backend */
 };
 

@@ -30,6 +30,7 @@ int common_init(struct common *c, const struct start *st) {
     if (rc != 0)
         return -rc;
     c->seam.direct = st->direct;
+    c->seam.zeros = true;
     c->direct = st->direct_option;
     c->dir = st->dir;
     c->lock_fd = -1;
@@ -315,15 +316,26 @@ int common_allocate(struct seam *s, int file, uint64_t size) {
         while (rc != 0 && errno == EINTR);
     if (rc != 0 && errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS)
         return -errno;
+    int unreserved = rc != 0 && size != 0;
     struct stat st;
     if (fstat(fd, &st) != 0)
         return -errno;
     if (st.st_size == (off_t)size) /* fallocate() extends a file but never truncates it */
-        return 0;
+        return unreserved;
     do
         rc = ftruncate(fd, (off_t)size);
     while (rc != 0 && errno == EINTR);
-    return rc != 0 ? -errno : 0;
+    return rc != 0 ? -errno : unreserved;
+}
+
+int common_written(struct seam *s, int file, uint64_t *bytes) {
+    KEEP_ERRNO;
+    int fd = common_fd(self(s), file);
+    if (fd < 0)
+        return fd;
+    off_t at = lseek(fd, 0, SEEK_HOLE);
+    *bytes = at < 0 ? UINT64_MAX : (uint64_t)at;
+    return 0;
 }
 
 int64_t common_read(struct seam *s, int file, void *data, size_t len, uint64_t offset) {

@@ -85,6 +85,7 @@ PAWL_CHECKED int common_size(struct seam *s, int file, uint64_t *size);
 PAWL_CHECKED int common_names(struct seam *s, int file);
 PAWL_CHECKED int common_place(struct seam *s, int file, struct seam_place *out);
 PAWL_CHECKED int common_allocate(struct seam *s, int file, uint64_t size);
+PAWL_CHECKED int common_written(struct seam *s, int file, uint64_t *bytes);
 PAWL_CHECKED int common_rename(struct seam *s, const char *from, const char *to);
 PAWL_CHECKED int common_unlink(struct seam *s, const char *name);
 PAWL_CHECKED int common_sync_dir(struct seam *s);
@@ -106,8 +107,8 @@ PAWL_CHECKED int common_free_space(struct seam *s, uint64_t *bytes);
 #define COMMON_OPS \
     .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
     .names = common_names, .place = common_place, .allocate = common_allocate, \
-    .rename = common_rename, .unlink = common_unlink, .sync_dir = common_sync_dir, \
-    .read = common_read, .write = common_write, .sync = common_sync, \
+    .written = common_written, .rename = common_rename, .unlink = common_unlink, \
+    .sync_dir = common_sync_dir, .read = common_read, .write = common_write, .sync = common_sync, \
     .drop_cache = common_drop_cache, .lock = common_lock, .unlock = common_unlock, \
     .holder = common_holder, .now = common_now, .realtime = common_realtime, \
     .clocks = common_clocks, .sleep = common_sleep, .random = common_random, \
