@@ -92,6 +92,12 @@ static inline int compare_keys(const uint8_t *a, size_t a_len, const uint8_t *b,
         if (x != y)
             return x < y ? -1 : 1;
     }
+    if (from < both && both >= 8) { /* the last eight, of which the first are equal */
+        uint64_t x = load_number(a + both - 8), y = load_number(b + both - 8);
+        if (x != y)
+            return x < y ? -1 : 1;
+        from = both;
+    }
     for (; from < both; from++)
         if (a[from] != b[from])
             return a[from] < b[from] ? -1 : 1;
