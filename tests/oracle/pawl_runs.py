@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads run files (docs/format.md, section 10) without Pawl, and checks every rule of them.
 
-    pawl_runs.py FILE    lists the pairs: key, value, expiry ("-": none), in hexadecimal; or "delete"
+    pawl_runs.py FILE    lists the pairs, in hexadecimal: key, value or "delete", expiry ("-": none)
 
 Exit status: 0 the run is whole, 1 it isn't.
 """
