@@ -8,6 +8,9 @@ CATCHERS = [
     ("state/memtable", ["memtable"]),
     ("state/merge", ["state_merge"]),
     ("state/policy", ["state_policy"]),
+    ("state/format_run", ["state_runs", "run_oracle"]),
+    ("state/filter", ["state_runs", "run_oracle"]),
+    ("state/run_", ["state_runs", "run_oracle"]),
 ]
 
 MUTANTS = [
@@ -41,4 +44,25 @@ MUTANTS = [
      "runs[i + n].level == runs[i].level", "runs[i + n].level <= 1"),
     ("waste-stays", "PAWL-11", "state/policy.c",
      "add(r->made_ms, l->drop_within_ms) <= l->now_ms", "add(r->made_ms, l->drop_within_ms) == 0"),
+    # ---- runs
+    ("filter-says-no-wrongly", "PAWL-13", "state/filter.c",
+     "bit = hashes[i] >> (9 * probe)", "bit = hashes[i] >> (8 * probe)"),
+    ("block-hash-unchecked", "PAWL-2", "state/format_run.c",
+     "    if (frame_hash(data + 8, size - 8, key) != get64(data))\n",
+     "    if (frame_hash(data + 8, size - 8, key) != get64(data) && all_zero(data, size))\n"),
+    ("run-header-before-the-sync", "PAWL-8", "state/run_write.c",
+     "    rc = w->io->ops->sync(w->io, w->file);\n    if (rc != 0)\n"
+     "        return sys_failed(w, rc, \"fdatasync\");\n    TRY(write_header(w, RUN_WHOLE));",
+     "    TRY(write_header(w, RUN_WHOLE));"),
+    ("failed-run-finished", "PAWL-7", "state/run_write.c",
+     "    if (w->failed != 0)\n        return fail_again(&w->error);\n    TRY(data_end",
+     "    TRY(data_end"),
+    ("separator-is-the-next-key", "PAWL-13", "state/run_write.c",
+     "if (n < last_len && n + 1 < next_len) {", "if (n < last_len && n < next_len) {"),
+    ("run-of-the-same-name-and-size", "PAWL-13", "state/run_read.c",
+     "(i->header_hash != 0 && h->sum.header_hash != i->header_hash)", "false"),
+    ("run-of-any-length", "PAWL-15", "state/run_read.c",
+     "    if (size != r->h.sum.length)\n", "    if (size == 0)\n"),
+    ("cursor-misses-the-key-itself", "PAWL-13", "state/run_iter.c",
+     "    if (same)\n        return stand(c, entry);\n", ""),
 ]
