@@ -251,6 +251,11 @@ def see_also(names):
     return [".Sh SEE ALSO", *lines]
 
 
+def library_of(name):
+    """The library that a header belongs to, by its name."""
+    return "pawl" if name == "pawl_state" else name
+
+
 def prototype(function):
     if function.arguments == ["void"]:
         return [f".Ft {function.result}", f".Fn {function.name} void"]
@@ -347,7 +352,7 @@ class Manual:
         intro = re.sub(r"\A.*?\n *\n", "", header.intro, count=1, flags=re.S)
         first, _, rest = intro.partition("\n\n")
         page = head(name, [name], escaped(first.split(" - ", 1)[1].rstrip(".")), self.date)
-        page += [".Sh SYNOPSIS", f".In {header.name}", ".Pp", rf"\fB\-l{name}\fP"]
+        page += [".Sh SYNOPSIS", f".In {header.name}", ".Pp", rf"\fB\-l{library_of(name)}\fP"]
         page += [".Sh DESCRIPTION", *overview_text(rest)]
         for section, groups in header.sections:
             page += [f".Ss {escaped(section[0].upper() + section[1:])}",

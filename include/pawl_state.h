@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pawl_state.h - keyed state: tables from keys to values, each owned by a processor. What a
- * transaction changes in them is in its frame, beside its output and position, so none of the three
- * is ever ahead of the others. The conventions of pawl.h hold here too.
+ * pawl_state.h - keyed state: tables from keys to values, each owned by a processor.
+ *
+ * It is in libpawl, as pawl.h is, whose conventions hold here too. What a transaction changes in
+ * tables is in its frame, beside its output and position, so none of the three is ever ahead of the
+ * others.
  *
  * LIMITS (PAWL_LIMIT where nothing else is said)
  *   tables      1,024 at a time, with 1 to 1,024 partitions each, and 16,384 together
