@@ -1,15 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pawl_state.h - keyed state: tables from keys to values, each owned by a processor.
+ * pawl_state.h - keyed state: tables of pairs that never disagree with position and output.
  *
- * It is in libpawl, as pawl.h is, whose conventions hold here too. What a transaction changes in
- * tables is in its frame, beside its output and position, so none of the three is ever ahead of the
- * others.
+ * It is in libpawl, as pawl.h is, whose conventions hold here too. A table belongs to a processor.
+ * Whatever the processor's callback changes in it is committed in one frame with the batch's
+ * outputs and position (exactly once and at least once: with its position), and comes back with
+ * them after a crash. A table may be larger than memory: what is in the log is its write-ahead log,
+ * and what doesn't fit into memory lies in files beside it, *runs*, which the handle writes and
+ * merges by itself.
+ *
+ *     // once: the processor's name, then its table
+ *     pawl_processor_register(log, "counter", NULL);
+ *     pawl_table_config c = PAWL_TABLE_CONFIG_INIT;
+ *     c.name = "counts", c.owner = "counter", c.partitions = 1;
+ *     pawl_table_create(log, &c, &table);
+ *     // in the callback, for each record
+ *     int64_t n;
+ *     pawl_state_add(ctx, table, record->key, record->key_len, 1, &n);
  *
  * LIMITS (PAWL_LIMIT where nothing else is said)
  *   tables      1,024 at a time, with 1 to 1,024 partitions each, and 16,384 together
- *   keys        1 to 8,192 bytes
- *   values      4 MiB, and at most what a record may have (PAWL_TOO_LARGE)
+ *   keys        1 to 8,192 bytes (PAWL_TOO_LARGE)
+ *   values      4 MiB; and all changes of one commit together at most half of what a record may
+ *               have (PAWL_TOO_LARGE)
+ *
+ * MEMORY  A tenth of the handle's memory cap holds changes that are in no run yet, as much again
+ *         while a run is written, and a sixteenth caches blocks of runs.
+ * DISK    Changes stay in the log until a run has them; segments that hold others are kept from
+ *         retention. Opening a log reads the changes since the last run: 64 MiB of log at most, or
+ *         two segments if that is more. Runs aren't counted in the disk cap.
  */
 #ifndef PAWL_STATE_H
 #define PAWL_STATE_H
@@ -39,7 +58,7 @@ typedef struct pawl_table_config {
     uint32_t partitions; /* 1 to 1024: partition p belongs to the owner's input partition p */
     uint32_t version;    /* of the state that it holds, as the program counts */
     uint32_t flags;      /* enum pawl_table_flags */
-    uint64_t ttl_ms;     /* a pair goes this long after it was put; 0: it stays */
+    uint64_t ttl_ms;     /* 0: this version has no time to live of pairs */
 } pawl_table_config;
 #define PAWL_TABLE_CONFIG_INIT \
     { sizeof(pawl_table_config), 0, 0, 0, 0, 0, 0 }
@@ -67,7 +86,7 @@ typedef struct pawl_table_info {
  * owner's: they are changed in the transactions that move its positions, and the owner can't be
  * forgotten while it has a table.
  * Errors: INVALID (name, partitions, flags), EXISTS (then *id is the existing one's), NOT_FOUND (no
- * such processor), UNSUPPORTED (pawl.h, Structs), LIMIT, FULL, IO, READ_ONLY, FORKED. */
+ * such processor), UNSUPPORTED (ttl_ms; pawl.h, Structs), LIMIT, FULL, IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_table_create(pawl *p, const pawl_table_config *c, uint32_t *id);
 /* Deletes a table; durable on return. What it held is never seen again: a new table of this name
  * gets a new id and is empty. Transactions that change it get NOT_FOUND.
@@ -80,6 +99,138 @@ PAWL_API PAWL_CHECKED int pawl_table_delete(pawl *p, const char *name);
 PAWL_API PAWL_CHECKED int pawl_table_find(pawl *p, const char *name, pawl_table_info *out);
 PAWL_API PAWL_CHECKED int pawl_table_get_info(pawl *p, uint32_t id, pawl_table_info *out);
 PAWL_API PAWL_CHECKED int pawl_table_at(pawl *p, uint32_t index, pawl_table_info *out);
+
+/* ---------------------------------------------------------------- state in a callback */
+
+/* These calls belong to the batch that the callback processes. The table's owner must be this
+ * processor, and the partition is that of the records. Reads see the changes that the batch has
+ * made so far. The changes are committed in one frame with the batch's outputs and position, or,
+ * if the batch fails, not at all. In a table of several partitions a key belongs to the partition
+ * that a record with this key goes to (PAWL_ANY); elsewhere it is refused, unless the table has
+ * PAWL_TABLE_LOCAL.
+ *
+ * Their errors: NOT_FOUND (no such table), STATE (another processor owns it, or an
+ * at-most-once processor, whose position is committed before its changes), RANGE (the table has no
+ * such partition, or the key belongs to another one), INVALID (an empty key, a NULL pointer),
+ * TOO_LARGE (the key, the value, or all changes of the batch together), LOST (damage has taken
+ * commits of this table, and its pairs are not known any more), DAMAGED, IO, MEMORY, READ_ONLY,
+ * FORKED. */
+
+/* Gets a pair's value. 1: *value and *value_len are set; 0: there is no such pair. The value lives
+ * until the next call with this context.
+ * Errors: as above. */
+PAWL_API PAWL_CHECKED int pawl_state_get(pawl_context *ctx, uint32_t table, const void *key,
+                                         size_t key_len, const void **value, size_t *value_len);
+/* Sets a pair; key and value are copied.
+ * Errors: as above. */
+PAWL_API PAWL_CHECKED int pawl_state_put(pawl_context *ctx, uint32_t table, const void *key,
+                                         size_t key_len, const void *value, size_t value_len);
+/* Deletes a pair. 1: it was there; 0: it wasn't.
+ * Errors: as above. */
+PAWL_API PAWL_CHECKED int pawl_state_delete(pawl_context *ctx, uint32_t table, const void *key,
+                                            size_t key_len);
+/* Adds to a counter: a pair whose value is a signed number of 8 bytes, little-endian. A missing
+ * pair counts as 0. `sum` (may be NULL) gets the new value.
+ * Errors: as above; RANGE also for a sum that does not fit, STATE for a value of another length. */
+PAWL_API PAWL_CHECKED int pawl_state_add(pawl_context *ctx, uint32_t table, const void *key,
+                                         size_t key_len, int64_t add, int64_t *sum);
+/* Appends bytes to a pair's value; a missing pair has an empty one.
+ * Errors: as above. */
+PAWL_API PAWL_CHECKED int pawl_state_append(pawl_context *ctx, uint32_t table, const void *key,
+                                            size_t key_len, const void *more, size_t more_len);
+
+/* Which pairs a scan takes, and in which order. Zeros: all, ascending. */
+typedef struct pawl_state_range {
+    size_t struct_size;
+    const void *from; /* the first key, itself included; NULL: from the beginning */
+    size_t from_len;
+    const void *to; /* the end, itself not included; NULL: to the end */
+    size_t to_len;
+    const void *prefix; /* only keys that begin with this; NULL: any */
+    size_t prefix_len;
+    uint32_t reverse; /* 1: in descending order */
+} pawl_state_range;
+#define PAWL_STATE_RANGE_INIT \
+    { sizeof(pawl_state_range), 0, 0, 0, 0, 0, 0, 0 }
+
+/* A pair; its bytes live until the next call with the cursor that gave it. This struct never
+ * grows. */
+typedef struct pawl_state_pair {
+    const void *key, *value;
+    size_t key_len, value_len;
+} pawl_state_pair;
+
+typedef struct pawl_state_cursor pawl_state_cursor;
+
+/* Begins a scan in a callback. Keys are in the order of memcmp(), a prefix before what it begins.
+ * A pair that the batch changes while the cursor is open is seen as it was or as it is then. Close
+ * the cursor before the callback returns. `range` may be NULL: all pairs.
+ * Errors: as above. */
+PAWL_API PAWL_CHECKED int pawl_state_scan(pawl_context *ctx, uint32_t table,
+                                          const pawl_state_range *range, pawl_state_cursor **out);
+/* The next pair. 1: *pair is set; 0: the scan is over.
+ * Errors: DAMAGED, IO, MEMORY, INVALID. */
+PAWL_API PAWL_CHECKED int pawl_state_next(pawl_state_cursor *cursor, pawl_state_pair *pair);
+/* Safe with NULL. */
+PAWL_API void pawl_state_close(pawl_state_cursor *cursor);
+/* Deletes all pairs of a range, one by one. `deleted` (may be NULL) gets their number.
+ * Errors: as above. */
+PAWL_API PAWL_CHECKED int pawl_state_delete_range(pawl_context *ctx, uint32_t table,
+                                                  const pawl_state_range *range, uint64_t *deleted);
+
+/* ---------------------------------------------------------------- state in a transaction */
+
+/* The same in a transaction of pawl_begin(), for a partition that the caller names (PAWL_ANY: that
+ * of the key; not for a scan), whoever owns the table. pawl_commit() refuses the transaction with
+ * BUSY if another one has changed the same partition of a table since this one first touched it:
+ * abort it, and begin again.
+ * Errors: as in a callback. */
+PAWL_API PAWL_CHECKED int pawl_tx_state_get(pawl_tx *tx, uint32_t table, uint32_t partition,
+                                            const void *key, size_t key_len, const void **value,
+                                            size_t *value_len);
+PAWL_API PAWL_CHECKED int pawl_tx_state_put(pawl_tx *tx, uint32_t table, uint32_t partition,
+                                            const void *key, size_t key_len, const void *value,
+                                            size_t value_len);
+PAWL_API PAWL_CHECKED int pawl_tx_state_delete(pawl_tx *tx, uint32_t table, uint32_t partition,
+                                               const void *key, size_t key_len);
+PAWL_API PAWL_CHECKED int pawl_tx_state_scan(pawl_tx *tx, uint32_t table, uint32_t partition,
+                                             const pawl_state_range *range,
+                                             pawl_state_cursor **out);
+
+/* ---------------------------------------------------------------- tables from outside */
+
+/* Copies the value of a pair to `value`, at most `size` bytes, and its whole length to *value_len.
+ * What it shows is durable; a writer's handle waits for the flush under way if need be.
+ * `partition`: PAWL_ANY means that of the key. 1: found; 0: there is no such pair. Any thread may
+ * call it, beside running processors, and on a read-only handle in another process.
+ * Errors: NOT_FOUND (table), RANGE, INVALID, LOST, DAMAGED, IO, MEMORY, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_table_get(pawl *p, uint32_t table, uint32_t partition,
+                                         const void *key, size_t key_len, void *value, size_t size,
+                                         size_t *value_len);
+/* A scan of one partition, as it is durable when this call returns: later commits don't change what
+ * the cursor sees. One thread at a time uses a cursor. While it is open it holds memory and files
+ * that merges could give back otherwise. Close it before the handle.
+ * Errors: as pawl_table_get(). */
+PAWL_API PAWL_CHECKED int pawl_table_scan(pawl *p, uint32_t table, uint32_t partition,
+                                          const pawl_state_range *range, pawl_state_cursor **out);
+
+/* What is in a table partition, as one number: the sum modulo 2^128 of a hash (XXH3-128) of each
+ * pair. Equal digests of two logs mean equal pairs, but for chance and for whoever forges pairs on
+ * purpose (multiset hash MSet-Add-Hash, Clarke et al., ASIACRYPT 2003; XXH3 is no cryptographic
+ * hash). This struct never grows. */
+typedef struct pawl_table_digest {
+    uint64_t low, high;
+    uint64_t pairs, bytes; /* bytes of all keys and values */
+    uint64_t lsn;          /* of the newest commit that changed the partition; 0: none yet */
+} pawl_table_digest;
+/* The digest that the newest commit of the partition names. It reads nothing.
+ * Errors: NOT_FOUND, RANGE, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_table_get_digest(pawl *p, uint32_t table, uint32_t partition,
+                                                pawl_table_digest *out);
+/* Writes what tables hold in memory to a run file now, and names it durably. It is never needed:
+ * the handle does so by itself. Returns 1 if there was something to write, else 0.
+ * Errors: FULL, IO, MEMORY, READ_ONLY, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_state_flush(pawl *p);
 
 #ifdef __cplusplus
 }

@@ -539,7 +539,10 @@ void engine_begin_segment(pawl *p) {
 }
 
 int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bool lost) {
+    uint64_t flushed = p->tables.state.flush_lsn;
     TRY(tables_apply(&p->tables, h, frame, lost));
+    if (p->tables.state.flush_lsn != flushed && p->store.begun)
+        state_applied(p, h->lsn);
     /* a checkpoint, or the frame that repair put in its place */
     if (segment_offset(h->lsn, p->tables.segment_size) == SEGMENT_HEADER_SIZE)
         engine_begin_segment(p);

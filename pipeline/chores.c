@@ -37,6 +37,7 @@ static bool drop_segments(pawl *p, const struct droppable *d) {
     uint64_t keep = d->keep, from = w->first_segment, n = from;
     int rc = 0, file;
     assert(keep > from && keep <= w->segment && keep <= tx_oldest_spill(p)); /* PAWL-11 */
+    assert(keep <= state_oldest(p)); /* PAWL-13: recovery reads what was changed since the flush */
     if (locate_firsts_are(p, d->at.segment, &d->at) < 0)
         return false;
     /* otherwise an earlier attempt was to drop more, and stopped early */
@@ -126,6 +127,7 @@ bool engine_chore(pawl *p) {
         did |= prepare_next(p);
     if (!p->no_thread && wal_wants_zeros(&p->wal))
         did |= zero_part(p);
+    did |= state_chore(p);
     return did;
 }
 
@@ -138,6 +140,8 @@ static uint64_t next_look(pawl *p, uint64_t looked) {
         return UINT64_MAX;
     if (p->wal.next == NEXT_FULL)
         return p->full_since + FULL_RETRY_NS;
+    if (p->state.retry_ns != 0)
+        return p->state.retry_ns;
     if (!retention_is_set(p) || p->wal.first_segment == p->wal.segment)
         return UINT64_MAX; /* a new segment requests the preparation of its successor */
     bool again =

@@ -34,6 +34,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "pipeline/state.h"
 #include "pipeline/tables.h"
 #include "pipeline/work.h"
 #include "recovery/replay.h"
@@ -104,6 +105,8 @@ struct pawl {
     pthread_cond_t chores;   /* for the maintenance thread */
     struct wal wal;
     struct tables tables;
+    struct store store; /* the pairs of keyed state; it has locks of its own */
+    struct state_handle state;
     struct follow follow;
 
     bool catalog_busy; /* a catalog change is being committed */
@@ -418,8 +421,14 @@ struct pawl_tx {
     bool for_input;
     struct bytes catalog, tables, sinks;
     uint32_t catalog_count, table_count, sink_count;
-    int32_t state_runs;    /* by how many its changes of tables add to the files of state */
-    uint32_t decisions;    /* of the entries of sinks, those that open one */
+    int32_t state_runs; /* by how many its changes of tables add to the files of state */
+    /* what it changes in tables of keyed state; states from state_count to state_made only keep
+     * their memory */
+    struct tx_state *states;
+    uint32_t state_count, state_made, state_cap;
+    uint64_t state_bytes;                   /* of the changes in the commit, at most */
+    struct bytes state_value, state_before; /* values that were looked up */
+    uint32_t decisions;                     /* of the entries of sinks, those that open one */
     uint64_t tables_bytes; /* what its catalog changes and decisions add to a checkpoint */
     /* What the records were read from: entries encoded so far, and the number of records that they
      * cover. `order` has the runs that the records since then went to; it is kept only once
@@ -511,6 +520,9 @@ PAWL_CHECKED int tx_look_up(pawl *p, uint32_t stream, uint32_t partition, uint32
 /* Makes room in an array for one more element. */
 PAWL_CHECKED int tx_grow(pawl *p, void **array, uint32_t count, uint32_t *cap, size_t each);
 void tx_build_free(struct pawl_tx *tx);
+/* Adds the bytes of b->rest from `from` on as a run. */
+void tx_build_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition,
+                   uint32_t count, size_t from);
 /* Without the lock: writes the records held as a SPILL frame. */
 PAWL_CHECKED int tx_spill(struct pawl_tx *tx);
 /* Must the record that it holds be spilled too? A commit that refers to spilled frames must not

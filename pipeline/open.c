@@ -99,6 +99,7 @@ static void destroy(pawl *p) {
     tx_pool_drain(p);
     wal_free(&p->wal);
     follow_close(p);
+    state_free(p);
     tables_free(&p->tables);
     mem_free(&p->mem, p->index, p->index_cap * sizeof *p->index);
     async_free(p);
@@ -209,12 +210,15 @@ static int open_writer(pawl *p, const pawl_options *o) {
     struct log_extent x; /* the index needs the segment size before the first frame */
     TRY(find_or_create(p, o, &x));
     tables_init(&p->tables, &p->mem, x.newest.segment_size);
+    TRY(state_init(p, x.newest.log_id));
     int rc = replay_log(p->io, &p->mem, REPLAY_WRITE, &x, &r, &out);
     if (rc < 0)
         return rc;
     point(&p->points, "recovery-scanned");
     TRY(engine_may_write(&p->tables, &out.header, out.start.epoch));
     p->header = out.header;
+    p->wal.first_segment = out.start.first_segment;
+    TRY(state_recover(p, out.start.segment));
     p->clean = out.clean;
     p->recovered_bytes = out.scanned;
     p->cut_bytes = out.cut;

@@ -49,7 +49,7 @@ bool retention_holds(const pawl *p, const struct droppable *d) {
     if (d->at.file >= 0)
         (void)frame_age(&d->at.frame.header, d->at.frame.data, &stamp);
     return d->at.file >= 0 && d->keep > p->wal.first_segment &&
-           d->keep <= tx_oldest_spill((pawl *)p) &&
+           d->keep <= tx_oldest_spill((pawl *)p) && d->keep <= state_oldest(p) &&
            locate_whole_from(p, d->keep) == d->at.segment &&
            checkpoint_each(&d->at, passed_there, &later) == 0 && later.passed &&
            wanted_gone(p, d->asked, &stamp);
@@ -79,8 +79,9 @@ static void let_go(pawl *p, struct droppable *d) {
 bool retention_find(pawl *p, struct droppable *d) {
     struct droppable found = {.keep = p->wal.first_segment, .asked = p->wal.first_segment};
     uint64_t asked = found.asked;
-    for (uint64_t n = found.keep;
-         p->wal.state == WAL_RUNNING && n < p->wal.segment && n < tx_oldest_spill(p); n++) {
+    for (uint64_t n = found.keep; p->wal.state == WAL_RUNNING && n < p->wal.segment &&
+                                  n < tx_oldest_spill(p) && n < state_oldest(p);
+         n++) {
         *d = (struct droppable){.keep = n + 1, .asked = asked};
         int rc = judge(p, d);
         let_go(p, d);

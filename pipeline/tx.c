@@ -40,6 +40,7 @@ static void strip(struct pawl_tx *tx) {
     bytes_free(&tx->origins);
     bytes_free(&tx->marks);
     mem_free(m, tx->order, tx->order_cap * sizeof *tx->order);
+    state_tx_free(tx);
     bytes_free(&tx->build.own);
     mem_free(m, tx->build.many, TX_MANY_SIZE(tx->build.many_cap));
 }
@@ -59,6 +60,8 @@ static void init(struct pawl_tx *tx, pawl *p) {
     bytes_init(&tx->sinks, &p->mem);
     bytes_init(&tx->origins, &p->mem);
     bytes_init(&tx->marks, &p->mem);
+    bytes_init(&tx->state_value, &p->mem);
+    bytes_init(&tx->state_before, &p->mem);
     bytes_init(&tx->build.own, &p->mem);
 }
 
@@ -68,7 +71,7 @@ static uint64_t memory_of(const struct pawl_tx *tx) {
                  (tx->run_index.size + tx->position_index.size) * sizeof(struct lookup_slot) +
                  tx->catalog.cap + tx->tables.cap + tx->sinks.cap + tx->origins.cap +
                  tx->marks.cap + tx->order_cap * sizeof *tx->order + tx->build.own.cap +
-                 TX_MANY_SIZE(tx->build.many_cap);
+                 TX_MANY_SIZE(tx->build.many_cap) + state_tx_memory(tx);
     for (uint32_t i = 0; i < tx->run_made; i++)
         n += tx->runs[i].data.cap;
     return n;
@@ -245,6 +248,8 @@ void tx_reset(struct pawl_tx *tx) {
         lookup_clear(&tx->run_index);
     if (tx->position_index.used != 0)
         lookup_clear(&tx->position_index);
+    if (tx->state_count != 0)
+        state_tx_reset(tx);
     tx->run_count = 0;
     tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;

@@ -11,7 +11,7 @@
 static bool tx_empty(const struct pawl_tx *tx) {
     return tx->records == 0 && tx->position_count == 0 && tx->producer == NULL && !tx->takeover &&
            tx->catalog_count == 0 && tx->table_count == 0 && tx->sink_count == 0 &&
-           tx->origin_count == 0;
+           tx->origin_count == 0 && state_runs(tx) == 0;
 }
 
 /* A commit with fewer bytes of records than this has them copied into one buffer; with more, each
@@ -29,9 +29,8 @@ static void add_run(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t
     b->len += len;
 }
 
-/* Adds the bytes of `rest` from `from` on as a run. */
-static void add_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition,
-                     uint32_t count, size_t from) {
+void tx_build_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t partition,
+                   uint32_t count, size_t from) {
     if (count != 0)
         add_run(b, type, stream, partition, count, b->rest->len - from);
 }
@@ -74,8 +73,8 @@ static struct tx_run *only_run(const struct pawl_tx *tx) {
     return small && only->loan.data == NULL ? only : NULL;
 }
 
-/* The frame's body: catalog changes, changes of tables, spilled runs, records, then positions, the
- * producer, decisions, origins. */
+/* The frame's body: catalog changes, changes of tables, spilled runs, records, state, positions,
+ * the producer, decisions, origins. */
 static int build(struct pawl_tx *tx, struct tx_build *b) {
     pawl *p = tx->p;
     b->count = b->piece_count = 0;
@@ -83,22 +82,22 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
     struct tx_run *only = only_run(tx);
     b->rest = only != NULL ? &only->data : &b->own;
     b->rest_len = b->rest->len;
-    TRY(make_room(p, b, tx->spilled_count + tx->run_count + 6));
+    TRY(make_room(p, b, tx->spilled_count + tx->run_count + state_runs(tx) + 6));
     struct bytes *rest = b->rest;
     bool apart = only == NULL && tx->bytes > JOIN_MAX;
     size_t at = rest->len;
     if (tx->catalog_count != 0)
         bytes_put(rest, tx->catalog.data, tx->catalog.len);
-    add_rest(b, RUN_CATALOG, 0, 0, tx->catalog_count, at);
+    tx_build_rest(b, RUN_CATALOG, 0, 0, tx->catalog_count, at);
     at = rest->len;
     if (tx->table_count != 0)
         bytes_put(rest, tx->tables.data, tx->tables.len);
-    add_rest(b, RUN_TABLES, 0, 0, tx->table_count, at);
+    tx_build_rest(b, RUN_TABLES, 0, 0, tx->table_count, at);
     for (uint32_t i = 0; i < tx->spilled_count; i++) {
         at = rest->len;
         spilled_encode(rest, &tx->spilled[i].at);
-        add_rest(b, RUN_SPILLED, tx->spilled[i].stream, tx->spilled[i].partition,
-                 tx->spilled[i].count, at);
+        tx_build_rest(b, RUN_SPILLED, tx->spilled[i].stream, tx->spilled[i].partition,
+                      tx->spilled[i].count, at);
     }
     size_t before = rest->len;
     b->pieces[b->piece_count++] = (struct piece){NULL, before};
@@ -112,24 +111,25 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
             bytes_put(rest, r->data.data, r->data.len);
         add_run(b, RUN_RECORDS, r->stream, r->partition, r->count, r->data.len);
     }
+    state_build(tx, b);
     at = rest->len;
     for (uint32_t i = 0; i < tx->position_count; i++)
         position_encode(rest, &tx->positions[i]);
-    add_rest(b, RUN_POSITIONS, 0, 0, tx->position_count, at);
+    tx_build_rest(b, RUN_POSITIONS, 0, 0, tx->position_count, at);
     at = rest->len;
     uint32_t producers = tx->producer != NULL || tx->takeover;
     if (producers != 0)
         producer_encode(rest, &tx->sequence);
-    add_rest(b, RUN_PRODUCERS, 0, 0, producers, at);
+    tx_build_rest(b, RUN_PRODUCERS, 0, 0, producers, at);
     at = rest->len;
     if (tx->sink_count != 0)
         bytes_put(rest, tx->sinks.data, tx->sinks.len);
-    add_rest(b, RUN_SINKS, 0, 0, tx->sink_count, at);
+    tx_build_rest(b, RUN_SINKS, 0, 0, tx->sink_count, at);
     at = rest->len;
     if (tx->origin_count != 0)
         bytes_put(rest, tx->origins.data, tx->origins.len);
     assert(tx->origin_records <= tx->records); /* PAWL-3: they are records of this commit */
-    add_rest(b, RUN_ORIGINS, 0, 0, tx->origin_count, at);
+    tx_build_rest(b, RUN_ORIGINS, 0, 0, tx->origin_count, at);
     if (rest->failed)
         return fail(PAWL_MEMORY, "no memory for a commit of %llu bytes",
                     (unsigned long long)tx->bytes);
@@ -239,6 +239,11 @@ static int check_and_assign(struct pawl_tx *tx) {
     TRY(assign(tx));
     if (tx->table_count != 0)
         TRY(state_reserve(&tx->p->tables));
+    if (state_runs(tx) != 0) {
+        int rc = state_check(tx);
+        if (rc != 0)
+            return rc;
+    }
     return tables_reserve(&tx->p->tables, tx->position_count, tx->sink_count);
 }
 
@@ -293,7 +298,7 @@ static int follow_up(pawl *p, const struct tx_build *b) {
 static enum wal_class class_of(const struct pawl_tx *tx) {
     if (tx->takeover || tx->for_input)
         return WAL_INGEST;
-    if (tx->records == 0)
+    if (tx->records == 0 && state_runs(tx) == 0)
         return WAL_POSITIONS;
     return tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST;
 }
@@ -365,6 +370,10 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         if (rc != 0)
             break;
         rc = check_and_assign(tx);
+        if (rc == WAL_WAIT) { /* for a flush of state; then everything is checked again */
+            rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
+            continue;
+        }
         if (rc < 0)
             break;
         f.time_ns = p->io->ops->realtime(p->io);

@@ -72,7 +72,6 @@ static pawl_table_config config(const char *name, uint32_t partitions) {
 static int make(pawl *p, const char *name, uint32_t partitions, uint32_t *id) {
     pawl_table_config c = config(name, partitions);
     c.version = 7;
-    c.ttl_ms = 1000;
     return pawl_table_create(p, &c, id);
 }
 
@@ -83,7 +82,7 @@ static void check_table(pawl *p, const char *name, uint32_t id, uint32_t partiti
     assert_int_equal(i.id, id);
     assert_int_equal(i.partitions, partitions);
     assert_int_equal(i.version, 7);
-    assert_int_equal(i.ttl_ms, 1000);
+    assert_int_equal(i.ttl_ms, 0);
     assert_int_equal(i.pairs + i.bytes + i.lost, 0);
     assert_string_equal(i.name, name);
     assert_string_equal(i.owner_name, "count");

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * state.h - the keyed state of a handle: what transactions change, what commits of it say, and how
+ * it comes back after a crash. The pairs are in p->store (state/store.h); which tables and runs
+ * there are is in p->tables (tables_state.h).
+ *
+ * state_tx.c      a transaction's changes, and the calls of callbacks and transactions
+ * state_commit.c  from a transaction's changes to STATE runs, and from STATE runs to the store
+ * state_open.c    what the log says since the last flush, when it is opened; its runs
+ * state_chores.c  flushes and merges
+ * state_read.c    reading from outside
+ */
+#ifndef PAWL_PIPELINE_STATE_H
+#define PAWL_PIPELINE_STATE_H
+
+#include "pawl_state.h"
+#include "pipeline/tables_state.h"
+#include "state/store.h"
+
+#define RUNS_MAX 64u
+#define STATE_REPLAY_MAX (64ull * 1024 * 1024)
+
+struct tx_build;
+
+/* Of a handle; guarded by its lock. */
+struct state_handle {
+    uint64_t size;     /* (constant) bytes in memory from which on a flush is due */
+    pawl_error error;  /* why state can't be used until the log is opened again; code 0: it can */
+    uint64_t last_lsn; /* of the newest commit applied that changes state */
+    bool runs_stale;   /* the log names other runs than those that are open */
+    bool flushing;     /* a flush or merge of this handle is being named */
+    bool busy;         /* a thread flushes or merges */
+    bool frozen;       /* the store has frozen generations, up to the frame at frozen_lsn */
+    uint64_t frozen_lsn;
+    uint32_t last_run;         /* the highest id that this handle has made a file for */
+    uint64_t retry_ns;         /* no flush or merge before this time; 0: at once */
+    pawl_error chore_error;    /* of the last flush or merge; code 0: it went well */
+    bool beginning, following; /* of a read-only handle: state_read.c */
+};
+
+/* What a transaction changes in one partition of a table. */
+struct tx_state {
+    uint32_t table, partition;
+    uint32_t partitions, flags; /* of the table */
+    struct store_part *part;    /* NULL: unused, and it only keeps its memory */
+    struct memtable own;
+    /* The partition when the transaction first touched it: the LSN of its newest change, and its
+     * digest; the digest then follows the transaction's changes. A commit is refused if the
+     * partition was changed meanwhile. */
+    uint64_t base_lsn;
+    struct state_digest digest;
+    uint64_t bytes; /* of its changes in a commit, at most */
+    bool changed;
+};
+
+/* -- state_tx.c */
+/* The transaction's changes are gone. */
+void state_tx_reset(struct pawl_tx *tx);
+void state_tx_free(struct pawl_tx *tx); /* and its memory */
+uint64_t state_tx_memory(const struct pawl_tx *tx);
+/* The partition that a key belongs to, in a table of `partitions` partitions. */
+uint32_t state_partition_of(const void *key, size_t key_len, uint32_t partitions);
+/* `snapshot`: later changes aren't seen. */
+PAWL_CHECKED int state_cursor_open(struct pawl *p, struct store_part *part,
+                                   const pawl_state_range *range, struct memtable *own,
+                                   bool snapshot, pawl_state_cursor **out);
+
+/* -- state_commit.c */
+/* Number of STATE runs that the transaction's commit has. */
+uint32_t state_runs(const struct pawl_tx *tx);
+/* Adds them to the body (b->rest). */
+void state_build(struct pawl_tx *tx, struct tx_build *b);
+/* Under the lock, before the commit is appended: are the partitions as the transaction has seen
+ * them? And room, so that applying the commit can't fail. WAL_WAIT: it has waited for a flush, with
+ * the lock released; everything must be checked again. */
+PAWL_CHECKED int state_check(struct pawl_tx *tx);
+/* The hooks of p->tables: a STATE run is applied, a table goes. */
+int state_apply_hook(void *ctx, const struct state_table *table, uint32_t partition, uint64_t lsn,
+                     const uint8_t *data, uint32_t len);
+void state_gone_hook(void *ctx, const struct state_table *table);
+/* A STATE run of a frame at `lsn` goes to the store, unless what is there is newer. `older`: from
+ * before what the newest segments say. */
+PAWL_CHECKED int state_apply_part(struct pawl *p, uint32_t table, uint32_t partition, uint64_t lsn,
+                                  const uint8_t *data, uint32_t len, bool older);
+/* Under the lock: a frame was applied that names a flush. */
+void state_applied(struct pawl *p, uint64_t lsn);
+/* Under the lock: this thread's last error keeps state from being used. */
+void state_broken(struct pawl *p);
+
+/* -- state_open.c */
+PAWL_CHECKED int state_init(struct pawl *p, const uint8_t log_id[16]);
+void state_free(struct pawl *p);
+/* Without the lock: the changes in frames after `flush_lsn` and before `end`. */
+PAWL_CHECKED int state_read_older(struct pawl *p, uint64_t flush_lsn, uint64_t end);
+/* After replay, which has applied the segments from `newest` on: everything else. */
+PAWL_CHECKED int state_recover(struct pawl *p, uint64_t newest);
+/* The oldest segment that recovery needs for state; UINT64_MAX: none. */
+uint64_t state_oldest(const struct pawl *p);
+/* Under the lock: the runs that the log names, newest first; at most RUNS_MAX. */
+uint32_t state_idents(const struct pawl *p, struct run_ident *out);
+/* Without the lock: opens them. */
+PAWL_CHECKED int state_open_runs(struct pawl *p);
+
+/* -- state_chores.c */
+/* Under the lock, released inside: flushes or merges, if that is due. True if it did something. */
+bool state_chore(struct pawl *p);
+/* Under the lock: is a flush due? */
+bool state_due(const struct pawl *p);
+/* Under the lock: must commits that change state wait until a flush is done? */
+bool state_must_wait(struct pawl *p);
+
+#endif

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Flushes and merges: chores of the maintenance thread, one at a time, without the lock while they
+ * read and write files.
+ *
+ * A run is written and durable before a commit names it. Its changes need not be durable then: the
+ * commit comes after theirs in the log, so it is never durable without them. The runs that a merge
+ * replaces are removed only once the commit that says so is durable.
+ */
+#include <assert.h>
+
+#include "pipeline/engine.h"
+#include "pipeline/state.h"
+#include "state/policy.h"
+
+#define RETRY_NS UINT64_C(1000000000)
+
+/* ---- what is due */
+
+static uint64_t replay_max(const pawl *p) {
+    uint64_t n = STATE_REPLAY_MAX, least = 2 * p->wal.segment_size;
+    return n > least ? n : least;
+}
+
+bool state_due(const pawl *p) {
+    const struct state_tables *t = &p->tables.state;
+    if (!t->any)
+        return false;
+    if (atomic_load_explicit(&p->store.active_bytes, memory_order_relaxed) > p->state.size ||
+        p->state.frozen)
+        return true;
+    /* what opening would have to read */
+    return p->wal.last.lsn > t->flush_lsn && p->wal.tail - t->flush_lsn > replay_max(p) / 4 * 3;
+}
+
+bool state_must_wait(pawl *p) {
+    /* while a flush is under way, as much again may come */
+    uint64_t most = p->state.size * (p->state.frozen ? 1u : 2u);
+    return atomic_load_explicit(&p->store.active_bytes, memory_order_relaxed) > most;
+}
+
+/* ---- which tables there are, for a thread that doesn't hold the lock */
+
+struct kept {
+    struct mem *mem;
+    uint32_t *ids, count;
+};
+
+static int kept_make(pawl *p, struct kept *k) {
+    const struct state_tables *t = &p->tables.state;
+    *k = (struct kept){.mem = &p->mem, .count = t->count};
+    if (t->count == 0)
+        return 0;
+    k->ids = mem_alloc(&p->mem, t->count * sizeof *k->ids);
+    if (k->ids == NULL)
+        return fail(PAWL_MEMORY, "no memory to flush state");
+    for (uint32_t i = 0; i < t->count; i++)
+        k->ids[i] = t->tables[i]->id;
+    return 0;
+}
+
+static bool is_kept(void *ctx, uint32_t table) {
+    const struct kept *k = ctx;
+    uint32_t lo = 0, hi = k->count;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (k->ids[mid] < table)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < k->count && k->ids[lo] == table;
+}
+
+/* ---- naming runs */
+
+static struct run_ident ident_of(const pawl *p, uint32_t level, uint64_t flush_lsn) {
+    struct run_ident e = {
+        .run_id = p->tables.state.next_run, .level = level, .flush_lsn = flush_lsn};
+    if (e.run_id <= p->state.last_run)
+        e.run_id = p->state.last_run + 1; /* a file of this name stood in the way */
+    memcpy(e.log_id, p->header.log_id, sizeof e.log_id);
+    return e;
+}
+
+static void remove_file(pawl *p, uint32_t id) {
+    char name[RUN_NAME_SIZE];
+    run_name(name, id);
+    if (p->io->ops->unlink(p->io, name) < 0)
+        return; /* the next writer tries again */
+}
+
+/* Under the lock, released inside: commits what a flush or merge has made. */
+static int commit_runs(pawl *p, const struct run_ident *added, const uint32_t *removed,
+                       uint32_t removed_count, bool durable) {
+    struct pawl_tx *tx;
+    TRY(tx_new(p, &tx));
+    int rc = 0;
+    for (uint32_t i = 0; i < removed_count && rc == 0; i++)
+        rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_RUN_REMOVED, .id = removed[i]});
+    if (rc == 0 && added->length != 0)
+        rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_RUN_ADDED,
+                                                    .id = added->run_id,
+                                                    .owner = added->level,
+                                                    .ttl_ms = added->header_hash,
+                                                    .a = added->flush_lsn,
+                                                    .b = added->length});
+    else if (rc == 0 && removed_count == 0)
+        rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_FLUSHED, .a = added->flush_lsn});
+    pawl_receipt receipt;
+    p->state.flushing = true;
+    if (rc == 0)
+        rc = tx_append(tx, &receipt, false);
+    p->state.flushing = false;
+    if (rc == 0) {
+        engine_tell_appended(p);
+        if (durable)
+            rc = engine_wait_durable(p, receipt.lsn);
+    }
+    tx_free(tx);
+    return rc;
+}
+
+/* Without the lock: the runs that the log names, less `removed`, and `added`. */
+static int show_runs(pawl *p, const struct run_ident *added, const uint32_t *removed,
+                     uint32_t removed_count) {
+    struct run_ident all[RUNS_MAX + 1], list[RUNS_MAX + 1];
+    uint32_t n = 0;
+    pthread_mutex_lock(&p->mutex);
+    uint32_t count = state_idents(p, all);
+    pthread_mutex_unlock(&p->mutex);
+    bool in = added == NULL || added->length == 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool gone = false;
+        for (uint32_t k = 0; k < removed_count; k++)
+            gone |= removed[k] == all[i].run_id;
+        if (gone)
+            continue;
+        if (!in && added->flush_lsn > all[i].flush_lsn) {
+            list[n++] = *added;
+            in = true;
+        }
+        list[n++] = all[i];
+    }
+    if (!in)
+        list[n++] = *added;
+    return store_runs_are(&p->store, list, n);
+}
+
+/* Under the lock, released inside: shows a new run, then names it. If that fails, everything is as
+ * before. */
+static int publish(pawl *p, const struct run_ident *added, const uint32_t *removed, uint32_t count,
+                   bool durable) {
+    engine_leave(p);
+    int rc = show_runs(p, added, removed, count);
+    pthread_mutex_lock(&p->mutex);
+    if (rc == 0)
+        rc = commit_runs(p, added, removed, count, durable);
+    if (rc == 0)
+        return 0;
+    pawl_error e;
+    fail_copy(&e);
+    engine_leave(p);
+    /* An append that failed with the log may be in it: then the file must stay. */
+    bool named = p->wal.failed != 0;
+    if (!named)
+        (void)show_runs(p, NULL, NULL, 0);
+    if (!named && added->length != 0)
+        remove_file(p, added->run_id);
+    pthread_mutex_lock(&p->mutex);
+    return fail_again(&e);
+}
+
+/* ---- flush */
+
+static int flush(pawl *p) {
+    if (!p->state.frozen) {
+        /* the last frame that can hold a change of what is frozen here */
+        p->state.frozen_lsn =
+            p->wal.last.lsn > p->state.last_lsn ? p->wal.last.lsn : p->state.last_lsn;
+        store_freeze(&p->store);
+        p->state.frozen = true;
+    }
+    struct run_ident ident = ident_of(p, 0, p->state.frozen_lsn);
+    struct run_summary sum = {0};
+    struct kept kept;
+    bool first = p->tables.state.run_count == 0;
+    TRY(kept_make(p, &kept));
+    p->state.last_run = ident.run_id;
+    engine_leave(p);
+    int rc = store_flush(&p->store, &ident, first, is_kept, &kept, &sum);
+    mem_free(kept.mem, kept.ids, kept.count * sizeof *kept.ids);
+    if (rc == 1) {
+        ident.length = sum.length;
+        ident.header_hash = sum.header_hash;
+        point(&p->points, "state-flushed");
+    }
+    pthread_mutex_lock(&p->mutex);
+    TRY(rc);
+    TRY(publish(p, &ident, NULL, 0, false));
+    store_flushed(&p->store);
+    p->state.frozen = false;
+    return rc;
+}
+
+/* ---- merge */
+
+/* What the pairs of all tables take in runs, at most. */
+static uint64_t live_bytes(const struct state_tables *t) {
+    uint64_t pairs = 0, bytes = 0;
+    for (uint32_t i = 0; i < t->count; i++)
+        for (uint32_t k = 0; k < t->tables[i]->partitions; k++) {
+            pairs += t->tables[i]->parts[k].sum.pairs;
+            bytes += t->tables[i]->parts[k].sum.bytes +
+                     STORE_PREFIX_SIZE * t->tables[i]->parts[k].sum.pairs;
+        }
+    return policy_live_bytes(pairs, bytes);
+}
+
+/* Under the lock: which runs to merge now; their number, 0: none. */
+static uint32_t choose(const pawl *p, uint32_t *ids, uint32_t *level, uint64_t *flush_lsn,
+                       bool *oldest) {
+    struct run_ident idents[RUNS_MAX];
+    struct policy_run runs[RUNS_MAX];
+    uint32_t n = state_idents(p, idents);
+    for (uint32_t i = 0; i < n; i++)
+        runs[i] = (struct policy_run){.level = idents[i].level, .bytes = idents[i].length};
+    struct policy_limits limits = {.live_bytes = live_bytes(&p->tables.state),
+                                   .flush_bytes = p->state.size,
+                                   .runs_max = POLICY_RUNS_MAX};
+    struct policy_merge m = policy_decide(runs, n, &limits);
+    if (m.why == POLICY_NOTHING)
+        return 0;
+    for (uint32_t i = 0; i < m.count; i++)
+        ids[i] = idents[m.first + i].run_id;
+    *level = m.level;
+    *flush_lsn = idents[m.first].flush_lsn; /* the newest of them */
+    *oldest = m.drops;
+    return m.count;
+}
+
+static int merge(pawl *p, const uint32_t *ids, uint32_t count, uint32_t level, uint64_t flush_lsn,
+                 bool oldest) {
+    struct run_ident ident = ident_of(p, level, flush_lsn);
+    struct run_summary sum = {0};
+    struct kept kept;
+    TRY(kept_make(p, &kept));
+    p->state.last_run = ident.run_id;
+    engine_leave(p);
+    int rc = store_merge(&p->store, ids, count, &ident, oldest, is_kept, &kept, &sum);
+    mem_free(kept.mem, kept.ids, kept.count * sizeof *kept.ids);
+    if (rc == 1) {
+        ident.length = sum.length;
+        ident.header_hash = sum.header_hash;
+        point(&p->points, "state-merged");
+    }
+    pthread_mutex_lock(&p->mutex);
+    TRY(rc);
+    TRY(publish(p, &ident, ids, count, true));
+    assert(p->wal.failed == 0); /* PAWL-8: the merge is durable before its inputs go */
+    engine_leave(p);
+    for (uint32_t i = 0; i < count; i++)
+        remove_file(p, ids[i]);
+    pthread_mutex_lock(&p->mutex);
+    return 1;
+}
+
+/* ---- the chore */
+
+/* An error of a flush or merge: time may mend it, and what is in memory is in the log too. */
+static void note_error(pawl *p) {
+    fail_copy(&p->state.chore_error);
+    p->state.retry_ns = engine_now(p) + RETRY_NS;
+}
+
+bool state_chore(pawl *p) {
+    if (!p->store.begun || p->read_only || p->state.busy || p->wal.failed != 0 ||
+        p->state.error.code != 0 || p->wal.state != WAL_RUNNING)
+        return false;
+    if (p->state.retry_ns != 0 && engine_now(p) < p->state.retry_ns)
+        return false;
+    uint32_t ids[RUNS_MAX], level = 0, count = 0;
+    uint64_t flush_lsn = 0;
+    bool oldest = false, due = state_due(p);
+    if (!due)
+        count = choose(p, ids, &level, &flush_lsn, &oldest);
+    if (!due && count == 0)
+        return false;
+    p->state.busy = true;
+    p->state.retry_ns = 0;
+    int rc = due ? flush(p) : merge(p, ids, count, level, flush_lsn, oldest);
+    p->state.busy = false;
+    if (rc < 0)
+        note_error(p);
+    else
+        p->state.chore_error = (pawl_error){.code = 0};
+    if (rc >= 0)
+        engine_ask_chores(p); /* another merge may be due now */
+    engine_progress(p);       /* wakes committers that wait for room in memory */
+    return rc >= 0;
+}
+
+int pawl_state_flush(pawl *p) {
+    TRY(engine_enter_writer(p));
+    int rc = 0;
+    while (p->state.busy)
+        engine_wait_until(p, UINT64_MAX);
+    if (p->state.error.code != 0)
+        rc = fail_again(&p->state.error);
+    else if (p->tables.state.any && (p->state.frozen || atomic_load(&p->store.active_bytes) != 0)) {
+        p->state.busy = true;
+        rc = flush(p);
+        p->state.busy = false;
+        engine_progress(p);
+    }
+    engine_leave(p);
+    return rc;
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * State when a log is opened. Which tables and runs there are comes from the newest segment, as
+ * everything else. What was changed since the last flush is in frames from the flush LSN on: those
+ * of the newest segment were applied as they were replayed, and those of older segments are read
+ * here. A change that is older than what is there already has no effect, so the order doesn't
+ * matter.
+ *
+ * A run that is missing or damaged doesn't keep a log from being opened: its streams are whole.
+ * State can't be read or changed then, and each call says why (p->state.error).
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "pipeline/engine.h"
+#include "pipeline/state.h"
+
+#define CACHE_MIN (64u * 1024u)
+
+int state_init(pawl *p, const uint8_t log_id[16]) {
+    uint64_t cache = p->mem.cap != 0 ? p->mem.cap / 16 : 2u * MIB;
+    p->state.size = p->mem.cap != 0 ? p->mem.cap / 10 : 4u * MIB;
+    p->tables.state.hook = state_apply_hook;
+    p->tables.state.gone = state_gone_hook;
+    p->tables.state.ctx = p;
+    return store_init(&p->store, p->io, &p->mem, log_id, cache > CACHE_MIN ? cache : CACHE_MIN);
+}
+
+void state_free(pawl *p) {
+    store_free(&p->store);
+}
+
+uint64_t state_oldest(const pawl *p) {
+    const struct state_tables *t = &p->tables.state;
+    return t->count == 0 ? UINT64_MAX : t->flush_lsn / p->wal.segment_size;
+}
+
+/* ---- frames of older segments */
+
+static int apply_frame(pawl *p, const struct scan_frame *f) {
+    for (uint32_t i = 0; i < f->header.runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(f->data, &f->header, i, &r, &data);
+        if (r.type != RUN_STATE)
+            continue;
+        pthread_mutex_lock(&p->mutex);
+        const struct state_table *t = tables_table(&p->tables, r.stream);
+        int rc = t == NULL || r.partition >= t->partitions /* deleted since */
+                     ? 0
+                     : state_apply_part(p, r.stream, r.partition, f->header.lsn, data, r.len, true);
+        if (f->header.lsn > p->state.last_lsn)
+            p->state.last_lsn = f->header.lsn;
+        pthread_mutex_unlock(&p->mutex);
+        TRY(rc);
+    }
+    return 0;
+}
+
+/* Repair took frames out which may have held changes that are in no run: what the tables hold isn't
+ * known (docs/format.md, section 9). */
+static void mark_lost(pawl *p, uint64_t lsn) {
+    pthread_mutex_lock(&p->mutex);
+    for (uint32_t i = 0; i < p->tables.state.count; i++) {
+        struct state_table *t = p->tables.state.tables[i];
+        for (uint32_t k = 0; k < t->partitions; k++)
+            if (t->parts[k].lost_lsn < lsn + 1)
+                t->parts[k].lost_lsn = lsn + 1;
+    }
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* The commits of one segment after `flush_lsn`, and before `end`. */
+static int read_segment(pawl *p, uint64_t index, uint64_t flush_lsn, uint64_t end) {
+    struct segment_header h;
+    struct scan s;
+    struct scan_frame f;
+    int file = segment_open(p->io, &p->mem, index, &p->header, false, &h);
+    if (file < 0)
+        return file;
+    bool last = end < (index + 1) * h.segment_size;
+    scan_begin(&s, p->io, &p->mem, file, &h, last);
+    if (!last)
+        scan_whole(&s);
+    int rc;
+    while ((rc = scan_next(&s, &f)) == 1 && f.header.lsn < end) {
+        if (f.header.kind == FRAME_LOST && f.header.lsn > flush_lsn)
+            mark_lost(p, f.header.lsn);
+        if (f.header.kind == FRAME_COMMIT && f.header.lsn > flush_lsn)
+            rc = apply_frame(p, &f);
+        if (rc < 0)
+            break;
+    }
+    if (rc == 0 && !last && !scan_sealed(&s))
+        rc =
+            fail_at(PAWL_DAMAGED, 0, "", "", s.at,
+                    "segment %016llx is damaged at LSN %llu; changes of state after it are needed: "
+                    "run 'pawl verify', then 'pawl repair'",
+                    (unsigned long long)index, (unsigned long long)s.at);
+    scan_end(&s);
+    p->io->ops->close(p->io, file);
+    return rc < 0 ? rc : 0;
+}
+
+int state_read_older(pawl *p, uint64_t flush_lsn, uint64_t end) {
+    uint64_t size = p->header.segment_size, first = flush_lsn / size;
+    if (first < p->wal.first_segment) {
+        if (flush_lsn != 0)
+            return fail_at(PAWL_DAMAGED, 0, "", "", flush_lsn,
+                           "the segments from LSN %llu on hold changes of state since the last "
+                           "flush, and are gone",
+                           (unsigned long long)flush_lsn);
+        first = p->wal.first_segment; /* never flushed: no table is older than what is kept */
+    }
+    for (uint64_t n = first; n * size < end; n++)
+        TRY(read_segment(p, n, flush_lsn, end));
+    return 0;
+}
+
+/* ---- runs */
+
+uint32_t state_idents(const pawl *p, struct run_ident *out) {
+    const struct state_tables *t = &p->tables.state;
+    for (uint32_t i = 0; i < t->run_count; i++) {
+        const struct run_row *r = &t->runs[i];
+        struct run_ident e = {.run_id = r->id,
+                              .level = r->level,
+                              .flush_lsn = r->flush_lsn,
+                              .length = r->bytes,
+                              .header_hash = 0};
+        memcpy(e.log_id, p->header.log_id, sizeof e.log_id);
+        uint32_t k = i; /* newest first: of two runs, the one that was flushed later */
+        for (; k > 0 && out[k - 1].flush_lsn < e.flush_lsn; k--)
+            out[k] = out[k - 1];
+        out[k] = e;
+    }
+    return t->run_count;
+}
+
+int state_open_runs(pawl *p) {
+    struct run_ident idents[RUNS_MAX];
+    pthread_mutex_lock(&p->mutex);
+    uint32_t n = state_idents(p, idents);
+    p->state.runs_stale = false;
+    pthread_mutex_unlock(&p->mutex);
+    return store_runs_are(&p->store, idents, n);
+}
+
+/* ---- files that no commit names */
+
+struct sweep {
+    pawl *p;
+    uint32_t ids[64];
+    uint32_t count;
+};
+
+static int note_run(void *arg, const char *name) {
+    struct sweep *s = arg;
+    uint32_t id;
+    if (!run_parse_name(name, &id) || s->count == sizeof s->ids / sizeof s->ids[0])
+        return 0;
+    const struct state_tables *t = &s->p->tables.state;
+    for (uint32_t i = 0; i < t->run_count; i++)
+        if (t->runs[i].id == id)
+            return 0;
+    s->ids[s->count++] = id;
+    return 0;
+}
+
+/* What a crash left of a run that was never named, or that a merge has replaced. Files that aren't
+ * this log's stay (PAWL-15). */
+static int remove_unnamed(pawl *p) {
+    struct sweep s = {.p = p};
+    int rc = p->io->ops->list(p->io, note_run, &s);
+    if (rc < 0)
+        return fail_sys(rc, "readdir", NULL, NO_LSN);
+    for (uint32_t i = 0; i < s.count; i++) {
+        char name[RUN_NAME_SIZE];
+        struct run_ident e;
+        run_name(name, s.ids[i]);
+        rc = run_identify(p->io, &p->mem, name, &e);
+        bool ours =
+            rc == RUN_FILE_BLANK || ((rc == RUN_FILE_WHOLE || rc == RUN_FILE_UNFINISHED) &&
+                                     memcmp(e.log_id, p->header.log_id, sizeof e.log_id) == 0);
+        if (ours && p->io->ops->unlink(p->io, name) < 0)
+            continue; /* the next writer tries again */
+    }
+    return 0;
+}
+
+int state_recover(pawl *p, uint64_t newest) {
+    if (!p->tables.state.any)
+        return 0;
+    int rc = state_read_older(p, p->tables.state.flush_lsn, newest * p->header.segment_size);
+    if (rc == 0)
+        rc = state_open_runs(p);
+    p->state.frozen = p->store.has_frozen;
+    if (rc == PAWL_MEMORY) /* with more of it the log can be opened */
+        return rc;
+    if (rc < 0)
+        state_broken(p);
+    /* after damage, the commit that named a run may be what was lost */
+    const struct loss *loss = &p->tables.loss;
+    return loss->commits != 0 || loss->unknown != 0 ? 0 : remove_unnamed(p);
+}

@@ -1,0 +1,550 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * State in transactions and callbacks. A transaction keeps its changes to itself, in a memory table
+ * for each partition that it touches; its reads look there first. The commit takes them to the log.
+ */
+#include <assert.h>
+
+#include "pipeline/processor.h"
+#include "pipeline/state.h"
+
+#define COUNTER_SIZE 8u
+/* what a change takes in a commit beside its key and value, at most */
+#define CHANGE_HEAD_MAX 24u
+
+struct pawl_state_cursor {
+    pawl *p;
+    struct store_cursor *at;
+    struct snapshot snapshot; /* if `snapped` */
+    bool snapped;
+    size_t keys_size;
+    uint8_t keys[]; /* the range's own copies of keys */
+};
+
+uint32_t state_partition_of(const void *key, size_t key_len, uint32_t partitions) {
+    return partitions == 1 ? 0 : (uint32_t)(format_hash(key, key_len, 0) % partitions);
+}
+
+/* ---- the partitions that a transaction has touched */
+
+static void let_go(struct pawl_tx *tx, struct tx_state *st) {
+    if (st->part != NULL)
+        store_part_release(&tx->p->store, st->part);
+    st->part = NULL;
+    st->changed = false;
+    st->bytes = 0;
+    memtable_clear(&st->own);
+}
+
+void state_tx_reset(struct pawl_tx *tx) {
+    for (uint32_t i = 0; i < tx->state_count; i++)
+        let_go(tx, &tx->states[i]);
+    tx->state_count = 0;
+    tx->state_bytes = 0;
+}
+
+void state_tx_free(struct pawl_tx *tx) {
+    state_tx_reset(tx);
+    for (uint32_t i = 0; i < tx->state_made; i++)
+        memtable_free(&tx->states[i].own);
+    mem_free(&tx->p->mem, tx->states, tx->state_cap * sizeof *tx->states);
+    tx->states = NULL;
+    tx->state_made = tx->state_cap = 0;
+    bytes_free(&tx->state_value);
+    bytes_free(&tx->state_before);
+}
+
+uint64_t state_tx_memory(const struct pawl_tx *tx) {
+    uint64_t n = tx->state_cap * sizeof *tx->states + tx->state_value.cap + tx->state_before.cap;
+    for (uint32_t i = 0; i < tx->state_made; i++)
+        n += memtable_bytes(&tx->states[i].own);
+    return n;
+}
+
+/* The table's row, as the transaction finds it first. */
+static int look(struct pawl_tx *tx, struct tx_state *st, uint32_t owner) {
+    pawl *p = tx->p;
+    TRY(engine_enter_writer(p));
+    const struct state_table *t = tables_table(&p->tables, st->table);
+    int rc = 0;
+    if (t == NULL)
+        rc = fail(PAWL_NOT_FOUND, "there is no table with id %u", st->table);
+    else if (owner != 0 && t->owner != owner)
+        rc = fail(PAWL_STATE, "table %s belongs to processor %s", t->name,
+                  tables_processor_name(&p->tables, t->owner));
+    else if (st->partition >= t->partitions)
+        rc = fail(PAWL_RANGE, "table %s has %u partitions, so there is no partition %u", t->name,
+                  t->partitions, st->partition);
+    else if (state_lost(&t->parts[st->partition]))
+        rc = fail(PAWL_LOST, "damage has taken changes of partition %u of table %s", st->partition,
+                  t->name);
+    else if (p->state.error.code != 0)
+        rc = fail_again(&p->state.error);
+    if (rc == 0) {
+        const struct state_part *part = &t->parts[st->partition];
+        st->partitions = t->partitions;
+        st->flags = t->flags;
+        st->base_lsn = part->changed_lsn;
+        st->digest = (struct state_digest){part->sum.digest.lo, part->sum.digest.hi,
+                                           part->sum.pairs, part->sum.bytes};
+    }
+    engine_leave(p);
+    return rc;
+}
+
+static struct tx_state *find(struct pawl_tx *tx, uint32_t table, uint32_t partition) {
+    for (uint32_t i = tx->state_count; i-- > 0;)
+        if (tx->states[i].table == table && tx->states[i].partition == partition)
+            return &tx->states[i];
+    return NULL;
+}
+
+/* A partition that the transaction touches for the first time. `owner`: the processor that must own
+ * the table; 0: any may. */
+static int touch_new(struct pawl_tx *tx, uint32_t table, uint32_t partition, uint32_t owner,
+                     struct tx_state **out) {
+    TRY(tx_grow(tx->p, (void **)&tx->states, tx->state_count, &tx->state_cap, sizeof *tx->states));
+    struct tx_state *st = &tx->states[tx->state_count];
+    if (tx->state_count == tx->state_made) {
+        *st = (struct tx_state){.part = NULL};
+        memtable_init(&st->own, &tx->p->mem, NULL);
+        tx->state_made++;
+    }
+    st->table = table;
+    st->partition = partition;
+    TRY(look(tx, st, owner));
+    st->part = store_part(&tx->p->store, table, partition);
+    if (st->part == NULL)
+        return fail(PAWL_MEMORY, "no memory for the state of a partition");
+    tx->state_count++;
+    *out = st;
+    return 0;
+}
+
+/* How many partitions a table has, where the key decides which. */
+static int partitions_of(struct pawl_tx *tx, uint32_t table, uint32_t *n) {
+    for (uint32_t i = tx->state_count; i-- > 0;)
+        if (tx->states[i].table == table) {
+            *n = tx->states[i].partitions;
+            return 0;
+        }
+    TRY(engine_enter_writer(tx->p));
+    const struct state_table *t = tables_table(&tx->p->tables, table);
+    int rc = t != NULL ? 0 : fail(PAWL_NOT_FOUND, "there is no table with id %u", table);
+    if (rc == 0)
+        *n = t->partitions;
+    engine_leave(tx->p);
+    return rc;
+}
+
+/* Who touches what. */
+struct place {
+    uint32_t table, partition;
+    uint32_t owner;
+};
+
+static int touch(struct pawl_tx *tx, struct place at, const void *key, size_t key_len,
+                 struct tx_state **out) {
+    if (key == NULL || key_len == 0)
+        return fail(PAWL_INVALID, "a key of state has at least one byte");
+    if (key_len > PAWL_STATE_KEY_MAX)
+        return fail(PAWL_TOO_LARGE, "a key of %zu bytes; keys of state have at most %u", key_len,
+                    PAWL_STATE_KEY_MAX);
+    if (at.partition == PAWL_ANY) {
+        uint32_t n = 1;
+        TRY(partitions_of(tx, at.table, &n));
+        at.partition = state_partition_of(key, key_len, n);
+    }
+    struct tx_state *st = find(tx, at.table, at.partition);
+    if (st == NULL)
+        TRY(touch_new(tx, at.table, at.partition, at.owner, &st));
+    if ((st->flags & PAWL_TABLE_LOCAL) == 0 &&
+        state_partition_of(key, key_len, st->partitions) != st->partition)
+        return fail(PAWL_RANGE,
+                    "the key belongs to partition %u of the table, not to partition %u; make the "
+                    "table with PAWL_TABLE_LOCAL for keys that aren't the records' keys",
+                    state_partition_of(key, key_len, st->partitions), st->partition);
+    *out = st;
+    return 0;
+}
+
+/* ---- one key */
+
+/* The value that the transaction sees: 1 with it, or 0. *own: it is a change of its own, and stays
+ * there until it is changed again; else the value is in `room`. */
+static int look_up(struct pawl_tx *tx, struct tx_state *st, const void *key, size_t key_len,
+                   struct bytes *room, const void **value, size_t *value_len, bool *own) {
+    const struct mem_entry *e = st->changed ? memtable_get(&st->own, key, key_len) : NULL;
+    *own = e != NULL;
+    if (e != NULL) {
+        *value = mem_entry_value(e);
+        *value_len = e->value_len;
+        return e->op == STATE_PUT;
+    }
+    uint64_t lsn;
+    int rc = store_get(&tx->p->store, st->part, key, (uint32_t)key_len, room, &lsn);
+    *value = room->data != NULL ? (const void *)room->data : "";
+    *value_len = room->len;
+    return rc;
+}
+
+/* What all changes of a transaction may take in its commit. */
+static uint64_t changes_max(const pawl *p) {
+    return p->record_max / 2;
+}
+
+static int check_room(struct pawl_tx *tx, size_t key_len, size_t value_len) {
+    uint64_t after = tx->state_bytes + CHANGE_HEAD_MAX + key_len + value_len;
+    if (after > changes_max(tx->p))
+        return fail(PAWL_TOO_LARGE,
+                    "the changes of state in one commit take more than %llu bytes, what the log's "
+                    "segments and memory cap allow; commit smaller batches",
+                    (unsigned long long)changes_max(tx->p));
+    return 0;
+}
+
+/* Changes a pair, and the digest with it. `op`: STATE_PUT or STATE_DELETE. 1: there was such a
+ * pair before. */
+static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, const void *key,
+                  size_t key_len, const void *value, size_t value_len) {
+    const void *before;
+    size_t before_len;
+    bool own;
+    TRY(check_room(tx, key_len, value_len));
+    int there = look_up(tx, st, key, key_len, &tx->state_before, &before, &before_len, &own);
+    TRY(there);
+    if (op == STATE_DELETE && there == 0)
+        return 0; /* nothing changes */
+    struct state_digest d = st->digest;
+    if (there == 1)
+        digest_subtract(&d, key, key_len, before, before_len);
+    if (op == STATE_PUT)
+        digest_add(&d, key, key_len, value, value_len);
+    TRY(memtable_put(&st->own, key, key_len, op, 0, value, value_len, 0));
+    if (!own) {
+        st->bytes += CHANGE_HEAD_MAX + key_len;
+        tx->state_bytes += CHANGE_HEAD_MAX + key_len;
+    } else {
+        assert(tx->state_bytes >= before_len && st->bytes >= before_len);
+        st->bytes -= before_len;
+        tx->state_bytes -= before_len;
+    }
+    st->bytes += value_len;
+    tx->state_bytes += value_len;
+    st->digest = d;
+    st->changed = true;
+    return there;
+}
+
+static int get(struct pawl_tx *tx, struct place at, const void *key, size_t key_len,
+               const void **value, size_t *value_len) {
+    if (value == NULL || value_len == NULL)
+        return fail(PAWL_INVALID, "a result pointer is NULL");
+    struct tx_state *st;
+    bool own;
+    TRY(touch(tx, at, key, key_len, &st));
+    int rc = look_up(tx, st, key, key_len, &tx->state_value, value, value_len, &own);
+    if (rc == 1 && own) { /* it may be passed to the next change, which may move it */
+        tx->state_value.len = 0;
+        if (*value_len != 0 && !bytes_put(&tx->state_value, *value, *value_len)) {
+            tx->state_value.failed = false;
+            return fail(PAWL_MEMORY, "no memory for a value of %zu bytes", *value_len);
+        }
+        *value = tx->state_value.data != NULL ? (const void *)tx->state_value.data : "";
+    }
+    return rc;
+}
+
+static int put(struct pawl_tx *tx, struct place at, const void *key, size_t key_len,
+               const void *value, size_t value_len) {
+    if (value == NULL && value_len != 0)
+        return fail(PAWL_INVALID, "the value is NULL");
+    if (value_len > PAWL_STATE_VALUE_MAX)
+        return fail(PAWL_TOO_LARGE, "a value of %zu bytes; values of state have at most %u",
+                    value_len, PAWL_STATE_VALUE_MAX);
+    struct tx_state *st;
+    TRY(touch(tx, at, key, key_len, &st));
+    int rc = change(tx, st, STATE_PUT, key, key_len, value, value_len);
+    return rc < 0 ? rc : 0;
+}
+
+static int take_away(struct pawl_tx *tx, struct place at, const void *key, size_t key_len) {
+    struct tx_state *st;
+    TRY(touch(tx, at, key, key_len, &st));
+    return change(tx, st, STATE_DELETE, key, key_len, NULL, 0);
+}
+
+/* ---- a range */
+
+/* The smallest key after all that begin with the prefix; 0: there is none. */
+static size_t prefix_end(const uint8_t *prefix, size_t len, uint8_t *out) {
+    while (len > 0 && prefix[len - 1] == 0xff)
+        len--;
+    if (len == 0)
+        return 0;
+    memcpy(out, prefix, len);
+    out[len - 1]++;
+    return len;
+}
+
+static int order(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len) {
+    int rc = memcmp(a, b, a_len < b_len ? a_len : b_len);
+    return rc != 0 ? rc : a_len < b_len ? -1 : a_len > b_len;
+}
+
+static int check_range(const pawl_state_range *r) {
+    bool well = r->struct_size >= sizeof *r && (r->from != NULL || r->from_len == 0) &&
+                (r->to != NULL || r->to_len == 0) && (r->prefix != NULL || r->prefix_len == 0) &&
+                r->reverse <= 1;
+    if (!well)
+        return fail(PAWL_INVALID, "the range is not well formed: begin with PAWL_STATE_RANGE_INIT");
+    if (r->from_len > PAWL_STATE_KEY_MAX || r->to_len > PAWL_STATE_KEY_MAX ||
+        r->prefix_len > PAWL_STATE_KEY_MAX)
+        return fail(PAWL_TOO_LARGE, "a key of the range is longer than %u bytes",
+                    PAWL_STATE_KEY_MAX);
+    return 0;
+}
+
+/* From now on the store keeps what the cursor sees. */
+static int take_snapshot(pawl_state_cursor *c, struct store_part *part, struct store_range *s) {
+    pawl *p = c->p;
+    pthread_mutex_lock(&p->mutex);
+    snapshots_add(&p->store.snapshots, &c->snapshot, p->state.last_lsn);
+    c->snapped = true;
+    s->at_lsn = c->snapshot.lsn;
+    int rc = store_cursor_take(&p->store, part, s, NULL, &c->at);
+    engine_leave(p);
+    return rc;
+}
+
+static void free_cursor(pawl_state_cursor *c) {
+    pawl *p = c->p;
+    if (c->snapped) {
+        pthread_mutex_lock(&p->mutex);
+        snapshots_remove(&p->store.snapshots, &c->snapshot);
+        engine_leave(p);
+    }
+    mem_free(&p->mem, c, sizeof *c + c->keys_size);
+}
+
+int state_cursor_open(struct pawl *p, struct store_part *part, const pawl_state_range *range,
+                      struct memtable *own, bool snapshot, pawl_state_cursor **out) {
+    static const pawl_state_range all = PAWL_STATE_RANGE_INIT;
+    if (out == NULL)
+        return fail(PAWL_INVALID, "the result pointer is NULL");
+    *out = NULL;
+    const pawl_state_range *r = range != NULL ? range : &all;
+    TRY(check_range(r));
+    size_t size = r->from_len + r->to_len + 2 * r->prefix_len;
+    pawl_state_cursor *c = mem_alloc(&p->mem, sizeof *c + size);
+    if (c == NULL)
+        return fail(PAWL_MEMORY, "no memory for a scan");
+    c->p = p;
+    c->keys_size = size;
+    uint8_t *at = c->keys;
+    struct store_range s = {.reverse = r->reverse == 1, .at_lsn = MEMTABLE_NEWEST};
+    if (r->from != NULL) {
+        memcpy(at, r->from, r->from_len);
+        s.from = at;
+        s.from_len = (uint32_t)r->from_len;
+        at += r->from_len;
+    }
+    if (r->to != NULL) {
+        memcpy(at, r->to, r->to_len);
+        s.to = at;
+        s.to_len = (uint32_t)r->to_len;
+        at += r->to_len;
+    }
+    if (r->prefix_len != 0) {
+        memcpy(at, r->prefix, r->prefix_len);
+        if (s.from == NULL || order(at, r->prefix_len, s.from, s.from_len) > 0) {
+            s.from = at;
+            s.from_len = (uint32_t)r->prefix_len;
+        }
+        uint8_t *end = at + r->prefix_len;
+        size_t end_len = prefix_end(at, r->prefix_len, end);
+        if (end_len != 0 && (s.to == NULL || order(end, end_len, s.to, s.to_len) < 0)) {
+            s.to = end;
+            s.to_len = (uint32_t)end_len;
+        }
+    }
+    int rc =
+        snapshot ? take_snapshot(c, part, &s) : store_cursor_take(&p->store, part, &s, own, &c->at);
+    if (rc < 0) {
+        free_cursor(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
+int pawl_state_next(pawl_state_cursor *cursor, pawl_state_pair *pair) {
+    if (cursor == NULL || pair == NULL)
+        return fail(PAWL_INVALID, "the cursor or the result pointer is NULL");
+    struct state_pair got;
+    int rc = store_cursor_next(cursor->at, &got);
+    if (rc == 1)
+        *pair = (pawl_state_pair){got.key, got.value, got.key_len, got.value_len};
+    return rc;
+}
+
+void pawl_state_close(pawl_state_cursor *cursor) {
+    if (cursor == NULL)
+        return;
+    store_cursor_close(cursor->at);
+    free_cursor(cursor);
+}
+
+static int scan(struct pawl_tx *tx, struct place at, const pawl_state_range *range,
+                pawl_state_cursor **out) {
+    struct tx_state *st = find(tx, at.table, at.partition);
+    if (st == NULL)
+        TRY(touch_new(tx, at.table, at.partition, at.owner, &st));
+    return state_cursor_open(tx->p, st->part, range, &st->own, false, out);
+}
+
+/* ---- the calls of a callback */
+
+static int enter(pawl_context *ctx, uint32_t table, struct place *at) {
+    if (ctx == NULL)
+        return fail(PAWL_INVALID, "the context is NULL");
+    TRY(engine_check_writer(ctx->tx->p));
+    const struct pawl_processor *proc = ctx->task->processor;
+    if (proc->config.guarantee == PAWL_AT_MOST_ONCE)
+        return fail(PAWL_STATE,
+                    "processor %s is at-most-once: its position is committed before its changes of "
+                    "state could be",
+                    proc->name);
+    *at = (struct place){table, ctx->task->partition, proc->id};
+    return 0;
+}
+
+int pawl_state_get(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,
+                   const void **value, size_t *value_len) {
+    struct place at;
+    TRY(enter(ctx, table, &at));
+    return get(ctx->tx, at, key, key_len, value, value_len);
+}
+
+int pawl_state_put(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,
+                   const void *value, size_t value_len) {
+    struct place at;
+    TRY(enter(ctx, table, &at));
+    return put(ctx->tx, at, key, key_len, value, value_len);
+}
+
+int pawl_state_delete(pawl_context *ctx, uint32_t table, const void *key, size_t key_len) {
+    struct place at;
+    TRY(enter(ctx, table, &at));
+    return take_away(ctx->tx, at, key, key_len);
+}
+
+int pawl_state_add(pawl_context *ctx, uint32_t table, const void *key, size_t key_len, int64_t add,
+                   int64_t *sum) {
+    struct place at;
+    const void *value;
+    size_t len;
+    TRY(enter(ctx, table, &at));
+    int rc = get(ctx->tx, at, key, key_len, &value, &len);
+    TRY(rc);
+    if (rc == 1 && len != COUNTER_SIZE)
+        return fail(PAWL_STATE, "the value has %zu bytes; a counter has 8", len);
+    int64_t now = 0;
+    if (rc == 1)
+        memcpy(&now, value, sizeof now);
+    if (__builtin_add_overflow(now, add, &now))
+        return fail(PAWL_RANGE, "the counter would not fit into 64 bits");
+    if (sum != NULL)
+        *sum = now;
+    return put(ctx->tx, at, key, key_len, &now, sizeof now);
+}
+
+int pawl_state_append(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,
+                      const void *more, size_t more_len) {
+    struct place at;
+    const void *value;
+    size_t len;
+    if (more == NULL && more_len != 0)
+        return fail(PAWL_INVALID, "the bytes to append are NULL");
+    TRY(enter(ctx, table, &at));
+    int rc = get(ctx->tx, at, key, key_len, &value, &len);
+    TRY(rc);
+    size_t before = rc == 1 ? len : 0;
+    if (more_len > PAWL_STATE_VALUE_MAX - before)
+        return fail(PAWL_TOO_LARGE, "the value would have more than %u bytes",
+                    PAWL_STATE_VALUE_MAX);
+    struct bytes b;
+    bytes_init(&b, &ctx->tx->p->mem);
+    if (before != 0)
+        bytes_put(&b, value, before);
+    if (more_len != 0)
+        bytes_put(&b, more, more_len);
+    rc = b.failed ? fail(PAWL_MEMORY, "no memory for a value of %zu bytes", before + more_len)
+                  : put(ctx->tx, at, key, key_len, b.len != 0 ? (const void *)b.data : "", b.len);
+    bytes_free(&b);
+    return rc;
+}
+
+int pawl_state_scan(pawl_context *ctx, uint32_t table, const pawl_state_range *range,
+                    pawl_state_cursor **out) {
+    struct place at;
+    TRY(enter(ctx, table, &at));
+    return scan(ctx->tx, at, range, out);
+}
+
+int pawl_state_delete_range(pawl_context *ctx, uint32_t table, const pawl_state_range *range,
+                            uint64_t *deleted) {
+    struct place at;
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    uint64_t n = 0;
+    TRY(enter(ctx, table, &at));
+    TRY(scan(ctx->tx, at, range, &c));
+    int rc;
+    while ((rc = pawl_state_next(c, &pair)) == 1) {
+        rc = take_away(ctx->tx, at, pair.key, pair.key_len);
+        if (rc < 0)
+            break;
+        n++;
+    }
+    pawl_state_close(c);
+    if (deleted != NULL)
+        *deleted = n;
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- the calls of a transaction */
+
+static int enter_tx(pawl_tx *tx) {
+    TRY(handle_live(tx, "transaction"));
+    TRY(engine_check_writer(tx->p));
+    if (tx->built)
+        tx_build_free(tx); /* a commit that was refused is built anew */
+    return 0;
+}
+
+int pawl_tx_state_get(pawl_tx *tx, uint32_t table, uint32_t partition, const void *key,
+                      size_t key_len, const void **value, size_t *value_len) {
+    TRY(enter_tx(tx));
+    return get(tx, (struct place){table, partition, 0}, key, key_len, value, value_len);
+}
+
+int pawl_tx_state_put(pawl_tx *tx, uint32_t table, uint32_t partition, const void *key,
+                      size_t key_len, const void *value, size_t value_len) {
+    TRY(enter_tx(tx));
+    return put(tx, (struct place){table, partition, 0}, key, key_len, value, value_len);
+}
+
+int pawl_tx_state_delete(pawl_tx *tx, uint32_t table, uint32_t partition, const void *key,
+                         size_t key_len) {
+    TRY(enter_tx(tx));
+    return take_away(tx, (struct place){table, partition, 0}, key, key_len);
+}
+
+int pawl_tx_state_scan(pawl_tx *tx, uint32_t table, uint32_t partition,
+                       const pawl_state_range *range, pawl_state_cursor **out) {
+    TRY(enter_tx(tx));
+    if (partition == PAWL_ANY)
+        return fail(PAWL_INVALID, "a scan is of one partition");
+    return scan(tx, (struct place){table, partition, 0}, range, out);
+}

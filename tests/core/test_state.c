@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keyed state: it is where the position is, whatever ends the process, and the same whether it is
+ * in memory, in a run, or in several. A plain list of pairs is the model. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "pawl.h"
+#include "pawl_state.h"
+
+#define MIB (1024u * 1024u)
+#define KEYS 300
+
+struct fixture {
+    char dir[64];
+    pawl_options options;
+    pawl *log;
+    uint32_t in, out; /* streams of one partition */
+    uint32_t table;
+};
+
+static void open_log(struct fixture *f) {
+    pawl_error e;
+    if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
+        fail_msg("%s", e.message);
+}
+
+static void reopen(struct fixture *f) {
+    assert_int_equal(pawl_close(f->log), 0);
+    open_log(f);
+}
+
+static uint32_t make_table(struct fixture *f, const char *name, uint32_t partitions,
+                           uint32_t flags) {
+    pawl_table_config c = PAWL_TABLE_CONFIG_INIT;
+    uint32_t id = 0;
+    c.name = name;
+    c.owner = "counter";
+    c.partitions = partitions;
+    c.flags = flags;
+    assert_int_equal(pawl_table_create(f->log, &c, &id), 0);
+    return id;
+}
+
+static int setup(void **state) {
+    struct fixture *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return -1;
+    strcpy(f->dir, "/tmp/test_state.XXXXXX");
+    if (mkdtemp(f->dir) == NULL)
+        return -1;
+    f->options = (pawl_options)PAWL_OPTIONS_INIT;
+    f->options.flags = PAWL_OPEN_CREATE;
+    f->options.segment_size = MIB;
+    *state = f;
+    open_log(f);
+    assert_int_equal(pawl_stream_create(f->log, "in", 1, &f->in), 0);
+    assert_int_equal(pawl_stream_create(f->log, "out", 1, &f->out), 0);
+    assert_int_equal(pawl_processor_register(f->log, "counter", NULL), 0);
+    f->table = make_table(f, "counts", 1, 0);
+    return 0;
+}
+
+static int teardown(void **state) {
+    struct fixture *f = *state;
+    char command[96];
+    int rc = f->log != NULL ? pawl_close(f->log) : 0;
+    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    if (system(command) != 0)
+        rc = -1;
+    free(f);
+    return rc;
+}
+
+/* ---- small helpers */
+
+static pawl_tx *begin(struct fixture *f) {
+    pawl_tx *tx;
+    assert_int_equal(pawl_begin(f->log, &tx), 0);
+    return tx;
+}
+
+static void put(pawl_tx *tx, uint32_t table, const char *key, const char *value) {
+    assert_int_equal(pawl_tx_state_put(tx, table, PAWL_ANY, key, strlen(key), value, strlen(value)),
+                     0);
+}
+
+static void put_one(struct fixture *f, const char *key, const char *value) {
+    pawl_tx *tx = begin(f);
+    put(tx, f->table, key, value);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+}
+
+/* The value of a key as a text; "-": there is none. */
+static const char *look(struct fixture *f, uint32_t table, const char *key) {
+    static char value[256];
+    size_t len = 0;
+    int rc =
+        pawl_table_get(f->log, table, PAWL_ANY, key, strlen(key), value, sizeof value - 1, &len);
+    if (rc < 0) {
+        pawl_error e;
+        pawl_last_error(&e);
+        snprintf(value, sizeof value, "error %d", rc);
+        return value;
+    }
+    if (rc == 0)
+        return "-";
+    value[len] = 0;
+    return value;
+}
+
+static const char *look_in(pawl_tx *tx, uint32_t table, const char *key) {
+    static char text[256];
+    const void *value;
+    size_t len;
+    int rc = pawl_tx_state_get(tx, table, PAWL_ANY, key, strlen(key), &value, &len);
+    assert_true(rc >= 0);
+    if (rc == 0)
+        return "-";
+    memcpy(text, value, len);
+    text[len] = 0;
+    return text;
+}
+
+/* ---- one commit */
+
+static void a_batch_sees_its_own_writes(void **state) {
+    struct fixture *f = *state;
+    put_one(f, "a", "1");
+    pawl_tx *tx = begin(f);
+    assert_string_equal(look_in(tx, f->table, "a"), "1");
+    put(tx, f->table, "a", "2");
+    put(tx, f->table, "b", "3");
+    assert_string_equal(look_in(tx, f->table, "a"), "2");
+    assert_string_equal(look_in(tx, f->table, "b"), "3");
+    assert_int_equal(pawl_tx_state_delete(tx, f->table, PAWL_ANY, "a", 1), 1);
+    assert_int_equal(pawl_tx_state_delete(tx, f->table, PAWL_ANY, "a", 1), 0);
+    assert_string_equal(look_in(tx, f->table, "a"), "-");
+    assert_string_equal(look(f, f->table, "a"), "1"); /* nobody else sees them yet */
+    assert_string_equal(look(f, f->table, "b"), "-");
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    assert_string_equal(look(f, f->table, "a"), "-");
+    assert_string_equal(look(f, f->table, "b"), "3");
+}
+
+static void an_aborted_one_leaves_no_trace(void **state) {
+    struct fixture *f = *state;
+    pawl_table_digest before, after;
+    put_one(f, "a", "1");
+    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &before), 0);
+    pawl_tx *tx = begin(f);
+    put(tx, f->table, "a", "2");
+    put(tx, f->table, "b", "2");
+    pawl_abort(tx);
+    tx = begin(f); /* with the memory of the one before */
+    assert_string_equal(look_in(tx, f->table, "a"), "1");
+    assert_string_equal(look_in(tx, f->table, "b"), "-");
+    pawl_abort(tx);
+    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &after), 0);
+    assert_memory_equal(&before, &after, sizeof before);
+}
+
+/* A value that a get gave may be given to a put. */
+static void a_value_got_can_be_put(void **state) {
+    struct fixture *f = *state;
+    put_one(f, "a", "one");
+    put_one(f, "b", "another");
+    pawl_tx *tx = begin(f);
+    const void *value;
+    size_t len;
+    for (int round = 0; round < 2; round++) { /* from the store, then from its own changes */
+        assert_int_equal(pawl_tx_state_get(tx, f->table, 0, "a", 1, &value, &len), 1);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, "b", 1, value, len), 0);
+        assert_string_equal(look_in(tx, f->table, "b"), "one");
+        put(tx, f->table, "a", "one");
+        put(tx, f->table, "b", "another");
+    }
+    pawl_abort(tx);
+}
+
+static void two_that_change_one_partition(void **state) {
+    struct fixture *f = *state;
+    pawl_tx *first = begin(f), *second = begin(f), *reader = begin(f);
+    put(first, f->table, "a", "1");
+    put(second, f->table, "b", "1");
+    assert_string_equal(look_in(reader, f->table, "a"), "-");
+    assert_int_equal(pawl_commit(first, NULL), 0);
+    assert_int_equal(pawl_commit(second, NULL), PAWL_BUSY);
+    pawl_abort(reader); /* it has changed nothing */
+    assert_string_equal(look(f, f->table, "a"), "1");
+    assert_string_equal(look(f, f->table, "b"), "-");
+}
+
+/* ---- refusals */
+
+static void what_is_refused(void **state) {
+    struct fixture *f = *state;
+    uint32_t many = make_table(f, "many", 4, 0),
+             local = make_table(f, "local", 4, PAWL_TABLE_LOCAL);
+    static char big[PAWL_STATE_VALUE_MAX + 1];
+    pawl_tx *tx = begin(f);
+    uint32_t wrong = 0; /* a partition that isn't the key's */
+    assert_int_equal(pawl_tx_state_put(tx, many, PAWL_ANY, "k", 1, "v", 1), 0);
+    for (uint32_t i = 0; i < 4; i++)
+        if (pawl_tx_state_put(tx, many, i, "k", 1, "v", 1) == 0)
+            wrong = (i + 1) % 4;
+    struct {
+        const char *label;
+        int want, got;
+    } cases[] = {
+        {"an empty key", PAWL_INVALID, pawl_tx_state_put(tx, f->table, 0, "", 0, "v", 1)},
+        {"no key", PAWL_INVALID, pawl_tx_state_put(tx, f->table, 0, NULL, 1, "v", 1)},
+        {"no value", PAWL_INVALID, pawl_tx_state_put(tx, f->table, 0, "k", 1, NULL, 1)},
+        {"a long key", PAWL_TOO_LARGE,
+         pawl_tx_state_put(tx, f->table, 0, big, PAWL_STATE_KEY_MAX + 1, "v", 1)},
+        {"a long value", PAWL_TOO_LARGE,
+         pawl_tx_state_put(tx, f->table, 0, "k", 1, big, sizeof big)},
+        {"no such table", PAWL_NOT_FOUND, pawl_tx_state_put(tx, 99, 0, "k", 1, "v", 1)},
+        {"no such partition", PAWL_RANGE, pawl_tx_state_put(tx, many, 4, "k", 1, "v", 1)},
+        {"a key of another partition", PAWL_RANGE,
+         pawl_tx_state_put(tx, many, wrong, "k", 1, "v", 1)},
+        {"the same in a local table", 0, pawl_tx_state_put(tx, local, wrong, "k", 1, "v", 1)},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (cases[i].got != cases[i].want)
+            fail_msg("%s: %d, not %d", cases[i].label, cases[i].got, cases[i].want);
+    pawl_abort(tx);
+}
+
+/* ---- a processor */
+
+static int count_words(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
+    struct fixture *f = arg;
+    for (size_t i = 0; i < count; i++) {
+        int64_t sum;
+        char text[64];
+        int rc = pawl_state_add(ctx, f->table, records[i].value, records[i].value_len, 1, &sum);
+        if (rc < 0)
+            return rc;
+        int n = snprintf(text, sizeof text, "%.*s=%lld", (int)records[i].value_len,
+                         (const char *)records[i].value, (long long)sum);
+        pawl_record r = {.value = text, .value_len = (uint32_t)n};
+        rc = pawl_emit(ctx, f->out, 0, &r);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static void add_counter(struct fixture *f, uint32_t batch_max, int guarantee) {
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    c.name = "counter";
+    c.inputs = &f->in;
+    c.input_count = 1;
+    c.process = count_words;
+    c.arg = f;
+    c.batch_max = batch_max;
+    c.guarantee = guarantee;
+    pawl_processor *p;
+    assert_int_equal(pawl_processor_add(f->log, &c, &p), 0);
+}
+
+static void feed(struct fixture *f, unsigned from, unsigned to, unsigned different) {
+    pawl_tx *tx = begin(f);
+    for (unsigned i = from; i < to; i++) {
+        char word[32];
+        int n = snprintf(word, sizeof word, "word-%u", i * 7919u % different);
+        pawl_record r = {.value = word, .value_len = (uint32_t)n};
+        assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
+    }
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+}
+
+/* The counters are those of the input that the processor has consumed. */
+static void check_counts(struct fixture *f, unsigned different) {
+    uint64_t at = 0;
+    unsigned *want = calloc(different, sizeof *want), seen = 0;
+    assert_non_null(want);
+    if (pawl_position_get(f->log, "counter", f->in, 0, &at) != 0)
+        at = 0;
+    for (unsigned i = 0; i < at; i++)
+        want[i * 7919u % different]++;
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    assert_int_equal(pawl_table_scan(f->log, f->table, 0, NULL, &c), 0);
+    int rc;
+    while ((rc = pawl_state_next(c, &pair)) == 1) {
+        unsigned word = (unsigned)strtoul((const char *)pair.key + 5, NULL, 10);
+        int64_t value;
+        char key[32];
+        snprintf(key, sizeof key, "%.*s", (int)pair.key_len, (const char *)pair.key);
+        word = (unsigned)strtoul(key + 5, NULL, 10);
+        assert_true(word < different && pair.value_len == sizeof value);
+        memcpy(&value, pair.value, sizeof value);
+        assert_int_equal(value, want[word]);
+        want[word] = 0;
+        seen++;
+    }
+    assert_int_equal(rc, 0);
+    pawl_state_close(c);
+    for (unsigned i = 0; i < different; i++)
+        assert_int_equal(want[i], 0); /* none is missing */
+    pawl_table_digest d;
+    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &d), 0);
+    assert_int_equal(d.pairs, seen);
+    free(want);
+}
+
+static void counters_are_where_the_position_is(void **state) {
+    struct fixture *f = *state;
+    add_counter(f, 100, PAWL_EXACTLY_ONCE);
+    feed(f, 0, 5000, 701);
+    assert_int_equal(pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE), 0);
+    check_counts(f, 701);
+    assert_int_equal(pawl_state_flush(f->log), 1);
+    check_counts(f, 701);
+    reopen(f);
+    check_counts(f, 701);
+    add_counter(f, 33, PAWL_EXACTLY_ONCE);
+    feed(f, 5000, 9000, 701);
+    assert_int_equal(pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE), 0);
+    check_counts(f, 701);
+    reopen(f); /* part of it is in a run, part in the log */
+    check_counts(f, 701);
+}
+
+/* Whoever ends the process, between any two commits. */
+static void a_killed_process(void **state) {
+    struct fixture *f = *state;
+    feed(f, 0, 3000, 211);
+    assert_int_equal(pawl_close(f->log), 0);
+    f->log = NULL;
+    for (int round = 0; round < 6; round++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            pawl_error e;
+            if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
+                _exit(1);
+            pawl_processor_config c = PAWL_PROCESSOR_INIT;
+            c.name = "counter";
+            c.inputs = &f->in;
+            c.input_count = 1;
+            c.process = count_words;
+            c.arg = f;
+            c.batch_max = 17;
+            pawl_processor *p;
+            if (pawl_processor_add(f->log, &c, &p) != 0)
+                _exit(1);
+            uint64_t at = 0;
+            while (at < 500u * (unsigned)(round + 1) && pawl_run(f->log, 0, 0) == 0)
+                break;
+            _exit(2);
+        }
+        assert_true(pid > 0);
+        /* it runs until it is killed, at some point of its work */
+        usleep(20000u + 7000u * (unsigned)round);
+        kill(pid, SIGKILL);
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        open_log(f);
+        check_counts(f, 211);
+        if (round % 2 == 1)
+            assert_true(pawl_state_flush(f->log) >= 0);
+        assert_int_equal(pawl_close(f->log), 0);
+        f->log = NULL;
+    }
+    open_log(f);
+}
+
+static void at_most_once_has_no_state(void **state) {
+    struct fixture *f = *state;
+    add_counter(f, 10, PAWL_AT_MOST_ONCE);
+    feed(f, 0, 10, 3);
+    assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), PAWL_PROCESSOR);
+    assert_string_equal(look(f, f->table, "word-0"), "-");
+}
+
+/* ---- against a model */
+
+struct model {
+    bool there[KEYS];
+    char value[KEYS][40];
+};
+
+static void key_of(unsigned i, char out[32]) {
+    /* some share prefixes, some are long */
+    snprintf(out, 32, i % 3 == 0 ? "%u" : i % 3 == 1 ? "prefix/%u" : "prefix/longer/%05u", i);
+}
+
+static int by_key(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void compare(struct fixture *f, const struct model *m, bool reverse) {
+    static char keys[KEYS][32];
+    const char *sorted[KEYS];
+    size_t n = 0;
+    for (unsigned i = 0; i < KEYS; i++)
+        if (m->there[i]) {
+            key_of(i, keys[i]);
+            sorted[n++] = keys[i];
+        }
+    qsort(sorted, n, sizeof sorted[0], by_key);
+    pawl_state_range range = PAWL_STATE_RANGE_INIT;
+    range.reverse = reverse;
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    assert_int_equal(pawl_table_scan(f->log, f->table, 0, &range, &c), 0);
+    for (size_t i = 0; i < n; i++) {
+        const char *want = sorted[reverse ? n - 1 - i : i];
+        assert_int_equal(pawl_state_next(c, &pair), 1);
+        assert_int_equal(pair.key_len, strlen(want));
+        assert_memory_equal(pair.key, want, pair.key_len);
+        unsigned k = (unsigned)((want - keys[0]) / 32);
+        assert_int_equal(pair.value_len, strlen(m->value[k]));
+        assert_memory_equal(pair.value, m->value[k], pair.value_len);
+    }
+    assert_int_equal(pawl_state_next(c, &pair), 0);
+    pawl_state_close(c);
+}
+
+static void random_changes(void **state) {
+    struct fixture *f = *state;
+    static struct model m, next;
+    uint32_t seed = 12345;
+    memset(&m, 0, sizeof m);
+    for (unsigned round = 0; round < 400; round++) {
+        pawl_tx *tx = begin(f);
+        next = m;
+        unsigned changes = 1 + (seed >> 8) % 40;
+        for (unsigned i = 0; i < changes; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            unsigned k = (seed >> 8) % KEYS;
+            char key[32];
+            key_of(k, key);
+            if ((seed >> 4) % 4 == 0) {
+                assert_int_equal(pawl_tx_state_delete(tx, f->table, 0, key, strlen(key)),
+                                 next.there[k]);
+                next.there[k] = false;
+            } else {
+                snprintf(next.value[k], sizeof next.value[k], "%u/%.*u", round,
+                         (int)((seed >> 20) % 20), k);
+                put(tx, f->table, key, next.value[k]);
+                next.there[k] = true;
+            }
+        }
+        if (round % 7 == 3) {
+            pawl_abort(tx);
+        } else {
+            assert_int_equal(pawl_commit(tx, NULL), 0);
+            m = next;
+        }
+        if (round % 23 == 5)
+            assert_true(pawl_state_flush(f->log) >= 0);
+        if (round % 61 == 40)
+            reopen(f);
+        if (round % 10 == 0)
+            compare(f, &m, round % 20 == 0);
+        for (unsigned i = 0; i < 5; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            unsigned k = (seed >> 8) % KEYS;
+            char key[32];
+            key_of(k, key);
+            assert_string_equal(look(f, f->table, key), m.there[k] ? m.value[k] : "-");
+        }
+    }
+    compare(f, &m, false);
+}
+
+/* ---- tables that go, cursors that stay */
+
+static void a_new_table_of_the_same_name(void **state) {
+    struct fixture *f = *state;
+    for (int flushed = 0; flushed < 2; flushed++) {
+        put_one(f, "a", "old");
+        if (flushed != 0)
+            assert_int_equal(pawl_state_flush(f->log), 1);
+        assert_int_equal(pawl_table_delete(f->log, "counts"), 0);
+        assert_string_equal(look(f, f->table, "a"), "error -10");
+        f->table = make_table(f, "counts", 1, 0);
+        assert_string_equal(look(f, f->table, "a"), "-");
+        put_one(f, "b", "new");
+        assert_int_equal(pawl_state_flush(f->log), 1);
+        reopen(f);
+        assert_string_equal(look(f, f->table, "a"), "-");
+        assert_string_equal(look(f, f->table, "b"), "new");
+    }
+}
+
+static void a_cursor_sees_its_moment(void **state) {
+    struct fixture *f = *state;
+    put_one(f, "a", "1");
+    assert_int_equal(pawl_state_flush(f->log), 1);
+    put_one(f, "b", "1");
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    assert_int_equal(pawl_table_scan(f->log, f->table, 0, NULL, &c), 0);
+    put_one(f, "a", "2");
+    put_one(f, "c", "2");
+    assert_int_equal(pawl_state_flush(f->log), 1);
+    put_one(f, "b", "3");
+    assert_int_equal(pawl_state_next(c, &pair), 1);
+    assert_memory_equal(pair.value, "1", 1);
+    assert_int_equal(pawl_state_next(c, &pair), 1);
+    assert_memory_equal(pair.key, "b", 1);
+    assert_memory_equal(pair.value, "1", 1);
+    assert_int_equal(pawl_state_next(c, &pair), 0);
+    pawl_state_close(c);
+    assert_string_equal(look(f, f->table, "b"), "3");
+}
+
+static void ranges(void **state) {
+    struct fixture *f = *state;
+    static const char *const keys[] = {"a", "ab", "abc", "b", "b\xff", "b\xff\xff", "c"};
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+            put_one(f, keys[i], "v");
+        struct {
+            const char *from, *to, *prefix, *want;
+        } cases[] = {
+            {NULL, NULL, NULL, "a ab abc b b\xff b\xff\xff c "},
+            {"ab", NULL, NULL, "ab abc b b\xff b\xff\xff c "},
+            {"aa", "b", NULL, "ab abc "},
+            {NULL, "ab", NULL, "a "},
+            {NULL, NULL, "ab", "ab abc "},
+            {NULL, NULL, "b\xff", "b\xff b\xff\xff "},
+            {"abc", NULL, "a", "abc "},
+            {NULL, "abc", "a", "a ab "},
+            {"x", NULL, NULL, ""},
+            {"b", "a", NULL, ""},
+        };
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+            for (unsigned reverse = 0; reverse < 2; reverse++) {
+                pawl_state_range r = PAWL_STATE_RANGE_INIT;
+                r.from = cases[i].from;
+                r.from_len = r.from != NULL ? strlen(cases[i].from) : 0;
+                r.to = cases[i].to;
+                r.to_len = r.to != NULL ? strlen(cases[i].to) : 0;
+                r.prefix = cases[i].prefix;
+                r.prefix_len = r.prefix != NULL ? strlen(cases[i].prefix) : 0;
+                r.reverse = reverse;
+                pawl_state_cursor *c;
+                pawl_state_pair pair;
+                char got[128] = "";
+                assert_int_equal(pawl_table_scan(f->log, f->table, 0, &r, &c), 0);
+                while (pawl_state_next(c, &pair) == 1) {
+                    char one[32];
+                    size_t n = (size_t)snprintf(one, sizeof one, "%.*s ", (int)pair.key_len,
+                                                (const char *)pair.key);
+                    assert_true(strlen(got) + n < sizeof got);
+                    if (reverse)
+                        memmove(got + n, got, strlen(got) + 1);
+                    memcpy(got + (reverse ? 0 : strlen(got)), one, reverse ? n : n + 1);
+                }
+                pawl_state_close(c);
+                assert_string_equal(got, cases[i].want);
+            }
+        assert_int_equal(pawl_state_flush(f->log), 1); /* the same from a run */
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_batch_sees_its_own_writes, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_aborted_one_leaves_no_trace, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_value_got_can_be_put, setup, teardown),
+        cmocka_unit_test_setup_teardown(two_that_change_one_partition, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(counters_are_where_the_position_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_killed_process, setup, teardown),
+        cmocka_unit_test_setup_teardown(at_most_once_has_no_state, setup, teardown),
+        cmocka_unit_test_setup_teardown(random_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_new_table_of_the_same_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),
+        cmocka_unit_test_setup_teardown(ranges, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
