@@ -238,6 +238,8 @@ static void reclaim(void *ctx) {
     pawl *p = ctx;
     readahead_drop(&p->readahead);
     tx_pool_drain(p);
+    if (p->store.begun)
+        run_cache_shrink(p->store.cache, 0);
 }
 
 static pawl *new_handle(const pawl_options *o) {

@@ -34,7 +34,7 @@ struct state_handle {
     uint64_t frozen_lsn;
     uint32_t last_run;         /* the highest id that this handle has made a file for */
     uint64_t retry_ns;         /* no flush or merge before this time; 0: at once */
-    pawl_error chore_error;    /* of the last flush or merge; code 0: it went well */
+    pawl_error flush_error;    /* of the last flush; code 0: it went well */
     bool beginning, following; /* of a read-only handle: state_read.c */
 };
 

@@ -267,21 +267,27 @@ static int merge(pawl *p, const uint32_t *ids, uint32_t count, uint32_t level, u
 
 /* ---- the chore */
 
-/* An error of a flush or merge: time may mend it, and what is in memory is in the log too. */
-static void note_error(pawl *p) {
-    fail_copy(&p->state.chore_error);
-    p->state.retry_ns = engine_now(p) + RETRY_NS;
+/* An error of a flush or merge: time may mend it, and what is in memory is in the log too. Only
+ * that of a flush concerns commits. */
+static void note_result(pawl *p, bool flushed, int rc) {
+    if (rc < 0)
+        p->state.retry_ns = engine_now(p) + RETRY_NS;
+    if (rc < 0 && flushed)
+        fail_copy(&p->state.flush_error);
+    else if (flushed)
+        p->state.flush_error = (pawl_error){.code = 0};
 }
 
 bool state_chore(pawl *p) {
     if (!p->store.begun || p->read_only || p->state.busy || p->wal.failed != 0 ||
         p->state.error.code != 0 || p->wal.state != WAL_RUNNING)
         return false;
-    if (p->state.retry_ns != 0 && engine_now(p) < p->state.retry_ns)
+    bool due = state_due(p), late = p->state.retry_ns != 0 && engine_now(p) < p->state.retry_ns;
+    if (late && (!due || p->state.flush_error.code != 0)) /* a failed merge delays no flush */
         return false;
     uint32_t ids[RUNS_MAX], level = 0, count = 0;
     uint64_t flush_lsn = 0;
-    bool oldest = false, due = state_due(p);
+    bool oldest = false;
     if (!due)
         count = choose(p, ids, &level, &flush_lsn, &oldest);
     if (!due && count == 0)
@@ -290,10 +296,7 @@ bool state_chore(pawl *p) {
     p->state.retry_ns = 0;
     int rc = due ? flush(p) : merge(p, ids, count, level, flush_lsn, oldest);
     p->state.busy = false;
-    if (rc < 0)
-        note_error(p);
-    else
-        p->state.chore_error = (pawl_error){.code = 0};
+    note_result(p, due, rc);
     if (rc >= 0)
         engine_ask_chores(p); /* another merge may be due now */
     engine_progress(p);       /* wakes committers that wait for room in memory */

@@ -147,6 +147,7 @@ enum run_cursor_flags {
      * is. For merges. */
     RUN_CURSOR_SEQUENTIAL = 1,
 };
+#define RUN_WINDOW (256u * 1024u) /* what such a cursor reads at once, and takes of memory */
 
 PAWL_CHECKED int run_cursor_open(struct run_file *r, uint32_t flags, struct run_cursor **out);
 void run_cursor_close(struct run_cursor *c); /* NULL is allowed */

@@ -9,7 +9,6 @@
 #include "state/run_file.h"
 #include "wal/error.h"
 
-#define WINDOW_SIZE (256u * 1024u)
 #define WINDOW_MIN (16u * 1024u)
 
 struct run_cursor {
@@ -30,7 +29,7 @@ int run_cursor_open(struct run_file *r, uint32_t flags, struct run_cursor **out)
     c->run = r;
     if ((flags & RUN_CURSOR_SEQUENTIAL) != 0) {
         c->source.fresh = true;
-        c->window.size = WINDOW_SIZE;
+        c->window.size = RUN_WINDOW;
         while (c->window.size > WINDOW_MIN && c->window.size / 2 >= r->h.sum.length)
             c->window.size /= 2;
         while ((c->window.data = mem_alloc_block(r->mem, c->window.size)) == NULL &&

@@ -250,12 +250,14 @@ int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const stru
     struct merge_options options = {.tombstones = true};
     struct store_live *live = store_live_take(s);
     struct merge *m = NULL;
-    uint32_t n = 0;
+    /* with little memory, block by block */
+    bool ahead = s->mem->cap == 0 || (uint64_t)count * RUN_WINDOW <= s->mem->cap / 8;
+    uint32_t n = 0, flags = ahead ? RUN_CURSOR_SEQUENTIAL : 0;
     int rc = 0;
     for (uint32_t i = 0; live != NULL && i < live->count && rc == 0 && n < count; i++) {
         if (live->runs[i]->ident.run_id != ids[n])
             continue;
-        rc = run_cursor_open(live->runs[i]->file, RUN_CURSOR_SEQUENTIAL, &inputs[n].cursor);
+        rc = run_cursor_open(live->runs[i]->file, flags, &inputs[n].cursor);
         sources[n] = (struct merge_source){&input_ops, &inputs[n], false, "a run"};
         n++;
     }

@@ -569,6 +569,122 @@ static void ranges(void **state) {
     }
 }
 
+/* ---- little memory, other readers, files that go */
+
+static void many_keys_in_little_memory(void **state) {
+    struct fixture *f = *state;
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.memory_cap = 4 * MIB;
+    open_log(f);
+    add_counter(f, 500, PAWL_EXACTLY_ONCE);
+    for (unsigned i = 0; i < 40; i++) {
+        feed(f, i * 2500, (i + 1) * 2500, 30011);
+        assert_int_equal(pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE), 0);
+    }
+    check_counts(f, 30011);
+    reopen(f);
+    check_counts(f, 30011);
+}
+
+static void a_reader_beside_the_writer(void **state) {
+    struct fixture *f = *state, reader = *f;
+    put_one(f, "a", "1");
+    put_one(f, "w", "1"); /* a later commit, which says that the one before is durable */
+    reader.options.flags = PAWL_OPEN_READ;
+    open_log(&reader);
+    assert_string_equal(look(&reader, f->table, "a"), "1");
+    put_one(f, "a", "2");
+    put_one(f, "b", "2");
+    assert_string_equal(look(&reader, f->table, "a"), "2");
+    for (int i = 0; i < 12; i++) { /* flushes, and merges that remove runs */
+        char key[8];
+        snprintf(key, sizeof key, "k%d", i);
+        put_one(f, key, "v");
+        assert_int_equal(pawl_state_flush(f->log), 1);
+    }
+    put_one(f, "last", "v");
+    put_one(f, "witness", "v");
+    assert_string_equal(look(&reader, f->table, "k0"), "v");
+    assert_string_equal(look(&reader, f->table, "k11"), "v");
+    assert_string_equal(look(&reader, f->table, "last"), "v");
+    assert_string_equal(look(&reader, f->table, "a"), "2");
+    pawl_table_digest mine, its;
+    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &mine), 0);
+    assert_true(mine.pairs >= 15);
+    assert_int_equal(pawl_table_get_digest(reader.log, f->table, 0, &its), 0);
+    assert_true(its.pairs + 1 >= mine.pairs);
+    assert_int_equal(pawl_close(reader.log), 0);
+}
+
+/* What becomes of a run file while the log is closed: the log opens, its streams are whole, and
+ * state says what is wrong instead of something else. */
+static void a_run_that_is_not_there(void **state) {
+    static const struct {
+        const char *label, *command;
+        int want;
+    } cases[] = {
+        {"removed", "rm %s/*.run", PAWL_NOT_FOUND},
+        {"cut", "for r in %s/*.run; do truncate -s 4096 $r; done", PAWL_DAMAGED},
+        {"zeros", "for r in %s/*.run; do truncate -s 0 $r; truncate -s 8192 $r; done",
+         PAWL_DAMAGED},
+        {"an older one's name",
+         "cd %s && set -- *.run && mv $1 spare && cp spare $1 && for r in *.run; do cp spare $r; "
+         "done",
+         PAWL_FOREIGN},
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char copy[96], command[1024], edit[512];
+        put_one(f, "a", "1");
+        assert_true(pawl_state_flush(f->log) >= 0);
+        put_one(f, "b", "1");
+        assert_true(pawl_state_flush(f->log) >= 0);
+        assert_int_equal(pawl_close(f->log), 0);
+        snprintf(copy, sizeof copy, "%s.copy", f->dir);
+        snprintf(edit, sizeof edit, cases[i].command, copy);
+        snprintf(command, sizeof command, "rm -rf %s && cp -a %s %s && (%s)", copy, f->dir, copy,
+                 edit);
+        assert_int_equal(system(command), 0);
+        struct fixture g = *f;
+        strcpy(g.dir, copy);
+        open_log(&g);
+        char want[32];
+        snprintf(want, sizeof want, "error %d", cases[i].want);
+        if (strcmp(look(&g, f->table, "a"), want) != 0)
+            fail_msg("%s: %s, not %s", cases[i].label, look(&g, f->table, "a"), want);
+        pawl_tx *tx = begin(&g);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, "a", 1, "x", 1), cases[i].want);
+        pawl_abort(tx);
+        pawl_record r = {.value = "still there", .value_len = 11};
+        assert_int_equal(pawl_append(g.log, f->in, 0, &r, NULL), 0);
+        assert_int_equal(pawl_close(g.log), 0);
+        snprintf(command, sizeof command, "rm -rf %s", copy);
+        assert_int_equal(system(command), 0);
+        open_log(f);
+    }
+}
+
+/* What a crash leaves goes; what isn't this log's stays. */
+static void files_that_no_commit_names(void **state) {
+    struct fixture *f = *state;
+    char command[512];
+    put_one(f, "a", "1");
+    assert_int_equal(pawl_state_flush(f->log), 1);
+    assert_int_equal(pawl_close(f->log), 0);
+    snprintf(command, sizeof command,
+             "cd %s && cp *.run 00000000000000f0.run && : >00000000000000f1.run && "
+             "echo mine >00000000000000f2.run && echo mine >other.run",
+             f->dir);
+    assert_int_equal(system(command), 0);
+    open_log(f);
+    assert_string_equal(look(f, f->table, "a"), "1");
+    snprintf(command, sizeof command,
+             "cd %s && test ! -e 00000000000000f0.run && test ! -e 00000000000000f1.run && "
+             "test -e 00000000000000f2.run && test -e other.run",
+             f->dir);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_batch_sees_its_own_writes, setup, teardown),
@@ -583,6 +699,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_new_table_of_the_same_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),
         cmocka_unit_test_setup_teardown(ranges, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_keys_in_little_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reader_beside_the_writer, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_run_that_is_not_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(files_that_no_commit_names, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
