@@ -186,11 +186,33 @@ static void take_entry(struct search *s, const struct origin_entry *e, uint64_t 
     s->found = true;
 }
 
+/* The list of spans repeats until all records are placed, as often as the entry says: a few bytes
+ * of a forged one may say 2^32 times. Goes on to the round in which the record may be, at most to
+ * the last one. `span` is the last of the first round. */
+static void skip_rounds(struct search *s, const struct origin_entry *e, struct origin_span *span) {
+    uint32_t round = span->first + span->count;
+    uint64_t rounds = span->left / round;
+    const struct counted *own = counted_find(s, s->stream, s->partition);
+    if (own != NULL && own->entry == s->entry && s->offset >= own->base + own->before) {
+        assert(own->in != 0); /* PAWL-3: a span has records */
+        uint64_t before = (s->offset - own->base - own->before) / own->in; /* rounds */
+        assert(before != 0);                                               /* or it was found */
+        rounds = before - 1 < rounds ? before - 1 : rounds;
+    }
+    for (uint32_t i = 0; i < s->count; i++)
+        if (s->counts[i].entry == s->entry)
+            s->counts[i].in += rounds * s->counts[i].in;
+    span->first += (uint32_t)(rounds * round);
+    span->left -= (uint32_t)(rounds * round);
+    assert((uint64_t)span->first + span->count + span->left == e->records);
+}
+
 /* Does this entry cover the record? */
 static int search_entry(struct search *s, const struct frame_header *h,
                         const struct origin_entry *e) {
     struct origin_span span;
     struct counted *c;
+    bool first_round = true;
     s->entry++;
     origin_spans(e, &span);
     while (origin_next_span(e, &span)) {
@@ -205,6 +227,10 @@ static int search_entry(struct search *s, const struct frame_header *h,
             return 0;
         }
         c->in += span.count;
+        if (first_round && span.at == e->order_len) {
+            first_round = false;
+            skip_rounds(s, e, &span);
+        }
     }
     return 0;
 }

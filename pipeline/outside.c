@@ -363,8 +363,8 @@ static void note_silent(struct outside *o) {
         const uint8_t *data;
         uint32_t at = 0;
         frame_run(o->frame, o->h, i, &r, &data);
-        for (uint32_t k = 0; r.type == RUN_PRODUCERS && k < r.count; k++)
-            if (producer_decode(data, r.len, &at, &e) && e.producer < PRODUCERS_TOLD)
+        while (r.type == RUN_PRODUCERS && producer_decode(data, r.len, &at, &e))
+            if (e.producer < PRODUCERS_TOLD)
                 o->silent[e.producer / 8] |= (uint8_t)(1u << (e.producer % 8));
     }
 }

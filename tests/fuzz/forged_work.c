@@ -202,6 +202,31 @@ static void one_spill(struct forge *f, uint32_t n) {
     }
 }
 
+/* A commit says that it has the square of n spilled records, and what their origin is, and then
+ * that of one that is there: the log is of the same size for all n. */
+static void spilled_count(struct forge *f, uint32_t n) {
+    struct bytes order, one;
+    bytes_init(&order, &f->mem);
+    bytes_init(&one, &f->mem);
+    many_streams(f, 1, 3);
+    forge_producer(f, 1, "p");
+    forge_records(f, 1, 1, 1, NO_OFFSET);
+    uint64_t lsn = forge_frame(f, FRAME_SPILL), hash = f->last_hash;
+    forge_records(f, 1, 0, 1, 0);
+    for (uint32_t partition = 1; partition < 3; partition++) {
+        span(&order, 1, partition, 1);
+        forge_run(f, RUN_SPILLED, 1, partition, n * n, 0);
+        spilled_encode(&f->body, &(struct spilled_entry){lsn, hash, 0});
+    }
+    span(&one, 1, 0, 1);
+    forge_run(f, RUN_ORIGINS, 0, 0, 2, 0);
+    origin(f, 0, 2 * n * n, 2 * n * n, PAWL_OUTSIDE_BEGINS, &order);
+    origin(f, 2 * n * n, 2 * n * n + 1, 1, 0, &one);
+    forge_frame(f, FRAME_COMMIT);
+    bytes_free(&order);
+    bytes_free(&one);
+}
+
 /* Damaged frames, each with a good one after it. */
 static void damaged_places(struct forge *f, uint32_t n) {
     many_streams(f, 1, 1);
@@ -228,6 +253,7 @@ static const struct work {
     {"begun again", begun_again, 8000},
     {"equal rows", equal_rows, 60000},
     {"one spilled run", one_spill, 6000},
+    {"spilled count", spilled_count, 2000},
     {"damaged places", damaged_places, 1500},
 };
 

@@ -412,6 +412,8 @@ MUTANTS = [
     ("sink-name-of-any-length", "PAWL-2", "wal/format_runs.c",
      "if (e->name_len == 0 || e->name_len > SINK_NAME_MAX || !bytes_fit(len, *at, size))",
      "if (!bytes_fit(len, *at, size))"),
+    ("origin-rounds-walked-one-by-one", "PAWL-16", "pipeline/explain.c",
+     "if (first_round && span.at == e->order_len) {", "if (first_round && span.at > e->order_len) {"),
     ("file-of-any-number-rebuilt", "PAWL-8", "recovery/repair.c",
      "if (index > LSN_MAX / like->segment_size - 1)", "if (index > UINT64_MAX - 1)"),
     ("descriptor-kept-after-a-refused-open", "PAWL-11", "wal/seam/seam_common.c",
