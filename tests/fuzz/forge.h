@@ -113,6 +113,7 @@ struct forge {
     uint32_t damages;
     uint8_t log_id[16];
     uint64_t seed;
+    bool keyed; /* its frames are hashed with keys, which turn with the third segment */
 };
 
 static inline uint64_t forge_align(uint64_t x, uint64_t n) {

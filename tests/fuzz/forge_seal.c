@@ -347,6 +347,34 @@ struct place {
     uint64_t seal; /* LSN of the last frame */
 };
 
+/* ---- keys: docs/format.md, section 2 */
+
+#define KEY_SIZE 32u
+#define KEY_SECRET 192u
+
+/* How often the key was turned before segment n. */
+static uint32_t turns(uint64_t n) {
+    return n >= 2;
+}
+
+/* The keys of a log, in order; the first is zeros: none. */
+static void key_of(uint32_t number, uint8_t out[KEY_SIZE]) {
+    memset(out, 0, KEY_SIZE);
+    for (uint32_t i = 0; number != 0 && i < KEY_SIZE; i += 8)
+        forge_put(out + i, 8, hash(&number, sizeof number, i));
+}
+
+static uint64_t frame_hash(const struct forge *f, const struct place *p, const void *data,
+                           size_t len) {
+    uint8_t key[KEY_SIZE], secret[KEY_SECRET];
+    if (!f->keyed)
+        return hash(data, len, f->seed);
+    key_of(turns(p->base / FORGE_SEGMENT) + 1, key);
+    for (uint32_t i = 0; i < KEY_SECRET / 8; i++)
+        forge_put(secret + (size_t)i * 8, 8, hash(key, KEY_SIZE, i));
+    return XXH3_64bits_withSecret(data, len, secret, KEY_SECRET);
+}
+
 static uint32_t counts(void) {
     return (uint32_t)(joined.commits % 4096) << 12 | (uint32_t)(joined.changes % 256) << 24;
 }
@@ -392,11 +420,11 @@ static bool seal_frame(const struct forge *f, struct forge_frame *x, struct plac
     uint64_t claims = forge_align(FORGE_FRAME_HEAD + dir + claimed, 8);
     bool fits = claims <= p->base + FORGE_SEGMENT - at - reserve;
     if (out[4] != LOST && fits) {
-        forge_put(out + 48, 8, hash(out + FORGE_FRAME_HEAD, dir, f->seed));
-        forge_put(out + 56, 8, hash(out + FORGE_FRAME_HEAD + dir, claimed, f->seed));
+        forge_put(out + 48, 8, frame_hash(f, p, out + FORGE_FRAME_HEAD, dir));
+        forge_put(out + 56, 8, frame_hash(f, p, out + FORGE_FRAME_HEAD + dir, claimed));
     }
     apply_lies(&late, out);
-    forge_put(out + 72, 8, hash(out, 72, f->seed));
+    forge_put(out + 72, 8, frame_hash(f, p, out, 72));
     x->hash = forge_get(out + 72, 8);
     p->link = out[4] == LOST ? forge_get(out + 48, 8) : x->hash;
     p->epoch = forge_get(out + 16, 8);
@@ -422,7 +450,10 @@ static void seal_header(const struct forge *f, const struct forge_segment *s, ui
     forge_put(out + 56, 8, p->link);
     forge_put(out + 64, 8, p->seal);
     forge_put(out + 72, 8, 1700000000000000000u);
-    forge_put(out + 96, 8, 1); /* it counts */
+    forge_put(out + 88, 8, f->keyed);
+    forge_put(out + 96, 8, f->keyed ? 3 : 1); /* it counts, and has keys */
+    for (uint32_t i = 0; f->keyed && i < 3; i++)
+        key_of(turns(n) + i, out + 112 + (size_t)i * KEY_SIZE);
     const struct forge_run *ids = NULL;
     for (uint32_t i = 0; s->frames != 0 && i < s->frame[0]->runs; i++)
         if (s->frame[0]->run[i]->type == C_IDS)
