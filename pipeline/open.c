@@ -238,8 +238,9 @@ static void reclaim(void *ctx) {
     pawl *p = ctx;
     readahead_drop(&p->readahead);
     tx_pool_drain(p);
-    if (p->store.begun)
-        run_cache_shrink(p->store.cache, 0);
+    struct run_cache *blocks = atomic_load(&p->store.cache);
+    if (blocks != NULL)
+        run_cache_shrink(blocks, 0);
 }
 
 static pawl *new_handle(const pawl_options *o) {

@@ -93,12 +93,12 @@ void store_drop_table(struct store *s, uint32_t table) {
 
 int store_init(struct store *s, struct seam *io, struct mem *mem, const uint8_t log_id[16],
                uint64_t cache_bytes) {
-    *s = (struct store){.io = io, .mem = mem};
+    *s = (struct store){.io = io, .mem = mem, .cache_bytes = cache_bytes};
     memcpy(s->log_id, log_id, sizeof s->log_id);
     if (pthread_mutex_init(&s->mutex, NULL) != 0)
         return fail(PAWL_MEMORY, "cannot make a lock");
     s->begun = true;
-    return run_cache_create(mem, cache_bytes, &s->cache);
+    return 0;
 }
 
 void store_free(struct store *s) {
@@ -111,7 +111,7 @@ void store_free(struct store *s) {
             store_part_release(s, part);
         }
     store_live_release(s, s->live);
-    run_cache_destroy(s->cache);
+    run_cache_destroy(atomic_load(&s->cache));
     pthread_mutex_destroy(&s->mutex);
     s->begun = false;
 }

@@ -66,7 +66,8 @@ struct store {
     struct seam *io;
     struct mem *mem;
     uint8_t log_id[16];
-    struct run_cache *cache;
+    struct run_cache *_Atomic cache; /* NULL before the first run: a log without state has none */
+    uint64_t cache_bytes;
     pthread_mutex_t mutex;
     struct store_part *buckets[STORE_BUCKETS];
     struct store_live *live;       /* NULL: no runs */

@@ -44,6 +44,11 @@ static struct store_run *find_open(const struct store_live *live, uint32_t id) {
 }
 
 static int run_make(struct store *s, const struct run_ident *ident, struct store_run **out) {
+    if (atomic_load(&s->cache) == NULL) {
+        struct run_cache *cache;
+        TRY(run_cache_create(s->mem, s->cache_bytes, &cache));
+        atomic_store(&s->cache, cache);
+    }
     struct store_run *r = mem_alloc(s->mem, sizeof *r);
     if (r == NULL)
         return fail(PAWL_MEMORY, "no memory for a run");

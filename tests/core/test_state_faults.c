@@ -1,4 +1,6 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ * test-label: slow
+ */
 /* Each call of the seam for files fails in turn, once and from there on, while state is changed,
  * flushed, merged and recovered. What was acknowledged stays, state and records never disagree, and
  * with the calls working again so does everything. (test_every_call makes the log's own calls
