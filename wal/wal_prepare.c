@@ -267,7 +267,7 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
         .disk_cap = disk_cap,
         .created_ns = io->ops->realtime(io),
         .features = {.read = FEATURE_KEYED, .write = FEATURE_COUNTS | FEATURE_KEYS},
-        .ids = {1, 1, 1, 0, 0}};
+        .ids = {1, 1, 1, 0, 0, 0}};
     struct frame_key key;
     int rc = io->ops->random(io, sh.log_id, 16);
     if (rc == 0)

@@ -201,6 +201,26 @@ static void two_that_change_one_partition(void **state) {
     assert_string_equal(look(f, f->table, "b"), "-");
 }
 
+/* Nobody waits for this commit; whoever reads it from outside does. */
+static void what_is_read_is_durable(void **state) {
+    struct fixture *f = *state;
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.no_thread = 1;
+    open_log(f);
+    pawl_tx *tx = begin(f);
+    put(tx, f->table, "a", "1");
+    assert_int_equal(pawl_commit_async(tx, NULL, NULL, NULL), 0);
+    pawl_table_digest d;
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &d), 0);
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    assert_true(st.durable_lsn <= d.lsn);
+    assert_string_equal(look(f, f->table, "a"), "1");
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    assert_true(st.durable_lsn > d.lsn);
+    f->options.no_thread = 0;
+}
+
 /* ---- refusals */
 
 static void what_is_refused(void **state) {
@@ -380,6 +400,21 @@ static void a_killed_process(void **state) {
 static void at_most_once_has_no_state(void **state) {
     struct fixture *f = *state;
     add_counter(f, 10, PAWL_AT_MOST_ONCE);
+    feed(f, 0, 10, 3);
+    assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), PAWL_PROCESSOR);
+    assert_string_equal(look(f, f->table, "word-0"), "-");
+}
+
+/* A table belongs to one processor. */
+static void another_ones_table(void **state) {
+    struct fixture *f = *state;
+    assert_int_equal(pawl_processor_register(f->log, "other", NULL), 0);
+    pawl_table_config c = PAWL_TABLE_CONFIG_INIT;
+    c.name = "others";
+    c.owner = "other";
+    c.partitions = 1;
+    assert_int_equal(pawl_table_create(f->log, &c, &f->table), 0);
+    add_counter(f, 10, PAWL_EXACTLY_ONCE);
     feed(f, 0, 10, 3);
     assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), PAWL_PROCESSOR);
     assert_string_equal(look(f, f->table, "word-0"), "-");
@@ -691,10 +726,12 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_aborted_one_leaves_no_trace, setup, teardown),
         cmocka_unit_test_setup_teardown(a_value_got_can_be_put, setup, teardown),
         cmocka_unit_test_setup_teardown(two_that_change_one_partition, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_read_is_durable, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(counters_are_where_the_position_is, setup, teardown),
         cmocka_unit_test_setup_teardown(a_killed_process, setup, teardown),
         cmocka_unit_test_setup_teardown(at_most_once_has_no_state, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_ones_table, setup, teardown),
         cmocka_unit_test_setup_teardown(random_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_table_of_the_same_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),

@@ -21,7 +21,7 @@ static void begin_segment(struct forge *f) {
 }
 
 void forge_begin_bare(struct forge *f, const char *dir, uint64_t segment_size) {
-    *f = (struct forge){.dir = dir, .epoch = 1, .ids = {1, 1, 1, 0, 0}};
+    *f = (struct forge){.dir = dir, .epoch = 1, .ids = {1, 1, 1, 0, 0, 0}};
     mem_init(&f->mem, 0);
     bytes_init(&f->body, &f->mem);
     f->header = (struct segment_header){
