@@ -359,7 +359,7 @@ static void headers_of_records(void **state) {
     assert_int_equal(pawl_record_header(&r, 0, &h), PAWL_NOT_FOUND);
     assert_int_equal(pawl_record_header(NULL, 0, &h), PAWL_INVALID);
     assert_int_equal(pawl_record_header(&r, 0, NULL), PAWL_INVALID);
-    static const pawl_header long_one = {"", "", 40000, 0}, two[] = {long_one, long_one};
+    static const pawl_header two[] = {{"", "", 40000, 0}, {"", "", 40000, 0}};
     r.headers = two, r.header_count = 2;
     assert_true(record_size(&r) == 0);
     r.header_count = 0, r.value_len = RECORD_VALUE_MAX + 1u;

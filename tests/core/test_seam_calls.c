@@ -37,7 +37,9 @@ static _Atomic int fail_at = -1; /* counts down; the call at 0 fails */
 static _Atomic int fail_with;
 static const char *_Atomic failed_call;
 
-static bool fails(const char *name) {
+/* Not static: some of the functions below are inline in the C library's headers. */
+bool fails(const char *name);
+bool fails(const char *name) {
     if (fail_at < 0 || fail_at-- != 0)
         return false;
     failed_call = name;
