@@ -336,6 +336,7 @@ static struct tx_run *find_run(struct pawl_tx *tx, uint32_t stream, uint32_t par
         return tx->recent = found;
     if (tx_grow(tx->p, (void **)&tx->runs, tx->run_count, &tx->run_cap, sizeof *tx->runs) < 0)
         return NULL;
+    assert(tx->runs != NULL);
     struct tx_run *r = &tx->runs[tx->run_count];
     if (tx->run_count == tx->run_made) {
         bytes_init(&r->data, &tx->p->mem);

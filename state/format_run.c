@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-#define MAGIC "PAWLRUN\n"
+static const uint8_t magic[8] = {'P', 'A', 'W', 'L', 'R', 'U', 'N', '\n'};
 #define HEADER_HASH (RUN_UNIT - 8)
 #define FLAG_DELETE 1u
 #define FLAG_EXPIRES 2u
@@ -14,7 +14,7 @@
 void run_header_encode(uint8_t out[RUN_UNIT], struct run_header *h) {
     struct frame_key key;
     memset(out, 0, RUN_UNIT);
-    memcpy(out, MAGIC, 8);
+    memcpy(out, magic, sizeof magic);
     put32(out + 8, RUN_VERSION);
     put32(out + 12, RUN_UNIT);
     memcpy(out + 16, h->log_id, 16);
@@ -60,7 +60,7 @@ enum run_header_verdict run_header_decode(const uint8_t in[RUN_UNIT], struct run
     memset(h, 0, sizeof *h);
     if (all_zero(in, RUN_UNIT))
         return RUN_HEADER_BLANK;
-    if (memcmp(in, MAGIC, 8) != 0)
+    if (memcmp(in, magic, sizeof magic) != 0)
         return RUN_HEADER_OTHER;
     memcpy(h->key, in + 32, KEY_SIZE);
     frame_key_expand(h->key, &key);

@@ -250,7 +250,7 @@ int memtable_put_at(struct memtable *m, struct memtable_spot *spot, uint8_t op, 
 
 int memtable_put(struct memtable *m, const void *key, size_t key_len, uint8_t op,
                  uint64_t expiry_ms, const void *value, size_t value_len, uint64_t lsn) {
-    struct memtable_spot spot;
+    struct memtable_spot spot = {0};
     memtable_find(m, key, key_len, &spot);
     return memtable_put_at(m, &spot, op, expiry_ms, value, value_len, lsn);
 }

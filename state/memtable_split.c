@@ -67,7 +67,7 @@ static void set_fence(struct node *n, const struct mem_entry *low, const struct 
 static void add_key(struct node *n, uint32_t at, struct mem_entry *e) {
     assert(n->count < FANOUT && at <= n->count);
     uint32_t rest = n->count - at;
-    memmove(&n->key[at + 1], &n->key[at], rest * sizeof n->key[0]);
+    memmove(&n->key[at + 1], &n->key[at], rest * sizeof(struct mem_entry *));
     memmove(&n->prefix[at + 1], &n->prefix[at], rest * sizeof n->prefix[0]);
     n->key[at] = e;
     n->count++;
@@ -161,13 +161,13 @@ static bool take_spares(struct memtable_body *b, const struct path *p, struct sp
 
 static void move_keys(struct node *from, uint32_t at, struct node *to) {
     to->count = (uint16_t)(from->count - at);
-    memcpy(to->key, &from->key[at], to->count * sizeof to->key[0]);
+    memcpy(to->key, &from->key[at], to->count * sizeof(struct mem_entry *));
     from->count = (uint16_t)at;
 }
 
 static void add_child(struct inner *n, uint32_t at, struct mem_entry *separator,
                       struct node *child) {
-    memmove(&n->child[at + 2], &n->child[at + 1], (n->n.count - at) * sizeof n->child[0]);
+    memmove(&n->child[at + 2], &n->child[at + 1], (n->n.count - at) * sizeof(struct node *));
     n->child[at + 1] = child;
     add_key(&n->n, at, separator);
 }
@@ -176,11 +176,12 @@ static void add_child(struct inner *n, uint32_t at, struct mem_entry *separator,
  * tree the left one stays full: keys that come in order fill their nodes. */
 static struct inner *split_inner(struct inner *n, struct node *fresh, uint32_t at, bool last,
                                  struct mem_entry **separator) {
+    assert(fresh != NULL); /* taken beforehand */
     struct inner *right = (struct inner *)fresh;
     uint32_t middle = last && at == FANOUT ? FANOUT - 1 : FANOUT / 2;
     right->n.level = n->n.level;
     *separator = n->n.key[middle];
-    memcpy(right->child, &n->child[middle + 1], (FANOUT - middle) * sizeof n->child[0]);
+    memcpy(right->child, &n->child[middle + 1], (FANOUT - middle) * sizeof(struct node *));
     move_keys(&n->n, middle + 1, &right->n);
     n->n.count--;
     return right;
@@ -188,6 +189,7 @@ static struct inner *split_inner(struct inner *n, struct node *fresh, uint32_t a
 
 static void new_root(struct memtable_body *b, struct node *fresh, struct mem_entry *separator,
                      struct node *right) {
+    assert(fresh != NULL);
     struct inner *root = (struct inner *)fresh;
     root->n.level = (uint8_t)(b->root->level + 1);
     root->child[0] = b->root;
@@ -234,7 +236,7 @@ static void link_leaf(struct leaf *left, struct leaf *right) {
 static bool split_leaf(struct memtable *m, struct leaf *left, uint32_t index, struct mem_entry *e) {
     struct memtable_body *b = m->body;
     struct path path;
-    struct spares spares;
+    struct spares spares = {0};
     find_path(b, e, &path);
     if (!take_spares(b, &path, &spares))
         return false;

@@ -62,8 +62,8 @@ void run_cursor_close(struct run_cursor *c) {
 
 /* Stands at the entry of the block. */
 static int stand(struct run_cursor *c, uint32_t entry) {
+    assert(c->block != NULL && entry < c->block->view.count);
     const struct run_view *v = &c->block->view;
-    assert(entry < v->count);
     c->entry = entry;
     run_entry_pair(v, entry, &c->pair);
     c->pair.key = c->key;
@@ -85,6 +85,7 @@ static int load_below(struct run_cursor *c, uint32_t level, bool last) {
     while (level-- > 0) {
         TRY(run_load_index(c->run, level, &c->path));
         struct run_step *s = &c->path.step[level];
+        assert(s->block != NULL);
         s->entry = last ? s->block->view.count - 1 : 0;
     }
     return load_data(c);
@@ -107,6 +108,7 @@ static int step(struct run_cursor *c, bool before) {
     int rc = neighbour(c, before);
     if (rc <= 0)
         return leave(c, rc);
+    assert(c->block != NULL);
     return stand(c, before ? c->block->view.count - 1 : 0);
 }
 
@@ -127,7 +129,10 @@ int run_cursor_seek_last(struct run_cursor *c) {
     if (c->run->h.height == 0)
         return 0;
     int rc = load_below(c, c->run->h.height, true);
-    return rc < 0 ? leave(c, rc) : stand(c, c->block->view.count - 1);
+    if (rc < 0)
+        return leave(c, rc);
+    assert(c->block != NULL);
+    return stand(c, c->block->view.count - 1);
 }
 
 /* Loads the first block of pairs whose last key may be `key` or a later one. 0: there is none. */
@@ -136,6 +141,7 @@ static int descend(struct run_cursor *c, const uint8_t *key, uint32_t len) {
         bool same;
         TRY(run_load_index(c->run, level, &c->path));
         struct run_step *s = &c->path.step[level];
+        assert(s->block != NULL);
         s->entry = run_search(&s->block->view, key, len, &same);
         if (s->entry == s->block->view.count)
             return 0;

@@ -49,8 +49,8 @@ int run_read_header(struct seam *io, struct mem *m, int file, const char *name,
 }
 
 int run_identify(struct seam *io, struct mem *m, const char *name, struct run_ident *out) {
-    struct run_header h;
-    enum run_header_verdict verdict;
+    struct run_header h = {0};
+    enum run_header_verdict verdict = RUN_HEADER_BLANK;
     memset(out, 0, sizeof *out);
     int file = io->ops->open(io, name, 0);
     if (file == -ENOENT)
@@ -105,7 +105,7 @@ static int judge_header(const struct run_file *r, enum run_header_verdict verdic
 }
 
 static int open_file(struct run_file *r) {
-    enum run_header_verdict verdict;
+    enum run_header_verdict verdict = RUN_HEADER_BLANK;
     uint64_t size;
     r->file = r->io->ops->open(r->io, r->name, 0);
     if (r->file == -ENOENT)
@@ -348,6 +348,7 @@ static int descend(struct run_file *r, const uint8_t *key, uint32_t len, struct 
         bool same;
         TRY(run_load_index(r, level, path));
         struct run_step *s = &path->step[level];
+        assert(s->block != NULL);
         s->entry = run_search(&s->block->view, key, len, &same);
         if (s->entry == s->block->view.count)
             return 0;
@@ -383,18 +384,17 @@ static int get_in(struct run_file *r, const uint8_t *key, uint32_t len, bool fil
 
 static int get(struct run_file *r, const void *key, uint32_t len, bool filtered,
                struct run_pin *pin, struct state_pair *out) {
-    struct run_path path;
+    struct run_path path = {0};
     uint32_t entry = 0;
-    assert(pin->block == NULL);
-    for (uint32_t i = 0; i < r->h.height; i++)
-        path.step[i].block = NULL;
-    struct run_block *block;
+    assert(pin->block == NULL && r->h.height <= RUN_LEVELS_MAX);
+    struct run_block *block = NULL;
     int rc =
         len == 0 || len > STORE_KEY_MAX ? 0 : get_in(r, key, len, filtered, &path, &block, &entry);
     for (uint32_t i = 0; i < r->h.height; i++)
         run_block_release(path.step[i].block);
     if (rc <= 0)
         return rc;
+    assert(block != NULL);
     run_entry_pair(&block->view, entry, out);
     out->key = key;
     out->key_len = len;

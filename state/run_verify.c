@@ -159,6 +159,7 @@ static int check_index(struct verify *v, uint32_t level, struct run_place place)
         load(v, &v->index, place, BLOCK_INDEX, level, level + 1, &v->index_from[level], &s->block);
     if (rc != 1)
         return rc;
+    assert(s->block != NULL);
     v->index_blocks++;
     rc = 0;
     for (s->entry = 0; s->entry < s->block->view.count && rc == 0; s->entry++) {

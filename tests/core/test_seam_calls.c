@@ -47,6 +47,8 @@ bool fails(const char *name) {
     return true;
 }
 
+/* a name in parentheses would be no name for the linker */
+// NOLINTNEXTLINE(bugprone-macro-parentheses)
 #define REAL(name) (__extension__(__typeof__(&name)) dlsym(RTLD_NEXT, #name))
 #define STAND_IN(type, name, parameters, ...) \
     type name parameters { \
