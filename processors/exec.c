@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "connectors/exec/child.h"
 #include "processors/proc.h"
@@ -116,15 +115,20 @@ static bool set_environment(const proc *p, const char *token, const pawl_record 
 /* What a failed run says of the records. It doesn't tell which one it was: where it may be one of
  * them, they are tried one by one. */
 static void judge(pawl_context *ctx, const struct child_result *r, const char *why) {
-    enum { DATAERR = 65, TEMPFAIL = 75, CONFIG = 78, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
-    bool ended = r->error == 0 && !r->late && !r->refused && WIFEXITED(r->status);
-    int code = ended ? WEXITSTATUS(r->status) : 0;
-    if (r->left[0] != 0 || child_error_passes(r->error) || code == TEMPFAIL)
+    switch (child_says(r)) {
+    case CHILD_LATER:
         pawl_try_later(ctx, why);
-    else if (r->error != 0 || code == CONFIG || code == NOT_EXECUTABLE || code == NOT_FOUND)
+        break;
+    case CHILD_DATA:
+        pawl_refuse(ctx, 0, why);
+        break;
+    case CHILD_BROKEN:
         pawl_broken(ctx, why);
-    else
-        (code == DATAERR ? pawl_refuse : pawl_fail)(ctx, 0, why);
+        break;
+    case CHILD_FAILED:
+        pawl_fail(ctx, 0, why);
+        break;
+    }
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {

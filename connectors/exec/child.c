@@ -233,9 +233,24 @@ bool child_succeeded(const struct child_result *r) {
            WEXITSTATUS(r->status) == 0;
 }
 
-bool child_error_passes(int error) {
+/* Is it an error of starting a program that time may mend? */
+static bool passes(int error) {
     return error == EAGAIN || error == ENOMEM || error == ETXTBSY || error == EMFILE ||
            error == ENFILE;
+}
+
+enum child_says child_says(const struct child_result *r) {
+    if (r->left[0] != 0)
+        return CHILD_LATER;
+    if (r->error != 0)
+        return passes(r->error) ? CHILD_LATER : CHILD_BROKEN;
+    if (r->late || r->refused || !WIFEXITED(r->status))
+        return CHILD_FAILED;
+    int code = WEXITSTATUS(r->status);
+    return code == 65                                 ? CHILD_DATA
+           : code == 75                               ? CHILD_LATER
+           : code == 78 || code == 126 || code == 127 ? CHILD_BROKEN
+                                                      : CHILD_FAILED;
 }
 
 void child_why(const struct child_job *j, const struct child_result *r, char *text, size_t size) {

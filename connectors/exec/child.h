@@ -73,8 +73,14 @@ struct child_result {
 void child_run(const struct child_job *j, struct child_result *r);
 /* The program was started, nothing failed, and its status is 0. */
 bool child_succeeded(const struct child_result *r);
-/* Is it an error of starting a program that time may mend? */
-bool child_error_passes(int error);
+/* What a run says that has not succeeded. */
+enum child_says {
+    CHILD_LATER,  /* status 75 (EX_TEMPFAIL), or it wasn't run, for a reason that passes */
+    CHILD_DATA,   /* 65 (EX_DATAERR): a record can't be taken */
+    CHILD_BROKEN, /* 78 (EX_CONFIG), or it can't be run (also 126, 127): an operator has to look */
+    CHILD_FAILED  /* anything else: another status, a signal, too late, a line that wasn't taken */
+};
+enum child_says child_says(const struct child_result *r);
 /* Writes the reason, as a sentence, if child_succeeded() is false. */
 void child_why(const struct child_job *j, const struct child_result *r, char *text, size_t size);
 

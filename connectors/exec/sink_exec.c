@@ -81,19 +81,17 @@ static bool crashed(struct exec *x, const pawl_sink_batch *b) {
 static int judge(struct exec *x, const pawl_sink_batch *b, const struct child_job *j,
                  const struct child_result *r, pawl_fault *f) {
     char why[sizeof f->message];
-    int outcome = PAWL_RETRY, code = WIFEXITED(r->status) ? WEXITSTATUS(r->status) : 0;
     if (child_succeeded(r))
         return PAWL_DONE;
+    enum child_says says = child_says(r);
+    bool poison =
+        says == CHILD_DATA || (says == CHILD_FAILED && !r->late && is_crash(r) && crashed(x, b));
     child_why(j, r, why, sizeof why);
-    if (r->left[0] != 0)
-        outcome = PAWL_RETRY;
-    else if (r->error != 0)
-        outcome = child_error_passes(r->error) ? PAWL_RETRY : PAWL_FATAL;
-    else if (!r->late && (code == 65 || (is_crash(r) && crashed(x, b))))
-        outcome = PAWL_POISON;
-    else if (!r->late && (code == 78 || code == 126 || code == 127))
-        outcome = PAWL_FATAL;
-    return pawl_fault_set(f, outcome, "%s", why);
+    return pawl_fault_set(f,
+                          poison                 ? PAWL_POISON
+                          : says == CHILD_BROKEN ? PAWL_FATAL
+                                                 : PAWL_RETRY,
+                          "%s", why);
 }
 
 static int run(struct exec *x, const pawl_sink_batch *b, pawl_fault *f) {
