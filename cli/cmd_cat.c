@@ -75,8 +75,9 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
                       int *exit_code) {
     pawl_batch batch = {0};
     int got = pawl_read(r, 0, timeout_ms, &batch);
+    if (got < 0)
+        record_text_flush(); /* what was good comes before a message, and before the end */
     if (got == PAWL_LOST) {
-        record_text_flush();
         cli_error("stream %s, partition %" PRIu32 ": records %" PRIu64 " to %" PRIu64
                   " were lost to damage; continuing after them",
                   j->stream.name, partition, batch.from, batch.to - 1);
@@ -86,7 +87,6 @@ static int read_batch(job *j, pawl_reader *r, uint32_t partition, int timeout_ms
     if (got == PAWL_STOPPED)
         return -1;
     if (got < 0) {
-        record_text_flush(); /* what was good comes before the message */
         *exit_code =
             cli_library_error(got, "stream %s, partition %" PRIu32 ", after offset %" PRIu64,
                               j->stream.name, partition, pawl_reader_position(r));

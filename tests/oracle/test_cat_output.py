@@ -5,20 +5,25 @@ Records have every kind of byte in key, value and headers: escapes of JSON, each
 what is not UTF-8, nothing, and more than the command gathers. Python's own decoders judge."""
 
 import base64
+import fcntl
 import json
 import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from pawl_writer import Writer, rec  # noqa: E402
 
 PAWL = os.environ["PAWL_COMMAND"]
+F_GETPIPE_SZ = 1032  # Python has it from 3.10 on
 TIME = 1_700_000_000_000_000_000
 BORDERS = [0, 8, 9, 10, 12, 13, 27, 0x1F, 0x20, 0x22, 0x2F, 0x5C, 0x61, 0x7E, 0x7F, 0x80, 0x9F,
            0xA0, 0xAD, 0x7FF, 0x800, 0x200B, 0x2028, 0x202E, 0xD7FF, 0xE000, 0xFEFF, 0xFFFE,
@@ -45,6 +50,29 @@ def told(name, text):
         return {name: text.decode()}
     except UnicodeDecodeError:
         return {name + "_base64": base64.b64encode(text).decode()}
+
+
+def eventually(is_so):
+    """Waits until it is so, for a minute at most."""
+    end = time.monotonic() + 60
+    while not is_so():
+        if time.monotonic() > end:
+            raise AssertionError("it is not so after a minute")
+        time.sleep(0.001)
+
+
+def waiting_in(pipe):
+    """The number of bytes that are in a pipe."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+
+
+def catches(pid, number):
+    """Has the process a handler for the signal?"""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("SigCgt:"):
+                return int(line.split()[1], 16) >> (number - 1) & 1 != 0
+    raise AssertionError("no SigCgt")
 
 
 class CatOutput(unittest.TestCase):
@@ -134,6 +162,26 @@ class CatOutput(unittest.TestCase):
                 self.assertEqual(cat.stdout.readline(), line)
             cat.terminate()
             self.assertEqual(cat.stdout.read(), b"")
+
+    def test_one_who_follows_and_is_stopped_ends_with_a_whole_record(self):
+        lines = [b"%d %s" % (i, b"x" * 900) for i in range(400)]
+        log = os.path.join(self.dir, "stopped")
+        w = Writer(bytes(16), TIME)
+        t = w.txn()
+        t.stream("s", 2)
+        t.records("s", 0, [rec(line) for line in lines])
+        t.commit()
+        w.close()
+        w.save(log)
+        with subprocess.Popen([PAWL, "cat", log, "s", "--follow"], stdout=subprocess.PIPE) as cat:
+            room = fcntl.fcntl(cat.stdout, F_GETPIPE_SZ)
+            eventually(lambda: waiting_in(cat.stdout) == room)  # it is within the first partition
+            cat.terminate()
+            eventually(lambda: not catches(cat.pid, signal.SIGTERM))  # its handler has run
+            got = cat.stdout.read()
+            self.assertEqual(cat.wait(60), 0)
+        self.assertEqual(got.count(b"\n"), 400)
+        self.assertEqual(got, b"".join(line + b"\n" for line in lines))
 
 
 if __name__ == "__main__":
