@@ -157,25 +157,20 @@ int wire_open(struct wire *w, pawl_source_context *x, pawl_fault *f) {
 /* ---- what is said */
 
 static void say_held(struct wire *w, struct wire_pace *p, uint64_t now) {
-    pawl_source_report(w->context, 2, "%s (and %llu more like it in the last %u s)", p->last,
-                       (unsigned long long)p->held - 1, WIRE_SAY_MS / 1000);
-    p->held = 0;
-    p->next_ns = now + WIRE_SAY_MS * MS;
+    uint64_t held = connect_pace_held(&p->pace, now, false);
+    if (held != 0)
+        pawl_source_report(w->context, 2, "%s (and %llu more like it in the last %u s)", p->last,
+                           (unsigned long long)held - 1, CONNECT_SAY_MS / 1000);
 }
 
 void wire_report(struct wire *w, enum wire_event event, const char *format, ...) {
-    struct wire_pace *p = &w->pace[event];
-    uint64_t now = connect_now(NULL);
+    struct wire_pace *p = &w->said[event];
     va_list args;
     va_start(args, format);
     vsnprintf(p->last, sizeof p->last, format, args);
     va_end(args);
-    if (now < p->next_ns) {
-        p->held++;
-        return;
-    }
-    p->next_ns = now + WIRE_SAY_MS * MS;
-    pawl_source_report(w->context, 2, "%s", p->last);
+    if (connect_pace_one(&p->pace, connect_now(NULL)))
+        pawl_source_report(w->context, 2, "%s", p->last);
 }
 
 void wire_origin(struct wire *w, const char *thing, const char *peer, uint64_t from, uint64_t to,
@@ -563,8 +558,7 @@ static void tidy(struct wire *w, uint64_t now) {
     }
     w->looked_ns = now;
     for (int i = 0; i < WIRE_EVENTS; i++)
-        if (w->pace[i].held != 0 && now >= w->pace[i].next_ns)
-            say_held(w, &w->pace[i], now);
+        say_held(w, &w->said[i], now);
 }
 
 /* Bytes that TLS has decrypted, and that there is room for: poll() doesn't know of them. */
@@ -589,8 +583,8 @@ static int until_due(const struct wire *w, uint64_t now, int timeout_ms) {
             sooner(c->heard_ns + w->set.idle_ms * MS, now, &timeout_ms);
     }
     for (int i = 0; i < WIRE_EVENTS; i++)
-        if (w->pace[i].held != 0)
-            sooner(w->pace[i].next_ns, now, &timeout_ms);
+        if (w->said[i].pace.held != 0)
+            sooner(w->said[i].pace.next_ns, now, &timeout_ms);
     if (w->accept_at_ns > now)
         sooner(w->accept_at_ns, now, &timeout_ms);
     return timeout_ms;

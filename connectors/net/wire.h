@@ -12,8 +12,7 @@
  * for idle_ms. While the source doesn't read (the log is full), flow control holds the senders
  * back, and no time runs.
  *
- * What happens here is reported: each kind of event at once, and then every WIRE_SAY_MS at most,
- * with the number of those that were not reported.
+ * What happens here is reported: each kind of event at its own pace (struct connect_pace).
  */
 #ifndef PAWL_CONNECTORS_WIRE_H
 #define PAWL_CONNECTORS_WIRE_H
@@ -28,7 +27,6 @@
 
 #define WIRE_CONNECTIONS_MAX 1024u
 #define WIRE_SENDER_MAX SENDER_NAME_MAX
-#define WIRE_SAY_MS 10000u
 
 /* What is said, each at its own pace. */
 enum wire_event {
@@ -83,7 +81,7 @@ struct wire_connection {
 };
 
 struct wire_pace { /* of one kind of event */
-    uint64_t next_ns, held;
+    struct connect_pace pace;
     char last[200];
 };
 
@@ -96,7 +94,7 @@ struct wire {
     uint64_t looked_ns, checked_ns, loaded_ns;
     uint64_t accept_at_ns; /* no accept() before: it failed */
     bool lost;             /* the Unix socket's name is gone: read() answers RETRY */
-    struct wire_pace pace[WIRE_EVENTS];
+    struct wire_pace said[WIRE_EVENTS];
     pawl_source_context *context;
     /* called when a connection that owes a text can send it; may be NULL */
     void (*tell)(void *arg, struct wire_connection *c);

@@ -82,6 +82,30 @@ static inline int connect_wait_ms(uint64_t until_ns, uint64_t now_ns) {
     uint64_t ms = left / 1000000u + (left % 1000000u != 0);
     return ms < INT_MAX ? (int)ms : INT_MAX;
 }
+/* The pace of reports of which a stranger can cause any number: the first at once, then one every
+ * CONNECT_SAY_MS at most, with the number of those that were held back. */
+#define CONNECT_SAY_MS 10000u
+struct connect_pace {
+    uint64_t next_ns, held; /* when one is due again; how many wait for that */
+};
+/* One more. True: it is reported now; else it is held back. */
+static inline bool connect_pace_one(struct connect_pace *p, uint64_t now_ns) {
+    if (now_ns < p->next_ns) {
+        p->held++;
+        return false;
+    }
+    p->next_ns = now_ns + CONNECT_SAY_MS * UINT64_C(1000000);
+    return true;
+}
+/* How many of those that were held back are reported now, `all`: due or not; 0: none. */
+static inline uint64_t connect_pace_held(struct connect_pace *p, uint64_t now_ns, bool all) {
+    uint64_t held = p->held;
+    if (held == 0 || (now_ns < p->next_ns && !all))
+        return 0;
+    p->held = 0;
+    p->next_ns = now_ns + CONNECT_SAY_MS * UINT64_C(1000000);
+    return held;
+}
 /* Nanoseconds of a clock that never goes back. NULL: the system's. */
 uint64_t connect_now(const pawl_hooks *h);
 /* Nanoseconds since 1970. */

@@ -119,37 +119,28 @@ void flow_report(struct flow *f, int severity, const char *format, ...) {
 }
 
 void flow_report_paced(struct flow *f, struct flow_pace *p, int severity, const char *format, ...) {
-    uint64_t now = flow_now(f);
     va_list args;
     va_start(args, format);
     vsnprintf(p->last, sizeof p->last, format, args);
     va_end(args);
-    if (now < p->next_ns) {
-        p->held++;
-        return;
-    }
-    p->next_ns = now + FLOW_SAY_NS;
-    flow_report(f, severity, "%s", p->last);
+    if (connect_pace_one(&p->pace, flow_now(f)))
+        flow_report(f, severity, "%s", p->last);
 }
 
 void flow_report_held(struct flow *f, struct flow_pace *p, bool all) {
-    uint64_t now = flow_now(f);
-    if (p->held == 0 || (now < p->next_ns && !all))
-        return;
-    if (p->held == 1)
+    uint64_t held = connect_pace_held(&p->pace, flow_now(f), all);
+    if (held == 1)
         flow_report(f, 2, "%s", p->last);
-    else
+    else if (held != 0)
         flow_report(f, 2, "%s (and %llu more like it before)", p->last,
-                    (unsigned long long)p->held - 1);
-    p->held = 0;
-    p->next_ns = now + FLOW_SAY_NS;
+                    (unsigned long long)held - 1);
 }
 
 int flow_held_ms(const struct flow *f, const struct flow_pace *p) {
     uint64_t now = flow_now(f);
-    if (p->held == 0)
+    if (p->pace.held == 0)
         return -1;
-    return p->next_ns > now ? connect_wait_ms(p->next_ns, now) : 1;
+    return p->pace.next_ns > now ? connect_wait_ms(p->pace.next_ns, now) : 1;
 }
 
 void flow_set(struct flow *f, int state, int code) {

@@ -19,11 +19,8 @@
 /* What one step came to. Below 0: the flow has failed for good. */
 enum step { STEP_MORE = 0, STEP_IDLE = 1 };
 
-/* One kind of report of which a stranger can cause any number: the first at once, then one every
- * FLOW_SAY_NS at most, with the number of those that were not reported. */
-#define FLOW_SAY_NS UINT64_C(10000000000)
-struct flow_pace {
-    uint64_t next_ns, held;
+struct flow_pace { /* of one kind of report */
+    struct connect_pace pace;
     char last[480];
 };
 

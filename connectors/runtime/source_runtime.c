@@ -18,7 +18,6 @@
  * that watches connect_wake_fd(). */
 #define READ_WAIT_MS 20
 #define READ_WAIT_LONG_MS 60000
-#define POISON_SAY_NS UINT64_C(10000000000)
 
 struct item {
     char name[64];
@@ -51,9 +50,9 @@ struct pawl_source {
     bool have, ended;
     struct pending pending[PENDING_MAX]; /* a ring */
     uint32_t pending_at, pending_count;
-    bool waits;               /* read() may wait: the source has a thread */
-    uint64_t said_ns, unsaid; /* when poison was last reported, and records since then */
-    char poison_why[400];     /* the last */
+    bool waits;                 /* read() may wait: the source has a thread */
+    struct connect_pace poison; /* of reports of it; held: records */
+    char poison_why[400];       /* the last */
 };
 
 int pawl_source_origin(pawl_source_context *x, const pawl_outside *o, uint64_t records) {
@@ -215,20 +214,14 @@ static int poison(struct pawl_source *s, pawl_tx *tx, const pawl_record *r, cons
                                &cut, why, DEAD_VALUE_MAX);
 }
 
-/* Reports records that were moved to the dead-letter stream or skipped: at once, and then every
- * POISON_SAY_NS at most, with their number. */
-static void say_poison(struct pawl_source *s, uint64_t poisoned) {
-    uint64_t now = flow_now(&s->flow);
-    s->unsaid += poisoned;
-    if (s->unsaid == 0 || (s->said_ns != 0 && now - s->said_ns < POISON_SAY_NS))
-        return;
-    flow_report(&s->flow, 2, "%llu record%s %s: %s", (unsigned long long)s->unsaid,
-                s->unsaid == 1 ? "" : "s",
-                s->config.on_poison == PAWL_ON_ERROR_SKIP ? "skipped (on_error)"
-                                                          : "moved to the dead-letter stream",
-                s->poison_why);
-    s->said_ns = now;
-    s->unsaid = 0;
+/* Reports records that were moved to the dead-letter stream or skipped; `all`: due or not. */
+static void say_poison(struct pawl_source *s, bool all) {
+    uint64_t n = connect_pace_held(&s->poison, flow_now(&s->flow), all);
+    if (n != 0)
+        flow_report(&s->flow, 2, "%llu record%s %s: %s", (unsigned long long)n, n == 1 ? "" : "s",
+                    s->config.on_poison == PAWL_ON_ERROR_SKIP ? "skipped (on_error)"
+                                                              : "moved to the dead-letter stream",
+                    s->poison_why);
 }
 
 struct filling {
@@ -338,7 +331,8 @@ static int append(struct pawl_source *s) {
     flow_arrived(&s->flow, &(pawl_flow_status){.records = s->batch.count - f.poisoned,
                                                .poisoned = f.poisoned,
                                                .bytes = f.bytes});
-    say_poison(s, f.poisoned);
+    s->poison.held += f.poisoned;
+    say_poison(s, false);
     return 0;
 }
 
@@ -395,7 +389,7 @@ static int step_once(struct pawl_source *s) {
         s->flow.opened = true;
         flow_point(&s->flow, "source-opened");
     }
-    say_poison(s, 0);
+    say_poison(s, false);
     rc = s->ended ? 1 : read_some(s);
     if (rc == 0 && s->have)
         return append(s);
@@ -552,8 +546,7 @@ static void *run(void *arg) {
             flow_wait(&s->flow, -1, stopping && rc > FLOW_DRAIN_MS ? FLOW_DRAIN_MS : rc);
     }
     s->waits = false;
-    s->said_ns = 0; /* nothing stays unsaid */
-    say_poison(s, 0);
+    say_poison(s, true); /* nothing stays unsaid */
     return NULL;
 }
 

@@ -316,7 +316,7 @@ MUTANTS = [
     ("stranger-stops-the-source", "PAWL-16", "connectors/runtime/source_runtime.c",
      "c->stop_on_strangers == 0)", "c->stop_on_strangers == 2)"),
     ("poison-is-not-said", "PAWL-16", "connectors/runtime/source_runtime.c",
-     "    s->unsaid += poisoned;\n", "    s->unsaid += 0 * poisoned;\n"),
+     "    s->poison.held += f.poisoned;\n", "    s->poison.held += 0 * f.poisoned;\n"),
     ("same-fault-said-at-each-attempt", "PAWL-16", "connectors/runtime/flow.c",
      "    if (!known)\n", "    if (!known || known)\n"),
     ("skipped-record-not-said", "PAWL-15", "connectors/runtime/source_origin.c",
