@@ -92,6 +92,15 @@ enum run_header_verdict run_header_decode(const uint8_t in[RUN_UNIT], struct run
     return state == RUN_UNFINISHED || agrees(h) ? RUN_HEADER_GOOD : RUN_HEADER_BAD;
 }
 
+void run_summary_add(struct run_summary *s, const struct state_pair *p) {
+    s->pairs++;
+    s->deletes += p->op == STATE_DELETE;
+    s->key_bytes += p->key_len;
+    s->value_bytes += p->value_len;
+    if (p->expiry_ms != 0 && (s->expiry_min_ms == 0 || p->expiry_ms < s->expiry_min_ms))
+        s->expiry_min_ms = p->expiry_ms;
+}
+
 /* ---- numbers of one to ten bytes */
 
 static uint32_t number_size(uint64_t v) {
@@ -336,7 +345,7 @@ static const struct slot *slots_of(const struct run_builder *b) {
     return (const struct slot *)(const void *)b->slots.data;
 }
 
-static uint32_t shared_len(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len) {
+uint32_t run_shared_len(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len) {
     uint32_t max = a_len < b_len ? a_len : b_len, n = 0;
     while (n < max && a[n] == b[n])
         n++;
@@ -366,7 +375,7 @@ uint64_t run_builder_size(const struct run_builder *b) {
 /* What `suffixes` becomes with one more key; *prefix_len becomes what they have in common then. */
 static uint64_t suffixes_with(const struct run_builder *b, const uint8_t *key, uint32_t key_len,
                               uint32_t *shared, uint32_t *prefix_len) {
-    *shared = b->count == 0 ? key_len : shared_len(b->raw.data, b->first_len, key, key_len);
+    *shared = b->count == 0 ? key_len : run_shared_len(b->raw.data, b->first_len, key, key_len);
     *prefix_len = b->count == 0 || *shared < b->prefix_len ? *shared : b->prefix_len;
     uint64_t old =
         *prefix_len == b->prefix_len || b->count == 0 ? b->suffixes : suffix_bytes(b, *prefix_len);

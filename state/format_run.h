@@ -54,6 +54,8 @@ enum run_header_verdict {
 };
 void run_header_encode(uint8_t out[RUN_UNIT], struct run_header *h);
 enum run_header_verdict run_header_decode(const uint8_t in[RUN_UNIT], struct run_header *h);
+/* Counts a pair, as the writer sums up and as a reader checks. */
+void run_summary_add(struct run_summary *s, const struct state_pair *p);
 
 /* ---- blocks */
 
@@ -122,6 +124,8 @@ uint64_t run_builder_size_with(const struct run_builder *b, const uint8_t *key, 
 bool run_builder_add(struct run_builder *b, const uint8_t *key, uint32_t key_len,
                      const struct piece *payload, uint32_t pieces);
 uint32_t run_builder_last_key(const struct run_builder *b, uint8_t out[STORE_KEY_MAX]);
+/* How many bytes two keys begin with in common. */
+uint32_t run_shared_len(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len);
 static inline uint32_t run_units(uint64_t length) {
     return (uint32_t)((length + RUN_UNIT - 1) / RUN_UNIT);
 }

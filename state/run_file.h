@@ -38,6 +38,10 @@ struct run_window {
     uint64_t at, len; /* what of the file is in it */
 };
 
+/* Gives it as much memory as there is, up to RUN_WINDOW; without any, each block is read alone. */
+void run_window_open(struct run_file *r, struct run_window *w);
+void run_window_close(struct run_file *r, struct run_window *w);
+
 /* How a block is read. */
 struct run_source {
     bool fresh;                /* not from the cache, nor kept in it */
@@ -69,5 +73,9 @@ void run_bounds(const struct run_path *path, uint32_t level, uint32_t height,
 void run_path_release(struct run_path *p);
 /* Loads the block of the index that the path's step above names, or the root. */
 PAWL_CHECKED int run_load_index(struct run_file *r, uint32_t level, struct run_path *path);
+/* Loads the way down to the entry of the lowest level in whose block the key would be. 0: there is
+ * none. */
+PAWL_CHECKED int run_descend(struct run_file *r, const uint8_t *key, uint32_t len,
+                             struct run_path *path);
 
 #endif

@@ -9,8 +9,6 @@
 #include "state/run_file.h"
 #include "wal/error.h"
 
-#define WINDOW_MIN (16u * 1024u)
-
 struct run_cursor {
     struct run_file *run;
     struct run_source source; /* of blocks of pairs */
@@ -29,14 +27,8 @@ int run_cursor_open(struct run_file *r, uint32_t flags, struct run_cursor **out)
     c->run = r;
     if ((flags & RUN_CURSOR_SEQUENTIAL) != 0) {
         c->source.fresh = true;
-        c->window.size = RUN_WINDOW;
-        while (c->window.size > WINDOW_MIN && c->window.size / 2 >= r->h.sum.length)
-            c->window.size /= 2;
-        while ((c->window.data = mem_alloc_block(r->mem, c->window.size)) == NULL &&
-               c->window.size > WINDOW_MIN)
-            c->window.size /= 2;
-        if (c->window.data != NULL) /* without memory it reads block by block */
-            c->source.window = &c->window;
+        c->source.window = &c->window;
+        run_window_open(r, &c->window);
     }
     *out = c;
     return 0;
@@ -56,7 +48,7 @@ void run_cursor_close(struct run_cursor *c) {
         return;
     leave(c, 0);
     run_path_release(&c->path);
-    mem_free(c->run->mem, c->window.data, c->window.size);
+    run_window_close(c->run, &c->window);
     mem_free(c->run->mem, c, sizeof *c);
 }
 
@@ -137,17 +129,9 @@ int run_cursor_seek_last(struct run_cursor *c) {
 
 /* Loads the first block of pairs whose last key may be `key` or a later one. 0: there is none. */
 static int descend(struct run_cursor *c, const uint8_t *key, uint32_t len) {
-    for (uint32_t level = c->run->h.height; level-- > 0;) {
-        bool same;
-        TRY(run_load_index(c->run, level, &c->path));
-        struct run_step *s = &c->path.step[level];
-        assert(s->block != NULL);
-        s->entry = run_search(&s->block->view, key, len, &same);
-        if (s->entry == s->block->view.count)
-            return 0;
-    }
-    if (c->run->h.height == 0)
-        return 0;
+    int rc = run_descend(c->run, key, len, &c->path);
+    if (rc <= 0)
+        return rc;
     TRY(load_data(c));
     return 1;
 }

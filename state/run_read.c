@@ -6,6 +6,8 @@
 #include "state/run_file.h"
 #include "wal/error.h"
 
+#define WINDOW_MIN (16u * 1024u)
+
 void run_name(char out[RUN_NAME_SIZE], uint32_t run_id) {
     snprintf(out, RUN_NAME_SIZE, "%016x.run", run_id);
 }
@@ -206,6 +208,20 @@ static const char *check_bounds(const struct run_file *r, const struct run_view 
     return NULL;
 }
 
+void run_window_open(struct run_file *r, struct run_window *w) {
+    w->size = RUN_WINDOW;
+    while (w->size > WINDOW_MIN && w->size / 2 >= r->h.sum.length)
+        w->size /= 2;
+    while ((w->data = mem_alloc_block(r->mem, w->size)) == NULL && w->size > WINDOW_MIN)
+        w->size /= 2;
+    if (w->data == NULL)
+        w->size = 0; /* every block is larger */
+}
+
+void run_window_close(struct run_file *r, struct run_window *w) {
+    mem_free(r->mem, w->data, w->size);
+}
+
 static int64_t read_window(struct run_file *r, struct run_window *w, struct run_place place,
                            uint8_t *out) {
     uint64_t at = (uint64_t)place.unit * RUN_UNIT, len = (uint64_t)place.units * RUN_UNIT;
@@ -226,6 +242,8 @@ static int64_t read_window(struct run_file *r, struct run_window *w, struct run_
     memcpy(out, w->data + (at - w->at), (size_t)len);
     return (int64_t)len;
 }
+
+static const struct run_source cached = {.fresh = false};
 
 /* Fills and checks a block that nobody else sees. */
 static int fill(struct run_file *r, const struct run_source *from, struct run_block *b,
@@ -330,7 +348,6 @@ void run_path_release(struct run_path *p) {
 }
 
 int run_load_index(struct run_file *r, uint32_t level, struct run_path *path) {
-    static const struct run_source cached = {.fresh = false};
     struct run_child child = {.place = {r->h.root, r->h.root_units}};
     assert(level < r->h.height);
     if (level + 1 < r->h.height)
@@ -340,10 +357,7 @@ int run_load_index(struct run_file *r, uint32_t level, struct run_path *path) {
     return run_load(r, &cached, child.place, BLOCK_INDEX, level, path, &path->step[level].block);
 }
 
-/* ---- one pair */
-
-/* Finds the entry of the lowest level in whose block the key would be. 0: no block. */
-static int descend(struct run_file *r, const uint8_t *key, uint32_t len, struct run_path *path) {
+int run_descend(struct run_file *r, const uint8_t *key, uint32_t len, struct run_path *path) {
     for (uint32_t level = r->h.height; level-- > 0;) {
         bool same;
         TRY(run_load_index(r, level, path));
@@ -356,12 +370,13 @@ static int descend(struct run_file *r, const uint8_t *key, uint32_t len, struct 
     return r->h.height != 0;
 }
 
+/* ---- one pair */
+
 static int get_in(struct run_file *r, const uint8_t *key, uint32_t len, bool filtered,
                   struct run_path *path, struct run_block **out, uint32_t *entry) {
-    static const struct run_source cached = {.fresh = false};
     struct run_child child;
     bool same;
-    int rc = descend(r, key, len, path);
+    int rc = run_descend(r, key, len, path);
     if (rc <= 0)
         return rc;
     run_entry_child(&path->step[0].block->view, path->step[0].entry, &child);

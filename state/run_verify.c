@@ -8,8 +8,6 @@
 #include "state/run_file.h"
 #include "wal/error.h"
 
-#define WINDOW_SIZE (256u * 1024u)
-
 struct verify {
     struct run_file *run;
     int (*fn)(void *arg, const struct run_damage *d);
@@ -105,15 +103,6 @@ static int turn_filter(struct verify *v, uint32_t unit) {
 
 /* ---- pairs */
 
-static void count(struct run_summary *s, const struct state_pair *p) {
-    s->pairs++;
-    s->deletes += p->op == STATE_DELETE;
-    s->key_bytes += p->key_len;
-    s->value_bytes += p->value_len;
-    if (p->expiry_ms != 0 && (s->expiry_min_ms == 0 || p->expiry_ms < s->expiry_min_ms))
-        s->expiry_min_ms = p->expiry_ms;
-}
-
 static int check_pairs(struct verify *v, const struct run_view *b) {
     uint8_t key[STORE_KEY_MAX];
     bool missing = false;
@@ -122,7 +111,7 @@ static int check_pairs(struct verify *v, const struct run_view *b) {
         run_entry_pair(b, i, &p);
         p.key = key;
         p.key_len = run_entry_key(b, i, key);
-        count(&v->sum, &p);
+        run_summary_add(&v->sum, &p);
         missing |=
             v->filter != NULL &&
             !run_filter_maybe(&v->filter->view, run_filter_hash(key, p.key_len, &v->run->key));
@@ -230,15 +219,13 @@ int run_verify(struct run_file *r, int (*fn)(void *arg, const struct run_damage 
     v->fn = fn;
     v->arg = arg;
     v->index.fresh = v->data.fresh = true;
-    v->window.size = r->h.sum.length < WINDOW_SIZE ? r->h.sum.length : WINDOW_SIZE;
-    v->window.data = mem_alloc_block(r->mem, v->window.size);
-    if (v->window.data != NULL) /* without memory it reads block by block */
-        v->data.window = &v->window;
+    run_window_open(r, &v->window);
+    v->data.window = &v->window;
     int rc = walk(v);
     uint64_t found = v->found;
     run_path_release(&v->path);
     run_block_release(v->filter);
-    mem_free(r->mem, v->window.data, v->window.size);
+    run_window_close(r, &v->window);
     mem_free(r->mem, v, sizeof *v);
     if (rc == 0 && found != 0)
         return fail_at(PAWL_DAMAGED, 0, "read", r->name, NO_LSN,

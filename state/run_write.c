@@ -203,9 +203,7 @@ static int group_end(struct run_writer *w) {
 /* A key that is at least `last`, less than `next`, and short; returns its length. */
 static uint32_t separator(const uint8_t *last, uint32_t last_len, const uint8_t *next,
                           uint32_t next_len, uint8_t out[STORE_KEY_MAX]) {
-    uint32_t n = 0;
-    while (n < last_len && n < next_len && last[n] == next[n])
-        n++;
+    uint32_t n = run_shared_len(last, last_len, next, next_len);
     const uint8_t *from = last;
     uint32_t len = last_len;
     if (n < last_len && n + 1 < next_len) { /* the first byte that differs is enough */
@@ -280,15 +278,6 @@ static int check_pair(const struct run_writer *w, const struct state_pair *p) {
     return 0;
 }
 
-static void count(struct run_summary *s, const struct state_pair *p) {
-    s->pairs++;
-    s->deletes += p->op == STATE_DELETE;
-    s->key_bytes += p->key_len;
-    s->value_bytes += p->value_len;
-    if (p->expiry_ms != 0 && (s->expiry_min_ms == 0 || p->expiry_ms < s->expiry_min_ms))
-        s->expiry_min_ms = p->expiry_ms;
-}
-
 static int add(struct run_writer *w, const struct state_pair *p) {
     uint8_t head[RUN_PAYLOAD_HEAD_MAX];
     TRY(check_pair(w, p));
@@ -311,7 +300,7 @@ static int add(struct run_writer *w, const struct state_pair *p) {
     }
     memcpy(w->last, p->key, p->key_len);
     w->last_len = p->key_len;
-    count(&w->h.sum, p);
+    run_summary_add(&w->h.sum, p);
     return 0;
 }
 
