@@ -92,10 +92,6 @@ uint64_t memtable_bytes(const struct memtable *m) {
     return m->body == NULL ? 0 : sizeof *m->body + m->body->arena.chunk_bytes;
 }
 
-uint64_t memtable_used(const struct memtable *m) {
-    return m->body == NULL ? 0 : m->body->arena.used;
-}
-
 uint64_t memtable_keys(const struct memtable *m) {
     return m->body == NULL ? 0 : m->body->keys;
 }
@@ -131,11 +127,6 @@ uint32_t node_find_equal(const struct node *n, uint32_t i, uint64_t x, const uin
 const struct mem_entry *memtable_get(const struct memtable *m, const void *key, size_t key_len) {
     struct memtable_spot spot;
     return memtable_find(m, key, key_len, &spot);
-}
-
-const struct mem_entry *memtable_get_at(const struct memtable *m, const void *key, size_t key_len,
-                                        uint64_t lsn) {
-    return version_at(memtable_get(m, key, key_len), lsn);
 }
 
 const struct mem_entry *memtable_find(const struct memtable *m, const void *key, size_t key_len,
@@ -339,23 +330,14 @@ const struct mem_entry *memtable_seek_le(struct memtable_cursor *c, const void *
     return backward(c);
 }
 
-static void to_end(struct memtable_cursor *c, bool last) {
+const struct mem_entry *memtable_first(struct memtable_cursor *c) {
     struct memtable_body *b = c->table->body;
     struct node *n = b == NULL ? NULL : b->root;
     while (n != NULL && n->level != 0)
-        n = ((struct inner *)n)->child[last ? n->count : 0];
+        n = ((struct inner *)n)->child[0];
     c->leaf = n;
-    c->index = n != NULL && last ? n->count : 0;
-}
-
-const struct mem_entry *memtable_first(struct memtable_cursor *c) {
-    to_end(c, false);
+    c->index = 0;
     return forward(c);
-}
-
-const struct mem_entry *memtable_last(struct memtable_cursor *c) {
-    to_end(c, true);
-    return backward(c);
 }
 
 const struct mem_entry *memtable_next(struct memtable_cursor *c) {

@@ -79,16 +79,12 @@ void memtable_free(struct memtable *m); /* no cursor may be open */
 /* Empties it; keeps up to 1 MiB of memory for the next use. Open cursors lose their place. */
 void memtable_clear(struct memtable *m);
 uint64_t memtable_bytes(const struct memtable *m); /* of memory that it takes, chunks included */
-uint64_t memtable_used(const struct memtable *m);  /* of these: by entries and nodes */
 /* Counts puts and clears: what an entry points to is as it was while the number is. */
 uint64_t memtable_changes(const struct memtable *m);
 uint64_t memtable_keys(const struct memtable *m); /* tombstones included */
 
 /* The newest change of the key; NULL: none. */
 const struct mem_entry *memtable_get(const struct memtable *m, const void *key, size_t key_len);
-/* The newest change at or below `lsn`; NULL: none. */
-const struct mem_entry *memtable_get_at(const struct memtable *m, const void *key, size_t key_len,
-                                        uint64_t lsn);
 
 /* A place in the tree, for a put that follows. It refers to the caller's key. */
 struct memtable_spot {
@@ -135,7 +131,6 @@ void memtable_cursor_close(struct memtable_cursor *c);
 const struct mem_entry *memtable_seek_ge(struct memtable_cursor *c, const void *key, size_t len);
 const struct mem_entry *memtable_seek_le(struct memtable_cursor *c, const void *key, size_t len);
 const struct mem_entry *memtable_first(struct memtable_cursor *c);
-const struct mem_entry *memtable_last(struct memtable_cursor *c);
 const struct mem_entry *memtable_next(struct memtable_cursor *c);
 const struct mem_entry *memtable_prev(struct memtable_cursor *c);
 

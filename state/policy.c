@@ -11,11 +11,6 @@ uint64_t policy_live_bytes(uint64_t pairs, uint64_t bytes) {
     return bytes + pairs * PAIR_OVERHEAD;
 }
 
-const char *policy_why_name(enum policy_why why) {
-    static const char *const names[] = {"nothing", "space", "waste", "tiered", "number"};
-    return (unsigned)why < sizeof names / sizeof names[0] ? names[why] : "unknown";
-}
-
 static uint64_t add(uint64_t a, uint64_t b) {
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }

@@ -63,6 +63,5 @@ uint64_t policy_live_bytes(uint64_t pairs, uint64_t bytes);
 /* `runs`: newest first. */
 struct policy_merge policy_decide(const struct policy_run *runs, uint32_t count,
                                   const struct policy_limits *limits);
-const char *policy_why_name(enum policy_why why);
 
 #endif

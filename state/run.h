@@ -71,8 +71,6 @@ PAWL_CHECKED int run_writer_open(struct seam *io, struct mem *m, const struct ru
  * keeps. After an error the writer only repeats it: abandon it. Errors: INVALID (order, a length),
  * FULL, MEMORY, IO. */
 PAWL_CHECKED int run_writer_add(struct run_writer *w, const struct state_pair *pair);
-/* The bytes that the file would have at least if it were finished now. */
-uint64_t run_writer_length(const struct run_writer *w);
 /* Completes the file; when it returns 0 the file and its name are durable. Frees the writer, also
  * on an error: then the file is gone, or it can't be taken for a run. A run may be empty. Errors:
  * as run_writer_add(). */
@@ -121,7 +119,6 @@ PAWL_CHECKED int run_open(struct seam *io, struct mem *m, struct run_cache *cach
 /* NULL is allowed. No pin or cursor of the run may be left. */
 void run_close(struct run_file *r);
 void run_summarise(const struct run_file *r, struct run_summary *out);
-const struct run_ident *run_identity(const struct run_file *r);
 
 /* Keeps the block in memory in which a pair lies. All zeros: nothing is pinned. */
 struct run_pin {

@@ -167,10 +167,6 @@ void run_summarise(const struct run_file *r, struct run_summary *out) {
     *out = r->h.sum;
 }
 
-const struct run_ident *run_identity(const struct run_file *r) {
-    return &r->ident;
-}
-
 /* ---- blocks */
 
 void run_bounds(const struct run_path *path, uint32_t level, uint32_t height,

@@ -319,10 +319,6 @@ int run_writer_add(struct run_writer *w, const struct state_pair *pair) {
     return keep_error(w, add(w, pair));
 }
 
-uint64_t run_writer_length(const struct run_writer *w) {
-    return (w->units + (w->data.count != 0)) * RUN_UNIT;
-}
-
 /* ---- beginning and end */
 
 static void destroy(struct run_writer *w) {

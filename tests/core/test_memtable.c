@@ -10,8 +10,7 @@
 #include <string.h>
 
 #include "pawl.h"
-#include "state/arena.h"
-#include "state/memtable.h"
+#include "state/memtable_node.h"
 
 #include <cmocka.h>
 
@@ -194,6 +193,18 @@ static int put(struct pair_of *p, enum kind kind, uint64_t n, uint32_t value_max
     return rc;
 }
 
+/* Of the memory of a table: by entries and nodes. */
+static uint64_t used_by(const struct memtable *m) {
+    return m->body == NULL ? 0 : m->body->arena.used;
+}
+
+/* No key is above the longest one of 0xff. */
+static const struct mem_entry *to_last(struct memtable_cursor *c) {
+    static uint8_t key[MEMTABLE_KEY_MAX];
+    memset(key, 0xff, sizeof key);
+    return memtable_seek_le(c, key, sizeof key);
+}
+
 /* The whole table as of `lsn`, forward and backward, and by gets. */
 static void check_at(struct pair_of *p, uint64_t lsn) {
     struct memtable_cursor c;
@@ -201,7 +212,8 @@ static void check_at(struct pair_of *p, uint64_t lsn) {
     const struct mem_entry *e = memtable_first(&c);
     for (size_t i = 0; i < p->m.count; i++) {
         const struct version *v = model_at(&p->m.k[i], lsn);
-        const struct mem_entry *got = memtable_get_at(&p->t, p->m.k[i].key, p->m.k[i].len, lsn);
+        const struct mem_entry *got =
+            version_at(memtable_get(&p->t, p->m.k[i].key, p->m.k[i].len), lsn);
         if (v == NULL) {
             assert_null(got);
             continue;
@@ -212,7 +224,7 @@ static void check_at(struct pair_of *p, uint64_t lsn) {
     }
     assert_null(e);
     assert_null(memtable_next(&c));
-    e = memtable_last(&c);
+    e = to_last(&c);
     for (size_t i = p->m.count; i > 0; i--) {
         const struct version *v = model_at(&p->m.k[i - 1], lsn);
         if (v == NULL)
@@ -230,7 +242,7 @@ static void check_all(struct pair_of *p) {
     for (int i = 0; i < SNAPSHOTS; i++)
         if (p->taken[i])
             check_at(p, p->snapshot[i].lsn);
-    assert_true(memtable_bytes(&p->t) >= memtable_used(&p->t));
+    assert_true(memtable_bytes(&p->t) >= used_by(&p->t));
     assert_int_equal(memtable_bytes(&p->t), p->mem.used);
 }
 
@@ -323,7 +335,7 @@ static void overwrites_take_no_memory(void **state) {
     memtable_init(&t, &mem, NULL);
     for (uint64_t i = 0; i < 5000; i++)
         assert_int_equal(memtable_put(&t, &i, 8, STATE_PUT, 0, "12345678", 8, i), 0);
-    uint64_t before = memtable_bytes(&t), used = memtable_used(&t);
+    uint64_t before = memtable_bytes(&t), used = used_by(&t);
     for (uint64_t i = 0; i < 50000; i++) {
         uint64_t key = i % 5000;
         struct memtable_spot spot;
@@ -334,7 +346,7 @@ static void overwrites_take_no_memory(void **state) {
         assert_memory_equal(mem_entry_value(e), &i, 8);
     }
     assert_int_equal(memtable_bytes(&t), before);
-    assert_int_equal(memtable_used(&t), used);
+    assert_int_equal(used_by(&t), used);
     /* values that grow: the old pieces are used again */
     static uint8_t value[3000];
     for (uint64_t i = 0; i < 30000; i++) {
@@ -359,7 +371,7 @@ static void cursors_among_changes(void **state) {
             struct memtable_cursor c, idle;
             memtable_cursor_open(&idle, &p.t, MEMTABLE_NEWEST);
             memtable_cursor_open(&c, &p.t, MEMTABLE_NEWEST);
-            const struct mem_entry *e = way == 0 ? memtable_first(&c) : memtable_last(&c);
+            const struct mem_entry *e = way == 0 ? memtable_first(&c) : to_last(&c);
             size_t steps = 0;
             while (e != NULL) {
                 size_t len = e->key_len;
@@ -497,7 +509,7 @@ static void clearing(void **state) {
         assert_null(memtable_next(&c));
         model_free(&p.m);
         assert_int_equal(memtable_keys(&p.t), 0);
-        assert_int_equal(memtable_used(&p.t), 0);
+        assert_int_equal(used_by(&p.t), 0);
         /* a place of before the clear is found again */
         assert_int_equal(memtable_put_at(&p.t, &spot, STATE_PUT, 0, "v", 1, p.lsn), 0);
         assert_non_null(memtable_get(&p.t, "spot", 4));

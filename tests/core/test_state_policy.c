@@ -142,6 +142,8 @@ static const struct {
      {POLICY_NUMBER, 1, 2, 2, false}},
 };
 
+static const char *const names[] = {"nothing", "space", "waste", "tiered", "number"};
+
 static void decisions(void **state) {
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
@@ -155,8 +157,8 @@ static void decisions(void **state) {
         if (m.why != e->why || m.first != e->first || m.count != e->count || m.level != e->level ||
             m.drops != e->drops)
             fail_msg("%s: %s, %u runs from %u to level %u, drops %d; not %s, %u from %u to %u, %d",
-                     rows[i].label, policy_why_name(m.why), m.count, m.first, m.level, m.drops,
-                     policy_why_name(e->why), e->count, e->first, e->level, e->drops);
+                     rows[i].label, names[m.why], m.count, m.first, m.level, m.drops, names[e->why],
+                     e->count, e->first, e->level, e->drops);
     }
     assert_int_equal(policy_live_bytes(10, 100), 260);
     assert_int_equal(policy_live_bytes(UINT64_MAX, 100), UINT64_MAX);
