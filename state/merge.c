@@ -24,7 +24,6 @@ struct merge {
     bool stands;
     bool changeable; /* a source's pairs may change */
     int error;
-    uint32_t failed;
     pawl_error why;
     uint64_t changes; /* of all sources, when the merge moved last */
     struct state_pair pair;
@@ -76,14 +75,9 @@ const struct state_pair *merge_pair(const struct merge *m) {
     return m->stands ? &m->pair : NULL;
 }
 
-const char *merge_failed(const struct merge *m) {
-    return m->error == 0 ? NULL : m->in[m->failed].s.name;
-}
-
-static int remember(struct merge *m, uint32_t source, int rc) {
+static int remember(struct merge *m, int rc) {
     assert(rc < 0);
     m->error = rc;
-    m->failed = source;
     m->stands = false;
     fail_copy(&m->why);
     return rc;
@@ -142,7 +136,7 @@ static bool in_range(const struct merge *m, const struct input *in) {
 static int arrived(struct merge *m, uint32_t i, int rc) {
     struct input *in = &m->in[i];
     if (rc < 0)
-        return remember(m, i, rc);
+        return remember(m, rc);
     if (rc == 0)
         return 0;
     const struct state_pair *pair = in->s.ops->pair(in->s.source);

@@ -34,8 +34,7 @@ struct merge_ops {
 struct merge_source {
     const struct merge_ops *ops;
     void *source;
-    bool bare;        /* its keys don't have the prefix of the options */
-    const char *name; /* for merge_failed(); it must outlive the merge */
+    bool bare; /* its keys don't have the prefix of the options */
 };
 
 /* Keys are pointers into memory of the caller, which must outlive the merge. */
@@ -72,8 +71,6 @@ PAWL_CHECKED int merge_next(struct merge *m);
 PAWL_CHECKED int merge_prev(struct merge *m);
 /* Where the merge stands; NULL: nowhere. It lives until the merge moves or a source changes. */
 const struct state_pair *merge_pair(const struct merge *m);
-/* The name of the source whose error the merge repeats; NULL: there is no error. */
-const char *merge_failed(const struct merge *m);
 
 /* A memory table as a source. Open and close the cursor with memtable_cursor_open() and
  * memtable_cursor_close(). */

@@ -185,7 +185,7 @@ static int begin(struct store_cursor *c) {
     struct merge_source sources[3 + STORE_RUNS_MAX];
     uint32_t n = 0, runs = c->live != NULL ? c->live->count : 0;
     for (; n < c->mem_count; n++)
-        sources[n] = (struct merge_source){&mem_ops, &c->mem[n], true, "memory"};
+        sources[n] = (struct merge_source){&mem_ops, &c->mem[n], true};
     if (runs != 0) {
         c->runs = mem_alloc(c->store->mem, runs * sizeof *c->runs);
         if (c->runs == NULL)
@@ -194,7 +194,7 @@ static int begin(struct store_cursor *c) {
     }
     for (uint32_t i = 0; i < runs; i++, n++) {
         c->runs[i].file = c->live->runs[i]->file;
-        sources[n] = (struct merge_source){&run_ops, &c->runs[i], false, "a run"};
+        sources[n] = (struct merge_source){&run_ops, &c->runs[i], false};
     }
     struct merge_options o = {.prefix = c->prefix,
                               .prefix_len = STORE_PREFIX_SIZE,

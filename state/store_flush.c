@@ -258,7 +258,7 @@ int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const stru
         if (live->runs[i]->ident.run_id != ids[n])
             continue;
         rc = run_cursor_open(live->runs[i]->file, flags, &inputs[n].cursor);
-        sources[n] = (struct merge_source){&input_ops, &inputs[n], false, "a run"};
+        sources[n] = (struct merge_source){&input_ops, &inputs[n], false};
         n++;
     }
     assert(rc < 0 || n == count); /* they are live, and newest first */
