@@ -287,11 +287,6 @@ static size_t prefix_end(const uint8_t *prefix, size_t len, uint8_t *out) {
     return len;
 }
 
-static int order(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len) {
-    int rc = memcmp(a, b, a_len < b_len ? a_len : b_len);
-    return rc != 0 ? rc : a_len < b_len ? -1 : a_len > b_len;
-}
-
 static int check_range(const pawl_state_range *r) {
     bool well = r->struct_size >= sizeof *r && (r->from != NULL || r->from_len == 0) &&
                 (r->to != NULL || r->to_len == 0) && (r->prefix != NULL || r->prefix_len == 0) &&
@@ -357,13 +352,13 @@ int state_cursor_open(struct pawl *p, struct store_part *part, const pawl_state_
     }
     if (r->prefix_len != 0) {
         memcpy(at, r->prefix, r->prefix_len);
-        if (s.from == NULL || order(at, r->prefix_len, s.from, s.from_len) > 0) {
+        if (s.from == NULL || bytes_compare(at, r->prefix_len, s.from, s.from_len) > 0) {
             s.from = at;
             s.from_len = (uint32_t)r->prefix_len;
         }
         uint8_t *end = at + r->prefix_len;
         size_t end_len = prefix_end(at, r->prefix_len, end);
-        if (end_len != 0 && (s.to == NULL || order(end, end_len, s.to, s.to_len) < 0)) {
+        if (end_len != 0 && (s.to == NULL || bytes_compare(end, end_len, s.to, s.to_len) < 0)) {
             s.to = end;
             s.to_len = (uint32_t)end_len;
         }

@@ -185,7 +185,7 @@ uint32_t run_search(const struct run_view *v, const uint8_t *key, uint32_t len, 
     while (low < high) {
         uint32_t middle = (low + high) / 2, n;
         const uint8_t *suffix = run_entry_suffix(v, middle, &n, NULL);
-        order = store_key_compare(suffix, n, key, len);
+        order = bytes_compare(suffix, n, key, len);
         if (order < 0)
             low = middle + 1;
         else
@@ -270,7 +270,7 @@ static const char *check_entries(const struct run_view *v, const uint8_t *at) {
         const uint8_t *suffix = at;
         at += len;
         if (before != NULL &&
-            store_key_compare(before, (uint32_t)before_len, suffix, (uint32_t)len) >= 0)
+            bytes_compare(before, (uint32_t)before_len, suffix, (uint32_t)len) >= 0)
             return "the keys are out of order";
         before = suffix;
         before_len = len;

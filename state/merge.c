@@ -96,7 +96,7 @@ static uint64_t changes(const struct merge *m) {
 /* Does input a come before b? */
 static bool before(const struct merge *m, uint32_t a, uint32_t b) {
     const struct input *x = &m->in[a], *y = &m->in[b];
-    int c = store_key_compare(x->key, x->key_len, y->key, y->key_len);
+    int c = bytes_compare(x->key, x->key_len, y->key, y->key_len);
     if (c == 0)
         return a < b;
     return (c < 0) == (m->way == FORWARD);
@@ -127,10 +127,8 @@ static void make_heap(struct merge *m) {
 
 static bool in_range(const struct merge *m, const struct input *in) {
     if (m->way == FORWARD)
-        return m->o.to_len == 0 ||
-               store_key_compare(in->key, in->key_len, m->o.to, m->o.to_len) < 0;
-    return m->o.from_len == 0 ||
-           store_key_compare(in->key, in->key_len, m->o.from, m->o.from_len) >= 0;
+        return m->o.to_len == 0 || bytes_compare(in->key, in->key_len, m->o.to, m->o.to_len) < 0;
+    return m->o.from_len == 0 || bytes_compare(in->key, in->key_len, m->o.from, m->o.from_len) >= 0;
 }
 
 static int arrived(struct merge *m, uint32_t i, int rc) {
@@ -164,7 +162,7 @@ static int seek_source(struct merge *m, uint32_t i, uint32_t len, bool beyond) {
                                : s->ops->seek_le(s->source, key, whole);
     rc = arrived(m, i, rc);
     if (rc == 1 && beyond &&
-        store_key_compare(m->in[i].key, m->in[i].key_len, m->target + STORE_PREFIX_SIZE, len) == 0)
+        bytes_compare(m->in[i].key, m->in[i].key_len, m->target + STORE_PREFIX_SIZE, len) == 0)
         rc = step(m, i);
     return rc;
 }
@@ -220,7 +218,7 @@ static int pass(struct merge *m) {
     while (m->heap_count > 1) {
         uint32_t child = m->heap_count > 2 && before(m, m->heap[2], m->heap[1]) ? 2 : 1;
         const struct input *other = &m->in[m->heap[child]];
-        if (store_key_compare(other->key, other->key_len, in->key, in->key_len) != 0)
+        if (bytes_compare(other->key, other->key_len, in->key, in->key_len) != 0)
             break;
         TRY(move_source(m, child));
     }
@@ -285,7 +283,7 @@ int merge_prev(struct merge *m) {
 int merge_seek_ge(struct merge *m, const void *key, uint32_t len) {
     if (m->error != 0)
         return fail_again(&m->why);
-    if (m->o.from_len != 0 && store_key_compare(key, len, m->o.from, m->o.from_len) < 0)
+    if (m->o.from_len != 0 && bytes_compare(key, len, m->o.from, m->o.from_len) < 0)
         key = m->o.from, len = m->o.from_len;
     set_target(m, key, len);
     return start(m, FORWARD, len, false);
@@ -301,7 +299,7 @@ int merge_seek_le(struct merge *m, const void *key, uint32_t len) {
     m->stands = false;
     if (len == 0) /* keys have at least a byte */
         return 0;
-    bool beyond = m->o.to_len != 0 && store_key_compare(key, len, m->o.to, m->o.to_len) >= 0;
+    bool beyond = m->o.to_len != 0 && bytes_compare(key, len, m->o.to, m->o.to_len) >= 0;
     if (beyond)
         key = m->o.to, len = m->o.to_len;
     set_target(m, key, len);

@@ -28,11 +28,4 @@ struct state_pair {
     uint8_t op;           /* enum state_op */
 };
 
-/* As memcmp(): less than 0 if a comes first, 0 if they are the same key. */
-static inline int store_key_compare(const uint8_t *a, uint32_t a_len, const uint8_t *b,
-                                    uint32_t b_len) {
-    int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
-    return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
-}
-
 #endif

@@ -196,10 +196,10 @@ static const char *check_bounds(const struct run_file *r, const struct run_view 
     uint8_t key[STORE_KEY_MAX];
     run_bounds(path, parent_level((enum run_block_kind)v->kind, v->level), r->h.height, &b);
     uint32_t len = run_entry_key(v, 0, key);
-    if (b.after_len != 0 && store_key_compare(b.after, b.after_len, key, len) >= 0)
+    if (b.after_len != 0 && bytes_compare(b.after, b.after_len, key, len) >= 0)
         return "its first key belongs before it";
     len = run_entry_key(v, v->count - 1, key);
-    if (b.upto_len != 0 && store_key_compare(key, len, b.upto, b.upto_len) > 0)
+    if (b.upto_len != 0 && bytes_compare(key, len, b.upto, b.upto_len) > 0)
         return "its last key belongs after it";
     return NULL;
 }

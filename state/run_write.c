@@ -273,7 +273,7 @@ static int check_pair(const struct run_writer *w, const struct state_pair *p) {
         (!put && (p->op != STATE_DELETE || p->value_len != 0 || p->expiry_ms != 0)))
         return fail(PAWL_INVALID, "a pair doesn't fit into a run: check key, value and op");
     if (w->h.sum.pairs != 0 &&
-        store_key_compare(w->last, w->last_len, p->key, p->key_len) >= 0) /* PAWL-13 */
+        bytes_compare(w->last, w->last_len, p->key, p->key_len) >= 0) /* PAWL-13 */
         return fail(PAWL_INVALID, "the pairs of a run must come in ascending order of their keys");
     return 0;
 }

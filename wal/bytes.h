@@ -48,6 +48,11 @@ bool all_zero(const void *data, size_t len);
 static inline bool bytes_fit(uint64_t len, uint64_t at, uint64_t size) {
     return at <= len && size <= len - at;
 }
+/* As memcmp(); a string comes before every longer one that it begins. */
+static inline int bytes_compare(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len) {
+    int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
+    return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
+}
 
 /* A string of bytes that grows as it is added to. `failed` stays set once memory was refused. */
 struct mem;

@@ -638,8 +638,6 @@ void state_sum_encode(uint8_t out[STATE_SUM_SIZE], const struct state_sum *e);
 bool state_sum_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct state_sum *e);
 void state_change_encode(struct bytes *b, const struct state_change *e);
 bool state_change_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct state_change *e);
-/* Byte order, the shorter one first: as memcmp(). */
-int state_key_compare(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len);
 /* Do the run's bytes hold a sum and as many changes as it says, each key once and in ascending
  * order, and nothing else? */
 bool state_whole(const struct run *r, const uint8_t *data);

@@ -116,11 +116,6 @@ bool state_change_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct
     return change_possible(e);
 }
 
-int state_key_compare(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len) {
-    int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
-    return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
-}
-
 bool state_whole(const struct run *r, const uint8_t *data) {
     struct state_sum sum;
     struct state_change e, last = {0};
@@ -130,7 +125,7 @@ bool state_whole(const struct run *r, const uint8_t *data) {
     for (uint32_t i = 0; i < r->count; i++) {
         if (!state_change_decode(data, r->len, &at, &e))
             return false;
-        if (i != 0 && state_key_compare(last.key, last.key_len, e.key, e.key_len) >= 0)
+        if (i != 0 && bytes_compare(last.key, last.key_len, e.key, e.key_len) >= 0)
             return false;
         last = e;
     }

@@ -61,7 +61,7 @@ static int array_stand(struct array *a, int64_t at) {
 static int array_seek_ge(void *source, const void *key, uint32_t len) {
     struct array *a = source;
     uint32_t i = 0;
-    while (i < a->count && store_key_compare(a->pair[i].key, a->pair[i].key_len, key, len) < 0)
+    while (i < a->count && bytes_compare(a->pair[i].key, a->pair[i].key_len, key, len) < 0)
         i++;
     return array_stand(a, i);
 }
@@ -70,7 +70,7 @@ static int array_seek_le(void *source, const void *key, uint32_t len) {
     struct array *a = source;
     uint32_t i = 0;
     assert_true(len > 0);
-    while (i < a->count && store_key_compare(a->pair[i].key, a->pair[i].key_len, key, len) <= 0)
+    while (i < a->count && bytes_compare(a->pair[i].key, a->pair[i].key_len, key, len) <= 0)
         i++;
     return array_stand(a, (int64_t)i - 1);
 }
@@ -231,7 +231,7 @@ static void stands_at(const struct world *w, int rc, uint32_t n) {
     uint8_t key[10];
     bool dead;
     assert_non_null(p);
-    assert_int_equal(store_key_compare(p->key, p->key_len, key, make_key(n, key)), 0);
+    assert_int_equal(bytes_compare(p->key, p->key_len, key, make_key(n, key)), 0);
     visible(w, n, &dead);
     assert_int_equal(p->op, dead ? STATE_DELETE : STATE_PUT);
     assert_int_equal(p->value_len, dead ? 0 : 1);

@@ -49,7 +49,7 @@ static void walk(struct run_file *r, bool whole) {
         const struct state_pair *p = run_cursor_pair(c);
         struct run_pin pin = {0};
         struct state_pair got;
-        need(there == 0 || store_key_compare(last, last_len, p->key, p->key_len) < 0);
+        need(there == 0 || bytes_compare(last, last_len, p->key, p->key_len) < 0);
         memcpy(last, p->key, p->key_len);
         last_len = p->key_len;
         int found = run_get(r, p->key, p->key_len, &pin, &got);
