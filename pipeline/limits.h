@@ -20,7 +20,6 @@
 #define TABLES_MAX 1024u
 #define TABLE_PARTITIONS_MAX 1024u
 #define STATE_PARTITIONS_MAX 16384u
-#define STATE_RUNS_MAX 64u
 
 enum limit {
     LIMIT_STREAMS,

@@ -17,7 +17,8 @@
 #include "pipeline/tables_state.h"
 #include "state/store.h"
 
-#define RUNS_MAX 64u
+_Static_assert(PAWL_STATE_KEY_MAX == STATE_KEY_MAX && PAWL_STATE_VALUE_MAX == STATE_VALUE_MAX,
+               "what the interface takes fits a commit");
 #define STATE_REPLAY_MAX (64ull * 1024 * 1024)
 
 struct tx_build;
@@ -96,7 +97,7 @@ PAWL_CHECKED int state_read_older(struct pawl *p, uint64_t flush_lsn, uint64_t e
 PAWL_CHECKED int state_recover(struct pawl *p, uint64_t newest);
 /* The oldest segment that recovery needs for state; UINT64_MAX: none. */
 uint64_t state_oldest(const struct pawl *p);
-/* Under the lock: the runs that the log names, newest first; at most RUNS_MAX. */
+/* Under the lock: the runs that the log names, newest first; at most STATE_RUNS_MAX. */
 uint32_t state_idents(const struct pawl *p, struct run_ident *out);
 /* Without the lock: opens them. */
 PAWL_CHECKED int state_open_runs(struct pawl *p);

@@ -124,7 +124,7 @@ static int commit_runs(pawl *p, const struct run_ident *added, const uint32_t *r
 /* Without the lock: the runs that the log names, less `removed`, and `added`. */
 static int show_runs(pawl *p, const struct run_ident *added, const uint32_t *removed,
                      uint32_t removed_count) {
-    struct run_ident all[RUNS_MAX + 1], list[RUNS_MAX + 1];
+    struct run_ident all[STATE_RUNS_MAX + 1], list[STATE_RUNS_MAX + 1];
     uint32_t n = 0;
     pthread_mutex_lock(&p->mutex);
     uint32_t count = state_idents(p, all);
@@ -220,8 +220,8 @@ static uint64_t live_bytes(const struct state_tables *t) {
 /* Under the lock: which runs to merge now; their number, 0: none. */
 static uint32_t choose(const pawl *p, uint32_t *ids, uint32_t *level, uint64_t *flush_lsn,
                        bool *oldest) {
-    struct run_ident idents[RUNS_MAX];
-    struct policy_run runs[RUNS_MAX];
+    struct run_ident idents[STATE_RUNS_MAX];
+    struct policy_run runs[STATE_RUNS_MAX];
     uint32_t n = state_idents(p, idents);
     for (uint32_t i = 0; i < n; i++)
         runs[i] = (struct policy_run){.level = idents[i].level, .bytes = idents[i].length};
@@ -285,7 +285,7 @@ bool state_chore(pawl *p) {
     bool due = state_due(p), late = p->state.retry_ns != 0 && engine_now(p) < p->state.retry_ns;
     if (late && (!due || p->state.flush_error.code != 0)) /* a failed merge delays no flush */
         return false;
-    uint32_t ids[RUNS_MAX], level = 0, count = 0;
+    uint32_t ids[STATE_RUNS_MAX], level = 0, count = 0;
     uint64_t flush_lsn = 0;
     bool oldest = false;
     if (!due)

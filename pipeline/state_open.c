@@ -138,7 +138,7 @@ uint32_t state_idents(const pawl *p, struct run_ident *out) {
 }
 
 int state_open_runs(pawl *p) {
-    struct run_ident idents[RUNS_MAX];
+    struct run_ident idents[STATE_RUNS_MAX];
     pthread_mutex_lock(&p->mutex);
     uint32_t n = state_idents(p, idents);
     p->state.runs_stale = false;

@@ -20,8 +20,8 @@
 #include "state/pair.h"
 #include "wal/mem.h"
 
-#define MEMTABLE_KEY_MAX 8192u
-#define MEMTABLE_VALUE_MAX (UINT32_C(4) << 20)
+#define MEMTABLE_KEY_MAX STATE_KEY_MAX
+#define MEMTABLE_VALUE_MAX STATE_VALUE_MAX
 #define MEMTABLE_NEWEST UINT64_MAX /* as an LSN to read at: every change */
 
 struct mem_entry {

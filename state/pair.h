@@ -9,12 +9,11 @@
 #ifndef PAWL_STATE_PAIR_H
 #define PAWL_STATE_PAIR_H
 
-#include <stdint.h>
-#include <string.h>
+#include "wal/format.h"
 
 #define STORE_PREFIX_SIZE 8u /* table and partition */
-#define STORE_KEY_MAX 8200u  /* the prefix and a key of 8,192 bytes */
-#define STORE_VALUE_MAX (4u * 1024u * 1024u)
+#define STORE_KEY_MAX (STORE_PREFIX_SIZE + STATE_KEY_MAX)
+#define STORE_VALUE_MAX STATE_VALUE_MAX
 
 enum state_op { STATE_PUT = 1, STATE_DELETE = 2 };
 

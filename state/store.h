@@ -60,7 +60,8 @@ struct store_run {
 };
 
 #define STORE_BUCKETS 1024u
-#define STORE_RUNS_MAX 65u /* as many as a log may name, and one that it doesn't name yet */
+/* as many as a log may name, and one that it doesn't name yet */
+#define STORE_RUNS_MAX (STATE_RUNS_MAX + 1u)
 
 struct store {
     struct seam *io;

@@ -561,6 +561,7 @@ bool checkpoint_ids(const struct frame_header *h, const uint8_t *frame, struct c
 
 #define STATE_KEY_MAX 8192u
 #define STATE_VALUE_MAX (4u * MIB)
+#define STATE_RUNS_MAX 64u /* at the same time; and their levels are below it */
 /* of a table */
 #define TABLE_FLAGS_KNOWN 1u /* PAWL_TABLE_LOCAL */
 enum table_op {
