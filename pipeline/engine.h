@@ -421,7 +421,7 @@ struct pawl_tx {
     bool for_input;
     struct bytes catalog, tables, sinks;
     uint32_t catalog_count, table_count, sink_count;
-    int32_t state_runs; /* by how many its changes of tables add to the files of state */
+    int32_t state_files; /* by how many its changes of tables add to the files of state */
     /* what it changes in tables of keyed state; states from state_count to state_made only keep
      * their memory */
     struct tx_state *states;
@@ -462,6 +462,13 @@ struct pawl_producer {
     uint32_t cookie_len;
     uint8_t cookie[COOKIE_MAX];
 };
+/* Number of STATE runs that its commit has. */
+static inline uint32_t state_runs(const struct pawl_tx *tx) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < tx->state_count; i++)
+        n += tx->states[i].changed;
+    return n;
+}
 #define TX_MANY_SIZE(cap) ((cap) * (sizeof(struct piece) + sizeof(struct run)))
 PAWL_CHECKED int tx_new(pawl *p, struct pawl_tx **out); /* doesn't check the handle */
 void producer_release(pawl_producer *producer);

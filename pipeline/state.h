@@ -67,9 +67,7 @@ PAWL_CHECKED int state_cursor_open(struct pawl *p, struct store_part *part,
                                    bool snapshot, pawl_state_cursor **out);
 
 /* -- state_commit.c */
-/* Number of STATE runs that the transaction's commit has. */
-uint32_t state_runs(const struct pawl_tx *tx);
-/* Adds them to the body (b->rest). */
+/* Adds the STATE runs of the transaction's commit to the body (b->rest). */
 void state_build(struct pawl_tx *tx, struct tx_build *b);
 /* Under the lock, before the commit is appended: are the partitions as the transaction has seen
  * them? And room, so that applying the commit can't fail. WAL_WAIT: it has waited for a flush, with

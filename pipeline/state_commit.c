@@ -10,13 +10,6 @@
 
 #define FLUSH_LOOK_NS 100000000u
 
-uint32_t state_runs(const struct pawl_tx *tx) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < tx->state_count; i++)
-        n += tx->states[i].changed;
-    return n;
-}
-
 static struct state_sum sum_of(const struct state_digest *d) {
     return (struct state_sum){{d->low, d->high}, d->pairs, d->bytes};
 }

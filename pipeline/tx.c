@@ -71,7 +71,7 @@ static uint64_t memory_of(const struct pawl_tx *tx) {
                  (tx->run_index.size + tx->position_index.size) * sizeof(struct lookup_slot) +
                  tx->catalog.cap + tx->tables.cap + tx->sinks.cap + tx->origins.cap +
                  tx->marks.cap + tx->order_cap * sizeof *tx->order + tx->build.own.cap +
-                 TX_MANY_SIZE(tx->build.many_cap) + state_tx_memory(tx);
+                 TX_MANY_SIZE(tx->build.many_cap) + (tx->state_made != 0 ? state_tx_memory(tx) : 0);
     for (uint32_t i = 0; i < tx->run_made; i++)
         n += tx->runs[i].data.cap;
     return n;
@@ -80,6 +80,8 @@ static uint64_t memory_of(const struct pawl_tx *tx) {
 /* Frees the memory of a pooled transaction's runs, but for the first ones, or for those that take
  * little together. */
 static void trim_runs(struct pawl_tx *tx) {
+    if (tx->run_made <= RUNS_KEPT)
+        return;
     uint64_t cap = tx->p->mem.cap, kept = 0;
     uint64_t most = cap == 0 || cap / 64 > RUNS_KEPT_BYTES ? RUNS_KEPT_BYTES : cap / 64;
     uint32_t n = 0;
@@ -254,7 +256,7 @@ void tx_reset(struct pawl_tx *tx) {
     tx->recent = NULL;
     tx->spilled_count = tx->position_count = tx->catalog_count = tx->sink_count = 0;
     tx->table_count = 0;
-    tx->state_runs = 0;
+    tx->state_files = 0;
     tx->catalog.len = tx->tables.len = tx->sinks.len = tx->origins.len = 0;
     tx->origin_count = tx->order_count = 0;
     tx->origin_records = 0;
@@ -731,7 +733,7 @@ int tx_add_table(struct pawl_tx *tx, const struct table_entry *e) {
         tx->tables_bytes += tables_table_bytes(e->name_len, e->partitions);
     else if (e->op == TABLE_RUN_ADDED)
         tx->tables_bytes += C_RUN_SIZE;
-    tx->state_runs += (e->op == TABLE_RUN_ADDED) - (e->op == TABLE_RUN_REMOVED);
+    tx->state_files += (e->op == TABLE_RUN_ADDED) - (e->op == TABLE_RUN_REMOVED);
     return tx->tables.failed ? fail(PAWL_MEMORY, "no memory for a change of tables") : 0;
 }
 

@@ -111,7 +111,8 @@ static int build(struct pawl_tx *tx, struct tx_build *b) {
             bytes_put(rest, r->data.data, r->data.len);
         add_run(b, RUN_RECORDS, r->stream, r->partition, r->count, r->data.len);
     }
-    state_build(tx, b);
+    if (tx->state_count != 0)
+        state_build(tx, b);
     at = rest->len;
     for (uint32_t i = 0; i < tx->position_count; i++)
         position_encode(rest, &tx->positions[i]);
@@ -203,8 +204,9 @@ static int check_tables(const struct pawl_tx *tx, uint32_t fresh) {
     uint64_t bytes = tx->tables_bytes + (uint64_t)fresh * C_POSITION_SIZE;
     if (tx->decisions != 0)
         TRY(limit_check(LIMIT_DECISIONS, (uint64_t)t->decision_count + tx->decisions));
-    if (tx->state_runs > 0)
-        TRY(limit_check(LIMIT_STATE_RUNS, (uint64_t)t->state.run_count + (uint32_t)tx->state_runs));
+    if (tx->state_files > 0)
+        TRY(limit_check(LIMIT_STATE_RUNS,
+                        (uint64_t)t->state.run_count + (uint32_t)tx->state_files));
     if (tx->spilled_count != 0 && tx->spilled[0].at.lsn / t->segment_size != tx->p->wal.segment)
         bytes += C_SPAN_SIZE;
     return bytes == 0 ? 0 : tables_room(t, bytes);
