@@ -72,7 +72,6 @@ struct pg_source {
     uint8_t kinds;         /* of the columns */
     char *from;            /* the table, quoted */
     char *newer;           /* a query: was the row at one end added after the position? */
-    bool asked;            /* named_before() since the position was read */
     bool by_name;          /* the rows up to the position were named by an earlier version */
     char thing[256];       /* what they are named; "": not known */
     uint64_t poll_at_ns;
@@ -353,13 +352,12 @@ static int began_anew(struct pg_source *s, const struct pg_seen *now, pawl_fault
     return PAWL_DONE;
 }
 
-/* What rows of this table are named. */
-static void thing_of(const struct pg_source *s, const struct pg_seen *seen, uint32_t table,
-                     char out[256]) {
+/* What rows of the position's table are named. Its database is that of `seen`. */
+static void thing_of(const struct pg_source *s, const struct pg_seen *seen, char out[256]) {
     if (seen->cluster)
-        snprintf(out, 256, "postgres %.31s/%u/%u", s->link.cluster, seen->database, table);
+        snprintf(out, 256, "postgres %.31s/%u/%u", s->link.cluster, seen->database, s->seen.table);
     else
-        snprintf(out, 256, "postgres %.119s %u/%u", s->where, seen->database, table);
+        snprintf(out, 256, "postgres %.119s %u/%u", s->where, seen->database, s->seen.table);
 }
 
 /* As versions did that named no identity. */
@@ -368,20 +366,16 @@ static void thing_by_name(const struct pg_source *s, char out[256]) {
              s->schema != NULL ? "." : "", s->table);
 }
 
-/* What the rows up to the position were named, as far as it can be told: the position has only a
- * hash of cluster and database. */
+/* What the rows up to the position that was read were named, as far as it can be told: it has only
+ * a hash of cluster and database. */
 static void named_before(struct pg_source *s, const struct pg_seen *now) {
-    bool asked = s->asked;
-    s->asked = true; /* `seen` may be another table's from now on */
-    if (asked || s->thing[0] != 0 || !s->known)
-        return;
-    if (s->by_name)
+    if (s->known && s->by_name)
         thing_by_name(s, s->thing);
-    else if (now->cluster == s->seen.cluster && now->place == s->seen.place)
-        thing_of(s, now, s->seen.table, s->thing);
+    else if (s->known && now->cluster == s->seen.cluster && now->place == s->seen.place)
+        thing_of(s, now, s->thing);
 }
 
-/* Looks at the table; before the `rows` of a query are given (-1: none was made yet). *again: they
+/* Looks at the table; before the `rows` of a query are given (-1: the source opens). *again: they
  * are void, and the query is to be made again. */
 static int look(struct pg_source *s, int rows, struct pg_seen *now, bool *again, pawl_fault *f) {
     char what[160];
@@ -391,7 +385,8 @@ static int look(struct pg_source *s, int rows, struct pg_seen *now, bool *again,
     if (outcome != PAWL_DONE || !s->have)
         return outcome;
     bool file = now->file != s->seen.file;
-    named_before(s, now);
+    if (rows < 0) /* later `seen` may be another table's */
+        named_before(s, now);
     if (!s->known) {
         pawl_source_report(s->context, 1, "%s: the table is known from now on as oid %u", s->table,
                            now->table);
@@ -425,7 +420,6 @@ static int read_stored(struct pg_source *s, pawl_source_context *x, uint8_t *kin
                               "the position under this name is of other columns (key, txid)");
     s->have = n != 0;
     s->known = n == 32;
-    s->asked = false;
     s->thing[0] = 0;
     *kinds = 0;
     if (s->have) {
@@ -532,7 +526,7 @@ static void name_rows(struct pg_source *s, int rows) {
     char thing[256], note[256];
     for (int i = 0; i < rows; i++)
         s->marks[i] = place_of(PQgetvalue(s->rows, i, 0));
-    thing_of(s, &s->seen, s->seen.table, thing);
+    thing_of(s, &s->seen, thing);
     snprintf(note, sizeof note, "%.63s%s%.63s by %.63s at %.50s",
              s->schema != NULL ? s->schema : "", s->schema != NULL ? "." : "", s->table,
              s->txid != NULL ? s->txid : s->column, s->where);
