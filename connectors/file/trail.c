@@ -295,11 +295,11 @@ static bool may_be_copy(const struct trail *s, const struct file *x, const struc
 }
 
 /* Has y lost its own file, as far as names and sizes tell? */
-static bool is_homeless(const struct file *y) {
+static bool is_homeless(struct file *y) {
     if (y->leaving || y->tail.pos.ident == 0)
         return false;
     if (y->tail.content.fd >= 0)
-        return y->changed || tail_matches((struct content *)&y->tail.content, &y->tail.pos) == 0;
+        return y->changed || tail_matches(&y->tail.content, &y->tail.pos) == 0;
     return y->entry == NULL || (!y->entry->packed && y->entry->size < y->tail.pos.at);
 }
 
@@ -454,6 +454,14 @@ static void restart(struct trail *s, struct file *x) {
     files_read_head(x);
 }
 
+void trail_take_name(struct file *x, const struct entry *e) {
+    x->called = e->kind;
+    x->was_followed = e->kind == ENTRY_LIVE;
+    x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
+    x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
+    x->size = e->size;
+}
+
 bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
     trail_stop_reading(s, x);
     struct stat st;
@@ -472,14 +480,10 @@ bool trail_move_to(struct trail *s, struct file *x, struct entry *e) {
         trail_error(s, x, errno, e->path);
         return false;
     }
-    x->called = e->kind;
-    x->was_followed = e->kind == ENTRY_LIVE;
-    x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
-    x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
+    trail_take_name(x, e);
     x->tail.seen_size = UINT64_MAX;
     x->changed = x->ended = x->old_item = false;
     x->emptied_ns = 0;
-    x->size = e->size;
     x->dirty = true;
     e->file = x;
     x->entry = e;

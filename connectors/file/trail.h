@@ -232,6 +232,8 @@ void trail_finish_nameless(struct file *x);
 void trail_stop_reading(struct trail *s, struct file *x);
 /* The entry's file is compressed, and isn't read: says why, once. */
 void trail_pass(struct trail *s, const struct entry *e);
+/* What x is called, and where that is, from now on: its file is the entry's. */
+void trail_take_name(struct file *x, const struct entry *e);
 /* x reads the entry's file from now on, at the same position. False: the entry has become another
  * file, or it can't be opened. */
 bool trail_move_to(struct trail *s, struct file *x, struct entry *e);

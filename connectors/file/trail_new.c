@@ -155,11 +155,7 @@ static struct file *begin(struct trail *s, struct entry *e, struct file *with, u
             files_remove(s, x);
         return NULL;
     }
-    x->called = e->kind;
-    x->was_followed = e->kind == ENTRY_LIVE;
-    x->place = e->kind == ENTRY_LIVE ? PLACE_LIVE : PLACE_ASIDE;
-    x->aside_ns = x->place == PLACE_LIVE ? 0 : trail_now();
-    x->size = e->size;
+    trail_take_name(x, e);
     /* Of the survey, not of the open file: one that was copied and truncated in between has a
      * copy that is younger than this, and that the survey hasn't. */
     x->mtime = e->mtime;
