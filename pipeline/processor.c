@@ -288,17 +288,26 @@ static const char *fate(const struct pawl_processor *proc) {
                                                        : "moved to the dead-letter stream";
 }
 
+/* Is it time for a report that a stranger can cause any number of? *said_ns: the last one's time;
+ * 0: none. Under the log's lock. */
+static bool may_say(const pawl *p, uint64_t *said_ns) {
+    uint64_t now = engine_now(p);
+    if (*said_ns != 0 && now - *said_ns < REFUSED_SAY_NS)
+        return false;
+    *said_ns = now;
+    return true;
+}
+
 /* Counts a record that went by on_error, and says so, at a limited rate. */
 static void note_refused(struct pawl_processor *proc, const char *why) {
     pawl *p = proc->p;
     pthread_mutex_lock(&p->mutex);
-    uint64_t now = engine_now(p), more = 0;
+    uint64_t more = 0;
     proc->refused++;
     snprintf(proc->refused_why, sizeof proc->refused_why, "%s", why);
-    if (proc->refused_said_ns == 0 || now - proc->refused_said_ns >= REFUSED_SAY_NS) {
+    if (may_say(p, &proc->refused_said_ns)) {
         more = proc->refused - proc->refused_said;
         proc->refused_said = proc->refused;
-        proc->refused_said_ns = now;
     }
     engine_leave(p);
     if (more != 0)
@@ -309,10 +318,7 @@ static void note_refused(struct pawl_processor *proc, const char *why) {
 static void note_later(struct pawl_processor *proc, const char *why) {
     pawl *p = proc->p;
     pthread_mutex_lock(&p->mutex);
-    uint64_t now = engine_now(p);
-    bool due = proc->later_said_ns == 0 || now - proc->later_said_ns >= REFUSED_SAY_NS;
-    if (due)
-        proc->later_said_ns = now;
+    bool due = may_say(p, &proc->later_said_ns);
     engine_leave(p);
     if (due)
         notice_later(p, proc->name, why);
