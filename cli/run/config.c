@@ -119,46 +119,41 @@ enum section { TOP, LOG, STREAM, SOURCE, PROCESSOR, SINK };
 
 /* ---- problems */
 
-/* `cut`: the arguments are so already. */
-static void tell_args(config_reading *r, uint32_t line, int severity, bool cut, const char *format,
-                      va_list args) {
-    char text[2048];
-    int n = vsnprintf(text, sizeof text, format, args);
-    cut |= n >= (int)sizeof text;
+#define PROBLEM_SIZE 2048
+
+/* `cut`: the text, or a part of it, lacks its end. */
+static void tell(config_reading *r, uint32_t line, int severity, char text[PROBLEM_SIZE],
+                 bool cut) {
     pawl_secret_hide(text, cut);
-    tree_hide_variables(text, sizeof text, cut);
+    tree_hide_variables(text, PROBLEM_SIZE, cut);
     r->file->problems += severity != 0;
     if (r->fn != NULL)
         r->fn(r->arg, line, severity, text);
 }
 
 void config_problem(config_reading *r, uint32_t line, int severity, const char *format, ...) {
+    char text[PROBLEM_SIZE];
     va_list args;
     va_start(args, format);
-    tell_args(r, line, severity, false, format, args);
+    int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-}
-
-__attribute__((format(printf, 4, 5))) static void tell_cut(config_reading *r, uint32_t line,
-                                                           bool cut, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    tell_args(r, line, 1, cut, format, args);
-    va_end(args);
+    tell(r, line, severity, text, n >= (int)sizeof text);
 }
 
 void config_pawl_problem(config_reading *r, uint32_t line, const char *who, const pawl_error *e) {
-    const char *text = e->message[0] != 0 ? e->message : pawl_strerror(e->code);
-    if (strncmp(text, "line ", 5) == 0) {
+    const char *why = e->message[0] != 0 ? e->message : pawl_strerror(e->code);
+    char text[PROBLEM_SIZE];
+    if (strncmp(why, "line ", 5) == 0) {
         char *end;
-        unsigned long told = strtoul(text + 5, &end, 10);
-        if (end != text + 5 && strncmp(end, ": ", 2) == 0 && told <= UINT32_MAX) {
+        unsigned long told = strtoul(why + 5, &end, 10);
+        if (end != why + 5 && strncmp(end, ": ", 2) == 0 && told <= UINT32_MAX) {
             line = (uint32_t)told;
-            text = end + 2;
+            why = end + 2;
         }
     }
     bool cut = strlen(e->message) == sizeof e->message - 1;
-    tell_cut(r, line, cut, "%s%s%s", who, who[0] != 0 ? ": " : "", text);
+    int n = snprintf(text, sizeof text, "%s%s%s", who, who[0] != 0 ? ": " : "", why);
+    tell(r, line, 1, text, cut || n >= (int)sizeof text);
 }
 
 /* Changes of a character that make one of the other, at most `most` + 1. */
