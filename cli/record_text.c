@@ -203,9 +203,8 @@ static bool put_headers(const pawl_record *r) {
     pawl_header h;
     bool good = PUT("\"headers\":[");
     for (uint32_t i = 0; good && pawl_record_header(r, i, &h) >= 0; i++)
-        good = put(",{", i > 0 ? 2 : 0) && (i > 0 || PUT("{")) &&
-               put_bytes("name", h.name, h.name_len) && PUT(",") &&
-               put_bytes("value", h.value, h.value_len) && PUT("}");
+        good = (i == 0 ? PUT("{") : PUT(",{")) && put_bytes("name", h.name, h.name_len) &&
+               PUT(",") && put_bytes("value", h.value, h.value_len) && PUT("}");
     return good && PUT("]");
 }
 

@@ -52,6 +52,11 @@ def told(name, text):
         return {name + "_base64": base64.b64encode(text).decode()}
 
 
+def make_log(log):
+    for args in (["init", log], ["stream", "create", log, "s"]):
+        subprocess.run([PAWL, *args], check=True, capture_output=True)
+
+
 def eventually(is_so):
     """Waits until it is so, for a minute at most."""
     end = time.monotonic() + 60
@@ -129,8 +134,7 @@ class CatOutput(unittest.TestCase):
         log = os.path.join(self.dir, "large")
         lines = [bytes([97 + i % 26]) * n
                  for i, n in enumerate([1, 262143, 262144, 262145, 0, 700000, 5, 131072, 131071])]
-        for args in (["init", log], ["stream", "create", log, "s"]):
-            subprocess.run([PAWL, *args], check=True, capture_output=True)
+        make_log(log)
         subprocess.run([PAWL, "ingest", log, "s"], input=b"".join(v + b"\n" for v in lines),
                        check=True, capture_output=True)
         self.assertEqual(self.cat(log=log).split(b"\n"), lines + [b""])
@@ -152,8 +156,7 @@ class CatOutput(unittest.TestCase):
 
     def test_one_who_follows_gets_each_record_at_once(self):
         log = os.path.join(self.dir, "live")
-        for args in (["init", log], ["stream", "create", log, "s"]):
-            subprocess.run([PAWL, *args], check=True, capture_output=True)
+        make_log(log)
         with subprocess.Popen([PAWL, "cat", log, "s", "--follow"], stdout=subprocess.PIPE) as cat:
             for n in range(3):
                 line = b"line %d\n" % n
