@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "pawl.h"
+#include "tests/support/own_log.h"
 #include "wal/format.h"
 
 #define MIB (1024u * 1024u)
@@ -28,22 +29,18 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_after_repair.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_after_repair") != 0)
         return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = MIB;
+    f->options = small_segments();
     *state = f;
     return 0;
 }
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    int rc = test_dir_remove(f->dir);
     free(f);
-    return system(command);
+    return rc;
 }
 
 static pawl *reopen(struct fixture *f) {
@@ -352,9 +349,7 @@ static void a_segment_without_its_beginning_is_kept(void **state) {
     struct fixture *f = *state;
     for (int segment = 0; segment < 3; segment++) {
         uint64_t told;
-        char command[96];
-        snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-        assert_int_equal(system(command), 0);
+        assert_int_equal(test_dir_remove(f->dir), 0);
         uint32_t s = fill(f, 200);
         overwrite(f, segment, 0, 12288 + 100);
         if (segment == 2)

@@ -14,6 +14,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 #define S UINT64_C(1000000000)
 #define DAY (86400 * S)
 #define NOW (1700000000 * S)
@@ -209,8 +211,7 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_age.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_age") != 0)
         return -1;
     clocks = (struct seam_clock){NOW, 100 * S, 7, false};
     *state = f;
@@ -223,10 +224,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[100];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf %s", f->dir);
-    rc |= system(command);
+    rc |= test_dir_remove(f->dir);
     free(f);
     return rc;
 }

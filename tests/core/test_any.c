@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "pawl.h"
+#include "tests/support/own_log.h"
 
 #define MIB (1024u * 1024u)
 
@@ -33,12 +34,9 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_any.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_any") != 0)
         return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = MIB;
+    f->options = small_segments();
     f->options.witness_ms = UINT32_MAX;
     *state = f;
     if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
@@ -49,10 +47,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

@@ -14,6 +14,7 @@
 
 #include "pawl.h"
 #include "tests/support/skip.h"
+#include "tests/support/test_dir.h"
 
 #define MIB (1024u * 1024u)
 #define INPUTS 300u
@@ -71,10 +72,8 @@ static void expect(pawl *log, uint32_t stream, uint32_t divisor, uint64_t *sum) 
 static char dir[64]; /* of the variant at work */
 
 static int remove_dir(void **state) {
-    char command[96];
     (void)state;
-    snprintf(command, sizeof command, "rm -rf -- '%s'", dir);
-    return dir[0] != 0 && system(command) != 0 ? -1 : 0;
+    return dir[0] != 0 ? test_dir_remove(dir) : 0;
 }
 
 static void job(void **state) {

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "tests/support/test_dir.h"
 #include "wal/format.h"
 
 static uint32_t record_count, each; /* of the log; of a transaction */
@@ -74,9 +75,7 @@ static int make_segments(void **state) {
 
 static int remove_log(void **state) {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
+    return test_dir_remove(dir);
 }
 
 /* 0: exactly what was written; 1: an error was reported, and what came before it was right; -1: a

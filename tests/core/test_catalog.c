@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "pawl.h"
+#include "tests/support/own_log.h"
 
 #define MIB (1024u * 1024u)
 #define VALUE 60000
@@ -28,9 +29,7 @@ struct fixture {
 };
 
 static void open_log(struct fixture *f) {
-    pawl_error e;
-    if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
-        fail_msg("%s", e.message);
+    must_open(f->dir, &f->options, &f->log);
 }
 
 static void reopen(struct fixture *f) {
@@ -43,12 +42,9 @@ static int setup(void **state) {
     *state = f;
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_catalog.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_catalog") != 0)
         return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = MIB;
+    f->options = small_segments();
     open_log(f);
     return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
            pawl_stream_create(f->log, "b", 4, &f->b) != 0;
@@ -57,12 +53,10 @@ static int setup(void **state) {
 static int teardown(void **state) {
     struct fixture *f = *state;
     pawl_check c = PAWL_CHECK_INIT;
-    char command[96];
     int rc = pawl_close(f->log);
     if (rc == 0)
         rc = pawl_audit(f->dir, &c, NULL); /* whatever was done, the log adds up */
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

@@ -17,6 +17,7 @@
 #include "pipeline/engine.h"
 #include "recovery/verify.h"
 #include "tests/support/skip.h"
+#include "tests/support/test_dir.h"
 
 #define RECORDS 60u
 
@@ -95,10 +96,8 @@ static int make_log(void **state) {
 }
 
 static int remove_log(void **state) {
-    char command[96];
     (void)state;
-    snprintf(command, sizeof command, "rm -rf -- '%s'", dir);
-    return system(command);
+    return test_dir_remove(dir);
 }
 
 static struct seam *open_counting(const char *path, int backend,

@@ -22,20 +22,18 @@
 
 #include "pawl.h"
 #include "tests/support/skip.h"
+#include "tests/support/test_dir.h"
 
 static char dir[64];
 
 static int setup(void **state) {
     (void)state;
-    snprintf(dir, sizeof dir, "/var/tmp/test_denied.XXXXXX");
-    return mkdtemp(dir) == NULL ? -1 : 0;
+    return test_dir_make(dir, "/var/tmp/test_denied");
 }
 
 static int teardown(void **state) {
-    char command[96];
     (void)state;
-    snprintf(command, sizeof command, "rm -rf -- '%s'", dir);
-    return system(command);
+    return test_dir_remove(dir);
 }
 
 /* Runs fn in a child; its result is the exit code: 0 for success, otherwise the line that failed,

@@ -17,6 +17,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/own_log.h"
+
 struct fixture {
     char dir[64];
     pawl_options options;
@@ -28,12 +30,9 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_edges.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_edges") != 0)
         return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = MIB;
+    f->options = small_segments();
     f->options.no_thread = 1; /* only the test's own calls do work */
     f->options.backend = PAWL_BACKEND_POSIX;
     *state = f;
@@ -43,10 +42,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;
@@ -213,11 +210,9 @@ static void without_threads_work_resumes_too_once_there_is_space(void **state) {
 
 /* Another handle, with threads. */
 static void open_with_threads(struct fixture *f, uint64_t disk_cap) {
-    char command[96];
     assert_int_equal(pawl_close(f->log), 0);
     f->log = NULL;
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(test_dir_remove(f->dir), 0);
     f->options.no_thread = 0;
     f->options.disk_cap = disk_cap;
     f->options.block_when_full = 1;

@@ -33,6 +33,7 @@
 #undef fail /* the library has one of its own */
 #include "pipeline/engine.h"
 #include "tests/support/skip.h"
+#include "tests/support/test_dir.h"
 
 #define wrong(...) (print_error(__VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
 
@@ -414,21 +415,9 @@ static int open_files(void) {
     return n;
 }
 
-static void empty(const char *dir) {
-    char path[128];
-    DIR *d = opendir(dir);
-    struct dirent *e;
-    while (d != NULL && (e = readdir(d)) != NULL) {
-        snprintf(path, sizeof path, "%s/%.40s", dir, e->d_name);
-        unlink(path);
-    }
-    if (d != NULL)
-        closedir(d);
-}
-
 /* One life with the fault, one without. Returns how many calls of this kind the first one made. */
 static uint64_t live(struct work *w, enum kind kind, uint64_t at, bool for_ever, int error) {
-    empty(w->dir);
+    test_dir_empty(w->dir);
     w->in_acknowledged = w->out_acknowledged = 0;
     int files = open_files();
     memset(&f, 0, sizeof f);
@@ -591,7 +580,7 @@ static void save_all(const char *dir, struct saved *s) {
 }
 
 static void restore_all(const char *dir, const struct saved *s) {
-    empty(dir);
+    test_dir_empty(dir);
     for (int i = 0; i < s->count; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", dir, s->name[i]);
@@ -683,14 +672,13 @@ static int setup(void **state) {
     struct work *w = calloc(1, sizeof *w);
     w->v = *state;
     *state = w;
-    snprintf(w->dir, sizeof w->dir, "%s/test_every_call.XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/var/tmp");
-    return mkdtemp(w->dir) == NULL ? -1 : 0;
+    return test_dir_make(w->dir, access("/dev/shm", W_OK) == 0 ? "/dev/shm/test_every_call"
+                                                               : "/var/tmp/test_every_call");
 }
 
 static int teardown(void **state) {
     struct work *w = *state;
-    empty(w->dir);
+    test_dir_empty(w->dir);
     rmdir(w->dir);
     free(w);
     return 0;

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 #define RECORDS 50u
 #define LATER_AT 21u /* where a processor that waits does so */
 
@@ -47,8 +49,7 @@ static int setup(void **state) {
     pawl_options o = PAWL_OPTIONS_INIT;
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_failed_processor.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_failed_processor") != 0)
         return -1;
     o.flags = PAWL_OPEN_CREATE;
     o.segment_size = 1u << 20;
@@ -64,10 +65,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[100];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf %s", f->dir);
-    rc |= system(command);
+    rc |= test_dir_remove(f->dir);
     free(f);
     return rc;
 }

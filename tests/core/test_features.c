@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
 #include "wal/format.h"
 
 #define SEGMENTS_MAX 8
@@ -355,15 +356,12 @@ static void open_both_ways(const struct row *row) {
 
 static int setup(void **state) {
     (void)state;
-    strcpy(dir, "/var/tmp/test_features.XXXXXX");
-    return mkdtemp(dir) == NULL ? -1 : 0;
+    return test_dir_make(dir, "/var/tmp/test_features");
 }
 
 static int teardown(void **state) {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf -- %s", dir);
-    return system(command);
+    return test_dir_remove(dir);
 }
 
 /* The log is made once; each row begins with its bytes. */

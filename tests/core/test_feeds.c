@@ -17,6 +17,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 static const struct seam_ops *real;
 static struct seam_ops counting;
 static _Atomic uint64_t bytes_read;
@@ -67,17 +69,14 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/var/tmp/test_feeds.XXXXXX");
     *state = f;
-    return mkdtemp(f->dir) == NULL ? -1 : 0;
+    return test_dir_make(f->dir, "/var/tmp/test_feeds");
 }
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

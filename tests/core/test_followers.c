@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 
 struct fixture {
     char dir[64];
@@ -40,8 +41,7 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_followers.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_followers") != 0)
         return -1;
     f->options = (pawl_options)PAWL_OPTIONS_INIT;
     f->options.segment_size = MIB;
@@ -57,10 +57,9 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    int rc = test_dir_remove(f->dir);
     free(f);
-    return system(command);
+    return rc;
 }
 
 static pawl_bounds bounds(pawl *log) {

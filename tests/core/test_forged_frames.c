@@ -18,6 +18,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 #define VALUE 50000u
 #define KEPT 400 /* the most records that a test appends */
 
@@ -57,8 +59,7 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_forged.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_forged") != 0)
         return -1;
     snprintf(f->copy, sizeof f->copy, "%s.copy", f->dir);
     *state = f;

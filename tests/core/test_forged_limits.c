@@ -20,6 +20,8 @@
 #undef fail /* the library has one of its own */
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
 #elif defined(__has_feature)
@@ -474,10 +476,8 @@ static bool in_child(const struct forgery *t, const char *dir,
 }
 
 static void fresh(char dir[96]) {
-    char command[160];
     snprintf(dir, 96, "%s/log", base);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(test_dir_remove(dir), 0);
 }
 
 static void beyond_a_limit_is_refused(void **state) {
@@ -538,9 +538,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf -- '%s'", base);
-    return system(command);
+    return test_dir_remove(base);
 }
 
 int main(void) {

@@ -16,6 +16,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 #define VALUE 60000u
 
 struct fixture {
@@ -43,9 +45,8 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_keys.XXXXXX");
     *state = f;
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_keys") != 0)
         return -1;
     open_log(f, PAWL_OPEN_CREATE);
     return pawl_stream_create(f->log, "s", 1, &f->s);
@@ -53,10 +54,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[128];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    rc |= system(command);
+    rc |= test_dir_remove(f->dir);
     free(f);
     return rc;
 }
@@ -142,14 +141,11 @@ static void flip(const struct fixture *f, uint64_t lsn) {
 
 static void each_log_draws_its_own(void **state) {
     struct fixture *f = *state, other = {0};
-    strcpy(other.dir, "/tmp/test_keys.XXXXXX");
-    assert_non_null(mkdtemp(other.dir));
+    assert_int_equal(test_dir_make(other.dir, "/tmp/test_keys"), 0);
     open_log(&other, PAWL_OPEN_CREATE);
     struct segment_header a = header_of(f, 0), b = header_of(&other, 0);
     close_log(&other);
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf -- '%s'", other.dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(test_dir_remove(other.dir), 0);
     assert_true(segment_keyed(&a) && segment_keyed(&b));
     for (int i = 0; i < KEYS; i++)
         for (int k = 0; k < KEYS; k++) {

@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 
 #define MIB (1u << 20)
 #define STREAMS_MAX 8
@@ -34,8 +34,7 @@ struct fixture {
 static void begin(struct fixture *f, const struct setting *s) {
     pawl_options o = PAWL_OPTIONS_INIT;
     char name[8];
-    strcpy(f->dir, "/tmp/test_large.XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    assert_int_equal(test_dir_make(f->dir, "/tmp/test_large"), 0);
     o.flags = PAWL_OPEN_CREATE;
     o.memory_cap = (uint64_t)s->memory_mib * MIB;
     o.segment_size = (uint64_t)s->segment_mib * MIB;
@@ -47,10 +46,8 @@ static void begin(struct fixture *f, const struct setting *s) {
 }
 
 static void end(struct fixture *f) {
-    char command[96];
     assert_int_equal(pawl_close(f->log), 0);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(test_dir_remove(f->dir), 0);
 }
 
 /* The largest record that pawl.h promises to take. */

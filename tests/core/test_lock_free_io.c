@@ -16,6 +16,7 @@
 #include "pawl.h"
 #undef fail /* the library has one of its own */
 #include "pipeline/engine.h"
+#include "tests/support/test_dir.h"
 
 #define VALUE 60000
 #define PARTITIONS 4u
@@ -143,14 +144,13 @@ static int setup(void **state) {
     *state = f;
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/var/tmp/test_lock_free_io.XXXXXX");
     f->options = (pawl_options)PAWL_OPTIONS_INIT;
     f->options.flags = PAWL_OPEN_CREATE;
     f->options.segment_size = MIB;
     f->options.memory_cap = 4u * MIB;
     f->options.no_thread = 1;
     doing = "setup";
-    if (mkdtemp(f->dir) == NULL || open_log(f) != 0 ||
+    if (test_dir_make(f->dir, "/var/tmp/test_lock_free_io") != 0 || open_log(f) != 0 ||
         pawl_stream_create(f->log, "s", PARTITIONS, &f->stream) != 0 ||
         pawl_processor_register(f->log, "p", &f->processor) != 0)
         return -1;
@@ -163,13 +163,13 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     doing = "pawl_close";
     int rc = pawl_close(f->log);
     watched = NULL;
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
+    if (test_dir_remove(f->dir) != 0)
+        rc = -1;
     free(f);
-    return system(command) != 0 ? -1 : rc;
+    return rc;
 }
 
 /* ---- the calls */

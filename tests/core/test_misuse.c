@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 
 struct fixture {
     char dir[64];
@@ -25,8 +26,7 @@ static int setup(void **state) {
     pawl_options o = PAWL_OPTIONS_INIT;
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_misuse.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_misuse") != 0)
         return -1;
     o.flags = PAWL_OPEN_CREATE, o.segment_size = 1u << 20;
     *state = f;
@@ -37,10 +37,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

@@ -17,6 +17,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 struct fixture {
     char dir[64];
     pawl_options options;
@@ -40,8 +42,7 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_notices.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_notices") != 0)
         return -1;
     f->options = (pawl_options)PAWL_OPTIONS_INIT;
     f->options.flags = PAWL_OPEN_CREATE;
@@ -56,12 +57,10 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     pawl *log = f->log;
     f->log = NULL;
     int rc = pawl_close(log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 
 #define MIB (1024u * 1024u)
 #define THING "file 2049:77 /var/log/app.log"
@@ -28,8 +29,7 @@ static int setup(void **state) {
     pawl_options o = PAWL_OPTIONS_INIT;
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_origin.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_origin") != 0)
         return -1;
     o.flags = PAWL_OPEN_CREATE;
     o.segment_size = 4 * MIB;
@@ -43,11 +43,9 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     pawl_producer_close(f->producer);
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

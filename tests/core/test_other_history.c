@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 
 #define MIB (1024u * 1024u)
 
@@ -68,8 +69,7 @@ static void read_letters(pawl *log, char letters[8], int *code) {
 
 static int setup(void **state) {
     (void)state;
-    strcpy(dir, "/var/tmp/test_other_history.XXXXXX");
-    if (mkdtemp(dir) == NULL)
+    if (test_dir_make(dir, "/var/tmp/test_other_history") != 0)
         return -1;
     write_some("a", '0', 3);
     run("cp -r %s/a %s/b");

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "pipeline/outside.h"
+#include "tests/support/test_dir.h"
 
 #define BEGINS PAWL_OUTSIDE_BEGINS
 #define CONTINUES PAWL_OUTSIDE_CONTINUES
@@ -210,8 +211,7 @@ static int setup(void **state) {
     pawl_options o = PAWL_OPTIONS_INIT;
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_outside.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_outside") != 0)
         return -1;
     o.flags = PAWL_OPEN_CREATE;
     o.segment_size = MIB;
@@ -233,10 +233,8 @@ static void close_log(struct fixture *f) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     close_log(f);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    int rc = system(command);
+    int rc = test_dir_remove(f->dir);
     free(f);
     return rc;
 }

@@ -18,50 +18,10 @@
 #include <cmocka.h>
 
 #include "pawl.h"
-
-#define MIB (1024u * 1024u)
-
-struct fixture {
-    char dir[64];
-    pawl_options options;
-    pawl *log;
-    uint32_t a, b; /* streams: one partition, four */
-};
-
-static void reopen(struct fixture *f) {
-    pawl_error e;
-    if (f->log != NULL)
-        assert_int_equal(pawl_close(f->log), 0);
-    if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
-        fail_msg("%s", e.message);
-}
+#include "tests/support/two_streams.h"
 
 static int setup(void **state) {
-    struct fixture *f = calloc(1, sizeof *f);
-    if (f == NULL)
-        return -1;
-    strcpy(f->dir, "/tmp/test_processors.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
-        return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = MIB;
-    *state = f;
-    if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
-        return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
-           pawl_stream_create(f->log, "b", 4, &f->b) != 0;
-}
-
-static int teardown(void **state) {
-    struct fixture *f = *state;
-    char command[96];
-    int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
-        rc = -1;
-    free(f);
-    return rc;
+    return fixture_setup(state, "/tmp/test_processors");
 }
 
 static pawl_record text(const char *s) {

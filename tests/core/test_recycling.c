@@ -19,6 +19,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 #define VALUE 30000u
 
 struct fixture {
@@ -49,8 +51,7 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_recycling.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_recycling") != 0)
         return -1;
     snprintf(f->copy, sizeof f->copy, "%s.copy", f->dir);
     f->options = (pawl_options)PAWL_OPTIONS_INIT;

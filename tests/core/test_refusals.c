@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 
 static char base[64];
 
@@ -65,8 +65,7 @@ static void make_log(const char *name, uint32_t records) {
 
 static int setup(void **state) {
     (void)state;
-    strcpy(base, "/tmp/test_refusals.XXXXXX");
-    if (mkdtemp(base) == NULL)
+    if (test_dir_make(base, "/tmp/test_refusals") != 0)
         return -1;
     make_log("good", 20); /* two segments begun */
     make_log("other", 20);
@@ -75,9 +74,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf -- '%s'", base);
-    return system(command);
+    return test_dir_remove(base);
 }
 
 static void expect(const char *name, const char *call, int got, int want, const pawl_error *e,

@@ -17,6 +17,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/own_log.h"
+
 #define VALUE 60000u
 
 struct fixture {
@@ -39,12 +41,9 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_retention.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_retention") != 0)
         return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = MIB;
+    f->options = small_segments();
     f->options.no_thread = 1; /* nothing happens but what the test asks for */
     f->options.backend = PAWL_BACKEND_POSIX;
     *state = f;
@@ -56,10 +55,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

@@ -30,6 +30,7 @@
 
 #include "pawl.h"
 #include "tests/support/skip.h"
+#include "tests/support/test_dir.h"
 #include "wal/seam/seam.h"
 
 #define B SEAM_BLOCK
@@ -49,9 +50,7 @@ struct fixture {
 };
 
 static void clear_dir(const char *dir) {
-    char command[192];
-    snprintf(command, sizeof command, "rm -rf -- '%s'", dir);
-    if (system(command) != 0)
+    if (test_dir_remove(dir) != 0)
         print_message("could not remove %s\n", dir);
 }
 

@@ -29,6 +29,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 #include "wal/seam/seam.h"
 
 /* ---- the calls */
@@ -328,8 +329,7 @@ static void fails_once(int backend, int direct) {
     struct bench b = {.backend = backend, .direct = direct, .file = -1};
     void *data = NULL;
     char command[200];
-    strcpy(b.dir, "/tmp/test_seam_calls.XXXXXX");
-    assert_non_null(mkdtemp(b.dir));
+    assert_int_equal(test_dir_make(b.dir, "/tmp/test_seam_calls"), 0);
     snprintf(b.link, sizeof b.link, "%s.link", b.dir);
     assert_int_equal(symlink(b.dir, b.link), 0);
     assert_int_equal(posix_memalign(&data, SEAM_BLOCK, 2 * SEAM_BLOCK), 0);
@@ -402,9 +402,7 @@ static void names_and_handles_are_checked(void **state) {
     assert_int_equal(seam_create(dir, false, PAWL_BACKEND_POSIX, -1, &none), -EINVAL);
     assert_int_equal(seam_create(dir, false, PAWL_BACKEND_POSIX, 99, &none), -EINVAL);
     o->destroy(s);
-    char command[100];
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(test_dir_remove(dir), 0);
 }
 
 int main(void) {

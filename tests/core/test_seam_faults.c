@@ -16,6 +16,7 @@
 #undef fail /* the library has one of its own */
 #include "pipeline/engine.h"
 #include "tests/support/skip.h"
+#include "tests/support/test_dir.h"
 
 enum fault { NONE, SHORT, NOTHING, ERROR, NEVER_WHOLE };
 
@@ -268,15 +269,12 @@ static int setup(void **state) {
     struct fixture *x = calloc(1, sizeof *x);
     x->v = *state;
     *state = x;
-    snprintf(x->dir, sizeof x->dir, "/var/tmp/test_seam_faults.XXXXXX");
-    return mkdtemp(x->dir) == NULL ? -1 : 0;
+    return test_dir_make(x->dir, "/var/tmp/test_seam_faults");
 }
 
 static int teardown(void **state) {
     struct fixture *x = *state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf -- '%s'", x->dir);
-    int rc = system(command);
+    int rc = test_dir_remove(x->dir);
     free(x);
     return rc;
 }

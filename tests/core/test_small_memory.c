@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 
 #define MIB (1024u * 1024u)
 #define PARTITIONS 48u
@@ -41,8 +42,7 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_small.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_small") != 0)
         return -1;
     open_log(f);
     *state = f;
@@ -51,10 +51,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

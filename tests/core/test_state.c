@@ -17,6 +17,7 @@
 
 #include "pawl.h"
 #include "pawl_state.h"
+#include "tests/support/own_log.h"
 
 #define MIB (1024u * 1024u)
 #define KEYS 300
@@ -30,9 +31,7 @@ struct fixture {
 };
 
 static void open_log(struct fixture *f) {
-    pawl_error e;
-    if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
-        fail_msg("%s", e.message);
+    must_open(f->dir, &f->options, &f->log);
 }
 
 static void reopen(struct fixture *f) {
@@ -56,12 +55,9 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_state.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_state") != 0)
         return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = MIB;
+    f->options = small_segments();
     *state = f;
     open_log(f);
     assert_int_equal(pawl_stream_create(f->log, "in", 1, &f->in), 0);
@@ -73,10 +69,8 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     int rc = f->log != NULL ? pawl_close(f->log) : 0;
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;
@@ -693,8 +687,7 @@ static void a_run_that_is_not_there(void **state) {
         pawl_record r = {.value = "still there", .value_len = 11};
         assert_int_equal(pawl_append(g.log, f->in, 0, &r, NULL), 0);
         assert_int_equal(pawl_close(g.log), 0);
-        snprintf(command, sizeof command, "rm -rf %s", copy);
-        assert_int_equal(system(command), 0);
+        assert_int_equal(test_dir_remove(copy), 0);
         open_log(f);
     }
 }

@@ -22,6 +22,7 @@
 #include "pawl_state.h"
 #undef fail /* the library has one of its own */
 #include "pipeline/engine.h"
+#include "tests/support/test_dir.h"
 
 #define wrong(...) (print_error(__VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
 
@@ -211,18 +212,6 @@ static bool work(struct work *w) {
 
 /* ---- running it */
 
-static void empty(const char *dir) {
-    char path[128];
-    DIR *d = opendir(dir);
-    struct dirent *e;
-    while (d != NULL && (e = readdir(d)) != NULL) {
-        snprintf(path, sizeof path, "%s/%.40s", dir, e->d_name);
-        unlink(path);
-    }
-    if (d != NULL)
-        closedir(d);
-}
-
 static unsigned run_files(const char *dir) {
     DIR *d = opendir(dir);
     struct dirent *e;
@@ -235,7 +224,7 @@ static unsigned run_files(const char *dir) {
 }
 
 static uint64_t live(struct work *w, uint64_t at, bool for_ever, int error) {
-    empty(w->dir);
+    test_dir_empty(w->dir);
     w->acknowledged = 0;
     memset(&f, 0, sizeof f);
     f.at = at, f.for_ever = for_ever, f.error = error, f.armed = true;
@@ -275,14 +264,13 @@ static int setup(void **state) {
     if (w == NULL)
         return -1;
     *state = w;
-    snprintf(w->dir, sizeof w->dir, "%s/test_state_faults.XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/var/tmp");
-    return mkdtemp(w->dir) == NULL ? -1 : 0;
+    return test_dir_make(w->dir, access("/dev/shm", W_OK) == 0 ? "/dev/shm/test_state_faults"
+                                                               : "/var/tmp/test_state_faults");
 }
 
 static int teardown(void **state) {
     struct work *w = *state;
-    empty(w->dir);
+    test_dir_empty(w->dir);
     rmdir(w->dir);
     free(w);
     return 0;

@@ -18,6 +18,7 @@
 #undef fail /* the library has one of its own */
 #include "state/format_run.h"
 #include "tests/support/ram_files.h"
+#include "tests/support/test_dir.h"
 
 #define LSN 77u
 #define LEVEL 3u
@@ -726,8 +727,8 @@ static void *read_much(void *arg) {
 static void threads_share_a_small_cache(void **state) {
     (void)state;
     const struct shape s = {.name = "", .count = 20000, .key_len = 16, .value_len = 40};
-    char dir[] = "/var/tmp/test_state_runs.XXXXXX", command[64];
-    assert_non_null(mkdtemp(dir));
+    char dir[64];
+    assert_int_equal(test_dir_make(dir, "/var/tmp/test_state_runs"), 0);
     static const int backends[] = {PAWL_BACKEND_POSIX, PAWL_BACKEND_AUTO};
     for (uint32_t b = 0; b < 2; b++) {
         struct seam *io;
@@ -769,8 +770,7 @@ static void threads_share_a_small_cache(void **state) {
         end(&x);
         io->ops->destroy(io);
     }
-    snprintf(command, sizeof command, "rm -rf -- '%s'", dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(test_dir_remove(dir), 0);
 }
 
 int main(void) {

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/test_dir.h"
 
 #define MIB (1u << 20)
 
@@ -251,8 +252,7 @@ static int setup(void **state) {
     pawl_options o = PAWL_OPTIONS_INIT;
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_stop.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_stop") != 0)
         return -1;
     o.flags = PAWL_OPEN_CREATE, o.segment_size = MIB, o.disk_cap = 4 * MIB, o.block_when_full = 1;
     *state = f;
@@ -267,13 +267,11 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     alarm(0);
     int rc = pawl_close(f->follower);
     if (pawl_close(f->log) != 0)
         rc = -1;
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
+    if (test_dir_remove(f->dir) != 0)
         rc = -1;
     free(f);
     return rc;

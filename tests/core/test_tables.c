@@ -17,6 +17,8 @@
 #undef fail /* the library has one of its own */
 #include <cmocka.h>
 
+#include "tests/support/own_log.h"
+
 struct fixture {
     char dir[64];
     pawl_options options;
@@ -25,9 +27,7 @@ struct fixture {
 };
 
 static void open_log(struct fixture *f) {
-    pawl_error e;
-    if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
-        fail_msg("%s", e.message);
+    must_open(f->dir, &f->options, &f->log);
 }
 
 static int setup(void **state) {
@@ -35,12 +35,9 @@ static int setup(void **state) {
     *state = f;
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_tables.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_tables") != 0)
         return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
-    f->options.segment_size = MIB;
+    f->options = small_segments();
     open_log(f);
     return pawl_stream_create(f->log, "s", 1, &f->s) != 0 ||
            pawl_processor_register(f->log, "count", NULL) != 0;
@@ -50,13 +47,11 @@ static int teardown(void **state) {
     struct fixture *f = *state;
     pawl_check c = PAWL_CHECK_INIT;
     pawl_error e;
-    char command[96];
     int closed = pawl_close(f->log);
     int rc = pawl_verify(f->dir, &c, &e);
     if (rc != 0)
         print_error("verify: %s\n", e.message);
-    snprintf(command, sizeof command, "rm -rf '%s'", f->dir);
-    int removed = system(command);
+    int removed = test_dir_remove(f->dir);
     free(f);
     return closed != 0 || rc != 0 || removed != 0;
 }

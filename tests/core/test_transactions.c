@@ -13,70 +13,32 @@
 #include <cmocka.h>
 
 #include "pawl.h"
+#include "tests/support/two_streams.h"
 
 #define MIB (1024u * 1024u)
 
-struct fixture {
-    char dir[64];
-    pawl_options options;
-    pawl *log;
-    uint32_t a, b; /* streams: one partition, four */
-};
-
-static void reopen(struct fixture *f) {
-    pawl_error e;
-    if (f->log != NULL)
-        assert_int_equal(pawl_close(f->log), 0);
-    if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
-        fail_msg("%s", e.message);
-}
-
 static int make(void **state, uint64_t segment_size) {
-    struct fixture *f = calloc(1, sizeof *f);
-    if (f == NULL)
+    if (fixture_make(state, "/tmp/test_transactions") != 0)
         return -1;
-    strcpy(f->dir, "/tmp/test_transactions.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
-        return -1;
-    f->options = (pawl_options)PAWL_OPTIONS_INIT;
-    f->options.flags = PAWL_OPEN_CREATE;
+    struct fixture *f = *state;
     f->options.segment_size = segment_size;
     f->options.memory_cap = 72 * MIB; /* what 16 MiB values need */
-    *state = f;
     return 0;
 }
 
-static int with_streams(struct fixture *f) {
-    if (pawl_open(f->dir, &f->options, &f->log, NULL) != 0)
-        return -1;
-    return pawl_stream_create(f->log, "a", 1, &f->a) != 0 ||
-           pawl_stream_create(f->log, "b", 4, &f->b) != 0;
-}
-
 static int setup(void **state) {
-    return make(state, MIB) != 0 ? -1 : with_streams(*state);
+    return make(state, MIB) != 0 ? -1 : fixture_begin(*state);
 }
 
 static int setup_default_sizes(void **state) {
-    return make(state, 0) != 0 ? -1 : with_streams(*state);
+    return make(state, 0) != 0 ? -1 : fixture_begin(*state);
 }
 
 static int setup_dispatch(void **state) {
     if (make(state, MIB) != 0)
         return -1;
     ((struct fixture *)*state)->options.app_dispatch = 1;
-    return with_streams(*state);
-}
-
-static int teardown(void **state) {
-    struct fixture *f = *state;
-    char command[96];
-    int rc = pawl_close(f->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    if (system(command) != 0)
-        rc = -1;
-    free(f);
-    return rc;
+    return fixture_begin(*state);
 }
 
 static pawl_record text(const char *s) {
@@ -497,10 +459,9 @@ static void any_bytes_are_kept(void **state) {
 static void a_key_stays_in_its_partition(void **state) {
     struct fixture *f = *state, other = {0};
     uint32_t where[64], used = 0;
-    strcpy(other.dir, "/tmp/test_transactions.XXXXXX");
-    assert_non_null(mkdtemp(other.dir));
+    assert_int_equal(test_dir_make(other.dir, "/tmp/test_transactions"), 0);
     other.options = f->options;
-    assert_int_equal(with_streams(&other), 0);
+    assert_int_equal(fixture_begin(&other), 0);
     for (int again = 0; again < 3; again++) {
         if (again == 2)
             f = &other;
@@ -520,10 +481,8 @@ static void a_key_stays_in_its_partition(void **state) {
         reopen(f);
     }
     assert_int_equal(used, 15);
-    char command[96];
     assert_int_equal(pawl_close(other.log), 0);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", other.dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(test_dir_remove(other.dir), 0);
 }
 
 static void records_without_key_take_turns(void **state) {

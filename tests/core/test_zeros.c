@@ -16,6 +16,8 @@
 #undef fail
 #include <cmocka.h>
 
+#include "tests/support/test_dir.h"
+
 /* ---- which part, and when: no file takes part */
 
 static int sync_well(struct seam *s, int file) {
@@ -148,8 +150,7 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    strcpy(f->dir, "/tmp/test_zeros.XXXXXX");
-    if (mkdtemp(f->dir) == NULL)
+    if (test_dir_make(f->dir, "/tmp/test_zeros") != 0)
         return -1;
     f->options = (pawl_options)PAWL_OPTIONS_INIT;
     f->options.segment_size = MIB;
@@ -172,11 +173,9 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    char command[96];
     atomic_store(&holds, 0);
     int rc = f->log != NULL ? pawl_close(f->log) : 0;
-    snprintf(command, sizeof command, "rm -rf -- '%s'", f->dir);
-    rc |= system(command);
+    rc |= test_dir_remove(f->dir);
     free(f);
     return rc;
 }

@@ -2,7 +2,6 @@
 /* Work grows with the bytes read, not with their square: logs that name many things are checked,
  * opened and read, and then logs of twice as many entries. Steps are counted (meter.h), so that the
  * answer is the same on every machine; memory is, too. */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "meter.h"
 #include "pawl.h"
 #include "tests/support/forge.h"
+#include "tests/support/test_dir.h"
 
 #define SEGMENT (4u * MIB)
 #define MEMORY_MAX (64u * MIB)
@@ -311,24 +311,11 @@ static const struct {
              {"repair", call_repair}};
 #define CALLS (sizeof calls / sizeof *calls)
 
-static void empty_dir(void) {
-    DIR *d = opendir(dir);
-    struct dirent *e;
-    char path[512];
-    while (d != NULL && (e = readdir(d)) != NULL) {
-        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        if (e->d_name[0] != '.')
-            (void)!unlink(path);
-    }
-    if (d != NULL)
-        closedir(d);
-}
-
 /* The most records that one reference to a spilled run may give is those that are there. */
 static int measure(const struct work *w, uint32_t n, uint64_t steps[CALLS]) {
     static struct forge f;
     int bad = 0;
-    empty_dir();
+    test_dir_empty(dir);
     forge_begin(&f, dir, SEGMENT);
     w->make(&f, n);
     forge_end(&f);
@@ -366,7 +353,7 @@ int main(void) {
                 bad = 1, printf("that is more than %.1f times\n", TIMES_MAX);
         }
     }
-    empty_dir();
+    test_dir_empty(dir);
     rmdir(dir);
     return bad;
 }

@@ -6,10 +6,8 @@
 #ifndef PAWL_TESTS_SEAM_LOG_H
 #define PAWL_TESTS_SEAM_LOG_H
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "pipeline/engine.h"
+#include "tests/support/test_dir.h"
 
 struct seam_log {
     char dir[64];
@@ -23,8 +21,9 @@ static inline int seam_log_open(struct seam_log *l, const char *name,
                                 void (*change)(struct seam *)) {
     struct seam *io;
     pawl_options o = PAWL_OPTIONS_INIT;
-    snprintf(l->dir, sizeof l->dir, "/var/tmp/test_%s.XXXXXX", name);
-    if (mkdtemp(l->dir) == NULL ||
+    char path[64];
+    snprintf(path, sizeof path, "/var/tmp/test_%s", name);
+    if (test_dir_make(l->dir, path) != 0 ||
         seam_create(l->dir, true, PAWL_BACKEND_AUTO, PAWL_DIRECT_AUTO, &io) != 0)
         return -1;
     if (change != NULL)
@@ -36,10 +35,8 @@ static inline int seam_log_open(struct seam_log *l, const char *name,
 }
 
 static inline int seam_log_remove(struct seam_log *l) {
-    char command[96];
     int rc = pawl_close(l->log);
-    snprintf(command, sizeof command, "rm -rf -- '%s'", l->dir);
-    return system(command) != 0 ? -1 : rc;
+    return test_dir_remove(l->dir) != 0 ? -1 : rc;
 }
 
 #endif
