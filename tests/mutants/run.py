@@ -208,6 +208,7 @@ def main(args):
     caught, missed = [], 0
     with tempfile.TemporaryDirectory(prefix="pawl-mutants-") as tmp:
         source, build = os.path.join(tmp, "source"), os.path.join(tmp, "build")
+        os.chmod(tmp, 0o755)  # a test runs its program as another user
         copy_tree(source)
         subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", build, "-DPAWL_BENCH=OFF",
                         "-DPAWL_EXAMPLES=OFF", "-DCMAKE_COMPILE_WARNING_AS_ERROR=OFF"], check=True,
