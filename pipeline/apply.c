@@ -10,13 +10,13 @@
 
 #include "pipeline/engine.h"
 
-static int damaged(const struct frame_header *h, const char *what) {
+int apply_damaged(const struct frame_header *h, const char *what) {
     return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
                    "the frame at LSN %llu contradicts the log before it: %s",
                    (unsigned long long)h->lsn, what);
 }
 
-static int unknown_change(const struct frame_header *h, const char *what, uint32_t op) {
+int apply_unknown(const struct frame_header *h, const char *what, uint32_t op) {
     return fail_at(PAWL_VERSION, 0, "", "", h->lsn,
                    "%s %u at LSN %llu is not known to this version of Pawl; use a newer one", what,
                    op, (unsigned long long)h->lsn);
@@ -35,8 +35,8 @@ static int at_frame(const struct frame_header *h) {
  * (frame_judge_features()). */
 static int skip_run(const struct frame_header *h, const struct run *r) {
     if (run_type_known(r->type))
-        return damaged(h, "a run of a type that does not belong in such a frame");
-    return (r->type & RUN_SKIP_READING) != 0 ? 0 : unknown_change(h, "run type", r->type);
+        return apply_damaged(h, "a run of a type that does not belong in such a frame");
+    return (r->type & RUN_SKIP_READING) != 0 ? 0 : apply_unknown(h, "run type", r->type);
 }
 
 /* ---- COMMIT */
@@ -49,7 +49,7 @@ static int apply_rename(struct tables *t, const struct frame_header *h,
                  : e->a == KIND_PROCESSOR ? tables_has_processor(t, e->id)
                                           : false;
     if (e->a < KIND_STREAM || e->a > KIND_PROCESSOR)
-        return damaged(h, "a rename of an unknown kind");
+        return apply_damaged(h, "a rename of an unknown kind");
     return there ? tables_rename(t, (enum catalog_kind)e->a, e->id, e->name, e->name_len) : 0;
 }
 
@@ -59,7 +59,7 @@ static int apply_catalog(struct tables *t, const struct frame_header *h, const s
     for (uint32_t i = 0; i < r->count; i++) {
         struct catalog_entry e;
         if (!catalog_decode(data, r->len, &at, &e))
-            return damaged(h, "a catalog entry does not fit its run");
+            return apply_damaged(h, "a catalog entry does not fit its run");
         /* the change that ended what has its name or id may be lost */
         if (lost && e.op >= CATALOG_STREAM && e.op <= CATALOG_PROCESSOR)
             lost_end_older(t, &e);
@@ -98,7 +98,7 @@ static int apply_catalog(struct tables *t, const struct frame_header *h, const s
             TRY(apply_rename(t, h, &e));
             break;
         default:
-            return unknown_change(h, "catalog change", e.op);
+            return apply_unknown(h, "catalog change", e.op);
         }
     }
     return 0;
@@ -109,19 +109,19 @@ static int apply_records(struct tables *t, const struct frame_header *h, const s
     struct stream *s = tables_stream(t, r->stream);
     if (s == NULL || r->partition >= s->partitions) {
         if (!lost)
-            return damaged(h, "records of a stream or partition that was never created");
+            return apply_damaged(h, "records of a stream or partition that was never created");
         TRY(lost_stream(t, r->stream, r->partition));
         s = tables_stream(t, r->stream);
     }
     struct partition *p = &s->parts[r->partition];
     if (r->base != p->next && !(lost && r->base > p->next))
-        return damaged(h, "record offsets do not join");
+        return apply_damaged(h, "record offsets do not join");
     if (t->past_unknown && p->last_end == 0)
         p->base = r->base;
     TRY(limit_check(LIMIT_OFFSET, r->base));
     TRY(limit_check(LIMIT_OFFSET, r->base + r->count));
     if (r->type == RUN_RECORDS && r->count > r->len / RECORD_HEADER_SIZE)
-        return damaged(h, "a run of records says that it has more than fit into it");
+        return apply_damaged(h, "a run of records says that it has more than fit into it");
     uint64_t end = h->lsn + frame_length(h);
     if (p->last_end != end) { /* the first run of this commit here */
         p->safe = tables_durable_next(p, h->durable);
@@ -162,7 +162,7 @@ static int check_end(const struct tables *t, const struct frame_header *h,
     assert(s != NULL && e->partition < s->partitions); /* a row says so, or it was looked up */
     return e->to <= s->parts[e->partition].next
                ? 0
-               : damaged(h, "a position beyond the end of its partition");
+               : apply_damaged(h, "a position beyond the end of its partition");
 }
 
 static int apply_positions(struct tables *t, const struct frame_header *h, const struct run *r,
@@ -171,7 +171,7 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
     for (uint32_t i = 0; i < r->count; i++) {
         struct position_entry e;
         if (!position_decode(data, r->len, &at, &e))
-            return damaged(h, "a position does not fit its run");
+            return apply_damaged(h, "a position does not fit its run");
         assert(e.from <= e.to); /* PAWL-4 */
         TRY(limit_check(LIMIT_OFFSET, e.to));
         struct position_row *p = tables_position(t, e.processor, e.stream, e.partition);
@@ -180,7 +180,8 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
             bool there =
                 tables_has_processor(t, e.processor) && s != NULL && e.partition < s->partitions;
             if (!there && !lost)
-                return damaged(h, "a position of a processor or partition that was never created");
+                return apply_damaged(
+                    h, "a position of a processor or partition that was never created");
             if (!there) {
                 TRY(lost_processor(t, e.processor));
                 TRY(lost_stream(t, e.stream, e.partition));
@@ -192,7 +193,7 @@ static int apply_positions(struct tables *t, const struct frame_header *h, const
             continue;
         }
         if (p->offset != e.from && !(lost && e.from > p->offset))
-            return damaged(h, "an interval does not begin where the one before ended");
+            return apply_damaged(h, "an interval does not begin where the one before ended");
         TRY(lost ? reach_position(t, h, &e) : check_end(t, h, &e));
         if (p->offset != e.from)
             state_doubt(t, e.processor, e.partition);
@@ -222,17 +223,17 @@ static int apply_producers(struct tables *t, const struct frame_header *h, const
     for (uint32_t i = 0; i < r->count; i++) {
         struct producer_entry e;
         if (!producer_decode(data, r->len, &at, &e))
-            return damaged(h, "a producer entry does not fit its run");
+            return apply_damaged(h, "a producer entry does not fit its run");
         struct producer *p = tables_producer(t, e.producer);
         if (p == NULL) {
             if (!lost)
-                return damaged(h, "a producer that was never created");
+                return apply_damaged(h, "a producer that was never created");
             TRY(lost_producer(t, e.producer));
             p = tables_producer(t, e.producer);
         }
         TRY(limit_check(LIMIT_SEQUENCE, e.last));
         if (e.epoch < p->epoch || (e.first != p->sequence + 1 && !(lost && e.first > p->sequence)))
-            return damaged(h, "a producer's sequence does not continue");
+            return apply_damaged(h, "a producer's sequence does not continue");
         p->epoch = e.epoch;
         if (e.last < e.first)
             continue;                 /* it only announces a new holder */
@@ -253,9 +254,9 @@ static int apply_sinks(struct tables *t, const struct frame_header *h, const str
     for (uint32_t i = 0; i < r->count; i++) {
         struct sink_entry e;
         if (!sink_decode(data, r->len, &at, &e))
-            return damaged(h, "a sink decision does not fit its run");
+            return apply_damaged(h, "a sink decision does not fit its run");
         if (e.op != SINK_DECIDED && e.op != SINK_FINISHED)
-            return unknown_change(h, "sink decision", e.op);
+            return apply_unknown(h, "sink decision", e.op);
         if (lost && e.op == SINK_DECIDED)
             TRY(lost_processor(t, e.processor));
         TRY(tables_set_decision(t, &e));
@@ -267,9 +268,9 @@ static int apply_spilled(struct tables *t, const struct frame_header *h, const s
                          const uint8_t *data) {
     struct spilled_entry e;
     if (!spilled_decode(data, r->len, &e) || e.lsn >= h->lsn)
-        return damaged(h, "a reference to a spilled run is not well formed");
+        return apply_damaged(h, "a reference to a spilled run is not well formed");
     if (e.lsn < t->epoch_from)
-        return damaged(h, "a spilled run of an earlier incarnation");
+        return apply_damaged(h, "a spilled run of an earlier incarnation");
     TRY(spill_refs_take(&t->spills, e.lsn, r));
     uint64_t from = e.lsn / t->segment_size, to = h->lsn / t->segment_size;
     return from != to ? tables_set_span(t, to, from) : 0;
@@ -444,7 +445,7 @@ static int load_run(struct tables *t, const struct frame_header *h, const struct
     for (uint32_t i = 0; i < r->count; i++) {
         int rc = state ? state_load_entry(t, r, data, &at) : load_entry(t, r, data, &at);
         if (rc <= 0)
-            return rc < 0 ? rc : damaged(h, "a checkpoint entry does not fit its run");
+            return rc < 0 ? rc : apply_damaged(h, "a checkpoint entry does not fit its run");
     }
     return 0;
 }
@@ -462,10 +463,10 @@ static int load_runs(struct tables *t, const struct frame_header *h, const uint8
     for (uint32_t i = 0; i < t->position_count; i++) {
         const struct position_row *p = &t->positions[i];
         if (p->offset > tables_stream(t, p->stream)->parts[p->partition].next)
-            return damaged(h, "a position beyond the end of its partition");
+            return apply_damaged(h, "a position beyond the end of its partition");
     }
     if (t->span_count != 0 && t->spans[t->span_count - 1].segment > h->lsn / t->segment_size)
-        return damaged(h, "a later segment refers to older ones");
+        return apply_damaged(h, "a later segment refers to older ones");
     return state_check_loaded(t, h);
 }
 

@@ -185,6 +185,9 @@ PAWL_CHECKED int tables_reserve(struct tables *t, uint32_t positions, uint32_t d
  * PAWL_DAMAGED if the frame contradicts the tables, PAWL_VERSION for a run that must be known. */
 PAWL_CHECKED int tables_apply(struct tables *t, const struct frame_header *h, const uint8_t *frame,
                               bool lost);
+/* Why it can't: the frame says what can't be, or a newer version wrote it. */
+PAWL_CHECKED int apply_damaged(const struct frame_header *h, const char *what);
+PAWL_CHECKED int apply_unknown(const struct frame_header *h, const char *what, uint32_t op);
 /* Writes the checkpoint of the tables: at most 16 runs with their start and len, and the body. */
 PAWL_CHECKED int tables_checkpoint(struct tables *t, struct bytes *body, struct run *runs,
                                    uint32_t *count);

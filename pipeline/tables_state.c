@@ -8,12 +8,6 @@
 
 #include "pipeline/tables.h"
 
-static int damaged(const struct frame_header *h, const char *what) {
-    return fail_at(PAWL_DAMAGED, 0, "", "", h->lsn,
-                   "the frame at LSN %llu contradicts the log before it: %s",
-                   (unsigned long long)h->lsn, what);
-}
-
 /* ---- rows of tables */
 
 uint64_t tables_table_bytes(uint32_t name_len, uint32_t partitions) {
@@ -173,7 +167,7 @@ static int apply_create(struct tables *t, const struct frame_header *h, const st
                         bool lost) {
     if (!tables_has_processor(t, e->owner)) {
         if (!lost)
-            return damaged(h, "a table of a processor that was never created");
+            return apply_damaged(h, "a table of a processor that was never created");
         TRY(lost_processor(t, e->owner));
     }
     return tables_add_table(t, e);
@@ -182,7 +176,7 @@ static int apply_create(struct tables *t, const struct frame_header *h, const st
 static int apply_flush(struct tables *t, const struct frame_header *h,
                        const struct table_entry *e) {
     if (e->a >= h->lsn)
-        return damaged(h, "a file of state is said to hold later changes");
+        return apply_damaged(h, "a file of state is said to hold later changes");
     if (e->op == TABLE_RUN_ADDED)
         TRY(add_run(t, &(struct run_row){e->id, e->owner, e->a, e->b}));
     t->state.any = true;
@@ -195,7 +189,7 @@ static int apply_change(struct tables *t, const struct frame_header *h, const st
                         bool lost) {
     struct state_table *s = tables_table(t, e->id);
     if (s == NULL)
-        return lost ? 0 : damaged(h, "a change of a table that was never created");
+        return lost ? 0 : apply_damaged(h, "a change of a table that was never created");
     if (e->op == TABLE_DELETE)
         tables_delete_table(t, e->id);
     else if (e->op == TABLE_VERSION)
@@ -203,7 +197,7 @@ static int apply_change(struct tables *t, const struct frame_header *h, const st
     else if (e->partitions < s->partitions)
         s->parts[e->partitions].lost = true;
     else
-        return damaged(h, "a partition that its table doesn't have");
+        return apply_damaged(h, "a partition that its table doesn't have");
     return 0;
 }
 
@@ -225,12 +219,9 @@ static int apply_entry(struct tables *t, const struct frame_header *h, const str
     case TABLE_RUN_REMOVED:
         return remove_run(t, e->id) || lost
                    ? 0
-                   : damaged(h, "a file of state goes that was never added");
+                   : apply_damaged(h, "a file of state goes that was never added");
     default:
-        return fail_at(PAWL_VERSION, 0, "", "", h->lsn,
-                       "table change %u at LSN %llu is not known to this version of Pawl; use a "
-                       "newer one",
-                       e->op, (unsigned long long)h->lsn);
+        return apply_unknown(h, "table change", e->op);
     }
 }
 
@@ -240,7 +231,7 @@ int state_apply_tables(struct tables *t, const struct frame_header *h, const str
     for (uint32_t i = 0; i < r->count; i++) {
         struct table_entry e;
         if (!table_decode(data, r->len, &at, &e))
-            return damaged(h, "a table entry does not fit its run");
+            return apply_damaged(h, "a table entry does not fit its run");
         TRY(apply_entry(t, h, &e, lost));
     }
     return 0;
@@ -255,18 +246,18 @@ int state_apply_changes(struct tables *t, const struct frame_header *h, const st
     uint32_t at = 0;
     if (s == NULL || r->partition >= s->partitions) {
         if (!lost)
-            return damaged(h, "state of a table or partition that was never created");
+            return apply_damaged(h, "state of a table or partition that was never created");
         TRY(lost_table(t, r->stream, r->partition));
         s = tables_table(t, r->stream);
     }
     struct state_part *p = &s->parts[r->partition];
     if (!state_sum_decode(data, r->len, &at, &sum) || r->count == 0 ||
         r->count > (r->len - at) / STATE_CHANGE_SIZE_MIN)
-        return damaged(h, "changes of state do not fit their run");
+        return apply_damaged(h, "changes of state do not fit their run");
     if (p->changed_lsn == h->lsn)
-        return damaged(h, "one commit changes a table's partition twice");
+        return apply_damaged(h, "one commit changes a table's partition twice");
     if (r->base != p->commits + 1 && !(lost && r->base > p->commits))
-        return damaged(h, "a table's partition misses changes");
+        return apply_damaged(h, "a table's partition misses changes");
     if (r->base != p->commits + 1)
         p->lost_lsn = t->lost_end != 0 ? t->lost_end : h->lsn;
     p->doubt_lsn = 0; /* it is known now */
@@ -355,7 +346,7 @@ int state_check_loaded(const struct tables *t, const struct frame_header *h) {
     bool ok = flush < h->lsn && (t->state.any || t->state.count == 0);
     for (uint32_t i = 0; i < t->state.run_count; i++)
         ok = ok && t->state.runs[i].flush_lsn <= flush;
-    return ok ? 0 : damaged(h, "a checkpoint's files of state hold later changes");
+    return ok ? 0 : apply_damaged(h, "a checkpoint's files of state hold later changes");
 }
 
 /* What the checkpoint says of a partition, and what was known of it before. */
