@@ -5,25 +5,19 @@
  */
 #include <assert.h>
 
-#include "pawl_state.h"
 #include "pipeline/catalog.h"
-#include "pipeline/processor.h"
 #include "pipeline/struct_size.h"
-
-#define CONFIG_FIRST STRUCT_END(pawl_table_config, ttl_ms)
-#define INFO_FIRST STRUCT_END(pawl_table_info, owner_name)
 
 /* Under the lock: commits one change of tables. */
 static int change(pawl *p, const struct table_entry *e) {
     struct pawl_tx *tx;
-    pawl_receipt receipt;
     int rc = tx_new(p, &tx);
     if (rc == 0) {
         tx->for_input = e->op == TABLE_CREATE;
         rc = tx_add_table(tx, e);
     }
     if (rc == 0)
-        rc = tx_commit_locked(tx, &receipt);
+        rc = tx_commit_locked(tx, NULL);
     tx_free(tx);
     return rc;
 }
@@ -55,7 +49,7 @@ static int check_fresh(const struct tables *t, const pawl_table_config *c, uint3
 
 int pawl_table_create(pawl *p, const pawl_table_config *given, uint32_t *id) {
     pawl_table_config c;
-    TRY(pawl_struct_take(&c, sizeof c, given, CONFIG_FIRST, "pawl_table_config"));
+    TRY(pawl_struct_take(&c, sizeof c, given, TABLE_CONFIG_FIRST, "pawl_table_config"));
     TRY(check_config(&c));
     TRY(catalog_enter(p));
     struct tables *t = &p->tables;
@@ -120,7 +114,7 @@ static int tell(pawl *p, const struct state_table *s, pawl_table_info *out) {
         fill(&p->tables, s, &own);
     engine_leave(p);
     return s == NULL ? PAWL_NOT_FOUND
-                     : pawl_struct_give(out, INFO_FIRST, &own, sizeof own, "pawl_table_info");
+                     : pawl_struct_give(out, TABLE_INFO_FIRST, &own, sizeof own, "pawl_table_info");
 }
 
 int pawl_table_find(pawl *p, const char *name, pawl_table_info *out) {

@@ -7,6 +7,7 @@
 #define PAWL_PIPELINE_STRUCT_SIZE_H
 
 #include "pawl.h"
+#include "pawl_state.h"
 
 #define STRUCT_END(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 #define OPTIONS_FIRST STRUCT_END(pawl_options, on_point_arg)
@@ -15,5 +16,7 @@
 #define CHECK_FIRST STRUCT_END(pawl_check, live)
 #define OUTSIDE_FIRST STRUCT_END(pawl_outside, mark_count)
 #define OUTSIDE_PLACE_FIRST STRUCT_END(pawl_outside_place, note)
+#define TABLE_CONFIG_FIRST STRUCT_END(pawl_table_config, ttl_ms)
+#define TABLE_INFO_FIRST STRUCT_END(pawl_table_info, owner_name)
 
 #endif
