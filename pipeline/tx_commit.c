@@ -372,16 +372,14 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         if (rc != 0)
             break;
         rc = check_and_assign(tx);
-        if (rc == WAL_WAIT) { /* for a flush of state; then everything is checked again */
-            rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
-            continue;
-        }
         if (rc < 0)
             break;
-        f.time_ns = p->io->ops->realtime(p->io);
-        rc = wal_append(&p->wal, &f, &lsn, &end);
-        rc = tx_wait(p, rc, wait_full);
-        if (rc == WAL_WAIT) {
+        if (rc == 0) {
+            f.time_ns = p->io->ops->realtime(p->io);
+            rc = wal_append(&p->wal, &f, &lsn, &end);
+            rc = tx_wait(p, rc, wait_full);
+        }
+        if (rc == WAL_WAIT) { /* it has waited: for a flush of state, or for room in the log */
             rc = p->wal.failed != 0 ? wal_error(&p->wal) : 0;
             continue;
         }
