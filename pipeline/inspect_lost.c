@@ -378,17 +378,14 @@ static void tell_name(struct judge *j, const char *kind, uint32_t id, const char
 }
 
 static void tell_table(struct judge *j, const struct state_table *s) {
-    char text[400];
-    struct frame_header none = {0};
     tell_name(j, "table", s->id, s->name);
     for (uint32_t i = 0; i < s->partitions; i++) {
         if (!state_lost(&s->parts[i]))
             continue;
-        snprintf(text, sizeof text,
-                 "table %s, partition %u: what it holds is lost, since changes of it were in "
-                 "commits that are lost; it can't be read until the table is deleted",
-                 s->name, i);
-        verify_tell(j->check, 0, 0, none.lsn, 0, "state-lost", "%s", text);
+        verify_tell(j->check, 0, 0, 0, 0, "state-lost",
+                    "table %s, partition %u: what it holds is lost, since changes of it were in "
+                    "commits that are lost; it can't be read until the table is deleted",
+                    s->name, i);
     }
 }
 

@@ -20,9 +20,9 @@ static void jump(uint32_t *next, uint64_t by) {
  * exact. */
 static void lose(struct tables *t, uint64_t lsn, uint64_t commits, uint64_t changes, bool exact) {
     if (!exact || commits != 0) {
-        uint64_t most = t->area_bytes / TABLE_ENTRY_SIZE;
-        jump(&t->ids.table, most > commits ? most : commits);
-        jump(&t->state.next_run, most > commits ? most : commits);
+        uint64_t most = t->area_bytes / TABLE_ENTRY_SIZE, ids = most > commits ? most : commits;
+        jump(&t->ids.table, ids);
+        jump(&t->state.next_run, ids);
         t->lost_end = lsn;
     }
     uint64_t most = t->area_bytes / CHANGE_SIZE_MIN;

@@ -18,8 +18,8 @@ struct state_part {
     uint64_t changed_lsn; /* of the newest one seen; 0: none was */
     /* What damage took (docs/format.md, section 9): */
     bool lost; /* changes are lost, and no file has them */
-    uint64_t
-        lost_lsn; /* 0, or changes below this are missing in the frames; a file may have them */
+    /* 0, or changes below this are missing in the frames; a file may have them */
+    uint64_t lost_lsn;
     /* 0, or as lost_lsn, but perhaps nothing is missing: the partition's next frame tells */
     uint64_t doubt_lsn;
 };
