@@ -231,7 +231,9 @@ static int take_prepared(struct seam *io, uint64_t index, uint64_t want, int *fi
     io->ops->close(io, *file);
     *file = -1;
     rc = wal_set_aside(io, index);
-    return rc < 0 ? fail_sys(rc, "rename", "", index * want) : 0;
+    char name[24];
+    segment_name(name, index, "seg");
+    return rc < 0 ? fail_sys(rc, "rename", name, index * want) : 0;
 }
 
 /* Other bytes may follow in the log that this one was copied from, and have come into other hands:

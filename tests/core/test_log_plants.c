@@ -206,6 +206,28 @@ static void other_files_are_set_aside(void **state) {
     }
 }
 
+/* No name is left to give such a file: it stays, and the error names it. */
+static void no_name_to_set_aside(void **state) {
+    char dir[] = "/tmp/test_log_plants.XXXXXX", log[60], command[300];
+    pawl *l;
+    pawl_error e = {0};
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(log, sizeof log, "%s/log", dir);
+    assert_int_equal(open_log(log, &l, &e), 0);
+    assert_int_equal(pawl_close(l), 0);
+    snprintf(command, sizeof command,
+             "cd %s && echo notes > 0000000000000001.seg && "
+             "seq -f aside-0000000000000001.%%.0f 0 999 | xargs touch",
+             log);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(open_log(log, &l, &e), PAWL_IO);
+    assert_non_null(strstr(e.message, "rename of 0000000000000001.seg failed"));
+    snprintf(command, sizeof command, "cd %s && grep -qx notes 0000000000000001.seg && rm -r %s",
+             log, dir);
+    assert_int_equal(system(command), 0);
+}
+
 /* Links on the way to the directory, and the directory itself. */
 static void links_on_the_way(void **state) {
     static const struct {
@@ -283,9 +305,10 @@ static void lock_is_private(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_name),       cmocka_unit_test(what_repair_keeps),
-        cmocka_unit_test(copies_are_kept),  cmocka_unit_test(other_files_are_set_aside),
-        cmocka_unit_test(links_on_the_way), cmocka_unit_test(lock_is_private),
+        cmocka_unit_test(every_name),           cmocka_unit_test(what_repair_keeps),
+        cmocka_unit_test(copies_are_kept),      cmocka_unit_test(other_files_are_set_aside),
+        cmocka_unit_test(no_name_to_set_aside), cmocka_unit_test(links_on_the_way),
+        cmocka_unit_test(lock_is_private),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
