@@ -242,8 +242,7 @@ static void note_copy(struct seam *io, const struct reading *g, struct recovered
     const struct seam_place *said = &g->header.place;
     struct seam_place is;
     uint32_t due = 0;
-    if ((g->header.features.ignore & FEATURE_PLACED) == 0 || io->ops->place == NULL ||
-        io->ops->place(io, g->file, &is) < 0)
+    if ((g->header.features.ignore & FEATURE_PLACED) == 0 || !seam_knows_place(io, g->file, &is))
         return;
     if (said->inode == 0 && said->born_ns == 0)
         due = 1;

@@ -313,7 +313,7 @@ static void turn_key(struct wal *w) {
 static struct seam_place place_of(struct wal *w) {
     struct seam_place place = {0};
     assert(w->tail == wal_base(w) && w->file >= 0); /* PAWL-2: the segment that begins */
-    bool known = w->io->ops->place != NULL && w->io->ops->place(w->io, w->file, &place) == 0;
+    bool known = seam_knows_place(w->io, w->file, &place);
     if (!known)
         w->features.ignore &= ~FEATURE_PLACED;
     else

@@ -285,7 +285,7 @@ int wal_create(struct seam *io, struct mem *m, const struct points *points, uint
         mem_free(m, head, len);
         return fail_sys(file, "create", tmp, 0);
     }
-    if (io->ops->place != NULL && io->ops->place(io, file, &sh.place) == 0)
+    if (seam_knows_place(io, file, &sh.place))
         sh.features.ignore |= FEATURE_PLACED;
     memset(head, 0, len);
     segment_encode(head, &sh);

@@ -170,6 +170,11 @@ struct seam {
     char note[128]; /* why this backend */
 };
 
+/* Which file it is. False: the backend or the system doesn't say. */
+static inline bool seam_knows_place(struct seam *s, int file, struct seam_place *out) {
+    return s->ops->place != NULL && s->ops->place(s, file, out) == 0;
+}
+
 /* Opens directory `dir`. With `create`, makes it (mode 0700) if it doesn't exist, and syncs its
  * parent. `backend` and `direct` are as in pawl_options: a forced one that isn't available is
  * -EOPNOTSUPP; AUTO falls back and writes the reason to `note`. Also -ENOTDIR, -ELOOP (a symbolic
