@@ -424,7 +424,7 @@ struct pawl_tx {
     int32_t state_files; /* by how many its changes of tables add to the files of state */
     /* what it changes in tables of keyed state; states from state_count to state_made only keep
      * their memory */
-    struct tx_state *states;
+    struct tx_state **states;
     uint32_t state_count, state_made, state_cap;
     uint64_t state_bytes;                   /* of the changes in the commit, at most */
     struct bytes state_value, state_before; /* values that were looked up */
@@ -466,7 +466,7 @@ struct pawl_producer {
 static inline uint32_t state_runs(const struct pawl_tx *tx) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < tx->state_count; i++)
-        n += tx->states[i].changed;
+        n += tx->states[i]->changed;
     return n;
 }
 #define TX_MANY_SIZE(cap) ((cap) * (sizeof(struct piece) + sizeof(struct run)))

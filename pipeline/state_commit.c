@@ -39,7 +39,7 @@ static uint32_t encode_changes(struct tx_state *st, struct bytes *out) {
 
 void state_build(struct pawl_tx *tx, struct tx_build *b) {
     for (uint32_t i = 0; i < tx->state_count; i++) {
-        struct tx_state *st = &tx->states[i];
+        struct tx_state *st = tx->states[i];
         if (!st->changed)
             continue;
         size_t at = b->rest->len;
@@ -69,7 +69,7 @@ int state_check(struct pawl_tx *tx) {
     if (state_due(p) && !p->state.busy)
         engine_ask_chores(p);
     for (uint32_t i = 0; i < tx->state_count; i++) {
-        struct tx_state *st = &tx->states[i];
+        struct tx_state *st = tx->states[i];
         if (!st->changed)
             continue;
         const struct state_table *t = tables_table(&p->tables, st->table);

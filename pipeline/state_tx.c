@@ -38,15 +38,17 @@ static void let_go(struct pawl_tx *tx, struct tx_state *st) {
 
 void state_tx_reset(struct pawl_tx *tx) {
     for (uint32_t i = 0; i < tx->state_count; i++)
-        let_go(tx, &tx->states[i]);
+        let_go(tx, tx->states[i]);
     tx->state_count = 0;
     tx->state_bytes = 0;
 }
 
 void state_tx_free(struct pawl_tx *tx) {
     state_tx_reset(tx);
-    for (uint32_t i = 0; i < tx->state_made; i++)
-        memtable_free(&tx->states[i].own);
+    for (uint32_t i = 0; i < tx->state_made; i++) {
+        memtable_free(&tx->states[i]->own);
+        mem_free(&tx->p->mem, tx->states[i], sizeof(struct tx_state));
+    }
     mem_free(&tx->p->mem, tx->states, tx->state_cap * sizeof *tx->states);
     tx->states = NULL;
     tx->state_made = tx->state_cap = 0;
@@ -57,7 +59,7 @@ void state_tx_free(struct pawl_tx *tx) {
 uint64_t state_tx_memory(const struct pawl_tx *tx) {
     uint64_t n = tx->state_cap * sizeof *tx->states + tx->state_value.cap + tx->state_before.cap;
     for (uint32_t i = 0; i < tx->state_made; i++)
-        n += memtable_bytes(&tx->states[i].own);
+        n += sizeof(struct tx_state) + memtable_bytes(&tx->states[i]->own);
     return n;
 }
 
@@ -94,8 +96,8 @@ static int look(struct pawl_tx *tx, struct tx_state *st, uint32_t owner) {
 
 static struct tx_state *find(struct pawl_tx *tx, uint32_t table, uint32_t partition) {
     for (uint32_t i = tx->state_count; i-- > 0;)
-        if (tx->states[i].table == table && tx->states[i].partition == partition)
-            return &tx->states[i];
+        if (tx->states[i]->table == table && tx->states[i]->partition == partition)
+            return tx->states[i];
     return NULL;
 }
 
@@ -104,12 +106,14 @@ static struct tx_state *find(struct pawl_tx *tx, uint32_t table, uint32_t partit
 static int touch_new(struct pawl_tx *tx, uint32_t table, uint32_t partition, uint32_t owner,
                      struct tx_state **out) {
     TRY(tx_grow(tx->p, (void **)&tx->states, tx->state_count, &tx->state_cap, sizeof *tx->states));
-    struct tx_state *st = &tx->states[tx->state_count];
-    if (tx->state_count == tx->state_made) {
-        *st = (struct tx_state){.part = NULL};
-        memtable_init(&st->own, &tx->p->mem, NULL);
-        tx->state_made++;
+    if (tx->state_count == tx->state_made) { /* each stays where it is: a scan may be open on it */
+        struct tx_state *made = mem_alloc(&tx->p->mem, sizeof *made);
+        if (made == NULL)
+            return fail(PAWL_MEMORY, "no memory for a transaction's state");
+        memtable_init(&made->own, &tx->p->mem, NULL);
+        tx->states[tx->state_made++] = made;
     }
+    struct tx_state *st = tx->states[tx->state_count];
     st->table = table;
     st->partition = partition;
     TRY(look(tx, st, owner));
@@ -124,8 +128,8 @@ static int touch_new(struct pawl_tx *tx, uint32_t table, uint32_t partition, uin
 /* How many partitions a table has, where the key decides which. */
 static int partitions_of(struct pawl_tx *tx, uint32_t table, uint32_t *n) {
     for (uint32_t i = tx->state_count; i-- > 0;)
-        if (tx->states[i].table == table) {
-            *n = tx->states[i].partitions;
+        if (tx->states[i]->table == table) {
+            *n = tx->states[i]->partitions;
             return 0;
         }
     TRY(engine_enter_writer(tx->p));

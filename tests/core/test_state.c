@@ -548,6 +548,36 @@ static void a_cursor_sees_its_moment(void **state) {
     assert_string_equal(look(f, f->table, "b"), "3");
 }
 
+/* Other tables are touched while a scan is under way. */
+static void a_scan_beside_other_tables(void **state) {
+    struct fixture *f = *state;
+    uint32_t tables[20];
+    for (uint32_t i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "table-%u", i);
+        tables[i] = make_table(f, name, 1, 0);
+    }
+    pawl_tx *tx = begin(f);
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    for (int i = 0; i < 20; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "k%02d", i);
+        put(tx, f->table, key, key);
+    }
+    assert_int_equal(pawl_tx_state_scan(tx, f->table, 0, NULL, &c), 0);
+    for (int i = 0; i < 20; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "k%02d", i);
+        assert_int_equal(pawl_state_next(c, &pair), 1);
+        assert_memory_equal(pair.key, key, 3);
+        put(tx, tables[i], "other", "v");
+    }
+    assert_int_equal(pawl_state_next(c, &pair), 0);
+    pawl_state_close(c);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+}
+
 static void ranges(void **state) {
     struct fixture *f = *state;
     static const char *const keys[] = {"a", "ab", "abc", "b", "b\xff", "b\xff\xff", "c"};
@@ -728,6 +758,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(random_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_table_of_the_same_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_scan_beside_other_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(ranges, setup, teardown),
         cmocka_unit_test_setup_teardown(many_keys_in_little_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reader_beside_the_writer, setup, teardown),
