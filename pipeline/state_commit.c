@@ -49,8 +49,9 @@ void state_build(struct pawl_tx *tx, struct tx_build *b) {
     }
 }
 
-/* Waits for a flush, as memory holds as much as it may. WAL_WAIT: check again. An error of the last
- * flush is the committer's too: else it would wait for ever. */
+/* Waits for a flush, as memory holds as much as it may. WAL_WAIT: check again; 0: there can be no
+ * flush now, so memory alone decides. An error of the last flush is the committer's too: else it
+ * would wait for ever. */
 static int wait_for_flush(pawl *p) {
     if (p->state.flush_error.code != 0)
         return fail_again(&p->state.flush_error);
@@ -64,8 +65,9 @@ static int wait_for_flush(pawl *p) {
 
 int state_check(struct pawl_tx *tx) {
     pawl *p = tx->p;
-    if (state_must_wait(p))
-        return wait_for_flush(p);
+    int rc = state_must_wait(p) ? wait_for_flush(p) : 0;
+    if (rc != 0)
+        return rc;
     if (state_due(p) && !p->state.busy)
         engine_ask_chores(p);
     for (uint32_t i = 0; i < tx->state_count; i++) {

@@ -259,6 +259,30 @@ static void each_call_fails_in_turn(void **state) {
     print_message("%llu calls, %llu lives\n", (unsigned long long)calls, (unsigned long long)lives);
 }
 
+/* Where memory is full and no flush is possible, a commit is judged as any other. */
+static void full_memory_hides_no_conflict(void **state) {
+    struct work *w = *state;
+    pawl *p;
+    pawl_tx *first, *second;
+    uint32_t table;
+    memset(&f, 0, sizeof f);
+    assert_int_equal(open_log(w->dir, &p), 0);
+    assert_int_equal(pawl_processor_register(p, "owner", NULL), 0);
+    pawl_table_config c = PAWL_TABLE_CONFIG_INIT;
+    c.name = "t", c.owner = "owner", c.partitions = 1;
+    assert_int_equal(pawl_table_create(p, &c, &table), 0);
+    assert_int_equal(pawl_begin(p, &first), 0);
+    assert_int_equal(pawl_begin(p, &second), 0);
+    assert_int_equal(pawl_tx_state_put(first, table, 0, "a", 1, "1", 1), 0);
+    assert_int_equal(pawl_tx_state_put(second, table, 0, "a", 1, "2", 1), 0);
+    assert_int_equal(pawl_commit(first, NULL), 0);
+    atomic_store(&p->store.active_bytes, UINT64_MAX / 2);
+    p->state.error.code = PAWL_IO; /* no chore */
+    assert_int_equal(pawl_commit(second, NULL), PAWL_BUSY);
+    p->state.error.code = 0;
+    assert_int_equal(pawl_close(p), 0);
+}
+
 static int setup(void **state) {
     struct work *w = calloc(1, sizeof *w);
     if (w == NULL)
@@ -278,6 +302,7 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(full_memory_hides_no_conflict, setup, teardown),
         cmocka_unit_test_setup_teardown(each_call_fails_in_turn, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
