@@ -340,6 +340,7 @@ int pawl_open(const char *dir, const pawl_options *o, pawl **out, pawl_error *er
 /* Makes everything durable, then appends the record that says so. */
 static int close_writer(pawl *p) {
     pthread_mutex_lock(&p->mutex);
+    state_close(p);
     int rc = engine_wait_durable(p, p->wal.tail);
     while (rc == 0 && p->wal.state == WAL_BEGINNING)
         engine_wait(p);

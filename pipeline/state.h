@@ -31,6 +31,7 @@ struct state_handle {
     bool runs_stale;   /* the log names other runs than those that are open */
     bool flushing;     /* a flush or merge of this handle is being named */
     bool busy;         /* a thread flushes or merges */
+    bool closed;       /* the handle is being closed: no flush or merge begins any more */
     bool frozen;       /* the store has frozen generations, up to the frame at frozen_lsn */
     uint64_t frozen_lsn;
     uint32_t last_run;         /* the highest id that this handle has made a file for */
@@ -101,6 +102,8 @@ uint32_t state_idents(const struct pawl *p, struct run_ident *out);
 PAWL_CHECKED int state_open_runs(struct pawl *p);
 
 /* -- state_chores.c */
+/* Under the lock, released inside: ends flushes and merges, before the log's closing mark. */
+void state_close(struct pawl *p);
 /* Under the lock, released inside: flushes or merges, if that is due. True if it did something. */
 bool state_chore(struct pawl *p);
 /* Under the lock: is a flush due? */

@@ -108,6 +108,7 @@ static int commit_runs(pawl *p, const struct run_ident *added, const uint32_t *r
     else if (rc == 0 && removed_count == 0)
         rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_FLUSHED, .a = added->flush_lsn});
     pawl_receipt receipt;
+    assert(!p->state.closed); /* PAWL-7: nothing comes after the closing mark */
     p->state.flushing = true;
     if (rc == 0)
         rc = tx_append(tx, &receipt, false);
@@ -279,7 +280,7 @@ static void note_result(pawl *p, bool flushed, int rc) {
 }
 
 bool state_chore(pawl *p) {
-    if (!p->store.begun || p->read_only || p->state.busy || p->wal.failed != 0 ||
+    if (!p->store.begun || p->read_only || p->state.busy || p->state.closed || p->wal.failed != 0 ||
         p->state.error.code != 0 || p->wal.state != WAL_RUNNING)
         return false;
     bool due = state_due(p), late = p->state.retry_ns != 0 && engine_now(p) < p->state.retry_ns;
@@ -303,11 +304,21 @@ bool state_chore(pawl *p) {
     return rc >= 0;
 }
 
+/* Under the lock, released inside. */
+static void wait_until_idle(pawl *p) {
+    while (p->state.busy)
+        engine_wait_until(p, UINT64_MAX);
+}
+
+void state_close(pawl *p) {
+    wait_until_idle(p);
+    p->state.closed = true;
+}
+
 int pawl_state_flush(pawl *p) {
     TRY(engine_enter_writer(p));
     int rc = 0;
-    while (p->state.busy)
-        engine_wait_until(p, UINT64_MAX);
+    wait_until_idle(p);
     if (p->state.error.code != 0)
         rc = fail_again(&p->state.error);
     else if (p->tables.state.any && (p->state.frozen || atomic_load(&p->store.active_bytes) != 0)) {

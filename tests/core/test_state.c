@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keyed state: it is where the position is, whatever ends the process, and the same whether it is
  * in memory, in a run, or in several. A plain list of pairs is the model. */
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -506,6 +508,50 @@ static void random_changes(void **state) {
     compare(f, &m, false);
 }
 
+/* ---- closing while a run is being written */
+
+static struct { atomic_bool flushed, closing; } at_close;
+
+/* The flush goes on only once closing has begun. */
+static void on_point(void *arg, const char *name) {
+    (void)arg;
+    if (strcmp(name, "close-begun") == 0)
+        atomic_store(&at_close.closing, true);
+    if (strcmp(name, "state-flushed") != 0)
+        return;
+    atomic_store(&at_close.flushed, true);
+    while (!atomic_load(&at_close.closing))
+        sched_yield();
+    for (int i = 0; i < 2000; i++) /* for the mark, which must not come before the flush */
+        sched_yield();
+}
+
+static void a_close_waits_for_the_flush(void **state) {
+    struct fixture *f = *state;
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.memory_cap = 4 * MIB;
+    f->options.on_point = on_point;
+    open_log(f);
+    for (unsigned n = 0; !atomic_load(&at_close.flushed); n++) {
+        static char value[2000];
+        char key[16];
+        snprintf(key, sizeof key, "k%u", n);
+        pawl_tx *tx = begin(f);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, key, strlen(key), value, sizeof value),
+                         0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.on_point = NULL;
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
+    assert_int_equal(c.clean, 1);
+    open_log(f);
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    assert_int_equal(st.clean, 1);
+}
+
 /* ---- tables that go, cursors that stay */
 
 static void a_new_table_of_the_same_name(void **state) {
@@ -756,6 +802,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(at_most_once_has_no_state, setup, teardown),
         cmocka_unit_test_setup_teardown(another_ones_table, setup, teardown),
         cmocka_unit_test_setup_teardown(random_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_close_waits_for_the_flush, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_table_of_the_same_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scan_beside_other_tables, setup, teardown),

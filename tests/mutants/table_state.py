@@ -105,4 +105,6 @@ MUTANTS = [
     ("read-before-it-is-durable", "PAWL-1", "pipeline/state_read.c",
      "    int rc = lsn < p->wal.durable ? 0 : engine_wait_durable(p, p->wal.tail);",
      "    int rc = 0;"),
+    ("close-during-a-flush", "PAWL-7", "pipeline/state_chores.c",
+     "    wait_until_idle(p);\n    p->state.closed = true;", "    p->state.closed = true;"),
 ]
