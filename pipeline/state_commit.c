@@ -135,9 +135,14 @@ int state_apply_hook(void *ctx, const struct state_table *table, uint32_t partit
                      const uint8_t *data, uint32_t len) {
     pawl *p = ctx;
     p->state.last_lsn = lsn > p->state.last_lsn ? lsn : p->state.last_lsn;
-    return p->state.error.code != 0
-               ? 0
-               : state_apply_part(p, table->id, partition, lsn, data, len, false);
+    if (p->state.error.code != 0)
+        return 0;
+    int rc = state_apply_part(p, table->id, partition, lsn, data, len, false);
+    if (rc < 0 && p->read_only) { /* its streams can still be read: PAWL-16 */
+        state_broken(p);
+        return 0;
+    }
+    return rc;
 }
 
 void state_gone_hook(void *ctx, const struct state_table *table) {

@@ -10,42 +10,42 @@
 
 /* ---- a handle that only reads */
 
-/* Without the lock: a read-only handle keeps changes in memory only once somebody asks for state.
- * What the log has said since the last flush is read here; what it says from now on is applied as
- * it is shown. */
-static int follow_begin(pawl *p) {
-    for (;;) {
-        pthread_mutex_lock(&p->mutex);
-        while (p->state.beginning)
-            engine_wait_until(p, UINT64_MAX);
-        if (p->state.following) {
-            engine_leave(p);
-            return 0;
-        }
-        p->state.beginning = true;
-        int rc = p->store.begun ? 0 : state_init(p, p->header.log_id);
-        uint64_t flush_lsn = p->tables.state.flush_lsn, end = p->follow.shown;
-        engine_leave(p);
-        if (rc == 0 && p->tables.state.any)
-            rc = state_read_older(p, flush_lsn, end);
-        pthread_mutex_lock(&p->mutex);
-        p->state.beginning = false;
-        p->state.runs_stale = true;
-        /* segments may have gone because the writer has flushed meanwhile: then its newer flush is
-         * known soon */
-        bool again = rc < 0 && p->tables.state.flush_lsn != flush_lsn;
-        p->state.following = rc == 0;
-        if (rc < 0)
-            p->tables.state.hook = NULL;
-        engine_progress(p);
-        engine_leave(p);
-        if (!again)
-            return rc;
-        pthread_mutex_lock(&p->mutex);
-        rc = follow_refresh(p);
-        engine_leave(p);
-        TRY(rc);
+/* Under the lock, released inside: reads what the log has said since the last flush. The writer may
+ * flush and drop segments meanwhile; a look for new frames then shows the newer flush, and the caller
+ * tries again. */
+static int read_since_flush(pawl *p) {
+    uint64_t flush_lsn = p->tables.state.flush_lsn, end = p->follow.shown;
+    bool any = p->tables.state.any;
+    engine_leave(p);
+    int rc = any ? state_read_older(p, flush_lsn, end) : 0;
+    pthread_mutex_lock(&p->mutex);
+    if (rc == 0) {
+        p->state.following = p->state.runs_stale = true;
+        return 0;
     }
+    pawl_error e;
+    fail_copy(&e);
+    rc = follow_refresh(p);
+    return rc < 0 || p->tables.state.flush_lsn != flush_lsn ? rc : fail_again(&e);
+}
+
+/* Without the lock: a read-only handle keeps changes in memory only once somebody asks for state.
+ * From state_init() on, what is shown is applied too. */
+static int follow_begin(pawl *p) {
+    int rc = 0;
+    pthread_mutex_lock(&p->mutex);
+    while (p->state.beginning)
+        engine_wait_until(p, UINT64_MAX);
+    if (!p->state.following) {
+        p->state.beginning = true;
+        rc = p->store.begun ? 0 : state_init(p, p->header.log_id);
+        while (rc >= 0 && !p->state.following)
+            rc = read_since_flush(p);
+        p->state.beginning = false;
+        engine_progress(p);
+    }
+    engine_leave(p);
+    return rc < 0 ? rc : 0;
 }
 
 /* Opens the runs that the log names now. A writer that merges may remove one before it is opened

@@ -721,6 +721,65 @@ static void a_reader_beside_the_writer(void **state) {
     assert_int_equal(pawl_close(reader.log), 0);
 }
 
+/* The writer flushes, and drops segments, between the reader's opening and its first look. */
+static void a_reader_that_begins_late(void **state) {
+    struct fixture *f = *state, reader = *f;
+    static char value[60000];
+    put_one(f, "a", "1");
+    put_one(f, "w", "1");
+    reader.options.flags = PAWL_OPEN_READ;
+    open_log(&reader);
+    for (int i = 0; i < 60; i++) { /* several segments */
+        pawl_tx *tx = begin(f);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, "big", 3, value, sizeof value), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    assert_int_equal(pawl_state_flush(f->log), 1);
+    put_one(f, "b", "2");
+    pawl_retention all = {.bytes = 1};
+    assert_int_equal(pawl_retention_set(f->log, &all), 0);
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_true(pawl_retention_apply(f->log) >= 0);
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    assert_true(st.first_segment > 0);
+    assert_string_equal(look(&reader, f->table, "a"), "1");
+    assert_string_equal(look(&reader, f->table, "b"), "2");
+    assert_int_equal(pawl_close(reader.log), 0);
+}
+
+/* Its streams can be read all the same. */
+static void a_reader_with_little_memory(void **state) {
+    struct fixture *f = *state, reader;
+    static char value[100000];
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.memory_cap = 256 * MIB;
+    open_log(f);
+    reader = *f;
+    put_one(f, "a", "1");
+    put_one(f, "w", "1");
+    reader.options.flags = PAWL_OPEN_READ;
+    reader.options.memory_cap = 4 * MIB;
+    open_log(&reader);
+    assert_string_equal(look(&reader, f->table, "a"), "1");
+    for (int i = 0; i < 60; i++) { /* more than the reader may have */
+        char key[8];
+        snprintf(key, sizeof key, "k%d", i);
+        pawl_tx *tx = begin(f);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, key, strlen(key), value, sizeof value),
+                         0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    feed(f, 0, 10, 3);
+    put_one(f, "w", "2");
+    pawl_bounds b;
+    assert_int_equal(pawl_partition_bounds(reader.log, f->in, 0, &b), 0);
+    assert_int_equal(b.durable, 10);
+    char want[16];
+    snprintf(want, sizeof want, "error %d", PAWL_MEMORY);
+    assert_string_equal(look(&reader, f->table, "a"), want);
+    assert_int_equal(pawl_close(reader.log), 0);
+}
+
 /* What becomes of a run file while the log is closed: the log opens, its streams are whole, and
  * state says what is wrong instead of something else. */
 static void a_run_that_is_not_there(void **state) {
@@ -809,6 +868,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(ranges, setup, teardown),
         cmocka_unit_test_setup_teardown(many_keys_in_little_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reader_beside_the_writer, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reader_that_begins_late, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reader_with_little_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_run_that_is_not_there, setup, teardown),
         cmocka_unit_test_setup_teardown(files_that_no_commit_names, setup, teardown),
     };
