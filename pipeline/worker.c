@@ -298,13 +298,28 @@ static bool wants_worker(const struct pawl_processor *proc) {
     return proc->config.failed != NULL && proc->config.committed_input != 0;
 }
 
-/* Gives each task a worker. Returns the number of workers. */
+/* Under the lock: tasks of one processor that read the same partition of several streams change the
+ * same partition of its tables, so one worker runs them. The earlier one of these, or NULL. */
+static const struct task *same_state(const pawl *p, uint32_t i) {
+    const struct task *t = &p->tasks[i];
+    if (t->processor->config.input_count == 1 || tables_owned(&p->tables, t->processor->id) == NULL)
+        return NULL;
+    for (; i > 0 && p->tasks[i - 1].processor == t->processor; i--)
+        if (p->tasks[i - 1].partition == t->partition)
+            return &p->tasks[i - 1];
+    return NULL;
+}
+
+/* Under the lock: gives each task a worker. Returns the number of workers. */
 static uint32_t share_out(pawl *p, uint32_t threads) {
     uint32_t shared = threads == 0 ? 1 : threads, next = 0, own = shared;
     const struct pawl_processor *last = NULL;
     for (uint32_t i = 0; i < p->task_count; i++) {
         struct task *t = &p->tasks[i];
-        if (wants_worker(t->processor)) {
+        const struct task *same = same_state(p, i);
+        if (same != NULL) {
+            t->worker = same->worker;
+        } else if (wants_worker(t->processor)) {
             own += t->processor != last; /* the tasks of a processor come together */
             t->worker = own - 1;
         } else {
@@ -342,7 +357,9 @@ static void announce(struct run_control *run, uint32_t workers) {
 
 int workers_run(struct run_control *run, uint32_t threads) {
     int rc = 0;
+    pthread_mutex_lock(&run->p->mutex);
     run->worker_count = share_out(run->p, threads);
+    engine_leave(run->p);
     announce(run, run->worker_count);
     if (threads == 0 && run->worker_count == 1) {
         struct worker own = {.run = run, .number = 0};

@@ -350,6 +350,30 @@ static void counters_are_where_the_position_is(void **state) {
     check_counts(f, 701);
 }
 
+/* Both streams' records change the same pairs, and two workers run the processor. */
+static void two_inputs_share_a_table(void **state) {
+    struct fixture *f = *state;
+    uint32_t inputs[2] = {f->in, 0};
+    assert_int_equal(pawl_stream_create(f->log, "in-2", 1, &inputs[1]), 0);
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    c.name = "counter";
+    c.inputs = inputs;
+    c.input_count = 2;
+    c.process = count_words;
+    c.arg = f;
+    c.batch_max = 7;
+    pawl_processor *p;
+    assert_int_equal(pawl_processor_add(f->log, &c, &p), 0);
+    feed(f, 0, 3000, 1);
+    f->in = inputs[1];
+    feed(f, 0, 3000, 1);
+    assert_int_equal(pawl_run(f->log, 2, PAWL_RUN_UNTIL_IDLE), 0);
+    int64_t sum = 0;
+    size_t len;
+    assert_int_equal(pawl_table_get(f->log, f->table, 0, "word-0", 6, &sum, sizeof sum, &len), 1);
+    assert_int_equal(sum, 6000);
+}
+
 /* Whoever ends the process, between any two commits. */
 static void a_killed_process(void **state) {
     struct fixture *f = *state;
@@ -857,6 +881,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_is_read_is_durable, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(counters_are_where_the_position_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(two_inputs_share_a_table, setup, teardown),
         cmocka_unit_test_setup_teardown(a_killed_process, setup, teardown),
         cmocka_unit_test_setup_teardown(at_most_once_has_no_state, setup, teardown),
         cmocka_unit_test_setup_teardown(another_ones_table, setup, teardown),
