@@ -4,10 +4,10 @@
  *
  * It is in libpawl, as pawl.h is, whose conventions hold here too. A table belongs to a processor.
  * Whatever the processor's callback changes in it is committed in one frame with the batch's
- * outputs and position (exactly once and at least once: with its position), and comes back with
- * them after a crash. A table may be larger than memory: what is in the log is its write-ahead log,
- * and what doesn't fit into memory lies in files beside it, *runs*, which the handle writes and
- * merges by itself.
+ * outputs and position, and comes back with them after a crash. (At least once: with the outputs; a
+ * crash before the position is committed repeats both. At most once: there is no state.) A table
+ * may be larger than memory: what is in the log is its write-ahead log, and what doesn't fit into
+ * memory lies in files beside it, *runs*, which the handle writes and merges by itself.
  *
  *     // once: the processor's name, then its table
  *     pawl_processor_register(log, "counter", NULL);
@@ -181,9 +181,9 @@ PAWL_API PAWL_CHECKED int pawl_state_delete_range(pawl_context *ctx, uint32_t ta
 /* ---------------------------------------------------------------- state in a transaction */
 
 /* The same in a transaction of pawl_begin(), for a partition that the caller names (PAWL_ANY: that
- * of the key; not for a scan), whoever owns the table. pawl_commit() refuses the transaction with
- * BUSY if another one has changed the same partition of a table since this one first touched it:
- * abort it, and begin again.
+ * of the key; not for a scan), whoever owns the table. Close a scan before the transaction ends.
+ * pawl_commit() answers BUSY, and the transaction is gone, if another one has changed the same
+ * partition of a table since this one first touched it: begin again.
  * Errors: as in a callback. */
 PAWL_API PAWL_CHECKED int pawl_tx_state_get(pawl_tx *tx, uint32_t table, uint32_t partition,
                                             const void *key, size_t key_len, const void **value,

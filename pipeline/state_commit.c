@@ -82,7 +82,7 @@ int state_check(struct pawl_tx *tx) {
         if (part->changed_lsn != st->base_lsn)
             return fail(PAWL_BUSY,
                         "another transaction has changed partition %u of table %s since this one "
-                        "first touched it: abort, and begin again",
+                        "first touched it: begin again",
                         st->partition, t->name);
         if (state_lost(part))
             return fail(PAWL_LOST, "damage has taken changes of partition %u of table %s",
