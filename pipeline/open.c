@@ -210,7 +210,7 @@ static int open_writer(pawl *p, const pawl_options *o) {
     struct log_extent x; /* the index needs the segment size before the first frame */
     TRY(find_or_create(p, o, &x));
     tables_init(&p->tables, &p->mem, x.newest.segment_size);
-    TRY(state_init(p, x.newest.log_id));
+    TRY(state_init(p));
     int rc = replay_log(p->io, &p->mem, REPLAY_WRITE, &x, &r, &out);
     if (rc < 0)
         return rc;

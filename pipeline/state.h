@@ -25,17 +25,16 @@ struct tx_build;
 
 /* Of a handle; guarded by its lock. */
 struct state_handle {
-    uint64_t size;     /* (constant) bytes in memory from which on a flush is due */
-    pawl_error error;  /* why state can't be used until the log is opened again; code 0: it can */
-    uint64_t last_lsn; /* of the newest commit applied that changes state */
-    bool runs_stale;   /* the log names other runs than those that are open */
-    bool flushing;     /* a flush or merge of this handle is being named */
-    bool busy;         /* a thread flushes or merges */
-    bool closed;       /* the handle is being closed: no flush or merge begins any more */
-    bool frozen;       /* the store has frozen generations, up to the frame at frozen_lsn */
-    uint64_t frozen_lsn;
-    uint32_t last_run;         /* the highest id that this handle has made a file for */
-    uint64_t retry_ns;         /* no flush or merge before this time; 0: at once */
+    uint64_t size;       /* (constant) bytes in memory from which on a flush is due */
+    pawl_error error;    /* why state can't be used until the log is opened again; code 0: it can */
+    uint64_t last_lsn;   /* of the newest commit applied that changes state */
+    bool runs_stale;     /* the log names other runs than those that are open */
+    bool flushing;       /* a flush or merge of this handle is being named */
+    bool busy;           /* a thread flushes or merges */
+    bool closed;         /* the handle is being closed: no flush or merge begins any more */
+    uint64_t frozen_lsn; /* the frozen generations have changes up to this frame */
+    uint32_t last_run;   /* the highest id that this handle has made a file for */
+    uint64_t retry_ns;   /* no flush or merge before this time; 0: at once */
     pawl_error flush_error;    /* of the last flush; code 0: it went well */
     bool beginning, following; /* of a read-only handle: state_read.c */
 };
@@ -88,7 +87,7 @@ void state_applied(struct pawl *p, uint64_t lsn);
 void state_broken(struct pawl *p);
 
 /* -- state_open.c */
-PAWL_CHECKED int state_init(struct pawl *p, const uint8_t log_id[16]);
+PAWL_CHECKED int state_init(struct pawl *p);
 void state_free(struct pawl *p);
 /* Without the lock: the changes in frames after `flush_lsn` and before `end`. */
 PAWL_CHECKED int state_read_older(struct pawl *p, uint64_t flush_lsn, uint64_t end);

@@ -27,7 +27,7 @@ bool state_due(const pawl *p) {
     if (!t->any)
         return false;
     if (atomic_load_explicit(&p->store.active_bytes, memory_order_relaxed) > p->state.size ||
-        p->state.frozen)
+        p->store.has_frozen)
         return true;
     /* what opening would have to read */
     return p->wal.last.lsn > t->flush_lsn && p->wal.tail - t->flush_lsn > replay_max(p) / 4 * 3;
@@ -35,7 +35,7 @@ bool state_due(const pawl *p) {
 
 bool state_must_wait(pawl *p) {
     /* while a flush is under way, as much again may come */
-    uint64_t most = p->state.size * (p->state.frozen ? 1u : 2u);
+    uint64_t most = p->state.size * (p->store.has_frozen ? 1u : 2u);
     return atomic_load_explicit(&p->store.active_bytes, memory_order_relaxed) > most;
 }
 
@@ -174,12 +174,11 @@ static int publish(pawl *p, const struct run_ident *added, const uint32_t *remov
 /* ---- flush */
 
 static int flush(pawl *p) {
-    if (!p->state.frozen) {
+    if (!p->store.has_frozen) {
         /* the last frame that can hold a change of what is frozen here */
         p->state.frozen_lsn =
             p->wal.last.lsn > p->state.last_lsn ? p->wal.last.lsn : p->state.last_lsn;
         store_freeze(&p->store);
-        p->state.frozen = true;
     }
     struct run_ident ident = ident_of(p, 0, p->state.frozen_lsn);
     struct run_summary sum = {0};
@@ -199,7 +198,6 @@ static int flush(pawl *p) {
     TRY(rc);
     TRY(publish(p, &ident, NULL, 0, false));
     store_flushed(&p->store);
-    p->state.frozen = false;
     return rc;
 }
 
@@ -320,7 +318,8 @@ int pawl_state_flush(pawl *p) {
     wait_until_idle(p);
     if (p->state.error.code != 0)
         rc = fail_again(&p->state.error);
-    else if (p->tables.state.any && (p->state.frozen || atomic_load(&p->store.active_bytes) != 0)) {
+    else if (p->tables.state.any &&
+             (p->store.has_frozen || atomic_load(&p->store.active_bytes) != 0)) {
         p->state.busy = true;
         rc = flush(p);
         p->state.busy = false;

@@ -17,13 +17,13 @@
 
 #define CACHE_MIN (64u * 1024u)
 
-int state_init(pawl *p, const uint8_t log_id[16]) {
+int state_init(pawl *p) {
     uint64_t cache = p->mem.cap != 0 ? p->mem.cap / 16 : 2u * MIB;
     p->state.size = p->mem.cap != 0 ? p->mem.cap / 10 : 4u * MIB;
     p->tables.state.hook = state_apply_hook;
     p->tables.state.gone = state_gone_hook;
     p->tables.state.ctx = p;
-    return store_init(&p->store, p->io, &p->mem, log_id, cache > CACHE_MIN ? cache : CACHE_MIN);
+    return store_init(&p->store, p->io, &p->mem, cache > CACHE_MIN ? cache : CACHE_MIN);
 }
 
 void state_free(pawl *p) {
@@ -194,7 +194,6 @@ int state_recover(pawl *p, uint64_t newest) {
     int rc = state_read_older(p, p->tables.state.flush_lsn, newest * p->header.segment_size);
     if (rc == 0)
         rc = state_open_runs(p);
-    p->state.frozen = p->store.has_frozen;
     if (rc == PAWL_MEMORY) /* with more of it the log can be opened */
         return rc;
     if (rc < 0)

@@ -38,7 +38,7 @@ static int follow_begin(pawl *p) {
         engine_wait_until(p, UINT64_MAX);
     if (!p->state.following) {
         p->state.beginning = true;
-        rc = p->store.begun ? 0 : state_init(p, p->header.log_id);
+        rc = p->store.begun ? 0 : state_init(p);
         while (rc >= 0 && !p->state.following)
             rc = read_since_flush(p);
         p->state.beginning = false;

@@ -91,10 +91,8 @@ void store_drop_table(struct store *s, uint32_t table) {
 
 /* ---- the store */
 
-int store_init(struct store *s, struct seam *io, struct mem *mem, const uint8_t log_id[16],
-               uint64_t cache_bytes) {
+int store_init(struct store *s, struct seam *io, struct mem *mem, uint64_t cache_bytes) {
     *s = (struct store){.io = io, .mem = mem, .cache_bytes = cache_bytes};
-    memcpy(s->log_id, log_id, sizeof s->log_id);
     if (pthread_mutex_init(&s->mutex, NULL) != 0)
         return fail(PAWL_MEMORY, "cannot make a lock");
     s->begun = true;

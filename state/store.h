@@ -66,7 +66,6 @@ struct store_run {
 struct store {
     struct seam *io;
     struct mem *mem;
-    uint8_t log_id[16];
     struct run_cache *_Atomic cache; /* NULL before the first run: a log without state has none */
     uint64_t cache_bytes;
     pthread_mutex_t mutex;
@@ -79,7 +78,7 @@ struct store {
 };
 
 PAWL_CHECKED int store_init(struct store *s, struct seam *io, struct mem *mem,
-                            const uint8_t log_id[16], uint64_t cache_bytes);
+                            uint64_t cache_bytes);
 void store_free(struct store *s);
 
 /* The partition, made if it isn't there; NULL: no memory. The caller gives it back. */
@@ -149,8 +148,6 @@ PAWL_CHECKED int store_merge(struct store *s, const uint32_t *ids, uint32_t coun
 /* These are the live runs now, newest first. Opens those that aren't open yet: without the owner's
  * lock, if any of them may not be. Those that go stay open for cursors that use them. */
 PAWL_CHECKED int store_runs_are(struct store *s, const struct run_ident *idents, uint32_t count);
-/* Are these, newest first, the live runs now? */
-bool store_runs_match(struct store *s, const struct run_ident *idents, uint32_t count);
 /* The live runs, for as long as the caller uses them. */
 struct store_live *store_live_take(struct store *s);
 void store_live_release(struct store *s, struct store_live *live);

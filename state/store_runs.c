@@ -94,12 +94,3 @@ int store_runs_are(struct store *s, const struct run_ident *idents, uint32_t cou
     store_live_release(s, old);
     return 0;
 }
-
-bool store_runs_match(struct store *s, const struct run_ident *idents, uint32_t count) {
-    struct store_live *live = store_live_take(s);
-    bool same = (live != NULL ? live->count : 0) == count;
-    for (uint32_t i = 0; same && i < count; i++)
-        same = live->runs[i]->ident.run_id == idents[i].run_id;
-    store_live_release(s, live);
-    return same;
-}
