@@ -171,7 +171,33 @@ static int publish(pawl *p, const struct run_ident *added, const uint32_t *remov
     return fail_again(&e);
 }
 
-/* ---- flush */
+/* ---- flush and merge */
+
+/* What becomes a run: runs, newest first, or, if there are none, the frozen generations. */
+struct job {
+    uint32_t ids[STATE_RUNS_MAX], count;
+    bool drops; /* no older run is there: deletes go */
+};
+
+/* Under the lock, released inside: writes the run, whose length and hash are set. 1: done, 0: there
+ * was nothing to write. */
+static int write_run(pawl *p, const struct job *j, struct run_ident *ident) {
+    struct run_summary sum = {0};
+    struct kept kept;
+    TRY(kept_make(p, &kept));
+    p->state.last_run = ident->run_id;
+    engine_leave(p);
+    int rc = j->count == 0
+                 ? store_flush(&p->store, ident, j->drops, is_kept, &kept, &sum)
+                 : store_merge(&p->store, j->ids, j->count, ident, j->drops, is_kept, &kept, &sum);
+    mem_free(kept.mem, kept.ids, kept.count * sizeof *kept.ids);
+    ident->length = sum.length;
+    ident->header_hash = sum.header_hash;
+    if (rc == 1)
+        point(&p->points, j->count == 0 ? "state-flushed" : "state-merged");
+    pthread_mutex_lock(&p->mutex);
+    return rc;
+}
 
 static int flush(pawl *p) {
     if (!p->store.has_frozen) {
@@ -180,44 +206,29 @@ static int flush(pawl *p) {
             p->wal.last.lsn > p->state.last_lsn ? p->wal.last.lsn : p->state.last_lsn;
         store_freeze(&p->store);
     }
+    struct job j = {.count = 0, .drops = p->tables.state.run_count == 0};
     struct run_ident ident = ident_of(p, 0, p->state.frozen_lsn);
-    struct run_summary sum = {0};
-    struct kept kept;
-    bool first = p->tables.state.run_count == 0;
-    TRY(kept_make(p, &kept));
-    p->state.last_run = ident.run_id;
-    engine_leave(p);
-    int rc = store_flush(&p->store, &ident, first, is_kept, &kept, &sum);
-    mem_free(kept.mem, kept.ids, kept.count * sizeof *kept.ids);
-    if (rc == 1) {
-        ident.length = sum.length;
-        ident.header_hash = sum.header_hash;
-        point(&p->points, "state-flushed");
-    }
-    pthread_mutex_lock(&p->mutex);
+    int rc = write_run(p, &j, &ident);
     TRY(rc);
     TRY(publish(p, &ident, NULL, 0, false));
     store_flushed(&p->store);
     return rc;
 }
 
-/* ---- merge */
-
 /* What the pairs of all tables take in runs, at most. */
 static uint64_t live_bytes(const struct state_tables *t) {
     uint64_t pairs = 0, bytes = 0;
     for (uint32_t i = 0; i < t->count; i++)
         for (uint32_t k = 0; k < t->tables[i]->partitions; k++) {
-            pairs += t->tables[i]->parts[k].sum.pairs;
-            bytes += t->tables[i]->parts[k].sum.bytes +
-                     STORE_PREFIX_SIZE * t->tables[i]->parts[k].sum.pairs;
+            const struct state_sum *sum = &t->tables[i]->parts[k].sum;
+            pairs += sum->pairs;
+            bytes += sum->bytes + STORE_PREFIX_SIZE * sum->pairs;
         }
     return policy_live_bytes(pairs, bytes);
 }
 
-/* Under the lock: which runs to merge now; their number, 0: none. */
-static uint32_t choose(const pawl *p, uint32_t *ids, uint32_t *level, uint64_t *flush_lsn,
-                       bool *oldest) {
+/* Under the lock: should runs be merged now? Then *j says which, and *ident what they become. */
+static bool choose(const pawl *p, struct job *j, struct run_ident *ident) {
     struct run_ident idents[STATE_RUNS_MAX];
     struct policy_run runs[STATE_RUNS_MAX];
     uint32_t n = state_idents(p, idents);
@@ -228,37 +239,22 @@ static uint32_t choose(const pawl *p, uint32_t *ids, uint32_t *level, uint64_t *
                                    .runs_max = POLICY_RUNS_MAX};
     struct policy_merge m = policy_decide(runs, n, &limits);
     if (m.why == POLICY_NOTHING)
-        return 0;
+        return false;
+    j->count = m.count;
+    j->drops = m.drops;
     for (uint32_t i = 0; i < m.count; i++)
-        ids[i] = idents[m.first + i].run_id;
-    *level = m.level;
-    *flush_lsn = idents[m.first].flush_lsn; /* the newest of them */
-    *oldest = m.drops;
-    return m.count;
+        j->ids[i] = idents[m.first + i].run_id;
+    *ident = ident_of(p, m.level, idents[m.first].flush_lsn); /* of the newest of them */
+    return true;
 }
 
-static int merge(pawl *p, const uint32_t *ids, uint32_t count, uint32_t level, uint64_t flush_lsn,
-                 bool oldest) {
-    struct run_ident ident = ident_of(p, level, flush_lsn);
-    struct run_summary sum = {0};
-    struct kept kept;
-    TRY(kept_make(p, &kept));
-    p->state.last_run = ident.run_id;
-    engine_leave(p);
-    int rc = store_merge(&p->store, ids, count, &ident, oldest, is_kept, &kept, &sum);
-    mem_free(kept.mem, kept.ids, kept.count * sizeof *kept.ids);
-    if (rc == 1) {
-        ident.length = sum.length;
-        ident.header_hash = sum.header_hash;
-        point(&p->points, "state-merged");
-    }
-    pthread_mutex_lock(&p->mutex);
-    TRY(rc);
-    TRY(publish(p, &ident, ids, count, true));
+static int merge(pawl *p, const struct job *j, struct run_ident *ident) {
+    TRY(write_run(p, j, ident));
+    TRY(publish(p, ident, j->ids, j->count, true));
     assert(p->wal.failed == 0); /* PAWL-8: the merge is durable before its inputs go */
     engine_leave(p);
-    for (uint32_t i = 0; i < count; i++)
-        remove_file(p, ids[i]);
+    for (uint32_t i = 0; i < j->count; i++)
+        remove_file(p, j->ids[i]);
     pthread_mutex_lock(&p->mutex);
     return 1;
 }
@@ -283,16 +279,13 @@ bool state_chore(pawl *p) {
     bool due = state_due(p), late = p->state.retry_ns != 0 && engine_now(p) < p->state.retry_ns;
     if (late && (!due || p->state.flush_error.code != 0)) /* a failed merge delays no flush */
         return false;
-    uint32_t ids[STATE_RUNS_MAX], level = 0, count = 0;
-    uint64_t flush_lsn = 0;
-    bool oldest = false;
-    if (!due)
-        count = choose(p, ids, &level, &flush_lsn, &oldest);
-    if (!due && count == 0)
+    struct job j;
+    struct run_ident ident;
+    if (!due && (p->tables.state.run_count == 0 || !choose(p, &j, &ident)))
         return false;
     p->state.busy = true;
     p->state.retry_ns = 0;
-    int rc = due ? flush(p) : merge(p, ids, count, level, flush_lsn, oldest);
+    int rc = due ? flush(p) : merge(p, &j, &ident);
     p->state.busy = false;
     note_result(p, due, rc);
     if (rc >= 0)
