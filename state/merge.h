@@ -80,5 +80,6 @@ struct merge_memtable {
     bool stands;
 };
 extern const struct merge_ops merge_memtable_ops; /* source: a struct merge_memtable */
+extern const struct merge_ops merge_run_ops;      /* source: a struct run_cursor */
 
 #endif

@@ -9,20 +9,14 @@
 #include "state/store.h"
 #include "wal/error.h"
 
-/* A memory table as a source of a merge. */
+/* A memory table that others may change meanwhile, as a source of a merge. */
 struct mem_source {
+    struct merge_memtable table;
     pthread_mutex_t *lock; /* NULL: nobody else uses the table */
     struct store_gen *gen; /* NULL: a transaction's own table */
-    struct memtable_cursor cursor;
-    struct bytes copy; /* key and value of `pair` */
+    struct bytes copy;     /* key and value of `pair` */
     struct state_pair pair;
     bool stands;
-};
-
-/* A run as a source, with whole store keys. */
-struct run_source {
-    struct run_cursor *cursor; /* NULL: not opened yet */
-    struct run_file *file;
 };
 
 struct store_cursor {
@@ -31,7 +25,7 @@ struct store_cursor {
     struct store_live *live;
     struct mem_source mem[3]; /* own, active, frozen */
     uint32_t mem_count;
-    struct run_source *runs;
+    struct run_cursor **runs; /* some may be NULL: not opened */
     uint32_t run_count;
     struct merge *merge;
     struct store_range range;
@@ -40,22 +34,6 @@ struct store_cursor {
 };
 
 /* ---- memory tables */
-
-static int hold(struct mem_source *s, const struct mem_entry *e) {
-    s->stands = false;
-    if (e == NULL)
-        return 0;
-    s->copy.len = 0;
-    if (!bytes_put(&s->copy, e->bytes, (size_t)e->key_len + e->value_len)) {
-        s->copy.failed = false;
-        return fail(PAWL_MEMORY, "no memory for a pair of %u bytes", e->key_len + e->value_len);
-    }
-    mem_entry_pair(e, &s->pair);
-    s->pair.key = s->copy.data;
-    s->pair.value = s->copy.data + e->key_len;
-    s->stands = true;
-    return 1;
-}
 
 static void lock(struct mem_source *s) {
     if (s->lock != NULL)
@@ -67,81 +45,61 @@ static void unlock(struct mem_source *s) {
         pthread_mutex_unlock(s->lock);
 }
 
-static int mem_seek_ge(void *ctx, const void *key, uint32_t len) {
-    struct mem_source *s = ctx;
-    lock(s);
-    int rc =
-        hold(s, len == 0 ? memtable_first(&s->cursor) : memtable_seek_ge(&s->cursor, key, len));
+/* After a step, which answered `rc`: copies the pair, and lets the table go. */
+static int stepped(struct mem_source *s, int rc) {
+    s->stands = false;
+    if (rc == 1) {
+        const struct state_pair *p = merge_memtable_ops.pair(&s->table);
+        s->copy.len = 0;
+        s->stands = bytes_put(&s->copy, p->key, p->key_len) &&
+                    (p->value_len == 0 || bytes_put(&s->copy, p->value, p->value_len));
+        s->pair = *p;
+    }
     unlock(s);
-    return rc;
+    if (rc != 1)
+        return rc;
+    if (!s->stands) {
+        s->copy.failed = false;
+        return fail(PAWL_MEMORY, "no memory for a pair of %u bytes",
+                    s->pair.key_len + s->pair.value_len);
+    }
+    s->pair.key = s->copy.data;
+    s->pair.value = s->copy.data + s->pair.key_len;
+    return 1;
 }
 
-static int mem_seek_le(void *ctx, const void *key, uint32_t len) {
-    struct mem_source *s = ctx;
+static int mem_seek_ge(void *source, const void *key, uint32_t len) {
+    struct mem_source *s = source;
     lock(s);
-    int rc = hold(s, memtable_seek_le(&s->cursor, key, len));
-    unlock(s);
-    return rc;
+    return stepped(s, merge_memtable_ops.seek_ge(&s->table, key, len));
 }
 
-static int mem_next(void *ctx) {
-    struct mem_source *s = ctx;
+static int mem_seek_le(void *source, const void *key, uint32_t len) {
+    struct mem_source *s = source;
     lock(s);
-    int rc = hold(s, memtable_next(&s->cursor));
-    unlock(s);
-    return rc;
+    return stepped(s, merge_memtable_ops.seek_le(&s->table, key, len));
 }
 
-static int mem_prev(void *ctx) {
-    struct mem_source *s = ctx;
+static int mem_next(void *source) {
+    struct mem_source *s = source;
     lock(s);
-    int rc = hold(s, memtable_prev(&s->cursor));
-    unlock(s);
-    return rc;
+    return stepped(s, merge_memtable_ops.next(&s->table));
 }
 
-static const struct state_pair *mem_pair(const void *ctx) {
-    const struct mem_source *s = ctx;
+static int mem_prev(void *source) {
+    struct mem_source *s = source;
+    lock(s);
+    return stepped(s, merge_memtable_ops.prev(&s->table));
+}
+
+static const struct state_pair *mem_pair(const void *source) {
+    const struct mem_source *s = source;
     return s->stands ? &s->pair : NULL;
 }
 
 /* Others may change the table between two steps; the copy of the pair stays. */
 static const struct merge_ops mem_ops = {mem_seek_ge, mem_seek_le, mem_next,
                                          mem_prev,    mem_pair,    NULL};
-
-/* ---- runs */
-
-static int opened(struct run_source *s) {
-    return s->cursor != NULL ? 0 : run_cursor_open(s->file, 0, &s->cursor);
-}
-
-static int run_seek_ge(void *ctx, const void *key, uint32_t len) {
-    struct run_source *s = ctx;
-    TRY(opened(s));
-    return run_cursor_seek_ge(s->cursor, key, len);
-}
-
-static int run_seek_le(void *ctx, const void *key, uint32_t len) {
-    struct run_source *s = ctx;
-    TRY(opened(s));
-    return run_cursor_seek_le(s->cursor, key, len);
-}
-
-static int run_next(void *ctx) {
-    return run_cursor_next(((struct run_source *)ctx)->cursor);
-}
-
-static int run_prev(void *ctx) {
-    return run_cursor_prev(((struct run_source *)ctx)->cursor);
-}
-
-static const struct state_pair *run_pair(const void *ctx) {
-    const struct run_source *s = ctx;
-    return s->cursor != NULL ? run_cursor_pair(s->cursor) : NULL;
-}
-
-static const struct merge_ops run_ops = {run_seek_ge, run_seek_le, run_next,
-                                         run_prev,    run_pair,    NULL};
 
 /* ---- the cursor */
 
@@ -153,7 +111,7 @@ static void add_table(struct store_cursor *c, struct store_gen *gen, struct memt
     bytes_init(&s->copy, c->store->mem);
     if (gen != NULL)
         atomic_fetch_add_explicit(&gen->refs, 1, memory_order_relaxed);
-    memtable_cursor_open(&s->cursor, table, c->range.at_lsn);
+    memtable_cursor_open(&s->table.cursor, table, c->range.at_lsn);
 }
 
 int store_cursor_take(struct store *s, struct store_part *part, const struct store_range *range,
@@ -168,7 +126,7 @@ int store_cursor_take(struct store *s, struct store_part *part, const struct sto
     atomic_fetch_add_explicit(&part->refs, 1, memory_order_relaxed);
     if (own != NULL) {
         add_table(c, NULL, own, NULL);
-        c->mem[0].cursor.lsn = MEMTABLE_NEWEST;
+        c->mem[0].table.cursor.lsn = MEMTABLE_NEWEST;
     }
     pthread_mutex_lock(&part->lock);
     if (part->active != NULL)
@@ -181,20 +139,22 @@ int store_cursor_take(struct store *s, struct store_part *part, const struct sto
     return 0;
 }
 
+/* After an error it may be tried again. */
 static int begin(struct store_cursor *c) {
     struct merge_source sources[3 + STORE_RUNS_MAX];
     uint32_t n = 0, runs = c->live != NULL ? c->live->count : 0;
     for (; n < c->mem_count; n++)
         sources[n] = (struct merge_source){&mem_ops, &c->mem[n], true};
-    if (runs != 0) {
-        c->runs = mem_alloc(c->store->mem, runs * sizeof *c->runs);
+    if (runs != 0 && c->runs == NULL) {
+        c->runs = mem_alloc(c->store->mem, runs * sizeof(struct run_cursor *));
         if (c->runs == NULL)
             return fail(PAWL_MEMORY, "no memory for a scan of %u runs", runs);
         c->run_count = runs;
     }
     for (uint32_t i = 0; i < runs; i++, n++) {
-        c->runs[i].file = c->live->runs[i]->file;
-        sources[n] = (struct merge_source){&run_ops, &c->runs[i], false};
+        if (c->runs[i] == NULL)
+            TRY(run_cursor_open(c->live->runs[i]->file, 0, &c->runs[i]));
+        sources[n] = (struct merge_source){&merge_run_ops, c->runs[i], false};
     }
     struct merge_options o = {.prefix = c->prefix,
                               .prefix_len = STORE_PREFIX_SIZE,
@@ -223,15 +183,15 @@ void store_cursor_close(struct store_cursor *c) {
     for (uint32_t i = 0; i < c->mem_count; i++) {
         struct mem_source *m = &c->mem[i];
         lock(m);
-        memtable_cursor_close(&m->cursor);
+        memtable_cursor_close(&m->table.cursor);
         unlock(m);
         bytes_free(&m->copy);
         store_gen_release(m->gen);
     }
     for (uint32_t i = 0; i < c->run_count; i++)
-        run_cursor_close(c->runs[i].cursor);
+        run_cursor_close(c->runs[i]);
     if (c->runs != NULL)
-        mem_free(s->mem, c->runs, c->run_count * sizeof *c->runs);
+        mem_free(s->mem, c->runs, c->run_count * sizeof(struct run_cursor *));
     store_live_release(s, c->live);
     store_part_release(s, c->part);
     mem_free(s->mem, c, sizeof *c);

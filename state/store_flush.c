@@ -191,33 +191,6 @@ int store_flush(struct store *s, const struct run_ident *ident, bool drop_delete
 
 /* ---- merging */
 
-struct merge_input {
-    struct run_cursor *cursor;
-};
-
-static int input_seek_ge(void *ctx, const void *key, uint32_t len) {
-    return run_cursor_seek_ge(((struct merge_input *)ctx)->cursor, key, len);
-}
-
-static int input_seek_le(void *ctx, const void *key, uint32_t len) {
-    return run_cursor_seek_le(((struct merge_input *)ctx)->cursor, key, len);
-}
-
-static int input_next(void *ctx) {
-    return run_cursor_next(((struct merge_input *)ctx)->cursor);
-}
-
-static int input_prev(void *ctx) {
-    return run_cursor_prev(((struct merge_input *)ctx)->cursor);
-}
-
-static const struct state_pair *input_pair(const void *ctx) {
-    return run_cursor_pair(((const struct merge_input *)ctx)->cursor);
-}
-
-static const struct merge_ops input_ops = {input_seek_ge, input_seek_le, input_next,
-                                           input_prev,    input_pair,    NULL};
-
 static uint32_t table_of(const struct state_pair *pair) {
     uint32_t table = 0;
     for (int i = 0; i < 4; i++)
@@ -245,7 +218,7 @@ static int merge_all(struct merge *m, struct output *o, store_keep_fn keep, void
 int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const struct run_ident *ident,
                 bool drop_deletes, store_keep_fn keep, void *ctx, struct run_summary *out) {
     struct output o = {.store = s, .ident = ident, .drop_deletes = drop_deletes};
-    struct merge_input inputs[STORE_RUNS_MAX] = {{NULL}};
+    struct run_cursor *inputs[STORE_RUNS_MAX] = {NULL};
     struct merge_source sources[STORE_RUNS_MAX];
     struct merge_options options = {.tombstones = true};
     struct store_live *live = store_live_take(s);
@@ -257,8 +230,8 @@ int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const stru
     for (uint32_t i = 0; live != NULL && i < live->count && rc == 0 && n < count; i++) {
         if (live->runs[i]->ident.run_id != ids[n])
             continue;
-        rc = run_cursor_open(live->runs[i]->file, flags, &inputs[n].cursor);
-        sources[n] = (struct merge_source){&input_ops, &inputs[n], false};
+        rc = run_cursor_open(live->runs[i]->file, flags, &inputs[n]);
+        sources[n] = (struct merge_source){&merge_run_ops, inputs[n], false};
         n++;
     }
     assert(rc < 0 || n == count); /* they are live, and newest first */
@@ -268,7 +241,7 @@ int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const stru
         rc = merge_all(m, &o, keep, ctx);
     merge_close(m);
     for (uint32_t i = 0; i < n; i++)
-        run_cursor_close(inputs[i].cursor);
+        run_cursor_close(inputs[i]);
     store_live_release(s, live);
     return complete(&o, rc, out);
 }
