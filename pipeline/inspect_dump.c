@@ -77,7 +77,7 @@ static void describe_state(struct text *t, const struct run *r, const uint8_t *d
     if (state_sum_decode(data, r->len, &at, &s))
         say(t, "    commit %llu of the partition: %llu pairs, %llu bytes, digest %016llx%016llx\n",
             (unsigned long long)r->base, (unsigned long long)s.pairs, (unsigned long long)s.bytes,
-            (unsigned long long)s.digest.hi, (unsigned long long)s.digest.lo);
+            (unsigned long long)s.high, (unsigned long long)s.low);
 }
 
 static void describe_entries(struct text *t, const struct run *r, const uint8_t *data) {

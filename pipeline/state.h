@@ -49,7 +49,7 @@ struct tx_state {
      * digest; the digest then follows the transaction's changes. A commit is refused if the
      * partition was changed meanwhile. */
     uint64_t base_lsn;
-    struct state_digest digest;
+    struct state_sum sum;
     uint64_t bytes; /* of its changes in a commit, at most */
     bool changed;
 };

@@ -10,16 +10,11 @@
 
 #define FLUSH_LOOK_NS 100000000u
 
-static struct state_sum sum_of(const struct state_digest *d) {
-    return (struct state_sum){{d->low, d->high}, d->pairs, d->bytes};
-}
-
 /* One run: the partition's sum after the commit, then the changes in ascending order. */
 static uint32_t encode_changes(struct tx_state *st, struct bytes *out) {
     uint8_t sum_bytes[STATE_SUM_SIZE];
-    struct state_sum sum = sum_of(&st->digest);
     uint32_t n = 0;
-    state_sum_encode(sum_bytes, &sum);
+    state_sum_encode(sum_bytes, &st->sum);
     bytes_put(out, sum_bytes, sizeof sum_bytes);
     struct memtable_cursor c;
     memtable_cursor_open(&c, &st->own, MEMTABLE_NEWEST);

@@ -11,8 +11,8 @@
 /* ---- a handle that only reads */
 
 /* Under the lock, released inside: reads what the log has said since the last flush. The writer may
- * flush and drop segments meanwhile; a look for new frames then shows the newer flush, and the caller
- * tries again. */
+ * flush and drop segments meanwhile; a look for new frames then shows the newer flush, and the
+ * caller tries again. */
 static int read_since_flush(pawl *p) {
     uint64_t flush_lsn = p->tables.state.flush_lsn, end = p->follow.shown;
     bool any = p->tables.state.any;
@@ -176,8 +176,8 @@ int pawl_table_get_digest(pawl *p, uint32_t table, uint32_t partition, pawl_tabl
         rc = choose(p, table, &partition, NULL, 0);
     if (rc == 0) {
         const struct state_part *part = &tables_table(&p->tables, table)->parts[partition];
-        *out = (pawl_table_digest){part->sum.digest.lo, part->sum.digest.hi, part->sum.pairs,
-                                   part->sum.bytes, part->changed_lsn};
+        *out = (pawl_table_digest){part->sum.low, part->sum.high, part->sum.pairs, part->sum.bytes,
+                                   part->changed_lsn};
     }
     engine_leave(p);
     return engine_answer(p, rc);

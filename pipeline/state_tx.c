@@ -87,8 +87,7 @@ static int look(struct pawl_tx *tx, struct tx_state *st, uint32_t owner) {
         st->partitions = t->partitions;
         st->flags = t->flags;
         st->base_lsn = part->changed_lsn;
-        st->digest = (struct state_digest){part->sum.digest.lo, part->sum.digest.hi,
-                                           part->sum.pairs, part->sum.bytes};
+        st->sum = part->sum;
     }
     engine_leave(p);
     return rc;
@@ -219,11 +218,11 @@ static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, const voi
     TRY(there);
     if (op == STATE_DELETE && there == 0)
         return 0; /* nothing changes */
-    struct state_digest d = st->digest;
+    struct state_sum sum = st->sum;
     if (there == 1)
-        digest_subtract(&d, key, key_len, before, before_len);
+        digest_subtract(&sum, key, key_len, before, before_len);
     if (op == STATE_PUT)
-        digest_add(&d, key, key_len, value, value_len);
+        digest_add(&sum, key, key_len, value, value_len);
     TRY(memtable_put(&st->own, key, key_len, op, 0, value, value_len, 0));
     if (!own) {
         st->bytes += CHANGE_HEAD_MAX + key_len;
@@ -235,7 +234,7 @@ static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, const voi
     }
     st->bytes += value_len;
     tx->state_bytes += value_len;
-    st->digest = d;
+    st->sum = sum;
     st->changed = true;
     return there;
 }

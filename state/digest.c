@@ -37,7 +37,7 @@ static struct sum hash_pair(const void *key, size_t key_len, const void *value, 
     return (struct sum){h.low64, h.high64};
 }
 
-void digest_add(struct state_digest *d, const void *key, size_t key_len, const void *value,
+void digest_add(struct state_sum *d, const void *key, size_t key_len, const void *value,
                 size_t value_len) {
     struct sum h = hash_pair(key, key_len, value, value_len);
     d->low += h.low;
@@ -46,7 +46,7 @@ void digest_add(struct state_digest *d, const void *key, size_t key_len, const v
     d->bytes += key_len + value_len;
 }
 
-void digest_subtract(struct state_digest *d, const void *key, size_t key_len, const void *value,
+void digest_subtract(struct state_sum *d, const void *key, size_t key_len, const void *value,
                      size_t value_len) {
     struct sum h = hash_pair(key, key_len, value, value_len);
     d->high -= h.high + (d->low < h.low);
@@ -55,13 +55,13 @@ void digest_subtract(struct state_digest *d, const void *key, size_t key_len, co
     d->bytes -= key_len + value_len;
 }
 
-void digest_join(struct state_digest *d, const struct state_digest *other) {
+void digest_join(struct state_sum *d, const struct state_sum *other) {
     d->low += other->low;
     d->high += other->high + (d->low < other->low);
     d->pairs += other->pairs;
     d->bytes += other->bytes;
 }
 
-bool digest_equal(const struct state_digest *a, const struct state_digest *b) {
+bool digest_equal(const struct state_sum *a, const struct state_sum *b) {
     return a->low == b->low && a->high == b->high && a->pairs == b->pairs && a->bytes == b->bytes;
 }

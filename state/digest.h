@@ -11,20 +11,15 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
-struct state_digest { /* all zero: of an empty table partition */
-    uint64_t low, high;
-    uint64_t pairs; /* live ones */
-    uint64_t bytes; /* of their keys and values */
-};
+#include "wal/format.h"
 
-void digest_add(struct state_digest *d, const void *key, size_t key_len, const void *value,
+void digest_add(struct state_sum *d, const void *key, size_t key_len, const void *value,
                 size_t value_len);
 /* Takes back what digest_add() added. */
-void digest_subtract(struct state_digest *d, const void *key, size_t key_len, const void *value,
+void digest_subtract(struct state_sum *d, const void *key, size_t key_len, const void *value,
                      size_t value_len);
-void digest_join(struct state_digest *d, const struct state_digest *other); /* adds all of it */
-bool digest_equal(const struct state_digest *a, const struct state_digest *b);
+void digest_join(struct state_sum *d, const struct state_sum *other); /* adds all of it */
+bool digest_equal(const struct state_sum *a, const struct state_sum *b);
 
 #endif

@@ -585,13 +585,10 @@ struct table_entry {
     uint64_t a, b;    /* of RUN_ADDED and FLUSHED: the flush LSN; of RUN_ADDED: bytes of the file */
     const char *name; /* not terminated when decoded */
 };
-/* The sum, modulo 2^128, of the hashes of all pairs of a table partition. */
-struct table_digest {
-    uint64_t lo, hi;
-};
-/* What a table partition holds after a commit: in a STATE run, and in C_DIGESTS. */
+/* What a table partition holds after a commit: in a STATE run, and in C_DIGESTS. All zero: nothing.
+ * How it is computed: state/digest.h. */
 struct state_sum {
-    struct table_digest digest;
+    uint64_t low, high;    /* the sum, modulo 2^128, of the hashes of all pairs */
     uint64_t pairs, bytes; /* live ones; of their keys and values */
 };
 enum state_flags { STATE_DELETED = 1, STATE_EXPIRES = 2 };

@@ -42,7 +42,7 @@ static void vectors_of_the_oracle(void **state) {
     (void)state;
     fill();
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
-        struct state_digest d = {0};
+        struct state_sum d = {0};
         print_message("%s\n", vectors[i].label);
         digest_add(&d, key, vectors[i].key_len, value, vectors[i].value_len);
         assert_int_equal(d.low, vectors[i].low);
@@ -55,8 +55,8 @@ static void vectors_of_the_oracle(void **state) {
 static void any_order(void **state) {
     (void)state;
     fill();
-    const struct state_digest none = {0};
-    struct state_digest up = {0}, down = {0}, low = {0}, high = {0};
+    const struct state_sum none = {0};
+    struct state_sum up = {0}, down = {0}, low = {0}, high = {0};
     for (size_t i = 0; i < 1000; i++) {
         digest_add(&up, &key[i], 8, &value[i], i);
         digest_add(i < 300 ? &low : &high, &key[i], 8, &value[i], i);
@@ -78,7 +78,7 @@ static void any_order(void **state) {
 static void each_part_counts(void **state) {
     (void)state;
     fill();
-    struct state_digest a = {0}, b = {0}, twice = {0};
+    struct state_sum a = {0}, b = {0}, twice = {0};
     digest_add(&a, key, 8, key + 8, 8);
     digest_add(&b, key, 9, key + 9, 7);
     assert_false(digest_equal(&a, &b));
@@ -89,11 +89,11 @@ static void each_part_counts(void **state) {
         uint8_t text[16];
         memcpy(text, key, 16);
         text[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        struct state_digest c = {0};
+        struct state_sum c = {0};
         digest_add(&c, text, 8, text + 8, 8);
         assert_true(c.low != a.low && c.high != a.high);
     }
-    struct state_digest d = a;
+    struct state_sum d = a;
     d.pairs++;
     assert_false(digest_equal(&a, &d));
 }

@@ -82,7 +82,7 @@ MUTANTS = [
      "memtable_cursor_open(&s->table.cursor, table, c->range.at_lsn);",
      "memtable_cursor_open(&s->table.cursor, table, MEMTABLE_NEWEST);"),
     ("digest-not-updated", "PAWL-13", "pipeline/state_tx.c",
-     "        digest_subtract(&d, key, key_len, before, before_len);", "        (void)before;"),
+     "        digest_subtract(&sum, key, key_len, before, before_len);", "        (void)before;"),
     ("changed-meanwhile-unnoticed", "PAWL-3", "pipeline/state_commit.c",
      "if (part->changed_lsn != st->base_lsn)", "if (part->changed_lsn < st->base_lsn)"),
     ("aborted-changes-stay", "PAWL-3", "pipeline/state_tx.c",
