@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keyed state: it is where the position is, whatever ends the process, and the same whether it is
  * in memory, in a run, or in several. A plain list of pairs is the model. */
-#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,116 +15,9 @@
 
 #include <cmocka.h>
 
-#include "pawl.h"
-#include "pawl_state.h"
-#include "tests/support/own_log.h"
+#include "tests/support/state_log.h"
 
-#define MIB (1024u * 1024u)
 #define KEYS 300
-
-struct fixture {
-    char dir[64];
-    pawl_options options;
-    pawl *log;
-    uint32_t in, out; /* streams of one partition */
-    uint32_t table;
-};
-
-static void open_log(struct fixture *f) {
-    must_open(f->dir, &f->options, &f->log);
-}
-
-static void reopen(struct fixture *f) {
-    assert_int_equal(pawl_close(f->log), 0);
-    open_log(f);
-}
-
-static uint32_t make_table(struct fixture *f, const char *name, uint32_t partitions,
-                           uint32_t flags) {
-    pawl_table_config c = PAWL_TABLE_CONFIG_INIT;
-    uint32_t id = 0;
-    c.name = name;
-    c.owner = "counter";
-    c.partitions = partitions;
-    c.flags = flags;
-    assert_int_equal(pawl_table_create(f->log, &c, &id), 0);
-    return id;
-}
-
-static int setup(void **state) {
-    struct fixture *f = calloc(1, sizeof *f);
-    if (f == NULL)
-        return -1;
-    if (test_dir_make(f->dir, "/tmp/test_state") != 0)
-        return -1;
-    f->options = small_segments();
-    *state = f;
-    open_log(f);
-    assert_int_equal(pawl_stream_create(f->log, "in", 1, &f->in), 0);
-    assert_int_equal(pawl_stream_create(f->log, "out", 1, &f->out), 0);
-    assert_int_equal(pawl_processor_register(f->log, "counter", NULL), 0);
-    f->table = make_table(f, "counts", 1, 0);
-    return 0;
-}
-
-static int teardown(void **state) {
-    struct fixture *f = *state;
-    int rc = f->log != NULL ? pawl_close(f->log) : 0;
-    if (test_dir_remove(f->dir) != 0)
-        rc = -1;
-    free(f);
-    return rc;
-}
-
-/* ---- small helpers */
-
-static pawl_tx *begin(struct fixture *f) {
-    pawl_tx *tx;
-    assert_int_equal(pawl_begin(f->log, &tx), 0);
-    return tx;
-}
-
-static void put(pawl_tx *tx, uint32_t table, const char *key, const char *value) {
-    assert_int_equal(pawl_tx_state_put(tx, table, PAWL_ANY, key, strlen(key), value, strlen(value)),
-                     0);
-}
-
-static void put_one(struct fixture *f, const char *key, const char *value) {
-    pawl_tx *tx = begin(f);
-    put(tx, f->table, key, value);
-    assert_int_equal(pawl_commit(tx, NULL), 0);
-}
-
-/* The value of a key as a text; "-": there is none. */
-static const char *look(struct fixture *f, uint32_t table, const char *key) {
-    static char value[256];
-    size_t len = 0;
-    int rc =
-        pawl_table_get(f->log, table, PAWL_ANY, key, strlen(key), value, sizeof value - 1, &len);
-    if (rc < 0) {
-        pawl_error e;
-        pawl_last_error(&e);
-        snprintf(value, sizeof value, "error %d", rc);
-        return value;
-    }
-    if (rc == 0)
-        return "-";
-    value[len] = 0;
-    return value;
-}
-
-static const char *look_in(pawl_tx *tx, uint32_t table, const char *key) {
-    static char text[256];
-    const void *value;
-    size_t len;
-    int rc = pawl_tx_state_get(tx, table, PAWL_ANY, key, strlen(key), &value, &len);
-    assert_true(rc >= 0);
-    if (rc == 0)
-        return "-";
-    memcpy(text, value, len);
-    text[len] = 0;
-    return text;
-}
 
 /* ---- one commit */
 
@@ -255,83 +146,6 @@ static void what_is_refused(void **state) {
 
 /* ---- a processor */
 
-static int count_words(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
-    struct fixture *f = arg;
-    for (size_t i = 0; i < count; i++) {
-        int64_t sum;
-        char text[64];
-        int rc = pawl_state_add(ctx, f->table, records[i].value, records[i].value_len, 1, &sum);
-        if (rc < 0)
-            return rc;
-        int n = snprintf(text, sizeof text, "%.*s=%lld", (int)records[i].value_len,
-                         (const char *)records[i].value, (long long)sum);
-        pawl_record r = {.value = text, .value_len = (uint32_t)n};
-        rc = pawl_emit(ctx, f->out, 0, &r);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-static void add_counter(struct fixture *f, uint32_t batch_max, int guarantee) {
-    pawl_processor_config c = PAWL_PROCESSOR_INIT;
-    c.name = "counter";
-    c.inputs = &f->in;
-    c.input_count = 1;
-    c.process = count_words;
-    c.arg = f;
-    c.batch_max = batch_max;
-    c.guarantee = guarantee;
-    pawl_processor *p;
-    assert_int_equal(pawl_processor_add(f->log, &c, &p), 0);
-}
-
-static void feed(struct fixture *f, unsigned from, unsigned to, unsigned different) {
-    pawl_tx *tx = begin(f);
-    for (unsigned i = from; i < to; i++) {
-        char word[32];
-        int n = snprintf(word, sizeof word, "word-%u", i * 7919u % different);
-        pawl_record r = {.value = word, .value_len = (uint32_t)n};
-        assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
-    }
-    assert_int_equal(pawl_commit(tx, NULL), 0);
-}
-
-/* The counters are those of the input that the processor has consumed. */
-static void check_counts(struct fixture *f, unsigned different) {
-    uint64_t at = 0;
-    unsigned *want = calloc(different, sizeof *want), seen = 0;
-    assert_non_null(want);
-    if (pawl_position_get(f->log, "counter", f->in, 0, &at) != 0)
-        at = 0;
-    for (unsigned i = 0; i < at; i++)
-        want[i * 7919u % different]++;
-    pawl_state_cursor *c;
-    pawl_state_pair pair;
-    assert_int_equal(pawl_table_scan(f->log, f->table, 0, NULL, &c), 0);
-    int rc;
-    while ((rc = pawl_state_next(c, &pair)) == 1) {
-        unsigned word = (unsigned)strtoul((const char *)pair.key + 5, NULL, 10);
-        int64_t value;
-        char key[32];
-        snprintf(key, sizeof key, "%.*s", (int)pair.key_len, (const char *)pair.key);
-        word = (unsigned)strtoul(key + 5, NULL, 10);
-        assert_true(word < different && pair.value_len == sizeof value);
-        memcpy(&value, pair.value, sizeof value);
-        assert_int_equal(value, want[word]);
-        want[word] = 0;
-        seen++;
-    }
-    assert_int_equal(rc, 0);
-    pawl_state_close(c);
-    for (unsigned i = 0; i < different; i++)
-        assert_int_equal(want[i], 0); /* none is missing */
-    pawl_table_digest d;
-    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &d), 0);
-    assert_int_equal(d.pairs, seen);
-    free(want);
-}
-
 static void counters_are_where_the_position_is(void **state) {
     struct fixture *f = *state;
     add_counter(f, 100, PAWL_EXACTLY_ONCE);
@@ -374,39 +188,39 @@ static void two_inputs_share_a_table(void **state) {
     assert_int_equal(sum, 6000);
 }
 
+/* A process that counts until it is killed. */
+static void count_for_ever(struct fixture *f) {
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    pawl_processor *p;
+    c.name = "counter";
+    c.inputs = &f->in;
+    c.input_count = 1;
+    c.process = count_words;
+    c.arg = f;
+    c.batch_max = 17;
+    if (pawl_open(f->dir, &f->options, &f->log, NULL) == 0 &&
+        pawl_processor_add(f->log, &c, &p) == 0 && pawl_run(f->log, 0, 0) == 0)
+        _exit(0);
+    _exit(1);
+}
+
 /* Whoever ends the process, between any two commits. */
 static void a_killed_process(void **state) {
     struct fixture *f = *state;
-    feed(f, 0, 3000, 211);
+    for (unsigned i = 0; i < 20; i++)
+        feed(f, i * 3000, (i + 1) * 3000, 211);
     assert_int_equal(pawl_close(f->log), 0);
     f->log = NULL;
     for (int round = 0; round < 6; round++) {
         pid_t pid = fork();
-        if (pid == 0) {
-            pawl_error e;
-            if (pawl_open(f->dir, &f->options, &f->log, &e) != 0)
-                _exit(1);
-            pawl_processor_config c = PAWL_PROCESSOR_INIT;
-            c.name = "counter";
-            c.inputs = &f->in;
-            c.input_count = 1;
-            c.process = count_words;
-            c.arg = f;
-            c.batch_max = 17;
-            pawl_processor *p;
-            if (pawl_processor_add(f->log, &c, &p) != 0)
-                _exit(1);
-            uint64_t at = 0;
-            while (at < 500u * (unsigned)(round + 1) && pawl_run(f->log, 0, 0) == 0)
-                break;
-            _exit(2);
-        }
+        if (pid == 0)
+            count_for_ever(f);
         assert_true(pid > 0);
-        /* it runs until it is killed, at some point of its work */
-        usleep(20000u + 7000u * (unsigned)round);
-        kill(pid, SIGKILL);
+        usleep(20000u + 7000u * (unsigned)round); /* it runs until it is killed, somewhere */
+        assert_int_equal(kill(pid, SIGKILL), 0);
         int status;
         assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status)); /* it hadn't ended by itself */
         open_log(f);
         check_counts(f, 211);
         if (round % 2 == 1)
@@ -415,6 +229,12 @@ static void a_killed_process(void **state) {
         f->log = NULL;
     }
     open_log(f);
+    add_counter(f, 100, PAWL_EXACTLY_ONCE);
+    assert_int_equal(pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE), 0);
+    check_counts(f, 211);
+    uint64_t at;
+    assert_int_equal(pawl_position_get(f->log, "counter", f->in, 0, &at), 0);
+    assert_int_equal(at, 60000);
 }
 
 static void at_most_once_has_no_state(void **state) {
@@ -530,50 +350,6 @@ static void random_changes(void **state) {
         }
     }
     compare(f, &m, false);
-}
-
-/* ---- closing while a run is being written */
-
-static struct { atomic_bool flushed, closing; } at_close;
-
-/* The flush goes on only once closing has begun. */
-static void on_point(void *arg, const char *name) {
-    (void)arg;
-    if (strcmp(name, "close-begun") == 0)
-        atomic_store(&at_close.closing, true);
-    if (strcmp(name, "state-flushed") != 0)
-        return;
-    atomic_store(&at_close.flushed, true);
-    while (!atomic_load(&at_close.closing))
-        sched_yield();
-    for (int i = 0; i < 2000; i++) /* for the mark, which must not come before the flush */
-        sched_yield();
-}
-
-static void a_close_waits_for_the_flush(void **state) {
-    struct fixture *f = *state;
-    assert_int_equal(pawl_close(f->log), 0);
-    f->options.memory_cap = 4 * MIB;
-    f->options.on_point = on_point;
-    open_log(f);
-    for (unsigned n = 0; !atomic_load(&at_close.flushed); n++) {
-        static char value[2000];
-        char key[16];
-        snprintf(key, sizeof key, "k%u", n);
-        pawl_tx *tx = begin(f);
-        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, key, strlen(key), value, sizeof value),
-                         0);
-        assert_int_equal(pawl_commit(tx, NULL), 0);
-    }
-    assert_int_equal(pawl_close(f->log), 0);
-    f->options.on_point = NULL;
-    pawl_check c = PAWL_CHECK_INIT;
-    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
-    assert_int_equal(c.clean, 1);
-    open_log(f);
-    pawl_status st = PAWL_STATUS_INIT;
-    assert_int_equal(pawl_get_status(f->log, &st), 0);
-    assert_int_equal(st.clean, 1);
 }
 
 /* ---- tables that go, cursors that stay */
@@ -698,180 +474,6 @@ static void ranges(void **state) {
     }
 }
 
-/* ---- little memory, other readers, files that go */
-
-static void many_keys_in_little_memory(void **state) {
-    struct fixture *f = *state;
-    assert_int_equal(pawl_close(f->log), 0);
-    f->options.memory_cap = 4 * MIB;
-    open_log(f);
-    add_counter(f, 500, PAWL_EXACTLY_ONCE);
-    for (unsigned i = 0; i < 40; i++) {
-        feed(f, i * 2500, (i + 1) * 2500, 30011);
-        assert_int_equal(pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE), 0);
-    }
-    check_counts(f, 30011);
-    reopen(f);
-    check_counts(f, 30011);
-}
-
-static void a_reader_beside_the_writer(void **state) {
-    struct fixture *f = *state, reader = *f;
-    put_one(f, "a", "1");
-    put_one(f, "w", "1"); /* a later commit, which says that the one before is durable */
-    reader.options.flags = PAWL_OPEN_READ;
-    open_log(&reader);
-    assert_string_equal(look(&reader, f->table, "a"), "1");
-    put_one(f, "a", "2");
-    put_one(f, "b", "2");
-    assert_string_equal(look(&reader, f->table, "a"), "2");
-    for (int i = 0; i < 12; i++) { /* flushes, and merges that remove runs */
-        char key[8];
-        snprintf(key, sizeof key, "k%d", i);
-        put_one(f, key, "v");
-        assert_int_equal(pawl_state_flush(f->log), 1);
-    }
-    put_one(f, "last", "v");
-    put_one(f, "witness", "v");
-    assert_string_equal(look(&reader, f->table, "k0"), "v");
-    assert_string_equal(look(&reader, f->table, "k11"), "v");
-    assert_string_equal(look(&reader, f->table, "last"), "v");
-    assert_string_equal(look(&reader, f->table, "a"), "2");
-    pawl_table_digest mine, its;
-    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &mine), 0);
-    assert_true(mine.pairs >= 15);
-    assert_int_equal(pawl_table_get_digest(reader.log, f->table, 0, &its), 0);
-    assert_true(its.pairs + 1 >= mine.pairs);
-    assert_int_equal(pawl_close(reader.log), 0);
-}
-
-/* The writer flushes, and drops segments, between the reader's opening and its first look. */
-static void a_reader_that_begins_late(void **state) {
-    struct fixture *f = *state, reader = *f;
-    static char value[60000];
-    put_one(f, "a", "1");
-    put_one(f, "w", "1");
-    reader.options.flags = PAWL_OPEN_READ;
-    open_log(&reader);
-    for (int i = 0; i < 60; i++) { /* several segments */
-        pawl_tx *tx = begin(f);
-        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, "big", 3, value, sizeof value), 0);
-        assert_int_equal(pawl_commit(tx, NULL), 0);
-    }
-    assert_int_equal(pawl_state_flush(f->log), 1);
-    put_one(f, "b", "2");
-    pawl_retention all = {.bytes = 1};
-    assert_int_equal(pawl_retention_set(f->log, &all), 0);
-    pawl_status st = PAWL_STATUS_INIT;
-    assert_true(pawl_retention_apply(f->log) >= 0);
-    assert_int_equal(pawl_get_status(f->log, &st), 0);
-    assert_true(st.first_segment > 0);
-    assert_string_equal(look(&reader, f->table, "a"), "1");
-    assert_string_equal(look(&reader, f->table, "b"), "2");
-    assert_int_equal(pawl_close(reader.log), 0);
-}
-
-/* Its streams can be read all the same. */
-static void a_reader_with_little_memory(void **state) {
-    struct fixture *f = *state, reader;
-    static char value[100000];
-    assert_int_equal(pawl_close(f->log), 0);
-    f->options.memory_cap = 256 * MIB;
-    open_log(f);
-    reader = *f;
-    put_one(f, "a", "1");
-    put_one(f, "w", "1");
-    reader.options.flags = PAWL_OPEN_READ;
-    reader.options.memory_cap = 4 * MIB;
-    open_log(&reader);
-    assert_string_equal(look(&reader, f->table, "a"), "1");
-    for (int i = 0; i < 60; i++) { /* more than the reader may have */
-        char key[8];
-        snprintf(key, sizeof key, "k%d", i);
-        pawl_tx *tx = begin(f);
-        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, key, strlen(key), value, sizeof value),
-                         0);
-        assert_int_equal(pawl_commit(tx, NULL), 0);
-    }
-    feed(f, 0, 10, 3);
-    put_one(f, "w", "2");
-    pawl_bounds b;
-    assert_int_equal(pawl_partition_bounds(reader.log, f->in, 0, &b), 0);
-    assert_int_equal(b.durable, 10);
-    char want[16];
-    snprintf(want, sizeof want, "error %d", PAWL_MEMORY);
-    assert_string_equal(look(&reader, f->table, "a"), want);
-    assert_int_equal(pawl_close(reader.log), 0);
-}
-
-/* What becomes of a run file while the log is closed: the log opens, its streams are whole, and
- * state says what is wrong instead of something else. */
-static void a_run_that_is_not_there(void **state) {
-    static const struct {
-        const char *label, *command;
-        int want;
-    } cases[] = {
-        {"removed", "rm %s/*.run", PAWL_NOT_FOUND},
-        {"cut", "for r in %s/*.run; do truncate -s 4096 $r; done", PAWL_DAMAGED},
-        {"zeros", "for r in %s/*.run; do truncate -s 0 $r; truncate -s 8192 $r; done",
-         PAWL_DAMAGED},
-        {"an older one's name",
-         "cd %s && set -- *.run && mv $1 spare && cp spare $1 && for r in *.run; do cp spare $r; "
-         "done",
-         PAWL_FOREIGN},
-    };
-    struct fixture *f = *state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char copy[96], command[1024], edit[512];
-        put_one(f, "a", "1");
-        assert_true(pawl_state_flush(f->log) >= 0);
-        put_one(f, "b", "1");
-        assert_true(pawl_state_flush(f->log) >= 0);
-        assert_int_equal(pawl_close(f->log), 0);
-        snprintf(copy, sizeof copy, "%s.copy", f->dir);
-        snprintf(edit, sizeof edit, cases[i].command, copy);
-        snprintf(command, sizeof command, "rm -rf %s && cp -a %s %s && (%s)", copy, f->dir, copy,
-                 edit);
-        assert_int_equal(system(command), 0);
-        struct fixture g = *f;
-        strcpy(g.dir, copy);
-        open_log(&g);
-        char want[32];
-        snprintf(want, sizeof want, "error %d", cases[i].want);
-        if (strcmp(look(&g, f->table, "a"), want) != 0)
-            fail_msg("%s: %s, not %s", cases[i].label, look(&g, f->table, "a"), want);
-        pawl_tx *tx = begin(&g);
-        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, "a", 1, "x", 1), cases[i].want);
-        pawl_abort(tx);
-        pawl_record r = {.value = "still there", .value_len = 11};
-        assert_int_equal(pawl_append(g.log, f->in, 0, &r, NULL), 0);
-        assert_int_equal(pawl_close(g.log), 0);
-        assert_int_equal(test_dir_remove(copy), 0);
-        open_log(f);
-    }
-}
-
-/* What a crash leaves goes; what isn't this log's stays. */
-static void files_that_no_commit_names(void **state) {
-    struct fixture *f = *state;
-    char command[512];
-    put_one(f, "a", "1");
-    assert_int_equal(pawl_state_flush(f->log), 1);
-    assert_int_equal(pawl_close(f->log), 0);
-    snprintf(command, sizeof command,
-             "cd %s && cp *.run 00000000000000f0.run && : >00000000000000f1.run && "
-             "echo mine >00000000000000f2.run && echo mine >other.run",
-             f->dir);
-    assert_int_equal(system(command), 0);
-    open_log(f);
-    assert_string_equal(look(f, f->table, "a"), "1");
-    snprintf(command, sizeof command,
-             "cd %s && test ! -e 00000000000000f0.run && test ! -e 00000000000000f1.run && "
-             "test -e 00000000000000f2.run && test -e other.run",
-             f->dir);
-    assert_int_equal(system(command), 0);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_batch_sees_its_own_writes, setup, teardown),
@@ -886,17 +488,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(at_most_once_has_no_state, setup, teardown),
         cmocka_unit_test_setup_teardown(another_ones_table, setup, teardown),
         cmocka_unit_test_setup_teardown(random_changes, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_close_waits_for_the_flush, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_table_of_the_same_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scan_beside_other_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(ranges, setup, teardown),
-        cmocka_unit_test_setup_teardown(many_keys_in_little_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_reader_beside_the_writer, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_reader_that_begins_late, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_reader_with_little_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_run_that_is_not_there, setup, teardown),
-        cmocka_unit_test_setup_teardown(files_that_no_commit_names, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

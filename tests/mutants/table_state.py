@@ -11,8 +11,8 @@ CATCHERS = [
     ("state/format_run", ["state_runs", "run_oracle"]),
     ("state/filter", ["state_runs", "run_oracle"]),
     ("state/run_", ["state_runs", "run_oracle"]),
-    ("state/store", ["state", "state_faults"]),
-    ("pipeline/state_", ["state", "state_faults"]),
+    ("state/store", ["state", "state_files", "state_faults"]),
+    ("pipeline/state_", ["state", "state_files", "state_faults"]),
 ]
 
 MUTANTS = [

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keyed state where its files, its memory and its readers are concerned: flushes while the log is
+ * closed, little memory, readers in other handles, files that are taken away. */
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/state_log.h"
+
+/* ---- closing while a run is being written */
+
+static struct { atomic_bool flushed, closing; } at_close;
+
+/* The flush goes on only once closing has begun. */
+static void on_point(void *arg, const char *name) {
+    (void)arg;
+    if (strcmp(name, "close-begun") == 0)
+        atomic_store(&at_close.closing, true);
+    if (strcmp(name, "state-flushed") != 0)
+        return;
+    atomic_store(&at_close.flushed, true);
+    while (!atomic_load(&at_close.closing))
+        sched_yield();
+    for (int i = 0; i < 2000; i++) /* for the mark, which must not come before the flush */
+        sched_yield();
+}
+
+static void a_close_waits_for_the_flush(void **state) {
+    struct fixture *f = *state;
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.memory_cap = 4 * MIB;
+    f->options.on_point = on_point;
+    open_log(f);
+    for (unsigned n = 0; !atomic_load(&at_close.flushed); n++) {
+        static char value[2000];
+        char key[16];
+        snprintf(key, sizeof key, "k%u", n);
+        pawl_tx *tx = begin(f);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, key, strlen(key), value, sizeof value),
+                         0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.on_point = NULL;
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
+    assert_int_equal(c.clean, 1);
+    open_log(f);
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    assert_int_equal(st.clean, 1);
+}
+
+/* ---- little memory, other readers, files that go */
+
+static void many_keys_in_little_memory(void **state) {
+    struct fixture *f = *state;
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.memory_cap = 4 * MIB;
+    open_log(f);
+    add_counter(f, 500, PAWL_EXACTLY_ONCE);
+    for (unsigned i = 0; i < 40; i++) {
+        feed(f, i * 2500, (i + 1) * 2500, 30011);
+        assert_int_equal(pawl_run(f->log, 1, PAWL_RUN_UNTIL_IDLE), 0);
+    }
+    check_counts(f, 30011);
+    reopen(f);
+    check_counts(f, 30011);
+}
+
+static void a_reader_beside_the_writer(void **state) {
+    struct fixture *f = *state, reader = *f;
+    put_one(f, "a", "1");
+    put_one(f, "w", "1"); /* a later commit, which says that the one before is durable */
+    reader.options.flags = PAWL_OPEN_READ;
+    open_log(&reader);
+    assert_string_equal(look(&reader, f->table, "a"), "1");
+    put_one(f, "a", "2");
+    put_one(f, "b", "2");
+    assert_string_equal(look(&reader, f->table, "a"), "2");
+    for (int i = 0; i < 12; i++) { /* flushes, and merges that remove runs */
+        char key[8];
+        snprintf(key, sizeof key, "k%d", i);
+        put_one(f, key, "v");
+        assert_int_equal(pawl_state_flush(f->log), 1);
+    }
+    put_one(f, "last", "v");
+    put_one(f, "witness", "v");
+    assert_string_equal(look(&reader, f->table, "k0"), "v");
+    assert_string_equal(look(&reader, f->table, "k11"), "v");
+    assert_string_equal(look(&reader, f->table, "last"), "v");
+    assert_string_equal(look(&reader, f->table, "a"), "2");
+    pawl_table_digest mine, its;
+    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &mine), 0);
+    assert_true(mine.pairs >= 15);
+    assert_int_equal(pawl_table_get_digest(reader.log, f->table, 0, &its), 0);
+    assert_true(its.pairs + 1 >= mine.pairs);
+    assert_int_equal(pawl_close(reader.log), 0);
+}
+
+/* The writer flushes, and drops segments, between the reader's opening and its first look. */
+static void a_reader_that_begins_late(void **state) {
+    struct fixture *f = *state, reader = *f;
+    static char value[60000];
+    put_one(f, "a", "1");
+    put_one(f, "w", "1");
+    reader.options.flags = PAWL_OPEN_READ;
+    open_log(&reader);
+    for (int i = 0; i < 60; i++) { /* several segments */
+        pawl_tx *tx = begin(f);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, "big", 3, value, sizeof value), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    assert_int_equal(pawl_state_flush(f->log), 1);
+    put_one(f, "b", "2");
+    pawl_retention all = {.bytes = 1};
+    assert_int_equal(pawl_retention_set(f->log, &all), 0);
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_true(pawl_retention_apply(f->log) >= 0);
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    assert_true(st.first_segment > 0);
+    assert_string_equal(look(&reader, f->table, "a"), "1");
+    assert_string_equal(look(&reader, f->table, "b"), "2");
+    assert_int_equal(pawl_close(reader.log), 0);
+}
+
+/* Its streams can be read all the same. */
+static void a_reader_with_little_memory(void **state) {
+    struct fixture *f = *state, reader;
+    static char value[100000];
+    assert_int_equal(pawl_close(f->log), 0);
+    f->options.memory_cap = 256 * MIB;
+    open_log(f);
+    reader = *f;
+    put_one(f, "a", "1");
+    put_one(f, "w", "1");
+    reader.options.flags = PAWL_OPEN_READ;
+    reader.options.memory_cap = 4 * MIB;
+    open_log(&reader);
+    assert_string_equal(look(&reader, f->table, "a"), "1");
+    for (int i = 0; i < 60; i++) { /* more than the reader may have */
+        char key[8];
+        snprintf(key, sizeof key, "k%d", i);
+        pawl_tx *tx = begin(f);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, key, strlen(key), value, sizeof value),
+                         0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    feed(f, 0, 10, 3);
+    put_one(f, "w", "2");
+    pawl_bounds b;
+    assert_int_equal(pawl_partition_bounds(reader.log, f->in, 0, &b), 0);
+    assert_int_equal(b.durable, 10);
+    char want[16];
+    snprintf(want, sizeof want, "error %d", PAWL_MEMORY);
+    assert_string_equal(look(&reader, f->table, "a"), want);
+    assert_int_equal(pawl_close(reader.log), 0);
+}
+
+/* What becomes of a run file while the log is closed: the log opens, its streams are whole, and
+ * state says what is wrong instead of something else. */
+static void a_run_that_is_not_there(void **state) {
+    static const struct {
+        const char *label, *command;
+        int want;
+    } cases[] = {
+        {"removed", "rm %s/*.run", PAWL_NOT_FOUND},
+        {"cut", "for r in %s/*.run; do truncate -s 4096 $r; done", PAWL_DAMAGED},
+        {"zeros", "for r in %s/*.run; do truncate -s 0 $r; truncate -s 8192 $r; done",
+         PAWL_DAMAGED},
+        {"an older one's name",
+         "cd %s && set -- *.run && mv $1 spare && cp spare $1 && for r in *.run; do cp spare $r; "
+         "done",
+         PAWL_FOREIGN},
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char copy[96], command[1024], edit[512];
+        put_one(f, "a", "1");
+        assert_true(pawl_state_flush(f->log) >= 0);
+        put_one(f, "b", "1");
+        assert_true(pawl_state_flush(f->log) >= 0);
+        assert_int_equal(pawl_close(f->log), 0);
+        snprintf(copy, sizeof copy, "%s.copy", f->dir);
+        snprintf(edit, sizeof edit, cases[i].command, copy);
+        snprintf(command, sizeof command, "rm -rf %s && cp -a %s %s && (%s)", copy, f->dir, copy,
+                 edit);
+        assert_int_equal(system(command), 0);
+        struct fixture g = *f;
+        strcpy(g.dir, copy);
+        open_log(&g);
+        char want[32];
+        snprintf(want, sizeof want, "error %d", cases[i].want);
+        if (strcmp(look(&g, f->table, "a"), want) != 0)
+            fail_msg("%s: %s, not %s", cases[i].label, look(&g, f->table, "a"), want);
+        pawl_tx *tx = begin(&g);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, "a", 1, "x", 1), cases[i].want);
+        pawl_abort(tx);
+        pawl_record r = {.value = "still there", .value_len = 11};
+        assert_int_equal(pawl_append(g.log, f->in, 0, &r, NULL), 0);
+        assert_int_equal(pawl_close(g.log), 0);
+        assert_int_equal(test_dir_remove(copy), 0);
+        open_log(f);
+    }
+}
+
+/* What a crash leaves goes; what isn't this log's stays. */
+static void files_that_no_commit_names(void **state) {
+    struct fixture *f = *state;
+    char command[512];
+    put_one(f, "a", "1");
+    assert_int_equal(pawl_state_flush(f->log), 1);
+    assert_int_equal(pawl_close(f->log), 0);
+    snprintf(command, sizeof command,
+             "cd %s && cp *.run 00000000000000f0.run && : >00000000000000f1.run && "
+             "echo mine >00000000000000f2.run && echo mine >other.run",
+             f->dir);
+    assert_int_equal(system(command), 0);
+    open_log(f);
+    assert_string_equal(look(f, f->table, "a"), "1");
+    snprintf(command, sizeof command,
+             "cd %s && test ! -e 00000000000000f0.run && test ! -e 00000000000000f1.run && "
+             "test -e 00000000000000f2.run && test -e other.run",
+             f->dir);
+    assert_int_equal(system(command), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_close_waits_for_the_flush, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_keys_in_little_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reader_beside_the_writer, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reader_that_begins_late, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reader_with_little_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_run_that_is_not_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(files_that_no_commit_names, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
