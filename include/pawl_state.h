@@ -27,8 +27,9 @@
  * MEMORY  A tenth of the handle's memory cap holds changes that are in no run yet, as much again
  *         while a run is written, and a sixteenth caches blocks of runs.
  * DISK    Changes stay in the log until a run has them; segments that hold others are kept from
- *         retention. Opening a log reads the changes since the last run: 64 MiB of log at most, or
- *         two segments if that is more. Runs aren't counted in the disk cap.
+ *         retention. Opening a log reads the frames since the last flush; one begins when these are
+ *         three quarters of 64 MiB of log, or of two segments if that is more. Runs aren't counted
+ *         in the disk cap.
  */
 #ifndef PAWL_STATE_H
 #define PAWL_STATE_H
