@@ -11,6 +11,7 @@
 
 #include "pawl.h"
 #include "state/memtable_node.h"
+#include "tests/sim/rng.h"
 
 #include <cmocka.h>
 
@@ -32,12 +33,9 @@ struct model {
     size_t count, room;
 };
 
-static uint64_t random_state;
+static struct rng rng;
 static uint64_t rnd(uint64_t below) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state * UINT64_C(2685821657736338717) % below;
+    return rng_next(&rng) % below;
 }
 
 static int order(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len) {
@@ -169,7 +167,7 @@ static void pair_init(struct pair_of *p, uint64_t seed) {
     memset(p, 0, sizeof *p);
     mem_init(&p->mem, 0);
     memtable_init(&p->t, &p->mem, &p->set);
-    random_state = seed * 2 + 88172645463325253u;
+    rng.state = seed;
 }
 
 static void pair_free(struct pair_of *p) {
@@ -409,7 +407,7 @@ static void no_allocation_spoils_it(void **state) {
             failed = false;
             atomic_store(&p.mem.fail_at, n);
             for (int i = 0; i < 500; i++) {
-                random_state = (uint64_t)(i + 1) * 7919;
+                rng.state = (uint64_t)i;
                 uint64_t key = kind >= ASCENDING ? (uint64_t)i : rnd(400);
                 int rc = put(&p, (enum kind)kind, key, i % 100 == 0 ? 9000 : 50);
                 if (rc == 0)
@@ -418,7 +416,7 @@ static void no_allocation_spoils_it(void **state) {
                 assert_false(failed);
                 failed = true;
                 check_all(&p);
-                random_state = (uint64_t)(i + 1) * 7919;
+                rng.state = (uint64_t)i;
                 assert_int_equal(put(&p, (enum kind)kind, key, i % 100 == 0 ? 9000 : 50), 0);
             }
             check_all(&p);

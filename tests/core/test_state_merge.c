@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "state/merge.h"
+#include "tests/sim/rng.h"
 
 #undef fail
 #include <cmocka.h>
@@ -18,12 +19,9 @@
 #define SOURCES_MAX 70u
 #define NOW 500u
 
-static uint64_t random_state;
+static struct rng rng;
 static uint64_t rnd(uint64_t below) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state * UINT64_C(2685821657736338717) % below;
+    return rng_next(&rng) % below;
 }
 
 static const uint8_t prefix[STORE_PREFIX_SIZE] = {0, 0, 0, 7, 0, 0, 0, 9};
@@ -165,7 +163,7 @@ static void set_bounds(struct world *w) {
 
 static void world_open(struct world *w, uint64_t seed, uint32_t sources) {
     memset(w, 0, sizeof *w);
-    random_state = seed * 2 + 88172645463325253u;
+    rng.state = seed;
     mem_init(&w->mem, 0);
     w->arrays = calloc(sources, sizeof *w->arrays);
     assert_non_null(w->arrays);
