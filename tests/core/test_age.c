@@ -14,7 +14,7 @@
 #undef fail
 #include <cmocka.h>
 
-#include "tests/support/test_dir.h"
+#include "tests/support/own_log.h"
 
 #define S UINT64_C(1000000000)
 #define DAY (86400 * S)
@@ -224,8 +224,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    int rc = pawl_close(f->log);
-    rc |= test_dir_remove(f->dir);
+    int rc = close_and_remove(f->log, f->dir);
     free(f);
     return rc;
 }

@@ -47,9 +47,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    int rc = pawl_close(f->log);
-    if (test_dir_remove(f->dir) != 0)
-        rc = -1;
+    int rc = close_and_remove(f->log, f->dir);
     free(f);
     return rc;
 }

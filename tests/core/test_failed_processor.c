@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/test_dir.h"
+#include "tests/support/own_log.h"
 
 #define RECORDS 50u
 #define LATER_AT 21u /* where a processor that waits does so */
@@ -65,8 +65,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    int rc = pawl_close(f->log);
-    rc |= test_dir_remove(f->dir);
+    int rc = close_and_remove(f->log, f->dir);
     free(f);
     return rc;
 }

@@ -17,7 +17,7 @@
 #undef fail
 #include <cmocka.h>
 
-#include "tests/support/test_dir.h"
+#include "tests/support/own_log.h"
 
 static const struct seam_ops *real;
 static struct seam_ops counting;
@@ -75,9 +75,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct fixture *f = *state;
-    int rc = pawl_close(f->log);
-    if (test_dir_remove(f->dir) != 0)
-        rc = -1;
+    int rc = close_and_remove(f->log, f->dir);
     free(f);
     return rc;
 }

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "pawl.h"
-#include "tests/support/test_dir.h"
+#include "tests/support/own_log.h"
 
 #define MIB (1024u * 1024u)
 #define THING "file 2049:77 /var/log/app.log"
@@ -44,9 +44,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
     struct fixture *f = *state;
     pawl_producer_close(f->producer);
-    int rc = pawl_close(f->log);
-    if (test_dir_remove(f->dir) != 0)
-        rc = -1;
+    int rc = close_and_remove(f->log, f->dir);
     free(f);
     return rc;
 }

@@ -21,4 +21,10 @@ static inline void must_open(const char *dir, const pawl_options *o, pawl **log)
         fail_msg("%s", e.message);
 }
 
+/* Closes the log and removes its directory. Returns 0 or an error. */
+static inline int close_and_remove(pawl *log, const char *dir) {
+    int rc = pawl_close(log);
+    return test_dir_remove(dir) != 0 ? -1 : rc;
+}
+
 #endif

@@ -44,9 +44,7 @@ static inline void reopen(struct fixture *f) {
 
 static inline int teardown(void **state) {
     struct fixture *f = *state;
-    int rc = pawl_close(f->log);
-    if (test_dir_remove(f->dir) != 0)
-        rc = -1;
+    int rc = close_and_remove(f->log, f->dir);
     free(f);
     return rc;
 }
