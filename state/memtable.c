@@ -81,11 +81,6 @@ void memtable_clear(struct memtable *m) {
     b->keys = b->inners = 0;
     memset(b->fill, 0, sizeof b->fill);
     b->stamp++;
-    b->changes++;
-}
-
-uint64_t memtable_changes(const struct memtable *m) {
-    return m->body == NULL ? 0 : m->body->changes;
 }
 
 uint64_t memtable_bytes(const struct memtable *m) {
@@ -223,7 +218,6 @@ int memtable_put_at(struct memtable *m, struct memtable_spot *spot, uint8_t op, 
         TRY(begin(m));
         memtable_find(m, spot->key, spot->key_len, spot);
     }
-    m->body->changes++;
     struct leaf *l = spot->leaf;
     if (spot->found)
         return overwrite(m, &l->n.key[spot->index], op, expiry_ms, value, value_len, lsn);

@@ -79,9 +79,7 @@ void memtable_free(struct memtable *m); /* no cursor may be open */
 /* Empties it; keeps up to 1 MiB of memory for the next use. Open cursors lose their place. */
 void memtable_clear(struct memtable *m);
 uint64_t memtable_bytes(const struct memtable *m); /* of memory that it takes, chunks included */
-/* Counts puts and clears: what an entry points to is as it was while the number is. */
-uint64_t memtable_changes(const struct memtable *m);
-uint64_t memtable_keys(const struct memtable *m); /* tombstones included */
+uint64_t memtable_keys(const struct memtable *m);  /* tombstones included */
 
 /* The newest change of the key; NULL: none. */
 const struct mem_entry *memtable_get(const struct memtable *m, const void *key, size_t key_len);

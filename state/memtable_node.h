@@ -47,8 +47,7 @@ struct inner {
 
 struct memtable_body {
     struct node *root;
-    uint64_t stamp;   /* changes whenever keys move to other places */
-    uint64_t changes; /* puts and clears */
+    uint64_t stamp; /* changes whenever keys move to other places */
     struct arena arena;
     uint64_t keys;
     uint32_t inners;

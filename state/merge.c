@@ -22,15 +22,11 @@ struct merge {
     struct merge_options o;
     enum way way;
     bool stands;
-    bool changeable; /* a source's pairs may change */
     int error;
     pawl_error why;
-    uint64_t changes; /* of all sources, when the merge moved last */
     struct state_pair pair;
     uint32_t count, heap_count;
-    uint32_t here_len;                               /* of the key at which the merge stands */
-    uint8_t here[STORE_PREFIX_SIZE + STORE_KEY_MAX]; /* the prefix, then a key */
-    uint8_t target[STORE_PREFIX_SIZE + STORE_KEY_MAX];
+    uint8_t target[STORE_PREFIX_SIZE + STORE_KEY_MAX]; /* the prefix, then a key */
     uint32_t *heap;
     struct input in[];
 };
@@ -54,14 +50,10 @@ int merge_open(struct mem *mem, const struct merge_source *sources, uint32_t cou
     m->o = *o;
     m->count = count;
     m->heap = (uint32_t *)&m->in[count];
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         m->in[i].s = sources[i];
-        m->changeable |= sources[i].ops->changes != NULL;
-    }
-    if (o->prefix_len != 0) {
-        memcpy(m->here, o->prefix, o->prefix_len);
+    if (o->prefix_len != 0)
         memcpy(m->target, o->prefix, o->prefix_len);
-    }
     *out = m;
     return 0;
 }
@@ -81,14 +73,6 @@ static int remember(struct merge *m, int rc) {
     m->stands = false;
     fail_copy(&m->why);
     return rc;
-}
-
-static uint64_t changes(const struct merge *m) {
-    uint64_t sum = 0;
-    for (uint32_t i = 0; m->changeable && i < m->count; i++)
-        if (m->in[i].s.ops->changes != NULL)
-            sum += m->in[i].s.ops->changes(m->in[i].s.source);
-    return sum;
 }
 
 /* ---- the heap */
@@ -176,7 +160,6 @@ static int start(struct merge *m, enum way way, uint32_t len, bool beyond) {
     m->way = way;
     m->stands = false;
     m->heap_count = 0;
-    m->changes = changes(m);
     for (uint32_t i = 0; i < m->count; i++) {
         int rc = seek_source(m, i, len, beyond);
         if (rc < 0)
@@ -237,10 +220,6 @@ static int settle(struct merge *m) {
         }
         if (m->pair.op == STATE_PUT || m->o.tombstones) {
             m->stands = true;
-            if (m->changeable) {
-                m->here_len = in->key_len;
-                memcpy(m->here + STORE_PREFIX_SIZE, in->key, in->key_len);
-            }
             return 1;
         }
         TRY(pass(m));
@@ -249,14 +228,10 @@ static int settle(struct merge *m) {
     return 0;
 }
 
-/* On from the key at which the merge stands, when the way or a source has changed: every source
- * seeks again. */
-static int again(struct merge *m, enum way way) {
-    if (m->changeable)
-        set_target(m, m->here + STORE_PREFIX_SIZE, m->here_len);
-    else
-        set_target(m, m->pair.key, m->pair.key_len);
-    return start(m, way, m->changeable ? m->here_len : m->pair.key_len, true);
+/* On from the key at which the merge stands, the other way: every source seeks again. */
+static int turn(struct merge *m, enum way way) {
+    set_target(m, m->pair.key, m->pair.key_len);
+    return start(m, way, m->pair.key_len, true);
 }
 
 static int move(struct merge *m, enum way way) {
@@ -264,8 +239,8 @@ static int move(struct merge *m, enum way way) {
         return fail_again(&m->why);
     if (!m->stands)
         return 0;
-    if (m->way != way || m->changes != changes(m))
-        return again(m, way);
+    if (m->way != way)
+        return turn(m, way);
     TRY(pass(m));
     return settle(m);
 }

@@ -26,9 +26,7 @@ struct merge_ops {
     int (*seek_le)(void *source, const void *key, uint32_t len);
     int (*next)(void *source);
     int (*prev)(void *source);
-    const struct state_pair *(*pair)(const void *source); /* lives until it moves or changes */
-    /* A number that changes when the source's pairs do; NULL: they never do. */
-    uint64_t (*changes)(const void *source);
+    const struct state_pair *(*pair)(const void *source); /* lives until it moves */
 };
 
 struct merge_source {
@@ -61,15 +59,14 @@ void merge_close(struct merge *m); /* NULL is allowed */
 
 /* Each returns 1 if the merge now stands at a pair, 0 if there is none (it stands nowhere, and must
  * seek before it moves), or an error: what a source returned. Errors stay: every later call repeats
- * the first one. When pairs of a source change, the merge stays at its key, and goes on from there
- * to what is there then. */
+ * the first one. What a source says where it stands must stay as it is until it moves. */
 PAWL_CHECKED int merge_first(struct merge *m);
 PAWL_CHECKED int merge_last(struct merge *m);
 PAWL_CHECKED int merge_seek_ge(struct merge *m, const void *key, uint32_t len);
 PAWL_CHECKED int merge_seek_le(struct merge *m, const void *key, uint32_t len);
 PAWL_CHECKED int merge_next(struct merge *m);
 PAWL_CHECKED int merge_prev(struct merge *m);
-/* Where the merge stands; NULL: nowhere. It lives until the merge moves or a source changes. */
+/* Where the merge stands; NULL: nowhere. It lives until the merge moves. */
 const struct state_pair *merge_pair(const struct merge *m);
 
 /* A memory table as a source. Open and close the cursor with memtable_cursor_open() and

@@ -36,16 +36,10 @@ static const struct state_pair *table_pair(const void *source) {
     return t->stands ? &t->pair : NULL;
 }
 
-static uint64_t table_changes(const void *source) {
-    const struct merge_memtable *t = source;
-    return memtable_changes(t->cursor.table);
-}
-
 const struct merge_ops merge_memtable_ops = {
     .seek_ge = table_seek_ge,
     .seek_le = table_seek_le,
     .next = table_next,
     .prev = table_prev,
     .pair = table_pair,
-    .changes = table_changes,
 };

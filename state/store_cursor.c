@@ -98,8 +98,7 @@ static const struct state_pair *mem_pair(const void *source) {
 }
 
 /* Others may change the table between two steps; the copy of the pair stays. */
-static const struct merge_ops mem_ops = {mem_seek_ge, mem_seek_le, mem_next,
-                                         mem_prev,    mem_pair,    NULL};
+static const struct merge_ops mem_ops = {mem_seek_ge, mem_seek_le, mem_next, mem_prev, mem_pair};
 
 /* ---- the cursor */
 

@@ -424,6 +424,47 @@ static void a_scan_beside_other_tables(void **state) {
     assert_int_equal(pawl_commit(tx, NULL), 0);
 }
 
+/* A transaction changes what it scans: what it left alone is seen once, in order, and what it
+ * changed as it was or as it is. */
+static void a_scan_of_what_changes(void **state) {
+    enum { COUNT = 60 };
+    struct fixture *f = *state;
+    char key[COUNT][8];
+    bool changed[COUNT] = {false};
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(key[i], sizeof key[i], "k%02d", i);
+        put_one(f, key[i], "old");
+        if (i == COUNT / 2)
+            assert_int_equal(pawl_state_flush(f->log), 1);
+    }
+    pawl_tx *tx = begin(f);
+    for (int i = 0; i < COUNT; i += 3)
+        put(tx, f->table, key[i], "own");
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    assert_int_equal(pawl_tx_state_scan(tx, f->table, 0, NULL, &c), 0);
+    int rc, next = 0;
+    while ((rc = pawl_state_next(c, &pair)) == 1) {
+        while (next < COUNT && memcmp(key[next], pair.key, 3) < 0)
+            assert_true(changed[next++]);
+        assert_true(next < COUNT && pair.key_len == 3 && pair.value_len == 3);
+        assert_memory_equal(pair.key, key[next], 3);
+        bool is = memcmp(pair.value, next % 3 == 0 ? "own" : "old", 3) == 0;
+        assert_true(is || (changed[next] && memcmp(pair.value, "new", 3) == 0));
+        int other = (next * 7 + 11) % COUNT; /* before it, at it, behind it */
+        changed[other] = true;
+        if (next++ % 2 == 0)
+            put(tx, f->table, key[other], "new");
+        else
+            assert_true(pawl_tx_state_delete(tx, f->table, 0, key[other], 3) >= 0);
+    }
+    assert_int_equal(rc, 0);
+    while (next < COUNT)
+        assert_true(changed[next++]);
+    pawl_state_close(c);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+}
+
 static void ranges(void **state) {
     struct fixture *f = *state;
     static const char *const keys[] = {"a", "ab", "abc", "b", "b\xff", "b\xff\xff", "c"};
@@ -491,6 +532,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_new_table_of_the_same_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scan_beside_other_tables, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_scan_of_what_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(ranges, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

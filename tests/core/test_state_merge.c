@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A merge of any sources shows what one sorted array of their newest pairs shows, both ways and
- * while memory tables change; and the error of a source is never taken for its end. */
+/* A merge of any sources shows what one sorted array of their newest pairs shows, both ways; and
+ * the error of a source is never taken for its end. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -90,8 +90,8 @@ static const struct state_pair *array_pair(const void *source) {
     return &a->pair[a->at];
 }
 
-static const struct merge_ops array_ops = {array_seek_ge, array_seek_le, array_next,
-                                           array_prev,    array_pair,    NULL};
+static const struct merge_ops array_ops = {array_seek_ge, array_seek_le, array_next, array_prev,
+                                           array_pair};
 
 static void array_add(struct array *a, const uint8_t *begin, const uint8_t *key, uint32_t len,
                       struct state_pair p) {
@@ -295,28 +295,6 @@ static void any_sources_both_ways(void **state) {
     }
 }
 
-/* The newest source is a memory table that is put to while the merge stands. */
-static void while_a_table_changes(void **state) {
-    (void)state;
-    for (uint64_t seed = 0; seed < 200; seed++) {
-        static struct world w;
-        uint64_t at = seed;
-        do
-            world_open(&w, at += 1000, 4);
-        while (!w.is_table[0] && (world_close(&w), true));
-        uint32_t n = KEYS;
-        for (int i = 0; i < 200; i++) {
-            n = random_move(&w, n);
-            for (uint64_t puts = rnd(4); puts > 0; puts--) {
-                uint32_t k = (uint32_t)rnd(KEYS);
-                w.newest[k].op = 0;
-                add_pair(&w, 0, k);
-            }
-        }
-        world_close(&w);
-    }
-}
-
 static void errors_stay(void **state) {
     (void)state;
     static const int codes[] = {PAWL_DAMAGED, PAWL_IO};
@@ -392,7 +370,6 @@ static void limits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_sources_both_ways),
-        cmocka_unit_test(while_a_table_changes),
         cmocka_unit_test(errors_stay),
         cmocka_unit_test(limits),
     };
