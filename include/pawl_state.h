@@ -28,8 +28,9 @@
  *         while a run is written, and a sixteenth caches blocks of runs.
  * DISK    Changes stay in the log until a run has them; segments that hold others are kept from
  *         retention. Opening a log reads the frames since the last flush; one begins when these are
- *         three quarters of 64 MiB of log, or of two segments if that is more. Runs aren't counted
- *         in the disk cap.
+ *         three quarters of 64 MiB of log, or of two segments if that is more; with a disk cap a
+ *         quarter of it, with retention by bytes half of these; and when the log is full. Runs
+ *         aren't counted in the disk cap.
  */
 #ifndef PAWL_STATE_H
 #define PAWL_STATE_H

@@ -17,9 +17,19 @@
 
 /* ---- what is due */
 
-static uint64_t replay_max(const pawl *p) {
-    uint64_t n = STATE_REPLAY_MAX, least = 2 * p->wal.segment_size;
-    return n > least ? n : least;
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* How much log there may be since the last flush: what opening reads, and what retention keeps. */
+static uint64_t distance_max(const pawl *p) {
+    uint64_t two = 2 * p->wal.segment_size;
+    uint64_t n = (STATE_REPLAY_MAX > two ? STATE_REPLAY_MAX : two) / 4 * 3;
+    if (p->wal.disk_cap != 0)
+        n = least(n, p->wal.disk_cap / 4);
+    if (p->tables.state.count != 0 && p->tables.retain_bytes != 0)
+        n = least(n, p->tables.retain_bytes / 2);
+    return n > p->wal.segment_size ? n : p->wal.segment_size; /* one segment is kept anyhow */
 }
 
 bool state_due(const pawl *p) {
@@ -29,8 +39,11 @@ bool state_due(const pawl *p) {
     if (atomic_load_explicit(&p->store.active_bytes, memory_order_relaxed) > p->state.size ||
         p->store.has_frozen)
         return true;
-    /* what opening would have to read */
-    return p->wal.last.lsn > t->flush_lsn && p->wal.tail - t->flush_lsn > replay_max(p) / 4 * 3;
+    if (p->wal.last.lsn <= t->flush_lsn)
+        return false;
+    /* a full log: what state holds back may be all that retention waits for */
+    return p->wal.tail - t->flush_lsn > distance_max(p) ||
+           (p->wal.next == NEXT_FULL && state_oldest(p) < p->wal.segment);
 }
 
 bool state_must_wait(pawl *p) {

@@ -372,6 +372,20 @@ static void a_new_table_of_the_same_name(void **state) {
     }
 }
 
+/* What another table has in memory stays when one is deleted. */
+static void one_of_two_tables_is_deleted(void **state) {
+    struct fixture *f = *state;
+    uint32_t other = make_table(f, "other", 1, 0);
+    put_one(f, "a", "1");
+    pawl_tx *tx = begin(f);
+    put(tx, other, "b", "2");
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    assert_int_equal(pawl_table_delete(f->log, "counts"), 0);
+    assert_string_equal(look(f, other, "b"), "2");
+    assert_true(pawl_state_flush(f->log) >= 0);
+    assert_string_equal(look(f, other, "b"), "2");
+}
+
 static void a_cursor_sees_its_moment(void **state) {
     struct fixture *f = *state;
     put_one(f, "a", "1");
@@ -530,6 +544,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(another_ones_table, setup, teardown),
         cmocka_unit_test_setup_teardown(random_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_table_of_the_same_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_of_two_tables_is_deleted, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scan_beside_other_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scan_of_what_changes, setup, teardown),

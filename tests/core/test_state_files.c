@@ -77,6 +77,28 @@ static void many_keys_in_little_memory(void **state) {
     check_counts(f, 30011);
 }
 
+/* What state needs of the log never fills a small disk: there is a flush before. */
+static void a_small_disk(void **state) {
+    struct fixture *f = *state;
+    static const pawl_retention ways[] = {{.consumed = 1}, {.bytes = 2 * MIB}};
+    static char value[10000];
+    assert_int_equal(pawl_disk_cap_set(f->log, 6 * MIB), 0);
+    for (int way = 0; way < 2; way++) {
+        assert_int_equal(pawl_retention_set(f->log, &ways[way]), 0);
+        for (int i = 0; i < 2000; i++) {
+            pawl_tx *tx = begin(f);
+            pawl_record r = {.value = value, .value_len = sizeof value};
+            assert_int_equal(pawl_put(tx, f->out, 0, &r), 0);
+            put(tx, f->table, "a", i % 2 == 0 ? "even" : "odd");
+            int rc;
+            while ((rc = pawl_commit(tx, NULL)) == PAWL_FULL)
+                assert_true(pawl_retention_apply(f->log) >= 0);
+            assert_int_equal(rc, 0);
+        }
+        assert_string_equal(look(f, f->table, "a"), "odd");
+    }
+}
+
 static void a_reader_beside_the_writer(void **state) {
     struct fixture *f = *state, reader = *f;
     put_one(f, "a", "1");
@@ -238,6 +260,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_close_waits_for_the_flush, setup, teardown),
         cmocka_unit_test_setup_teardown(many_keys_in_little_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_small_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reader_beside_the_writer, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reader_that_begins_late, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reader_with_little_memory, setup, teardown),

@@ -107,4 +107,6 @@ MUTANTS = [
      "    int rc = 0;"),
     ("close-during-a-flush", "PAWL-7", "pipeline/state_chores.c",
      "    wait_until_idle(p);\n    p->state.closed = true;", "    p->state.closed = true;"),
+    ("full-disk-waits-for-no-flush", "PAWL-11", "pipeline/state_chores.c",
+     "        n = least(n, p->wal.disk_cap / 4);", "        n = least(n, UINT64_MAX);"),
 ]
