@@ -127,6 +127,8 @@ bool engine_chore(pawl *p) {
         did |= prepare_next(p);
     if (!p->no_thread && wal_wants_zeros(&p->wal))
         did |= zero_part(p);
+    if (p->state.retry_ns != 0 && engine_now(p) >= p->state.retry_ns)
+        p->state.retry_ns = 0; /* what is still due begins now; else there is nothing to wait for */
     did |= state_chore(p);
     return did;
 }

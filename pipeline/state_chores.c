@@ -329,6 +329,8 @@ int pawl_state_flush(pawl *p) {
         p->state.busy = true;
         rc = flush(p);
         p->state.busy = false;
+        if (rc >= 0)
+            note_result(p, true, rc);
         engine_progress(p);
     }
     engine_leave(p);

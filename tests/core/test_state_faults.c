@@ -283,6 +283,38 @@ static void full_memory_hides_no_conflict(void **state) {
     assert_int_equal(pawl_close(p), 0);
 }
 
+/* A flush fails, and the next one, on request, doesn't: no committer gets the old error, and the
+ * maintenance thread doesn't look again and again for what is done. */
+static void a_flush_ends_an_earlier_failure(void **state) {
+    struct work *w = *state;
+    pawl *p;
+    uint32_t in, table;
+    pawl_table_config c = PAWL_TABLE_CONFIG_INIT;
+    memset(&f, 0, sizeof f);
+    f.error = EIO;
+    assert_int_equal(open_log(w->dir, &p), 0);
+    assert_int_equal(pawl_stream_create(p, "in", 1, &in), 0);
+    assert_int_equal(pawl_processor_register(p, "owner", NULL), 0);
+    c.name = "t", c.owner = "owner", c.partitions = 1;
+    assert_int_equal(pawl_table_create(p, &c, &table), 0);
+    assert_int_equal(commit_one(p, in, table, 0), 0);
+    pawl_tick(p);
+    p->state.size = 0; /* a flush is due at once */
+    f.armed = true;
+    pawl_tick(p);
+    f.armed = false;
+    assert_non_null(f.name);
+    assert_int_equal(p->state.flush_error.code, PAWL_IO);
+    assert_int_not_equal(p->state.retry_ns, 0);
+    assert_int_equal(pawl_state_flush(p), 1);
+    assert_int_equal(p->tables.state.run_count, 1);
+    assert_int_equal(p->state.flush_error.code, 0);
+    p->state.retry_ns = 1; /* the time has come, and nothing is due */
+    pawl_tick(p);
+    assert_int_equal(p->state.retry_ns, 0);
+    assert_int_equal(pawl_close(p), 0);
+}
+
 static int setup(void **state) {
     struct work *w = calloc(1, sizeof *w);
     if (w == NULL)
@@ -303,6 +335,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(full_memory_hides_no_conflict, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_flush_ends_an_earlier_failure, setup, teardown),
         cmocka_unit_test_setup_teardown(each_call_fails_in_turn, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
