@@ -48,10 +48,10 @@ void state_build(struct pawl_tx *tx, struct tx_build *b) {
  * flush now, so memory alone decides. An error of the last flush is the committer's too: else it
  * would wait for ever. */
 static int wait_for_flush(pawl *p) {
-    if (p->state.flush_error.code != 0)
-        return fail_again(&p->state.flush_error);
-    if (p->no_thread && !p->state.busy)
-        return state_chore(p) ? WAL_WAIT : fail_again(&p->state.flush_error);
+    if (p->no_thread && !p->state.busy && state_chore(p))
+        return WAL_WAIT;
+    if (p->state.flush_error.code != 0 || (p->no_thread && !p->state.busy))
+        return fail_again(&p->state.flush_error); /* 0, if there was none */
     engine_ask_chores(p);
     if (!engine_did_due(p))
         engine_wait_until(p, engine_now(p) + FLUSH_LOOK_NS);

@@ -7,6 +7,7 @@
 
 #include "pipeline/processor.h"
 #include "pipeline/state.h"
+#include "pipeline/struct_size.h"
 
 #define COUNTER_SIZE 8u
 /* what a change takes in a commit beside its key and value, at most */
@@ -290,14 +291,16 @@ static size_t prefix_end(const uint8_t *prefix, size_t len, uint8_t *out) {
     return len;
 }
 
-static int check_range(const pawl_state_range *r) {
-    bool well = r->struct_size >= sizeof *r && (r->from != NULL || r->from_len == 0) &&
-                (r->to != NULL || r->to_len == 0) && (r->prefix != NULL || r->prefix_len == 0) &&
-                r->reverse <= 1;
+static int take_range(pawl_state_range *own, const pawl_state_range *given) {
+    if (given != NULL)
+        TRY(pawl_struct_take(own, sizeof *own, given, RANGE_FIRST, "pawl_state_range"));
+    bool well = (own->from != NULL || own->from_len == 0) &&
+                (own->to != NULL || own->to_len == 0) &&
+                (own->prefix != NULL || own->prefix_len == 0) && own->reverse <= 1;
     if (!well)
         return fail(PAWL_INVALID, "the range is not well formed: begin with PAWL_STATE_RANGE_INIT");
-    if (r->from_len > PAWL_STATE_KEY_MAX || r->to_len > PAWL_STATE_KEY_MAX ||
-        r->prefix_len > PAWL_STATE_KEY_MAX)
+    if (own->from_len > PAWL_STATE_KEY_MAX || own->to_len > PAWL_STATE_KEY_MAX ||
+        own->prefix_len > PAWL_STATE_KEY_MAX)
         return fail(PAWL_TOO_LARGE, "a key of the range is longer than %u bytes",
                     PAWL_STATE_KEY_MAX);
     return 0;
@@ -327,12 +330,12 @@ static void free_cursor(pawl_state_cursor *c) {
 
 int state_cursor_open(struct pawl *p, struct store_part *part, const pawl_state_range *range,
                       struct memtable *own, bool snapshot, pawl_state_cursor **out) {
-    static const pawl_state_range all = PAWL_STATE_RANGE_INIT;
+    pawl_state_range own_range = PAWL_STATE_RANGE_INIT;
     if (out == NULL)
         return fail(PAWL_INVALID, "the result pointer is NULL");
     *out = NULL;
-    const pawl_state_range *r = range != NULL ? range : &all;
-    TRY(check_range(r));
+    TRY(take_range(&own_range, range));
+    const pawl_state_range *r = &own_range;
     size_t size = r->from_len + r->to_len + 2 * r->prefix_len;
     pawl_state_cursor *c = mem_alloc(&p->mem, sizeof *c + size);
     if (c == NULL)

@@ -18,5 +18,6 @@
 #define OUTSIDE_PLACE_FIRST STRUCT_END(pawl_outside_place, note)
 #define TABLE_CONFIG_FIRST STRUCT_END(pawl_table_config, ttl_ms)
 #define TABLE_INFO_FIRST STRUCT_END(pawl_table_info, owner_name)
+#define RANGE_FIRST STRUCT_END(pawl_state_range, reverse)
 
 #endif

@@ -535,6 +535,23 @@ static void ranges(void **state) {
     }
 }
 
+/* Of a newer program: what it asks for beyond this version is refused. */
+static void a_range_of_a_newer_version(void **state) {
+    struct fixture *f = *state;
+    struct {
+        pawl_state_range known;
+        uint64_t unknown;
+    } range = {.known = PAWL_STATE_RANGE_INIT};
+    pawl_state_cursor *c;
+    range.known.struct_size = sizeof range;
+    assert_int_equal(pawl_table_scan(f->log, f->table, 0, &range.known, &c), 0);
+    pawl_state_close(c);
+    range.unknown = 1;
+    assert_int_equal(pawl_table_scan(f->log, f->table, 0, &range.known, &c), PAWL_UNSUPPORTED);
+    range.known.struct_size = 8;
+    assert_int_equal(pawl_table_scan(f->log, f->table, 0, &range.known, &c), PAWL_INVALID);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_batch_sees_its_own_writes, setup, teardown),
@@ -554,6 +571,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_cursor_sees_its_moment, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scan_beside_other_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scan_of_what_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_range_of_a_newer_version, setup, teardown),
         cmocka_unit_test_setup_teardown(ranges, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
