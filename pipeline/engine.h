@@ -533,7 +533,8 @@ void tx_build_rest(struct tx_build *b, uint16_t type, uint32_t stream, uint32_t 
 /* Without the lock: writes the records held as a SPILL frame. */
 PAWL_CHECKED int tx_spill(struct pawl_tx *tx);
 /* Must the record that it holds be spilled too? A commit that refers to spilled frames must not
- * hold a large record itself: reading it would need memory for both. */
+ * hold a large record itself: reading it would need memory for both. Beside a large record there
+ * may be no room in the frame for changes of state. */
 bool tx_must_spill(const struct pawl_tx *tx);
 /* Without the lock: encodes and hashes the bytes that tx_append() will append. Nothing may be added
  * after this. */

@@ -439,7 +439,7 @@ int tx_spill(struct pawl_tx *tx) {
 }
 
 bool tx_must_spill(const struct pawl_tx *tx) {
-    return tx->spilled_count != 0 && tx->bytes > tx->p->spill_bytes;
+    return (tx->spilled_count != 0 || tx->state_bytes != 0) && tx->bytes > tx->p->spill_bytes;
 }
 
 /* Looks up a stream's number of partitions, if it is not cached or the partition is out of

@@ -108,6 +108,31 @@ static void what_is_read_is_durable(void **state) {
     f->options.no_thread = 0;
 }
 
+/* As much of both as the limits allow, in one commit. */
+static void the_largest_record_and_state(void **state) {
+    struct fixture *f = *state;
+    static char value[MIB / 4 - 8192 - 16], big[(MIB / 4 - 8192) / 2 - 64];
+    memset(value, 'v', sizeof value);
+    memset(big, 's', sizeof big);
+    pawl_tx *tx = begin(f);
+    pawl_record r = {.value = value, .value_len = sizeof value};
+    assert_int_equal(pawl_put(tx, f->in, 0, &r), 0);
+    assert_int_equal(pawl_tx_state_put(tx, f->table, 0, "k", 1, big, sizeof big), 0);
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    reopen(f);
+    size_t len;
+    static char got[sizeof big];
+    assert_int_equal(pawl_table_get(f->log, f->table, 0, "k", 1, got, sizeof got, &len), 1);
+    assert_int_equal(len, sizeof big);
+    assert_memory_equal(got, big, sizeof big);
+    pawl_reader *reader;
+    pawl_batch b;
+    assert_int_equal(pawl_reader_open(f->log, f->in, 0, 0, 0, &reader), 0);
+    assert_int_equal(pawl_read(reader, 0, 0, &b), 1);
+    assert_int_equal(b.records[0].value_len, sizeof value);
+    pawl_reader_close(reader);
+}
+
 /* ---- refusals */
 
 static void what_is_refused(void **state) {
@@ -559,6 +584,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_value_got_can_be_put, setup, teardown),
         cmocka_unit_test_setup_teardown(two_that_change_one_partition, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_read_is_durable, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_largest_record_and_state, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(counters_are_where_the_position_is, setup, teardown),
         cmocka_unit_test_setup_teardown(two_inputs_share_a_table, setup, teardown),
