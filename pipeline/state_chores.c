@@ -14,6 +14,7 @@
 #include "state/policy.h"
 
 #define RETRY_NS UINT64_C(1000000000)
+#define NAME_TRIES 20u
 
 /* ---- what is due */
 
@@ -87,13 +88,25 @@ static bool is_kept(void *ctx, uint32_t table) {
 
 /* ---- naming runs */
 
-static struct run_ident ident_of(const pawl *p, uint32_t level, uint64_t flush_lsn) {
-    struct run_ident e = {
-        .run_id = p->tables.state.next_run, .level = level, .flush_lsn = flush_lsn};
-    if (e.run_id <= p->state.last_run)
-        e.run_id = p->state.last_run + 1; /* a file of this name stood in the way */
-    memcpy(e.log_id, p->header.log_id, sizeof e.log_id);
-    return e;
+/* Names a run that is going to be made. Levels and ids come from the log: a level at its limit
+ * stays there, and an id beyond it is refused before the log has it. */
+static int name_run(const pawl *p, struct run_ident *e) {
+    uint64_t id = p->tables.state.next_run;
+    if (id <= p->state.last_run)
+        id = p->state.last_run + UINT64_C(1); /* a file of this name stood in the way */
+    TRY(limit_check(LIMIT_ID, id));
+    e->run_id = (uint32_t)id;
+    e->level = e->level < STATE_RUNS_MAX ? e->level : STATE_RUNS_MAX - 1;
+    memcpy(e->log_id, p->header.log_id, sizeof e->log_id);
+    return 0;
+}
+
+/* Files that others planted may have the next names, any number of them. So the steps become wider,
+ * and where they end can't be known outside. */
+static void pass_names(pawl *p, uint32_t tries) {
+    uint64_t wide = UINT64_C(1) << tries;
+    uint64_t id = p->state.last_run + lookup_mix(p->mem.hash_seed ^ p->state.last_run) % wide;
+    p->state.last_run = id < UINT32_MAX ? (uint32_t)id : UINT32_MAX;
 }
 
 static void remove_file(pawl *p, uint32_t id) {
@@ -212,6 +225,17 @@ static int write_run(pawl *p, const struct job *j, struct run_ident *ident) {
     return rc;
 }
 
+/* The same, under the first name that is free. Level and flush LSN are in *ident. */
+static int write_named(pawl *p, const struct job *j, struct run_ident *ident) {
+    int rc = PAWL_EXISTS;
+    for (uint32_t tries = 0; rc == PAWL_EXISTS && tries < NAME_TRIES; tries++) {
+        pass_names(p, tries);
+        TRY(name_run(p, ident));
+        rc = write_run(p, j, ident);
+    }
+    return rc;
+}
+
 static int flush(pawl *p) {
     if (!p->store.has_frozen) {
         /* the last frame that can hold a change of what is frozen here */
@@ -220,8 +244,8 @@ static int flush(pawl *p) {
         store_freeze(&p->store);
     }
     struct job j = {.count = 0, .drops = p->tables.state.run_count == 0};
-    struct run_ident ident = ident_of(p, 0, p->state.frozen_lsn);
-    int rc = write_run(p, &j, &ident);
+    struct run_ident ident = {.level = 0, .flush_lsn = p->state.frozen_lsn};
+    int rc = write_named(p, &j, &ident);
     TRY(rc);
     TRY(publish(p, &ident, NULL, 0, false));
     store_flushed(&p->store);
@@ -240,7 +264,8 @@ static uint64_t live_bytes(const struct state_tables *t) {
     return policy_live_bytes(pairs, bytes);
 }
 
-/* Under the lock: should runs be merged now? Then *j says which, and *ident what they become. */
+/* Under the lock: should runs be merged now? Then *j says which, and *ident the level and flush LSN
+ * of what they become. */
 static bool choose(const pawl *p, struct job *j, struct run_ident *ident) {
     struct run_ident idents[STATE_RUNS_MAX];
     struct policy_run runs[STATE_RUNS_MAX];
@@ -257,12 +282,13 @@ static bool choose(const pawl *p, struct job *j, struct run_ident *ident) {
     j->drops = m.drops;
     for (uint32_t i = 0; i < m.count; i++)
         j->ids[i] = idents[m.first + i].run_id;
-    *ident = ident_of(p, m.level, idents[m.first].flush_lsn); /* of the newest of them */
+    ident->level = m.level;
+    ident->flush_lsn = idents[m.first].flush_lsn; /* of the newest of them */
     return true;
 }
 
 static int merge(pawl *p, const struct job *j, struct run_ident *ident) {
-    TRY(write_run(p, j, ident));
+    TRY(write_named(p, j, ident));
     TRY(publish(p, ident, j->ids, j->count, true));
     assert(p->wal.failed == 0); /* PAWL-8: the merge is durable before its inputs go */
     engine_leave(p);
@@ -293,7 +319,7 @@ bool state_chore(pawl *p) {
     if (late && (!due || p->state.flush_error.code != 0)) /* a failed merge delays no flush */
         return false;
     struct job j;
-    struct run_ident ident;
+    struct run_ident ident = {0};
     if (!due && (p->tables.state.run_count == 0 || !choose(p, &j, &ident)))
         return false;
     p->state.busy = true;

@@ -150,19 +150,21 @@ int state_open_runs(pawl *p) {
 
 struct sweep {
     pawl *p;
-    uint32_t ids[64];
-    uint32_t count;
+    uint32_t *ids;
+    uint32_t count, cap;
 };
 
 static int note_run(void *arg, const char *name) {
     struct sweep *s = arg;
     uint32_t id;
-    if (!run_parse_name(name, &id) || s->count == sizeof s->ids / sizeof s->ids[0])
+    if (!run_parse_name(name, &id))
         return 0;
     const struct state_tables *t = &s->p->tables.state;
     for (uint32_t i = 0; i < t->run_count; i++)
         if (t->runs[i].id == id)
             return 0;
+    if (tables_grow(&s->p->mem, (void **)&s->ids, s->count, &s->cap, sizeof *s->ids) < 0)
+        return 1; /* the others go the next time */
     s->ids[s->count++] = id;
     return 0;
 }
@@ -171,21 +173,20 @@ static int note_run(void *arg, const char *name) {
  * this log's stay (PAWL-15). */
 static int remove_unnamed(pawl *p) {
     struct sweep s = {.p = p};
-    int rc = p->io->ops->list(p->io, note_run, &s);
-    if (rc < 0)
-        return fail_sys(rc, "readdir", NULL, NO_LSN);
-    for (uint32_t i = 0; i < s.count; i++) {
+    int listed = p->io->ops->list(p->io, note_run, &s);
+    for (uint32_t i = 0; i < s.count && listed >= 0; i++) {
         char name[RUN_NAME_SIZE];
         struct run_ident e;
         run_name(name, s.ids[i]);
-        rc = run_identify(p->io, &p->mem, name, &e);
+        int rc = run_identify(p->io, &p->mem, name, &e);
         bool ours =
             rc == RUN_FILE_BLANK || ((rc == RUN_FILE_WHOLE || rc == RUN_FILE_UNFINISHED) &&
                                      memcmp(e.log_id, p->header.log_id, sizeof e.log_id) == 0);
         if (ours && p->io->ops->unlink(p->io, name) < 0)
             continue; /* the next writer tries again */
     }
-    return 0;
+    mem_free(&p->mem, s.ids, s.cap * sizeof *s.ids);
+    return listed < 0 ? fail_sys(listed, "readdir", NULL, NO_LSN) : 0;
 }
 
 int state_recover(pawl *p, uint64_t newest) {

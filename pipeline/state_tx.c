@@ -207,6 +207,15 @@ static int check_room(struct pawl_tx *tx, size_t key_len, size_t value_len) {
     return 0;
 }
 
+/* The sum is what a log says, and the pairs are what its runs say: a log may contradict itself. */
+static int contradicts(const struct tx_state *st) {
+    return fail(
+        PAWL_DAMAGED,
+        "partition %u of table %u has other pairs than the log says: run 'pawl verify', and "
+        "delete the table if nothing is found",
+        st->partition, st->table);
+}
+
 /* Changes a pair, and the digest with it. `op`: STATE_PUT or STATE_DELETE. 1: there was such a
  * pair before. */
 static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, const void *key,
@@ -224,6 +233,8 @@ static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, const voi
         digest_subtract(&sum, key, key_len, before, before_len);
     if (op == STATE_PUT)
         digest_add(&sum, key, key_len, value, value_len);
+    if (!state_sum_possible(&sum))
+        return contradicts(st);
     TRY(memtable_put(&st->own, key, key_len, op, 0, value, value_len, 0));
     if (!own) {
         st->bytes += CHANGE_HEAD_MAX + key_len;

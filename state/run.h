@@ -83,7 +83,7 @@ void run_writer_abandon(struct run_writer *w);
 enum run_file_kind {
     RUN_FILE_WHOLE,      /* it has a good header; *out is filled */
     RUN_FILE_UNFINISHED, /* a writer began it and didn't finish; *out says for which log */
-    RUN_FILE_BLANK,      /* no byte but zeros in its first block: nothing was written yet */
+    RUN_FILE_BLANK,      /* at most one block, of zeros: nothing was written yet */
     RUN_FILE_OTHER,      /* anything else: damaged, of a later version, or no run at all */
 };
 /* Looks at the first block of any file of the directory. Returns enum run_file_kind, or an error:

@@ -59,10 +59,14 @@ int run_identify(struct seam *io, struct mem *m, const char *name, struct run_id
         return fail_at(PAWL_NOT_FOUND, ENOENT, "open", name, NO_LSN, "there is no file %s", name);
     if (file < 0)
         return fail_sys(file, "open", name, NO_LSN);
-    int rc = run_read_header(io, m, file, name, &h, &verdict);
+    uint64_t size = 0;
+    int rc = run_read_header(io, m, file, name, &h, &verdict),
+        sized = io->ops->size(io, file, &size);
     io->ops->close(io, file);
     TRY(rc);
-    if (verdict == RUN_HEADER_BLANK)
+    if (sized != 0)
+        return fail_sys(sized, "fstat", name, NO_LSN);
+    if (verdict == RUN_HEADER_BLANK && size <= RUN_UNIT)
         return RUN_FILE_BLANK;
     if (verdict != RUN_HEADER_GOOD)
         return RUN_FILE_OTHER;

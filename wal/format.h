@@ -634,6 +634,8 @@ bool c_state_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_st
 /* A STATE run begins with the sum after the commit; then come the changes, one by one. */
 void state_sum_encode(uint8_t out[STATE_SUM_SIZE], const struct state_sum *e);
 bool state_sum_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct state_sum *e);
+/* Nothing has no bytes, and the empty sum; a key has at least one byte. */
+bool state_sum_possible(const struct state_sum *e);
 void state_change_encode(struct bytes *b, const struct state_change *e);
 bool state_change_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct state_change *e);
 /* Do the run's bytes hold a sum and as many changes as it says, each key once and in ascending

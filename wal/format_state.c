@@ -49,13 +49,12 @@ bool table_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct table_
 
 /* ---- what a table partition holds */
 
-/* Nothing has no bytes, and the empty sum; a key has at least one byte. */
-static bool sum_possible(const struct state_sum *e) {
+bool state_sum_possible(const struct state_sum *e) {
     return e->pairs == 0 ? e->bytes == 0 && e->low == 0 && e->high == 0 : e->bytes >= e->pairs;
 }
 
 void state_sum_encode(uint8_t out[STATE_SUM_SIZE], const struct state_sum *e) {
-    assert(sum_possible(e));
+    assert(state_sum_possible(e));
     put64(out, e->low);
     put64(out + 8, e->high);
     put64(out + 16, e->pairs);
@@ -68,7 +67,7 @@ bool state_sum_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct st
     const uint8_t *p = data + *at;
     *e = (struct state_sum){get64(p), get64(p + 8), get64(p + 16), get64(p + 24)};
     *at += STATE_SUM_SIZE;
-    return sum_possible(e);
+    return state_sum_possible(e);
 }
 
 /* ---- changes */

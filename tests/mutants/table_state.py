@@ -12,7 +12,7 @@ CATCHERS = [
     ("state/filter", ["state_runs", "run_oracle"]),
     ("state/run_", ["state_runs", "run_oracle"]),
     ("state/store", ["state", "state_files", "state_faults"]),
-    ("pipeline/state_", ["state", "state_files", "state_faults"]),
+    ("pipeline/state_", ["forged_state", "state", "state_files", "state_faults"]),
 ]
 
 MUTANTS = [
@@ -109,4 +109,19 @@ MUTANTS = [
      "    wait_until_idle(p);\n    p->state.closed = true;", "    p->state.closed = true;"),
     ("full-disk-waits-for-no-flush", "PAWL-11", "pipeline/state_chores.c",
      "        n = least(n, p->wal.disk_cap / 4);", "        n = least(n, UINT64_MAX);"),
+    # ---- what only a forged log has, and what others plant
+    ("level-of-a-run-beyond-its-limit", "PAWL-8", "pipeline/state_chores.c",
+     "    e->level = e->level < STATE_RUNS_MAX ? e->level : STATE_RUNS_MAX - 1;\n", ""),
+    ("id-of-a-run-beyond-its-limit", "PAWL-8", "pipeline/state_chores.c",
+     "    TRY(limit_check(LIMIT_ID, id));\n", ""),
+    ("sum-of-a-log-believed", "PAWL-8", "pipeline/state_tx.c",
+     "    if (!state_sum_possible(&sum))\n", "    if (sum.pairs == 0 && sum.bytes == 1)\n"),
+    ("planted-names-tried-one-by-one", "PAWL-16", "pipeline/state_chores.c",
+     "        pass_names(p, tries);\n", ""),
+    ("few-plants-hide-what-a-crash-left", "PAWL-11", "pipeline/state_open.c",
+     "    if (!run_parse_name(name, &id))\n",
+     "    if (!run_parse_name(name, &id) || s->count == 64)\n"),
+    ("zeros-of-a-stranger-removed", "PAWL-15", "state/run_read.c",
+     "    if (verdict == RUN_HEADER_BLANK && size <= RUN_UNIT)\n",
+     "    if (verdict == RUN_HEADER_BLANK)\n"),
 ]
