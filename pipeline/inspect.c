@@ -30,6 +30,7 @@ static int compare(struct judge *j, const struct frame_header *h, const uint8_t 
         theirs.ids = j->tables.ids;
         theirs.ids.stream = stream;
     }
+    state_keep_hashes(&theirs, &j->tables);
     j->tables.state.replay_max = theirs.state.replay_max; /* a setting that no frame says */
     tables_drop_spans(&theirs, UINT64_MAX);
     tables_drop_spans(&j->tables, UINT64_MAX);

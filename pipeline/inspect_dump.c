@@ -67,6 +67,8 @@ static void describe_table(struct text *t, const struct table_entry *e) {
         e->id, e->owner, e->partitions, e->version, (unsigned long long)e->a,
         (unsigned long long)e->b);
     say_text(t, e->name, e->name_len);
+    if (e->op == TABLE_RUN_ADDED)
+        say(t, " header %016llx", (unsigned long long)e->ttl_ms);
     say(t, "\n");
 }
 

@@ -128,6 +128,7 @@ static int commit_runs(pawl *p, const struct run_ident *added, const uint32_t *r
         rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_RUN_ADDED,
                                                     .id = added->run_id,
                                                     .owner = added->level,
+                                                    .ttl_ms = added->header_hash,
                                                     .a = added->flush_lsn,
                                                     .b = added->length});
     else if (rc == 0 && removed_count == 0)

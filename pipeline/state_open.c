@@ -127,7 +127,7 @@ uint32_t state_idents(const pawl *p, struct run_ident *out) {
                               .level = r->level,
                               .flush_lsn = r->flush_lsn,
                               .length = r->bytes,
-                              .header_hash = 0};
+                              .header_hash = r->header_hash};
         memcpy(e.log_id, p->header.log_id, sizeof e.log_id);
         uint32_t k = i; /* newest first: of two runs, the one that was flushed later */
         for (; k > 0 && out[k - 1].flush_lsn < e.flush_lsn; k--)

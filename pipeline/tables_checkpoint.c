@@ -136,6 +136,18 @@ static uint32_t write_runs(const struct tables *t, struct bytes *body) {
     return t->state.run_count;
 }
 
+static uint32_t write_run_hashes(const struct tables *t, struct bytes *body) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->state.run_count; i++) {
+        const struct run_row *r = &t->state.runs[i];
+        if (r->header_hash == 0)
+            continue;
+        c_run_hash_encode(body, &(struct c_run_hash){r->id, r->header_hash});
+        n++;
+    }
+    return n;
+}
+
 static uint32_t write_state(const struct tables *t, struct bytes *body) {
     if (!t->state.any)
         return 0;
@@ -174,6 +186,7 @@ int tables_checkpoint(struct tables *t, struct bytes *body, struct run *runs, ui
                  {RUN_C_DIGESTS, write_digests},
                  {RUN_C_RUNS, write_runs},
                  {RUN_C_STATE, write_state},
+                 {RUN_C_RUN_HASHES, write_run_hashes},
                  {RUN_C_IDS, write_ids}};
     size_t before = body->len;
     tables_sort_positions(t);

@@ -102,6 +102,11 @@ void tables_state_free(struct tables *t) {
 
 /* ---- rows of files */
 
+/* What a checkpoint grows by with a file. */
+static uint64_t run_bytes(const struct run_row *r) {
+    return C_RUN_SIZE + (r->header_hash != 0 ? C_RUN_HASH_SIZE : 0);
+}
+
 static uint32_t run_place(const struct state_tables *s, uint32_t id) {
     uint32_t i = s->run_count;
     while (i > 0 && s->runs[i - 1].id >= id)
@@ -141,7 +146,7 @@ static int add_run(struct tables *t, const struct run_row *row) {
     memmove(&s->runs[i + 1], &s->runs[i], (s->run_count - i) * sizeof *s->runs);
     s->runs[i] = *row;
     s->run_count++;
-    t->rows_bytes += C_RUN_SIZE;
+    t->rows_bytes += run_bytes(row);
     if (row->id >= s->next_run)
         s->next_run = row->id + 1;
     assert(s->next_run > row->id); /* PAWL-9: a file's name is never used again */
@@ -155,10 +160,36 @@ static bool remove_run(struct tables *t, uint32_t id) {
     uint32_t i = run_place(s, id);
     if (i == s->run_count || s->runs[i].id != id)
         return false;
+    t->rows_bytes -= run_bytes(&s->runs[i]);
     memmove(&s->runs[i], &s->runs[i + 1], (s->run_count - i - 1) * sizeof *s->runs);
     s->run_count--;
-    t->rows_bytes -= C_RUN_SIZE;
     return true;
+}
+
+static void set_hash(struct tables *t, struct run_row *r, uint64_t hash) {
+    t->rows_bytes -= run_bytes(r);
+    r->header_hash = hash;
+    t->rows_bytes += run_bytes(r);
+}
+
+static int load_hash(struct tables *t, const struct c_run_hash *e) {
+    struct state_tables *s = &t->state;
+    uint32_t i = run_place(s, e->id);
+    if (i == s->run_count || s->runs[i].id != e->id || e->header_hash == 0)
+        return fail(PAWL_DAMAGED, "a checkpoint has a hash of a file of state that is not there");
+    set_hash(t, &s->runs[i], e->header_hash);
+    return 0;
+}
+
+void state_keep_hashes(struct tables *t, const struct tables *old) {
+    for (uint32_t i = 0; i < t->state.run_count; i++) {
+        struct run_row *r = &t->state.runs[i];
+        uint32_t k = run_place(&old->state, r->id);
+        const struct run_row *o = k < old->state.run_count ? &old->state.runs[k] : NULL;
+        if (r->header_hash == 0 && o != NULL && o->id == r->id && o->flush_lsn == r->flush_lsn &&
+            o->level == r->level && o->bytes == r->bytes)
+            set_hash(t, r, o->header_hash);
+    }
 }
 
 /* ---- TABLES */
@@ -178,7 +209,7 @@ static int apply_flush(struct tables *t, const struct frame_header *h,
     if (e->a >= h->lsn)
         return apply_damaged(h, "a file of state is said to hold later changes");
     if (e->op == TABLE_RUN_ADDED)
-        TRY(add_run(t, &(struct run_row){e->id, e->owner, e->a, e->b}));
+        TRY(add_run(t, &(struct run_row){e->id, e->owner, e->a, e->b, e->ttl_ms}));
     t->state.any = true;
     flushed(t, e->a);
     return 0;
@@ -308,6 +339,7 @@ int state_load_entry(struct tables *t, const struct run *r, const uint8_t *data,
         struct table_entry table;
         struct c_digest digest;
         struct c_run run;
+        struct c_run_hash hash;
         struct c_state state;
     } e;
     int rc = 0;
@@ -325,7 +357,12 @@ int state_load_entry(struct tables *t, const struct run *r, const uint8_t *data,
     case RUN_C_RUNS:
         if (!c_run_decode(data, r->len, at, &e.run))
             return 0;
-        rc = add_run(t, &(struct run_row){e.run.id, e.run.level, e.run.flush_lsn, e.run.bytes});
+        rc = add_run(t, &(struct run_row){e.run.id, e.run.level, e.run.flush_lsn, e.run.bytes, 0});
+        break;
+    case RUN_C_RUN_HASHES:
+        if (!c_run_hash_decode(data, r->len, at, &e.hash))
+            return 0;
+        rc = load_hash(t, &e.hash);
         break;
     default:
         assert(r->type == RUN_C_STATE);
@@ -367,6 +404,7 @@ void state_loaded(struct tables *t, const struct tables *old, uint64_t lsn, bool
     s->hook = old->state.hook;
     s->gone = old->state.gone;
     s->ctx = old->state.ctx;
+    state_keep_hashes(t, old);
     for (uint32_t i = 0; old->begun && i < s->count; i++) {
         const struct state_table *before = tables_table(old, s->tables[i]->id);
         for (uint32_t k = 0; k < s->tables[i]->partitions; k++)

@@ -38,6 +38,7 @@ struct state_table {
 struct run_row {
     uint32_t id, level;
     uint64_t flush_lsn, bytes;
+    uint64_t header_hash; /* 0: an earlier version has named it, and it isn't known */
 };
 /* Called for each STATE run that is applied, with the whole run: state_sum_decode(), then
  * state_change_decode() up to `len`. An error ends what applies the frame. For a writer's own
@@ -86,8 +87,11 @@ PAWL_CHECKED int state_apply_changes(struct tables *t, const struct frame_header
 /* The entry at *at of a checkpoint's run. 1: loaded, 0: it doesn't fit its run, negative: error. */
 int state_load_entry(struct tables *t, const struct run *r, const uint8_t *data, uint32_t *at);
 static inline bool state_loads(uint16_t type) {
-    return type >= RUN_C_TABLES && type <= RUN_C_STATE;
+    return (type >= RUN_C_TABLES && type <= RUN_C_STATE) || type == RUN_C_RUN_HASHES;
 }
+/* Hashes that `old` knows of the same files, and `t` doesn't: an earlier version's checkpoint has
+ * none. */
+void state_keep_hashes(struct tables *t, const struct tables *old);
 /* Do the runs of a checkpoint agree with each other? */
 PAWL_CHECKED int state_check_loaded(const struct tables *t, const struct frame_header *h);
 /* A checkpoint at `lsn` was loaded in the place of `old`: what it says of what was lost before. */

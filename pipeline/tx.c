@@ -732,7 +732,7 @@ int tx_add_table(struct pawl_tx *tx, const struct table_entry *e) {
     if (e->op == TABLE_CREATE)
         tx->tables_bytes += tables_table_bytes(e->name_len, e->partitions);
     else if (e->op == TABLE_RUN_ADDED)
-        tx->tables_bytes += C_RUN_SIZE;
+        tx->tables_bytes += C_RUN_SIZE + C_RUN_HASH_SIZE;
     tx->state_files += (e->op == TABLE_RUN_ADDED) - (e->op == TABLE_RUN_REMOVED);
     return tx->tables.failed ? fail(PAWL_MEMORY, "no memory for a change of tables") : 0;
 }

@@ -322,6 +322,7 @@ enum run_type {
     RUN_C_DIGESTS = 0x804b,
     RUN_C_RUNS = 0x804c,
     RUN_C_STATE = 0x804d,
+    RUN_C_RUN_HASHES = 0xc04e, /* an older version ignores it */
 };
 /* in a run's type: a version that doesn't know it may skip the run when reading, and also write */
 #define RUN_SKIP_READING 0x8000u
@@ -581,7 +582,7 @@ struct table_entry {
     uint32_t owner;      /* processor; of RUN_ADDED: the level */
     uint32_t partitions; /* of LOST: the partition */
     uint32_t version, flags;
-    uint64_t ttl_ms;
+    uint64_t ttl_ms;  /* of RUN_ADDED: hash in the file's header; 0: not known */
     uint64_t a, b;    /* of RUN_ADDED and FLUSHED: the flush LSN; of RUN_ADDED: bytes of the file */
     const char *name; /* not terminated when decoded */
 };
@@ -610,6 +611,11 @@ struct c_run {
     uint32_t id, level;
     uint64_t flush_lsn, bytes;
 };
+/* Of a run that C_RUNS names. */
+struct c_run_hash {
+    uint32_t id;
+    uint64_t header_hash;
+};
 struct c_state {
     uint32_t next_run;
     uint64_t flush_lsn, replay_max;
@@ -619,6 +625,7 @@ struct c_state {
 #define TABLE_ENTRY_SIZE 48u     /* then the name */
 #define C_DIGEST_SIZE 56u
 #define C_RUN_SIZE 24u
+#define C_RUN_HASH_SIZE 16u
 #define C_STATE_SIZE 24u
 static inline size_t table_size(uint32_t name_len) {
     return (size_t)align_up(TABLE_ENTRY_SIZE + name_len, 8);
@@ -629,6 +636,8 @@ void c_digest_encode(struct bytes *b, const struct c_digest *e);
 bool c_digest_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_digest *e);
 void c_run_encode(struct bytes *b, const struct c_run *e);
 bool c_run_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_run *e);
+void c_run_hash_encode(struct bytes *b, const struct c_run_hash *e);
+bool c_run_hash_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_run_hash *e);
 void c_state_encode(struct bytes *b, const struct c_state *e);
 bool c_state_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_state *e);
 /* A STATE run begins with the sum after the commit; then come the changes, one by one. */

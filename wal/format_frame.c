@@ -177,7 +177,8 @@ void run_encode(uint8_t out[RUN_SIZE], const struct run *r) {
 bool run_type_known(uint16_t type) {
     return (type >= RUN_RECORDS && type <= RUN_SINKS) || type == RUN_INDEX || type == RUN_ORIGINS ||
            type == RUN_TABLES || (type >= RUN_C_STREAMS && type <= RUN_C_SPANS) ||
-           type == RUN_C_IDS || type == RUN_CLOCK || (type >= RUN_C_TABLES && type <= RUN_C_STATE);
+           type == RUN_C_IDS || type == RUN_CLOCK ||
+           (type >= RUN_C_TABLES && type <= RUN_C_STATE) || type == RUN_C_RUN_HASHES;
 }
 
 uint64_t frame_changes(const struct frame_header *h, const uint8_t *frame) {
@@ -198,14 +199,15 @@ const char *run_type_name(uint16_t type) {
         return of_commit[type - RUN_RECORDS];
     if (type >= RUN_C_STREAMS && type <= RUN_C_SPANS)
         return of_checkpoint[type - RUN_C_STREAMS];
-    return type == RUN_INDEX       ? "INDEX"
-           : type == RUN_ORIGINS   ? "ORIGINS"
-           : type == RUN_TABLES    ? "TABLES"
-           : type == RUN_C_IDS     ? "C_IDS"
-           : type == RUN_CLOCK     ? "CLOCK"
-           : type == RUN_C_TABLES  ? "C_TABLES"
-           : type == RUN_C_DIGESTS ? "C_DIGESTS"
-           : type == RUN_C_RUNS    ? "C_RUNS"
-           : type == RUN_C_STATE   ? "C_STATE"
-                                   : "unknown";
+    return type == RUN_INDEX          ? "INDEX"
+           : type == RUN_ORIGINS      ? "ORIGINS"
+           : type == RUN_TABLES       ? "TABLES"
+           : type == RUN_C_IDS        ? "C_IDS"
+           : type == RUN_CLOCK        ? "CLOCK"
+           : type == RUN_C_TABLES     ? "C_TABLES"
+           : type == RUN_C_DIGESTS    ? "C_DIGESTS"
+           : type == RUN_C_RUNS       ? "C_RUNS"
+           : type == RUN_C_STATE      ? "C_STATE"
+           : type == RUN_C_RUN_HASHES ? "C_RUN_HASHES"
+                                      : "unknown";
 }

@@ -175,6 +175,23 @@ bool c_run_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_run 
     return true;
 }
 
+void c_run_hash_encode(struct bytes *b, const struct c_run_hash *e) {
+    uint8_t *p = bytes_add(b, C_RUN_HASH_SIZE);
+    if (p == NULL)
+        return;
+    put32(p, e->id);
+    put64(p + 8, e->header_hash);
+}
+
+bool c_run_hash_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct c_run_hash *e) {
+    if (!bytes_fit(len, *at, C_RUN_HASH_SIZE))
+        return false;
+    const uint8_t *p = data + *at;
+    *e = (struct c_run_hash){get32(p), get64(p + 8)};
+    *at += C_RUN_HASH_SIZE;
+    return true;
+}
+
 void c_state_encode(struct bytes *b, const struct c_state *e) {
     uint8_t *p = bytes_add(b, C_STATE_SIZE);
     if (p == NULL)

@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pawl.h"
+#include "state/store.h"
+#undef fail /* the library has one of its own */
 #include <cmocka.h>
 
 #include "tests/support/state_log.h"
@@ -235,6 +238,68 @@ static void a_run_that_is_not_there(void **state) {
     }
 }
 
+static void edit_runs(const struct fixture *f, const char *edit) {
+    char command[512];
+    snprintf(command, sizeof command, "cd %s && %s", f->dir, edit);
+    assert_int_equal(system(command), 0);
+}
+
+/* Another run of the same log, id, level, flush LSN and length takes a run's place (SPARK-43404,
+ * SPARK-51717): it has "a" with another value. */
+static void swap_run(struct fixture *f, uint32_t id, const char *value) {
+    struct mem m;
+    struct seam *io;
+    struct run_ident was, is;
+    struct run_writer *w;
+    struct run_summary sum;
+    char name[RUN_NAME_SIZE];
+    uint8_t key[STORE_PREFIX_SIZE + 1];
+    mem_init(&m, 0);
+    run_name(name, id);
+    assert_int_equal(seam_create(f->dir, false, PAWL_BACKEND_POSIX, PAWL_DIRECT_AUTO, &io), 0);
+    assert_int_equal(run_identify(io, &m, name, &was), RUN_FILE_WHOLE);
+    assert_int_equal(io->ops->unlink(io, name), 0);
+    store_key(key, f->table, 0);
+    key[STORE_PREFIX_SIZE] = 'a';
+    struct state_pair pair = {.key = key,
+                              .key_len = sizeof key,
+                              .value = (const uint8_t *)value,
+                              .value_len = (uint32_t)strlen(value),
+                              .op = STATE_PUT};
+    assert_int_equal(run_writer_open(io, &m, &was, &w), 0);
+    assert_int_equal(run_writer_add(w, &pair), 0);
+    assert_int_equal(run_writer_finish(w, &sum), 0);
+    assert_int_equal(run_identify(io, &m, name, &is), RUN_FILE_WHOLE);
+    assert_int_not_equal(is.header_hash, was.header_hash);
+    is.header_hash = was.header_hash;
+    assert_memory_equal(&is, &was, sizeof is); /* all else is the same */
+    io->ops->destroy(io);
+}
+
+static void a_run_with_other_pairs(void **state) {
+    struct fixture *f = *state;
+    char want[32];
+    static char value[60000];
+    put_one(f, "a", "mine");
+    assert_int_equal(pawl_state_flush(f->log), 1);
+    for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+        for (int i = 0; checkpoint && i < 30; i++) { /* the next segment's says it too */
+            pawl_record r = {.value = value, .value_len = sizeof value};
+            assert_int_equal(pawl_append(f->log, f->in, 0, &r, NULL), 0);
+        }
+        assert_string_equal(look(f, f->table, "a"), "mine");
+        assert_int_equal(pawl_close(f->log), 0);
+        edit_runs(f, "cp *1.run kept");
+        swap_run(f, 1, "hers");
+        open_log(f);
+        snprintf(want, sizeof want, "error %d", PAWL_FOREIGN);
+        assert_string_equal(look(f, f->table, "a"), want);
+        assert_int_equal(pawl_close(f->log), 0);
+        edit_runs(f, "mv kept *1.run");
+        open_log(f);
+    }
+}
+
 /* What a crash leaves goes; what isn't this log's stays. */
 static void files_that_no_commit_names(void **state) {
     struct fixture *f = *state;
@@ -265,6 +330,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_reader_that_begins_late, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reader_with_little_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_run_that_is_not_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_run_with_other_pairs, setup, teardown),
         cmocka_unit_test_setup_teardown(files_that_no_commit_names, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -338,6 +338,37 @@ static void a_jump_of_a_position_leaves_state_in_doubt(void **state) {
     end(&x);
 }
 
+/* A checkpoint of a version that doesn't know hashes of runs takes none away. */
+static void hashes_of_runs_are_kept(void **state) {
+    struct frames x;
+    struct table_entry run = {.op = TABLE_RUN_ADDED, .a = 1, .b = 8192};
+    (void)state;
+    begin(&x);
+    for (run.id = 1; run.id <= 3; run.id++) {
+        run.ttl_ms = run.id == 2 ? 0 : 1000 + run.id;
+        assert_int_equal(apply_table(&x, run, false), 0);
+    }
+    through_checkpoint(&x, false);
+    struct tables known = x.t;
+    known.state.runs = mem_alloc(&x.mem, 3 * sizeof *known.state.runs);
+    memcpy(known.state.runs, x.t.state.runs, 3 * sizeof *known.state.runs);
+    uint64_t bytes = x.t.rows_bytes;
+    x.t.state.runs[0].header_hash = 0;
+    x.t.state.runs[2].header_hash = 0;
+    x.t.state.runs[2].flush_lsn++; /* another file than the one that is known */
+    x.t.rows_bytes -= 2 * C_RUN_HASH_SIZE;
+    state_keep_hashes(&x.t, &known);
+    assert_int_equal(x.t.state.runs[0].header_hash, 1001);
+    assert_int_equal(x.t.state.runs[1].header_hash, 0);
+    assert_int_equal(x.t.state.runs[2].header_hash, 0);
+    assert_int_equal(x.t.rows_bytes, bytes - C_RUN_HASH_SIZE);
+    mem_free(&x.mem, known.state.runs, 3 * sizeof *known.state.runs);
+    run = (struct table_entry){.op = TABLE_RUN_REMOVED, .id = 1};
+    assert_int_equal(apply_table(&x, run, false), 0);
+    assert_int_equal(x.t.rows_bytes, bytes - 2 * C_RUN_HASH_SIZE - C_RUN_SIZE);
+    end(&x);
+}
+
 static void limits_of_tables(void **state) {
     struct frames x;
     struct table_entry run = {.op = TABLE_RUN_ADDED, .a = 1, .b = 8192};
@@ -401,6 +432,7 @@ int main(void) {
         cmocka_unit_test(commits_of_a_partition_are_counted),
         cmocka_unit_test(lost_state_is_told_for_each_partition),
         cmocka_unit_test(a_jump_of_a_position_leaves_state_in_doubt),
+        cmocka_unit_test(hashes_of_runs_are_kept),
         cmocka_unit_test(limits_of_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,6 +58,7 @@ enum {
     C_DIGESTS,
     C_RUNS,
     C_STATE,
+    C_RUN_HASHES = 0xC04E,
 };
 
 /* `width` bytes at `at`: what they become is said by forge_value(). */

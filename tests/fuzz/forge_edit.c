@@ -211,7 +211,7 @@ static void run_add(struct about *a, const struct edit *e) {
         RECORDS,  SPILLED,   POSITIONS, PRODUCERS,   STATE,        CATALOG,     SINKS,
         INDEX,    C_STREAMS, C_NEXT,    C_PRODUCERS, C_PROCESSORS, C_POSITIONS, C_SETTINGS,
         C_SINKS,  C_SPANS,   C_IDS,     CLOCK,       ORIGINS,      9,           TABLES,
-        C_TABLES, C_DIGESTS, C_RUNS,    C_STATE,     0x800F,       0xC00F};
+        C_TABLES, C_DIGESTS, C_RUNS,    C_STATE,     C_RUN_HASHES, 0x800F,      0xC00F};
     if (a->frame != NULL)
         (void)forge_run_insert(a->frame, e->run,
                                forge_run_usual(types[e->field % (sizeof types / sizeof *types)]));

@@ -55,13 +55,13 @@ def tables_with_runs():
     frames = [put(w, 0, (b"a", b"%d" % i)) for i in range(4)]
     t = w.txn()
     one = t.run_added(frames[0].lsn)
-    two = t.run_added(frames[2].lsn)
+    two = t.run_added(frames[2].lsn, hash=0x1234567890)
     t.commit()
     w.seal()
     t = w.txn()
     t.run_removed(one)
     t.run_removed(two)
-    t.run_added(frames[2].lsn, level=1)
+    t.run_added(frames[2].lsn, level=1, hash=1 << 63)
     t.commit()
     t = w.txn()
     t.drop_table("t")
@@ -74,6 +74,34 @@ def tables_with_runs():
     w.seal()
     w.reopen()
     return closed(w)
+
+
+@golden("A commit names a run's hash; a version that doesn't know it wrote the checkpoint.")
+def run_hash_left_out():
+    w = with_table()
+    frames = [put(w, 0, (b"a", b"%d" % i)) for i in range(2)]
+    t = w.txn()
+    t.run_added(frames[0].lsn, hash=77)
+    t.run_added(frames[1].lsn)
+    t.commit()
+    w.s.tables.hashes.clear()
+    w.seal()
+    w.s.tables.hashes[1] = 77
+    w.seal()
+    return closed(w)
+
+
+@golden("A checkpoint has the hash of a run that isn't there.", "invalid")
+def run_hash_of_none():
+    w = with_table()
+    changed = put(w, 0, (b"a", b"1"))
+    t = w.txn()
+    t.run_added(changed.lsn, hash=77)
+    t.commit()
+    w.s.tables.hashes[2] = 78
+    w.seal()
+    w.close()
+    return w
 
 
 @golden("A table in a log whose segments don't count: the next one does.")

@@ -94,6 +94,7 @@ RUNS_OF_KIND = {
         st.C_DIGESTS,
         st.C_RUNS,
         st.C_STATE,
+        st.C_RUN_HASHES,
     },
     SEAL: {INDEX},
     LOST: set(),

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 TABLES = 0x8009
 C_TABLES, C_DIGESTS, C_RUNS, C_STATE = 0x804A, 0x804B, 0x804C, 0x804D
+C_RUN_HASHES = 0xC04E
 NAMES = {
     TABLES: "TABLES",
     C_TABLES: "C_TABLES",
     C_DIGESTS: "C_DIGESTS",
     C_RUNS: "C_RUNS",
     C_STATE: "C_STATE",
+    C_RUN_HASHES: "C_RUN_HASHES",
 }
 CREATE, DELETE, VERSION, RUN_ADDED, RUN_REMOVED, FLUSHED, LOST = range(1, 8)
 DELETED, EXPIRES = 1, 2  # flags of a change
@@ -26,6 +28,7 @@ Change = namedtuple("Change", "key value expiry")  # value None: deleted
 State = namedtuple("State", "sum changes")
 CDigest = namedtuple("CDigest", "table partition sum commits flags")
 CRun = namedtuple("CRun", "id level flush bytes")
+CRunHash = namedtuple("CRunHash", "id hash")
 CState = namedtuple("CState", "next_run flush replay_max")
 EMPTY = Sum(0, 0, 0, 0)
 
@@ -98,13 +101,26 @@ def c_run(c):
     return CRun(*c.fields("<IIQQ"))
 
 
+def c_run_hash(c):
+    (ident,) = c.fields("<I")
+    c.zeros(4)
+    return CRunHash(ident, *c.fields("<Q"))
+
+
 def c_state(c):
     (following,) = c.fields("<I")
     c.zeros(4)
     return CState(following, *c.fields("<QQ"))
 
 
-ENTRIES = {TABLES: table, C_TABLES: table, C_DIGESTS: c_digest, C_RUNS: c_run, C_STATE: c_state}
+ENTRIES = {
+    TABLES: table,
+    C_TABLES: table,
+    C_DIGESTS: c_digest,
+    C_RUNS: c_run,
+    C_STATE: c_state,
+    C_RUN_HASHES: c_run_hash,
+}
 
 
 @dataclass
@@ -140,6 +156,7 @@ class StateTables:
     def __init__(self):
         self.rows = {}  # id -> Row
         self.runs = {}  # id -> CRun
+        self.hashes = {}  # id -> hash in the header, of those that the log says
         self.next_table = self.next_run = 1
         self.flush = self.replay_max = 0
         self.any = False  # the log has a table, or has had one
@@ -165,6 +182,7 @@ class StateTables:
         elif row.op == RUN_REMOVED:
             if self.runs.pop(row.id, None) is None and not tables.unsure:
                 complain("run %d is removed but was not there" % row.id)
+            self.hashes.pop(row.id, None)
         else:
             tables.refuse("TABLES op %d must be understood to read" % row.op)
 
@@ -212,6 +230,8 @@ class StateTables:
             complain("a run holds changes up to LSN %d, which is later" % row.a)
         if row.op == RUN_ADDED:
             self.add_run(CRun(row.id, row.owner, row.a, row.b), complain)
+            if row.ttl:
+                self.hashes[row.id] = row.ttl
         self.any = True
         if row.a > self.flush:
             self.flush = row.a
@@ -283,6 +303,10 @@ class StateTables:
                 )
             elif run_type == C_RUNS:
                 self.add_run(row, complain)
+            elif run_type == C_RUN_HASHES:
+                if row.id not in self.runs or not row.hash:
+                    complain("C_RUN_HASHES has run %d with hash %#x" % row)
+                self.hashes[row.id] = row.hash
             else:
                 if len(rows) != 1 or row.next_run < self.next_run:
                     complain("C_STATE has %d entries, or a run's id again" % len(rows))
@@ -296,6 +320,9 @@ class StateTables:
     def compare(self, old, lsn, unsure):
         """What a CHECKPOINT, whose tables these are, says of what was lost before it."""
         lost_end = (old.lost_end or lsn) if unsure else 0
+        for ident, run in self.runs.items():
+            if ident not in self.hashes and ident in old.hashes and run == old.runs[ident]:
+                self.hashes[ident] = old.hashes[ident]
         for ident, row in self.rows.items():
             before = old.rows.get(ident)
             for partition in range(row.partitions):
@@ -320,11 +347,14 @@ class StateTables:
                 if part.commits or part.unknown()
             },
             "runs": self.runs,
+            "hashes": self.hashes,
             "next": (self.next_table, self.next_run, self.flush) if self.any else None,
         }
 
     def differences(self, other):
         mine, theirs = self.digest_of_all(), other.digest_of_all()
+        # earlier versions leave hashes out
+        theirs["hashes"] = {**self.hashes, **other.hashes}
         for name in mine:
             if mine[name] != theirs[name]:
                 yield "state's %s are %s in the checkpoint and %s by the log" % (

@@ -72,16 +72,19 @@ class TableTxn:
         self.s.tables.rows[ident].version = version
         self.tables(st.VERSION, ident=ident, version=version)
 
-    def run_added(self, flush, level=0, size=8192):
+    def run_added(self, flush, level=0, size=8192, hash=0):
         t = self.s.tables
         run = st.CRun(t.next_run, level, flush, size)
         t.add_run(run, str)
         t.flush = max(t.flush, flush)
-        self.tables(st.RUN_ADDED, ident=run.id, owner=level, a=flush, b=size)
+        if hash:
+            t.hashes[run.id] = hash
+        self.tables(st.RUN_ADDED, ident=run.id, owner=level, ttl=hash, a=flush, b=size)
         return run.id
 
     def run_removed(self, ident):
         del self.s.tables.runs[ident]
+        self.s.tables.hashes.pop(ident, None)
         self.tables(st.RUN_REMOVED, ident=ident)
 
     def flushed(self, lsn):
@@ -112,7 +115,7 @@ class TableTxn:
 
 def checkpoint_runs(t):
     """The runs of a CHECKPOINT."""
-    rows = {st.C_TABLES: [], st.C_DIGESTS: [], st.C_RUNS: [], st.C_STATE: []}
+    rows = {st.C_TABLES: [], st.C_DIGESTS: [], st.C_RUNS: [], st.C_STATE: [], st.C_RUN_HASHES: []}
     for ident, row in sorted(t.rows.items()):
         fields = (row.owner, row.partitions, row.version, row.flags, row.ttl)
         rows[st.C_TABLES].append(entry(st.CREATE, ident, *fields, name=row.name))
@@ -126,6 +129,8 @@ def checkpoint_runs(t):
         rows[st.C_RUNS].append(struct.pack("<IIQQ", *run))
     if t.any:
         rows[st.C_STATE].append(struct.pack("<IIQQ", t.next_run, 0, t.flush, t.replay_max))
+    for ident, found in sorted(t.hashes.items()):
+        rows[st.C_RUN_HASHES].append(struct.pack("<IIQ", ident, 0, found))
     return [
         RunBytes(kind, 0, 0, len(found), 0, b"".join(found)) for kind, found in rows.items() if found
     ]
