@@ -98,6 +98,8 @@ static void explain_flow(const flow_config *w) {
         cli_printf(" -> %s\n", w->to);
     for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->ops.output_count; i++)
         cli_printf("%s %s", i > 0 ? "," : " ->", w->ops.outputs[i].value);
+    if (w->kind == FLOW_PROCESSOR && (w->ops.flags & PAWL_PROCESSOR_KEEPS_TABLES) != 0)
+        cli_printf("%s the table %s", w->ops.output_count != 0 ? " and" : " ->", w->name);
     if (w->kind == FLOW_SOURCE)
         cli_printf(
             "    %s\n",

@@ -7,6 +7,13 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "pawl_state.h"
+
+enum { TABLES };
+static const cli_option options[] = {
+    [TABLES] = {"tables", NULL, "forget: with the tables of state that it keeps"},
+    {NULL, NULL, NULL},
+};
 
 static int list(cli_args *a) {
     if (a->count != 2)
@@ -44,6 +51,36 @@ static bool settled(pawl *log, const char *processor, const char *dir) {
     return open == 0;
 }
 
+/* A table that the processor owns: its own one before the others, so that what a kill leaves is
+ * never taken for whole. */
+static bool owned_table(pawl *log, const char *processor, pawl_table_info *out) {
+    pawl_table_info at = PAWL_TABLE_INFO_INIT;
+    bool found = false;
+    for (uint32_t i = 0; pawl_table_at(log, i, &at) >= 0; i++)
+        if (strcmp(at.owner_name, processor) == 0 &&
+            (!found || strlen(at.name) < strlen(out->name))) {
+            *out = at;
+            found = true;
+        }
+    return found;
+}
+
+static int forget_tables(const cli_args *a, pawl *log, const char *processor, const char *dir) {
+    pawl_table_info t = PAWL_TABLE_INFO_INIT;
+    while (owned_table(log, processor, &t)) {
+        if (a->value[TABLES] == NULL) {
+            cli_error("processor '%s' keeps the table %s, of %" PRIu64 " pairs; --tables deletes "
+                      "what it keeps, too",
+                      processor, t.name, t.pairs);
+            return CLI_PROBLEM;
+        }
+        int code = pawl_table_delete(log, t.name);
+        if (code < 0)
+            return cli_library_error(code, "deleting table '%s' in %s", t.name, dir);
+    }
+    return CLI_OK;
+}
+
 static int forget(cli_args *a) {
     if (a->count != 3)
         return cli_usage(a, "forget takes DIR and NAME");
@@ -54,6 +91,8 @@ static int forget(cli_args *a) {
         return exit_code;
     if (!settled(log, name, dir))
         return cli_close(log, dir, CLI_PROBLEM);
+    if ((exit_code = forget_tables(a, log, name, dir)) != CLI_OK)
+        return cli_close(log, dir, exit_code);
     int code = pawl_processor_forget(log, name);
     if (code == PAWL_NOT_FOUND) {
         cli_error("there is no processor '%s' in %s; `pawl processor list %s` shows what there is",
@@ -75,13 +114,16 @@ static int run(cli_args *a) {
 
 const cli_command cli_processor = {
     .name = "processor",
-    .synopsis = "list DIR\nforget DIR NAME",
+    .synopsis = "list DIR\nforget DIR NAME [--tables]",
     .summary = "List the processors, or forget one and its positions",
     .details = "A processor that will never run again holds back retention until it is forgotten. "
                "One that "
                "is forgotten\n"
                "and runs again begins at the oldest record that is kept. A sink with batches that "
-               "it has\ndecided on and not settled in its target isn't forgotten.",
+               "it has\ndecided on and not settled in its target isn't forgotten; nor is a "
+               "processor that keeps "
+               "tables,\nwithout --tables.",
+    .options = options,
     .min = 2,
     .max = 3,
     .opens = true,

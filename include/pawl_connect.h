@@ -3,11 +3,11 @@
  * pawl_connect.h - sources and sinks: exactly-once past the log's edge; and processors by name.
  *
  * A second library beside libpawl (link pawl_connect and pawl; CMake: pawl::pawl_connect). It uses
- * pawl.h only. A *sink* carries the records of streams to a target (a database, files, a program),
- * a *source* brings records from the world into a stream. To write one, fill a struct of functions;
- * the runtime here does the rest: batches, positions, recovery, retries, dead letters, threads.
- * docs/connectors.md has the protocols and the state after a crash at each step; examples/sink.c is
- * a whole sink.
+ * pawl.h and pawl_state.h only. A *sink* carries the records of streams to a target (a database,
+ * files, a program), a *source* brings records from the world into a stream. To write one, fill a
+ * struct of functions; the runtime here does the rest: batches, positions, recovery, retries, dead
+ * letters, threads. docs/connectors.md has the protocols and the state after a crash at each step;
+ * examples/sink.c is a whole sink.
  *
  *     pawl_sink_ops ops = PAWL_SINK_OPS_INIT;          // your functions, or
  *                                                      // pawl_sink_make("postgres", ...)
@@ -16,8 +16,8 @@
  *     pawl_sink_add(log, &c, &ops, &sink, &err);
  *     pawl_sink_start(sink);  ...  pawl_sink_stop(sink, 10000);  pawl_sink_remove(sink);
  *
- * The built-in processors (regex, json, filter, route, dedup, exec, plugin; docs/run.md) are made
- * by name and settings, like sinks and sources; examples/builtin.c.
+ * The built-in processors (regex, json, filter, route, dedup, count, last, table, rekey, exec,
+ * plugin; docs/run.md) are made by name and settings, like sinks and sources; examples/builtin.c.
  *
  *     pawl_processor_ops ops = PAWL_PROCESSOR_OPS_INIT;
  *     pawl_processor_make("regex", &settings, &ops, &err);
@@ -544,7 +544,12 @@ enum pawl_processor_flags {
     PAWL_PROCESSOR_ACTS_OUTSIDE = 1 << 0,
     /* reads its state back from its output. Requires exactly-once, one input, and one output with
      * as many partitions, to which nothing else writes */
-    PAWL_PROCESSOR_KEEPS_STATE = 1 << 1
+    PAWL_PROCESSOR_KEEPS_STATE = 1 << 1,
+    /* keeps tables (pawl_state.h): requires another guarantee than at most once, and inputs with
+     * equally many partitions */
+    PAWL_PROCESSOR_KEEPS_TABLES = 1 << 2,
+    /* what it keeps doesn't follow the records' keys: requires inputs of one partition */
+    PAWL_PROCESSOR_ONE_PARTITION = 1 << 3
 };
 
 /* Where a processor is attached. All of it is valid only during start(). Fields may be added at the

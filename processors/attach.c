@@ -51,6 +51,35 @@ static int find_streams(pawl *p, const pawl_processor_config *c, const pawl_proc
     return 0;
 }
 
+/* A processor that keeps tables. A table's partition has what the input's partition of that number
+ * has. */
+static int check_tables(const pawl_processor_config *c, const pawl_processor_ops *ops,
+                        const pawl_stream_info *inputs, pawl_error *err) {
+    if ((ops->flags & PAWL_PROCESSOR_KEEPS_TABLES) != 0 && c->guarantee == PAWL_AT_MOST_ONCE)
+        return connect_error(err, PAWL_INVALID,
+                             "processor %s keeps state, so it can't be at-most-once: its position "
+                             "would be committed before its state",
+                             c->name);
+    for (uint32_t i = 0; i < c->input_count; i++) {
+        if ((ops->flags & PAWL_PROCESSOR_KEEPS_TABLES) != 0 &&
+            inputs[i].partitions != inputs[0].partitions)
+            return connect_error(err, PAWL_INVALID,
+                                 "processor %s keeps state, so all that it reads must have as many "
+                                 "partitions: \"%s\" has %u and \"%s\" has %u",
+                                 c->name, inputs[0].name, inputs[0].partitions, inputs[i].name,
+                                 inputs[i].partitions);
+        if ((ops->flags & PAWL_PROCESSOR_ONE_PARTITION) != 0 && inputs[i].partitions != 1)
+            return connect_error(
+                err, PAWL_INVALID,
+                "processor %s puts records together by something else than their key, and \"%s\" "
+                "has %u partitions: records that belong together would be in several. Put a "
+                "processor of type rekey with the same `by` and `match` before it, and let this "
+                "one go by the key; or read a stream of one partition",
+                c->name, inputs[i].name, inputs[i].partitions);
+    }
+    return 0;
+}
+
 /* A processor whose state is its output. */
 static int check_state(const pawl_processor_config *c, const pawl_processor_ops *ops,
                        const pawl_stream_info *inputs, const pawl_stream_info *outputs,
@@ -93,6 +122,8 @@ int pawl_processor_attach(pawl *p, const pawl_processor_config *config,
     rc = find_streams(p, c, ops, inputs, outputs, err);
     if (rc == 0)
         rc = check_state(c, ops, inputs, outputs, err);
+    if (rc == 0)
+        rc = check_tables(c, ops, inputs, err);
     if (rc == 0 && ops->start != NULL)
         rc = ops->start(ops->self, p, &at, err);
     if (rc == 0 && (rc = pawl_processor_add(p, &own, out)) < 0)

@@ -108,8 +108,15 @@ int proc_emit(proc *p, pawl_context *ctx, uint32_t output, const pawl_record *r,
     return rc;
 }
 
-int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
-              const matcher *m, proc_one_fn one) {
+static void tell(pawl_context *ctx, size_t index, int code, const char *why) {
+    if (code != PROC_TOLD)
+        (code == PAWL_PROCESSOR || code == PAWL_TOO_LARGE ? pawl_refuse : pawl_fail)(ctx, index,
+                                                                                     why);
+}
+
+int proc_batch(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
+               const matcher *m, proc_one_fn one,
+               int (*end)(proc *p, pawl_context *ctx, struct scratch *s, const char **why)) {
     struct scratch s = {.space = m != NULL ? matcher_space_new(m) : NULL};
     const char *why = "out of memory";
     int rc = m == NULL || s.space != NULL ? 0 : PAWL_MEMORY;
@@ -118,10 +125,18 @@ int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t cou
     for (size_t i = 0; i < count && rc >= 0; i++) {
         rc = one(p, ctx, &records[i], &s, &why);
         if (rc < 0)
-            (rc == PAWL_PROCESSOR || rc == PAWL_TOO_LARGE ? pawl_refuse : pawl_fail)(ctx, i, why);
+            tell(ctx, i, rc, why);
     }
+    if (rc >= 0 && end != NULL && (rc = end(p, ctx, &s, &why)) < 0)
+        tell(ctx, count - 1, rc, why);
     matcher_space_free(s.space);
     buffer_free(&s.value);
     buffer_free(&s.own);
-    return rc < 0 ? rc : 0;
+    buffer_free(&s.batch);
+    return rc == PROC_TOLD ? PAWL_PROCESSOR : rc < 0 ? rc : 0;
+}
+
+int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
+              const matcher *m, proc_one_fn one) {
+    return proc_batch(p, ctx, records, count, m, one, NULL);
 }

@@ -4,11 +4,11 @@
  * pipeline files make them by name, see pawl_processor_make().
  *
  * All are exactly-once by themselves: what they emit goes into the batch's own transaction, with
- * the position. What they remember is either nothing, or can be read back from what they emitted.
+ * the position. So does what they remember, in tables of keyed state (keeper.h).
  *
  * A new type is a file NAME.c that defines `const pawl_connector connect_processor_NAME`, and its
- * row in connectors/runtime/registry.c. A file of this folder may include pawl.h, pawl_connect.h,
- * this folder's headers, connectors/runtime/connect.h, connectors/text/ and connectors/exec/.
+ * row in connectors/runtime/registry.c. A file of this folder may include the public headers, this
+ * folder's headers, connectors/runtime/connect.h, connectors/text/ and connectors/exec/.
  */
 #ifndef PAWL_PROCESSORS_PROC_H
 #define PAWL_PROCESSORS_PROC_H
@@ -88,6 +88,7 @@ void selector_free(selector *s);
 struct scratch {
     struct matcher_space *space; /* of the matcher that was given */
     struct buffer value, own;
+    struct buffer batch;       /* what a type gathers in a batch */
     char told[JSON_FAULT_MAX]; /* a *why that names what was wrong with this record */
 };
 /* The bytes, which belong to the record or to the scratch. 1: there they are; 0: the record has
@@ -113,5 +114,11 @@ typedef int (*proc_one_fn)(proc *p, pawl_context *ctx, const pawl_record *r, str
  * m may be NULL. */
 int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
               const matcher *m, proc_one_fn one);
+/* As above; then calls end() once, with the same scratch. end() may be NULL. */
+int proc_batch(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
+               const matcher *m, proc_one_fn one,
+               int (*end)(proc *p, pawl_context *ctx, struct scratch *s, const char **why));
+/* What one() and end() return once they have told the context themselves why the batch fails. */
+#define PROC_TOLD INT_MIN
 
 #endif

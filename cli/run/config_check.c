@@ -152,6 +152,34 @@ static void check_state(config_reading *r, const flow_config *w) {
                        "\"%s\" needs one input, and an output with as many partitions", w->name);
 }
 
+/* As pawl_processor_attach() checks it, with the lines of the file. */
+static void check_tables(config_reading *r, const flow_config *w) {
+    bool keeps = w->kind == FLOW_PROCESSOR && (w->ops.flags & PAWL_PROCESSOR_KEEPS_TABLES) != 0,
+         one = w->kind == FLOW_PROCESSOR && (w->ops.flags & PAWL_PROCESSOR_ONE_PARTITION) != 0;
+    const stream_config *first = find_stream(r->c, w->input_count != 0 ? w->inputs[0] : "");
+    if (keeps && w->guarantee == PAWL_AT_MOST_ONCE)
+        config_problem(r, w->line, 1,
+                       "\"%s\" keeps state, so it can't be at-most-once: its position would be "
+                       "committed before its state",
+                       w->name);
+    for (uint32_t i = 0; i < w->input_count && first != NULL; i++) {
+        const stream_config *from = find_stream(r->c, w->inputs[i]);
+        if (keeps && from != NULL && from->partitions != first->partitions)
+            config_problem(r, w->input_lines[i], 1,
+                           "\"%s\" keeps state, so all that it reads must have as many partitions: "
+                           "\"%s\" has %u and \"%s\" has %u",
+                           w->name, first->name, first->partitions, from->name, from->partitions);
+        else if (one && from != NULL && from->partitions != 1)
+            config_problem(
+                r, w->input_lines[i], 1,
+                "\"%s\" puts records together by something else than their key, and \"%s\" has %u "
+                "partitions: records that belong together would be in several. Put a processor of "
+                "type rekey with the same `by` and `match` before it, and let this one go by the "
+                "key; or give \"%s\" one partition",
+                w->name, from->name, from->partitions, from->name);
+    }
+}
+
 /* Follows a stream to its readers, and on to the streams that they write. True: it comes back to a
  * stream on its way. mark 1: on the way, 2: done. */
 static bool round_and_round(config_reading *r, size_t at, uint8_t *mark, const flow_config **by) {
@@ -220,6 +248,8 @@ void config_check(config_reading *r) {
         return;
     for (size_t i = 0; i < c->flow_count; i++)
         check_state(r, &c->flows[i]);
+    for (size_t i = 0; i < c->flow_count; i++)
+        check_tables(r, &c->flows[i]);
     check_cycles(r);
     remark_unused(r);
     config_check_works(r);

@@ -17,6 +17,10 @@
     X(processor_filter) \
     X(processor_route) \
     X(processor_dedup) \
+    X(processor_count) \
+    X(processor_last) \
+    X(processor_table) \
+    X(processor_rekey) \
     X(processor_exec) \
     X(processor_plugin)
 

@@ -21,7 +21,7 @@
 struct matcher {
     pcre2_code *code;
     uint32_t limit;
-    uint32_t groups, entry_size;
+    uint32_t groups, entry_size, captures;
     PCRE2_SPTR names;
 };
 
@@ -56,6 +56,7 @@ matcher *matcher_new(const char *pattern, bool caseless, uint64_t limit, pawl_er
     }
     (void)pcre2_jit_compile(m->code, PCRE2_JIT_COMPLETE); /* without it: interpreted, slower */
     m->limit = limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
+    pcre2_pattern_info(m->code, PCRE2_INFO_CAPTURECOUNT, &m->captures);
     pcre2_pattern_info(m->code, PCRE2_INFO_NAMECOUNT, &m->groups);
     pcre2_pattern_info(m->code, PCRE2_INFO_NAMEENTRYSIZE, &m->entry_size);
     pcre2_pattern_info(m->code, PCRE2_INFO_NAMETABLE, &m->names);
@@ -94,7 +95,12 @@ void matcher_space_free(matcher_space *s) {
 
 int matcher_run(const matcher *m, matcher_space *s, const char *bytes, size_t size,
                 const char **why) {
-    int rc = pcre2_match(m->code, (PCRE2_SPTR)(bytes != NULL ? bytes : ""), size, 0, 0, s->data,
+    return matcher_run_from(m, s, bytes, size, 0, why);
+}
+
+int matcher_run_from(const matcher *m, matcher_space *s, const char *bytes, size_t size, size_t at,
+                     const char **why) {
+    int rc = pcre2_match(m->code, (PCRE2_SPTR)(bytes != NULL ? bytes : ""), size, at, 0, s->data,
                          s->context);
     if (rc >= 0)
         return 1;
@@ -120,10 +126,20 @@ const char *matcher_group_name(const matcher *m, uint32_t index) {
 bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, size_t *from,
                    size_t *to) {
     PCRE2_SPTR entry = m->names + (size_t)index * m->entry_size;
-    size_t number = (size_t)entry[0] << 8 | entry[1];
+    return matcher_span(m, s, (uint32_t)entry[0] << 8 | entry[1], from, to);
+}
+
+uint32_t matcher_captures(const matcher *m) {
+    return m->captures;
+}
+
+bool matcher_span(const matcher *m, const matcher_space *s, uint32_t number, size_t *from,
+                  size_t *to) {
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(s->data);
-    *from = at[2 * number];
-    *to = at[2 * number + 1];
+    if (number > m->captures)
+        return false;
+    *from = at[2 * (size_t)number];
+    *to = at[2 * (size_t)number + 1];
     return *from != PCRE2_UNSET && *to >= *from;
 }
 
@@ -168,6 +184,23 @@ const char *matcher_group_name(const matcher *m, uint32_t index) {
 bool matcher_group(const matcher *m, const matcher_space *s, uint32_t index, size_t *from,
                    size_t *to) {
     (void)m, (void)s, (void)index, (void)from, (void)to;
+    return false;
+}
+
+int matcher_run_from(const matcher *m, matcher_space *s, const char *bytes, size_t size, size_t at,
+                     const char **why) {
+    (void)at;
+    return matcher_run(m, s, bytes, size, why);
+}
+
+uint32_t matcher_captures(const matcher *m) {
+    (void)m;
+    return 0;
+}
+
+bool matcher_span(const matcher *m, const matcher_space *s, uint32_t number, size_t *from,
+                  size_t *to) {
+    (void)m, (void)s, (void)number, (void)from, (void)to;
     return false;
 }
 

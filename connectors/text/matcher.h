@@ -19,6 +19,14 @@ matcher_space *matcher_space_new(const matcher *m);
 void matcher_space_free(matcher_space *s);
 int matcher_run(const matcher *m, matcher_space *s, const char *bytes, size_t size,
                 const char **why);
+/* As above, from byte `at` on, which is not taken for the beginning. */
+int matcher_run_from(const matcher *m, matcher_space *s, const char *bytes, size_t size, size_t at,
+                     const char **why);
+/* The groups by number: how many there are, named or not; and what one matched last, 0 the whole
+ * pattern. */
+uint32_t matcher_captures(const matcher *m);
+bool matcher_span(const matcher *m, const matcher_space *s, uint32_t number, size_t *from,
+                  size_t *to);
 /* The named groups: their number, the name of each, and what it matched last (false: it took no
  * part). */
 uint32_t matcher_groups(const matcher *m);
