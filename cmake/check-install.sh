@@ -17,7 +17,7 @@ export PKG_CONFIG_PATH=$library/pkgconfig
 unset LD_LIBRARY_PATH
 header=$work/prefix/include/pawl.h
 for file in "$work/prefix/bin/pawl" "$header" "$work/prefix/include/pawl_connect.h" \
-    "$work/prefix/include/pawl_state.h" \
+    "$work/prefix/include/pawl_state.h" "$work/prefix/include/pawl_time.h" \
     "$library"/libpawl{,_connect}.{a,so.0} "$library"/pkgconfig/pawl{,_connect}.pc; do
     [ -e "$file" ] || { echo "not installed: ${file#"$work/prefix/"}"; exit 1; }
 done

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # check-symbols.sh NAME LIBRARY [ARCHIVE] - shows that the public header (include/NAME.h, and
-# pawl_state.h with pawl.h), the symbol map, what the shared library exports and the global names of
-# the static one are the same list: nothing internal leaks out, and nothing that is promised is
-# missing.
+# pawl_state.h and pawl_time.h with pawl.h), the symbol map, what the shared library exports and the
+# global names of the static one are the same list: nothing internal leaks out, and nothing that is
+# promised is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source_dir=$(dirname "$here")
@@ -14,7 +14,7 @@ trap 'rm -rf -- "$work"' EXIT
 export LC_ALL=C
 
 headers=("$source_dir/include/$name.h")
-[ "$name" != pawl ] || headers+=("$source_dir/include/pawl_state.h")
+[ "$name" != pawl ] || headers+=("$source_dir"/include/pawl_{state,time}.h)
 for header in "${headers[@]}"; do "$here/public-symbols.sh" "$header"; done | sort >"$work/header"
 sed -n '/global:/,/local:/s/^ *\([A-Za-z_][A-Za-z0-9_]*\);.*/\1/p' "$source_dir/lib$name.map" |
     sort >"$work/map"

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADERS = [ROOT / "include" / name for name in ("pawl.h", "pawl_state.h", "pawl_connect.h")]
+HEADERS = [ROOT / "include" / name
+           for name in ("pawl.h", "pawl_state.h", "pawl_time.h", "pawl_connect.h")]
 
 # In the order of preference: a comment, a public function, a type or a macro. What stands between
 # them (the guards, extern "C") is of no interest.

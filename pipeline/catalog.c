@@ -391,14 +391,14 @@ int pawl_processor_forget(pawl *p, const char *name) {
         return fail(PAWL_INVALID, "the name is NULL");
     TRY(catalog_enter(p));
     uint32_t id = tables_find_processor(&p->tables, name);
+    const struct state_table *owned = tables_owned(&p->tables, id);
     int rc;
     if (id == 0)
         rc = fail(PAWL_NOT_FOUND, "there is no processor %s", name);
     else if (p->running)
         rc = fail(PAWL_BUSY, "processors are running");
-    else if (tables_owned(&p->tables, id) != NULL)
-        rc = fail(PAWL_BUSY, "processor %s owns table %s; delete that first", name,
-                  tables_owned(&p->tables, id)->name);
+    else if (owned != NULL && !state_internal(owned))
+        rc = fail(PAWL_BUSY, "processor %s owns table %s; delete that first", name, owned->name);
     else
         rc = forget(p, id);
     catalog_leave(p);

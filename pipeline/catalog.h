@@ -16,5 +16,9 @@ PAWL_CHECKED int catalog_refreshed(pawl *p);
 int catalog_bad_name(const char *what);
 /* Names that damage gives are refused, and so are ids beyond the last one. */
 PAWL_CHECKED int catalog_check_new(const char *what, const char *name, uint32_t id);
+/* Creates an internal table; its name begins with TABLE_INTERNAL_MARK. Errors: as
+ * pawl_table_create(). */
+PAWL_CHECKED int catalog_internal_table(pawl *p, const char *name, const char *owner,
+                                        uint32_t partitions, uint32_t *id);
 
 #endif

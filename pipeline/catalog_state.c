@@ -47,10 +47,9 @@ static int check_fresh(const struct tables *t, const pawl_table_config *c, uint3
     return catalog_check_new("table", c->name, t->ids.table);
 }
 
-int pawl_table_create(pawl *p, const pawl_table_config *given, uint32_t *id) {
-    pawl_table_config c;
-    TRY(pawl_struct_take(&c, sizeof c, given, TABLE_CONFIG_FIRST, "pawl_table_config"));
-    TRY(check_config(&c));
+/* Creates a table whose configuration was checked. */
+static int create(pawl *p, const pawl_table_config *config, uint32_t *id) {
+    const pawl_table_config c = *config;
     TRY(catalog_enter(p));
     struct tables *t = &p->tables;
     uint32_t existing = tables_find_table(t, c.name), fresh = t->ids.table, owner = 0;
@@ -73,13 +72,33 @@ int pawl_table_create(pawl *p, const pawl_table_config *given, uint32_t *id) {
     return rc;
 }
 
+int pawl_table_create(pawl *p, const pawl_table_config *given, uint32_t *id) {
+    pawl_table_config c;
+    TRY(pawl_struct_take(&c, sizeof c, given, TABLE_CONFIG_FIRST, "pawl_table_config"));
+    TRY(check_config(&c));
+    return create(p, &c, id);
+}
+
+int catalog_internal_table(pawl *p, const char *name, const char *owner, uint32_t partitions,
+                           uint32_t *id) {
+    pawl_table_config c = PAWL_TABLE_CONFIG_INIT;
+    assert(name[0] == TABLE_INTERNAL_MARK && !name_allowed(name));
+    c.name = name;
+    c.owner = owner;
+    c.partitions = partitions;
+    c.flags = PAWL_TABLE_LOCAL; /* timers' keys aren't the records' */
+    return create(p, &c, id);
+}
+
 int pawl_table_delete(pawl *p, const char *name) {
     if (name == NULL)
         return fail(PAWL_INVALID, "the name is NULL");
     TRY(catalog_enter(p));
     uint32_t id = tables_find_table(&p->tables, name);
-    int rc = id == 0 ? fail(PAWL_NOT_FOUND, "there is no table %s", name)
-                     : change(p, &(struct table_entry){.op = TABLE_DELETE, .id = id});
+    bool internal = id != 0 && state_internal(tables_table(&p->tables, id));
+    int rc = id == 0    ? fail(PAWL_NOT_FOUND, "there is no table %s", name)
+             : internal ? fail(PAWL_STATE, "table %s is internal; it goes with its processor", name)
+                        : change(p, &(struct table_entry){.op = TABLE_DELETE, .id = id});
     if (rc == 0) {
         assert(tables_table(&p->tables, id) == NULL && p->tables.ids.table > id); /* PAWL-9 */
         engine_ask_chores(p);

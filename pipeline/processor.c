@@ -11,13 +11,13 @@
 #include <stdio.h>
 
 #include "pipeline/processor.h"
+#include "pipeline/timed.h"
 
 #define BATCH_DEFAULT 10000u
 #define BATCH_BYTES_DEFAULT (1024u * 1024u)
 #define ROUND_LONG_NS 1000000u
 #define PAUSE_NS 500000000u /* after an error of the log that time can mend */
 #define REFUSED_SAY_NS UINT64_C(10000000000)
-#define STEP_LATER 2 /* a step's answer: the record is due again at again_ns */
 
 int pawl_emit(pawl_context *ctx, uint32_t stream, uint32_t partition, const pawl_record *r) {
     if (ctx == NULL || r == NULL)
@@ -90,6 +90,7 @@ int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream, uint
 }
 
 void task_close(struct task *t) {
+    timed_leave(t);
     pawl_reader_close(t->reader);
     t->reader = NULL;
 }
@@ -101,7 +102,7 @@ void task_rest(struct task *t) {
 bool task_idle(const struct task *t) {
     const pawl *p = t->processor->p;
     const struct stream *s = tables_stream(&p->tables, t->stream);
-    return s == NULL || t->position >= s->parts[t->partition].next ||
+    return ((s == NULL || t->position >= s->parts[t->partition].next) && !timed_pending(t)) ||
            atomic_load(&t->processor->failed) != 0;
 }
 
@@ -157,8 +158,7 @@ static int advance(struct task *t, uint64_t from, uint64_t to) {
     return tx_add_position(t->tx, t->processor->id, t->stream, t->partition, from, to);
 }
 
-/* Commits the outputs for [from, to) as the guarantee requires. */
-static int commit(struct task *t, uint64_t from, uint64_t to) {
+int task_commit(struct task *t, uint64_t from, uint64_t to) {
     switch (t->processor->config.guarantee) {
     case PAWL_AT_LEAST_ONCE:
         TRY(append(t, true));
@@ -183,15 +183,14 @@ static int promise(struct task *t, uint64_t from, uint64_t to) {
     return 0;
 }
 
+void task_begin_context(struct task *t, uint32_t attempt, struct pawl_context *ctx) {
+    *ctx = (struct pawl_context){.task = t, .tx = t->tx, .attempt = attempt, .failed_at = SIZE_MAX};
+    fail_clear();
+}
+
 static int attempt(struct task *t, const pawl_record *records, size_t count, uint32_t n,
                    struct pawl_context *ctx) {
-    *ctx = (struct pawl_context){.task = t,
-                                 .records = records,
-                                 .count = count,
-                                 .tx = t->tx,
-                                 .attempt = n,
-                                 .failed_at = SIZE_MAX};
-    fail_clear();
+    task_begin_context(t, n, ctx);
     int rc = t->processor->config.process(ctx, records, count, t->processor->config.arg);
     if (rc == 0 && (ctx->later || ctx->broken))
         rc = PAWL_PROCESSOR;
@@ -218,9 +217,7 @@ static int log_error(const pawl *p) {
 /* What is to be tried later is no failure: it goes by no policy, and counts as no attempt. */
 #define LATER_PAUSE_MS 10u /* the first pause, at least */
 
-/* Pauses after attempt n. Where the task is alone and its position is where its input is, it only
- * notes when it is due, so that the worker's other tasks go on. True: it did. */
-static bool back_off(struct task *t, uint32_t n, bool later) {
+bool task_back_off(struct task *t, uint32_t n, bool later) {
     pawl *p = t->processor->p;
     uint32_t first = t->processor->config.backoff_ms, power = later ? t->waits++ : n;
     if (later && first < LATER_PAUSE_MS)
@@ -298,8 +295,7 @@ static bool may_say(const pawl *p, uint64_t *said_ns) {
     return true;
 }
 
-/* Counts a record that went by on_error, and says so, at a limited rate. */
-static void note_refused(struct pawl_processor *proc, const char *why) {
+void task_note_refused(struct pawl_processor *proc, const char *why) {
     pawl *p = proc->p;
     pthread_mutex_lock(&p->mutex);
     uint64_t more = 0;
@@ -336,9 +332,8 @@ int pawl_processor_refused(pawl_processor *proc, uint64_t *count, char *why, siz
     return 0;
 }
 
-/* For a record that still fails after all retries. */
-static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx,
-                        int code) {
+int task_apply_policy(struct task *t, const pawl_record *r, const struct pawl_context *ctx,
+                      int code) {
     const struct pawl_processor *proc = t->processor;
     if (proc->config.on_error == PAWL_ON_ERROR_STOP && ctx->refused)
         return fail(PAWL_PROCESSOR,
@@ -352,13 +347,12 @@ static int apply_policy(struct task *t, const pawl_record *r, const struct pawl_
             ctx->why[0] != 0 ? " " : "", code);
     if (proc->config.on_error == PAWL_ON_ERROR_DEAD_LETTER)
         TRY(dead_letter(t, r, ctx->why[0] != 0 ? ctx->why : "the processor failed"));
-    TRY(commit(t, r->offset, r->offset + 1));
-    note_refused(t->processor, ctx->why[0] != 0 ? ctx->why : "the processor failed");
+    TRY(task_commit(t, r->offset, r->offset + 1));
+    task_note_refused(t->processor, ctx->why[0] != 0 ? ctx->why : "the processor failed");
     return 0;
 }
 
-/* After a failed attempt: errors that end more than a record. */
-static int no_record_s_fault(struct task *t, const struct pawl_context *ctx) {
+int task_no_record_s_fault(struct task *t, const struct pawl_context *ctx) {
     TRY(log_error(t->processor->p));
     if (ctx->broken)
         return fail(PAWL_PROCESSOR, "processor %s can't go on: %s", t->processor->name, ctx->why);
@@ -376,13 +370,13 @@ static int process_one(struct task *t, const pawl_record *r) {
     for (uint32_t n = before;; n += !ctx.later) {
         int code = attempt(t, r, 1, n, &ctx);
         if (code == 0)
-            return commit(t, r->offset, r->offset + 1);
-        TRY(no_record_s_fault(t, &ctx));
+            return task_commit(t, r->offset, r->offset + 1);
+        TRY(task_no_record_s_fault(t, &ctx));
         if (!ctx.later && (ctx.refused || (c->retries != UINT32_MAX && n >= c->retries)))
-            return apply_policy(t, r, &ctx, code);
+            return task_apply_policy(t, r, &ctx, code);
         if (atomic_load(&t->processor->p->stop))
             return fail(PAWL_STOPPED, "stopped on request");
-        if (back_off(t, n, ctx.later))
+        if (task_back_off(t, n, ctx.later))
             return STEP_LATER;
     }
 }
@@ -398,9 +392,9 @@ static int process_batch(struct task *t, pawl_batch *b) {
         return rc;
     }
     if (attempt(t, b->records, b->count, 0, &ctx) == 0)
-        return commit(t, b->from, b->to);
-    TRY(no_record_s_fault(t, &ctx));
-    if (ctx.later && back_off(t, 0, true)) {
+        return task_commit(t, b->from, b->to);
+    TRY(task_no_record_s_fault(t, &ctx));
+    if (ctx.later && task_back_off(t, 0, true)) {
         b->to = b->from;
         return STEP_LATER;
     }
@@ -408,7 +402,7 @@ static int process_batch(struct task *t, pawl_batch *b) {
     if (ctx.failed_at != SIZE_MAX && ctx.failed_at > 0 && ctx.failed_at < b->count) {
         size_t n = ctx.failed_at;
         if (attempt(t, b->records, n, 1, &ctx) == 0) {
-            TRY(commit(t, b->from, b->from + n));
+            TRY(task_commit(t, b->from, b->from + n));
             good = n;
         }
     }
@@ -452,7 +446,7 @@ int task_step(struct task *t) {
     if (n <= 0)
         return n;
     t->starved = 0;
-    int rc = process_batch(t, &b);
+    int rc = t->group != NULL ? timed_batch(t, &b) : process_batch(t, &b);
     if (rc < 0)
         return rc;
     t->position = b.to;

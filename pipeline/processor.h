@@ -29,6 +29,11 @@ struct task {
     uint32_t attempts;   /* failed ones at the record at `position`; it is due again at again_ns */
     uint32_t waits;      /* consecutive attempts that asked to be made later */
     uint64_t again_ns;   /* no step before this time; 0: at once */
+    /* of a processor that knows time (timed.h): */
+    struct time_group *group; /* NULL: it knows none */
+    uint32_t input;           /* its index in the group's watermarks */
+    uint64_t quiet_ns;        /* when it last had a record in this run, or the run began */
+    _Atomic bool pending;     /* timers may be due; other workers read it as they do `position` */
 };
 
 struct pawl_processor {
@@ -44,13 +49,12 @@ struct pawl_processor {
     uint64_t refused_said_ns;       /* when; 0: never */
     uint64_t later_said_ns;         /* when it was reported that it waits; 0: never */
     char refused_why[256];
+    struct timed *timed; /* NULL: it knows no time */
     struct pawl_processor *next;
 };
 
 struct pawl_context {
     struct task *task;
-    const pawl_record *records; /* of the current attempt */
-    size_t count;
     pawl_tx *tx;
     uint32_t attempt;
     /* of the current attempt, for records without a timestamp; 0: clock not read yet */
@@ -60,6 +64,11 @@ struct pawl_context {
     bool later;       /* no record's fault: it can't process now */
     bool broken;      /* nor ever */
     char why[256];
+    /* of a processor that knows time: */
+    int64_t event_time; /* of the record, or the timer's time */
+    bool late;
+    const uint8_t *firing; /* the timer's key in the table; NULL: no timer fires */
+    size_t firing_len;
 };
 
 PAWL_CHECKED int task_open(struct task *t, struct pawl_processor *proc, uint32_t stream,
@@ -78,6 +87,22 @@ PAWL_CHECKED int task_step(struct task *t);
 bool task_alone(const struct task *t);
 /* After an error of the log that time can mend: the task goes back to its position, and pauses. */
 PAWL_CHECKED int task_pause(struct task *t);
+/* The parts of a step that timed.c uses too. STEP_LATER: a step's answer: it is due again at
+ * again_ns. */
+#define STEP_LATER 2
+void task_begin_context(struct task *t, uint32_t attempt, struct pawl_context *ctx);
+/* Commits the outputs for [from, to) as the guarantee requires. */
+PAWL_CHECKED int task_commit(struct task *t, uint64_t from, uint64_t to);
+/* After a failed attempt: errors that end more than a record. */
+PAWL_CHECKED int task_no_record_s_fault(struct task *t, const struct pawl_context *ctx);
+/* Pauses after attempt n. Where the task is alone and its position is where its input is, it only
+ * notes when it is due, so that the worker's other tasks go on. True: it did. */
+bool task_back_off(struct task *t, uint32_t n, bool later);
+/* For a record that still fails after all retries. */
+PAWL_CHECKED int task_apply_policy(struct task *t, const pawl_record *r,
+                                   const struct pawl_context *ctx, int code);
+/* Counts a record or timer that went by on_error, and says so, at a limited rate. */
+void task_note_refused(struct pawl_processor *proc, const char *why);
 /* Under the lock: submits the commits that the tasks have appended. */
 void task_flush(pawl *p);
 /* Under the lock: has it consumed all records? */

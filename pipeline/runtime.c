@@ -6,6 +6,7 @@
 
 #include "pipeline/processor.h"
 #include "pipeline/struct_size.h"
+#include "pipeline/timed.h"
 
 static int check_config(const pawl_processor_config *c) {
     if (c->process == NULL || c->inputs == NULL || c->input_count == 0 || c->input_count > 64 ||
@@ -111,6 +112,7 @@ int pawl_processor_add(pawl *p, const pawl_processor_config *given, pawl_process
 
 /* Under the lock. */
 static void free_processor(struct pawl_processor *proc) {
+    timed_free(proc);
     mem_free(&proc->p->mem, proc->inputs, proc->config.input_count * sizeof *proc->inputs);
     proc->live = HANDLE_ENDED;
     ended_keep(proc->p, proc, sizeof *proc);
@@ -178,6 +180,14 @@ static bool tasks_stand(pawl *p) {
     return good;
 }
 
+/* The first task from `first` on, before `t`, that has the partition of `t`; or NULL. */
+static struct task *same_partition(struct task *first, const struct task *t) {
+    for (; first != t; first++)
+        if (first->partition == t->partition)
+            return first;
+    return NULL;
+}
+
 static int open_tasks(pawl *p) {
     uint32_t n = 0;
     for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
@@ -187,12 +197,17 @@ static int open_tasks(pawl *p) {
     if (p->tasks == NULL)
         return fail(PAWL_MEMORY, "no memory for %u tasks", n);
     p->task_room = n + 1;
-    for (struct pawl_processor *q = p->processors; q != NULL; q = q->next)
+    for (struct pawl_processor *q = p->processors; q != NULL; q = q->next) {
+        struct task *first = &p->tasks[p->task_count]; /* of the processor */
         for (uint32_t i = 0; i < q->config.input_count; i++) {
             uint32_t parts = partitions_of(p, q->inputs[i]);
-            for (uint32_t k = 0; k < parts; k++)
-                TRY(task_open(&p->tasks[p->task_count++], q, q->inputs[i], k));
+            for (uint32_t k = 0; k < parts; k++) {
+                struct task *t = &p->tasks[p->task_count++];
+                TRY(task_open(t, q, q->inputs[i], k));
+                TRY(timed_join(t, same_partition(first, t)));
+            }
         }
+    }
     return 0;
 }
 

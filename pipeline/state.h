@@ -54,7 +54,23 @@ struct tx_state {
     bool changed;
 };
 
+/* Who touches what. */
+struct state_place {
+    uint32_t table, partition;
+    uint32_t owner; /* the processor that must own the table; 0: any may */
+    bool internal;  /* the pipeline itself: internal tables too */
+};
+
 /* -- state_tx.c */
+/* As the calls of transactions in pawl_state.h. */
+PAWL_CHECKED int state_tx_get(struct pawl_tx *tx, struct state_place at, const void *key,
+                              size_t key_len, const void **value, size_t *value_len);
+PAWL_CHECKED int state_tx_put(struct pawl_tx *tx, struct state_place at, const void *key,
+                              size_t key_len, const void *value, size_t value_len);
+PAWL_CHECKED int state_tx_delete(struct pawl_tx *tx, struct state_place at, const void *key,
+                                 size_t key_len);
+PAWL_CHECKED int state_tx_scan(struct pawl_tx *tx, struct state_place at,
+                               const pawl_state_range *range, pawl_state_cursor **out);
 /* The transaction's changes are gone. */
 void state_tx_reset(struct pawl_tx *tx);
 void state_tx_free(struct pawl_tx *tx); /* and its memory */

@@ -8,6 +8,7 @@
 #include "pipeline/processor.h"
 #include "pipeline/state.h"
 #include "pipeline/struct_size.h"
+#include "pipeline/timed.h"
 
 #define COUNTER_SIZE 8u
 /* what a change takes in a commit beside its key and value, at most */
@@ -65,16 +66,18 @@ uint64_t state_tx_memory(const struct pawl_tx *tx) {
 }
 
 /* The table's row, as the transaction finds it first. */
-static int look(struct pawl_tx *tx, struct tx_state *st, uint32_t owner) {
+static int look(struct pawl_tx *tx, struct tx_state *st, const struct state_place *at) {
     pawl *p = tx->p;
     TRY(engine_enter_writer(p));
     const struct state_table *t = tables_table(&p->tables, st->table);
     int rc = 0;
     if (t == NULL)
         rc = fail(PAWL_NOT_FOUND, "there is no table with id %u", st->table);
-    else if (owner != 0 && t->owner != owner)
+    else if (at->owner != 0 && t->owner != at->owner)
         rc = fail(PAWL_STATE, "table %s belongs to processor %s", t->name,
                   tables_processor_name(&p->tables, t->owner));
+    else if (state_internal(t) && !at->internal)
+        rc = fail(PAWL_STATE, "table %s is internal: no transaction changes it", t->name);
     else if (st->partition >= t->partitions)
         rc = fail(PAWL_RANGE, "table %s has %u partitions, so there is no partition %u", t->name,
                   t->partitions, st->partition);
@@ -101,10 +104,8 @@ static struct tx_state *find(struct pawl_tx *tx, uint32_t table, uint32_t partit
     return NULL;
 }
 
-/* A partition that the transaction touches for the first time. `owner`: the processor that must own
- * the table; 0: any may. */
-static int touch_new(struct pawl_tx *tx, uint32_t table, uint32_t partition, uint32_t owner,
-                     struct tx_state **out) {
+/* A partition that the transaction touches for the first time. */
+static int touch_new(struct pawl_tx *tx, const struct state_place *at, struct tx_state **out) {
     TRY(tx_grow(tx->p, (void **)&tx->states, tx->state_count, &tx->state_cap, sizeof *tx->states));
     if (tx->state_count == tx->state_made) { /* each stays where it is: a scan may be open on it */
         struct tx_state *made = mem_alloc(&tx->p->mem, sizeof *made);
@@ -114,10 +115,10 @@ static int touch_new(struct pawl_tx *tx, uint32_t table, uint32_t partition, uin
         tx->states[tx->state_made++] = made;
     }
     struct tx_state *st = tx->states[tx->state_count];
-    st->table = table;
-    st->partition = partition;
-    TRY(look(tx, st, owner));
-    st->part = store_part(&tx->p->store, table, partition);
+    st->table = at->table;
+    st->partition = at->partition;
+    TRY(look(tx, st, at));
+    st->part = store_part(&tx->p->store, at->table, at->partition);
     if (st->part == NULL)
         return fail(PAWL_MEMORY, "no memory for the state of a partition");
     tx->state_count++;
@@ -141,13 +142,7 @@ static int partitions_of(struct pawl_tx *tx, uint32_t table, uint32_t *n) {
     return rc;
 }
 
-/* Who touches what. */
-struct place {
-    uint32_t table, partition;
-    uint32_t owner;
-};
-
-static int touch(struct pawl_tx *tx, struct place at, const void *key, size_t key_len,
+static int touch(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
                  struct tx_state **out) {
     if (key == NULL || key_len == 0)
         return fail(PAWL_INVALID, "a key of state has at least one byte");
@@ -161,7 +156,7 @@ static int touch(struct pawl_tx *tx, struct place at, const void *key, size_t ke
     }
     struct tx_state *st = find(tx, at.table, at.partition);
     if (st == NULL)
-        TRY(touch_new(tx, at.table, at.partition, at.owner, &st));
+        TRY(touch_new(tx, &at, &st));
     if ((st->flags & PAWL_TABLE_LOCAL) == 0 &&
         state_partition_of(key, key_len, st->partitions) != st->partition)
         return fail(PAWL_RANGE,
@@ -251,7 +246,7 @@ static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, const voi
     return there;
 }
 
-static int get(struct pawl_tx *tx, struct place at, const void *key, size_t key_len,
+static int get(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
                const void **value, size_t *value_len) {
     if (value == NULL || value_len == NULL)
         return fail(PAWL_INVALID, "a result pointer is NULL");
@@ -270,7 +265,7 @@ static int get(struct pawl_tx *tx, struct place at, const void *key, size_t key_
     return rc;
 }
 
-static int put(struct pawl_tx *tx, struct place at, const void *key, size_t key_len,
+static int put(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
                const void *value, size_t value_len) {
     if (value == NULL && value_len != 0)
         return fail(PAWL_INVALID, "the value is NULL");
@@ -283,7 +278,7 @@ static int put(struct pawl_tx *tx, struct place at, const void *key, size_t key_
     return rc < 0 ? rc : 0;
 }
 
-static int take_away(struct pawl_tx *tx, struct place at, const void *key, size_t key_len) {
+static int take_away(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len) {
     struct tx_state *st;
     TRY(touch(tx, at, key, key_len, &st));
     return change(tx, st, STATE_DELETE, key, key_len, NULL, 0);
@@ -407,17 +402,17 @@ void pawl_state_close(pawl_state_cursor *cursor) {
     free_cursor(cursor);
 }
 
-static int scan(struct pawl_tx *tx, struct place at, const pawl_state_range *range,
+static int scan(struct pawl_tx *tx, struct state_place at, const pawl_state_range *range,
                 pawl_state_cursor **out) {
     struct tx_state *st = find(tx, at.table, at.partition);
     if (st == NULL)
-        TRY(touch_new(tx, at.table, at.partition, at.owner, &st));
+        TRY(touch_new(tx, &at, &st));
     return state_cursor_open(tx->p, st->part, range, &st->own, false, out);
 }
 
 /* ---- the calls of a callback */
 
-static int enter(pawl_context *ctx, uint32_t table, struct place *at) {
+static int enter(pawl_context *ctx, uint32_t table, struct state_place *at) {
     if (ctx == NULL)
         return fail(PAWL_INVALID, "the context is NULL");
     TRY(engine_check_writer(ctx->tx->p));
@@ -427,33 +422,35 @@ static int enter(pawl_context *ctx, uint32_t table, struct place *at) {
                     "processor %s is at-most-once: its position is committed before its changes of "
                     "state could be",
                     proc->name);
-    *at = (struct place){table, ctx->task->partition, proc->id};
+    if (proc->timed != NULL && table == proc->timed->table)
+        return fail(PAWL_STATE, "the table with id %u is internal: no callback changes it", table);
+    *at = (struct state_place){table, ctx->task->partition, proc->id, false};
     return 0;
 }
 
 int pawl_state_get(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,
                    const void **value, size_t *value_len) {
-    struct place at;
+    struct state_place at;
     TRY(enter(ctx, table, &at));
     return get(ctx->tx, at, key, key_len, value, value_len);
 }
 
 int pawl_state_put(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,
                    const void *value, size_t value_len) {
-    struct place at;
+    struct state_place at;
     TRY(enter(ctx, table, &at));
     return put(ctx->tx, at, key, key_len, value, value_len);
 }
 
 int pawl_state_delete(pawl_context *ctx, uint32_t table, const void *key, size_t key_len) {
-    struct place at;
+    struct state_place at;
     TRY(enter(ctx, table, &at));
     return take_away(ctx->tx, at, key, key_len);
 }
 
 int pawl_state_add(pawl_context *ctx, uint32_t table, const void *key, size_t key_len, int64_t add,
                    int64_t *sum) {
-    struct place at;
+    struct state_place at;
     const void *value;
     size_t len;
     TRY(enter(ctx, table, &at));
@@ -473,7 +470,7 @@ int pawl_state_add(pawl_context *ctx, uint32_t table, const void *key, size_t ke
 
 int pawl_state_append(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,
                       const void *more, size_t more_len) {
-    struct place at;
+    struct state_place at;
     const void *value;
     size_t len;
     if (more == NULL && more_len != 0)
@@ -499,14 +496,14 @@ int pawl_state_append(pawl_context *ctx, uint32_t table, const void *key, size_t
 
 int pawl_state_scan(pawl_context *ctx, uint32_t table, const pawl_state_range *range,
                     pawl_state_cursor **out) {
-    struct place at;
+    struct state_place at;
     TRY(enter(ctx, table, &at));
     return scan(ctx->tx, at, range, out);
 }
 
 int pawl_state_delete_range(pawl_context *ctx, uint32_t table, const pawl_state_range *range,
                             uint64_t *deleted) {
-    struct place at;
+    struct state_place at;
     pawl_state_cursor *c;
     pawl_state_pair pair;
     uint64_t n = 0;
@@ -538,19 +535,21 @@ static int enter_tx(pawl_tx *tx) {
 int pawl_tx_state_get(pawl_tx *tx, uint32_t table, uint32_t partition, const void *key,
                       size_t key_len, const void **value, size_t *value_len) {
     TRY(enter_tx(tx));
-    return get(tx, (struct place){table, partition, 0}, key, key_len, value, value_len);
+    return get(tx, (struct state_place){table, partition, 0, false}, key, key_len, value,
+               value_len);
 }
 
 int pawl_tx_state_put(pawl_tx *tx, uint32_t table, uint32_t partition, const void *key,
                       size_t key_len, const void *value, size_t value_len) {
     TRY(enter_tx(tx));
-    return put(tx, (struct place){table, partition, 0}, key, key_len, value, value_len);
+    return put(tx, (struct state_place){table, partition, 0, false}, key, key_len, value,
+               value_len);
 }
 
 int pawl_tx_state_delete(pawl_tx *tx, uint32_t table, uint32_t partition, const void *key,
                          size_t key_len) {
     TRY(enter_tx(tx));
-    return take_away(tx, (struct place){table, partition, 0}, key, key_len);
+    return take_away(tx, (struct state_place){table, partition, 0, false}, key, key_len);
 }
 
 int pawl_tx_state_scan(pawl_tx *tx, uint32_t table, uint32_t partition,
@@ -558,5 +557,26 @@ int pawl_tx_state_scan(pawl_tx *tx, uint32_t table, uint32_t partition,
     TRY(enter_tx(tx));
     if (partition == PAWL_ANY)
         return fail(PAWL_INVALID, "a scan is of one partition");
-    return scan(tx, (struct place){table, partition, 0}, range, out);
+    return scan(tx, (struct state_place){table, partition, 0, false}, range, out);
+}
+
+/* ---- the calls of the pipeline itself */
+
+int state_tx_get(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
+                 const void **value, size_t *value_len) {
+    return get(tx, at, key, key_len, value, value_len);
+}
+
+int state_tx_put(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
+                 const void *value, size_t value_len) {
+    return put(tx, at, key, key_len, value, value_len);
+}
+
+int state_tx_delete(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len) {
+    return take_away(tx, at, key, key_len);
+}
+
+int state_tx_scan(struct pawl_tx *tx, struct state_place at, const pawl_state_range *range,
+                  pawl_state_cursor **out) {
+    return scan(tx, at, range, out);
 }

@@ -7,7 +7,7 @@
 #define PAWL_PIPELINE_STRUCT_SIZE_H
 
 #include "pawl.h"
-#include "pawl_state.h"
+#include "pawl_time.h"
 
 #define STRUCT_END(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 #define OPTIONS_FIRST STRUCT_END(pawl_options, on_point_arg)
@@ -18,6 +18,8 @@
 #define OUTSIDE_PLACE_FIRST STRUCT_END(pawl_outside_place, note)
 #define TABLE_CONFIG_FIRST STRUCT_END(pawl_table_config, ttl_ms)
 #define TABLE_INFO_FIRST STRUCT_END(pawl_table_info, owner_name)
+#define TIME_CONFIG_FIRST STRUCT_END(pawl_time_config, flags)
+#define TIME_INFO_FIRST STRUCT_END(pawl_time_info, table)
 #define RANGE_FIRST STRUCT_END(pawl_state_range, reverse)
 
 #endif

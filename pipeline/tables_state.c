@@ -81,10 +81,15 @@ void tables_delete_table(struct tables *t, uint32_t id) {
 }
 
 const struct state_table *tables_owned(const struct tables *t, uint32_t processor) {
-    for (uint32_t i = 0; i < t->state.count; i++)
-        if (t->state.tables[i]->owner == processor)
-            return t->state.tables[i];
-    return NULL;
+    const struct state_table *internal = NULL;
+    for (uint32_t i = 0; i < t->state.count; i++) {
+        const struct state_table *s = t->state.tables[i];
+        if (s->owner == processor && !state_internal(s))
+            return s;
+        if (s->owner == processor)
+            internal = s;
+    }
+    return internal;
 }
 
 void tables_delete_owned(struct tables *t, uint32_t processor) {

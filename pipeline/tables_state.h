@@ -35,6 +35,11 @@ struct state_table {
     char name[NAME_LEN_MAX + 1];
     struct state_part *parts;
 };
+/* Does the pipeline keep it for itself? No program can give a name that begins so. */
+#define TABLE_INTERNAL_MARK '~'
+static inline bool state_internal(const struct state_table *t) {
+    return t->name[0] == TABLE_INTERNAL_MARK;
+}
 struct run_row {
     uint32_t id, level;
     uint64_t flush_lsn, bytes;
@@ -72,7 +77,7 @@ PAWL_CHECKED int tables_grow_table(struct tables *t, struct state_table *s, uint
 void tables_delete_table(struct tables *t, uint32_t id);
 /* A processor goes. */
 void tables_delete_owned(struct tables *t, uint32_t processor);
-/* The first table that the processor owns, or NULL. */
+/* The first table that the processor owns, an internal one if it has no other; or NULL. */
 const struct state_table *tables_owned(const struct tables *t, uint32_t processor);
 /* What a checkpoint grows by with a table. */
 uint64_t tables_table_bytes(uint32_t name_len, uint32_t partitions);

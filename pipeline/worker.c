@@ -4,7 +4,7 @@
  * give input to its tasks, and it steps each of them until the input is used up. A worker with
  * nothing to do sleeps until its own tasks can go on.
  */
-#include "pipeline/processor.h"
+#include "pipeline/timed.h"
 
 #define LOOK_NS 100000000u /* interval of checks while a task has input that it can't take yet */
 #define DOZE_NS 20000u     /* a worker that has just had work looks that long for more */
@@ -18,6 +18,7 @@ struct worker {
     uint32_t number;
     struct task **tasks;
     uint32_t task_count, task_room;
+    uint32_t timed; /* number of tasks whose processors know time */
     struct feed feeds[WORK_KINDS];
     struct record_room room; /* for the batch of the task that runs */
     pawl_tx *tx;             /* and for what it emits */
@@ -67,10 +68,10 @@ static uint64_t own_due(const struct worker *w) {
     uint64_t due = UINT64_MAX, look = engine_now(p) + LOOK_NS;
     for (uint32_t i = 0; i < w->task_count; i++) {
         const struct task *t = w->tasks[i];
-        if (task_idle(t))
-            continue;
-        uint64_t at = t->again_ns != 0 ? t->again_ns : look;
-        due = at < due ? at : due;
+        uint64_t at = timed_wake_at(t);
+        if (!task_idle(t))
+            at = t->again_ns != 0 ? t->again_ns : look;
+        due = at != 0 && at < due ? at : due;
     }
     return due;
 }
@@ -226,6 +227,27 @@ static bool own_round(struct worker *w) {
     return any;
 }
 
+/* Fires what the clock has made due, and what was due when the run began. */
+static bool timed_round(struct worker *w) {
+    bool any = false;
+    if (w->timed == 0)
+        return false;
+    uint64_t now = engine_now(w->run->p);
+    for (uint32_t i = 0; i < w->task_count && !over(w->run); i++) {
+        struct task *t = w->tasks[i];
+        uint64_t at = timed_wake_at(t);
+        if (at == 0 || at > now || atomic_load(&t->processor->failed) != 0)
+            continue;
+        t->round_ns = w->flushed_ns;
+        int rc = timed_wake(t);
+        if (rc < 0)
+            step_failed(w->run, t, rc);
+        w->steps += rc == 1;
+        any |= rc == 1;
+    }
+    return any;
+}
+
 /* ---- a worker */
 
 static int begin_worker(struct worker *w) {
@@ -245,6 +267,8 @@ static int begin_worker(struct worker *w) {
         t->tx = w->tx;
         t->reader->room = &w->room;
         w->tasks[w->task_count++] = t;
+        w->timed += t->group != NULL;
+        timed_begin(t);
     }
     for (int kind = 0; kind < WORK_KINDS; kind++)
         TRY(feed_open(&w->feeds[kind], p, (enum work_kind)kind, w->number, p->tasks,
@@ -280,6 +304,7 @@ static void *worker_main(void *arg) {
         for (int kind = 0; kind < WORK_KINDS; kind++)
             any |= fed_round(w, &w->feeds[kind]);
         any |= own_round(w);
+        any |= timed_round(w);
         if (w->starved && w->steps == before)
             run->p->io->ops->sleep(run->p->io, STARVED_NS);
         w->worked |= any;

@@ -9,7 +9,7 @@
 #   wal/           pawl.h, wal/
 #   recovery/      pawl.h, wal/, recovery/
 #   state/         pawl.h, pawl_state.h, wal/, recovery/, state/
-#   pipeline/      pawl.h, pawl_state.h, wal/, recovery/, state/, pipeline/
+#   pipeline/      pawl.h, pawl_state.h, pawl_time.h, wal/, recovery/, state/, pipeline/
 #   connectors/    pawl.h, pawl_connect.h; runtime/ and text/ of connectors/, and the including file's own folder
 #   processors/    pawl.h, pawl_connect.h, pawl_state.h, processors/; connectors/runtime/connect.h, connectors/text/, connectors/exec/
 #   cli/           pawl.h, pawl_connect.h, pawl_state.h, cli/ (cli/run/ and cli/crashtest/ only from within and from their
@@ -48,7 +48,7 @@ may_include() {
     processors/* | connectors/* | cli/* | examples/* | bench/* | tests/*) ;;
     *)
         if [ "${include:0:1}" = '<' ] && [ "$name" != pawl.h ] &&
-            [ "$name" != pawl_state.h ] && [ "$name" != pawl_connect.h ]; then
+            [[ $name != pawl_state.h && $name != pawl_time.h && $name != pawl_connect.h ]]; then
             system_header_allowed "$file" "$name"
             return
         fi
@@ -60,8 +60,8 @@ may_include() {
     recovery/*) [[ $name == wal/* || $name == recovery/* ]] ;;
     state/*) [[ $name == pawl_state.h || $name == wal/* || $name == recovery/* ||
         $name == state/* ]] ;;
-    pipeline/*) [[ $name == pawl_state.h || $name == wal/* || $name == recovery/* ||
-        $name == state/* || $name == pipeline/* ]] ;;
+    pipeline/*) [[ $name == pawl_state.h || $name == pawl_time.h || $name == wal/* ||
+        $name == recovery/* || $name == state/* || $name == pipeline/* ]] ;;
     connectors/*) [[ $name == pawl_connect.h || $name == connectors/runtime/* ||
         $name == connectors/text/* || ${name%/*} == "${file%/*}" ]] ;;
     processors/*) [[ $name == pawl_connect.h || $name == pawl_state.h || $name == processors/* ||

@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 INCLUDE = HERE.parent.parent / "include"
-HEADERS = ("pawl.h", "pawl_state.h", "pawl_connect.h")
+HEADERS = ("pawl.h", "pawl_state.h", "pawl_time.h", "pawl_connect.h")
 COMMENT = re.compile(r"/\*.*?\*/", re.S)
 STRUCT = re.compile(r"^typedef struct (\w+) \{(.*?)^\} (\w+);", re.S | re.M)
 ENUM = re.compile(r"^enum (\w+) \{(.*?)\};", re.S | re.M)

@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 {
     echo '#include <pawl_connect.h>'
-    echo '#include <pawl_state.h>'
+    echo '#include <pawl_time.h>'
     echo '#define USE(type, init) int use_##type(void); int use_##type(void) { \'
     echo '    type s = init; static type t = init; return s.struct_size == t.struct_size; }'
     # every _INIT macro, with the type that its sizeof() names

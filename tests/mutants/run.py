@@ -9,8 +9,8 @@
                                     paths begin so; exit code 1 if one is not caught
 
 A fault in the core (table.py) is sought with the simulator and the test programs below; one of
-keyed state (table_state.py) or outside the core (table_connect.py) with the tests of ctest that
-belong to its file.
+keyed state (table_state.py), of time (table_time.py) or outside the core (table_connect.py) with
+the tests of ctest that belong to its file.
 """
 import glob
 import os
@@ -28,8 +28,9 @@ sys.path.insert(0, HERE)
 import table  # noqa: E402
 import table_connect  # noqa: E402
 import table_state  # noqa: E402
+import table_time  # noqa: E402
 
-MUTANTS = table.MUTANTS + table_state.MUTANTS + table_connect.MUTANTS
+MUTANTS = table.MUTANTS + table_state.MUTANTS + table_time.MUTANTS + table_connect.MUTANTS
 # On a machine that does other things too; none takes more than 60 on one that doesn't. The tests of
 # ctest have limits of their own.
 LIMIT_S = 180
@@ -64,7 +65,7 @@ def core_catchers(build):
 
 def tests_of(path):
     """The names of the tests of ctest that belong to a file; None for one of the core."""
-    for prefix, names in table_state.CATCHERS + table_connect.CATCHERS:
+    for prefix, names in table_state.CATCHERS + table_time.CATCHERS + table_connect.CATCHERS:
         if path.startswith(prefix):
             return names
     return None

@@ -158,7 +158,7 @@ MUTANTS = [
     ("features-not-carried-over", "PAWL-8", "wal/wal_append.c",
      ".features = w->features,", ".features = {.write = FEATURE_COUNTS},"),
     ("owner-of-a-table-forgotten", "PAWL-13", "pipeline/catalog.c",
-     "else if (tables_owned(&p->tables, id) != NULL)", "else if (0)"),
+     "else if (owned != NULL && !state_internal(owned))", "else if (owned == NULL && id == 0)"),
     ("tables-not-announced", "PAWL-3", "wal/wal_append.c",
      "w->features.write |= FEATURE_TABLES;", ";"),
     ("state-of-a-skipped-commit-accepted", "PAWL-3", "pipeline/tables_state.c",
