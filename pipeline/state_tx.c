@@ -51,7 +51,7 @@ void state_tx_free(struct pawl_tx *tx) {
         memtable_free(&tx->states[i]->own);
         mem_free(&tx->p->mem, tx->states[i], sizeof(struct tx_state));
     }
-    mem_free(&tx->p->mem, tx->states, tx->state_cap * sizeof *tx->states);
+    mem_free(&tx->p->mem, tx->states, tx->state_cap * sizeof(void *));
     tx->states = NULL;
     tx->state_made = tx->state_cap = 0;
     bytes_free(&tx->state_value);
@@ -59,7 +59,7 @@ void state_tx_free(struct pawl_tx *tx) {
 }
 
 uint64_t state_tx_memory(const struct pawl_tx *tx) {
-    uint64_t n = tx->state_cap * sizeof *tx->states + tx->state_value.cap + tx->state_before.cap;
+    uint64_t n = tx->state_cap * sizeof(void *) + tx->state_value.cap + tx->state_before.cap;
     for (uint32_t i = 0; i < tx->state_made; i++)
         n += sizeof(struct tx_state) + memtable_bytes(&tx->states[i]->own);
     return n;
@@ -106,7 +106,7 @@ static struct tx_state *find(struct pawl_tx *tx, uint32_t table, uint32_t partit
 
 /* A partition that the transaction touches for the first time. */
 static int touch_new(struct pawl_tx *tx, const struct state_place *at, struct tx_state **out) {
-    TRY(tx_grow(tx->p, (void **)&tx->states, tx->state_count, &tx->state_cap, sizeof *tx->states));
+    TRY(tx_grow(tx->p, (void **)&tx->states, tx->state_count, &tx->state_cap, sizeof(void *)));
     if (tx->state_count == tx->state_made) { /* each stays where it is: a scan may be open on it */
         struct tx_state *made = mem_alloc(&tx->p->mem, sizeof *made);
         if (made == NULL)
