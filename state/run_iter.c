@@ -144,6 +144,7 @@ int run_cursor_seek_ge(struct run_cursor *c, const void *key, uint32_t len) {
     int rc = descend(c, key, len);
     if (rc <= 0)
         return leave(c, rc);
+    assert(c->block != NULL);
     uint32_t entry = run_search(&c->block->view, key, len, &same);
     /* the index may name a key between this block and the next one */
     return entry < c->block->view.count ? stand(c, entry) : step(c, false);
@@ -159,6 +160,7 @@ int run_cursor_seek_le(struct run_cursor *c, const void *key, uint32_t len) {
         return run_cursor_seek_last(c);
     if (rc < 0)
         return leave(c, rc);
+    assert(c->block != NULL);
     uint32_t entry = run_search(&c->block->view, key, len, &same);
     if (same)
         return stand(c, entry);

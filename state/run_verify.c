@@ -119,6 +119,7 @@ static int check_pairs(struct verify *v, const struct run_view *b) {
     v->filter_keys += b->count;
     if (!missing)
         return 0;
+    assert(v->filter != NULL);
     return report_at(v, 0, PAWL_DAMAGED, v->filter->view.place,
                      "the filter says that a key isn't there, and it is");
 }
