@@ -234,6 +234,49 @@ PAWL_API PAWL_CHECKED int pawl_table_get_digest(pawl *p, uint32_t table, uint32_
  * Errors: FULL, IO, MEMORY, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_state_flush(pawl *p);
 
+/* ---------------------------------------------------------------- savepoints */
+
+/* How a savepoint is made. */
+enum pawl_savepoint_flags {
+    /* Doesn't read what it has linked, nor all of what it has copied: what is damaged in the log
+     * may be so in the savepoint. Headers, names, lengths, and the newest segment are checked. */
+    PAWL_SAVEPOINT_QUICK = 1,
+    /* links nothing: it shares no byte on the device with the log */
+    PAWL_SAVEPOINT_COPY = 2
+};
+
+/* What is wanted of a savepoint, and what has become of it. */
+typedef struct pawl_savepoint_info {
+    size_t struct_size;
+    uint32_t flags;            /* enum pawl_savepoint_flags */
+    pawl_finding_fn finding;   /* what is found when it is verified; may be NULL */
+    pawl_progress_fn progress; /* bytes of a file; may be NULL. Copying ends where it isn't 0 */
+    void *arg;                 /* for both */
+    /* results */
+    uint8_t log_id[16];
+    uint64_t lsn; /* it holds the log below this LSN */
+    uint64_t segments, runs;
+    uint64_t linked, copied; /* bytes of files that are the log's own, and of copies */
+    uint64_t made_ns;        /* until all of it was durable */
+    uint64_t verified_ns;    /* from then on, until it was verified */
+} pawl_savepoint_info;
+#define PAWL_SAVEPOINT_INIT \
+    { sizeof(pawl_savepoint_info), 0, 0, 0, 0, {0}, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Makes a savepoint: a new directory `to` that holds the log as it is now, durably, with its state.
+ * It is a log itself: pawl_verify(), pawl_audit() and readers take it as it is. A writer's handle
+ * saves what was committed before the call, a reader's what is known to be durable. Writers and
+ * readers go on meanwhile. Run files are hard links where the file system can, so they take no
+ * space; the rest is copied. It is verified before it gets its name: if this call fails, or the
+ * process is killed, there is no `to`, but perhaps `to`.unfinished, which the next call for the
+ * same place removes. `info` may be NULL.
+ * Errors: EXISTS (there is a `to`, or a `to`.unfinished that no savepoint left), INVALID (no name,
+ * or inside the log's own directory), NOT_FOUND (the directory above), BUSY (another process makes
+ * it; or retention is faster than the copying), DAMAGED, FOREIGN, VERSION, LIMIT (what verifying
+ * the log would answer), FULL, IO, PERMISSION, MEMORY, STATE (opened for salvage), STOPPED (by
+ * `progress`), FORKED. */
+PAWL_API PAWL_CHECKED int pawl_savepoint(pawl *p, const char *to, pawl_savepoint_info *info);
+
 #ifdef __cplusplus
 }
 #endif

@@ -116,6 +116,10 @@ uint32_t state_idents(const struct pawl *p, struct run_ident *out);
 /* Without the lock: opens them. */
 PAWL_CHECKED int state_open_runs(struct pawl *p);
 
+/* -- state_read.c */
+/* Without the lock: the state can be read, all that the log says until now; its runs are open. */
+PAWL_CHECKED int state_ready(struct pawl *p);
+
 /* -- state_chores.c */
 /* Under the lock, released inside: ends flushes and merges, before the log's closing mark. */
 void state_close(struct pawl *p);

@@ -70,7 +70,7 @@ static int fresh_runs(pawl *p) {
     }
 }
 
-static int get_ready(pawl *p) {
+int state_ready(pawl *p) {
     if (p == NULL)
         return fail(PAWL_INVALID, "the handle is NULL");
     TRY(engine_check_fork(p));
@@ -130,7 +130,7 @@ int pawl_table_get(pawl *p, uint32_t table, uint32_t partition, const void *key,
     if (key_len > PAWL_STATE_KEY_MAX)
         return fail(PAWL_TOO_LARGE, "a key of %zu bytes; keys of state have at most %u", key_len,
                     PAWL_STATE_KEY_MAX);
-    TRY(get_ready(p));
+    TRY(state_ready(p));
     TRY(find(p, table, &partition, key, key_len, &part));
     bytes_init(&found, &p->mem);
     int rc = store_get(&p->store, part, key, (uint32_t)key_len, &found, &lsn);
@@ -156,7 +156,7 @@ int pawl_table_scan(pawl *p, uint32_t table, uint32_t partition, const pawl_stat
     *out = NULL;
     if (partition == PAWL_ANY)
         return fail(PAWL_INVALID, "a scan is of one partition");
-    TRY(get_ready(p));
+    TRY(state_ready(p));
     TRY(find(p, table, &partition, NULL, 0, &part));
     int rc = state_cursor_open(p, part, range, NULL, true, out);
     store_part_release(&p->store, part);

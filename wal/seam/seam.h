@@ -107,6 +107,9 @@ struct seam_ops {
     int (*written)(struct seam *s, int file, uint64_t *bytes) PAWL_CHECKED;
     /* -EEXIST if `to` is there: nothing is replaced. */
     int (*rename)(struct seam *s, const char *from, const char *to) PAWL_CHECKED;
+    /* A second name, in another directory, for a file. -EEXIST, -EXDEV; -EMLINK, -EPERM and
+     * -EOPNOTSUPP where the file system or the system refuses. NULL in a backend without links. */
+    int (*link)(struct seam *s, const char *name, struct seam *to) PAWL_CHECKED;
     int (*unlink)(struct seam *s, const char *name) PAWL_CHECKED;
     int (*sync_dir)(struct seam *s) PAWL_CHECKED;
 

@@ -224,12 +224,10 @@ int common_list(struct seam *s, int (*fn)(void *arg, const char *name), void *ar
     return rc;
 }
 
-int common_rename(struct seam *s, const char *from, const char *to) {
-    KEEP_ERRNO;
+int common_rename_in(int dir, const char *from, const char *to) {
+    struct stat st;
     if (!name_ok(from) || !name_ok(to))
         return -EINVAL;
-    int dir = self(s)->dir;
-    struct stat st;
     if (renameat2(dir, from, dir, to, RENAME_NOREPLACE) == 0)
         return 0;
     if (errno != EINVAL && errno != ENOSYS)
@@ -239,6 +237,11 @@ int common_rename(struct seam *s, const char *from, const char *to) {
     if (fstatat(dir, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return -EEXIST;
     return errno != ENOENT || renameat(dir, from, dir, to) != 0 ? -errno : 0;
+}
+
+int common_rename(struct seam *s, const char *from, const char *to) {
+    KEEP_ERRNO;
+    return common_rename_in(self(s)->dir, from, to);
 }
 
 int common_unlink(struct seam *s, const char *name) {
@@ -258,9 +261,13 @@ static int sync_fd(int fd, int (*how)(int)) {
     return rc != 0 ? -errno : 0;
 }
 
+int common_sync_fd(int fd) {
+    return sync_fd(fd, fsync);
+}
+
 int common_sync_dir(struct seam *s) {
     KEEP_ERRNO;
-    return sync_fd(self(s)->dir, fsync);
+    return common_sync_fd(self(s)->dir);
 }
 
 /* ---------------------------------------------------------------- blocking file I/O */

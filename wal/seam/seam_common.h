@@ -86,8 +86,12 @@ PAWL_CHECKED int common_names(struct seam *s, int file);
 PAWL_CHECKED int common_place(struct seam *s, int file, struct seam_place *out);
 PAWL_CHECKED int common_allocate(struct seam *s, int file, uint64_t size);
 PAWL_CHECKED int common_written(struct seam *s, int file, uint64_t *bytes);
+/* In an open directory; -EEXIST if `to` is there. */
+PAWL_CHECKED int common_rename_in(int dir, const char *from, const char *to);
+PAWL_CHECKED int common_sync_fd(int fd); /* of a directory */
 PAWL_CHECKED int common_rename(struct seam *s, const char *from, const char *to);
 PAWL_CHECKED int common_unlink(struct seam *s, const char *name);
+PAWL_CHECKED int common_link(struct seam *s, const char *name, struct seam *to);
 PAWL_CHECKED int common_sync_dir(struct seam *s);
 PAWL_CHECKED int64_t common_read(struct seam *s, int file, void *data, size_t len, uint64_t offset);
 PAWL_CHECKED int64_t common_write(struct seam *s, int file, const void *data, size_t len,
@@ -107,12 +111,12 @@ PAWL_CHECKED int common_free_space(struct seam *s, uint64_t *bytes);
 #define COMMON_OPS \
     .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
     .names = common_names, .place = common_place, .allocate = common_allocate, \
-    .written = common_written, .rename = common_rename, .unlink = common_unlink, \
-    .sync_dir = common_sync_dir, .read = common_read, .write = common_write, .sync = common_sync, \
-    .drop_cache = common_drop_cache, .lock = common_lock, .unlock = common_unlock, \
-    .holder = common_holder, .now = common_now, .realtime = common_realtime, \
-    .clocks = common_clocks, .sleep = common_sleep, .random = common_random, \
-    .free_space = common_free_space
+    .written = common_written, .rename = common_rename, .link = common_link, \
+    .unlink = common_unlink, .sync_dir = common_sync_dir, .read = common_read, \
+    .write = common_write, .sync = common_sync, .drop_cache = common_drop_cache, \
+    .lock = common_lock, .unlock = common_unlock, .holder = common_holder, .now = common_now, \
+    .realtime = common_realtime, .clocks = common_clocks, .sleep = common_sleep, \
+    .random = common_random, .free_space = common_free_space
 
 /* First in, first out, linked through the requests themselves. Zeroed is empty. */
 struct req_queue {
