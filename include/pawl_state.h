@@ -18,6 +18,15 @@
  *     int64_t n;
  *     pawl_state_add(ctx, table, record->key, record->key_len, 1, &n);
  *
+ * EXPIRY  A pair of a table with a time to live is gone once its time is over: get, scan and delete
+ *         don't see it, and a counter begins at 0 again. The time begins anew with each put, add
+ *         and append. A batch, or a transaction, reads the clock once, when it first touches such a
+ *         table; the log keeps the reading, as the time of the commit. The clock is the wall clock,
+ *         but it never goes back, not even when the log is opened again: where the wall clock is
+ *         set back, or ahead and back again, it goes on from where it was at the speed of time, so
+ *         pairs live as long as they should. While the wall clock is ahead by mistake, pairs expire
+ *         too early by as much, and don't come back. Reading from outside uses the same clock.
+ *
  * LIMITS (PAWL_LIMIT where nothing else is said)
  *   tables      1,024 at a time, with 1 to 1,024 partitions each, and 16,384 together
  *   keys        1 to 8,192 bytes (PAWL_TOO_LARGE)
@@ -49,7 +58,9 @@ extern "C" {
 /* Flags of a table. */
 enum pawl_table_flags {
     /* a partition takes any key, not only those that a record with that key would go to */
-    PAWL_TABLE_LOCAL = 1
+    PAWL_TABLE_LOCAL = 1,
+    /* pairs may have a time to live of their own; every table with one for all has this flag */
+    PAWL_TABLE_EXPIRES = 2
 };
 
 /* A table to be made. */
@@ -60,7 +71,9 @@ typedef struct pawl_table_config {
     uint32_t partitions; /* 1 to 1024: partition p belongs to the owner's input partition p */
     uint32_t version;    /* of the state that it holds, as the program counts */
     uint32_t flags;      /* enum pawl_table_flags */
-    uint64_t ttl_ms;     /* 0: this version has no time to live of pairs */
+    /* A pair expires this many milliseconds after it was put last (Expiry, above); 0: never, unless
+     * it was put with a time of its own. */
+    uint64_t ttl_ms;
 } pawl_table_config;
 #define PAWL_TABLE_CONFIG_INIT \
     { sizeof(pawl_table_config), 0, 0, 0, 0, 0, 0 }
@@ -73,7 +86,8 @@ typedef struct pawl_table_info {
     uint32_t partitions, version, flags;
     uint32_t lost; /* partitions of which damage has taken what they hold: PAWL_LOST */
     uint64_t ttl_ms;
-    uint64_t pairs, bytes; /* live ones, and the bytes of their keys and values */
+    /* pairs, and the bytes of their keys and values; expired ones count until they are removed */
+    uint64_t pairs, bytes;
     char name[128];
     char owner_name[128];
 } pawl_table_info;
@@ -88,7 +102,7 @@ typedef struct pawl_table_info {
  * owner's: they are changed in the transactions that move its positions, and the owner can't be
  * forgotten while it has a table.
  * Errors: INVALID (name, partitions, flags), EXISTS (then *id is the existing one's), NOT_FOUND (no
- * such processor), UNSUPPORTED (ttl_ms; pawl.h, Structs), LIMIT, FULL, IO, READ_ONLY, FORKED. */
+ * such processor), UNSUPPORTED (pawl.h, Structs), LIMIT, FULL, IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_table_create(pawl *p, const pawl_table_config *c, uint32_t *id);
 /* Deletes a table; durable on return. What it held is never seen again: a new table of this name
  * gets a new id and is empty. Transactions that change it get NOT_FOUND.
@@ -127,6 +141,17 @@ PAWL_API PAWL_CHECKED int pawl_state_get(pawl_context *ctx, uint32_t table, cons
  * Errors: as above. */
 PAWL_API PAWL_CHECKED int pawl_state_put(pawl_context *ctx, uint32_t table, const void *key,
                                          size_t key_len, const void *value, size_t value_len);
+/* Sets a pair that expires `ttl_ms` milliseconds after the batch's reading of the clock, whatever
+ * the table's own time to live is; 0: never.
+ * Errors: as above; STATE also for a table without PAWL_TABLE_EXPIRES. */
+PAWL_API PAWL_CHECKED int pawl_state_put_expiring(pawl_context *ctx, uint32_t table,
+                                                  const void *key, size_t key_len,
+                                                  const void *value, size_t value_len,
+                                                  uint64_t ttl_ms);
+/* Gives the batch's reading of the clock by which the table's pairs expire, in milliseconds since
+ * 1970: all calls of the batch have the same one, and the log keeps it.
+ * Errors: as above; STATE also for a table without PAWL_TABLE_EXPIRES. */
+PAWL_API PAWL_CHECKED int pawl_state_clock(pawl_context *ctx, uint32_t table, uint64_t *now_ms);
 /* Deletes a pair. 1: it was there; 0: it wasn't.
  * Errors: as above. */
 PAWL_API PAWL_CHECKED int pawl_state_delete(pawl_context *ctx, uint32_t table, const void *key,
@@ -193,6 +218,10 @@ PAWL_API PAWL_CHECKED int pawl_tx_state_get(pawl_tx *tx, uint32_t table, uint32_
 PAWL_API PAWL_CHECKED int pawl_tx_state_put(pawl_tx *tx, uint32_t table, uint32_t partition,
                                             const void *key, size_t key_len, const void *value,
                                             size_t value_len);
+PAWL_API PAWL_CHECKED int pawl_tx_state_put_expiring(pawl_tx *tx, uint32_t table,
+                                                     uint32_t partition, const void *key,
+                                                     size_t key_len, const void *value,
+                                                     size_t value_len, uint64_t ttl_ms);
 PAWL_API PAWL_CHECKED int pawl_tx_state_delete(pawl_tx *tx, uint32_t table, uint32_t partition,
                                                const void *key, size_t key_len);
 PAWL_API PAWL_CHECKED int pawl_tx_state_scan(pawl_tx *tx, uint32_t table, uint32_t partition,

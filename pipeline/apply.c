@@ -524,6 +524,7 @@ static int apply(struct tables *t, const struct frame_header *h, const uint8_t *
         TRY(apply_commit(t, h, frame, lost));
     else
         return 0;
+    state_note_time(&t->state, h->time_ns);
     return tables_fit(t);
 }
 
@@ -553,5 +554,7 @@ int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bo
     if (p->tables.disk_cap_set)
         p->wal.disk_cap_said = p->wal.disk_cap = p->tables.disk_cap;
     p->wal.counts = p->tables.counts;
+    if (p->tables.state.expiring != 0)
+        p->wal.time_least = p->tables.state.clock_ms * STATE_NS_PER_MS;
     return 0;
 }

@@ -29,9 +29,6 @@ static int check_config(const pawl_table_config *c) {
         return fail(PAWL_INVALID, "the owner's name is NULL");
     if (c->partitions == 0 || c->partitions > limit_of(LIMIT_TABLE_PARTITIONS))
         return fail(PAWL_INVALID, "a table has 1 to 1024 partitions");
-    if (c->ttl_ms != 0)
-        return fail(PAWL_UNSUPPORTED,
-                    "this version has no time to live of pairs: ttl_ms must be 0");
     if ((c->flags & ~TABLE_FLAGS_KNOWN) != 0)
         return fail(PAWL_INVALID, "a table has no flags 0x%x", c->flags & ~TABLE_FLAGS_KNOWN);
     return 0;
@@ -62,7 +59,7 @@ static int create(pawl *p, const pawl_table_config *config, uint32_t *id) {
                                              .owner = owner,
                                              .partitions = c.partitions,
                                              .version = c.version,
-                                             .flags = c.flags,
+                                             .flags = c.flags | (c.ttl_ms != 0 ? TABLE_EXPIRES : 0),
                                              .ttl_ms = c.ttl_ms,
                                              .name = c.name});
     if (id != NULL)

@@ -426,6 +426,9 @@ struct pawl_tx {
      * their memory */
     struct tx_state **states;
     uint32_t state_count, state_made, state_cap;
+    /* The reading of the clock by which pairs have expired for it, ms since 1970; 0: none yet. The
+     * commit's frame has it as its time. */
+    uint64_t clock_ms;
     uint64_t state_bytes;                   /* of the changes in the commit, at most */
     struct bytes state_value, state_before; /* values that were looked up */
     uint32_t decisions;                     /* of the entries of sinks, those that open one */

@@ -5,6 +5,7 @@
  * there are is in p->tables (tables_state.h).
  *
  * state_tx.c      a transaction's changes, and the calls of callbacks and transactions
+ * state_clock.c   the clock by which pairs expire
  * state_commit.c  from a transaction's changes to STATE runs, and from STATE runs to the store
  * state_open.c    what the log says since the last flush, when it is opened; its runs
  * state_chores.c  flushes and merges
@@ -19,6 +20,9 @@
 
 _Static_assert(PAWL_STATE_KEY_MAX == STATE_KEY_MAX && PAWL_STATE_VALUE_MAX == STATE_VALUE_MAX,
                "what the interface takes fits a commit");
+_Static_assert((int)PAWL_TABLE_LOCAL == (int)TABLE_LOCAL_KEYS &&
+                   (int)PAWL_TABLE_EXPIRES == (int)TABLE_EXPIRES,
+               "the flags of the interface are those of the log");
 #define STATE_REPLAY_MAX (64ull * 1024 * 1024)
 
 struct tx_build;
@@ -37,13 +41,16 @@ struct state_handle {
     uint64_t retry_ns;   /* no flush or merge before this time; 0: at once */
     pawl_error flush_error;    /* of the last flush; code 0: it went well */
     bool beginning, following; /* of a read-only handle: state_read.c */
+    /* the last reading of the clock by which pairs expire, and the seam's time then */
+    uint64_t clock_ms, clock_at_ns;
 };
 
 /* What a transaction changes in one partition of a table. */
 struct tx_state {
     uint32_t table, partition;
     uint32_t partitions, flags; /* of the table */
-    struct store_part *part;    /* NULL: unused, and it only keeps its memory */
+    uint64_t ttl_ms;
+    struct store_part *part; /* NULL: unused, and it only keeps its memory */
     struct memtable own;
     /* The partition when the transaction first touched it: the LSN of its newest change, and its
      * digest; the digest then follows the transaction's changes. A commit is refused if the
@@ -80,7 +87,11 @@ uint32_t state_partition_of(const void *key, size_t key_len, uint32_t partitions
 /* `snapshot`: later changes aren't seen. */
 PAWL_CHECKED int state_cursor_open(struct pawl *p, struct store_part *part,
                                    const pawl_state_range *range, struct memtable *own,
-                                   bool snapshot, pawl_state_cursor **out);
+                                   uint64_t now_ms, bool snapshot, pawl_state_cursor **out);
+
+/* -- state_clock.c */
+/* Under the lock: reads the clock by which pairs expire, in milliseconds since 1970. */
+uint64_t state_clock(struct pawl *p);
 
 /* -- state_commit.c */
 /* Adds the STATE runs of the transaction's commit to the body (b->rest). */

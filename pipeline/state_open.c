@@ -192,6 +192,8 @@ static int remove_unnamed(pawl *p) {
 int state_recover(pawl *p, uint64_t newest) {
     if (!p->tables.state.any)
         return 0;
+    if (p->tables.state.expiring != 0)
+        (void)state_clock(p); /* it goes on from here */
     int rc = state_read_older(p, p->tables.state.flush_lsn, newest * p->header.segment_size);
     if (rc == 0)
         rc = state_open_runs(p);

@@ -82,8 +82,9 @@ int state_ready(pawl *p) {
 
 /* ---- which partition */
 
-/* Under the lock. */
-static int choose(pawl *p, uint32_t table, uint32_t *partition, const void *key, size_t key_len) {
+/* Under the lock. *now_ms (NULL is allowed): by when a pair has expired; 0: none does. */
+static int choose(pawl *p, uint32_t table, uint32_t *partition, const void *key, size_t key_len,
+                  uint64_t *now_ms) {
     const struct state_table *t = tables_table(&p->tables, table);
     if (t == NULL)
         return fail(PAWL_NOT_FOUND, "there is no table with id %u", table);
@@ -97,13 +98,15 @@ static int choose(pawl *p, uint32_t table, uint32_t *partition, const void *key,
     if (state_lost(&t->parts[*partition]))
         return fail(PAWL_LOST, "damage has taken changes of partition %u of table %s", *partition,
                     t->name);
+    if (now_ms != NULL)
+        *now_ms = (t->flags & TABLE_EXPIRES) != 0 ? state_clock(p) : 0;
     return 0;
 }
 
 static int find(pawl *p, uint32_t table, uint32_t *partition, const void *key, size_t key_len,
-                struct store_part **part) {
+                struct store_part **part, uint64_t *now_ms) {
     TRY(engine_enter(p));
-    int rc = choose(p, table, partition, key, key_len);
+    int rc = choose(p, table, partition, key, key_len, now_ms);
     engine_leave(p);
     TRY(rc);
     *part = store_part(&p->store, table, *partition);
@@ -123,28 +126,31 @@ static int wait_durable(pawl *p, uint64_t lsn) {
 int pawl_table_get(pawl *p, uint32_t table, uint32_t partition, const void *key, size_t key_len,
                    void *value, size_t size, size_t *value_len) {
     struct store_part *part;
-    struct bytes found;
-    uint64_t lsn;
+    struct bytes value_found;
+    struct store_found found;
+    uint64_t now_ms;
     if (key == NULL || key_len == 0 || value_len == NULL || (value == NULL && size != 0))
         return fail(PAWL_INVALID, "the key is empty, or a pointer is NULL");
     if (key_len > PAWL_STATE_KEY_MAX)
         return fail(PAWL_TOO_LARGE, "a key of %zu bytes; keys of state have at most %u", key_len,
                     PAWL_STATE_KEY_MAX);
     TRY(state_ready(p));
-    TRY(find(p, table, &partition, key, key_len, &part));
-    bytes_init(&found, &p->mem);
-    int rc = store_get(&p->store, part, key, (uint32_t)key_len, &found, &lsn);
+    TRY(find(p, table, &partition, key, key_len, &part, &now_ms));
+    bytes_init(&value_found, &p->mem);
+    int rc = store_get(&p->store, part, key, (uint32_t)key_len, &value_found, &found);
     store_part_release(&p->store, part);
     if (rc >= 0) {
-        int waited = wait_durable(p, lsn);
+        int waited = wait_durable(p, found.lsn);
         rc = waited < 0 ? waited : rc;
     }
+    if (rc == 1 && state_expired(found.expiry_ms, now_ms))
+        rc = 0;
     if (rc == 1) {
-        *value_len = found.len;
-        if (found.len != 0 && size != 0)
-            memcpy(value, found.data, found.len < size ? found.len : size);
+        *value_len = value_found.len;
+        if (value_found.len != 0 && size != 0)
+            memcpy(value, value_found.data, value_found.len < size ? value_found.len : size);
     }
-    bytes_free(&found);
+    bytes_free(&value_found);
     return rc < 0 ? engine_keep_error(p, rc) : rc;
 }
 
@@ -157,8 +163,9 @@ int pawl_table_scan(pawl *p, uint32_t table, uint32_t partition, const pawl_stat
     if (partition == PAWL_ANY)
         return fail(PAWL_INVALID, "a scan is of one partition");
     TRY(state_ready(p));
-    TRY(find(p, table, &partition, NULL, 0, &part));
-    int rc = state_cursor_open(p, part, range, NULL, true, out);
+    uint64_t now_ms;
+    TRY(find(p, table, &partition, NULL, 0, &part, &now_ms));
+    int rc = state_cursor_open(p, part, range, NULL, now_ms, true, out);
     store_part_release(&p->store, part);
     if (rc == 0 && (rc = wait_durable(p, atomic_load(&p->durable_lsn))) < 0) {
         pawl_state_close(*out);
@@ -173,7 +180,7 @@ int pawl_table_get_digest(pawl *p, uint32_t table, uint32_t partition, pawl_tabl
     TRY(engine_enter(p));
     int rc = p->read_only ? follow_refresh(p) : 0;
     if (rc == 0)
-        rc = choose(p, table, &partition, NULL, 0);
+        rc = choose(p, table, &partition, NULL, 0, NULL);
     if (rc == 0) {
         const struct state_part *part = &tables_table(&p->tables, table)->parts[partition];
         *out = (pawl_table_digest){part->sum.low, part->sum.high, part->sum.pairs, part->sum.bytes,

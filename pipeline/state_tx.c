@@ -43,6 +43,7 @@ void state_tx_reset(struct pawl_tx *tx) {
         let_go(tx, tx->states[i]);
     tx->state_count = 0;
     tx->state_bytes = 0;
+    tx->clock_ms = 0;
 }
 
 void state_tx_free(struct pawl_tx *tx) {
@@ -90,6 +91,9 @@ static int look(struct pawl_tx *tx, struct tx_state *st, const struct state_plac
         const struct state_part *part = &t->parts[st->partition];
         st->partitions = t->partitions;
         st->flags = t->flags;
+        st->ttl_ms = (t->flags & TABLE_EXPIRES) != 0 ? t->ttl_ms : 0;
+        if ((t->flags & TABLE_EXPIRES) != 0 && tx->clock_ms == 0)
+            tx->clock_ms = state_clock(p); /* PAWL-14: one reading, which the commit says */
         st->base_lsn = part->changed_lsn;
         st->sum = part->sum;
     }
@@ -169,21 +173,31 @@ static int touch(struct pawl_tx *tx, struct state_place at, const void *key, siz
 
 /* ---- one key */
 
-/* The value that the transaction sees: 1 with it, or 0. *own: it is a change of its own, and stays
- * there until it is changed again; else the value is in `room`. */
+/* What the transaction finds of a key. */
+struct seen {
+    const void *value;
+    size_t len;
+    uint64_t expiry_ms;
+    bool own; /* a change of its own, which stays there until it is changed again; else the value is
+               * in the room that look_up() was given */
+};
+
+static uint64_t clock_of(const struct pawl_tx *tx, const struct tx_state *st) {
+    return (st->flags & TABLE_EXPIRES) != 0 ? tx->clock_ms : 0;
+}
+
+/* 1: there is a pair, which may have expired; 0: there is none. */
 static int look_up(struct pawl_tx *tx, struct tx_state *st, const void *key, size_t key_len,
-                   struct bytes *room, const void **value, size_t *value_len, bool *own) {
+                   struct bytes *room, struct seen *seen) {
     const struct mem_entry *e = st->changed ? memtable_get(&st->own, key, key_len) : NULL;
-    *own = e != NULL;
     if (e != NULL) {
-        *value = mem_entry_value(e);
-        *value_len = e->value_len;
+        *seen = (struct seen){mem_entry_value(e), e->value_len, e->expiry_ms, true};
         return e->op == STATE_PUT;
     }
-    uint64_t lsn;
-    int rc = store_get(&tx->p->store, st->part, key, (uint32_t)key_len, room, &lsn);
-    *value = room->data != NULL ? (const void *)room->data : "";
-    *value_len = room->len;
+    struct store_found found;
+    int rc = store_get(&tx->p->store, st->part, key, (uint32_t)key_len, room, &found);
+    *seen = (struct seen){room->data != NULL ? (const void *)room->data : "", room->len,
+                          found.expiry_ms, false};
     return rc;
 }
 
@@ -211,26 +225,26 @@ static int contradicts(const struct tx_state *st) {
         st->partition, st->table);
 }
 
-/* Changes a pair, and the digest with it. `op`: STATE_PUT or STATE_DELETE. 1: there was such a
- * pair before. */
-static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, const void *key,
-                  size_t key_len, const void *value, size_t value_len) {
-    const void *before;
-    size_t before_len;
-    bool own;
+/* Changes a pair, and the digest with it; an expired pair counts until it is changed. `op`:
+ * STATE_PUT or STATE_DELETE. 1: there was such a pair before, for the transaction's eyes. */
+static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, uint64_t expiry_ms,
+                  const void *key, size_t key_len, const void *value, size_t value_len) {
+    struct seen before;
     TRY(check_room(tx, key_len, value_len));
-    int there = look_up(tx, st, key, key_len, &tx->state_before, &before, &before_len, &own);
+    int there = look_up(tx, st, key, key_len, &tx->state_before, &before);
     TRY(there);
     if (op == STATE_DELETE && there == 0)
         return 0; /* nothing changes */
     struct state_sum sum = st->sum;
     if (there == 1)
-        digest_subtract(&sum, key, key_len, before, before_len);
+        digest_subtract(&sum, key, key_len, before.value, before.len);
     if (op == STATE_PUT)
         digest_add(&sum, key, key_len, value, value_len);
     if (!state_sum_possible(&sum))
         return contradicts(st);
-    TRY(memtable_put(&st->own, key, key_len, op, 0, value, value_len, 0));
+    bool own = before.own;
+    size_t before_len = before.len;
+    TRY(memtable_put(&st->own, key, key_len, op, expiry_ms, value, value_len, 0));
     if (!own) {
         st->bytes += CHANGE_HEAD_MAX + key_len;
         tx->state_bytes += CHANGE_HEAD_MAX + key_len;
@@ -243,7 +257,7 @@ static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, const voi
     tx->state_bytes += value_len;
     st->sum = sum;
     st->changed = true;
-    return there;
+    return there == 1 && !state_expired(before.expiry_ms, clock_of(tx, st));
 }
 
 static int get(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
@@ -251,10 +265,14 @@ static int get(struct pawl_tx *tx, struct state_place at, const void *key, size_
     if (value == NULL || value_len == NULL)
         return fail(PAWL_INVALID, "a result pointer is NULL");
     struct tx_state *st;
-    bool own;
+    struct seen seen;
     TRY(touch(tx, at, key, key_len, &st));
-    int rc = look_up(tx, st, key, key_len, &tx->state_value, value, value_len, &own);
-    if (rc == 1 && own) { /* it may be passed to the next change, which may move it */
+    int rc = look_up(tx, st, key, key_len, &tx->state_value, &seen);
+    if (rc == 1 && state_expired(seen.expiry_ms, clock_of(tx, st)))
+        rc = 0;
+    *value = seen.value;
+    *value_len = seen.len;
+    if (rc == 1 && seen.own) { /* it may be passed to the next change, which may move it */
         tx->state_value.len = 0;
         if (*value_len != 0 && !bytes_put(&tx->state_value, *value, *value_len)) {
             tx->state_value.failed = false;
@@ -265,23 +283,46 @@ static int get(struct pawl_tx *tx, struct state_place at, const void *key, size_
     return rc;
 }
 
-static int put(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
-               const void *value, size_t value_len) {
+/* How long a pair lives: as the table says, or this many milliseconds; 0: until it is deleted. */
+#define AS_THE_TABLE_SAYS UINT64_MAX
+
+/* *expiry_ms: when a pair that is put now expires; 0: never. */
+static int expiry_of(const struct pawl_tx *tx, const struct tx_state *st, uint64_t ttl_ms,
+                     uint64_t *expiry_ms) {
+    *expiry_ms = 0;
+    if (ttl_ms == AS_THE_TABLE_SAYS)
+        ttl_ms = st->ttl_ms;
+    else if ((st->flags & TABLE_EXPIRES) == 0)
+        return fail(PAWL_STATE, "the pairs of this table don't expire: make it with a time to live "
+                                "or PAWL_TABLE_EXPIRES");
+    if (ttl_ms != 0 && __builtin_add_overflow(tx->clock_ms, ttl_ms, expiry_ms))
+        *expiry_ms = UINT64_MAX;
+    return 0;
+}
+
+static int check_ttl(uint64_t ttl_ms) {
+    return ttl_ms != AS_THE_TABLE_SAYS ? 0 : fail(PAWL_INVALID, "a time to live of 2^64 - 1 ms");
+}
+
+static int put(struct pawl_tx *tx, struct state_place at, uint64_t ttl_ms, const void *key,
+               size_t key_len, const void *value, size_t value_len) {
     if (value == NULL && value_len != 0)
         return fail(PAWL_INVALID, "the value is NULL");
     if (value_len > PAWL_STATE_VALUE_MAX)
         return fail(PAWL_TOO_LARGE, "a value of %zu bytes; values of state have at most %u",
                     value_len, PAWL_STATE_VALUE_MAX);
     struct tx_state *st;
+    uint64_t expiry_ms;
     TRY(touch(tx, at, key, key_len, &st));
-    int rc = change(tx, st, STATE_PUT, key, key_len, value, value_len);
+    TRY(expiry_of(tx, st, ttl_ms, &expiry_ms));
+    int rc = change(tx, st, STATE_PUT, expiry_ms, key, key_len, value, value_len);
     return rc < 0 ? rc : 0;
 }
 
 static int take_away(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len) {
     struct tx_state *st;
     TRY(touch(tx, at, key, key_len, &st));
-    return change(tx, st, STATE_DELETE, key, key_len, NULL, 0);
+    return change(tx, st, STATE_DELETE, 0, key, key_len, NULL, 0);
 }
 
 /* ---- a range */
@@ -335,7 +376,8 @@ static void free_cursor(pawl_state_cursor *c) {
 }
 
 int state_cursor_open(struct pawl *p, struct store_part *part, const pawl_state_range *range,
-                      struct memtable *own, bool snapshot, pawl_state_cursor **out) {
+                      struct memtable *own, uint64_t now_ms, bool snapshot,
+                      pawl_state_cursor **out) {
     pawl_state_range own_range = PAWL_STATE_RANGE_INIT;
     if (out == NULL)
         return fail(PAWL_INVALID, "the result pointer is NULL");
@@ -349,7 +391,8 @@ int state_cursor_open(struct pawl *p, struct store_part *part, const pawl_state_
     c->p = p;
     c->keys_size = size;
     uint8_t *at = c->keys;
-    struct store_range s = {.reverse = r->reverse == 1, .at_lsn = MEMTABLE_NEWEST};
+    struct store_range s = {
+        .reverse = r->reverse == 1, .at_lsn = MEMTABLE_NEWEST, .now_ms = now_ms};
     if (r->from != NULL) {
         memcpy(at, r->from, r->from_len);
         s.from = at;
@@ -407,7 +450,7 @@ static int scan(struct pawl_tx *tx, struct state_place at, const pawl_state_rang
     struct tx_state *st = find(tx, at.table, at.partition);
     if (st == NULL)
         TRY(touch_new(tx, &at, &st));
-    return state_cursor_open(tx->p, st->part, range, &st->own, false, out);
+    return state_cursor_open(tx->p, st->part, range, &st->own, clock_of(tx, st), false, out);
 }
 
 /* ---- the calls of a callback */
@@ -439,7 +482,30 @@ int pawl_state_put(pawl_context *ctx, uint32_t table, const void *key, size_t ke
                    const void *value, size_t value_len) {
     struct state_place at;
     TRY(enter(ctx, table, &at));
-    return put(ctx->tx, at, key, key_len, value, value_len);
+    return put(ctx->tx, at, AS_THE_TABLE_SAYS, key, key_len, value, value_len);
+}
+
+int pawl_state_put_expiring(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,
+                            const void *value, size_t value_len, uint64_t ttl_ms) {
+    struct state_place at;
+    TRY(check_ttl(ttl_ms));
+    TRY(enter(ctx, table, &at));
+    return put(ctx->tx, at, ttl_ms, key, key_len, value, value_len);
+}
+
+int pawl_state_clock(pawl_context *ctx, uint32_t table, uint64_t *now_ms) {
+    struct state_place at;
+    struct tx_state *st;
+    if (now_ms == NULL)
+        return fail(PAWL_INVALID, "the result pointer is NULL");
+    TRY(enter(ctx, table, &at));
+    st = find(ctx->tx, at.table, at.partition);
+    if (st == NULL)
+        TRY(touch_new(ctx->tx, &at, &st));
+    if ((st->flags & TABLE_EXPIRES) == 0)
+        return fail(PAWL_STATE, "the pairs of this table don't expire, so it has no clock");
+    *now_ms = ctx->tx->clock_ms;
+    return 0;
 }
 
 int pawl_state_delete(pawl_context *ctx, uint32_t table, const void *key, size_t key_len) {
@@ -465,7 +531,7 @@ int pawl_state_add(pawl_context *ctx, uint32_t table, const void *key, size_t ke
         return fail(PAWL_RANGE, "the counter would not fit into 64 bits");
     if (sum != NULL)
         *sum = now;
-    return put(ctx->tx, at, key, key_len, &now, sizeof now);
+    return put(ctx->tx, at, AS_THE_TABLE_SAYS, key, key_len, &now, sizeof now);
 }
 
 int pawl_state_append(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,
@@ -489,7 +555,8 @@ int pawl_state_append(pawl_context *ctx, uint32_t table, const void *key, size_t
     if (more_len != 0)
         bytes_put(&b, more, more_len);
     rc = b.failed ? fail(PAWL_MEMORY, "no memory for a value of %zu bytes", before + more_len)
-                  : put(ctx->tx, at, key, key_len, b.len != 0 ? (const void *)b.data : "", b.len);
+                  : put(ctx->tx, at, AS_THE_TABLE_SAYS, key, key_len,
+                        b.len != 0 ? (const void *)b.data : "", b.len);
     bytes_free(&b);
     return rc;
 }
@@ -542,7 +609,16 @@ int pawl_tx_state_get(pawl_tx *tx, uint32_t table, uint32_t partition, const voi
 int pawl_tx_state_put(pawl_tx *tx, uint32_t table, uint32_t partition, const void *key,
                       size_t key_len, const void *value, size_t value_len) {
     TRY(enter_tx(tx));
-    return put(tx, (struct state_place){table, partition, 0, false}, key, key_len, value,
+    return put(tx, (struct state_place){table, partition, 0, false}, AS_THE_TABLE_SAYS, key,
+               key_len, value, value_len);
+}
+
+int pawl_tx_state_put_expiring(pawl_tx *tx, uint32_t table, uint32_t partition, const void *key,
+                               size_t key_len, const void *value, size_t value_len,
+                               uint64_t ttl_ms) {
+    TRY(check_ttl(ttl_ms));
+    TRY(enter_tx(tx));
+    return put(tx, (struct state_place){table, partition, 0, false}, ttl_ms, key, key_len, value,
                value_len);
 }
 
@@ -569,7 +645,7 @@ int state_tx_get(struct pawl_tx *tx, struct state_place at, const void *key, siz
 
 int state_tx_put(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
                  const void *value, size_t value_len) {
-    return put(tx, at, key, key_len, value, value_len);
+    return put(tx, at, AS_THE_TABLE_SAYS, key, key_len, value, value_len);
 }
 
 int state_tx_delete(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len) {

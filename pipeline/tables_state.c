@@ -43,6 +43,7 @@ int tables_add_table(struct tables *t, const struct table_entry *e) {
     s->flags = e->flags;
     s->ttl_ms = e->ttl_ms;
     t->state.partition_count += e->partitions;
+    t->state.expiring += (e->flags & TABLE_EXPIRES) != 0;
     t->state.any = true;
     t->rows_bytes += (uint64_t)e->partitions * C_DIGEST_SIZE;
     return 0;
@@ -76,6 +77,7 @@ void tables_delete_table(struct tables *t, uint32_t id) {
         t->state.gone(t->state.ctx, s);
     t->rows_bytes -= (uint64_t)s->partitions * C_DIGEST_SIZE;
     t->state.partition_count -= s->partitions;
+    t->state.expiring -= (s->flags & TABLE_EXPIRES) != 0;
     free_table(t, tables_row_remove(t, KIND_TABLE, id));
     assert(t->ids.table > id); /* PAWL-9: the id is never used again */
 }
@@ -406,6 +408,7 @@ static void compare_part(struct state_part *p, const struct state_part *old, uin
 void state_loaded(struct tables *t, const struct tables *old, uint64_t lsn, bool lost) {
     struct state_tables *s = &t->state;
     uint64_t lost_end = !lost ? 0 : old->lost_end != 0 ? old->lost_end : lsn;
+    s->clock_ms = old->state.clock_ms;
     s->hook = old->state.hook;
     s->gone = old->state.gone;
     s->ctx = old->state.ctx;

@@ -10,6 +10,8 @@
 #include "wal/error.h"
 #include "wal/format.h"
 
+#define STATE_NS_PER_MS UINT64_C(1000000)
+
 struct tables;
 
 struct state_part {
@@ -57,6 +59,10 @@ struct state_tables {
     struct state_table **tables; /* ascending by id */
     uint32_t count, cap;
     uint32_t partition_count;
+    uint32_t expiring; /* tables whose pairs may expire */
+    /* While there is one: the latest time of a COMMIT or CHECKPOINT, ms since 1970. The clock by
+     * which pairs expire is never behind it. */
+    uint64_t clock_ms;
     struct run_row *runs; /* ascending by id */
     uint32_t run_count, run_cap;
     uint32_t next_run;   /* id */
@@ -99,6 +105,12 @@ static inline bool state_loads(uint16_t type) {
 void state_keep_hashes(struct tables *t, const struct tables *old);
 /* Do the runs of a checkpoint agree with each other? */
 PAWL_CHECKED int state_check_loaded(const struct tables *t, const struct frame_header *h);
+/* A COMMIT or CHECKPOINT says a time. */
+static inline void state_note_time(struct state_tables *s, uint64_t time_ns) {
+    uint64_t ms = time_ns / STATE_NS_PER_MS;
+    if (s->expiring != 0 && ms > s->clock_ms)
+        s->clock_ms = ms;
+}
 /* A checkpoint at `lsn` was loaded in the place of `old`: what it says of what was lost before. */
 void state_loaded(struct tables *t, const struct tables *old, uint64_t lsn, bool lost);
 /* A position of the processor jumped: what its tables hold there is in doubt. */

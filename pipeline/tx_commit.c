@@ -375,7 +375,8 @@ int tx_append(struct pawl_tx *tx, pawl_receipt *receipt, bool wait_full) {
         if (rc < 0)
             break;
         if (rc == 0) {
-            f.time_ns = p->io->ops->realtime(p->io);
+            f.time_ns =
+                tx->clock_ms != 0 ? tx->clock_ms * STATE_NS_PER_MS : p->io->ops->realtime(p->io);
             rc = wal_append(&p->wal, &f, &lsn, &end);
             rc = tx_wait(p, rc, wait_full);
         }

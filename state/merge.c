@@ -178,7 +178,7 @@ static void set_target(struct merge *m, const void *key, uint32_t len) {
 }
 
 static bool expired(const struct merge *m, const struct state_pair *p) {
-    return m->o.now_ms != 0 && p->expiry_ms != 0 && p->expiry_ms <= m->o.now_ms;
+    return state_expired(p->expiry_ms, m->o.now_ms);
 }
 
 /* Moves the source at place `at` of the heap, which is the top or a child of it. So what takes its

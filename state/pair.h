@@ -17,6 +17,11 @@
 
 enum state_op { STATE_PUT = 1, STATE_DELETE = 2 };
 
+/* Has a pair with this expiry gone by the clock? 0: it stays. */
+static inline bool state_expired(uint64_t expiry_ms, uint64_t now_ms) {
+    return expiry_ms != 0 && expiry_ms <= now_ms;
+}
+
 /* Whoever fills a pair says how long its pointers live. */
 struct state_pair {
     const uint8_t *key; /* a store key, or a part of it, as the function says */

@@ -164,12 +164,12 @@ int store_apply(struct store *s, struct store_part *part, const struct state_pai
 
 /* Under the partition's lock. 1: the generation has a change of the key, *put says which. */
 static int in_gen(struct store_gen *g, const void *key, uint32_t key_len, struct bytes *value,
-                  bool *put, uint64_t *lsn) {
+                  bool *put, struct store_found *found) {
     const struct mem_entry *e = g != NULL ? memtable_get(&g->table, key, key_len) : NULL;
     if (e == NULL)
         return 0;
     *put = e->op == STATE_PUT;
-    *lsn = e->lsn;
+    *found = (struct store_found){e->lsn, e->expiry_ms};
     if (*put && e->value_len != 0 && !bytes_put(value, mem_entry_value(e), e->value_len)) {
         value->failed = false;
         return fail(PAWL_MEMORY, "no memory for a value of %u bytes", e->value_len);
@@ -185,7 +185,7 @@ void store_key(uint8_t *out, uint32_t table, uint32_t partition) {
 }
 
 static int in_runs(struct store *s, const struct store_part *part, const void *key,
-                   uint32_t key_len, struct bytes *value) {
+                   uint32_t key_len, struct bytes *value, struct store_found *found) {
     uint8_t whole[STORE_KEY_MAX];
     struct store_live *live = store_live_take(s);
     if (live == NULL)
@@ -204,6 +204,7 @@ static int in_runs(struct store *s, const struct store_part *part, const void *k
                  : run_get(live->runs[i]->file, whole, STORE_PREFIX_SIZE + key_len, &pin, &pair);
         if (rc != 1)
             continue;
+        *found = (struct store_found){0, pair.expiry_ms};
         if (pair.op != STATE_PUT)
             rc = 2; /* it was deleted: older runs don't matter */
         else if (pair.value_len != 0 && !bytes_put(value, pair.value, pair.value_len)) {
@@ -217,18 +218,18 @@ static int in_runs(struct store *s, const struct store_part *part, const void *k
 }
 
 int store_get(struct store *s, struct store_part *part, const void *key, uint32_t key_len,
-              struct bytes *value, uint64_t *lsn) {
+              struct bytes *value, struct store_found *found) {
     bool put = false;
     value->len = 0;
-    *lsn = 0;
+    *found = (struct store_found){0};
     pthread_mutex_lock(&part->lock);
-    int rc = in_gen(part->active, key, key_len, value, &put, lsn);
+    int rc = in_gen(part->active, key, key_len, value, &put, found);
     if (rc == 0)
-        rc = in_gen(part->frozen, key, key_len, value, &put, lsn);
+        rc = in_gen(part->frozen, key, key_len, value, &put, found);
     pthread_mutex_unlock(&part->lock);
     if (rc != 0)
         return rc < 0 ? rc : put;
     /* A frozen generation goes only after its run is live: what was in neither is in the runs that
      * are live now. */
-    return in_runs(s, part, key, key_len, value);
+    return in_runs(s, part, key, key_len, value, found);
 }

@@ -95,10 +95,15 @@ PAWL_CHECKED int store_reserve(struct store *s, struct store_part *part, uint32_
 PAWL_CHECKED int store_apply(struct store *s, struct store_part *part, const struct state_pair *c,
                              uint64_t lsn, bool older);
 
-/* The newest change of a key: 1 with its value in *value (its bytes are replaced), its expiry and
- * the LSN of its change (0: it is in a run); 0: there is no such pair, or it was deleted. */
+/* Of a pair that store_get() has found. */
+struct store_found {
+    uint64_t lsn;       /* of its change; 0: it is in a run */
+    uint64_t expiry_ms; /* since 1970; 0: it stays */
+};
+/* The newest change of a key: 1 with its value in *value (its bytes are replaced), also if it has
+ * expired; 0: there is no such pair, or it was deleted. */
 PAWL_CHECKED int store_get(struct store *s, struct store_part *part, const void *key,
-                           uint32_t key_len, struct bytes *value, uint64_t *lsn);
+                           uint32_t key_len, struct bytes *value, struct store_found *found);
 
 /* A range of a partition as it is when the cursor is opened, but for changes that come into the
  * active generation meanwhile; with a snapshot, without them. */
@@ -107,6 +112,7 @@ struct store_range {
     uint32_t from_len, to_len;
     bool reverse;
     uint64_t at_lsn; /* UINT64_MAX: the newest */
+    uint64_t now_ms; /* pairs that have expired by then are passed over; 0: none is */
 };
 struct store_cursor;
 /* Takes what the cursor is going to read, and reads nothing yet. For a snapshot it is called under

@@ -160,7 +160,8 @@ static int begin(struct store_cursor *c) {
                               .from = c->range.from,
                               .from_len = c->range.from_len,
                               .to = c->range.to,
-                              .to_len = c->range.to_len};
+                              .to_len = c->range.to_len,
+                              .now_ms = c->range.now_ms};
     TRY(merge_open(c->store->mem, sources, n, &o, &c->merge));
     c->begun = true;
     return c->range.reverse ? merge_last(c->merge) : merge_first(c->merge);

@@ -564,7 +564,8 @@ bool checkpoint_ids(const struct frame_header *h, const uint8_t *frame, struct c
 #define STATE_VALUE_MAX (4u * MIB)
 #define STATE_RUNS_MAX 64u /* at the same time; and their levels are below it */
 /* of a table */
-#define TABLE_FLAGS_KNOWN 1u /* PAWL_TABLE_LOCAL */
+enum table_flags { TABLE_LOCAL_KEYS = 1, TABLE_EXPIRES = 2 }; /* as enum pawl_table_flags */
+#define TABLE_FLAGS_KNOWN 3u
 enum table_op {
     TABLE_CREATE = 1,
     TABLE_DELETE = 2,

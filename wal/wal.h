@@ -163,6 +163,7 @@ struct wal {
     uint64_t segment_size;
     uint64_t disk_cap;        /* in force */
     uint64_t disk_cap_said;   /* by the log so far, and by the headers of segments to come */
+    uint64_t time_least;      /* the time of a CHECKPOINT isn't before it */
     struct features features; /* of the log, for each new segment's header */
     struct c_ids ids;         /* in the header of the active segment */
     struct age_stamp age;     /* as the clocks were read last */

@@ -386,7 +386,7 @@ static int begin(struct wal *w) {
                           .pieces = &(struct piece){body->data, body->len},
                           .piece_count = 1,
                           .body_len = (uint32_t)body->len,
-                          .time_ns = now};
+                          .time_ns = now > w->time_least ? now : w->time_least};
     uint64_t lsn, end;
     rc = put_frame(w, &f, &lsn, &end);
     assert(rc == 0);

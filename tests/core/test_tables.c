@@ -138,7 +138,7 @@ static void what_is_refused(void **state) {
     } rows[] = {{"a b", "count", 1, 0, PAWL_INVALID},  {"lost-1", "count", 1, 0, PAWL_INVALID},
                 {NULL, "count", 1, 0, PAWL_INVALID},   {"t", NULL, 1, 0, PAWL_INVALID},
                 {"t", "nobody", 1, 0, PAWL_NOT_FOUND}, {"t", "count", 0, 0, PAWL_INVALID},
-                {"t", "count", 1025, 0, PAWL_INVALID}, {"t", "count", 1, 2, PAWL_INVALID},
+                {"t", "count", 1025, 0, PAWL_INVALID}, {"t", "count", 1, 4, PAWL_INVALID},
                 {"t", "count", 1, PAWL_TABLE_LOCAL, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         pawl_table_config c = PAWL_TABLE_CONFIG_INIT;
@@ -387,7 +387,7 @@ static void limits_of_tables(void **state) {
     assert_int_equal(
         apply_table(&x,
                     (struct table_entry){
-                        .op = 1, .id = 2, .owner = 1, .partitions = 1, .flags = 2, .name = "u"},
+                        .op = 1, .id = 2, .owner = 1, .partitions = 1, .flags = 4, .name = "u"},
                     false),
         PAWL_VERSION);
     assert_int_equal(apply_table(&x, (struct table_entry){.op = 99}, false), PAWL_VERSION);

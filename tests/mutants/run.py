@@ -45,7 +45,7 @@ C_TESTS = [
     "source_text", "sink_file_lost", "age", "keys", "forged_frames",
     "failed_processor", "decoders", "seam_calls",
     "feeds", "frame", "syslog_parse", "source_socket", "source_syslog",
-    "source_tls", "net_peer", "listen", "log_plants",
+    "source_tls", "net_peer", "listen", "log_plants", "state_expiry",
 ]
 FUZZ_TESTS = ["fuzz_forged_open", "fuzz_forged_check", "fuzz_forged_repair"]  # their corpora
 

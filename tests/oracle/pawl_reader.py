@@ -584,6 +584,8 @@ class SegmentState:
                     complain(message)
         if self.counts != (stated.counted or (self.counts and not self.index)):
             complain("C_IDS where the segment doesn't count, or none where it does")
+        if 0 < stated.st.clock < log.tables.st.clock:
+            complain("a CHECKPOINT's time is behind the clock by which pairs expire")
         log.tables.adopt(stated, frame.lsn, before is None)
 
     def _check_index(self, frame, body_of, complain):

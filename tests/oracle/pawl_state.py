@@ -19,6 +19,7 @@ NAMES = {
 }
 CREATE, DELETE, VERSION, RUN_ADDED, RUN_REMOVED, FLUSHED, LOST = range(1, 8)
 DELETED, EXPIRES = 1, 2  # flags of a change
+LOCAL_KEYS, TABLE_EXPIRES = 1, 2  # flags of a table
 KEY_MAX, VALUE_MAX = 8192, 4 << 20
 ENTRY_SIZE = 48
 
@@ -161,6 +162,12 @@ class StateTables:
         self.flush = self.replay_max = 0
         self.any = False  # the log has a table, or has had one
         self.lost_end = 0  # LSN of the frame after the last area that may have held commits
+        self.clock = 0  # in ms, by which pairs expire
+
+    def note_time(self, time):
+        """A COMMIT or CHECKPOINT that was applied says a time, in ns."""
+        if any(row.flags & TABLE_EXPIRES for row in self.rows.values()):
+            self.clock = max(self.clock, time // 1_000_000)
 
     def lose(self, ahead, area, lsn):
         """`ahead`: commits lost, or None where that is unknown."""
@@ -203,9 +210,11 @@ class StateTables:
             tables.unnamed_processor(row.owner)
         if not row.id or not row.partitions or row.a or row.b or not row.name:
             complain("a table with id %d, %d partitions" % (row.id, row.partitions))
-        self.add(row)
+        self.add(row, tables)
 
-    def add(self, row):
+    def add(self, row, tables=None):
+        if tables and row.flags & ~(LOCAL_KEYS | TABLE_EXPIRES):
+            tables.refuse("flags %#x of a table must be understood to read" % row.flags)
         self.rows[row.id] = Row(
             row.name, row.owner, row.partitions, row.version, row.flags, row.ttl
         )
@@ -253,7 +262,7 @@ class StateTables:
             name = b"lost-%d" % ident
             while self.find(name) is not None:
                 name += b"+"
-            self.add(Table(CREATE, ident, 0, partition + 1, 0, 0, 0, 0, 0, name))
+            self.add(Table(CREATE, ident, 0, partition + 1, 0, 0, 0, 0, 0, name), tables)
         row = self.rows.get(ident)
         if row and partition >= row.partitions and tables.unsure:
             if re.fullmatch(rb"lost-[0-9]+\+*", row.name):
@@ -291,7 +300,7 @@ class StateTables:
             if run_type == C_TABLES:
                 if row.op != CREATE or (row.owner and row.owner not in tables.processors):
                     complain("C_TABLES has op %d, owner %d" % (row.op, row.owner))
-                self.add(row)
+                self.add(row, tables)
             elif run_type == C_DIGESTS:
                 if row.table not in self.rows or row.partition >= self.rows[row.table].partitions:
                     complain("C_DIGESTS: table %d has no partition %d" % row[:2])
@@ -319,6 +328,7 @@ class StateTables:
 
     def compare(self, old, lsn, unsure):
         """What a CHECKPOINT, whose tables these are, says of what was lost before it."""
+        self.clock = max(self.clock, old.clock)
         lost_end = (old.lost_end or lsn) if unsure else 0
         for ident, run in self.runs.items():
             if ident not in self.hashes and ident in old.hashes and run == old.runs[ident]:

@@ -49,7 +49,9 @@ class TableTxn:
     def table(self, name, owner, partitions=1, version=0, ttl=0):
         t = self.s.tables
         ident, owner = t.next_table, self.s.processors[name_bytes(owner)]
-        row = st.Table(st.CREATE, ident, owner, partitions, version, 0, ttl, 0, 0, name_bytes(name))
+        flags = st.TABLE_EXPIRES if ttl else 0
+        name = name_bytes(name)
+        row = st.Table(st.CREATE, ident, owner, partitions, version, flags, ttl, 0, 0, name)
         t.add(row)
         self.tables(
             st.CREATE,
@@ -57,8 +59,9 @@ class TableTxn:
             owner=owner,
             partitions=partitions,
             version=version,
+            flags=flags,
             ttl=ttl,
-            name=name_bytes(name),
+            name=name,
         )
         return ident
 

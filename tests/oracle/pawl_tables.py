@@ -148,6 +148,7 @@ class Tables:
                     self._apply_sink(row, complain)
                 elif run.type == f.STATE:
                     self.st.change(run, row, frame.lsn, self, complain)
+        self.st.note_time(frame.time)
 
     def span(self, segment, referred):
         if referred < segment:
@@ -382,6 +383,7 @@ class Tables:
             else:
                 new._load(run, rows, complain)
         new.st.check_loaded(frame.lsn, complain)
+        new.st.note_time(frame.time)
         return new
 
     def _load(self, run, rows, complain):
