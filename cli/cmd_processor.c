@@ -52,12 +52,12 @@ static bool settled(pawl *log, const char *processor, const char *dir) {
 }
 
 /* A table that the processor owns: its own one before the others, so that what a kill leaves is
- * never taken for whole. */
+ * never taken for whole. Internal ones ('~') go with the processor. */
 static bool owned_table(pawl *log, const char *processor, pawl_table_info *out) {
     pawl_table_info at = PAWL_TABLE_INFO_INIT;
     bool found = false;
     for (uint32_t i = 0; pawl_table_at(log, i, &at) >= 0; i++)
-        if (strcmp(at.owner_name, processor) == 0 &&
+        if (strcmp(at.owner_name, processor) == 0 && at.name[0] != '~' &&
             (!found || strlen(at.name) < strlen(out->name))) {
             *out = at;
             found = true;

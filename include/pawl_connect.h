@@ -16,8 +16,9 @@
  *     pawl_sink_add(log, &c, &ops, &sink, &err);
  *     pawl_sink_start(sink);  ...  pawl_sink_stop(sink, 10000);  pawl_sink_remove(sink);
  *
- * The built-in processors (regex, json, filter, route, dedup, count, last, table, rekey, exec,
- * plugin; docs/run.md) are made by name and settings, like sinks and sources; examples/builtin.c.
+ * The built-in processors (regex, json, filter, route, dedup, count, last, table, rekey,
+ * aggregate, exec, plugin; docs/run.md) are made by name and settings, like sinks and sources;
+ * examples/builtin.c.
  *
  *     pawl_processor_ops ops = PAWL_PROCESSOR_OPS_INIT;
  *     pawl_processor_make("regex", &settings, &ops, &err);
@@ -585,9 +586,12 @@ typedef struct pawl_processor_ops {
     void (*counts)(void *self, uint64_t *taken, uint64_t *emitted);
     /* Frees self. Must not be called while it is attached. */
     void (*destroy)(void *self);
+    /* Not NULL: it knows time, pawl_processor_set_time(). It lives as long as self; start() may
+     * change it. */
+    const struct pawl_time_config *time;
 } pawl_processor_ops;
 #define PAWL_PROCESSOR_OPS_INIT \
-    { sizeof(pawl_processor_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(pawl_processor_ops), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Adds a processor to the log, like pawl_processor_add(): finds the output streams by name, checks
  * that none of them is an input, checks what the flags require, calls start(). Ignores the config's

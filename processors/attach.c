@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "connectors/runtime/connect.h"
+#include "pawl_time.h"
 
 /* Takes config and ops, and checks them. */
 static int check_arguments(const pawl *p, pawl_processor_config *c,
@@ -126,8 +127,15 @@ int pawl_processor_attach(pawl *p, const pawl_processor_config *config,
         rc = check_tables(c, ops, inputs, err);
     if (rc == 0 && ops->start != NULL)
         rc = ops->start(ops->self, p, &at, err);
-    if (rc == 0 && (rc = pawl_processor_add(p, &own, out)) < 0)
+    pawl_processor *added = NULL;
+    if (rc == 0 && (rc = pawl_processor_add(p, &own, &added)) < 0)
         (void)connect_log_error(err, rc);
+    if (rc == 0 && ops->time != NULL && (rc = pawl_processor_set_time(added, ops->time)) < 0) {
+        (void)connect_log_error(err, rc);
+        pawl_processor_remove(added);
+    }
+    if (rc == 0 && out != NULL)
+        *out = added;
     free(inputs);
     free(outputs);
     return rc;

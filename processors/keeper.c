@@ -49,8 +49,8 @@ static bool find_table(pawl *log, uint32_t owner, bool settings, pawl_table_info
         *out = (pawl_table_info)PAWL_TABLE_INFO_INIT;
         if (pawl_table_at(log, i, out) < 0)
             return false;
-        if (out->owner == owner && is_settings(out->name) == settings)
-            return true;
+        if (out->owner == owner && out->name[0] != '~' && is_settings(out->name) == settings)
+            return true; /* '~': an internal one (pawl_time.h) */
     }
 }
 

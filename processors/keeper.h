@@ -19,7 +19,7 @@ struct keeper_setting {
 
 typedef struct keeper {
     const char *type;
-    struct keeper_setting settings[8];
+    struct keeper_setting settings[12];
     uint32_t count;
     uint32_t flags; /* of the table: enum pawl_table_flags */
     /* From keeper_open() on: */

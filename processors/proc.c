@@ -43,6 +43,16 @@ static int process(pawl_context *ctx, const pawl_record *records, size_t count, 
     return rc;
 }
 
+static int timer(pawl_context *ctx, const pawl_timer *t, void *self) {
+    proc *p = self;
+    return p->type->timer(p, ctx, t);
+}
+
+static int event_time(pawl_context *ctx, const pawl_record *r, int64_t *time_ns, void *self) {
+    proc *p = self;
+    return p->type->event_time(p, ctx, r, time_ns);
+}
+
 static void counts(void *self, uint64_t *taken, uint64_t *emitted) {
     proc *p = self;
     *taken = atomic_load(&p->taken);
@@ -55,12 +65,19 @@ int proc_make(const pawl_connector *c, const proc_type *type, const pawl_setting
     if (p == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory for a processor");
     p->type = type;
+    p->time = (pawl_time_config)PAWL_TIME_CONFIG_INIT;
     int to, rc = proc_output_of(p, s, "to", &to, err);
     if (rc == 0)
         rc = type->make(p, s, err);
     if (rc < 0) {
         destroy(p);
         return rc;
+    }
+    if (type->timer != NULL) {
+        p->time.on_timer = timer;
+        p->time.event_time = type->event_time != NULL ? event_time : NULL;
+        p->time.arg = p;
+        out->time = &p->time;
     }
     out->flags = type->flags;
     out->type = c->type;
@@ -108,7 +125,7 @@ int proc_emit(proc *p, pawl_context *ctx, uint32_t output, const pawl_record *r,
     return rc;
 }
 
-static void tell(pawl_context *ctx, size_t index, int code, const char *why) {
+void proc_tell(pawl_context *ctx, size_t index, int code, const char *why) {
     if (code != PROC_TOLD)
         (code == PAWL_PROCESSOR || code == PAWL_TOO_LARGE ? pawl_refuse : pawl_fail)(ctx, index,
                                                                                      why);
@@ -125,10 +142,10 @@ int proc_batch(proc *p, pawl_context *ctx, const pawl_record *records, size_t co
     for (size_t i = 0; i < count && rc >= 0; i++) {
         rc = one(p, ctx, &records[i], &s, &why);
         if (rc < 0)
-            tell(ctx, i, rc, why);
+            proc_tell(ctx, i, rc, why);
     }
     if (rc >= 0 && end != NULL && (rc = end(p, ctx, &s, &why)) < 0)
-        tell(ctx, count - 1, rc, why);
+        proc_tell(ctx, count - 1, rc, why);
     matcher_space_free(s.space);
     buffer_free(&s.value);
     buffer_free(&s.own);

@@ -15,6 +15,8 @@
 
 #include <stdatomic.h>
 
+#include "pawl_time.h"
+
 #include "connectors/runtime/connect.h"
 #include "connectors/text/buffer.h"
 #include "connectors/text/json_scan.h"
@@ -36,11 +38,16 @@ typedef struct proc_type {
     int (*start)(proc *p, pawl *log, pawl_error *err);
     int (*process)(proc *p, pawl_context *ctx, const pawl_record *records, size_t count);
     void (*destroy)(void *self); /* p->self; not called if it is NULL */
+    /* Of a type that knows time (pawl_time.h), NULL in others. make() sets p->time; process() then
+     * gets one record at a time. */
+    int (*timer)(proc *p, pawl_context *ctx, const pawl_timer *timer);
+    int (*event_time)(proc *p, pawl_context *ctx, const pawl_record *r, int64_t *time_ns);
 } proc_type;
 
 struct proc {
     const proc_type *type;
     void *self;
+    pawl_time_config time;                  /* callbacks and arg are set by proc_make() */
     pawl_setting outputs[PROC_OUTPUTS_MAX]; /* as in pawl_processor_ops; the strings are ours */
     uint32_t output_count;
     /* From start() on: */
@@ -118,6 +125,8 @@ int proc_each(proc *p, pawl_context *ctx, const pawl_record *records, size_t cou
 int proc_batch(proc *p, pawl_context *ctx, const pawl_record *records, size_t count,
                const matcher *m, proc_one_fn one,
                int (*end)(proc *p, pawl_context *ctx, struct scratch *s, const char **why));
+/* Says why a record or timer fails: pawl_refuse(), or pawl_fail() if a retry can help. */
+void proc_tell(pawl_context *ctx, size_t index, int code, const char *why);
 /* What one() and end() return once they have told the context themselves why the batch fails. */
 #define PROC_TOLD INT_MIN
 

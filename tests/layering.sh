@@ -11,10 +11,10 @@
 #   state/         pawl.h, pawl_state.h, wal/, recovery/, state/
 #   pipeline/      pawl.h, pawl_state.h, pawl_time.h, wal/, recovery/, state/, pipeline/
 #   connectors/    pawl.h, pawl_connect.h; runtime/ and text/ of connectors/, and the including file's own folder
-#   processors/    pawl.h, pawl_connect.h, pawl_state.h, processors/; connectors/runtime/connect.h, connectors/text/, connectors/exec/
-#   cli/           pawl.h, pawl_connect.h, pawl_state.h, cli/ (cli/run/ and cli/crashtest/ only from within and from their
+#   processors/    pawl.h, pawl_connect.h, pawl_state.h, pawl_time.h, processors/; connectors/runtime/connect.h, connectors/text/, connectors/exec/
+#   cli/           pawl.h, pawl_connect.h, pawl_state.h, pawl_time.h, cli/ (cli/run/ and cli/crashtest/ only from within and from their
 #                  commands); cli/cmd_bench.c also bench/bench.h
-#   examples/      pawl.h, pawl_connect.h, pawl_state.h, files beside the including one
+#   examples/      pawl.h, pawl_connect.h, pawl_state.h, pawl_time.h, files beside the including one
 #   bench/         pawl.h, pawl_connect.h, bench/
 #
 # First the rules are tried on a planted tree in which every rule is broken once: a check that finds
@@ -64,17 +64,19 @@ may_include() {
         $name == recovery/* || $name == state/* || $name == pipeline/* ]] ;;
     connectors/*) [[ $name == pawl_connect.h || $name == connectors/runtime/* ||
         $name == connectors/text/* || ${name%/*} == "${file%/*}" ]] ;;
-    processors/*) [[ $name == pawl_connect.h || $name == pawl_state.h || $name == processors/* ||
-        $name == connectors/text/* || $name == connectors/exec/* ||
-        $name == connectors/runtime/connect.h ]] ;;
+    processors/*) [[ $name == pawl_connect.h || $name == pawl_state.h || $name == pawl_time.h ||
+        $name == processors/* || $name == connectors/text/* ||
+        $name == connectors/exec/* || $name == connectors/runtime/connect.h ]] ;;
     cli/cmd_bench.c) [[ $name == cli/cli.h || $name == bench/bench.h ]] ;;
     cli/run/* | cli/cmd_run.c | cli/cmd_check.c | cli/cmd_status.c)
         [[ $name == pawl_connect.h || $name == cli/cli.h || $name == cli/run/* ]] ;;
     cli/crashtest/* | cli/cmd_crashtest.c) [[ $name == cli/cli.h || $name == cli/crashtest/* ]] ;;
-    cli/*) [[ $name == pawl_connect.h || $name == pawl_state.h || ($name == cli/* && $name != cli/*/*) ]] ;;
+    cli/*) [[ $name == pawl_connect.h || $name == pawl_state.h || $name == pawl_time.h ||
+        ($name == cli/* && $name != cli/*/*) ]] ;;
     bench/*) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* &&
         -f ${file%/*}/$name) ]] ;;
-    *) [[ $name == pawl_connect.h || $name == pawl_state.h || ($name != */* && -f ${file%/*}/$name) ]] ;;
+    *) [[ $name == pawl_connect.h || $name == pawl_state.h || $name == pawl_time.h ||
+        ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac
 }
 

@@ -21,6 +21,7 @@
     X(processor_last) \
     X(processor_table) \
     X(processor_rekey) \
+    X(processor_aggregate) \
     X(processor_exec) \
     X(processor_plugin)
 

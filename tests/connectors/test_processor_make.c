@@ -680,8 +680,8 @@ static void no_lines(void **state) {
 }
 
 static void list(void **state) {
-    static const char *const names[] = {"regex", "json",  "filter", "route", "dedup", "count",
-                                        "last",  "table", "rekey",  "exec",  "plugin"};
+    static const char *const names[] = {"regex", "json",  "filter", "route",     "dedup", "count",
+                                        "last",  "table", "rekey",  "aggregate", "exec",  "plugin"};
     const pawl_connector *c;
     size_t n = 0;
     (void)state;
