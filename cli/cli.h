@@ -43,6 +43,7 @@ typedef struct cli_args {
     char **program; /* what follows "--", NULL-terminated; NULL: no "--" */
     int32_t backend, direct;
     uint64_t memory;
+    bool warns; /* cli_open(): what the log warns of later is shown on standard error */
 } cli_args;
 
 struct cli_command {

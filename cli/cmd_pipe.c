@@ -185,6 +185,7 @@ static int run(cli_args *a) {
                          "--guarantee takes exactly-once, at-least-once or at-most-once, not '%s'",
                          a->value[GUARANTEE]);
 
+    a->warns = true;
     int exit_code = cli_open(a, j.dir, 0, &j.log);
     if (exit_code != CLI_OK)
         return exit_code;
@@ -211,13 +212,16 @@ const cli_command cli_pipe = {
         "partitions. If it\n"
         "ends with status 0, all of that and the position are committed together, else nothing is; "
         "after three\n"
-        "further attempts pawl ends with 1. CMD finds PAWL_STREAM, PAWL_PARTITION, PAWL_FROM and "
-        "PAWL_TO in its\n"
-        "environment: the batch is the records from PAWL_FROM up to, not including, PAWL_TO. "
-        "Beside these it gets\n"
-        "your environment, but not what a service manager has for pawl, no other descriptor, no "
-        "terminal, and\n"
-        "no new privileges (sudo). Relative directories in PATH are passed over.",
+        "further attempts pawl ends with 1. Status 75 means \"not now\": the batch is tried again, "
+        "with growing\n"
+        "pauses, until it works; pawl says so at once, then every 10 seconds at most. CMD finds "
+        "PAWL_STREAM,\n"
+        "PAWL_PARTITION, PAWL_FROM and PAWL_TO in its environment: the batch is the records "
+        "from PAWL_FROM\n"
+        "up to, not including, PAWL_TO. Beside these it gets your environment, but not what a "
+        "service manager\n"
+        "has for pawl, no other descriptor, no terminal, and no new privileges (sudo). Relative "
+        "directories in PATH are passed over.",
     .options = options,
     .min = 1,
     .max = 1,

@@ -32,6 +32,16 @@ int cli_library_error(int code, const char *format, ...) {
 
 /* ---- opening */
 
+/* Warnings while the command works: they come from the log's threads. What opening finds is told by
+ * cli_open() itself. */
+static _Atomic bool log_warns;
+
+static void on_log(void *arg, int severity, const char *message) {
+    (void)arg;
+    if (severity >= PAWL_LOG_WARNING && log_warns)
+        cli_error("%s", message);
+}
+
 int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
     cli_progress progress;
     cli_progress_begin(&progress, "recovering");
@@ -44,6 +54,7 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
     o.lock_wait_ms = CLI_LOCK_WAIT_MS;
     o.progress = cli_progress_call;
     o.progress_arg = &progress;
+    o.log = on_log;
     pawl_error e = {0};
     int code = pawl_open(dir, &o, out, &e);
     cli_progress_clear(&progress);
@@ -53,6 +64,7 @@ int cli_open(const cli_args *a, const char *dir, uint32_t flags, pawl **out) {
                   e.message[0] != '\0' ? e.message : pawl_strerror(code));
         return CLI_CANNOT_OPEN;
     }
+    log_warns = a->warns;
     pawl_status s = {.struct_size = sizeof s};
     if ((flags & PAWL_OPEN_READ) == 0 && pawl_get_status(*out, &s) == 0 && !s.clean && s.epoch > 1)
         cli_error("%s had not been closed in good order: recovered in %.1f ms (%" PRIu64

@@ -64,6 +64,15 @@ expect 1 "cannot be run: No such file" pipe a --name m --from s --to p -- ./no-s
 expect 1 "ended with status 7" pipe a --name m --from s --to p -- sh -c 'exit 7'
 expect 1 "ended by signal 9" pipe a --name m --from s --to p -- sh -c 'kill -9 $$'
 
+# A program that says "not now" is tried again, and that is said, once.
+later='echo x >>tries; [ "$(wc -l <tries)" -gt 3 ] && exec cat; exit 75'
+expect 0 "processor later waits, and tries again" \
+    pipe a --name later --from s --to p -- sh -c "$later"
+[ "$(wc -l <tries)" -ge 4 ] && [ "$(grep -c 'tries again' err)" -eq 1 ] || {
+    echo "not once for $(wc -l <tries) tries: $(cat err)"
+    wrong=$((wrong + 1))
+}
+
 # Wrong usage
 expect 2 "which command"
 expect 2 "no command 'foo'" foo
