@@ -108,6 +108,7 @@ void engine_after(pawl *p, bool kick, uint32_t wake, uint32_t workers) {
 }
 
 void engine_progress(pawl *p) {
+    assert(!p->read_only); /* PAWL-16: it asks what a writer's log needs next */
     async_due(p);
     engine_ring(p);
     if (p->any_watched != 0 && any_may_read(p))

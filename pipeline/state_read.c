@@ -42,7 +42,7 @@ static int follow_begin(pawl *p) {
         while (rc >= 0 && !p->state.following)
             rc = read_since_flush(p);
         p->state.beginning = false;
-        engine_progress(p);
+        engine_tell(p); /* a reader has no progress of a log of its own to tell of */
     }
     engine_leave(p);
     return rc < 0 ? rc : 0;

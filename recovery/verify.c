@@ -214,7 +214,8 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
         rc = on_bad_copy(v, seg.file, &seg.header, n == x->last, seg.bad_copy);
     bool after_damage = v->cut_off;
     v->cut_off = false;
-    if (rc == 0 && !first && !after_damage && before.link != seg.header.link)
+    if (rc == 0 && !first && !after_damage &&
+        (before.link != seg.header.link || before.epoch > seg.header.epoch))
         verify_tell(v->check, PAWL_DAMAGED, n, n * seg.header.segment_size, 0,
                     "segment-chain-broken", "segment %016llx does not continue the one before it",
                     (unsigned long long)n);

@@ -250,7 +250,7 @@ static bool pair_fits(const uint8_t **at, const uint8_t *end) {
 static bool child_fits(const struct run_view *v, const uint8_t **at, const uint8_t *end) {
     uint64_t unit, units, distance;
     if (!number_get(at, end, &unit) || !number_get(at, end, &units) || unit == 0 || units == 0 ||
-        units > RUN_UNITS_MAX || unit + units > v->place.unit)
+        units > RUN_UNITS_MAX || unit >= v->place.unit || units > v->place.unit - unit)
         return false;
     if (v->level != 0)
         return true;

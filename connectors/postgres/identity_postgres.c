@@ -22,7 +22,8 @@ static int system_of(struct pg_link *l, char out[32], pawl_fault *f) {
     snprintf(out, 32, "%s", l->cluster[0] != '-' ? l->cluster : "");
     if (l->cluster[0] != 0)
         return PAWL_DONE;
-    int outcome = pg_query(l, "SELECT system_identifier FROM pg_control_system()", 0, NULL, &r, f);
+    int outcome = pg_query(l, "SELECT system_identifier FROM pg_control_system()", 0, NULL,
+                           PG_ROW_OR_NONE(1), &r, f);
     if (outcome == PAWL_DONE && PQntuples(r) == 1)
         snprintf(out, 32, "%.31s", PQgetvalue(r, 0, 0));
     PQclear(r);
@@ -40,7 +41,7 @@ int pg_identity(struct pg_link *l, const char *table, char *out, size_t size, pa
         outcome = pg_query(l,
                            "SELECT (SELECT oid FROM pg_database WHERE datname = "
                            "current_database()), $1::regclass::oid",
-                           1, &table, &r, f);
+                           1, &table, PG_ROW(2), &r, f);
     if (outcome == PAWL_DONE)
         snprintf(out, size, "%s%s%sdatabase=%s table=%s", cluster[0] != 0 ? "system=" : "", cluster,
                  cluster[0] != 0 ? " " : "", PQgetvalue(r, 0, 0), PQgetvalue(r, 0, 1));
@@ -67,7 +68,7 @@ int pg_see(struct pg_link *l, const char *table, struct pg_seen *out, pawl_fault
                            "txid_snapshot_xmax(txid_current_snapshot()) % 4294967296, c.relkind IN "
                            "('r', 'm', 'p') "
                            "FROM pg_class c WHERE c.oid = $1::regclass",
-                           1, &table, &r, f);
+                           1, &table, PG_ROW_OR_NONE(5), &r, f);
     if (outcome == PAWL_DONE && PQntuples(r) == 1) {
         snprintf(place, sizeof place, "%s %.20s", cluster, PQgetvalue(r, 0, 1));
         *out = (struct pg_seen){.table = connect_small(strtoull(PQgetvalue(r, 0, 0), NULL, 10)),

@@ -27,6 +27,7 @@
 #include "connectors/postgres/link_postgres.h"
 
 #define UNSENT_MAX (1u << 20) /* bytes that libpq may buffer for a slow server */
+#define RESULTS_MAX 100       /* of one call: more than any has statements */
 #define GRACE_MS 5000         /* the server's time to report that its own limit has passed */
 
 static _Thread_local char last_state[6];
@@ -175,17 +176,33 @@ static int next(struct pg_link *l, const char *what, PGresult **out, pawl_fault 
 
 /* ---- statements */
 
+/* Nothing that is sent here begins such a COPY; libpq gives its result again and again. */
+static bool endless(ExecStatusType status) {
+    return status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
+static int no_end(struct pg_link *l, const char *what, pawl_fault *f) {
+    pg_disconnect(l);
+    set_state(NULL);
+    return pawl_fault_set(f, PAWL_RETRY, "%s: the server's answers have no end", what);
+}
+
 /* Reads all results of what was sent. *last gets the last one, if all are good and `last` isn't
  * NULL. After an error the remaining results are read and dropped. */
 static int results(struct pg_link *l, const char *what, bool rows, const char *tag, PGresult **last,
                    pawl_fault *f) {
     PGresult *r = NULL, *kept = NULL;
-    int outcome = flush(l, what, f);
+    int outcome = flush(l, what, f), count = 0;
     while (outcome == PAWL_DONE) {
         outcome = next(l, what, &r, f);
         if (outcome != PAWL_DONE || r == NULL)
             break;
         ExecStatusType status = PQresultStatus(r);
+        if (endless(status) || count++ == RESULTS_MAX) {
+            PQclear(r);
+            outcome = no_end(l, what, f);
+            break;
+        }
         if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_COPY_IN)
             outcome = answer(l, what, r, rows, f);
         PQclear(kept);
@@ -198,6 +215,8 @@ static int results(struct pg_link *l, const char *what, bool rows, const char *t
          PQclear(more))
         if (next(l, what, &more, NULL) != PAWL_DONE || more == NULL)
             break;
+        else if (endless(PQresultStatus(more)) || count++ >= RESULTS_MAX)
+            pg_disconnect(l);
     if (outcome == PAWL_DONE && tag != NULL &&
         /* a failed transaction ends with ROLLBACK */
         (kept == NULL || strncmp(PQcmdStatus(kept), tag, strlen(tag)) != 0))
@@ -227,14 +246,29 @@ int pg_run_rows(struct pg_link *l, const char *sql, const char *tag, pawl_fault 
     return run(l, sql, tag, true, f);
 }
 
+/* Whoever answers may answer anything. */
+static int check_shape(const char *what, struct pg_shape shape, PGresult **r, pawl_fault *f) {
+    int rows = PQntuples(*r), columns = PQnfields(*r);
+    if (columns == shape.columns && rows >= shape.rows_min && rows <= shape.rows_max)
+        return PAWL_DONE;
+    PQclear(*r);
+    *r = NULL;
+    set_state(NULL);
+    return pawl_fault_set(f, PAWL_RETRY,
+                          "%s: the server answered with %d rows of %d columns, which is no answer "
+                          "to what it was asked",
+                          what, rows, columns);
+}
+
 int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values,
-             PGresult **out, pawl_fault *f) {
+             struct pg_shape shape, PGresult **out, pawl_fault *f) {
     char what[40];
     snprintf(what, sizeof what, "%.*s", (int)strcspn(sql, "'\"(;"), sql);
     trim(what);
     if (l->conn == NULL || PQsendQueryParams(l->conn, sql, count, NULL, values, NULL, NULL, 0) == 0)
         return pg_lost(l, what, f);
-    return results(l, what, false, NULL, out, f);
+    int outcome = results(l, what, false, NULL, out, f);
+    return outcome == PAWL_DONE && out != NULL ? check_shape(what, shape, out, f) : outcome;
 }
 
 /* ---- COPY */

@@ -35,10 +35,17 @@ void pg_disconnect(struct pg_link *l);
 /* Runs a statement, or several joined by semicolons. DONE, or the outcome of the answer; never
  * POISON. `tag`: the command tag of the last one must begin with it; NULL: any. */
 int pg_run(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f);
-/* Runs one statement with text parameters. DONE: *out is the result, which the caller clears; `out`
- * may be NULL. */
+/* What a statement gives if the server is what it says: a number of columns, and of rows. A value
+ * inside of that is never NULL to PQgetvalue(); outside of it, it is. */
+struct pg_shape {
+    int columns, rows_min, rows_max;
+};
+#define PG_ROW(columns) ((struct pg_shape){(columns), 1, 1}) /* one row */
+#define PG_ROW_OR_NONE(columns) ((struct pg_shape){(columns), 0, 1})
+/* Runs one statement with text parameters. DONE: *out is the result, which has the shape, and which
+ * the caller clears; `out` may be NULL: then the shape doesn't matter. */
 int pg_query(struct pg_link *l, const char *sql, int count, const char *const *values,
-             PGresult **out, pawl_fault *f);
+             struct pg_shape shape, PGresult **out, pawl_fault *f);
 /* As pg_run(), but POISON if a record may be at fault. */
 int pg_run_rows(struct pg_link *l, const char *sql, const char *tag, pawl_fault *f);
 /* The connection is lost: sets RETRY and libpq's message. */

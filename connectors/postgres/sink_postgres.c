@@ -58,7 +58,8 @@ static int on_positions(struct pg_sink *s, const char *format, int count, const 
         snprintf(piece, sizeof piece, "%.*s", hole != NULL ? (int)(hole - at) : 299, at);
         well = bytes_text(&b, piece) && (hole == NULL || bytes_text(&b, s->full_positions));
     }
-    int outcome = well ? pg_query(&s->link, b.at, count, p->values, &r, f)
+    struct pg_shape shape = {out != NULL, 0, out != NULL}; /* one position, or none */
+    int outcome = well ? pg_query(&s->link, b.at, count, p->values, shape, &r, f)
                        : pawl_fault_set(f, PAWL_RETRY, "no memory");
     free(b.at);
     if (changed != NULL)
@@ -149,7 +150,7 @@ static int move_position(struct pg_sink *s, const pawl_sink_batch *b, pawl_fault
 static int same_table(struct pg_sink *s, pawl_fault *f) {
     PGresult *r = NULL;
     int outcome = pg_query(&s->link, "SELECT $1::regclass::oid = $2::oid", 2,
-                           (const char *const[]){s->full_table, s->table_oid}, &r, f);
+                           (const char *const[]){s->full_table, s->table_oid}, PG_ROW(1), &r, f);
     bool same = outcome == PAWL_DONE && PQgetvalue(r, 0, 0)[0] == 't';
     PQclear(r);
     return same || outcome != PAWL_DONE
@@ -305,8 +306,8 @@ static int pg_list_prepared(void *self, const char *prefix, pawl_prepared_fn fn,
                             pawl_fault *f) {
     struct pg_sink *s = self;
     PGresult *r = NULL;
-    int outcome =
-        pg_query(&s->link, "SELECT current_setting('max_prepared_transactions')", 0, NULL, &r, f);
+    int outcome = pg_query(&s->link, "SELECT current_setting('max_prepared_transactions')", 0, NULL,
+                           PG_ROW(1), &r, f);
     bool none = outcome == PAWL_DONE && strcmp(PQgetvalue(r, 0, 0), "0") == 0;
     PQclear(r);
     if (none)
@@ -316,10 +317,11 @@ static int pg_list_prepared(void *self, const char *prefix, pawl_prepared_fn fn,
             "work with: raise it and "
             "restart the server, or use another kind");
     if (outcome == PAWL_DONE)
-        outcome = pg_query(&s->link,
-                           "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() "
-                           "AND starts_with(gid, $1)",
-                           1, (const char *const[]){prefix}, &r, f);
+        outcome =
+            pg_query(&s->link,
+                     "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() "
+                     "AND starts_with(gid, $1)",
+                     1, (const char *const[]){prefix}, (struct pg_shape){1, 0, INT_MAX}, &r, f);
     if (outcome != PAWL_DONE)
         return outcome;
     for (int i = 0; i < PQntuples(r); i++)

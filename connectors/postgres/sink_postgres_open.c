@@ -37,7 +37,7 @@ static int still_at_work(struct pg_sink *s, const char *name, pawl_fault *f) {
     int outcome = pg_query(&s->link,
                            "SELECT string_agg(l.pid || coalesce(' since ' || (SELECT backend_start "
                            "FROM pg_stat_activity a WHERE a.pid = l.pid), ''), ', ')" THE_LOCK,
-                           1, &name, &r, NULL);
+                           1, &name, PG_ROW(1), &r, NULL);
     pawl_fault_set(
         f, PAWL_RETRY, "another session of sink %s is still at work in the server: process %.120s",
         s->name, outcome == PAWL_DONE && !PQgetisnull(r, 0, 0) ? PQgetvalue(r, 0, 0) : "unknown");
@@ -49,8 +49,8 @@ static int still_at_work(struct pg_sink *s, const char *name, pawl_fault *f) {
  * each statement another one, and then nothing keeps an older process's statements out. */
 static int holds_lock(struct pg_sink *s, const char *name, pawl_fault *f) {
     PGresult *r = NULL;
-    int outcome =
-        pg_query(&s->link, "SELECT bool_or(l.pid = pg_backend_pid())" THE_LOCK, 1, &name, &r, f);
+    int outcome = pg_query(&s->link, "SELECT bool_or(l.pid = pg_backend_pid())" THE_LOCK, 1, &name,
+                           PG_ROW(1), &r, f);
     bool holds = outcome == PAWL_DONE && PQgetvalue(r, 0, 0)[0] == 't';
     PQclear(r);
     return holds || outcome != PAWL_DONE
@@ -72,7 +72,7 @@ static int session(struct pg_sink *s, pawl_fault *f) {
         "set_config('idle_in_transaction_session_timeout', '0', false), CASE WHEN "
         "current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', "
         "false) END",
-        2, limits, NULL, f);
+        2, limits, PG_ROW(4), NULL, f);
     if (outcome != PAWL_DONE)
         return outcome;
     /* Makes the server notice a client that is gone, even in the middle of a statement. Some
@@ -86,7 +86,7 @@ static int session(struct pg_sink *s, pawl_fault *f) {
                  NULL, NULL);
     snprintf(name, sizeof name, "pawl-%s-%s", s->log, s->name);
     outcome = pg_query(&s->link, "SELECT pg_advisory_lock(hashtextextended($1, 0))", 1,
-                       (const char *const[]){name}, NULL, f);
+                       (const char *const[]){name}, PG_ROW(1), NULL, f);
     if (outcome != PAWL_DONE && strcmp(pg_state(), "55P03") == 0)
         return still_at_work(s, name, f);
     return outcome == PAWL_DONE ? holds_lock(s, name, f) : outcome;
@@ -110,6 +110,7 @@ static int known_column(struct pg_sink *s, const PGresult *r, int row, bool seen
                              : strcmp(type, "double precision") == 0 ? COLUMN_AS_DOUBLE
                              : strcmp(type, "real") == 0             ? COLUMN_AS_FLOAT
                                                                      : COLUMN_AS_TEXT;
+    free(s->types[i]); /* whoever answers may name a column twice */
     s->types[i] = strdup(PQgetvalue(r, row, 2));
     return s->types[i] != NULL ? PAWL_DONE : no_memory(f);
 }
@@ -124,7 +125,7 @@ static int look_at_table(struct pg_sink *s, pawl_fault *f) {
                  "pg_attribute a "
                  "JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = $1::regclass AND "
                  "a.attnum > 0 AND NOT a.attisdropped",
-                 1, (const char *const[]){s->full_table}, &r, f);
+                 1, (const char *const[]){s->full_table}, (struct pg_shape){5, 0, INT_MAX}, &r, f);
     if (outcome != PAWL_DONE && strcmp(pg_state(), "42P01") == 0)
         return pawl_fault_set(f, PAWL_FATAL, "there is no table %s: create it (or give setup)",
                               s->full_table);
@@ -144,8 +145,9 @@ static int look_at_table(struct pg_sink *s, pawl_fault *f) {
 
 static int there_is(struct pg_sink *s, const char *name, bool *there, pawl_fault *f) {
     PGresult *r = NULL;
-    int outcome = pg_query(&s->link, "SELECT to_regclass($1) IS NOT NULL", 1, &name, &r, f);
-    *there = outcome == PAWL_DONE && PQntuples(r) == 1 && PQgetvalue(r, 0, 0)[0] == 't';
+    int outcome =
+        pg_query(&s->link, "SELECT to_regclass($1) IS NOT NULL", 1, &name, PG_ROW(1), &r, f);
+    *there = outcome == PAWL_DONE && PQgetvalue(r, 0, 0)[0] == 't';
     PQclear(r);
     return outcome;
 }

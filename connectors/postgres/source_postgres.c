@@ -131,7 +131,7 @@ static int session(struct pg_source *s, pawl_fault *f) {
         &s->link,
         "SELECT set_config('statement_timeout', $1, false), set_config('TimeZone', 'UTC', false), "
         "set_config('default_transaction_read_only', 'on', false)",
-        1, (const char *const[]){statement}, NULL, f);
+        1, (const char *const[]){statement}, PG_ROW(3), NULL, f);
 }
 
 /* ---- the query */
@@ -142,7 +142,7 @@ static int kind_of(struct pg_source *s, const char *table, const char *column, i
     char query[600];
     PGresult *r = NULL;
     snprintf(query, sizeof query, "SELECT %s FROM %s LIMIT 0", column, table);
-    int outcome = pg_query(&s->link, query, 0, NULL, &r, f);
+    int outcome = pg_query(&s->link, query, 0, NULL, PG_ROW_OR_NONE(1), &r, f);
     if (outcome == PAWL_DONE)
         switch (PQftype(r, 0)) {
         case 20: /* int8 */
@@ -333,7 +333,8 @@ static int began_anew(struct pg_source *s, const struct pg_seen *now, pawl_fault
         return PAWL_DONE;
     snprintf(first, sizeof first, "%lld", (long long)s->first);
     snprintf(horizon, sizeof horizon, "%u", s->seen.horizon);
-    int outcome = pg_query(&s->link, s->newer, 2, (const char *const[]){first, horizon}, &r, f);
+    int outcome =
+        pg_query(&s->link, s->newer, 2, (const char *const[]){first, horizon}, PG_ROW(3), &r, f);
     if (outcome != PAWL_DONE)
         return outcome;
     bool above = PQgetvalue(r, 0, 0)[0] == 't', below = PQgetvalue(r, 0, 1)[0] == 't',
@@ -604,7 +605,7 @@ static int source_read(void *self, pawl_source_batch *out, size_t max_records, s
     snprintf(limit, sizeof limit, "%d", most);
     PQclear(s->rows);
     s->rows = NULL;
-    outcome = pg_query(&s->link, s->query, 3, values, &s->rows, f);
+    outcome = pg_query(&s->link, s->query, 3, values, (struct pg_shape){4, 0, most}, &s->rows, f);
     if (outcome != PAWL_DONE)
         return outcome;
     int rows = PQntuples(s->rows);

@@ -189,6 +189,7 @@ static void one_that_waits_loses_nothing(void **state) {
         c.on_error = i % 2 == 0 ? PAWL_ON_ERROR_SKIP : PAWL_ON_ERROR_STOP;
         c.failed = i < 3 ? c.failed : NULL; /* alone, or not */
         c.batch_max = i == 4 ? 1 : 0;
+        c.retries = i < 2 ? 1 : 0; /* the last attempt may ask for later, too */
         assert_int_equal(pawl_processor_add(f->log, &c, &p), 0);
         assert_int_equal(pawl_run(f->log, i % 3, PAWL_RUN_UNTIL_IDLE), 0);
         assert_int_equal(pawl_processor_refused(p, &refused, why, sizeof why), 0);

@@ -156,6 +156,12 @@ static void a_reader_that_begins_late(void **state) {
     assert_string_equal(look(&reader, f->table, "a"), "1");
     assert_string_equal(look(&reader, f->table, "b"), "2");
     assert_int_equal(pawl_close(reader.log), 0);
+    assert_int_equal(pawl_disk_cap_set(f->log, 64 * MIB), 0);
+    put_one(f, "c", "3");
+    put_one(f, "w", "2");
+    open_log(&reader); /* of a log that has a cap, and lacks its first segments */
+    assert_string_equal(look(&reader, f->table, "c"), "3");
+    assert_int_equal(pawl_close(reader.log), 0);
 }
 
 /* Its streams can be read all the same. */

@@ -6,6 +6,7 @@
  *
  * forge_base.c    an honest log: three segments with every kind of frame and of run
  * forge_edit.c    a string of bytes, read as a list of edits of that log
+ * forge_state.c   keyed state: a table, its changes, a run file; its bytes on disk
  * forge_seal.c    the bytes on disk: places, numbers that must join, checksums, links, lies
  * forge_mutate.c  the mutator for libFuzzer: changes edits, not bytes
  *
@@ -106,6 +107,32 @@ struct forge_damage {
     uint32_t segment, at, len;
     uint64_t value;
 };
+/* A run file: blocks one after the other, each with its entries. */
+enum { FORGE_PAIRS = 1, FORGE_INDEX, FORGE_FILTER };
+#define FORGE_BLOCKS 16u
+#define FORGE_ITEMS 24u
+struct forge_item {
+    uint8_t key[24], body[24]; /* after the block's prefix; what comes after the key */
+    uint32_t key_len, body_len;
+    uint8_t child; /* of the index: the block that it names */
+    bool loose;    /* it names nothing: its body is as it is */
+};
+struct forge_block {
+    uint8_t kind, level, more; /* more: units beyond the first one, modulo 3 */
+    uint8_t prefix[16];
+    uint32_t prefix_len, items;
+    struct forge_item item[FORGE_ITEMS];
+    struct forge_lies lies; /* about its bytes */
+    uint32_t unit, units;   /* set by forge_file_length() */
+};
+struct forge_file {
+    struct forge_block block[FORGE_BLOCKS];
+    uint32_t blocks, root, height;
+    struct forge_lies lies; /* about its header */
+    bool missing;
+    uint32_t length; /* 0: what its blocks take */
+    uint64_t name;
+};
 #define FORGE_DAMAGES 16
 struct forge {
     struct forge_segment segment[FORGE_SEGMENTS];
@@ -114,7 +141,9 @@ struct forge {
     uint32_t damages;
     uint8_t log_id[16];
     uint64_t seed;
-    bool keyed; /* its frames are hashed with keys, which turn with the third segment */
+    bool stateful;          /* it has keyed state: forge_state() */
+    struct forge_file file; /* then */
+    bool keyed;             /* its frames are hashed with keys, which turn with the third segment */
 };
 
 static inline uint64_t forge_align(uint64_t x, uint64_t n) {
@@ -148,6 +177,13 @@ struct forge_run *forge_run_usual(uint16_t type);
 bool forge_frame_insert(struct forge_segment *s, uint32_t at, struct forge_frame *f);
 bool forge_run_insert(struct forge_frame *f, uint32_t at, struct forge_run *r);
 
+/* ---- forge_state.c */
+
+/* Adds a table to the honest log, with changes and a run file. */
+void forge_state(struct forge *f);
+uint64_t forge_file_length(struct forge_file *f);
+void forge_file_seal(struct forge *f, uint64_t flush_lsn);
+
 /* ---- forge_seal.c */
 
 /* Where an entry's fields are. */
@@ -169,6 +205,7 @@ uint32_t forge_entry(const struct forge_shape *s, const uint8_t *body, uint32_t 
 
 /* `old` changed: `how` chooses literally, from values near limits, by adding, by flipping a bit. */
 uint64_t forge_value(uint8_t how, uint64_t value, uint64_t old);
+void forge_lie(const struct forge_lies *l, uint8_t *at);
 /* Writes the log's files to `ram`. */
 void forge_seal(struct forge *f);
 
@@ -178,6 +215,6 @@ void forge_seal(struct forge *f);
 #define FORGE_EDITS 64u
 /* Applies the edits, FORGE_EDIT_SIZE bytes each. */
 void forge_edit(struct forge *f, const uint8_t *data, size_t size);
-extern const unsigned forge_edit_kinds;
+#define FORGE_EDIT_KINDS 35u
 
 #endif

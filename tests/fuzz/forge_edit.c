@@ -315,12 +315,134 @@ static void damage(struct about *a, const struct edit *e) {
                                                     e->value != 0 ? e->value : 1};
 }
 
+/* ---- the run file: `segment` chooses the block, `frame` the entry */
+
+static struct forge_block *block_of(struct about *a, const struct edit *e) {
+    struct forge_file *f = &a->f->file;
+    return f->blocks == 0 ? NULL : &f->block[e->segment % f->blocks];
+}
+
+static struct forge_item *item_of(struct about *a, const struct edit *e) {
+    struct forge_block *b = block_of(a, e);
+    return b == NULL || b->items == 0 ? NULL : &b->item[e->frame % b->items];
+}
+
+static void file_field(struct about *a, const struct edit *e) {
+    static const struct forge_field fields[] = {
+        {0, 8},   {8, 4},   {12, 4},  {16, 8},  {32, 8},  {64, 4},  {68, 4},  {72, 8},
+        {80, 4},  {84, 4},  {88, 8},  {96, 8},  {104, 8}, {112, 8}, {120, 8}, {128, 8},
+        {136, 4}, {140, 4}, {144, 4}, {148, 4}, {152, 4}, {156, 4}, {160, 8}};
+    lie(&a->f->file.lies, fields[e->field % (sizeof fields / sizeof *fields)], e);
+}
+
+/* A field of the block's head, or any two bytes after it: places of entries among them. */
+static void block_field(struct about *a, const struct edit *e) {
+    static const struct forge_field fields[] = {{8, 4},  {12, 4}, {16, 1},
+                                                {17, 1}, {18, 2}, {20, 4}};
+    struct forge_block *b = block_of(a, e);
+    if (b == NULL)
+        return;
+    if (e->field % 7 < 6)
+        lie(&b->lies, fields[e->field % 7], e);
+    else if (b->lies.count < FORGE_LIES)
+        b->lies.lie[b->lies.count++] =
+            (struct forge_lie){(uint16_t)(24 + e->n % 4000), 2, e->how, e->value};
+}
+
+/* What the block honestly is. */
+static void block_truth(struct about *a, const struct edit *e) {
+    struct forge_block *b = block_of(a, e);
+    if (b == NULL)
+        return;
+    if (e->field % 4 == 0)
+        b->kind = (uint8_t)(1 + e->how % 3);
+    else if (e->field % 4 == 1)
+        b->level = (uint8_t)(e->how % 40);
+    else if (e->field % 4 == 2)
+        b->more = e->how;
+    else
+        b->prefix_len = e->how % (sizeof b->prefix + 1);
+}
+
+static void block_copy(struct about *a, const struct edit *e) {
+    struct forge_file *f = &a->f->file;
+    const struct forge_block *b = block_of(a, e);
+    for (uint32_t i = 0; b != NULL && i <= e->n % 4u && f->blocks < FORGE_BLOCKS; i++)
+        f->block[f->blocks++] = *b;
+}
+
+static void block_drop(struct about *a, const struct edit *e) {
+    struct forge_file *f = &a->f->file;
+    if (f->blocks < 2) /* an index names one */
+        return;
+    uint32_t at = e->segment % f->blocks;
+    memmove(&f->block[at], &f->block[at + 1], (f->blocks - at - 1) * sizeof f->block[0]);
+    f->blocks--;
+}
+
+/* Another block is the root, of another height. */
+static void block_root(struct about *a, const struct edit *e) {
+    struct forge_file *f = &a->f->file;
+    f->root = e->segment;
+    f->height = (uint32_t)forge_value(e->how, e->value, f->height);
+}
+
+static void item_bytes(struct about *a, const struct edit *e) {
+    struct forge_item *i = item_of(a, e);
+    if (i == NULL)
+        return;
+    uint8_t *to = (e->field & 1) != 0 ? i->key : i->body;
+    uint32_t *len = (e->field & 1) != 0 ? &i->key_len : &i->body_len;
+    to[e->n % sizeof i->key] = (uint8_t)e->value;
+    if ((e->field & 2) != 0)
+        *len = e->how % (sizeof i->key + 1);
+    i->loose |= (e->field & 4) != 0;
+}
+
+static void item_child(struct about *a, const struct edit *e) {
+    struct forge_item *i = item_of(a, e);
+    if (i != NULL)
+        i->child = e->how;
+}
+
+/* Repeats an entry, and moves its key on each time. */
+static void item_repeat(struct about *a, const struct edit *e) {
+    struct forge_block *b = block_of(a, e);
+    for (uint32_t n = 0; b != NULL && b->items != 0 && n <= e->n % FORGE_ITEMS; n++) {
+        if (b->items == FORGE_ITEMS)
+            return;
+        struct forge_item *i = &b->item[b->items];
+        *i = b->item[b->items - 1];
+        b->items++;
+        uint8_t *at = &i->key[e->how % sizeof i->key];
+        *at = (uint8_t)(*at + e->value);
+    }
+}
+
+static void file_itself(struct about *a, const struct edit *e) {
+    struct forge_file *f = &a->f->file;
+    if (e->field % 3 == 0)
+        f->missing = true;
+    else if (e->field % 3 == 1)
+        f->name = forge_value(e->how, e->value, f->name);
+    else
+        f->length = (uint32_t)(forge_value(e->how, e->value, 5 * 4096) % (64 * 4096));
+}
+
 static void (*const edits[])(struct about *a, const struct edit *e) = {
-    header_field, frame_field,   run_field,    run_truth,  entry_field, run_bytes,   entry_name,
-    entry_repeat, run_length,    run_copy,     run_drop,   run_swap,    run_add,     run_loose,
-    run_refers,   frame_copy,    frame_drop,   frame_swap, frame_add,   frame_group, segment_drop,
-    segment_add,  segment_twice, segment_file, damage};
-const unsigned forge_edit_kinds = sizeof edits / sizeof *edits;
+    header_field, frame_field, run_field, run_truth, entry_field, run_bytes, entry_name,
+    entry_repeat, run_length, run_copy, run_drop, run_swap, run_add, run_loose, run_refers,
+    frame_copy, frame_drop, frame_swap, frame_add, frame_group, segment_drop, segment_add,
+    segment_twice, segment_file, damage,
+    /* only of a log with state, so that what edits mean to the others stays */
+    file_field, block_field, block_truth, block_copy, block_drop, block_root, item_bytes,
+    item_child, item_repeat, file_itself};
+#define STATE_EDITS 10u
+
+_Static_assert(sizeof edits / sizeof *edits == FORGE_EDIT_KINDS, "the mutator knows all of them");
+static unsigned kinds(const struct forge *f) {
+    return (unsigned)(sizeof edits / sizeof *edits) - (f->stateful ? 0 : STATE_EDITS);
+}
 
 void forge_edit(struct forge *f, const uint8_t *data, size_t size) {
     size_t count = size / FORGE_EDIT_SIZE;
@@ -334,6 +456,6 @@ void forge_edit(struct forge *f, const uint8_t *data, size_t size) {
             a.run_at = a.frame->runs != 0 ? e.run % a.frame->runs : 0;
             a.run = a.frame->runs != 0 ? a.frame->run[a.run_at] : NULL;
         }
-        edits[e.kind % forge_edit_kinds](&a, &e);
+        edits[e.kind % kinds(f)](&a, &e);
     }
 }

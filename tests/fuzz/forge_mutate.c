@@ -19,7 +19,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 static void make(uint8_t *e) {
     for (uint32_t i = 0; i < FORGE_EDIT_SIZE; i++)
         e[i] = 0;
-    e[0] = (uint8_t)below(forge_edit_kinds);
+    e[0] = (uint8_t)below(FORGE_EDIT_KINDS);
     e[1] = (uint8_t)below(4);
     e[2] = (uint8_t)below(10);
     e[3] = (uint8_t)below(10);

@@ -164,7 +164,7 @@ uint64_t forge_value(uint8_t how, uint64_t value, uint64_t old) {
     }
 }
 
-static void apply_lies(const struct forge_lies *l, uint8_t *at) {
+void forge_lie(const struct forge_lies *l, uint8_t *at) {
     for (uint32_t i = 0; i < l->count; i++) {
         const struct forge_lie *x = &l->lie[i];
         uint64_t old = forge_get(at + x->at, x->width);
@@ -193,6 +193,8 @@ static struct joined {
     uint64_t sequence[PROCESSORS], epoch[PROCESSORS];
     struct answer answer[PROCESSORS];
     uint64_t commits, changes, age;
+    uint64_t state_commits[STREAMS][PARTITIONS]; /* by table */
+    uint64_t state_lsn, flush_lsn, file_length;
     /* of this segment: for its index */
     uint8_t index[PLACES * 24];
     uint32_t indexed;
@@ -237,6 +239,15 @@ static void join_producer(uint8_t *e) {
         joined.answer[id] = joined.first;
 }
 
+/* A run file is added: it has all changes so far. */
+static void join_table(uint8_t *e) {
+    if (forge_get(e, 2) != 4)
+        return;
+    joined.flush_lsn = joined.state_lsn;
+    forge_put(e + 32, 8, joined.flush_lsn);
+    forge_put(e + 40, 8, joined.file_length);
+}
+
 static void join_checkpoint(uint16_t type, uint8_t *e) {
     uint64_t a = forge_get(e, 4), b = forge_get(e + 4, 4), c = forge_get(e + 8, 4);
     if (type == C_NEXT && a < STREAMS && b < PARTITIONS)
@@ -254,6 +265,13 @@ static void join_checkpoint(uint16_t type, uint8_t *e) {
         forge_put(e + 24, 8, joined.changes);
     } else if (type == CLOCK)
         forge_put(e, 8, joined.age++);
+    else if (type == C_DIGESTS && a < STREAMS && b < PARTITIONS)
+        forge_put(e + 40, 8, joined.state_commits[a][b]);
+    else if (type == C_RUNS) {
+        forge_put(e + 8, 8, joined.flush_lsn);
+        forge_put(e + 16, 8, joined.file_length);
+    } else if (type == C_STATE)
+        forge_put(e + 8, 8, joined.flush_lsn);
 }
 
 /* A commit's records: their base. */
@@ -275,6 +293,14 @@ static uint64_t join_records(const struct forge_run *r, uint64_t lsn) {
     return base;
 }
 
+/* A change of a table's partition: its number. */
+static uint64_t join_state(const struct forge_run *r, uint64_t lsn) {
+    joined.state_lsn = lsn;
+    if (r->stream >= STREAMS || r->partition >= PARTITIONS)
+        return r->base;
+    return ++joined.state_commits[r->stream][r->partition];
+}
+
 /* The entries of a run whose bytes are at `body`. */
 static void join_entries(const struct forge_frame *f, const struct forge_run *r, uint8_t *body) {
     const struct forge_shape *shape = forge_shape(r->type);
@@ -294,6 +320,8 @@ static void join_entries(const struct forge_frame *f, const struct forge_run *r,
             join_position(body + at);
         else if (r->type == PRODUCERS)
             join_producer(body + at);
+        else if (r->type == TABLES)
+            join_table(body + at);
         else
             join_checkpoint(r->type, body + at);
         at += size;
@@ -327,10 +355,15 @@ static void write_runs(struct forge_frame *f, uint8_t *out) {
         forge_put(dir + 8, 4, r->partition);
         forge_put(dir + 12, 4, index ? joined.indexed : r->count);
         bool records = (r->type == RECORDS || r->type == SPILLED) && f->kind == COMMIT;
-        forge_put(dir + 16, 8, records && !r->loose ? join_records(r, f->lsn) : r->base);
+        bool state = r->type == STATE && f->kind == COMMIT;
+        forge_put(dir + 16, 8,
+                  r->loose  ? r->base
+                  : records ? join_records(r, f->lsn)
+                  : state   ? join_state(r, f->lsn)
+                            : r->base);
         forge_put(dir + 24, 4, start);
         forge_put(dir + 28, 4, len);
-        apply_lies(&r->lies, dir);
+        forge_lie(&r->lies, dir);
         start += len;
     }
     start = 0; /* a producer's answer is known when all of the commit's records are */
@@ -415,7 +448,7 @@ static bool seal_frame(const struct forge *f, struct forge_frame *x, struct plac
         if (one.lie[0].at >= 48 && one.lie[0].at < 64)
             late.lie[late.count++] = one.lie[0];
         else if (one.lie[0].at != 72)
-            apply_lies(&one, out);
+            forge_lie(&one, out);
     }
     uint64_t dir = forge_get(out + 6, 2) * FORGE_RUN_HEAD, claimed = forge_get(out + 64, 4);
     uint64_t claims = forge_align(FORGE_FRAME_HEAD + dir + claimed, 8);
@@ -424,7 +457,7 @@ static bool seal_frame(const struct forge *f, struct forge_frame *x, struct plac
         forge_put(out + 48, 8, frame_hash(f, p, out + FORGE_FRAME_HEAD, dir));
         forge_put(out + 56, 8, frame_hash(f, p, out + FORGE_FRAME_HEAD + dir, claimed));
     }
-    apply_lies(&late, out);
+    forge_lie(&late, out);
     forge_put(out + 72, 8, frame_hash(f, p, out, 72));
     x->hash = forge_get(out + 72, 8);
     p->link = out[4] == LOST ? forge_get(out + 48, 8) : x->hash;
@@ -452,7 +485,8 @@ static void seal_header(const struct forge *f, const struct forge_segment *s, ui
     forge_put(out + 64, 8, p->seal);
     forge_put(out + 72, 8, 1700000000000000000u);
     forge_put(out + 88, 8, f->keyed);
-    forge_put(out + 96, 8, f->keyed ? 3 : 1); /* it counts, and has keys */
+    /* it counts, and has keys and tables */
+    forge_put(out + 96, 8, (f->keyed ? 3u : 1u) | (f->stateful && n != 0 ? 4u : 0u));
     for (uint32_t i = 0; f->keyed && i < 3; i++)
         key_of(turns(n) + i, out + 112 + (size_t)i * KEY_SIZE);
     const struct forge_run *ids = NULL;
@@ -463,7 +497,7 @@ static void seal_header(const struct forge *f, const struct forge_segment *s, ui
         memcpy(out + 256, ids->body, 32);
         join_checkpoint(C_IDS, out + 256);
     }
-    apply_lies(&s->lies, out);
+    forge_lie(&s->lies, out);
     forge_put(out + 4088, 8, hash(out, 4088, 0));
     memcpy(out + FORGE_BLOCK, out, FORGE_BLOCK);
     for (int copy = 0; copy < 2; copy++)
@@ -491,6 +525,7 @@ void forge_seal(struct forge *f) {
     struct place p = {.epoch = 1};
     memset(&joined, 0, sizeof joined);
     f->seed = hash(f->log_id, 16, 0);
+    joined.file_length = f->stateful ? forge_file_length(&f->file) : 0;
     for (uint32_t n = 0; n < f->segments; n++) {
         p.image = image[n];
         seal_segment(f, &f->segment[n], n, &p);
@@ -511,4 +546,6 @@ void forge_seal(struct forge *f) {
         if (data != NULL)
             memcpy(data, image[n], s->length < FORGE_SEGMENT ? s->length : FORGE_SEGMENT);
     }
+    if (f->stateful)
+        forge_file_seal(f, joined.flush_lsn);
 }

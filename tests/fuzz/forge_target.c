@@ -7,7 +7,9 @@
 
 #include "forge.h"
 #include "meter.h"
+#include "pawl_state.h"
 #include "ram.h"
+#include "wal/bytes.h"
 
 /* ---- bounds: a call's memory and work, by what the log is large */
 
@@ -46,14 +48,24 @@ void target_must(bool well, const char *what, int rc) {
     abort();
 }
 
-void target_make(const uint8_t *data, size_t size) {
+static void make(const uint8_t *data, size_t size, bool state) {
     ram_clear();
     struct forge *f = forge_begin();
+    if (state)
+        forge_state(f);
     for (size_t i = 0; i < size; i++) /* half of all logs have keys */
         f->keyed ^= __builtin_parity(data[i]);
     if (size > FORGE_TARGET_HEAD)
         forge_edit(f, data + FORGE_TARGET_HEAD, size - FORGE_TARGET_HEAD);
     forge_seal(f);
+}
+
+void target_make(const uint8_t *data, size_t size) {
+    make(data, size, false);
+}
+
+void target_make_state(const uint8_t *data, size_t size) {
+    make(data, size, true);
 }
 
 static int open_log(bool read_only, pawl **log) {
@@ -121,6 +133,48 @@ static uint64_t read_tables(pawl *log, uint64_t sum) {
     return sum;
 }
 
+/* A scan of a partition: its pairs are in order. */
+static uint64_t scan(pawl *log, uint32_t table, uint32_t partition, uint32_t reverse,
+                     uint64_t sum) {
+    pawl_state_range range = PAWL_STATE_RANGE_INIT;
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    char last[64];
+    size_t last_len = 0;
+    range.reverse = reverse;
+    if (pawl_table_scan(log, table, partition, &range, &c) != 0)
+        return sum;
+    for (int n = 0; n < 100 && pawl_state_next(c, &pair) == 1; n++) {
+        size_t len = pair.key_len < sizeof last ? pair.key_len : sizeof last;
+        int order = bytes_compare((const uint8_t *)last, last_len, pair.key, len);
+        target_must(n == 0 || (reverse == 0 ? order < 0 : order > 0) || len == sizeof last,
+                    "a scan is out of order", 0);
+        memcpy(last, pair.key, len);
+        last_len = len;
+        sum = mix(sum, pair.value_len);
+    }
+    pawl_state_close(c);
+    return sum;
+}
+
+static uint64_t read_state(pawl *log, uint64_t sum) {
+    pawl_table_info info = PAWL_TABLE_INFO_INIT;
+    pawl_table_digest digest;
+    char value[64];
+    size_t len;
+    for (uint32_t i = 0; i < 4 && pawl_table_at(log, i, &info) == 0; i++)
+        for (uint32_t p = 0; p < info.partitions && p < 4; p++) {
+            if (pawl_table_get_digest(log, info.id, p, &digest) == 0)
+                sum = mix(sum, digest.low ^ digest.pairs);
+            for (const char *key = "abcx"; *key != 0; key++) {
+                int rc = pawl_table_get(log, info.id, p, key, 1, value, sizeof value, &len);
+                sum = mix(sum, (uint64_t)(int64_t)rc + (rc == 1 ? len : 0));
+            }
+            sum = scan(log, info.id, p, 0, scan(log, info.id, p, 1, sum));
+        }
+    return sum;
+}
+
 int target_read(uint64_t *sum) {
     pawl *log;
     begin("read");
@@ -136,6 +190,9 @@ int target_read(uint64_t *sum) {
                 *sum = read_partition(log, info.id, p, *sum);
             }
         *sum = read_tables(log, *sum);
+        end(MEMORY_CAP + MEMORY_BESIDE);
+        begin("read state");
+        *sum = read_state(log, *sum);
         rc = pawl_close(log);
         target_must(rc == 0, "a reader doesn't close", rc);
     }
@@ -190,6 +247,23 @@ static void consume(pawl *log) {
         pawl_abort(tx);
 }
 
+static void change_state(pawl *log) {
+    pawl_table_info info = PAWL_TABLE_INFO_INIT;
+    pawl_tx *tx;
+    for (uint32_t i = 0; i < 3 && pawl_table_at(log, 0, &info) == 0; i++) {
+        if (pawl_begin(log, &tx) != 0)
+            return;
+        int rc = i == 1 ? pawl_tx_state_delete(tx, info.id, 0, "a", 1)
+                        : pawl_tx_state_put(tx, info.id, 0, i == 0 ? "a" : "d", 1, "new", 3);
+        if (rc >= 0)
+            (void)!pawl_commit(tx, NULL);
+        else
+            pawl_abort(tx);
+        (void)!pawl_state_flush(log);
+        (void)!pawl_tick(log);
+    }
+}
+
 static void change_tables(pawl *log) {
     uint32_t id;
     pawl_retention r = {.bytes = 1u << 30};
@@ -229,6 +303,7 @@ int target_write(bool all, bool well) {
     append(log, &w);
     produce(log);
     consume(log);
+    change_state(log);
     for (int i = 0; i < 3; i++) {
         ram.clock_ns += 100000000;
         (void)!pawl_tick(log);

@@ -16,6 +16,7 @@
 
 /* Makes the forged log that the input describes. */
 void target_make(const uint8_t *data, size_t size);
+void target_make_state(const uint8_t *data, size_t size); /* with keyed state */
 
 /* Opens as a reader and reads everything. 0 and the sum of all there is; or why it doesn't open. */
 int target_read(uint64_t *sum);

@@ -190,7 +190,7 @@ MUTANTS = [
      "if (fo->front.link != link || fo->front.epoch < epoch)",
      "if (0 && (fo->front.link != link || fo->front.epoch < epoch))"),
     ("verify-ignores-the-segments-link", "PAWL-9", "recovery/verify.c",
-     "!after_damage && before.link != seg.header.link", "0"),
+     "(before.link != seg.header.link || before.epoch > seg.header.epoch)", "0"),
     ("reader-ignores-the-segments-link", "PAWL-9", "pipeline/reader.c",
      "r->linked && h->link != r->link", "0"),
     ("segment-header-without-link", "PAWL-9", "wal/wal_append.c",

@@ -71,8 +71,9 @@ MUTANTS = [
     ("tab-in-a-value-unescaped", "PAWL-15", "connectors/postgres/sink_postgres_rows.c",
      "['\\t'] = 't'", "['\\v'] = 'v'"),
     ("table-left-out-of-the-identity", "PAWL-15", "connectors/postgres/identity_postgres.c",
-     "1, &table, &r, f);\n    if (outcome == PAWL_DONE)\n        snprintf(out",
-     "1, &table, &r, f);\n    if (outcome == PAWL_DONE && PQsetvalue(r, 0, 1, (char *)\"0\", 1))\n"
+     "1, &table, PG_ROW(2), &r, f);\n    if (outcome == PAWL_DONE)\n        snprintf(out",
+     "1, &table, PG_ROW(2), &r, f);\n"
+     "    if (outcome == PAWL_DONE && PQsetvalue(r, 0, 1, (char *)\"0\", 1))\n"
      "        snprintf(out"),
     ("rows-of-running-transactions-read", "PAWL-15", "connectors/postgres/source_postgres.c",
      "\"pg_snapshot_xmin(pg_current_snapshot())\"", "\"pg_snapshot_xmax(pg_current_snapshot())\""),
