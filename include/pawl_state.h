@@ -26,6 +26,13 @@
  *         set back, or ahead and back again, it goes on from where it was at the speed of time, so
  *         pairs live as long as they should. While the wall clock is ahead by mistake, pairs expire
  *         too early by as much, and don't come back. Reading from outside uses the same clock.
+ *         The handle that writes removes expired pairs by itself, whether anybody touches the table
+ *         or not: by a commit within a second for each MiB that the table's partition holds, but
+ *         within half of the table's time to live if it has one, and at least a second; and then
+ *         from the runs within two seconds for each 64 KiB that all runs take together, and at
+ *         least two. What reading and writing takes comes on top, and opening a log begins the
+ *         times for runs anew. The log's own bytes go with its segments. No batch is refused for
+ *         that; a transaction of pawl_begin() may be, as after any other change.
  *
  * LIMITS (PAWL_LIMIT where nothing else is said)
  *   tables      1,024 at a time, with 1 to 1,024 partitions each, and 16,384 together

@@ -137,7 +137,7 @@ bool engine_chore(pawl *p) {
  * grows. `looked` is the log's tail at the last check. Which segments may be dropped depends on
  * positions and settings, which only appends change; on the age of segments; and on open
  * transactions that have spilled, which may be aborted. */
-static uint64_t next_look(pawl *p, uint64_t looked) {
+static uint64_t next_segments(pawl *p, uint64_t looked) {
     if (p->wal.failed != 0)
         return UINT64_MAX;
     if (p->wal.next == NEXT_FULL)
@@ -150,6 +150,11 @@ static uint64_t next_look(pawl *p, uint64_t looked) {
         p->wal.tail != looked || p->tables.retain_ms != 0 || tx_oldest_spill(p) != UINT64_MAX;
     p->chores_wait = !again;
     return again ? engine_now(p) + LOOK_NS : UINT64_MAX;
+}
+
+static uint64_t next_look(pawl *p, uint64_t looked) {
+    uint64_t segments = next_segments(p, looked), state = state_next(p);
+    return segments < state ? segments : state;
 }
 
 void *engine_maintenance(void *arg) {

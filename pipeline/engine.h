@@ -429,7 +429,8 @@ struct pawl_tx {
     /* The reading of the clock by which pairs have expired for it, ms since 1970; 0: none yet. The
      * commit's frame has it as its time. */
     uint64_t clock_ms;
-    uint64_t state_bytes;                   /* of the changes in the commit, at most */
+    bool expires;         /* it removes expired pairs, and gives way to everybody */
+    uint64_t state_bytes; /* of the changes in the commit, at most */
     struct bytes state_value, state_before; /* values that were looked up */
     uint32_t decisions;                     /* of the entries of sinks, those that open one */
     uint64_t tables_bytes; /* what its catalog changes and decisions add to a checkpoint */

@@ -5,6 +5,7 @@
  * there are is in p->tables (tables_state.h).
  *
  * state_tx.c      a transaction's changes, and the calls of callbacks and transactions
+ * state_expire.c  removes expired pairs
  * state_clock.c   the clock by which pairs expire
  * state_commit.c  from a transaction's changes to STATE runs, and from STATE runs to the store
  * state_open.c    what the log says since the last flush, when it is opened; its runs
@@ -23,9 +24,29 @@ _Static_assert(PAWL_STATE_KEY_MAX == STATE_KEY_MAX && PAWL_STATE_VALUE_MAX == ST
 _Static_assert((int)PAWL_TABLE_LOCAL == (int)TABLE_LOCAL_KEYS &&
                    (int)PAWL_TABLE_EXPIRES == (int)TABLE_EXPIRES,
                "the flags of the interface are those of the log");
+/* what a change takes in a commit beside its key and value, at most */
+#define STATE_CHANGE_HEAD_MAX 24u
 #define STATE_REPLAY_MAX (64ull * 1024 * 1024)
 
 struct tx_build;
+
+/* The removal of expired pairs: state_expire.c. Guarded by the handle's lock, but for what only the
+ * chore uses while a look is under way: part, from, next, and, unless `waits`, keys. */
+struct state_expiry {
+    uint64_t
+        wake_ms; /* by the clock of state, nothing is due before; UINT64_MAX: nothing expires */
+    uint32_t next_table, next_partition; /* the place in all tables to look at next */
+    struct store_part *part;             /* that is being looked through; NULL: none */
+    struct bytes from, next;             /* the key to go on from */
+    struct bytes keys;                   /* of expired pairs: length (2), key, and so on */
+    uint64_t found_ms;                   /* the earliest expiry of the pairs that stay */
+    bool over;                           /* the end of the partition was reached */
+    bool waits;           /* the next commit that changes the partition may take the keys along */
+    _Atomic bool offered; /* the same, for a look without the lock */
+    uint64_t retry_ns;    /* if it waits: the chore tries again then */
+    uint32_t tries;
+    uint64_t deletes_ms; /* deletes are in memory since then, of pairs in files; 0: none */
+};
 
 /* Of a handle; guarded by its lock. */
 struct state_handle {
@@ -41,8 +62,10 @@ struct state_handle {
     uint64_t retry_ns;   /* no flush or merge before this time; 0: at once */
     pawl_error flush_error;    /* of the last flush; code 0: it went well */
     bool beginning, following; /* of a read-only handle: state_read.c */
-    /* the last reading of the clock by which pairs expire, and the seam's time then */
-    uint64_t clock_ms, clock_at_ns;
+    /* The clock by which pairs expire: the last reading, and one from which it goes on, with the
+     * seam's time then. */
+    uint64_t read_ms, clock_ms, clock_at_ns;
+    struct state_expiry expiry;
 };
 
 /* What a transaction changes in one partition of a table. */
@@ -59,6 +82,7 @@ struct tx_state {
     struct state_sum sum;
     uint64_t bytes; /* of its changes in a commit, at most */
     bool changed;
+    bool in_use; /* part->in_use counts it */
 };
 
 /* Who touches what. */
@@ -78,6 +102,11 @@ PAWL_CHECKED int state_tx_delete(struct pawl_tx *tx, struct state_place at, cons
                                  size_t key_len);
 PAWL_CHECKED int state_tx_scan(struct pawl_tx *tx, struct state_place at,
                                const pawl_state_range *range, pawl_state_cursor **out);
+/* Deletes those of the keys (as in state_expiry.keys) that have expired for the transaction, and
+ * that it hasn't changed itself, as far as its commit has room. */
+PAWL_CHECKED int state_tx_expire(struct pawl_tx *tx, uint32_t table, uint32_t partition,
+                                 const struct bytes *keys);
+bool state_tx_touches(const struct pawl_tx *tx, uint32_t table, uint32_t partition);
 /* The transaction's changes are gone. */
 void state_tx_reset(struct pawl_tx *tx);
 void state_tx_free(struct pawl_tx *tx); /* and its memory */
@@ -136,9 +165,29 @@ PAWL_CHECKED int state_ready(struct pawl *p);
 void state_close(struct pawl *p);
 /* Under the lock, released inside: flushes or merges, if that is due. True if it did something. */
 bool state_chore(struct pawl *p);
+/* Under the lock: when it is to be called if nothing else happens, on the monotonic clock. */
+uint64_t state_next(struct pawl *p);
 /* Under the lock: is a flush due? */
 bool state_due(const struct pawl *p);
 /* Under the lock: must commits that change state wait until a flush is done? */
 bool state_must_wait(struct pawl *p);
+
+/* -- state_expire.c */
+/* Under the lock, released inside: looks for expired pairs, or removes them. True if it did
+ * something. */
+bool state_expire_chore(struct pawl *p);
+/* Under the lock: when that is to be called, on the monotonic clock; UINT64_MAX: not before a put
+ * asks for it. */
+uint64_t state_expire_at(struct pawl *p);
+/* Under the lock: a pair that expires then was put. */
+void state_expire_put(struct pawl *p, uint64_t expiry_ms);
+/* Without the lock, before the commit of a transaction is built: it takes deletes of expired pairs
+ * along. */
+void state_take_expired(struct pawl_tx *tx);
+/* After recovery. */
+PAWL_CHECKED int state_expire_begin(struct pawl *p);
+void state_expire_free(struct pawl *p);
+/* How long a delete stays in memory before a flush, and then in a run before a merge, at most. */
+uint64_t state_purge_ms(const struct pawl *p);
 
 #endif

@@ -14,6 +14,7 @@
 #include "state/policy.h"
 
 #define RETRY_NS UINT64_C(1000000000)
+#define LATER_NS UINT64_C(10000000) /* another thread is at work, and tells when it is done */
 #define NAME_TRIES 20u
 
 /* ---- what is due */
@@ -42,6 +43,9 @@ bool state_due(const pawl *p) {
         return true;
     if (p->wal.last.lsn <= t->flush_lsn)
         return false;
+    if (p->state.expiry.deletes_ms != 0 &&
+        p->state.read_ms - p->state.expiry.deletes_ms >= state_purge_ms(p))
+        return true; /* pairs that have expired are to leave the files */
     /* a full log: what state holds back may be all that retention waits for */
     return p->wal.tail - t->flush_lsn > distance_max(p) ||
            (p->wal.next == NEXT_FULL && state_oldest(p) < p->wal.segment);
@@ -203,7 +207,8 @@ static int publish(pawl *p, const struct run_ident *added, const uint32_t *remov
 /* What becomes a run: runs, newest first, or, if there are none, the frozen generations. */
 struct job {
     uint32_t ids[STATE_RUNS_MAX], count;
-    bool drops; /* no older run is there: deletes go */
+    bool drops;       /* no older run is there: deletes go */
+    uint64_t made_ms; /* of the oldest of the runs that have deletes; 0: none has */
 };
 
 /* Under the lock, released inside: writes the run, whose length and hash are set. 1: done, 0: there
@@ -243,6 +248,7 @@ static int flush(pawl *p) {
         p->state.frozen_lsn =
             p->wal.last.lsn > p->state.last_lsn ? p->wal.last.lsn : p->state.last_lsn;
         store_freeze(&p->store);
+        p->state.expiry.deletes_ms = 0;
     }
     struct job j = {.count = 0, .drops = p->tables.state.run_count == 0};
     struct run_ident ident = {.level = 0, .flush_lsn = p->state.frozen_lsn};
@@ -265,9 +271,75 @@ static uint64_t live_bytes(const struct state_tables *t) {
     return policy_live_bytes(pairs, bytes);
 }
 
+/* ---- deletes in runs, where pairs expire: they leave the files in time */
+
+/* Calls fn for each live run that has deletes. */
+static void each_waste(pawl *p, void (*fn)(void *ctx, struct store_run *r, uint64_t deletes),
+                       void *ctx) {
+    struct store_live *live = p->tables.state.expiring != 0 ? store_live_take(&p->store) : NULL;
+    for (uint32_t i = 0; live != NULL && i < live->count; i++) {
+        struct run_summary sum;
+        run_summarise(live->runs[i]->file, &sum);
+        if (live->runs[i]->made_ms == 0)
+            live->runs[i]->made_ms = p->state.read_ms;
+        if (sum.deletes != 0)
+            fn(ctx, live->runs[i], sum.deletes);
+    }
+    store_live_release(&p->store, live);
+}
+
+struct waste {
+    const struct run_ident *idents;
+    struct policy_run *runs;
+    uint32_t count;
+};
+
+static void tell_waste(void *ctx, struct store_run *r, uint64_t deletes) {
+    const struct waste *w = ctx;
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->idents[i].run_id == r->ident.run_id) {
+            w->runs[i].deletes = deletes;
+            w->runs[i].made_ms = r->made_ms;
+        }
+}
+
+struct made {
+    uint32_t run; /* id */
+    uint64_t made_ms;
+};
+
+/* A merge keeps the deletes of its inputs, and their time. */
+static void set_made(void *ctx, struct store_run *r, uint64_t deletes) {
+    const struct made *m = ctx;
+    (void)deletes;
+    if (r->ident.run_id == m->run && m->made_ms != 0)
+        r->made_ms = m->made_ms;
+}
+
+static void find_first(void *ctx, struct store_run *r, uint64_t deletes) {
+    uint64_t *first_ms = ctx;
+    (void)deletes;
+    *first_ms = least(*first_ms, r->made_ms);
+}
+
+uint64_t state_next(pawl *p) {
+    if (!p->store.begun || p->read_only || p->state.closed || p->state.error.code != 0 ||
+        p->wal.failed != 0 || p->tables.state.expiring == 0)
+        return UINT64_MAX;
+    if (p->state.busy || p->wal.state != WAL_RUNNING)
+        return engine_now(p) + LATER_NS;
+    uint64_t now = state_clock(p), within = state_purge_ms(p), at = state_expire_at(p);
+    uint64_t first = p->state.expiry.deletes_ms != 0 ? p->state.expiry.deletes_ms : UINT64_MAX;
+    each_waste(p, find_first, &first);
+    if (first == UINT64_MAX)
+        return at;
+    uint64_t due = first + within;
+    return least(at, engine_now(p) + (due > now ? due - now : 0) * STATE_NS_PER_MS);
+}
+
 /* Under the lock: should runs be merged now? Then *j says which, and *ident the level and flush LSN
  * of what they become. */
-static bool choose(const pawl *p, struct job *j, struct run_ident *ident) {
+static bool choose(pawl *p, struct job *j, struct run_ident *ident) {
     struct run_ident idents[STATE_RUNS_MAX];
     struct policy_run runs[STATE_RUNS_MAX];
     uint32_t n = state_idents(p, idents);
@@ -276,13 +348,22 @@ static bool choose(const pawl *p, struct job *j, struct run_ident *ident) {
     struct policy_limits limits = {.live_bytes = live_bytes(&p->tables.state),
                                    .flush_bytes = p->state.size,
                                    .runs_max = POLICY_RUNS_MAX};
+    if (p->tables.state.expiring != 0) {
+        each_waste(p, tell_waste, &(struct waste){idents, runs, n});
+        limits.now_ms = p->state.read_ms;
+        limits.drop_within_ms = state_purge_ms(p);
+    }
     struct policy_merge m = policy_decide(runs, n, &limits);
     if (m.why == POLICY_NOTHING)
         return false;
     j->count = m.count;
     j->drops = m.drops;
-    for (uint32_t i = 0; i < m.count; i++)
+    for (uint32_t i = 0; i < m.count; i++) {
+        const struct policy_run *r = &runs[m.first + i];
         j->ids[i] = idents[m.first + i].run_id;
+        if (r->deletes != 0 && (j->made_ms == 0 || r->made_ms < j->made_ms))
+            j->made_ms = r->made_ms;
+    }
     ident->level = m.level;
     ident->flush_lsn = idents[m.first].flush_lsn; /* of the newest of them */
     return true;
@@ -291,6 +372,7 @@ static bool choose(const pawl *p, struct job *j, struct run_ident *ident) {
 static int merge(pawl *p, const struct job *j, struct run_ident *ident) {
     TRY(write_named(p, j, ident));
     TRY(publish(p, ident, j->ids, j->count, true));
+    each_waste(p, set_made, &(struct made){ident->run_id, j->made_ms});
     assert(p->wal.failed == 0); /* PAWL-8: the merge is durable before its inputs go */
     engine_leave(p);
     for (uint32_t i = 0; i < j->count; i++)
@@ -316,13 +398,15 @@ bool state_chore(pawl *p) {
     if (!p->store.begun || p->read_only || p->state.busy || p->state.closed || p->wal.failed != 0 ||
         p->state.error.code != 0 || p->wal.state != WAL_RUNNING)
         return false;
+    if (p->tables.state.expiring != 0)
+        (void)state_clock(p); /* what is due for its age */
     bool due = state_due(p), late = p->state.retry_ns != 0 && engine_now(p) < p->state.retry_ns;
     if (late && (!due || p->state.flush_error.code != 0)) /* a failed merge delays no flush */
         return false;
-    struct job j;
+    struct job j = {.count = 0};
     struct run_ident ident = {0};
     if (!due && (p->tables.state.run_count == 0 || !choose(p, &j, &ident)))
-        return false;
+        return state_expire_chore(p);
     p->state.busy = true;
     p->state.retry_ns = 0;
     int rc = due ? flush(p) : merge(p, &j, &ident);

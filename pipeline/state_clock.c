@@ -20,11 +20,13 @@ uint64_t state_clock(pawl *p) {
         by_time = s->clock_ms + (at - s->clock_at_ns) / STATE_NS_PER_MS;
     ms = ms > p->tables.state.clock_ms ? ms : p->tables.state.clock_ms;
     ms = ms > 0 ? ms : 1; /* 0 stands for none */
-    if (ms <= by_time && s->clock_ms != 0)
+    if (ms <= by_time && s->clock_ms != 0) {
+        s->read_ms = by_time;
         return by_time;
+    }
     ms = ms > s->clock_ms ? ms : s->clock_ms;
     assert(ms >= by_time && ms >= p->tables.state.clock_ms); /* PAWL-14: it never goes back */
-    s->clock_ms = ms;
+    s->clock_ms = s->read_ms = ms;
     s->clock_at_ns = at;
     return ms;
 }

@@ -60,6 +60,8 @@ static int wait_for_flush(pawl *p) {
 
 int state_check(struct pawl_tx *tx) {
     pawl *p = tx->p;
+    if (tx->expires && state_must_wait(p)) /* the chore that flushes is this one */
+        return fail(PAWL_BUSY, "a flush comes first");
     int rc = state_must_wait(p) ? wait_for_flush(p) : 0;
     if (rc != 0)
         return rc;
@@ -79,6 +81,8 @@ int state_check(struct pawl_tx *tx) {
                         "another transaction has changed partition %u of table %s since this one "
                         "first touched it: begin again",
                         st->partition, t->name);
+        if (tx->expires && atomic_load(&st->part->in_use) != 0)
+            return fail(PAWL_BUSY, "a batch uses the partition");
         if (state_lost(part))
             return fail(PAWL_LOST, "damage has taken changes of partition %u of table %s",
                         st->partition, t->name);
@@ -104,6 +108,7 @@ int state_apply_part(pawl *p, uint32_t table, uint32_t partition, uint64_t lsn, 
     struct state_sum sum;
     struct state_change c;
     uint32_t at = 0;
+    uint64_t least = UINT64_MAX;
     int rc = 0;
     bool well = state_sum_decode(data, len, &at, &sum);
     while (well && rc == 0 && at < len) {
@@ -118,6 +123,12 @@ int state_apply_part(pawl *p, uint32_t table, uint32_t partition, uint64_t lsn, 
                                  .expiry_ms = c.expiry_ms,
                                  .op = (c.flags & STATE_DELETED) != 0 ? STATE_DELETE : STATE_PUT},
                              lsn, older);
+        if (well && c.expiry_ms != 0 && c.expiry_ms < least)
+            least = c.expiry_ms;
+    }
+    if (least != UINT64_MAX && !p->read_only) {
+        store_part_expires(part, least);
+        state_expire_put(p, least);
     }
     store_part_release(&p->store, part);
     return well ? rc

@@ -23,10 +23,14 @@ int state_init(pawl *p) {
     p->tables.state.hook = state_apply_hook;
     p->tables.state.gone = state_gone_hook;
     p->tables.state.ctx = p;
+    bytes_init(&p->state.expiry.from, &p->mem);
+    bytes_init(&p->state.expiry.next, &p->mem);
+    bytes_init(&p->state.expiry.keys, &p->mem);
     return store_init(&p->store, p->io, &p->mem, cache > CACHE_MIN ? cache : CACHE_MIN);
 }
 
 void state_free(pawl *p) {
+    state_expire_free(p);
     store_free(&p->store);
 }
 
@@ -197,6 +201,8 @@ int state_recover(pawl *p, uint64_t newest) {
     int rc = state_read_older(p, p->tables.state.flush_lsn, newest * p->header.segment_size);
     if (rc == 0)
         rc = state_open_runs(p);
+    if (rc == 0 && p->tables.state.expiring != 0)
+        rc = state_expire_begin(p);
     if (rc == PAWL_MEMORY) /* with more of it the log can be opened */
         return rc;
     if (rc < 0)

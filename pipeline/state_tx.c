@@ -11,8 +11,6 @@
 #include "pipeline/timed.h"
 
 #define COUNTER_SIZE 8u
-/* what a change takes in a commit beside its key and value, at most */
-#define CHANGE_HEAD_MAX 24u
 
 struct pawl_state_cursor {
     pawl *p;
@@ -30,9 +28,12 @@ uint32_t state_partition_of(const void *key, size_t key_len, uint32_t partitions
 /* ---- the partitions that a transaction has touched */
 
 static void let_go(struct pawl_tx *tx, struct tx_state *st) {
+    if (st->in_use)
+        atomic_fetch_sub(&st->part->in_use, 1);
     if (st->part != NULL)
         store_part_release(&tx->p->store, st->part);
     st->part = NULL;
+    st->in_use = false;
     st->changed = false;
     st->bytes = 0;
     memtable_clear(&st->own);
@@ -44,6 +45,7 @@ void state_tx_reset(struct pawl_tx *tx) {
     tx->state_count = 0;
     tx->state_bytes = 0;
     tx->clock_ms = 0;
+    tx->expires = false;
 }
 
 void state_tx_free(struct pawl_tx *tx) {
@@ -87,8 +89,13 @@ static int look(struct pawl_tx *tx, struct tx_state *st, const struct state_plac
                   t->name);
     else if (p->state.error.code != 0)
         rc = fail_again(&p->state.error);
+    if (rc == 0 && (st->part = store_part(&p->store, st->table, st->partition)) == NULL)
+        rc = fail(PAWL_MEMORY, "no memory for the state of a partition");
     if (rc == 0) {
         const struct state_part *part = &t->parts[st->partition];
+        st->in_use = at->owner != 0; /* before the partition is as it is now */
+        if (st->in_use)
+            atomic_fetch_add(&st->part->in_use, 1);
         st->partitions = t->partitions;
         st->flags = t->flags;
         st->ttl_ms = (t->flags & TABLE_EXPIRES) != 0 ? t->ttl_ms : 0;
@@ -101,7 +108,7 @@ static int look(struct pawl_tx *tx, struct tx_state *st, const struct state_plac
     return rc;
 }
 
-static struct tx_state *find(struct pawl_tx *tx, uint32_t table, uint32_t partition) {
+static struct tx_state *find(const struct pawl_tx *tx, uint32_t table, uint32_t partition) {
     for (uint32_t i = tx->state_count; i-- > 0;)
         if (tx->states[i]->table == table && tx->states[i]->partition == partition)
             return tx->states[i];
@@ -122,9 +129,6 @@ static int touch_new(struct pawl_tx *tx, const struct state_place *at, struct tx
     st->table = at->table;
     st->partition = at->partition;
     TRY(look(tx, st, at));
-    st->part = store_part(&tx->p->store, at->table, at->partition);
-    if (st->part == NULL)
-        return fail(PAWL_MEMORY, "no memory for the state of a partition");
     tx->state_count++;
     *out = st;
     return 0;
@@ -207,7 +211,7 @@ static uint64_t changes_max(const pawl *p) {
 }
 
 static int check_room(struct pawl_tx *tx, size_t key_len, size_t value_len) {
-    uint64_t after = tx->state_bytes + CHANGE_HEAD_MAX + key_len + value_len;
+    uint64_t after = tx->state_bytes + STATE_CHANGE_HEAD_MAX + key_len + value_len;
     if (after > changes_max(tx->p))
         return fail(PAWL_TOO_LARGE,
                     "the changes of state in one commit take more than %llu bytes, what the log's "
@@ -246,8 +250,8 @@ static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, uint64_t 
     size_t before_len = before.len;
     TRY(memtable_put(&st->own, key, key_len, op, expiry_ms, value, value_len, 0));
     if (!own) {
-        st->bytes += CHANGE_HEAD_MAX + key_len;
-        tx->state_bytes += CHANGE_HEAD_MAX + key_len;
+        st->bytes += STATE_CHANGE_HEAD_MAX + key_len;
+        tx->state_bytes += STATE_CHANGE_HEAD_MAX + key_len;
     } else {
         assert(tx->state_bytes >= before_len && st->bytes >= before_len);
         st->bytes -= before_len;
@@ -258,6 +262,31 @@ static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, uint64_t 
     st->sum = sum;
     st->changed = true;
     return there == 1 && !state_expired(before.expiry_ms, clock_of(tx, st));
+}
+
+bool state_tx_touches(const struct pawl_tx *tx, uint32_t table, uint32_t partition) {
+    return find(tx, table, partition) != NULL;
+}
+
+int state_tx_expire(struct pawl_tx *tx, uint32_t table, uint32_t partition,
+                    const struct bytes *keys) {
+    struct tx_state *st = find(tx, table, partition);
+    if (st == NULL)
+        TRY(touch_new(tx, &(struct state_place){table, partition, 0, true}, &st));
+    for (size_t at = 0; at < keys->len;) {
+        struct seen seen;
+        uint16_t len;
+        memcpy(&len, keys->data + at, sizeof len);
+        const uint8_t *key = keys->data + at + sizeof len;
+        at += sizeof len + len;
+        if (tx->state_bytes + STATE_CHANGE_HEAD_MAX + len > changes_max(tx->p))
+            break;
+        int rc = look_up(tx, st, key, len, &tx->state_before, &seen);
+        TRY(rc);
+        if (rc == 1 && !seen.own && state_expired(seen.expiry_ms, clock_of(tx, st)))
+            TRY(change(tx, st, STATE_DELETE, 0, key, len, NULL, 0));
+    }
+    return 0;
 }
 
 static int get(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,

@@ -300,6 +300,8 @@ static int follow_up(pawl *p, const struct tx_build *b) {
 static enum wal_class class_of(const struct pawl_tx *tx) {
     if (tx->takeover || tx->for_input)
         return WAL_INGEST;
+    if (tx->expires)
+        return WAL_PROCESS;
     if (tx->records == 0 && state_runs(tx) == 0)
         return WAL_POSITIONS;
     return tx->position_count != 0 ? WAL_PROCESS : WAL_INGEST;
@@ -330,6 +332,8 @@ static int prepare(struct pawl_tx *tx) {
 }
 
 int tx_prepare(struct pawl_tx *tx) {
+    if (!tx->built && tx->state_count != 0)
+        state_take_expired(tx);
     if (!tx->built && tx_must_spill(tx))
         TRY(tx_spill(tx));
     return prepare(tx);

@@ -43,6 +43,8 @@ struct store_part *store_part(struct store *s, uint32_t table, uint32_t partitio
     if (part == NULL && (part = mem_alloc(s->mem, sizeof *part)) != NULL) {
         *part = (struct store_part){.table = table, .partition = partition, .next = *at};
         atomic_init(&part->refs, 1); /* the store's */
+        atomic_init(&part->in_use, 0);
+        atomic_init(&part->expiry_min_ms, UINT64_MAX);
         if (pthread_mutex_init(&part->lock, NULL) != 0) {
             mem_free(s->mem, part, sizeof *part);
             part = NULL;
@@ -63,6 +65,13 @@ void store_part_release(struct store *s, struct store_part *part) {
     store_gen_release(part->frozen);
     pthread_mutex_destroy(&part->lock);
     mem_free(s->mem, part, sizeof *part);
+}
+
+void store_part_expires(struct store_part *part, uint64_t expiry_ms) {
+    uint64_t least = atomic_load_explicit(&part->expiry_min_ms, memory_order_relaxed);
+    while (expiry_ms < least &&
+           !atomic_compare_exchange_weak(&part->expiry_min_ms, &least, expiry_ms))
+        ;
 }
 
 static uint64_t gen_bytes(const struct store_gen *g) {

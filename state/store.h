@@ -42,6 +42,12 @@ struct store_gen {
 struct store_part {
     uint32_t table, partition; /* (constant) */
     _Atomic uint32_t refs;     /* of the store, and of transactions and cursors */
+    /* For the owner, who removes expired pairs: the batches that have begun to use the partition,
+     * raised under the owner's lock; the earliest expiry of its pairs, or an earlier time
+     * (UINT64_MAX: none expires); when it was last looked through, under the owner's lock. */
+    _Atomic uint32_t in_use;
+    _Atomic uint64_t expiry_min_ms;
+    uint64_t looked_ms;
     pthread_mutex_t lock;
     struct store_gen *active, *frozen; /* NULL: nothing in them */
     struct store_part *next;           /* in its bucket */
@@ -57,6 +63,9 @@ struct store_run {
     _Atomic uint32_t refs;
     struct run_ident ident;
     struct run_file *file;
+    /* when its tombstones were flushed, by the owner's clock, or when it was opened; 0: not told
+     * yet. Under the owner's lock. */
+    uint64_t made_ms;
 };
 
 #define STORE_BUCKETS 1024u
@@ -84,6 +93,8 @@ void store_free(struct store *s);
 /* The partition, made if it isn't there; NULL: no memory. The caller gives it back. */
 struct store_part *store_part(struct store *s, uint32_t table, uint32_t partition);
 void store_part_release(struct store *s, struct store_part *part);
+/* A pair of the partition expires then. */
+void store_part_expires(struct store_part *part, uint64_t expiry_ms);
 /* A table was deleted: its changes in memory are let go. */
 void store_drop_table(struct store *s, uint32_t table);
 

@@ -3,12 +3,14 @@
  * and whatever is flushed, merged, closed and opened meanwhile. The test sets both clocks; nothing
  * here waits for time to pass. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "pipeline/engine.h"
 
@@ -310,6 +312,38 @@ static void the_clock_is_in_each_segment(void **state) {
     assert_string_equal(scanned(f, NULL), "b");
 }
 
+/* ---- nobody does anything */
+
+static pawl_table_digest digest_of(struct fixture *f) {
+    pawl_table_digest d;
+    assert_int_equal(pawl_table_get_digest(f->log, f->table, 0, &d), 0);
+    return d;
+}
+
+static uint64_t next_chore(struct fixture *f) {
+    pthread_mutex_lock(&f->log->mutex);
+    uint64_t ns = state_next(f->log);
+    engine_leave(f->log);
+    return ns;
+}
+
+/* What time does to a log that nobody touches: chores run when they ask for it. Returns how often
+ * they did. */
+static unsigned idle_for(struct fixture *f, uint64_t ms) {
+    uint64_t end = at.now_ns + ms * NS_PER_MS;
+    unsigned woken = 0;
+    chores(f);
+    for (uint64_t next; (next = next_chore(f)) <= end; woken++) {
+        uint64_t by = next > at.now_ns ? next - at.now_ns : 0;
+        at.now_ns += by, at.wall_ns += by;
+        chores(f);
+        assert_true(woken < 1000);
+    }
+    if (at.now_ns < end)
+        at.wall_ns += end - at.now_ns, at.now_ns = end;
+    return woken;
+}
+
 /* ---- against a model */
 
 #define KEYS 40u
@@ -399,7 +433,267 @@ static void random_changes(void **state) {
             chores(f);
         if (what != 31 && what != 30)
             compare(f, &m, step);
+        if (step % 500 == 0) {
+            idle_for(f, 4 * TTL);
+            pawl_table_digest d = digest_of(f);
+            uint64_t live = 0;
+            for (uint32_t k = 0; k < KEYS; k++)
+                live += m.key[k].there &&
+                        (m.key[k].expiry_ms == 0 || m.key[k].expiry_ms + 1001 > clock_now(f));
+            assert_int_equal(d.pairs, live);
+        }
     }
+}
+
+/* ---- removal */
+
+/* Do run files hold the text? */
+static bool in_files(struct fixture *f, const char *text) {
+    bool found = false;
+    for (uint32_t i = 0; i < f->log->tables.state.run_count; i++) {
+        char path[128], name[RUN_NAME_SIZE];
+        static char bytes[1 << 20];
+        run_name(name, f->log->tables.state.runs[i].id);
+        snprintf(path, sizeof path, "%s/%s", f->dir, name);
+        FILE *file = fopen(path, "rb");
+        assert_non_null(file);
+        size_t n = fread(bytes, 1, sizeof bytes, file);
+        fclose(file);
+        found |= memmem(bytes, n, text, strlen(text)) != NULL;
+    }
+    return found;
+}
+
+/* Nobody touches the table, and its pairs leave the log's state, then the files, within the bound
+ * that the header says. Then nothing is left to do. */
+static void gone_without_a_touch(void **state) {
+    struct fixture *f = *state;
+    for (int flushes = 0; flushes < 4; flushes++) {
+        put_one(f, "a", "text-of-a");
+        put_for(f, "b", "text-of-b", 2 * TTL);
+        put_for(f, "c", "text-of-c", 0);
+        for (int i = 0; i < flushes; i++) {
+            assert_int_equal(pawl_state_flush(f->log), 1);
+            put_one(f, "d", "text-of-d");
+        }
+        assert_int_equal(in_files(f, "text-of-a"), flushes != 0);
+        uint64_t pairs = digest_of(f).pairs;
+        idle_for(f, TTL - 1);
+        assert_int_equal(digest_of(f).pairs, pairs);
+        if (flushes % 2 == 1)
+            reopen_expiring(f);
+        idle_for(f, 1001);
+        assert_int_equal(digest_of(f).pairs, 2);
+        assert_string_equal(scanned(f, NULL), "bc");
+        idle_for(f, 2001);
+        assert_false(in_files(f, "text-of-a"));
+        idle_for(f, TTL - 2000);
+        assert_string_equal(scanned(f, NULL), "c");
+        assert_int_equal(digest_of(f).pairs, 1);
+        idle_for(f, 2001);
+        assert_false(in_files(f, "text-of-b"));
+        assert_true(next_chore(f) == UINT64_MAX); /* PAWL-17 */
+        uint64_t tail = f->log->wal.tail;
+        assert_int_equal(idle_for(f, 1000 * TTL), 0);
+        assert_int_equal(f->log->wal.tail, tail);
+    }
+}
+
+/* Many pairs: several commits, none of them large, and few looks. */
+static void many_expire_together(void **state) {
+    struct fixture *f = *state;
+    for (int round = 0; round < 3; round++) {
+        for (int n = 0; n < 40; n++) {
+            pawl_tx *tx = begin(f);
+            for (int i = 0; i < 500; i++) {
+                char key[16];
+                snprintf(key, sizeof key, "key-%05d", n * 500 + i);
+                put(tx, f->table, key, "v");
+            }
+            assert_int_equal(pawl_commit(tx, NULL), 0);
+        }
+        put_for(f, "stays", "v", 0);
+        if (round == 1)
+            assert_int_equal(pawl_state_flush(f->log), 1);
+        assert_true(idle_for(f, TTL + 1001) < 10);
+        assert_string_equal(scanned(f, NULL), "stays");
+        assert_int_equal(digest_of(f).pairs, 1);
+        idle_for(f, 20 * TTL);
+        assert_true(next_chore(f) == UINT64_MAX);
+    }
+}
+
+struct meddler {
+    struct fixture *f;
+    int batches;
+};
+
+/* In the middle of a batch the chore wants to remove what has expired. */
+static int meddled_with(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
+    struct meddler *m = arg;
+    (void)records, (void)count;
+    int64_t sum;
+    if (pawl_state_add(ctx, m->f->table, "counter", 7, 1, &sum) != 0)
+        return -1;
+    m->batches++;
+    uint64_t before = m->f->log->tables.commits;
+    chores(m->f);
+    chores(m->f);
+    assert_int_equal(m->f->log->tables.commits, before);
+    /* one of what was found is put again, by the batch itself */
+    return pawl_state_put_expiring(ctx, m->f->table, "b", 1, "new", 3, 2000);
+}
+
+/* A batch is never refused for the chore's sake, and takes the deletes along. */
+static void beside_a_batch(void **state) {
+    struct fixture *f = *state;
+    struct meddler m = {f, 0};
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    pawl_processor *proc;
+    c.name = "counter", c.inputs = &f->in, c.input_count = 1;
+    c.process = meddled_with, c.arg = &m, c.retries = 0, c.batch_max = 1;
+    assert_int_equal(pawl_processor_add(f->log, &c, &proc), 0);
+    for (int flushed = 0; flushed < 2; flushed++) {
+        put_for(f, "a", "1", 1000);
+        put_for(f, "b", "1", 1000);
+        if (flushed != 0)
+            assert_int_equal(pawl_state_flush(f->log), 1);
+        pass(2500);
+        assert_int_equal(digest_of(f).pairs, flushed + 2);
+        feed(f, 0, 1, 5);
+        assert_int_equal(pawl_run(f->log, 0, PAWL_RUN_UNTIL_IDLE), 0);
+        assert_int_equal(m.batches, flushed + 1);
+        assert_int_equal(digest_of(f).pairs, 2);
+        assert_string_equal(look(f, f->table, "b"), "new");
+        idle_for(f, 4000);
+        assert_int_equal(digest_of(f).pairs, 1);
+        assert_string_equal(scanned(f, NULL), "counter");
+    }
+    /* a batch that ends badly takes none along, and they go nevertheless */
+    put_for(f, "a", "1", 1000);
+    pass(1000);
+    pawl_tx *tx = begin(f);
+    put(tx, f->table, "x", "1");
+    pawl_abort(tx);
+    idle_for(f, 2000);
+    assert_int_equal(digest_of(f).pairs, 1);
+}
+
+/* What was found expired and was put again before it could be removed stays. */
+static void renewed_meanwhile(void **state) {
+    struct fixture *f = *state;
+    put_for(f, "a", "1", 1000);
+    put_for(f, "b", "1", 1000);
+    pass(2500);
+    struct store_part *part = store_part(&f->log->store, f->table, 0);
+    atomic_fetch_add(&part->in_use, 1); /* as a batch that has begun */
+    chores(f);
+    pawl_tx *tx = begin(f);
+    put(tx, f->table, "a", "2");
+    f->log->state.expiry.offered = false; /* this one takes nothing along */
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    f->log->state.expiry.offered = true;
+    atomic_fetch_sub(&part->in_use, 1);
+    store_part_release(&f->log->store, part);
+    idle_for(f, 2500);
+    assert_int_equal(digest_of(f).pairs, 1);
+    assert_string_equal(scanned(f, NULL), "a");
+}
+
+/* A transaction that has begun before is told to begin again, as after any other change. */
+static void beside_a_transaction(void **state) {
+    struct fixture *f = *state;
+    put_one(f, "a", "1");
+    pawl_tx *tx = begin(f);
+    put(tx, f->table, "b", "1");
+    pass(TTL + 1000);
+    chores(f);
+    assert_int_equal(digest_of(f).pairs, 0);
+    assert_int_equal(pawl_commit(tx, NULL), PAWL_BUSY);
+}
+
+/* ---- killed: each value says when it expires, so the log is judged without a model */
+
+static void put_some(struct fixture *f, uint64_t *seed) {
+    pawl_tx *tx = begin(f);
+    for (uint32_t n = 1 + draw(seed, 6); n > 0; n--) {
+        char key[8];
+        uint64_t ttl = 1 + draw(seed, 3 * TTL);
+        snprintf(key, sizeof key, "k%03u", draw(seed, KEYS));
+        assert_true(pawl_tx_state_delete(tx, f->table, 0, key, 4) >= 0);
+        uint64_t expiry = tx->clock_ms + ttl;
+        assert_int_equal(
+            pawl_tx_state_put_expiring(tx, f->table, 0, key, 4, &expiry, sizeof expiry, ttl), 0);
+    }
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+}
+
+static void work_until_killed(struct fixture *f, uint64_t seed, unsigned steps) {
+    for (unsigned i = 0; i < steps; i++) {
+        uint32_t what = draw(&seed, 10);
+        if (what < 5)
+            put_some(f, &seed);
+        else if (what < 8)
+            pass(draw(&seed, TTL));
+        else if (what == 8)
+            assert_true(pawl_state_flush(f->log) >= 0);
+        chores(f);
+    }
+    raise(SIGKILL);
+}
+
+/* What the log says that the partition holds is what it holds, and nobody sees what has expired. */
+static void judge(struct fixture *f) {
+    uint64_t now = clock_now(f);
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    assert_int_equal(pawl_table_scan(f->log, f->table, 0, NULL, &c), 0);
+    while (pawl_state_next(c, &pair) == 1) {
+        uint64_t expiry;
+        assert_int_equal(pair.value_len, sizeof expiry);
+        memcpy(&expiry, pair.value, sizeof expiry);
+        assert_true(expiry > now);
+    }
+    pawl_state_close(c);
+    struct store_range all = {.at_lsn = MEMTABLE_NEWEST};
+    struct store_part *part = store_part(&f->log->store, f->table, 0);
+    struct store_cursor *cursor;
+    struct state_pair raw;
+    struct state_sum sum = {0};
+    assert_int_equal(store_cursor_take(&f->log->store, part, &all, NULL, &cursor), 0);
+    while (store_cursor_next(cursor, &raw) == 1)
+        digest_add(&sum, raw.key, raw.key_len, raw.value, raw.value_len);
+    store_cursor_close(cursor);
+    store_part_release(&f->log->store, part);
+    pawl_table_digest d = digest_of(f);
+    assert_int_equal(d.low, sum.low);
+    assert_int_equal(d.high, sum.high);
+    assert_int_equal(d.pairs, sum.pairs);
+}
+
+static void a_killed_process(void **state) {
+    struct fixture *f = *state;
+    for (unsigned round = 0; round < 12; round++) {
+        assert_int_equal(pawl_close(f->log), 0);
+        f->log = NULL;
+        pid_t child = fork();
+        if (child == 0) {
+            open_expiring(f);
+            work_until_killed(f, round, 5 + 9 * round);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        /* the child's clock went on, and this one didn't: it is behind what the log says */
+        open_expiring(f);
+        assert_true(round == 0 || clock_now(f) >= at.wall_ns / NS_PER_MS);
+        judge(f);
+        pass(draw(&(uint64_t){round}, 3 * TTL));
+        chores(f);
+        judge(f);
+    }
+    idle_for(f, 100 * TTL);
+    assert_int_equal(digest_of(f).pairs, 0);
 }
 
 int main(void) {
@@ -412,6 +706,12 @@ int main(void) {
         cmocka_unit_test_setup_teardown(clocks_that_jump, setup_expiring, teardown),
         cmocka_unit_test_setup_teardown(the_clock_is_in_each_segment, setup_expiring, teardown),
         cmocka_unit_test_setup_teardown(random_changes, setup_expiring, teardown),
+        cmocka_unit_test_setup_teardown(gone_without_a_touch, setup_expiring, teardown),
+        cmocka_unit_test_setup_teardown(many_expire_together, setup_expiring, teardown),
+        cmocka_unit_test_setup_teardown(beside_a_batch, setup_expiring, teardown),
+        cmocka_unit_test_setup_teardown(renewed_meanwhile, setup_expiring, teardown),
+        cmocka_unit_test_setup_teardown(beside_a_transaction, setup_expiring, teardown),
+        cmocka_unit_test_setup_teardown(a_killed_process, setup_expiring, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
