@@ -543,8 +543,8 @@ PAWL_API size_t pawl_secret_hide(char *text, int cut);
 enum pawl_processor_flags {
     /* acts on the world outside the log: it gets only durable records */
     PAWL_PROCESSOR_ACTS_OUTSIDE = 1 << 0,
-    /* reads its state back from its output. Requires exactly-once, one input, and one output with
-     * as many partitions, to which nothing else writes */
+    /* reads its state back from its output; no built-in processor does. Requires exactly-once, one
+     * input, and one output with as many partitions, to which nothing else writes */
     PAWL_PROCESSOR_KEEPS_STATE = 1 << 1,
     /* keeps tables (pawl_state.h): requires another guarantee than at most once, and inputs with
      * equally many partitions */

@@ -1,42 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dedup.c - drops a record whose id is among the last `window` ids that were let through, for
- * each partition by itself.
+ * dedup.c - drops a record whose id is among the last `window` ids that were let through, for each
+ * partition by itself.
  *
- * Its state is not kept anywhere: it is, at any moment, the ids of the last `window` records of its
- * output partition, and is read back from there when it starts. Output and position are one commit,
- * so after a crash it is exactly what it was. That needs the output for itself, in as many
- * partitions as the input.
+ * The ids are in its table, which changes in the commit that emits the records and moves the
+ * position. Its pairs:
  *
- * So that retention leaves the window there, a second name, NAME.window, has positions in the
- * output. They follow its end at a distance of one to two windows.
+ *   "h"                 8 bytes each: the numbers of the oldest id kept, and of the next one
+ *   "q", number         the id's pair below; the number has 8 bytes, big-endian
+ *   "i", id             8 bytes: its number. An id of up to ID_WHOLE bytes; a longer one is
+ *   "l", hash, length   XXH3-128 with the table's random seed, and 8 bytes
  *
- * A batch whose commit failed comes again, so what it added is taken back first: the next batch
- * begins where that one ended if and only if that one was committed.
+ * A dedup of an older version had no table: its window was the end of its output, which was kept
+ * from retention by positions under the name NAME.window. What is there is put into the table
+ * before anything else, and that name is forgotten.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
-#include "processors/proc.h"
+#include "processors/keeper.h"
 
-typedef struct part {
-    uint64_t *ring;  /* hashes of ids, two words each, in order; `window` of them */
-    uint64_t count;  /* ids ever added; the last min(count, window) are in the ring */
-    uint32_t *table; /* open addressing: 1 + index in the ring; 0: free */
-    uint64_t next;   /* offset after the last batch */
-    uint64_t before; /* count before the last batch */
-    uint64_t *old;   /* what the last batch overwrote in the ring, in order */
-    size_t old_room;
-    uint64_t held; /* position of NAME.window in the output */
-} part;
+#define ID_WHOLE 64u
+#define ID_KEY_MAX (1 + ID_WHOLE)
+#define NUMBER_SIZE 8u
+#define EVICT_MAX 8 /* ids that make room for a new one, where the window has become smaller */
 
 typedef struct dedup {
     selector id;
-    uint64_t window, slots; /* slots: power of two, at least twice the window */
-    part *parts;
-    uint32_t part_count;
-    uint32_t holder; /* id of NAME.window */
+    keeper keep;
+    uint64_t window;
 } dedup;
 
 static const pawl_setting_info settings[] = {
@@ -45,283 +39,302 @@ static const pawl_setting_info settings[] = {
      "what makes records the same: key, value, json:PATH or header:NAME; a record without it is "
      "let through"},
     {"window", PAWL_SETTING_NUMBER, 0, NULL, "100000",
-     "how many ids are remembered in each partition, 1 to 10000000; 24 bytes or so each"},
+     "how many ids are remembered in each partition, 1 to 1000000000"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
 const pawl_connector connect_processor_dedup = {
     .type = "dedup",
-    .help = "drops records whose id came before, within a window",
+    .help = "drops records whose id came before, within a window of ids",
     .settings = settings,
     .make_processor = make_processor,
 };
 
-static void forget_parts(dedup *x) {
-    for (uint32_t i = 0; i < x->part_count; i++) {
-        free(x->parts[i].ring);
-        free(x->parts[i].table);
-        free(x->parts[i].old);
-    }
-    free(x->parts);
-    x->parts = NULL;
-    x->part_count = 0;
-}
-
 static void destroy(void *self) {
     dedup *x = self;
-    forget_parts(x);
     selector_free(&x->id);
+    keeper_free(&x->keep);
     free(x);
 }
 
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
+    static const char *const matter[] = {"id", NULL};
     const pawl_connector *c = &connect_processor_dedup;
     dedup *x = calloc(1, sizeof *x);
     if (x == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
     x->window = pawl_setting_number(c, s, "window");
+    x->keep.flags = PAWL_TABLE_LOCAL;
     int rc = selector_make(&x->id, c, s, "id", err);
+    if (rc == 0)
+        rc = keeper_make(&x->keep, c, s, matter, err);
     if (rc < 0)
         return rc;
-    if (x->window < 1 || x->window > 10000000)
-        return connect_error(err, PAWL_INVALID, "line %u: window must be from 1 to 10000000",
+    if (x->window < 1 || x->window > 1000000000)
+        return connect_error(err, PAWL_INVALID, "line %u: window must be from 1 to 1000000000",
                              pawl_setting_line(s, "window"));
-    for (x->slots = 16; x->slots < 2 * x->window; x->slots *= 2) {
-    }
     return 0;
 }
 
-/* ---- the set */
+/* ---- keys and values */
 
-/* 128 bits of two differently mixed FNV hashes: that two ids of a window meet is not to be
- * expected. */
-static void hash(const char *bytes, size_t size, uint64_t h[2]) {
-    h[0] = UINT64_C(0xcbf29ce484222325);
-    h[1] = UINT64_C(0x9E3779B97F4A7C15) ^ size;
-    for (size_t i = 0; i < size; i++) {
-        h[0] = (h[0] ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
-        h[1] = (h[1] + (unsigned char)bytes[i]) * UINT64_C(0xff51afd7ed558ccd);
-        h[1] ^= h[1] >> 29;
+#define HEAD "h"
+
+struct head {
+    uint64_t first, next; /* numbers: of the oldest id kept, and of the next one */
+    bool read, changed;
+};
+
+static void head_encode(const struct head *h, uint8_t out[2 * NUMBER_SIZE]) {
+    connect_put_le(out, h->first, NUMBER_SIZE);
+    connect_put_le(out + NUMBER_SIZE, h->next, NUMBER_SIZE);
+}
+
+/* The place of an id in the queue; big-endian, so that places are in order. */
+static void place_key(uint64_t number, uint8_t out[1 + NUMBER_SIZE]) {
+    out[0] = 'q';
+    for (uint32_t i = 0; i < NUMBER_SIZE; i++)
+        out[1 + i] = (uint8_t)(number >> (8 * (NUMBER_SIZE - 1 - i)));
+}
+
+static size_t id_key(const dedup *x, const char *id, size_t size, uint8_t out[ID_KEY_MAX]) {
+    if (size <= ID_WHOLE) {
+        out[0] = 'i';
+        memcpy(out + 1, id, size);
+        return 1 + size;
     }
-    h[0] ^= h[0] >> 32;
-    h[0] *= UINT64_C(0xc4ceb9fe1a85ec53);
-    h[0] ^= h[0] >> 29;
+    XXH128_hash_t h = XXH3_128bits_withSeed(id, size, x->keep.seed);
+    out[0] = 'l';
+    connect_put_le(out + 1, h.low64, 8);
+    connect_put_le(out + 9, h.high64, 8);
+    connect_put_le(out + 17, size, 8);
+    return 25;
 }
 
-/* The slot that holds the id, or the free one where it would go. */
-static uint64_t slot_of(const dedup *x, const part *t, const uint64_t h[2]) {
-    uint64_t at = h[0] & (x->slots - 1);
-    while (t->table[at] != 0 && memcmp(&t->ring[2 * (t->table[at] - 1)], h, 16) != 0)
-        at = (at + 1) & (x->slots - 1);
-    return at;
+/* ---- what an older version has left */
+
+struct moving {
+    const dedup *x;
+    pawl_tx *tx; /* NULL: none is open */
+    uint32_t partition;
+    uint32_t changes;
+    struct head head;
+};
+
+#define MOVED_AT_ONCE 128 /* ids in a transaction: these fit into the smallest log's */
+
+static int commit_moved(struct moving *m, bool last) {
+    uint8_t value[2 * NUMBER_SIZE];
+    head_encode(&m->head, value);
+    int rc = !last ? 0
+                   : pawl_tx_state_put(m->tx, m->x->keep.table, m->partition, HEAD, 1, value,
+                                       sizeof value);
+    if (rc < 0)
+        pawl_abort(m->tx);
+    else
+        rc = connect_commit(m->tx, last, NULL);
+    m->tx = NULL;
+    m->changes = 0;
+    return rc;
 }
 
-/* Takes an id out of the table; what was displaced by it moves up. */
-static void drop(const dedup *x, part *t, const uint64_t h[2]) {
-    uint64_t hole = slot_of(x, t, h), mask = x->slots - 1;
-    if (t->table[hole] == 0)
-        return;
-    for (uint64_t at = (hole + 1) & mask; t->table[at] != 0; at = (at + 1) & mask) {
-        uint64_t home = t->ring[2 * (t->table[at] - 1)] & mask;
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            t->table[hole] = t->table[at];
-            hole = at;
-        }
-    }
-    t->table[hole] = 0;
-}
-
-/* A record without an id takes a place in the window too, so that the window is the last records of
- * the output, no matter which. */
-static void no_id(const part *t, uint64_t h[2]) {
-    h[0] = t->count * UINT64_C(0x9E3779B97F4A7C15);
-    h[1] = t->count;
-}
-
-static void add(const dedup *x, part *t, const uint64_t h[2]) {
-    uint64_t index = t->count % x->window;
-    if (t->count >= x->window)
-        drop(x, t, &t->ring[2 * index]);
-    memcpy(&t->ring[2 * index], h, 16);
-    t->table[slot_of(x, t, h)] = (uint32_t)index + 1;
-    t->count++;
-}
-
-/* Back to what it was before the last batch. */
-static void take_back(const dedup *x, part *t) {
-    while (t->count > t->before) {
-        t->count--;
-        uint64_t index = t->count % x->window;
-        drop(x, t, &t->ring[2 * index]);
-        if (t->count >= x->window) {
-            memcpy(&t->ring[2 * index], &t->old[2 * (t->count - t->before)], 16);
-            t->table[slot_of(x, t, &t->ring[2 * index])] = (uint32_t)index + 1;
-        }
-    }
-}
-
-/* ---- holding the window back from retention */
-
-static int move(const dedup *x, pawl *log, const struct proc_stream *to, uint32_t partition,
-                uint64_t from, uint64_t at, bool wait) {
-    pawl_tx *tx;
-    int rc = pawl_begin(log, &tx);
+static int move_id(struct moving *m, pawl *log, const char *id, size_t size) {
+    const dedup *x = m->x;
+    uint8_t key[ID_KEY_MAX], place[1 + NUMBER_SIZE], number[NUMBER_SIZE];
+    size_t key_size = id_key(x, id, size, key);
+    int rc = m->tx != NULL ? 0 : pawl_begin(log, &m->tx);
     if (rc < 0)
         return rc;
-    rc = pawl_advance(tx, x->holder, to->id, partition, from, at);
-    if (rc < 0) {
-        pawl_abort(tx);
-        return rc;
-    }
-    return connect_commit(tx, wait, NULL);
+    connect_put_le(number, m->head.next, sizeof number);
+    place_key(m->head.next++, place);
+    rc =
+        pawl_tx_state_put(m->tx, x->keep.table, m->partition, key, key_size, number, sizeof number);
+    if (rc == 0)
+        rc = pawl_tx_state_put(m->tx, x->keep.table, m->partition, place, sizeof place, key,
+                               key_size);
+    return rc == 0 && ++m->changes == MOVED_AT_ONCE ? commit_moved(m, false) : rc;
 }
 
-static int hold(dedup *x, part *t, const proc *p, pawl *log, const struct proc_stream *to,
-                uint32_t partition) {
-    char name[80];
-    pawl_bounds b;
-    snprintf(name, sizeof name, "%s.window", p->name);
-    int rc = pawl_processor_register(log, name, &x->holder);
-    if (rc < 0 || pawl_position_get(log, name, to->id, partition, &t->held) == 0)
-        return rc < 0 ? rc : 0;
-    rc = pawl_partition_bounds(log, to->id, partition, &b);
-    if (rc < 0)
-        return rc;
-    t->held = b.first;
-    return move(x, log, to, partition, b.first, b.first, true);
-}
-
-/* Now and then; that it fails (a full log) only keeps more. */
-static void let_go(const dedup *x, part *t, pawl *log, const struct proc_stream *to,
-                   uint32_t partition) {
-    pawl_bounds b;
-    if (pawl_partition_bounds(log, to->id, partition, &b) == 0 &&
-        b.durable > t->held + 2 * x->window &&
-        move(x, log, to, partition, t->held, b.durable - x->window, false) == 0)
-        t->held = b.durable - x->window;
-}
-
-/* ---- reading it back */
-
-static int read_back(dedup *x, part *t, pawl *log, const struct proc_stream *to, uint32_t partition,
-                     int again) {
-    pawl_bounds b;
-    pawl_reader *r;
-    int rc = pawl_partition_bounds(log, to->id, partition, &b);
-    if (rc < 0)
-        return rc;
-    uint64_t from = b.end > x->window && b.end - x->window > b.first ? b.end - x->window : b.first;
-    rc = pawl_reader_open(log, to->id, partition, from, PAWL_READ_UNCOMMITTED, &r);
-    /* Retention has just dropped the first record: the window was not held yet, or it was made
-     * larger. */
-    if (rc == PAWL_TRIMMED && again > 0)
-        return read_back(x, t, log, to, partition, again - 1);
-    if (rc < 0)
-        return rc;
+/* Reads the ids of the output's end. Records may have been dropped by retention, or lost. */
+static int move_records(struct moving *m, pawl *log, pawl_reader *r, uint64_t end) {
     struct scratch own = {0};
-    while (rc >= 0 && pawl_reader_position(r) < b.end) {
+    int rc = 0;
+    while (rc >= 0 && pawl_reader_position(r) < end) {
         pawl_batch batch;
         rc = pawl_read(r, 0, 1000, &batch);
         if (rc == PAWL_LOST) /* taken out by repair */
             rc = 0;
-        for (size_t i = 0; rc > 0 && i < batch.count; i++) {
+        for (size_t i = 0; rc >= 0 && i < batch.count; i++) {
             const char *bytes, *why;
             size_t size;
-            uint64_t h[2];
-            if (selector_get(&x->id, &batch.records[i], &own, &bytes, &size, &why) == 1)
-                hash(bytes, size, h);
-            else
-                no_id(t, h);
-            if (t->table[slot_of(x, t, h)] == 0)
-                add(x, t, h);
+            if (selector_get(&m->x->id, &batch.records[i], &own, &bytes, &size, &why) == 1)
+                rc = move_id(m, log, bytes, size);
         }
     }
     buffer_free(&own.own);
+    return rc;
+}
+
+static int move_partition(const dedup *x, pawl *log, const char *holder, uint32_t stream,
+                          uint32_t partition) {
+    pawl_bounds b;
+    pawl_reader *r;
+    uint64_t from;
+    struct moving m = {.x = x, .partition = partition};
+    int rc = pawl_position_get(log, holder, stream, partition, &from);
+    if (rc == PAWL_NOT_FOUND) /* forgotten: then all of it was moved */
+        return 0;
+    if (rc == 0)
+        rc = pawl_partition_bounds(log, stream, partition, &b);
+    if (rc < 0)
+        return rc;
+    from = from > b.first ? from : b.first;
+    if (b.end - from > x->window)
+        from = b.end - x->window;
+    rc = pawl_reader_open(log, stream, partition, from, PAWL_READ_UNCOMMITTED, &r);
+    if (rc < 0)
+        return rc;
+    rc = move_records(&m, log, r, b.end);
     pawl_reader_close(r);
-    t->before = t->count;
-    return rc < 0 ? rc : 0;
+    if (rc >= 0 && m.tx == NULL)
+        rc = pawl_begin(log, &m.tx);
+    if (rc >= 0)
+        return commit_moved(&m, true);
+    pawl_abort(m.tx);
+    return rc;
+}
+
+static int move_in(const dedup *x, const proc *p, pawl *log, pawl_error *err) {
+    char holder[160];
+    snprintf(holder, sizeof holder, "%s.window", p->name);
+    int rc = 0;
+    for (uint32_t i = 0; i < p->to[0].partitions && rc >= 0; i++)
+        rc = move_partition(x, log, holder, p->to[0].id, i);
+    if (rc >= 0 && (rc = pawl_processor_forget(log, holder)) == PAWL_NOT_FOUND)
+        rc = 0;
+    return rc < 0 ? keeper_says(p, rc, err) : 0;
 }
 
 static int start(proc *p, pawl *log, pawl_error *err) {
     dedup *x = p->self;
-    const struct proc_stream *to = &p->to[0];
-    uint32_t partitions = to->partitions; /* as many as the input's: it keeps state */
-    forget_parts(x);                      /* of an earlier start */
-    x->parts = calloc(partitions, sizeof *x->parts);
-    for (uint32_t i = 0; x->parts != NULL && i < partitions; i++) {
-        part *t = &x->parts[i];
-        x->part_count = i + 1;
-        t->ring = calloc(2 * x->window, sizeof *t->ring);
-        t->table = calloc(x->slots, sizeof *t->table);
-        if (t->ring == NULL || t->table == NULL)
-            return connect_error(err, PAWL_MEMORY, "no memory for the window of %s", p->name);
-        int rc = hold(x, t, p, log, to, i);
-        if (rc == 0)
-            rc = read_back(x, t, log, to, i, 20);
-        if (rc < 0)
-            return connect_error(err, rc, "reading back what %s let through: %s", p->name,
-                                 pawl_strerror(rc));
-    }
-    return x->parts != NULL ? 0 : connect_error(err, PAWL_MEMORY, "no memory for %s", p->name);
+    char holder[160];
+    uint64_t at;
+    snprintf(holder, sizeof holder, "%s.window", p->name);
+    bool older = p->inputs[0].partitions == p->to[0].partitions &&
+                 pawl_position_get(log, holder, p->to[0].id, 0, &at) == 0;
+    int rc = keeper_open(&x->keep, p, log, older, err);
+    if (rc == 0 && x->keep.pending)
+        rc = move_in(x, p, log, err);
+    return rc == 0 && x->keep.pending ? keeper_done(&x->keep, p, log, err) : rc;
 }
 
 /* ---- a batch */
 
-static bool begin_batch(const dedup *x, part *t, const pawl_record *records, size_t count) {
-    if (records[0].offset < t->next)
-        take_back(x, t);
-    t->before = t->count;
-    t->next = records[count - 1].offset + 1;
-    if (t->old_room < count) {
-        uint64_t *q = realloc(t->old, 2 * count * sizeof *q);
-        if (q == NULL)
-            return false;
-        t->old = q;
-        t->old_room = count;
+/* The head, kept in the scratch from the first record of a batch to its end. NULL: the state
+ * failed, with *rc. */
+static struct head *head_of(const dedup *x, pawl_context *ctx, struct scratch *s, int *rc) {
+    const void *value;
+    size_t size;
+    struct head fresh = {.read = true};
+    *rc = PAWL_MEMORY;
+    if (s->batch.len == sizeof fresh)
+        return (struct head *)(void *)s->batch.bytes;
+    *rc = pawl_state_get(ctx, x->keep.table, HEAD, 1, &value, &size);
+    if (*rc < 0)
+        return NULL;
+    if (*rc == 1 && size == 2 * NUMBER_SIZE) {
+        fresh.first = connect_get_le(value, NUMBER_SIZE);
+        fresh.next = connect_get_le((const uint8_t *)value + NUMBER_SIZE, NUMBER_SIZE);
     }
-    return true;
+    *rc = PAWL_MEMORY;
+    return buffer_add(&s->batch, &fresh, sizeof fresh) ? (struct head *)(void *)s->batch.bytes
+                                                       : NULL;
+}
+
+/* Takes the oldest id out. */
+static int evict(const dedup *x, pawl_context *ctx, struct head *h) {
+    uint8_t place[1 + NUMBER_SIZE], key[ID_KEY_MAX];
+    const void *value;
+    size_t size;
+    place_key(h->first, place);
+    int rc = pawl_state_get(ctx, x->keep.table, place, sizeof place, &value, &size);
+    if (rc == 1 && size <= sizeof key) {
+        memcpy(key, value, size);
+        size_t key_size = size;
+        rc = pawl_state_get(ctx, x->keep.table, key, key_size, &value, &size);
+        /* it may have come again since it left a window that has become smaller */
+        if (rc == 1 && size == NUMBER_SIZE && connect_get_le(value, NUMBER_SIZE) == h->first)
+            rc = pawl_state_delete(ctx, x->keep.table, key, key_size);
+    }
+    if (rc >= 0)
+        rc = pawl_state_delete(ctx, x->keep.table, place, sizeof place);
+    h->first++;
+    return rc;
+}
+
+/* 1: the id is in the window; 0: it is now, and wasn't. */
+static int seen_in_window(const dedup *x, pawl_context *ctx, struct scratch *s, const uint8_t *key,
+                          size_t key_size) {
+    const void *value;
+    size_t size;
+    uint8_t place[1 + NUMBER_SIZE], number[NUMBER_SIZE];
+    int rc;
+    struct head *h = head_of(x, ctx, s, &rc);
+    if (h == NULL)
+        return rc;
+    rc = pawl_state_get(ctx, x->keep.table, key, key_size, &value, &size);
+    if (rc == 1 && size == NUMBER_SIZE && connect_get_le(value, NUMBER_SIZE) + x->window >= h->next)
+        return 1;
+    for (int i = 0; rc >= 0 && i < EVICT_MAX && h->next - h->first >= x->window; i++)
+        rc = evict(x, ctx, h);
+    connect_put_le(number, h->next, sizeof number);
+    place_key(h->next, place);
+    if (rc >= 0)
+        rc = pawl_state_put(ctx, x->keep.table, key, key_size, number, sizeof number);
+    if (rc >= 0)
+        rc = pawl_state_put(ctx, x->keep.table, place, sizeof place, key, key_size);
+    h->next++;
+    h->changed = true;
+    return rc < 0 ? rc : 0;
 }
 
 static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
                const char **why) {
     const dedup *x = p->self;
-    part *t = &x->parts[pawl_context_partition(ctx)];
     const char *bytes;
     size_t size;
-    uint64_t h[2];
-    int got = selector_get(&x->id, r, s, &bytes, &size, why);
-    if (got < 0)
-        return got;
-    if (got == 1)
-        hash(bytes, size, h);
-    else
-        no_id(t, h);
-    if (got == 1 && t->table[slot_of(x, t, h)] != 0)
-        return 0; /* seen */
-    if (t->count >= x->window)
-        memcpy(&t->old[2 * (t->count - t->before)], &t->ring[2 * (t->count % x->window)], 16);
-    add(x, t, h);
+    uint8_t key[ID_KEY_MAX];
+    int rc = selector_get(&x->id, r, s, &bytes, &size, why);
+    if (rc < 0)
+        return rc;
+    if (rc == 1) {
+        size_t key_size = id_key(x, bytes, size, key);
+        rc = seen_in_window(x, ctx, s, key, key_size);
+        if (rc < 0)
+            return keeper_error(ctx, rc, why);
+    }
     *why = "it could not be emitted";
-    return proc_emit(p, ctx, 0, r, false);
+    return rc == 1 ? 0 : proc_emit(p, ctx, 0, r, false);
+}
+
+static int end(proc *p, pawl_context *ctx, struct scratch *s, const char **why) {
+    const dedup *x = p->self;
+    uint8_t value[2 * NUMBER_SIZE];
+    const struct head *h = (const struct head *)(const void *)s->batch.bytes;
+    if (s->batch.len == 0 || !h->changed)
+        return 0;
+    head_encode(h, value);
+    int rc = pawl_state_put(ctx, x->keep.table, HEAD, 1, value, sizeof value);
+    return rc < 0 ? keeper_error(ctx, rc, why) : 0;
 }
 
 static int process(proc *p, pawl_context *ctx, const pawl_record *records, size_t count) {
-    dedup *x = p->self;
-    part *t = &x->parts[pawl_context_partition(ctx)];
-    if (!begin_batch(x, t, records, count)) {
-        pawl_fail(ctx, 0, "out of memory");
-        return PAWL_MEMORY;
-    }
-    int rc = proc_each(p, ctx, records, count, NULL, one);
-    if (rc < 0)
-        return rc;
-    let_go(x, t, pawl_context_log(ctx), &p->to[0], pawl_context_partition(ctx));
-    return 0;
+    return proc_batch(p, ctx, records, count, NULL, one, end);
 }
 
 static const proc_type type = {
-    .flags = PAWL_PROCESSOR_KEEPS_STATE,
+    .flags = PAWL_PROCESSOR_KEEPS_TABLES,
     .make = make,
     .start = start,
     .process = process,

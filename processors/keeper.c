@@ -5,13 +5,18 @@
  */
 #include "processors/keeper.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define SETTINGS_END ".settings"
 #define SHOWN_MAX 64 /* of a setting, in a message */
-#define TYPE "type"  /* the pair that names the processor's type */
+/* pairs of the table of settings, beside them: the type, what keeper.h calls seed and pending */
+#define TYPE "type"
+#define SEED "#seed"
+#define PENDING "#pending"
 
 int keeper_make(keeper *k, const pawl_connector *c, const pawl_settings *s,
                 const char *const *names, pawl_error *err) {
@@ -21,14 +26,22 @@ int keeper_make(keeper *k, const pawl_connector *c, const pawl_settings *s,
         const pawl_setting_info *i = c->settings;
         while (strcmp(i->name, *names) != 0)
             i++;
-        struct keeper_setting *x = &k->settings[k->count++];
-        x->name = *names;
-        x->fallback = i->fallback != NULL ? i->fallback : "";
-        x->value = strdup(text != NULL ? text : "");
-        if (x->value == NULL)
-            return connect_error(err, PAWL_MEMORY, "no memory for a processor");
+        int rc = keeper_add(k, *names, text != NULL ? text : "",
+                            i->fallback != NULL ? i->fallback : "", err);
+        if (rc < 0)
+            return rc;
     }
     return 0;
+}
+
+int keeper_add(keeper *k, const char *name, const char *value, const char *fallback,
+               pawl_error *err) {
+    assert(k->count < KEEPER_SETTINGS_MAX);
+    struct keeper_setting *x = &k->settings[k->count++];
+    x->name = name;
+    x->fallback = fallback;
+    x->value = strdup(value);
+    return x->value != NULL ? 0 : connect_error(err, PAWL_MEMORY, "no memory for a processor");
 }
 
 void keeper_free(keeper *k) {
@@ -62,7 +75,7 @@ static bool has_read(pawl *log, uint32_t owner) {
     return false;
 }
 
-static int log_says(const proc *p, int code, pawl_error *err) {
+int keeper_says(const proc *p, int code, pawl_error *err) {
     pawl_error e;
     pawl_last_error(&e);
     return connect_error(err, code, "processor %s: its table: %.400s", p->name,
@@ -71,21 +84,58 @@ static int log_says(const proc *p, int code, pawl_error *err) {
 
 /* ---- settings */
 
-static int write_settings(const keeper *k, const proc *p, pawl *log, uint32_t table,
-                          pawl_error *err) {
-    pawl_tx *tx;
-    int rc = pawl_begin(log, &tx);
-    if (rc < 0)
-        return log_says(p, rc, err);
-    rc = pawl_tx_state_put(tx, table, 0, TYPE, strlen(TYPE), k->type, strlen(k->type));
-    for (uint32_t i = 0; i < k->count && rc == 0; i++)
-        rc = pawl_tx_state_put(tx, table, 0, k->settings[i].name, strlen(k->settings[i].name),
-                               k->settings[i].value, strlen(k->settings[i].value));
+static int put(pawl_tx *tx, uint32_t table, const char *name, const void *value, size_t size) {
+    return pawl_tx_state_put(tx, table, 0, name, strlen(name), value, size);
+}
+
+static int end_tx(const proc *p, pawl_tx *tx, int rc, pawl_error *err) {
     if (rc < 0)
         pawl_abort(tx);
     else
         rc = connect_commit(tx, true, NULL);
-    return rc < 0 ? log_says(p, rc, err) : 0;
+    return rc < 0 ? keeper_says(p, rc, err) : 0;
+}
+
+static int write_settings(keeper *k, const proc *p, pawl *log, pawl_error *err) {
+    pawl_tx *tx;
+    uint8_t seed[8];
+    if (getrandom(&k->seed, sizeof k->seed, 0) != (ssize_t)sizeof k->seed)
+        return connect_error(err, PAWL_IO, "processor %s: no random numbers", p->name);
+    connect_put_le(seed, k->seed, sizeof seed);
+    int rc = pawl_begin(log, &tx);
+    if (rc < 0)
+        return keeper_says(p, rc, err);
+    rc = put(tx, k->notes, TYPE, k->type, strlen(k->type));
+    if (rc == 0)
+        rc = put(tx, k->notes, SEED, seed, sizeof seed);
+    if (rc == 0)
+        rc = k->pending ? put(tx, k->notes, PENDING, "", 0)
+                        : pawl_tx_state_delete(tx, k->notes, 0, PENDING, strlen(PENDING));
+    for (uint32_t i = 0; i < k->count && rc >= 0; i++)
+        rc = put(tx, k->notes, k->settings[i].name, k->settings[i].value,
+                 strlen(k->settings[i].value));
+    return end_tx(p, tx, rc, err);
+}
+
+static int read_notes(keeper *k, const proc *p, pawl *log, pawl_error *err) {
+    uint8_t seed[8] = {0};
+    size_t size;
+    int rc = pawl_table_get(log, k->notes, 0, SEED, strlen(SEED), seed, sizeof seed, &size);
+    k->seed = connect_get_le(seed, sizeof seed);
+    if (rc >= 0)
+        rc = pawl_table_get(log, k->notes, 0, PENDING, strlen(PENDING), NULL, 0, &size);
+    k->pending = rc == 1;
+    return rc < 0 ? keeper_says(p, rc, err) : 0;
+}
+
+int keeper_done(keeper *k, const proc *p, pawl *log, pawl_error *err) {
+    pawl_tx *tx;
+    int rc = pawl_begin(log, &tx);
+    if (rc < 0)
+        return keeper_says(p, rc, err);
+    rc = end_tx(p, tx, pawl_tx_state_delete(tx, k->notes, 0, PENDING, strlen(PENDING)), err);
+    k->pending = rc < 0;
+    return rc;
 }
 
 /* Are the settings that the table was made with those of now? */
@@ -102,7 +152,7 @@ static int compare(const proc *p, pawl *log, const pawl_table_info *t, const cha
     pawl_show(stored, rc < 0 ? 0 : size < room ? size : room, NULL, shown, sizeof shown);
     free(stored);
     if (rc < 0)
-        return log_says(p, rc, err);
+        return keeper_says(p, rc, err);
     if (same)
         return 0;
     pawl_show(value, want, NULL, now, sizeof now);
@@ -138,30 +188,30 @@ static int create(const proc *p, pawl *log, const char *end, uint32_t partitions
                              "processor %s: its table would be called %s, and another processor "
                              "has a table of that name; give this processor another name",
                              p->name, name);
-    return rc < 0 ? log_says(p, rc, err) : 0;
+    return rc < 0 ? keeper_says(p, rc, err) : 0;
 }
 
 static int make_tables(keeper *k, const proc *p, pawl *log, uint32_t owner, pawl_error *err) {
     pawl_table_info settings;
-    uint32_t id = find_table(log, owner, true, &settings) ? settings.id : 0;
-    int rc = id != 0 ? 0 : create(p, log, SETTINGS_END, 1, PAWL_TABLE_LOCAL, &id, err);
+    bool there = find_table(log, owner, true, &settings);
+    k->notes = settings.id;
+    int rc = there ? 0 : create(p, log, SETTINGS_END, 1, PAWL_TABLE_LOCAL, &k->notes, err);
     if (rc == 0)
-        rc = write_settings(k, p, log, id, err);
+        rc = write_settings(k, p, log, err);
     if (rc == 0)
         rc = create(p, log, "", p->inputs[0].partitions, k->flags, &k->table, err);
-    k->fresh = rc == 0;
     return rc;
 }
 
-int keeper_open(keeper *k, const proc *p, pawl *log, bool from_nothing, pawl_error *err) {
+int keeper_open(keeper *k, const proc *p, pawl *log, bool older, pawl_error *err) {
     pawl_table_info t, settings;
     uint32_t owner;
-    k->fresh = false;
     int rc = pawl_processor_register(log, p->name, &owner);
     if (rc < 0)
-        return log_says(p, rc, err);
+        return keeper_says(p, rc, err);
     if (!find_table(log, owner, false, &t)) {
-        if (!from_nothing && has_read(log, owner))
+        k->pending = has_read(log, owner);
+        if (!older && k->pending)
             return connect_error(
                 err, PAWL_STATE,
                 "processor %s has read records already, and has no table: what it would keep of "
@@ -176,7 +226,9 @@ int keeper_open(keeper *k, const proc *p, pawl *log, bool from_nothing, pawl_err
                              "processor %s: its table %s was not made by a processor of type %s; "
                              "give the processor another name",
                              p->name, t.name, k->type);
-    if ((rc = check_settings(k, p, log, &settings, err)) < 0)
+    k->notes = settings.id;
+    if ((rc = check_settings(k, p, log, &settings, err)) < 0 ||
+        (rc = read_notes(k, p, log, err)) < 0)
         return rc;
     if (t.partitions != p->inputs[0].partitions)
         return connect_error(err, PAWL_STATE,

@@ -10,6 +10,8 @@
 #include "pawl_state.h"
 #include "processors/proc.h"
 
+#define KEEPER_SETTINGS_MAX 12
+
 /* A setting on which the meaning of the pairs depends. */
 struct keeper_setting {
     const char *name;
@@ -19,25 +21,35 @@ struct keeper_setting {
 
 typedef struct keeper {
     const char *type;
-    struct keeper_setting settings[12];
+    struct keeper_setting settings[KEEPER_SETTINGS_MAX];
     uint32_t count;
     uint32_t flags; /* of the table: enum pawl_table_flags */
     /* From keeper_open() on: */
-    uint32_t table;
-    bool fresh; /* it was made by this start */
+    uint32_t table, notes; /* the tables' ids */
+    uint64_t seed; /* a random number of the table's own, for hashes of what strangers send */
+    bool pending;  /* what was read before there was a table is still to be put there */
 } keeper;
 
 /* Remembers the settings of these names, NULL ends them. To be freed also after an error. Errors:
  * MEMORY. */
 int keeper_make(keeper *k, const pawl_connector *c, const pawl_settings *s,
                 const char *const *names, pawl_error *err);
+/* One more, with a value that the type makes up; the strings are not copied, but the value is.
+ * Errors: MEMORY. */
+int keeper_add(keeper *k, const char *name, const char *value, const char *fallback,
+               pawl_error *err);
 void keeper_free(keeper *k);
 
-/* Finds the processor's table, or makes it. `from_nothing`: the processor may have read something
- * before it had a table. Errors: STATE (other settings, another type, another number of
+/* Finds the processor's table, or makes it. `older`: the processor may have read something before
+ * it had a table, as an older version's could; then `pending` is set until keeper_done().
+ * Errors: STATE (other settings, another type, another number of
  * partitions; input was read and there is no table), those of pawl_table_create() and
  * pawl_table_get(). */
-int keeper_open(keeper *k, const proc *p, pawl *log, bool from_nothing, pawl_error *err);
+int keeper_open(keeper *k, const proc *p, pawl *log, bool older, pawl_error *err);
+/* The table has what was pending, durably. */
+int keeper_done(keeper *k, const proc *p, pawl *log, pawl_error *err);
+/* Sets *err to what the log says of the table, and returns the code. */
+int keeper_says(const proc *p, int code, pawl_error *err);
 
 /* A call of state has failed with `code`: what one() returns for it, with *why. What is no record's
  * fault ends the processor. */

@@ -180,6 +180,20 @@ static void check_tables(config_reading *r, const flow_config *w) {
     }
 }
 
+/* A window of ids is of one partition. */
+static void remark_dedup(config_reading *r, const flow_config *w) {
+    const stream_config *from = find_stream(r->c, w->input_count != 0 ? w->inputs[0] : "");
+    for (size_t i = 0; i < w->setting_count && from != NULL && from->partitions > 1; i++)
+        if (strcmp(w->type, "dedup") == 0 && strcmp(w->settings[i].name, "id") == 0 &&
+            strcmp(w->settings[i].value, "key") != 0)
+            config_problem(
+                r, w->settings[i].line, 0,
+                "\"%s\" looks for an id in its own partition only, and \"%s\" has %u: the "
+                "same id may pass once in each. A processor of type rekey before it, by "
+                "the same part of the record, puts equal ids together",
+                w->name, from->name, from->partitions);
+}
+
 /* Follows a stream to its readers, and on to the streams that they write. True: it comes back to a
  * stream on its way. mark 1: on the way, 2: done. */
 static bool round_and_round(config_reading *r, size_t at, uint8_t *mark, const flow_config **by) {
@@ -250,6 +264,8 @@ void config_check(config_reading *r) {
         check_state(r, &c->flows[i]);
     for (size_t i = 0; i < c->flow_count; i++)
         check_tables(r, &c->flows[i]);
+    for (size_t i = 0; i < c->flow_count; i++)
+        remark_dedup(r, &c->flows[i]);
     check_cycles(r);
     remark_unused(r);
     config_check_works(r);

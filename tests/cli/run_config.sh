@@ -95,9 +95,12 @@ wrong 's/to: parsed/to: *x/' 'p.yaml:10: aliases have no meaning here'
 wrong 's/to: parsed/to: !!str parsed/' 'p.yaml:10: tags and anchors'
 wrong 's/to: parsed/to: "a\\0b"/' 'p.yaml:10: a text must not have a NUL in it'
 wrong 's/to: parsed/to: [parsed/' 'p.yaml:11: '
-wrong 's/type: regex/type: dedup/; /pattern/d' \
-    '"parse" needs one input, and an output with as many partitions'
-wrong 's/type: regex/type: dedup\n    guarantee: at-least-once/; /pattern/d; s/  parsed:/  parsed: {partitions: 2}/' 'must be exactly-once'
+wrong 's/type: regex/type: dedup\n    guarantee: at-most-once/; /pattern/d' \
+    'p.yaml:7: "parse" keeps state, so it can'"'"'t be at-most-once'
+wrong 's/type: regex/type: count\n    by: value/; /pattern/d' \
+    'p.yaml:10: "parse" puts records together by something else than their key, and "lines" has 2'
+wrong 's/type: regex/type: count/; /pattern/d; s/from: lines/from: [lines, dead]/' \
+    'all that it reads must have as many partitions: "lines" has 2 and "dead" has 1'
 wrong 's/type: regex/type: exec/; /pattern/d' 'exec needs a command'
 wrong 's/type: regex/type: filter/; s/pattern/of: nose\n    match/' \
     'of must be value, key, json:PATH or header:NAME'
