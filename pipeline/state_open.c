@@ -65,6 +65,7 @@ static int apply_frame(pawl *p, const struct scan_frame *f) {
  * known (docs/format.md, section 9). */
 static void mark_lost(pawl *p, uint64_t lsn) {
     pthread_mutex_lock(&p->mutex);
+    p->tables.state.doubted = true;
     for (uint32_t i = 0; i < p->tables.state.count; i++) {
         struct state_table *t = p->tables.state.tables[i];
         for (uint32_t k = 0; k < t->partitions; k++)

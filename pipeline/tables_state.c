@@ -126,12 +126,16 @@ static void flushed(struct tables *t, uint64_t lsn) {
     if (lsn <= t->state.flush_lsn)
         return;
     t->state.flush_lsn = lsn;
+    if (!t->state.doubted) /* a log may name any number of flushes */
+        return;
+    t->state.doubted = false;
     for (uint32_t i = 0; i < t->state.count; i++)
         for (uint32_t k = 0; k < t->state.tables[i]->partitions; k++) {
             struct state_part *p = &t->state.tables[i]->parts[k];
             /* whoever wrote it said so first, if it didn't have what the frames lack */
             p->lost_lsn = p->lost_lsn <= lsn ? 0 : p->lost_lsn;
             p->doubt_lsn = p->doubt_lsn <= lsn ? 0 : p->doubt_lsn;
+            t->state.doubted |= p->lost_lsn != 0 || p->doubt_lsn != 0;
         }
 }
 
@@ -296,8 +300,10 @@ int state_apply_changes(struct tables *t, const struct frame_header *h, const st
         return apply_damaged(h, "one commit changes a table's partition twice");
     if (r->base != p->commits + 1 && !(lost && r->base > p->commits))
         return apply_damaged(h, "a table's partition misses changes");
-    if (r->base != p->commits + 1)
+    if (r->base != p->commits + 1) {
         p->lost_lsn = t->lost_end != 0 ? t->lost_end : h->lsn;
+        t->state.doubted = true;
+    }
     p->doubt_lsn = 0; /* it is known now */
     p->commits = r->base;
     p->sum = sum;
@@ -310,8 +316,10 @@ int state_apply_changes(struct tables *t, const struct frame_header *h, const st
 void state_doubt(struct tables *t, uint32_t processor, uint32_t partition) {
     for (uint32_t i = 0; t->lost_end != 0 && i < t->state.count; i++) {
         struct state_table *s = t->state.tables[i];
-        if ((s->owner == processor || s->owner == 0) && partition < s->partitions)
+        if ((s->owner == processor || s->owner == 0) && partition < s->partitions) {
             s->parts[partition].doubt_lsn = t->lost_end;
+            t->state.doubted = true;
+        }
     }
 }
 
@@ -409,6 +417,7 @@ void state_loaded(struct tables *t, const struct tables *old, uint64_t lsn, bool
     struct state_tables *s = &t->state;
     uint64_t lost_end = !lost ? 0 : old->lost_end != 0 ? old->lost_end : lsn;
     s->clock_ms = old->state.clock_ms;
+    s->doubted = lost || old->state.doubted;
     s->hook = old->state.hook;
     s->gone = old->state.gone;
     s->ctx = old->state.ctx;

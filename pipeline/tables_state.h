@@ -69,6 +69,7 @@ struct state_tables {
     uint64_t flush_lsn;  /* the runs have all changes up to the frame at this LSN; 0: none */
     uint64_t replay_max; /* as the newest writer's checkpoint says; 0: not known */
     bool any;            /* the log has a table, or has had one */
+    bool doubted;        /* a partition has a lost_lsn or doubt_lsn */
     state_fn hook;       /* NULL: the pairs are ignored */
     state_gone_fn gone;
     void *ctx; /* of both */

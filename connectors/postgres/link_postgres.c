@@ -27,8 +27,9 @@
 #include "connectors/postgres/link_postgres.h"
 
 #define UNSENT_MAX (1u << 20) /* bytes that libpq may buffer for a slow server */
-#define RESULTS_MAX 100       /* of one call: more than any has statements */
-#define GRACE_MS 5000         /* the server's time to report that its own limit has passed */
+#define COPY_MAX (1u << 24)
+#define RESULTS_MAX 100 /* of one call: more than any has statements */
+#define GRACE_MS 5000   /* the server's time to report that its own limit has passed */
 
 static _Thread_local char last_state[6];
 
@@ -291,7 +292,11 @@ int pg_copy_send(struct pg_link *l, pawl_fault *f) {
         return PAWL_DONE;
     if (l->conn == NULL)
         return pg_lost(l, "COPY", f);
-    int rc = PQputCopyData(l->conn, l->out.at, (int)l->out.used);
+    int rc = 1;
+    for (size_t at = 0, n; at < l->out.used && rc > 0; at += n) { /* libpq takes an int */
+        n = l->out.used - at < COPY_MAX ? l->out.used - at : COPY_MAX;
+        rc = PQputCopyData(l->conn, l->out.at + at, (int)n);
+    }
     if (rc == 0)
         return pawl_fault_set(f, PAWL_RETRY, "COPY: no memory");
     l->unsent += l->out.used;

@@ -77,6 +77,26 @@ static void change(struct forge *f, enum catalog_op op, uint32_t id, const char 
                    &(struct catalog_entry){(uint16_t)op, id, 1, 0, name, (uint16_t)strlen(name)});
 }
 
+/* Tables with n partitions, and n flushes of nothing. */
+static void flushes(struct forge *f, uint32_t n) {
+    char name[32];
+    forge_processor(f, 1, "p");
+    for (uint32_t i = 0; i * 1000 < n; i++) {
+        name_of(name, i);
+        forge_run(f, RUN_TABLES, 0, 0, 1, 0);
+        table_encode(&f->body,
+                     &(struct table_entry){.op = TABLE_CREATE,
+                                           .id = i + 1,
+                                           .owner = 1,
+                                           .partitions = n - i * 1000 < 1000 ? n - i * 1000 : 1000,
+                                           .name = name,
+                                           .name_len = (uint16_t)strlen(name)});
+        forge_frame(f, FRAME_COMMIT);
+    }
+    IN_RUNS(f, RUN_TABLES, n, 500,
+            table_encode(&f->body, &(struct table_entry){.op = TABLE_FLUSHED, .a = i + 1}))
+}
+
 /* Streams with a position each come and go beside 16,000 positions. */
 static void deleted(struct forge *f, uint32_t n) {
     char name[32];
@@ -247,6 +267,7 @@ static const struct work {
     {"decisions", decisions, 10000},
     {"descending positions", descending, 16000},
     {"deleted streams", deleted, 3000},
+    {"flushes of many partitions", flushes, 4000},
     {"runs after a loss", runs_after_loss, 8000},
     {"names after a loss", names_after_loss, 12000},
     {"origins", origins, 8000},

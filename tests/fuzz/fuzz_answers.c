@@ -22,6 +22,9 @@ static void must(bool well) {
 
 /* ---- the input: what the next answer is changed by */
 
+/* What was read of records goes here, so that it is read. */
+static volatile uint32_t read_bytes;
+
 static const uint8_t *input, *input_end;
 
 static uint8_t byte(void) {
@@ -358,7 +361,7 @@ static void run_source(void) {
             for (size_t n = 0; n < b.records[k].key_len; n++)
                 sum += ((const uint8_t *)b.records[k].key)[n];
         }
-        must(sum != 1);
+        read_bytes = sum;
     }
     must(rc == PAWL_DONE || f.message[0] != 0);
     ops.destroy(ops.self);

@@ -23,6 +23,9 @@ static void must(bool well) {
         abort();
 }
 
+/* What was read of records goes here, so that it is read. */
+static volatile uint32_t read_bytes;
+
 static const uint8_t *input, *input_end;
 static uint8_t byte(void) {
     return input < input_end ? *input++ : 0;
@@ -168,7 +171,8 @@ static void take_batch(const pawl_source_batch *b) {
         for (size_t k = 0; k < b->records[i].value_len; k++)
             sum += ((const uint8_t *)b->records[i].value)[k];
     }
-    must(sum != 1 && strlen(b->item) < sizeof durable[0].item);
+    read_bytes = sum;
+    must(strlen(b->item) < sizeof durable[0].item);
     if (b->item[0] != 0) {
         uint64_t number = connect_get_le(b->position, 8);
         uint32_t i = 0;

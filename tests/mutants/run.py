@@ -86,6 +86,8 @@ def targets(names):
     for name in names:
         if glob.glob(os.path.join(ROOT, "tests/*/test_%s.c" % name)):
             programs.add("test_" + name)
+        elif name.startswith("fuzz_"):
+            programs.add(name)
         else:
             programs.update(["pawl", "prog_sink", "prog_source", "prog_powercut", "pawl_faults",
                              "powercut_fuseblock"])

@@ -9,7 +9,7 @@ CATCHERS = [
     ("cli/show", ["shown"]),
     ("cli/run/socket", ["shown"]),
     ("connectors/runtime/secret", ["secrets"]),
-    ("connectors/postgres/link_postgres.c", ["secrets", "sink_postgres", "sink_postgres_replaced",
+    ("connectors/postgres/link_postgres.c", ["fuzz_answers", "secrets", "sink_postgres", "sink_postgres_replaced",
                                              "sink_postgres_kill", "source_postgres"]),
     ("connectors/file/sink_stdout", ["run_types", "run_pipeline", "every_fault"]),
     ("connectors/file/source_stdin", ["source_stdin", "run_pipeline", "run_types"]),
@@ -71,6 +71,8 @@ MUTANTS = [
      "\"SELECT pg_advisory_lock_shared(hashtextextended($1, 0))\", 1,"),
     ("tab-in-a-value-unescaped", "PAWL-15", "connectors/postgres/sink_postgres_rows.c",
      "['\\t'] = 't'", "['\\v'] = 'v'"),
+    ("answers-of-any-shape-taken", "PAWL-16", "connectors/postgres/link_postgres.c",
+     "    if (columns == shape.columns && rows >=", "    if (columns >= 0 || rows >="),
     ("table-left-out-of-the-identity", "PAWL-15", "connectors/postgres/identity_postgres.c",
      "1, &table, PG_ROW(2), &r, f);\n    if (outcome == PAWL_DONE)\n        snprintf(out",
      "1, &table, PG_ROW(2), &r, f);\n"
