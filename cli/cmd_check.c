@@ -89,6 +89,18 @@ static const char *sink_promise(const flow_config *w) {
     }
 }
 
+/* A plugin's tables have names of their own. */
+static void explain_tables(const flow_config *w) {
+    const char *before = w->ops.output_count != 0 ? " and" : " ->";
+    if (strcmp(w->type, "plugin") != 0)
+        cli_printf("%s the table %s", before, w->name);
+    for (size_t i = 0; i < w->setting_count; i++)
+        if (strncmp(w->settings[i].name, "tables.", 7) == 0) {
+            cli_printf("%s the table %s", before, w->settings[i].value);
+            before = ",";
+        }
+}
+
 static void explain_flow(const flow_config *w) {
     static const char *const names[] = {"source", "processor", "sink"};
     cli_printf("  %s %s (%s):", names[w->kind], w->name, w->type);
@@ -99,7 +111,7 @@ static void explain_flow(const flow_config *w) {
     for (uint32_t i = 0; w->kind == FLOW_PROCESSOR && i < w->ops.output_count; i++)
         cli_printf("%s %s", i > 0 ? "," : " ->", w->ops.outputs[i].value);
     if (w->kind == FLOW_PROCESSOR && (w->ops.flags & PAWL_PROCESSOR_KEEPS_TABLES) != 0)
-        cli_printf("%s the table %s", w->ops.output_count != 0 ? " and" : " ->", w->name);
+        explain_tables(w);
     if (w->kind == FLOW_SOURCE)
         cli_printf(
             "    %s\n",

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dedup.c - drops a record whose id is among the last `window` ids that were let through, for each
- * partition by itself.
+ * dedup.c - drops a record whose id came before: among the last `window` ids that were let through,
+ * or within the last `span` of time, for each partition by itself.
  *
  * The ids are in its table, which changes in the commit that emits the records and moves the
- * position. Its pairs:
+ * position. Its pairs, with `window`:
  *
  *   "h"                 8 bytes each: the numbers of the oldest id kept, and of the next one
  *   "q", number         the id's pair below; the number has 8 bytes, big-endian
  *   "i", id             8 bytes: its number. An id of up to ID_WHOLE bytes; a longer one is
  *   "l", hash, length   XXH3-128 with the table's random seed, and 8 bytes
+ *
+ * With `span` only the ids, which expire.
  *
  * A dedup of an older version had no table: its window was the end of its output, which was kept
  * from retention by positions under the name NAME.window. What is there is put into the table
@@ -30,7 +32,8 @@
 typedef struct dedup {
     selector id;
     keeper keep;
-    uint64_t window;
+    uint64_t window;  /* 0: span counts */
+    uint64_t span_ms; /* 0: window counts */
 } dedup;
 
 static const pawl_setting_info settings[] = {
@@ -40,12 +43,14 @@ static const pawl_setting_info settings[] = {
      "let through"},
     {"window", PAWL_SETTING_NUMBER, 0, NULL, "100000",
      "how many ids are remembered in each partition, 1 to 1000000000"},
+    {"span", PAWL_SETTING_TIME, 0, NULL, NULL,
+     "how long an id is remembered since it was let through, in place of window"},
     {NULL, 0, 0, NULL, NULL, NULL},
 };
 static int make_processor(const pawl_settings *s, pawl_processor_ops *out, pawl_error *err);
 const pawl_connector connect_processor_dedup = {
     .type = "dedup",
-    .help = "drops records whose id came before, within a window of ids",
+    .help = "drops records whose id came before, within a window of ids or a span of time",
     .settings = settings,
     .make_processor = make_processor,
 };
@@ -57,6 +62,13 @@ static void destroy(void *self) {
     free(x);
 }
 
+static bool given(const pawl_settings *s, const char *name) {
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->items[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     static const char *const matter[] = {"id", NULL};
     const pawl_connector *c = &connect_processor_dedup;
@@ -64,14 +76,24 @@ static int make(proc *p, const pawl_settings *s, pawl_error *err) {
     if (x == NULL)
         return connect_error(err, PAWL_MEMORY, "no memory");
     p->self = x;
-    x->window = pawl_setting_number(c, s, "window");
-    x->keep.flags = PAWL_TABLE_LOCAL;
+    bool span = given(s, "span");
+    x->window = span ? 0 : pawl_setting_number(c, s, "window");
+    x->span_ms = pawl_setting_number(c, s, "span");
+    x->keep.flags = PAWL_TABLE_LOCAL | (span ? PAWL_TABLE_EXPIRES : 0);
     int rc = selector_make(&x->id, c, s, "id", err);
     if (rc == 0)
         rc = keeper_make(&x->keep, c, s, matter, err);
+    if (rc == 0)
+        rc = keeper_add(&x->keep, "bound", span ? "span" : "window", "window", err);
     if (rc < 0)
         return rc;
-    if (x->window < 1 || x->window > 1000000000)
+    if (span && given(s, "window"))
+        return connect_error(err, PAWL_INVALID, "line %u: either window or span, not both",
+                             pawl_setting_line(s, "span"));
+    if (span && x->span_ms == 0)
+        return connect_error(err, PAWL_INVALID, "line %u: span must be at least 1ms",
+                             pawl_setting_line(s, "span"));
+    if (!span && (x->window < 1 || x->window > 1000000000))
         return connect_error(err, PAWL_INVALID, "line %u: window must be from 1 to 1000000000",
                              pawl_setting_line(s, "window"));
     return 0;
@@ -146,13 +168,18 @@ static int move_id(struct moving *m, pawl *log, const char *id, size_t size) {
     int rc = m->tx != NULL ? 0 : pawl_begin(log, &m->tx);
     if (rc < 0)
         return rc;
-    connect_put_le(number, m->head.next, sizeof number);
-    place_key(m->head.next++, place);
-    rc =
-        pawl_tx_state_put(m->tx, x->keep.table, m->partition, key, key_size, number, sizeof number);
-    if (rc == 0)
-        rc = pawl_tx_state_put(m->tx, x->keep.table, m->partition, place, sizeof place, key,
-                               key_size);
+    if (x->span_ms != 0) {
+        rc = pawl_tx_state_put_expiring(m->tx, x->keep.table, m->partition, key, key_size, "", 0,
+                                        x->span_ms);
+    } else {
+        connect_put_le(number, m->head.next, sizeof number);
+        place_key(m->head.next++, place);
+        rc = pawl_tx_state_put(m->tx, x->keep.table, m->partition, key, key_size, number,
+                               sizeof number);
+        if (rc == 0)
+            rc = pawl_tx_state_put(m->tx, x->keep.table, m->partition, place, sizeof place, key,
+                                   key_size);
+    }
     return rc == 0 && ++m->changes == MOVED_AT_ONCE ? commit_moved(m, false) : rc;
 }
 
@@ -190,7 +217,7 @@ static int move_partition(const dedup *x, pawl *log, const char *holder, uint32_
     if (rc < 0)
         return rc;
     from = from > b.first ? from : b.first;
-    if (b.end - from > x->window)
+    if (x->window != 0 && b.end - from > x->window)
         from = b.end - x->window;
     rc = pawl_reader_open(log, stream, partition, from, PAWL_READ_UNCOMMITTED, &r);
     if (rc < 0)
@@ -299,6 +326,14 @@ static int seen_in_window(const dedup *x, pawl_context *ctx, struct scratch *s, 
     return rc < 0 ? rc : 0;
 }
 
+static int seen_in_span(const dedup *x, pawl_context *ctx, const uint8_t *key, size_t key_size) {
+    const void *value;
+    size_t size;
+    int rc = pawl_state_get(ctx, x->keep.table, key, key_size, &value, &size);
+    return rc != 0 ? rc
+                   : pawl_state_put_expiring(ctx, x->keep.table, key, key_size, "", 0, x->span_ms);
+}
+
 static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch *s,
                const char **why) {
     const dedup *x = p->self;
@@ -310,7 +345,8 @@ static int one(proc *p, pawl_context *ctx, const pawl_record *r, struct scratch 
         return rc;
     if (rc == 1) {
         size_t key_size = id_key(x, bytes, size, key);
-        rc = seen_in_window(x, ctx, s, key, key_size);
+        rc = x->window != 0 ? seen_in_window(x, ctx, s, key, key_size)
+                            : seen_in_span(x, ctx, key, key_size);
         if (rc < 0)
             return keeper_error(ctx, rc, why);
     }

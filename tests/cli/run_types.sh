@@ -175,4 +175,59 @@ Y
     "$pawl" run t.yaml --until-idle 2>err && bad "a function that isn't there was found"
     grep -q 'has no function thrice' err || bad "the message"
     echo "a shared object works"
+
+    # one that was built against the headers of the first release, without tables
+    mkdir -p old && sed 's/#include "pawl.h"/#include "pawl-0.1.0.h"/' \
+        "$root/tests/frozen/pawl_connect-0.1.0.h" >old/pawl_connect.h
+    cp "$root/tests/frozen/pawl-0.1.0.h" old/pawl-0.1.0.h
+    cc -shared -fPIC -Iold plug.c -o plug.so || bad "compiling against the first release"
+    sed -i 's/thrice/twice/; s/two: {type/again: {type/' t.yaml
+    "$pawl" run t.yaml --until-idle 2>err || bad "a shared object of the first release"
+    [ "$("$pawl" cat log two | wc -l)" = 40 ] || bad "what the older one emitted"
+
+    # one that keeps state
+    cat >keeps.c <<'C'
+#include "pawl_connect.h"
+#include "pawl_state.h"
+static uint32_t table;
+int keeps_open(pawl *log, const pawl_settings *options, void **arg, pawl_error *err)
+{
+    pawl_table_info t = PAWL_TABLE_INFO_INIT;
+    (void)err, (void)arg, (void)options;
+    int code = pawl_table_find(log, "lengths", &t);
+    table = t.id;
+    return code;
+}
+int keeps(pawl_context *ctx, const pawl_record *records, size_t count, void *arg)
+{
+    (void)arg;
+    for (size_t i = 0; i < count; i++) {
+        int code = pawl_state_add(ctx, table, "all", 3, records[i].value_len, NULL);
+        if (code < 0)
+            return code;
+    }
+    return 0;
+}
+C
+    cc -shared -fPIC -I"$root/include" keeps.c -o keeps.so || bad "compiling what keeps state"
+    cat >k.yaml <<'Y'
+log: {directory: log, segment_size: 1M}
+streams: [lines, a, up, dead, two]
+processors: {lengths: {type: plugin, from: lines, library: ./keeps.so, symbol: keeps, outputs: [two], tables: [lengths], table_keys: any}}
+Y
+    "$pawl" check k.yaml 2>err | grep -q 'lengths (plugin): lines -> two and the table lengths$' ||
+        bad "check of what keeps state"
+    "$pawl" run k.yaml --until-idle 2>err || bad "what keeps state"
+    sed -i 's/table_keys: any/table_keys: partition/' k.yaml
+    "$pawl" run k.yaml --until-idle 2>err && bad "a table of other keys was taken"
+    grep -q 'table lengths has 1 partitions and table_keys "any"' err || bad "the table's message"
+    sed -i 's/{lengths: {type/{other: {type/; s/partition}/any}/' k.yaml
+    "$pawl" run k.yaml --until-idle 2>err && bad "the table of another processor was taken"
+    grep -q 'the table lengths belongs to processor lengths' err || bad "the owner's message"
+    sed -i 's/library: /guarantee: at-most-once, library: /' k.yaml
+    "$pawl" check k.yaml 2>err && bad "state at most once"
+    "$pawl" processor forget log lengths 2>err && bad "forgotten with its table"
+    grep -q 'keeps the table lengths, of 1 pairs' err || bad "what is kept"
+    "$pawl" processor forget log lengths --tables 2>err || bad "forgetting it with its table"
+    echo "shared objects with and without state work"
 fi

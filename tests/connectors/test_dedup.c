@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The processor dedup: what it lets through is what a list of the last ids says, through failing
- * batches, reopening and other windows; it keeps no more than it says; and what an older version
- * has left, whose window was the end of its output, is taken over, however often that is killed.
+ * The processor dedup: what it lets through is what a list of the last ids says, and what a clock
+ * says, through failing batches, reopening and other windows; it keeps no more than it says; and
+ * what an older version has left, whose window was the end of its output, is taken over, however
+ * often that is killed. The test sets the clocks; nothing here waits for time to pass.
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -255,6 +256,53 @@ static void long_ids(void **state) {
     free_fixture(f);
 }
 
+/* ---- a span of time */
+
+static void pass(uint64_t ms) {
+    at.wall_ns += ms * NS_PER_MS;
+    __atomic_add_fetch(&at.now_ns, ms * NS_PER_MS, __ATOMIC_RELAXED);
+}
+
+static void agrees_with_a_clock(void **state) {
+    enum { ROUNDS = 120, IDS = 9, SPAN = 1000 };
+    static char expected[65536];
+    (void)state;
+    struct fixture *f = new_fixture();
+    uint64_t let[IDS] = {0}, now = SPAN;
+    unsigned seed = 5;
+    size_t n = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        char value[16];
+        bool known[IDS];
+        for (unsigned i = 0; i < IDS; i++)
+            known[i] = let[i] != 0 && now - let[i] < SPAN;
+        for (unsigned i = 0; i < 6; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            unsigned id = (seed >> 16) % IDS;
+            bool bad = (seed >> 8) % 13 == 0;
+            snprintf(value, sizeof value, bad ? "{" : "{\"x\":%u}", id);
+            append_text(f, f->in, value);
+            if (bad || known[id])
+                continue;
+            known[id] = true;
+            let[id] = now; /* a record that is dropped doesn't prolong it */
+            n += (size_t)snprintf(expected + n, sizeof expected - n, "%s ", value);
+        }
+        runs(f, "json:x", "span", "1s", 4);
+        assert_string_equal(content(f, f->out), expected);
+        if (round % 5 == 0)
+            reopen(f);
+        uint64_t ms = (seed >> 12) % 300;
+        if (round == 50)
+            ms = SPAN - (now - let[0]) - 1; /* just before its end, and at it */
+        if (round == 51)
+            ms = 1;
+        pass(ms);
+        now += ms;
+    }
+    free_fixture(f);
+}
+
 /* ---- settings */
 
 static void settings(void **state) {
@@ -263,6 +311,8 @@ static void settings(void **state) {
     } cases[] = {
         {"window", "0", "line 3: window must be from 1 to 1000000000"},
         {"window", "1000000001", "line 3: window must be from 1 to 1000000000"},
+        {"span", "0", "line 3: span must be at least 1ms"},
+        {"span", "x", "line 3: span must be a time"},
     };
     (void)state;
     pawl_error e = {0};
@@ -274,11 +324,18 @@ static void settings(void **state) {
         if (strstr(e.message, cases[i].says) == NULL)
             fail_msg("%s: %s", cases[i].says, e.message);
     }
+    const pawl_setting both[] = {{"to", "out", 1}, {"window", "5", 2}, {"span", "5s", 3}};
+    assert_int_equal(pawl_processor_make("dedup", &(pawl_settings){both, 3}, &ops, &e),
+                     PAWL_INVALID);
+    assert_non_null(strstr(e.message, "either window or span"));
+
     struct fixture *f = new_fixture();
     append_text(f, f->in, "a");
     runs(f, "value", "window", "5", 0);
     assert_int_equal(run(f, "key", "window", "5", 0, &e), PAWL_STATE);
     assert_non_null(strstr(e.message, "made with id \"value\", and now id is \"key\""));
+    assert_int_equal(run(f, "value", "span", "5s", 0, &e), PAWL_STATE);
+    assert_non_null(strstr(e.message, "made with bound \"window\", and now bound is \"span\""));
     runs(f, "value", "window", "6", 0);
     free_fixture(f);
 }
@@ -338,6 +395,7 @@ static void takes_over(void **state) {
         {"the last 50 records have 40 ids", "window", "50", 50, 0},
         {"and no more", "window", "50", 49, 0 /* 49 is a record without an id */},
         {"one more", "window", "50", 48, 40 /* it pushes out the next, and so on */},
+        {"a span takes all that was held", "span", "1h", 0, 0},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -430,7 +488,7 @@ int main(void) {
         cmocka_unit_test(agrees_with_a_list),
         cmocka_unit_test(a_window_shrinks),
         cmocka_unit_test(long_ids),
-
+        cmocka_unit_test(agrees_with_a_clock),
         cmocka_unit_test(settings),
         cmocka_unit_test(takes_over),
         cmocka_unit_test(nothing_to_take_over),
