@@ -359,7 +359,7 @@ static void stop(bool kill_it) {
 
 static void act(void) {
     uint32_t what = below(100);
-    if (what < 45 || (d.plain && what >= 60 && what < 71)) { /* copies over it: by hand */
+    if (what < 45 || (d.plain && what >= 60 && what < 71)) {
         write_lines(1 + below(below(4) == 0 ? 1500 : 40));
         return;
     }
@@ -589,6 +589,9 @@ static void days(void **state) {
     for (unsigned long long seed = from; seed <= to; seed++)
         if (given != NULL || seed % 3 != 2) /* a glob that matches backups too: by hand */
             one_day(seed);
+    d.plain = false; /* with edits, hard links and copies over it */
+    for (unsigned long long seed = 2501; seed <= 2503 && given == NULL; seed++)
+        one_day(seed);
 }
 
 int main(void) {
