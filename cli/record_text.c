@@ -228,3 +228,60 @@ record_text_fn record_text_by_name(const char *name) {
                                                                          : write_shown;
     return NULL;
 }
+
+/* ---- pairs */
+
+/* A tab or a line's end in a key or value is escaped, so a line is a pair. */
+static bool pair_shown(uint32_t partition, const pawl_state_pair *p, bool alone) {
+    (void)partition;
+    return (alone || (put_shown(p->key, p->key_len) && PUT("\t"))) &&
+           put_shown(p->value, p->value_len) && PUT("\n");
+}
+
+static bool put_hex(const unsigned char *bytes, size_t size) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < size; i++) {
+        char two[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
+        if (!put(two, sizeof two))
+            return false;
+    }
+    return true;
+}
+
+static bool pair_hex(uint32_t partition, const pawl_state_pair *p, bool alone) {
+    (void)partition;
+    return (alone || (put_hex(p->key, p->key_len) && PUT("\t"))) &&
+           put_hex(p->value, p->value_len) && PUT("\n");
+}
+
+static bool pair_json(uint32_t partition, const pawl_state_pair *p, bool alone) {
+    /* of a pair that was asked for by its key, only the library knows the partition */
+    if (!PUT("{") || (!alone && !(PUT("\"partition\":") && put_number(partition) && PUT(","))))
+        return false;
+    return put_bytes("key", p->key, p->key_len) && PUT(",") &&
+           put_bytes("value", p->value, p->value_len) && PUT("}\n");
+}
+
+static bool put_counted(const void *bytes, size_t size) {
+    unsigned char length[4];
+    for (int i = 0; i < 4; i++)
+        length[i] = (unsigned char)(size >> (8 * i));
+    return put(length, sizeof length) && put(bytes, size);
+}
+
+static bool pair_raw(uint32_t partition, const pawl_state_pair *p, bool alone) {
+    (void)partition;
+    return alone ? put(p->value, p->value_len)
+                 : put_counted(p->key, p->key_len) && put_counted(p->value, p->value_len);
+}
+
+pair_text_fn pair_text_by_name(const char *name) {
+    static const struct {
+        const char *name;
+        pair_text_fn format;
+    } all[] = {{"text", pair_shown}, {"hex", pair_hex}, {"json", pair_json}, {"raw", pair_raw}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (strcmp(name, all[i].name) == 0)
+            return all[i].format;
+    return NULL;
+}
