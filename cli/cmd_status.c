@@ -96,13 +96,22 @@ static json_t *gather_log(const char *dir, const pawl_status *s) {
         const char *name;
         uint64_t value;
     } numbers[] = {
-        {"segment_size", s->segment_size}, {"disk_cap", s->disk_cap},
-        {"disk_bytes", s->disk_bytes},     {"first_segment", s->first_segment},
-        {"last_segment", s->last_segment}, {"first_lsn", s->first_lsn},
-        {"durable_lsn", s->durable_lsn},   {"end_lsn", s->end_lsn},
-        {"memory_used", s->memory_used},   {"memory_cap", s->memory_cap},
-        {"recovery_ns", s->recovery_ns},   {"recovered_bytes", s->recovered_bytes},
-        {"cut_bytes", s->cut_bytes},       {"recycled", s->recycled},
+        {"segment_size", s->segment_size},
+        {"disk_cap", s->disk_cap},
+        {"disk_bytes", s->disk_bytes},
+        {"first_segment", s->first_segment},
+        {"last_segment", s->last_segment},
+        {"first_lsn", s->first_lsn},
+        {"durable_lsn", s->durable_lsn},
+        {"end_lsn", s->end_lsn},
+        {"memory_used", s->memory_used},
+        {"memory_cap", s->memory_cap},
+        {"recovery_ns", s->recovery_ns},
+        {"recovered_bytes", s->recovered_bytes},
+        {"cut_bytes", s->cut_bytes},
+        {"recycled", s->recycled},
+        {"runs", s->runs},
+        {"run_bytes", s->run_bytes},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         json_object_set_new(o, numbers[i].name, number(numbers[i].value));
@@ -118,7 +127,8 @@ static json_t *gather_warnings(pawl *log, const pawl_status *s, const pawl_reten
     json_t *all = json_array();
     pawl_position at;
     bool drops = r->bytes != 0 || r->ms != 0 || r->consumed != 0,
-         at_cap = s->disk_cap != 0 && s->disk_bytes + s->segment_size > s->disk_cap;
+         at_cap =
+             s->disk_cap != 0 && s->disk_bytes + 2 * s->run_bytes + s->segment_size > s->disk_cap;
     if (s->disk_cap != 0 && !drops)
         json_array_append_new(
             all, json_sprintf("%s, and nothing frees space: `pawl retention` says what may be "
@@ -174,6 +184,9 @@ static void print_log(const json_t *o) {
     cli_printf(", segments %" PRId64 " to %" PRId64 " of %s%s\n", (int64_t)get(o, "first_segment"),
                (int64_t)get(o, "last_segment"), size_of(o, "segment_size", a),
                json_is_true(json_object_get(o, "full")) ? "; FULL" : "");
+    if (get(o, "runs") != 0)
+        cli_printf("state      %s in %" PRId64 " run%s\n", size_of(o, "run_bytes", a),
+                   (int64_t)get(o, "runs"), get(o, "runs") == 1 ? "" : "s");
     if (json_is_true(json_object_get(o, "in_memory")))
         cli_printf("place      in memory (tmpfs): nothing outlives a reboot or a power cut\n");
     cli_printf("address    LSN %" PRId64 " to %" PRId64 ", durable to %" PRId64 "\n",

@@ -35,6 +35,10 @@ static void summarise(const char *dir, const pawl_check *c, const char *verdict)
     if (c->torn_bytes > 0)
         cli_printf(", %" PRIu64 " bytes of torn tail (nothing that was acknowledged)",
                    c->torn_bytes);
+    if (c->runs > 0)
+        cli_printf(", %" PRIu64 " run%s of %s with %" PRIu64 " pair%s of state", c->runs,
+                   c->runs == 1 ? "" : "s", cli_format_size(c->run_bytes, size), c->state_pairs,
+                   c->state_pairs == 1 ? "" : "s");
     cli_printf("%s\n", c->live    ? "; a writer has it open, its newest part was not judged"
                        : c->clean ? "; closed in good order"
                                   : "; not closed in good order");
@@ -160,11 +164,14 @@ static int run_repair(cli_args *a) {
     char lost[240];
     cli_printf("%s: %" PRIu64 " place%s mended, %s; %s\n", dir, c.repaired,
                c.repaired == 1 ? "" : "s", lost_text(&c, lost),
-               opens ? "it is well, and can be opened" : "it can still not be opened: see above");
+               !opens                  ? "it can still not be opened: see above"
+               : c.state_problems == 0 ? "it is well, and can be opened"
+                                       : "it can be opened, but keyed state is damaged: see above");
     if (any_lost(&c) && opens)
         cli_printf("%s: what was taken out is in its lost-*.bin files\n", dir);
     /* A mended place is no problem any more; only what is lost for good is. */
-    return cli_finish_output(opens && !any_lost(&c) ? CLI_OK : CLI_PROBLEM);
+    return cli_finish_output(opens && !any_lost(&c) && c.state_problems == 0 ? CLI_OK
+                                                                             : CLI_PROBLEM);
 }
 
 const cli_command cli_verify = {

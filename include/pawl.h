@@ -258,7 +258,7 @@ PAWL_API PAWL_CHECKED int pawl_open(const char *dir, const pawl_options *o, pawl
                                     pawl_error *err);
 
 /* Makes everything appended durable, marks the log as cleanly closed, and releases the handle.
- * While a transaction, reader or producer of the handle is open, or pawl_run() runs, it returns
+ * While a transaction, reader, producer or scan of it is open, or pawl_run() runs, it returns
  * BUSY and changes nothing: finish them and close again. After any other result but FORKED the
  * handle is gone. Processors that are left are removed. 0 means that all data is durable, and the
  * mark too, unless the disk or memory had no room for the mark: the next opening then recovers as
@@ -816,7 +816,7 @@ typedef struct pawl_retention {
  * Errors: FULL, IO, READ_ONLY, FORKED. */
 PAWL_API PAWL_CHECKED int pawl_retention_set(pawl *p, const pawl_retention *r);
 PAWL_API PAWL_CHECKED int pawl_retention_get(pawl *p, pawl_retention *out);
-/* Sets the disk cap: the bytes that all segments together may take, at least 4 segments; 0 = none.
+/* Sets the disk cap: what all segments and runs together may take, at least 4 segments; 0 = none.
  * Durable on return, and kept when the log is reopened. The cap may be below the present use: the
  * existing files are filled, and then appends get FULL until retention has dropped enough.
  * Errors: INVALID, FULL (no room is left even for this), IO, READ_ONLY, FORKED. */
@@ -840,10 +840,9 @@ typedef struct pawl_status {
     int32_t backend;      /* the backend in use */
     int32_t direct;       /* 1: O_DIRECT is in use */
     int32_t clean;        /* 1: the log had been closed cleanly */
-    /* read-only handles: pid of the live writer; 0: none; -1: unknown */
-    int32_t writer_pid;
-    int32_t full;       /* 1: appends get PAWL_FULL now */
-    uint32_t in_flight; /* groups being written */
+    int32_t writer_pid;   /* read-only handles: of the live writer; 0: none; -1: unknown */
+    int32_t full;         /* 1: appends get PAWL_FULL now */
+    uint32_t in_flight;   /* groups being written */
     /* why this backend: "io_uring", "posix: io_uring_setup: Operation not permitted", ... */
     char backend_note[128];
     /* frames that arrive during one write, a running mean; group_wait follows from it */
@@ -857,11 +856,12 @@ typedef struct pawl_status {
      * log, to write it, and those it may ignore. With an unknown bit in features_write, this
      * version can only read the log. */
     uint64_t features_read, features_write, features_ignore;
+    uint64_t runs, run_bytes; /* of keyed state: pawl_state.h */
 } pawl_status;
 #define PAWL_STATUS_INIT \
     { \
         sizeof(pawl_status), {0}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, 0, 0 \
+            0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, 0, 0, 0, 0 \
     }
 /* Errors: FORKED. */
 PAWL_API PAWL_CHECKED int pawl_get_status(pawl *p, pawl_status *out);
@@ -874,9 +874,8 @@ typedef struct pawl_finding {
     int code;         /* PAWL_DAMAGED, PAWL_FOREIGN, PAWL_TILING, ...; 0: a remark, not a problem */
     uint64_t segment; /* its index */
     uint64_t lsn;
-    uint64_t bytes; /* length of the place, 0 if it has none */
-    /* short fixed name of the case, as in the documents: "payload-damaged", "torn-tail", ... */
-    const char *label;
+    uint64_t bytes;      /* length of the place, 0 if it has none */
+    const char *label;   /* short fixed name of the case: "payload-damaged", "torn-tail", ... */
     const char *message; /* one sentence */
 } pawl_finding;
 typedef void (*pawl_finding_fn)(void *arg, const pawl_finding *f);
@@ -906,15 +905,16 @@ typedef struct pawl_check {
      * as later commits show it, so lost_records may be too low */
     uint64_t lost_untold;
     uint64_t memory_cap; /* set by the caller: bytes of memory at most; 0: 128 MiB */
+    uint64_t runs, run_bytes, state_pairs, state_problems; /* of keyed state alone */
 } pawl_check;
 #define PAWL_CHECK_INIT \
     { \
         sizeof(pawl_check), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0 \
+            0, 0, 0, 0, 0, 0, 0, 0 \
     }
 
-/* Reads every byte of every segment and checks everything in docs/format.md. Returns 0 if the log
- * is well; a torn tail is well. Takes `memory_cap` bytes of memory at most.
+/* Reads every byte of all segments and runs and checks everything in docs/format.md, digests of
+ * tables included. 0: the log is well, as a torn tail is. Takes `memory_cap` bytes at most.
  * Errors: DAMAGED, FOREIGN, VERSION or LIMIT if it is not; NOT_A_LOG, PERMISSION, IO or MEMORY if
  * it could not be checked. */
 PAWL_API PAWL_CHECKED int pawl_verify(const char *dir, pawl_check *c, pawl_error *err);
@@ -925,13 +925,13 @@ PAWL_API PAWL_CHECKED int pawl_verify(const char *dir, pawl_check *c, pawl_error
  * Errors: as pawl_verify(), and TILING. */
 PAWL_API PAWL_CHECKED int pawl_audit(const char *dir, pawl_check *c, pawl_error *err);
 /* Mends what verify finds. Moves damaged bytes to lost-LSN.bin files beside the segments, puts LOST
- * frames in their place, and restores header copies; everything after the damage stays. Takes the
- * writer's lock. Then it reads the mended log whole, judges it as verify does, opens it as a
- * reader, and checks what the next writer would check. The findings say what was lost: records,
- * commits, positions, sequences, names; where that can't be known, they say so. Nothing was lost if
- * lost_records, lost_commits, lost_unknown and lost_names are 0. What has lost its name keeps its
- * id and is called lost-N (pawl_rename()); no id is given again. Returns 0 if the log is well and
- * can be opened now, even if something was lost, else the reason why it cannot. */
+ * frames in their place, and restores header copies; everything after the damage stays. Damaged
+ * runs of state are written anew if the log still has the frames that made them. Takes the writer's
+ * lock. Then it verifies the mended log, opens it, and checks what the next writer would. The
+ * findings say what was lost: records, commits, positions, sequences, names; where that can't be
+ * known, they say so. Nothing was lost if lost_records, lost_commits, lost_unknown, lost_names and
+ * state_problems are 0. What has lost its name is called lost-N (pawl_rename()); no id is given
+ * again. Returns 0 if the log can be opened now, even if something was lost, else why it can't. */
 PAWL_API PAWL_CHECKED int pawl_repair(const char *dir, pawl_check *c, pawl_error *err);
 
 /* A frame as pawl_dump() shows it; link and hash are fingerprints, equal for equal ones. */

@@ -45,8 +45,13 @@
  * DISK    Changes stay in the log until a run has them; segments that hold others are kept from
  *         retention. Opening a log reads the frames since the last flush; one begins when these are
  *         three quarters of 64 MiB of log, or of two segments if that is more; with a disk cap a
- *         quarter of it, with retention by bytes half of these; and when the log is full. Runs
- *         aren't counted in the disk cap.
+ *         quarter of it, with retention by bytes half of these; and when the log is full. The disk
+ *         cap counts runs twice, since a merge writes its run before the old ones go, and what is
+ *         in memory once: no segment is begun that would leave them less, and then the log is full.
+ *         (Changes in the segments that are there already may exceed it by twice their size.)
+ *         pawl_status has the bytes of runs. A flush or merge that finds the disk full leaves
+ *         nothing behind, and is tried again each second; commits that wait for a flush get
+ *         PAWL_FULL meanwhile.
  */
 #ifndef PAWL_STATE_H
 #define PAWL_STATE_H
@@ -247,7 +252,7 @@ PAWL_API PAWL_CHECKED int pawl_table_get(pawl *p, uint32_t table, uint32_t parti
                                          size_t *value_len);
 /* A scan of one partition, as it is durable when this call returns: later commits don't change what
  * the cursor sees. One thread at a time uses a cursor. While it is open it holds memory and files
- * that merges could give back otherwise. Close it before the handle.
+ * that merges could give back otherwise, and pawl_close() answers BUSY.
  * Errors: as pawl_table_get(). */
 PAWL_API PAWL_CHECKED int pawl_table_scan(pawl *p, uint32_t table, uint32_t partition,
                                           const pawl_state_range *range, pawl_state_cursor **out);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "pipeline/engine.h"
+#include "pipeline/state.h"
 
 int ended_refuse(const void *what, const char *kind) {
     if (what == NULL)
@@ -31,13 +32,14 @@ void ended_free(pawl *p) {
 int ended_all(pawl *p) {
     pthread_mutex_lock(&p->mutex);
     uint32_t txs = atomic_load(&p->open_txs), readers = p->open_readers;
-    uint32_t producers = p->open_producers;
+    uint32_t producers = p->open_producers, scans = state_open_scans(p);
     int rc = 0;
-    if ((txs | readers | producers) != 0 || p->any != NULL)
-        rc = fail(PAWL_BUSY,
-                  "the log has %u open transactions, %u readers and %u producers: commit or abort "
-                  "and close them first",
-                  txs, readers, producers);
+    if ((txs | readers | producers | scans) != 0 || p->any != NULL)
+        rc = fail(
+            PAWL_BUSY,
+            "the log has %u open transactions, %u readers, %u producers and %u scans of tables: "
+            "commit or abort and close them first",
+            txs, readers, producers, scans);
     engine_leave(p);
     return rc;
 }

@@ -2,13 +2,14 @@
  *
  * The public functions verify, audit and repair. Recovery walks over the frames; this file judges
  * their meaning: it applies them to tables of its own, and compares each checkpoint with those
- * tables.
+ * tables. inspect_state.c judges run files and what tables hold.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "pipeline/inspect.h"
+#include "pipeline/state.h"
 #include "pipeline/struct_size.h"
 
 /* Does a checkpoint match the tables that the frames before it produce? Spans are not compared:
@@ -91,6 +92,7 @@ static int judge_frame(void *ctx, const struct frame_header *h, const uint8_t *f
     }
     int applied = tables_apply(&j->tables, h, frame, after);
     judge_counts(j, h, &before);
+    j->last_lsn = h->lsn;
     if (h->kind == FRAME_CHECKPOINT)
         judge_checkpoint(j);
     int outside = j->outside != NULL ? judge_outside(j, h, frame) : 0;
@@ -123,6 +125,8 @@ static int judge_log(struct judge *j, struct seam *io, bool writable, bool audit
         judge_lost_end(j);
     if (rc == 0 && audit)
         outside_end(j->outside);
+    if (rc == 0)
+        rc = judge_state_end(j, io, &x);
     j->check->positions = j->tables.position_count;
     judge_free(j);
     return rc;
@@ -143,7 +147,8 @@ static int judge_repaired(struct seam *io, struct mem *mem, pawl_check *c,
     *c = now;
     if (rc < 0)
         return rc;
-    if (now.problems != problems)
+    /* what is wrong with state doesn't keep the log from being opened */
+    if (now.problems - now.state_problems != problems)
         return fail(PAWL_DAMAGED, "the mended log is not well: see the findings");
     return 0;
 }
@@ -163,6 +168,55 @@ static int writer_takes(pawl *p) {
     int rc = engine_may_write(&p->tables, &p->header, p->follow.apply.epoch);
     engine_leave(p);
     return rc;
+}
+
+/* ---- damaged runs of keyed state */
+
+struct told_rebuilt {
+    pawl_check *check;
+    uint64_t segment_size;
+};
+
+static void tell_rebuilt(void *arg, const struct run_ident *run, int code) {
+    const struct told_rebuilt *t = arg;
+    pawl_error e;
+    fail_copy(&e);
+    if (code >= 0)
+        t->check->repaired++;
+    verify_tell(t->check, 0, run->flush_lsn / t->segment_size, run->flush_lsn, run->length,
+                code >= 0 ? "run-rebuilt" : "run-not-rebuilt",
+                code >= 0 ? "the run %016x.run was written anew from the log%s"
+                          : "the run %016x.run can't be written anew from the log: %s; take its "
+                            "file from a savepoint",
+                run->run_id, code >= 0 ? "" : e.message);
+}
+
+static int rebuild(const char *dir, uint64_t memory_cap, pawl_check *c) {
+    pawl *p;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.no_thread = 1;
+    o.memory_cap = memory_cap;
+    TRY(pawl_open(dir, &o, &p, NULL));
+    struct told_rebuilt t = {c, p->header.segment_size};
+    int rc = state_rebuild(p, tell_rebuilt, &t);
+    pawl_error e;
+    fail_copy(&e);
+    int closed = pawl_close(p);
+    return rc < 0 ? fail_again(&e) : closed;
+}
+
+/* What is still wrong with state takes the place of what was found before. */
+static int judge_rebuilt(const char *dir, struct seam *io, struct mem *mem, pawl_check *c) {
+    TRY(rebuild(dir, mem->cap, c));
+    pawl_check now = PAWL_CHECK_INIT;
+    struct judge j = {.mem = mem, .check = &now};
+    TRY(judge_log(&j, io, false, false));
+    c->problems = c->problems - c->state_problems + now.state_problems;
+    c->state_problems = now.state_problems;
+    c->state_pairs = now.state_pairs;
+    c->runs = now.runs;
+    c->run_bytes = now.run_bytes;
+    return 0;
 }
 
 /* Opens what repair has made as a reader would, and checks what a writer would. The lock is no
@@ -224,11 +278,16 @@ static int check(const char *dir, pawl_check *c, enum call call, pawl_error *err
         fail_copy(&e);
         if (locked)
             io->ops->unlock(io);
-        io->ops->destroy(io);
         if (rc < 0)
             fail_again(&e);
         else if (locked)
             rc = opens(dir, mem.cap);
+        if (rc == 0 && locked && c->state_problems != 0)
+            rc = judge_rebuilt(dir, io, &mem, c);
+        fail_copy(&e);
+        io->ops->destroy(io);
+        if (rc < 0)
+            fail_again(&e);
     }
     if (err != NULL)
         fail_copy(err);

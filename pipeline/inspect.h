@@ -40,6 +40,7 @@ struct judge {
     bool telling;       /* one of them was passed since the last checkpoint */
     uint64_t untold;    /* commits lost since the last checkpoint, which nothing may show whole */
     uint64_t first_lsn; /* of the first frame seen */
+    uint64_t last_lsn;  /* of the newest one */
     uint64_t area_lsn, area_size; /* the lost area just passed; size 0: none */
     bool any_lost;                /* there was a LOST frame, or damage */
     uint64_t epoch;               /* of the last frame */
@@ -50,6 +51,10 @@ struct judge {
     uint32_t end_count, end_cap;
     struct lookup end_lookup;
 };
+
+/* -- inspect_state.c */
+/* After the last frame: run files, and what tables hold. */
+PAWL_CHECKED int judge_state_end(struct judge *j, struct seam *io, const struct log_extent *x);
 
 /* -- inspect_lost.c */
 /* Before the frame is applied: what it shows to be lost. Errors: MEMORY; PAWL_DAMAGED for a

@@ -125,6 +125,8 @@ void engine_progress(pawl *p) {
         work_wake_all(p);
     else
         work_durable(p);
+    if (p->read_only) /* it has no segment of its own */
+        return;
     if (p->chores_wait || wal_wants_next(&p->wal) || wal_wants_zeros(&p->wal) || notice_due(p) ||
         (p->blocked != 0 && retention_is_set(p)))
         engine_ask_chores(p);

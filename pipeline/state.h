@@ -10,6 +10,7 @@
  * state_commit.c  from a transaction's changes to STATE runs, and from STATE runs to the store
  * state_open.c    what the log says since the last flush, when it is opened; its runs
  * state_chores.c  flushes and merges
+ * state_rebuild.c damaged runs, written anew from the log
  * state_read.c    reading from outside
  */
 #ifndef PAWL_PIPELINE_STATE_H
@@ -50,16 +51,17 @@ struct state_expiry {
 
 /* Of a handle; guarded by its lock. */
 struct state_handle {
-    uint64_t size;       /* (constant) bytes in memory from which on a flush is due */
-    pawl_error error;    /* why state can't be used until the log is opened again; code 0: it can */
-    uint64_t last_lsn;   /* of the newest commit applied that changes state */
-    bool runs_stale;     /* the log names other runs than those that are open */
-    bool flushing;       /* a flush or merge of this handle is being named */
-    bool busy;           /* a thread flushes or merges */
-    bool closed;         /* the handle is being closed: no flush or merge begins any more */
-    uint64_t frozen_lsn; /* the frozen generations have changes up to this frame */
-    uint32_t last_run;   /* the highest id that this handle has made a file for */
-    uint64_t retry_ns;   /* no flush or merge before this time; 0: at once */
+    uint64_t size;     /* (constant) bytes in memory from which on a flush is due */
+    pawl_error error;  /* why state can't be used until the log is opened again; code 0: it can */
+    uint64_t last_lsn; /* of the newest commit applied that changes state */
+    bool runs_stale;   /* the log names other runs than those that are open */
+    bool flushing;     /* a flush or merge of this handle is being named */
+    bool busy;         /* a thread flushes or merges */
+    bool closed;       /* the handle is being closed: no flush or merge begins any more */
+    uint64_t frozen_bytes;     /* in memory, of the frozen generations */
+    uint64_t frozen_lsn;       /* the frozen generations have changes up to this frame */
+    uint32_t last_run;         /* the highest id that this handle has made a file for */
+    uint64_t retry_ns;         /* no flush or merge before this time; 0: at once */
     pawl_error flush_error;    /* of the last flush; code 0: it went well */
     bool beginning, following; /* of a read-only handle: state_read.c */
     /* The clock by which pairs expire: the last reading, and one from which it goes on, with the
@@ -122,6 +124,9 @@ PAWL_CHECKED int state_cursor_open(struct pawl *p, struct store_part *part,
 /* Under the lock: reads the clock by which pairs expire, in milliseconds since 1970. */
 uint64_t state_clock(struct pawl *p);
 
+/* Under the lock: scans of pawl_table_scan() that aren't closed. */
+uint32_t state_open_scans(const struct pawl *p);
+
 /* -- state_commit.c */
 /* Adds the STATE runs of the transaction's commit to the body (b->rest). */
 void state_build(struct pawl_tx *tx, struct tx_build *b);
@@ -137,6 +142,10 @@ void state_gone_hook(void *ctx, const struct state_table *table);
  * before what the newest segments say. */
 PAWL_CHECKED int state_apply_part(struct pawl *p, uint32_t table, uint32_t partition, uint64_t lsn,
                                   const uint8_t *data, uint32_t len, bool older);
+/* The same, to any store. *least_ms falls to the earliest expiry of what was put. */
+PAWL_CHECKED int state_apply_store(struct store *s, uint32_t table, uint32_t partition,
+                                   uint64_t lsn, const uint8_t *data, uint32_t len, bool older,
+                                   uint64_t *least_ms);
 /* Under the lock: a frame was applied that names a flush. */
 void state_applied(struct pawl *p, uint64_t lsn);
 /* Under the lock: this thread's last error keeps state from being used. */
@@ -145,28 +154,67 @@ void state_broken(struct pawl *p);
 /* -- state_open.c */
 PAWL_CHECKED int state_init(struct pawl *p);
 void state_free(struct pawl *p);
+/* STATE runs of COMMIT frames after one LSN and before another, in older segments too; without the
+ * lock. */
+struct scan_frame;
+struct state_walk {
+    uint64_t after, end;
+    int (*state)(void *ctx, const struct scan_frame *f, const struct run *r, const uint8_t *data);
+    int (*frame_end)(void *ctx, const struct scan_frame *f); /* NULL, or after each such frame */
+    int (*lost)(void *ctx, uint64_t lsn);                    /* a LOST frame */
+    void *ctx;
+};
+PAWL_CHECKED int state_walk_frames(struct pawl *p, const struct state_walk *w);
 /* Without the lock: the changes in frames after `flush_lsn` and before `end`. */
 PAWL_CHECKED int state_read_older(struct pawl *p, uint64_t flush_lsn, uint64_t end);
 /* After replay, which has applied the segments from `newest` on: everything else. */
 PAWL_CHECKED int state_recover(struct pawl *p, uint64_t newest);
 /* The oldest segment that recovery needs for state; UINT64_MAX: none. */
 uint64_t state_oldest(const struct pawl *p);
-/* Under the lock: the runs that the log names, newest first; at most STATE_RUNS_MAX. */
+/* The runs that the log names, newest first; at most STATE_RUNS_MAX. */
+uint32_t state_tables_idents(const struct state_tables *t, const uint8_t log_id[16],
+                             struct run_ident *out);
+/* The same of a handle, under the lock. */
 uint32_t state_idents(const struct pawl *p, struct run_ident *out);
-/* Without the lock: opens them. */
-PAWL_CHECKED int state_open_runs(struct pawl *p);
+/* Without the lock: opens them. `whole`: all of them, or it fails. */
+PAWL_CHECKED int state_open_runs(struct pawl *p, bool whole);
 
 /* -- state_read.c */
 /* Without the lock: the state can be read, all that the log says until now; its runs are open. */
 PAWL_CHECKED int state_ready(struct pawl *p);
 
+/* -- state_rebuild.c */
+/* Of a writer without a maintenance thread: writes each damaged run anew, if the log still has what
+ * it was made of. `tell` hears of each: 0, or why it stays damaged. Every byte of runs is read. */
+PAWL_CHECKED int state_rebuild(struct pawl *p,
+                               void (*tell)(void *arg, const struct run_ident *run, int code),
+                               void *arg);
+
 /* -- state_chores.c */
+/* What becomes a run: runs, newest first, or, if there are none, frozen generations. */
+struct state_job {
+    uint32_t ids[STATE_RUNS_MAX], count;
+    bool drops;           /* no older run is there: deletes go */
+    uint64_t made_ms;     /* of the oldest of the runs that have deletes; 0: none has */
+    struct store *frozen; /* whose generations; NULL: the handle's */
+};
+/* Under the lock, released inside: writes a run, under the first name that is free. Level and flush
+ * LSN are in *ident, which gets all the rest. 1: done, 0: there was nothing to write. */
+PAWL_CHECKED int state_write_named(struct pawl *p, const struct state_job *j,
+                                   struct run_ident *ident);
+/* Under the lock, released inside: commits what a flush or merge has made. */
+PAWL_CHECKED int state_commit_runs(struct pawl *p, const struct run_ident *added,
+                                   uint32_t added_count, const uint32_t *removed,
+                                   uint32_t removed_count, bool durable);
+void state_remove_file(struct pawl *p, uint32_t id);
 /* Under the lock, released inside: ends flushes and merges, before the log's closing mark. */
 void state_close(struct pawl *p);
 /* Under the lock, released inside: flushes or merges, if that is due. True if it did something. */
 bool state_chore(struct pawl *p);
 /* Under the lock: when it is to be called if nothing else happens, on the monotonic clock. */
 uint64_t state_next(struct pawl *p);
+/* Under the lock: tells the log's writer what of the disk cap runs take, and are to have free. */
+void state_take_space(struct pawl *p);
 /* Under the lock: is a flush due? */
 bool state_due(const struct pawl *p);
 /* Under the lock: must commits that change state wait until a flush is done? */

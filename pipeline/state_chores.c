@@ -34,6 +34,37 @@ static uint64_t distance_max(const pawl *p) {
     return n > p->wal.segment_size ? n : p->wal.segment_size; /* one segment is kept anyhow */
 }
 
+/* ---- space */
+
+static uint64_t runs_bytes(const pawl *p) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < p->tables.state.run_count; i++) {
+        uint64_t more = p->tables.state.runs[i].bytes; /* a forged log may say anything */
+        sum += more < UINT64_MAX / STATE_RUNS_MAX / 4 ? more : UINT64_MAX / STATE_RUNS_MAX / 4;
+    }
+    return sum;
+}
+
+/* The runs themselves; what is in memory, which becomes one; and as much as all of them, so that
+ * they can be merged before the old ones go. */
+void state_take_space(pawl *p) {
+    if (p->tables.state.any)
+        p->wal.beside =
+            2 * runs_bytes(p) + p->state.frozen_bytes + atomic_load(&p->store.active_bytes);
+}
+
+/* Is there room for what a merge of these runs writes? */
+static bool merge_fits(const pawl *p, const struct state_job *j) {
+    uint64_t inputs = 0;
+    for (uint32_t i = 0; i < p->tables.state.run_count; i++)
+        for (uint32_t k = 0; k < j->count; k++)
+            if (p->tables.state.runs[i].id == j->ids[k])
+                inputs += p->tables.state.runs[i].bytes;
+    return p->wal.disk_cap == 0 ||
+           wal_segments_on_disk(&p->wal) * p->wal.segment_size + runs_bytes(p) + inputs <=
+               p->wal.disk_cap;
+}
+
 bool state_due(const pawl *p) {
     const struct state_tables *t = &p->tables.state;
     if (!t->any)
@@ -113,29 +144,33 @@ static void pass_names(pawl *p, uint32_t tries) {
     p->state.last_run = id < UINT32_MAX ? (uint32_t)id : UINT32_MAX;
 }
 
-static void remove_file(pawl *p, uint32_t id) {
+void state_remove_file(pawl *p, uint32_t id) {
     char name[RUN_NAME_SIZE];
     run_name(name, id);
     if (p->io->ops->unlink(p->io, name) < 0)
         return; /* the next writer tries again */
 }
 
-/* Under the lock, released inside: commits what a flush or merge has made. */
-static int commit_runs(pawl *p, const struct run_ident *added, const uint32_t *removed,
-                       uint32_t removed_count, bool durable) {
+int state_commit_runs(pawl *p, const struct run_ident *added, uint32_t added_count,
+                      const uint32_t *removed, uint32_t removed_count, bool durable) {
     struct pawl_tx *tx;
     TRY(tx_new(p, &tx));
     int rc = 0;
     for (uint32_t i = 0; i < removed_count && rc == 0; i++)
         rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_RUN_REMOVED, .id = removed[i]});
-    if (rc == 0 && added->length != 0)
+    bool made = false;
+    for (uint32_t i = 0; i < added_count && rc == 0; i++) {
+        if (added[i].length == 0) /* there was nothing to write */
+            continue;
+        made = true;
         rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_RUN_ADDED,
-                                                    .id = added->run_id,
-                                                    .owner = added->level,
-                                                    .ttl_ms = added->header_hash,
-                                                    .a = added->flush_lsn,
-                                                    .b = added->length});
-    else if (rc == 0 && removed_count == 0)
+                                                    .id = added[i].run_id,
+                                                    .owner = added[i].level,
+                                                    .ttl_ms = added[i].header_hash,
+                                                    .a = added[i].flush_lsn,
+                                                    .b = added[i].length});
+    }
+    if (rc == 0 && !made && removed_count == 0)
         rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_FLUSHED, .a = added->flush_lsn});
     pawl_receipt receipt;
     assert(!p->state.closed); /* PAWL-7: nothing comes after the closing mark */
@@ -175,7 +210,7 @@ static int show_runs(pawl *p, const struct run_ident *added, const uint32_t *rem
     }
     if (!in)
         list[n++] = *added;
-    return store_runs_are(&p->store, list, n);
+    return store_runs_are(&p->store, list, n, true);
 }
 
 /* Under the lock, released inside: shows a new run, then names it. If that fails, everything is as
@@ -186,7 +221,7 @@ static int publish(pawl *p, const struct run_ident *added, const uint32_t *remov
     int rc = show_runs(p, added, removed, count);
     pthread_mutex_lock(&p->mutex);
     if (rc == 0)
-        rc = commit_runs(p, added, removed, count, durable);
+        rc = state_commit_runs(p, added, 1, removed, count, durable);
     if (rc == 0)
         return 0;
     pawl_error e;
@@ -197,30 +232,24 @@ static int publish(pawl *p, const struct run_ident *added, const uint32_t *remov
     if (!named)
         (void)show_runs(p, NULL, NULL, 0);
     if (!named && added->length != 0)
-        remove_file(p, added->run_id);
+        state_remove_file(p, added->run_id);
     pthread_mutex_lock(&p->mutex);
     return fail_again(&e);
 }
 
 /* ---- flush and merge */
 
-/* What becomes a run: runs, newest first, or, if there are none, the frozen generations. */
-struct job {
-    uint32_t ids[STATE_RUNS_MAX], count;
-    bool drops;       /* no older run is there: deletes go */
-    uint64_t made_ms; /* of the oldest of the runs that have deletes; 0: none has */
-};
-
 /* Under the lock, released inside: writes the run, whose length and hash are set. 1: done, 0: there
  * was nothing to write. */
-static int write_run(pawl *p, const struct job *j, struct run_ident *ident) {
+static int write_run(pawl *p, const struct state_job *j, struct run_ident *ident) {
     struct run_summary sum = {0};
     struct kept kept;
     TRY(kept_make(p, &kept));
     p->state.last_run = ident->run_id;
     engine_leave(p);
     int rc = j->count == 0
-                 ? store_flush(&p->store, ident, j->drops, is_kept, &kept, &sum)
+                 ? store_flush(j->frozen != NULL ? j->frozen : &p->store, ident, j->drops, is_kept,
+                               &kept, &sum)
                  : store_merge(&p->store, j->ids, j->count, ident, j->drops, is_kept, &kept, &sum);
     mem_free(kept.mem, kept.ids, kept.count * sizeof *kept.ids);
     ident->length = sum.length;
@@ -231,8 +260,7 @@ static int write_run(pawl *p, const struct job *j, struct run_ident *ident) {
     return rc;
 }
 
-/* The same, under the first name that is free. Level and flush LSN are in *ident. */
-static int write_named(pawl *p, const struct job *j, struct run_ident *ident) {
+int state_write_named(pawl *p, const struct state_job *j, struct run_ident *ident) {
     int rc = PAWL_EXISTS;
     for (uint32_t tries = 0; rc == PAWL_EXISTS && tries < NAME_TRIES; tries++) {
         pass_names(p, tries);
@@ -247,15 +275,18 @@ static int flush(pawl *p) {
         /* the last frame that can hold a change of what is frozen here */
         p->state.frozen_lsn =
             p->wal.last.lsn > p->state.last_lsn ? p->wal.last.lsn : p->state.last_lsn;
+        p->state.frozen_bytes = atomic_load(&p->store.active_bytes);
         store_freeze(&p->store);
         p->state.expiry.deletes_ms = 0;
     }
-    struct job j = {.count = 0, .drops = p->tables.state.run_count == 0};
+    struct state_job j = {.count = 0, .drops = p->tables.state.run_count == 0};
     struct run_ident ident = {.level = 0, .flush_lsn = p->state.frozen_lsn};
-    int rc = write_named(p, &j, &ident);
+    int rc = state_write_named(p, &j, &ident);
     TRY(rc);
     TRY(publish(p, &ident, NULL, 0, false));
     store_flushed(&p->store);
+    p->state.frozen_bytes = 0;
+    state_take_space(p);
     return rc;
 }
 
@@ -279,6 +310,8 @@ static void each_waste(pawl *p, void (*fn)(void *ctx, struct store_run *r, uint6
     struct store_live *live = p->tables.state.expiring != 0 ? store_live_take(&p->store) : NULL;
     for (uint32_t i = 0; live != NULL && i < live->count; i++) {
         struct run_summary sum;
+        if (live->runs[i]->file == NULL || atomic_load(&live->runs[i]->damaged))
+            break; /* it isn't merged, nor is what is older */
         run_summarise(live->runs[i]->file, &sum);
         if (live->runs[i]->made_ms == 0)
             live->runs[i]->made_ms = p->state.read_ms;
@@ -334,15 +367,20 @@ uint64_t state_next(pawl *p) {
     if (first == UINT64_MAX)
         return at;
     uint64_t due = first + within;
-    return least(at, engine_now(p) + (due > now ? due - now : 0) * STATE_NS_PER_MS);
+    due = engine_now(p) + (due > now ? due - now : 0) * STATE_NS_PER_MS;
+    return least(at, due > p->state.retry_ns ? due : p->state.retry_ns);
 }
 
 /* Under the lock: should runs be merged now? Then *j says which, and *ident the level and flush LSN
  * of what they become. */
-static bool choose(pawl *p, struct job *j, struct run_ident *ident) {
+static bool choose(pawl *p, struct state_job *j, struct run_ident *ident) {
     struct run_ident idents[STATE_RUNS_MAX];
     struct policy_run runs[STATE_RUNS_MAX];
     uint32_t n = state_idents(p, idents);
+    /* What is older than a run that can't be read can't be merged with what is newer. */
+    uint32_t all = n;
+    for (n = 0; n < all && !store_run_damaged(&p->store, idents[n].run_id);)
+        n++;
     for (uint32_t i = 0; i < n; i++)
         runs[i] = (struct policy_run){.level = idents[i].level, .bytes = idents[i].length};
     struct policy_limits limits = {.live_bytes = live_bytes(&p->tables.state),
@@ -354,10 +392,10 @@ static bool choose(pawl *p, struct job *j, struct run_ident *ident) {
         limits.drop_within_ms = state_purge_ms(p);
     }
     struct policy_merge m = policy_decide(runs, n, &limits);
-    if (m.why == POLICY_NOTHING)
+    if (n == 0 || m.why == POLICY_NOTHING)
         return false;
     j->count = m.count;
-    j->drops = m.drops;
+    j->drops = m.drops && n == all;
     for (uint32_t i = 0; i < m.count; i++) {
         const struct policy_run *r = &runs[m.first + i];
         j->ids[i] = idents[m.first + i].run_id;
@@ -369,14 +407,14 @@ static bool choose(pawl *p, struct job *j, struct run_ident *ident) {
     return true;
 }
 
-static int merge(pawl *p, const struct job *j, struct run_ident *ident) {
-    TRY(write_named(p, j, ident));
+static int merge(pawl *p, const struct state_job *j, struct run_ident *ident) {
+    TRY(state_write_named(p, j, ident));
     TRY(publish(p, ident, j->ids, j->count, true));
     each_waste(p, set_made, &(struct made){ident->run_id, j->made_ms});
     assert(p->wal.failed == 0); /* PAWL-8: the merge is durable before its inputs go */
     engine_leave(p);
     for (uint32_t i = 0; i < j->count; i++)
-        remove_file(p, j->ids[i]);
+        state_remove_file(p, j->ids[i]);
     pthread_mutex_lock(&p->mutex);
     return 1;
 }
@@ -403,9 +441,13 @@ bool state_chore(pawl *p) {
     bool due = state_due(p), late = p->state.retry_ns != 0 && engine_now(p) < p->state.retry_ns;
     if (late && (!due || p->state.flush_error.code != 0)) /* a failed merge delays no flush */
         return false;
-    struct job j = {.count = 0};
+    struct state_job j = {.count = 0};
     struct run_ident ident = {0};
-    if (!due && (p->tables.state.run_count == 0 || !choose(p, &j, &ident)))
+    state_take_space(p);
+    bool wanted = !due && p->tables.state.run_count != 0 && choose(p, &j, &ident);
+    if (wanted && !merge_fits(p, &j))
+        p->state.retry_ns = engine_now(p) + RETRY_NS;
+    if (!due && (!wanted || !merge_fits(p, &j)))
         return state_expire_chore(p);
     p->state.busy = true;
     p->state.retry_ns = 0;

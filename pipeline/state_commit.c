@@ -65,6 +65,7 @@ int state_check(struct pawl_tx *tx) {
     int rc = state_must_wait(p) ? wait_for_flush(p) : 0;
     if (rc != 0)
         return rc;
+    state_take_space(p);
     if (state_due(p) && !p->state.busy)
         engine_ask_chores(p);
     for (uint32_t i = 0; i < tx->state_count; i++) {
@@ -100,21 +101,20 @@ void state_broken(pawl *p) {
         fail_copy(&p->state.error);
 }
 
-int state_apply_part(pawl *p, uint32_t table, uint32_t partition, uint64_t lsn, const uint8_t *data,
-                     uint32_t len, bool older) {
-    struct store_part *part = store_part(&p->store, table, partition);
+int state_apply_store(struct store *s, uint32_t table, uint32_t partition, uint64_t lsn,
+                      const uint8_t *data, uint32_t len, bool older, uint64_t *least_ms) {
+    struct store_part *part = store_part(s, table, partition);
     if (part == NULL)
         return fail(PAWL_MEMORY, "no memory for the state of a partition");
     struct state_sum sum;
     struct state_change c;
     uint32_t at = 0;
-    uint64_t least = UINT64_MAX;
     int rc = 0;
     bool well = state_sum_decode(data, len, &at, &sum);
     while (well && rc == 0 && at < len) {
         well = state_change_decode(data, len, &at, &c);
         if (well)
-            rc = store_apply(&p->store, part,
+            rc = store_apply(s, part,
                              &(struct state_pair){
                                  .key = c.key,
                                  .key_len = c.key_len,
@@ -123,18 +123,25 @@ int state_apply_part(pawl *p, uint32_t table, uint32_t partition, uint64_t lsn, 
                                  .expiry_ms = c.expiry_ms,
                                  .op = (c.flags & STATE_DELETED) != 0 ? STATE_DELETE : STATE_PUT},
                              lsn, older);
-        if (well && c.expiry_ms != 0 && c.expiry_ms < least)
-            least = c.expiry_ms;
+        if (well && c.expiry_ms != 0 && c.expiry_ms < *least_ms)
+            *least_ms = c.expiry_ms;
     }
-    if (least != UINT64_MAX && !p->read_only) {
-        store_part_expires(part, least);
-        state_expire_put(p, least);
-    }
-    store_part_release(&p->store, part);
+    if (*least_ms != UINT64_MAX)
+        store_part_expires(part, *least_ms);
+    store_part_release(s, part);
     return well ? rc
                 : fail_at(PAWL_DAMAGED, 0, "", "", lsn,
                           "the changes of state in the commit at LSN %llu are not well formed",
                           (unsigned long long)lsn);
+}
+
+int state_apply_part(pawl *p, uint32_t table, uint32_t partition, uint64_t lsn, const uint8_t *data,
+                     uint32_t len, bool older) {
+    uint64_t least = UINT64_MAX;
+    int rc = state_apply_store(&p->store, table, partition, lsn, data, len, older, &least);
+    if (least != UINT64_MAX && !p->read_only)
+        state_expire_put(p, least);
+    return rc;
 }
 
 int state_apply_hook(void *ctx, const struct state_table *table, uint32_t partition, uint64_t lsn,

@@ -304,6 +304,8 @@ int state_expire_begin(pawl *p) {
     uint64_t least = UINT64_MAX;
     for (uint32_t i = 0; live != NULL && i < live->count; i++) {
         struct run_summary sum;
+        if (live->runs[i]->file == NULL) /* nobody can read what is in it */
+            continue;
         run_summarise(live->runs[i]->file, &sum);
         if (sum.expiry_min_ms != 0 && sum.expiry_min_ms < least)
             least = sum.expiry_min_ms;

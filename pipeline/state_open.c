@@ -7,7 +7,8 @@
  * matter.
  *
  * A run that is missing or damaged doesn't keep a log from being opened: its streams are whole.
- * State can't be read or changed then, and each call says why (p->state.error).
+ * Whatever has to be looked for in that run can't be read or changed then, and each call says why;
+ * the rest can. What the frames don't say any more concerns all state (p->state.error).
  */
 #include <assert.h>
 #include <errno.h>
@@ -41,29 +42,24 @@ uint64_t state_oldest(const pawl *p) {
 
 /* ---- frames of older segments */
 
-static int apply_frame(pawl *p, const struct scan_frame *f) {
-    for (uint32_t i = 0; i < f->header.runs; i++) {
-        struct run r;
-        const uint8_t *data;
-        frame_run(f->data, &f->header, i, &r, &data);
-        if (r.type != RUN_STATE)
-            continue;
-        pthread_mutex_lock(&p->mutex);
-        const struct state_table *t = tables_table(&p->tables, r.stream);
-        int rc = t == NULL || r.partition >= t->partitions /* deleted since */
-                     ? 0
-                     : state_apply_part(p, r.stream, r.partition, f->header.lsn, data, r.len, true);
-        if (f->header.lsn > p->state.last_lsn)
-            p->state.last_lsn = f->header.lsn;
-        pthread_mutex_unlock(&p->mutex);
-        TRY(rc);
-    }
-    return 0;
+static int apply_state(void *ctx, const struct scan_frame *f, const struct run *r,
+                       const uint8_t *data) {
+    pawl *p = ctx;
+    pthread_mutex_lock(&p->mutex);
+    const struct state_table *t = tables_table(&p->tables, r->stream);
+    int rc = t == NULL || r->partition >= t->partitions /* deleted since */
+                 ? 0
+                 : state_apply_part(p, r->stream, r->partition, f->header.lsn, data, r->len, true);
+    if (f->header.lsn > p->state.last_lsn)
+        p->state.last_lsn = f->header.lsn;
+    pthread_mutex_unlock(&p->mutex);
+    return rc;
 }
 
 /* Repair took frames out which may have held changes that are in no run: what the tables hold isn't
  * known (docs/format.md, section 9). */
-static void mark_lost(pawl *p, uint64_t lsn) {
+static int mark_lost(void *ctx, uint64_t lsn) {
+    pawl *p = ctx;
     pthread_mutex_lock(&p->mutex);
     p->tables.state.doubted = true;
     for (uint32_t i = 0; i < p->tables.state.count; i++) {
@@ -73,29 +69,39 @@ static void mark_lost(pawl *p, uint64_t lsn) {
                 t->parts[k].lost_lsn = lsn + 1;
     }
     pthread_mutex_unlock(&p->mutex);
+    return 0;
 }
 
-/* The commits of one segment after `flush_lsn`, and before `end`. */
-static int read_segment(pawl *p, uint64_t index, uint64_t flush_lsn, uint64_t end) {
+static int walk_frame(const struct state_walk *w, const struct scan_frame *f) {
+    if (f->header.lsn <= w->after)
+        return 0;
+    if (f->header.kind == FRAME_LOST)
+        return w->lost(w->ctx, f->header.lsn);
+    for (uint32_t i = 0; f->header.kind == FRAME_COMMIT && i < f->header.runs; i++) {
+        struct run r;
+        const uint8_t *data;
+        frame_run(f->data, &f->header, i, &r, &data);
+        if (r.type == RUN_STATE)
+            TRY(w->state(w->ctx, f, &r, data));
+    }
+    return w->frame_end != NULL ? w->frame_end(w->ctx, f) : 0;
+}
+
+static int walk_segment(pawl *p, uint64_t index, const struct state_walk *w) {
     struct segment_header h;
     struct scan s;
     struct scan_frame f;
     int file = segment_open(p->io, &p->mem, index, &p->header, false, &h);
     if (file < 0)
         return file;
-    bool last = end < (index + 1) * h.segment_size;
+    bool last = w->end < (index + 1) * h.segment_size;
     scan_begin(&s, p->io, &p->mem, file, &h, last);
     if (!last)
         scan_whole(&s);
     int rc;
-    while ((rc = scan_next(&s, &f)) == 1 && f.header.lsn < end) {
-        if (f.header.kind == FRAME_LOST && f.header.lsn > flush_lsn)
-            mark_lost(p, f.header.lsn);
-        if (f.header.kind == FRAME_COMMIT && f.header.lsn > flush_lsn)
-            rc = apply_frame(p, &f);
-        if (rc < 0)
+    while ((rc = scan_next(&s, &f)) == 1 && f.header.lsn < w->end)
+        if ((rc = walk_frame(w, &f)) < 0)
             break;
-    }
     if (rc == 0 && !last && !scan_sealed(&s))
         rc =
             fail_at(PAWL_DAMAGED, 0, "", "", s.at,
@@ -107,25 +113,31 @@ static int read_segment(pawl *p, uint64_t index, uint64_t flush_lsn, uint64_t en
     return rc < 0 ? rc : 0;
 }
 
-int state_read_older(pawl *p, uint64_t flush_lsn, uint64_t end) {
-    uint64_t size = p->header.segment_size, first = flush_lsn / size;
-    if (first < p->wal.first_segment) {
-        if (flush_lsn != 0)
-            return fail_at(PAWL_DAMAGED, 0, "", "", flush_lsn,
-                           "the segments from LSN %llu on hold changes of state since the last "
-                           "flush, and are gone",
-                           (unsigned long long)flush_lsn);
-        first = p->wal.first_segment; /* never flushed: no table is older than what is kept */
-    }
-    for (uint64_t n = first; n * size < end; n++)
-        TRY(read_segment(p, n, flush_lsn, end));
+int state_walk_frames(pawl *p, const struct state_walk *w) {
+    uint64_t size = p->header.segment_size, first = w->after / size;
+    if (first < p->wal.first_segment)
+        first = p->wal.first_segment;
+    for (uint64_t n = first; n * size < w->end; n++)
+        TRY(walk_segment(p, n, w));
     return 0;
+}
+
+int state_read_older(pawl *p, uint64_t flush_lsn, uint64_t end) {
+    /* never flushed: no table is older than what is kept */
+    if (flush_lsn != 0 && flush_lsn / p->header.segment_size < p->wal.first_segment)
+        return fail_at(PAWL_DAMAGED, 0, "", "", flush_lsn,
+                       "the segments from LSN %llu on hold changes of state since the last flush, "
+                       "and are gone",
+                       (unsigned long long)flush_lsn);
+    struct state_walk w = {
+        .after = flush_lsn, .end = end, .state = apply_state, .lost = mark_lost, .ctx = p};
+    return state_walk_frames(p, &w);
 }
 
 /* ---- runs */
 
-uint32_t state_idents(const pawl *p, struct run_ident *out) {
-    const struct state_tables *t = &p->tables.state;
+uint32_t state_tables_idents(const struct state_tables *t, const uint8_t log_id[16],
+                             struct run_ident *out) {
     for (uint32_t i = 0; i < t->run_count; i++) {
         const struct run_row *r = &t->runs[i];
         struct run_ident e = {.run_id = r->id,
@@ -133,7 +145,7 @@ uint32_t state_idents(const pawl *p, struct run_ident *out) {
                               .flush_lsn = r->flush_lsn,
                               .length = r->bytes,
                               .header_hash = r->header_hash};
-        memcpy(e.log_id, p->header.log_id, sizeof e.log_id);
+        memcpy(e.log_id, log_id, sizeof e.log_id);
         uint32_t k = i; /* newest first: of two runs, the one that was flushed later */
         for (; k > 0 && out[k - 1].flush_lsn < e.flush_lsn; k--)
             out[k] = out[k - 1];
@@ -142,13 +154,23 @@ uint32_t state_idents(const pawl *p, struct run_ident *out) {
     return t->run_count;
 }
 
-int state_open_runs(pawl *p) {
+uint32_t state_idents(const pawl *p, struct run_ident *out) {
+    return state_tables_idents(&p->tables.state, p->header.log_id, out);
+}
+
+int state_open_runs(pawl *p, bool whole) {
     struct run_ident idents[STATE_RUNS_MAX];
     pthread_mutex_lock(&p->mutex);
     uint32_t n = state_idents(p, idents);
     p->state.runs_stale = false;
     pthread_mutex_unlock(&p->mutex);
-    return store_runs_are(&p->store, idents, n);
+    int rc = store_runs_are(&p->store, idents, n, whole);
+    if (rc < 0) { /* those of before don't have what is said now */
+        pthread_mutex_lock(&p->mutex);
+        p->state.runs_stale = true;
+        pthread_mutex_unlock(&p->mutex);
+    }
+    return rc;
 }
 
 /* ---- files that no commit names */
@@ -201,7 +223,7 @@ int state_recover(pawl *p, uint64_t newest) {
         (void)state_clock(p); /* it goes on from here */
     int rc = state_read_older(p, p->tables.state.flush_lsn, newest * p->header.segment_size);
     if (rc == 0)
-        rc = state_open_runs(p);
+        rc = state_open_runs(p, false);
     if (rc == 0 && p->tables.state.expiring != 0)
         rc = state_expire_begin(p);
     if (rc == PAWL_MEMORY) /* with more of it the log can be opened */

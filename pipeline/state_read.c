@@ -59,14 +59,11 @@ static int fresh_runs(pawl *p) {
         TRY(rc);
         if (!stale)
             return 0;
-        rc = state_open_runs(p);
-        if (rc != PAWL_NOT_FOUND)
+        rc = state_open_runs(p, true);
+        if (rc >= 0 || rc == PAWL_MEMORY)
             return rc;
-        if (round == 10)
-            return fail(PAWL_DAMAGED, "a run of keyed state that the log names is not there");
-        pthread_mutex_lock(&p->mutex);
-        p->state.runs_stale = true;
-        engine_leave(p);
+        if (rc != PAWL_NOT_FOUND || round == 10)
+            return state_open_runs(p, false);
     }
 }
 

@@ -394,6 +394,13 @@ static int take_snapshot(pawl_state_cursor *c, struct store_part *part, struct s
     return rc;
 }
 
+uint32_t state_open_scans(const pawl *p) {
+    uint32_t n = 0;
+    for (const struct snapshot *s = p->store.snapshots.oldest; s != NULL; s = s->newer)
+        n++;
+    return n;
+}
+
 static void free_cursor(pawl_state_cursor *c) {
     pawl *p = c->p;
     if (c->snapped) {

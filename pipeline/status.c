@@ -70,6 +70,9 @@ static void fill(pawl *p, pawl_status *out) {
     out->first_lsn = out->first_segment * out->segment_size;
     out->memory_used = atomic_load(&p->mem.used);
     out->memory_cap = p->mem.cap;
+    out->runs = p->tables.state.run_count;
+    for (uint32_t i = 0; i < p->tables.state.run_count; i++)
+        out->run_bytes += p->tables.state.runs[i].bytes;
     out->recovered_bytes = p->recovered_bytes;
     out->cut_bytes = p->cut_bytes;
     out->recovery_ns = p->recovery_ns;

@@ -230,7 +230,7 @@ static int check_segment(struct verify *v, const struct log_extent *x, uint64_t 
 static int check_segments(struct verify *v, const struct log_extent *x, uint64_t total) {
     struct scan s = {.file = -1};
     int rc = 0;
-    for (uint64_t n = x->first; n <= x->last && rc >= 0; n++)
+    for (uint64_t n = x->first > v->from ? x->first : v->from; n <= x->last && rc >= 0; n++)
         rc = check_segment(v, x, n, &s, total);
     if (s.file >= 0) {
         scan_end(&s);

@@ -28,6 +28,7 @@ struct verify {
     int (*header)(void *ctx, int file, const struct segment_header *h, int bad_copy);
     bool writable;
     void *ctx;
+    uint64_t from;           /* the segment to begin with, if older ones are kept */
     struct verify_next next; /* the segment that follows, opened while this one is read */
     uint64_t segment_size;   /* set by verify_log() */
     bool told_unknown;       /* that this version must not write to the log */

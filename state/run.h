@@ -173,6 +173,10 @@ struct run_damage {
     const uint8_t *after, *upto; /* store keys */
     uint32_t after_len, upto_len;
 };
+/* A store key as a message shows it: table/partition, and some of its bytes. `none`: what a key of
+ * length 0 is called. */
+#define RUN_KEY_TEXT 80u
+void run_show_key(char out[RUN_KEY_TEXT], const uint8_t *key, uint32_t len, const char *none);
 /* Reads and checks every byte of the file: hashes, order, what the index and the filters say of the
  * data, the sums in the header. Calls `fn` (NULL is allowed) for each damaged place and goes on
  * after it. Returns 0 (whole), DAMAGED (fn was called at least once), MEMORY; a negative result of

@@ -290,16 +290,15 @@ int run_load_quietly(struct run_file *r, const struct run_source *from, struct r
     return 0;
 }
 
-/* A key as a message shows it: its table, partition, and some of its bytes. */
-static void show_key(char *out, size_t size, const uint8_t *key, uint32_t len) {
+void run_show_key(char out[RUN_KEY_TEXT], const uint8_t *key, uint32_t len, const char *none) {
     char shown[40] = "";
     if (len == 0) {
-        snprintf(out, size, "the end");
+        snprintf(out, RUN_KEY_TEXT, "%s", none);
         return;
     }
     if (len < STORE_PREFIX_SIZE) { /* a separator may be short */
         pawl_show(key, len, NULL, shown, sizeof shown);
-        snprintf(out, size, "%s", shown);
+        snprintf(out, RUN_KEY_TEXT, "%s", shown);
         return;
     }
     uint32_t table =
@@ -307,27 +306,25 @@ static void show_key(char *out, size_t size, const uint8_t *key, uint32_t len) {
     uint32_t part =
         (uint32_t)key[4] << 24 | (uint32_t)key[5] << 16 | (uint32_t)key[6] << 8 | key[7];
     pawl_show(key + STORE_PREFIX_SIZE, len - STORE_PREFIX_SIZE, NULL, shown, sizeof shown);
-    snprintf(out, size, "%u/%u %s", table, part, shown);
+    snprintf(out, RUN_KEY_TEXT, "%u/%u %s", table, part, shown);
 }
 
 static int load_failed(const struct run_file *r, int code, const char *wrong,
                        struct run_place place, enum run_block_kind kind, uint32_t level,
                        const struct run_path *path) {
     struct run_bounds b;
-    char after[80], upto[80];
+    char after[RUN_KEY_TEXT], upto[RUN_KEY_TEXT];
     pawl_error e = {.code = code};
     if (code == PAWL_IO)
         fail_copy(&e);
     run_bounds(path, parent_level(kind, level), r->h.height, &b);
-    show_key(after, sizeof after, b.after, b.after_len);
-    show_key(upto, sizeof upto, b.upto, b.upto_len);
+    run_show_key(after, b.after, b.after_len, "the first one");
+    run_show_key(upto, b.upto, b.upto_len, "the last one");
     return fail_at(code, e.sys_errno, "read", r->name, NO_LSN,
                    "the run %s, %llu bytes at offset %llu: %s; it has keys (table/partition key) "
                    "between %s and %s; verify the log and take the file from a savepoint",
                    r->name, (unsigned long long)place.units * RUN_UNIT,
-                   (unsigned long long)place.unit * RUN_UNIT, wrong,
-                   b.after_len == 0 ? "the first one" : after,
-                   b.upto_len == 0 ? "the last one" : upto);
+                   (unsigned long long)place.unit * RUN_UNIT, wrong, after, upto);
 }
 
 int run_load(struct run_file *r, const struct run_source *from, struct run_place place,

@@ -206,6 +206,10 @@ static int in_runs(struct store *s, const struct store_part *part, const void *k
     for (uint32_t i = 0; i < live->count && rc == 0; i++) {
         struct run_pin pin = {NULL};
         struct state_pair pair;
+        if (live->runs[i]->file == NULL) {
+            rc = fail_again(&live->runs[i]->error);
+            continue;
+        }
         /* the oldest run has most of the keys that come this far */
         rc = i + 1 == live->count && i != 0
                  ? run_get_likely(live->runs[i]->file, whole, STORE_PREFIX_SIZE + key_len, &pin,

@@ -31,6 +31,7 @@
 #include "state/merge.h"
 #include "state/run.h"
 #include "wal/bytes.h"
+#include "wal/error.h"
 #include "wal/mem.h"
 
 struct store_gen {
@@ -62,7 +63,9 @@ struct store_live {
 struct store_run {
     _Atomic uint32_t refs;
     struct run_ident ident;
-    struct run_file *file;
+    struct run_file *file; /* NULL: it can't be read, and `error` says why */
+    pawl_error error;
+    _Atomic bool damaged; /* a merge has met damage in it */
     /* when its tombstones were flushed, by the owner's clock, or when it was opened; 0: not told
      * yet. Under the owner's lock. */
     uint64_t made_ms;
@@ -122,6 +125,7 @@ struct store_range {
     const uint8_t *from, *to; /* NULL: open */
     uint32_t from_len, to_len;
     bool reverse;
+    bool ahead;      /* most of it will be read, forward: RUN_CURSOR_SEQUENTIAL */
     uint64_t at_lsn; /* UINT64_MAX: the newest */
     uint64_t now_ms; /* pairs that have expired by then are passed over; 0: none is */
 };
@@ -163,8 +167,14 @@ PAWL_CHECKED int store_merge(struct store *s, const uint32_t *ids, uint32_t coun
 /* ---- the live runs (store_runs.c) */
 
 /* These are the live runs now, newest first. Opens those that aren't open yet: without the owner's
- * lock, if any of them may not be. Those that go stay open for cursors that use them. */
-PAWL_CHECKED int store_runs_are(struct store *s, const struct run_ident *idents, uint32_t count);
+ * lock, if any of them may not be. Those that go stay open for cursors that use them. `whole`: an
+ * error of opening one is returned, and nothing has changed. Else a run that is missing or damaged
+ * is in the list all the same, and whoever comes as far as this run gets the error: what newer runs
+ * and memory tables say is read as before, and what it hides is never taken for the truth. */
+PAWL_CHECKED int store_runs_are(struct store *s, const struct run_ident *idents, uint32_t count,
+                                bool whole);
+/* Can the run with this id not be read, as far as is known? */
+bool store_run_damaged(struct store *s, uint32_t id);
 /* The live runs, for as long as the caller uses them. */
 struct store_live *store_live_take(struct store *s);
 void store_live_release(struct store *s, struct store_live *live);

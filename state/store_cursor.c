@@ -151,8 +151,11 @@ static int begin(struct store_cursor *c) {
         c->run_count = runs;
     }
     for (uint32_t i = 0; i < runs; i++, n++) {
+        if (c->live->runs[i]->file == NULL)
+            return fail_again(&c->live->runs[i]->error);
         if (c->runs[i] == NULL)
-            TRY(run_cursor_open(c->live->runs[i]->file, 0, &c->runs[i]));
+            TRY(run_cursor_open(c->live->runs[i]->file, c->range.ahead ? RUN_CURSOR_SEQUENTIAL : 0,
+                                &c->runs[i]));
         sources[n] = (struct merge_source){&merge_run_ops, c->runs[i], false};
     }
     struct merge_options o = {.prefix = c->prefix,

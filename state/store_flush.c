@@ -215,6 +215,16 @@ static int merge_all(struct merge *m, struct output *o, store_keep_fn keep, void
     return rc;
 }
 
+/* The thread's last error is that of reading a run: it isn't merged again. */
+static void note_damage(struct store_live *live) {
+    pawl_error e;
+    uint32_t id;
+    fail_copy(&e);
+    for (uint32_t i = 0; run_parse_name(e.file, &id) && i < live->count; i++)
+        if (live->runs[i]->ident.run_id == id)
+            atomic_store(&live->runs[i]->damaged, true);
+}
+
 int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const struct run_ident *ident,
                 bool drop_deletes, store_keep_fn keep, void *ctx, struct run_summary *out) {
     struct output o = {.store = s, .ident = ident, .drop_deletes = drop_deletes};
@@ -230,6 +240,10 @@ int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const stru
     for (uint32_t i = 0; live != NULL && i < live->count && rc == 0 && n < count; i++) {
         if (live->runs[i]->ident.run_id != ids[n])
             continue;
+        if (live->runs[i]->file == NULL) {
+            rc = fail_again(&live->runs[i]->error);
+            break;
+        }
         rc = run_cursor_open(live->runs[i]->file, flags, &inputs[n]);
         sources[n] = (struct merge_source){&merge_run_ops, inputs[n], false};
         n++;
@@ -239,6 +253,8 @@ int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const stru
         rc = merge_open(s->mem, sources, n, &options, &m);
     if (rc == 0)
         rc = merge_all(m, &o, keep, ctx);
+    if (rc == PAWL_DAMAGED || rc == PAWL_IO)
+        note_damage(live);
     merge_close(m);
     for (uint32_t i = 0; i < n; i++)
         run_cursor_close(inputs[i]);

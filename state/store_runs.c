@@ -43,7 +43,8 @@ static struct store_run *find_open(const struct store_live *live, uint32_t id) {
     return NULL;
 }
 
-static int run_make(struct store *s, const struct run_ident *ident, struct store_run **out) {
+static int run_make(struct store *s, const struct run_ident *ident, bool whole,
+                    struct store_run **out) {
     if (atomic_load(&s->cache) == NULL) {
         struct run_cache *cache;
         TRY(run_cache_create(s->mem, s->cache_bytes, &cache));
@@ -55,15 +56,19 @@ static int run_make(struct store *s, const struct run_ident *ident, struct store
     atomic_init(&r->refs, 1);
     r->ident = *ident;
     int rc = run_open(s->io, s->mem, s->cache, ident, &r->file);
-    if (rc < 0) {
+    if (rc < 0 && (whole || rc == PAWL_MEMORY)) { /* with more of it the run can be read */
         mem_free(s->mem, r, sizeof *r);
         return rc;
+    }
+    if (rc < 0) {
+        r->file = NULL;
+        fail_copy(&r->error);
     }
     *out = r;
     return 0;
 }
 
-int store_runs_are(struct store *s, const struct run_ident *idents, uint32_t count) {
+int store_runs_are(struct store *s, const struct run_ident *idents, uint32_t count, bool whole) {
     struct store_live *fresh = NULL;
     if (count != 0) {
         fresh = mem_alloc(s->mem, live_size(count));
@@ -78,7 +83,7 @@ int store_runs_are(struct store *s, const struct run_ident *idents, uint32_t cou
         if (r != NULL)
             atomic_fetch_add_explicit(&r->refs, 1, memory_order_relaxed);
         else
-            rc = run_make(s, &idents[i], &r);
+            rc = run_make(s, &idents[i], whole, &r);
         if (rc == 0)
             fresh->runs[fresh->count++] = r;
     }
@@ -93,4 +98,12 @@ int store_runs_are(struct store *s, const struct run_ident *idents, uint32_t cou
     pthread_mutex_unlock(&s->mutex);
     store_live_release(s, old);
     return 0;
+}
+
+bool store_run_damaged(struct store *s, uint32_t id) {
+    struct store_live *live = store_live_take(s);
+    const struct store_run *r = find_open(live, id);
+    bool damaged = r != NULL && (r->file == NULL || atomic_load(&r->damaged));
+    store_live_release(s, live);
+    return damaged;
 }

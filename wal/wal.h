@@ -161,7 +161,8 @@ struct wal {
     uint32_t turns;                          /* number of them that are left */
     uint32_t turns_due;                      /* segments to come that get another key each */
     uint64_t segment_size;
-    uint64_t disk_cap;        /* in force */
+    uint64_t disk_cap; /* in force */
+    uint64_t beside;   /* bytes of it that files beside the segments take, or are to have free */
     uint64_t disk_cap_said;   /* by the log so far, and by the headers of segments to come */
     uint64_t time_least;      /* the time of a CHECKPOINT isn't before it */
     struct features features; /* of the log, for each new segment's header */

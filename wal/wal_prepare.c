@@ -29,10 +29,17 @@ static bool wal_has_lsns(const struct wal *w, uint64_t more) {
     return w->segment + more < LSN_MAX / w->segment_size;
 }
 
+/* Does the disk cap leave room for `more` segments besides those that are there? */
+static bool fits(const struct wal *w, uint64_t more) {
+    return w->disk_cap == 0 ||
+           (w->beside <= w->disk_cap &&
+            (wal_segments_on_disk(w) + more) * w->segment_size <= w->disk_cap - w->beside);
+}
+
 bool wal_wants_next(struct wal *w) {
     if (w->next != NEXT_NONE || w->failed != 0 || !wal_has_lsns(w, 1))
         return false;
-    return w->disk_cap == 0 || (wal_segments_on_disk(w) + 1) * w->segment_size <= w->disk_cap;
+    return fits(w, 1);
 }
 
 /* Never written, so it costs no memory, and preparing can't fail for lack of it. */
@@ -186,7 +193,8 @@ void wal_zeros_done(struct wal *w, const struct wal_part *part, int rc) {
  * old segment whole. */
 
 uint64_t wal_recycle_begin(struct wal *w) {
-    if (w->failed != 0 || w->next == NEXT_MAKING || w->spare_file >= 0 || !wal_has_lsns(w, 2))
+    if (w->failed != 0 || w->next == NEXT_MAKING || w->spare_file >= 0 || !wal_has_lsns(w, 2) ||
+        !fits(w, 0))
         return 0;
     assert(!w->recycling); /* one thread at a time drops segments */
     w->recycling = true;

@@ -21,6 +21,19 @@ wrong = []
 def run(*args):
     return subprocess.run([pawl, *args], capture_output=True)
 
+# Logs that name runs without having their files: nothing else may be wrong with them.
+WITHOUT_RUNS = ("tables-with-runs", "lost-state-flushed", "run-hash-left-out")
+
+def verify(name, log):
+    """The exit code, as if no run were missing."""
+    done = run("verify", log)
+    if name not in WITHOUT_RUNS:
+        return done.returncode
+    told = done.stdout.decode().splitlines()[:-1]
+    problems = [line for line in told if not line.startswith("remark: ")]
+    missing = [line for line in problems if line.startswith("run-missing: ")]
+    return 0 if done.returncode == 1 and missing and missing == problems else 2
+
 def values(raw):
     at, found = 0, []
     while at < len(raw):
@@ -33,7 +46,7 @@ names = sorted(glob.glob(os.path.join(folder, "*.json")))
 for path in names:
     expect = json.load(open(path))
     name, log = expect["name"], path[:-len(".json")]
-    verified = run("verify", log).returncode
+    verified = verify(name, log)
     good = expect["expected"] in ("ok", "torn")
     # One bad header copy is reported by verify and does no harm to a reader.
     if (verified == 0) != (good and not name.startswith("header-block")):
@@ -78,13 +91,13 @@ for path in names:
         before = run("cat", log, stream).stdout
         subprocess.run([pawl, "ingest", log, stream], input=b"one more\n", capture_output=True)
         after = run("cat", log, stream).stdout
-        if run("verify", log).returncode != (1 if name.startswith("header-block") else 0):
+        if verify(name, log) != (1 if name.startswith("header-block") else 0):
             wrong.append("%s: verify finds fault after a writer went on: %s" % (name, run("verify", log).stdout.decode()[:300]))
         if sorted(after.splitlines()) != sorted(before.splitlines() + [b"one more"]) and not name.startswith("lost"):
             wrong.append("%s: appending after recovery changed what was there" % name)
     else:
         made = run("stream", "create", log, "new-stream")
-        if made.returncode != 0 or run("verify", log).returncode != (1 if name.startswith("header-block") else 0):
+        if made.returncode != 0 or verify(name, log) != (1 if name.startswith("header-block") else 0):
             wrong.append("%s: a writer can't go on: %s" % (name, made.stderr.decode()[:300]))
         again = run("stream", "create", log, "another")
         if again.returncode != 0:

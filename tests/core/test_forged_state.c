@@ -182,25 +182,26 @@ static void later_flush(struct forge *f) {
     forge_frame(f, FRAME_COMMIT);
 }
 
-/* `opens`: the log can be opened. `get`, `put`, `flush`: what these answer then. */
+/* `opens`: the log can be opened. `get`, `put`, `flush`: what these answer then; `verify` after
+ * all. */
 static const struct forgery {
     const char *name;
     void (*make)(struct forge *f);
-    int opens, get, put, take, flush;
+    int opens, get, put, take, flush, verify;
 } table[] = {
-    {"honest", honest, 0, 1, 0, 1, 1},
-    {"levels at the end", levels_at_the_end, 0, 1, 0, 1, 1},
-    {"as many runs as there may be", as_many_runs_as_there_may_be, 0, 1, 0, 1, PAWL_LIMIT},
-    {"last id of a run", last_id_of_a_run, 0, 1, 0, 1, PAWL_LIMIT},
-    {"sum of nothing", sum_of_nothing, 0, 1, PAWL_DAMAGED, PAWL_DAMAGED, 0},
-    {"sum of other pairs", sum_of_other_pairs, 0, 1, 0, PAWL_DAMAGED, 1},
-    {"sum at its end", sum_at_its_end, 0, 1, PAWL_DAMAGED, PAWL_DAMAGED, 0},
-    {"sum in memory", sum_in_memory, 0, 1, 0, PAWL_DAMAGED, 1},
-    {"absurd length", absurd_length, 0, PAWL_NOT_FOUND, PAWL_NOT_FOUND, PAWL_NOT_FOUND,
-     PAWL_NOT_FOUND},
-    {"absurd partitions", absurd_partitions, PAWL_LIMIT, 0, 0, 0, 0},
-    {"sparse ids", sparse_ids, 0, PAWL_NOT_FOUND, PAWL_NOT_FOUND, PAWL_NOT_FOUND, 0},
-    {"a later flush", later_flush, PAWL_DAMAGED, 0, 0, 0, 0},
+    {"honest", honest, 0, 1, 0, 1, 1, 0},
+    {"levels at the end", levels_at_the_end, 0, 1, 0, 1, 1, 0},
+    {"as many runs as there may be", as_many_runs_as_there_may_be, 0, 1, 0, 1, PAWL_LIMIT, 0},
+    {"last id of a run", last_id_of_a_run, 0, 1, 0, 1, PAWL_LIMIT, 0},
+    {"sum of nothing", sum_of_nothing, 0, 1, PAWL_DAMAGED, PAWL_DAMAGED, 0, PAWL_DAMAGED},
+    {"sum of other pairs", sum_of_other_pairs, 0, 1, 0, PAWL_DAMAGED, 1, PAWL_DAMAGED},
+    {"sum at its end", sum_at_its_end, 0, 1, PAWL_DAMAGED, PAWL_DAMAGED, 0, PAWL_DAMAGED},
+    {"sum in memory", sum_in_memory, 0, 1, 0, PAWL_DAMAGED, 1, PAWL_DAMAGED},
+    {"absurd length", absurd_length, 0, PAWL_NOT_FOUND, PAWL_NOT_FOUND, PAWL_NOT_FOUND, 0,
+     PAWL_DAMAGED},
+    {"absurd partitions", absurd_partitions, PAWL_LIMIT, 0, 0, 0, 0, 0},
+    {"sparse ids", sparse_ids, 0, PAWL_NOT_FOUND, PAWL_NOT_FOUND, PAWL_NOT_FOUND, 0, 0},
+    {"a later flush", later_flush, PAWL_DAMAGED, 0, 0, 0, 0, 0},
 };
 
 static int open_log(const char *dir, pawl **log) {
@@ -256,7 +257,7 @@ static bool tried(const struct forgery *t, const char *dir) {
         (void)!pawl_tick(log);
     good &= is(t->name, "append", pawl_append(log, 1, 0, &r, NULL), 0);
     good &= is(t->name, "close", pawl_close(log), 0);
-    good &= is(t->name, "verify", pawl_verify(dir, NULL, NULL), 0);
+    good &= is(t->name, "verify", pawl_verify(dir, NULL, NULL), t->verify);
     good &= is(t->name, "open again", open_log(dir, &log), 0);
     good &= is(t->name, "append again", pawl_append(log, 1, 0, &r, NULL), 0);
     return is(t->name, "close again", pawl_close(log), 0) && good;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keyed state where its files, its memory and its readers are concerned: flushes while the log is
  * closed, little memory, readers in other handles, files that are taken away. */
+#include <dirent.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "pawl.h"
 #include "state/store.h"
@@ -136,6 +138,7 @@ static void a_reader_beside_the_writer(void **state) {
 static void a_reader_that_begins_late(void **state) {
     struct fixture *f = *state, reader = *f;
     static char value[60000];
+    assert_int_equal(pawl_disk_cap_set(f->log, 256 * MIB), 0);
     put_one(f, "a", "1");
     put_one(f, "w", "1");
     reader.options.flags = PAWL_OPEN_READ;
@@ -306,6 +309,159 @@ static void a_run_with_other_pairs(void **state) {
     }
 }
 
+/* ---- scans, space, deleted tables */
+
+static void a_scan_keeps_its_handle_open(void **state) {
+    struct fixture *f = *state, reader = *f;
+    put_one(f, "a", "1");
+    put_one(f, "b", "2");
+    reader.options.flags = PAWL_OPEN_READ;
+    open_log(&reader);
+    struct fixture *all[] = {f, &reader};
+    for (int i = 0; i < 2; i++) {
+        pawl_state_cursor *c;
+        pawl_state_pair pair;
+        assert_int_equal(pawl_table_scan(all[i]->log, f->table, 0, NULL, &c), 0);
+        assert_int_equal(pawl_state_next(c, &pair), 1);
+        assert_int_equal(pawl_close(all[i]->log), PAWL_BUSY);
+        pawl_error e;
+        pawl_last_error(&e);
+        assert_non_null(strstr(e.message, "1 scans"));
+        assert_int_equal(pair.key_len, 1); /* and all of it goes on */
+        assert_memory_equal(pair.key, "a", 1);
+        if (i == 0)
+            assert_int_equal(pawl_state_next(c, &pair), 1);
+        assert_string_equal(look(all[i], f->table, "a"), "1");
+        pawl_state_close(c);
+    }
+    assert_int_equal(pawl_close(reader.log), 0);
+    reopen(f);
+}
+
+/* All of the directory's files together; the log may remove some meanwhile. */
+static uint64_t space_used(const struct fixture *f) {
+    uint64_t sum = 0;
+    struct dirent *e;
+    struct stat st;
+    DIR *d = opendir(f->dir);
+    assert_non_null(d);
+    while ((e = readdir(d)) != NULL)
+        if (fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
+            sum += (uint64_t)st.st_size;
+    assert_int_equal(closedir(d), 0);
+    return sum;
+}
+
+/* State that grows ends as a log that is full, below the cap, with room for merges; it goes on when
+ * the cap is raised. */
+static void the_disk_cap_counts_runs(void **state) {
+    struct fixture *f = *state;
+    const uint64_t cap = 24 * MIB;
+    static char value[50000];
+    pawl_retention all = {.bytes = 1};
+    unsigned n = 0;
+    assert_int_equal(pawl_disk_cap_set(f->log, cap), 0);
+    assert_int_equal(pawl_retention_set(f->log, &all), 0);
+    int rc = 0;
+    for (int tries = 0; tries < 200; n += rc == 0) {
+        char key[16];
+        snprintf(key, sizeof key, "k%u", n);
+        memset(value, (int)('a' + n % 26), sizeof value);
+        pawl_tx *tx = begin(f);
+        assert_int_equal(pawl_tx_state_put(tx, f->table, 0, key, strlen(key), value, sizeof value),
+                         0);
+        rc = pawl_commit(tx, NULL);
+        if (rc == PAWL_FULL) {
+            pawl_abort(tx);
+            assert_true(pawl_retention_apply(f->log) >= 0);
+            tries++;
+        } else {
+            assert_int_equal(rc, 0);
+        }
+        if (space_used(f) > cap + 3 * MIB) /* changes in segments that were begun before */
+            fail_msg("%llu bytes", (unsigned long long)space_used(f));
+        assert_true(n < 1000);
+    }
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    assert_true(st.runs > 0 && st.disk_bytes + 2 * st.run_bytes <= cap + 3 * MIB);
+    assert_true(n > 50);
+    reopen(f);
+    assert_int_equal(pawl_disk_cap_set(f->log, 4 * cap), 0);
+    for (unsigned i = 0; i < 20; i++)
+        put_one(f, "more", "1");
+    assert_string_equal(look(f, f->table, "more"), "1");
+    pawl_check c = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_verify(f->dir, &c, NULL), 0);
+}
+
+static unsigned count_pairs(struct fixture *g, uint32_t table) {
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    unsigned n = 0;
+    int rc;
+    assert_int_equal(pawl_table_scan(g->log, table, 0, NULL, &c), 0);
+    while ((rc = pawl_state_next(c, &pair)) == 1)
+        n++;
+    assert_int_equal(rc, 0);
+    pawl_state_close(c);
+    return n;
+}
+
+/* What a table of the same name held before is never seen again (eKuiper 871): with its pairs in
+ * memory, frozen, in runs, in merges; reopened, and by a reader that had the old one open. */
+static void a_table_made_anew_is_empty(void **state) {
+    struct fixture *f = *state, reader = *f;
+    char key[16];
+    reader.options.flags = PAWL_OPEN_READ;
+    open_log(&reader);
+    for (unsigned round = 0; round < 12; round++) {
+        uint32_t old = f->table;
+        for (unsigned i = 0; i < 30; i++) {
+            snprintf(key, sizeof key, "k%u", i);
+            put_one(f, key, "old");
+            if (round % 3 != 0 && i == 10)
+                assert_int_equal(pawl_state_flush(f->log), 1);
+        }
+        put_one(f, "witness", "old");
+        assert_int_equal(count_pairs(&reader, old) >= 30, 1);
+        pawl_state_cursor *c;
+        pawl_state_pair pair;
+        assert_int_equal(pawl_table_scan(reader.log, old, 0, NULL, &c), 0);
+        assert_int_equal(pawl_table_delete(f->log, "counts"), 0);
+        f->table = make_table(f, "counts", 1, 0);
+        assert_int_not_equal(f->table, old);
+        if (round % 3 == 1) /* a run without anything of the old table */
+            assert_true(pawl_state_flush(f->log) >= 0);
+        put_one(f, "new", "1");
+        put_one(f, "new", "2");
+        assert_int_equal(count_pairs(f, f->table), 1);
+        assert_string_equal(look(f, f->table, "k3"), "-");
+        pawl_table_info t = PAWL_TABLE_INFO_INIT;
+        assert_int_equal(pawl_table_find(reader.log, "counts", &t), 0);
+        assert_int_equal(t.id, f->table);
+        assert_int_equal(count_pairs(&reader, t.id), 1);
+        assert_string_equal(look(&reader, t.id, "k3"), "-");
+        char want[32];
+        snprintf(want, sizeof want, "error %d", PAWL_NOT_FOUND);
+        assert_string_equal(look(&reader, old, "k3"), want);
+        while (pawl_state_next(c, &pair) == 1) /* the scan of before sees what it saw, or less */
+            assert_true(pair.value_len == 3 || memcmp(pair.key, "new", 3) == 0);
+        pawl_state_close(c);
+        if (round % 4 == 3) {
+            reopen(f);
+            assert_int_equal(count_pairs(f, f->table), 1);
+            assert_int_equal(pawl_close(reader.log), 0);
+            open_log(&reader);
+            assert_string_equal(look(&reader, f->table, "k3"), "-");
+        }
+    }
+    assert_int_equal(pawl_close(reader.log), 0);
+    pawl_check check = PAWL_CHECK_INIT;
+    assert_int_equal(pawl_verify(f->dir, &check, NULL), 0);
+    assert_int_equal(check.state_pairs, 1);
+}
+
 /* What a crash leaves goes; what isn't this log's stays. */
 static void files_that_no_commit_names(void **state) {
     struct fixture *f = *state;
@@ -337,6 +493,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_reader_with_little_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_run_that_is_not_there, setup, teardown),
         cmocka_unit_test_setup_teardown(a_run_with_other_pairs, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_scan_keeps_its_handle_open, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_disk_cap_counts_runs, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_table_made_anew_is_empty, setup, teardown),
         cmocka_unit_test_setup_teardown(files_that_no_commit_names, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,8 +12,10 @@ CATCHERS = [
     ("state/format_run", ["state_runs", "run_oracle"]),
     ("state/filter", ["state_runs", "run_oracle"]),
     ("state/run_", ["state_runs", "run_oracle"]),
-    ("state/store", ["state", "state_files", "state_faults"]),
-    ("pipeline/state_", ["forged_state", "state", "state_files", "state_faults", "state_expiry"]),
+    ("state/store", ["state", "state_files", "state_faults", "state_damage"]),
+    ("pipeline/state_", ["forged_state", "state", "state_files", "state_faults", "state_expiry",
+                         "state_damage"]),
+    ("pipeline/inspect_state", ["forged_state", "state_damage"]),
 ]
 
 MUTANTS = [
@@ -111,8 +113,8 @@ MUTANTS = [
     ("aborted-changes-stay", "PAWL-3", "pipeline/state_tx.c",
      "    memtable_clear(&st->own);\n}", "}"),
     ("changes-of-older-segments-not-read", "PAWL-13", "pipeline/state_open.c",
-     "    for (uint64_t n = first; n * size < end; n++)\n",
-     "    for (uint64_t n = first; false && n * size < end; n++)\n"),
+     "    for (uint64_t n = first; n * size < w->end; n++)\n",
+     "    for (uint64_t n = first; false && n * size < w->end; n++)\n"),
     ("retention-takes-changes-of-state", "PAWL-13", "pipeline/state_open.c",
      "return t->count == 0 ? UINT64_MAX : t->flush_lsn / p->wal.segment_size;",
      "return t->count == 0 || p != NULL ? UINT64_MAX : t->flush_lsn / p->wal.segment_size;"),
@@ -133,6 +135,19 @@ MUTANTS = [
      "    wait_until_idle(p);\n    p->state.closed = true;", "    p->state.closed = true;"),
     ("full-disk-waits-for-no-flush", "PAWL-11", "pipeline/state_chores.c",
      "        n = least(n, p->wal.disk_cap / 4);", "        n = least(n, UINT64_MAX);"),
+    # ---- runs that are damaged
+    ("run-of-another-history", "PAWL-13", "pipeline/state_open.c",
+     ".header_hash = r->header_hash};", ".header_hash = 0};"),
+    ("missing-run-passed-over", "PAWL-15", "state/store.c",
+     "            rc = fail_again(&live->runs[i]->error);\n            continue;",
+     "            continue;"),
+    ("digest-compared-with-itself", "PAWL-15", "pipeline/inspect_state.c",
+     "    if (digest_equal(is, says))\n", "    if (digest_equal(is, is))\n"),
+    ("rebuilt-from-some-of-the-frames", "PAWL-15", "pipeline/state_rebuild.c",
+     "    if (b->after / p->header.segment_size < p->wal.first_segment)\n",
+     "    if (b->after == UINT64_MAX)\n"),
+    ("cap-without-runs", "PAWL-11", "pipeline/state_chores.c",
+     "            2 * runs_bytes(p) + p->state.frozen_bytes +", "            p->state.frozen_bytes +"),
     # ---- what only a forged log has, and what others plant
     ("level-of-a-run-beyond-its-limit", "PAWL-8", "pipeline/state_chores.c",
      "    e->level = e->level < STATE_RUNS_MAX ? e->level : STATE_RUNS_MAX - 1;\n", ""),
