@@ -275,7 +275,9 @@ void tx_free(struct pawl_tx *tx) {
     tx_reset(tx);
     assert(tx->live == HANDLE_LIVE);
     tx->live = HANDLE_ENDED;
-    atomic_fetch_sub_explicit(&tx->p->open_txs, 1, memory_order_relaxed);
+    if (!tx->own)
+        atomic_fetch_sub_explicit(&tx->p->open_txs, 1, memory_order_relaxed);
+    tx->own = false;
     if (!pool_put(tx))
         destroy(tx);
 }
