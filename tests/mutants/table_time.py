@@ -4,9 +4,9 @@ are to catch them, by the beginning of the file's path.
 """
 
 CATCHERS = [
-    ("pipeline/watermark", ["watermark", "timers"]),
-    ("pipeline/timed", ["timers", "watermark"]),
-    ("wal/format_time", ["timers", "watermark"]),
+    ("pipeline/watermark", ["watermark", "timers", "time"]),
+    ("pipeline/timed", ["timers", "time", "watermark"]),
+    ("wal/format_time", ["timers", "time", "watermark"]),
     ("processors/aggregate", ["windows"]),
     ("processors/window", ["windows"]),
     ("processors/fold", ["windows"]),
@@ -44,6 +44,16 @@ MUTANTS = [
      "    timers_forget(g);\n    tx_reset", "    tx_reset"),
     ("negative-times-last", "PAWL-14", "wal/format_time.c",
      "uint64_t turned = (uint64_t)time ^ (UINT64_C(1) << 63);", "uint64_t turned = (uint64_t)time;"),
+    ("clock-not-in-the-log", "PAWL-14", "pipeline/timed.c",
+     "        watermark_clock(&g->now, (int64_t)", "        g->now.clock = ((int64_t)"),
+    ("failing-timer-stays", "PAWL-16", "pipeline/timed.c",
+     "    TRY(bury_timer(t, &due, why));\n    TRY(timers_take(g, t->tx, &due));",
+     "    TRY(bury_timer(t, &due, why));"),
+    ("internal-table-open-to-all", "PAWL-13", "pipeline/state_tx.c",
+     "else if (state_internal(t) && !at->internal)", 
+     "else if (state_internal(t) && at->table == 0)"),
+    ("all-due-timers-in-one-commit", "PAWL-11", "pipeline/timed.c",
+     "return t->tx->state_bytes > t->processor->p->record_max / 8;", "return false;"),
     # ---- windows
     ("window-has-its-end", "PAWL-14", "processors/window.c",
      "    return time - (rest < 0 ? rest + each : rest);",
