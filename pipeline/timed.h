@@ -52,6 +52,7 @@ struct time_group {
     /* Due timers that were read together: for each the lengths of key and value (4 each), key,
      * value. */
     struct bytes due;
+    struct bytes key;        /* of a timer that is set or deleted */
     size_t due_at, due_last; /* the next one, and the last one */
     int due_kind;
 };

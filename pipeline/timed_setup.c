@@ -112,6 +112,7 @@ int timed_join(struct task *t, struct task *same) {
         g->partition = t->partition;
         g->lead = t;
         bytes_init(&g->due, &proc->p->mem);
+        bytes_init(&g->key, &proc->p->mem);
     }
     t->input = g->input_count;
     g->streams[g->input_count++] = t->stream;
@@ -126,6 +127,7 @@ void timed_leave(struct task *t) {
     if (g == NULL || --g->refs != 0)
         return;
     bytes_free(&g->due);
+    bytes_free(&g->key);
     mem_free(&t->processor->p->mem, g, sizeof *g);
 }
 

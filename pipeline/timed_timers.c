@@ -150,12 +150,20 @@ static int check(const pawl_context *ctx, int32_t kind, int64_t time, const void
     return 0;
 }
 
-static size_t table_key(uint8_t out[TIMER_KEY_MAX], int32_t kind, int64_t time, const void *key,
-                        size_t key_len) {
-    timer_head_encode(out, kind, time);
+/* The timer's key in the table, in g->key: an array for the longest one would be cleared in each
+ * call of a hardened build. */
+static int table_key(struct time_group *g, int32_t kind, int64_t time, const void *key,
+                     size_t key_len) {
+    g->key.len = 0;
+    uint8_t *at = bytes_grow(&g->key, TIMER_HEAD + key_len);
+    if (at == NULL) {
+        g->key.failed = false;
+        return fail(PAWL_MEMORY, "no memory for a timer's key of %zu bytes", key_len);
+    }
+    timer_head_encode(at, kind, time);
     if (key_len != 0)
-        memcpy(out + TIMER_HEAD, key, key_len);
-    return TIMER_HEAD + key_len;
+        memcpy(at + TIMER_HEAD, key, key_len);
+    return 0;
 }
 
 /* A timer changes: what was read no longer holds if it lies among it, nor does the bound if it lies
@@ -175,29 +183,28 @@ static void touched(struct time_group *g, int32_t kind, const uint8_t *key, size
 
 int pawl_timer_set(pawl_context *ctx, int32_t kind, int64_t time_ns, const void *key,
                    size_t key_len, const void *value, size_t value_len) {
-    uint8_t own[TIMER_KEY_MAX];
     TRY(check(ctx, kind, time_ns, key, key_len));
     if (value_len > PAWL_TIMER_VALUE_MAX)
         return fail(PAWL_TOO_LARGE, "a timer's value of %zu bytes; it has at most %u", value_len,
                     PAWL_TIMER_VALUE_MAX);
-    size_t len = table_key(own, kind, time_ns, key, key_len);
-    if (ctx->firing != NULL && ctx->firing[0] == own[0] &&
-        bytes_compare(own, len, ctx->firing, ctx->firing_len) <= 0)
-        return fail(PAWL_RANGE, "a timer's callback can only set timers that come after it");
     struct time_group *g = ctx->task->group;
-    TRY(state_tx_put(ctx->tx, timed_place(g), own, len, value, value_len));
-    touched(g, kind, own, len);
+    TRY(table_key(g, kind, time_ns, key, key_len));
+    const struct bytes *own = &g->key;
+    if (ctx->firing != NULL && ctx->firing[0] == own->data[0] &&
+        bytes_compare(own->data, own->len, ctx->firing, ctx->firing_len) <= 0)
+        return fail(PAWL_RANGE, "a timer's callback can only set timers that come after it");
+    TRY(state_tx_put(ctx->tx, timed_place(g), own->data, own->len, value, value_len));
+    touched(g, kind, own->data, own->len);
     return 0;
 }
 
 int pawl_timer_delete(pawl_context *ctx, int32_t kind, int64_t time_ns, const void *key,
                       size_t key_len) {
-    uint8_t own[TIMER_KEY_MAX];
     TRY(check(ctx, kind, time_ns, key, key_len));
-    size_t len = table_key(own, kind, time_ns, key, key_len);
     struct time_group *g = ctx->task->group;
-    int rc = state_tx_delete(ctx->tx, timed_place(g), own, len);
+    TRY(table_key(g, kind, time_ns, key, key_len));
+    int rc = state_tx_delete(ctx->tx, timed_place(g), g->key.data, g->key.len);
     if (rc == 1)
-        touched(g, kind, own, len);
+        touched(g, kind, g->key.data, g->key.len);
     return rc;
 }

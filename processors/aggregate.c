@@ -26,7 +26,6 @@
 
 #define GROUP_MAX 8000
 #define STATE_HEAD 12 /* of a pair's value */
-#define KEY_MAX (2 + GROUP_MAX + 8)
 enum { TIMER_CLOSE, TIMER_DROP };
 enum { EMIT_CLOSE, EMIT_UPDATE };
 
@@ -43,6 +42,7 @@ typedef struct aggregate {
     struct part {
         struct scratch group, of;
         struct buffer pairs; /* that were read together */
+        struct buffer key;   /* of a pair or timer */
     } * parts;               /* of each partition */
     uint32_t part_count;
 } aggregate;
@@ -94,6 +94,7 @@ static void free_parts(aggregate *x) {
         free_scratch(&x->parts[i].group);
         free_scratch(&x->parts[i].of);
         buffer_free(&x->parts[i].pairs);
+        buffer_free(&x->parts[i].key);
     }
     free(x->parts);
     x->parts = NULL;
@@ -227,12 +228,19 @@ static int64_t get_time(const char *in) {
     return (int64_t)(turned ^ (UINT64_C(1) << 63));
 }
 
-static size_t state_key(const struct call *k, int64_t start, char out[KEY_MAX]) {
-    out[0] = (char)(unsigned char)(k->group_len >> 8);
-    out[1] = (char)(unsigned char)k->group_len;
-    memcpy(out + 2, k->group, k->group_len);
-    put_time(out + 2 + k->group_len, start);
-    return 2 + k->group_len + 8;
+/* Makes the key of a pair in k->part->key. (There, as an array for the longest one is cleared in
+ * each call of a hardened build.) */
+static int state_key(const struct call *k, int64_t start, const char **why) {
+    struct buffer *b = &k->part->key;
+    char head[2] = {(char)(unsigned char)(k->group_len >> 8), (char)(unsigned char)k->group_len};
+    char time[8];
+    put_time(time, start);
+    b->len = 0;
+    *why = "out of memory";
+    return buffer_add(b, head, sizeof head) && buffer_add(b, k->group, k->group_len) &&
+                   buffer_add(b, time, sizeof time)
+               ? 0
+               : PAWL_MEMORY;
 }
 
 struct pane {
@@ -260,44 +268,57 @@ static int read_pane(const struct call *k, const void *value, size_t len, struct
 /* 1: it is there; its values live until the next call of state. */
 static int get_pane(const struct call *k, int64_t start, struct pane *out, const char **why) {
     const aggregate *x = k->p->self;
-    char key[KEY_MAX];
+    const struct buffer *key = &k->part->key;
     const void *value;
     size_t len;
-    *out = (struct pane){.start = start};
-    fold_init(&out->f, x->what);
-    int rc = pawl_state_get(k->ctx, x->keep.table, key, state_key(k, start, key), &value, &len);
+    int rc = state_key(k, start, why);
+    if (rc < 0)
+        return rc;
+    rc = pawl_state_get(k->ctx, x->keep.table, key->bytes, key->len, &value, &len);
     if (rc < 0)
         return keeper_error(k->ctx, rc, why);
-    return rc == 0 ? 0 : read_pane(k, value, len, out);
+    out->start = start;
+    if (rc == 1)
+        return read_pane(k, value, len, out);
+    out->end = 0;
+    out->emitted = 0;
+    fold_init(&out->f, x->what);
+    return 0;
 }
 
 static int put_pane(const struct call *k, const struct pane *pane, const char **why) {
     const aggregate *x = k->p->self;
     struct buffer *b = &k->part->group.batch;
-    char key[KEY_MAX];
+    const struct buffer *key = &k->part->key;
+    int rc = state_key(k, pane->start, why);
     b->len = 0;
-    *why = "out of memory";
-    if (!buffer_add(b, &pane->end, 8) || !buffer_add(b, &pane->emitted, 4) ||
+    if (rc < 0 || !buffer_add(b, &pane->end, 8) || !buffer_add(b, &pane->emitted, 4) ||
         !fold_encode(&pane->f, b))
         return PAWL_MEMORY;
-    int rc = pawl_state_put(k->ctx, x->keep.table, key, state_key(k, pane->start, key), b->bytes,
-                            b->len);
+    rc = pawl_state_put(k->ctx, x->keep.table, key->bytes, key->len, b->bytes, b->len);
     return rc < 0 ? keeper_error(k->ctx, rc, why) : 0;
 }
 
 static int delete_pane(const struct call *k, int64_t start, const char **why) {
     const aggregate *x = k->p->self;
-    char key[KEY_MAX];
-    int rc = pawl_state_delete(k->ctx, x->keep.table, key, state_key(k, start, key));
+    const struct buffer *key = &k->part->key;
+    int rc = state_key(k, start, why);
+    if (rc < 0)
+        return rc;
+    rc = pawl_state_delete(k->ctx, x->keep.table, key->bytes, key->len);
     return rc < 0 ? keeper_error(k->ctx, rc, why) : 0;
 }
 
 static int set_timer(const struct call *k, int64_t at, int64_t of, char what, const char **why) {
-    char key[GROUP_MAX + 9];
-    memcpy(key, k->group, k->group_len);
-    put_time(key + k->group_len, of);
-    key[k->group_len + 8] = what;
-    int rc = pawl_timer_set(k->ctx, PAWL_EVENT_TIME, at, key, k->group_len + 9, NULL, 0);
+    struct buffer *b = &k->part->key;
+    char end[9];
+    put_time(end, of);
+    end[8] = what;
+    b->len = 0;
+    *why = "out of memory";
+    if (!buffer_add(b, k->group, k->group_len) || !buffer_add(b, end, sizeof end))
+        return PAWL_MEMORY;
+    int rc = pawl_timer_set(k->ctx, PAWL_EVENT_TIME, at, b->bytes, b->len, NULL, 0);
     return rc < 0 ? keeper_error(k->ctx, rc, why) : 0;
 }
 
@@ -379,14 +400,15 @@ static int gather(const struct call *k, int64_t to, int64_t after, const char **
     pawl_state_cursor *c;
     pawl_state_pair pair;
     struct buffer *b = &k->part->pairs;
-    char end[KEY_MAX];
-    int n = 0;
-    range.to = range.prefix = end;
-    range.to_len = state_key(k, to, end);
+    int n = 0, rc = state_key(k, to, why);
+    if (rc < 0)
+        return rc;
+    range.to = range.prefix = k->part->key.bytes;
+    range.to_len = k->part->key.len;
     range.prefix_len = range.to_len - 8;
     range.reverse = 1;
     b->len = 0;
-    int rc = pawl_state_scan(k->ctx, x->keep.table, &range, &c);
+    rc = pawl_state_scan(k->ctx, x->keep.table, &range, &c);
     if (rc < 0)
         return keeper_error(k->ctx, rc, why);
     for (; (rc = pawl_state_next(c, &pair)) == 1; n++) {

@@ -518,7 +518,7 @@ static void as_the_model(void **state) {
     for (size_t i = 0; i < COUNT(specs); i++)
         for (int inputs = 1; inputs <= 2; inputs++) {
             static const uint32_t batches[] = {0, 1, 13};
-            make_items(&specs[i], inputs, (unsigned)i + 1, 600);
+            make_items(&specs[i], inputs, (unsigned)i + 1, 400);
             new_streams(f, inputs);
             attach(f, &specs[i], batches[i % COUNT(batches)]);
             feed(f, 0, item_count);
@@ -532,7 +532,7 @@ static void as_the_model(void **state) {
 static void restarts(void **state) {
     struct fixture *f = *state;
     for (size_t i = 0; i < COUNT(specs); i++) {
-        make_items(&specs[i], 2, (unsigned)i + 100, 400);
+        make_items(&specs[i], 2, (unsigned)i + 100, 250);
         new_streams(f, 2);
         for (int from = 0; from < item_count; from += 57) {
             attach(f, &specs[i], 11);

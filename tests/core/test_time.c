@@ -76,8 +76,8 @@ static int say(pawl_context *ctx, const struct fixture *f, const char *text) {
     return pawl_emit(ctx, f->out, 0, &r);
 }
 
-/* A record's value: "name [e<time>] [c<seconds>] [n<count>]": its name, an event-time timer, a clock
- * timer so long after the clock, that many timers at 1, 2, 3 ... */
+/* A record's value: "name [e<time>] [c<seconds>] [n<count>]": its name, an event-time timer, a
+ * clock timer so long after the clock, that many timers at 1, 2, 3 ... */
 static int process(pawl_context *ctx, const pawl_record *r, size_t count, void *arg) {
     struct fixture *f = arg;
     char text[LINE], line[LINE + 8], *at, name[16] = "";

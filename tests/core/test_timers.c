@@ -75,14 +75,18 @@ static char key_of(uint32_t n) {
 }
 /* Timers that it sets: mostly later, some at once; and one that it deletes. */
 static int64_t timer_of(uint32_t n) {
-    return time_of(n) + (int64_t)(mixed(n * 5 + 2) % 300) - 50;
+    return (time_of(n) + (int64_t)(mixed(n * 5 + 2) % 300) - 50) / 8 * 8; /* many at one time */
 }
 static bool deletes(uint32_t n) {
     return n > 0 && mixed(n * 7 + 3) % 4 == 0;
 }
-/* A timer that sets a further one. */
+/* A timer that sets a further one; one that deletes the next one of its time, and sets the one
+ * after that. Both may have been read already. */
 static bool sets_again(int64_t time) {
     return time % 3 == 0;
+}
+static bool meddles(int64_t time) {
+    return time % 32 == 0;
 }
 
 /* ---- the model */
@@ -158,6 +162,10 @@ static struct list model_run(uint32_t records) {
             add_line(&out, "timer %lld %c", (long long)(first.time - BASE), first.key);
             if (sets_again(first.time))
                 model_set(&m, (struct model_timer){first.time + 25, first.key});
+            if (!meddles(first.time) || first.key > 'e')
+                continue;
+            (void)model_delete(&m, (struct model_timer){first.time, (char)(first.key + 1)});
+            model_set(&m, (struct model_timer){first.time, (char)(first.key + 2)});
         }
     }
     return out;
@@ -216,6 +224,11 @@ static int on_timer(pawl_context *ctx, const pawl_timer *t, void *arg) {
                                                                                               : -1;
     if (rc == 0 && again)
         rc = pawl_timer_set(ctx, PAWL_EVENT_TIME, t->time_ns + 25, &key, 1, "w", 1);
+    if (rc == 0 && meddles(t->time_ns) && key <= 'e') {
+        char next = (char)(key + 1), after = (char)(key + 2);
+        rc = pawl_timer_delete(ctx, PAWL_EVENT_TIME, t->time_ns, &next, 1);
+        rc = rc < 0 ? rc : pawl_timer_set(ctx, PAWL_EVENT_TIME, t->time_ns, &after, 1, "x", 1);
+    }
     if (rc == 0 && f->fail_every != 0 && ++f->calls % f->fail_every == 0)
         return -1;
     return rc;
