@@ -264,7 +264,7 @@ static int units(struct task *t, pawl_batch *b, bool idle) {
     atomic_store(&t->pending, true);
     for (bool first = true;; first = false) {
         struct pawl_context ctx;
-        struct try y = {.records = b->records + g.done,
+        struct try y = {.records = b->count != 0 ? b->records + g.done : NULL,
                         .count = b->count - g.done,
                         .units_max = g.units_max,
                         .idle = idle};
