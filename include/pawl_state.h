@@ -40,8 +40,11 @@
  *   values      4 MiB; and all changes of one commit together at most half of what a record may
  *               have (PAWL_TOO_LARGE)
  *
- * MEMORY  A tenth of the handle's memory cap holds changes that are in no run yet, as much again
- *         while a run is written, and a sixteenth caches blocks of runs.
+ * MEMORY  Half of what write buffers leave of the handle's memory cap holds pairs: a quarter of a
+ *         small cap, nearly half of a large one. At most half of these pairs are in no run yet, as
+ *         many again come in while a run is written, and the others are those that were used
+ *         lately. A pair and its key take some 80 bytes more there. A sixteenth of the cap caches
+ *         blocks of runs.
  * DISK    Changes stay in the log until a run has them; segments that hold others are kept from
  *         retention. Opening a log reads the frames since the last flush; one begins when these are
  *         three quarters of 64 MiB of log, or of two segments if that is more; with a disk cap a

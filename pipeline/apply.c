@@ -544,7 +544,7 @@ int engine_apply(pawl *p, const struct frame_header *h, const uint8_t *frame, bo
     uint64_t flushed = p->tables.state.flush_lsn;
     TRY(tables_apply(&p->tables, h, frame, lost));
     if (p->tables.state.flush_lsn != flushed && p->store.begun)
-        state_applied(p, h->lsn);
+        state_applied(p);
     /* a checkpoint, or the frame that repair put in its place */
     if (segment_offset(h->lsn, p->tables.segment_size) == SEGMENT_HEADER_SIZE)
         engine_begin_segment(p);

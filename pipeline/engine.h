@@ -433,7 +433,14 @@ struct pawl_tx {
     bool expires;         /* it removes expired pairs, and gives way to everybody */
     uint64_t state_bytes; /* of the changes in the commit, at most */
     struct bytes state_value, state_before; /* values that were looked up */
-    uint32_t decisions;                     /* of the entries of sinks, those that open one */
+    struct state_ahead *ahead; /* what the callback is probably going to look up; NULL: unknown */
+    /* whose value in the store `state_value` is; NULL: it is something else */
+    const struct tx_state *got_from;
+    bool got_there;
+    uint64_t got_expiry_ms;
+    size_t got_key_len;
+    uint8_t got_key[64];
+    uint32_t decisions;    /* of the entries of sinks, those that open one */
     uint64_t tables_bytes; /* what its catalog changes and decisions add to a checkpoint */
     /* What the records were read from: entries encoded so far, and the number of records that they
      * cover. `order` has the runs that the records since then went to; it is kept only once

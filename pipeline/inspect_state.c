@@ -160,8 +160,11 @@ static int apply_run(struct state_check *s, const struct run *r, const uint8_t *
                                   .value_len = c.value_len,
                                   .expiry_ms = c.expiry_ms,
                                   .op = (c.flags & STATE_DELETED) != 0 ? STATE_DELETE : STATE_PUT};
-        if (is_in_part(s, c.key, c.key_len))
-            rc = store_apply(&s->store, part, &pair, lsn, false);
+        if (!is_in_part(s, c.key, c.key_len))
+            continue;
+        store_apply_begin(part);
+        rc = store_apply(&s->store, part, &pair, lsn);
+        store_apply_end(&s->store, part);
     }
     store_part_release(&s->store, part);
     return rc; /* changes that aren't well formed were told when the frame was judged */
@@ -346,7 +349,7 @@ static int open_runs(struct state_check *s) {
     uint32_t n = state_tables_idents(state_of(s), s->log_id, idents);
     uint64_t cache = s->judge->mem->cap != 0 ? s->judge->mem->cap / 16 : MIB;
     store_free(&s->store);
-    TRY(store_init(&s->store, s->io, s->judge->mem, cache));
+    TRY(store_init(&s->store, s->io, s->judge->mem, s->judge->mem->cap, cache));
     return store_runs_are(&s->store, idents, n, false);
 }
 

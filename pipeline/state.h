@@ -51,17 +51,14 @@ struct state_expiry {
 
 /* Of a handle; guarded by its lock. */
 struct state_handle {
-    uint64_t size;     /* (constant) bytes in memory from which on a flush is due */
     pawl_error error;  /* why state can't be used until the log is opened again; code 0: it can */
     uint64_t last_lsn; /* of the newest commit applied that changes state */
     bool runs_stale;   /* the log names other runs than those that are open */
     bool flushing;     /* a flush or merge of this handle is being named */
     bool busy;         /* a thread flushes or merges */
     bool closed;       /* the handle is being closed: no flush or merge begins any more */
-    uint64_t frozen_bytes;     /* in memory, of the frozen generations */
-    uint64_t frozen_lsn;       /* the frozen generations have changes up to this frame */
-    uint32_t last_run;         /* the highest id that this handle has made a file for */
-    uint64_t retry_ns;         /* no flush or merge before this time; 0: at once */
+    uint32_t last_run; /* the highest id that this handle has made a file for */
+    uint64_t retry_ns; /* no flush or merge before this time; 0: at once */
     pawl_error flush_error;    /* of the last flush; code 0: it went well */
     bool beginning, following; /* of a read-only handle: state_read.c */
     /* The clock by which pairs expire: the last reading, and one from which it goes on, with the
@@ -92,6 +89,16 @@ struct state_place {
     uint32_t table, partition;
     uint32_t owner; /* the processor that must own the table; 0: any may */
     bool internal;  /* the pipeline itself: internal tables too */
+};
+
+/* The records of a batch, while its callback runs. If it looks their keys up one after the other,
+ * as most do, those that come next are fetched into the processor's caches. */
+#define STATE_AHEAD 16u
+struct state_ahead {
+    const struct pawl_record *records;
+    size_t count, at;    /* `at`: the record whose key is looked up next */
+    size_t taken, ready; /* records before `taken` had the first step, before `ready` both */
+    struct memtable_ahead keys[2 * STATE_AHEAD]; /* of the records from `ready` to `taken` */
 };
 
 /* -- state_tx.c */
@@ -138,16 +145,15 @@ PAWL_CHECKED int state_check(struct pawl_tx *tx);
 int state_apply_hook(void *ctx, const struct state_table *table, uint32_t partition, uint64_t lsn,
                      const uint8_t *data, uint32_t len);
 void state_gone_hook(void *ctx, const struct state_table *table);
-/* A STATE run of a frame at `lsn` goes to the store, unless what is there is newer. `older`: from
- * before what the newest segments say. */
+/* A STATE run of a frame at `lsn` goes to the store, unless what is there is newer. */
 PAWL_CHECKED int state_apply_part(struct pawl *p, uint32_t table, uint32_t partition, uint64_t lsn,
-                                  const uint8_t *data, uint32_t len, bool older);
+                                  const uint8_t *data, uint32_t len);
 /* The same, to any store. *least_ms falls to the earliest expiry of what was put. */
 PAWL_CHECKED int state_apply_store(struct store *s, uint32_t table, uint32_t partition,
-                                   uint64_t lsn, const uint8_t *data, uint32_t len, bool older,
+                                   uint64_t lsn, const uint8_t *data, uint32_t len,
                                    uint64_t *least_ms);
 /* Under the lock: a frame was applied that names a flush. */
-void state_applied(struct pawl *p, uint64_t lsn);
+void state_applied(struct pawl *p);
 /* Under the lock: this thread's last error keeps state from being used. */
 void state_broken(struct pawl *p);
 

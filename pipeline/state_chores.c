@@ -50,7 +50,7 @@ static uint64_t runs_bytes(const pawl *p) {
 void state_take_space(pawl *p) {
     if (p->tables.state.any)
         p->wal.beside =
-            2 * runs_bytes(p) + p->state.frozen_bytes + atomic_load(&p->store.active_bytes);
+            2 * runs_bytes(p) + atomic_load(&p->store.freezing) + atomic_load(&p->store.dirty);
 }
 
 /* Is there room for what a merge of these runs writes? */
@@ -69,8 +69,7 @@ bool state_due(const pawl *p) {
     const struct state_tables *t = &p->tables.state;
     if (!t->any)
         return false;
-    if (atomic_load_explicit(&p->store.active_bytes, memory_order_relaxed) > p->state.size ||
-        p->store.has_frozen)
+    if (store_wants_flush(&p->store) || p->store.has_frozen)
         return true;
     if (p->wal.last.lsn <= t->flush_lsn)
         return false;
@@ -83,9 +82,7 @@ bool state_due(const pawl *p) {
 }
 
 bool state_must_wait(pawl *p) {
-    /* while a flush is under way, as much again may come */
-    uint64_t most = p->state.size * (p->store.has_frozen ? 1u : 2u);
-    return atomic_load_explicit(&p->store.active_bytes, memory_order_relaxed) > most;
+    return store_is_full(&p->store);
 }
 
 /* ---- which tables there are, for a thread that doesn't hold the lock */
@@ -274,19 +271,16 @@ int state_write_named(pawl *p, const struct state_job *j, struct run_ident *iden
 static int flush(pawl *p) {
     if (!p->store.has_frozen) {
         /* the last frame that can hold a change of what is frozen here */
-        p->state.frozen_lsn =
-            p->wal.last.lsn > p->state.last_lsn ? p->wal.last.lsn : p->state.last_lsn;
-        p->state.frozen_bytes = atomic_load(&p->store.active_bytes);
-        store_freeze(&p->store);
+        uint64_t lsn = p->wal.last.lsn > p->state.last_lsn ? p->wal.last.lsn : p->state.last_lsn;
+        store_freeze(&p->store, lsn);
         p->state.expiry.deletes_ms = 0;
     }
     struct state_job j = {.count = 0, .drops = p->tables.state.run_count == 0};
-    struct run_ident ident = {.level = 0, .flush_lsn = p->state.frozen_lsn};
+    struct run_ident ident = {.level = 0, .flush_lsn = p->store.frozen_lsn};
     int rc = state_write_named(p, &j, &ident);
     TRY(rc);
     TRY(publish(p, &ident, NULL, 0, false));
     store_flushed(&p->store);
-    p->state.frozen_bytes = 0;
     state_take_space(p);
     return rc;
 }
@@ -385,7 +379,7 @@ static bool choose(pawl *p, struct state_job *j, struct run_ident *ident) {
     for (uint32_t i = 0; i < n; i++)
         runs[i] = (struct policy_run){.level = idents[i].level, .bytes = idents[i].length};
     struct policy_limits limits = {.live_bytes = live_bytes(&p->tables.state),
-                                   .flush_bytes = p->state.size,
+                                   .flush_bytes = p->store.memory_max / 4,
                                    .runs_max = POLICY_RUNS_MAX};
     if (p->tables.state.expiring != 0) {
         each_waste(p, tell_waste, &(struct waste){idents, runs, n});
@@ -478,8 +472,7 @@ int pawl_state_flush(pawl *p) {
     wait_until_idle(p);
     if (p->state.error.code != 0)
         rc = fail_again(&p->state.error);
-    else if (p->tables.state.any &&
-             (p->store.has_frozen || atomic_load(&p->store.active_bytes) != 0)) {
+    else if (p->tables.state.any && (p->store.has_frozen || atomic_load(&p->store.dirty) != 0)) {
         p->state.busy = true;
         rc = flush(p);
         p->state.busy = false;

@@ -9,6 +9,7 @@
 #include "pipeline/state.h"
 
 #define FLUSH_LOOK_NS 100000000u
+#define APPLIED_TOGETHER 256u
 
 /* One run: the partition's sum after the commit, then the changes in ascending order. */
 static uint32_t encode_changes(struct tx_state *st, struct bytes *out) {
@@ -102,7 +103,7 @@ void state_broken(pawl *p) {
 }
 
 int state_apply_store(struct store *s, uint32_t table, uint32_t partition, uint64_t lsn,
-                      const uint8_t *data, uint32_t len, bool older, uint64_t *least_ms) {
+                      const uint8_t *data, uint32_t len, uint64_t *least_ms) {
     struct store_part *part = store_part(s, table, partition);
     if (part == NULL)
         return fail(PAWL_MEMORY, "no memory for the state of a partition");
@@ -112,19 +113,23 @@ int state_apply_store(struct store *s, uint32_t table, uint32_t partition, uint6
     int rc = 0;
     bool well = state_sum_decode(data, len, &at, &sum);
     while (well && rc == 0 && at < len) {
-        well = state_change_decode(data, len, &at, &c);
-        if (well)
-            rc = store_apply(s, part,
-                             &(struct state_pair){
-                                 .key = c.key,
-                                 .key_len = c.key_len,
-                                 .value = c.value,
-                                 .value_len = c.value_len,
-                                 .expiry_ms = c.expiry_ms,
-                                 .op = (c.flags & STATE_DELETED) != 0 ? STATE_DELETE : STATE_PUT},
-                             lsn, older);
-        if (well && c.expiry_ms != 0 && c.expiry_ms < *least_ms)
-            *least_ms = c.expiry_ms;
+        store_apply_begin(part); /* for some at a time: others read the partition */
+        for (uint32_t n = 0; well && rc == 0 && at < len && n < APPLIED_TOGETHER; n++) {
+            well = state_change_decode(data, len, &at, &c);
+            if (!well)
+                break;
+            struct state_pair pair = {.key = c.key,
+                                      .key_len = c.key_len,
+                                      .value = c.value,
+                                      .value_len = c.value_len,
+                                      .expiry_ms = c.expiry_ms,
+                                      .op = (c.flags & STATE_DELETED) != 0 ? STATE_DELETE
+                                                                           : STATE_PUT};
+            rc = store_apply(s, part, &pair, lsn);
+            if (c.expiry_ms != 0 && c.expiry_ms < *least_ms)
+                *least_ms = c.expiry_ms;
+        }
+        store_apply_end(s, part);
     }
     if (*least_ms != UINT64_MAX)
         store_part_expires(part, *least_ms);
@@ -136,9 +141,9 @@ int state_apply_store(struct store *s, uint32_t table, uint32_t partition, uint6
 }
 
 int state_apply_part(pawl *p, uint32_t table, uint32_t partition, uint64_t lsn, const uint8_t *data,
-                     uint32_t len, bool older) {
+                     uint32_t len) {
     uint64_t least = UINT64_MAX;
-    int rc = state_apply_store(&p->store, table, partition, lsn, data, len, older, &least);
+    int rc = state_apply_store(&p->store, table, partition, lsn, data, len, &least);
     if (least != UINT64_MAX && !p->read_only)
         state_expire_put(p, least);
     return rc;
@@ -150,7 +155,7 @@ int state_apply_hook(void *ctx, const struct state_table *table, uint32_t partit
     p->state.last_lsn = lsn > p->state.last_lsn ? lsn : p->state.last_lsn;
     if (p->state.error.code != 0)
         return 0;
-    int rc = state_apply_part(p, table->id, partition, lsn, data, len, false);
+    int rc = state_apply_part(p, table->id, partition, lsn, data, len);
     if (rc < 0 && p->read_only) { /* its streams can still be read: PAWL-16 */
         state_broken(p);
         return 0;
@@ -163,12 +168,11 @@ void state_gone_hook(void *ctx, const struct state_table *table) {
     store_drop_table(&p->store, table->id);
 }
 
-/* Changes up to the flush LSN are in runs; later ones may have come while the flush was under way.
- * All that was applied before the last such frame is older than this flush. */
-void state_applied(pawl *p, uint64_t lsn) {
+/* Changes up to the flush LSN are in runs. A reader may not have opened them yet, so what goes is
+ * what the flush before this one had. */
+void state_applied(pawl *p) {
     p->state.runs_stale = true;
     if (p->state.flushing) /* this handle's own flush knows better what is in its run */
         return;
-    store_passed_flush(&p->store, p->state.last_lsn > p->tables.state.flush_lsn);
-    p->state.frozen_lsn = lsn;
+    store_passed_flush(&p->store, p->tables.state.flush_lsn);
 }

@@ -18,16 +18,23 @@
 
 #define CACHE_MIN (64u * 1024u)
 
+/* Write buffers take half of the memory, but never much (wal_group.c). */
+static uint64_t buffers_share(uint64_t cap) {
+    uint64_t most = (uint64_t)(WAL_BUFFERS + WAL_LOANS) * MIB;
+    return cap / 2 < most ? cap / 2 : most;
+}
+
 int state_init(pawl *p) {
-    uint64_t cache = p->mem.cap != 0 ? p->mem.cap / 16 : 2u * MIB;
-    p->state.size = p->mem.cap != 0 ? p->mem.cap / 10 : 4u * MIB;
+    uint64_t cap = p->mem.cap, cache = cap / 16, tables = (cap - buffers_share(cap)) / 2;
+    if (cap == 0)
+        cache = 2u * MIB, tables = 8u * MIB;
     p->tables.state.hook = state_apply_hook;
     p->tables.state.gone = state_gone_hook;
     p->tables.state.ctx = p;
     bytes_init(&p->state.expiry.from, &p->mem);
     bytes_init(&p->state.expiry.next, &p->mem);
     bytes_init(&p->state.expiry.keys, &p->mem);
-    return store_init(&p->store, p->io, &p->mem, cache > CACHE_MIN ? cache : CACHE_MIN);
+    return store_init(&p->store, p->io, &p->mem, tables, cache > CACHE_MIN ? cache : CACHE_MIN);
 }
 
 void state_free(pawl *p) {
@@ -49,7 +56,7 @@ static int apply_state(void *ctx, const struct scan_frame *f, const struct run *
     const struct state_table *t = tables_table(&p->tables, r->stream);
     int rc = t == NULL || r->partition >= t->partitions /* deleted since */
                  ? 0
-                 : state_apply_part(p, r->stream, r->partition, f->header.lsn, data, r->len, true);
+                 : state_apply_part(p, r->stream, r->partition, f->header.lsn, data, r->len);
     if (f->header.lsn > p->state.last_lsn)
         p->state.last_lsn = f->header.lsn;
     pthread_mutex_unlock(&p->mutex);
@@ -219,9 +226,11 @@ static int remove_unnamed(pawl *p) {
 int state_recover(pawl *p, uint64_t newest) {
     if (!p->tables.state.any)
         return 0;
+    p->store.clean_lsn = p->tables.state.flush_lsn;
     if (p->tables.state.expiring != 0)
         (void)state_clock(p); /* it goes on from here */
     int rc = state_read_older(p, p->tables.state.flush_lsn, newest * p->header.segment_size);
+    store_recount(&p->store);
     if (rc == 0)
         rc = state_open_runs(p, false);
     if (rc == 0 && p->tables.state.expiring != 0)

@@ -16,6 +16,8 @@
 static int read_since_flush(pawl *p) {
     uint64_t flush_lsn = p->tables.state.flush_lsn, end = p->follow.shown;
     bool any = p->tables.state.any;
+    if (p->store.clean_lsn < flush_lsn)
+        p->store.clean_lsn = flush_lsn;
     engine_leave(p);
     int rc = any ? state_read_older(p, flush_lsn, end) : 0;
     pthread_mutex_lock(&p->mutex);

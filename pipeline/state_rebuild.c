@@ -29,7 +29,7 @@ static int write_piece(struct rebuild *b, uint64_t lsn) {
     if (b->p->tables.state.run_count + b->count >= STATE_RUNS_MAX)
         return fail(PAWL_LIMIT, "a run would become more than the log may name: repair with more "
                                 "memory");
-    store_freeze(&b->store);
+    store_freeze(&b->store, lsn);
     pthread_mutex_lock(&b->p->mutex);
     int rc = state_write_named(b->p, &j, &ident);
     engine_leave(b->p);
@@ -45,13 +45,13 @@ static int on_state(void *ctx, const struct scan_frame *f, const struct run *r,
     if (f->header.lsn > b->old->flush_lsn)
         return 0;
     uint64_t least_ms = UINT64_MAX;
-    return state_apply_store(&b->store, r->stream, r->partition, f->header.lsn, data, r->len, false,
+    return state_apply_store(&b->store, r->stream, r->partition, f->header.lsn, data, r->len,
                              &least_ms);
 }
 
 static int on_frame_end(void *ctx, const struct scan_frame *f) {
     struct rebuild *b = ctx;
-    bool full = atomic_load(&b->store.active_bytes) > b->p->mem.cap / 4;
+    bool full = atomic_load(&b->store.bytes) > b->p->mem.cap / 4;
     return full && f->header.lsn < b->old->flush_lsn ? write_piece(b, f->header.lsn) : 0;
 }
 
@@ -94,7 +94,7 @@ static int rebuild_one(pawl *p, const struct run_ident *idents, uint32_t n, uint
     b->old = &idents[at];
     b->oldest = at + 1 == n;
     b->after = b->oldest ? 0 : idents[at + 1].flush_lsn;
-    int rc = store_init(&b->store, p->io, &p->mem, 0);
+    int rc = store_init(&b->store, p->io, &p->mem, 0, 0); /* what a flush has written goes */
     if (rc == 0)
         rc = gather(b);
     if (rc == 0) {

@@ -46,6 +46,7 @@ void state_tx_reset(struct pawl_tx *tx) {
     tx->state_bytes = 0;
     tx->clock_ms = 0;
     tx->expires = false;
+    tx->got_from = NULL;
 }
 
 void state_tx_free(struct pawl_tx *tx) {
@@ -177,32 +178,111 @@ static int touch(struct pawl_tx *tx, struct state_place at, const void *key, siz
 
 /* ---- one key */
 
-/* What the transaction finds of a key. */
-struct seen {
+/* What a transaction finds of a key. */
+struct looked {
     const void *value;
-    size_t len;
+    size_t value_len;
     uint64_t expiry_ms;
-    bool own; /* a change of its own, which stays there until it is changed again; else the value is
-               * in the room that look_up() was given */
+    bool there;                /* there is a pair; it may have expired */
+    bool own;                  /* the transaction has changed it: `value` is in st->own */
+    struct memtable_spot spot; /* in st->own */
 };
 
 static uint64_t clock_of(const struct pawl_tx *tx, const struct tx_state *st) {
     return (st->flags & TABLE_EXPIRES) != 0 ? tx->clock_ms : 0;
 }
 
-/* 1: there is a pair, which may have expired; 0: there is none. */
-static int look_up(struct pawl_tx *tx, struct tx_state *st, const void *key, size_t key_len,
-                   struct bytes *room, struct seen *seen) {
-    const struct mem_entry *e = st->changed ? memtable_get(&st->own, key, key_len) : NULL;
-    if (e != NULL) {
-        *seen = (struct seen){mem_entry_value(e), e->value_len, e->expiry_ms, true};
-        return e->op == STATE_PUT;
+/* For the transaction's eyes. */
+static bool visible(const struct pawl_tx *tx, const struct tx_state *st, const struct looked *l) {
+    return l->there && !state_expired(l->expiry_ms, clock_of(tx, st));
+}
+
+/* Does tx->state_value hold what the store has of this key? Nobody else may have changed it since:
+ * else the commit is refused. */
+static bool remembers(const struct pawl_tx *tx, const struct tx_state *st, const void *key,
+                      size_t key_len) {
+    return tx->got_from == st && tx->got_key_len == key_len &&
+           memcmp(tx->got_key, key, key_len) == 0;
+}
+
+static void remember(struct pawl_tx *tx, const struct tx_state *st, const void *key, size_t key_len,
+                     const struct looked *l) {
+    tx->got_from = NULL;
+    if (key_len > sizeof tx->got_key)
+        return;
+    tx->got_from = st;
+    tx->got_there = l->there;
+    tx->got_expiry_ms = l->expiry_ms;
+    tx->got_key_len = key_len;
+    copy_short(tx->got_key, key, key_len);
+}
+
+/* The next records' keys after `at`: STATE_AHEAD of them get the second step, as many after those
+ * the first. */
+static void fetch_ahead(struct state_ahead *a, struct tx_state *st) {
+    uint32_t second = (uint32_t)(a->taken - a->ready), count = second;
+    for (; a->taken < a->count && count < 2 * STATE_AHEAD; a->taken++) {
+        const pawl_record *r = &a->records[a->taken];
+        if (r->key_len != 0)
+            a->keys[count++] = (struct memtable_ahead){r->key, r->key_len, 0};
     }
+    store_fetch(st->part, a->keys, second, count);
+    memmove(a->keys, a->keys + second, (count - second) * sizeof a->keys[0]);
+    a->ready = a->taken - (count - second);
+}
+
+/* A callback looks a key up. */
+static void notice(struct state_ahead *a, struct tx_state *st, const void *key) {
+    if (a->at > 0 && a->records[a->at - 1].key == key)
+        return; /* once more */
+    size_t end = a->at + STATE_AHEAD < a->count ? a->at + STATE_AHEAD : a->count;
+    for (size_t i = a->at; i < end; i++)
+        if (a->records[i].key == key) {
+            a->at = i + 1;
+            if (a->at + STATE_AHEAD > a->ready && a->ready < a->count)
+                fetch_ahead(a, st);
+            return;
+        }
+}
+
+static int look_into_store(struct pawl_tx *tx, struct tx_state *st, const void *key, size_t key_len,
+                           struct bytes *room, struct looked *l) {
     struct store_found found;
     int rc = store_get(&tx->p->store, st->part, key, (uint32_t)key_len, room, &found);
-    *seen = (struct seen){room->data != NULL ? (const void *)room->data : "", room->len,
-                          found.expiry_ms, false};
+    l->there = rc == 1;
+    l->expiry_ms = found.expiry_ms;
     return rc;
+}
+
+/* `get`: for a call that returns the value, which stays in tx->state_value. */
+static int look_up(struct pawl_tx *tx, struct tx_state *st, const void *key, size_t key_len,
+                   bool get, struct looked *l) {
+    if (tx->ahead != NULL)
+        notice(tx->ahead, st, key);
+    const struct mem_entry *e = memtable_find(&st->own, key, key_len, &l->spot);
+    l->own = e != NULL;
+    if (e != NULL) {
+        l->value = mem_entry_value(e);
+        l->value_len = e->value_len;
+        l->expiry_ms = e->expiry_ms;
+        l->there = e->op == STATE_PUT;
+        return 0;
+    }
+    struct bytes *room = &tx->state_value;
+    if (remembers(tx, st, key, key_len)) {
+        l->there = tx->got_there;
+        l->expiry_ms = tx->got_expiry_ms;
+    } else if (get) {
+        tx->got_from = NULL;
+        TRY(look_into_store(tx, st, key, key_len, room, l));
+        remember(tx, st, key, key_len, l);
+    } else { /* the new value may be what was got of another key */
+        room = &tx->state_before;
+        TRY(look_into_store(tx, st, key, key_len, room, l));
+    }
+    l->value = room->data != NULL ? (const void *)room->data : "";
+    l->value_len = room->len;
+    return 0;
 }
 
 /* What all changes of a transaction may take in its commit. */
@@ -229,27 +309,25 @@ static int contradicts(const struct tx_state *st) {
         st->partition, st->table);
 }
 
-/* Changes a pair, and the digest with it; an expired pair counts until it is changed. `op`:
- * STATE_PUT or STATE_DELETE. 1: there was such a pair before, for the transaction's eyes. */
+/* Changes a pair that was looked up, and the digest with it; an expired pair counts until it is
+ * changed. `op`: STATE_PUT or STATE_DELETE. 1: there was such a pair before, for the transaction's
+ * eyes. */
 static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, uint64_t expiry_ms,
-                  const void *key, size_t key_len, const void *value, size_t value_len) {
-    struct seen before;
+                  const void *key, size_t key_len, const void *value, size_t value_len,
+                  struct looked *l) {
     TRY(check_room(tx, key_len, value_len));
-    int there = look_up(tx, st, key, key_len, &tx->state_before, &before);
-    TRY(there);
-    if (op == STATE_DELETE && there == 0)
+    if (op == STATE_DELETE && !l->there)
         return 0; /* nothing changes */
     struct state_sum sum = st->sum;
-    if (there == 1)
-        digest_subtract(&sum, key, key_len, before.value, before.len);
+    size_t before_len = l->value_len;
+    if (l->there)
+        digest_subtract(&sum, key, key_len, l->value, before_len);
     if (op == STATE_PUT)
         digest_add(&sum, key, key_len, value, value_len);
     if (!state_sum_possible(&sum))
         return contradicts(st);
-    bool own = before.own;
-    size_t before_len = before.len;
-    TRY(memtable_put(&st->own, key, key_len, op, expiry_ms, value, value_len, 0));
-    if (!own) {
+    TRY(memtable_put_at(&st->own, &l->spot, op, expiry_ms, value, value_len, 0));
+    if (!l->own) {
         st->bytes += STATE_CHANGE_HEAD_MAX + key_len;
         tx->state_bytes += STATE_CHANGE_HEAD_MAX + key_len;
     } else {
@@ -261,7 +339,7 @@ static int change(struct pawl_tx *tx, struct tx_state *st, uint8_t op, uint64_t 
     tx->state_bytes += value_len;
     st->sum = sum;
     st->changed = true;
-    return there == 1 && !state_expired(before.expiry_ms, clock_of(tx, st));
+    return visible(tx, st, l);
 }
 
 bool state_tx_touches(const struct pawl_tx *tx, uint32_t table, uint32_t partition) {
@@ -274,17 +352,16 @@ int state_tx_expire(struct pawl_tx *tx, uint32_t table, uint32_t partition,
     if (st == NULL)
         TRY(touch_new(tx, &(struct state_place){table, partition, 0, true}, &st));
     for (size_t at = 0; at < keys->len;) {
-        struct seen seen;
+        struct looked l;
         uint16_t len;
         memcpy(&len, keys->data + at, sizeof len);
         const uint8_t *key = keys->data + at + sizeof len;
         at += sizeof len + len;
         if (tx->state_bytes + STATE_CHANGE_HEAD_MAX + len > changes_max(tx->p))
             break;
-        int rc = look_up(tx, st, key, len, &tx->state_before, &seen);
-        TRY(rc);
-        if (rc == 1 && !seen.own && state_expired(seen.expiry_ms, clock_of(tx, st)))
-            TRY(change(tx, st, STATE_DELETE, 0, key, len, NULL, 0));
+        TRY(look_up(tx, st, key, len, false, &l));
+        if (l.there && !l.own && state_expired(l.expiry_ms, clock_of(tx, st)))
+            TRY(change(tx, st, STATE_DELETE, 0, key, len, NULL, 0, &l));
     }
     return 0;
 }
@@ -294,14 +371,14 @@ static int get(struct pawl_tx *tx, struct state_place at, const void *key, size_
     if (value == NULL || value_len == NULL)
         return fail(PAWL_INVALID, "a result pointer is NULL");
     struct tx_state *st;
-    struct seen seen;
+    struct looked l;
     TRY(touch(tx, at, key, key_len, &st));
-    int rc = look_up(tx, st, key, key_len, &tx->state_value, &seen);
-    if (rc == 1 && state_expired(seen.expiry_ms, clock_of(tx, st)))
-        rc = 0;
-    *value = seen.value;
-    *value_len = seen.len;
-    if (rc == 1 && seen.own) { /* it may be passed to the next change, which may move it */
+    TRY(look_up(tx, st, key, key_len, true, &l));
+    bool there = visible(tx, st, &l);
+    *value = l.value;
+    *value_len = l.value_len;
+    if (there && l.own) { /* it may be passed to the next change, which may move it */
+        tx->got_from = NULL;
         tx->state_value.len = 0;
         if (*value_len != 0 && !bytes_put(&tx->state_value, *value, *value_len)) {
             tx->state_value.failed = false;
@@ -309,7 +386,7 @@ static int get(struct pawl_tx *tx, struct state_place at, const void *key, size_
         }
         *value = tx->state_value.data != NULL ? (const void *)tx->state_value.data : "";
     }
-    return rc;
+    return there;
 }
 
 /* How long a pair lives: as the table says, or this many milliseconds; 0: until it is deleted. */
@@ -341,17 +418,43 @@ static int put(struct pawl_tx *tx, struct state_place at, uint64_t ttl_ms, const
         return fail(PAWL_TOO_LARGE, "a value of %zu bytes; values of state have at most %u",
                     value_len, PAWL_STATE_VALUE_MAX);
     struct tx_state *st;
+    struct looked l;
     uint64_t expiry_ms;
     TRY(touch(tx, at, key, key_len, &st));
     TRY(expiry_of(tx, st, ttl_ms, &expiry_ms));
-    int rc = change(tx, st, STATE_PUT, expiry_ms, key, key_len, value, value_len);
+    TRY(look_up(tx, st, key, key_len, false, &l));
+    int rc = change(tx, st, STATE_PUT, expiry_ms, key, key_len, value, value_len, &l);
+    return rc < 0 ? rc : 0;
+}
+
+static int add(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
+               int64_t n, int64_t *sum) {
+    struct tx_state *st;
+    struct looked l;
+    uint64_t expiry_ms;
+    int64_t now = 0;
+    TRY(touch(tx, at, key, key_len, &st));
+    TRY(expiry_of(tx, st, AS_THE_TABLE_SAYS, &expiry_ms));
+    TRY(look_up(tx, st, key, key_len, false, &l));
+    bool there = visible(tx, st, &l);
+    if (there && l.value_len != COUNTER_SIZE)
+        return fail(PAWL_STATE, "the value has %zu bytes; a counter has 8", l.value_len);
+    if (there)
+        memcpy(&now, l.value, sizeof now);
+    if (__builtin_add_overflow(now, n, &now))
+        return fail(PAWL_RANGE, "the counter would not fit into 64 bits");
+    if (sum != NULL)
+        *sum = now;
+    int rc = change(tx, st, STATE_PUT, expiry_ms, key, key_len, &now, sizeof now, &l);
     return rc < 0 ? rc : 0;
 }
 
 static int take_away(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len) {
     struct tx_state *st;
+    struct looked l;
     TRY(touch(tx, at, key, key_len, &st));
-    return change(tx, st, STATE_DELETE, 0, key, key_len, NULL, 0);
+    TRY(look_up(tx, st, key, key_len, false, &l));
+    return change(tx, st, STATE_DELETE, 0, key, key_len, NULL, 0, &l);
 }
 
 /* ---- a range */
@@ -387,6 +490,7 @@ static int take_snapshot(pawl_state_cursor *c, struct store_part *part, struct s
     pawl *p = c->p;
     pthread_mutex_lock(&p->mutex);
     snapshots_add(&p->store.snapshots, &c->snapshot, p->state.last_lsn);
+    c->snapshot.floor = p->store.clean_lsn;
     c->snapped = true;
     s->at_lsn = c->snapshot.lsn;
     int rc = store_cursor_take(&p->store, part, s, NULL, &c->at);
@@ -550,24 +654,11 @@ int pawl_state_delete(pawl_context *ctx, uint32_t table, const void *key, size_t
     return take_away(ctx->tx, at, key, key_len);
 }
 
-int pawl_state_add(pawl_context *ctx, uint32_t table, const void *key, size_t key_len, int64_t add,
+int pawl_state_add(pawl_context *ctx, uint32_t table, const void *key, size_t key_len, int64_t n,
                    int64_t *sum) {
     struct state_place at;
-    const void *value;
-    size_t len;
     TRY(enter(ctx, table, &at));
-    int rc = get(ctx->tx, at, key, key_len, &value, &len);
-    TRY(rc);
-    if (rc == 1 && len != COUNTER_SIZE)
-        return fail(PAWL_STATE, "the value has %zu bytes; a counter has 8", len);
-    int64_t now = 0;
-    if (rc == 1)
-        memcpy(&now, value, sizeof now);
-    if (__builtin_add_overflow(now, add, &now))
-        return fail(PAWL_RANGE, "the counter would not fit into 64 bits");
-    if (sum != NULL)
-        *sum = now;
-    return put(ctx->tx, at, AS_THE_TABLE_SAYS, key, key_len, &now, sizeof now);
+    return add(ctx->tx, at, key, key_len, n, sum);
 }
 
 int pawl_state_append(pawl_context *ctx, uint32_t table, const void *key, size_t key_len,

@@ -104,7 +104,21 @@ static void *carve(struct arena_chunk *c, size_t size) {
     return p;
 }
 
+/* An emptied chunk, or an earlier reserve that became too small, is used before the reserve. */
+static struct arena_chunk *take_idle(struct arena *a, size_t size) {
+    struct arena_chunk *c = a->idle;
+    if (room_of(c) < size)
+        return NULL;
+    a->idle = c->next;
+    return c;
+}
+
 static void *carve_elsewhere(struct arena *a, size_t size) {
+    struct arena_chunk *idle = take_idle(a, size);
+    if (idle != NULL) {
+        make_current(a, idle);
+        return carve(idle, size);
+    }
     if (room_of(a->reserve) >= size) {
         struct arena_chunk *c = a->reserve;
         a->reserve = NULL;
@@ -153,7 +167,10 @@ bool arena_reserve(struct arena *a, uint64_t bytes) {
         return true;
     if (bytes > SIZE_MAX / 2)
         return false;
-    struct arena_chunk *c = new_chunk(a, bytes);
+    /* the next promises are about as large: a reserve that serves some of them */
+    struct arena_chunk *c = new_chunk(a, bytes + bytes / 4);
+    if (c == NULL)
+        c = new_chunk(a, bytes);
     if (c == NULL)
         return false;
     if (a->reserve != NULL) {

@@ -2,6 +2,7 @@
 #include "state/memtable.h"
 
 #include "state/memtable_node.h"
+#include "wal/bytes.h"
 #include "wal/error.h"
 
 #define CLEARED_KEEPS (UINT64_C(1) << 20)
@@ -16,6 +17,7 @@ void snapshots_add(struct snapshots *set, struct snapshot *s, uint64_t lsn) {
     while (older != NULL && older->lsn > lsn)
         older = older->older;
     s->lsn = lsn;
+    s->floor = 0;
     s->older = older;
     s->newer = older == NULL ? set->oldest : older->newer;
     *(s->older == NULL ? &set->oldest : &s->older->newer) = s;
@@ -28,12 +30,14 @@ void snapshots_remove(struct snapshots *set, struct snapshot *s) {
     s->older = s->newer = NULL;
 }
 
-/* Does a snapshot see the version of `lsn`, which the one of `next` replaces? */
-static bool needed(const struct memtable *m, uint64_t lsn, uint64_t next) {
+/* Does a snapshot see the version of `old`, which the one of `next` replaces? It may have it from
+ * a run, but not if it would meet an older version here. */
+static bool needed(const struct memtable *m, const struct mem_entry *old, uint64_t next) {
+    uint64_t lsn = old->lsn;
     if (m->snapshots == NULL)
         return false;
     for (const struct snapshot *s = m->snapshots->newest; s != NULL && s->lsn >= lsn; s = s->older)
-        if (s->lsn < next)
+        if (s->lsn < next && (s->floor == 0 || lsn > s->floor || old->older != NULL))
             return true;
     return false;
 }
@@ -51,6 +55,7 @@ static int begin(struct memtable *m) {
         if (m->body == NULL)
             return fail(PAWL_MEMORY, "no memory for a memory table");
         arena_init(&m->body->arena, m->mem);
+        m->body->index.mem = m->mem;
     }
     if (m->body->root != NULL || tree_begin(m) != NULL)
         return 0;
@@ -65,6 +70,7 @@ void memtable_free(struct memtable *m) {
     assert(m->cursors == NULL);
     if (m->body == NULL)
         return;
+    mem_index_end(&m->body->index);
     arena_free(&m->body->arena);
     mem_free(m->mem, m->body, sizeof *m->body);
     m->body = NULL;
@@ -76,15 +82,19 @@ void memtable_clear(struct memtable *m) {
         return;
     for (struct memtable_cursor *c = m->cursors; c != NULL; c = c->after)
         c->leaf = NULL;
+    mem_index_end(&b->index);
     arena_clear(&b->arena, CLEARED_KEEPS);
     b->root = NULL;
+    b->hand = NULL;
     b->keys = b->inners = 0;
     memset(b->fill, 0, sizeof b->fill);
     b->stamp++;
 }
 
 uint64_t memtable_bytes(const struct memtable *m) {
-    return m->body == NULL ? 0 : sizeof *m->body + m->body->arena.chunk_bytes;
+    return m->body == NULL
+               ? 0
+               : sizeof *m->body + m->body->arena.chunk_bytes + mem_index_bytes(&m->body->index);
 }
 
 uint64_t memtable_keys(const struct memtable *m) {
@@ -124,10 +134,11 @@ const struct mem_entry *memtable_get(const struct memtable *m, const void *key, 
     return memtable_find(m, key, key_len, &spot);
 }
 
-const struct mem_entry *memtable_find(const struct memtable *m, const void *key, size_t key_len,
-                                      struct memtable_spot *spot) {
-    assert(key_len > 0);
+/* By the tree, which also knows where a key would be. */
+static const struct mem_entry *find_place(const struct memtable *m, const void *key, size_t key_len,
+                                          struct memtable_spot *spot) {
     spot->key = key, spot->key_len = key_len;
+    spot->entry = NULL;
     spot->leaf = NULL;
     spot->found = false;
     if (m->body == NULL || m->body->root == NULL)
@@ -137,6 +148,69 @@ const struct mem_entry *memtable_find(const struct memtable *m, const void *key,
     spot->leaf = l;
     spot->stamp = m->body->stamp;
     return spot->found ? l->n.key[spot->index] : NULL;
+}
+
+const struct mem_entry *memtable_find(const struct memtable *m, const void *key, size_t key_len,
+                                      struct memtable_spot *spot) {
+    assert(key_len > 0);
+    if (m->body == NULL || m->body->index.slots == NULL)
+        return find_place(m, key, key_len, spot);
+    spot->key = key, spot->key_len = key_len;
+    spot->entry = mem_index_find(&m->body->index, key, key_len);
+    spot->leaf = NULL;
+    spot->found = spot->entry != NULL;
+    spot->stamp = m->body->stamp;
+    return spot->entry;
+}
+
+/* ---- the index */
+
+void memtable_fetch(const struct memtable *m, struct memtable_ahead *keys, uint32_t second,
+                    uint32_t count) {
+    const struct mem_index *x = m->body != NULL ? &m->body->index : NULL;
+    if (x == NULL || x->slots == NULL)
+        return;
+    for (uint32_t i = second; i < count; i++)
+        keys[i].hash = mem_index_fetch_slot(x, keys[i].key, keys[i].key_len);
+    for (uint32_t i = 0; i < second; i++)
+        mem_index_fetch_entry(x, keys[i].hash);
+}
+
+/* Without memory, again when the table has twice as many keys. */
+static void no_index(struct memtable *m) {
+    m->index_from = 2 * m->body->keys;
+}
+
+static void begin_index(struct memtable *m) {
+    struct memtable_body *b = m->body;
+    if (!mem_index_begin(&b->index, m->mem, b->keys)) {
+        no_index(m);
+        return;
+    }
+    struct node *n = b->root;
+    while (n->level != 0)
+        n = ((struct inner *)n)->child[0];
+    for (struct leaf *l = (struct leaf *)n; l != NULL; l = l->next)
+        for (uint32_t i = 0; i < l->n.count; i++)
+            if (b->index.slots != NULL && !mem_index_add(&b->index, l->n.key[i]))
+                no_index(m);
+}
+
+static void index_new(struct memtable *m, struct mem_entry *e) {
+    struct memtable_body *b = m->body;
+    if (b->index.slots != NULL) {
+        if (!mem_index_add(&b->index, e))
+            no_index(m);
+    } else if (m->index_from != 0 && b->keys >= m->index_from) {
+        begin_index(m);
+    }
+    assert(b->index.slots == NULL || b->index.entries == b->keys);
+}
+
+/* `e` NULL: the entry leaves the table. */
+static void index_moved(struct memtable *m, const struct mem_entry *old, struct mem_entry *e) {
+    if (m->body->index.slots != NULL)
+        mem_index_replace(&m->body->index, old, e);
 }
 
 /* ---- puts */
@@ -155,7 +229,7 @@ static struct mem_entry *new_entry(struct memtable *m, const void *key, size_t k
     e->key_len = (uint16_t)key_len;
     e->size_class = size_class & 127;
     e->separator = 0;
-    memcpy(e->bytes, key, key_len);
+    copy_short(e->bytes, key, key_len);
     return e;
 }
 
@@ -163,10 +237,10 @@ static void set_entry(struct mem_entry *e, uint8_t op, uint64_t expiry_ms, const
                       size_t value_len, uint64_t lsn) {
     e->lsn = lsn;
     e->expiry_ms = expiry_ms;
-    e->op = op;
+    e->op = (unsigned char)op & 0x7fu;
+    e->used = 1;
     e->value_len = (uint32_t)value_len;
-    if (value_len != 0)
-        memcpy(e->bytes + e->key_len, value, value_len);
+    copy_short(e->bytes + e->key_len, value, value_len);
 }
 
 static void give_entry(struct memtable *m, struct mem_entry *e) {
@@ -178,7 +252,7 @@ static void give_entry(struct memtable *m, struct mem_entry *e) {
 static void trim(struct memtable *m, struct mem_entry *e) {
     for (struct mem_entry **at = &e->older; *at != NULL;) {
         struct mem_entry *old = *at;
-        if (needed(m, old->lsn, e->lsn)) {
+        if (needed(m, old, e->lsn)) {
             e = old;
             at = &old->older;
         } else {
@@ -188,17 +262,24 @@ static void trim(struct memtable *m, struct mem_entry *e) {
     }
 }
 
+/* False: the entry has no room, or somebody needs it as it is. */
+static bool overwrite_in_place(struct memtable *m, struct mem_entry *old, uint8_t op,
+                               uint64_t expiry_ms, const void *value, size_t value_len,
+                               uint64_t lsn) {
+    assert(lsn >= old->lsn);
+    if (value_len > room_of(old) || needed(m, old, lsn))
+        return false;
+    set_entry(old, op, expiry_ms, value, value_len, lsn);
+    if (old->older != NULL)
+        trim(m, old);
+    return true;
+}
+
 static int overwrite(struct memtable *m, struct mem_entry **place, uint8_t op, uint64_t expiry_ms,
                      const void *value, size_t value_len, uint64_t lsn) {
     struct mem_entry *old = *place;
-    assert(lsn >= old->lsn);
-    bool keep = needed(m, old->lsn, lsn);
-    if (!keep && value_len <= room_of(old)) {
-        set_entry(old, op, expiry_ms, value, value_len, lsn);
-        if (old->older != NULL)
-            trim(m, old);
+    if (overwrite_in_place(m, old, op, expiry_ms, value, value_len, lsn))
         return 0;
-    }
     struct mem_entry *e = new_entry(m, old->bytes, old->key_len, value_len);
     if (e == NULL)
         return fail(PAWL_MEMORY, "no memory for a change of %zu bytes in a memory table",
@@ -206,6 +287,8 @@ static int overwrite(struct memtable *m, struct mem_entry **place, uint8_t op, u
     set_entry(e, op, expiry_ms, value, value_len, lsn);
     e->older = old;
     *place = e;
+    index_moved(m, old, e);
+    m->body->stamp++; /* what was found by the index is gone */
     trim(m, e);
     return 0;
 }
@@ -214,9 +297,12 @@ int memtable_put_at(struct memtable *m, struct memtable_spot *spot, uint8_t op, 
                     const void *value, size_t value_len, uint64_t lsn) {
     assert(op == STATE_PUT || (op == STATE_DELETE && value_len == 0));
     assert(spot->key_len <= MEMTABLE_KEY_MAX && value_len <= MEMTABLE_VALUE_MAX);
+    if (spot->entry != NULL && spot->stamp == m->body->stamp &&
+        overwrite_in_place(m, spot->entry, op, expiry_ms, value, value_len, lsn))
+        return 0;
     if (spot->leaf == NULL || spot->stamp != m->body->stamp) {
         TRY(begin(m));
-        memtable_find(m, spot->key, spot->key_len, spot);
+        find_place(m, spot->key, spot->key_len, spot);
     }
     struct leaf *l = spot->leaf;
     if (spot->found)
@@ -224,8 +310,10 @@ int memtable_put_at(struct memtable *m, struct memtable_spot *spot, uint8_t op, 
     struct mem_entry *e = new_entry(m, spot->key, spot->key_len, value_len);
     if (e != NULL) {
         set_entry(e, op, expiry_ms, value, value_len, lsn);
-        if (tree_insert(m, l, spot->index, e))
+        if (tree_insert(m, l, spot->index, e)) {
+            index_new(m, e);
             return 0;
+        }
         give_entry(m, e);
     }
     return fail(PAWL_MEMORY,
@@ -250,6 +338,82 @@ int memtable_reserve(struct memtable *m, uint64_t changes, uint64_t bytes) {
         return fail(PAWL_MEMORY, "no memory for %llu changes of %llu bytes in a memory table",
                     (unsigned long long)changes, (unsigned long long)bytes);
     return 0;
+}
+
+/* ---- what may go */
+
+uint64_t memtable_used(const struct memtable *m) {
+    return m->body == NULL
+               ? 0
+               : sizeof *m->body + m->body->arena.used + mem_index_bytes(&m->body->index);
+}
+
+static struct leaf *first_leaf(const struct memtable_body *b) {
+    struct node *n = b->root;
+    while (n->level != 0)
+        n = ((struct inner *)n)->child[0];
+    return (struct leaf *)n;
+}
+
+static bool has_cursor(const struct memtable *m, const struct leaf *l) {
+    for (const struct memtable_cursor *c = m->cursors; c != NULL; c = c->after)
+        if (c->leaf == l)
+            return true;
+    return false;
+}
+
+/* The entries that stay close up. An empty leaf stays in the tree, as the first one begins. */
+static void sweep_leaf(struct memtable *m, struct leaf *l, uint64_t upto, bool used_too) {
+    struct memtable_body *b = m->body;
+    struct node *n = &l->n;
+    uint32_t kept = 0, count = n->count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct mem_entry *e = n->key[i];
+        trim(m, e);
+        bool clean = e->lsn <= upto && e->older == NULL;
+        if (clean && (used_too || e->used == 0)) {
+            index_moved(m, e, NULL);
+            give_entry(m, e);
+            continue;
+        }
+        if (clean)
+            e->used = 0;
+        n->prefix[kept] = n->prefix[i];
+        n->key[kept++] = e;
+    }
+    if (kept == count)
+        return;
+    for (uint32_t i = kept; i < count; i++)
+        n->prefix[i] = UINT64_MAX;
+    n->count = (uint16_t)kept;
+    if (kept == 0)
+        n->skip = n->fence;
+    b->fill[count]--, b->fill[kept]++;
+    b->keys -= count - kept;
+    b->stamp++;
+}
+
+uint64_t memtable_evict(struct memtable *m, uint64_t upto, uint64_t bytes, uint32_t leaves) {
+    struct memtable_body *b = m->body;
+    if (b == NULL || b->root == NULL)
+        return 0;
+    uint64_t before = b->arena.used;
+    for (; leaves > 0 && before - b->arena.used < bytes; leaves--) {
+        struct leaf *l = b->hand != NULL ? b->hand : first_leaf(b);
+        if (!has_cursor(m, l))
+            sweep_leaf(m, l, upto, false);
+        b->hand = l->next;
+    }
+    return before - b->arena.used;
+}
+
+void memtable_drop(struct memtable *m, uint64_t upto) {
+    struct memtable_body *b = m->body;
+    if (b == NULL || b->root == NULL)
+        return;
+    for (struct leaf *l = first_leaf(b); l != NULL; l = l->next)
+        if (!has_cursor(m, l))
+            sweep_leaf(m, l, upto, true);
 }
 
 /* ---- cursors */
@@ -332,6 +496,10 @@ const struct mem_entry *memtable_first(struct memtable_cursor *c) {
     c->leaf = n;
     c->index = 0;
     return forward(c);
+}
+
+const struct mem_entry *memtable_here(struct memtable_cursor *c) {
+    return c->leaf == NULL ? NULL : forward(c);
 }
 
 const struct mem_entry *memtable_next(struct memtable_cursor *c) {

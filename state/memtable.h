@@ -5,8 +5,8 @@
  * the changes since the last flush; another serves as a transaction's own writes.
  *
  * It is a B+tree. A node holds eight bytes of each key inline, after the bytes that all keys of the
- * node share, so most comparisons touch no other cache line. Entries never leave the tree before
- * memtable_clear() or memtable_free().
+ * node share, so most comparisons touch no other cache line. Entries leave the tree only by
+ * memtable_evict() and memtable_drop(), for changes that are in a run too, and with the table.
  *
  * Not thread-safe: the owner locks. All memory comes from the struct mem (PAWL-11): PAWL_MEMORY
  * leaves the table as it was.
@@ -30,7 +30,8 @@ struct mem_entry {
     uint64_t expiry_ms;
     uint32_t value_len;
     uint16_t key_len;
-    uint8_t op; /* STATE_PUT or STATE_DELETE */
+    uint8_t op : 7;   /* STATE_PUT or STATE_DELETE */
+    uint8_t used : 1; /* put or read since memtable_evict() passed it last */
     uint8_t size_class : 7;
     uint8_t separator : 1; /* inner nodes point to its key: the piece is not given back */
     uint8_t bytes[];       /* the key, then the value */
@@ -53,6 +54,7 @@ static inline void mem_entry_pair(const struct mem_entry *e, struct state_pair *
 
 struct snapshot {
     uint64_t lsn;
+    uint64_t floor; /* versions up to this one are in runs: they aren't kept; 0: none is */
     struct snapshot *older, *newer;
 };
 struct snapshots { /* zeroed: none */
@@ -60,6 +62,7 @@ struct snapshots { /* zeroed: none */
 };
 /* The caller owns `s`, which stays in the set until it is removed. It must be in the set before a
  * change after `lsn` is put. */
+/* `floor` becomes 0; the caller may set it before a change after `lsn` is put. */
 void snapshots_add(struct snapshots *set, struct snapshot *s, uint64_t lsn);
 /* Versions that only it needed go when their key is put again, or with the table. */
 void snapshots_remove(struct snapshots *set, struct snapshot *s);
@@ -71,6 +74,7 @@ struct memtable {
     const struct snapshots *snapshots; /* NULL: none, ever */
     struct memtable_body *body;        /* NULL until the first put: an empty table takes nothing */
     struct memtable_cursor *cursors;   /* open ones */
+    uint64_t index_from;               /* a table with so many keys has an index; 0: never */
 };
 
 /* Takes no memory. `snapshots` must outlive the table. */
@@ -79,6 +83,7 @@ void memtable_free(struct memtable *m); /* no cursor may be open */
 /* Empties it; keeps up to 1 MiB of memory for the next use. Open cursors lose their place. */
 void memtable_clear(struct memtable *m);
 uint64_t memtable_bytes(const struct memtable *m); /* of memory that it takes, chunks included */
+uint64_t memtable_used(const struct memtable *m);  /* the part of it that holds something */
 uint64_t memtable_keys(const struct memtable *m);  /* tombstones included */
 
 /* The newest change of the key; NULL: none. */
@@ -88,6 +93,7 @@ const struct mem_entry *memtable_get(const struct memtable *m, const void *key, 
 struct memtable_spot {
     const void *key;
     size_t key_len;
+    struct mem_entry *entry; /* found by the index; then `leaf` is NULL */
     void *leaf;
     uint32_t index;
     bool found;
@@ -96,6 +102,16 @@ struct memtable_spot {
 /* As memtable_get(), and keeps the place. */
 const struct mem_entry *memtable_find(const struct memtable *m, const void *key, size_t key_len,
                                       struct memtable_spot *spot);
+
+/* Keys that are going to be looked up soon: memtable_get() then waits less for memory. */
+struct memtable_ahead {
+    const void *key;
+    size_t key_len;
+    uint64_t hash; /* set by the first step */
+};
+/* The first step for keys from `second` to `count`, and the second one for those before. */
+void memtable_fetch(const struct memtable *m, struct memtable_ahead *keys, uint32_t second,
+                    uint32_t count);
 
 /* Puts a change; the table copies key and value. `key_len` is 1 to MEMTABLE_KEY_MAX, `value_len` at
  * most MEMTABLE_VALUE_MAX, 0 for a delete; `lsn` not below that of the key's newest change.
@@ -110,6 +126,21 @@ int memtable_put_at(struct memtable *m, struct memtable_spot *spot, uint8_t op, 
  * a commit that is in the log must be applied. A later call replaces the guarantee. Errors: MEMORY.
  */
 int memtable_reserve(struct memtable *m, uint64_t changes, uint64_t bytes);
+
+/* ---- changes that are in a run as well may go. Leaves in which a cursor stands keep theirs; but
+ * a cursor that goes on doesn't meet what is gone, so its owner must know the runs. */
+
+/* Takes changes up to `upto` out, which were not used since it passed them last, until `bytes`
+ * bytes are free for others, or it has looked at `leaves` leaves: a clock. Returns what it freed.
+ */
+uint64_t memtable_evict(struct memtable *m, uint64_t upto, uint64_t bytes, uint32_t leaves);
+/* Takes all changes up to `upto` out. */
+void memtable_drop(struct memtable *m, uint64_t upto);
+/* Somebody has read it. */
+static inline void mem_entry_use(const struct mem_entry *e) {
+    if (e->used == 0)
+        ((struct mem_entry *)(uintptr_t)e)->used = 1;
+}
 
 /* ---- cursors. Each call returns the entry on which the cursor stands now; NULL: there is none,
  * and the cursor has no place until it seeks again. Entries without a version at `lsn` are passed
@@ -129,6 +160,7 @@ void memtable_cursor_close(struct memtable_cursor *c);
 const struct mem_entry *memtable_seek_ge(struct memtable_cursor *c, const void *key, size_t len);
 const struct mem_entry *memtable_seek_le(struct memtable_cursor *c, const void *key, size_t len);
 const struct mem_entry *memtable_first(struct memtable_cursor *c);
+const struct mem_entry *memtable_here(struct memtable_cursor *c); /* where it stands */
 const struct mem_entry *memtable_next(struct memtable_cursor *c);
 const struct mem_entry *memtable_prev(struct memtable_cursor *c);
 

@@ -23,6 +23,7 @@
 
 #include "state/arena.h"
 #include "state/memtable.h"
+#include "state/memtable_index.h"
 
 #define FANOUT 63
 #define LEVELS_MAX 12
@@ -47,8 +48,10 @@ struct inner {
 
 struct memtable_body {
     struct node *root;
-    uint64_t stamp; /* changes whenever keys move to other places */
+    uint64_t stamp;    /* changes whenever keys move to other places */
+    struct leaf *hand; /* where memtable_evict() goes on; NULL: at the first leaf */
     struct arena arena;
+    struct mem_index index; /* of all entries, or none */
     uint64_t keys;
     uint32_t inners;
     uint32_t fill[FANOUT + 1]; /* leaves by their number of keys */

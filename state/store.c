@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Partitions and their memory tables, and one key: its newest change is in the active generation,
- * else in the frozen one, else in the newest run that has it.
+ * Partitions and their memory tables, and one key: its newest change is in the generation, else in
+ * the newest run that has it.
  */
 #include "state/store.h"
 
@@ -9,24 +9,7 @@
 
 #include "wal/error.h"
 
-/* ---- generations */
-
-static struct store_gen *gen_new(struct store *s) {
-    struct store_gen *g = mem_alloc(s->mem, sizeof *g);
-    if (g == NULL)
-        return NULL;
-    atomic_init(&g->refs, 1);
-    g->mem = s->mem;
-    memtable_init(&g->table, s->mem, &s->snapshots);
-    return g;
-}
-
-void store_gen_release(struct store_gen *g) {
-    if (g == NULL || atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    memtable_free(&g->table);
-    mem_free(g->mem, g, sizeof *g);
-}
+#define SHORT_KEY 120u
 
 /* ---- partitions */
 
@@ -61,8 +44,7 @@ struct store_part *store_part(struct store *s, uint32_t table, uint32_t partitio
 void store_part_release(struct store *s, struct store_part *part) {
     if (part == NULL || atomic_fetch_sub_explicit(&part->refs, 1, memory_order_acq_rel) != 1)
         return;
-    store_gen_release(part->active);
-    store_gen_release(part->frozen);
+    store_gen_release(part->gen);
     pthread_mutex_destroy(&part->lock);
     mem_free(s->mem, part, sizeof *part);
 }
@@ -72,10 +54,6 @@ void store_part_expires(struct store_part *part, uint64_t expiry_ms) {
     while (expiry_ms < least &&
            !atomic_compare_exchange_weak(&part->expiry_min_ms, &least, expiry_ms))
         ;
-}
-
-static uint64_t gen_bytes(const struct store_gen *g) {
-    return g != NULL ? memtable_bytes(&g->table) : 0;
 }
 
 void store_drop_table(struct store *s, uint32_t table) {
@@ -89,9 +67,7 @@ void store_drop_table(struct store *s, uint32_t table) {
             }
             *at = part->next;
             pthread_mutex_lock(&part->lock);
-            atomic_fetch_sub(&s->active_bytes, gen_bytes(part->active));
-            store_gen_release(part->active);
-            part->active = NULL;
+            store_gen_detach(s, part);
             pthread_mutex_unlock(&part->lock);
             store_part_release(s, part);
         }
@@ -100,8 +76,9 @@ void store_drop_table(struct store *s, uint32_t table) {
 
 /* ---- the store */
 
-int store_init(struct store *s, struct seam *io, struct mem *mem, uint64_t cache_bytes) {
-    *s = (struct store){.io = io, .mem = mem, .cache_bytes = cache_bytes};
+int store_init(struct store *s, struct seam *io, struct mem *mem, uint64_t memory_max,
+               uint64_t cache_bytes) {
+    *s = (struct store){.io = io, .mem = mem, .memory_max = memory_max, .cache_bytes = cache_bytes};
     if (pthread_mutex_init(&s->mutex, NULL) != 0)
         return fail(PAWL_MEMORY, "cannot make a lock");
     s->begun = true;
@@ -125,48 +102,46 @@ void store_free(struct store *s) {
 
 /* ---- changes */
 
-/* Under the partition's lock. */
-static struct store_gen *active(struct store *s, struct store_part *part) {
-    if (part->active == NULL)
-        part->active = gen_new(s);
-    return part->active;
-}
-
-static struct store_gen *frozen(struct store *s, struct store_part *part) {
-    if (part->frozen == NULL)
-        part->frozen = gen_new(s);
-    return part->frozen;
-}
-
 int store_reserve(struct store *s, struct store_part *part, uint32_t changes, uint64_t bytes) {
     pthread_mutex_lock(&part->lock);
-    struct store_gen *g = active(s, part);
-    uint64_t before = gen_bytes(g);
-    int rc = g == NULL ? fail(PAWL_MEMORY, "no memory for a partition's state")
-                       : memtable_reserve(&g->table, changes, bytes);
-    atomic_fetch_add_explicit(&s->active_bytes, gen_bytes(g) - before, memory_order_relaxed);
-    pthread_mutex_unlock(&part->lock);
-    return rc;
-}
-
-int store_apply(struct store *s, struct store_part *part, const struct state_pair *c, uint64_t lsn,
-                bool older) {
-    pthread_mutex_lock(&part->lock);
-    struct store_gen *g = older && s->has_frozen ? frozen(s, part) : active(s, part);
+    struct store_gen *g = store_gen_of(s, part);
     int rc = 0;
     if (g == NULL) {
         rc = fail(PAWL_MEMORY, "no memory for a partition's state");
     } else {
-        uint64_t before = gen_bytes(g);
-        struct memtable_spot spot;
-        const struct mem_entry *e = memtable_find(&g->table, c->key, c->key_len, &spot);
-        if (e == NULL || e->lsn <= lsn) /* recovery reads older segments last */
-            rc =
-                memtable_put_at(&g->table, &spot, c->op, c->expiry_ms, c->value, c->value_len, lsn);
-        atomic_fetch_add_explicit(&s->active_bytes, gen_bytes(g) - before, memory_order_relaxed);
+        store_make_room(s, g, changes, bytes);
+        rc = memtable_reserve(&g->table, changes, bytes);
+        store_count(s, g);
     }
     pthread_mutex_unlock(&part->lock);
     return rc;
+}
+
+void store_apply_begin(struct store_part *part) {
+    pthread_mutex_lock(&part->lock);
+}
+
+void store_apply_end(struct store *s, struct store_part *part) {
+    if (part->gen != NULL)
+        store_count(s, part->gen);
+    pthread_mutex_unlock(&part->lock);
+}
+
+int store_apply(struct store *s, struct store_part *part, const struct state_pair *c,
+                uint64_t lsn) {
+    struct store_gen *g = store_gen_of(s, part);
+    if (g == NULL)
+        return fail(PAWL_MEMORY, "no memory for a partition's state");
+    struct memtable_spot spot;
+    const struct mem_entry *e = memtable_find(&g->table, c->key, c->key_len, &spot);
+    if (e != NULL && e->lsn > lsn) /* recovery reads older segments last */
+        return 0;
+    /* a key counts once between two freezes */
+    uint64_t since = s->has_frozen ? s->frozen_lsn : s->clean_lsn;
+    if (lsn > since && (e == NULL || e->lsn <= since))
+        g->dirty += store_change_bytes(c->key_len, c->value_len);
+    g->newest_lsn = g->newest_lsn < lsn ? lsn : g->newest_lsn;
+    return memtable_put_at(&g->table, &spot, c->op, c->expiry_ms, c->value, c->value_len, lsn);
 }
 
 /* ---- one key */
@@ -177,12 +152,17 @@ static int in_gen(struct store_gen *g, const void *key, uint32_t key_len, struct
     const struct mem_entry *e = g != NULL ? memtable_get(&g->table, key, key_len) : NULL;
     if (e == NULL)
         return 0;
+    mem_entry_use(e);
     *put = e->op == STATE_PUT;
     *found = (struct store_found){e->lsn, e->expiry_ms};
-    if (*put && e->value_len != 0 && !bytes_put(value, mem_entry_value(e), e->value_len)) {
+    if (!*put || e->value_len == 0)
+        return 1;
+    uint8_t *to = bytes_room(value, e->value_len);
+    if (to == NULL) {
         value->failed = false;
         return fail(PAWL_MEMORY, "no memory for a value of %u bytes", e->value_len);
     }
+    copy_short(to, mem_entry_value(e), e->value_len);
     return 1;
 }
 
@@ -193,28 +173,21 @@ void store_key(uint8_t *out, uint32_t table, uint32_t partition) {
     }
 }
 
-static int in_runs(struct store *s, const struct store_part *part, const void *key,
-                   uint32_t key_len, struct bytes *value, struct store_found *found) {
-    uint8_t whole[STORE_KEY_MAX];
-    struct store_live *live = store_live_take(s);
-    if (live == NULL)
-        return 0;
-    assert(key_len <= sizeof whole - STORE_PREFIX_SIZE);
-    store_key(whole, part->table, part->partition);
-    memcpy(whole + STORE_PREFIX_SIZE, key, key_len);
+/* Looks into the live runs for a whole store key. */
+static int find_in_runs(const struct store_live *live, const uint8_t *whole, uint32_t len,
+                        struct bytes *value, struct store_found *found) {
     int rc = 0;
     for (uint32_t i = 0; i < live->count && rc == 0; i++) {
         struct run_pin pin = {NULL};
         struct state_pair pair;
-        if (live->runs[i]->file == NULL) {
+        struct run_file *file = live->runs[i]->file;
+        if (file == NULL) {
             rc = fail_again(&live->runs[i]->error);
             continue;
         }
         /* the oldest run has most of the keys that come this far */
-        rc = i + 1 == live->count && i != 0
-                 ? run_get_likely(live->runs[i]->file, whole, STORE_PREFIX_SIZE + key_len, &pin,
-                                  &pair)
-                 : run_get(live->runs[i]->file, whole, STORE_PREFIX_SIZE + key_len, &pin, &pair);
+        rc = i + 1 == live->count && i != 0 ? run_get_likely(file, whole, len, &pin, &pair)
+                                            : run_get(file, whole, len, &pin, &pair);
         if (rc != 1)
             continue;
         *found = (struct store_found){0, pair.expiry_ms};
@@ -226,8 +199,52 @@ static int in_runs(struct store *s, const struct store_part *part, const void *k
         }
         run_unpin(&pin);
     }
-    store_live_release(s, live);
     return rc == 2 ? 0 : rc;
+}
+
+static int with_whole_key(const struct store_live *live, const struct store_part *part,
+                          const void *key, uint32_t key_len, uint8_t *whole, struct bytes *value,
+                          struct store_found *found) {
+    store_key(whole, part->table, part->partition);
+    memcpy(whole + STORE_PREFIX_SIZE, key, key_len);
+    return find_in_runs(live, whole, STORE_PREFIX_SIZE + key_len, value, found);
+}
+
+/* In functions of their own: the compiler zeroes buffers. */
+static __attribute__((noinline)) int with_long_key(const struct store_live *live,
+                                                   const struct store_part *part, const void *key,
+                                                   uint32_t key_len, struct bytes *value,
+                                                   struct store_found *found) {
+    uint8_t whole[STORE_KEY_MAX];
+    assert(key_len <= sizeof whole - STORE_PREFIX_SIZE);
+    return with_whole_key(live, part, key, key_len, whole, value, found);
+}
+
+static __attribute__((noinline)) int with_short_key(const struct store_live *live,
+                                                    const struct store_part *part, const void *key,
+                                                    uint32_t key_len, struct bytes *value,
+                                                    struct store_found *found) {
+    uint8_t whole[STORE_PREFIX_SIZE + SHORT_KEY];
+    return with_whole_key(live, part, key, key_len, whole, value, found);
+}
+
+static int in_runs(struct store *s, const struct store_part *part, const void *key,
+                   uint32_t key_len, struct bytes *value, struct store_found *found) {
+    struct store_live *live = store_live_take(s);
+    if (live == NULL)
+        return 0;
+    int rc = key_len <= SHORT_KEY ? with_short_key(live, part, key, key_len, value, found)
+                                  : with_long_key(live, part, key, key_len, value, found);
+    store_live_release(s, live);
+    return rc;
+}
+
+void store_fetch(struct store_part *part, struct memtable_ahead *keys, uint32_t second,
+                 uint32_t count) {
+    pthread_mutex_lock(&part->lock);
+    if (part->gen != NULL)
+        memtable_fetch(&part->gen->table, keys, second, count);
+    pthread_mutex_unlock(&part->lock);
 }
 
 int store_get(struct store *s, struct store_part *part, const void *key, uint32_t key_len,
@@ -236,13 +253,11 @@ int store_get(struct store *s, struct store_part *part, const void *key, uint32_
     value->len = 0;
     *found = (struct store_found){0};
     pthread_mutex_lock(&part->lock);
-    int rc = in_gen(part->active, key, key_len, value, &put, found);
-    if (rc == 0)
-        rc = in_gen(part->frozen, key, key_len, value, &put, found);
+    int rc = in_gen(part->gen, key, key_len, value, &put, found);
     pthread_mutex_unlock(&part->lock);
     if (rc != 0)
         return rc < 0 ? rc : put;
-    /* A frozen generation goes only after its run is live: what was in neither is in the runs that
+    /* A change goes from memory only after its run is live: what wasn't there is in the runs that
      * are live now. */
     return in_runs(s, part, key, key_len, value, found);
 }

@@ -8,17 +8,28 @@
  * store_runs.c    which runs are live, and their files
  * store_cursor.c  a range of a partition
  * store_flush.c   memory tables -> a run, runs -> one run
+ * store_memory.c  what memory tables take, and what goes when that is too much
  *
- * A *partition* here is one partition of a table. Its changes go to the active *generation*, a
- * memory table. store_freeze() makes the active generations of all partitions the frozen ones, at a
- * place in the log; a flush writes the frozen ones to a run; once the log names the run,
- * store_flushed() lets them go.
+ * A *partition* here is one partition of a table. Its *generation* is a memory table, which has the
+ * newest change of each key in it; what is in none is in the newest run that has it. A change is
+ * *clean* once a live run has it too, until then it is *dirty*: which of them it is, its LSN says.
+ * store_freeze() notes a place in the log; a flush writes the dirty changes up to there to a run;
+ * once the log names the run, store_flushed() makes them clean. So what was flushed stays in
+ * memory, and the next use of its key reads no file.
  *
- * Threads: any thread may call any function. store_apply(), store_freeze(), store_flushed() and
- * store_runs_are() come from one thread at a time (the owner's lock). `mutex` guards the map of
- * partitions and `live`; a partition's lock guards its generations and the memory tables in them
- * while they are active. Frozen memory tables and runs never change. Nothing is read from a file
- * under a lock. Lock order: the owner's lock, store.mutex, store_part.lock.
+ * Memory tables take about `memory_max` bytes. Beyond that, clean changes go: those that were not
+ * used lately first (store_reserve()), and whole generations that are clean, after a flush. Half of
+ * it may be dirty; then a flush is due.
+ *
+ * Threads: any thread may call any function. store_reserve(), store_apply(), store_freeze(),
+ * store_flushed() and store_runs_are() come from one thread at a time (the owner's lock), under
+ * which `clean_lsn`, `frozen_lsn`, `has_frozen` and `snapshots` change. `mutex` guards the map of
+ * partitions and `live`; a partition's lock guards its generation and the memory table in it. Runs
+ * never change. Nothing is read from a file under a lock. Lock order: the owner's lock,
+ * store.mutex, store_part.lock.
+ *
+ * A cursor holds the generation and the runs that were there when it was opened. While it is open,
+ * nothing goes from that generation; but the partition may get another one.
  */
 #ifndef PAWL_STATE_STORE_H
 #define PAWL_STATE_STORE_H
@@ -36,7 +47,13 @@
 
 struct store_gen {
     _Atomic uint32_t refs; /* of its partition, and of cursors */
-    struct mem *mem;
+    struct store *store;
+    uint64_t newest_lsn;      /* of its changes */
+    uint64_t dirty, freezing; /* bytes, about: changes since the last freeze; what a flush writes */
+    uint64_t dirty_counted;   /* of `dirty`, what the store has counted */
+    uint64_t bytes, used;     /* as the store has counted them */
+    _Atomic uint32_t cursors; /* that read it */
+    bool detached;            /* no partition has it: cursors alone hold it */
     struct memtable table;
 };
 
@@ -50,8 +67,8 @@ struct store_part {
     _Atomic uint64_t expiry_min_ms;
     uint64_t looked_ms;
     pthread_mutex_t lock;
-    struct store_gen *active, *frozen; /* NULL: nothing in them */
-    struct store_part *next;           /* in its bucket */
+    struct store_gen *gen;   /* NULL: nothing is in memory */
+    struct store_part *next; /* in its bucket */
 };
 
 /* The live runs, newest first. Never changes once it is made. */
@@ -82,14 +99,20 @@ struct store {
     uint64_t cache_bytes;
     pthread_mutex_t mutex;
     struct store_part *buckets[STORE_BUCKETS];
-    struct store_live *live;       /* NULL: no runs */
-    _Atomic uint64_t active_bytes; /* about; what the active generations take */
-    bool has_frozen;               /* guarded by the owner's lock */
-    struct snapshots snapshots;    /* guarded by the owner's lock, as all changes are */
+    struct store_live *live; /* NULL: no runs */
+    uint64_t memory_max;     /* (constant) of memory tables */
+    /* About: what generations take, the part of it that holds something, changes since the last
+     * freeze, changes that a flush writes; what those take that only cursors hold. */
+    _Atomic uint64_t bytes, used, dirty, freezing, detached;
+    uint64_t clean_lsn;  /* changes up to here are in live runs */
+    uint64_t frozen_lsn; /* a flush writes the changes up to here */
+    bool has_frozen;
+    struct snapshots snapshots;
+    uint32_t hand; /* the bucket at which store_trim() goes on */
     bool begun;
 };
 
-PAWL_CHECKED int store_init(struct store *s, struct seam *io, struct mem *mem,
+PAWL_CHECKED int store_init(struct store *s, struct seam *io, struct mem *mem, uint64_t memory_max,
                             uint64_t cache_bytes);
 void store_free(struct store *s);
 
@@ -101,13 +124,16 @@ void store_part_expires(struct store_part *part, uint64_t expiry_ms);
 /* A table was deleted: its changes in memory are let go. */
 void store_drop_table(struct store *s, uint32_t table);
 
-/* Makes sure that applying `changes` changes with `bytes` bytes of keys and values can't fail. */
+/* Makes sure that applying `changes` changes with `bytes` bytes of keys and values can't fail. If
+ * memory is short, clean changes of the partition go first. */
 PAWL_CHECKED int store_reserve(struct store *s, struct store_part *part, uint32_t changes,
                                uint64_t bytes);
-/* A change that the log holds at `lsn`. A newer one of the same key stays. `older`: it is older
- * than all that was frozen, and belongs there if anything is. */
+/* A change that the log holds at `lsn`. A newer one of the same key stays. Between
+ * store_apply_begin() and store_apply_end(), which hold the partition's lock. */
+void store_apply_begin(struct store_part *part);
 PAWL_CHECKED int store_apply(struct store *s, struct store_part *part, const struct state_pair *c,
-                             uint64_t lsn, bool older);
+                             uint64_t lsn);
+void store_apply_end(struct store *s, struct store_part *part);
 
 /* Of a pair that store_get() has found. */
 struct store_found {
@@ -119,8 +145,12 @@ struct store_found {
 PAWL_CHECKED int store_get(struct store *s, struct store_part *part, const void *key,
                            uint32_t key_len, struct bytes *value, struct store_found *found);
 
-/* A range of a partition as it is when the cursor is opened, but for changes that come into the
- * active generation meanwhile; with a snapshot, without them. */
+/* As memtable_fetch(), for store_get(). It reads no file. */
+void store_fetch(struct store_part *part, struct memtable_ahead *keys, uint32_t second,
+                 uint32_t count);
+
+/* A range of a partition as it is when the cursor is opened, but for changes that come meanwhile;
+ * with a snapshot, without them. */
 struct store_range {
     const uint8_t *from, *to; /* NULL: open */
     uint32_t from_len, to_len;
@@ -142,22 +172,49 @@ void store_cursor_close(struct store_cursor *c);
 
 /* The first bytes of the store keys of a partition: STORE_PREFIX_SIZE. */
 void store_key(uint8_t *out, uint32_t table, uint32_t partition);
+
+/* ---- memory (store_memory.c) */
+
+/* Under the partition's lock: its generation, made if there is none; NULL: no memory. */
+struct store_gen *store_gen_of(struct store *s, struct store_part *part);
+void store_gen_hold(struct store_gen *g);
 void store_gen_release(struct store_gen *g);
+/* Under the partition's lock: the partition has no generation any more. */
+void store_gen_detach(struct store *s, struct store_part *part);
+/* Under the partition's lock, after its generation has changed. */
+void store_count(struct store *s, struct store_gen *g);
+/* Under the partition's lock: clean changes go, until there is room for `bytes` bytes. */
+void store_make_room(struct store *s, struct store_gen *g, uint32_t changes, uint64_t bytes);
+/* What a change takes, about: its entry, and its share of a leaf. */
+static inline uint64_t store_change_bytes(uint64_t key_len, uint64_t value_len) {
+    return sizeof(struct mem_entry) + 32 + key_len + value_len;
+}
+/* Generations that are clean go, if all take too much. */
+void store_trim(struct store *s);
+/* Under the owner's lock. Is there so much in memory that a flush is due; that changes must wait
+ * for one? */
+bool store_wants_flush(const struct store *s);
+bool store_is_full(const struct store *s);
 
 /* ---- flush and merge (store_flush.c) */
 
-/* The active generations become the frozen ones. The last frozen ones must be gone. */
-void store_freeze(struct store *s);
-/* Of a reader of the log, when it meets the commit that names a flush: what it holds of before the
- * last such commit goes. `more`: it holds changes that the flush doesn't have. */
-void store_passed_flush(struct store *s, bool more);
-/* Without the owner's lock: writes the frozen generations to a run, durable on return. 1: *out is
- * its summary; 0: there was nothing to write. `drop_deletes`: no older run is there. `keep` says
+typedef void (*store_part_fn)(struct store *s, struct store_part *part);
+void store_each_part(struct store *s, store_part_fn fn); /* under its lock */
+
+/* A flush is going to write the changes up to `lsn`, the newest ones that there are. */
+void store_freeze(struct store *s, uint64_t lsn);
+/* Of a reader of the log, when it meets the commit that names a flush of changes up to `lsn`: what
+ * it holds of before the last such commit goes. */
+void store_passed_flush(struct store *s, uint64_t lsn);
+/* After recovery has applied all: counts what is dirty. */
+void store_recount(struct store *s);
+/* Without the owner's lock: writes the frozen changes to a run, durable on return. 1: *out is its
+ * summary; 0: there was nothing to write. `drop_deletes`: no older run is there. `keep` says
  * whether a table still exists. */
 typedef bool (*store_keep_fn)(void *ctx, uint32_t table);
 PAWL_CHECKED int store_flush(struct store *s, const struct run_ident *ident, bool drop_deletes,
                              store_keep_fn keep, void *ctx, struct run_summary *out);
-/* The frozen generations are in a run that is live. */
+/* The frozen changes are in a run that is live. */
 void store_flushed(struct store *s);
 /* Writes the runs with the given ids, neighbours in age, to one. As store_flush(). */
 PAWL_CHECKED int store_merge(struct store *s, const uint32_t *ids, uint32_t count,

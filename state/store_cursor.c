@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A range of one partition: a merge of what a transaction has changed, of the active and the frozen
- * generation, and of the runs. The memory tables that others may change are stepped under the
- * partition's lock, and each pair is copied; runs are read without a lock.
+ * A range of one partition: a merge of what a transaction has changed, of the generation, and of
+ * the runs. The memory tables that others may change are stepped under the partition's lock, and
+ * each pair is copied; runs are read without a lock.
  */
 #include <assert.h>
 
@@ -23,7 +23,7 @@ struct store_cursor {
     struct store *store;
     struct store_part *part;
     struct store_live *live;
-    struct mem_source mem[3]; /* own, active, frozen */
+    struct mem_source mem[2]; /* own, generation */
     uint32_t mem_count;
     struct run_cursor **runs; /* some may be NULL: not opened */
     uint32_t run_count;
@@ -108,8 +108,10 @@ static void add_table(struct store_cursor *c, struct store_gen *gen, struct memt
     s->lock = lock_of;
     s->gen = gen;
     bytes_init(&s->copy, c->store->mem);
-    if (gen != NULL)
-        atomic_fetch_add_explicit(&gen->refs, 1, memory_order_relaxed);
+    if (gen != NULL) {
+        store_gen_hold(gen);
+        atomic_fetch_add_explicit(&gen->cursors, 1, memory_order_relaxed);
+    }
     memtable_cursor_open(&s->table.cursor, table, c->range.at_lsn);
 }
 
@@ -128,10 +130,8 @@ int store_cursor_take(struct store *s, struct store_part *part, const struct sto
         c->mem[0].table.cursor.lsn = MEMTABLE_NEWEST;
     }
     pthread_mutex_lock(&part->lock);
-    if (part->active != NULL)
-        add_table(c, part->active, &part->active->table, &part->lock);
-    if (part->frozen != NULL)
-        add_table(c, part->frozen, &part->frozen->table, &part->lock);
+    if (part->gen != NULL)
+        add_table(c, part->gen, &part->gen->table, &part->lock);
     pthread_mutex_unlock(&part->lock);
     c->live = store_live_take(s);
     *out = c;
@@ -140,7 +140,7 @@ int store_cursor_take(struct store *s, struct store_part *part, const struct sto
 
 /* After an error it may be tried again. */
 static int begin(struct store_cursor *c) {
-    struct merge_source sources[3 + STORE_RUNS_MAX];
+    struct merge_source sources[2 + STORE_RUNS_MAX];
     uint32_t n = 0, runs = c->live != NULL ? c->live->count : 0;
     for (; n < c->mem_count; n++)
         sources[n] = (struct merge_source){&mem_ops, &c->mem[n], true};
@@ -187,6 +187,8 @@ void store_cursor_close(struct store_cursor *c) {
         struct mem_source *m = &c->mem[i];
         lock(m);
         memtable_cursor_close(&m->table.cursor);
+        if (m->gen != NULL)
+            atomic_fetch_sub_explicit(&m->gen->cursors, 1, memory_order_release);
         unlock(m);
         bytes_free(&m->copy);
         store_gen_release(m->gen);

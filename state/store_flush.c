@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Memory tables become a run, and runs become one run. What is read here never changes: frozen
- * generations and runs. Tables that are gone are left out; deletes too, if no older run is there
+ * Memory tables become a run, and runs become one run. Runs never change. Memory tables do while a
+ * flush goes on: a change that was replaced meanwhile isn't in the run. It needn't be, since the
+ * one that replaced it comes before the commit that names the run, and nobody uses the run without
+ * the log up to there. Tables that are gone are left out; deletes too, if no older run is there
  * that they hide something in.
  */
 #include <assert.h>
+#include <string.h>
 
 #include "state/store.h"
 #include "wal/error.h"
 
 /* ---- freezing */
 
-typedef void (*part_fn)(struct store *s, struct store_part *part);
-
-static void each_part(struct store *s, part_fn fn) {
+void store_each_part(struct store *s, store_part_fn fn) {
     pthread_mutex_lock(&s->mutex);
     for (uint32_t i = 0; i < STORE_BUCKETS; i++)
         for (struct store_part *part = s->buckets[i]; part != NULL; part = part->next) {
@@ -25,39 +26,106 @@ static void each_part(struct store *s, part_fn fn) {
 }
 
 static void freeze_part(struct store *s, struct store_part *part) {
+    struct store_gen *g = part->gen;
     (void)s;
-    assert(part->frozen == NULL); /* PAWL-13: a generation goes only to a run, or with its table */
-    part->frozen = part->active;
-    part->active = NULL;
+    if (g == NULL)
+        return;
+    g->freezing += g->dirty;
+    g->dirty = g->dirty_counted = 0;
 }
 
-static void thaw_part(struct store *s, struct store_part *part) {
+static void clean_part(struct store *s, struct store_part *part) {
     (void)s;
-    store_gen_release(part->frozen);
-    part->frozen = NULL;
+    if (part->gen != NULL)
+        part->gen->freezing = 0;
 }
 
-void store_freeze(struct store *s) {
-    each_part(s, freeze_part);
-    atomic_store(&s->active_bytes, 0);
+void store_freeze(struct store *s, uint64_t lsn) {
+    assert(!s->has_frozen && lsn >= s->clean_lsn); /* PAWL-13: nothing is left out */
+    s->frozen_lsn = lsn;
     s->has_frozen = true;
+    store_each_part(s, freeze_part);
+    atomic_fetch_add(&s->freezing, atomic_exchange(&s->dirty, 0));
 }
 
 void store_flushed(struct store *s) {
-    each_part(s, thaw_part);
+    assert(s->has_frozen);
     s->has_frozen = false;
+    s->clean_lsn = s->frozen_lsn;
+    store_each_part(s, clean_part);
+    atomic_store(&s->freezing, 0);
+    store_trim(s);
 }
 
-void store_passed_flush(struct store *s, bool more) {
-    store_flushed(s);
-    store_freeze(s);
-    if (!more)
-        store_flushed(s);
+/* ---- a log that somebody else writes, or that is recovered */
+
+/* Cursors may read the old generation, so what stays goes to a new one. */
+static bool move_newer(struct store *s, struct store_part *part) {
+    struct store_gen *old = part->gen;
+    part->gen = NULL;
+    struct store_gen *g = store_gen_of(s, part);
+    struct memtable_cursor c;
+    bool ok = g != NULL;
+    memtable_cursor_open(&c, &old->table, MEMTABLE_NEWEST);
+    for (const struct mem_entry *e = memtable_first(&c); ok && e != NULL; e = memtable_next(&c))
+        if (e->lsn > s->clean_lsn)
+            ok = memtable_put(&g->table, e->bytes, e->key_len, e->op, e->expiry_ms,
+                              mem_entry_value(e), e->value_len, e->lsn) == 0;
+    memtable_cursor_close(&c);
+    if (!ok) { /* the next flush tries again */
+        store_gen_release(g);
+        part->gen = old;
+        return false;
+    }
+    g->newest_lsn = old->newest_lsn;
+    part->gen = old;
+    store_gen_detach(s, part);
+    part->gen = g;
+    return true;
+}
+
+static void drop_passed(struct store *s, struct store_part *part) {
+    struct store_gen *g = part->gen;
+    if (g == NULL)
+        return;
+    if (g->newest_lsn <= s->clean_lsn) {
+        store_gen_detach(s, part);
+        return;
+    }
+    if (atomic_load_explicit(&g->cursors, memory_order_acquire) == 0)
+        memtable_drop(&g->table, s->clean_lsn);
+    else if (move_newer(s, part))
+        g = part->gen;
+    store_count(s, g);
+}
+
+void store_passed_flush(struct store *s, uint64_t lsn) {
+    store_each_part(s, drop_passed);
+    if (s->clean_lsn < lsn)
+        s->clean_lsn = lsn;
+}
+
+static void recount_part(struct store *s, struct store_part *part) {
+    struct store_gen *g = part->gen;
+    struct memtable_cursor c;
+    if (g == NULL)
+        return;
+    g->dirty = 0;
+    memtable_cursor_open(&c, &g->table, MEMTABLE_NEWEST);
+    for (const struct mem_entry *e = memtable_first(&c); e != NULL; e = memtable_next(&c))
+        if (e->lsn > s->clean_lsn)
+            g->dirty += store_change_bytes(e->key_len, e->value_len);
+    memtable_cursor_close(&c);
+    store_count(s, g);
+}
+
+void store_recount(struct store *s) {
+    store_each_part(s, recount_part);
 }
 
 /* ---- what is written */
 
-/* The frozen generations, in the order of store keys. */
+/* The partitions with changes to write, in the order of store keys. */
 struct frozen {
     struct store *store;
     struct store_part **parts;
@@ -103,20 +171,28 @@ static void frozen_free(struct frozen *f) {
     mem_free(f->store->mem, f->parts, f->cap * sizeof(struct store_part *));
 }
 
+/* Under store.mutex. */
+static bool is_dirty(const struct store *s, struct store_part *part) {
+    pthread_mutex_lock(&part->lock);
+    bool dirty = part->gen != NULL && part->gen->newest_lsn > s->clean_lsn;
+    pthread_mutex_unlock(&part->lock);
+    return dirty;
+}
+
 static int frozen_list(struct store *s, store_keep_fn keep, void *ctx, struct frozen *f) {
     *f = (struct frozen){.store = s};
     int rc = 0;
     pthread_mutex_lock(&s->mutex);
     for (uint32_t i = 0; i < STORE_BUCKETS; i++)
         for (struct store_part *part = s->buckets[i]; part != NULL; part = part->next)
-            f->cap += part->frozen != NULL && keep(ctx, part->table);
+            f->cap += is_dirty(s, part) && keep(ctx, part->table);
     if (f->cap != 0) {
         f->parts = mem_alloc(s->mem, f->cap * sizeof(struct store_part *));
         rc = f->parts == NULL ? fail(PAWL_MEMORY, "no memory to flush state") : 0;
     }
     for (uint32_t i = 0; i < STORE_BUCKETS && rc == 0 && f->parts != NULL; i++)
         for (struct store_part *part = s->buckets[i]; part != NULL; part = part->next)
-            if (part->frozen != NULL && keep(ctx, part->table)) {
+            if (f->count < f->cap && is_dirty(s, part) && keep(ctx, part->table)) {
                 atomic_fetch_add_explicit(&part->refs, 1, memory_order_relaxed);
                 f->parts[f->count++] = part;
             }
@@ -154,25 +230,80 @@ static int complete(struct output *o, int rc, struct run_summary *out) {
     return 1;
 }
 
-static int add_part(struct output *o, struct store_part *part, uint8_t *key) {
+/* Some pairs of a memory table, copied under its lock. */
+#define COPY_PAIRS 128u
+#define COPY_BYTES 65536u
+
+struct copied {
+    struct bytes text; /* keys and values */
+    uint32_t count;
+    struct state_pair pairs[COPY_PAIRS];
+};
+
+/* Under the partition's lock. False: no memory. `e` becomes the first entry that isn't in it. */
+static bool copy_some(const struct store *s, struct memtable_cursor *c, struct copied *p,
+                      const struct mem_entry **e) {
+    p->count = 0;
+    p->text.len = 0;
+    for (; *e != NULL && p->count < COPY_PAIRS && p->text.len < COPY_BYTES; *e = memtable_next(c)) {
+        if ((*e)->lsn <= s->clean_lsn || (*e)->lsn > s->frozen_lsn)
+            continue; /* a run has it, or the next one will */
+        mem_entry_pair(*e, &p->pairs[p->count++]);
+        if (!bytes_put(&p->text, (*e)->bytes, (size_t)(*e)->key_len + (*e)->value_len))
+            return false;
+    }
+    return true;
+}
+
+static int add_copied(struct output *o, const struct copied *p, uint8_t *key) {
+    const uint8_t *at = p->text.data;
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct state_pair pair = p->pairs[i];
+        memcpy(key + STORE_PREFIX_SIZE, at, pair.key_len);
+        pair.value = at + pair.key_len;
+        at += pair.key_len + pair.value_len;
+        pair.key = key;
+        pair.key_len += STORE_PREFIX_SIZE;
+        TRY(add(o, &pair));
+    }
+    return 0;
+}
+
+/* The table's lock is held for one piece at a time: others read and change the table between. */
+static int add_gen(struct output *o, struct store_part *part, struct store_gen *g, struct copied *p,
+                   uint8_t *key) {
+    const struct store *s = o->store;
     struct memtable_cursor c;
     int rc = 0;
     store_key(key, part->table, part->partition);
     pthread_mutex_lock(&part->lock);
-    memtable_cursor_open(&c, &part->frozen->table, MEMTABLE_NEWEST);
-    pthread_mutex_unlock(&part->lock);
-    for (const struct mem_entry *e = memtable_first(&c); e != NULL && rc == 0;
-         e = memtable_next(&c)) {
-        struct state_pair pair;
-        mem_entry_pair(e, &pair);
-        memcpy(key + STORE_PREFIX_SIZE, pair.key, pair.key_len);
-        pair.key = key;
-        pair.key_len += STORE_PREFIX_SIZE;
-        rc = add(o, &pair);
+    memtable_cursor_open(&c, &g->table, MEMTABLE_NEWEST);
+    const struct mem_entry *e = memtable_first(&c);
+    bool more = e != NULL;
+    while (more && rc == 0) {
+        if (!copy_some(s, &c, p, &e))
+            rc = fail(PAWL_MEMORY, "no memory to flush state");
+        more = e != NULL;
+        pthread_mutex_unlock(&part->lock);
+        if (rc == 0)
+            rc = add_copied(o, p, key);
+        pthread_mutex_lock(&part->lock);
+        if (more) /* it may have another place now */
+            e = memtable_here(&c);
     }
-    pthread_mutex_lock(&part->lock);
     memtable_cursor_close(&c);
     pthread_mutex_unlock(&part->lock);
+    return rc;
+}
+
+static int add_part(struct output *o, struct store_part *part, struct copied *p, uint8_t *key) {
+    pthread_mutex_lock(&part->lock);
+    struct store_gen *g = part->gen;
+    if (g != NULL)
+        store_gen_hold(g);
+    pthread_mutex_unlock(&part->lock);
+    int rc = g != NULL ? add_gen(o, part, g, p, key) : 0; /* NULL: the table is gone */
+    store_gen_release(g);
     return rc;
 }
 
@@ -180,11 +311,14 @@ int store_flush(struct store *s, const struct run_ident *ident, bool drop_delete
                 store_keep_fn keep, void *ctx, struct run_summary *out) {
     struct output o = {.store = s, .ident = ident, .drop_deletes = drop_deletes};
     struct frozen f;
+    struct copied p;
     uint8_t key[STORE_KEY_MAX];
     TRY(frozen_list(s, keep, ctx, &f));
     int rc = 0;
+    bytes_init(&p.text, s->mem);
     for (uint32_t i = 0; i < f.count && rc == 0; i++)
-        rc = add_part(&o, f.parts[i], key);
+        rc = add_part(&o, f.parts[i], &p, key);
+    bytes_free(&p.text);
     frozen_free(&f);
     return complete(&o, rc, out);
 }

@@ -74,6 +74,31 @@ static inline uint8_t *bytes_room(struct bytes *b, size_t len) { /* as bytes_gro
     b->len += len;
     return at;
 }
+/* A copy that is mostly a few words long: no call for up to 32 bytes, also where memcpy() would
+ * check the size of an array. */
+typedef uint64_t __attribute__((may_alias, aligned(1))) word_anywhere;
+static inline void copy_word(uint8_t *to, const uint8_t *from) {
+    *(word_anywhere *)to = *(const word_anywhere *)from;
+}
+static inline bool same_word(const uint8_t *a, const uint8_t *b) {
+    return *(const word_anywhere *)a == *(const word_anywhere *)b;
+}
+static inline void copy_short(uint8_t *to, const uint8_t *from, size_t len) {
+    if (len > 32) {
+        memcpy(to, from, len);
+    } else if (len >= 16) {
+        copy_word(to, from);
+        copy_word(to + 8, from + 8);
+        copy_word(to + len - 16, from + len - 16);
+        copy_word(to + len - 8, from + len - 8);
+    } else if (len >= 8) {
+        copy_word(to, from);
+        copy_word(to + len - 8, from + len - 8);
+    } else {
+        for (size_t i = 0; i < len; i++)
+            to[i] = from[i];
+    }
+}
 /* A long copy in pieces that the C library does with vector moves: what it does with longer ones
  * (`rep movsb`) is no faster here. */
 void copy_long(uint8_t *to, const uint8_t *from, size_t len);

@@ -529,8 +529,22 @@ bool origin_next_span(const struct origin_entry *e, struct origin_span *s);
  * PAWL_MARKS_LINES it follows from the records' lengths, which this function doesn't know. */
 bool origin_mark(const struct origin_entry *e, uint32_t i, uint64_t *mark);
 /* Numbers of seven bits a byte, the lowest first; at most 10 bytes. */
+#define VARINT_MAX 10u
 void varint_put(struct bytes *b, uint64_t v);
 bool varint_get(const uint8_t *data, uint32_t len, uint32_t *at, uint64_t *v);
+/* The same where each instruction counts: to memory that has room for VARINT_MAX bytes; from it. */
+static inline uint8_t *varint_write(uint8_t *out, uint64_t v) {
+    for (; v >= 0x80; v >>= 7)
+        *out++ = (uint8_t)(v | 0x80);
+    *out++ = (uint8_t)v;
+    return out;
+}
+static inline bool varint_read(const uint8_t *data, uint32_t len, uint32_t *at, uint64_t *v) {
+    if (*at >= len || data[*at] >= 0x80)
+        return varint_get(data, len, at, v);
+    *v = data[(*at)++];
+    return true;
+}
 /* A mark, as the distance from the one before; at most 2^62. */
 bool mark_fits(uint64_t before, uint64_t mark);
 void mark_put(struct bytes *b, uint64_t before, uint64_t mark);

@@ -7,15 +7,9 @@
 
 #include "wal/format.h"
 
-#define VARINT_MAX 10u
-
 void varint_put(struct bytes *b, uint64_t v) {
     uint8_t buf[VARINT_MAX];
-    size_t n = 0;
-    for (; v >= 0x80; v >>= 7)
-        buf[n++] = (uint8_t)(v | 0x80);
-    buf[n++] = (uint8_t)v;
-    bytes_put(b, buf, n);
+    bytes_put(b, buf, (size_t)(varint_write(buf, v) - buf));
 }
 
 bool varint_get(const uint8_t *data, uint32_t len, uint32_t *at, uint64_t *v) {

@@ -78,17 +78,28 @@ static bool change_possible(const struct state_change *e) {
            e->key_len <= STATE_KEY_MAX && e->value_len <= STATE_VALUE_MAX;
 }
 
+/* Flags and three numbers. */
+#define CHANGE_HEAD_MAX (1u + 3u * VARINT_MAX)
+
 void state_change_encode(struct bytes *b, const struct state_change *e) {
     assert(change_possible(e));
-    bytes_put(b, &e->flags, 1);
-    varint_put(b, e->key_len);
-    if ((e->flags & STATE_DELETED) == 0)
-        varint_put(b, e->value_len);
+    bool put = (e->flags & STATE_DELETED) == 0;
+    size_t value_len = put ? e->value_len : 0, most = CHANGE_HEAD_MAX + e->key_len + value_len;
+    uint8_t *at = bytes_room(b, most);
+    if (at == NULL)
+        return;
+    uint8_t *begin = at;
+    *at++ = e->flags;
+    at = varint_write(at, e->key_len);
+    if (put)
+        at = varint_write(at, e->value_len);
     if ((e->flags & STATE_EXPIRES) != 0)
-        varint_put(b, e->expiry_ms);
-    bytes_put(b, e->key, e->key_len);
-    if ((e->flags & STATE_DELETED) == 0 && e->value_len != 0)
-        bytes_put(b, e->value, e->value_len);
+        at = varint_write(at, e->expiry_ms);
+    copy_short(at, e->key, e->key_len);
+    at += e->key_len;
+    copy_short(at, e->value, value_len);
+    at += value_len;
+    b->len -= most - (size_t)(at - begin);
 }
 
 bool state_change_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct state_change *e) {
@@ -96,9 +107,9 @@ bool state_change_decode(const uint8_t *data, uint32_t len, uint32_t *at, struct
     if (!bytes_fit(len, *at, 1))
         return false;
     *e = (struct state_change){.flags = data[(*at)++]};
-    if (!varint_get(data, len, at, &key_len))
+    if (!varint_read(data, len, at, &key_len))
         return false;
-    if ((e->flags & STATE_DELETED) == 0 && !varint_get(data, len, at, &value_len))
+    if ((e->flags & STATE_DELETED) == 0 && !varint_read(data, len, at, &value_len))
         return false;
     if ((e->flags & STATE_EXPIRES) != 0 && !varint_get(data, len, at, &expiry))
         return false;

@@ -167,6 +167,7 @@ static void pair_init(struct pair_of *p, uint64_t seed) {
     memset(p, 0, sizeof *p);
     mem_init(&p->mem, 0);
     memtable_init(&p->t, &p->mem, &p->set);
+    p->t.index_from = seed % 2 == 0 ? 0 : 1 + seed % 100; /* some have an index, from some key on */
     rng.state = seed;
 }
 
@@ -560,6 +561,151 @@ static void a_million_keys(void **state) {
     assert_int_equal(mem.used, 0);
 }
 
+/* ---- what is in a run too may go */
+
+/* Each key is there with its newest change, or gone, and then it was clean. */
+static void check_present(struct pair_of *p, uint64_t upto) {
+    struct memtable_cursor c;
+    size_t n = 0;
+    memtable_cursor_open(&c, &p->t, MEMTABLE_NEWEST);
+    const struct mem_entry *e = memtable_first(&c);
+    for (size_t i = 0; i < p->m.count; i++) {
+        const struct version *v = model_at(&p->m.k[i], MEMTABLE_NEWEST);
+        const struct mem_entry *got = memtable_get(&p->t, p->m.k[i].key, p->m.k[i].len);
+        if (got == NULL) {
+            assert_true(v->lsn <= upto);
+            continue;
+        }
+        same(got, &p->m.k[i], v);
+        assert_ptr_equal(e, got);
+        e = memtable_next(&c);
+        n++;
+    }
+    assert_null(e);
+    e = to_last(&c);
+    for (size_t i = n; i > 0; i--) {
+        assert_non_null(e);
+        e = memtable_prev(&c);
+    }
+    assert_null(e);
+    memtable_cursor_close(&c);
+    assert_int_equal(memtable_keys(&p->t), n);
+    assert_int_equal(memtable_bytes(&p->t), p->mem.used);
+}
+
+/* At a snapshot a version is there, or it was in a run when the snapshot was taken or later. */
+static void check_snapshot(struct pair_of *p, const struct snapshot *s, uint64_t upto) {
+    for (size_t i = 0; i < p->m.count; i++) {
+        const struct version *v = model_at(&p->m.k[i], s->lsn);
+        const struct mem_entry *got =
+            version_at(memtable_get(&p->t, p->m.k[i].key, p->m.k[i].len), s->lsn);
+        if (got != NULL)
+            same(got, &p->m.k[i], v);
+        else
+            assert_true(v == NULL || v->lsn <= s->floor || v->lsn <= upto);
+    }
+}
+
+/* The first key of the model after `key` that the table still has. */
+static size_t next_present(struct pair_of *p, const uint8_t *key, size_t len) {
+    bool found;
+    size_t i = model_find(&p->m, key, len, &found);
+    for (i += found; i < p->m.count; i++)
+        if (memtable_get(&p->t, p->m.k[i].key, p->m.k[i].len) != NULL)
+            break;
+    return i;
+}
+
+static void what_is_in_a_run_may_go(void **state) {
+    (void)state;
+    static uint8_t key[MEMTABLE_KEY_MAX + 64], at[MEMTABLE_KEY_MAX + 64];
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct pair_of p;
+        uint64_t keys = kind == LONG ? 200 : 2500, upto = 0, least = 0, freed = 0;
+        struct memtable_cursor c;
+        size_t at_len = 0;
+        pair_init(&p, 1300 + (uint64_t)kind);
+        memtable_cursor_open(&c, &p.t, MEMTABLE_NEWEST);
+        for (uint64_t i = 0; i < 4 * keys; i++) {
+            uint64_t n = kind >= ASCENDING && rnd(2) == 0 ? i / 2 : rnd(keys);
+            assert_int_equal(put(&p, (enum kind)kind, n, rnd(50) == 0 ? 3000 : 40), 0);
+            const struct mem_entry *e =
+                memtable_get(&p.t, key, make_key((enum kind)kind, rnd(keys), key));
+            if (e != NULL)
+                mem_entry_use(e);
+            if (rnd(100) == 0 && p.lsn > upto)
+                upto += rnd(p.lsn - upto);
+            if (rnd(20) == 0)
+                freed += memtable_evict(&p.t, upto, rnd(20000), 1 + (uint32_t)rnd(20));
+            if (rnd(keys) == 0)
+                memtable_drop(&p.t, least = upto);
+            size_t s = rnd(SNAPSHOTS);
+            if (rnd(60) == 0) {
+                if (p.taken[s])
+                    snapshots_remove(&p.set, &p.snapshot[s]);
+                else
+                    snapshots_add(&p.set, &p.snapshot[s], p.lsn);
+                if (!p.taken[s])
+                    p.snapshot[s].floor = upto;
+                p.taken[s] = !p.taken[s];
+            }
+            if (rnd(3) == 0) { /* a cursor goes on, from what may be gone by now */
+                size_t want = next_present(&p, at, at_len);
+                e = at_len == 0 ? memtable_first(&c) : memtable_next(&c);
+                at_len = 0;
+                assert_true((e == NULL) == (want == p.m.count));
+                if (e != NULL) {
+                    same(e, &p.m.k[want], model_at(&p.m.k[want], MEMTABLE_NEWEST));
+                    memcpy(at, e->bytes, at_len = e->key_len);
+                }
+            }
+            if (rnd(keys / 4) != 0)
+                continue;
+            check_present(&p, upto);
+            for (s = 0; s < SNAPSHOTS; s++)
+                if (p.taken[s])
+                    check_snapshot(&p, &p.snapshot[s], upto);
+        }
+        assert_true(freed > 10000 && least != 0);
+        memtable_cursor_close(&c);
+        for (size_t s = 0; s < SNAPSHOTS; s++)
+            if (p.taken[s])
+                snapshots_remove(&p.set, &p.snapshot[s]);
+        memtable_drop(&p.t, p.lsn);
+        assert_int_equal(memtable_keys(&p.t), 0);
+        check_present(&p, p.lsn);
+        for (uint64_t i = 0; i < keys; i++) /* all leaves are empty, and serve again */
+            assert_int_equal(put(&p, (enum kind)kind, rnd(keys), 40), 0);
+        check_present(&p, p.lsn - keys);
+        pair_free(&p);
+    }
+}
+
+/* A clock: what was used since the hand passed stays for one round more. */
+static void what_was_used_stays_longer(void **state) {
+    (void)state;
+    struct mem mem;
+    struct memtable t;
+    mem_init(&mem, 0);
+    memtable_init(&t, &mem, NULL);
+    uint32_t leaves = 0;
+    for (uint64_t i = 0; i < 1000; i++)
+        assert_int_equal(memtable_put(&t, &i, 8, STATE_PUT, 0, "12345678", 8, i + 1), 0);
+    for (int n = 0; n <= FANOUT; n++)
+        leaves += t.body->fill[n];
+    assert_int_equal(memtable_evict(&t, 1000, UINT64_MAX, leaves), 0);
+    for (uint64_t i = 0; i < 100; i++)
+        mem_entry_use(memtable_get(&t, &i, 8));
+    assert_int_equal(memtable_put(&t, "new", 3, STATE_PUT, 0, "", 0, 1001), 0);
+    assert_true(memtable_evict(&t, 1000, UINT64_MAX, leaves + 1) > 0);
+    assert_int_equal(memtable_keys(&t), 101);
+    for (uint64_t i = 0; i < 100; i++)
+        assert_non_null(memtable_get(&t, &i, 8));
+    assert_non_null(memtable_get(&t, "new", 3));
+    memtable_free(&t);
+    assert_int_equal(mem.used, 0);
+}
+
 static void size_classes(void **state) {
     (void)state;
     for (size_t size = 1; size < 9000000; size += size < 5000 ? 1 : size / 500) {
@@ -580,6 +726,8 @@ int main(void) {
         cmocka_unit_test(snapshots_keep_versions),
         cmocka_unit_test(overwrites_take_no_memory),
         cmocka_unit_test(cursors_among_changes),
+        cmocka_unit_test(what_is_in_a_run_may_go),
+        cmocka_unit_test(what_was_used_stays_longer),
         cmocka_unit_test(no_allocation_spoils_it),
         cmocka_unit_test(reserved_puts_cannot_fail),
         cmocka_unit_test(reserved_puts_split_each_leaf),

@@ -276,7 +276,7 @@ static void full_memory_hides_no_conflict(void **state) {
     assert_int_equal(pawl_tx_state_put(first, table, 0, "a", 1, "1", 1), 0);
     assert_int_equal(pawl_tx_state_put(second, table, 0, "a", 1, "2", 1), 0);
     assert_int_equal(pawl_commit(first, NULL), 0);
-    atomic_store(&p->store.active_bytes, UINT64_MAX / 2);
+    atomic_store(&p->store.dirty, UINT64_MAX / 2);
     p->state.error.code = PAWL_IO; /* no chore */
     assert_int_equal(pawl_commit(second, NULL), PAWL_BUSY);
     p->state.error.code = 0;
@@ -299,7 +299,7 @@ static void a_flush_ends_an_earlier_failure(void **state) {
     assert_int_equal(pawl_table_create(p, &c, &table), 0);
     assert_int_equal(commit_one(p, in, table, 0), 0);
     pawl_tick(p);
-    p->state.size = 0; /* a flush is due at once */
+    atomic_store(&p->store.dirty, p->store.memory_max); /* a flush is due at once */
     f.armed = true;
     pawl_tick(p);
     f.armed = false;
