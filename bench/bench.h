@@ -20,6 +20,7 @@ struct peer {
     const char *name;
     contender_fn step;   /* the whole job (jobs.h), s->batch records at a time; records/s */
     contender_fn append; /* its first half; commits/s, and latencies */
+    contender_fn keyed;  /* counts keys, as job_keyed() does; records/s */
 };
 
 enum unit { PER_SECOND_RECORDS, PER_SECOND_COMMITS, PER_SECOND_BYTES, LATENCY, BYTES_PER_RECORD };

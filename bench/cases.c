@@ -11,6 +11,7 @@
 #include "jobs.h"
 
 static const uint64_t MIB = UINT64_C(1) << 20;
+#define KEYED_SLICES 6u /* turns of some seconds: flushes and merges are in them */
 
 struct bench_case *bench_add_case(struct bench *b, enum unit unit, const char *name,
                                   const char *title, ...) {
@@ -270,6 +271,50 @@ static void steady_cases(struct bench *b) {
     }
 }
 
+/* ---- keyed state */
+
+static void keyed_cases(struct bench *b) {
+    static const struct {
+        const char *name, *title;
+        uint32_t threads, partitions;
+        bool zipf;
+        uint64_t keys, memory; /* thousands of keys, MiB */
+        double rate, peer;
+    } rows[] = {
+        {"keyed", "1 M keys", 1, 1, false, 1000, 256, 2e6, 5},
+        {"keyed-partitions", "1 M keys, four partitions, two workers", 2, 4, false, 1000, 256, 2e6,
+         5},
+        {"keyed-zipf", "1 M keys, zipf 0.99", 1, 1, true, 1000, 256, 3e6, 0},
+        {"keyed-large", "20 M keys, 64 MiB of memory", 1, 1, false, 20000, 64, 0, 3},
+        {"keyed-small", "1 M keys, 4 MiB of memory", 1, 1, false, 1000, 4, 0, 0},
+    };
+    for (uint32_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct setting s = bench_setting(b, KEY_BYTES, 1000);
+        s.keys = rows[i].keys * 1000, s.zipf = rows[i].zipf;
+        s.memory = rows[i].memory * MIB;
+        s.segment = b->tiny || rows[i].memory <= 4 ? MIB * 4 : 0;
+        s.threads = rows[i].threads, s.partitions = rows[i].partitions;
+        if (b->tiny)
+            s.keys = 1000;
+        struct bench_case *c = bench_add_case(
+            b, PER_SECOND_RECORDS, rows[i].name,
+            "a counter for each key of 16 bytes, batches of 1000: %s", rows[i].title);
+        c->full_only = i != 0;
+        c->rounds_wanted = 3;
+        bench_add_side(c, "pawl", job_keyed, s);
+        if (b->tiny)
+            snprintf(s.tune, sizeof s.tune, "warm=0,prewritten=0");
+        for (size_t k = 0; k < b->peer_count; k++)
+            bench_add_side(c, b->peers[k].name, b->peers[k].keyed, s)->peer = true;
+        c->slices = 1;
+        for (int k = 0; k < c->sides; k++)
+            c->side[k].s.run_ns = b->tiny ? b->slice_ns : KEYED_SLICES * b->slices * b->slice_ns;
+        add_goal(c, AGAINST_NOTHING, 0, true, rows[i].rate, "a second");
+        add_goal(c, AGAINST_BEST_PEER, 0, true, rows[i].peer, "x best peer");
+        add_goal(c, WRITTEN_BYTES, 0, false, 0, "bytes written per payload byte");
+    }
+}
+
 /* ---- the whole log */
 
 static void log_cases(struct bench *b) {
@@ -347,6 +392,7 @@ bool bench_make(struct bench *b, const char *const *only) {
     memory_case(b);
     topology_cases(b);
     steady_cases(b);
+    keyed_cases(b);
     log_cases(b);
     appliance_cases(b);
     return bench_keep(b, only);

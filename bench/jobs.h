@@ -38,6 +38,12 @@ void job_partitions(const struct setting *s, struct turn *t);
  * s->stages processors of s->partitions; retention by consumption; records/s */
 void job_steady(const struct setting *s, struct turn *t);
 
+/* ---- jobs_keyed.c: keyed state */
+/* A writer appends keys, s->keys of them, and s->threads workers that run all the time count each
+ * key in a table, and emit the key with its count; s->partitions; retention by consumption. Before
+ * the first slice each key was counted once. records/s */
+void job_keyed(const struct setting *s, struct turn *t);
+
 /* ---- jobs_log.c: the whole log */
 /* only appending: batches, many in flight; payload bytes/s */
 void job_append(const struct setting *s, struct turn *t);

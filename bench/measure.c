@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -176,7 +177,54 @@ uint64_t setting_warm_ns(const struct setting *s) {
 
 /* ---- the rest */
 
+#define DRAWS (1u << 20)
+
+static struct {
+    uint64_t count;
+    uint32_t *draws; /* NULL: all are alike */
+} keys;
+
+static uint64_t mix(uint64_t x) { /* splitmix64's last step */
+    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
+    return x ^ x >> 31;
+}
+
+/* Gray et al., "Quickly generating billion-record synthetic databases", SIGMOD 1994. */
+static void draw_zipf(void) {
+    double theta = 0.99, zeta = 0, alpha = 1 / (1 - theta), n = (double)keys.count;
+    for (uint64_t i = 1; i <= keys.count; i++)
+        zeta += 1 / pow((double)i, theta);
+    double eta = (1 - pow(2 / n, 1 - theta)) / (1 - (1 + pow(0.5, theta)) / zeta);
+    keys.draws = must_allocate(DRAWS * sizeof *keys.draws);
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        double u = (double)(mix(i + 1) >> 11) / 9007199254740992.0, z = u * zeta;
+        double k = z < 1 ? 0 : z < 1 + pow(0.5, theta) ? 1 : n * pow(eta * u - eta + 1, alpha);
+        keys.draws[i] = (uint32_t)(k < n - 1 ? k : n - 1);
+    }
+}
+
+void fill_keys(const struct setting *s) {
+    keys.count = s->keys;
+    if (s->keys != 0 && s->zipf)
+        draw_zipf();
+}
+
+/* Keys that follow each other in number lie far from each other in order. */
+static void fill_key(uint8_t *out, uint64_t n) {
+    uint64_t number = n < keys.count       ? n
+                      : keys.draws != NULL ? keys.draws[mix(n) % DRAWS]
+                                           : mix(n) % keys.count;
+    uint64_t first = mix(number + 1);
+    memcpy(out, &first, sizeof first);
+    memcpy(out + 8, &number, sizeof number);
+}
+
 void fill_record(uint8_t *out, uint32_t len, uint64_t n) {
+    if (keys.count != 0 && len == KEY_BYTES) {
+        fill_key(out, n);
+        return;
+    }
     memset(out, 'a' + (int)(n % 26), len);
     memcpy(out, &n, len < sizeof n ? len : sizeof n);
 }

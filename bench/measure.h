@@ -26,6 +26,8 @@ struct setting {
     uint32_t batch;     /* records */
     uint32_t threads, stages, streams, partitions;
     uint32_t rate;            /* records a second, in an open loop */
+    uint64_t keys;            /* the number of keys; records are keys of 16 bytes */
+    bool zipf;                /* key number i is 1 / i^0.99 as frequent as the first; else alike */
     uint64_t run_ns;          /* length of a timed slice */
     uint64_t bytes;           /* size to read or to recover */
     uint64_t memory, segment; /* Pawl's options; 0: its defaults */
@@ -92,6 +94,10 @@ void *must_allocate(size_t size);
 
 /* Content of record n: varied, but cheap to make. */
 void fill_record(uint8_t *out, uint32_t len, uint64_t n);
+#define KEY_BYTES 16u
+/* From now on fill_record() makes keys, as the setting says: the first s->keys records have each
+ * one once. Does nothing if the setting has none. */
+void fill_keys(const struct setting *s);
 
 void remove_dir(const char *dir);
 long measure_processors(void);

@@ -15,7 +15,7 @@
 #   cli/           pawl.h, pawl_connect.h, pawl_state.h, pawl_time.h, cli/ (cli/run/ and cli/crashtest/ only from within and from their
 #                  commands); cli/cmd_bench.c also bench/bench.h
 #   examples/      pawl.h, pawl_connect.h, pawl_state.h, pawl_time.h, files beside the including one
-#   bench/         pawl.h, pawl_connect.h, bench/
+#   bench/         pawl.h, pawl_state.h, pawl_connect.h, bench/
 #
 # First the rules are tried on a planted tree in which every rule is broken once: a check that finds
 # nothing there is no check.
@@ -73,8 +73,8 @@ may_include() {
     cli/crashtest/* | cli/cmd_crashtest.c) [[ $name == cli/cli.h || $name == cli/crashtest/* ]] ;;
     cli/*) [[ $name == pawl_connect.h || $name == pawl_state.h || $name == pawl_time.h ||
         ($name == cli/* && $name != cli/*/*) ]] ;;
-    bench/*) [[ $name == bench/* || $name == pawl_connect.h || ($name != */* &&
-        -f ${file%/*}/$name) ]] ;;
+    bench/*) [[ $name == bench/* || $name == pawl_connect.h || $name == pawl_state.h ||
+        ($name != */* && -f ${file%/*}/$name) ]] ;;
     *) [[ $name == pawl_connect.h || $name == pawl_state.h || $name == pawl_time.h ||
         ($name != */* && -f ${file%/*}/$name) ]] ;;
     esac

@@ -15,7 +15,7 @@
 
 struct peer_lmdb {
     MDB_env *env;
-    MDB_dbi in, out, position;
+    MDB_dbi in, out, position, counts;
     unsigned put_flags;
     uint8_t value[65536];
 };
@@ -61,6 +61,7 @@ static void *open_it(const struct setting *s) {
     must(mdb_dbi_open(t, "i", MDB_CREATE | MDB_INTEGERKEY, &p->in), "database");
     must(mdb_dbi_open(t, "o", MDB_CREATE | MDB_INTEGERKEY, &p->out), "database");
     must(mdb_dbi_open(t, "p", MDB_CREATE | MDB_INTEGERKEY, &p->position), "database");
+    must(mdb_dbi_open(t, "s", MDB_CREATE, &p->counts), "database");
     must(mdb_txn_commit(t), "commit");
     return p;
 }
@@ -102,13 +103,58 @@ static uint64_t process(void *peer, uint64_t from, uint32_t count) {
     return n - from;
 }
 
+/* Adds one to the counter of a key, in place of the old one. */
+static uint64_t add(MDB_cursor *c, const void *key) {
+    uint64_t n = 0;
+    MDB_val k = {KEY_BYTES, (void *)(uintptr_t)key}, v;
+    int rc = mdb_cursor_get(c, &k, &v, MDB_SET);
+    if (rc == 0)
+        memcpy(&n, v.mv_data, sizeof n);
+    n++;
+    v = (MDB_val){sizeof n, &n};
+    must(mdb_cursor_put(c, &k, &v, rc == 0 ? MDB_CURRENT : 0), "count");
+    return n;
+}
+
+static uint64_t keyed(void *peer, uint64_t from, uint32_t count) {
+    struct peer_lmdb *p = peer;
+    MDB_txn *t;
+    MDB_cursor *a, *b, *c;
+    uint64_t n = from, zero = 0;
+    uint8_t out[KEY_BYTES + 8];
+    must(mdb_txn_begin(p->env, NULL, 0, &t), "begin");
+    must(mdb_cursor_open(t, p->in, &a), "cursor");
+    must(mdb_cursor_open(t, p->out, &b), "cursor");
+    must(mdb_cursor_open(t, p->counts, &c), "cursor");
+    MDB_val k = {sizeof from, &from}, v;
+    for (int rc = mdb_cursor_get(a, &k, &v, MDB_SET_KEY); n < from + count && rc == 0; n++) {
+        MDB_val key = {sizeof n, &n}, value = {sizeof out, out};
+        memcpy(out, v.mv_data, KEY_BYTES);
+        uint64_t sum = add(c, out);
+        memcpy(out + KEY_BYTES, &sum, sizeof sum);
+        must(mdb_cursor_put(b, &key, &value, p->put_flags), "put");
+        rc = mdb_cursor_get(a, &k, &v, MDB_NEXT);
+    }
+    mdb_cursor_close(a);
+    mdb_cursor_close(b);
+    mdb_cursor_close(c);
+    MDB_val key = {sizeof zero, &zero}, value = {sizeof n, &n};
+    must(mdb_put(t, p->position, &key, &value, 0), "position");
+    must(mdb_txn_commit(t), "commit");
+    return n - from;
+}
+
 static void close_it(void *peer) {
     struct peer_lmdb *p = peer;
     mdb_env_close(p->env);
     free(p);
 }
 
-static const struct peer_ops ops = {open_it, put, process, close_it};
+static const struct peer_ops ops = {open_it, put, process, keyed, close_it};
+
+void lmdb_keyed(const struct setting *s, struct turn *t) {
+    peer_keyed(&ops, s, t);
+}
 
 void lmdb_step(const struct setting *s, struct turn *t) {
     peer_step(&ops, s, t);

@@ -7,12 +7,13 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "peers.h"
 
 struct peer_sqlite {
     sqlite3 *db;
-    sqlite3_stmt *begin, *commit, *put_in, *put_out, *read, *position;
+    sqlite3_stmt *begin, *commit, *put_in, *put_out, *read, *position, *count;
     uint8_t value[65536];
 };
 
@@ -56,17 +57,20 @@ static void *open_it(const struct setting *s) {
         sql, sizeof sql,
         "PRAGMA page_size=%ld; PRAGMA locking_mode=%s; PRAGMA journal_mode=WAL; PRAGMA "
         "synchronous=%s;"
-        "PRAGMA wal_autocheckpoint=%ld; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536; PRAGMA "
+        "PRAGMA wal_autocheckpoint=%ld; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-%ld; PRAGMA "
         "mmap_size=%ld;",
         setting_tuned(s, "page", 4096), setting_tuned(s, "exclusive", 1) ? "EXCLUSIVE" : "NORMAL",
         setting_tuned(s, "sync", 1) ? "FULL" : "OFF", setting_tuned(s, "checkpoint", 1000),
-        setting_tuned(s, "mmap", 0));
+        s->memory != 0 ? (long)(s->memory >> 10) : 65536, setting_tuned(s, "mmap", 0));
     run(p->db, sql);
     run(p->db, "CREATE TABLE i(k INTEGER PRIMARY KEY, v BLOB); CREATE TABLE o(k INTEGER PRIMARY "
                "KEY, v BLOB);"
                "CREATE TABLE p(k INTEGER PRIMARY KEY, at INTEGER); INSERT INTO p VALUES(1,0)");
     if (setting_tuned(s, "warm", 1))
         warm_up(p, setting_tuned(s, "checkpoint", 1000));
+    run(p->db, "CREATE TABLE s(k BLOB PRIMARY KEY, n INTEGER) WITHOUT ROWID");
+    p->count = prepare(p, "INSERT INTO s VALUES(?,1) ON CONFLICT(k) DO UPDATE SET n=n+1 "
+                          "RETURNING n");
     p->begin = prepare(p, "BEGIN IMMEDIATE");
     p->commit = prepare(p, "COMMIT");
     p->put_in = prepare(p, "INSERT INTO i VALUES(?,?)");
@@ -107,16 +111,46 @@ static uint64_t process(void *peer, uint64_t from, uint32_t count) {
     return done;
 }
 
+static uint64_t keyed(void *peer, uint64_t from, uint32_t count) {
+    struct peer_sqlite *p = peer;
+    uint8_t out[KEY_BYTES + 8];
+    uint64_t done = 0;
+    step(p, p->begin);
+    sqlite3_bind_int64(p->read, 1, (sqlite3_int64)from);
+    sqlite3_bind_int64(p->read, 2, count);
+    for (; sqlite3_step(p->read) == SQLITE_ROW; done++) {
+        memcpy(out, sqlite3_column_blob(p->read, 1), KEY_BYTES);
+        sqlite3_bind_blob(p->count, 1, out, KEY_BYTES, SQLITE_STATIC);
+        must(sqlite3_step(p->count), p->db, "count");
+        sqlite3_int64 n = sqlite3_column_int64(p->count, 0);
+        sqlite3_reset(p->count);
+        memcpy(out + KEY_BYTES, &n, sizeof n);
+        sqlite3_bind_int64(p->put_out, 1, sqlite3_column_int64(p->read, 0));
+        sqlite3_bind_blob(p->put_out, 2, out, sizeof out, SQLITE_STATIC);
+        step(p, p->put_out);
+    }
+    sqlite3_reset(p->read);
+    sqlite3_bind_int64(p->position, 1, (sqlite3_int64)(from + done));
+    step(p, p->position);
+    step(p, p->commit);
+    return done;
+}
+
 static void close_it(void *peer) {
     struct peer_sqlite *p = peer;
-    sqlite3_stmt *all[] = {p->begin, p->commit, p->put_in, p->put_out, p->read, p->position};
+    sqlite3_stmt *all[] = {p->begin, p->commit,   p->put_in, p->put_out,
+                           p->read,  p->position, p->count};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         sqlite3_finalize(all[i]);
     sqlite3_close(p->db);
     free(p);
 }
 
-static const struct peer_ops ops = {open_it, put, process, close_it};
+static const struct peer_ops ops = {open_it, put, process, keyed, close_it};
+
+void sqlite_keyed(const struct setting *s, struct turn *t) {
+    peer_keyed(&ops, s, t);
+}
 
 void sqlite_step(const struct setting *s, struct turn *t) {
     peer_step(&ops, s, t);
