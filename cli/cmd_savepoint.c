@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cmd_savepoint.c - `pawl savepoint`: a log as it is now, in another directory.
+ * cmd_savepoint.c - `pawl savepoint`, `pawl restore`, `pawl fork`: a log as it is now, in another
+ * directory, and logs made of that.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -68,20 +69,26 @@ static void show(const char *to, const pawl_savepoint_info *s) {
         cli_printf("verified in another %.3f s\n", (double)s->verified_ns / 1e9);
 }
 
-static int run(cli_args *a) {
+static void begin(const cli_args *a, pawl_savepoint_info *info, cli_progress *progress,
+                  const char *what) {
+    *info = (pawl_savepoint_info)PAWL_SAVEPOINT_INIT;
+    info->flags = (a->value[QUICK] != NULL ? PAWL_SAVEPOINT_QUICK : 0u) |
+                  (a->value[COPY] != NULL ? PAWL_SAVEPOINT_COPY : 0u);
+    info->finding = on_finding;
+    info->progress = cli_progress_call;
+    info->arg = progress;
+    cli_progress_begin(progress, what);
+}
+
+static int run_savepoint(cli_args *a) {
     const char *dir = a->positional[0], *to = a->positional[1];
     pawl *log;
     int exit_code = cli_open(a, dir, PAWL_OPEN_READ, &log);
     if (exit_code != CLI_OK)
         return exit_code;
     cli_progress progress;
-    pawl_savepoint_info info = PAWL_SAVEPOINT_INIT;
-    info.flags = (a->value[QUICK] != NULL ? PAWL_SAVEPOINT_QUICK : 0u) |
-                 (a->value[COPY] != NULL ? PAWL_SAVEPOINT_COPY : 0u);
-    info.finding = on_finding;
-    info.progress = cli_progress_call;
-    info.arg = &progress;
-    cli_progress_begin(&progress, "saving");
+    pawl_savepoint_info info;
+    begin(a, &info, &progress, "saving");
     int code = pawl_savepoint(log, to, &info);
     cli_progress_clear(&progress);
     if (code < 0)
@@ -93,18 +100,86 @@ static int run(cli_args *a) {
     return cli_finish_output(show_tables(a, to));
 }
 
+typedef int (*remake_fn)(const char *savepoint, const char *to, pawl_savepoint_info *info,
+                         pawl_error *err);
+
+static int remake(cli_args *a, const char *what, remake_fn call, pawl_savepoint_info *info) {
+    const char *from = a->positional[0], *to = a->positional[1];
+    cli_progress progress;
+    begin(a, info, &progress, what);
+    int code = call(from, to, info, NULL);
+    cli_progress_clear(&progress);
+    if (code < 0)
+        return cli_library_error(code, "making %s of savepoint %s", to, from);
+    show(to, info);
+    return show_tables(a, to);
+}
+
+static int run_restore(cli_args *a) {
+    pawl_savepoint_info info;
+    int exit_code = remake(a, "restoring", pawl_restore, &info);
+    if (exit_code != CLI_OK)
+        return exit_code;
+    cli_printf(
+        "it goes on at LSN %" PRIu64
+        " in the place of the log that was saved, which must not go on too. Producers,\n"
+        "sources and sinks may know more than it does: `man pawl` says what becomes of that.\n",
+        info.lsn);
+    return cli_finish_output(CLI_OK);
+}
+
+static int run_fork(cli_args *a) {
+    pawl_savepoint_info info;
+    int exit_code = remake(a, "forking", pawl_fork, &info);
+    if (exit_code != CLI_OK)
+        return exit_code;
+    cli_printf("it is a log of its own from LSN %" PRIu64 " on, and goes by the id ", info.lsn);
+    for (int i = 0; i < 16; i++)
+        cli_printf("%02x", info.log_id[i]);
+    cli_printf("\n");
+    return cli_finish_output(CLI_OK);
+}
+
 const cli_command cli_savepoint = {
     .name = "savepoint",
     .synopsis = "DIR TO",
     .summary = "Save a log as it is now, with its state, while it runs",
     .details =
-        "TO is a new directory, and a log itself: 'pawl verify' and readers take it as it is. Run\n"
-        "files are hard links where TO is on the log's file system; the rest is copied. It is\n"
-        "verified before it gets its name. What an interrupted run leaves is called\n"
-        "TO.unfinished; the next one removes it.",
+        "TO is a new directory. 'pawl verify' and readers take it as a log; nothing writes to it:\n"
+        "'pawl restore' and 'pawl fork' make logs of it. Files are hard links where TO is on the\n"
+        "log's file system; the rest is copied. It is verified before it gets its name. What an\n"
+        "interrupted run leaves is called TO.unfinished; the next one removes it.",
     .options = options,
     .min = 2,
     .max = 2,
     .opens = true,
-    .run = run,
+    .run = run_savepoint,
+};
+
+const cli_command cli_restore = {
+    .name = "restore",
+    .synopsis = "SAVEPOINT TO",
+    .summary = "Make a log of a savepoint that goes on in the saved log's place",
+    .details =
+        "The log that was saved must not go on too. Producers send again what came after the\n"
+        "savepoint, sources read on from its positions, and sinks compare their targets with it.",
+    .options = options,
+    .min = 2,
+    .max = 2,
+    .opens = true,
+    .run = run_restore,
+};
+
+const cli_command cli_fork = {
+    .name = "fork",
+    .synopsis = "SAVEPOINT TO",
+    .summary = "Make a log of its own of a savepoint",
+    .details =
+        "It goes by another id, so to sinks it is a log that their targets have never seen.\n"
+        "The log that was saved, its sources and its sinks are not touched.",
+    .options = options,
+    .min = 2,
+    .max = 2,
+    .opens = true,
+    .run = run_fork,
 };

@@ -321,6 +321,27 @@ typedef struct pawl_savepoint_info {
  * `progress`), FORKED. */
 PAWL_API PAWL_CHECKED int pawl_savepoint(pawl *p, const char *to, pawl_savepoint_info *info);
 
+/* Makes a log of a savepoint: a new directory `to` that goes on where the savepoint ends. It is
+ * linked, verified and named as a savepoint is. The savepoint stays as it is, and is first compared
+ * with the list of its files. The log goes by the same id as the one that was saved: it takes its
+ * place, and the two must not both go on. What both the log and the world outside knew after the
+ * savepoint, only the world still knows: producers send those records again (their sequences are
+ * those of the savepoint), sources read on from the savepoint's positions, and sinks compare
+ * their targets (docs/connectors.md): one that has a position of its own goes on there if the log
+ * has the same records, an idempotent one overwrites. Its next segments get other keys, as those of
+ * every copy (docs/format.md), and the log callback says so when it is opened.
+ * Errors: as pawl_savepoint(); NOT_FOUND also if it is no savepoint, LOCKED, VERSION, DAMAGED (a
+ * file is missing, or isn't the one that was saved). */
+PAWL_API PAWL_CHECKED int pawl_restore(const char *savepoint, const char *to,
+                                       pawl_savepoint_info *info, pawl_error *err);
+/* The same for a log of its own. It gets another id, so that ids of messages, positions in targets
+ * of sinks, and prepared transactions are its own: to a sink it is a log that the target has never
+ * seen. What the original had decided to commit outside is finished by the original alone. An
+ * earlier version of the library doesn't write to a fork.
+ * Errors: as pawl_restore(). */
+PAWL_API PAWL_CHECKED int pawl_fork(const char *savepoint, const char *to,
+                                    pawl_savepoint_info *info, pawl_error *err);
+
 #ifdef __cplusplus
 }
 #endif

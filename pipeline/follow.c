@@ -96,9 +96,12 @@ static int advance_front(pawl *p) {
     for (;;) {
         int rc;
         scan_forget(&fo->front); /* the file may have grown */
-        while ((rc = scan_next(&fo->front, &f)) == 1)
+        while ((rc = scan_next(&fo->front, &f)) == 1) {
             if (f.header.durable > fo->known)
                 fo->known = f.header.durable;
+            if (f.header.kind != FRAME_WITNESS)
+                fo->there = fo->front.accepted_end;
+        }
         if (rc < 0)
             return rc;
         bool gone;

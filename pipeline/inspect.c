@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "pipeline/inspect.h"
+#include "pipeline/savepoint.h"
 #include "pipeline/state.h"
 #include "pipeline/struct_size.h"
 
@@ -240,7 +241,7 @@ static int lock_for_repair(struct seam *io) {
     if (rc == -EWOULDBLOCK)
         return fail_at(PAWL_LOCKED, -rc, "flock", "lock", NO_LSN,
                        "a writer (pid %d) has this log open; stop it before repairing", pid);
-    return rc < 0 ? fail_sys(rc, "flock", "lock", NO_LSN) : 0;
+    return rc < 0 ? fail_sys(rc, "flock", "lock", NO_LSN) : open_no_savepoint(io);
 }
 
 enum call { VERIFY, AUDIT, REPAIR };

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "pipeline/engine.h"
+#include "pipeline/savepoint.h"
 #include "pipeline/struct_size.h"
 
 #define MEMORY_DEFAULT (32ull * MIB)
@@ -201,8 +202,18 @@ int engine_may_write(const struct tables *t, const struct segment_header *h, uin
     return tables_fit(t);
 }
 
+/* A savepoint stays as it was made. */
+int open_no_savepoint(struct seam *io) {
+    int there = save_text_there(io);
+    return there <= 0 ? there
+                      : fail_at(PAWL_READ_ONLY, 0, "open", SAVE_TEXT, NO_LSN,
+                                "this is a savepoint, and nothing is written to it: make a log of "
+                                "it with 'pawl restore' or 'pawl fork', or open it read-only");
+}
+
 static int open_writer(pawl *p, const pawl_options *o) {
     TRY(take_lock(p, o));
+    TRY(open_no_savepoint(p->io));
     TRY(replay_sync(p->io, &p->mem, NULL));
     point(&p->points, "recovery-synced");
     struct replay r = {on_frame, p, o->progress, o->progress_arg};

@@ -26,7 +26,7 @@ struct view {
     bool alone;     /* a reader's handle, and no writer is alive */
     uint64_t state; /* a hash of the sums of all partitions of all tables */
     struct run_ident runs[STATE_RUNS_MAX];
-    uint32_t run_count;
+    uint32_t run_count, decisions;
 };
 
 /* ---- what is to be saved */
@@ -34,6 +34,7 @@ struct view {
 /* Under the lock. */
 static void note_state(const pawl *p, struct view *v) {
     v->run_count = state_idents(p, v->runs);
+    v->decisions = p->tables.decision_count;
     v->state = 0;
     for (uint32_t i = 0; i < p->tables.state.count; i++) {
         const struct state_table *t = p->tables.state.tables[i];
@@ -65,7 +66,7 @@ static int look_writer(pawl *p, struct view *v) {
 static int look_reader(pawl *p, struct view *v) {
     uint64_t until = engine_now(p) + WITNESS_NS;
     TRY(follow_refresh(p));
-    uint64_t there = p->follow.front.accepted_end;
+    uint64_t there = p->follow.there;
     while (p->follow.shown < there) {
         if (engine_now(p) >= until)
             return fail(PAWL_BUSY, "the writer doesn't say that its newest commits are durable: "
@@ -110,11 +111,16 @@ static int look(pawl *p, struct view *v) {
 
 /* 0: all of it is there. 1: a file is gone meanwhile; its name is in `gone`. */
 static int take_all(struct save *s, const struct view *v, char gone[24]) {
+    bool may_link = (s->info->flags & PAWL_SAVEPOINT_COPY) == 0;
     save_again(s);
+    if (s->as != SAVE_POINT && v->lsn != s->saved_lsn)
+        return fail(PAWL_DAMAGED,
+                    "the savepoint was made at LSN %llu, and ends at %llu now: it was "
+                    "changed since",
+                    (unsigned long long)s->saved_lsn, (unsigned long long)v->lsn);
     for (uint32_t i = 0; i < v->run_count; i++) {
-        struct save_file f = {.length = v->runs[i].length,
-                              .upto = v->runs[i].length,
-                              .may_link = (s->info->flags & PAWL_SAVEPOINT_COPY) == 0};
+        struct save_file f = {
+            .length = v->runs[i].length, .upto = v->runs[i].length, .may_link = may_link};
         run_name(f.name, v->runs[i].run_id);
         memcpy(gone, f.name, sizeof f.name);
         int rc = save_take(s, &f);
@@ -125,6 +131,9 @@ static int take_all(struct save *s, const struct view *v, char gone[24]) {
         struct save_file f = {.length = v->segment_size, .upto = v->segment_size, .segment = true};
         if (n == v->segment)
             f.upto = v->lsn - n * v->segment_size;
+        /* the last two: so one header's loss doesn't take it */
+        f.own_header = s->as == SAVE_FORK && n + 1 >= v->segment;
+        f.may_link = n < v->segment && !f.own_header && may_link;
         segment_name(f.name, n, "seg");
         memcpy(gone, f.name, sizeof f.name);
         int rc = save_take(s, &f);
@@ -158,7 +167,7 @@ static int fill(pawl *p, struct save *s, struct view *v) {
         if (rc == 0)
             rc = save_drop(s);
         if (rc <= 0)
-            return rc < 0 ? rc : save_sync(s);
+            return rc;
         TRY(is_gone(p, v, gone, strcmp(gone, before) == 0, engine_now(p) >= until));
         memcpy(before, gone, sizeof before);
     }
@@ -166,8 +175,18 @@ static int fill(pawl *p, struct save *s, struct view *v) {
 
 /* ---- is it what it should be? */
 
+/* Every byte of the runs. */
+static int verify_runs(pawl *p) {
+    struct store_live *live = store_live_take(&p->store);
+    int rc = 0;
+    for (uint32_t i = 0; live != NULL && i < live->count && rc == 0; i++)
+        rc = run_verify(live->runs[i]->file, NULL, NULL);
+    store_live_release(&p->store, live);
+    return rc;
+}
+
 /* Opens it as a reader, and its runs. */
-static int compare(const char *path, const struct view *want, uint64_t memory) {
+static int compare(const char *path, const struct view *want, uint64_t memory, bool whole) {
     struct view got;
     pawl *p;
     pawl_options o = PAWL_OPTIONS_INIT;
@@ -185,6 +204,8 @@ static int compare(const char *path, const struct view *want, uint64_t memory) {
                   want->run_count);
     if (rc == 0 && want->run_count != 0)
         rc = state_ready(p);
+    if (rc == 0 && whole && want->run_count != 0)
+        rc = verify_runs(p);
     pawl_error e;
     fail_copy(&e);
     int closed = pawl_close(p);
@@ -197,11 +218,11 @@ static int check(struct save *s, const struct view *v) {
     c.finding = info->finding;
     c.progress = info->progress;
     c.arg = info->arg;
-    TRY(compare(s->path, v, CHECK_MEMORY));
-    if ((info->flags & PAWL_SAVEPOINT_QUICK) != 0)
-        return 0;
-    int rc = pawl_verify(s->path, &c, NULL);
-    if (rc >= 0 || rc == PAWL_MEMORY || rc == PAWL_IO)
+    bool whole = (info->flags & PAWL_SAVEPOINT_QUICK) == 0;
+    int rc = compare(s->path, v, CHECK_MEMORY, whole);
+    if (rc >= 0 && whole)
+        rc = pawl_verify(s->path, &c, NULL);
+    if (rc >= 0 || rc == PAWL_MEMORY || rc == PAWL_IO || rc == PAWL_STOPPED)
         return rc;
     pawl_error e;
     fail_copy(&e);
@@ -210,11 +231,38 @@ static int check(struct save *s, const struct view *v) {
                    e.message[0] != 0 ? e.message : pawl_strerror(rc));
 }
 
+/* What the original has decided on in the world outside is the original's to finish. */
+static int finish_all(pawl *p) {
+    pawl_decision d;
+    pawl_tx *tx;
+    TRY(pawl_begin(p, &tx));
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && (rc = pawl_decision_at(p, i, &d)) == 0; i++)
+        rc = pawl_finish(tx, d.processor, d.name);
+    if (rc == PAWL_NOT_FOUND)
+        return pawl_commit(tx, NULL);
+    pawl_abort(tx);
+    return rc;
+}
+
+static int finish_decisions(const char *path) {
+    pawl *p;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    o.no_thread = 1;
+    o.memory_cap = CHECK_MEMORY;
+    TRY(pawl_open(path, &o, &p, NULL));
+    int rc = finish_all(p);
+    pawl_error e;
+    fail_copy(&e);
+    int closed = pawl_close(p);
+    return rc < 0 ? fail_again(&e) : closed;
+}
+
 /* ---- the calls */
 
-static void sum_up(const pawl *p, const struct save *s, const struct view *v) {
+static void sum_up(struct save *s, const struct view *v) {
     pawl_savepoint_info *info = s->info;
-    memcpy(info->log_id, p->header.log_id, sizeof info->log_id);
+    memcpy(info->log_id, s->id, sizeof info->log_id);
     info->lsn = v->lsn;
     info->segments = v->segment - v->first + 1;
     info->runs = v->run_count;
@@ -223,17 +271,32 @@ static void sum_up(const pawl *p, const struct save *s, const struct view *v) {
         *(s->files[i].linked ? &info->linked : &info->copied) += s->files[i].upto;
 }
 
+static int choose_id(pawl *p, struct save *s) {
+    int rc = 0;
+    if (s->as == SAVE_FORK)
+        rc = p->io->ops->random(p->io, s->id, sizeof s->id);
+    else
+        memcpy(s->id, segment_identity(&p->header), sizeof s->id);
+    return rc < 0 ? fail_sys(rc, "getrandom", NULL, NO_LSN) : 0;
+}
+
 static int save(pawl *p, struct save *s, const char *to) {
     struct view v = {0};
     uint64_t began = engine_now(p);
+    TRY(choose_id(p, s));
     TRY(save_begin(s, to));
     point(&p->points, "savepoint-claimed");
     TRY(fill(p, s, &v));
+    if (s->as == SAVE_POINT)
+        TRY(save_text_write(s, s->id, v.lsn));
+    TRY(save_sync(s));
     point(&p->points, "savepoint-filled");
-    sum_up(p, s, &v);
+    sum_up(s, &v);
     uint64_t filled = engine_now(p);
     s->info->made_ns = filled - began;
     TRY(check(s, &v));
+    if (s->as == SAVE_FORK && v.decisions != 0)
+        TRY(finish_decisions(s->path));
     s->info->verified_ns = engine_now(p) - filled;
     point(&p->points, "savepoint-verified");
     TRY(save_name(s));
@@ -241,20 +304,80 @@ static int save(pawl *p, struct save *s, const char *to) {
     return 0;
 }
 
+static int take_info(pawl_savepoint_info *own, const pawl_savepoint_info *info) {
+    *own = (pawl_savepoint_info)PAWL_SAVEPOINT_INIT;
+    if (info == NULL)
+        return 0;
+    return pawl_struct_take(own, sizeof *own, info, SAVEPOINT_FIRST, "pawl_savepoint_info");
+}
+
+static int give_info(pawl_savepoint_info *info, const pawl_savepoint_info *own) {
+    return info == NULL
+               ? 0
+               : pawl_struct_give(info, SAVEPOINT_FIRST, own, sizeof *own, "pawl_savepoint_info");
+}
+
 int pawl_savepoint(pawl *p, const char *to, pawl_savepoint_info *info) {
-    pawl_savepoint_info own = PAWL_SAVEPOINT_INIT;
+    pawl_savepoint_info own;
     if (p == NULL || to == NULL)
         return fail(PAWL_INVALID, "the handle or the directory is NULL");
     TRY(engine_check_fork(p));
-    if (info != NULL)
-        TRY(pawl_struct_take(&own, sizeof own, info, SAVEPOINT_FIRST, "pawl_savepoint_info"));
+    TRY(take_info(&own, info));
     if (p->salvage)
-        return engine_keep_error(p, fail(PAWL_STATE, "a log opened for salvage may have gaps: "
-                                                     "repair it first"));
-    struct save s = {.io = p->io, .mem = &p->mem, .info = &own};
+        return engine_keep_error(
+            p, fail(PAWL_STATE, "a log opened for salvage may have gaps: repair it first"));
+    struct save s = {.io = p->io, .mem = &p->mem, .info = &own, .claim = -1, .as = SAVE_POINT};
     int rc = save(p, &s, to);
     save_end(&s);
-    if (rc == 0 && info != NULL)
-        rc = pawl_struct_give(info, SAVEPOINT_FIRST, &own, sizeof own, "pawl_savepoint_info");
-    return engine_answer(p, rc);
+    return engine_answer(p, rc < 0 ? rc : give_info(info, &own));
+}
+
+/* From a savepoint that is open. */
+static int remake(pawl *p, const char *from, const char *to, enum save_as as,
+                  pawl_savepoint_info *own) {
+    struct save s = {.io = p->io, .mem = &p->mem, .info = own, .claim = -1, .as = as};
+    if (p->io->ops->holder(p->io) != 0)
+        return fail(PAWL_LOCKED, "a writer has %s open, so it is no savepoint", from);
+    TRY(save_text_check(p->io, &p->mem, &s.saved_lsn));
+    int rc = save(p, &s, to);
+    save_end(&s);
+    return rc;
+}
+
+static int remake_at(const char *from, const char *to, enum save_as as, pawl_savepoint_info *info,
+                     pawl_error *err) {
+    pawl_savepoint_info own;
+    pawl_options o = PAWL_OPTIONS_INIT;
+    pawl *p = NULL;
+    fail_clear();
+    o.flags = PAWL_OPEN_READ;
+    o.no_thread = 1;
+    o.memory_cap = CHECK_MEMORY;
+    int rc = from == NULL || to == NULL ? fail(PAWL_INVALID, "a directory is NULL")
+                                        : take_info(&own, info);
+    if (rc == 0)
+        rc = pawl_open(from, &o, &p, NULL);
+    if (rc == 0)
+        rc = remake(p, from, to, as, &own);
+    if (rc == 0)
+        rc = give_info(info, &own);
+    pawl_error e;
+    fail_copy(&e);
+    int closed = pawl_close(p);
+    if (rc >= 0)
+        rc = closed;
+    else
+        fail_again(&e);
+    if (err != NULL)
+        fail_copy(err);
+    return rc;
+}
+
+int pawl_restore(const char *savepoint, const char *to, pawl_savepoint_info *info,
+                 pawl_error *err) {
+    return remake_at(savepoint, to, SAVE_RESTORED, info, err);
+}
+
+int pawl_fork(const char *savepoint, const char *to, pawl_savepoint_info *info, pawl_error *err) {
+    return remake_at(savepoint, to, SAVE_FORK, info, err);
 }

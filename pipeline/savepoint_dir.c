@@ -35,7 +35,8 @@ static bool is_known(const char *name) {
     uint64_t index;
     uint32_t id;
     return segment_parse_name(name, "seg", &index) || run_parse_name(name, &id) ||
-           strcmp(name, SAVE_MAKING) == 0;
+           strcmp(name, SAVE_MAKING) == 0 || strcmp(name, SAVE_TEXT) == 0 ||
+           strcmp(name, "lock") == 0;
 }
 
 static int note_name(void *arg, const char *name) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One file of a savepoint. A run never changes, so it may be the same file: a hard link. What can't
- * be linked is copied and synced, at its exact length.
+ * One file of a savepoint. Runs and sealed segments never change, so it may be the same file, by a
+ * hard link. Who would write over a segment asks first whether it has another name
+ * (wal_file_is_kept()). What can't be linked is copied and synced, at its exact length.
  */
 #include <assert.h>
 #include <errno.h>
@@ -100,6 +101,35 @@ static int copy(struct save *s, const struct save_file *f) {
     return rc;
 }
 
+/* A copy of a segment gets the identity of the fork. */
+static int set_identity(struct save *s, const char *name) {
+    struct segment_header h;
+    uint64_t index;
+    int bad;
+    uint8_t *head = mem_alloc_block(s->mem, SEGMENT_HEADER_SIZE);
+    if (head == NULL)
+        return fail(PAWL_MEMORY, "no memory for a segment's header");
+    int file = s->to->ops->open(s->to, name, SEAM_RDWR | SEAM_BUFFERED);
+    int64_t n = file < 0 ? file : s->to->ops->read(s->to, file, head, SEGMENT_HEADER_SIZE, 0);
+    int rc = n < 0 ? fail_sys((int)n, "read", name, NO_LSN) : 0;
+    if (rc == 0 && (n != SEGMENT_HEADER_SIZE || !segment_parse_name(name, "seg", &index) ||
+                    segment_decode(head, index, &h, &bad) != SEGMENT_GOOD))
+        rc = fail_at(PAWL_DAMAGED, 0, "read", name, NO_LSN, "the header of %s is damaged", name);
+    if (rc == 0)
+        rc = segment_check_writable(&h);
+    if (rc == 0) {
+        segment_set_identity(head, s->id);
+        n = s->to->ops->write(s->to, file, head, SEGMENT_HEADER_SIZE, 0);
+        if (n >= 0)
+            n = s->to->ops->sync(s->to, file);
+        rc = n < 0 ? fail_sys((int)n, "write", name, NO_LSN) : 0;
+    }
+    if (file >= 0)
+        s->to->ops->close(s->to, file);
+    mem_free(s->mem, head, SEGMENT_HEADER_SIZE);
+    return rc;
+}
+
 /* ---- what is there */
 
 void save_again(struct save *s) {
@@ -156,6 +186,10 @@ int save_take(struct save *s, const struct save_file *want) {
         rc = link_refused(rc) ? copy(s, &f) : fail_sys(rc, "link", f.name, NO_LSN);
     if (rc != 0)
         return rc;
+    if (f.own_header && (rc = set_identity(s, f.name)) < 0) {
+        (void)!s->to->ops->unlink(s->to, f.name);
+        return rc;
+    }
     f.wanted = true;
     s->files[s->count++] = f;
     return 0;

@@ -52,7 +52,7 @@ static void fill_reader(pawl *p, pawl_status *s, uint64_t files) {
 }
 
 static void fill(pawl *p, pawl_status *out) {
-    memcpy(out->log_id, p->header.log_id, 16);
+    memcpy(out->log_id, segment_identity(&p->header), 16);
     out->segment_size = p->header.segment_size;
     out->features_read = p->header.features.read;
     out->features_write = p->header.features.write;

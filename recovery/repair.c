@@ -539,6 +539,7 @@ int repair_log(struct seam *io, struct mem *m, pawl_check *c, struct repaired *d
                        .header = on_header,
                        .writable = true,
                        .ctx = &r};
+    TRY(own_files(io, m));
     TRY(repair_headers(&r));
     return verify_log(&v);
 }

@@ -41,6 +41,10 @@ PAWL_CHECKED int verify_log(struct verify *v);
 void verify_tell(pawl_check *c, int code, uint64_t segment, uint64_t lsn, uint64_t bytes,
                  const char *label, const char *message, ...) __attribute__((format(printf, 7, 8)));
 
+/* recovery/own_files.c */
+/* Every segment with a second name becomes a copy, durably, each in one step. */
+PAWL_CHECKED int own_files(struct seam *io, struct mem *m);
+
 /* recovery/repair.c */
 /* The places that a repair has put LOST frames into. */
 struct mended {

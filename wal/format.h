@@ -108,7 +108,10 @@ struct features {
 #define FEATURE_KEYS 2ull
 /* To write: the log has a table, or has had one. */
 #define FEATURE_TABLES 4ull
-#define FEATURES_WRITE_KNOWN (FEATURE_COUNTS | FEATURE_KEYS | FEATURE_TABLES)
+/* To write: the log is a fork of the one whose id its headers and runs have; what it is to others
+ * is carried, after the keys. */
+#define FEATURE_FORKED 8ull
+#define FEATURES_WRITE_KNOWN (FEATURE_COUNTS | FEATURE_KEYS | FEATURE_TABLES | FEATURE_FORKED)
 /* To ignore: the header says which file it was written to. */
 #define FEATURE_PLACED 1ull
 
@@ -146,6 +149,15 @@ struct segment_header {
 static inline bool segment_counts(const struct segment_header *h) {
     return (h->features.write & FEATURE_COUNTS) != 0;
 }
+
+/* The 16 bytes that tell the log from all others, to those outside of it. */
+#define FORK_AT 96u /* in features.carried */
+static inline const uint8_t *segment_identity(const struct segment_header *h) {
+    return (h->features.write & FEATURE_FORKED) != 0 ? h->features.carried + FORK_AT : h->log_id;
+}
+/* Makes the bytes of a header that is good in both copies those of a fork; the rest stays as it
+ * is. */
+void segment_set_identity(uint8_t head[SEGMENT_HEADER_SIZE], const uint8_t id[16]);
 
 static inline bool segment_keyed(const struct segment_header *h) {
     return (h->features.read & FEATURE_KEYED) != 0;

@@ -30,6 +30,8 @@ enum {
     AT_HASH = 4088
 };
 _Static_assert(AT_CARRIED + FEATURES_CARRIED_SIZE == AT_IDS, "header layout");
+_Static_assert(FORK_AT >= KEYS * KEY_SIZE && FORK_AT + 16 <= FEATURES_CARRIED_SIZE,
+               "it is carried");
 _Static_assert(AT_IDS + C_IDS_SIZE == AT_PLACE, "header layout");
 _Static_assert(AT_PLACE + 16 == AT_RESERVED, "header layout");
 
@@ -66,6 +68,13 @@ void segment_encode(uint8_t out[SEGMENT_HEADER_SIZE], const struct segment_heade
     }
     put64(out + AT_HASH, format_hash(out, AT_HASH, 0));
     memcpy(out + BLOCK, out, BLOCK);
+}
+
+void segment_set_identity(uint8_t head[SEGMENT_HEADER_SIZE], const uint8_t id[16]) {
+    put64(head + AT_FEATURES_WRITE, get64(head + AT_FEATURES_WRITE) | FEATURE_FORKED);
+    memcpy(head + AT_CARRIED + FORK_AT, id, 16);
+    put64(head + AT_HASH, format_hash(head, AT_HASH, 0));
+    memcpy(head + BLOCK, head, BLOCK);
 }
 
 static enum segment_verdict decode_copy(const uint8_t *in, uint64_t index,

@@ -320,6 +320,9 @@ PAWL_CHECKED int wal_prepare_file(struct seam *io, const struct points *points, 
 /* Gives a file that isn't of the log, but has the name of segment `index`, another name that no
  * reader looks at. -errno. */
 PAWL_CHECKED int wal_set_aside(struct seam *io, uint64_t index);
+/* Has the file another name (a hard link)? Then it is a copy that somebody keeps, a savepoint say:
+ * its bytes stay as they are. */
+bool wal_file_is_kept(struct seam *io, int file);
 /* `written`: see wal.next_written. */
 void wal_next_done(struct wal *w, int file_or_errno, uint64_t written);
 /* Is the next part of the prepared segment to be written with zeros now? */

@@ -204,15 +204,18 @@ uint64_t wal_recycle_begin(struct wal *w) {
     return w->segment + 1;
 }
 
-/* The file of a segment, if it can be used again. A file with further names (hard links) is a copy
- * that someone keeps. */
+bool wal_file_is_kept(struct seam *io, int file) {
+    return io->ops->names != NULL && io->ops->names(io, file) != 1;
+}
+
+/* The file of a segment, if it can be used again. */
 static int open_used(struct seam *io, const char *name, uint64_t want) {
     uint64_t size = 0;
     int file = io->ops->open(io, name, SEAM_RDWR);
     if (file < 0)
         return file;
     int rc = io->ops->size(io, file, &size);
-    if (rc == 0 && size == want && (io->ops->names == NULL || io->ops->names(io, file) == 1))
+    if (rc == 0 && size == want && !wal_file_is_kept(io, file))
         return file;
     io->ops->close(io, file);
     return -EINVAL;
@@ -229,9 +232,15 @@ int wal_drop_file(struct seam *io, const struct points *points, uint64_t index, 
         rc = io->ops->rename(io, name, later);
         if (rc == 0)
             point(points, "segment-recycled");
-        else
+        /* Whoever has linked it meanwhile found it by its name, which is gone now: asked again, it
+         * has all the names that it will have. */
+        bool kept = rc == 0 && wal_file_is_kept(io, *file);
+        if (kept && (rc = io->ops->unlink(io, later)) < 0)
+            point(points, "segment-kept"); /* recovery asks too */
+        if (kept || rc < 0) {
             io->ops->close(io, *file);
-        *file = rc == 0 ? *file : -1;
+            *file = -1;
+        }
     }
     if (*file < 0)
         rc = io->ops->unlink(io, name);

@@ -66,6 +66,8 @@ for path in names:
                                                                    got.stderr.decode()[:200]))
             if name.startswith("lost") and not set(values(got.stdout)) <= set(want):
                 wrong.append("%s: %s/%s: a value that nobody wrote" % (name, stream, partition))
+    if name == "forked" and bytes(range(16)).hex() not in run("status", log).stdout.decode():
+        wrong.append("forked: status doesn't tell the identity")
     if name in ("features-to-write", "features-to-ignore"):
         told = run("status", log).stdout.decode()
         bits = "0x0 to read, 0x%x to write, 0x%x that" % ((1 << 63, 0) if name == "features-to-write" else (0, 1 << 63 | 1))

@@ -144,9 +144,9 @@ static void what_the_log_said(void **state) {
         if (!cases[i].by_reader)
             assert_true(there.low == then.low && there.high == then.high);
         assert_int_equal(pawl_close(g.log), 0);
-        /* and it can go on by itself */
-        g = opened(f, to, 0);
-        assert_int_equal(pawl_close(g.log), 0);
+        pawl *written; /* nobody writes to it */
+        assert_int_equal(pawl_open(to, NULL, &written, NULL), PAWL_READ_ONLY);
+        assert_int_equal(pawl_repair(to, NULL, NULL), PAWL_READ_ONLY);
         well(to);
         well(f->dir);
         shell("rm -r %s", to);
@@ -384,6 +384,205 @@ static void from_what_is_damaged(void **state) {
     open_log(f);
 }
 
+/* ---- logs that are made of one */
+
+typedef int (*remake_fn)(const char *savepoint, const char *to, pawl_savepoint_info *info,
+                         pawl_error *err);
+
+static void remake(remake_fn call, const char *from, const char *to, pawl_savepoint_info *info) {
+    pawl_error e;
+    *info = (pawl_savepoint_info)PAWL_SAVEPOINT_INIT;
+    if (call(from, to, info, &e) != 0)
+        fail_msg("%s", e.message);
+}
+
+static void id_of(struct fixture *f, uint8_t id[16]) {
+    pawl_status st = PAWL_STATUS_INIT;
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    memcpy(id, st.log_id, 16);
+}
+
+/* Goes on, over several segments, flushes and merges, and stays right. */
+static void goes_on(struct fixture *f, unsigned from) {
+    static char value[60000];
+    pawl_retention least = {.bytes = 1};
+    add_counter(f, 50, PAWL_EXACTLY_ONCE);
+    for (int i = 0; i < 60; i++) {
+        pawl_record r = {.value = value, .value_len = sizeof value};
+        assert_int_equal(pawl_append(f->log, f->out, 0, &r, NULL), 0);
+        if (i % 10 == 0)
+            count_some(f, from + (unsigned)i * 10, from + (unsigned)i * 10 + 100, true);
+    }
+    assert_int_equal(pawl_retention_set(f->log, &least), 0);
+    assert_true(pawl_retention_apply(f->log) > 0);
+    check_counts(f, 100);
+    put_one(f, "x", "z");
+}
+
+static void save_some(struct fixture *f, char to[96]) {
+    static char value[60000];
+    place(f, to, "save");
+    add_counter(f, 50, PAWL_EXACTLY_ONCE);
+    count_some(f, 0, 1000, true);
+    for (int i = 0; i < 40; i++) { /* several segments */
+        pawl_record r = {.value = value, .value_len = sizeof value};
+        assert_int_equal(pawl_append(f->log, f->out, 0, &r, NULL), 0);
+    }
+    count_some(f, 1000, 1500, true);
+    count_some(f, 1500, 1700, false);
+    assert_int_equal(pawl_savepoint(f->log, to, NULL), 0);
+}
+
+/* Restored and forked logs go on, the original too, and the savepoint stays what it is. */
+static void logs_of_one(void **state) {
+    struct fixture *f = *state;
+    char save[96], restored[96], forked[96], again[96], sums[256];
+    uint8_t id[16], restored_id[16], fork_id[16], later[16];
+    pawl_savepoint_info info;
+    save_some(f, save);
+    id_of(f, id);
+    shell("cd %s && sha256sum * >%s.sums", save, f->dir);
+    place(f, restored, "restored");
+    place(f, forked, "forked");
+    place(f, again, "again");
+    remake(pawl_restore, save, restored, &info);
+    assert_true(info.linked != 0);
+    assert_memory_equal(info.log_id, id, 16);
+    remake(pawl_fork, save, forked, &info);
+    assert_true(info.linked != 0);
+    assert_memory_not_equal(info.log_id, id, 16);
+    memcpy(fork_id, info.log_id, 16);
+    struct fixture r = opened(f, restored, 0), k = opened(f, forked, 0);
+    id_of(&r, restored_id);
+    assert_memory_equal(restored_id, id, 16);
+    id_of(&k, later);
+    assert_memory_equal(later, fork_id, 16);
+    goes_on(&r, 1700);
+    goes_on(&k, 1700);
+    reopen(&k);
+    id_of(&k, later);
+    assert_memory_equal(later, fork_id, 16); /* in each later segment too */
+    assert_int_equal(pawl_close(r.log), 0);
+    assert_int_equal(pawl_close(k.log), 0);
+    well(restored);
+    well(forked);
+    well(f->dir);
+    snprintf(sums, sizeof sums, "cd %s && sha256sum --quiet -c %s.sums", save, f->dir);
+    assert_int_equal(system(sums), 0);
+    /* a fork of a savepoint of a fork is another log again */
+    k = opened(f, forked, 0);
+    char second[96];
+    place(f, second, "second");
+    assert_int_equal(pawl_savepoint(k.log, second, NULL), 0);
+    assert_int_equal(pawl_close(k.log), 0);
+    remake(pawl_fork, second, again, &info);
+    assert_memory_not_equal(info.log_id, fork_id, 16);
+    assert_memory_not_equal(info.log_id, id, 16);
+    well(again);
+}
+
+/* Decisions of two-phase sinks are the original's to carry out. */
+static void decisions(void **state) {
+    struct fixture *f = *state;
+    char save[96], restored[96], forked[96];
+    uint32_t processor;
+    pawl_decision d;
+    pawl_savepoint_info info;
+    assert_int_equal(pawl_processor_register(f->log, "sink", &processor), 0);
+    for (int i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "pawl-%d", i);
+        pawl_tx *tx = begin(f);
+        assert_int_equal(pawl_decide(tx, processor, name), 0);
+        assert_int_equal(pawl_commit(tx, NULL), 0);
+    }
+    place(f, save, "save");
+    place(f, restored, "restored");
+    place(f, forked, "forked");
+    assert_int_equal(pawl_savepoint(f->log, save, NULL), 0);
+    remake(pawl_restore, save, restored, &info);
+    remake(pawl_fork, save, forked, &info);
+    struct fixture r = opened(f, restored, 0), k = opened(f, forked, 0);
+    assert_int_equal(pawl_decision_at(r.log, 2, &d), 0);
+    assert_int_equal(pawl_decision_at(k.log, 0, &d), PAWL_NOT_FOUND);
+    assert_int_equal(pawl_close(r.log), 0);
+    assert_int_equal(pawl_close(k.log), 0);
+}
+
+/* A savepoint with one file changed: nothing is made of it, and nothing is left. */
+static void of_what_was_changed(void **state) {
+    static const struct {
+        const char *label, *edit; /* in the savepoint */
+        int want;
+    } cases[] = {
+        {"a run is gone", "rm $(ls *.run | head -1)", PAWL_DAMAGED},
+        {"a run is another one", "set -- *.run; cp $1 x; mv x $2", PAWL_DAMAGED},
+        {"a run of the same size with other bytes",
+         "set -- *.run; n=$(stat -c %s $1); rm $1; head -c $n /dev/urandom >$1", PAWL_DAMAGED},
+        {"a run is short", "set -- *.run; cp $1 x; truncate -s 4096 x; mv x $1", PAWL_DAMAGED},
+        {"a byte of a run",
+         "set -- *.run; cp $1 x; printf X | dd of=x bs=1 seek=5000 conv=notrunc 2>/dev/null; "
+         "mv x $1",
+         PAWL_DAMAGED},
+        {"the oldest segment is gone", "rm $(ls *.seg | head -1)", PAWL_DAMAGED},
+        {"the newest segment is gone", "rm $(ls *.seg | tail -1)", PAWL_DAMAGED},
+        {"a byte of an old segment",
+         "set -- *.seg; cp $1 x; printf X | dd of=x bs=1 seek=20000 conv=notrunc 2>/dev/null; "
+         "mv x $1",
+         PAWL_DAMAGED},
+        {"another segment", "set -- *.seg; cp $1 x; mv x $2", PAWL_DAMAGED},
+        {"the list is gone", "rm savepoint", PAWL_NOT_FOUND},
+        {"the list is cut", "truncate -s -5 savepoint", PAWL_DAMAGED},
+        {"the list is empty", ": >savepoint", PAWL_VERSION},
+        {"a line is gone", "sed -i 5d savepoint", PAWL_DAMAGED},
+        {"another LSN", "sed -i 's/^lsn ./lsn 9/' savepoint", PAWL_DAMAGED},
+        {"a later version's", "sed -i 's/^pawl savepoint 1/pawl savepoint 2/' savepoint",
+         PAWL_VERSION},
+        {"zeros", "truncate -s 0 savepoint; truncate -s 100 savepoint", PAWL_DAMAGED},
+        {"a link for the list", "mv savepoint x; ln -s x savepoint", PAWL_IO},
+    };
+    static const remake_fn calls[] = {pawl_restore, pawl_fork};
+    struct fixture *f = *state;
+    char save[96], copy[96], to[96];
+    save_some(f, save);
+    place(f, copy, "copy");
+    place(f, to, "to");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (size_t k = 0; k < 2; k++) {
+            pawl_error e;
+            shell("cp -al %s %s && cp -a %s/savepoint %s/x && mv %s/x %s/savepoint && cd %s && { "
+                  "%s; }",
+                  save, copy, save, copy, copy, copy, copy, cases[i].edit);
+            int rc = calls[k](copy, to, NULL, &e);
+            if (rc != cases[i].want)
+                fail_msg("%s: %s (%s)", cases[i].label, pawl_errname(rc), e.message);
+            gone(to);
+            shell("rm -r %s", copy);
+        }
+    pawl_error e;
+    assert_int_equal(pawl_restore(f->dir, to, NULL, &e), PAWL_LOCKED);
+    assert_int_equal(pawl_restore("/nowhere", to, NULL, &e), PAWL_NOT_A_LOG);
+    assert_int_equal(pawl_restore(NULL, to, NULL, &e), PAWL_INVALID);
+    well(save);
+}
+
+/* Repair of a log changes nothing in what shares its files. */
+static void repair_keeps_what_is_shared(void **state) {
+    struct fixture *f = *state;
+    char save[96];
+    pawl_check c = PAWL_CHECK_INIT;
+    save_some(f, save);
+    assert_int_equal(pawl_close(f->log), 0);
+    shell("cd %s && printf X | dd of=0000000000000000.seg bs=1 seek=20000 conv=notrunc 2>/dev/null "
+          "&& sha256sum *.seg >%s.sums",
+          save, f->dir);
+    assert_int_equal(pawl_verify(f->dir, NULL, NULL), PAWL_DAMAGED); /* the same file */
+    assert_true(pawl_repair(f->dir, &c, NULL) == 0 && c.repaired == 1);
+    shell("cd %s && sha256sum --quiet -c %s.sums", save, f->dir);
+    assert_int_equal(pawl_verify(f->dir, NULL, NULL), 0);
+    open_log(f);
+}
+
 static void arguments(void **state) {
     struct fixture *f = *state;
     char to[96];
@@ -405,6 +604,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(no_place, setup_here, teardown_here),
         cmocka_unit_test_setup_teardown(leftovers, setup_here, teardown_here),
         cmocka_unit_test_setup_teardown(from_what_is_damaged, setup_here, teardown_here),
+        cmocka_unit_test_setup_teardown(logs_of_one, setup_here, teardown_here),
+        cmocka_unit_test_setup_teardown(decisions, setup_here, teardown_here),
+        cmocka_unit_test_setup_teardown(of_what_was_changed, setup_here, teardown_here),
+        cmocka_unit_test_setup_teardown(repair_keeps_what_is_shared, setup_here, teardown_here),
         cmocka_unit_test_setup_teardown(arguments, setup_here, teardown_here),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -250,7 +250,7 @@ MUTANTS = [
      "wal_drop_file(p->io, &w->hooks.points, n, w->segment_size, to, &file);",
      "wal_drop_file(p->io, &w->hooks.points, from + keep - 1 - n, w->segment_size, to, &file);"),
     ("copied-file-written-over", "PAWL-5", "wal/wal_prepare.c",
-     "(io->ops->names == NULL || io->ops->names(io, file) == 1)", "true"),
+     "io->ops->names != NULL && io->ops->names(io, file) != 1", "false"),
     ("old-life-called-damage", "PAWL-9", "pipeline/reader.c",
      "return there != 0 ? there\n                      : fail(PAWL_TRIMMED, \"the segment being read has been dropped by retention\");",
      "return there != 0 ? there : 1;"),

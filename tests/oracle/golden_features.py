@@ -91,6 +91,19 @@ def run_flags_to_ignore():
     return closed(with_run_flags(0xF000))
 
 
+@golden("A fork: the identity is in its last two segments, and carried on.")
+def forked():
+    w = with_stream(features=(0, 0, 0))
+    add(w, b"x")
+    w.features = (0, 8, 0)
+    w.carried = bytes(96) + bytes(range(16)) + bytes(32)
+    w.seal()
+    add(w, b"y")
+    w.seal()
+    add(w, b"z")
+    return closed(w)
+
+
 # ---- may be read
 
 

@@ -31,7 +31,8 @@ KEYED = 1  # a feature to read: frames are hashed with a key
 KNOWN_TO_READ = KEYED
 # features to write: frames count what the log holds before them, headers name keys
 COUNTS, KEYS, HAS_TABLES = 1, 2, 4
-KNOWN_TO_WRITE = COUNTS | KEYS | HAS_TABLES
+FORKED = 8
+KNOWN_TO_WRITE = COUNTS | KEYS | HAS_TABLES | FORKED
 
 COMMIT, SPILL, WITNESS, OPEN, CLOSE, CHECKPOINT, SEAL, LOST = range(1, 9)
 KIND_NAMES = {

@@ -110,6 +110,8 @@ struct seam_ops {
     /* A second name, in another directory, for a file. -EEXIST, -EXDEV; -EMLINK, -EPERM and
      * -EOPNOTSUPP where the file system or the system refuses. NULL in a backend without links. */
     int (*link)(struct seam *s, const char *name, struct seam *to) PAWL_CHECKED;
+    /* A rename that replaces `to`, in one step. NULL where `names` is. */
+    int (*replace)(struct seam *s, const char *from, const char *to) PAWL_CHECKED;
     int (*unlink)(struct seam *s, const char *name) PAWL_CHECKED;
     int (*sync_dir)(struct seam *s) PAWL_CHECKED;
 

@@ -244,6 +244,14 @@ int common_rename(struct seam *s, const char *from, const char *to) {
     return common_rename_in(self(s)->dir, from, to);
 }
 
+int common_replace(struct seam *s, const char *from, const char *to) {
+    KEEP_ERRNO;
+    int dir = self(s)->dir;
+    if (!name_ok(from) || !name_ok(to))
+        return -EINVAL;
+    return renameat(dir, from, dir, to) != 0 ? -errno : 0;
+}
+
 int common_unlink(struct seam *s, const char *name) {
     KEEP_ERRNO;
     if (!name_ok(name))

@@ -90,6 +90,7 @@ PAWL_CHECKED int common_written(struct seam *s, int file, uint64_t *bytes);
 PAWL_CHECKED int common_rename_in(int dir, const char *from, const char *to);
 PAWL_CHECKED int common_sync_fd(int fd); /* of a directory */
 PAWL_CHECKED int common_rename(struct seam *s, const char *from, const char *to);
+PAWL_CHECKED int common_replace(struct seam *s, const char *from, const char *to);
 PAWL_CHECKED int common_unlink(struct seam *s, const char *name);
 PAWL_CHECKED int common_link(struct seam *s, const char *name, struct seam *to);
 PAWL_CHECKED int common_sync_dir(struct seam *s);
@@ -112,11 +113,12 @@ PAWL_CHECKED int common_free_space(struct seam *s, uint64_t *bytes);
     .list = common_list, .open = common_open, .close = common_close, .size = common_size, \
     .names = common_names, .place = common_place, .allocate = common_allocate, \
     .written = common_written, .rename = common_rename, .link = common_link, \
-    .unlink = common_unlink, .sync_dir = common_sync_dir, .read = common_read, \
-    .write = common_write, .sync = common_sync, .drop_cache = common_drop_cache, \
-    .lock = common_lock, .unlock = common_unlock, .holder = common_holder, .now = common_now, \
-    .realtime = common_realtime, .clocks = common_clocks, .sleep = common_sleep, \
-    .random = common_random, .free_space = common_free_space
+    .replace = common_replace, .unlink = common_unlink, .sync_dir = common_sync_dir, \
+    .read = common_read, .write = common_write, .sync = common_sync, \
+    .drop_cache = common_drop_cache, .lock = common_lock, .unlock = common_unlock, \
+    .holder = common_holder, .now = common_now, .realtime = common_realtime, \
+    .clocks = common_clocks, .sleep = common_sleep, .random = common_random, \
+    .free_space = common_free_space
 
 /* First in, first out, linked through the requests themselves. Zeroed is empty. */
 struct req_queue {
