@@ -61,7 +61,7 @@ struct cli_command {
 extern const cli_command cli_init, cli_stream, cli_ingest, cli_cat, cli_pipe, cli_status,
     cli_verify, cli_audit, cli_repair, cli_rename, cli_explain, cli_dump, cli_processor,
     cli_retention, cli_crashtest, cli_bench, cli_run, cli_check, cli_savepoint, cli_table,
-    cli_restore, cli_fork;
+    cli_restore, cli_fork, cli_replay_check, cli_rehearse;
 
 /* ---- text (show.c). All that the command writes goes through these functions. What a %s stands
  * for may come from a stranger: it is escaped by pawl_show(). They know %s %c %d %i %u %x %X %o %f

@@ -12,10 +12,10 @@
 #include "cli/cli.h"
 
 static const cli_command *const commands[] = {
-    &cli_init,      &cli_stream,    &cli_ingest,  &cli_cat,       &cli_pipe,    &cli_status,
-    &cli_verify,    &cli_audit,     &cli_explain, &cli_repair,    &cli_dump,    &cli_processor,
-    &cli_table,     &cli_retention, &cli_rename,  &cli_savepoint, &cli_restore, &cli_fork,
-    &cli_crashtest, &cli_run,       &cli_check,   &cli_bench,
+    &cli_init,         &cli_stream,    &cli_ingest,    &cli_cat,       &cli_pipe,    &cli_status,
+    &cli_verify,       &cli_audit,     &cli_explain,   &cli_repair,    &cli_dump,    &cli_processor,
+    &cli_table,        &cli_retention, &cli_rename,    &cli_savepoint, &cli_restore, &cli_fork,
+    &cli_replay_check, &cli_rehearse,  &cli_crashtest, &cli_run,       &cli_check,   &cli_bench,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 

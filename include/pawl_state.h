@@ -342,6 +342,42 @@ PAWL_API PAWL_CHECKED int pawl_restore(const char *savepoint, const char *to,
 PAWL_API PAWL_CHECKED int pawl_fork(const char *savepoint, const char *to,
                                     pawl_savepoint_info *info, pawl_error *err);
 
+/* ---------------------------------------------------------------- the same input again */
+
+/* What is to be compared, and what came out. */
+typedef struct pawl_replay_info {
+    size_t struct_size;
+    uint64_t from_lsn; /* commits from here on: where the savepoint ends; 0: from the first */
+    pawl_progress_fn progress; /* LSNs; may be NULL. It ends where this isn't 0 */
+    void *arg;
+    /* results: what was compared. Of commits: those of the processor */
+    uint64_t commits, records, outputs, sums; /* records of input; sums of table partitions */
+    uint64_t lsn;                             /* of the first commit that differs */
+    char what[384];                           /* and how; one line, fit to be shown */
+} pawl_replay_info;
+#define PAWL_REPLAY_INIT \
+    { \
+        sizeof(pawl_replay_info), 0, 0, 0, 0, 0, 0, 0, 0, { \
+            0 \
+        } \
+    }
+
+/* Is a processor deterministic? Runs it over the input that it has committed in `original`, once
+ * more, in `again`, and compares what it emits, record by record (keys, values, headers), and the
+ * digests of its tables, after each commit: each batch is the interval of one commit of the
+ * original. It ends at the first commit that differs. `original` is open read-only; a writer may
+ * write to it. `again` is open for writing, has the processor (pawl_processor_add()), runs nothing,
+ * and is a fork of a savepoint of the original, or, with from_lsn 0, a new log with streams of the
+ * same names and partitions, and the processor's tables. What the processor reads is copied there,
+ * so it may be new code too: then this says what it does otherwise. Returns 0 if all is the same,
+ * 1 if not. `info` may be NULL.
+ * Errors: NOT_FOUND (processor, stream or table in one of the logs), STATE, BUSY, TRIMMED (the
+ * input isn't kept), TILING (`again` isn't a fork made there), UNSUPPORTED (not exactly
+ * once, knows time, or reads what it writes), PROCESSOR (it fails in `again`), STOPPED, DAMAGED,
+ * FULL, IO, MEMORY, FORKED. */
+PAWL_API PAWL_CHECKED int pawl_replay_check(pawl *original, pawl *again, const char *processor,
+                                            pawl_replay_info *info);
+
 #ifdef __cplusplus
 }
 #endif

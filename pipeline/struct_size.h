@@ -21,6 +21,7 @@
 #define TIME_CONFIG_FIRST STRUCT_END(pawl_time_config, flags)
 #define TIME_INFO_FIRST STRUCT_END(pawl_time_info, table)
 #define RANGE_FIRST STRUCT_END(pawl_state_range, reverse)
+#define REPLAY_FIRST STRUCT_END(pawl_replay_info, what)
 #define SAVEPOINT_FIRST STRUCT_END(pawl_savepoint_info, verified_ns)
 
 #endif

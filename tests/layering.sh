@@ -68,8 +68,8 @@ may_include() {
         $name == processors/* || $name == connectors/text/* ||
         $name == connectors/exec/* || $name == connectors/runtime/connect.h ]] ;;
     cli/cmd_bench.c) [[ $name == cli/cli.h || $name == bench/bench.h ]] ;;
-    cli/run/* | cli/cmd_run.c | cli/cmd_check.c | cli/cmd_status.c)
-        [[ $name == pawl_connect.h || $name == cli/cli.h || $name == cli/run/* ]] ;;
+    cli/run/* | cli/cmd_run.c | cli/cmd_check.c | cli/cmd_status.c | cli/cmd_rerun.c)
+        [[ $name == pawl_connect.h || $name == pawl_state.h || $name == cli/cli.h || $name == cli/run/* ]] ;;
     cli/crashtest/* | cli/cmd_crashtest.c) [[ $name == cli/cli.h || $name == cli/crashtest/* ]] ;;
     cli/*) [[ $name == pawl_connect.h || $name == pawl_state.h || $name == pawl_time.h ||
         ($name == cli/* && $name != cli/*/*) ]] ;;

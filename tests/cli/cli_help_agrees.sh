@@ -28,8 +28,8 @@ compare() { # what, help's list, page's list
 }
 
 "$pawl" help >"$work/help" || exit 1
-sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' "$work/help" | sort -u >"$work/commands"
-sed -n '/^\.Sh COMMANDS/,/^\.Sh OPTIONS/s/^\.It Cm \([a-z]*\).*/\1/p' "$page" |
+sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' "$work/help" | sort -u >"$work/commands"
+sed -n '/^\.Sh COMMANDS/,/^\.Sh OPTIONS/s/^\.It Cm \([a-z-]*\).*/\1/p' "$page" |
     sort -u >"$work/page-commands"
 [ -s "$work/commands" ] || { echo "pawl help lists no commands"; exit 1; }
 compare "commands" "$work/commands" "$work/page-commands"
