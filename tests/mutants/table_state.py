@@ -16,6 +16,9 @@ CATCHERS = [
     ("pipeline/state_", ["forged_state", "state", "state_files", "state_faults", "state_expiry",
                          "state_damage"]),
     ("pipeline/inspect_state", ["forged_state", "state_damage"]),
+    ("pipeline/savepoint", ["savepoint", "savepoint_calls"]),
+    ("pipeline/recheck", ["recheck"]),
+    ("recovery/own_files", ["savepoint"]),
 ]
 
 MUTANTS = [
@@ -173,4 +176,21 @@ MUTANTS = [
     ("zeros-of-a-stranger-removed", "PAWL-15", "state/run_read.c",
      "    if (verdict == RUN_HEADER_BLANK && size <= RUN_UNIT)\n",
      "    if (verdict == RUN_HEADER_BLANK)\n"),
+    # ---- savepoints, and what is made of them
+    ("newest-segment-of-a-savepoint-linked", "PAWL-5", "pipeline/savepoint.c",
+     "f.may_link = n < v->segment && !f.own_header && may_link;", "f.may_link = may_link;"),
+    ("unfinished-savepoint-of-a-stranger-emptied", "PAWL-15", "pipeline/savepoint_dir.c",
+     "    else if (n.strange)\n", "    else if (0)\n"),
+    ("exchanged-file-of-a-savepoint-taken", "PAWL-15", "pipeline/savepoint_text.c",
+     "    if (has != length || is != hash)\n", "    if (has != length)\n"),
+    ("savepoint-not-read", "PAWL-2", "pipeline/savepoint.c",
+     "bool whole = (info->flags & PAWL_SAVEPOINT_QUICK) == 0;", "bool whole = false;"),
+    ("decisions-of-the-original-carried-out-by-a-fork", "PAWL-6", "pipeline/savepoint.c",
+     "    if (s->as == SAVE_FORK && v.decisions != 0)\n", "    if (0)\n"),
+    ("shared-segment-repaired-in-place", "PAWL-5", "recovery/own_files.c",
+     "wal_file_is_kept(r->io, file)", "false && wal_file_is_kept(r->io, file)"),
+    ("segment-linked-meanwhile-written-over", "PAWL-5", "wal/wal_prepare.c",
+     "bool kept = rc == 0 && wal_file_is_kept(io, *file);", "bool kept = false;"),
+    ("outputs-too-many-not-seen", "PAWL-14", "pipeline/recheck.c",
+     "        if (b.end > p->at)\n", "        if (b.end > p->at && i > r->count)\n"),
 ]
