@@ -297,6 +297,44 @@ static void a_run_that_the_log_cannot_give_back(void **state) {
     see_gets(f, "come back", 0, 0);
 }
 
+/* Newer runs are merged beside a run that can't be read, and what they delete in it stays deleted
+ * when its file comes back. */
+static void merges_beside_a_damaged_run(void **state) {
+    struct fixture *f = *state;
+    char key[32], value[256];
+    pawl_check c;
+    struct told t;
+    pawl_tx *tx = begin(f);
+    for (unsigned i = 0; i < KEYS; i++) {
+        key_of(key, 1, i);
+        assert_int_equal(pawl_tx_state_delete(tx, f->table, 0, key, strlen(key)), 1);
+    }
+    assert_int_equal(pawl_commit(tx, NULL), 0);
+    assert_int_equal(pawl_state_flush(f->log), 1); /* run 4 */
+    assert_int_equal(pawl_close(f->log), 0);
+    shell("cd %s && mv *1.run kept", f->dir);
+    open_log(f);
+    pawl_status st = PAWL_STATUS_INIT;
+    for (unsigned i = 0; i < 24; i++) { /* tiers become full, and are merged */
+        put_one(f, "mem", "again");
+        assert_int_equal(pawl_state_flush(f->log), 1);
+    }
+    for (unsigned i = 0; i < 100; i++)
+        assert_true(pawl_tick(f->log) >= 0);
+    assert_int_equal(pawl_get_status(f->log, &st), 0);
+    assert_true(st.runs < 12);
+    key_of(key, 1, 7);
+    assert_int_equal(get_one(f, key, value), 0); /* its delete is newer than the lost run */
+    assert_int_equal(get_one(f, "none", value), PAWL_NOT_FOUND);
+    assert_int_equal(pawl_close(f->log), 0);
+    shell("cd %s && mv kept 0000000000000001.run", f->dir);
+    assert_int_equal(checked(pawl_verify, f->dir, &t, &c), 0);
+    assert_int_equal(c.state_pairs, (RUNS - 1) * KEYS + 1);
+    open_log(f);
+    assert_int_equal(get_one(f, key, value), 0);
+    assert_int_equal(get_one(f, "none", value), 0);
+}
+
 /* ---- one bit of each unit */
 
 /* Gets answer the truth or DAMAGED; returns how many answered. */
@@ -440,6 +478,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(each_damage_of_a_file, damage_setup, teardown),
         cmocka_unit_test_setup_teardown(a_run_that_the_log_cannot_give_back, damage_setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(merges_beside_a_damaged_run, damage_setup, teardown),
         cmocka_unit_test_setup_teardown(a_bit_of_each_unit, damage_setup, teardown),
         cmocka_unit_test_setup_teardown(beside_a_writer_that_merges, damage_setup, teardown),
         cmocka_unit_test_setup_teardown(in_little_memory, damage_setup, teardown),

@@ -159,6 +159,8 @@ MUTANTS = [
     ("rebuilt-from-some-of-the-frames", "PAWL-15", "pipeline/state_rebuild.c",
      "    if (b->after / p->header.segment_size < p->wal.first_segment)\n",
      "    if (b->after == UINT64_MAX)\n"),
+    ("deletes-dropped-above-a-damaged-run", "PAWL-13", "pipeline/state_chores.c",
+     "    j->drops = m.drops && n == all;\n", "    j->drops = m.drops;\n"),
     ("cap-without-runs", "PAWL-11", "pipeline/state_chores.c",
      "            2 * runs_bytes(p) + atomic", "            atomic"),
     # ---- what only a forged log has, and what others plant
