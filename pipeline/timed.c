@@ -240,13 +240,16 @@ static int failed(struct task *t, const struct try *y, const struct pawl_context
         return 1;
     }
     if (!ctx->later && (ctx->refused || (c->retries != UINT32_MAX && g->n >= c->retries))) {
-        const pawl_record *r = y->records;
-        if (y->at_timer)
+        if (y->at_timer) {
             TRY(timer_policy(t, g->at, ctx, code));
-        else
-            TRY(task_apply_policy(t, r, ctx, code));
-        *g = (struct progress){g->done + !y->at_timer, y->at_timer ? g->at : r->offset + 1, 0,
-                               UINT64_MAX};
+        } else {
+            assert(y->count != 0);
+            TRY(task_apply_policy(t, y->records, ctx, code));
+            g->done++;
+            g->at = y->records->offset + 1;
+        }
+        g->n = 0;
+        g->units_max = UINT64_MAX;
         return 1;
     }
     if (atomic_load(&t->processor->p->stop))

@@ -356,7 +356,7 @@ static int emit_pane(const struct call *k, struct pane *pane, bool final, const 
 
 static int add_to_slice(struct call *k, const char **why) {
     const aggregate *x = k->p->self;
-    struct pane pane;
+    struct pane pane = {.start = 0};
     int64_t start, end, mark = pawl_input_watermark(k->ctx);
     *why = "its time is too near to the years 1677 or 2262";
     if (!window_slice(&x->w, k->time, &start, &end) || end > INT64_MAX - x->grace)
@@ -473,7 +473,7 @@ static int add_to_session(struct call *k, const char **why) {
 }
 
 static int close_session(const struct call *k, int64_t at, int64_t start, const char **why) {
-    struct pane pane;
+    struct pane pane = {.start = 0};
     int rc = get_pane(k, start, &pane, why);
     if (rc <= 0)
         return rc; /* it was merged into one that begins earlier */
@@ -508,7 +508,7 @@ static int close_hopping(const struct call *k, int64_t end, const char **why) {
 
 static int close_tumbling(const struct call *k, int64_t end, char what, const char **why) {
     const aggregate *x = k->p->self;
-    struct pane pane;
+    struct pane pane = {.start = 0};
     bool final = what == TIMER_DROP || x->grace == 0;
     int rc = get_pane(k, end - x->w.size, &pane, why);
     if (rc <= 0)
