@@ -230,6 +230,8 @@ int state_recover(pawl *p, uint64_t newest) {
     if (p->tables.state.expiring != 0)
         (void)state_clock(p); /* it goes on from here */
     int rc = state_read_older(p, p->tables.state.flush_lsn, newest * p->header.segment_size);
+    /* what a run has is read from there: so a run that isn't the log's is told at once */
+    store_passed_flush(&p->store, p->tables.state.flush_lsn);
     store_recount(&p->store);
     if (rc == 0)
         rc = state_open_runs(p, false);
