@@ -131,6 +131,45 @@ PAWL_API PAWL_CHECKED int pawl_table_find(pawl *p, const char *name, pawl_table_
 PAWL_API PAWL_CHECKED int pawl_table_get_info(pawl *p, uint32_t id, pawl_table_info *out);
 PAWL_API PAWL_CHECKED int pawl_table_at(pawl *p, uint32_t index, pawl_table_info *out);
 
+/* A pair; its bytes live until the next call with the cursor that gave it, or until the callback
+ * that was given it returns. This struct never grows. */
+typedef struct pawl_state_pair {
+    const void *key, *value;
+    size_t key_len, value_len;
+} pawl_state_pair;
+
+/* ---------------------------------------------------------------- versions of the state */
+
+/* A pair of an older version of a table's state, on its way to the program's version. */
+typedef struct pawl_migration pawl_migration;
+/* Is given each pair of the old version, and puts what becomes of it: nothing, a pair, or several,
+ * with the same keys or with others. Of several with one key the last one stays. It may be called
+ * again for the same pair after a failure or a kill. Any result but 0 ends the migration. */
+typedef int (*pawl_migrate_fn)(pawl_migration *m, const pawl_state_pair *pair, void *arg);
+/* In the callback: the version from which the pair comes. */
+PAWL_API uint32_t pawl_migrate_from(const pawl_migration *m);
+/* In the callback: puts a pair of the new version; key and value are copied. If the old pair
+ * expires, this one expires at the same time.
+ * Errors: as those of state in a callback; an error is the callback's result. */
+PAWL_API PAWL_CHECKED int pawl_migrate_put(pawl_migration *m, const void *key, size_t key_len,
+                                           const void *value, size_t value_len);
+/* Finds or creates the table that a program uses, with the version of its state that the program
+ * declares; durable on return. The state of an older version is brought to it by `fn`, and the
+ * table gets the partitions, flags and time to live of `c` and a new id. A newer version, which
+ * this program doesn't know, is refused, and so is an older one without `fn` (NULL).
+ *
+ * The new state replaces the old one by one commit, with the last pairs that were migrated. Up to
+ * it everybody reads the old state, also after a failure or a kill; a further call begins the
+ * migration again. While it goes on, the disk holds both, other changes of the table get BUSY, and
+ * no processor may run. Processors of an older program, which knows the table's id, must be made
+ * anew.
+ * Errors: VERSION, STATE (the same version, but another owner, number of partitions, flags or time
+ * to live; a local table would get fewer partitions), PROCESSOR (the callback), INVALID, NOT_FOUND
+ * (no such processor), BUSY, LOST, DAMAGED, TOO_LARGE, MEMORY, LIMIT, FULL, IO, READ_ONLY, FORKED,
+ * UNSUPPORTED (pawl.h, Structs). */
+PAWL_API PAWL_CHECKED int pawl_table_use(pawl *p, const pawl_table_config *c, pawl_migrate_fn fn,
+                                         void *arg, uint32_t *id);
+
 /* ---------------------------------------------------------------- state in a callback */
 
 /* These calls belong to the batch that the callback processes. The table's owner must be this
@@ -194,13 +233,6 @@ typedef struct pawl_state_range {
 } pawl_state_range;
 #define PAWL_STATE_RANGE_INIT \
     { sizeof(pawl_state_range), 0, 0, 0, 0, 0, 0, 0 }
-
-/* A pair; its bytes live until the next call with the cursor that gave it. This struct never
- * grows. */
-typedef struct pawl_state_pair {
-    const void *key, *value;
-    size_t key_len, value_len;
-} pawl_state_pair;
 
 typedef struct pawl_state_cursor pawl_state_cursor;
 

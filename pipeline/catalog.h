@@ -16,6 +16,15 @@ PAWL_CHECKED int catalog_refreshed(pawl *p);
 int catalog_bad_name(const char *what);
 /* Names that damage gives are refused, and so are ids beyond the last one. */
 PAWL_CHECKED int catalog_check_new(const char *what, const char *name, uint32_t id);
+/* ---- tables (catalog_state.c) */
+/* Under the lock: commits one change of tables. */
+PAWL_CHECKED int catalog_change_table(pawl *p, const struct table_entry *e);
+PAWL_CHECKED int catalog_check_table(const pawl_table_config *c);
+/* What the tables say to a new one; *owner is the processor's id. */
+PAWL_CHECKED int catalog_fresh_table(const struct tables *t, const pawl_table_config *c,
+                                     uint32_t *owner);
+/* Creates a table whose configuration was checked. */
+PAWL_CHECKED int catalog_create_table(pawl *p, const pawl_table_config *config, uint32_t *id);
 /* Creates an internal table; its name begins with TABLE_INTERNAL_MARK. Errors: as
  * pawl_table_create(). */
 PAWL_CHECKED int catalog_internal_table(pawl *p, const char *name, const char *owner,

@@ -8,8 +8,7 @@
 #include "pipeline/catalog.h"
 #include "pipeline/struct_size.h"
 
-/* Under the lock: commits one change of tables. */
-static int change(pawl *p, const struct table_entry *e) {
+int catalog_change_table(pawl *p, const struct table_entry *e) {
     struct pawl_tx *tx;
     int rc = tx_new(p, &tx);
     if (rc == 0) {
@@ -22,7 +21,7 @@ static int change(pawl *p, const struct table_entry *e) {
     return rc;
 }
 
-static int check_config(const pawl_table_config *c) {
+int catalog_check_table(const pawl_table_config *c) {
     if (!name_allowed(c->name))
         return catalog_bad_name("table");
     if (c->owner == NULL)
@@ -34,8 +33,7 @@ static int check_config(const pawl_table_config *c) {
     return 0;
 }
 
-/* What the tables say to a new one; *owner is the processor's id. */
-static int check_fresh(const struct tables *t, const pawl_table_config *c, uint32_t *owner) {
+int catalog_fresh_table(const struct tables *t, const pawl_table_config *c, uint32_t *owner) {
     *owner = tables_find_processor(t, c->owner);
     if (*owner == 0)
         return fail(PAWL_NOT_FOUND, "there is no processor %s to own table %s", c->owner, c->name);
@@ -44,24 +42,24 @@ static int check_fresh(const struct tables *t, const pawl_table_config *c, uint3
     return catalog_check_new("table", c->name, t->ids.table);
 }
 
-/* Creates a table whose configuration was checked. */
-static int create(pawl *p, const pawl_table_config *config, uint32_t *id) {
+int catalog_create_table(pawl *p, const pawl_table_config *config, uint32_t *id) {
     const pawl_table_config c = *config;
     TRY(catalog_enter(p));
     struct tables *t = &p->tables;
     uint32_t existing = tables_find_table(t, c.name), fresh = t->ids.table, owner = 0;
     int rc = existing != 0 ? fail(PAWL_EXISTS, "there is a table %s already", c.name)
-                           : check_fresh(t, &c, &owner);
+                           : catalog_fresh_table(t, &c, &owner);
     if (rc == 0)
-        rc = change(p, &(struct table_entry){.op = TABLE_CREATE,
-                                             .name_len = (uint16_t)strlen(c.name),
-                                             .id = fresh,
-                                             .owner = owner,
-                                             .partitions = c.partitions,
-                                             .version = c.version,
-                                             .flags = c.flags | (c.ttl_ms != 0 ? TABLE_EXPIRES : 0),
-                                             .ttl_ms = c.ttl_ms,
-                                             .name = c.name});
+        rc = catalog_change_table(
+            p, &(struct table_entry){.op = TABLE_CREATE,
+                                     .name_len = (uint16_t)strlen(c.name),
+                                     .id = fresh,
+                                     .owner = owner,
+                                     .partitions = c.partitions,
+                                     .version = c.version,
+                                     .flags = c.flags | (c.ttl_ms != 0 ? TABLE_EXPIRES : 0),
+                                     .ttl_ms = c.ttl_ms,
+                                     .name = c.name});
     if (id != NULL)
         *id = existing != 0 ? existing : fresh;
     assert(rc < 0 || tables_table(t, fresh) != NULL); /* PAWL-3 */
@@ -72,8 +70,8 @@ static int create(pawl *p, const pawl_table_config *config, uint32_t *id) {
 int pawl_table_create(pawl *p, const pawl_table_config *given, uint32_t *id) {
     pawl_table_config c;
     TRY(pawl_struct_take(&c, sizeof c, given, TABLE_CONFIG_FIRST, "pawl_table_config"));
-    TRY(check_config(&c));
-    return create(p, &c, id);
+    TRY(catalog_check_table(&c));
+    return catalog_create_table(p, &c, id);
 }
 
 int catalog_internal_table(pawl *p, const char *name, const char *owner, uint32_t partitions,
@@ -84,7 +82,7 @@ int catalog_internal_table(pawl *p, const char *name, const char *owner, uint32_
     c.owner = owner;
     c.partitions = partitions;
     c.flags = PAWL_TABLE_LOCAL; /* timers' keys aren't the records' */
-    return create(p, &c, id);
+    return catalog_create_table(p, &c, id);
 }
 
 int pawl_table_delete(pawl *p, const char *name) {
@@ -93,9 +91,10 @@ int pawl_table_delete(pawl *p, const char *name) {
     TRY(catalog_enter(p));
     uint32_t id = tables_find_table(&p->tables, name);
     bool internal = id != 0 && state_internal(tables_table(&p->tables, id));
-    int rc = id == 0    ? fail(PAWL_NOT_FOUND, "there is no table %s", name)
-             : internal ? fail(PAWL_STATE, "table %s is internal; it goes with its processor", name)
-                        : change(p, &(struct table_entry){.op = TABLE_DELETE, .id = id});
+    int rc = id == 0 ? fail(PAWL_NOT_FOUND, "there is no table %s", name)
+             : internal
+                 ? fail(PAWL_STATE, "table %s is internal; it goes with its processor", name)
+                 : catalog_change_table(p, &(struct table_entry){.op = TABLE_DELETE, .id = id});
     if (rc == 0) {
         assert(tables_table(&p->tables, id) == NULL && p->tables.ids.table > id); /* PAWL-9 */
         engine_ask_chores(p);

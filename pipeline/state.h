@@ -5,6 +5,7 @@
  * there are is in p->tables (tables_state.h).
  *
  * state_tx.c      a transaction's changes, and the calls of callbacks and transactions
+ * state_migrate.c brings a table to another version of its state
  * state_expire.c  removes expired pairs
  * state_clock.c   the clock by which pairs expire
  * state_commit.c  from a transaction's changes to STATE runs, and from STATE runs to the store
@@ -65,6 +66,7 @@ struct state_handle {
      * seam's time then. */
     uint64_t read_ms, clock_ms, clock_at_ns;
     struct state_expiry expiry;
+    uint32_t migrating; /* id of a table that nobody may change now: state_migrate.c; 0: none */
 };
 
 /* What a transaction changes in one partition of a table. */
@@ -107,6 +109,10 @@ PAWL_CHECKED int state_tx_get(struct pawl_tx *tx, struct state_place at, const v
                               size_t key_len, const void **value, size_t *value_len);
 PAWL_CHECKED int state_tx_put(struct pawl_tx *tx, struct state_place at, const void *key,
                               size_t key_len, const void *value, size_t value_len);
+/* `expiry_ms`: since 1970; 0: none. */
+PAWL_CHECKED int state_tx_put_until(struct pawl_tx *tx, struct state_place at, uint64_t expiry_ms,
+                                    const void *key, size_t key_len, const void *value,
+                                    size_t value_len);
 PAWL_CHECKED int state_tx_delete(struct pawl_tx *tx, struct state_place at, const void *key,
                                  size_t key_len);
 PAWL_CHECKED int state_tx_scan(struct pawl_tx *tx, struct state_place at,

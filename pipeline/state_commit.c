@@ -78,6 +78,8 @@ int state_check(struct pawl_tx *tx) {
             return fail(PAWL_NOT_FOUND, "a table of the transaction is gone");
         assert(st->partition < t->partitions); /* its number never falls */
         const struct state_part *part = &t->parts[st->partition];
+        if (st->table == p->state.migrating)
+            return fail(PAWL_BUSY, "table %s is being brought to another version", t->name);
         if (part->changed_lsn != st->base_lsn)
             return fail(PAWL_BUSY,
                         "another transaction has changed partition %u of table %s since this one "

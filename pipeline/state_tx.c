@@ -88,6 +88,8 @@ static int look(struct pawl_tx *tx, struct tx_state *st, const struct state_plac
     else if (state_lost(&t->parts[st->partition]))
         rc = fail(PAWL_LOST, "damage has taken changes of partition %u of table %s", st->partition,
                   t->name);
+    else if (st->table == p->state.migrating)
+        rc = fail(PAWL_BUSY, "table %s is being brought to another version", t->name);
     else if (p->state.error.code != 0)
         rc = fail_again(&p->state.error);
     if (rc == 0 && (st->part = store_part(&p->store, st->table, st->partition)) == NULL)
@@ -389,9 +391,7 @@ static int get(struct pawl_tx *tx, struct state_place at, const void *key, size_
     return there;
 }
 
-/* How long a pair lives: as the table says, or this many milliseconds; 0: until it is deleted. */
-#define AS_THE_TABLE_SAYS UINT64_MAX
-
+#define AS_THE_TABLE_SAYS UINT64_MAX /* as a time to live */
 /* *expiry_ms: when a pair that is put now expires; 0: never. */
 static int expiry_of(const struct pawl_tx *tx, const struct tx_state *st, uint64_t ttl_ms,
                      uint64_t *expiry_ms) {
@@ -410,8 +410,10 @@ static int check_ttl(uint64_t ttl_ms) {
     return ttl_ms != AS_THE_TABLE_SAYS ? 0 : fail(PAWL_INVALID, "a time to live of 2^64 - 1 ms");
 }
 
-static int put(struct pawl_tx *tx, struct state_place at, uint64_t ttl_ms, const void *key,
-               size_t key_len, const void *value, size_t value_len) {
+/* `until`: when the pair expires, since 1970; NULL: as `ttl_ms` says. */
+static int put_pair(struct pawl_tx *tx, struct state_place at, uint64_t ttl_ms,
+                    const uint64_t *until, const void *key, size_t key_len, const void *value,
+                    size_t value_len) {
     if (value == NULL && value_len != 0)
         return fail(PAWL_INVALID, "the value is NULL");
     if (value_len > PAWL_STATE_VALUE_MAX)
@@ -419,12 +421,18 @@ static int put(struct pawl_tx *tx, struct state_place at, uint64_t ttl_ms, const
                     value_len, PAWL_STATE_VALUE_MAX);
     struct tx_state *st;
     struct looked l;
-    uint64_t expiry_ms;
+    uint64_t expiry_ms = until != NULL ? *until : 0;
     TRY(touch(tx, at, key, key_len, &st));
-    TRY(expiry_of(tx, st, ttl_ms, &expiry_ms));
+    if (until == NULL)
+        TRY(expiry_of(tx, st, ttl_ms, &expiry_ms));
     TRY(look_up(tx, st, key, key_len, false, &l));
     int rc = change(tx, st, STATE_PUT, expiry_ms, key, key_len, value, value_len, &l);
     return rc < 0 ? rc : 0;
+}
+
+static int put(struct pawl_tx *tx, struct state_place at, uint64_t ttl_ms, const void *key,
+               size_t key_len, const void *value, size_t value_len) {
+    return put_pair(tx, at, ttl_ms, NULL, key, key_len, value, value_len);
 }
 
 static int add(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
@@ -773,6 +781,11 @@ int state_tx_get(struct pawl_tx *tx, struct state_place at, const void *key, siz
 int state_tx_put(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len,
                  const void *value, size_t value_len) {
     return put(tx, at, AS_THE_TABLE_SAYS, key, key_len, value, value_len);
+}
+
+int state_tx_put_until(struct pawl_tx *tx, struct state_place at, uint64_t expiry_ms,
+                       const void *key, size_t key_len, const void *value, size_t value_len) {
+    return put_pair(tx, at, 0, &expiry_ms, key, key_len, value, value_len);
 }
 
 int state_tx_delete(struct pawl_tx *tx, struct state_place at, const void *key, size_t key_len) {

@@ -243,6 +243,30 @@ static int apply_change(struct tables *t, const struct frame_header *h, const st
     return 0;
 }
 
+/* A table takes the place of another one, which goes. */
+static int apply_replaces(struct tables *t, const struct frame_header *h,
+                          const struct table_entry *e, bool lost) {
+    struct state_table *s = tables_table(t, e->id);
+    bool there = e->a <= UINT32_MAX && tables_table(t, (uint32_t)e->a) != NULL;
+    if (e->a == e->id || ((s == NULL || !there) && !lost))
+        return apply_damaged(h, "a table takes the place of one that was never created");
+    if (there)
+        tables_delete_table(t, (uint32_t)e->a);
+    if (s == NULL)
+        return 0;
+    char name[NAME_LEN_MAX + 1];
+    memcpy(name, e->name, e->name_len); /* table_decode() has bounded it */
+    name[e->name_len] = 0;
+    uint32_t named = tables_find_table(t, name);
+    if (named == e->id)
+        return 0;
+    if (named != 0 && !lost)
+        return apply_damaged(h, "a table takes the name of another one");
+    if (named != 0)
+        tables_delete_table(t, named);
+    return tables_rename(t, KIND_TABLE, e->id, e->name, e->name_len);
+}
+
 static int apply_entry(struct tables *t, const struct frame_header *h, const struct table_entry *e,
                        bool lost) {
     switch (e->op) {
@@ -255,6 +279,8 @@ static int apply_entry(struct tables *t, const struct frame_header *h, const str
     case TABLE_VERSION:
     case TABLE_LOST:
         return apply_change(t, h, e, lost);
+    case TABLE_REPLACES:
+        return apply_replaces(t, h, e, lost);
     case TABLE_RUN_ADDED:
     case TABLE_FLUSHED:
         return apply_flush(t, h, e);

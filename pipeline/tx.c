@@ -733,6 +733,8 @@ int tx_add_table(struct pawl_tx *tx, const struct table_entry *e) {
     add_table(tx, e);
     if (e->op == TABLE_CREATE)
         tx->tables_bytes += tables_table_bytes(e->name_len, e->partitions);
+    else if (e->op == TABLE_REPLACES)
+        tx->tables_bytes += table_size(e->name_len); /* its name may be longer than before */
     else if (e->op == TABLE_RUN_ADDED)
         tx->tables_bytes += C_RUN_SIZE + C_RUN_HASH_SIZE;
     tx->state_files += (e->op == TABLE_RUN_ADDED) - (e->op == TABLE_RUN_REMOVED);

@@ -600,6 +600,7 @@ enum table_op {
     TABLE_RUN_REMOVED = 5,
     TABLE_FLUSHED = 6,
     TABLE_LOST = 7,
+    TABLE_REPLACES = 8,
 };
 /* An entry of TABLES, and of C_TABLES. */
 struct table_entry {
@@ -609,7 +610,8 @@ struct table_entry {
     uint32_t owner;      /* processor; of RUN_ADDED: the level */
     uint32_t partitions; /* of LOST: the partition */
     uint32_t version, flags;
-    uint64_t ttl_ms;  /* of RUN_ADDED: hash in the file's header; 0: not known */
+    uint64_t ttl_ms; /* of RUN_ADDED: hash in the file's header; 0: not known */
+    /* of REPLACES: a is the id of the table that it replaces */
     uint64_t a, b;    /* of RUN_ADDED and FLUSHED: the flush LSN; of RUN_ADDED: bytes of the file */
     const char *name; /* not terminated when decoded */
 };

@@ -49,6 +49,23 @@ def tables_of_state():
     return closed(w)
 
 
+@golden("A table takes the place and the name of another one, with the last of its pairs.")
+def table_replaced():
+    w = with_table()
+    put(w, 0, (b"a", b"1"))
+    t = w.txn()
+    t.table("fresh", "count", 3, version=4)
+    t.state("fresh", 2, [(b"a", b"new")])
+    t.commit()
+    t = w.txn()
+    t.replace_table("fresh", "t")
+    t.state("t", 0, [(b"b", b"new")])
+    t.commit()
+    w.seal()
+    put(w, 1, (b"c", b"new"))
+    return closed(w)
+
+
 @golden("Runs are added and removed, a flush finds nothing to write; a table is deleted and made anew.")
 def tables_with_runs():
     w = with_table()

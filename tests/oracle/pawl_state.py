@@ -17,7 +17,7 @@ NAMES = {
     C_STATE: "C_STATE",
     C_RUN_HASHES: "C_RUN_HASHES",
 }
-CREATE, DELETE, VERSION, RUN_ADDED, RUN_REMOVED, FLUSHED, LOST = range(1, 8)
+CREATE, DELETE, VERSION, RUN_ADDED, RUN_REMOVED, FLUSHED, LOST, REPLACES = range(1, 9)
 DELETED, EXPIRES = 1, 2  # flags of a change
 LOCAL_KEYS, TABLE_EXPIRES = 1, 2  # flags of a table
 KEY_MAX, VALUE_MAX = 8192, 4 << 20
@@ -184,6 +184,8 @@ class StateTables:
             self._create(row, tables, complain)
         elif row.op in (DELETE, VERSION, LOST):
             self._change(row, tables, complain)
+        elif row.op == REPLACES:
+            self._replace(row, tables, complain)
         elif row.op in (RUN_ADDED, FLUSHED):
             self._flush(row, lsn, complain)
         elif row.op == RUN_REMOVED:
@@ -233,6 +235,19 @@ class StateTables:
             self.rows[row.id].part(row.partitions).lost = True
         else:
             complain("table %d has no partition %d" % (row.id, row.partitions))
+
+    def _replace(self, row, tables, complain):
+        named = self.find(row.name)
+        if not tables.unsure:
+            if row.a == row.id or row.id not in self.rows or row.a not in self.rows:
+                complain("table %d takes the place of table %d" % (row.id, row.a))
+            if named not in (None, row.id, row.a):
+                complain("table %d takes the name of table %d" % (row.id, named))
+        self.rows.pop(row.a, None)
+        if row.id in self.rows:
+            if named not in (None, row.id):
+                self.rows.pop(named, None)
+            self.rows[row.id].name = row.name
 
     def _flush(self, row, lsn, complain):
         if row.a >= lsn:

@@ -70,6 +70,12 @@ class TableTxn:
         del self.s.tables.rows[ident]
         self.tables(st.DELETE, ident=ident)
 
+    def replace_table(self, fresh, name):
+        ident, old = (self.s.tables.find(name_bytes(n)) for n in (fresh, name))
+        del self.s.tables.rows[old]
+        self.s.tables.rows[ident].name = name_bytes(name)
+        self.tables(st.REPLACES, ident=ident, a=old, name=name_bytes(name))
+
     def table_version(self, name, version):
         ident = self.s.tables.find(name_bytes(name))
         self.s.tables.rows[ident].version = version
