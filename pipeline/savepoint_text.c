@@ -50,7 +50,7 @@ static void add_line(struct bytes *b, const char *format, ...) {
 
 static int add_files(struct save *s, struct bytes *b) {
     for (uint32_t i = 0; i < s->count; i++) {
-        uint64_t length, hash;
+        uint64_t length = 0, hash = 0;
         TRY(identify(s->to, s->mem, s->files[i].name, &length, &hash));
         add_line(b, "file %s %" PRIu64 " %016" PRIx64 "\n", s->files[i].name, length, hash);
     }
@@ -119,7 +119,7 @@ static int read_text(struct seam *io, struct bytes *b) {
 /* A line of a file; what it says is compared. */
 static int check_file(struct seam *io, struct mem *m, const char *line) {
     char name[24], again[LINE_MAX_BYTES];
-    uint64_t length, hash, has, is, index;
+    uint64_t length, hash, has = 0, is = 0, index;
     uint32_t id;
     /* NOLINTNEXTLINE(cert-err34-c): judged by writing it again */
     if (sscanf(line, "file %23s %" SCNu64 " %" SCNx64, name, &length, &hash) != 3)

@@ -162,7 +162,7 @@ int pawl_table_scan(pawl *p, uint32_t table, uint32_t partition, const pawl_stat
     if (partition == PAWL_ANY)
         return fail(PAWL_INVALID, "a scan is of one partition");
     TRY(state_ready(p));
-    uint64_t now_ms;
+    uint64_t now_ms = 0;
     TRY(find(p, table, &partition, NULL, 0, &part, &now_ms));
     int rc = state_cursor_open(p, part, range, NULL, now_ms, true, out);
     store_part_release(&p->store, part);

@@ -205,9 +205,9 @@ static int move_records(struct moving *m, pawl *log, pawl_reader *r, uint64_t en
 
 static int move_partition(const dedup *x, pawl *log, const char *holder, uint32_t stream,
                           uint32_t partition) {
-    pawl_bounds b;
+    pawl_bounds b = {0};
     pawl_reader *r;
-    uint64_t from;
+    uint64_t from = 0;
     struct moving m = {.x = x, .partition = partition};
     int rc = pawl_position_get(log, holder, stream, partition, &from);
     if (rc == PAWL_NOT_FOUND) /* forgotten: then all of it was moved */

@@ -74,7 +74,7 @@ struct memtable {
     const struct snapshots *snapshots; /* NULL: none, ever */
     struct memtable_body *body;        /* NULL until the first put: an empty table takes nothing */
     struct memtable_cursor *cursors;   /* open ones */
-    uint64_t index_from;               /* a table with so many keys has an index; 0: never */
+    uint64_t index_from;               /* a table of this many keys has an index; 0: never */
 };
 
 /* Takes no memory. `snapshots` must outlive the table. */

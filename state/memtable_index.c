@@ -8,7 +8,7 @@
 
 #define TAG ((uintptr_t)15) /* entries are aligned to 16 bytes */
 #define GONE ((uintptr_t)1)
-#define AHEAD 16u /* so many entries are fetched before they are hashed */
+#define AHEAD 16u /* entries fetched before they are hashed */
 #define SLOTS_MIN UINT64_C(64)
 
 static struct mem_entry *entry_of(uintptr_t slot) {

@@ -387,7 +387,7 @@ int store_merge(struct store *s, const uint32_t *ids, uint32_t count, const stru
         rc = merge_open(s->mem, sources, n, &options, &m);
     if (rc == 0)
         rc = merge_all(m, &o, keep, ctx);
-    if (rc == PAWL_DAMAGED || rc == PAWL_IO)
+    if (live != NULL && (rc == PAWL_DAMAGED || rc == PAWL_IO))
         note_damage(live);
     merge_close(m);
     for (uint32_t i = 0; i < n; i++)

@@ -50,7 +50,7 @@ MUTANTS = [
      "    TRY(bury_timer(t, &due, why));\n    TRY(timers_take(g, t->tx, &due));",
      "    TRY(bury_timer(t, &due, why));"),
     ("internal-table-open-to-all", "PAWL-13", "pipeline/state_tx.c",
-     "else if (state_internal(t) && !at->internal)", 
+     "else if (state_internal(t) && !at->internal)",
      "else if (state_internal(t) && at->table == 0)"),
     ("all-due-timers-in-one-commit", "PAWL-11", "pipeline/timed.c",
      "return t->tx->state_bytes > t->processor->p->record_max / 8;", "return false;"),

@@ -148,7 +148,7 @@ int common_link(struct seam *s, const char *name, struct seam *to) {
 int seam_claim(struct seam *s, const char *name) {
     KEEP_ERRNO;
     int dir = ((struct common *)s)->dir;
-    struct stat st, named;
+    struct stat st = {0}, named = {0};
     int fd = common_open_regular(dir, name, O_RDWR);
     if (fd < 0)
         return fd;
