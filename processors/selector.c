@@ -33,7 +33,9 @@ int selector_make(selector *s, const pawl_connector *c, const pawl_settings *set
         return s->header != NULL ? 0 : connect_error(err, PAWL_MEMORY, "no memory");
     }
     return connect_error(err, PAWL_INVALID,
-                         "line %u: %s must be value, key, json:PATH or header:NAME", line, name);
+                         "line %u: %s must be value, key, json:PATH or header:NAME, not \"%.60s\"; "
+                         "a member %.60s of a JSON value is json:%.60s",
+                         line, name, text, text, text);
 }
 
 void selector_free(selector *s) {
