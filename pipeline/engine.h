@@ -441,7 +441,9 @@ struct pawl_tx {
     uint64_t got_expiry_ms;
     size_t got_key_len;
     uint8_t got_key[64];
-    uint32_t decisions;    /* of the entries of sinks, those that open one */
+    uint32_t decisions; /* of the entries of sinks, those that open one */
+    pawl_error
+        state_error; /* what was wrong with the state itself in this attempt; code 0: nothing */
     uint64_t tables_bytes; /* what its catalog changes and decisions add to a checkpoint */
     /* What the records were read from: entries encoded so far, and the number of records that they
      * cover. `order` has the runs that the records since then went to; it is kept only once

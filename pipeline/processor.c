@@ -185,6 +185,7 @@ static int promise(struct task *t, uint64_t from, uint64_t to) {
 
 void task_begin_context(struct task *t, uint32_t attempt, struct pawl_context *ctx) {
     *ctx = (struct pawl_context){.task = t, .tx = t->tx, .attempt = attempt, .failed_at = SIZE_MAX};
+    t->tx->state_error.code = 0;
     fail_clear();
 }
 
@@ -360,6 +361,9 @@ int task_no_record_s_fault(struct task *t, const struct pawl_context *ctx) {
     TRY(log_error(t->processor->p));
     if (ctx->broken)
         return fail(PAWL_PROCESSOR, "processor %s can't go on: %s", t->processor->name, ctx->why);
+    if (t->tx->state_error.code != 0)
+        return fail(PAWL_PROCESSOR, "processor %s can't go on, as its state can't be read: %s",
+                    t->processor->name, t->tx->state_error.message);
     if (ctx->later)
         note_later(t->processor, ctx->why);
     return 0;

@@ -14,6 +14,7 @@
 
 struct pawl_state_cursor {
     pawl *p;
+    struct pawl_tx *tx; /* NULL: it reads from outside */
     struct store_cursor *at;
     struct snapshot snapshot; /* if `snapped` */
     bool snapped;
@@ -69,6 +70,13 @@ uint64_t state_tx_memory(const struct pawl_tx *tx) {
     return n;
 }
 
+/* The state can't be read: that is no record's fault, whatever a callback makes of it. */
+static int at_fault(struct pawl_tx *tx, int rc) {
+    if (rc < 0 && rc != PAWL_MEMORY && rc != PAWL_INVALID && rc != PAWL_TOO_LARGE)
+        fail_copy(&tx->state_error);
+    return rc;
+}
+
 /* The table's row, as the transaction finds it first. */
 static int look(struct pawl_tx *tx, struct tx_state *st, const struct state_place *at) {
     pawl *p = tx->p;
@@ -86,12 +94,12 @@ static int look(struct pawl_tx *tx, struct tx_state *st, const struct state_plac
         rc = fail(PAWL_RANGE, "table %s has %u partitions, so there is no partition %u", t->name,
                   t->partitions, st->partition);
     else if (state_lost(&t->parts[st->partition]))
-        rc = fail(PAWL_LOST, "damage has taken changes of partition %u of table %s", st->partition,
-                  t->name);
+        rc = at_fault(tx, fail(PAWL_LOST, "damage has taken changes of partition %u of table %s",
+                               st->partition, t->name));
     else if (st->table == p->state.migrating)
         rc = fail(PAWL_BUSY, "table %s is being brought to another version", t->name);
     else if (p->state.error.code != 0)
-        rc = fail_again(&p->state.error);
+        rc = at_fault(tx, fail_again(&p->state.error));
     if (rc == 0 && (st->part = store_part(&p->store, st->table, st->partition)) == NULL)
         rc = fail(PAWL_MEMORY, "no memory for the state of a partition");
     if (rc == 0) {
@@ -250,7 +258,7 @@ static void notice(struct state_ahead *a, struct tx_state *st, const void *key) 
 static int look_into_store(struct pawl_tx *tx, struct tx_state *st, const void *key, size_t key_len,
                            struct bytes *room, struct looked *l) {
     struct store_found found;
-    int rc = store_get(&tx->p->store, st->part, key, (uint32_t)key_len, room, &found);
+    int rc = at_fault(tx, store_get(&tx->p->store, st->part, key, (uint32_t)key_len, room, &found));
     l->there = rc == 1;
     l->expiry_ms = found.expiry_ms;
     return rc;
@@ -583,7 +591,7 @@ int pawl_state_next(pawl_state_cursor *cursor, pawl_state_pair *pair) {
     int rc = store_cursor_next(cursor->at, &got);
     if (rc == 1)
         *pair = (pawl_state_pair){got.key, got.value, got.key_len, got.value_len};
-    return rc;
+    return cursor->tx != NULL ? at_fault(cursor->tx, rc) : rc;
 }
 
 void pawl_state_close(pawl_state_cursor *cursor) {
@@ -598,7 +606,10 @@ static int scan(struct pawl_tx *tx, struct state_place at, const pawl_state_rang
     struct tx_state *st = find(tx, at.table, at.partition);
     if (st == NULL)
         TRY(touch_new(tx, &at, &st));
-    return state_cursor_open(tx->p, st->part, range, &st->own, clock_of(tx, st), false, out);
+    TRY(at_fault(
+        tx, state_cursor_open(tx->p, st->part, range, &st->own, clock_of(tx, st), false, out)));
+    (*out)->tx = tx;
+    return 0;
 }
 
 /* ---- the calls of a callback */

@@ -200,6 +200,50 @@ static void a_reader_with_little_memory(void **state) {
     assert_int_equal(pawl_close(reader.log), 0);
 }
 
+static bool by_scan;
+
+static int get_or_scan(pawl_context *ctx, const pawl_record *records, size_t count, void *arg) {
+    const struct fixture *f = arg;
+    const void *value;
+    size_t size;
+    pawl_state_cursor *c;
+    pawl_state_pair pair;
+    (void)records, (void)count;
+    int rc = by_scan ? pawl_state_scan(ctx, f->table, NULL, &c)
+                     : pawl_state_get(ctx, f->table, "a", 1, &value, &size);
+    if (by_scan && rc == 0) {
+        while ((rc = pawl_state_next(c, &pair)) == 1)
+            ;
+        pawl_state_close(c);
+    }
+    pawl_refuse(ctx, 0, "it says that the record is at fault");
+    return rc < 0;
+}
+
+/* A callback that can't read its state fails for good, whatever it says itself: no record is passed
+ * over by the policy. */
+static void no_record_is_passed_over(struct fixture *g) {
+    pawl_processor *processor;
+    pawl_processor_config c = PAWL_PROCESSOR_INIT;
+    uint64_t before = 0, after = 0;
+    c.name = "counter", c.inputs = &g->in, c.input_count = 1;
+    c.process = get_or_scan, c.arg = g;
+    c.on_error = PAWL_ON_ERROR_SKIP, c.retries = 0;
+    for (int i = 0; i < 2; i++) {
+        pawl_error e;
+        by_scan = i == 1;
+        assert_int_equal(pawl_processor_add(g->log, &c, &processor), 0);
+        assert_int_equal(pawl_position_get(g->log, "counter", g->in, 0, &before), 0);
+        assert_int_equal(pawl_run(g->log, 0, PAWL_RUN_UNTIL_IDLE), PAWL_PROCESSOR);
+        pawl_last_error(&e);
+        if (strstr(e.message, "can't go on, as its state can't be read") == NULL)
+            fail_msg("%s", e.message);
+        assert_int_equal(pawl_position_get(g->log, "counter", g->in, 0, &after), 0);
+        assert_int_equal(after, before);
+        pawl_processor_remove(processor);
+    }
+}
+
 /* What becomes of a run file while the log is closed: the log opens, its streams are whole, and
  * state says what is wrong instead of something else. */
 static void a_run_that_is_not_there(void **state) {
@@ -241,6 +285,7 @@ static void a_run_that_is_not_there(void **state) {
         pawl_abort(tx);
         pawl_record r = {.value = "still there", .value_len = 11};
         assert_int_equal(pawl_append(g.log, f->in, 0, &r, NULL), 0);
+        no_record_is_passed_over(&g);
         assert_int_equal(pawl_close(g.log), 0);
         assert_int_equal(test_dir_remove(copy), 0);
         open_log(f);
