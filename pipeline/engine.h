@@ -58,7 +58,7 @@ struct async_commit {
 struct follow {
     struct scan front, apply;
     uint64_t known;    /* durable LSN that frames have witnessed */
-    uint64_t there;    /* end of the last frame in the files that is more than a witness */
+    uint64_t there;    /* end of the last commit in the files */
     uint64_t disk_cap; /* from the header of the segment that `apply` reads */
     /* Segment, end and epoch of the newest frame applied to the tables. Guarded by the lock; the
      * fields above are guarded by `busy`. */

@@ -99,7 +99,7 @@ static int advance_front(pawl *p) {
         while ((rc = scan_next(&fo->front, &f)) == 1) {
             if (f.header.durable > fo->known)
                 fo->known = f.header.durable;
-            if (f.header.kind != FRAME_WITNESS)
+            if (f.header.kind == FRAME_COMMIT)
                 fo->there = fo->front.accepted_end;
         }
         if (rc < 0)
