@@ -134,7 +134,7 @@ struct pawl {
 
     struct notice notice;
     pawl_error last_error;                 /* of the last failed call of any thread */
-    _Atomic uint32_t open_txs;             /* transactions that have not ended */
+    _Atomic uint32_t open_txs;             /* of pawl_begin() that have not ended */
     uint32_t open_readers, open_producers; /* not closed */
     void *ended[ENDED_MAX];                /* the objects closed last; a ring */
     uint32_t ended_count;
@@ -403,7 +403,9 @@ struct tx_build {
 };
 struct pawl_tx {
     uint32_t live; /* HANDLE_LIVE or HANDLE_ENDED */
-    bool own;      /* the handle's: pawl_close() waits for its end, and doesn't refuse */
+    /* The application began it and must end it, or pawl_close() refuses. The handle's own ones end
+     * by themselves: pawl_close() waits for the chore or the call that made them. */
+    bool counted;
     pawl *p;
     struct tx_run *runs;
     /* runs from run_count to run_made are unused and only keep their memory */
@@ -486,11 +488,6 @@ static inline uint32_t state_runs(const struct pawl_tx *tx) {
 }
 #define TX_MANY_SIZE(cap) ((cap) * (sizeof(struct piece) + sizeof(struct run)))
 PAWL_CHECKED int tx_new(pawl *p, struct pawl_tx **out); /* doesn't check the handle */
-/* It is a chore's: the application can't end it, so it isn't counted as open. */
-static inline void tx_is_own(struct pawl_tx *tx) {
-    tx->own = true;
-    atomic_fetch_sub_explicit(&tx->p->open_txs, 1, memory_order_relaxed);
-}
 void producer_release(pawl_producer *producer);
 void tx_pool_drain(pawl *p);
 /* A record's timestamp. *now is the time for records without one; 0: the clock has not been read

@@ -128,17 +128,27 @@ void state_tx_free(struct pawl_tx *tx); /* and its memory */
 uint64_t state_tx_memory(const struct pawl_tx *tx);
 /* The partition that a key belongs to, in a table of `partitions` partitions. */
 uint32_t state_partition_of(const void *key, size_t key_len, uint32_t partitions);
+
+/* -- state_scan.c */
+struct pawl_state_cursor {
+    pawl *p;
+    struct pawl_tx *tx; /* NULL: it reads from outside */
+    struct store_cursor *at;
+    struct snapshot snapshot; /* if `snapped` */
+    bool snapped;
+    size_t keys_size;
+    uint8_t keys[]; /* the range's own copies of keys */
+};
 /* `snapshot`: later changes aren't seen. */
 PAWL_CHECKED int state_cursor_open(struct pawl *p, struct store_part *part,
                                    const pawl_state_range *range, struct memtable *own,
                                    uint64_t now_ms, bool snapshot, pawl_state_cursor **out);
+/* Under the lock: scans of pawl_table_scan() that aren't closed. */
+uint32_t state_open_scans(const struct pawl *p);
 
 /* -- state_clock.c */
 /* Under the lock: reads the clock by which pairs expire, in milliseconds since 1970. */
 uint64_t state_clock(struct pawl *p);
-
-/* Under the lock: scans of pawl_table_scan() that aren't closed. */
-uint32_t state_open_scans(const struct pawl *p);
 
 /* -- state_commit.c */
 /* Adds the STATE runs of the transaction's commit to the body (b->rest). */

@@ -152,7 +152,6 @@ int state_commit_runs(pawl *p, const struct run_ident *added, uint32_t added_cou
                       const uint32_t *removed, uint32_t removed_count, bool durable) {
     struct pawl_tx *tx;
     TRY(tx_new(p, &tx));
-    tx_is_own(tx);
     int rc = 0;
     for (uint32_t i = 0; i < removed_count && rc == 0; i++)
         rc = tx_add_table(tx, &(struct table_entry){.op = TABLE_RUN_REMOVED, .id = removed[i]});

@@ -150,7 +150,7 @@ int tx_new(pawl *p, struct pawl_tx **out) {
     }
     assert(tx->live == HANDLE_ENDED); /* the application holds no pooled one */
     tx->live = HANDLE_LIVE;
-    atomic_fetch_add_explicit(&p->open_txs, 1, memory_order_relaxed);
+    assert(!tx->counted);
     return 0;
 }
 
@@ -275,9 +275,9 @@ void tx_free(struct pawl_tx *tx) {
     tx_reset(tx);
     assert(tx->live == HANDLE_LIVE);
     tx->live = HANDLE_ENDED;
-    if (!tx->own)
+    if (tx->counted)
         atomic_fetch_sub_explicit(&tx->p->open_txs, 1, memory_order_relaxed);
-    tx->own = false;
+    tx->counted = false;
     if (!pool_put(tx))
         destroy(tx);
 }
@@ -289,7 +289,10 @@ int pawl_begin(pawl *p, pawl_tx **out) {
     if (p == NULL)
         return fail(PAWL_INVALID, "the handle is NULL");
     TRY(engine_check_writer(p));
-    return tx_new(p, out);
+    TRY(tx_new(p, out));
+    (*out)->counted = true;
+    atomic_fetch_add_explicit(&p->open_txs, 1, memory_order_relaxed);
+    return 0;
 }
 
 void pawl_abort(pawl_tx *tx) {
