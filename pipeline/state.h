@@ -57,6 +57,7 @@ struct state_handle {
     bool runs_stale;   /* the log names other runs than those that are open */
     bool flushing;     /* a flush or merge of this handle is being named */
     bool busy;         /* a thread flushes or merges */
+    bool pressed;      /* a commit waits for the memory that a flush gives back */
     bool closed;       /* the handle is being closed: no flush or merge begins any more */
     uint32_t last_run; /* the highest id that this handle has made a file for */
     uint64_t retry_ns; /* no flush or merge before this time; 0: at once */

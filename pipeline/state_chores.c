@@ -69,7 +69,8 @@ bool state_due(const pawl *p) {
     const struct state_tables *t = &p->tables.state;
     if (!t->any)
         return false;
-    if (store_wants_flush(&p->store) || p->store.has_frozen)
+    if (store_wants_flush(&p->store) || p->store.has_frozen ||
+        (p->state.pressed && store_is_dirty(&p->store)))
         return true;
     if (p->wal.last.lsn <= t->flush_lsn)
         return false;
@@ -280,6 +281,7 @@ static int flush(pawl *p) {
     TRY(rc);
     TRY(publish(p, &ident, NULL, 0, false));
     store_flushed(&p->store);
+    p->state.pressed = false;
     state_take_space(p);
     return rc;
 }

@@ -59,6 +59,23 @@ static int wait_for_flush(pawl *p) {
     return WAL_WAIT;
 }
 
+/* There is no memory for the changes: what runs have leaves memory, and then what a flush writes. A
+ * commit waits for it, as it does for a full store. */
+static int make_memory(struct pawl_tx *tx, struct tx_state *st) {
+    pawl *p = tx->p;
+    pawl_error e;
+    store_shed(&p->store);
+    int rc = store_reserve(&p->store, st->part, (uint32_t)memtable_keys(&st->own), st->bytes);
+    if (rc != PAWL_MEMORY || !store_is_dirty(&p->store))
+        return rc;
+    if (tx->expires)
+        return fail(PAWL_BUSY, "a flush comes first");
+    fail_copy(&e);
+    p->state.pressed = true;
+    rc = wait_for_flush(p);
+    return rc != 0 ? rc : fail_again(&e);
+}
+
 int state_check(struct pawl_tx *tx) {
     pawl *p = tx->p;
     if (tx->expires && state_must_wait(p)) /* the chore that flushes is this one */
@@ -90,7 +107,11 @@ int state_check(struct pawl_tx *tx) {
         if (state_lost(part))
             return fail(PAWL_LOST, "damage has taken changes of partition %u of table %s",
                         st->partition, t->name);
-        TRY(store_reserve(&p->store, st->part, (uint32_t)memtable_keys(&st->own), st->bytes));
+        rc = store_reserve(&p->store, st->part, (uint32_t)memtable_keys(&st->own), st->bytes);
+        if (rc == PAWL_MEMORY)
+            rc = make_memory(tx, st);
+        if (rc != 0)
+            return rc;
     }
     return 0;
 }

@@ -191,6 +191,10 @@ static inline uint64_t store_change_bytes(uint64_t key_len, uint64_t value_len) 
 }
 /* Generations that are clean go, if all take too much. */
 void store_trim(struct store *s);
+/* All clean changes go, but those of partitions in which a cursor stands. */
+void store_shed(struct store *s);
+/* Is there a change in memory that no run has? */
+bool store_is_dirty(const struct store *s);
 /* Under the owner's lock. Is there so much in memory that a flush is due; that changes must wait
  * for one? */
 bool store_wants_flush(const struct store *s);

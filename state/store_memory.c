@@ -101,6 +101,29 @@ void store_trim(struct store *s) {
     pthread_mutex_unlock(&s->mutex);
 }
 
+void store_shed(struct store *s) {
+    pthread_mutex_lock(&s->mutex);
+    for (uint32_t i = 0; i < STORE_BUCKETS; i++)
+        for (struct store_part *part = s->buckets[i]; part != NULL; part = part->next) {
+            pthread_mutex_lock(&part->lock);
+            struct store_gen *g = part->gen;
+            if (g != NULL && g->newest_lsn <= s->clean_lsn) {
+                store_gen_detach(s, part);
+            } else if (g != NULL && atomic_load_explicit(&g->cursors, memory_order_acquire) == 0) {
+                memtable_drop(&g->table, s->clean_lsn);
+                store_count(s, g);
+            }
+            pthread_mutex_unlock(&part->lock);
+        }
+    pthread_mutex_unlock(&s->mutex);
+}
+
+bool store_is_dirty(const struct store *s) {
+    return atomic_load_explicit(&s->dirty, memory_order_relaxed) +
+               atomic_load_explicit(&s->freezing, memory_order_relaxed) !=
+           0;
+}
+
 bool store_wants_flush(const struct store *s) {
     return atomic_load_explicit(&s->dirty, memory_order_relaxed) > s->memory_max / 2 ||
            too_large(s);
