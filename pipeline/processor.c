@@ -192,9 +192,8 @@ void task_begin_context(struct task *t, uint32_t attempt, struct pawl_context *c
 static int attempt(struct task *t, const pawl_record *records, size_t count, uint32_t n,
                    struct pawl_context *ctx) {
     task_begin_context(t, n, ctx);
-    t->ahead.records = records, t->ahead.count = count;
-    t->ahead.at = t->ahead.taken = t->ahead.ready = 0;
-    t->tx->ahead = &t->ahead;
+    struct state_ahead ahead = {.records = records, .count = count};
+    t->tx->ahead = &ahead;
     int rc = t->processor->config.process(ctx, records, count, t->processor->config.arg);
     t->tx->ahead = NULL;
     if (rc == 0 && (ctx->later || ctx->broken))

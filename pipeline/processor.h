@@ -34,7 +34,6 @@ struct task {
     uint32_t input;           /* its index in the group's watermarks */
     uint64_t quiet_ns;        /* when it last had a record in this run, or the run began */
     _Atomic bool pending;     /* timers may be due; other workers read it as they do `position` */
-    struct state_ahead ahead; /* while the callback runs */
 };
 
 struct pawl_processor {

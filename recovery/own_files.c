@@ -70,6 +70,14 @@ static int own_file(struct own *r, uint64_t index, int from) {
     return rc < 0 ? fail_sys(rc, "copy", name, NO_LSN) : 0;
 }
 
+/* Somebody else has it too, and it can be a segment: whatever else stands under such a name isn't
+ * the log's, and stays (PAWL-15). */
+static bool is_shared(struct seam *io, int file) {
+    uint64_t size = 0;
+    return io->ops->size(io, file, &size) == 0 && size != 0 && size % SEGMENT_SIZE_UNIT == 0 &&
+           wal_file_is_kept(io, file);
+}
+
 int own_files(struct seam *io, struct mem *m) {
     struct own of = {io, m}, *r = &of;
     struct segment_list l;
@@ -77,7 +85,7 @@ int own_files(struct seam *io, struct mem *m) {
     int rc = 0;
     for (size_t i = 0; i < l.count && rc == 0; i++) {
         int file = segment_open_file(r->io, l.index[i], false);
-        rc = file < 0 ? file : wal_file_is_kept(r->io, file) ? own_file(r, l.index[i], file) : 0;
+        rc = file < 0 ? file : is_shared(r->io, file) ? own_file(r, l.index[i], file) : 0;
         if (file >= 0)
             r->io->ops->close(r->io, file);
     }

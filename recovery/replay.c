@@ -219,8 +219,8 @@ static int mend_torn_copy(struct seam *io, struct mem *m, const struct reading *
     return torn ? segment_header_mend(io, m, g->file, &g->header, g->bad_copy) : 0;
 }
 
-/* A prepared file. One of another size is set aside, one that has another name loses this one:
- * *file is -1 then. */
+/* A prepared file. One of another size is set aside, and so is one that has another name: it was
+ * linked while it was being recycled, or somebody has put it here. *file is -1 then. */
 static int take_prepared(struct seam *io, uint64_t index, uint64_t want, int *file) {
     uint64_t size = 0;
     *file = segment_open_file(io, index, true);
@@ -229,15 +229,10 @@ static int take_prepared(struct seam *io, uint64_t index, uint64_t want, int *fi
     char name[24];
     segment_name(name, index, "seg");
     int rc = io->ops->size(io, *file, &size);
-    bool kept = wal_file_is_kept(io, *file); /* it was linked while it was being recycled */
-    if (rc == 0 && size == want && !kept)
+    if (rc == 0 && size == want && !wal_file_is_kept(io, *file))
         return 0;
     io->ops->close(io, *file);
     *file = -1;
-    if (kept) {
-        rc = io->ops->unlink(io, name);
-        return rc < 0 ? fail_sys(rc, "unlink", name, index * want) : 0;
-    }
     rc = wal_set_aside(io, index);
     return rc < 0 ? fail_sys(rc, "rename", name, index * want) : 0;
 }

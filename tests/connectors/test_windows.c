@@ -25,7 +25,7 @@
 #define PARTITIONS 3
 #define S INT64_C(1000000000)
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define LINE 300
+#define LINE 600
 
 /* ---- what is aggregated, and how */
 

@@ -196,7 +196,7 @@ MUTANTS = [
     ("decisions-of-the-original-carried-out-by-a-fork", "PAWL-6", "pipeline/savepoint.c",
      "    if (s->as == SAVE_FORK && v.decisions != 0)\n", "    if (0)\n"),
     ("shared-segment-repaired-in-place", "PAWL-5", "recovery/own_files.c",
-     "wal_file_is_kept(r->io, file)", "false && wal_file_is_kept(r->io, file)"),
+     "is_shared(r->io, file) ? own", "false ? own"),
     ("segment-linked-meanwhile-written-over", "PAWL-5", "wal/wal_prepare.c",
      "bool kept = rc == 0 && wal_file_is_kept(io, *file);", "bool kept = false;"),
     ("outputs-too-many-not-seen", "PAWL-14", "pipeline/recheck.c",
