@@ -80,7 +80,7 @@ mkfifo go
 "$PAWL_BUILD_DIR"/tests/prog_table log hold <go &
 writer=$!
 exec 9>go
-for i in $(seq 200); do
+for _ in $(seq 200); do
     [ -e log/held ] && break
     sleep 0.05
 done
@@ -91,7 +91,8 @@ wait "$writer" || fail "the writer"
 "$pawl" verify log >out || fail "verify: $(cat out)"
 
 # a damaged run: what isn't in it is shown, the rest is an error
-run=$(ls log/*.run | head -1)
+runs=(log/*.run)
+run=${runs[0]}
 printf 'xxxx' | dd of="$run" bs=1 seek=5000 conv=notrunc status=none
 "$pawl" table get log few a >/dev/null || fail "memory and newer runs are shown"
 "$pawl" table export log many >out 2>err && fail "a damaged run is an error"
